@@ -1,0 +1,109 @@
+"""What a founder brings: the idea brief and the interview, checked."""
+
+import json
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from domain.errors import InvalidBrief
+
+BRIEF_MAX_BYTES = 64 * 1024
+"""The largest idea brief, as JSON in UTF-8."""
+
+INTERVIEW_MAX_BYTES = 128 * 1024
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def find_unstorable(value: Any, path: str = "") -> str | None:
+    """The path of the first string with a NUL or a lone surrogate, which PostgreSQL cannot store; None if there is none."""
+    if isinstance(value, str):
+        return (path or "text") if _UNSTORABLE.search(value) else None
+    if isinstance(value, dict):
+        pairs = [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
+        pairs += [(f"{path or 'object'} key", key) for key in value]
+    elif isinstance(value, list):
+        pairs = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    else:
+        return None
+    return next((found for where, item in pairs if (found := find_unstorable(item, where))), None)
+
+
+class IdeaBrief(BaseModel):
+    """The idea. Further fields are kept and shown to the agent verbatim."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Name = Field(description="The product's name.")
+    problem: Text = Field(description="The problem that it solves, and for whom.")
+    features: list[Text] = Field(min_length=1, max_length=50, description="What the first version must have.")
+
+
+class Question(BaseModel):
+    """One question of an understanding session."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    text: Text
+
+
+class Interview(BaseModel):
+    """An understanding session: questions, and answers by question id."""
+
+    model_config = ConfigDict(frozen=True)
+
+    questions: list[Question] = Field(default_factory=list, max_length=200)
+    answers: dict[str, Annotated[str, StringConstraints(max_length=10_000)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _ids_match(self) -> "Interview":
+        ids = [question.id for question in self.questions]
+        if len(ids) != len(set(ids)):
+            raise ValueError("question ids must be unique")
+        if unknown := sorted(set(self.answers) - set(ids)):
+            raise ValueError(f"answers to questions that are not there: {', '.join(unknown)}")
+        return self
+
+    def answered(self) -> list[dict[str, str]]:
+        """What the agent sees: `{question, answer}` in the order of the questions, unanswered ones left out."""
+        return [
+            {"question": question.text, "answer": self.answers[question.id]}
+            for question in self.questions
+            if self.answers.get(question.id, "").strip()
+        ]
+
+
+def parse_brief(text: str) -> IdeaBrief:
+    """An idea brief from JSON text.
+
+    Raises:
+        InvalidBrief: not JSON, not a brief, too large, or with characters that cannot be stored.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > BRIEF_MAX_BYTES:
+        raise InvalidBrief(f"The idea brief is larger than {BRIEF_MAX_BYTES // 1024} KB. Shorten it.")
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise InvalidBrief(f"The idea brief is not valid JSON: {error}") from error
+    if where := find_unstorable(data):
+        raise InvalidBrief(f"The idea brief has a NUL character or a lone surrogate in {where}. Remove it.", where)
+    try:
+        return IdeaBrief.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise InvalidBrief(f"The idea brief does not fit: {field}: {first['msg']}", field) from error
+
+
+def brief_from_idea(idea: str) -> dict[str, Any]:
+    """An idea brief made from one sentence, for a founder who has no more than that."""
+    sentence = " ".join(idea.split())
+    words = re.findall(r"[^\W_]+", sentence)
+    skipped = {"a", "an", "the", "for", "of", "to", "and", "that", "with", "my", "in", "on"}
+    telling = [word for word in words if word.lower() not in skipped][:2] or ["My", "Product"]
+    return {"name": " ".join(word.capitalize() for word in telling)[:120], "problem": sentence, "features": [sentence]}

@@ -1,0 +1,112 @@
+"""Every error that Cofounder raises on purpose.
+
+::
+
+    CofounderError
+    ├── InvalidInput            what a person or program sent is wrong; the text says what to do
+    │   ├── InvalidBrief
+    │   └── InvalidToolInput    the model's tool input does not fit; the text goes back to the model
+    ├── NotFound
+    ├── Conflict
+    ├── Refused                 allowed in form, but not now or not for this user
+    │   ├── AccountSuspended
+    │   └── KillSwitchOn
+    ├── BuildFailed             this build cannot go on; the text is for the founder
+    │   └── TurnOfAnotherRun
+    ├── StaleClaim              another attempt has taken the row since; end without a write
+    ├── NeedsPerson             only a person can mend it (key, spend limit, store); carries whom it waits for
+    ├── ModelCallFailed         the model's API failed in a way that another attempt may mend
+    ├── UnknownModel            a model without a price
+    ├── SandboxGone             the sandbox does not exist any more
+    ├── SandboxUnavailable      the sandbox service did not do what it was asked, and may later
+    ├── SnapshotFailed
+    └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
+"""
+
+
+class CofounderError(Exception):
+    """Root of the tree. The message is a sentence that can be shown to a person."""
+
+
+class InvalidInput(CofounderError):
+    """What was sent is wrong. `field` names the part, where one can be named."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class InvalidBrief(InvalidInput):
+    """An idea brief that cannot be built from."""
+
+
+class InvalidToolInput(InvalidInput):
+    """A tool call that does not fit its schema; the message is for the agent."""
+
+
+class NotFound(CofounderError):
+    """No such thing, or not this user's."""
+
+
+class Conflict(CofounderError):
+    """The request contradicts what is there."""
+
+
+class Refused(CofounderError):
+    """Not allowed now, or not for this user."""
+
+
+class AccountSuspended(Refused):
+    """The user's account is suspended."""
+
+
+class KillSwitchOn(Refused):
+    """AUTONOMOUS_AGENT is off."""
+
+
+class BuildFailed(CofounderError):
+    """The build cannot go on; the message is for the founder."""
+
+
+class TurnOfAnotherRun(BuildFailed):
+    """A turn is recorded by another run of the workflow, as after a workflow reset."""
+
+
+class StaleClaim(CofounderError):
+    """Another attempt holds the row now; this one must end without a write."""
+
+
+class NeedsPerson(CofounderError):
+    """Only a person can mend it. `waiting_for` is founder, operator, store or kill_switch."""
+
+    def __init__(self, message: str, waiting_for: str) -> None:
+        super().__init__(message)
+        self.waiting_for = waiting_for
+
+
+class ModelCallFailed(CofounderError):
+    """The model's API failed; worth another attempt, after `retry_after_seconds` if the server named a time."""
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class UnknownModel(CofounderError):
+    """A model that the price table does not have."""
+
+
+class SandboxGone(CofounderError):
+    """The sandbox does not exist any more."""
+
+
+class SandboxUnavailable(CofounderError):
+    """The sandbox service failed or did not answer in time."""
+
+
+class SnapshotFailed(CofounderError):
+    """A snapshot was not taken, stored or verified."""
+
+
+class Misconfigured(CofounderError):
+    """A setting or a server is missing or wrong; the message says what to do."""

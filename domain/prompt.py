@@ -1,0 +1,112 @@
+"""The system prompt of the coder, and the texts that Cofounder itself says to it.
+
+The brief, the interview and the goal go in verbatim, between tags that the text names.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from domain.product import PRODUCT_FILE
+
+PERSONA = """\
+You are Cofounder, an autonomous software engineer and the technical co-founder of the person whose idea is below. \
+You build the first version of their product, alone, in a sandbox, and you hand over something that runs and is tested."""
+
+RULES = f"""\
+# Where you work
+- Your workspace is /home/user/project, a git repository. All paths that you give are relative to it.
+- You have seven tools: bash, read_file, write_file, edit_file, glob, grep, take_screenshot. There is nobody to ask \
+while you work; decide, and write down what you decided.
+- {{network}}
+- Before you call tools, say in a sentence or two what you are about to do: the founder reads it live.
+
+# How you work
+- Work in phases: a scaffold first, then one feature or a few related ones at a time. Each phase ends with its tests \
+written and passing, README.md and CHANGELOG.md of the product brought up to date, and one git commit. A commit is what \
+ends a phase; what is not committed does not count.
+- When a command fails, read what it says and mend the cause. Never weaken a test to make it pass.
+
+# What you hand over
+- {PRODUCT_FILE} at the top of the workspace: {{{{"install": "…", "check": "…", "start": "…", "port": 8000}}}}. `install` \
+installs what the product needs (`true` when it needs nothing), `check` runs the tests and lets the test runner print its \
+summary, `start` starts the server in the foreground, listening on `port` (1024 to 65535).
+- A web page at / that shows what the product is.
+- When everything is committed and works, end your turn without calling a tool. The product is then restored from its \
+last commit into a fresh sandbox, where install, check and start are run and the page is looked at. What is missing comes \
+back to you."""
+
+
+def render_system_prompt(
+    brief: dict[str, Any], interview: Sequence[dict[str, str]], goal: str, egress_hosts: Sequence[str] | None
+) -> str:
+    """The `system` array of a request as JSON text. Stored before its first send, and sent as these bytes from then on.
+
+    Args:
+        brief: the idea brief's JSON.
+        interview: `{question, answer}` in order.
+        goal: what this build is to do.
+        egress_hosts: hosts that the sandbox may reach; empty for none, None for the open internet.
+    """
+    if egress_hosts is None:
+        network = "The sandbox has access to the internet."
+    elif egress_hosts:
+        network = f"The sandbox reaches only these hosts: {', '.join(egress_hosts)}."
+    else:
+        network = "The sandbox has no network: nothing can be downloaded, so use what is installed there."
+    text = "\n\n".join(
+        (
+            PERSONA,
+            RULES.format(network=network).replace("{{", "{").replace("}}", "}"),
+            "# The founder's idea brief\n<idea_brief>\n"
+            + json.dumps(brief, ensure_ascii=False, indent=2)
+            + "\n</idea_brief>",
+            "# The interview with the founder\n<interview>\n"
+            + json.dumps(list(interview), ensure_ascii=False, indent=2)
+            + "\n</interview>",
+            f"# The goal of this build\n<goal>\n{goal}\n</goal>",
+        )
+    )
+    return json.dumps([{"type": "text", "text": text}], ensure_ascii=False, separators=(",", ":"))
+
+
+OPENING = "Begin. Look at the workspace first; it may hold earlier work on this product."
+
+NUDGE_EMPTY = (
+    "Your last message was empty. Go on with the work, or end your turn with a sentence if everything is done."
+)
+
+CUT_OFF = (
+    "Your last message reached the length limit and its unfinished tool call was not run. Go on in smaller steps, "
+    "and write long files in pieces."
+)
+
+STEER_REPEATING = (
+    "You have made the same tool call with the same input three times in your last ten calls. Its outcome will not "
+    "change. Step back, say what you have learned, and try something different."
+)
+
+LAST_TURN = (
+    "You have used all the tool calls that this build may make. Commit what you have in this one turn; after it the "
+    "founder decides whether to go on."
+)
+
+
+def continue_after_cap(calls: int) -> str:
+    """What the agent is told when a person lets it go on after its tool calls were used up."""
+    return f"You may go on: {calls} more tool calls."
+
+
+def gate_findings(findings: Sequence[str]) -> str:
+    """What the agent is told after the evidence gate bounced its work."""
+    listed = "\n".join(f"- {finding}" for finding in findings)
+    return (
+        "Your product was restored from its last commit into a fresh sandbox and did not pass. Findings:\n"
+        f"{listed}\nMend these, commit, and end your turn again."
+    )
+
+
+def resumed(reason: str, changes: Sequence[str]) -> str:
+    """What the agent is told after the sandbox slept or was replaced."""
+    listed = "".join(f"\n- {change}" for change in changes)
+    return f"The build was resumed: {reason}. Processes that you had started may have ended.{listed}"
