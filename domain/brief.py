@@ -20,7 +20,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def find_unstorable(value: Any, path: str = "") -> str | None:
-    """The path of the first string with a NUL or a lone surrogate, which PostgreSQL cannot store; None if there is none."""
+    """The path of the first string that PostgreSQL cannot store (a NUL, a lone surrogate); None if there is none."""
     if isinstance(value, str):
         return (path or "text") if _UNSTORABLE.search(value) else None
     if isinstance(value, dict):

@@ -44,7 +44,7 @@ _COUNTS = [
     re.compile(r"^Ran (\d+) tests? in", re.M),  # unittest
     re.compile(r"^=+ .*?\b(\d+) passed\b.* in [\d.]+s", re.M),  # pytest
     re.compile(r"^(\d+) passed\b.* in [\d.]+s", re.M),  # pytest -q
-    re.compile(r"^(?:#|ℹ) pass (\d+)$", re.M),  # node --test
+    re.compile(r"^(?:#|\u2139) pass (\d+)$", re.M),  # node --test
     re.compile(r"^\s*Tests:?\s+(?:.*?\b)?(\d+) passed\b", re.M),  # jest, vitest
     re.compile(r"^\s+(\d+) passing\b", re.M),  # mocha
     re.compile(r"^test result: ok\. (\d+) passed", re.M),  # cargo

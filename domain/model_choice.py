@@ -1,0 +1,29 @@
+"""Which model a build uses: the user's override for the role, the plan's default, the global fallback."""
+
+from collections.abc import Mapping
+
+from domain.errors import UnknownModel
+from domain.pricing import PriceTable
+
+CODER = "coder"
+"""The role that writes the product; the only one so far."""
+
+
+def choose_model(
+    role: str, overrides: Mapping[str, str], plan_defaults: Mapping[str, str], fallback: str, prices: PriceTable
+) -> str:
+    """The model for the role.
+
+    Raises:
+        UnknownModel: the chosen model has no price; names where the choice came from.
+    """
+    if role in overrides:
+        model, source = overrides[role], "the user's override"
+    elif role in plan_defaults:
+        model, source = plan_defaults[role], "the plan's default"
+    else:
+        model, source = fallback, "FALLBACK_MODEL"
+    if model not in prices:
+        known = ", ".join(sorted(prices))
+        raise UnknownModel(f"{source} for the role {role} is {model}, which has no price. Known models: {known}.")
+    return model

@@ -1,0 +1,81 @@
+"""What a model call costs: tokens by class, at the model's own price, in microdollars.
+
+1 µ$ = 0.000001 USD, so a price in USD per million tokens is also a price in µ$ per token.
+"""
+
+from decimal import ROUND_CEILING, Decimal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.errors import UnknownModel
+
+
+class Tokens(BaseModel):
+    """Tokens of one call, by class. The classes do not overlap."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    cache_read: int = 0
+    output: int = 0
+
+    @property
+    def prompt(self) -> int:
+        """All tokens of the prompt, cached or not."""
+        return self.input + self.cache_write_5m + self.cache_write_1h + self.cache_read
+
+
+class Price(BaseModel):
+    """A model's prices in USD per million tokens."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal
+    cache_write_5m: Decimal
+    cache_write_1h: Decimal
+
+
+class ModelPrice(Price):
+    """A model's prices; `above` replaces them for prompts longer than `above_prompt_tokens`."""
+
+    max_output_tokens: int = 32_000
+    above_prompt_tokens: int | None = None
+    above: Price | None = Field(default=None)
+
+    def at(self, prompt_tokens: int) -> Price:
+        """The prices that hold for a prompt of this length."""
+        if self.above and self.above_prompt_tokens is not None and prompt_tokens > self.above_prompt_tokens:
+            return self.above
+        return self
+
+
+PriceTable = dict[str, ModelPrice]
+
+
+def price_of(table: PriceTable, model: str) -> ModelPrice:
+    """The model's row of the table.
+
+    Raises:
+        UnknownModel: the table has none; a guess could cost somebody money.
+    """
+    if model not in table:
+        known = ", ".join(sorted(table))
+        raise UnknownModel(f"There is no price for the model {model}. Use one of {known}, or add it to MODEL_PRICES.")
+    return table[model]
+
+
+def cost_microdollars(table: PriceTable, model: str, tokens: Tokens) -> int:
+    """What the call cost in µ$, rounded up."""
+    price = price_of(table, model).at(tokens.prompt)
+    exact = (
+        tokens.input * price.input
+        + tokens.cache_write_5m * price.cache_write_5m
+        + tokens.cache_write_1h * price.cache_write_1h
+        + tokens.cache_read * price.cache_read
+        + tokens.output * price.output
+    )
+    return int(exact.to_integral_value(ROUND_CEILING))
