@@ -38,7 +38,7 @@ def default_prices() -> dict[str, ModelPrice]:
 
 
 class Settings(BaseSettings):
-    """All settings, with what they are for. Durations are in seconds, sizes in bytes, unless the name says otherwise."""
+    """All settings, with what they are for. Durations are in seconds, money in microdollars, unless said otherwise."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
