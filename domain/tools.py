@@ -1,14 +1,13 @@
 """The seven tools: what the model is told of each, and the strict check of what it asks for.
 
-A contributor adds a tool here (its schema and kind) and in `activities/dispatch.py` (what it does).
+A contributor adds a tool here (its input and description) and in `activities/dispatch.py` (what it does).
 """
 
 import json
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, cast
+from typing import Annotated, Any
 
-from jsonschema import Draft202012Validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from domain.errors import InvalidToolInput
 
@@ -17,6 +16,61 @@ BASH_TIMEOUT_DEFAULT_SECONDS = 60
 
 BASH_TIMEOUT_MAX_SECONDS = 600
 """The most that the agent may ask for."""
+
+READ_LINES_DEFAULT = 2000
+
+
+class ToolInput(BaseModel):
+    """Strict: no coercion, no further fields, and every field is required; optional ones accept null."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+NotEmpty = Annotated[str, Field(min_length=1)]
+Path = Annotated[str, Field(min_length=1, max_length=4096, description="Path relative to the workspace.")]
+
+
+class BashInput(ToolInput):
+    command: NotEmpty = Field(description="The command line.")
+    timeout_seconds: Annotated[int, Field(ge=1)] | None = Field(
+        description=f"Seconds until the whole process tree is ended. null means {BASH_TIMEOUT_DEFAULT_SECONDS}; at "
+        f"most {BASH_TIMEOUT_MAX_SECONDS}.",
+    )
+
+
+class ReadFileInput(ToolInput):
+    path: Path
+    start_line: Annotated[int, Field(ge=1)] | None = Field(description="First line, from 1. null: from the top.")
+    line_count: Annotated[int, Field(ge=1)] | None = Field(
+        description=f"How many lines. null: up to {READ_LINES_DEFAULT}."
+    )
+
+
+class WriteFileInput(ToolInput):
+    path: Path
+    content: str = Field(description="The whole new content.")
+
+
+class EditFileInput(ToolInput):
+    path: Path
+    old_text: NotEmpty = Field(description="The exact text to replace.")
+    new_text: str = Field(description="What to put in its place.")
+    replace_all: bool | None = Field(description="Replace every occurrence. null: false.")
+
+
+class GlobInput(ToolInput):
+    pattern: NotEmpty = Field(description="Glob pattern, ** for any depth.")
+
+
+class GrepInput(ToolInput):
+    pattern: NotEmpty = Field(description="Regular expression.")
+    glob: str | None = Field(description="Only files that match this pattern. null: all.")
+
+
+class TakeScreenshotInput(ToolInput):
+    path: Annotated[str, Field(pattern="^/", max_length=2048)] = Field(
+        description="The page's path on the server, such as /."
+    )
 
 
 @dataclass(frozen=True)
@@ -28,28 +82,25 @@ class Tool:
 
     name: str
     description: str
-    properties: dict[str, Any]
+    input: type[ToolInput]
     mutating: bool
 
-    def schema(self) -> dict[str, Any]:
-        """The JSON schema of the input. Strict: every property is required, optional ones accept null."""
-        return {
-            "type": "object",
-            "properties": self.properties,
-            "required": list(self.properties),
-            "additionalProperties": False,
-        }
-
     def sent_schema(self) -> dict[str, Any]:
-        """The schema without the string constraints, which the API's strict mode does not take; we check those."""
-        kept = {
-            name: {key: value for key, value in rule.items() if key not in ("minLength", "pattern")}
-            for name, rule in self.properties.items()
-        }
-        return self.schema() | {"properties": kept}
+        """The JSON schema of the input, in the subset that the API's strict mode takes; we check the rest ourselves."""
+        return _strict_subset(self.input.model_json_schema())
 
 
-_PATH = {"type": "string", "minLength": 1, "description": "Path relative to the workspace."}
+_NOT_IN_STRICT_MODE = {"title", "minLength", "maxLength", "minimum", "maximum", "pattern"}
+
+
+def _strict_subset(schema: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in schema.items() if key not in _NOT_IN_STRICT_MODE}
+    if "properties" in kept:
+        kept["properties"] = {name: _strict_subset(rule) for name, rule in kept["properties"].items()}
+    if "anyOf" in kept:
+        kept["anyOf"] = [_strict_subset(option) for option in kept["anyOf"]]
+    return kept
+
 
 TOOLS: dict[str, Tool] = {
     tool.name: tool
@@ -58,72 +109,43 @@ TOOLS: dict[str, Tool] = {
             "bash",
             "Run a command with bash in the workspace. Output is cut in the middle when long; the whole of it is kept "
             "in a file that the result names. Start servers in the background with nohup and &, output to a file.",
-            {
-                "command": {"type": "string", "minLength": 1, "description": "The command line."},
-                "timeout_seconds": {
-                    "type": ["integer", "null"],
-                    "description": f"Seconds until the whole process tree is ended. null means "
-                    f"{BASH_TIMEOUT_DEFAULT_SECONDS}; at most {BASH_TIMEOUT_MAX_SECONDS}.",
-                },
-            },
+            BashInput,
             mutating=True,
         ),
-        Tool(
-            "read_file",
-            "Read a text file of the workspace, with line numbers.",
-            {
-                "path": _PATH,
-                "start_line": {"type": ["integer", "null"], "description": "First line, from 1. null: from the top."},
-                "line_count": {"type": ["integer", "null"], "description": "How many lines. null: up to 2000."},
-            },
-            mutating=False,
-        ),
+        Tool("read_file", "Read a text file of the workspace, with line numbers.", ReadFileInput, mutating=False),
         Tool(
             "write_file",
             "Write a text file of the workspace, whole; folders on the way are made.",
-            {"path": _PATH, "content": {"type": "string", "description": "The whole new content."}},
+            WriteFileInput,
             mutating=True,
         ),
         Tool(
             "edit_file",
             "Replace one exact piece of a text file. The old text must occur exactly once unless replace_all is true.",
-            {
-                "path": _PATH,
-                "old_text": {"type": "string", "minLength": 1, "description": "The exact text to replace."},
-                "new_text": {"type": "string", "description": "What to put in its place."},
-                "replace_all": {"type": ["boolean", "null"], "description": "Replace every occurrence. null: false."},
-            },
+            EditFileInput,
             mutating=True,
         ),
         Tool(
             "glob",
             "List files of the workspace whose path matches a pattern, such as **/*.py; newest first.",
-            {"pattern": {"type": "string", "minLength": 1, "description": "Glob pattern, ** for any depth."}},
+            GlobInput,
             mutating=False,
         ),
         Tool(
             "grep",
             "Search the text files of the workspace with a regular expression (Python's syntax).",
-            {
-                "pattern": {"type": "string", "minLength": 1, "description": "Regular expression."},
-                "glob": {"type": ["string", "null"], "description": "Only files that match this pattern. null: all."},
-            },
+            GrepInput,
             mutating=False,
         ),
         Tool(
             "take_screenshot",
             "Take screenshots of the running product, desktop (1280x800) and mobile (390x844). Its server must already "
             "listen in the sandbox on the port that cofounder.json names.",
-            {"path": {"type": "string", "pattern": "^/", "description": "The page's path on the server, such as /."}},
+            TakeScreenshotInput,
             mutating=False,
         ),
     )
 }
-
-
-@cache
-def _validator(name: str) -> Draft202012Validator:
-    return Draft202012Validator(TOOLS[name].schema())
 
 
 def render_tools() -> str:
@@ -138,7 +160,7 @@ def render_tools() -> str:
     )
 
 
-def check_tool_input(name: str, given: object) -> dict[str, Any]:
+def check_tool_input(name: str, given: object) -> ToolInput:
     """The input of a tool call if it fits the tool's schema exactly.
 
     Raises:
@@ -146,13 +168,11 @@ def check_tool_input(name: str, given: object) -> dict[str, Any]:
     """
     if name not in TOOLS:
         raise InvalidToolInput(f"There is no tool named {name}. The tools are: {', '.join(TOOLS)}.")
-    problems = [
-        f"{'/'.join(map(str, error.absolute_path)) or 'input'}: {error.message}"
-        for error in _validator(name).iter_errors(given)
-    ]
-    if problems:
-        raise InvalidToolInput(f"The input of {name} does not fit its schema, so it was not run. {'; '.join(problems)}")
-    return cast(dict[str, Any], given)
+    try:
+        return TOOLS[name].input.model_validate(given)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in error.errors())
+        raise InvalidToolInput(f"The input of {name} does not fit its schema, so it was not run. {problems}") from None
 
 
 def is_mutating(name: str) -> bool:

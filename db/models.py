@@ -1,0 +1,422 @@
+"""The tables. What must hold is held by constraints here, not only by code.
+
+Money is in microdollars (BIGINT), times are UTC, ids are UUIDs. Text that goes to the model is TEXT, since JSONB would
+reorder its keys and the bytes sent must never change.
+"""
+
+import uuid
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Date,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from domain.status import CLOSED, Status, WaitingFor
+
+
+def _one_of(column: str, values: Any) -> str:
+    return f"{column} in ({', '.join(repr(str(value)) for value in sorted(values))})"
+
+
+class Base(DeclarativeBase):
+    """All tables, with predictable constraint names for migrations."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy as a plain class attribute
+        str: Text(),
+        int: BigInteger(),
+        datetime: DateTime(timezone=True),
+        date: Date(),
+        uuid.UUID: UUID(as_uuid=True),
+        dict[str, Any]: JSONB(),
+        list[Any]: JSONB(),
+    }
+
+
+def _now() -> Mapped[datetime]:
+    return mapped_column(server_default=func.now())
+
+
+class PlanTier(Base):
+    """What a plan includes. Seeded from `db/seed.py`."""
+
+    __tablename__ = "plan_tiers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    default_models: Mapped[dict[str, Any]] = mapped_column(comment="model by role")
+    cycle_budget: Mapped[int | None] = mapped_column(comment="microdollars a billing cycle; null is unlimited")
+    concurrent_builds: Mapped[int] = mapped_column(Integer())
+    tool_call_cap: Mapped[int] = mapped_column(Integer(), comment="tool calls a build")
+
+    __table_args__ = (
+        CheckConstraint("cycle_budget is null or cycle_budget >= 0", name="budget"),
+        CheckConstraint("concurrent_builds > 0", name="concurrent"),
+        CheckConstraint("tool_call_cap > 0", name="cap"),
+    )
+
+
+class User(Base):
+    """A founder, as far as money and models go; identities come later."""
+
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    plan: Mapped[str] = mapped_column(ForeignKey("plan_tiers.name"), server_default="bootstrapper")
+    model_overrides: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"), comment="model by role")
+    suspended: Mapped[bool] = mapped_column(server_default=text("false"))
+    renewal_day: Mapped[int] = mapped_column(SmallInteger(), server_default="1", comment="day of the month")
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (
+        CheckConstraint("renewal_day between 1 and 31", name="renewal_day"),
+        CheckConstraint("length(id) between 1 and 200", name="id_length"),
+    )
+
+
+class Project(Base):
+    """One founder's product."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    name: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default="draft")
+    last_build_version: Mapped[int] = mapped_column(Integer(), server_default="0")
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (CheckConstraint(_one_of("status", ("draft", "mvp_built")), name="status"),)
+
+
+class Artifact(Base):
+    """A JSON document of a project, one per type. `body` is JSON, not JSONB: its key order is shown to the agent."""
+
+    __tablename__ = "artifacts"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    project_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    type: Mapped[str]
+    version: Mapped[int] = mapped_column(Integer(), server_default="1")
+    body: Mapped[dict[str, Any]] = mapped_column(JSON())
+    updated_at: Mapped[datetime] = _now()
+
+    __table_args__ = (UniqueConstraint("project_id", "type"), CheckConstraint("version > 0", name="version"))
+
+
+class UnderstandingSession(Base):
+    """The interview. `questions` is a list of `{id, text}`, `answers` maps question id to text. The latest counts."""
+
+    __tablename__ = "understanding_sessions"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    project_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(Integer())
+    questions: Mapped[list[Any]] = mapped_column(JSON())
+    answers: Mapped[dict[str, Any]] = mapped_column(JSON())
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (UniqueConstraint("project_id", "number"),)
+
+
+class Build(Base):
+    """One workflow execution chain. Status columns are a projection of the workflow; `status_seq` orders its writes."""
+
+    __tablename__ = "builds"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    project_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("projects.id"), index=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    goal: Mapped[str]
+    idempotency_key: Mapped[str | None]
+    body_hash: Mapped[str]
+
+    status: Mapped[str] = mapped_column(server_default=Status.QUEUED)
+    status_seq: Mapped[int] = mapped_column(Integer(), server_default="0")
+    waiting_for: Mapped[str | None]
+    reason: Mapped[str | None] = mapped_column(comment="why it sleeps, waits or failed; for the founder")
+    wakes_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+
+    brief_version: Mapped[int | None] = mapped_column(Integer())
+    session_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("understanding_sessions.id", ondelete="SET NULL"))
+    model: Mapped[str | None]
+    model_label: Mapped[str | None] = mapped_column(comment="what people are told that the model is")
+    sandbox_id: Mapped[str | None]
+    preview_url: Mapped[str | None]
+    build_version: Mapped[int | None] = mapped_column(Integer())
+    workspace_path: Mapped[str | None]
+    phases_completed: Mapped[int] = mapped_column(Integer(), server_default="0")
+    last_event_id: Mapped[int] = mapped_column(server_default="0")
+
+    created_at: Mapped[datetime] = _now()
+    started_at: Mapped[datetime | None] = mapped_column(comment="the workflow is known to have been started")
+    closed_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("user_id", "idempotency_key"),
+        UniqueConstraint("project_id", "build_version"),
+        Index(
+            "uq_builds_open_project",
+            "project_id",
+            unique=True,
+            postgresql_where=text("closed_at is null"),
+        ),
+        Index("ix_builds_unstarted", "created_at", postgresql_where=text("started_at is null and closed_at is null")),
+        CheckConstraint(_one_of("status", Status), name="status"),
+        CheckConstraint("waiting_for is null or " + _one_of("waiting_for", WaitingFor), name="waiting_for"),
+        CheckConstraint(f"({_one_of('status', CLOSED)}) = (closed_at is not null)", name="closed"),
+        CheckConstraint(f"(status = '{Status.NEEDS_INPUT}') = (waiting_for is not null)", name="waits"),
+        CheckConstraint("length(goal) between 1 and 20000", name="goal_length"),
+    )
+
+
+class Prompt(Base):
+    """A sent prefix: the `system` and `tools` arrays as the exact JSON text of every request. Written once."""
+
+    __tablename__ = "prompts"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
+    prefix: Mapped[int] = mapped_column(Integer(), server_default="0")
+    system: Mapped[str]
+    tools: Mapped[str]
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (PrimaryKeyConstraint("build_id", "prefix"),)
+
+
+class Turn(Base):
+    """One TAOR iteration. `claim` is the token of the attempt that holds it, `run_id` its workflow run."""
+
+    __tablename__ = "turns"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(Integer())
+    run_id: Mapped[str]
+    claim: Mapped[uuid.UUID]
+    outcome: Mapped[str | None] = mapped_column(comment="stop reason of the stored answer; null while unanswered")
+    claimed_at: Mapped[datetime] = _now()
+    answered_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        PrimaryKeyConstraint("build_id", "number"),
+        CheckConstraint("(outcome is null) = (answered_at is null)", name="answered"),
+    )
+
+
+class Message(Base):
+    """One message of the conversation, append-only (a trigger refuses changes).
+
+    `content` is the JSON text of an array of content blocks. A user message leaves out its `tool_result` blocks: those
+    stand once, in `tool_calls.result`, and are put before these blocks, in order, when the message is sent.
+    """
+
+    __tablename__ = "messages"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
+    turn: Mapped[int] = mapped_column(Integer())
+    role: Mapped[str]
+    content: Mapped[str]
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (
+        PrimaryKeyConstraint("build_id", "turn", "role"),
+        CheckConstraint(_one_of("role", ("user", "assistant")), name="role"),
+    )
+
+
+class ToolCall(Base):
+    """One `tool_use` block. Its input stands in the assistant message of the turn; its one result stands here.
+
+    requested: the model asked. intended: an attempt is about to act, in the sandbox and boot named here. done: `result`
+    holds the exact text of the `tool_result` block.
+    """
+
+    __tablename__ = "tool_calls"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
+    tool_use_id: Mapped[str]
+    turn: Mapped[int] = mapped_column(Integer())
+    position: Mapped[int] = mapped_column(Integer())
+    name: Mapped[str]
+    summary: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="requested")
+    claim: Mapped[uuid.UUID | None]
+    sandbox_id: Mapped[str | None]
+    boot: Mapped[str | None]
+    is_error: Mapped[bool | None]
+    result: Mapped[str | None]
+    commit: Mapped[str | None] = mapped_column(comment="the workspace's HEAD when this call changed it")
+    intended_at: Mapped[datetime | None]
+    done_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        PrimaryKeyConstraint("build_id", "tool_use_id"),
+        UniqueConstraint("build_id", "turn", "position"),
+        CheckConstraint(_one_of("state", ("requested", "intended", "done")), name="state"),
+        CheckConstraint("(state = 'done') = (result is not null and is_error is not null)", name="result"),
+        CheckConstraint("state <> 'intended' or (claim is not null and sandbox_id is not null)", name="intent"),
+    )
+
+
+class LedgerEntry(Base):
+    """What one model call cost. open: in flight; settled: as served; estimated: lost in a crash; released: not made."""
+
+    __tablename__ = "ledger"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, comment="the claim of the attempt that made the call")
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id"))
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    turn: Mapped[int] = mapped_column(Integer())
+    day: Mapped[date] = mapped_column(comment="UTC day of the attempt's start")
+    model: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="open")
+    request_id: Mapped[str | None] = mapped_column(comment="the model server's")
+    input_tokens: Mapped[int] = mapped_column(server_default="0")
+    cache_write_5m_tokens: Mapped[int] = mapped_column(server_default="0")
+    cache_write_1h_tokens: Mapped[int] = mapped_column(server_default="0")
+    cache_read_tokens: Mapped[int] = mapped_column(server_default="0")
+    output_tokens: Mapped[int] = mapped_column(server_default="0")
+    cost: Mapped[int] = mapped_column(server_default="0", comment="microdollars")
+    opened_at: Mapped[datetime] = _now()
+    closed_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_ledger_user_day", "user_id", "day"),
+        Index("ix_ledger_build", "build_id", "turn"),
+        UniqueConstraint("request_id"),
+        CheckConstraint(_one_of("state", ("open", "settled", "estimated", "released")), name="state"),
+        CheckConstraint("(state = 'open') = (closed_at is null)", name="closed"),
+        CheckConstraint(
+            "least(cost, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens)"
+            " >= 0",
+            name="not_negative",
+        ),
+    )
+
+
+class Snapshot(Base):
+    """An archive of the workspace. taking: number assigned, not yet verified; stored: uploaded and verified."""
+
+    __tablename__ = "snapshots"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id"))
+    project_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("projects.id"), index=True)
+    number: Mapped[int] = mapped_column(Integer())
+    state: Mapped[str] = mapped_column(server_default="taking")
+    claim: Mapped[uuid.UUID]
+    reason: Mapped[str] = mapped_column(comment="phase, sleep, gate, end")
+    final: Mapped[bool] = mapped_column(server_default=text("false"), comment="a ready build's last one, kept")
+    archive_key: Mapped[str]
+    manifest_key: Mapped[str]
+    archive_bytes: Mapped[int | None]
+    archive_sha256: Mapped[str | None]
+    manifest_sha256: Mapped[str | None]
+    files: Mapped[int | None] = mapped_column(Integer())
+    commit: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
+    stored_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("build_id", "number"),
+        CheckConstraint(_one_of("state", ("taking", "stored", "failed", "deleted")), name="state"),
+        CheckConstraint(
+            "state <> 'stored' or "
+            "(archive_sha256 is not null and manifest_sha256 is not null and stored_at is not null)",
+            name="stored",
+        ),
+    )
+
+
+class GateRun(Base):
+    """One pass of the evidence gate over a snapshot. `findings` are sentences for the agent; none means passed."""
+
+    __tablename__ = "gate_runs"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(Integer())
+    snapshot_number: Mapped[int] = mapped_column(Integer())
+    sandbox_id: Mapped[str | None]
+    findings: Mapped[list[Any] | None] = mapped_column(comment="null while it runs")
+    tests_run: Mapped[int | None] = mapped_column(Integer())
+    screenshots: Mapped[dict[str, Any]] = mapped_column(
+        server_default=text("'{}'::jsonb"), comment="S3 key by viewport"
+    )
+    started_at: Mapped[datetime] = _now()
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        PrimaryKeyConstraint("build_id", "number"),
+        CheckConstraint("(findings is null) = (ended_at is null)", name="ended"),
+    )
+
+
+class Preview(Base):
+    """A ready build's running product. A projection of the preview workflow; `seq` orders its writes."""
+
+    __tablename__ = "previews"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"), primary_key=True)
+    state: Mapped[str]
+    seq: Mapped[int] = mapped_column(server_default="0")
+    sandbox_id: Mapped[str | None]
+    url: Mapped[str | None]
+    reason: Mapped[str | None]
+    expires_at: Mapped[datetime | None]
+
+    __table_args__ = (CheckConstraint(_one_of("state", ("opening", "open", "closed", "failed")), name="state"),)
+
+
+class Event(Base):
+    """One line of a build's live feed. `id` is the build's own sequence, so commit order is id order."""
+
+    __tablename__ = "events"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
+    id: Mapped[int]
+    type: Mapped[str]
+    turn: Mapped[int | None] = mapped_column(Integer())
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    __table_args__ = (PrimaryKeyConstraint("build_id", "id"),)
+
+
+class BusinessEvent(Base):
+    """What other parts of the business hear of, such as `artifact_generated`. Once per build and type."""
+
+    __tablename__ = "business_events"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    type: Mapped[str]
+    project_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("projects.id"))
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id"))
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (UniqueConstraint("build_id", "type"),)

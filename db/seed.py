@@ -1,0 +1,37 @@
+"""The plans, with budgets in microdollars a billing cycle. Every migration run seeds; a second one changes nothing."""
+
+from typing import Any
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.models import PlanTier
+
+PLAN_TIERS: list[dict[str, Any]] = [
+    {
+        "name": "bootstrapper",
+        "default_models": {"coder": "claude-sonnet-5-5"},
+        "cycle_budget": 50_000_000,
+        "concurrent_builds": 1,
+        "tool_call_cap": 150,
+    },
+    {
+        "name": "partner",
+        "default_models": {"coder": "claude-opus-5-5"},
+        "cycle_budget": 250_000_000,
+        "concurrent_builds": 3,
+        "tool_call_cap": 300,
+    },
+    {
+        "name": "cto_scale",
+        "default_models": {"coder": "claude-opus-5-5"},
+        "cycle_budget": None,
+        "concurrent_builds": 10,
+        "tool_call_cap": 600,
+    },
+]
+
+
+async def seed(connection: AsyncConnection) -> None:
+    """Insert the plans that are missing; plans that an operator has changed stay as they are."""
+    await connection.execute(insert(PlanTier).values(PLAN_TIERS).on_conflict_do_nothing())

@@ -1,0 +1,306 @@
+"""What crosses the boundary between workflows and activities: one frozen model in, one out.
+
+All of this stands in workflow history, so it holds ids, counts and short summaries, never contents or secrets. New
+fields have defaults, so that histories recorded before them still replay. Fields left at their default are not
+serialised (see `clients/temporal.py`), which keeps a turn's share of history small.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.status import Status, WaitingFor
+
+
+class Payload(BaseModel):
+    """Frozen. Unknown fields are ignored on the wire: an older worker may read a newer payload."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class BuildRef(Payload):
+    """Names a build."""
+
+    build_id: str
+
+
+# ---- the build workflow's own input and what it carries when it continues as new
+
+
+class SandboxRef(Payload):
+    """A sandbox as it was when an activity opened it. `boot` changes whenever its processes were lost."""
+
+    sandbox_id: str
+    boot: str
+
+
+class BuildContext(Payload):
+    """What a build needs to know of its project and of the worker's settings; the texts are in the database."""
+
+    project_id: str
+    user_id: str
+    plan: str
+    tool_call_cap: int
+    gate_attempts: int
+    continue_as_new_turns: int | None = None
+    preview_seconds: int = 3600
+
+
+class TurnNote(StrEnum):
+    """What Cofounder says to the agent in the next user message, besides tool results."""
+
+    STEER_REPEATING = "steer_repeating"
+    LAST_TURN = "last_turn"
+    CONTINUE_AFTER_CAP = "continue_after_cap"
+    GATE_FINDINGS = "gate_findings"
+    RESUMED = "resumed"
+
+
+class LoopState(Payload):
+    """Everything that a build carries from one run of its workflow to the next."""
+
+    context: BuildContext | None = None
+    sandbox: SandboxRef | None = None
+    status: Status = Status.QUEUED
+    status_seq: int = 0
+    turn: int = 0
+    """The last turn that was begun."""
+    run_turns: int = 0
+    """Turns begun in this run of the workflow."""
+    tool_calls: int = 0
+    tool_calls_allowed: int = 0
+    recent_calls: list[str] = Field(default_factory=list)
+    steered: bool = False
+    last_turn_given: bool = False
+    phases: int = 0
+    snapshots: int = 0
+    """Snapshot numbers assigned so far."""
+    gates: int = 0
+    gates_since_person: int = 0
+    notes: list[TurnNote] = Field(default_factory=list)
+    wake: bool = False
+    finish: bool = False
+
+
+class BuildInput(Payload):
+    """Starts a build's workflow, or a further run of it."""
+
+    build_id: str
+    state: LoopState | None = None
+
+
+# ---- activities
+
+
+class ResolvedModel(Payload):
+    """The model that a build uses, and what people are told that it is."""
+
+    model: str
+    label: str
+
+
+class StatusChange(Payload):
+    """A projection of the workflow's status. A lower `seq` than the row's changes nothing."""
+
+    build_id: str
+    seq: int
+    status: Status
+    waiting_for: WaitingFor | None = None
+    reason: str | None = None
+    wakes_at: datetime | None = None
+
+
+class OpenWorkspace(Payload):
+    """Open a build's sandbox: adopt the one that is there, or create one and restore the project's last snapshot."""
+
+    build_id: str
+
+
+class OpenedWorkspace(Payload):
+    """`restored_from` is the snapshot's number where one was restored."""
+
+    sandbox: SandboxRef
+    restored_from: int | None = None
+
+
+class SandboxInput(Payload):
+    """Names a build's sandbox."""
+
+    build_id: str
+    sandbox_id: str
+
+
+class ResumedWorkspace(Payload):
+    """A workspace that has been verified after a pause, and whether it had to be restored."""
+
+    sandbox: SandboxRef
+    restored: bool = False
+
+
+class ResumeWorkspace(Payload):
+    """Resume a paused sandbox and verify its files against the snapshot; restore them where they differ."""
+
+    build_id: str
+    sandbox_id: str
+    cause: str
+    """Why the build goes on, for the founder and the agent, such as `a new day's budget`."""
+
+
+class ThinkInput(Payload):
+    """Ask the model for a turn. `notes` are said to the agent in this turn's user message."""
+
+    build_id: str
+    turn: int
+    notes: list[TurnNote] = Field(default_factory=list)
+    allow_calls: int = 0
+    """With `CONTINUE_AFTER_CAP`: how many more tool calls the agent has."""
+
+
+class ThinkOutcome(StrEnum):
+    """What a turn came to."""
+
+    TOOL_USE = "tool_use"
+    END_TURN = "end_turn"
+    CONTINUE = "continue"
+    """Nothing to run and not an end (cut off, paused, empty): ask again."""
+    BUDGET = "budget"
+    """No call was made: the day's allowance is used up."""
+    REFUSED = "refused"
+    """The model refused, or the context is full: a person decides."""
+
+
+class RequestedCall(Payload):
+    """One tool call of a turn. Terse names: one of these stands in history for every call."""
+
+    id: str
+    """tool_use_id"""
+    s: str
+    """signature, see `domain/guards.py`"""
+    t: str
+    """summary for the timeline"""
+    m: bool = True
+    """mutating: must run in order"""
+    ok: bool = True
+    """False: the input did not fit, its result is already stored and there is nothing to dispatch"""
+
+
+class ThinkResult(Payload):
+    """A turn's answer, without its content."""
+
+    outcome: ThinkOutcome
+    calls: list[RequestedCall] = Field(default_factory=list)
+    reason: str | None = None
+    spent: int | None = None
+    allowance: int | None = None
+
+
+class DispatchInput(Payload):
+    """Run one tool call, or find what became of it."""
+
+    build_id: str
+    id: str
+    """tool_use_id"""
+    sandbox: SandboxRef
+
+
+class DispatchResult(Payload):
+    """How a tool call went. `commit` is the workspace's new HEAD where the call ended a phase."""
+
+    err: bool = False
+    commit: str | None = None
+
+
+class TakeSnapshot(Payload):
+    """Archive the workspace under a number that the workflow has assigned."""
+
+    build_id: str
+    sandbox_id: str
+    number: int
+    reason: str
+    """phase, sleep, gate or end"""
+    phase: int | None = None
+    """With reason `phase`: the phase that this snapshot ends."""
+    commit: str | None = None
+
+
+class TakenSnapshot(Payload):
+    """A stored and verified snapshot."""
+
+    number: int
+    files: int
+    bytes: int
+    commit: str | None = None
+
+
+class RunGate(Payload):
+    """Restore a snapshot into a fresh sandbox and look at the product's evidence there."""
+
+    build_id: str
+    number: int
+    snapshot_number: int
+
+
+class GateResult(Payload):
+    """Passed when there are no findings; then the gate's sandbox keeps running for the preview."""
+
+    findings: int
+    sandbox_id: str | None = None
+    preview_url: str | None = None
+
+
+class FinishBuild(Payload):
+    """Close a build as ready."""
+
+    build_id: str
+    seq: int
+    gate_number: int
+    sandbox_id: str
+    preview_url: str
+    phases_completed: int
+    snapshot_number: int
+
+
+class FinishedBuild(Payload):
+    """A ready build's version: the project's next integer."""
+
+    build_version: int
+
+
+# ---- previews
+
+
+class PreviewInput(Payload):
+    """Starts a preview. With a sandbox it takes over the gate's; without one it starts from the ready snapshot."""
+
+    build_id: str
+    seconds: int
+    sandbox_id: str | None = None
+    url: str | None = None
+    seq: int = 0
+
+
+class OpenedPreview(Payload):
+    """A preview's sandbox, and the address under which its product answers."""
+
+    sandbox_id: str
+    url: str
+
+
+class PreviewChange(Payload):
+    """A projection of a preview's state; a lower `seq` than the row's changes nothing."""
+
+    build_id: str
+    seq: int
+    state: str
+    sandbox_id: str | None = None
+    url: str | None = None
+    expires_at: datetime | None = None
+    reason: str | None = None
+
+
+class ReapResult(Payload):
+    """What the reaper mended."""
+
+    started: int = 0
+    closed: int = 0
