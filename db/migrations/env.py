@@ -1,0 +1,30 @@
+"""Alembic's entry point. The connection comes from `db.migrate`, or for the `alembic` command from DATABASE_URL."""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection
+
+from db.models import Base
+from db.session import make_engine
+from settings import load_settings
+
+
+def _run(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=Base.metadata, compare_server_default=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def _connect_and_run() -> None:
+    engine = make_engine(load_settings().database_url)
+    async with engine.connect() as connection:
+        await connection.run_sync(_run)
+        await connection.commit()
+    await engine.dispose()
+
+
+if given := context.config.attributes.get("connection"):
+    _run(given)
+else:
+    asyncio.run(_connect_and_run())
