@@ -1,0 +1,160 @@
+"""`cofounder local …`: the embedded stack, or one part of it, until Ctrl-C."""
+
+import asyncio
+import contextlib
+import json
+import shlex
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from local.errors import StackError
+from local.stack import PARTS, LocalStack, PartName, Progress
+
+local_app = typer.Typer(
+    no_args_is_help=True,
+    help="Run the servers that a build needs on this machine. Prints the environment that points clients at them.",
+)
+
+_DATA = Path(".cofounder") / "local"
+
+_Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Directory for data and logs, kept afterwards; one stack at a time works in it. "
+        f"By default one below {_DATA}, for each of these commands its own.",
+    ),
+]
+_Port = Annotated[
+    int | None,
+    typer.Option("--port", min=1, max=65535, help="Port to listen on; otherwise last time's, or a free one."),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of export lines.")]
+_Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", help="A host that sandboxes may reach; may be repeated. Without it, they have no network."),
+]
+
+
+@local_app.command()
+def up(
+    data: _Data = None,
+    port: Annotated[
+        list[str] | None, typer.Option("--port", metavar="PART=N", help="Port of one part; may be repeated.")
+    ] = None,
+    allow: _Allow = None,
+    as_json: _Json = False,
+) -> None:
+    """Start everything."""
+    _stay_up(PARTS, data or _DATA / "all", _ports_by_part(port or []), as_json, allow or [])
+
+
+@local_app.command()
+def postgres(data: _Data = None, port: _Port = None, as_json: _Json = False) -> None:
+    """Start PostgreSQL."""
+    _stay_up_alone("postgres", data, port, as_json)
+
+
+@local_app.command()
+def temporal(data: _Data = None, port: _Port = None, as_json: _Json = False) -> None:
+    """Start the Temporal server and its UI."""
+    _stay_up_alone("temporal", data, port, as_json)
+
+
+@local_app.command()
+def s3(data: _Data = None, port: _Port = None, as_json: _Json = False) -> None:
+    """Start the object store, with its bucket."""
+    _stay_up_alone("s3", data, port, as_json)
+
+
+@local_app.command()
+def sandbox(data: _Data = None, port: _Port = None, allow: _Allow = None, as_json: _Json = False) -> None:
+    """Start the E2B-compatible sandbox server."""
+    _stay_up_alone("sandbox", data, port, as_json, allow or [])
+
+
+@local_app.command()
+def model(data: _Data = None, port: _Port = None, as_json: _Json = False) -> None:
+    """Start the rehearsal model: it always builds the same kind of product."""
+    _stay_up_alone("model", data, port, as_json)
+
+
+def _stay_up_alone(
+    part: PartName, data: Path | None, port: int | None, as_json: bool, allow: list[str] | None = None
+) -> None:
+    _stay_up((part,), data or _DATA / part, {} if port is None else {part: port}, as_json, allow or [])
+
+
+def _stay_up(
+    parts: tuple[PartName, ...], data: Path, ports: Mapping[str, int], as_json: bool, allow: list[str]
+) -> None:
+    stack = LocalStack(
+        data, parts=parts, port_of=ports, egress="proxy" if allow else "none", allow=allow, on_progress=_say
+    )
+    try:
+        asyncio.run(_until_told(stack, as_json))
+    except StackError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+async def _until_told(stack: LocalStack, as_json: bool) -> None:
+    """Run the stack until SIGINT, SIGTERM or SIGHUP, or until a part dies (`StackError`)."""
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    work = asyncio.create_task(_run(stack, as_json))
+    telling = asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait({work, telling}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        telling.cancel()
+        if not work.done():
+            typer.echo("stopping…", err=True)
+            work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+async def _run(stack: LocalStack, as_json: bool) -> None:
+    started = time.monotonic()
+    async with stack:
+        _show(stack, as_json)
+        typer.echo(
+            f"up after {time.monotonic() - started:.1f} s; data and logs in {stack.data}. Ctrl-C stops.", err=True
+        )
+        await stack.wait()
+
+
+def _show(stack: LocalStack, as_json: bool) -> None:
+    environment = dict(stack.environment)
+    if as_json:
+        environment |= {"temporal_ui_url": stack.temporal_ui_url} if stack.temporal_ui_url else {}
+        typer.echo(json.dumps(environment))
+    else:
+        for key, value in environment.items():
+            typer.echo(f"export {key}={shlex.quote(value)}")
+        if stack.temporal_ui_url:
+            typer.echo(f"Temporal UI: {stack.temporal_ui_url}", err=True)
+
+
+def _say(progress: Progress) -> None:
+    if progress.state == "ready":
+        typer.echo(f"{progress.part}: ready after {progress.seconds:.1f} s", err=True)
+    elif progress.state == "stopped":
+        typer.echo(f"{progress.part}: stopped", err=True)
+
+
+def _ports_by_part(options: list[str]) -> dict[str, int]:
+    ports: dict[str, int] = {}
+    for option in options:
+        part, _, number = option.partition("=")
+        if part not in PARTS or not number.isdigit() or not 0 < int(number) < 65536:
+            raise typer.BadParameter(f"--port {option}: write PART=N, where PART is one of {', '.join(PARTS)}.")
+        ports[part] = int(number)
+    return ports
