@@ -1,0 +1,154 @@
+"""Builds and previews as Temporal workflows: starting, nudging, cancelling. Used by the API, the reaper and the CLI."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.errors import NotFound
+from domain.names import (
+    BUILD_PLAN,
+    BUILD_PROJECT,
+    BUILD_STATUS,
+    BUILD_USER,
+    BUILD_WORKFLOW,
+    EXTEND,
+    PREVIEW_WORKFLOW,
+    WAKE,
+    build_workflow_id,
+    preview_workflow_id,
+)
+from domain.payloads import BuildInput, PreviewInput
+from domain.status import Status
+
+_RPC_TIMEOUT = timedelta(seconds=10)
+"""A person waits for the answer, and the reaper repeats what did not get through."""
+
+_SUMMARY_BYTES = 200
+"""Temporal refuses summaries above 400 bytes."""
+
+
+@dataclass(frozen=True)
+class BuildToStart:
+    """What the workflow of a build's row is started with; only `build_id` is an input, the rest labels it."""
+
+    build_id: uuid.UUID
+    user_id: str
+    project_id: uuid.UUID
+    project_name: str
+    plan: str
+    goal: str
+
+
+class BuildWorkflows:
+    """Talks to the workflows of builds and previews. Connects when first used."""
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self._client = client
+        self._task_queue = task_queue
+
+    async def start(self, build: BuildToStart) -> bool:
+        """Start the build's workflow; False where it had been started before, also if it has ended since.
+
+        Raises:
+            RPCError: Temporal did not take it.
+        """
+        try:
+            await self._client.start_workflow(
+                BUILD_WORKFLOW,
+                BuildInput(build_id=str(build.build_id)),
+                id=build_workflow_id(build.build_id),
+                task_queue=self._task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                memo={"user": build.user_id, "project": str(build.project_id)},
+                search_attributes=TypedSearchAttributes(
+                    [
+                        _keyword(BUILD_STATUS, Status.QUEUED),
+                        _keyword(BUILD_USER, build.user_id),
+                        _keyword(BUILD_PROJECT, str(build.project_id)),
+                        _keyword(BUILD_PLAN, build.plan),
+                    ]
+                ),
+                static_summary=_shorten(f"{build.project_name}: {build.goal.splitlines()[0]}"),
+                rpc_timeout=_RPC_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
+
+    async def wake(self, build_id: uuid.UUID) -> None:
+        """Tell the build to look again whether it can go on.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        with _running(build_id):
+            await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(WAKE, rpc_timeout=_RPC_TIMEOUT)
+
+    async def cancel(self, build_id: uuid.UUID) -> None:
+        """Ask the build to end; it cleans up first.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        with _running(build_id):
+            await self._client.get_workflow_handle(build_workflow_id(build_id)).cancel(rpc_timeout=_RPC_TIMEOUT)
+
+    async def open_preview(self, build_id: uuid.UUID, seconds: int, seq: int = 0) -> None:
+        """Keep the build's preview open for at least `seconds` from now; start it from the snapshot if it is closed.
+
+        One call does both, so that a preview that closes at this moment is not missed. `seq` is that of the previews
+        row; a new preview counts on from there.
+        """
+        await self._client.start_workflow(
+            PREVIEW_WORKFLOW,
+            PreviewInput(build_id=str(build_id), seconds=seconds, seq=seq),
+            id=preview_workflow_id(build_id),
+            task_queue=self._task_queue,
+            start_signal=EXTEND,
+            start_signal_args=[seconds],
+            rpc_timeout=_RPC_TIMEOUT,
+        )
+
+    async def describe(self, build_id: uuid.UUID) -> WorkflowExecutionDescription:
+        """What Temporal says about the build's latest run.
+
+        Raises:
+            NotFound: it was never started, or is past the namespace's retention.
+        """
+        with _running(build_id):
+            handle = self._client.get_workflow_handle(build_workflow_id(build_id))
+            return await handle.describe(rpc_timeout=_RPC_TIMEOUT)
+
+    async def is_reachable(self) -> bool:
+        """Whether the Temporal server answers and serves."""
+        try:
+            return await self._client.service_client.check_health(timeout=timedelta(seconds=3))
+        except (RPCError, RuntimeError):  # a lazy client raises RuntimeError where it can't connect
+            return False
+
+
+def _keyword(name: str, value: str) -> SearchAttributePair[Any]:
+    return SearchAttributePair(SearchAttributeKey.for_keyword(name), str(value))
+
+
+def _shorten(text: str) -> str:
+    encoded = text.encode()
+    return text if len(encoded) <= _SUMMARY_BYTES else encoded[: _SUMMARY_BYTES - 3].decode(errors="ignore") + "…"
+
+
+@contextmanager
+def _running(build_id: uuid.UUID) -> Iterator[None]:
+    try:
+        yield
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        raise NotFound(f"The workflow of build {build_id} is not running.") from None

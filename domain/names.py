@@ -1,0 +1,35 @@
+"""Names on the wire between the program's parts and Temporal: what clients say without importing workflows."""
+
+import uuid
+
+BUILD_WORKFLOW = "BuildWorkflow"
+"""Workflow type of a build; takes `domain.payloads.BuildInput`."""
+
+PREVIEW_WORKFLOW = "PreviewWorkflow"
+"""Workflow type of a preview; takes `domain.payloads.PreviewInput`."""
+
+WAKE = "wake"
+"""Signal to a build, without an argument: look again whether you can go on."""
+
+FINISH = "finish"
+"""Signal to a build, without an argument: finish with what there is."""
+
+EXTEND = "extend"
+"""Signal to a preview, with seconds as its argument: stay open for at least so long from now."""
+
+BUILD_STATUS = "BuildStatus"
+BUILD_WAITING_FOR = "BuildWaitingFor"
+BUILD_USER = "BuildUser"
+BUILD_PROJECT = "BuildProject"
+BUILD_PLAN = "BuildPlan"
+"""Search attributes, all of them keywords."""
+
+
+def build_workflow_id(build_id: uuid.UUID | str) -> str:
+    """The id of a build's workflow."""
+    return f"build-{build_id}"
+
+
+def preview_workflow_id(build_id: uuid.UUID | str) -> str:
+    """The id of a build's preview workflow."""
+    return f"preview-{build_id}"
