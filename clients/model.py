@@ -1,0 +1,215 @@
+"""The Messages API, through the official SDK: one streamed call, taken whole or not at all.
+
+The SDK's own accumulator is not used: it repairs unfinished tool input and treats a stream that ends early as success.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+from anthropic import APIConnectionError, APIStatusError, AsyncAnthropic, AsyncStream
+from anthropic.types import Message, RawMessageStreamEvent
+
+from domain.answer import Answer, Block
+from domain.errors import BuildFailed, Misconfigured, ModelCallFailed, NeedsPerson
+from domain.pricing import Tokens
+
+OnText = Callable[[str], Awaitable[None]]
+OnProgress = Callable[[], None]
+
+
+class BrokenStream(ModelCallFailed):
+    """The call was accepted and then lost. `tokens` is what the server said so far that it would bill."""
+
+    def __init__(
+        self, message: str, tokens: Tokens, request_id: str | None, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message, retry_after_seconds)
+        self.tokens = tokens
+        self.request_id = request_id
+
+
+class ModelClient:
+    """Calls the model. Close it when done."""
+
+    def __init__(self, api_key: str | None, base_url: str | None, idle_seconds: float) -> None:
+        """
+        Args:
+            api_key: the key; None is an error at the first call, so that a worker can start without one.
+            base_url: another server of the protocol; None is the vendor's.
+            idle_seconds: a stream that sends nothing, not even a ping, for so long is taken for dead.
+        """
+        self._sdk = AsyncAnthropic(
+            api_key=api_key or "unset",
+            base_url=base_url or "https://api.anthropic.com",
+            max_retries=0,
+            timeout=httpx2.Timeout(idle_seconds, connect=10),
+        )
+        self._has_key = api_key is not None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._sdk.close()
+
+    async def stream(self, body: bytes, on_text: OnText, on_progress: OnProgress) -> Answer:
+        """Make one call and read its whole stream.
+
+        Args:
+            body: the request as the JSON bytes to send.
+            on_text: called with each piece of text as it arrives.
+            on_progress: called at each event.
+
+        Raises:
+            ModelCallFailed: nothing was accepted, or with `BrokenStream` it was and then lost; worth another attempt.
+            NeedsPerson: the key, the spend limit or the request itself; another attempt would fail too.
+        """
+        if not self._has_key:
+            raise NeedsPerson("There is no ANTHROPIC_API_KEY. Set it and restart the worker.", "operator")
+        reader = _StreamReader()
+        try:
+            stream = await self._sdk.post(
+                "/v1/messages",
+                content=body,
+                cast_to=Message,
+                options={"headers": {"content-type": "application/json"}},
+                stream=True,
+                stream_cls=AsyncStream[RawMessageStreamEvent],
+            )
+        except APIStatusError as error:
+            raise _from_status(error) from error
+        except (APIConnectionError, httpx2.HTTPError) as error:
+            raise ModelCallFailed(f"The model's API could not be reached: {_plain(error)}") from error
+
+        reader.request_id = stream.response.headers.get("request-id")
+        try:
+            async with stream:
+                async for event in stream:
+                    on_progress()
+                    if text := reader.take(event):
+                        await on_text(text)
+        except APIStatusError as error:
+            translated = _from_status(error)
+            if isinstance(translated, ModelCallFailed):
+                raise BrokenStream(
+                    str(translated), reader.tokens, reader.request_id, translated.retry_after_seconds
+                ) from error
+            raise translated from error
+        except (APIConnectionError, httpx2.HTTPError, httpx2.StreamError, AssertionError, ValueError) as error:
+            # AssertionError and ValueError are what the SDK raises for an empty body and for broken JSON.
+            raise BrokenStream(
+                f"The model's answer broke off: {_plain(error)}", reader.tokens, reader.request_id
+            ) from error
+        if not reader.stopped:
+            raise BrokenStream("The model's answer ended before it was complete.", reader.tokens, reader.request_id)
+        return reader.answer()
+
+
+class _StreamReader:
+    """Puts the events of one stream together, strictly."""
+
+    def __init__(self) -> None:
+        self.request_id: str | None = None
+        self.stopped = False
+        self._usage: dict[str, Any] = {}
+        self._stop_reason: str | None = None
+        self._blocks: dict[int, Block] = {}
+        self._tool_json: dict[int, str] = {}
+
+    @property
+    def tokens(self) -> Tokens:
+        """What has been said of usage so far; the counts of the stream are cumulative."""
+        by_ttl = self._usage.get("cache_creation") or {}
+        written = self._usage.get("cache_creation_input_tokens") or 0
+        one_hour = by_ttl.get("ephemeral_1h_input_tokens") or 0
+        return Tokens(
+            input=self._usage.get("input_tokens") or 0,
+            cache_write_5m=max(written - one_hour, 0),
+            cache_write_1h=one_hour,
+            cache_read=self._usage.get("cache_read_input_tokens") or 0,
+            output=self._usage.get("output_tokens") or 0,
+        )
+
+    def take(self, event: RawMessageStreamEvent) -> str:
+        """Add an event; returns the text that it brought."""
+        match event.type:
+            case "message_start":
+                self._note_usage(event.message.usage.to_dict(exclude_none=True))
+            case "content_block_start":
+                self._blocks[event.index] = event.content_block.to_dict(exclude_none=True)
+                self._tool_json[event.index] = ""
+            case "content_block_delta":
+                return self._take_delta(self._blocks[event.index], event.index, event.delta.to_dict())
+            case "content_block_stop":
+                self._finish_block(self._blocks[event.index], self._tool_json[event.index])
+            case "message_delta":
+                self._stop_reason = event.delta.stop_reason
+                self._note_usage(event.usage.to_dict(exclude_none=True))
+            case "message_stop":
+                self.stopped = True
+        return ""
+
+    def answer(self) -> Answer:
+        """The whole answer."""
+        blocks = [self._blocks[index] for index in sorted(self._blocks)]
+        # The API does not take empty text blocks back.
+        kept = [block for block in blocks if block["type"] != "text" or block["text"]]
+        return Answer(kept, self._stop_reason, self.tokens, self.request_id)
+
+    def _note_usage(self, usage: dict[str, Any]) -> None:
+        self._usage |= usage
+
+    def _take_delta(self, block: Block, index: int, delta: dict[str, Any]) -> str:
+        match delta["type"]:
+            case "text_delta":
+                block["text"] += delta["text"]
+                return str(delta["text"])
+            case "input_json_delta":
+                self._tool_json[index] += delta["partial_json"]
+            case "thinking_delta":
+                block["thinking"] += delta["thinking"]
+            case "signature_delta":
+                block["signature"] = delta["signature"]
+            case other:
+                raise ValueError(f"a delta of an unknown type: {other}")
+        return ""
+
+    @staticmethod
+    def _finish_block(block: Block, tool_json: str) -> None:
+        if block["type"] != "tool_use":
+            return
+        given = json.loads(tool_json) if tool_json else block["input"]
+        if not isinstance(given, dict):
+            raise ValueError("the input of a tool call is not an object")
+        block["input"] = given
+
+
+def _plain(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+_TRANSIENT_TYPES = {"overloaded_error", "rate_limit_error", "api_error", "timeout_error"}
+
+
+def _from_status(error: APIStatusError) -> ModelCallFailed | NeedsPerson | BuildFailed | Misconfigured:
+    """What an error answer means for the build. An error event inside a stream has status 200 and its own type."""
+    status, kind = error.status_code, getattr(error, "type", None)
+    said = _plain(error)
+    if "enforced_spend_limit_reached" in json.dumps(error.body, default=str):
+        return NeedsPerson(f"The spend limit of the Anthropic account is reached: {said}", "operator")
+    if status == 200:
+        transient = kind in _TRANSIENT_TYPES or kind is None
+    else:
+        transient = status in (408, 409, 429) or status >= 500
+    if transient:
+        return ModelCallFailed(f"The model's API answered {status} {kind or ''}: {said}", _retry_after(error))
+    if status in (401, 403) or kind in ("authentication_error", "permission_error"):
+        return NeedsPerson(f"The Anthropic API does not accept the key. Check ANTHROPIC_API_KEY. ({said})", "operator")
+    return NeedsPerson(f"The Anthropic API refuses the request: {said}", "operator")
+
+
+def _retry_after(error: APIStatusError) -> float | None:
+    try:
+        return float(error.response.headers["retry-after"])
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,116 @@
+"""A model's answer: its content blocks, what it may be taken for, and how its text becomes narration."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from domain.errors import InvalidToolInput
+from domain.guards import call_signature
+from domain.payloads import RequestedCall, ThinkOutcome
+from domain.pricing import Tokens
+from domain.tools import check_tool_input, is_mutating, summarize_call
+
+Block = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer: the stream reached `message_stop`."""
+
+    blocks: list[Block]
+    stop_reason: str | None
+    tokens: Tokens
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an answer comes to.
+
+    `blocks` is what is kept of it and sent back from now on; `invalid` holds the text of the error result by
+    tool_use_id, for calls that must not run.
+    """
+
+    outcome: ThinkOutcome
+    blocks: list[Block]
+    calls: list[RequestedCall] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    invalid: dict[str, str] = field(default_factory=dict)
+    reason: str | None = None
+
+
+def read_answer(answer: Answer) -> Reading:
+    """Decide what an answer comes to. Only `tool_use` runs tools: a tool call in a message that was cut off never does.
+
+    Stop reasons: https://docs.claude.com/en/api/handling-stop-reasons
+    """
+    text_only = [block for block in answer.blocks if block["type"] != "tool_use"]
+    match answer.stop_reason:
+        case "tool_use":
+            return _read_tool_use(answer.blocks)
+        case "end_turn" | "stop_sequence":
+            spoke = any(block["type"] == "text" and block["text"].strip() for block in text_only)
+            return Reading(ThinkOutcome.END_TURN if spoke else ThinkOutcome.CONTINUE, text_only)
+        case "max_tokens" | "pause_turn":
+            return Reading(ThinkOutcome.CONTINUE, text_only)
+        case "refusal":
+            reason = "The model declined to go on with this. Change the brief or the goal, or wake the build to retry."
+        case "model_context_window_exceeded":
+            reason = "The conversation has become longer than the model can read."
+        case other:
+            reason = f"The model stopped for a reason that this version does not know: {other}."
+    return Reading(ThinkOutcome.REFUSED, text_only, reason=reason)
+
+
+def _read_tool_use(blocks: Sequence[Block]) -> Reading:
+    reading = Reading(ThinkOutcome.TOOL_USE, list(blocks))
+    for block in blocks:
+        if block["type"] != "tool_use":
+            continue
+        name, given, identity = block["name"], block["input"], block["id"]
+        try:
+            check_tool_input(name, given)
+        except InvalidToolInput as error:
+            reading.invalid[identity] = str(error)
+        reading.names.append(name)
+        reading.calls.append(
+            RequestedCall(
+                id=identity,
+                s=call_signature(name, given),
+                t=summarize_call(name, given),
+                m=is_mutating(name),
+                **({"ok": False} if identity in reading.invalid else {}),
+            )
+        )
+    return reading
+
+
+_UNPAIRED = re.compile("[\ud800-\udfff]")
+
+
+def to_stored_text(blocks: Sequence[Block]) -> str:
+    """Content blocks as the JSON text that is stored and sent: UTF-8 as it is, escapes only where it must."""
+    stored = json.dumps(list(blocks), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(list(blocks), separators=(",", ":")) if _UNPAIRED.search(stored) else stored
+
+
+_SENTENCE_END = re.compile(r"(?<=[.!?:])(?=\s)|\n+")
+
+
+class SentenceBuffer:
+    """Cuts a stream of text into sentences, so that the feed moves while the model speaks."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def feed(self, text: str) -> list[str]:
+        """Add text; returns the sentences that are now complete."""
+        *complete, self._text = _SENTENCE_END.split(self._text + text)
+        return [sentence for piece in complete if (sentence := piece.strip())]
+
+    def rest(self) -> list[str]:
+        """What is left when the text ends."""
+        rest, self._text = self._text.strip(), ""
+        return [rest] if rest else []
