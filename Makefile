@@ -1,0 +1,60 @@
+# What a newcomer types. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check quick replay histories setup clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+PYTEST := $(BIN)/python -m pytest $(if $(V),-v -o log_cli=true)
+
+# The demo reads these from its environment. Taken literally: a dollar sign in a founder's sentence is a dollar sign.
+ifneq ($(origin BRIEF),undefined)
+override BRIEF := $(value BRIEF)
+export BRIEF
+endif
+ifneq ($(origin IDEA),undefined)
+override IDEA := $(value IDEA)
+export IDEA
+endif
+export REAL EXIT
+
+# A downloaded Chromium is linked in the first of these, see scripts/setup.
+export PATH := $(CURDIR)/.cofounder/tools/bin:$(PATH)
+
+# Checks and tests see nothing of the caller's environment, so that no variable can point them at a real service.
+CLEAN := env -i PATH="$$PATH" HOME="$$HOME" LANG=C.UTF-8 TERM="$${TERM:-dumb}" \
+	$${TMPDIR:+TMPDIR="$$TMPDIR"} $${CI:+CI="$$CI"}
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## set up, then build a product and show it: BRIEF=file.json or IDEA="a sentence", REAL=1, EXIT=1
+	@$(PYTHON) scripts/setup --system
+	@$(BIN)/cofounder demo
+
+test: ## set up, then linters, types and all tests, whatever is in the environment: ARGS="-k name", V=1
+	@REAL= $(PYTHON) scripts/setup --system
+	@$(MAKE) --no-print-directory check
+	@$(CLEAN) $(PYTEST) $(ARGS)
+
+check: setup ## linters, types, and whether the migrations match the models
+	@$(CLEAN) $(BIN)/ruff check .
+	@$(CLEAN) $(BIN)/ruff format --check .
+	@$(CLEAN) $(BIN)/mypy
+	@$(CLEAN) $(BIN)/python -m scripts.alembic_check
+
+quick: setup ## the tests that need no server, in seconds
+	@$(CLEAN) $(PYTEST) tests/unit $(ARGS)
+
+replay: setup ## replay the stored histories against the workflows, without a server
+	@$(CLEAN) $(PYTEST) tests/replay $(ARGS)
+
+histories: setup ## record the stored histories afresh
+	@$(CLEAN) $(BIN)/python -m tests.replay.record $(ARGS)
+
+setup: ## the virtual environment with the locked dependencies
+	@$(PYTHON) scripts/setup
+
+clean: ## remove what set-up and runs have made, the data of local stacks included
+	rm -rf .venv .cofounder .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
