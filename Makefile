@@ -8,15 +8,13 @@ ARGS ?=
 PYTEST := $(BIN)/python -m pytest $(if $(V),-v -o log_cli=true)
 
 # The demo reads these from its environment. Taken literally: a dollar sign in a founder's sentence is a dollar sign.
-ifneq ($(origin BRIEF),undefined)
-override BRIEF := $(value BRIEF)
-export BRIEF
+define literally
+ifneq ($(origin $(1)),undefined)
+override $(1) := $$(value $(1))
+export $(1)
 endif
-ifneq ($(origin IDEA),undefined)
-override IDEA := $(value IDEA)
-export IDEA
-endif
-export REAL EXIT
+endef
+$(foreach variable,BRIEF IDEA REAL EXIT,$(eval $(call literally,$(variable))))
 
 # A downloaded Chromium is linked in the first of these, see scripts/setup.
 export PATH := $(CURDIR)/.cofounder/tools/bin:$(PATH)
