@@ -19,6 +19,7 @@
     ├── UnknownModel            a model without a price
     ├── SandboxGone             the sandbox does not exist any more
     ├── SandboxUnavailable      the sandbox service did not do what it was asked, and may later
+    ├── StoreUnavailable        the object store did not do what it was asked, and may later
     ├── SnapshotFailed
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
 """
@@ -102,6 +103,10 @@ class SandboxGone(CofounderError):
 
 class SandboxUnavailable(CofounderError):
     """The sandbox service failed or did not answer in time."""
+
+
+class StoreUnavailable(CofounderError):
+    """The object store failed or did not answer in time."""
 
 
 class SnapshotFailed(CofounderError):

@@ -1,0 +1,323 @@
+"""The object store: snapshots and images, through aioboto3. Its retries are off: Temporal owns retries."""
+
+import contextlib
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+import aioboto3
+import aiohttp
+from aiobotocore.config import AioConfig
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+
+from clients.shielded import to_the_end
+from domain.errors import Misconfigured, NeedsPerson, NotFound, StoreUnavailable
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
+PART_BYTES = 8 * 1024 * 1024
+"""Size of a part of a multipart upload, and so about what an upload holds in memory. S3 takes 5 MiB to 5 GiB."""
+
+READ_BYTES = 1024 * 1024
+
+CONNECT_SECONDS = 10
+READ_SECONDS = 60
+"""How long a server may be silent in the middle of an answer."""
+
+_LISTED_AT_ONCE = 1000
+_DELETED_AT_ONCE = 1000
+_FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """Where the bucket is. `endpoint_url` None means AWS; keys None mean the AWS chain (profile, instance role…)."""
+
+    bucket: str
+    region: str = "us-east-1"
+    endpoint_url: str | None = None
+    access_key: str | None = None
+    secret_key: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """What was uploaded: how many bytes, and their SHA-256 in hex."""
+
+    bytes: int
+    sha256: str
+
+
+class ObjectStore:
+    """One bucket, over one connection pool. Open it once per process and close it when done.
+
+    All methods raise StoreUnavailable when the store fails, NotFound when the object is not there, and NeedsPerson
+    (`store`) when the bucket is missing, the key is refused or there is no space.
+    """
+
+    def __init__(self, config: StoreConfig) -> None:
+        self.config = config
+        self._exits = contextlib.AsyncExitStack()
+        self._opened: S3Client | None = None
+
+    async def open(self) -> Self:
+        """Open the connection pool. Nothing is sent yet."""
+        config = self.config
+        session = aioboto3.Session(
+            aws_access_key_id=config.access_key,
+            aws_secret_access_key=config.secret_key,
+            region_name=config.region,
+        )
+        options = AioConfig(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"total_max_attempts": 1},
+            max_pool_connections=20,
+            # Other servers than AWS have one host name for all buckets, and don't know the newer checksums.
+            s3={"addressing_style": "path" if config.endpoint_url else "auto"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            proxies={} if _is_loopback(config.endpoint_url) else None,
+        )
+        client = session.client("s3", endpoint_url=config.endpoint_url, config=options)
+        self._opened = await self._exits.enter_async_context(client)
+        return self
+
+    async def close(self) -> None:
+        """Close the connection pool."""
+        self._opened = None
+        await self._exits.aclose()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def check(self) -> None:
+        """Look whether the bucket answers.
+
+        Raises:
+            Misconfigured: names the variable that is wrong, and what to do.
+        """
+        try:
+            await self.keys("check/", limit=1)
+        except (NeedsPerson, NotFound, StoreUnavailable) as error:
+            raise Misconfigured(str(error)) from error
+
+    async def put_stream(self, key: str, chunks: AsyncIterable[bytes]) -> StoredObject:
+        """Upload what the stream gives, part by part; small contents in one request.
+
+        When the stream or the upload fails, or this is cancelled, the multipart upload is aborted: nothing dangles.
+        """
+        hashed, total = hashlib.sha256(), 0
+        part = bytearray()
+        upload: _Upload | None = None
+        try:
+            async for chunk in chunks:
+                hashed.update(chunk)
+                total += len(chunk)
+                part += chunk
+                while len(part) >= PART_BYTES:
+                    if upload is None:
+                        upload = await self._begin(key)
+                    await self._add(upload, bytes(part[:PART_BYTES]))
+                    del part[:PART_BYTES]
+            if upload is None:
+                await self.put(key, bytes(part))
+            else:
+                if part:
+                    await self._add(upload, bytes(part))
+                await self._complete(upload)
+        except BaseException:
+            if upload is not None:
+                await to_the_end(self._abort(upload))
+            raise
+        return StoredObject(total, hashed.hexdigest())
+
+    async def stream(self, key: str) -> AsyncGenerator[bytes, None]:
+        """An object's content in pieces of about 1 MiB."""
+        with self._errors(f"read {key}"):
+            answer = await self._client.get_object(Bucket=self.config.bucket, Key=key)
+            async with answer["Body"] as body:
+                async for piece in body.content.iter_chunked(READ_BYTES):
+                    yield piece
+
+    async def get(self, key: str, limit: int) -> bytes:
+        """An object's content, which may have `limit` bytes at most.
+
+        Raises:
+            ValueError: it has more.
+        """
+        content = bytearray()
+        async with contextlib.aclosing(self.stream(key)) as pieces:
+            async for piece in pieces:
+                content += piece
+                if len(content) > limit:
+                    raise ValueError(f"{key} has more than {limit} bytes")
+        return bytes(content)
+
+    async def put(self, key: str, content: bytes, content_type: str = "application/octet-stream") -> None:
+        """Store an object in one request, replacing what was there."""
+        with self._errors(f"write {key}"):
+            await self._client.put_object(Bucket=self.config.bucket, Key=key, Body=content, ContentType=content_type)
+
+    async def size(self, key: str) -> int | None:
+        """An object's size in bytes; None when it is not there."""
+        try:
+            with self._errors(f"look at {key}"):
+                answer = await self._client.head_object(Bucket=self.config.bucket, Key=key)
+        except NotFound:
+            return None
+        return answer["ContentLength"]
+
+    async def keys(self, prefix: str, limit: int | None = None) -> list[str]:
+        """The keys that begin so, sorted."""
+        found: list[str] = []
+        with self._errors("list its bucket"):
+            while limit is None or len(found) < limit:
+                answer = await self._client.list_objects_v2(
+                    Bucket=self.config.bucket,
+                    Prefix=prefix,
+                    MaxKeys=min(limit or _LISTED_AT_ONCE, _LISTED_AT_ONCE),
+                    StartAfter=found[-1] if found else "",
+                )
+                found += [content["Key"] for content in answer.get("Contents", [])]
+                if not answer["IsTruncated"]:
+                    break
+        return found
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; those that are not there are no error."""
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            batch = keys[start : start + _DELETED_AT_ONCE]
+            with self._errors("delete objects"):
+                answer = await self._client.delete_objects(
+                    Bucket=self.config.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            if errors := answer.get("Errors"):
+                first = errors[0]
+                raise StoreUnavailable(f"The object store did not delete {first.get('Key')}: {first.get('Message')}")
+
+    async def unfinished_uploads(self, prefix: str) -> list[str]:
+        """The keys of multipart uploads that were begun and neither completed nor aborted."""
+        return [upload.key for upload in await self._unfinished(prefix)]
+
+    async def abort_uploads(self, prefix: str, keep: Sequence[str] = ()) -> None:
+        """Abort what a killed process has left of its uploads, except those of the keys in `keep`."""
+        for upload in await self._unfinished(prefix):
+            if upload.key not in keep:
+                await self._abort(upload)
+
+    async def put_image(self, sha256_hex: str, webp: bytes) -> None:
+        """Store a WebP image under its content's hash."""
+        await self.put(image_key(sha256_hex), webp, "image/webp")
+
+    async def get_image(self, sha256_hex: str, limit: int = 20_000_000) -> bytes:
+        """A stored WebP image."""
+        return await self.get(image_key(sha256_hex), limit)
+
+    # ---- multipart uploads
+
+    async def _begin(self, key: str) -> "_Upload":
+        with self._errors(f"write {key}"):
+            answer = await self._client.create_multipart_upload(Bucket=self.config.bucket, Key=key)
+        return _Upload(key, answer["UploadId"], [])
+
+    async def _add(self, upload: "_Upload", content: bytes) -> None:
+        number = len(upload.parts) + 1
+        with self._errors(f"write {upload.key}"):
+            answer = await self._client.upload_part(
+                Bucket=self.config.bucket, Key=upload.key, UploadId=upload.id, PartNumber=number, Body=content
+            )
+        upload.parts.append({"ETag": answer["ETag"], "PartNumber": number})
+
+    async def _complete(self, upload: "_Upload") -> None:
+        with self._errors(f"write {upload.key}"):
+            await self._client.complete_multipart_upload(
+                Bucket=self.config.bucket,
+                Key=upload.key,
+                UploadId=upload.id,
+                MultipartUpload={"Parts": upload.parts},
+            )
+
+    async def _abort(self, upload: "_Upload") -> None:
+        with contextlib.suppress(NotFound), self._errors(f"abort the upload of {upload.key}"):
+            await self._client.abort_multipart_upload(Bucket=self.config.bucket, Key=upload.key, UploadId=upload.id)
+
+    async def _unfinished(self, prefix: str) -> list["_Upload"]:
+        with self._errors("list its uploads"):
+            answer = await self._client.list_multipart_uploads(Bucket=self.config.bucket, Prefix=prefix)
+        return [_Upload(upload["Key"], upload["UploadId"], []) for upload in answer.get("Uploads", [])]
+
+    # ---- errors
+
+    @property
+    def _client(self) -> "S3Client":
+        if self._opened is None:
+            raise RuntimeError("the object store is not open")
+        return self._opened
+
+    @contextlib.contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            raise self._translated(what, error) from error
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise NeedsPerson(
+                "There is no key for the object store. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.", "store"
+            ) from error
+        except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise StoreUnavailable(
+                f"{self._where} did not {what}: {str(error) or type(error).__name__}. "
+                "Check that it runs and that S3_ENDPOINT_URL points to it."
+            ) from error
+
+    def _translated(self, what: str, error: ClientError) -> Exception:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code == "NoSuchBucket":
+            return NeedsPerson(
+                f"The bucket {self.config.bucket} is not there. Create it, or set PROJECT_SNAPSHOT_BUCKET to one that "
+                "is.",
+                "store",
+            )
+        if status in (401, 403):
+            return NeedsPerson(
+                f"{self._where} does not let us {what} ({code or status}). Check AWS_ACCESS_KEY_ID, "
+                f"AWS_SECRET_ACCESS_KEY and what that key may do in the bucket {self.config.bucket}.",
+                "store",
+            )
+        if status == 507 or code in _FULL:
+            return NeedsPerson(f"{self._where} has no space left to {what} ({code}). Make room.", "store")
+        if status == 404:
+            return NotFound(f"{self._where} can't {what}: it is not there.")
+        return StoreUnavailable(f"{self._where} failed to {what}: {error}")
+
+    @property
+    def _where(self) -> str:
+        return f"The object store at {self.config.endpoint_url or 'AWS'}"
+
+
+@dataclass(frozen=True)
+class _Upload:
+    key: str
+    id: str
+    parts: "list[CompletedPartTypeDef]"
+
+
+def image_key(sha256_hex: str) -> str:
+    """Where an image is, by its content's hash."""
+    return f"images/{sha256_hex}.webp"
+
+
+def _is_loopback(url: str | None) -> bool:
+    return (urlsplit(url or "").hostname or "") in ("127.0.0.1", "localhost", "::1")
