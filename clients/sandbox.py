@@ -1,0 +1,588 @@
+"""Sandboxes, through the official `e2b` SDK: the only module that imports it.
+
+Locally the same SDK talks to `local/sandbox`. Every request has a deadline of our own, since the SDK's can hang
+(e2b #1128), and none is repeated by the SDK: Temporal owns retries.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import inspect
+import json
+import re
+import shlex
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, TypedDict, TypeVar
+from urllib.parse import urlsplit
+
+import e2b
+import httpx2
+from e2b.exceptions import SandboxNotRunningException, ServiceBusyException
+
+from clients import sandbox_runner
+from clients.sandbox_runner import JOURNAL, WORKSPACE
+from domain.errors import InvalidInput, Misconfigured, NeedsPerson, SandboxGone, SandboxUnavailable
+
+APP = "cofounder"
+"""`app` in the metadata of every sandbox that we create."""
+
+REQUEST_SECONDS = 30.0
+"""Deadline of a small request: control plane, start of a command, a file of a few megabytes."""
+
+TRANSFER_SECONDS = 1800.0
+"""Deadline of a streamed upload."""
+
+ATTACH_SECONDS = 20.0
+"""How long one request waits for a call's outcome before it asks again; short enough for any proxy on the way."""
+
+INLINE_BYTES = 100_000
+"""A call's input up to this size travels with the command that starts it; Linux takes 128 KiB per variable."""
+
+RUNNER_SOURCE = inspect.getsource(sandbox_runner)
+RUNNER_MODULE = f"runner_{hashlib.sha256(RUNNER_SOURCE.encode()).hexdigest()[:12]}"
+"""The runner's name inside the sandbox holds its hash: an older one that is there is another module."""
+
+T = TypeVar("T")
+
+
+class Role(StrEnum):
+    """What a sandbox is for. A build has at most one of each."""
+
+    WORKSPACE = "workspace"
+    GATE = "gate"
+    PREVIEW = "preview"
+
+
+@dataclass(frozen=True)
+class SandboxConfig:
+    """Where sandboxes come from.
+
+    `api_url` and `sandbox_url` are None for E2B's cloud. `egress_hosts`: None for the open internet, empty for none.
+    """
+
+    api_key: str
+    api_url: str | None = None
+    sandbox_url: str | None = None
+    template: str = "base"
+    ttl_seconds: int = 1800
+    egress_hosts: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class ListedSandbox:
+    """A sandbox as the control plane lists it; `state` is running or paused."""
+
+    id: str
+    build_id: str
+    role: str
+    state: str
+
+
+@dataclass(frozen=True)
+class CommandOutput:
+    """How a command ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """What a server in the sandbox answered; the body is cut at the bound that was asked for."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class RunnerAnswer:
+    """What a read-only tool found; the text is for the agent."""
+
+    text: str
+    is_error: bool
+
+
+@dataclass(frozen=True)
+class CallOutcome:
+    """What became of a journaled call.
+
+    `done`: it ran, and the other fields tell how. `lost`: its process vanished without an outcome, or the runner broke;
+    `text` says what is known. `not_run`: the sandbox has been booted anew since, and the call was not started.
+    """
+
+    state: Literal["done", "lost", "not_run"]
+    is_error: bool = False
+    exit_code: int | None = None
+    timed_out: bool = False
+    ended: bool = False
+    """Its processes were ended by `end_call`."""
+    text: str = ""
+    """What the tool says, or the beginning of the command's output."""
+    tail: str = ""
+    """The end of the output, where the middle was cut."""
+    output_bytes: int = 0
+    output_path: str = ""
+    """Where all of the output is kept, in the sandbox."""
+    commit: str | None = None
+    """The workspace's new HEAD, in full, where the call made a commit."""
+    subject: str | None = None
+
+
+class _Connection(TypedDict, total=False):
+    api_key: str
+    api_url: str
+    sandbox_url: str
+    debug: bool
+    retries: int
+    request_timeout: float
+
+
+class _NotRunning(Exception):
+    """The data plane does not know the sandbox: paused, killed or expired. Only the control plane can tell which."""
+
+
+class Sandboxes:
+    """Creates, finds and lets go of sandboxes. One per process; close it when done."""
+
+    def __init__(self, config: SandboxConfig) -> None:
+        self.config = config
+        self._connection = _Connection(
+            api_key=config.api_key, debug=False, retries=0, request_timeout=REQUEST_SECONDS - 1
+        )
+        if config.api_url:
+            self._connection["api_url"] = config.api_url
+        if config.sandbox_url:
+            self._connection["sandbox_url"] = config.sandbox_url
+        self._open: dict[str, Sandbox] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._http: httpx2.AsyncClient | None = None
+
+    async def close(self) -> None:
+        """Close connections; sandboxes keep running."""
+        self._open.clear()
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    async def find(self, build_id: str, role: Role) -> list[str]:
+        """Ids of a build's sandboxes in a role, newest first, running or paused."""
+        listed = await self._list({"app": APP, "build": build_id, "role": role.value})
+        return [sandbox.id for sandbox in listed]
+
+    async def list_all(self) -> list[ListedSandbox]:
+        """Every sandbox that Cofounder created with this key, newest first."""
+        return await self._list({"app": APP})
+
+    async def create(self, build_id: str, role: Role) -> "Sandbox":
+        """A fresh sandbox with an empty workspace. When its time to live runs out it is paused, not killed.
+
+        A lost answer leaves a sandbox that `find` finds: look there first.
+        """
+        hosts = self.config.egress_hosts
+        network: dict[str, Any] = {}
+        if hosts is not None:
+            network["allow_internet_access"] = bool(hosts)
+        if hosts:
+            network["network"] = {"allow_out": hosts, "deny_out": ["0.0.0.0/0"]}
+        sdk = await self.ask(
+            "create a sandbox",
+            e2b.AsyncSandbox.create(
+                template=self.config.template,
+                timeout=self.config.ttl_seconds,
+                metadata={"app": APP, "build": build_id, "role": role.value},
+                lifecycle={"on_timeout": "pause", "auto_resume": False},
+                **network,
+                **self._connection,
+            ),
+            2 * REQUEST_SECONDS,
+        )
+        sandbox = Sandbox(self, sdk)
+        self._open[sdk.sandbox_id] = sandbox
+        await asyncio.gather(
+            sandbox.install_runner(), sandbox.run(f"mkdir -p {WORKSPACE}", timeout_seconds=REQUEST_SECONDS, cwd="/")
+        )
+        return sandbox
+
+    async def connect(self, sandbox_id: str) -> "Sandbox":
+        """The sandbox, resumed if it was paused, its time to live extended.
+
+        Asks the control plane at most once a minute per sandbox.
+
+        Raises:
+            SandboxGone: there is no such sandbox any more.
+            SandboxUnavailable: no answer, or not a useful one.
+        """
+        async with self._locks.setdefault(sandbox_id, asyncio.Lock()):
+            known = self._open.get(sandbox_id)
+            if known is not None and time.monotonic() - known.extended_at < self._extend_every:
+                return known
+            return await self._connect(sandbox_id)
+
+    async def pause(self, sandbox_id: str) -> None:
+        """Pause; nothing happens when it is paused or gone."""
+        self._open.pop(sandbox_id, None)
+        with contextlib.suppress(SandboxGone):
+            await self.ask(
+                f"pause sandbox {sandbox_id}",
+                e2b.AsyncSandbox.pause(sandbox_id, **self._connection),
+                2 * REQUEST_SECONDS,
+            )
+
+    async def kill(self, sandbox_id: str) -> None:
+        """Kill; nothing happens when it is gone."""
+        self._open.pop(sandbox_id, None)
+        self._locks.pop(sandbox_id, None)
+        with contextlib.suppress(SandboxGone):
+            await self.ask(f"kill sandbox {sandbox_id}", e2b.AsyncSandbox.kill(sandbox_id, **self._connection))
+
+    async def ask(self, what: str, request: Awaitable[T], seconds: float = REQUEST_SECONDS) -> T:
+        """The answer to one request of the SDK, within a deadline, its errors turned into ours."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await request
+        except TimeoutError as error:
+            raise SandboxUnavailable(f"{self._where} did not {what} within {seconds:.0f} s.") from error
+        except Exception as error:
+            raise self._translated(what, error) from error
+
+    async def resume(self, sandbox_id: str) -> "Sandbox":
+        """Connect now, whatever was known; for a sandbox that the data plane says is not running."""
+        async with self._locks.setdefault(sandbox_id, asyncio.Lock()):
+            return await self._connect(sandbox_id)
+
+    def http(self) -> httpx2.AsyncClient:
+        """The client that talks to servers in sandboxes; no proxy of this machine stands between it and local ones."""
+        if self._http is None:
+            self._http = httpx2.AsyncClient(trust_env=not self.is_local, follow_redirects=False)
+        return self._http
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the data plane speaks plain HTTP, as the local server does."""
+        return (self.config.sandbox_url or "").startswith("http://")
+
+    @property
+    def _where(self) -> str:
+        return f"The sandbox service at {self.config.api_url or 'E2B'}"
+
+    @property
+    def _extend_every(self) -> float:
+        return min(60.0, self.config.ttl_seconds / 3)
+
+    async def _connect(self, sandbox_id: str) -> "Sandbox":
+        asked_at = time.monotonic()
+        try:
+            sdk = await self.ask(
+                f"connect to sandbox {sandbox_id}",
+                e2b.AsyncSandbox.connect(sandbox_id, timeout=self.config.ttl_seconds, **self._connection),
+                2 * REQUEST_SECONDS,
+            )
+        except SandboxGone:
+            self._open.pop(sandbox_id, None)
+            raise
+        sandbox = self._open.get(sandbox_id)
+        if sandbox is None:
+            sandbox = self._open[sandbox_id] = Sandbox(self, sdk)
+        else:
+            sandbox.reconnected(sdk, asked_at)
+        return sandbox
+
+    async def _list(self, metadata: dict[str, str]) -> list[ListedSandbox]:
+        pages = e2b.AsyncSandbox.list(query=e2b.SandboxQuery(metadata=metadata), order="desc", **self._connection)
+        found: list[e2b.SandboxInfo] = []
+        while pages.has_next:
+            found += await self.ask("list sandboxes", pages.next_items())
+        return [
+            ListedSandbox(
+                id=info.sandbox_id,
+                build_id=info.metadata.get("build", ""),
+                role=info.metadata.get("role", ""),
+                state=info.state.value,
+            )
+            for info in found
+            if metadata.items() <= info.metadata.items()
+        ]
+
+    def _translated(self, what: str, error: Exception) -> Exception:
+        """What we raise for an error of the SDK. Whatever is not known to be permanent is worth another attempt."""
+        match error:
+            case SandboxNotRunningException():
+                return _NotRunning(str(error))
+            case e2b.FileNotFoundException():
+                return FileNotFoundError(f"Cannot {what}: {error}")
+            case e2b.SandboxNotFoundException():
+                return SandboxGone(f"Cannot {what}: there is no such sandbox any more.")
+            case e2b.AuthenticationException():
+                return NeedsPerson(
+                    f"{self._where} does not accept the key. Check E2B_API_KEY, then wake the build. ({error})",
+                    "operator",
+                )
+            case e2b.NotEnoughSpaceException():
+                return NeedsPerson(
+                    f"Cannot {what}: the sandbox's disk is full. Choose a larger template (E2B_TEMPLATE).", "operator"
+                )
+            case e2b.InvalidArgumentException():
+                return InvalidInput(f"Cannot {what}: {error}")
+            case e2b.SandboxException(status_code=int(status)) if status in (400, 404):
+                return Misconfigured(f"{self._where} refuses to {what}: {error} Check E2B_TEMPLATE and E2B_API_URL.")
+            case e2b.SandboxException(status_code=402 | 403):
+                return NeedsPerson(f"{self._where} does not let us {what}: {error}", "operator")
+            case e2b.RateLimitException() | ServiceBusyException():
+                return SandboxUnavailable(f"{self._where} is busy and did not {what}: {error}")
+            case json.JSONDecodeError():
+                return SandboxUnavailable(f"{self._where} failed to {what}: its answer is not JSON.")
+            case _:
+                return SandboxUnavailable(
+                    f"{self._where} failed to {what}: {str(error) or type(error).__name__}. "
+                    "Check that it runs and that E2B_API_URL and E2B_SANDBOX_URL point to it."
+                )
+
+
+class Sandbox:
+    """One sandbox, running when it was handed out. Found paused later, it is resumed, or SandboxGone is raised.
+
+    All methods raise SandboxUnavailable when the service fails, SandboxGone when the sandbox is not there any more.
+    """
+
+    def __init__(self, owner: Sandboxes, sdk: e2b.AsyncSandbox) -> None:
+        self._owner = owner
+        self._sdk = sdk
+        self.id: str = sdk.sandbox_id
+        self.extended_at = time.monotonic()
+
+    def reconnected(self, sdk: e2b.AsyncSandbox, at: float) -> None:
+        """Use this connection from now on; `at` is when its time to live was extended (monotonic)."""
+        self._sdk = sdk
+        self.extended_at = at
+
+    async def boot(self) -> str:
+        """What identifies the sandbox's running processes: equal after a resume with memory, different after a loss."""
+        output = await self._run(
+            "cat /proc/sys/kernel/random/boot_id /proc/1/stat", REQUEST_SECONDS, cwd="/", again=True
+        )
+        boot_id, _, stat = output.stdout.partition("\n")
+        if output.exit_code != 0 or not stat:
+            raise SandboxUnavailable(f"Sandbox {self.id} does not tell its boot: {output.stderr.strip()}")
+        return sandbox_runner.boot_of(boot_id, stat)
+
+    async def run(
+        self, command: str, *, timeout_seconds: float, cwd: str = WORKSPACE, env: dict[str, str] | None = None
+    ) -> CommandOutput:
+        """Run a quick command with bash and wait for it. For what must not run twice, use `call`.
+
+        A background child that keeps the output open holds this up. Past `timeout_seconds` bash is killed, its
+        children are not, and SandboxUnavailable is raised.
+        """
+        return await self._run(command, timeout_seconds, cwd=cwd, env=env)
+
+    async def write(self, path: str, data: str | bytes | AsyncIterable[bytes]) -> None:
+        """Write a file, making folders on the way. A path that is not absolute is taken from /home/user."""
+        what = f"write {path} in sandbox {self.id}"
+        streamed = not isinstance(data, str | bytes)
+        await self._ask(
+            what,
+            lambda: self._sdk.files.write(path, data, use_octet_stream=True),
+            TRANSFER_SECONDS if streamed else 2 * REQUEST_SECONDS,
+            again=not streamed,
+        )
+
+    async def read(self, path: str) -> bytes:
+        """A file's content.
+
+        Raises:
+            FileNotFoundError: no such file.
+            InvalidInput: not a regular file.
+        """
+        what = f"read {path} in sandbox {self.id}"
+        content = await self._ask(
+            what, lambda: self._sdk.files.read(path, format="bytes"), 2 * REQUEST_SECONDS, again=True
+        )
+        return bytes(content)
+
+    async def stream(self, path: str) -> AsyncIterator[bytes]:
+        """A file's content in pieces; a stream that stalls for a minute fails. Errors as `read`."""
+        what = f"read {path} in sandbox {self.id}"
+        reader = await self._ask(what, lambda: self._sdk.files.read(path, format="stream"), again=True)
+        pieces = aiter(reader)
+        try:
+            while (piece := await self._ask(what, lambda: anext(pieces, None), 2 * REQUEST_SECONDS)) is not None:
+                yield piece
+        finally:
+            await reader.aclose()
+
+    def url(self, port: int) -> str:
+        """Where a browser finds the server on a port of the sandbox."""
+        return f"{'http' if self._owner.is_local else 'https'}://{self._sdk.get_host(port)}"
+
+    async def http_get(
+        self, port: int, path: str, timeout_seconds: float, max_bytes: int = 2_000_000
+    ) -> HttpAnswer | None:
+        """What the server on a port answers; None when none answers, or not in time."""
+        url = self.url(port) + path
+        headers = {}
+        parts = urlsplit(url)
+        if (parts.hostname or "").endswith(".localhost"):
+            # Browsers resolve *.localhost, Python does not.
+            headers["Host"] = parts.netloc
+            url = url.replace(parts.netloc, f"127.0.0.1:{parts.port or 80}", 1)
+        body = bytearray()
+        try:
+            async with (
+                asyncio.timeout(timeout_seconds),
+                self._owner.http().stream("GET", url, headers=headers, timeout=timeout_seconds) as answer,
+            ):
+                if answer.status_code == 502 and await self._not_served(answer):
+                    return None
+                async for piece in answer.aiter_bytes():
+                    body += piece
+                    if len(body) >= max_bytes:
+                        break
+                return HttpAnswer(answer.status_code, answer.headers.get("content-type", ""), bytes(body[:max_bytes]))
+        except (httpx2.HTTPError, TimeoutError, OSError):
+            return None
+
+    async def install_runner(self) -> None:
+        """Put the runner into the sandbox. Done when the sandbox is made; `call` and `query` do it where it lacks."""
+        await self.write(f"{JOURNAL}/{RUNNER_MODULE}.py", RUNNER_SOURCE)
+
+    async def call(
+        self,
+        call_id: str,
+        tool: str,
+        input: dict[str, Any],
+        *,
+        timeout_seconds: float,
+        on_wait: Callable[[], None],
+        boot: str | None = None,
+    ) -> CallOutcome:
+        """Run a mutating tool once, as a process that is detached inside the sandbox, and wait for its outcome.
+
+        The same `call_id` again, from here or from another process, attaches to that call and never runs it twice.
+        When this is cancelled the call keeps running.
+
+        Args:
+            call_id: `[A-Za-z0-9_-]{1,128}`.
+            tool: bash, write_file or edit_file.
+            input: the tool's input, as its schema has it.
+            timeout_seconds: when the call's whole process tree is ended.
+            on_wait: called every two seconds while waiting.
+            boot: start only in this boot of the sandbox; `not_run` otherwise.
+        """
+        _check_call_id(call_id)
+        envelope = json.dumps({"tool": tool, "input": input, "timeout": timeout_seconds})
+        if len(envelope) > INLINE_BYTES:
+            await self.write(f"{JOURNAL}/inputs/{call_id}.json", envelope)
+            envelope = ""
+        words = ["start", call_id, boot or "-", str(ATTACH_SECONDS)]
+        deadline = time.monotonic() + timeout_seconds + 120
+        first = True
+        while True:
+            answer = await _waiting(self._runner(words, envelope, ATTACH_SECONDS + REQUEST_SECONDS), on_wait)
+            if answer["state"] == "not_run" and not first:
+                return CallOutcome("lost", True, text="the sandbox was booted anew while the call was started")
+            if answer["state"] != "running":
+                return CallOutcome(**answer)
+            if time.monotonic() > deadline:
+                raise SandboxUnavailable(f"Call {call_id} in sandbox {self.id} has no outcome past its time limit.")
+            first = False
+            await self._owner.connect(self.id)
+
+    async def end_call(self, call_id: str) -> None:
+        """End the process tree of a call, or see to it that it will not start. Idempotent."""
+        _check_call_id(call_id)
+        await self._runner(["end", call_id], "", REQUEST_SECONDS)
+
+    async def query(self, tool: str, input: dict[str, Any]) -> RunnerAnswer:
+        """Run a read-only tool: read_file, glob or grep."""
+        answer = await self._runner(["query"], json.dumps({"tool": tool, "input": input}), REQUEST_SECONDS)
+        return RunnerAnswer(text=str(answer["text"]), is_error=bool(answer["is_error"]))
+
+    async def _runner(self, words: list[str], envelope: str, seconds: float) -> dict[str, Any]:
+        program = f"import sys;sys.path[:0]=[{JOURNAL!r}];import {RUNNER_MODULE} as runner;runner.main(sys.argv[1:])"
+        command = shlex.join(["exec", "python3", "-IS", "-c", program, *words])
+        for attempt in (1, 2):
+            output = await self._run(
+                command, seconds, cwd="/", env={sandbox_runner.INPUT_VARIABLE: envelope}, again=True
+            )
+            if attempt == 1 and output.exit_code == 1 and f"'{RUNNER_MODULE}'" in output.stderr:
+                await self.install_runner()
+                continue
+            break
+        if output.exit_code == 127:
+            raise Misconfigured("The sandbox has no python3. Choose a template that has it (E2B_TEMPLATE).")
+        # The last line: a login profile in the sandbox may print before it.
+        line = output.stdout.strip().rpartition("\n")[2]
+        with contextlib.suppress(ValueError):
+            answer = json.loads(line)
+            if isinstance(answer, dict):
+                return answer
+        problem = (
+            f"the sandbox's runner failed with exit code {output.exit_code}: {(output.stderr or output.stdout)[-500:]}"
+        )
+        return {"state": "lost", "is_error": True, "text": problem}
+
+    async def _run(
+        self,
+        command: str,
+        seconds: float,
+        *,
+        cwd: str = WORKSPACE,
+        env: dict[str, str] | None = None,
+        again: bool = False,
+    ) -> CommandOutput:
+        async def run() -> CommandOutput:
+            handle = await self._sdk.commands.run(
+                command, background=True, envs=env, cwd=cwd, timeout=seconds, request_timeout=REQUEST_SECONDS
+            )
+            try:
+                ended = await handle.wait()
+            except e2b.CommandExitException as failed:
+                return CommandOutput(failed.exit_code, failed.stdout, failed.stderr)
+            finally:
+                if handle.exit_code is None:
+                    await handle.disconnect()
+            return CommandOutput(ended.exit_code, ended.stdout, ended.stderr)
+
+        return await self._ask(f"run a command in sandbox {self.id}", run, seconds + 10, again=again)
+
+    async def _ask(
+        self, what: str, request: Callable[[], Awaitable[T]], seconds: float = REQUEST_SECONDS, *, again: bool = False
+    ) -> T:
+        try:
+            return await self._owner.ask(what, request(), seconds)
+        except _NotRunning:
+            await self._owner.resume(self.id)
+            if not again:
+                raise SandboxUnavailable(f"Could not {what}: it was paused. It runs again now.") from None
+        try:
+            return await self._owner.ask(what, request(), seconds)
+        except _NotRunning as error:
+            raise SandboxUnavailable(f"Could not {what}: it does not stay up. ({error})") from error
+
+    async def _not_served(self, answer: httpx2.Response) -> bool:
+        """Whether a 502 is the sandbox service's own: nobody listens on the port."""
+        body = (await answer.aread())[:2000].decode("utf-8", "replace")
+        return "port is not open" in body or "was not found" in body
+
+
+def _check_call_id(call_id: str) -> None:
+    if not re.fullmatch(sandbox_runner.CALL_ID, call_id):
+        raise InvalidInput(f"A call id has up to 128 letters, digits, _ and -, unlike {call_id[:200]!r}.")
+
+
+async def _waiting(awaited: Awaitable[T], on_wait: Callable[[], None], every_seconds: float = 2.0) -> T:
+    task = asyncio.ensure_future(awaited)
+    try:
+        while not (await asyncio.wait({task}, timeout=every_seconds))[0]:
+            on_wait()
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task

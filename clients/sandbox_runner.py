@@ -1,0 +1,825 @@
+"""The program that runs inside a sandbox, with its python3 (3.9 or later) and nothing but the standard library.
+
+`clients/sandbox.py` uploads this file's source and starts it with one of
+
+    start CALL_ID BOOT WAIT     run a mutating call once, or attach to it; wait up to WAIT seconds for its outcome
+    end CALL_ID                 end a call's processes, or see to it that it never starts
+    query                       answer a read-only tool
+
+and reads one line of JSON from its standard output. A call is claimed by an atomic `mkdir` in the journal, which is
+outside the workspace. Its winner forks a *keeper*: a process of its own session, without the caller's pipes, that runs
+the call and records the outcome, so that neither a caller that is gone nor a background child ends or blocks anything.
+
+    JOURNAL/calls/CALL_ID/keeper    who runs it: boot, pid, start time of the pid
+                          output    stdout and stderr of a command, all of it
+                          outcome   JSON, written by rename
+
+The agent's processes run as the same user and could tamper with all this; they would deceive only their own build.
+"""
+
+# Importing pathlib, contextlib, subprocess or typing would cost milliseconds of every tool call.
+# ruff: noqa: PTH102, PTH103, PTH104, PTH108, PTH110, PTH112, PTH116, PTH118, PTH120, PTH123, PTH208, SIM105
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+import stat
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, NoReturn
+
+WORKSPACE = "/home/user/project"
+JOURNAL = "/home/user/.cofounder"
+
+CALL_ID = r"[A-Za-z0-9_-]{1,128}"
+INPUT_VARIABLE = "COFOUNDER_INPUT"
+"""Holds the input as JSON; when empty, `start` reads JOURNAL/inputs/CALL_ID.json."""
+
+MARK_VARIABLE = "COFOUNDER_CALL"
+"""Set to the call's id for everything that a command starts; how its processes are found again."""
+
+HEAD_BYTES = TAIL_BYTES = 12_000
+"""How much of a command's output is answered; the rest stays in the journal."""
+
+OUTPUT_LIMIT_BYTES = 200_000_000
+"""A command that prints more than this is ended: it would fill the disk."""
+
+TERM_SECONDS = 2.0
+"""How long processes have between SIGTERM and SIGKILL."""
+
+CLAIM_SECONDS = 5.0
+"""How long a claim may stand without a keeper before it counts as lost."""
+
+READ_LINES = 2000
+READ_BYTES = 60_000
+LINE_CHARACTERS = 2000
+GLOB_PATHS = 500
+GREP_MATCHES = 200
+GREP_LINE_CHARACTERS = 300
+GREP_BYTES = 30_000
+GREP_FILE_BYTES = 5_000_000
+SEARCH_SECONDS = 15
+
+IGNORED = {".git", "node_modules", ".venv", "__pycache__"}
+"""Folders that glob and grep do not enter."""
+
+
+class ToolError(Exception):
+    """The tool can't do what it was asked; the message is for the agent."""
+
+
+class Places:
+    """Where the workspace and the journal are; other places only in tests."""
+
+    def __init__(self, workspace: str, journal: str) -> None:
+        self.workspace = workspace
+        self.journal = journal
+
+    def call(self, call_id: str) -> str:
+        return os.path.join(self.journal, "calls", call_id)
+
+
+def main(arguments: list[str], workspace: str = WORKSPACE, journal: str = JOURNAL) -> None:
+    """Do what the arguments say and print the answer."""
+    places = Places(workspace, journal)
+    given = os.environ.pop(INPUT_VARIABLE, "")
+    try:
+        if arguments[0] == "start":
+            answer = start(places, arguments[1], arguments[2], float(arguments[3]), given)
+        elif arguments[0] == "end":
+            answer = end(places, arguments[1])
+        else:
+            answer = query(places, json.loads(given))
+    except OSError as error:
+        answer = {"state": "lost", "is_error": True, "text": f"the journal cannot be written: {error}"}
+    # A newline first: a login profile may have printed half a line.
+    os.write(1, b"\n" + json.dumps(answer).encode() + b"\n")
+
+
+# ---- identity of processes
+
+
+def boot_of(boot_id: str, stat_line: str) -> str:
+    """The boot, from /proc/sys/kernel/random/boot_id and /proc/1/stat: kernel's and first process's."""
+    return f"{boot_id.strip()}:{_start_time(stat_line)}"
+
+
+def this_boot() -> str:
+    """The boot that this process runs in."""
+    return boot_of(_read_text("/proc/sys/kernel/random/boot_id"), _read_text("/proc/1/stat"))
+
+
+def _start_time(stat_line: str) -> str:
+    # Field 22; the second field, the name, may hold anything up to the last parenthesis.
+    return stat_line.rpartition(")")[2].split()[19]
+
+
+def _parent_and_session(stat_line: str) -> tuple[int, int]:
+    fields = stat_line.rpartition(")")[2].split()
+    return int(fields[1]), int(fields[3])
+
+
+def _read_text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def _write_whole(path: str, text: str) -> None:
+    """Write by rename: readers see all of it or nothing."""
+    unfinished = f"{path}.{os.getpid()}"
+    with open(unfinished, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.rename(unfinished, path)
+
+
+# ---- calls
+
+
+def start(places: Places, call_id: str, boot: str, wait: float, given: str) -> dict[str, Any]:
+    """Claim and run the call, or attach to it. `state` in the answer: done, running, lost or not_run."""
+    if not re.fullmatch(CALL_ID, call_id):
+        return {"state": "lost", "is_error": True, "text": "the call's id is not valid"}
+    folder = places.call(call_id)
+    until = time.monotonic() + wait
+    if boot not in ("-", this_boot()) and not os.path.isdir(folder):
+        return {"state": "not_run"}
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        return _attach(folder, until)
+    try:
+        envelope = json.loads(given or _read_text(os.path.join(places.journal, "inputs", call_id + ".json")))
+    except (OSError, ValueError) as error:
+        _record(folder, {"is_error": True, "text": f"The call's input could not be read: {error}"})
+        return _answer(folder)
+    done = _fork_keeper(places, folder, call_id, envelope)
+    select.select([done], [], [], wait)  # the keeper's end closes the pipe
+    os.close(done)
+    return _attach(folder, until)
+
+
+def end(places: Places, call_id: str) -> dict[str, Any]:
+    """End the call's processes and wait for its outcome; a call that was not started never will be."""
+    folder = places.call(call_id)
+    os.makedirs(folder, exist_ok=True)
+    keeper = _living_keeper(folder)
+    if keeper is None and not _has_outcome(folder):
+        # Claimed a moment ago, or lost. If its keeper comes yet, it finds this outcome and starts nothing.
+        _record(folder, {"is_error": True, "ended": True, "text": ""})
+        keeper = _living_keeper(folder)
+    if keeper is not None:
+        try:
+            os.kill(keeper, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+        until = time.monotonic() + 4 * TERM_SECONDS
+        while _living_keeper(folder) is not None and time.monotonic() < until:
+            time.sleep(0.02)
+    end_processes(call_id, 0)
+    return {"state": "done"}
+
+
+def _attach(folder: str, until: float) -> dict[str, Any]:
+    pause = 0.01
+    claimed = time.monotonic()
+    while not _has_outcome(folder):
+        now = time.monotonic()
+        if _living_keeper(folder) is None and not _has_outcome(folder):
+            began = os.path.exists(os.path.join(folder, "keeper"))
+            if began or now - claimed > CLAIM_SECONDS:
+                return {"state": "lost", "is_error": True, "text": "its process vanished without an outcome"}
+        if now >= until:
+            return {"state": "running"}
+        time.sleep(pause)
+        pause = min(0.05, pause * 1.5)
+    return _answer(folder)
+
+
+def _has_outcome(folder: str) -> bool:
+    return os.path.exists(os.path.join(folder, "outcome"))
+
+
+def _living_keeper(folder: str) -> int | None:
+    """The keeper's pid if it is alive, and the same process that wrote it down."""
+    try:
+        boot, pid, started = _read_text(os.path.join(folder, "keeper")).split()
+        line = _read_text(f"/proc/{pid}/stat")
+    except (OSError, ValueError):
+        return None
+    is_zombie = line.rpartition(")")[2].split()[0] == "Z"
+    return int(pid) if started == _start_time(line) and boot == this_boot() and not is_zombie else None
+
+
+def _record(folder: str, outcome: dict[str, Any]) -> None:
+    """Write the outcome, unless there is one: the first counts."""
+    unfinished = os.path.join(folder, f"outcome.{os.getpid()}")
+    with open(unfinished, "w", encoding="utf-8") as file:
+        file.write(json.dumps(outcome))
+    try:
+        os.link(unfinished, os.path.join(folder, "outcome"))
+    except FileExistsError:
+        pass
+    os.unlink(unfinished)
+
+
+def _answer(folder: str) -> dict[str, Any]:
+    """The recorded outcome with the head and tail of the output."""
+    outcome: dict[str, Any] = {"state": "done", **json.loads(_read_text(os.path.join(folder, "outcome")))}
+    path = os.path.join(folder, "output")
+    if not os.path.exists(path):
+        return outcome
+    with open(path, "rb") as file:
+        # As large as it was at the end: a server left in the background may still print.
+        size = min(os.fstat(file.fileno()).st_size, outcome.get("output_bytes") or 0)
+        head = file.read(min(size, HEAD_BYTES + TAIL_BYTES))
+        tail = b""
+        if size > len(head):
+            head = head[:HEAD_BYTES]
+            file.seek(size - TAIL_BYTES)
+            tail = file.read(TAIL_BYTES)
+    said = outcome.get("text", "")
+    outcome["text"] = _whole_characters(head) + said if not tail else _whole_characters(head)
+    outcome["tail"] = _whole_characters(tail) + said if tail else ""
+    outcome["output_path"] = path
+    return outcome
+
+
+def _whole_characters(data: bytes) -> str:
+    """Decoded, without the broken character that a cut leaves at either end."""
+    begin = 0
+    while begin < min(3, len(data)) and data[begin] & 0xC0 == 0x80:
+        begin += 1
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0xC0 == 0xC0:
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            data = data[:-back] if back < length else data
+            break
+        if byte < 0x80:
+            break
+    return data[begin:].decode("utf-8", "replace")
+
+
+# ---- the keeper
+
+
+def _fork_keeper(places: Places, folder: str, call_id: str, envelope: dict[str, Any]) -> int:
+    """Start the keeper; returns the end of a pipe that reads as closed when it is gone."""
+    # Blocked before it exists, so that it can't die of a signal that it has not learned to handle yet.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                _keep(places, folder, call_id, envelope)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return reading
+
+
+def _keep(places: Places, folder: str, call_id: str, envelope: dict[str, Any]) -> None:
+    """The keeper: run the call, record its outcome."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    log = os.open(os.path.join(folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(nothing, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        _write_whole(
+            os.path.join(folder, "keeper"),
+            f"{this_boot()} {os.getpid()} {_start_time(_read_text('/proc/self/stat'))}",
+        )
+        if _has_outcome(folder):
+            return  # ended before it began
+        tool, given = envelope["tool"], envelope["input"]
+        try:
+            if tool == "bash":
+                outcome = run_command(places, folder, call_id, given["command"], float(envelope["timeout"]))
+            elif tool == "write_file":
+                outcome = {"text": write_file(places, given["path"], given["content"])}
+            elif tool == "edit_file":
+                outcome = {"text": edit_file(places, given)}
+            else:
+                raise ToolError(f"There is no tool named {tool}.")
+        except ToolError as error:
+            outcome = {"is_error": True, "text": str(error)}
+        except OSError as error:
+            outcome = {"is_error": True, "text": f"It failed: {error.strerror or error}."}
+        _record(folder, outcome)
+    except Exception as error:
+        _record(folder, {"is_error": True, "text": f"The runner failed: {error!r}"})
+
+
+def run_command(places: Places, folder: str, call_id: str, command: str, timeout: float) -> dict[str, Any]:
+    """Run bash and wait for it, not for what it leaves in the background."""
+    deadline = time.monotonic() + timeout
+    head_before = head_commit(places.workspace)
+    path = os.path.join(folder, "output")
+    output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    bash = os.fork()
+    if bash == 0:
+        _become_bash(places.workspace, call_id, command, output)
+    os.close(output)
+    outcome: dict[str, Any] = {}
+    status = None
+    adopting = False
+    while status is None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            outcome["timed_out"] = True
+        elif os.stat(path).st_size > OUTPUT_LIMIT_BYTES:
+            outcome["text"] = f"\n[its output passed {OUTPUT_LIMIT_BYTES // 1_000_000} MB; its processes were ended]"
+        else:
+            received = signal.sigtimedwait({signal.SIGCHLD, signal.SIGTERM}, min(left, 0.5 if adopting else 0.1))
+            if received is None and not adopting:
+                adopting = _adopt_orphans()
+            if received is None or received.si_signo == signal.SIGCHLD:
+                status = _reaped(bash)
+                continue
+            outcome["ended"] = True
+        outcome["is_error"] = True
+        end_processes(call_id, bash)
+        status = _reaped(bash)
+        break
+    outcome["output_bytes"] = os.stat(path).st_size
+    if status is not None:
+        outcome["exit_code"] = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+    if outcome.get("exit_code") != 0:
+        outcome["is_error"] = True
+    outcome.update(new_commit(places.workspace, head_before))
+    return outcome
+
+
+def _become_bash(workspace: str, call_id: str, command: str, output: int) -> NoReturn:
+    try:
+        os.setsid()
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        signal.pthread_sigmask(signal.SIG_SETMASK, set())
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what is ignored stays so across exec
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        os.makedirs(workspace, exist_ok=True)
+        os.chdir(workspace)
+        environment = {**os.environ, MARK_VARIABLE: call_id, "PWD": workspace}
+        environment.pop("OLDPWD", None)
+        os.execve("/bin/bash", ["bash", "-c", command], environment)
+    except OSError as error:
+        os.write(2, (f"bash could not be started: {error}\n").encode())
+    finally:
+        os._exit(126)
+
+
+def _reaped(bash: int) -> int | None:
+    """Bash's status once it has ended; takes other children along, adopted ones."""
+    status = None
+    while True:
+        try:
+            pid, found = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return status
+        if pid == 0:
+            return status
+        if pid == bash:
+            status = found
+
+
+def _adopt_orphans() -> bool:
+    """Become the parent of descendants whose own parent ends, so that a timeout finds them. For long commands only."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    except Exception:
+        pass  # without it, processes are still found by their mark
+    return True
+
+
+def end_processes(call_id: str, bash: int) -> None:
+    """SIGTERM, then SIGKILL, to all that the call started: found by its mark, bash's session, the keeper's descent."""
+    until = time.monotonic() + TERM_SECONDS
+    found = _processes_of(call_id, bash)
+    for pid in found:
+        _signal(pid, signal.SIGTERM)
+    while found and time.monotonic() < until:
+        time.sleep(0.02)
+        _reap_others(bash)
+        found = _processes_of(call_id, bash)
+    for _ in range(200):
+        if not found:
+            return
+        for pid in found:
+            _signal(pid, signal.SIGKILL)
+        time.sleep(0.005)
+        _reap_others(bash)
+        found = _processes_of(call_id, bash)
+
+
+def _reap_others(bash: int) -> None:
+    """Take the statuses of ended children, but leave bash's for `_reaped`."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid == bash:
+            return
+        os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def _processes_of(call_id: str, bash: int) -> list[int]:
+    me = os.getpid()
+    mark = (f"\0{MARK_VARIABLE}={call_id}\0").encode()
+    parents: dict[int, int] = {}
+    found: set[int] = set()
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) in (1, me):
+            continue
+        pid = int(name)
+        try:
+            line = _read_text(f"/proc/{name}/stat")
+            if line.rpartition(")")[2].split()[0] in "ZX":
+                continue
+            parents[pid], session = _parent_and_session(line)
+            if bash and session == bash:
+                found.add(pid)
+                continue
+            with open(f"/proc/{name}/environ", "rb") as file:
+                if mark in b"\0" + file.read():
+                    found.add(pid)
+        except OSError:
+            continue  # ended meanwhile, or not ours to see
+    if bash:
+        grown = True
+        while grown:
+            children = {pid for pid, parent in parents.items() if parent == me or parent in found} - found
+            found |= children
+            grown = bool(children)
+    return sorted(found)
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except OSError:
+        pass
+
+
+# ---- commits
+
+
+def head_commit(workspace: str) -> str | None:
+    """The commit that HEAD names; None without one. Read from the files, as a process for it costs milliseconds."""
+    try:
+        head = _read_text(os.path.join(workspace, ".git", "HEAD")).strip()
+    except OSError:
+        # No repository yet, or `.git` is a file (a worktree): only git knows.
+        return _git(workspace, "rev-parse", "--verify", "--quiet", "HEAD") or None if _has_git(workspace) else None
+    if not head.startswith("ref: "):
+        return head or None
+    ref = head[5:]
+    try:
+        return _read_text(os.path.join(workspace, ".git", ref)).strip() or None
+    except OSError:
+        return _git(workspace, "rev-parse", "--verify", "--quiet", "HEAD") or None
+
+
+def new_commit(workspace: str, before: str | None) -> dict[str, Any]:
+    """`commit` and `subject` when HEAD has moved to a commit that `before` does not contain."""
+    now = head_commit(workspace)
+    if now is None or now == before:
+        return {}
+    words = ["rev-list", "--max-count=1", "--format=%s", now]
+    if before is not None:
+        words.append("^" + before)
+    lines = _git(workspace, *words).splitlines()  # "commit <hash>", then the subject
+    if not lines:
+        return {}  # an older commit was checked out
+    return {"commit": now, "subject": lines[1] if len(lines) > 1 else ""}
+
+
+def _has_git(workspace: str) -> bool:
+    return os.path.lexists(os.path.join(workspace, ".git"))
+
+
+def _git(workspace: str, *words: str) -> str:
+    """What git prints; empty when it fails."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(writing, 1)
+            signal.pthread_sigmask(signal.SIG_SETMASK, set())
+            signal.alarm(10)
+            os.execvp("git", ["git", "-C", workspace, *words])
+        finally:
+            os._exit(127)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8", errors="replace") as file:
+        text = file.read(10_000)
+    try:
+        status = os.waitpid(child, 0)[1]
+    except ChildProcessError:
+        return ""
+    return text.strip() if status == 0 else ""
+
+
+# ---- files
+
+
+def resolve(places: Places, path: str, writing: bool = False) -> str:
+    """The real path inside the workspace, every symbolic link followed.
+
+    Raises:
+        ToolError: it leads out of the workspace, or is to be written and lies in `.git`.
+    """
+    if "\0" in path:
+        raise ToolError("The path has a NUL character.")
+    root = os.path.realpath(places.workspace)
+    real = os.path.realpath(os.path.join(root, path))
+    if real != root and not real.startswith(root + "/"):
+        raise ToolError(f"{path} is outside the workspace. Paths are relative to it and stay in it.")
+    if writing and ".git" in (part.lower() for part in os.path.relpath(real, root).split("/")):
+        raise ToolError(f"{path} is in .git, which only git may write. Use git commands.")
+    return real
+
+
+def _open_regular(real: str, shown: str) -> int:
+    try:
+        # NONBLOCK: opening a named pipe must not hang.
+        descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise ToolError(f"{shown} does not exist.") from None
+    except OSError as error:
+        raise ToolError(f"{shown} cannot be read: {error.strerror}.") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise ToolError(f"{shown} is a directory." if stat.S_ISDIR(mode) else f"{shown} is not a regular file.")
+    return descriptor
+
+
+def _replace(real: str, shown: str, data: bytes) -> None:
+    """Put the data in the file's place at once, keeping the mode of one that was there."""
+    try:
+        known = os.stat(real)
+    except FileNotFoundError:
+        known = None
+    if known is not None and not stat.S_ISREG(known.st_mode):
+        raise ToolError(f"{shown} is a directory." if stat.S_ISDIR(known.st_mode) else f"{shown} is no file.")
+    folder, name = os.path.split(real)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ToolError(f"{shown}: a folder on the way is a file.") from None
+    unfinished = os.path.join(folder, f".{name[:60]}.{os.getpid()}.unfinished")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if known is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(known.st_mode))
+            file.write(data)
+        os.rename(unfinished, real)
+    except BaseException:
+        os.unlink(unfinished)
+        raise
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ToolError("The text has a lone surrogate, which no file can hold as UTF-8.") from None
+
+
+def write_file(places: Places, path: str, content: str) -> str:
+    """Write the file; says what was written."""
+    real = resolve(places, path, writing=True)
+    data = _encoded(content)
+    existed = os.path.exists(real)
+    _replace(real, path, data)
+    lines = content.count("\n") + (bool(content) and not content.endswith("\n"))
+    return f"{'Replaced' if existed else 'Created'} {path}: {len(data)} bytes, {lines} lines."
+
+
+def edit_file(places: Places, given: dict[str, Any]) -> str:
+    """Replace a piece of the file; says what was replaced."""
+    path, old, new = given["path"], given["old_text"], given["new_text"]
+    real = resolve(places, path, writing=True)
+    with os.fdopen(_open_regular(real, path), "rb") as file:
+        data = file.read()
+    piece = _encoded(old)
+    count = data.count(piece)
+    if count == 0:
+        raise ToolError(f"old_text does not occur in {path}. Read the file and copy the text exactly.")
+    if count > 1 and not given.get("replace_all"):
+        raise ToolError(
+            f"old_text occurs {count} times in {path}. Give more of the text around it, or set replace_all."
+        )
+    if old == new:
+        raise ToolError("old_text and new_text are equal; nothing was changed.")
+    _replace(real, path, data.replace(piece, _encoded(new)))
+    return f"Replaced {count} {'occurrence' if count == 1 else 'occurrences'} in {path}."
+
+
+# ---- read-only tools
+
+
+def query(places: Places, envelope: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a read-only tool: `text` and `is_error`."""
+    tool, given = envelope["tool"], envelope["input"]
+
+    def too_slow(*_: object) -> NoReturn:
+        raise ToolError(f"It took longer than {SEARCH_SECONDS} s and was given up. Narrow it down.")
+
+    # The regular expression engine looks for signals while it backtracks.
+    signal.signal(signal.SIGALRM, too_slow)
+    signal.alarm(SEARCH_SECONDS)
+    try:
+        if tool == "read_file":
+            text = read_file(places, given["path"], given.get("start_line"), given.get("line_count"))
+        elif tool == "glob":
+            text = find_files(places, given["pattern"])
+        elif tool == "grep":
+            text = grep(places, given["pattern"], given.get("glob"))
+        else:
+            raise ToolError(f"There is no tool named {tool}.")
+        return {"text": text, "is_error": False}
+    except ToolError as error:
+        return {"text": str(error), "is_error": True}
+    except OSError as error:
+        return {"text": f"It failed: {error.strerror or error}.", "is_error": True}
+    finally:
+        signal.alarm(0)
+
+
+def read_file(places: Places, path: str, start_line: int | None, line_count: int | None) -> str:
+    """Lines of a text file, numbered."""
+    real = resolve(places, path)
+    first = start_line or 1
+    last = first + (line_count or READ_LINES) - 1
+    shown: list[str] = []
+    size = number = 0
+    full = False
+    with os.fdopen(_open_regular(real, path), "rb") as file:
+        if b"\0" in file.read(8192):
+            raise ToolError(f"{path} is a binary file ({os.fstat(file.fileno()).st_size} bytes).")
+        file.seek(0)
+        for raw in file:
+            number += 1
+            if full or not first <= number <= last:
+                continue
+            line = raw.rstrip(b"\r\n").decode("utf-8", "replace")
+            if len(line) > LINE_CHARACTERS:
+                line = f"{line[:LINE_CHARACTERS]}… [cut, {len(line)} characters]"
+            row = f"{number:>6}\t{line}"
+            size += len(row) + 1
+            if size > READ_BYTES and shown:
+                full = True
+                last = number - 1
+                continue
+            shown.append(row)
+    if number == 0:
+        return f"{path} is empty."
+    if first > number:
+        raise ToolError(f"{path} has only {number} lines.")
+    if last < number:
+        shown.append(f"[lines {first} to {last} of {number}; read on with start_line {last + 1}]")
+    return "\n".join(shown)
+
+
+def _walk(top: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Files below `top` with their relative path; symbolic links to folders are not followed."""
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(os.path.join(top, folder)) as entries:
+                listed = list(entries)
+        except OSError:
+            continue
+        for entry in listed:
+            relative = os.path.join(folder, entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name not in IGNORED:
+                    pending.append(relative)
+            elif entry.is_file():
+                yield relative, entry
+
+
+def glob_expression(pattern: str) -> str:
+    """A regular expression for a glob pattern: `*`, `?`, `[…]`, `{a,b}`, and `**` for any number of folders."""
+    out, index, depth = "", 0, 0
+    while index < len(pattern):
+        rest = pattern[index:]
+        character = pattern[index]
+        step = 1
+        if rest.startswith("**/"):
+            out, step = out + "(?:[^/]+/)*", 3
+        elif rest.startswith("**"):
+            out, step = out + ".*", 2
+        elif character == "*":
+            out += "[^/]*"
+        elif character == "?":
+            out += "[^/]"
+        elif character == "[" and "]" in rest[2:]:
+            step = rest.index("]", 2) + 1
+            inside = rest[1 : step - 1].replace("\\", "\\\\").replace("[", "\\[")
+            out += "(?!/)[" + ("^" + inside[1:] if inside[0] == "!" else inside) + "]"
+        elif character == "{" and "}" in rest:
+            out, depth = out + "(?:", depth + 1
+        elif character == "}" and depth:
+            out, depth = out + ")", depth - 1
+        elif character == "," and depth:
+            out += "|"
+        else:
+            out += re.escape(character)
+        index += step
+    return out + ")" * depth
+
+
+def _matcher(places: Places, pattern: str) -> re.Pattern[str]:
+    relative = pattern
+    if relative.startswith(places.workspace + "/"):
+        relative = relative[len(places.workspace) + 1 :]
+    while relative.startswith("./"):
+        relative = relative[2:]
+    if relative.startswith("/") or ".." in relative.split("/"):
+        raise ToolError(f"{pattern} is outside the workspace. Patterns are relative to it.")
+    try:
+        return re.compile(glob_expression(relative), re.DOTALL)
+    except re.error as error:
+        raise ToolError(f"{pattern} is not a valid glob pattern: {error}.") from None
+
+
+def find_files(places: Places, pattern: str) -> str:
+    """Paths that match, newest first."""
+    matcher = _matcher(places, pattern)
+    found = []
+    for relative, entry in _walk(os.path.realpath(places.workspace)):
+        if matcher.fullmatch(relative):
+            try:
+                found.append((-entry.stat().st_mtime_ns, relative))
+            except OSError:
+                continue
+    if not found:
+        return f"No file matches {pattern}."
+    paths = [relative for _, relative in sorted(found)]
+    more = len(paths) - GLOB_PATHS
+    return "\n".join(paths[:GLOB_PATHS] + ([f"[{more} more; narrow the pattern]"] if more > 0 else []))
+
+
+def grep(places: Places, pattern: str, only: str | None) -> str:
+    """Lines that match, as `path:line: text`."""
+    try:
+        expression = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ToolError(f"{pattern} is not a valid regular expression: {error}.") from None
+    matcher = _matcher(places, only) if only else None
+    top = os.path.realpath(places.workspace)
+    found: list[str] = []
+    size = 0
+    for relative, entry in sorted(_walk(top), key=lambda pair: pair[0]):
+        name = entry.name if only and "/" not in only else relative
+        if matcher is not None and not matcher.fullmatch(name):
+            continue
+        for number, line in _lines(top, relative):
+            if not expression.search(line):
+                continue
+            cut = line if len(line) <= GREP_LINE_CHARACTERS else line[:GREP_LINE_CHARACTERS] + "…"
+            row = f"{relative}:{number}: {cut}"
+            size += len(row) + 1
+            if len(found) >= GREP_MATCHES or size > GREP_BYTES:
+                return "\n".join([*found, "[more matches; narrow the pattern or the glob]"])
+            found.append(row)
+    return "\n".join(found) or "No line matches."
+
+
+def _lines(top: str, relative: str) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a text file; none of a binary, a large or an unreadable one, or one linked from outside."""
+    real = os.path.realpath(os.path.join(top, relative))
+    if not real.startswith(top + "/"):
+        return
+    try:
+        descriptor = _open_regular(real, relative)
+    except ToolError:
+        return
+    with os.fdopen(descriptor, "rb") as file:
+        if os.fstat(descriptor).st_size > GREP_FILE_BYTES:
+            return
+        data = file.read()
+    if b"\0" in data[:8192]:
+        return
+    for number, raw in enumerate(data.split(b"\n"), 1):
+        yield number, raw.rstrip(b"\r").decode("utf-8", "replace")
