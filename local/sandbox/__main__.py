@@ -1,0 +1,86 @@
+"""`python -m local.sandbox`: serve E2B-compatible sandboxes on this machine.
+
+Prints one line of JSON when it serves: the variables that point the `e2b` SDK here, and the port of `get_host` names.
+Logs go to stderr. `--probe` tells whether sandboxes can run here (exit code 0) or why not (1).
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+from local.sandbox.confinement import Limits, probe
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    found = probe()
+    if arguments.probe or not found.ok:
+        (sys.stdout if arguments.probe else sys.stderr).write(found.text() + "\n")
+        return 0 if found.ok else 1
+    if arguments.root is None:
+        sys.stderr.write("--root is required\n")
+        return 2
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    return _serve(arguments)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    # Here rather than above: --probe has to answer at once.
+    from local.sandbox.egress import PACKAGE_REGISTRIES, EgressProxy
+    from local.sandbox.registry import RootInUse
+    from local.sandbox.server import Options, serve
+
+    egress = None
+    if arguments.egress == "proxy":
+        egress = EgressProxy(arguments.allow or PACKAGE_REGISTRIES)
+    options = Options(
+        root=arguments.root,
+        api_key=arguments.api_key or os.environ.get("E2B_API_KEY") or f"e2b_{secrets.token_hex(20)}",
+        port=arguments.port,
+        proxy_port=arguments.proxy_port,
+        egress=egress,
+        limits=Limits(processes=arguments.max_processes, file_bytes=arguments.max_file_bytes),
+        max_sandboxes=arguments.max_sandboxes,
+        die_with_parent=arguments.die_with_parent,
+    )
+    try:
+        asyncio.run(serve(options, _announce))
+    except (RootInUse, OSError) as error:
+        sys.stderr.write(f"the sandbox server could not start: {error}\n")
+        return 1
+    return 0
+
+
+def _announce(variables: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(variables) + "\n")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local.sandbox", description=__doc__)
+    limits = Limits()
+    parser.add_argument("--probe", action="store_true", help="tell whether sandboxes can run here, and exit")
+    parser.add_argument("--root", type=Path, help="where sandboxes are kept; one server at a time")
+    parser.add_argument("--port", type=int, default=0, help="of the API; 0: any free one")
+    parser.add_argument("--proxy-port", type=int, default=0, help="of get_host names; 0: any free one")
+    parser.add_argument("--egress", choices=["none", "proxy"], default="none", help="what sandboxes may reach outside")
+    parser.add_argument(
+        "--allow", nargs="+", metavar="HOST", help="with --egress proxy: these hosts instead of the package registries"
+    )
+    parser.add_argument("--api-key", help="default: E2B_API_KEY of the environment, or a new one")
+    parser.add_argument("--max-sandboxes", type=int, default=50, help="paused ones included")
+    parser.add_argument("--max-processes", type=int, default=limits.processes, help="of one sandbox, threads included")
+    parser.add_argument("--max-file-bytes", type=int, default=limits.file_bytes, help="of one file in a sandbox")
+    parser.add_argument("--die-with-parent", action="store_true", help="end when the starting process dies")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

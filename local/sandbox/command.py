@@ -1,0 +1,261 @@
+"""One process in a sandbox, and the streams of those who listen to it.
+
+As in envd: output goes to whoever listens at the time and is not replayed; a listener that reads slowly slows the
+process down, not the server; a listener that leaves does not end the process.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import Literal
+
+from local.sandbox.guest_link import GuestLink
+
+CHUNK_BYTES = 1 << 15
+BACKLOG_ITEMS = 64
+"""Per listener; with `CHUNK_BYTES` each, 2 MB."""
+
+KILLED_DRAIN_SECONDS = 0.2
+REMEMBERED_SECONDS = 30.0
+"""How long the exit code of an ended process can still be asked for."""
+
+StreamName = Literal["stdout", "stderr"]
+
+
+class Output:
+    """A piece of what the process wrote."""
+
+    def __init__(self, stream: StreamName, data: bytes) -> None:
+        self.stream = stream
+        self.data = data
+
+
+class Ended:
+    """The process's end. `code` is negative when a signal ended it."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    @property
+    def status(self) -> str:
+        if self.code >= 0:
+            return f"exit status {self.code}"
+        try:
+            return f"signal: {signal.Signals(-self.code).name}"
+        except ValueError:
+            return f"signal: {-self.code}"
+
+
+class StreamsLost(Exception):
+    """The sandbox was paused, stopped or lost while somebody listened."""
+
+
+class Listener:
+    """A bounded mailbox between the process and one of its listeners."""
+
+    def __init__(self) -> None:
+        self._items: asyncio.Queue[Output | Ended | StreamsLost] = asyncio.Queue(BACKLOG_ITEMS)
+        self._left = False
+
+    async def put(self, item: Output | Ended) -> None:
+        if not self._left:
+            await self._items.put(item)
+
+    @property
+    def empty(self) -> bool:
+        return self._items.empty()
+
+    async def next(self) -> Output | Ended:
+        """Raises `StreamsLost`."""
+        item = await self._items.get()
+        if isinstance(item, StreamsLost):
+            raise item
+        return item
+
+    def leave(self) -> None:
+        """No more items; a process that waits for room in the mailbox goes on."""
+        self._left = True
+        while not self._items.empty():
+            self._items.get_nowait()
+
+    def lose(self, reason: str) -> None:
+        self.leave()
+        self._items.put_nowait(StreamsLost(reason))
+
+
+class StdinClosed(Exception):
+    """The process has no stdin, or has closed it."""
+
+
+class Stdin:
+    """The writing end of a process's stdin. Waits while the pipe is full, without holding a thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor: int | None = descriptor
+        self._order = asyncio.Lock()
+        self._room: asyncio.Future[None] | None = None
+
+    async def write(self, data: bytes) -> None:
+        """Write everything, after what was asked for earlier. Raises `StdinClosed`."""
+        rest = memoryview(data)
+        async with self._order:
+            while rest:
+                if self._descriptor is None:
+                    raise StdinClosed
+                try:
+                    rest = rest[os.write(self._descriptor, rest) :]
+                except BlockingIOError:
+                    await self._until_room(self._descriptor)
+                except BrokenPipeError as error:
+                    raise StdinClosed from error
+
+    async def close(self) -> None:
+        """Let the process see the end of its input, after what is still being written."""
+        async with self._order:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close at once; whoever is still writing gets `StdinClosed`."""
+        self._wake()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    async def _until_room(self, descriptor: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._room = loop.create_future()
+        loop.add_writer(descriptor, self._wake)
+        try:
+            await self._room
+        finally:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._room is not None and self._descriptor is not None:
+            asyncio.get_running_loop().remove_writer(self._descriptor)
+            if not self._room.done():
+                self._room.set_result(None)
+            self._room = None
+
+
+class Command:
+    """A process started through the API. Make one with `Command.start`."""
+
+    def __init__(self, pid: int, argv: list[str], envs: dict[str, str], cwd: str | None, tag: str | None) -> None:
+        self.pid = pid
+        self.argv = argv
+        self.envs = envs
+        """What the request added to the sandbox's own environment."""
+        self.cwd = cwd
+        self.tag = tag
+        self.stdin: Stdin | None = None
+        self.ended: Ended | None = None
+        self._link: GuestLink
+        self._listeners: set[Listener] = set()
+        self._signalled = False
+        self.finished: asyncio.Task[None]
+        """Done when it has ended and everybody who listens knows it."""
+
+    @classmethod
+    async def start(
+        cls,
+        link: GuestLink,
+        argv: list[str],
+        *,
+        env: dict[str, str],
+        envs: dict[str, str],
+        cwd: str | None,
+        tag: str | None,
+        with_stdin: bool,
+        listener: Listener,
+    ) -> "Command":
+        """Start a process with `env | envs`; the listener misses nothing of its output.
+
+        Raises OSError with the guest's reason: no such program, no such directory, too many processes.
+        """
+        out_read, out_write = os.pipe2(os.O_CLOEXEC)
+        err_read, err_write = os.pipe2(os.O_CLOEXEC)
+        ours, theirs = [out_read, err_read], [out_write, err_write]
+        stdin = None
+        if with_stdin:
+            in_read, in_write = os.pipe2(os.O_CLOEXEC)
+            theirs.append(in_read)
+            stdin = Stdin(in_write)
+        try:
+            pid, exit_code = await link.spawn(theirs, argv, env | envs, cwd or "")
+        except BaseException:
+            for descriptor in ours:
+                os.close(descriptor)
+            if stdin:
+                stdin.abandon()
+            raise
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        command = cls(pid, argv, envs, cwd, tag)
+        command._link = link
+        command.stdin = stdin
+        command._listeners.add(listener)
+        command.finished = asyncio.create_task(command._run(exit_code, out_read, err_read))
+        return command
+
+    def attach(self, listener: Listener) -> None:
+        """Let a listener hear what comes from now on; of an ended process, its end."""
+        self._listeners.add(listener)
+
+    def detach(self, listener: Listener) -> None:
+        self._listeners.discard(listener)
+        listener.leave()
+
+    async def signal(self, number: int) -> None:
+        """Signal this process, not its children, as envd does. Raises OSError (ESRCH) when it has ended."""
+        await self._link.call("signal", pid=self.pid, number=number)
+        self._signalled = True
+
+    def lose_listeners(self, reason: str) -> None:
+        """End every stream; the process goes on."""
+        for listener in self._listeners:
+            listener.lose(reason)
+        self._listeners.clear()
+
+    async def abandon(self, reason: str) -> None:
+        """The sandbox's processes are gone: end the streams and close what belonged to this one."""
+        self.lose_listeners(reason)
+        self.finished.cancel()
+        await asyncio.wait([self.finished])
+
+    async def _run(self, exit_code: asyncio.Future[int | None], out_read: int, err_read: int) -> None:
+        pumps = [
+            asyncio.create_task(self._pump("stdout", out_read)),
+            asyncio.create_task(self._pump("stderr", err_read)),
+        ]
+        try:
+            code = await exit_code
+            if code is None:
+                return
+            # As in envd: after an exit of its own, until both pipes close, which children of it may hold open; after a
+            # signal only for what is in the pipes already.
+            await asyncio.wait(pumps, timeout=KILLED_DRAIN_SECONDS if self._signalled else None)
+            self.ended = Ended(code)
+            await self._publish(self.ended)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.wait(pumps)
+            if self.stdin:
+                self.stdin.abandon()
+
+    async def _pump(self, stream: StreamName, descriptor: int) -> None:
+        reader = asyncio.StreamReader(limit=CHUNK_BYTES)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+        )
+        with contextlib.closing(transport):
+            while data := await reader.read(CHUNK_BYTES):
+                await self._publish(Output(stream, data))
+
+    async def _publish(self, item: Output | Ended) -> None:
+        for listener in list(self._listeners):
+            await listener.put(item)

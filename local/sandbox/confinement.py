@@ -1,0 +1,293 @@
+"""How a sandbox is confined: bubblewrap's arguments, what is visible inside, limits, and whether it works here.
+
+Every sandbox has its own user, pid, network, mount, IPC, UTS and cgroup namespaces. It sees /usr read-only, a small
+generated /etc, and two directories of its own. It has no network but its own loopback, no capabilities, and cannot
+create user namespaces, which is where most ways out of a sandbox begin. What it does not have: limits on memory and
+disk; those need cgroups or quotas that an ordinary machine does not grant.
+
+When the server runs as root, a sandbox's processes are uid 65534 on the host, never root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from local.sandbox.guest import HOME
+
+NOBODY = 65534
+USER_ID = 1000
+HOSTNAME = "e2b.local"
+RUN_BYTES = 64 << 20
+PROBE_SECONDS = 2.0
+OLDEST_BUBBLEWRAP = (0, 8)
+"""The first with `--disable-userns`."""
+
+GUEST_PATH = "/opt/sandbox"
+_GUEST_FILES = ("local/__init__.py", "local/sandbox/__init__.py", "local/sandbox/channel.py", "local/sandbox/guest.py")
+_GUEST_PROGRAM = f"import sys; sys.path.insert(0, {GUEST_PATH!r}); from local.sandbox.guest import main; main()"
+
+_PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
+"""Only what lies under /usr is visible inside, so a Python of pyenv or uv does not count."""
+
+_STAGE = "/mnt"
+
+_GENERATED_ETC = {
+    "passwd": f"root:x:0:0::/root:/bin/bash\nuser:x:{USER_ID}:{USER_ID}::{HOME}:/bin/bash\n",
+    "group": f"root:x:0:\nuser:x:{USER_ID}:\n",
+    "hosts": f"127.0.0.1 localhost {HOSTNAME}\n::1 localhost\n",
+}
+
+_HOST_ETC = (
+    "alternatives",
+    "ca-certificates",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "mime.types",
+    "nsswitch.conf",
+    "pki/ca-trust/extracted",
+    "pki/tls/certs",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+)
+"""What programs under /usr need from the host's /etc. Nothing here is secret; /etc/ssl/private is not among it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one sandbox's processes may use (see `setrlimit`)."""
+
+    processes: int = 1024
+    """Processes and threads of the sandbox together."""
+    file_bytes: int = 8 << 30
+    """Size of one file, uploads included."""
+    core_bytes: int = 0
+
+    def by_resource(self) -> dict[str, int]:
+        """By the name that follows RLIMIT_."""
+        return {"NPROC": self.processes, "FSIZE": self.file_bytes, "CORE": self.core_bytes}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Whether sandboxes can run on this machine; if not, why, and what a person can do about it."""
+
+    ok: bool
+    reason: str
+    remedy: str = ""
+
+    def text(self) -> str:
+        return self.reason if self.ok else f"{self.reason}\n{self.remedy}"
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """Confines the sandboxes whose directories are below `root` (`prepare` it first)."""
+
+    root: Path
+    limits: Limits = field(default_factory=Limits)
+    run_as: int | None = field(default_factory=lambda: NOBODY if os.geteuid() == 0 else None)
+    """The uid of sandboxes on the host, or None for the server's own."""
+
+    @property
+    def runtime(self) -> Path:
+        return self.root / "runtime"
+
+    def prepare(self) -> None:
+        """Write what every sandbox mounts read-only: a small /etc, and the guest program."""
+        for directory in (self.root, self.runtime):
+            directory.mkdir(parents=True, exist_ok=True)
+            directory.chmod(0o711)  # to be passed through by uid 65534, not listed
+        etc = self.runtime / "etc"
+        etc.mkdir(exist_ok=True)
+        for name, text in _GENERATED_ETC.items():
+            (etc / name).write_text(text)
+        package = Path(__file__).parents[2]
+        for name in _GUEST_FILES:
+            copy = self.runtime / "guest" / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes((package / name).read_bytes())
+        for path in (etc, self.runtime / "guest"):
+            for each in (path, *path.rglob("*")):
+                each.chmod(0o755 if each.is_dir() else 0o644)
+
+    def make_directories(self, directory: Path) -> None:
+        """The directories of one sandbox, its home and /tmp belonging to whom its processes are on the host."""
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o711)
+        for name, mode in (("home", 0o755), ("tmp", 0o1777)):
+            path = directory / name
+            path.mkdir(exist_ok=True)
+            path.chmod(mode)
+            if self.run_as is not None:
+                os.chown(path, self.run_as, self.run_as)
+
+    def guest_command(self, directory: Path, channel_descriptor: int) -> list[str]:
+        """The command that boots the sandbox in this directory; the channel's descriptor has to be inherited."""
+        limits = json.dumps(self.limits.by_resource())
+        guest = [find_python() or _PYTHONS[0], "-I", "-S", "-c", _GUEST_PROGRAM, str(channel_descriptor), limits]
+        return self.command(directory, guest)
+
+    def command(self, directory: Path, program: list[str]) -> list[str]:
+        """Any program as pid 1 of the sandbox in this directory."""
+        root, outer = self.root, []
+        if self.run_as is not None:
+            if not passable(self.root):
+                # Uid 65534 can't pass through, say, /root; so the data is mounted elsewhere too, for this process only.
+                root = Path(_STAGE)
+                script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+                outer += ["unshare", "--mount", "--propagation=private", "--", "/bin/sh", "-c", script, "sh"]
+                outer += [str(self.root), _STAGE]
+            outer += ["setpriv", f"--reuid={self.run_as}", f"--regid={self.run_as}", "--clear-groups", "--"]
+        inside = root / directory.relative_to(self.root)
+        runtime = root / self.runtime.relative_to(self.root)
+        return [
+            *outer,
+            "bwrap",
+            *("--unshare-user", "--disable-userns", "--unshare-all"),
+            *("--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"),
+            *("--uid", str(USER_ID), "--gid", str(USER_ID), "--hostname", HOSTNAME, "--clearenv"),
+            *("--ro-bind", "/usr", "/usr", *_links_into_usr()),
+            *_etc_binds(runtime / "etc"),
+            *("--ro-bind", str(runtime / "guest"), GUEST_PATH),
+            *("--proc", "/proc", "--dev", "/dev", "--size", str(RUN_BYTES), "--tmpfs", "/run"),
+            *("--bind", str(inside / "home"), HOME, "--bind", str(inside / "tmp"), "/tmp"),
+            *("--dir", "/var", "--symlink", "/tmp", "/var/tmp", "--remount-ro", "/"),
+            *("--chdir", HOME, "--", *program),
+        ]
+
+
+def passable(path: Path) -> bool:
+    """Whether any user can pass through every directory on the way to this path."""
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)
+
+
+def find_python() -> str | None:
+    """The Python that runs pid 1, or None when there is none under /usr."""
+    return next((path for path in _PYTHONS if Path(path).exists()), None)
+
+
+def probe() -> Probe:
+    """Try to confine a program, as a sandbox would be; tells within `PROBE_SECONDS` and a little.
+
+    Never raises; a machine where it can't work gets a reason and a remedy.
+    """
+    if missing := _missing():
+        return missing
+    with tempfile.TemporaryDirectory(prefix="cofounder-probe-") as name:
+        confinement = Confinement(Path(name).resolve())
+        try:
+            confinement.prepare()
+            directory = confinement.root / "sandbox"
+            confinement.make_directories(directory)
+            done = subprocess.run(
+                confinement.command(directory, [find_python() or _PYTHONS[0], "-I", "-S", "-c", "pass"]),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=PROBE_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return Probe(False, f"bubblewrap did not answer within {PROBE_SECONDS:g} seconds.", _ALTERNATIVE)
+        except OSError as error:
+            return Probe(False, f"bubblewrap could not be tried: {error}", _ALTERNATIVE)
+    if done.returncode == 0:
+        return Probe(True, "Sandboxes can run here: bubblewrap confines a program.")
+    return explain(done.stderr.strip(), _sysctls(), is_root=os.geteuid() == 0)
+
+
+_ALTERNATIVE = "Or use E2B's cloud: set E2B_API_KEY and REAL=1."
+
+
+def explain(said: str, sysctls: Mapping[str, str], *, is_root: bool) -> Probe:
+    """The likely reason for what bubblewrap said, given the kernel settings that forbid user namespaces."""
+    reason = f"bubblewrap does not work here: {said or 'it failed without a message'}"
+    remedies = []
+    if sysctls.get("kernel.apparmor_restrict_unprivileged_userns") == "1" and not is_root:
+        reason += "\nAppArmor forbids unprivileged user namespaces (the default of Ubuntu since 24.04)."
+        remedies.append(
+            "Give bwrap an AppArmor profile with the `userns` permission, or run"
+            " `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or run as root."
+        )
+    if sysctls.get("kernel.unprivileged_userns_clone") == "0" and not is_root:
+        reason += "\nThe kernel forbids unprivileged user namespaces."
+        remedies.append("Run `sysctl -w kernel.unprivileged_userns_clone=1`, or run as root.")
+    if sysctls.get("user.max_user_namespaces") == "0":
+        reason += "\nThe kernel allows no user namespaces at all."
+        remedies.append("Run `sysctl -w user.max_user_namespaces=15000`.")
+    if not remedies:
+        remedies.append(
+            "In a container, user namespaces and mounts have to be allowed"
+            " (for example `--cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined`);"
+            " on a machine of your own, running as root usually helps."
+        )
+    return Probe(False, reason, "\n".join([*remedies, _ALTERNATIVE]))
+
+
+def _missing() -> Probe | None:
+    if platform.system() != "Linux":
+        return Probe(False, f"Sandboxes need Linux; this is {platform.system()}.", _ALTERNATIVE)
+    if shutil.which("bwrap") is None:
+        install = "Install bubblewrap: `apt-get install bubblewrap` (or your distribution's package of that name)."
+        return Probe(False, "bubblewrap (bwrap) is not installed.", f"{install}\n{_ALTERNATIVE}")
+    if os.geteuid() == 0 and (absent := [name for name in ("setpriv", "unshare") if shutil.which(name) is None]):
+        return Probe(False, f"{' and '.join(absent)} of util-linux is missing.", "Run `apt-get install util-linux`.")
+    if find_python() is None:
+        return Probe(False, "There is no Python 3 under /usr.", "Run `apt-get install python3`.")
+    try:
+        said = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, timeout=0.5, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Probe(False, f"bwrap --version failed: {error}", _ALTERNATIVE)
+    found = re.search(r"(\d+)\.(\d+)", said)
+    if found and (int(found[1]), int(found[2])) < OLDEST_BUBBLEWRAP:
+        wanted = ".".join(map(str, OLDEST_BUBBLEWRAP))
+        return Probe(False, f"{said.strip()} is too old; {wanted} or newer is needed.", _ALTERNATIVE)
+    return None
+
+
+def _sysctls() -> dict[str, str]:
+    names = (
+        "kernel.apparmor_restrict_unprivileged_userns",
+        "kernel.unprivileged_userns_clone",
+        "user.max_user_namespaces",
+    )
+    found = {}
+    for name in names:
+        path = Path("/proc/sys") / name.replace(".", "/")
+        if path.exists():
+            found[name] = path.read_text().strip()
+    return found
+
+
+def _links_into_usr() -> list[str]:
+    """/bin and its like: links on a merged-/usr distribution, directories elsewhere."""
+    arguments = []
+    for top in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
+        path = Path(top)
+        if path.is_symlink():
+            arguments += ["--symlink", str(path.readlink()), top]
+        else:
+            arguments += ["--ro-bind-try", top, top]
+    return arguments
+
+
+def _etc_binds(generated: Path) -> list[str]:
+    arguments = []
+    for name in _GENERATED_ETC:
+        arguments += ["--ro-bind", str(generated / name), f"/etc/{name}"]
+    versioned = sorted(path.name for pattern in ("python3*", "java-*") for path in Path("/etc").glob(pattern))
+    for name in (*_HOST_ETC, *versioned):
+        arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    return arguments

@@ -1,0 +1,303 @@
+"""E2B's control plane: create, list, get, extend, pause, resume and kill sandboxes. Bodies and fields are E2B's."""
+
+import datetime
+import hashlib
+import json
+import os
+import time
+from typing import Annotated, Any, TypeVar
+from urllib.parse import parse_qsl, unquote
+
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from local.sandbox.errors import ApiError, not_served
+from local.sandbox.guest_link import GuestLost
+from local.sandbox.record import SandboxRecord
+from local.sandbox.registry import Registry, TooManySandboxes
+from local.sandbox.sandbox import BootFailed, Sandbox
+
+ENVD_VERSION = "0.6.13"
+"""What the SDK takes us for; it asks for this version's abilities."""
+
+TEMPLATE = "base"
+DEFAULT_TIMEOUT = 300
+MAX_TIMEOUT = 24 * 3600
+MAX_BODY_BYTES = 1 << 20
+MAX_PAGE = 100
+
+NOT_SERVED_BELOW = (
+    "access-tokens",
+    "api-keys",
+    "nodes",
+    "sandboxes",
+    "secrets",
+    "snapshots",
+    "teams",
+    "templates",
+    "v2",
+    "v3",
+    "volumes",
+)
+"""First segments of the paths of E2B's API; what is below them and has no route is not served here."""
+
+Seconds = Annotated[int, Field(ge=0, le=MAX_TIMEOUT)]
+AnyBody = TypeVar("AnyBody", bound=BaseModel)
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", populate_by_name=True)
+
+
+class AutoResume(_Body):
+    enabled: bool = False
+
+
+class NewSandbox(_Body):
+    template: str = Field(alias="templateID")
+    timeout: Seconds = DEFAULT_TIMEOUT
+    auto_pause: bool = Field(False, alias="autoPause")
+    auto_pause_memory: bool = Field(True, alias="autoPauseMemory")
+    auto_resume: AutoResume | None = Field(None, alias="autoResume")
+    metadata: dict[str, str] | None = None
+    envs: dict[str, str] | None = Field(None, alias="envVars")
+    allow_internet: bool | None = Field(
+        None, validation_alias=AliasChoices("allow_internet_access", "allowInternetAccess")
+    )
+    network: dict[str, Any] | None = None
+    mcp: Any = None
+    iam: Any = None
+    volume_mounts: Any = Field(None, alias="volumeMounts")
+
+
+class NewTimeout(_Body):
+    timeout: Seconds
+
+
+class Pause(_Body):
+    memory: bool = True
+
+
+class Connect(_Body):
+    timeout: Seconds = DEFAULT_TIMEOUT
+    memory: bool = True
+
+
+class Control:
+    """The routes of the control plane. The caller has been recognised by its API key before."""
+
+    def __init__(self, registry: Registry, domain: str) -> None:
+        self._registry = registry
+        self._domain = domain
+        """What `get_host` names end in."""
+
+    def routes(self) -> list[Route]:
+        """E2B moved some routes to /v2 and kept the old ones; both are the same here."""
+        table = (
+            ("", "POST", self.create),
+            ("", "GET", self.list),
+            ("/{id}", "GET", self.get),
+            ("/{id}", "DELETE", self.kill),
+            ("/{id}/timeout", "POST", self.set_timeout),
+            ("/{id}/pause", "POST", self.pause),
+            ("/{id}/connect", "POST", self.connect),
+        )
+        return [
+            Route(f"{version}/sandboxes{path}", endpoint, methods=[method])
+            for version in ("", "/v2")
+            for path, method, endpoint in table
+        ]
+
+    async def create(self, request: Request) -> Response:
+        raw = await _raw_body(request)
+        body = _parse(NewSandbox, raw)
+        if body.template != TEMPLATE:
+            message = f"template '{body.template}' not found: the local sandbox server has only '{TEMPLATE}'"
+            raise ApiError(404, message)
+        for what, given in (
+            ("network rules", body.network),
+            ("MCP servers", body.mcp),
+            ("workload identities", body.iam),
+            ("volumes", body.volume_mounts),
+        ):
+            if given:
+                raise not_served(what)
+        resumes = body.auto_resume is not None and body.auto_resume.enabled
+        if resumes and body.auto_pause and not body.auto_pause_memory:
+            raise ApiError(400, "a sandbox that pauses without its memory cannot resume by itself")
+        _check_environment(body.envs or {})
+        now = time.time()
+        record = SandboxRecord(
+            id=SandboxRecord.new_id(),
+            token=SandboxRecord.new_token(),
+            template=body.template,
+            started_at=now,
+            end_at=now + body.timeout,
+            timeout=body.timeout,
+            metadata=body.metadata or {},
+            envs=body.envs or {},
+            allow_internet=body.allow_internet,
+            auto_pause=body.auto_pause,
+            auto_pause_memory=body.auto_pause_memory,
+            auto_resume=resumes,
+            idempotency_key=request.headers.get("idempotency-key"),
+            request_hash=hashlib.sha256(raw).hexdigest(),
+        )
+        try:
+            sandbox = await self._registry.create(record)
+        except TooManySandboxes as error:
+            # Waiting does not help, so the SDK is told not to try again.
+            raise ApiError(429, str(error), headers={"Should-Retry": "false"}) from error
+        except BootFailed as error:
+            raise ApiError(500, f"the sandbox did not start: {error}") from error
+        return JSONResponse(self._short(sandbox), status_code=201)
+
+    async def list(self, request: Request) -> Response:
+        query = request.query_params
+        states = set(query.get("state", "running,paused").split(","))
+        if not states <= {"running", "paused"}:
+            raise ApiError(400, "state is 'running', 'paused' or both")
+        wanted = {unquote(key): unquote(value) for key, value in parse_qsl(query.get("metadata", ""))}
+        offset = _number(query.get("nextToken", "0"), "nextToken", 0, 1 << 31)
+        size = _number(query.get("limit", str(MAX_PAGE)), "limit", 1, MAX_PAGE)
+        order = query.get("order", "desc")
+        if order not in ("asc", "desc"):
+            raise ApiError(400, "order is 'asc' or 'desc'")
+        after = _time(query["startedAfter"]) if "startedAfter" in query else 0.0
+        found = [
+            sandbox
+            for sandbox in self._registry.sandboxes.values()
+            if _state(sandbox) in states
+            and wanted.items() <= sandbox.record.metadata.items()
+            and sandbox.record.started_at > after
+            and query.get("template", sandbox.record.template) == sandbox.record.template
+        ]
+        found.sort(key=lambda sandbox: (sandbox.record.started_at, sandbox.id), reverse=order == "desc")
+        more = len(found) > offset + size
+        page = [self._detail(sandbox) for sandbox in found[offset : offset + size]]
+        return JSONResponse(page, headers={"x-next-token": str(offset + size)} if more else None)
+
+    async def get(self, request: Request) -> Response:
+        return JSONResponse(self._detail(self._found(request)))
+
+    async def kill(self, request: Request) -> Response:
+        await self._found(request).kill()
+        return Response(status_code=204)
+
+    async def set_timeout(self, request: Request) -> Response:
+        body = _parse(NewTimeout, await _raw_body(request))
+        sandbox = self._found(request)
+        if not sandbox.running:
+            raise ApiError(404, f"sandbox {sandbox.id} is not running")
+        sandbox.set_timeout(body.timeout)
+        return Response(status_code=204)
+
+    async def pause(self, request: Request) -> Response:
+        body = _parse(Pause, await _raw_body(request))
+        sandbox = self._found(request)
+        if not await sandbox.pause(memory=body.memory):
+            raise ApiError(409, f"sandbox {sandbox.id} is already paused")
+        return Response(status_code=204)
+
+    async def connect(self, request: Request) -> Response:
+        body = _parse(Connect, await _raw_body(request))
+        sandbox = self._found(request)
+        try:
+            resumed = await sandbox.resume(memory=body.memory)
+        except GuestLost as error:
+            raise ApiError(404, f"sandbox {sandbox.id} was not found") from error
+        except BootFailed as error:
+            raise ApiError(500, f"the sandbox did not start: {error}") from error
+        sandbox.set_timeout(body.timeout, only_extend=not resumed)
+        return JSONResponse(self._short(sandbox), status_code=201 if resumed else 200)
+
+    def _found(self, request: Request) -> Sandbox:
+        sandbox = self._registry.sandboxes.get(request.path_params["id"])
+        if sandbox is None:
+            raise ApiError(404, "sandbox was not found")
+        return sandbox
+
+    def _short(self, sandbox: Sandbox) -> dict[str, Any]:
+        record = sandbox.record
+        return {
+            "templateID": record.template,
+            "alias": record.template,
+            "sandboxID": record.id,
+            "clientID": "local",
+            "envdVersion": ENVD_VERSION,
+            "envdAccessToken": record.token,
+            "domain": self._domain,
+        }
+
+    def _detail(self, sandbox: Sandbox) -> dict[str, Any]:
+        record = sandbox.record
+        detail = self._short(sandbox) | {
+            "startedAt": _iso(record.started_at),
+            "endAt": _iso(record.end_at),
+            "state": _state(sandbox),
+            "cpuCount": os.cpu_count() or 1,
+            "memoryMB": 0,  # not limited
+            "diskSizeMB": 0,
+            "metadata": record.metadata,
+            "lifecycle": {
+                "autoResume": record.auto_resume,
+                "onTimeout": "pause" if record.auto_pause else "kill",
+            },
+        }
+        if record.allow_internet is not None:
+            detail["allowInternetAccess"] = record.allow_internet
+        if not sandbox.running:
+            detail["pauseMode"] = "full" if sandbox.keeps_memory else "filesystem"
+        return detail
+
+
+def _state(sandbox: Sandbox) -> str:
+    return "running" if sandbox.running else "paused"
+
+
+def _iso(timestamp: float) -> str:
+    return datetime.datetime.fromtimestamp(timestamp, datetime.UTC).isoformat()
+
+
+async def _raw_body(request: Request) -> bytes:
+    body = b""
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise ApiError(413, f"a body may have {MAX_BODY_BYTES} bytes")
+    except ClientDisconnect as error:
+        raise ApiError(400, "the body was not finished") from error
+    return body
+
+
+def _parse(model: type[AnyBody], raw: bytes) -> AnyBody:
+    try:
+        return model.model_validate(json.loads(raw or b"{}"))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ApiError(400, f"{where or 'body'}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, "the body is not JSON") from error
+
+
+def _check_environment(envs: dict[str, str]) -> None:
+    for name, value in envs.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise ApiError(400, "envVars: a name is empty or contains '=', or something contains a NUL")
+
+
+def _number(text: str, name: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
+        raise ApiError(400, f"{name} is a number from {least} to {most}")
+    return int(text)
+
+
+def _time(text: str) -> float:
+    try:
+        return TypeAdapter(AwareDatetime).validate_python(text).timestamp()
+    except ValidationError as error:
+        raise ApiError(400, "startedAfter is a time with a time zone") from error

@@ -1,0 +1,346 @@
+"""Pid 1 of a sandbox: acts *inside* and passes file descriptors out.
+
+The server never resolves a path of a sandbox and never enters its network: it asks this program, which runs under
+bubblewrap in the sandbox's own namespaces, to open a file, spawn a process or connect to a port, and gets the
+descriptor back. A symlink to /etc/shadow therefore means the sandbox's /etc/shadow, and bulk data never crosses this
+program.
+
+Standard library only: it is run by the system's Python, from a read-only copy (see `confinement.py`), as
+`guest.main()` with the channel's descriptor number and the resource limits (JSON) as arguments. It ends when the
+channel closes, and with pid 1 everything in the sandbox ends.
+"""
+# ruff: noqa: PTH103, PTH104, PTH107, PTH112, PTH114, PTH116, PTH118, PTH119, PTH120
+# Paths are what a client or a hostile program wrote; here they go to system calls as they are, pathlib would edit them.
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import queue
+import resource
+import select
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from local.sandbox import channel
+
+HOME = "/home/user"
+
+MAX_ENTRIES = 20_000
+"""A listing with more entries is refused: its reply has to fit into one message and into the server's memory."""
+
+WORKER_THREADS = 8
+CONNECT_SECONDS = 2.0
+PSEUDO_FILE_BYTES = 1 << 20
+METADATA_PREFIX = "user.e2b."
+
+_PR_SET_DUMPABLE = 4
+_ANONYMOUS = 0  # E2B's file types
+_FILE = 1
+_DIRECTORY = 2
+
+Outcome = tuple[Any, Sequence[int]]
+"""What an operation replies: a JSON value, and descriptors that are sent along and closed here."""
+
+
+def main() -> None:
+    """Serve the channel until it closes; never returns."""
+    # Nobody inside may trace this process, or take its descriptors.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    os.umask(0o022)
+    for name, value in json.loads(sys.argv[2]).items():
+        kind = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+    Guest(socket.socket(fileno=int(sys.argv[1]))).serve()
+
+
+class Guest:
+    """The loop of pid 1. Processes are spawned, signalled and reaped by the main thread alone, so that a pid that was
+    asked for cannot be reaped and reused meanwhile; everything else runs on a few threads started in advance (a fork
+    bomb may leave no room for new ones)."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.processes: dict[int, tuple[int, subprocess.Popen[bytes]]] = {}
+        self.jobs: queue.SimpleQueue[tuple[dict[str, Any], list[int]]] = queue.SimpleQueue()
+        self.on_main: dict[str, Callable[..., Outcome]] = {
+            "spawn": self.spawn,
+            "signal": self.signal,
+            "signal_all": self.signal_all,
+        }
+
+    def serve(self) -> None:
+        woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        for number in (signal.SIGCHLD, signal.SIGINT):  # handled, not ignored: what is spawned would ignore it too
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for _ in range(WORKER_THREADS):
+            threading.Thread(target=self.work, daemon=True).start()
+        while True:
+            ready = select.select([self.control.fileno(), woken], [], [])[0]
+            if woken in ready:
+                os.read(woken, 4096)
+                self.reap()
+            if self.control.fileno() in ready:
+                self.accept()
+
+    def accept(self) -> None:
+        try:
+            message, descriptors = channel.receive(self.control)
+        except (channel.ChannelClosed, channel.MalformedMessage, OSError):
+            os._exit(0)  # the server has gone; pid 1's end is everyone's
+        if message["operation"] in self.on_main:
+            self.answer(self.on_main[message["operation"]], message, descriptors)
+        else:
+            self.jobs.put((message, descriptors))
+
+    def work(self) -> None:
+        while True:
+            message, descriptors = self.jobs.get()
+            self.answer(OPERATIONS[message["operation"]], message, descriptors)
+
+    def answer(self, operation: Callable[..., Outcome], message: dict[str, Any], descriptors: list[int]) -> None:
+        passed: Sequence[int] = ()
+        try:
+            arguments = dict(message["arguments"])
+            if message["operation"] == "spawn":
+                arguments |= {"call": message["id"], "descriptors": descriptors}
+            value, passed = operation(**arguments)
+            reply = {"id": message["id"], "value": value}
+        except Exception as error:
+            reply = {"id": message["id"], "error": describe(error)}
+        try:
+            channel.send(self.control, reply, passed)
+        except channel.MalformedMessage as error:
+            channel.send(self.control, {"id": message["id"], "error": [errno.EMSGSIZE, str(error)]})
+        except OSError:
+            os._exit(0)
+        finally:
+            channel.close_all([*descriptors, *passed])
+
+    def reap(self) -> None:
+        """Collect every dead child, orphans included: that is the duty of a pid 1."""
+        with contextlib.suppress(ChildProcessError):
+            while (dead := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = dead
+                if pid not in self.processes:
+                    continue
+                call, process = self.processes.pop(pid)
+                process.returncode = os.waitstatus_to_exitcode(status)  # so that subprocess never waits for it
+                channel.send(self.control, {"exit": call, "code": process.returncode})
+
+    def spawn(self, call: int, descriptors: list[int], argv: list[str], env: dict[str, str], cwd: str) -> Outcome:
+        """Start a process on the descriptors for stdout, stderr and, when it has one, stdin; its exit is told later."""
+        process = subprocess.Popen(
+            argv,
+            stdout=descriptors[0],
+            stderr=descriptors[1],
+            stdin=descriptors[2] if len(descriptors) > 2 else subprocess.DEVNULL,
+            env=env,
+            cwd=absolute(cwd),
+            start_new_session=True,
+        )
+        self.processes[process.pid] = (call, process)
+        return process.pid, ()
+
+    def signal(self, pid: int, number: int) -> Outcome:
+        if pid not in self.processes:
+            raise ProcessLookupError(errno.ESRCH, f"process with pid {pid} not found")
+        os.kill(pid, number)  # not reaped yet, so the pid is still its own
+        return None, ()
+
+    def signal_all(self, number: int) -> Outcome:
+        """Reach every process but pid 1: SIGSTOP is a pause that keeps the memory, SIGCONT its end."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, number)
+        return None, ()
+
+
+def absolute(path: str) -> str:
+    """A path of the API: `~` and relative paths start at the home directory, as in E2B."""
+    if path == "~" or path.startswith("~/"):
+        path = HOME + path[1:]
+    return os.path.normpath(os.path.join(HOME, path))
+
+
+def describe(error: Exception) -> list[Any]:
+    """errno and a message without anything that is not text."""
+    fallback = errno.EINVAL if isinstance(error, (TypeError, ValueError)) else errno.EIO
+    number = getattr(error, "errno", None) or fallback
+    message = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    name = getattr(error, "filename", None)
+    return [number, shown(f"{message}: {name}" if name else message)]
+
+
+def shown(text: str) -> str:
+    """File names may be any bytes; a name that is not UTF-8 is shown with replacement characters."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def entry_of(path: str, shown_as: str | None = None) -> dict[str, Any]:
+    """What E2B tells about one file: the type is that of a symlink's target, the size its own."""
+    status = os.lstat(path)
+    is_symlink = stat.S_ISLNK(status.st_mode)
+    mode = status.st_mode
+    metadata = {}
+    with contextlib.suppress(OSError):
+        mode = os.stat(path).st_mode
+    with contextlib.suppress(OSError):
+        for name in os.listxattr(path):
+            if name.startswith(METADATA_PREFIX):
+                value = os.getxattr(path, name).decode("utf-8", "replace")
+                metadata[shown(name[len(METADATA_PREFIX) :])] = value
+    return {
+        "name": shown(os.path.basename(path)),
+        "path": shown(shown_as or path),
+        "type": _DIRECTORY if stat.S_ISDIR(mode) else _FILE if stat.S_ISREG(mode) else _ANONYMOUS,
+        "size": status.st_size,
+        "mode": stat.S_IMODE(mode) & 0o777,
+        "permissions": stat.filemode(status.st_mode),
+        "mtime_ns": status.st_mtime_ns,
+        "metadata": metadata,
+        "symlink_target": shown(os.path.realpath(path)) if is_symlink else None,
+    }
+
+
+def open_for_reading(path: str) -> Outcome:
+    """A regular file's path and descriptor. Files without a size (/proc) are read here and passed as a sealed copy:
+    the server must never read them, because some of them answer by who reads."""
+    path = absolute(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # never wait for a fifo's other end
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, f"path is a directory: {path}")
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, f"path is not a regular file: {path}")
+        if status.st_size == 0:
+            with os.fdopen(os.dup(descriptor), "rb") as file:
+                copy = channel.sealed_memfd(file.read(PSEUDO_FILE_BYTES))
+            os.close(descriptor)
+            descriptor = copy
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return shown(path), [descriptor]
+
+
+def open_for_writing(path: str) -> Outcome:
+    """Create or empty a regular file, its directories included; its path and descriptor."""
+    path = absolute(path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, f"path is a directory: {path}")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, f"path is not a regular file: {path}")
+        os.ftruncate(descriptor, 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return shown(path), [descriptor]
+
+
+def connect(port: int) -> Outcome:
+    """A connected TCP socket to a port of this sandbox."""
+    for host in ("127.0.0.1", "::1"):
+        with contextlib.suppress(OSError):
+            connection = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
+            connection.settimeout(None)
+            return None, [connection.detach()]
+    raise ConnectionRefusedError(errno.ECONNREFUSED, f"The sandbox is running but port is not open: {port}")
+
+
+def listen(port: int) -> Outcome:
+    """A listening TCP socket on this sandbox's loopback, for the server to accept on."""
+    return None, [socket.create_server(("127.0.0.1", port), backlog=64).detach()]
+
+
+def stat_path(path: str) -> Outcome:
+    return entry_of(absolute(path)), ()
+
+
+def list_directory(path: str, depth: int) -> Outcome:
+    top = absolute(path)
+    real = os.path.realpath(top)
+    if not stat.S_ISDIR(os.stat(real).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, f"path is not a directory: {top}")
+    entries: list[dict[str, Any]] = []
+    for found in walk(real, depth):
+        if len(entries) >= MAX_ENTRIES:
+            raise OSError(errno.EOVERFLOW, f"more than {MAX_ENTRIES} entries below {top}; list a smaller part of it")
+        with contextlib.suppress(FileNotFoundError):
+            entries.append(entry_of(found, os.path.join(top, os.path.relpath(found, real))))
+    return entries, ()
+
+
+def walk(top: str, depth: int) -> Iterator[str]:
+    """Paths below a directory, `depth` levels deep, each directory's by name. Links are not followed."""
+    pending = [(top, 1)]
+    while pending:
+        directory, level = pending.pop(0)
+        try:
+            with os.scandir(directory) as scan:
+                found = []
+                for entry in scan:
+                    found.append((entry.path, entry.is_dir(follow_symlinks=False)))
+                    if len(found) > MAX_ENTRIES:
+                        break  # the caller refuses it; what is not looked at costs nothing
+        except OSError:
+            if directory == top:
+                raise
+            continue
+        for path, is_directory in sorted(found):
+            yield path
+            if is_directory and level < depth:
+                pending.append((path, level + 1))
+
+
+def make_directory(path: str) -> Outcome:
+    path = absolute(path)
+    os.makedirs(path)
+    return entry_of(path), ()
+
+
+def move(source: str, destination: str) -> Outcome:
+    source, destination = absolute(source), absolute(destination)
+    os.lstat(source)  # before directories are made for it
+    os.makedirs(os.path.dirname(destination), exist_ok=True)
+    os.rename(source, destination)
+    return entry_of(destination), ()
+
+
+def remove(path: str) -> Outcome:
+    """Remove a file, a link itself, or a whole directory; what does not exist is no error, as in E2B."""
+    path = absolute(path)
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.remove(path)
+    return None, ()
+
+
+OPERATIONS: dict[str, Callable[..., Outcome]] = {
+    "connect": connect,
+    "list": list_directory,
+    "listen": listen,
+    "make_directory": make_directory,
+    "move": move,
+    "open_for_reading": open_for_reading,
+    "open_for_writing": open_for_writing,
+    "remove": remove,
+    "stat": stat_path,
+}

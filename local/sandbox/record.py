@@ -1,0 +1,67 @@
+"""What is remembered of a sandbox on disk, so that a new server can adopt the sandboxes of a dead one."""
+
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RECORD_FILE = "meta.json"
+SANDBOX_ID = re.compile(r"i[0-9a-f]{20}")
+
+State = Literal["running", "paused"]
+
+
+class SandboxRecord(BaseModel):
+    """Times are Unix timestamps in seconds. `token` is a secret: the file is readable by its owner only."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    id: str = Field(pattern=f"^{SANDBOX_ID.pattern}$")
+    token: str
+    template: str
+    started_at: float
+    end_at: float
+    timeout: int
+    metadata: dict[str, str] = Field(default_factory=dict)
+    envs: dict[str, str] = Field(default_factory=dict)
+    allow_internet: bool | None = None
+    auto_pause: bool = False
+    """At `end_at` the sandbox is paused instead of killed."""
+    auto_pause_memory: bool = True
+    auto_resume: bool = False
+    """Traffic to the paused sandbox resumes it."""
+    state: State = "running"
+    """As last asked for. A sandbox that stopped by itself is recorded as running: its end still comes."""
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+    """Of the request that came with the key: another one with the same key is a mistake."""
+
+    @staticmethod
+    def new_id() -> str:
+        return f"i{secrets.token_hex(10)}"
+
+    @staticmethod
+    def new_token() -> str:
+        return secrets.token_urlsafe(24)
+
+    def save(self, directory: Path) -> None:
+        """Write atomically: a crash leaves the old record or the new one."""
+        path = directory / RECORD_FILE
+        partial = path.with_suffix(".partial")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(self.model_dump_json())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, directory: Path) -> "SandboxRecord":
+        """Raises ValueError for what is not a record of this directory's sandbox, OSError when it can't be read."""
+        record = cls.model_validate_json((directory / RECORD_FILE).read_bytes())
+        if record.id != directory.name:
+            raise ValueError(f"the record in {directory.name} is that of {record.id}")
+        return record

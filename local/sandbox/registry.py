@@ -1,0 +1,138 @@
+"""All sandboxes of one server: made here, found here, adopted from a dead server, ended with this one."""
+
+import asyncio
+import fcntl
+import logging
+import os
+from pathlib import Path
+
+from local.sandbox.confinement import Confinement
+from local.sandbox.egress import EgressProxy
+from local.sandbox.errors import ApiError
+from local.sandbox.record import RECORD_FILE, SANDBOX_ID, SandboxRecord
+from local.sandbox.sandbox import BootFailed, Sandbox, remove_tree
+
+log = logging.getLogger(__name__)
+
+
+class TooManySandboxes(Exception):
+    """The limit is reached; the message is for people."""
+
+
+class RootInUse(Exception):
+    """Another server works in this directory."""
+
+
+class Registry:
+    """`<root>/sandboxes/<id>/` is a sandbox: its record, log, home and /tmp. One server at a time works in a root."""
+
+    def __init__(self, confinement: Confinement, egress: EgressProxy | None, max_sandboxes: int) -> None:
+        self.sandboxes: dict[str, Sandbox] = {}
+        self._confinement = confinement
+        self._egress = egress
+        self._max_sandboxes = max_sandboxes
+        self._directory = confinement.root / "sandboxes"
+        self._starting = 0
+        self._by_key: dict[str, asyncio.Future[Sandbox]] = {}
+        self._lock: int | None = None
+
+    async def open(self) -> None:
+        """Adopt what an earlier server left: paused, files only. Raises `RootInUse`."""
+        self._confinement.prepare()
+        self._lock = os.open(self._confinement.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RootInUse(f"another sandbox server is using {self._confinement.root}") from error
+        self._directory.mkdir(exist_ok=True)
+        self._directory.chmod(0o711)
+        for directory in sorted(self._directory.iterdir()):
+            if not SANDBOX_ID.fullmatch(directory.name) or not directory.is_dir():
+                continue
+            if not (directory / RECORD_FILE).exists():
+                log.warning("removing %s: it was never finished, or not removed to the end", directory)
+                await remove_tree(directory)
+                continue
+            try:
+                record = SandboxRecord.load(directory)
+            except (OSError, ValueError) as error:
+                log.error("leaving %s alone: its record can't be read: %s", directory, error)
+                continue
+            sandbox = self._make(record, directory)
+            self.sandboxes[sandbox.id] = sandbox
+            if record.idempotency_key:
+                self._by_key[record.idempotency_key] = self._done(sandbox)
+            sandbox.adopt()
+        if self.sandboxes:
+            log.info("adopted %d sandboxes, paused", len(self.sandboxes))
+
+    async def close(self) -> None:
+        """End the processes of every sandbox; the files stay for the next server."""
+        await asyncio.gather(*(sandbox.stop() for sandbox in self.sandboxes.values()))
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def create(self, record: SandboxRecord) -> Sandbox:
+        """A new running sandbox; for a key that was used before, the sandbox that it made, while there is one.
+
+        Raises `BootFailed`, `TooManySandboxes`, `ApiError` (409) for a key that came with another request.
+        """
+        idempotency_key = record.idempotency_key
+        if idempotency_key is None:
+            return await self._start(record)
+        if earlier := self._by_key.get(idempotency_key):
+            sandbox = await asyncio.shield(earlier)
+            if sandbox.record.request_hash != record.request_hash:
+                raise ApiError(
+                    409,
+                    "this idempotency key was used for a different request",
+                    error_code="idempotency_request_mismatch",
+                )
+            return sandbox
+        making: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
+        self._by_key[idempotency_key] = making
+        try:
+            sandbox = await self._start(record)
+        except BaseException as error:
+            del self._by_key[idempotency_key]
+            making.set_exception(error if isinstance(error, Exception) else BootFailed("cancelled"))
+            making.exception()  # nobody else may be waiting
+            raise
+        making.set_result(sandbox)
+        return sandbox
+
+    async def _start(self, record: SandboxRecord) -> Sandbox:
+        if len(self.sandboxes) + self._starting >= self._max_sandboxes:
+            raise TooManySandboxes(
+                f"there are {self._max_sandboxes} sandboxes already, paused ones included; kill some,"
+                " or start the local sandbox server with a larger --max-sandboxes"
+            )
+        directory = self._directory / record.id
+        sandbox = self._make(record, directory)
+        self._starting += 1
+        try:
+            directory.mkdir()
+            record.save(directory)
+            await sandbox.start()
+            self.sandboxes[sandbox.id] = sandbox
+        except BaseException:
+            await remove_tree(directory)
+            raise
+        finally:
+            self._starting -= 1
+        return sandbox
+
+    def _make(self, record: SandboxRecord, directory: Path) -> Sandbox:
+        return Sandbox(record, directory, self._confinement, self._egress, self._forget)
+
+    def _forget(self, sandbox: Sandbox) -> None:
+        self.sandboxes.pop(sandbox.id, None)
+        if key := sandbox.record.idempotency_key:
+            self._by_key.pop(key, None)
+
+    @staticmethod
+    def _done(sandbox: Sandbox) -> asyncio.Future[Sandbox]:
+        future: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
+        future.set_result(sandbox)
+        return future

@@ -1,0 +1,59 @@
+"""What the two envd services share: the sandbox of a request, its user, and codecs that answer 400 to nonsense."""
+
+import base64
+import binascii
+from contextvars import ContextVar
+from typing import TypeVar
+
+from connectrpc.code import Code
+from connectrpc.codec import Codec, proto_binary_codec, proto_json_codec
+from connectrpc.errors import ConnectError
+from connectrpc.request import Headers
+from protobuf import Message
+
+from local.sandbox.errors import rpc_not_served
+from local.sandbox.sandbox import Sandbox
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+current_sandbox: ContextVar[Sandbox] = ContextVar("current_sandbox")
+"""Set by the server for each request that belongs to a sandbox."""
+
+USER = "user"
+
+
+def check_user(headers: Headers) -> None:
+    """Everything runs as the one user there is; asking for another is an error rather than a surprise."""
+    kind, _, credentials = headers.get("authorization", "").partition(" ")
+    if kind.lower() != "basic":
+        return
+    try:
+        name = base64.b64decode(credentials, validate=True).decode().partition(":")[0]
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise ConnectError(Code.INVALID_ARGUMENT, "the Authorization header is not Basic") from error
+    if name not in ("", USER):
+        raise rpc_not_served(f"the user {name!r} (everything runs as {USER!r})")
+
+
+class StrictCodec:
+    """A codec of connectrpc whose decoding errors are the client's fault, not the server's."""
+
+    def __init__(self, codec: Codec[Message, Message]) -> None:
+        self._codec = codec
+
+    def name(self) -> str:
+        return self._codec.name()
+
+    def encode(self, message: Message) -> bytes:
+        return self._codec.encode(message)
+
+    def decode(self, data: bytes | bytearray, message_class: type[AnyMessage]) -> AnyMessage:
+        try:
+            return self._codec.decode(data, message_class)  # type: ignore[return-value]
+        except ConnectError:
+            raise
+        except Exception as error:  # each codec has exceptions of its own
+            raise ConnectError(Code.INVALID_ARGUMENT, f"not a {message_class.__name__}: {error}") from error
+
+
+CODECS = [StrictCodec(proto_binary_codec()), StrictCodec(proto_json_codec())]

@@ -1,0 +1,365 @@
+"""One sandbox: two directories on disk, and while it runs (or is paused with its memory) one tree of processes.
+
+From running, `pause` leads to paused with its memory (the processes are stopped), and `resume` back. A pause without
+memory, the death of pid 1 or that of the server lead to paused with nothing but its files; `resume` is then a new boot.
+`kill` ends it in every state, files included.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+from local.sandbox.command import REMEMBERED_SECONDS, Command, Listener
+from local.sandbox.confinement import Confinement, Limits
+from local.sandbox.egress import EGRESS_PORT, EgressProxy
+from local.sandbox.guest import HOME
+from local.sandbox.guest_link import GuestLink, GuestLost, Reply
+from local.sandbox.record import SandboxRecord, State
+
+log = logging.getLogger(__name__)
+
+BOOT_SECONDS = 10.0
+PAUSE_SECONDS = 5.0
+AUTO_RESUME_SECONDS = 300
+"""At least this long a sandbox lives that traffic has resumed, as in E2B."""
+
+STOP_SECONDS = 2.0
+
+LOG_FILE = "log"
+LOG_TAIL = 500
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+NOT_RUNNING = "The sandbox was not found"
+"""In exactly these words the SDK recognises a sandbox that is not running."""
+
+
+class BootFailed(Exception):
+    """The sandbox did not come up; the message has what bubblewrap or pid 1 said."""
+
+
+class Sandbox:
+    """Lifecycle changes are serialised by a lock; all methods belong to one event loop.
+
+    `on_gone` is told when the sandbox has been killed, by a request or at the end of its time.
+    """
+
+    def __init__(
+        self,
+        record: SandboxRecord,
+        directory: Path,
+        confinement: Confinement,
+        egress: EgressProxy | None,
+        on_gone: Callable[["Sandbox"], None],
+    ) -> None:
+        self.record = record
+        self.directory = directory
+        self.commands: dict[int, Command] = {}
+        self._running = False
+        self._gone = False
+        self._confinement = confinement
+        self._egress = egress if record.allow_internet is not False else None
+        self._on_gone = on_gone
+        self._link: GuestLink | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._egress_server: asyncio.Server | None = None
+        self._end_timer: asyncio.TimerHandle | None = None
+        self._changing = asyncio.Lock()
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def limits(self) -> Limits:
+        return self._confinement.limits
+
+    @property
+    def running(self) -> bool:
+        """Whether it takes requests; otherwise it is paused, or gone."""
+        return self._running
+
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether its processes exist, stopped or not."""
+        return self._link is not None
+
+    # What is done inside
+
+    async def call(self, operation: str, **arguments: object) -> Reply:
+        """Do an operation of `guest.py`. Raises OSError; `GuestLost` when the sandbox is not up."""
+        if self._link is None:
+            raise GuestLost(NOT_RUNNING)
+        return await self._link.call(operation, **arguments)
+
+    async def start_command(
+        self,
+        argv: list[str],
+        *,
+        envs: dict[str, str],
+        cwd: str | None,
+        tag: str | None,
+        with_stdin: bool,
+        listener: Listener,
+    ) -> Command:
+        """Start a process. Raises OSError with the reason."""
+        if self._link is None:
+            raise GuestLost(NOT_RUNNING)
+        command = await Command.start(
+            self._link,
+            argv,
+            env=self._environment(),
+            envs=envs,
+            cwd=cwd,
+            tag=tag,
+            with_stdin=with_stdin,
+            listener=listener,
+        )
+        self.commands[command.pid] = command
+        command.finished.add_done_callback(lambda _: self._forget_later(command))
+        return command
+
+    def _forget_later(self, command: Command) -> None:
+        def forget() -> None:
+            if self.commands.get(command.pid) is command:  # its pid may be another's by now
+                del self.commands[command.pid]
+
+        asyncio.get_running_loop().call_later(REMEMBERED_SECONDS, forget)
+
+    def _environment(self) -> dict[str, str]:
+        environment = {
+            "PATH": _PATH,
+            "HOME": HOME,
+            "USER": "user",
+            "LOGNAME": "user",
+            "SHELL": "/bin/bash",
+            "LANG": "C.UTF-8",
+            "E2B_SANDBOX": "true",
+            "E2B_SANDBOX_ID": self.id,
+            "E2B_TEMPLATE_ID": self.record.template,
+        }
+        if self._egress:
+            proxy = f"http://127.0.0.1:{EGRESS_PORT}"
+            environment |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
+            environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
+        return environment | self.record.envs
+
+    # Lifecycle
+
+    async def start(self) -> None:
+        """The first boot. Raises `BootFailed`."""
+        async with self._changing:
+            await self._boot()
+        self._set_end_timer()
+
+    def adopt(self) -> None:
+        """Take over from a dead server, whose end was the end of all processes. What is past its end is paused for good
+        or, on the next turn of the event loop, killed."""
+        if self.record.state == "running":
+            self._set_end_timer()
+
+    async def pause(self, *, memory: bool = True) -> bool:
+        """Stop the processes (`memory`) or end them; streams end either way, as in E2B. False: it is not running."""
+        async with self._changing:
+            if not self._running:
+                return False
+            self._running = False
+            self._cancel_end_timer()
+            for command in self.commands.values():
+                command.lose_listeners("the sandbox was paused")
+            if memory and self._link is not None:
+                try:
+                    async with asyncio.timeout(PAUSE_SECONDS):
+                        await self._link.call("signal_all", number=int(signal.SIGSTOP))
+                except (TimeoutError, OSError) as error:
+                    log.warning("sandbox %s could not be paused with its memory: %s", self.id, error)
+                    await self._stop("the sandbox was paused")
+            else:
+                await self._stop("the sandbox was paused")
+            self._remember("paused")
+            return True
+
+    async def resume(self, *, memory: bool = True) -> bool:
+        """Let it run again; without memory to return to, or without `memory`, by a new boot. False when it is running.
+
+        Raises `BootFailed`, and `GuestLost` when it was killed meanwhile.
+        """
+        async with self._changing:
+            if self._gone:
+                raise GuestLost(NOT_RUNNING)
+            if self._running:
+                return False
+            if not memory:
+                await self._stop("the sandbox was restarted")
+            if self._link is not None:
+                try:
+                    async with asyncio.timeout(PAUSE_SECONDS):
+                        await self._link.call("signal_all", number=int(signal.SIGCONT))
+                    self._running = True
+                except (TimeoutError, OSError) as error:
+                    log.warning("sandbox %s lost its memory while paused: %s", self.id, error)
+                    await self._stop("the sandbox was restarted")
+            if not self._running:
+                await self._boot()
+            self._remember("running")
+            return True
+
+    async def resume_for_traffic(self) -> None:
+        """What a request to the paused sandbox does when it is to resume by itself."""
+        if not self._running and self.record.auto_resume and not self._gone:
+            await self.resume()
+            self.set_timeout(max(AUTO_RESUME_SECONDS, self.record.timeout))
+
+    async def kill(self) -> None:
+        """End it and remove its files."""
+        async with self._changing:
+            if self._gone:
+                return
+            self._gone = True
+            self._cancel_end_timer()
+            await self._stop("the sandbox was killed")
+            self._on_gone(self)
+            await remove_tree(self.directory)
+
+    async def stop(self) -> None:
+        """End its processes because the server ends. The record stays as it is, for the next server."""
+        async with self._changing:
+            self._gone = True
+            self._cancel_end_timer()
+            await self._stop("the sandbox server is stopping")
+
+    def set_timeout(self, seconds: int, *, only_extend: bool = False) -> None:
+        """Let it end so many seconds from now."""
+        end_at = time.time() + seconds
+        if not only_extend or end_at > self.record.end_at:
+            self.record.end_at = end_at
+            self.record.timeout = seconds
+            self.record.save(self.directory)
+            self._set_end_timer()
+
+    # What lifecycle changes are made of; whoever calls these holds the lock
+
+    async def _boot(self) -> None:
+        self._confinement.make_directories(self.directory)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with (self.directory / LOG_FILE).open("wb") as output:
+                # Not by asyncio or another thread: --die-with-parent is about the thread that forked, and this one
+                # lives as long as the server. Forking takes about a millisecond.
+                self._process = subprocess.Popen(  # noqa: ASYNC220
+                    self._confinement.guest_command(self.directory, theirs.fileno()),
+                    pass_fds=[theirs.fileno()],
+                    env={"PATH": os.environ.get("PATH", _PATH)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+        except OSError as error:
+            ours.close()
+            raise BootFailed(str(error)) from error
+        finally:
+            theirs.close()
+        link = self._link = GuestLink(ours, lambda reason: self._on_lost(link, reason))
+        try:
+            async with asyncio.timeout(BOOT_SECONDS):
+                await link.call("stat", path="/")  # it is up when it answers
+                if self._egress:
+                    listening = await link.call("listen", port=EGRESS_PORT)
+                    listener = socket.socket(fileno=listening.descriptors[0])
+                    self._egress_server = await self._egress.serve(listener, self.id)
+        except (TimeoutError, OSError) as error:
+            await self._stop("the sandbox did not start")
+            said = (self.directory / LOG_FILE).read_text(errors="replace").strip()
+            raise BootFailed(said[-LOG_TAIL:] or str(error) or "no answer in time") from error
+        self._running = True
+
+    async def _stop(self, reason: str) -> None:
+        """End the process tree; files stay."""
+        self._running = False
+        link, process, egress = self._link, self._process, self._egress_server
+        self._link = self._process = self._egress_server = None
+        if egress is not None:
+            egress.close()
+        if link is not None:
+            link.close(reason)
+        for command in self.commands.values():
+            await command.abandon(reason)
+        self.commands.clear()
+        if process is not None:
+            await asyncio.to_thread(_end_process, process)
+
+    def _remember(self, state: State) -> None:
+        self.record.state = state
+        self.record.save(self.directory)
+
+    # What happens by itself
+
+    def _on_lost(self, link: GuestLink, reason: str) -> None:
+        """Pid 1 went away. The sandbox is paused from now on, with nothing but its files; its end still comes."""
+        if self._link is not link:
+            return
+        self._running = False
+        for command in self.commands.values():
+            command.lose_listeners(reason)
+        log.warning("sandbox %s stopped by itself: %s", self.id, reason)
+
+        async def clean_up() -> None:
+            async with self._changing:
+                if self._link is link:
+                    await self._stop(reason)
+
+        self._in_background(clean_up)
+
+    def _set_end_timer(self) -> None:
+        self._cancel_end_timer()
+        left = max(0.0, self.record.end_at - time.time())
+        self._end_timer = asyncio.get_running_loop().call_later(left, self._in_background, self._end)
+
+    def _cancel_end_timer(self) -> None:
+        if self._end_timer is not None:
+            self._end_timer.cancel()
+            self._end_timer = None
+
+    async def _end(self) -> None:
+        if self.record.end_at > time.time():  # extended while this was on its way, or the clock was set back
+            self._set_end_timer()
+        elif not self.record.auto_pause:
+            await self.kill()
+        elif not await self.pause(memory=self.record.auto_pause_memory):
+            self._remember("paused")  # it had stopped by itself
+
+    def _in_background(self, action: Callable[[], Coroutine[None, None, None]]) -> None:
+        task = asyncio.get_running_loop().create_task(action())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _end_process(process: subprocess.Popen[bytes]) -> None:
+    """Wait for bubblewrap to end, as it does by itself when pid 1, its channel closed, has ended and everything in the
+    sandbox with it. Killing bubblewrap would end them too, but leave pid 1 for the host's init to collect."""
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+async def remove_tree(directory: Path) -> None:
+    """Remove a directory, whatever a sandbox has put into it.
+
+    By `rm`, which neither follows links nor minds names of any depth; shutil's recursion ends at a thousand levels.
+    """
+    for argv in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+        process = await asyncio.create_subprocess_exec(
+            *argv, "--", str(directory), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        await process.wait()
+        if not await asyncio.to_thread(directory.exists):
+            return
+    log.warning("%s could not be removed", directory)

@@ -1,0 +1,237 @@
+"""The ASGI application, and the process around it: what a request belongs to, who may make it, and how it all ends."""
+
+import asyncio
+import contextlib
+import ctypes
+import hmac
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from e2b.envd.filesystem.filesystem_connect import FilesystemASGIApplication
+from e2b.envd.process.process_connect import ProcessASGIApplication
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from local.sandbox import files
+from local.sandbox.confinement import Confinement, Limits
+from local.sandbox.control import NOT_SERVED_BELOW, Control
+from local.sandbox.egress import EgressProxy
+from local.sandbox.errors import ApiError, not_served
+from local.sandbox.filesystem import FilesystemService
+from local.sandbox.guest_link import GuestLost
+from local.sandbox.ports import PortProxy
+from local.sandbox.process import ProcessService
+from local.sandbox.registry import Registry
+from local.sandbox.rpc import CODECS, current_sandbox
+from local.sandbox.sandbox import NOT_RUNNING, BootFailed, Sandbox
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+GRACE_SECONDS = 1
+MAX_RPC_BYTES = 16 << 20
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to serve; ports of 0 are chosen by the kernel."""
+
+    root: Path
+    api_key: str
+    port: int = 0
+    proxy_port: int = 0
+    egress: EgressProxy | None = None
+    limits: Limits = field(default_factory=Limits)
+    max_sandboxes: int = 50
+    die_with_parent: bool = False
+
+
+class Application:
+    """Everything on the API port: requests of a sandbox carry its id, all others are the control plane's."""
+
+    def __init__(self, registry: Registry, api_key: str, domain: str) -> None:
+        self._registry = registry
+        self._api_key = api_key
+        rpc: list[Any] = [
+            ProcessASGIApplication(ProcessService(), codecs=CODECS, read_max_bytes=MAX_RPC_BYTES),
+            FilesystemASGIApplication(FilesystemService(), codecs=CODECS, read_max_bytes=MAX_RPC_BYTES),
+        ]
+        self._envd = Starlette(
+            routes=[
+                Route("/health", _health),
+                Route("/files", files.download, methods=["GET"]),
+                Route("/files", files.upload, methods=["POST"]),
+                *(Mount(each.path, each) for each in rpc),
+            ],
+            exception_handlers=_HANDLERS,
+        )
+        self._control = Starlette(routes=Control(registry, domain).routes(), exception_handlers=_HANDLERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            app = await self._route(scope)
+            await app(scope, receive, watched_send)
+        except Exception as error:
+            if isinstance(error, ApiError):
+                refusal = error
+            else:
+                log.exception("%s %s failed", scope["method"], scope["path"])
+                refusal = ApiError(500, f"the local sandbox server failed: {type(error).__name__}")
+            if not started:
+                await refusal.response()(scope, receive, send)
+
+    async def _route(self, scope: Scope) -> ASGIApp:
+        if scope["type"] != "http":
+            raise RuntimeError(f"{scope['type']} is not served")
+        request = Request(scope)
+        sandbox_id = request.headers.get("e2b-sandbox-id") or _id_in(request.headers.get("host", ""))
+        if sandbox_id is None:
+            if not _same(request.headers.get("x-api-key", ""), self._api_key):
+                raise ApiError(401, "Invalid API key")
+            return self._control
+        current_sandbox.set(await self._sandbox_for(request, sandbox_id))
+        return self._envd
+
+    async def _sandbox_for(self, request: Request, sandbox_id: str) -> Sandbox:
+        sandbox = self._registry.sandboxes.get(sandbox_id)
+        health = request.url.path == "/health"
+        if sandbox is not None and not health:
+            if not self._may_enter(request, sandbox.record.token):
+                raise ApiError(401, "the access token or the signature of the request is missing or wrong")
+            try:
+                await sandbox.resume_for_traffic()
+            except (BootFailed, GuestLost) as error:
+                log.warning("sandbox %s could not be resumed for a request: %s", sandbox_id, error)
+        if sandbox is None or not sandbox.running:
+            raise ApiError(502, NOT_RUNNING, sandboxId=sandbox_id)
+        return sandbox
+
+    @staticmethod
+    def _may_enter(request: Request, token: str) -> bool:
+        if given := request.headers.get("x-access-token"):
+            return _same(given, token)
+        return request.url.path == "/files" and files.may_access_file(request, token)
+
+
+def _id_in(host: str) -> str | None:
+    """The sandbox of `{port}-{sandbox}.{domain}`, which is how the SDK addresses envd without a sandbox URL."""
+    name, dot, _ = host.partition(".")
+    port, dash, sandbox_id = name.partition("-")
+    return sandbox_id if dot and dash and port.isdigit() else None
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode(), wanted.encode())
+
+
+async def _health(request: Request) -> Response:
+    return Response(status_code=204)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    what = f"{request.method} {request.url.path}"
+    if request.url.path.split("/")[1] in NOT_SERVED_BELOW:
+        return not_served(what).response()
+    return ApiError(404, f"there is no {what}").response()
+
+
+_HANDLERS: Any = {ApiError: _refuse, 404: _no_route, 405: _no_route}
+
+
+class _Uvicorn(uvicorn.Server):
+    """Signals are `serve`'s, which has sandboxes to end first; and it wants to know when requests are answered."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
+    """Serve until SIGTERM or SIGINT; then no process of any sandbox is left.
+
+    `announce` is called once, when requests are answered, with the variables that point the SDK here. Raises
+    `RootInUse`, and OSError when a port is taken.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    if options.die_with_parent:
+        _die_with_parent(loop, stopping)
+    with _listen(options.port) as api_socket, _listen(options.proxy_port) as proxy_socket:
+        port, proxy_port = api_socket.getsockname()[1], proxy_socket.getsockname()[1]
+        registry = Registry(Confinement(options.root.resolve(), options.limits), options.egress, options.max_sandboxes)
+        await registry.open()
+        ports = PortProxy(registry)
+        await ports.open(proxy_socket)
+        application = Application(registry, options.api_key, f"localhost:{proxy_port}")
+        config = uvicorn.Config(
+            application,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        server = _Uvicorn(config)
+        serving = asyncio.create_task(server.serve(sockets=[api_socket]))
+        try:
+            await server.ready.wait()
+            url = f"http://{LOOPBACK}:{port}"
+            variables = {"E2B_API_KEY": options.api_key, "E2B_API_URL": url, "E2B_SANDBOX_URL": url}
+            announce(variables | {"proxy_port": proxy_port})
+            await stopping.wait()
+        finally:
+            await registry.close()  # first, so that open streams end by themselves
+            await ports.close()
+            server.should_exit = True
+            await serving
+
+
+def _listen(port: int) -> socket.socket:
+    return socket.create_server((LOOPBACK, port), backlog=512)
+
+
+def _die_with_parent(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
+    """Stop when the parent process has died. The kernel's signal also comes when only the thread of the parent that
+    started this process ends, so it is a reason to look, not yet to stop."""
+    parent = os.getppid()
+
+    def look() -> None:
+        if os.getppid() != parent:
+            stopping.set()
+
+    loop.add_signal_handler(signal.SIGUSR1, look)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1, 0, 0, 0)
+    look()
