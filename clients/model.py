@@ -12,11 +12,11 @@ from anthropic import APIConnectionError, APIStatusError, AsyncAnthropic, AsyncS
 from anthropic.types import Message, RawMessageStreamEvent
 
 from domain.answer import Answer, Block
-from domain.errors import BuildFailed, Misconfigured, ModelCallFailed, NeedsPerson
+from domain.errors import ModelCallFailed, NeedsPerson
 from domain.pricing import Tokens
 
 OnText = Callable[[str], Awaitable[None]]
-OnProgress = Callable[[], None]
+OnUsage = Callable[[Tokens, str | None], None]
 
 
 class BrokenStream(ModelCallFailed):
@@ -52,13 +52,13 @@ class ModelClient:
         """Close the connections."""
         await self._sdk.close()
 
-    async def stream(self, body: bytes, on_text: OnText, on_progress: OnProgress) -> Answer:
+    async def stream(self, body: bytes, on_text: OnText, on_usage: OnUsage) -> Answer:
         """Make one call and read its whole stream.
 
         Args:
             body: the request as the JSON bytes to send.
             on_text: called with each piece of text as it arrives.
-            on_progress: called at each event.
+            on_usage: called at each event with what the server has said so far that it bills, and its request id.
 
         Raises:
             ModelCallFailed: nothing was accepted, or with `BrokenStream` it was and then lost; worth another attempt.
@@ -85,8 +85,9 @@ class ModelClient:
         try:
             async with stream:
                 async for event in stream:
-                    on_progress()
-                    if text := reader.take(event):
+                    text = reader.take(event)
+                    on_usage(reader.tokens, reader.request_id)
+                    if text:
                         await on_text(text)
         except APIStatusError as error:
             translated = _from_status(error)
@@ -191,7 +192,7 @@ def _plain(error: BaseException) -> str:
 _TRANSIENT_TYPES = {"overloaded_error", "rate_limit_error", "api_error", "timeout_error"}
 
 
-def _from_status(error: APIStatusError) -> ModelCallFailed | NeedsPerson | BuildFailed | Misconfigured:
+def _from_status(error: APIStatusError) -> ModelCallFailed | NeedsPerson:
     """What an error answer means for the build. An error event inside a stream has status 200 and its own type."""
     status, kind = error.status_code, getattr(error, "type", None)
     said = _plain(error)

@@ -35,6 +35,8 @@ class Reading:
 
     outcome: ThinkOutcome
     blocks: list[Block]
+    stored_as: str
+    """The stop reason that is stored with the turn; `empty` where the model ended it without a word."""
     calls: list[RequestedCall] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     invalid: dict[str, str] = field(default_factory=dict)
@@ -46,26 +48,33 @@ def read_answer(answer: Answer) -> Reading:
 
     Stop reasons: https://docs.claude.com/en/api/handling-stop-reasons
     """
-    text_only = [block for block in answer.blocks if block["type"] != "tool_use"]
-    match answer.stop_reason:
-        case "tool_use":
-            return _read_tool_use(answer.blocks)
+    stopped = answer.stop_reason or "none"
+    if stopped == "tool_use":
+        return _read_tool_use(answer.blocks)
+    blocks = [block for block in answer.blocks if block["type"] != "tool_use"]
+    spoke = any(block["type"] == "text" and block["text"].strip() for block in blocks)
+    if not spoke:
+        # The conversation must alternate and the API takes no empty message back, so something has to stand here.
+        blocks.append({"type": "text", "text": "(no text)"})
+    match stopped:
         case "end_turn" | "stop_sequence":
-            spoke = any(block["type"] == "text" and block["text"].strip() for block in text_only)
-            return Reading(ThinkOutcome.END_TURN if spoke else ThinkOutcome.CONTINUE, text_only)
-        case "max_tokens" | "pause_turn":
-            return Reading(ThinkOutcome.CONTINUE, text_only)
+            return Reading(ThinkOutcome.END_TURN, blocks, stopped) if spoke else Reading(_ASK_AGAIN, blocks, "empty")
+        case "max_tokens" | "pause_turn" | "empty":
+            return Reading(_ASK_AGAIN, blocks, stopped)
         case "refusal":
             reason = "The model declined to go on with this. Change the brief or the goal, or wake the build to retry."
         case "model_context_window_exceeded":
             reason = "The conversation has become longer than the model can read."
-        case other:
-            reason = f"The model stopped for a reason that this version does not know: {other}."
-    return Reading(ThinkOutcome.REFUSED, text_only, reason=reason)
+        case _:
+            reason = f"The model stopped for a reason that this version does not know: {stopped}."
+    return Reading(ThinkOutcome.REFUSED, blocks, stopped, reason=reason)
+
+
+_ASK_AGAIN = ThinkOutcome.CONTINUE
 
 
 def _read_tool_use(blocks: Sequence[Block]) -> Reading:
-    reading = Reading(ThinkOutcome.TOOL_USE, list(blocks))
+    reading = Reading(ThinkOutcome.TOOL_USE, list(blocks), "tool_use")
     for block in blocks:
         if block["type"] != "tool_use":
             continue

@@ -33,3 +33,8 @@ def build_workflow_id(build_id: uuid.UUID | str) -> str:
 def preview_workflow_id(build_id: uuid.UUID | str) -> str:
     """The id of a build's preview workflow."""
     return f"preview-{build_id}"
+
+
+def wake_command(build_id: uuid.UUID | str) -> str:
+    """What an operator types to wake a build; the signal takes no argument, so that any client can send it."""
+    return f"temporal workflow signal --workflow-id {build_workflow_id(build_id)} --name {WAKE}"

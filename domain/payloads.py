@@ -57,8 +57,8 @@ class TurnNote(StrEnum):
     RESUMED = "resumed"
 
 
-class LoopState(Payload):
-    """Everything that a build carries from one run of its workflow to the next."""
+class LoopState(BaseModel):
+    """Everything that a build carries from one run of its workflow to the next. The workflow alone changes it."""
 
     context: BuildContext | None = None
     sandbox: SandboxRef | None = None
@@ -66,13 +66,14 @@ class LoopState(Payload):
     status_seq: int = 0
     turn: int = 0
     """The last turn that was begun."""
-    run_turns: int = 0
-    """Turns begun in this run of the workflow."""
+    turn_pending: bool = False
+    """The turn was begun and not answered; it is asked again under its own number."""
     tool_calls: int = 0
     tool_calls_allowed: int = 0
     recent_calls: list[str] = Field(default_factory=list)
     steered: bool = False
     last_turn_given: bool = False
+    cap_lifted: bool = False
     phases: int = 0
     snapshots: int = 0
     """Snapshot numbers assigned so far."""
@@ -125,10 +126,11 @@ class OpenedWorkspace(Payload):
 
 
 class SandboxInput(Payload):
-    """Names a build's sandbox."""
+    """Names a build's sandbox. `keep`: when letting go of a build's sandboxes, the one that lives on."""
 
     build_id: str
     sandbox_id: str
+    keep: str | None = None
 
 
 class ResumedWorkspace(Payload):
@@ -154,7 +156,7 @@ class ThinkInput(Payload):
     turn: int
     notes: list[TurnNote] = Field(default_factory=list)
     allow_calls: int = 0
-    """With `CONTINUE_AFTER_CAP`: how many more tool calls the agent has."""
+    """With `CONTINUE_AFTER_CAP`: how many more tool calls the agent has. Unset otherwise."""
 
 
 class ThinkOutcome(StrEnum):
@@ -168,6 +170,14 @@ class ThinkOutcome(StrEnum):
     """No call was made: the day's allowance is used up."""
     REFUSED = "refused"
     """The model refused, or the context is full: a person decides."""
+
+
+class BudgetCheck(Payload):
+    """Whether a call may be made today; amounts in µ$, `allowance` None for an unlimited plan."""
+
+    exhausted: bool
+    spent: int = 0
+    allowance: int | None = None
 
 
 class RequestedCall(Payload):
@@ -209,6 +219,8 @@ class DispatchResult(Payload):
 
     err: bool = False
     commit: str | None = None
+    lost: bool = False
+    """The sandbox was gone or had been restarted, so the outcome is unknown and the workspace has to be verified."""
 
 
 class TakeSnapshot(Payload):

@@ -40,9 +40,10 @@ class Price(BaseModel):
 
 
 class ModelPrice(Price):
-    """A model's prices; `above` replaces them for prompts longer than `above_prompt_tokens`."""
+    """A model's prices and limits; `above` replaces the prices for prompts longer than `above_prompt_tokens`."""
 
     max_output_tokens: int = 32_000
+    adaptive_thinking: bool = Field(default=True, description="The model takes `thinking: adaptive`.")
     above_prompt_tokens: int | None = None
     above: Price | None = Field(default=None)
 

@@ -1,0 +1,138 @@
+"""What a build begins with: the brief and the interview, pinned and rendered once, and the model."""
+
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from temporalio import activity
+
+from activities.edge import edge
+from db.feed import append_events
+from db.models import Artifact, Build, PlanTier, Prompt, UnderstandingSession, User
+from db.session import Sessions
+from domain.brief import Interview
+from domain.errors import AccountSuspended, BuildFailed, UnknownModel
+from domain.events import EventType, NewEvent
+from domain.model_choice import CODER, choose_model
+from domain.payloads import BuildContext, BuildRef, ResolvedModel
+from domain.pricing import PriceTable
+from domain.prompt import render_system_prompt
+from domain.tools import render_tools
+
+
+@dataclass(frozen=True)
+class BuildPolicy:
+    """The worker's settings that shape every build; see `settings.py` for each."""
+
+    tool_call_cap: int | None
+    gate_attempts: int
+    continue_as_new_turns: int | None
+    preview_seconds: int
+    fallback_model: str
+    rehearsal_model: bool
+    egress_hosts: list[str] | None
+
+
+class ContextActivities:
+    """`load_build_context` and `resolve_model`."""
+
+    def __init__(self, sessions: Sessions, prices: PriceTable, policy: BuildPolicy) -> None:
+        self._sessions = sessions
+        self._prices = prices
+        self._policy = policy
+
+    @activity.defn
+    @edge
+    async def load_build_context(self, given: BuildRef) -> BuildContext:
+        """Read the brief and the latest interview, pin their versions and store the rendered prompt.
+
+        Raises:
+            BuildFailed: the project has no brief; the message is for the founder.
+        """
+        build_id = uuid.UUID(given.build_id)
+        async with self._sessions.begin() as session:
+            build = await session.get_one(Build, build_id)
+            plan, cap = (
+                await session.execute(
+                    select(PlanTier.name, PlanTier.tool_call_cap)
+                    .join(User, User.plan == PlanTier.name)
+                    .where(User.id == build.user_id)
+                )
+            ).one()
+            context = BuildContext(
+                project_id=str(build.project_id),
+                user_id=build.user_id,
+                plan=plan,
+                tool_call_cap=self._policy.tool_call_cap or cap,
+                gate_attempts=self._policy.gate_attempts,
+                continue_as_new_turns=self._policy.continue_as_new_turns,
+                preview_seconds=self._policy.preview_seconds,
+            )
+            if await session.get(Prompt, (build_id, 0)) is not None:
+                return context
+            brief = await session.scalar(
+                select(Artifact).where(Artifact.project_id == build.project_id, Artifact.type == "idea_brief")
+            )
+            if brief is None:
+                raise BuildFailed(
+                    "This project has no idea brief yet, so there is nothing to build from. Add the brief, then start a "
+                    "new build."
+                )
+            interview = await session.scalar(
+                select(UnderstandingSession)
+                .where(UnderstandingSession.project_id == build.project_id)
+                .order_by(UnderstandingSession.number.desc())
+                .limit(1)
+            )
+            answered = (
+                Interview.model_validate({"questions": interview.questions, "answers": interview.answers}).answered()
+                if interview
+                else []
+            )
+            build.brief_version = brief.version
+            build.session_id = interview.id if interview else None
+            system = render_system_prompt(brief.body, answered, build.goal, self._policy.egress_hosts)
+            await session.execute(
+                insert(Prompt)
+                .values(build_id=build_id, prefix=0, system=system, tools=render_tools())
+                .on_conflict_do_nothing()
+            )
+            return context
+
+    @activity.defn
+    @edge
+    async def resolve_model(self, given: BuildRef) -> ResolvedModel:
+        """The user's override for the coder, the plan's default, or the global fallback; written to the build's row.
+
+        Raises:
+            AccountSuspended: fails the build; the message is for the founder.
+            UnknownModel: the choice has no price.
+        """
+        build_id = uuid.UUID(given.build_id)
+        async with self._sessions.begin() as session:
+            build = await session.get_one(Build, build_id)
+            user, plan = (
+                await session.execute(
+                    select(User, PlanTier).join(PlanTier, User.plan == PlanTier.name).where(User.id == build.user_id)
+                )
+            ).one()
+            if user.suspended:
+                raise AccountSuspended(
+                    "Your account is suspended, so this build was not started. Write to support to have it reopened, "
+                    "then start a new build. Your project is kept."
+                )
+            try:
+                model = choose_model(
+                    CODER, user.model_overrides, plan.default_models, self._policy.fallback_model, self._prices
+                )
+            except UnknownModel as error:
+                raise BuildFailed(f"{error} An operator has to mend this; your project is kept.") from error
+            label = f"rehearsal model (standing in for {model})" if self._policy.rehearsal_model else model
+            build.model, build.model_label = model, label
+            await append_events(
+                session,
+                build_id,
+                [NewEvent(EventType.MODEL, {"model": model, "label": label, "plan": plan.name})],
+            )
+            return ResolvedModel(model=model, label=label)

@@ -1,0 +1,130 @@
+"""Projections of the workflow's status into the database, the end of a build, and what follows it."""
+
+import uuid
+
+from sqlalchemy import func, update
+from sqlalchemy.dialects.postgresql import insert
+from temporalio import activity
+
+from activities.edge import edge
+from db.feed import append_events
+from db.models import Build, BusinessEvent, LedgerEntry, Project, Snapshot
+from db.session import Sessions
+from domain.events import EventType, NewEvent
+from domain.names import wake_command
+from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
+from domain.status import CLOSED, Status
+
+WORKSPACE_PATH = "/home/user/project"
+
+
+class LifecycleActivities:
+    """`record_status`, `finish_build` and the post-build hook."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    @activity.defn
+    @edge
+    async def record_status(self, given: StatusChange) -> None:
+        """Write the status to the build's row and feed, unless a newer one is there already."""
+        build_id = uuid.UUID(given.build_id)
+        closed = given.status in CLOSED
+        async with self._sessions.begin() as session:
+            written = await session.scalar(
+                update(Build)
+                .where(Build.id == build_id, Build.status_seq < given.seq, Build.closed_at.is_(None))
+                .values(
+                    status=given.status,
+                    status_seq=given.seq,
+                    waiting_for=given.waiting_for,
+                    reason=given.reason,
+                    wakes_at=given.wakes_at,
+                    started_at=func.coalesce(Build.started_at, func.now()),
+                    **({"closed_at": func.now(), "sandbox_id": None} if closed else {}),
+                )
+                .returning(Build.id)
+            )
+            if written is None:
+                return
+            waits = given.status in (Status.SLEEPING, Status.NEEDS_INPUT)
+            data = {
+                "status": given.status,
+                "waiting_for": given.waiting_for,
+                "reason": given.reason,
+                "wakes_at": given.wakes_at.isoformat() if given.wakes_at else None,
+                "wake_command": wake_command(given.build_id) if waits else None,
+            }
+            told = {key: value for key, value in data.items() if value is not None}
+            await append_events(session, build_id, [NewEvent(EventType.STATUS, told)])
+            if closed:
+                await session.execute(
+                    update(LedgerEntry)
+                    .where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")
+                    .values(state="estimated", closed_at=func.now())
+                )
+
+    @activity.defn
+    @edge
+    async def finish_build(self, given: FinishBuild) -> FinishedBuild:
+        """Close the build as ready, with the project's next version. A second attempt finds the first one's version."""
+        build_id = uuid.UUID(given.build_id)
+        async with self._sessions.begin() as session:
+            build = await session.get_one(Build, build_id, with_for_update=True)
+            if build.build_version is not None:
+                return FinishedBuild(build_version=build.build_version)
+            project = await session.get_one(Project, build.project_id, with_for_update=True)
+            project.last_build_version += 1
+            build.build_version = project.last_build_version
+            build.status, build.status_seq = Status.READY, given.seq
+            build.waiting_for = build.reason = build.wakes_at = None
+            build.sandbox_id, build.preview_url = given.sandbox_id, given.preview_url
+            build.workspace_path = WORKSPACE_PATH
+            build.phases_completed = given.phases_completed
+            build.closed_at = func.now()
+            await session.flush()
+            await session.execute(
+                update(Snapshot)
+                .where(Snapshot.build_id == build_id, Snapshot.number == given.snapshot_number)
+                .values(final=True)
+            )
+            ready = {
+                "build_version": build.build_version,
+                "preview_url": given.preview_url,
+                "phases_completed": given.phases_completed,
+            }
+            await append_events(
+                session,
+                build_id,
+                [NewEvent(EventType.READY, ready), NewEvent(EventType.STATUS, {"status": Status.READY})],
+            )
+            return FinishedBuild(build_version=build.build_version)
+
+    @activity.defn
+    @edge
+    async def run_post_build_hook(self, given: BuildRef) -> None:
+        """The project becomes `mvp_built`, and the rest of the business hears of it, once."""
+        build_id = uuid.UUID(given.build_id)
+        async with self._sessions.begin() as session:
+            build = await session.get_one(Build, build_id)
+            project = await session.get_one(Project, build.project_id, with_for_update=True)
+            project.status = "mvp_built"
+            await session.execute(
+                insert(BusinessEvent)
+                .values(
+                    id=uuid.uuid4(),
+                    type="artifact_generated",
+                    project_id=build.project_id,
+                    build_id=build_id,
+                    data={"artifact": "mvp", "build_version": build.build_version, "user_id": build.user_id},
+                )
+                .on_conflict_do_nothing()
+            )
+
+    @activity.defn
+    @edge
+    async def note_hook_failure(self, given: BuildRef) -> None:
+        """Say in the feed that the post-build hook failed; the build stays ready."""
+        async with self._sessions.begin() as session:
+            said = {"error": "What follows a build could not be done. The build itself is ready."}
+            await append_events(session, uuid.UUID(given.build_id), [NewEvent(EventType.HOOK_FAILED, said)])

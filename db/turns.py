@@ -1,0 +1,284 @@
+"""Turns: claiming one, what is said in it, the stored answer, and what it cost."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from domain.tool_output import render_result
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.feed import append_events
+from db.models import Build, Event, GateRun, LedgerEntry, Message, PlanTier, Prompt, ToolCall, Turn, User
+from domain.answer import Reading, to_stored_text
+from domain.budget import BudgetState, cycle_of, daily_allowance
+from domain.errors import StaleClaim, TurnOfAnotherRun
+from domain.events import EventType, NewEvent
+from domain.payloads import RequestedCall
+from domain.pricing import Tokens
+
+
+@dataclass(frozen=True)
+class ClaimedTurn:
+    """A turn as an attempt found it. `outcome` is set when it was answered before; `lost` is the claim taken over."""
+
+    outcome: str | None
+    lost: uuid.UUID | None
+
+
+async def claim_turn(
+    session: AsyncSession, build_id: uuid.UUID, number: int, run_id: str, claim: uuid.UUID
+) -> ClaimedTurn:
+    """Take the turn's row for this attempt, unless it has been answered.
+
+    Raises:
+        TurnOfAnotherRun: the row is of another run of the workflow, as after a reset.
+    """
+    made = await session.scalar(
+        upsert(Turn)
+        .values(build_id=build_id, number=number, run_id=run_id, claim=claim)
+        .on_conflict_do_nothing()
+        .returning(Turn.claim)
+    )
+    if made:
+        return ClaimedTurn(None, None)
+    turn = await session.get_one(Turn, (build_id, number), with_for_update=True)
+    if turn.run_id != run_id:
+        raise TurnOfAnotherRun(
+            f"Turn {number} was already made by another run of this workflow ({turn.run_id}), as after a workflow "
+            "reset, which builds do not support yet. Start a new build: it continues from the last snapshot."
+        )
+    if turn.outcome is not None:
+        return ClaimedTurn(turn.outcome, None)
+    lost, turn.claim = turn.claim, claim
+    return ClaimedTurn(None, lost)
+
+
+async def withdraw_lost_attempt(session: AsyncSession, build_id: uuid.UUID, number: int, lost: uuid.UUID) -> None:
+    """What a dead attempt left: its feed lines are withdrawn, its open call stays in the ledger as estimated."""
+    await session.execute(
+        update(LedgerEntry)
+        .where(LedgerEntry.id == lost, LedgerEntry.state == "open")
+        .values(state="estimated", closed_at=func.now())
+    )
+    await append_events(session, build_id, [NewEvent(EventType.TURN_WITHDRAWN, {"claim": str(lost)}, turn=number)])
+
+
+async def hold_claim(session: AsyncSession, build_id: uuid.UUID, number: int, claim: uuid.UUID) -> None:
+    """Make sure that this attempt still holds the turn, until the transaction ends.
+
+    Raises:
+        StaleClaim: another attempt has taken it.
+    """
+    held = await session.scalar(
+        select(Turn.claim)
+        .where(Turn.build_id == build_id, Turn.number == number, Turn.claim == claim, Turn.outcome.is_(None))
+        .with_for_update(read=True)
+    )
+    if held is None:
+        raise StaleClaim(f"another attempt has taken turn {number}")
+
+
+async def store_user_message(session: AsyncSession, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> None:
+    """Store what Cofounder says in this turn, before its first send. A text that is there already stays."""
+    content = to_stored_text([{"type": "text", "text": text} for text in blocks])
+    await session.execute(
+        upsert(Message).values(build_id=build_id, turn=number, role="user", content=content).on_conflict_do_nothing()
+    )
+
+
+@dataclass(frozen=True)
+class StoredConversation:
+    """The stored texts of a request. `messages` is the JSON text of the whole array; images are still placeholders."""
+
+    model: str
+    system: str
+    tools: str
+    messages: list[str]
+
+
+async def load_conversation(session: AsyncSession, build_id: uuid.UUID, turn: int) -> StoredConversation:
+    """The conversation up to this turn's user message, put together from texts that never change."""
+    model = await session.scalar(select(Build.model).where(Build.id == build_id))
+    prompt = await session.get_one(Prompt, (build_id, 0))
+    rows = await session.execute(
+        select(Message.turn, Message.role, Message.content)
+        .where(Message.build_id == build_id, Message.turn <= turn)
+        .order_by(Message.turn, Message.role.desc())  # "user" before "assistant"
+    )
+    results: dict[int, list[str]] = {}
+    for of_turn, result in await session.execute(
+        select(ToolCall.turn, ToolCall.result)
+        .where(ToolCall.build_id == build_id, ToolCall.turn < turn)
+        .order_by(ToolCall.turn, ToolCall.position)
+    ):
+        if result is None:
+            raise LookupError(f"a tool call of turn {of_turn} has no result yet")
+        results.setdefault(of_turn, []).append(result)
+    messages = []
+    for of_turn, role, content in rows:
+        before = results.get(of_turn - 1, []) if role == "user" else []
+        own = content[1:-1]
+        messages.append(f'{{"role":"{role}","content":[{",".join([*before, own] if own else before)}]}}')
+    return StoredConversation(model or "", prompt.system, prompt.tools, messages)
+
+
+async def outcome_of(session: AsyncSession, build_id: uuid.UUID, number: int) -> str | None:
+    """The stop reason with which a turn was answered."""
+    return await session.scalar(select(Turn.outcome).where(Turn.build_id == build_id, Turn.number == number))
+
+
+async def has_tool_calls(session: AsyncSession, build_id: uuid.UUID, number: int) -> bool:
+    """Whether a turn asked for tools, so that the next user message begins with their results."""
+    found = await session.scalar(
+        select(ToolCall.tool_use_id).where(ToolCall.build_id == build_id, ToolCall.turn == number).limit(1)
+    )
+    return found is not None
+
+
+async def latest_event(session: AsyncSession, build_id: uuid.UUID, kind: EventType) -> dict[str, object] | None:
+    """The data of the build's last event of a kind."""
+    return await session.scalar(
+        select(Event.data).where(Event.build_id == build_id, Event.type == kind).order_by(Event.id.desc()).limit(1)
+    )
+
+
+async def latest_findings(session: AsyncSession, build_id: uuid.UUID) -> list[str]:
+    """The findings of the build's last evidence gate."""
+    found = await session.scalar(
+        select(GateRun.findings).where(GateRun.build_id == build_id).order_by(GateRun.number.desc()).limit(1)
+    )
+    return [str(finding) for finding in found or []]
+
+
+async def budget_of(session: AsyncSession, user_id: str, day: date) -> BudgetState:
+    """What the user may spend on the day, and has: a plain sum of the ledger, calls in flight at their estimate."""
+    budget, renewal_day = (
+        await session.execute(
+            select(PlanTier.cycle_budget, User.renewal_day)
+            .join(User, User.plan == PlanTier.name)
+            .where(User.id == user_id)
+        )
+    ).one()
+    first, _ = cycle_of(day, renewal_day)
+    total = func.coalesce(func.sum(LedgerEntry.cost), 0)
+    before, today = (
+        await session.execute(
+            select(total.filter(LedgerEntry.day < day), total.filter(LedgerEntry.day == day)).where(
+                LedgerEntry.user_id == user_id, LedgerEntry.day >= first, LedgerEntry.state != "released"
+            )
+        )
+    ).one()
+    return BudgetState(allowance=daily_allowance(budget, int(before), day, renewal_day), spent=int(today))
+
+
+async def open_ledger_entry(
+    session: AsyncSession,
+    *,
+    claim: uuid.UUID,
+    build_id: uuid.UUID,
+    user_id: str,
+    turn: int,
+    day: date,
+    model: str,
+    estimate: int,
+) -> None:
+    """Note that a call is about to be made; `estimate` (µ$) is what stays if this process dies in it."""
+    await session.execute(
+        insert(LedgerEntry).values(
+            id=claim, build_id=build_id, user_id=user_id, turn=turn, day=day, model=model, cost=estimate
+        )
+    )
+
+
+async def settle_ledger_entry(
+    session: AsyncSession, claim: uuid.UUID, tokens: Tokens, cost: int, request_id: str | None
+) -> None:
+    """Put what was served in the place of the estimate, also when another attempt has marked it as lost since."""
+    await session.execute(
+        update(LedgerEntry)
+        .where(LedgerEntry.id == claim, LedgerEntry.state.in_(("open", "estimated")))
+        .values(
+            state="settled",
+            request_id=request_id,
+            input_tokens=tokens.input,
+            cache_write_5m_tokens=tokens.cache_write_5m,
+            cache_write_1h_tokens=tokens.cache_write_1h,
+            cache_read_tokens=tokens.cache_read,
+            output_tokens=tokens.output,
+            cost=cost,
+            closed_at=func.now(),
+        )
+    )
+
+
+async def release_ledger_entry(session: AsyncSession, claim: uuid.UUID) -> None:
+    """The call was refused before it began, so it costs nothing."""
+    await session.execute(
+        update(LedgerEntry)
+        .where(LedgerEntry.id == claim, LedgerEntry.state == "open")
+        .values(state="released", cost=0, closed_at=func.now())
+    )
+
+
+async def store_answer(
+    session: AsyncSession,
+    *,
+    build_id: uuid.UUID,
+    number: int,
+    claim: uuid.UUID,
+    stop_reason: str,
+    reading: Reading,
+    events: Sequence[NewEvent],
+) -> None:
+    """Store an answer with its tool calls and feed lines, in the caller's transaction.
+
+    Raises:
+        StaleClaim: another attempt has taken the turn; nothing is written.
+    """
+    held = await session.scalar(
+        update(Turn)
+        .where(Turn.build_id == build_id, Turn.number == number, Turn.claim == claim, Turn.outcome.is_(None))
+        .values(outcome=stop_reason, answered_at=func.now())
+        .returning(Turn.number)
+    )
+    if held is None:
+        raise StaleClaim(f"another attempt has taken turn {number}")
+    await session.execute(
+        insert(Message).values(build_id=build_id, turn=number, role="assistant", content=to_stored_text(reading.blocks))
+    )
+    if reading.calls:
+        await session.execute(
+            insert(ToolCall),
+            [
+                _tool_call_row(build_id, number, position, name, call, reading.invalid.get(call.id))
+                for position, (name, call) in enumerate(zip(reading.names, reading.calls, strict=True))
+            ],
+        )
+    await append_events(session, build_id, events)
+
+
+def _tool_call_row(
+    build_id: uuid.UUID, turn: int, position: int, name: str, call: RequestedCall, problem: str | None
+) -> dict[str, object]:
+    row: dict[str, object] = {
+        "build_id": build_id,
+        "tool_use_id": call.id,
+        "turn": turn,
+        "position": position,
+        "name": name,
+        "summary": call.t,
+        "state": "requested",
+        "is_error": None,
+        "result": None,
+    }
+    if problem is not None:
+        row |= {"state": "done", "is_error": True, "result": render_result(call.id, problem, is_error=True)}
+    return row
+
+
+async def stored_answer(session: AsyncSession, build_id: uuid.UUID, number: int) -> str:
+    """The stored assistant message of an answered turn, as the JSON text of its blocks."""
+    return (await session.get_one(Message, (build_id, number, "assistant"))).content

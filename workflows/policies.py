@@ -1,0 +1,72 @@
+"""Timeouts and retries. Temporal owns every retry; the vendors' SDKs run with theirs off."""
+
+from datetime import timedelta
+from typing import TypedDict
+
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityCancellationType
+
+
+class Options(TypedDict, total=False):
+    """The options of `workflow.execute_activity_method` that we set."""
+
+    start_to_close_timeout: timedelta
+    heartbeat_timeout: timedelta
+    retry_policy: RetryPolicy
+    cancellation_type: ActivityCancellationType
+
+
+_HEARTBEAT = timedelta(seconds=15)
+"""A cancel arrives with a heartbeat, and heartbeats are sent at most every 0.8 of this."""
+
+DATABASE: Options = {
+    "start_to_close_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30)),
+}
+"""Short reads and writes. Retried for ever: nothing is lost while the database is away."""
+
+THINK: Options = {
+    "start_to_close_timeout": timedelta(minutes=30),
+    "heartbeat_timeout": _HEARTBEAT,
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(minutes=2), maximum_attempts=20),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+}
+"""A model call: up to 128k tokens of output. After 20 attempts, about half an hour, an operator is asked."""
+
+TOOL: Options = {
+    "start_to_close_timeout": timedelta(minutes=20),
+    "heartbeat_timeout": _HEARTBEAT,
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30), maximum_attempts=15),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+}
+"""A tool call, which may run for the longest time that the agent may ask for. A retry attaches to it."""
+
+SANDBOX: Options = {
+    "start_to_close_timeout": timedelta(minutes=15),
+    "heartbeat_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30), maximum_attempts=10),
+}
+"""Opening, pausing, resuming and letting go of a sandbox; a restore moves a whole archive."""
+
+SNAPSHOT: Options = {
+    "start_to_close_timeout": timedelta(minutes=15),
+    "heartbeat_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30), maximum_attempts=10),
+}
+"""A snapshot that must succeed before anything else may happen."""
+
+SNAPSHOT_IF_POSSIBLE: Options = {**SNAPSHOT, "retry_policy": RetryPolicy(maximum_attempts=2)}
+"""A snapshot at a phase boundary: the next one makes up for it."""
+
+GATE: Options = {
+    "start_to_close_timeout": timedelta(minutes=45),
+    "heartbeat_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30), maximum_attempts=8),
+}
+"""The evidence gate: a restore, an install and a check in a fresh sandbox."""
+
+HOOK: Options = {
+    "start_to_close_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(maximum_attempts=3),
+}
+"""What follows a build; its failure never fails the build."""
