@@ -1,0 +1,133 @@
+"""Tool results: cleaned, bounded, without secrets, and rendered as the exact JSON text that is stored and sent."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_CHARACTERS = 64_000
+"""No text block of a result is longer than this; tools bound theirs themselves, more sensibly."""
+
+SECRET = "[secret]"
+"""Stands where a secret stood."""
+
+_SECRET_SHORTEST = 8
+"""Shorter values are no secrets, and a shorter piece of one at a cut gives nothing away."""
+
+NO_OUTPUT = "(no output)"
+
+_ANSI = re.compile(
+    r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles and links, up to BEL or ST
+    r"|[PX^_][^\x1b]*(?:\x1b\\)?"  # DCS, SOS, PM, APC
+    r"|\[[0-?]*[ -/]*[@-~]?"  # CSI: colours and cursor movements
+    r"|[ -/]*[0-~]?)"  # two-character sequences
+    r"|\x9b[0-?]*[ -/]*[@-~]?"
+)
+_UNSTORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """A WebP in the object store under `images/<sha256>.webp`; its bytes take the placeholder's place at send."""
+
+    sha256: str
+
+
+def clean(text: str) -> str:
+    """Text as an editor would show it.
+
+    ANSI sequences are gone, of a line that was drawn over itself the last drawing stays, and control characters and
+    lone surrogates, which the database can't store, are replaced.
+    """
+    plain = _ANSI.sub("", text).replace("\r\n", "\n")
+    if "\r" in plain:
+        plain = "\n".join(_last_drawn(line) for line in plain.split("\n"))
+    return _UNSTORABLE.sub("\ufffd", plain)
+
+
+def _last_drawn(line: str) -> str:
+    return next((part for part in reversed(line.split("\r")) if part), "")
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """The text without any of the secrets, nor with the part of one that a cut left at its beginning or end."""
+    for secret in sorted(set(secrets), key=len, reverse=True):
+        if len(secret) < _SECRET_SHORTEST:
+            continue
+        text = text.replace(secret, SECRET)
+        for length in range(len(secret) - 1, _SECRET_SHORTEST - 1, -1):
+            if text.endswith(secret[:length]):
+                text = text[:-length] + SECRET
+            if text.startswith(secret[-length:]):
+                text = SECRET + text[length:]
+    return text
+
+
+def bound(text: str, characters: int = MAX_CHARACTERS) -> str:
+    """The text, its middle left out where it is longer than so many characters."""
+    if len(text) <= characters:
+        return text
+    head, tail = characters * 2 // 3, characters // 3
+    return f"{text[:head]}\n[… {len(text) - head - tail} characters left out …]\n{text[-tail:]}"
+
+
+def shown(text: str, secrets: Iterable[str] = ()) -> str:
+    """Text from a sandbox, fit to be stored and sent."""
+    return bound(redact(clean(text), secrets))
+
+
+def command_text(
+    *,
+    head: str,
+    tail: str = "",
+    output_bytes: int = 0,
+    output_path: str = "",
+    exit_code: int | None = 0,
+    timed_out_after: float | None = None,
+    secrets: Iterable[str] = (),
+) -> str:
+    """What the agent is told of a command.
+
+    Args:
+        head: the output, or its beginning where `tail` is its end.
+        output_bytes: how long the whole output is.
+        output_path: where the whole output is kept.
+        timed_out_after: seconds, when the command was ended for taking longer.
+    """
+    secrets = list(secrets)
+    text = shown(head, secrets)
+    if tail:
+        left_out = max(0, output_bytes - len(head.encode("utf-8", "replace")) - len(tail.encode("utf-8", "replace")))
+        text = f"{text}\n[… {left_out} bytes left out; all of it is in {output_path} …]\n{shown(tail, secrets)}"
+    text = text.rstrip("\n") or NO_OUTPUT
+    if timed_out_after is not None:
+        return f"{text}\n[timed out after {timed_out_after:g} s; its processes were ended]"
+    return f"{text}\n[exit code {exit_code}]" if exit_code else text
+
+
+def render_result(tool_use_id: str, content: str | Sequence[str | ImageRef], is_error: bool = False) -> str:
+    """The `tool_result` block as JSON text, from texts and images. These bytes are stored, and sent ever after."""
+    parts = [content] if isinstance(content, str) else content
+    block: dict[str, Any] = {
+        "type": "tool_result",
+        "tool_use_id": tool_use_id,
+        "content": [_content_block(part) for part in parts],
+    }
+    if is_error:
+        block["is_error"] = True
+    return json.dumps(block, ensure_ascii=False, separators=(",", ":"))
+
+
+def _content_block(part: str | ImageRef) -> dict[str, Any]:
+    if isinstance(part, ImageRef):
+        source = {"type": "base64", "media_type": "image/webp", "data": f"sha256:{part.sha256}"}
+        return {"type": "image", "source": source}
+    # The API refuses text blocks that are empty.
+    return {"type": "text", "text": _UNSTORABLE.sub("\ufffd", part) or NO_OUTPUT}
+
+
+def parse_stored_blocks(stored: str) -> list[dict[str, Any]]:
+    """The content blocks of a stored message."""
+    blocks: list[dict[str, Any]] = json.loads(stored)
+    return blocks
