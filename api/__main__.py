@@ -1,0 +1,32 @@
+"""`python -m api`: the API with the settings of the environment, until SIGTERM or Ctrl-C."""
+
+import argparse
+import sys
+
+import uvicorn
+
+from api.main import application
+from domain.errors import Misconfigured
+from logs import configure_logs
+from settings import load_settings
+
+
+def main() -> int:
+    """Serve; 1 and a sentence on standard error where the settings are wrong."""
+    parser = argparse.ArgumentParser(prog="python -m api", description="Serve the API.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
+    given = parser.parse_args()
+    try:
+        settings = load_settings()
+        configure_logs(settings.log_format, settings.log_level)
+        app = application(settings)
+    except Misconfigured as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    uvicorn.run(app, host=given.host, port=given.port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

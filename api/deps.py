@@ -1,0 +1,124 @@
+"""What routes are given: the services that the entry point made, a transaction, and who is asking."""
+
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import asyncpg
+from fastapi import Depends, Header, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.errors import UNAUTHORIZED, UNAVAILABLE, Problem
+from api.nudges import FeedNudges
+from clients.build_workflows import BuildWorkflows
+from db.session import Sessions
+from settings import Settings
+
+_UNDEFINED_TABLE = "42P01"
+
+
+class ObjectReader(Protocol):
+    """What the API needs of the object store."""
+
+    def stream(self, key: str) -> AsyncGenerator[bytes, None]:
+        """The object's bytes, in pieces."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the entry point builds once and closes at the end."""
+
+    settings: Settings
+    sessions: Sessions
+    workflows: BuildWorkflows
+    nudges: FeedNudges
+    store: ObjectReader
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+
+
+@asynccontextmanager
+async def transaction_of(sessions: Sessions) -> AsyncIterator[AsyncSession]:
+    """A transaction, committed at the end of the block; a database that can't be used becomes a problem.
+
+    The block does nothing but database work: whatever else fails in it would be reported as the database.
+    """
+    try:
+        async with sessions.begin() as session:
+            yield session
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != _UNDEFINED_TABLE:
+            raise
+        detail = "The database has no tables yet. Whoever runs this API: `cofounder migrate` makes them."
+        raise Problem(UNAVAILABLE, detail, more={"dependency": "database"}) from error
+    # A bare asyncpg error comes from connecting; from queries it arrives wrapped.
+    except (OSError, OperationalError, InterfaceError, PoolTimeoutError, asyncpg.PostgresError) as error:
+        raise _database_unavailable() from error
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise _database_unavailable() from error
+
+
+def _database_unavailable() -> Problem:
+    return Problem(
+        UNAVAILABLE,
+        "The database does not answer, so nothing was stored. Try again in a minute.",
+        headers={"Retry-After": "10"},
+        more={"dependency": "database"},
+    )
+
+
+async def _transaction(services: ServicesDep) -> AsyncIterator[AsyncSession]:
+    async with transaction_of(services.sessions) as session:
+        yield session
+
+
+Transaction = Annotated[AsyncSession, Depends(_transaction, scope="function")]
+"""One transaction a request. `scope="function"` commits it before the response is sent."""
+
+_bearer = HTTPBearer(auto_error=False, description="The API's token, API_TOKEN.")
+
+
+async def require_token(
+    services: ServicesDep, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> None:
+    """Let only holders of the API's token pass."""
+    token = services.settings.api_token
+    assert token is not None, "the API does not start without a token"
+    if given is None or not secrets.compare_digest(given.credentials.encode(), token.get_secret_value().encode()):
+        raise Problem(
+            UNAUTHORIZED,
+            "Send the API's token in the header `Authorization: Bearer …`.",
+            headers={"WWW-Authenticate": 'Bearer realm="cofounder"'},
+        )
+
+
+async def _current_user_id(
+    services: ServicesDep,
+    x_cofounder_user: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=200,
+            pattern="^[!-~]+$",
+            description="The user for whom the request is made. The token's holder is trusted to speak for users.",
+        ),
+    ] = None,
+) -> str:
+    return x_cofounder_user or services.settings.api_user
+
+
+CurrentUserId = Annotated[str, Depends(_current_user_id)]
+"""Who is asking. Real identities will come in here."""

@@ -1,0 +1,169 @@
+"""Every error of the API as `application/problem+json` (RFC 9457), with a stable `type`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from domain.errors import (
+    AccountSuspended,
+    CofounderError,
+    Conflict,
+    InvalidInput,
+    KillSwitchOn,
+    NeedsPerson,
+    NotFound,
+    Refused,
+    StoreUnavailable,
+)
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of problem. Programs compare `uri`; it never changes."""
+
+    slug: str
+    status: int
+    title: str
+
+    @property
+    def uri(self) -> str:
+        """The problem's `type`."""
+        return f"urn:cofounder:problem:{self.slug}"
+
+
+UNAUTHORIZED = Kind("unauthorized", 401, "A valid token is needed")
+SUSPENDED = Kind("account-suspended", 403, "The account is suspended")
+REFUSED = Kind("refused", 403, "Not allowed")
+NOT_FOUND = Kind("not-found", 404, "Not found")
+CONFLICT = Kind("conflict", 409, "This contradicts what is there")
+OPEN_BUILD = Kind("open-build", 409, "The project has an open build")
+KEY_REUSED = Kind("idempotency-key-reused", 409, "The idempotency key was used for another request")
+BUILD_CLOSED = Kind("build-closed", 409, "The build has ended")
+BUILD_NOT_READY = Kind("build-not-ready", 409, "The build is not ready")
+TOO_LARGE = Kind("body-too-large", 413, "The request is too large")
+MALFORMED = Kind("malformed-json", 400, "The request is not valid JSON")
+INVALID = Kind("invalid-request", 422, "The request is not valid")
+KILL_SWITCH = Kind("autonomous-agent-off", 503, "No builds are started at the moment")
+UNAVAILABLE = Kind("unavailable", 503, "A server behind the API does not answer")
+INTERNAL = Kind("internal", 500, "Something went wrong here")
+
+_KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (
+    (AccountSuspended, SUSPENDED),
+    (KillSwitchOn, KILL_SWITCH),
+    (Refused, REFUSED),
+    (NotFound, NOT_FOUND),
+    (Conflict, CONFLICT),
+    (InvalidInput, INVALID),
+    (StoreUnavailable, UNAVAILABLE),
+    (NeedsPerson, UNAVAILABLE),
+)
+_KIND_OF_STATUS = {kind.status: kind for kind in (UNAUTHORIZED, NOT_FOUND, TOO_LARGE, MALFORMED, INVALID)}
+
+
+class Problem(Exception):
+    """A problem of a certain kind. `detail` says what to do; `more` are further members for programs."""
+
+    def __init__(
+        self, kind: Kind, detail: str, *, headers: Mapping[str, str] | None = None, more: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.headers = headers
+        self.more = more or {}
+
+
+def temporal_unavailable() -> Problem:
+    """Temporal did not take a request."""
+    return Problem(
+        UNAVAILABLE,
+        "Temporal does not answer, so nothing was started or changed. Try again in a minute.",
+        headers={"Retry-After": "10"},
+        more={"dependency": "temporal"},
+    )
+
+
+def problem_response(
+    kind: Kind, detail: str, *, headers: Mapping[str, str] | None = None, more: dict[str, Any] | None = None
+) -> Response:
+    """The problem as a response."""
+    body = {"type": kind.uri, "title": kind.title, "status": kind.status, "detail": detail, **(more or {})}
+    # Only ASCII: a field's name may hold a lone surrogate, which has no UTF-8.
+    return Response(json.dumps(body), kind.status, headers, MEDIA_TYPE)
+
+
+def _field_name(location: Sequence[int | str]) -> str:
+    """`brief.features[0]` for `("body", "brief", "features", 0)`."""
+    name = ""
+    for part in location[1:] or location:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
+    return name
+
+
+async def _on_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return problem_response(error.kind, error.detail, headers=error.headers, more=error.more)
+
+
+async def _on_cofounder_error(request: Request, error: Exception) -> Response:
+    kind = next((kind for known, kind in _KIND_OF if isinstance(error, known)), None)
+    if kind is None:
+        return await _on_anything_else(request, error)
+    field = getattr(error, "field", None)
+    return problem_response(
+        kind, str(error), more={"errors": [{"field": field, "message": str(error)}]} if field else None
+    )
+
+
+async def _on_invalid_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(each["type"] == "json_invalid" for each in found):
+        reason = found[0].get("ctx", {}).get("error", "")
+        return problem_response(MALFORMED, f"The body could not be read as JSON: {reason}. Send a JSON object.")
+    errors = [
+        {"field": _field_name(each["loc"]), "message": each["msg"].removeprefix("Value error, ")} for each in found
+    ]
+    listed = "; ".join(f"{each['field']}: {each['message']}" for each in errors[:5])
+    return problem_response(INVALID, f"Correct these and send it again. {listed}", more={"errors": errors})
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    kind = _KIND_OF_STATUS.get(status, Kind(status.phrase.lower().replace(" ", "-"), status, status.phrase))
+    detail = {
+        400: "The body could not be read as JSON. Send a JSON object in UTF-8.",
+        404: f"There is nothing at {request.url.path}.",
+        405: f"{request.method} is not possible at {request.url.path}.",
+        413: "The request's body is larger than this API takes. Shorten it.",
+    }.get(status, str(error.detail))
+    return problem_response(kind, detail, headers=error.headers)
+
+
+async def _on_anything_else(request: Request, error: Exception) -> Response:
+    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    return problem_response(
+        INTERNAL, "The request could not be answered because of an error in the program. It has been logged."
+    )
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error of the app as a problem."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(CofounderError, _on_cofounder_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_anything_else)

@@ -1,0 +1,57 @@
+"""The API's services and settings: `uvicorn --factory api.main:application`, or `python -m api`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.deps import Services
+from api.nudges import FeedNudges
+from clients.build_workflows import BuildWorkflows
+from clients.object_store import ObjectStore, StoreConfig
+from clients.temporal import connect_temporal
+from db.session import make_engine, make_sessions
+from domain.errors import Misconfigured
+from settings import Settings, load_settings
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Everything that the routes use. Connects when first used, so that the API comes up before its servers do."""
+    engine = make_engine(settings.database_url)
+    try:
+        client = await connect_temporal(lazy=True)
+        async with ObjectStore(_store_config(settings)) as store:
+            yield Services(
+                settings=settings,
+                sessions=make_sessions(engine),
+                workflows=BuildWorkflows(client, settings.temporal_task_queue),
+                nudges=FeedNudges(engine),
+                store=store,
+            )
+    finally:
+        await engine.dispose()
+
+
+def _store_config(settings: Settings) -> StoreConfig:
+    secret = settings.aws_secret_access_key
+    return StoreConfig(
+        bucket=settings.project_snapshot_bucket,
+        region=settings.aws_region,
+        endpoint_url=settings.s3_endpoint_url,
+        access_key=settings.aws_access_key_id,
+        secret_key=None if secret is None else secret.get_secret_value(),
+    )
+
+
+def application(settings: Settings | None = None) -> FastAPI:
+    """The application, with the settings of the environment where none are given.
+
+    Raises:
+        Misconfigured: a setting is wrong, or there is no token.
+    """
+    settings = settings or load_settings()
+    if settings.api_token is None or not settings.api_token.get_secret_value():
+        raise Misconfigured("API_TOKEN is not set, so anybody could start builds. Set it to a long random text.")
+    return create_app(open_services(settings))

@@ -1,0 +1,86 @@
+"""One LISTEN connection a process, fanned out to all who read feeds here."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.feed import CHANNEL
+
+log = structlog.get_logger(__name__)
+
+_RECONNECT_SECONDS = 1.0
+_CHECK_SECONDS = 30.0
+"""How often a silent connection is asked whether it is still there."""
+
+
+class FeedNudges:
+    """Says when a build's feed may have grown. A nudge may be lost or doubled: readers select what is after the last
+    event that they have."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to listen; a database that isn't there yet is waited for."""
+        self._task = asyncio.create_task(self._listen_for_ever())
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    @contextlib.contextmanager
+    def of(self, build_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the build's feed may have grown."""
+        nudged = asyncio.Event()
+        self._waiting[build_id].add(nudged)
+        try:
+            yield nudged
+        finally:
+            self._waiting[build_id].discard(nudged)
+            if not self._waiting[build_id]:
+                del self._waiting[build_id]
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except Exception as error:  # whatever it was, a new connection is the remedy
+                log.warning("lost the feed's listener", error=repr(error))
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _listen(self) -> None:
+        ended = asyncio.Event()
+        async with self._engine.connect() as connection:
+            raw = await connection.get_raw_connection()
+            driver: Any = raw.driver_connection  # asyncpg's own, which is the one that can listen
+            try:
+                driver.add_termination_listener(lambda _: ended.set())
+                await driver.add_listener(CHANNEL, self._on_notify)
+                self._nudge_all()  # what was announced while nobody listened
+                while not ended.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(ended.wait(), _CHECK_SECONDS)
+                        break
+                    await driver.fetchval("select 1", timeout=10)
+            finally:
+                await connection.invalidate()  # a connection that listens must not go back into the pool
+        raise ConnectionError("the connection was closed")
+
+    def _on_notify(self, _connection: object, _pid: int, _channel: str, build_id: str) -> None:
+        for nudged in self._waiting.get(build_id, ()):
+            nudged.set()
+
+    def _nudge_all(self) -> None:
+        for readers in self._waiting.values():
+            for nudged in readers:
+                nudged.set()

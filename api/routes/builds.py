@@ -1,0 +1,121 @@
+"""Builds: started, read, cancelled, woken."""
+
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Header, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.service import RPCError
+
+from api.deps import CurrentUserId, Services, ServicesDep, Transaction, transaction_of
+from api.errors import BUILD_CLOSED, Problem, temporal_unavailable
+from api.responses import problems
+from api.schemas import BuildList, BuildOut, NewBuild
+from api.starting import start_build, start_if_unstarted
+from db import builds
+from db.builds import CostedBuild
+from db.projects import find_project
+from domain.errors import NotFound
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter(tags=["builds"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        pattern="^[ -~]+$",
+        description="Names this request. A repeat with the same key and body returns the same build.",
+    ),
+]
+
+
+@router.post(
+    "/projects/{project_id}/builds",
+    status_code=201,
+    summary="Start a build",
+    responses=problems(403, 404, 409, 413, 422, 503)
+    | {200: {"model": BuildOut, "description": "A repeat: the build is there."}},
+)
+async def start(
+    project_id: uuid.UUID,
+    new: NewBuild,
+    user_id: CurrentUserId,
+    services: ServicesDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> BuildOut:
+    """Make the build's row and start its workflow. A project has at most one open build."""
+    started = await start_build(services, user_id, project_id, new.goal, idempotency_key)
+    response.headers["Location"] = f"/v1/builds/{started.build_id}"
+    if not started.is_new:
+        response.status_code = 200
+    return await _read(services, user_id, started.build_id)
+
+
+@router.get("/projects/{project_id}/builds", summary="List a project's builds", responses=problems(404, 422))
+async def list_of_project(project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> BuildList:
+    """Latest first."""
+    if await find_project(session, user_id, project_id) is None:
+        raise NotFound(f"There is no project {project_id}.")
+    return BuildList(builds=[BuildOut.of(found) for found in await builds.list_builds(session, project_id)])
+
+
+@router.get("/builds/{build_id}", summary="Read a build", responses=problems(404, 422))
+async def read(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep) -> BuildOut:
+    """Where the build stands, and what it cost so far."""
+    return await _read(services, user_id, build_id)
+
+
+@router.post("/builds/{build_id}/cancel", status_code=202, summary="Cancel", responses=problems(404, 409, 422, 503))
+async def cancel(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep) -> BuildOut:
+    """Ask the build to end. It snapshots the workspace and lets go of its sandbox first."""
+    async with transaction_of(services.sessions) as session:
+        found = await find_or_404(session, user_id, build_id)
+        if not await builds.request_cancel(session, build_id):
+            raise _closed(found)
+    await _nudge(services, found, services.workflows.cancel)
+    return await _read(services, user_id, build_id)
+
+
+@router.post("/builds/{build_id}/wake", status_code=202, summary="Wake", responses=problems(404, 409, 422, 503))
+async def wake(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep) -> BuildOut:
+    """Have a build that sleeps or waits look again whether it can go on."""
+    async with transaction_of(services.sessions) as session:
+        found = await find_or_404(session, user_id, build_id)
+    if found.build.closed_at is not None:
+        raise _closed(found)
+    await _nudge(services, found, services.workflows.wake)
+    return await _read(services, user_id, build_id)
+
+
+async def find_or_404(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> CostedBuild:
+    """The build, if it exists and is this user's."""
+    found = await builds.read_build(session, user_id, build_id)
+    if found is None:
+        raise NotFound(f"There is no build {build_id}.")
+    return found
+
+
+async def _read(services: Services, user_id: str, build_id: uuid.UUID) -> BuildOut:
+    async with transaction_of(services.sessions) as session:
+        return BuildOut.of(await find_or_404(session, user_id, build_id))
+
+
+async def _nudge(services: Services, found: CostedBuild, send: Callable[[uuid.UUID], Awaitable[None]]) -> None:
+    await start_if_unstarted(services, found.build)
+    try:
+        await send(found.build.id)
+    except NotFound:
+        # The workflow ends just now, or was terminated: the row follows without us.
+        log.info("nothing to signal", build_id=str(found.build.id))
+    except (RPCError, RuntimeError) as error:
+        raise temporal_unavailable() from error
+
+
+def _closed(found: CostedBuild) -> Problem:
+    return Problem(BUILD_CLOSED, f"Build {found.build.id} has ended: it is {found.build.status}.")

@@ -1,0 +1,245 @@
+"""What goes in and out of the API. Money is in microdollars, times are UTC."""
+
+import json
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from db.builds import CostedBuild
+from db.models import Artifact, Preview, Project, Snapshot, UnderstandingSession
+from domain.brief import BRIEF_MAX_BYTES, INTERVIEW_MAX_BYTES, IdeaBrief, Interview, Name, find_unstorable
+from domain.errors import InvalidBrief, InvalidInput
+from domain.status import Status, WaitingFor
+
+
+class Body(BaseModel):
+    """A request's body. A field that is not known is an error, so that a typing mistake shows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, sent: Any) -> Any:
+        # Not a ValueError, so pydantic lets it pass, and the answer can name the field inside.
+        if where := find_unstorable(sent):
+            raise InvalidInput(f"{where} has a NUL character or a lone surrogate. Remove it.", where)
+        return sent
+
+
+class _KeptVerbatim:
+    """Checks a JSON object as the model does, and keeps it as it was sent."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._model = model
+
+    def __get_pydantic_core_schema__(self, _source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def check(sent: Any, validate: core_schema.ValidatorFunctionWrapHandler) -> Any:
+            validate(sent)
+            return sent
+
+        return core_schema.no_info_wrap_validator_function(check, handler.generate_schema(self._model))
+
+
+def _brief_fits(brief: dict[str, Any]) -> dict[str, Any]:
+    try:
+        size = len(json.dumps(brief, ensure_ascii=False, allow_nan=False).encode())
+    except ValueError:
+        raise InvalidBrief("The idea brief has a number that JSON does not know (NaN or Infinity).", "brief") from None
+    if size > BRIEF_MAX_BYTES:
+        raise InvalidBrief(f"The idea brief is larger than {BRIEF_MAX_BYTES // 1024} KB. Shorten it.", "brief")
+    return brief
+
+
+def _interview_fits(interview: Interview) -> Interview:
+    if len(interview.model_dump_json().encode()) > INTERVIEW_MAX_BYTES:
+        raise InvalidInput(f"The interview is larger than {INTERVIEW_MAX_BYTES // 1024} KB. Shorten it.", "interview")
+    return interview
+
+
+class NewProject(Body):
+    """A project to create."""
+
+    name: Name | None = Field(default=None, description="The project's name; without one, the brief's.")
+    brief: Annotated[dict[str, Any], _KeptVerbatim(IdeaBrief), AfterValidator(_brief_fits)] | None = Field(
+        default=None, description="The idea brief. Further fields are kept and shown to the agent verbatim."
+    )
+    interview: Annotated[Interview, AfterValidator(_interview_fits)] | None = Field(
+        default=None, description="The understanding session: questions, and answers by question id."
+    )
+
+
+class NewBuild(Body):
+    """A build to start."""
+
+    goal: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)] = Field(
+        description="What this build is to do; it is the build plan."
+    )
+
+
+class PreviewWish(Body):
+    """How long a preview should stay open."""
+
+    seconds: int | None = Field(default=None, ge=60, le=86_400, description="From now; without it, the default.")
+
+
+class ProjectOut(BaseModel):
+    """A project."""
+
+    id: uuid.UUID
+    name: str
+    status: str
+    last_build_version: int
+    brief: dict[str, Any] | None
+    brief_version: int | None
+    interview: Interview | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, project: Project, brief: Artifact | None, session: UnderstandingSession | None) -> Self:
+        """The project with what its founder brought."""
+        return cls(
+            id=project.id,
+            name=project.name,
+            status=project.status,
+            last_build_version=project.last_build_version,
+            brief=None if brief is None else brief.body,
+            brief_version=None if brief is None else brief.version,
+            interview=None if session is None else Interview(questions=session.questions, answers=session.answers),
+            created_at=project.created_at,
+        )
+
+
+class BuildOut(BaseModel):
+    """A build."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: uuid.UUID
+    project_id: uuid.UUID
+    goal: str
+    status: Status
+    waiting_for: WaitingFor | None = Field(description="Who can end `needs_input`.")
+    reason: str | None = Field(description="Why it sleeps, waits or failed.")
+    wakes_at: datetime | None
+    model: str | None
+    model_label: str | None = Field(description="What people are told that the model is.")
+    cost_microdollars: int = Field(description="What its model calls cost so far.")
+    phases_completed: int
+    sandbox_id: str | None
+    preview_url: str | None
+    build_version: int | None
+    workspace_path: str | None
+    last_event_id: int
+    created_at: datetime
+    started_at: datetime | None
+    cancel_requested_at: datetime | None
+    closed_at: datetime | None
+
+    @classmethod
+    def of(cls, found: CostedBuild) -> Self:
+        """The build with its cost."""
+        row = found.build
+        values = {name: getattr(row, name) for name in cls.model_fields if name != "cost_microdollars"}
+        return cls(**values, cost_microdollars=found.cost)
+
+
+class BuildList(BaseModel):
+    """A project's builds, latest first."""
+
+    builds: list[BuildOut]
+
+
+class PreviewOut(BaseModel):
+    """A ready build's running product. `open` until `expires_at`, and longer on request."""
+
+    build_id: uuid.UUID
+    state: str
+    url: str | None
+    expires_at: datetime | None
+    reason: str | None
+
+    @classmethod
+    def of(cls, preview: Preview) -> Self:
+        """The preview as the row has it."""
+        return cls(
+            build_id=preview.build_id,
+            state=preview.state,
+            url=preview.url,
+            expires_at=preview.expires_at,
+            reason=preview.reason,
+        )
+
+
+class SnapshotOut(BaseModel):
+    """A verified archive of the workspace."""
+
+    number: int
+    reason: str
+    final: bool
+    bytes: int | None
+    sha256: str | None
+    files: int | None
+    commit: str | None
+    stored_at: datetime | None
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Self:
+        """The snapshot as the row has it."""
+        return cls(
+            number=snapshot.number,
+            reason=snapshot.reason,
+            final=snapshot.final,
+            bytes=snapshot.archive_bytes,
+            sha256=snapshot.archive_sha256,
+            files=snapshot.files,
+            commit=snapshot.commit,
+            stored_at=snapshot.stored_at,
+        )
+
+
+class SnapshotList(BaseModel):
+    """A build's snapshots, the current one first."""
+
+    snapshots: list[SnapshotOut]
+
+
+class Dependency(BaseModel):
+    """Whether a server behind the API answers."""
+
+    ok: bool
+    detail: str
+
+
+class Readiness(BaseModel):
+    """Whether the API can do its work."""
+
+    ready: bool
+    dependencies: dict[str, Dependency]
+
+
+class Live(BaseModel):
+    """The process runs."""
+
+    status: str = "ok"
+
+
+class ProblemOut(BaseModel):
+    """A problem as RFC 9457 has it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:cofounder:problem:not-found"])
+    title: str
+    status: int
+    detail: str

@@ -1,0 +1,138 @@
+"""Builds as the API asks for them: made once, read with their cost, marked."""
+
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.models import Build, GateRun, LedgerEntry, Preview, Snapshot
+
+
+@dataclass(frozen=True)
+class NewBuild:
+    """A build before it has a row. `body_hash` tells a repeated request from another one with the same key."""
+
+    project_id: uuid.UUID
+    user_id: str
+    goal: str
+    idempotency_key: str | None
+    body_hash: str
+
+
+@dataclass(frozen=True)
+class CostedBuild:
+    """A build, and what its model calls cost so far in µ$."""
+
+    build: Build
+    cost: int
+
+
+async def insert_build(session: AsyncSession, new: NewBuild) -> Build | None:
+    """The new build's row; None where the idempotency key is taken or the project has an open build.
+
+    Waits for a concurrent insert of the same to commit or not, so that afterwards the other row can be read.
+    """
+    rows = await session.scalars(
+        insert(Build)
+        .values(
+            id=uuid.uuid4(),
+            project_id=new.project_id,
+            user_id=new.user_id,
+            goal=new.goal,
+            idempotency_key=new.idempotency_key,
+            body_hash=new.body_hash,
+        )
+        .on_conflict_do_nothing()
+        .returning(Build)
+    )
+    return rows.one_or_none()
+
+
+async def find_build_by_key(session: AsyncSession, user_id: str, idempotency_key: str) -> Build | None:
+    """The build that was made by a request with this key."""
+    return (
+        await session.scalars(select(Build).where(Build.user_id == user_id, Build.idempotency_key == idempotency_key))
+    ).one_or_none()
+
+
+async def find_open_build(session: AsyncSession, project_id: uuid.UUID) -> Build | None:
+    """The project's open build; there is at most one."""
+    return (
+        await session.scalars(select(Build).where(Build.project_id == project_id, Build.closed_at.is_(None)))
+    ).one_or_none()
+
+
+async def find_build(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> Build | None:
+    """The build, if it exists and is this user's."""
+    return (await session.scalars(select(Build).where(Build.id == build_id, Build.user_id == user_id))).one_or_none()
+
+
+_COST = (
+    select(func.coalesce(func.sum(LedgerEntry.cost), 0))
+    .where(LedgerEntry.build_id == Build.id)
+    .correlate(Build)
+    .scalar_subquery()
+)
+
+
+async def read_build(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> CostedBuild | None:
+    """The build with its cost, if it exists and is this user's."""
+    found = (
+        await session.execute(select(Build, _COST).where(Build.id == build_id, Build.user_id == user_id))
+    ).one_or_none()
+    return None if found is None else CostedBuild(found[0], int(found[1]))
+
+
+async def list_builds(session: AsyncSession, project_id: uuid.UUID) -> list[CostedBuild]:
+    """The project's builds with their costs, latest first."""
+    found = await session.execute(
+        select(Build, _COST).where(Build.project_id == project_id).order_by(Build.created_at.desc(), Build.id)
+    )
+    return [CostedBuild(build, int(cost)) for build, cost in found]
+
+
+async def mark_started(session: AsyncSession, build_id: uuid.UUID) -> None:
+    """Note that the build's workflow is known to have been started."""
+    await session.execute(
+        update(Build).where(Build.id == build_id, Build.started_at.is_(None)).values(started_at=func.now())
+    )
+
+
+async def request_cancel(session: AsyncSession, build_id: uuid.UUID) -> bool:
+    """Note that the founder wants the build to end; False where it has ended."""
+    noted = await session.execute(
+        update(Build)
+        .where(Build.id == build_id, Build.closed_at.is_(None))
+        .values(cancel_requested_at=func.coalesce(Build.cancel_requested_at, func.now()))
+        .returning(Build.id)
+    )
+    return noted.one_or_none() is not None
+
+
+async def find_preview(session: AsyncSession, build_id: uuid.UUID) -> Preview | None:
+    """The build's preview, if it ever had one."""
+    return (await session.scalars(select(Preview).where(Preview.build_id == build_id))).one_or_none()
+
+
+async def list_snapshots(session: AsyncSession, build_id: uuid.UUID) -> list[Snapshot]:
+    """The build's stored snapshots, the current one first."""
+    return list(
+        await session.scalars(
+            select(Snapshot)
+            .where(Snapshot.build_id == build_id, Snapshot.state == "stored")
+            .order_by(Snapshot.number.desc())
+        )
+    )
+
+
+async def find_screenshots(session: AsyncSession, build_id: uuid.UUID) -> dict[str, str]:
+    """The S3 keys of the last gate run's screenshots, by viewport; empty where no gate took any."""
+    kept = await session.scalar(
+        select(GateRun.screenshots)
+        .where(GateRun.build_id == build_id, GateRun.screenshots != {})
+        .order_by(GateRun.number.desc())
+        .limit(1)
+    )
+    return kept or {}

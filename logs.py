@@ -1,0 +1,44 @@
+"""Structured logs on standard error, for the entry points to configure: one JSON object a line, or for people."""
+
+import logging
+import sys
+
+import structlog
+
+
+def configure_logs(log_format: str, log_level: str) -> None:
+    """Send structlog's and the standard library's records to standard error.
+
+    Args:
+        log_format: `json` or `console`.
+        log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
+    """
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendered: list[structlog.types.Processor] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if log_format == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(log_level.upper())
+    for talkative in ("httpx2", "httpcore2", "botocore", "aiobotocore", "alembic"):
+        logging.getLogger(talkative).setLevel(max(root.level, logging.WARNING))
