@@ -234,6 +234,8 @@ class TakeSnapshot(Payload):
     phase: int | None = None
     """With reason `phase`: the phase that this snapshot ends."""
     commit: str | None = None
+    error: str | None = None
+    """With `note_snapshot_failure`: why it was not taken, for the feed."""
 
 
 class TakenSnapshot(Payload):
