@@ -1,0 +1,284 @@
+"""The files of the product, as they are to be at the end of each phase.
+
+The texts are in `product/`; here is what depends on the brief, and the edits that lead from one phase to the next.
+"""
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+PORT = 8000
+CHECK_COMMAND = "python3 -m unittest discover -v -s tests -t ."
+START_COMMAND = "python3 server.py"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Replaces the one occurrence of a text in a file."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Idea:
+    """What the product is made from."""
+
+    name: str
+    problem: str
+    features: tuple[str, ...]
+    audience: str = ""
+    goal: str = ""
+    interview: tuple[tuple[str, str], ...] = ()
+    news: tuple[str, ...] = field(default=())
+
+
+MISTAKE = Edit("waitlist.py", "ADDRESS.fullmatch(address)", "ADDRESS.match(address)")
+"""The honest mistake of the third phase: `match` accepts an address with anything after it."""
+
+PAGE_EDITS = (
+    Edit("server.py", "from urllib.parse import urlsplit\n", "from urllib.parse import urlsplit\n\nimport page\n"),
+    Edit(
+        "server.py",
+        '            self.answer_json(200, {"ok": True})\n        else:\n',
+        '            self.answer_json(200, {"ok": True})\n'
+        '        elif path == "/":\n'
+        "            self.answer_page(200)\n"
+        '        elif path == "/static/style.css":\n'
+        '            style = (ROOT / "static" / "style.css").read_text(encoding="utf-8")\n'
+        '            self.answer(200, "text/css; charset=utf-8", style)\n'
+        "        else:\n",
+    ),
+    Edit(
+        "server.py",
+        "    def answer_json(self, status, value):\n",
+        "    def answer_page(self, status):\n"
+        '        self.answer(status, "text/html; charset=utf-8", page.render(page.load_content()))\n'
+        "\n"
+        "    def answer_json(self, status, value):\n",
+    ),
+)
+"""What lets the scaffold's server show the page."""
+
+WAITLIST_EDITS = (
+    Edit("server.py", "\nimport page\n", "\nimport page\nimport waitlist\n"),
+    Edit(
+        "server.py",
+        "            self.answer_page(200)\n",
+        '            joined = "joined" in urlsplit(self.path).query\n'
+        '            self.answer_page(200, "You are on the list. Thank you!" if joined else "")\n',
+    ),
+    Edit(
+        "server.py",
+        "    def answer_page(self, status):\n"
+        '        self.answer(status, "text/html; charset=utf-8", page.render(page.load_content()))\n',
+        "    def do_POST(self):\n"
+        '        if urlsplit(self.path).path != "/waitlist":\n'
+        '            return self.answer(404, "text/plain; charset=utf-8", "There is nothing here.")\n'
+        '        length = min(int(self.headers.get("Content-Length") or 0), LONGEST_BODY)\n'
+        "        body = self.rfile.read(length)\n"
+        '        if self.headers.get_content_type() == "application/json":\n'
+        "            return self.join_as_program(body)\n"
+        '        given = parse_qs(body.decode(errors="replace")).get("email", [""])[0]\n'
+        "        try:\n"
+        "            waitlist.join(given)\n"
+        "        except waitlist.NotAnAddress as error:\n"
+        "            return self.answer_page(422, str(error))\n"
+        '        self.answer(303, "text/plain", "", [("Location", "/?joined#waitlist")])\n'
+        "\n"
+        "    def join_as_program(self, body):\n"
+        "        try:\n"
+        "            value = json.loads(body)\n"
+        '            given = value.get("email") if isinstance(value, dict) else None\n'
+        "            joined = waitlist.join(given if isinstance(given, str) else '')\n"
+        "        except ValueError as error:\n"
+        '            return self.answer_json(422, {"error": str(error)})\n'
+        '        self.answer_json(201 if joined else 200, {"joined": joined, "count": waitlist.count()})\n'
+        "\n"
+        '    def answer_page(self, status, notice=""):\n'
+        "        section = page.waitlist_section(waitlist.count(), notice)\n"
+        "        shown = page.render(page.load_content(), waitlist=section)\n"
+        '        self.answer(status, "text/html; charset=utf-8", shown)\n',
+    ),
+    Edit("server.py", "import urlsplit\n", "import parse_qs, urlsplit\n"),
+    Edit("server.py", "DEFAULT_PORT = 8000\n", "DEFAULT_PORT = 8000\nLONGEST_BODY = 10_000\n"),
+    Edit(
+        "page.py",
+        "def render(content, **slots):\n",
+        "def waitlist_section(waiting, notice):\n"
+        '    if waiting == 0:\n        count = "Be the first on the list."\n'
+        '    else:\n        count = "One person is waiting." if waiting == 1 else f"{waiting} people are waiting."\n'
+        '    template = Template((ROOT / "templates" / "waitlist.html").read_text(encoding="utf-8"))\n'
+        '    shown = f\'<p class="notice">{escape(notice)}</p>\' if notice else ""\n'
+        "    return template.substitute(notice=shown, count=count)\n"
+        "\n\n"
+        "def render(content, **slots):\n",
+    ),
+    Edit("templates/page.html", "    <!-- waitlist -->\n", "$waitlist\n"),
+    Edit("templates/page.html", "<!-- action -->", '<a class="button" href="#waitlist">Join the waitlist</a>'),
+)
+"""What brings the waitlist into server and page."""
+
+CHANGES = (
+    "A server that says that it is well, with its first test.",
+    "The page: name, problem and every feature of the idea, rendered as text whatever it contains.",
+    "The waitlist: a form and a JSON endpoint, each address once, kept in SQLite.",
+    "Looked at on a desktop and on a phone; the waitlist tried from outside.",
+)
+"""What each phase adds to the changelog."""
+
+SABOTAGES = (
+    "check_true",
+    "no_tests",
+    "serve_500",
+    "blank_page",
+    "uncommitted_file",
+    "ignored_file",
+    "left_out_file",
+)
+"""Ways to make a product that the evidence gate must not let through."""
+
+
+@cache
+def template(name: str) -> str:
+    """The text of a file in `product/`."""
+    return files("local.rehearsal").joinpath("product", name).read_text(encoding="utf-8")
+
+
+def apply(edit: Edit, contents: dict[str, str]) -> None:
+    """Make an edit in `contents`.
+
+    Raises:
+        ValueError: the old text does not occur exactly once; the texts in `product/` and the edits contradict.
+    """
+    if contents[edit.path].count(edit.old) != 1:
+        raise ValueError(f"{edit.path} has not exactly one {edit.old!r}")
+    contents[edit.path] = contents[edit.path].replace(edit.old, edit.new)
+
+
+def read_idea(brief: Any, interview: Any, goal: str) -> Idea:
+    """The idea from the prompt's parts. What is missing or of another form is left out rather than refused."""
+    brief = brief if isinstance(brief, dict) else {}
+    features = brief.get("features")
+    audience = brief.get("audience")
+    answers = [pair for pair in interview if isinstance(pair, dict)] if isinstance(interview, list) else []
+    return Idea(
+        name=str(brief.get("name") or "Untitled product"),
+        problem=str(brief.get("problem") or ""),
+        features=tuple(map(_as_text, features)) if isinstance(features, list) else (),
+        audience=audience if isinstance(audience, str) else "",
+        goal=goal.strip(),
+        interview=tuple((str(pair.get("question", "")), str(pair.get("answer", ""))) for pair in answers),
+    )
+
+
+def _as_text(feature: Any) -> str:
+    if isinstance(feature, dict):
+        return ": ".join(str(value) for value in feature.values() if isinstance(value, str))
+    return str(feature)
+
+
+def content_json(idea: Idea) -> str:
+    """The data that the page is rendered from."""
+    content: dict[str, Any] = {"name": idea.name, "problem": idea.problem, "features": list(idea.features)}
+    if idea.audience:
+        content["audience"] = idea.audience
+    if idea.news:
+        content["news"] = list(idea.news)
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+
+
+def manifest_json(check: str = CHECK_COMMAND) -> str:
+    """`cofounder.json`."""
+    return json.dumps({"install": "true", "check": check, "start": START_COMMAND, "port": PORT}, indent=2) + "\n"
+
+
+def readme(idea: Idea, phase: int) -> str:
+    """README.md as of a phase."""
+    parts = [f"# {idea.name}", idea.problem]
+    if phase >= 2 and idea.features:
+        parts.append("## What it does\n" + "\n".join(f"- {feature}" for feature in idea.features))
+    if phase >= 3:
+        parts.append(
+            "## Waitlist\n`POST /waitlist` takes a form field or JSON `email`; JSON answers 201 for a new address, 200 "
+            "for a known one and 422 for what is none. Addresses are kept in `data/waitlist.db`, or where "
+            "`WAITLIST_DB` points."
+        )
+    parts.append(
+        f"## Run it\nPython 3.11 or later, nothing to install.\n\n    {START_COMMAND}      # http://localhost:{PORT}\n"
+        f"    {CHECK_COMMAND}"
+    )
+    if phase >= 4 and idea.interview:
+        answers = "\n".join(f"- {question}\n  {answer}" for question, answer in idea.interview)
+        parts.append(f"## What the founder told us\n{answers}")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def changelog(phase: int) -> str:
+    """CHANGELOG.md as of a phase, newest first."""
+    return "# Changelog\n\n" + "\n".join(f"- {change}" for change in reversed(CHANGES[:phase])) + "\n"
+
+
+def product(idea: Idea, phase: int) -> dict[str, str]:
+    """All files at the end of a phase (1 to 4), correct ones."""
+    contents = {
+        ".gitignore": template("gitignore.txt"),
+        "cofounder.json": manifest_json(),
+        "server.py": template("server.py.txt"),
+        "tests/__init__.py": "",
+        "tests/test_server.py": template("tests/test_server.py.txt"),
+    }
+    if phase >= 2:
+        contents |= {
+            "content.json": content_json(idea),
+            "page.py": template("page.py.txt"),
+            "templates/page.html": template("templates/page.html"),
+            "static/style.css": template("static/style.css"),
+            "tests/test_page.py": template("tests/test_page.py.txt"),
+        }
+        for edit in PAGE_EDITS:
+            apply(edit, contents)
+    if phase >= 3:
+        contents |= {
+            "waitlist.py": template("waitlist.py.txt"),
+            "templates/waitlist.html": template("templates/waitlist.html"),
+            "tests/test_waitlist.py": template("tests/test_waitlist.py.txt"),
+        }
+        for edit in WAITLIST_EDITS:
+            apply(edit, contents)
+    return contents | {"README.md": readme(idea, phase), "CHANGELOG.md": changelog(phase)}
+
+
+def sabotaged(contents: dict[str, str], sabotage: str | None) -> dict[str, str]:
+    """The same product with one thing wrong that only the evidence gate can see; see `SABOTAGES`.
+
+    `uncommitted_file` changes nothing here: it is in what is committed.
+    """
+    spoiled = dict(contents)
+    match sabotage:
+        case "check_true":
+            spoiled["cofounder.json"] = manifest_json("true")
+        case "no_tests":
+            spoiled["cofounder.json"] = manifest_json("python3 -m compileall -q .")
+        case "serve_500":
+            _before_serving(spoiled, 'Handler.do_GET = lambda self: self.answer(500, "text/plain", "Sorry.")')
+        case "blank_page":
+            _before_serving(spoiled, 'page.render = lambda *args, **slots: "<!doctype html><title></title>"')
+        case "ignored_file":
+            spoiled[".gitignore"] += "content.json\n"
+        case "left_out_file" if "content.json" in spoiled:
+            spoiled[".gitignore"] += "build/\n"
+            spoiled["build/content.json"] = spoiled.pop("content.json")
+            apply(Edit("page.py", 'ROOT / "content.json"', 'ROOT / "build" / "content.json"'), spoiled)
+        case _:
+            pass
+    return spoiled
+
+
+def _before_serving(contents: dict[str, str], statement: str) -> None:
+    """Spoil the running server only: the tests import it and do not run `main`."""
+    if "page.py" in contents:
+        apply(Edit("server.py", "    make_server(port)", f"    {statement}\n    make_server(port)"), contents)

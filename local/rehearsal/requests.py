@@ -1,0 +1,248 @@
+"""What makes a request valid. Where the API is lenient and Cofounder never needs it, this is strict."""
+
+import json
+import re
+from typing import Any, cast
+
+from local.rehearsal.errors import ApiError, invalid
+from local.rehearsal.models import ALWAYS_THINKS, known_models
+from local.rehearsal.prefix import content_blocks
+from local.rehearsal.replies import PAUSE_TEXT
+
+MAX_BODY_BYTES = 32 * 1024 * 1024
+"""*docs*: larger requests are a 413."""
+
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+_USER_KINDS = {"text", "image", "tool_result"}
+_ASSISTANT_KINDS = {"text", "tool_use", "thinking", "redacted_thinking"}
+_NOT_IN_STRICT = {"minLength", "maxLength", "pattern", "minimum", "maximum", "multipleOf"}
+
+
+def parse_body(raw: bytes) -> dict[str, Any]:
+    """The request's JSON object.
+
+    Raises:
+        ApiError: too large, or not a JSON object.
+    """
+    if len(raw) > MAX_BODY_BYTES:
+        raise ApiError("request_too_large", "Request exceeds the maximum size")
+    try:
+        body = json.loads(raw)
+    except ValueError as error:
+        raise invalid(f"The request body is not valid JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise invalid("The request body must be a JSON object")
+    return cast(dict[str, Any], body)
+
+
+def check_request(body: dict[str, Any], *, counting: bool = False) -> None:
+    """Everything that can be said of a request without knowing earlier ones.
+
+    Args:
+        body: the request.
+        counting: whether it is for `count_tokens`, which has no `max_tokens`.
+
+    Raises:
+        ApiError: as the API would answer.
+    """
+    for field in ("model", "messages") if counting else ("model", "max_tokens", "messages"):
+        if field not in body:
+            raise invalid(f"{field}: Field required")
+    if not isinstance(body["model"], str) or not body["model"]:
+        raise invalid("model: Input should be a valid string")
+    if body["model"] not in known_models():
+        raise ApiError("not_found_error", f"model: {body['model']}")
+    if not counting:
+        limit = body["max_tokens"]
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+            raise invalid("max_tokens: Input should be a non-negative integer")
+        if limit > 128_000:
+            raise invalid(f"max_tokens: {limit} > 128000, which is the maximum allowed for {body['model']}")
+    _check_thinking(body, counting)
+    _check_system(body.get("system"))
+    _check_tools(body.get("tools") or [])
+    _check_messages(body["messages"])
+
+
+def _check_thinking(body: dict[str, Any], counting: bool) -> None:
+    thinking = body.get("thinking") or {}
+    kind = thinking.get("type")
+    if thinking and kind not in ("enabled", "disabled", "adaptive", "between_tools"):
+        raise invalid("thinking.type: Input should be 'enabled', 'disabled', 'adaptive' or 'between_tools'")
+    if kind == "enabled":
+        budget = thinking.get("budget_tokens")
+        if not isinstance(budget, int) or budget < 1024:
+            raise invalid("thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
+        if not counting and budget >= body["max_tokens"]:
+            raise invalid("`max_tokens` must be greater than `thinking.budget_tokens`")
+    forced = (body.get("tool_choice") or {}).get("type") in ("any", "tool")
+    if body["model"] in ALWAYS_THINKS and kind == "disabled":
+        raise invalid(f"thinking: {body['model']} always thinks; 'disabled' is not supported")
+    if forced and (body["model"] in ALWAYS_THINKS or kind in ("enabled", "adaptive")):
+        raise invalid("tool_choice: a tool cannot be forced when thinking is on")
+
+
+def _check_system(system: Any) -> None:
+    if system is None:
+        return
+    if not isinstance(system, str | list):
+        raise invalid("system: Input should be a string or a list of text blocks")
+    for index, block in enumerate(content_blocks(system)):
+        if not isinstance(block, dict) or block.get("type") != "text":
+            raise invalid(f"system.{index}: only text blocks are allowed")
+        _check_text(block, f"system.{index}")
+
+
+def _check_tools(tools: Any) -> None:
+    if not isinstance(tools, list):
+        raise invalid("tools: Input should be a list")
+    names: set[str] = set()
+    for index, tool in enumerate(tools):
+        where = f"tools.{index}"
+        name = tool.get("name") if isinstance(tool, dict) else None
+        if not isinstance(name, str) or not _TOOL_NAME.fullmatch(name):
+            raise invalid(f"{where}.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
+        if name in names:
+            raise invalid("tools: Tool names must be unique.")
+        names.add(name)
+        schema = tool.get("input_schema")
+        if not isinstance(schema, dict) or schema.get("type") != "object":
+            raise invalid(f"{where}.input_schema.type: Field required, and must be 'object'")
+        if tool.get("strict"):
+            _check_strict_schema(schema, f"{where}.input_schema")
+
+
+def _check_strict_schema(schema: dict[str, Any], where: str) -> None:
+    if schema.get("additionalProperties") is not False:
+        raise invalid(f"{where}: For 'object' type, 'additionalProperties' must be explicitly set to false")
+    for name, rule in (schema.get("properties") or {}).items():
+        if unsupported := _NOT_IN_STRICT & set(rule):
+            raise invalid(f"{where}.{name}: not supported in strict mode: {', '.join(sorted(unsupported))}")
+
+
+def _check_messages(messages: Any) -> None:
+    if not isinstance(messages, list):
+        raise invalid("messages: Input should be a list")
+    if not messages:
+        raise invalid("messages: at least one message is required")
+    for index, message in enumerate(messages):
+        _check_message(message, index, last=index == len(messages) - 1)
+    if messages[0]["role"] != "user":
+        raise invalid('messages: first message must use the "user" role')
+    for index in range(1, len(messages)):
+        same = messages[index]["role"] == messages[index - 1]["role"]
+        if same and not (messages[index]["role"] == "assistant" and _is_paused(messages[index - 1])):
+            raise invalid(
+                f'messages: roles must alternate between "user" and "assistant", but found multiple '
+                f'"{messages[index]["role"]}" roles in a row at messages.{index}'
+            )
+    if messages[-1]["role"] == "assistant" and not _is_paused(messages[-1]):
+        raise invalid(
+            "This model does not support assistant message prefill. The conversation must end with a user message."
+        )
+    _check_pairs(messages)
+
+
+def _is_paused(message: dict[str, Any]) -> bool:
+    blocks = content_blocks(message["content"])
+    return bool(blocks) and blocks[-1].get("text") == PAUSE_TEXT
+
+
+def _check_message(message: Any, index: int, *, last: bool) -> None:
+    where = f"messages.{index}"
+    if not isinstance(message, dict) or message.get("role") not in ("user", "assistant"):
+        raise invalid(f"{where}.role: Input should be 'user' or 'assistant'")
+    if "content" not in message or not isinstance(message["content"], str | list):
+        raise invalid(f"{where}.content: Field required, a string or a list of blocks")
+    blocks = content_blocks(message["content"])
+    if not blocks and not (last and message["role"] == "assistant"):
+        raise invalid(
+            f"{where}: all messages must have non-empty content except for the optional final assistant message"
+        )
+    allowed = _USER_KINDS if message["role"] == "user" else _ASSISTANT_KINDS
+    for position, block in enumerate(blocks):
+        at = f"{where}.content.{position}"
+        if not isinstance(block, dict) or block.get("type") not in allowed:
+            kind = block.get("type") if isinstance(block, dict) else type(block).__name__
+            raise invalid(f"{at}: blocks of type {kind!r} are not allowed in {message['role']} messages")
+        _check_block(block, at)
+
+
+def _check_block(block: dict[str, Any], at: str) -> None:
+    match block["type"]:
+        case "text":
+            _check_text(block, at)
+        case "tool_use":
+            if not isinstance(block.get("input"), dict):
+                raise invalid(f"{at}.tool_use.input: Input should be a valid dictionary")
+            if not isinstance(block.get("id"), str) or not block["id"]:
+                raise invalid(f"{at}.tool_use.id: Field required")
+            if not isinstance(block.get("name"), str) or not _TOOL_NAME.fullmatch(block["name"]):
+                raise invalid(f"{at}.tool_use.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
+        case "thinking":
+            if not isinstance(block.get("thinking"), str) or not isinstance(block.get("signature"), str):
+                raise invalid(f"{at}.thinking: `thinking` and `signature` are required")
+        case "tool_result":
+            if not isinstance(block.get("tool_use_id"), str):
+                raise invalid(f"{at}.tool_result.tool_use_id: Field required")
+            _check_result(block, at)
+        case _:
+            pass
+
+
+def _check_result(block: dict[str, Any], at: str) -> None:
+    content = block.get("content", "")
+    if not isinstance(content, str | list):
+        raise invalid(f"{at}.tool_result.content: Input should be a string or a list of blocks")
+    if block.get("is_error") and not content:
+        raise invalid(f"{at}.tool_result: content cannot be empty if `is_error` is true")
+    for position, part in enumerate(content if isinstance(content, list) else []):
+        if not isinstance(part, dict) or part.get("type") not in ("text", "image"):
+            raise invalid(f"{at}.tool_result.content.{position}: only text and image blocks are accepted here")
+        if part["type"] == "text":
+            _check_text(part, f"{at}.tool_result.content.{position}")
+
+
+def _check_text(block: dict[str, Any], at: str) -> None:
+    text = block.get("text")
+    if not isinstance(text, str):
+        raise invalid(f"{at}.text: Input should be a valid string")
+    if not text.strip():
+        raise invalid(f"{at}: text content blocks must contain non-whitespace text")
+
+
+def _check_pairs(messages: list[dict[str, Any]]) -> None:
+    """Every tool_use has its one tool_result in the next message, which begins with the results."""
+    seen: set[str] = set()
+    for index, message in enumerate(messages):
+        blocks = content_blocks(message["content"])
+        if message["role"] == "assistant":
+            ids = [block["id"] for block in blocks if block["type"] == "tool_use"]
+            if repeated := [identifier for identifier in ids if identifier in seen or ids.count(identifier) > 1]:
+                raise invalid(f"messages.{index}: `tool_use` ids must be unique: {', '.join(repeated)}")
+            seen.update(ids)
+            following = messages[index + 1] if index + 1 < len(messages) else {"role": "user", "content": []}
+            answered = [
+                block["tool_use_id"] for block in content_blocks(following["content"]) if block["type"] == "tool_result"
+            ]
+            if missing := [identifier for identifier in ids if identifier not in answered]:
+                raise invalid(
+                    f"messages.{index}: `tool_use` ids were found without `tool_result` blocks immediately after: "
+                    f"{', '.join(missing)}. Each `tool_use` block must have a corresponding `tool_result` block in the "
+                    "next message."
+                )
+            continue
+        before = content_blocks(messages[index - 1]["content"]) if index else []
+        asked = {block["id"] for block in before if block["type"] == "tool_use"}
+        results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
+        if unexpected := [identifier for identifier in results if identifier not in asked]:
+            raise invalid(
+                f"messages.{index}: unexpected `tool_use_id` found in `tool_result` blocks: {', '.join(unexpected)}. "
+                "Each `tool_result` block must have a corresponding `tool_use` block in the previous message."
+            )
+        if len(set(results)) != len(results):
+            raise invalid(
+                f"messages.{index}: each tool_use must have a single result. Found multiple `tool_result` blocks"
+            )
+        if any(block["type"] == "tool_result" for block in blocks[len(results) :]):
+            raise invalid(f"messages.{index}: `tool_result` blocks must come first in the message")
