@@ -1,0 +1,282 @@
+"""Archives of a workspace: made and unpacked by GNU tar inside the sandbox, read here only as a stream.
+
+Nothing of an archive is ever written on this machine, so no member's name can do harm here.
+"""
+
+import asyncio
+import hashlib
+import inspect
+import shlex
+import tarfile
+from collections.abc import AsyncIterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO, Self, cast
+
+from clients import sandbox_manifest
+from clients.sandbox import CommandOutput, Sandbox
+from clients.sandbox_runner import JOURNAL, WORKSPACE
+from clients.shielded import to_the_end
+from domain.errors import Misconfigured, SnapshotFailed
+from domain.manifest import LEFT_OUT, Entry, Kind, directory, link, parse_manifest
+
+ARCHIVES = f"{JOURNAL}/archives"
+"""Where archives are while they come and go: outside the workspace."""
+
+PACK_SECONDS = 600.0
+"""How long tar may take to make, unpack or hash a workspace."""
+
+ENTRIES_MAX = 1_000_000
+"""A workspace with more files than this is not archived: its manifest would not fit in memory."""
+
+NAME_MAX = 1024 * 1024
+
+_SCRIPT_SOURCE = inspect.getsource(sandbox_manifest)
+_SCRIPT = f"{JOURNAL}/manifest_{hashlib.sha256(_SCRIPT_SOURCE.encode()).hexdigest()[:12]}.py"
+_QUEUED_PIECES = 4
+_HASHED_AT_ONCE = 1024 * 1024
+_RESULT = "cofounder-result"
+
+
+@dataclass(frozen=True)
+class PackedArchive:
+    """An archive inside the sandbox. `commit` is the workspace's HEAD, `subject` that commit's first line."""
+
+    path: str
+    bytes: int
+    sha256: str
+    commit: str | None
+    subject: str
+
+
+async def pack(sandbox: Sandbox, name: str) -> PackedArchive:
+    """Archive the workspace to a file beside it. `discard` it afterwards.
+
+    What vanishes or changes while it is read is no error: a server of the agent's may be writing.
+
+    Raises:
+        SnapshotFailed: tar failed; says what tar said.
+    """
+    path, names = f"{ARCHIVES}/{name}.tar.gz", f"{ARCHIVES}/{name}.list"
+    listing = shlex.join(["python3", "-IS", _SCRIPT, "list", WORKSPACE, *LEFT_OUT])
+    # tar: 1 means that a file changed while it was read. Hard links become files: each path stands for itself.
+    command = f"""
+rm -rf {ARCHIVES} && mkdir -p {ARCHIVES} {WORKSPACE} && {listing} >{names} || exit 90
+tar --create --file=- --directory={WORKSPACE} --null --verbatim-files-from --files-from={names} --no-recursion \
+  --format=gnu --numeric-owner --owner=0 --group=0 --hard-dereference --ignore-failed-read --warning=no-file-changed \
+  | gzip -1 >{path}
+ends=("${{PIPESTATUS[@]}}")
+[ "${{ends[0]}}" -le 1 ] && [ "${{ends[1]}}" -eq 0 ] || exit 91
+rm -f {names}
+echo
+echo {_RESULT} "$(stat --format=%s {path})" "$(sha256sum <{path} | cut -d' ' -f1)" \
+  "$(git -C {WORKSPACE} rev-parse --quiet --verify HEAD 2>/dev/null || echo -)" \
+  "$(git -C {WORKSPACE} log -1 --format=%s HEAD 2>/dev/null)"
+"""
+    output = await _with_script(sandbox, command)
+    results = [line for line in output.stdout.splitlines() if line.startswith(_RESULT)]
+    if output.exit_code != 0 or not results:
+        raise SnapshotFailed(f"The workspace could not be archived: {_said(output)}")
+    _, size, sha256, commit, *subject = results[-1].split(" ", 4)
+    return PackedArchive(path, int(size), sha256, None if commit == "-" else commit, "".join(subject))
+
+
+async def discard(sandbox: Sandbox) -> None:
+    """Remove archives from the sandbox. Failures are logged: the next archive makes room, too."""
+
+    async def remove() -> None:
+        await sandbox.run(f"rm -rf {ARCHIVES}", timeout_seconds=60, cwd="/")
+
+    await to_the_end(remove())
+
+
+async def unpack(sandbox: Sandbox, pieces: AsyncIterable[bytes]) -> None:
+    """Replace the workspace by what an archive holds. The archive is unpacked inside the sandbox and removed there.
+
+    When the stream fails the workspace is as it was.
+
+    Raises:
+        SnapshotFailed: it can't be unpacked; says what tar said.
+    """
+    path = f"{ARCHIVES}/restore.tar.gz"
+    await sandbox.write(path, pieces)
+    command = f"""
+set -e
+if [ -L {WORKSPACE} ] || [ ! -d {WORKSPACE} ]; then rm -rf {WORKSPACE}; mkdir -p {WORKSPACE}; fi
+find {WORKSPACE} -mindepth 1 -type d ! -perm -u+rwx -exec chmod u+rwx {{}} \\; 2>/dev/null || true
+find {WORKSPACE} -mindepth 1 -delete
+tar --extract --gzip --file={path} --directory={WORKSPACE} --preserve-permissions --no-same-owner \
+  --delay-directory-restore
+rm -rf {ARCHIVES}
+"""
+    output = await sandbox.run(command, timeout_seconds=PACK_SECONDS, cwd="/")
+    if output.exit_code != 0:
+        raise SnapshotFailed(f"The archive could not be unpacked: {_said(output)}")
+
+
+async def found_manifest(sandbox: Sandbox) -> list[Entry]:
+    """What the workspace holds now, hashed inside the sandbox.
+
+    Raises:
+        SnapshotFailed: it could not be read.
+    """
+    path = f"{ARCHIVES}/found.jsonl"
+    listing = shlex.join(["python3", "-IS", _SCRIPT, "hash", WORKSPACE, *LEFT_OUT])
+    output = await _with_script(sandbox, f"mkdir -p {ARCHIVES} && {listing} >{path}")
+    if output.exit_code != 0:
+        raise SnapshotFailed(f"The workspace could not be hashed: {_said(output)}")
+    try:
+        return parse_manifest((await sandbox.read(path)).decode("ascii"))
+    except (FileNotFoundError, ValueError) as error:
+        raise SnapshotFailed(f"The workspace's hashes could not be read: {error}") from error
+
+
+async def _with_script(sandbox: Sandbox, command: str) -> CommandOutput:
+    await sandbox.write(_SCRIPT, _SCRIPT_SOURCE)
+    output = await sandbox.run(command, timeout_seconds=PACK_SECONDS, cwd="/")
+    if "python3: command not found" in output.stderr:
+        raise Misconfigured("The sandbox has no python3. Choose a template that has it (E2B_TEMPLATE).")
+    return output
+
+
+def _said(output: CommandOutput) -> str:
+    return (output.stderr.strip() or output.stdout.strip())[-500:] or f"exit code {output.exit_code}"
+
+
+class ArchiveReader:
+    """Hashes what an archive holds while its bytes pass by, in a thread of its own, with bounded memory.
+
+    async with ArchiveReader() as reader:
+        await reader.feed(piece)  # for each piece
+        entries = await reader.entries()
+    """
+
+    def __init__(self) -> None:
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUED_PIECES)
+        # Its own thread: it waits for pieces, and in a shared pool it could hold up those who bring them.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="archive")
+        self._reading: asyncio.Future[list[Entry]]
+        self._ended = False
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._reading = loop.run_in_executor(self._thread, self._read, _Incoming(self._pieces, loop))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._ended:
+            while not self._pieces.empty():
+                self._pieces.get_nowait()
+            self._pieces.put_nowait(None)
+            await asyncio.wait({self._reading})
+            self._reading.exception()  # looked at: what ended the block is the news
+        self._thread.shutdown(wait=False)
+
+    async def feed(self, piece: bytes) -> None:
+        """The archive's next bytes; waits while the thread is behind."""
+        await self._pieces.put(piece)
+
+    async def entries(self) -> list[Entry]:
+        """What the archive holds, after its last piece.
+
+        Raises:
+            SnapshotFailed: it is not a whole archive of files, links and directories.
+        """
+        await self._pieces.put(None)
+        self._ended = True
+        return await self._reading
+
+    def _read(self, incoming: "_Incoming") -> list[Entry]:
+        try:
+            return read_archive(incoming)
+        except (tarfile.TarError, OSError, EOFError, RecursionError) as error:
+            raise SnapshotFailed(f"The archive can't be read: {error}") from error
+        finally:
+            incoming.drain()
+
+
+class _Incoming:
+    """The reading end, as a file for `tarfile`; its methods are called in the thread only."""
+
+    def __init__(self, pieces: asyncio.Queue[bytes | None], loop: asyncio.AbstractEventLoop) -> None:
+        self._pieces = pieces
+        self._loop = loop
+        self._held = bytearray()
+        self._ended = False
+
+    def read(self, size: int) -> bytes:
+        while len(self._held) < size and not self._ended:
+            self._take()
+        taken = bytes(self._held[:size])
+        del self._held[:size]
+        return taken
+
+    def drain(self) -> None:
+        self._held.clear()
+        while not self._ended:
+            self._take()
+            self._held.clear()
+
+    def _take(self) -> None:
+        piece = asyncio.run_coroutine_threadsafe(self._pieces.get(), self._loop).result()
+        if piece is None:
+            self._ended = True
+        else:
+            self._held += piece
+
+
+class _Header(tarfile.TarInfo):
+    """A header whose long name can't fill the memory: the sandbox's tar is not ours to trust."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type not in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE, tarfile.SYMTYPE) and header.size > NAME_MAX:
+            raise tarfile.ReadError("a name is too long")
+        return header
+
+
+def read_archive(file: "_Incoming | IO[bytes]") -> list[Entry]:
+    """The entries of a gzipped tar file, read once from front to back.
+
+    Raises:
+        SnapshotFailed: a member is neither file, link nor directory.
+        tarfile.TarError, OSError, EOFError: it is broken.
+    """
+    entries: list[Entry] = []
+    with tarfile.open(
+        fileobj=cast("IO[bytes]", file),
+        mode="r|gz",
+        bufsize=_HASHED_AT_ONCE,
+        encoding="utf-8",
+        errors="surrogateescape",
+        tarinfo=_Header,
+    ) as archive:
+        while (member := archive.next()) is not None:
+            entries.append(_entry(archive, member))
+            archive.members = []  # type: ignore[attr-defined]  # else it keeps every header that it has read
+            if len(entries) > ENTRIES_MAX:
+                raise SnapshotFailed(f"The workspace has more than {ENTRIES_MAX:,} files.")
+    return entries
+
+
+def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
+    mode = member.mode & 0o7777
+    if member.isdir():
+        return directory(member.name, mode)
+    if member.issym():
+        return link(member.name, member.linkname)
+    # The size of a sparse file is only claimed, and reading what is not there could take for ever.
+    content = archive.extractfile(member) if member.isreg() and not member.issparse() else None
+    if content is None:
+        raise SnapshotFailed("The archive holds something that is neither a file, a link nor a directory.")
+    hashed, size = hashlib.sha256(), 0
+    while block := content.read(_HASHED_AT_ONCE):
+        hashed.update(block)
+        size += len(block)
+    if size != member.size:
+        raise SnapshotFailed("The archive ends in the middle of a file.")
+    return Entry(member.name, Kind.FILE, mode, size, hashed.hexdigest())

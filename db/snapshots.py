@@ -1,0 +1,54 @@
+"""Which snapshot counts."""
+
+import uuid
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.models import Build, Snapshot
+from domain.status import Status
+
+
+async def current_snapshot(session: AsyncSession, build_id: uuid.UUID) -> Snapshot | None:
+    """A build's current snapshot: the stored one with the highest number, whenever it was stored."""
+    return await session.scalar(
+        select(Snapshot)
+        .where(Snapshot.build_id == build_id, Snapshot.state == "stored")
+        .order_by(Snapshot.number.desc())
+        .limit(1)
+    )
+
+
+async def final_snapshot(session: AsyncSession, build_id: uuid.UUID) -> Snapshot | None:
+    """A ready build's last snapshot; before it is marked as final, the current one."""
+    return await session.scalar(
+        select(Snapshot)
+        .where(Snapshot.build_id == build_id, Snapshot.state == "stored")
+        .order_by(Snapshot.final.desc(), Snapshot.number.desc())
+        .limit(1)
+    )
+
+
+async def snapshot_to_continue(session: AsyncSession, build_id: uuid.UUID) -> Snapshot | None:
+    """What a build's workspace begins with: its own current snapshot, or the one of the project's last ready build."""
+    if own := await current_snapshot(session, build_id):
+        return own
+    return await session.scalar(
+        select(Snapshot)
+        .join(Build, Build.id == Snapshot.build_id)
+        .where(
+            Snapshot.project_id == select(Build.project_id).where(Build.id == build_id).scalar_subquery(),
+            Snapshot.state == "stored",
+            Snapshot.final,
+            Build.status == Status.READY,
+        )
+        .order_by(Build.build_version.desc(), Snapshot.number.desc())
+        .limit(1)
+    )
+
+
+async def snapshot_of(session: AsyncSession, build_id: uuid.UUID, number: int) -> Snapshot | None:
+    """A build's stored snapshot with this number."""
+    return await session.scalar(
+        select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.number == number, Snapshot.state == "stored")
+    )

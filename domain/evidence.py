@@ -1,0 +1,109 @@
+"""What the evidence gate found, as sentences that the agent can act on. Each is bounded and can be stored as text."""
+
+import re
+from collections.abc import Sequence
+
+from domain.product import PRODUCT_FILE, count_tests
+
+TAIL_CHARACTERS = 2_500
+"""How much of a command's output or a log a finding quotes: its end, where the trouble usually is."""
+
+FILES_SHOWN = 20
+
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def tail_of(output: str) -> str:
+    """The end of an output, without ANSI codes and without characters that PostgreSQL refuses."""
+    plain = _UNSTORABLE.sub("\ufffd", _ANSI.sub("", output)).strip()
+    return plain if len(plain) <= TAIL_CHARACTERS else "…" + plain[-TAIL_CHARACTERS:]
+
+
+def no_commit() -> str:
+    """The workspace's repository has no commit, so there is nothing to look at."""
+    return "There is no git commit in the workspace: what is not committed does not count. Commit your work."
+
+
+def uncommitted(porcelain: str) -> str | None:
+    """What `git status --porcelain` says of changes that are in no commit; None when there are none."""
+    lines = [line for line in porcelain.splitlines() if line.strip()]
+    if not lines:
+        return None
+    shown = "\n".join(lines[:FILES_SHOWN])
+    more = f"\nand {len(lines) - FILES_SHOWN} more" if len(lines) > FILES_SHOWN else ""
+    return (
+        f"The workspace has changes that are in no commit (git status):\n{tail_of(shown)}{more}\n"
+        "Only the last commit was looked at. Commit what belongs to the product, let git ignore what does not."
+    )
+
+
+def no_product_file() -> str:
+    """The commit has no cofounder.json."""
+    return f"The last commit has no {PRODUCT_FILE} at the top of the workspace."
+
+
+def bad_product_file(problem: str) -> str:
+    """The commit's cofounder.json can't be used; `problem` is a sentence."""
+    return tail_of(problem)
+
+
+def install_failed(command: str, exit_code: int | None, timed_out: bool, output: str) -> str:
+    """`install` did not succeed in a fresh sandbox."""
+    return _failed("install", command, exit_code, timed_out, output)
+
+
+def check_findings(command: str, exit_code: int | None, timed_out: bool, output: str) -> list[str]:
+    """What is wrong with a run of `check`: it failed, or it ran no test."""
+    if timed_out or exit_code != 0:
+        return [_failed("check", command, exit_code, timed_out, output)]
+    if count_tests(output) == 0:
+        return [
+            f"`check` ({_short(command)}) exited with 0, but its output does not show that a test was run. Let the "
+            f"test runner print its summary.{_quoted(output)}"
+        ]
+    return []
+
+
+def start_ended(command: str, exit_code: int, log: str) -> str:
+    """The server ended instead of staying up."""
+    return f"`start` ({_short(command)}) ended with exit code {exit_code} before the page was served.{_quoted(log)}"
+
+
+def not_answering(port: int, seconds: float, log: str) -> str:
+    """Nothing answered on the port in time."""
+    return (
+        f"Nothing answered GET / on port {port} within {seconds:.0f} s after `start`. The server must listen on the "
+        f"port that {PRODUCT_FILE} names.{_quoted(log)}"
+    )
+
+
+def bad_status(status: int, body: str, log: str) -> str:
+    """The page was answered with something else than 200."""
+    said = f" The answer begins: {tail_of(body[:500])}" if body.strip() else ""
+    return f"GET / was answered with status {status}, not 200.{said}{_quoted(log)}"
+
+
+def blank(viewports: Sequence[str]) -> str:
+    """The page shows nothing at these viewports."""
+    return f"The page at / is blank: its screenshot ({', '.join(viewports)}) shows one colour and nothing else."
+
+
+def did_not_stay_up(log: str) -> str:
+    """The server answered first and then no more."""
+    return f"The server answered at first, but not any more after its page was looked at in a browser.{_quoted(log)}"
+
+
+def _failed(step: str, command: str, exit_code: int | None, timed_out: bool, output: str) -> str:
+    how = "did not end in time" if timed_out else f"ended with exit code {exit_code}"
+    return f"`{step}` ({_short(command)}) {how}.{_quoted(output)}"
+
+
+def _quoted(output: str) -> str:
+    text = tail_of(output)
+    return f" Its output ends:\n{text}" if text else " It printed nothing."
+
+
+def _short(command: str) -> str:
+    line = tail_of(" ".join(command.split()))
+    return line if len(line) <= 200 else line[:199] + "…"
