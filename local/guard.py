@@ -2,7 +2,8 @@
 
 Run by path, as `python -I -S guard.py [options] -- COMMAND…`, with one end of a socket pair as its standard input. The
 guard writes the command's process id to it; when the other end is closed, by intent or because its owner was killed,
-the guard stops the command in an orderly way. That is why a stack leaves nothing behind even after SIGKILL.
+the guard stops the command in an orderly way. That is why a stack leaves nothing behind even after SIGKILL. Any word
+from the owner has the command killed at once.
 
 The guard is a subreaper: what the command leaves behind, in whatever process group or session, becomes the guard's
 child and is killed before it exits. Should the guard itself be killed, the kernel kills the command.
@@ -128,13 +129,16 @@ def _sweep(command: int) -> None:
         time.sleep(0.01)
 
 
-def _owner_is_gone(control: int) -> bool:
+def _word_of(owner: int) -> bytes | None:
+    """Return what the owner has said: nothing yet (None), that it is gone (b""), or something."""
     try:
-        return os.read(control, 64) == b""
+        return os.read(owner, 64)
     except BlockingIOError:
-        return False
+        return None
     except OSError as error:
-        return error.errno == errno.ECONNRESET
+        if error.errno == errno.ECONNRESET:
+            return b""
+        raise
 
 
 def guard(
@@ -174,7 +178,10 @@ def guard(
         code = _reap(pid)
         if code is not None:
             break
-        if deadline is None and (asked_to_stop or (control in readable and _owner_is_gone(control))):
+        word = _word_of(control) if control in readable else None
+        if word:
+            os.kill(pid, signal.SIGKILL)
+        elif deadline is None and (asked_to_stop or word is not None):
             deadline = time.monotonic() + grace
             os.kill(pid, stop_signal)
             os.kill(pid, signal.SIGCONT)  # a stopped process would never hear of it

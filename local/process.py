@@ -73,6 +73,8 @@ class GuardedProcess:
         """The command's process id, not the guard's."""
         self.exit_code = asyncio.create_task(guard.wait())
         """Done when the command and everything that it left behind are gone."""
+        self.has_served = False
+        """Set by who started it. What has not served yet is not stopped in order but killed: it may take no notice."""
 
     @classmethod
     async def start(cls, command: Command, *, directory: Path, log: Path, lock: int) -> "GuardedProcess":
@@ -100,13 +102,14 @@ class GuardedProcess:
         try:
             line = await asyncio.get_running_loop().sock_recv(control, 32)
         except BaseException:
-            control.close()
+            _let_go(control, kill=True)
+            await asyncio.shield(guard.wait())
             raise
         return cls(guard, control, int(line or b"0"))
 
     def release(self) -> None:
         """Have the guard stop the command. Does not wait, so nothing can get in between."""
-        self._control.close()
+        _let_go(self._control, kill=not self.has_served)
 
     async def stop(self) -> None:
         """Stop the command in an orderly way, and wait until it and its descendants are gone."""
@@ -148,6 +151,13 @@ class Remover:
 def output_of(log: Path) -> Path:
     """Return where the standard output of the part with this log goes."""
     return log.with_suffix(".out")
+
+
+def _let_go(control: socket.socket, *, kill: bool) -> None:
+    if kill:
+        with contextlib.suppress(OSError):
+            control.send(b"kill")
+    control.close()
 
 
 async def _start_guard(

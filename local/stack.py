@@ -227,6 +227,7 @@ class LocalStack:
                 because = f"; the last attempt to use it said: {trouble}" if trouble else ""
                 raise self._failure(part, f"was not ready after {server.start_seconds:.0f} seconds{because}")
             await asyncio.wait({process.exit_code}, timeout=_POLL_SECONDS)
+        process.has_served = True
         watcher = asyncio.create_task(self._watch(part, process))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)

@@ -1,0 +1,284 @@
+"""The embedded stack: its parts do their work, say what is wrong, and leave nothing behind, however they end."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aioboto3
+import asyncpg
+import psutil
+import pytest
+from temporalio.client import Client
+
+from local.errors import DataInUse, PartDied, PartFailed, PortBusy, StackError
+from local.stack import LocalStack, PartName, Progress
+
+SERVERS: tuple[PartName, ...] = ("postgres", "temporal", "s3")
+"""The parts that are others' programs; those of this project have tests of their own."""
+
+
+@pytest.fixture
+def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory for temporary files. After the test nothing is in it, and no process works below `tmp_path`.
+
+    A port that is listened on belongs to a process, and every process of a stack is told by its directory. Comparing
+    all ports of the machine would also find those of its other users.
+    """
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    yield temporary
+    deadline = time.monotonic() + 20
+    while (left := _left(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+    assert not list(temporary.iterdir())
+
+
+def _left(directory: Path) -> list[str]:
+    mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    return [str(process) for process in psutil.process_iter() if process.pid not in mine and _is_in(process, directory)]
+
+
+def _is_in(process: psutil.Process, directory: Path) -> bool:
+    try:
+        words = [*process.cmdline(), process.cwd(), *process.environ().values()]
+    except psutil.Error:
+        return False
+    return any(str(directory) in word for word in words)
+
+
+async def _select(url: str, query: str) -> object:
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""), ssl=False)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _command_line(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run `cofounder local …` in a session of its own, so that a signal may go to its whole group."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "import cli; cli.main()", "local", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+async def _announced(process: asyncio.subprocess.Process) -> dict[str, str]:
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), 60)
+    if not line:
+        assert process.stderr is not None
+        raise AssertionError((await process.stderr.read()).decode())
+    announced: dict[str, str] = json.loads(line)
+    return announced
+
+
+async def test_every_part_does_its_work(nothing_left: Path) -> None:
+    seen: list[Progress] = []
+    async with LocalStack(parts=SERVERS, durable=False, on_progress=seen.append) as stack:
+        environment = stack.environment
+        assert await _select(environment["DATABASE_URL"], "SELECT current_database()") == "cofounder"
+        assert await _select(environment["DATABASE_URL"], "SHOW listen_addresses") == "127.0.0.1"
+
+        client = await Client.connect(environment["TEMPORAL_ADDRESS"], namespace=environment["TEMPORAL_NAMESPACE"])
+        assert [workflow async for workflow in client.list_workflows("")] == []
+        assert stack.temporal_ui_url is not None
+
+        session = aioboto3.Session(
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=environment["AWS_REGION"],
+        )
+        async with session.client("s3", endpoint_url=environment["S3_ENDPOINT_URL"]) as s3:
+            bucket = environment["PROJECT_SNAPSHOT_BUCKET"]
+            await s3.put_object(Bucket=bucket, Key="a/b", Body=b"x" * 10_000_000)
+            answer = await s3.get_object(Bucket=bucket, Key="a/b")
+            assert len(await answer["Body"].read()) == 10_000_000
+
+        data = stack.data
+        assert data.is_relative_to(nothing_left)
+    assert not data.exists()
+    for state in ("starting", "ready", "stopped"):
+        assert {progress.part for progress in seen if progress.state == state} == set(SERVERS)
+
+
+async def test_only_loopback_is_listened_on_and_a_password_is_wanted(nothing_left: Path) -> None:
+    async with LocalStack(parts=SERVERS, durable=False) as stack:
+        trees = [psutil.Process(stack.pid(part)) for part in SERVERS]
+        listening = [
+            connection
+            for process in trees
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert len(listening) > len(SERVERS)
+        assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
+
+        url = stack.environment["DATABASE_URL"]
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await _select(url.replace(url.split(":")[2].split("@")[0], "wrong"), "SELECT 1")
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await _select(url.replace(":" + url.split(":")[2].split("@")[0], ""), "SELECT 1")
+
+
+async def test_two_stacks_at_once(nothing_left: Path, tmp_path: Path) -> None:
+    async with (
+        LocalStack(tmp_path / "one", parts=SERVERS, durable=False) as one,
+        LocalStack(tmp_path / "two", parts=SERVERS, durable=False) as two,
+    ):
+        assert one.environment["DATABASE_URL"] != two.environment["DATABASE_URL"]
+        await _select(one.environment["DATABASE_URL"], "CREATE TABLE here (id int)")
+        assert await _select(two.environment["DATABASE_URL"], "SELECT to_regclass('here')") is None
+
+
+async def test_data_credentials_and_ports_outlive_the_stack(nothing_left: Path, tmp_path: Path) -> None:
+    async with LocalStack(tmp_path / "data", parts={"postgres"}) as stack:
+        before = stack.environment
+        await _select(before["DATABASE_URL"], "CREATE TABLE kept (id int)")
+    async with LocalStack(tmp_path / "data", parts={"postgres"}) as stack:
+        assert stack.environment == before
+        assert await _select(before["DATABASE_URL"], "SELECT to_regclass('kept')::text") == "kept"
+    for name in ("credentials.json", "lock"):
+        assert (tmp_path / "data" / name).stat().st_mode & 0o077 == 0
+
+
+async def test_a_directory_in_use_is_refused(nothing_left: Path, tmp_path: Path) -> None:
+    async with LocalStack(tmp_path, parts={"postgres"}, durable=False) as stack:
+        with pytest.raises(DataInUse, match=rf"process {os.getpid()}\).*--data"):
+            await LocalStack(tmp_path, parts={"postgres"}, durable=False).start()
+        assert await _select(stack.environment["DATABASE_URL"], "SELECT 1") == 1
+
+
+async def test_a_taken_port_is_refused(nothing_left: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortBusy, match=f"s3: port {port} is in use.*--port"):
+            await LocalStack(parts={"s3"}, port_of={"s3": port}).start()
+
+
+async def test_an_unknown_part_is_refused() -> None:
+    with pytest.raises(StackError, match="No such part: redis"):
+        LocalStack(parts=["redis"])  # type: ignore[list-item]  # what a caller without a type checker does
+
+
+async def test_a_part_that_does_not_start_is_named_with_its_log_and_ends_the_others(
+    nothing_left: Path, tmp_path: Path
+) -> None:
+    async with LocalStack(tmp_path / "data", parts=SERVERS, durable=False):
+        pass
+    (tmp_path / "data" / "postgres" / "cluster-18" / "PG_VERSION").write_text("9\n")
+    with pytest.raises(PartFailed, match="postgres ended at once") as failure:
+        await LocalStack(tmp_path / "data", parts=SERVERS, durable=False).start()
+    assert failure.value.part == "postgres"
+    assert "incompatible with server" in str(failure.value)
+    assert "--data" in str(failure.value)
+
+
+async def test_a_part_that_dies_is_noticed_and_can_be_restarted_with_its_data(nothing_left: Path) -> None:
+    async with LocalStack(parts={"postgres"}) as stack:
+        url = stack.environment["DATABASE_URL"]
+        await _select(url, "CREATE TABLE kept (id int)")
+        os.kill(stack.pid("postgres"), signal.SIGKILL)
+        with pytest.raises(PartDied, match="postgres ended unexpectedly, with exit code 137") as death:
+            await asyncio.wait_for(stack.wait(), 10)
+        assert death.value.part == "postgres"
+        await stack.restart("postgres")
+        assert stack.environment["DATABASE_URL"] == url
+        assert await _select(url, "SELECT to_regclass('kept')::text") == "kept"
+
+
+async def test_killing_a_part_on_purpose_is_no_accident(nothing_left: Path) -> None:
+    async with LocalStack(parts={"temporal"}, durable=False) as stack:
+        stack.kill("temporal", signal.SIGSTOP)
+        stack.kill("temporal")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stack.wait(), 1)
+        await stack.restart("temporal")
+        await Client.connect(stack.environment["TEMPORAL_ADDRESS"])
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(nothing_left: Path) -> None:
+    for seconds in (0.02, 0.3, 0.7):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(LocalStack(parts=SERVERS, durable=False).start(), seconds)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_the_command_ends_in_order_when_its_whole_group_is_told(
+    nothing_left: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    async with _command_line("up", "--json", "--data", str(tmp_path / "data")) as process:
+        environment = await _announced(process)
+        assert await _select(environment["DATABASE_URL"], "SELECT 1") == 1
+        os.killpg(process.pid, number)  # as a terminal does at Ctrl-C
+        assert process.stderr is not None
+        said = (await asyncio.wait_for(process.stderr.read(), 30)).decode()
+        assert await process.wait() == 0
+    assert "postgres: stopped" in said
+    assert "Traceback" not in said
+    assert "database system is shut down" in (tmp_path / "data" / "logs" / "postgres.log").read_text()
+
+
+async def test_nothing_survives_a_killed_owner_and_the_next_one_can_start(nothing_left: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        async with _command_line("up", "--json", "--data", str(tmp_path / "data")) as process:
+            environment = await _announced(process)
+            process.kill()
+            await process.wait()
+    async with LocalStack(tmp_path / "data", parts={"postgres"}) as stack:
+        assert stack.environment["DATABASE_URL"] == environment["DATABASE_URL"]
+
+
+async def test_a_temporary_directory_goes_with_a_killed_owner(nothing_left: Path) -> None:
+    program = (
+        "import asyncio, os, signal\n"
+        "from local.stack import LocalStack\n"
+        "async def main():\n"
+        "    async with LocalStack(parts=('postgres', 's3'), durable=False) as stack:\n"
+        "        print(stack.data, flush=True)\n"
+        "        await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    data = Path((await process.stdout.readline()).decode().strip())
+    assert data.is_relative_to(nothing_left)
+    process.kill()
+    await process.wait()
+
+
+async def test_the_command_says_what_is_wrong_without_a_traceback(nothing_left: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with _command_line("postgres", "--data", str(tmp_path / "a"), "--port", str(port)) as process:
+            output, said = await process.communicate()
+    assert process.returncode == 1
+    assert output == b""
+    assert f"port {port} is in use" in said.decode()
+    assert "Traceback" not in said.decode()
+
+    (tmp_path / "file").touch()
+    async with _command_line("postgres", "--data", str(tmp_path / "file")) as process:
+        _, said = await process.communicate()
+    assert process.returncode == 1
+    assert "cannot be made" in said.decode()
+    assert "Traceback" not in said.decode()
