@@ -24,6 +24,9 @@ DATABASE = "cofounder"
 _ROLE = "cofounder"
 _VERSION = 18
 
+_ACCOUNTS = ("postgres", "daemon", "nobody")
+"""Not the account of the sandboxes' processes if it can be helped, which is the last one."""
+
 
 class Postgres:
     """The database server. `durable=False` turns fsync off: faster, and what a power cut leaves is not readable."""
@@ -42,7 +45,7 @@ class Postgres:
         self._password = password
         self._durable = durable
         self._binaries = _binaries()
-        self._account = _account(self._binaries, directory)
+        self._account = _account(self._binaries, directory, self._cluster)
 
     async def prepare(self, run: Run) -> None:
         """Create the cluster if there is none."""
@@ -136,12 +139,20 @@ def _binaries() -> Path:
     )
 
 
-def _account(binaries: Path, directory: Path) -> Account | None:
-    """Return whom PostgreSQL runs as: it refuses to be root, so in that case `nobody`."""
+def _account(binaries: Path, directory: Path, cluster: Path) -> Account | None:
+    """Return whom PostgreSQL runs as when this is root, which it refuses to be: the first of `_ACCOUNTS` here.
+
+    A cluster that exists stays with its owner.
+    """
     if os.geteuid() != 0:
         return None
-    nobody = pwd.getpwnam("nobody")
-    return Account(nobody.pw_uid, nobody.pw_gid, dac_override=not all(_is_open(path) for path in (binaries, directory)))
+    if cluster.exists():
+        owner = cluster.stat()
+        uid, gid = owner.st_uid, owner.st_gid
+    else:
+        account = next(entry for name in _ACCOUNTS for entry in pwd.getpwall() if entry.pw_name == name)
+        uid, gid = account.pw_uid, account.pw_gid
+    return Account(uid, gid, dac_override=not all(_is_open(path) for path in (binaries, directory)))
 
 
 def _is_open(directory: Path) -> bool:
