@@ -1,0 +1,219 @@
+"""Screenshots of a running product, with the system's Chromium through Playwright."""
+
+import asyncio
+import contextlib
+import io
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageChops
+from playwright.async_api import Browser as Chromium
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import Playwright, ViewportSize, async_playwright
+
+from clients.preview_proxy import proxy_to
+from domain.errors import CofounderError, Misconfigured
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+"""Where Chromium is looked for on PATH, in this order."""
+
+LAUNCH_SECONDS = 60.0
+PAGE_SECONDS = 30.0
+"""How long a page may take to load, and as long again to be drawn."""
+
+SETTLE_SECONDS = 2.0
+"""How long a loaded page gets to fall silent on the network; an application may draw itself with what it fetches."""
+
+PAGES_AT_ONCE = 4
+WEBP_QUALITY = 80
+
+BLANK_SHARE = 0.9995
+"""A picture with at least this share of its pixels in one colour shows nothing."""
+
+_BLANK_TOLERANCE = 16
+"""Differences of a channel (of 255) that lossy compression makes."""
+
+_ARGUMENTS = [
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+class PageFailed(CofounderError):
+    """The page could not be shown; the message says why."""
+
+
+@dataclass(frozen=True)
+class Viewport:
+    """A size of screen that products are looked at in, in CSS pixels."""
+
+    name: str
+    width: int
+    height: int
+    is_mobile: bool
+
+
+VIEWPORTS = (Viewport("desktop", 1280, 800, False), Viewport("mobile", 390, 844, True))
+
+
+@dataclass(frozen=True)
+class Screenshot:
+    """What a page looks like. `http_status` is that of the page itself."""
+
+    viewport: str
+    webp: bytes
+    width: int
+    height: int
+    http_status: int
+
+
+class Browser:
+    """One headless Chromium a process, launched at the first screenshot and again after a crash. Close it when done."""
+
+    def __init__(self, chromium_path: Path | None = None) -> None:
+        self._path = chromium_path
+        self._launching = asyncio.Lock()
+        self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
+        self._playwright: Playwright | None = None
+        self._chromium: Chromium | None = None
+
+    async def close(self) -> None:
+        """End Chromium and Playwright's driver. A later screenshot launches them again."""
+        async with self._launching:
+            await self._end()
+
+    async def screenshots(self, url: str) -> list[Screenshot]:
+        """The page in every viewport. It reaches nothing but the server of `url`.
+
+        Raises:
+            PageFailed: it did not load, or not in time.
+            Misconfigured: Chromium is missing or does not start.
+        """
+        return list(await asyncio.gather(*(self.screenshot(url, viewport) for viewport in VIEWPORTS)))
+
+    async def screenshot(self, url: str, viewport: Viewport) -> Screenshot:
+        """The page in one viewport; see `screenshots`."""
+        async with self._pages, proxy_to(url) as proxy:
+            chromium = await self._launched()
+            try:
+                async with asyncio.timeout(2 * PAGE_SECONDS):
+                    png, status = await self._shoot(chromium, url, viewport, proxy)
+            except TimeoutError as error:
+                raise PageFailed(f"The page was not drawn within {2 * PAGE_SECONDS:.0f} s.") from error
+            except PlaywrightError as error:
+                raise PageFailed(f"The page could not be shown: {_first_line(error)}") from error
+        webp = await asyncio.to_thread(_to_webp, png)
+        return Screenshot(viewport.name, webp, viewport.width, viewport.height, status)
+
+    async def _shoot(self, chromium: Chromium, url: str, viewport: Viewport, proxy: str) -> tuple[bytes, int]:
+        context = await chromium.new_context(
+            viewport=ViewportSize(width=viewport.width, height=viewport.height),
+            is_mobile=viewport.is_mobile,
+            has_touch=viewport.is_mobile,
+            device_scale_factor=1,
+            accept_downloads=False,
+            service_workers="block",
+            proxy={"server": proxy},
+        )
+        try:
+            page = await context.new_page()
+            answer = await page.goto(url, wait_until="load", timeout=PAGE_SECONDS * 1000)
+            with contextlib.suppress(PlaywrightError):
+                await page.wait_for_load_state("networkidle", timeout=SETTLE_SECONDS * 1000)
+            png = await page.screenshot(type="png", animations="disabled", timeout=PAGE_SECONDS * 1000)
+            return png, answer.status if answer is not None else 0
+        finally:
+            with contextlib.suppress(PlaywrightError):
+                await context.close()
+
+    async def _launched(self) -> Chromium:
+        async with self._launching:
+            if self._chromium is None or not self._chromium.is_connected():
+                await self._end()
+                path = find_chromium(self._path)
+                try:
+                    async with asyncio.timeout(LAUNCH_SECONDS):
+                        self._playwright = await async_playwright().start()
+                        self._chromium = await self._playwright.chromium.launch(
+                            executable_path=path,
+                            headless=True,
+                            chromium_sandbox=os.geteuid() != 0,
+                            args=_ARGUMENTS + (["--no-sandbox"] if os.geteuid() == 0 else []),
+                            # Ended by `close`, which a worker that is told to stop gets to call.
+                            handle_sigint=False,
+                            handle_sigterm=False,
+                            handle_sighup=False,
+                        )
+                except (PlaywrightError, TimeoutError, OSError) as error:
+                    await self._end()
+                    raise Misconfigured(
+                        f"Chromium at {path} does not start: {_first_line(error)}. Set CHROMIUM_PATH to one that does."
+                    ) from error
+            return self._chromium
+
+    async def _end(self) -> None:
+        chromium, playwright = self._chromium, self._playwright
+        self._chromium = self._playwright = None
+        # Each on its own: a crashed browser must not leave the driver behind.
+        with contextlib.suppress(PlaywrightError, TimeoutError):
+            if chromium is not None:
+                async with asyncio.timeout(10):
+                    await chromium.close()
+        with contextlib.suppress(PlaywrightError, TimeoutError):
+            if playwright is not None:
+                async with asyncio.timeout(10):
+                    await playwright.stop()
+
+
+def find_chromium(configured: Path | None = None) -> Path:
+    """Where Chromium is.
+
+    Raises:
+        Misconfigured: it is not there; says what to do.
+    """
+    if configured is not None:
+        if os.access(configured, os.X_OK):
+            return configured
+        raise Misconfigured(f"CHROMIUM_PATH is {configured}, which is no program. Correct it, or unset it.")
+    for name in NAMES:
+        if found := shutil.which(name):
+            return Path(found)
+    raise Misconfigured(
+        f"No Chromium was found on PATH ({', '.join(NAMES)}). Install one (apt-get install chromium), or set "
+        "CHROMIUM_PATH."
+    )
+
+
+def is_blank(image: bytes) -> bool:
+    """Whether a picture shows nothing: nearly all of it is one colour."""
+    with Image.open(io.BytesIO(image)) as opened:
+        picture = opened.convert("RGB")
+    pixels = picture.width * picture.height
+    background = Image.new("RGB", picture.size, _commonest_colour(picture))
+    difference = ImageChops.difference(picture, background)
+    channels = [channel.point(lambda value: 255 * (value > _BLANK_TOLERANCE)) for channel in difference.split()]
+    differs = ImageChops.lighter(ImageChops.lighter(channels[0], channels[1]), channels[2])
+    return differs.histogram()[0] / pixels >= BLANK_SHARE
+
+
+def _commonest_colour(picture: Image.Image) -> tuple[int, int, int]:
+    """Of each channel the commonest value; for a picture of nearly one colour that is the colour."""
+    histogram = picture.histogram()
+    red, green, blue = (max(range(256), key=lambda value: histogram[256 * channel + value]) for channel in range(3))
+    return red, green, blue
+
+
+def _to_webp(png: bytes) -> bytes:
+    with Image.open(io.BytesIO(png)) as picture:
+        buffer = io.BytesIO()
+        picture.convert("RGB").save(buffer, "WEBP", quality=WEBP_QUALITY)
+        return buffer.getvalue()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
