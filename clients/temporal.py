@@ -1,13 +1,28 @@
 """Connecting to Temporal, wherever `temporalio.envconfig` says that it is."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
-from temporalio.client import Client
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+    ScheduleUpdate,
+)
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError, RPCStatusCode
 
 from domain.errors import Misconfigured
+from domain.names import REAPER_ID, REAPER_WORKFLOW, SEARCH_ATTRIBUTES
 
 
 class CompactPayloadConverter(PydanticPayloadConverter):
@@ -41,3 +56,44 @@ async def connect_temporal(environment: Mapping[str, str] | None = None, *, lazy
             f"Temporal does not answer at {address}. Start it (`cofounder local temporal`), or set TEMPORAL_ADDRESS "
             f"to where it is. ({error})"
         ) from error
+
+
+async def register_search_attributes(client: Client) -> None:
+    """Register the program's search attributes where they are missing. Starting a build with an unknown one fails.
+
+    Raises:
+        Misconfigured: they are missing and this client may not register them; names the command that does.
+    """
+    operator, namespace = client.operator_service, client.namespace
+    try:
+        listed = await operator.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
+        missing = [name for name in SEARCH_ATTRIBUTES if name not in listed.custom_attributes]
+        if missing:
+            await operator.add_search_attributes(
+                AddSearchAttributesRequest(
+                    namespace=namespace,
+                    search_attributes=dict.fromkeys(missing, IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD),
+                )
+            )
+    except RPCError as error:
+        if error.status is RPCStatusCode.ALREADY_EXISTS:
+            return
+        command = "temporal operator search-attribute create --namespace " + namespace
+        flags = " ".join(f"--name {name} --type Keyword" for name in SEARCH_ATTRIBUTES)
+        raise Misconfigured(
+            f"The search attributes could not be registered in the namespace {namespace} ({error.message}). Ask whoever "
+            f"administers Temporal to run: {command} {flags}"
+        ) from error
+
+
+async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> None:
+    """Create the reaper's schedule, or bring it up to date."""
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(REAPER_WORKFLOW, id=REAPER_ID, task_queue=task_queue),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
+    )
+    try:
+        await client.create_schedule(REAPER_ID, schedule)
+    except ScheduleAlreadyRunningError:
+        await client.get_schedule_handle(REAPER_ID).update(lambda _: ScheduleUpdate(schedule=schedule))

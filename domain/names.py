@@ -22,7 +22,14 @@ BUILD_WAITING_FOR = "BuildWaitingFor"
 BUILD_USER = "BuildUser"
 BUILD_PROJECT = "BuildProject"
 BUILD_PLAN = "BuildPlan"
-"""Search attributes, all of them keywords."""
+
+SEARCH_ATTRIBUTES = (BUILD_STATUS, BUILD_WAITING_FOR, BUILD_USER, BUILD_PROJECT, BUILD_PLAN)
+"""All of them keywords."""
+
+REAPER_WORKFLOW = "ReaperWorkflow"
+
+REAPER_ID = "cofounder-reaper"
+"""Id of the reaper's schedule and workflow."""
 
 
 def build_workflow_id(build_id: uuid.UUID | str) -> str:

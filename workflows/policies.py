@@ -70,3 +70,10 @@ HOOK: Options = {
     "retry_policy": RetryPolicy(maximum_attempts=3),
 }
 """What follows a build; its failure never fails the build."""
+
+REAP: Options = {
+    "start_to_close_timeout": timedelta(minutes=10),
+    "heartbeat_timeout": timedelta(seconds=60),
+    "retry_policy": RetryPolicy(maximum_attempts=3),
+}
+"""One look at every open build; the schedule comes again."""

@@ -4,14 +4,15 @@ import asyncio
 from datetime import datetime, timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.preview import PreviewActivities
     from domain.names import EXTEND, PREVIEW_WORKFLOW
-    from domain.payloads import OpenedPreview, PreviewChange, PreviewInput, SandboxInput
+    from domain.payloads import PreviewChange, PreviewInput, SandboxInput
 
 from workflows import policies
+from workflows.shielding import shielded
 
 _KEEP_EVERY = timedelta(minutes=10)
 """How often the sandbox's time to live is extended; well below it, so that it never expires by surprise."""
@@ -23,7 +24,7 @@ class PreviewWorkflow:
 
     @workflow.init
     def __init__(self, given: PreviewInput) -> None:
-        self._id = given.build_id
+        self._given = given
         self._seq = given.seq
         self._sandbox_id = given.sandbox_id
         self._url = given.url
@@ -38,14 +39,65 @@ class PreviewWorkflow:
     async def run(self, given: PreviewInput) -> None:
         """Open the product, keep it open, close it."""
         try:
-            opened = await self._open(given)
-            self._sandbox_id, self._url = opened.sandbox_id, opened.url
-            await self._stay_open(given)
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            await self._record("failed", reason=str(error.cause))
+            await self._open()
+            await self._stay_open()
+        except (asyncio.CancelledError, FailureError) as error:
+            await shielded(self._close(error))
             raise
-        finally:
-            if not workflow.unsafe.is_replaying_history_events() or True:
-                pass
+        await shielded(self._close(None))
+
+    async def _open(self) -> None:
+        """Take over the gate's sandbox, or start the product again from the ready build's snapshot."""
+        await self._record("opening")
+        opened = await workflow.execute_activity_method(
+            PreviewActivities.open_preview, self._given, **policies.GATE, summary="open the product"
+        )
+        self._sandbox_id, self._url = opened.sandbox_id, opened.url
+
+    async def _stay_open(self) -> None:
+        """Until the time is over. An extension moves the end, and the sandbox's time to live goes with it."""
+        shown: datetime | None = None
+        while workflow.now() < self._expires_at:
+            if shown != self._expires_at:
+                shown = self._expires_at
+                await self._record("open")
+            wait = min(self._expires_at - workflow.now(), _KEEP_EVERY)
+            try:
+                await workflow.wait_condition(
+                    lambda: self._expires_at != shown,
+                    timeout=wait,
+                    timeout_summary="the preview stays open",
+                )
+            except TimeoutError:
+                if workflow.now() < self._expires_at:
+                    await workflow.execute_activity_method(
+                        PreviewActivities.keep_preview, self._sandbox(), **policies.SANDBOX, summary="keep it running"
+                    )
+
+    async def _close(self, error: BaseException | None) -> None:
+        await workflow.execute_activity_method(
+            PreviewActivities.close_preview, self._sandbox(), **policies.SANDBOX, summary="let go of the sandbox"
+        )
+        if error is None or is_cancelled_exception(error):
+            await self._record("closed")
+        else:
+            await self._record("failed", reason=str(error.__cause__ or error))
+
+    def _sandbox(self) -> SandboxInput:
+        return SandboxInput(build_id=self._given.build_id, sandbox_id=self._sandbox_id or "")
+
+    async def _record(self, state: str, reason: str | None = None) -> None:
+        """Project the state to the previews row and the UI."""
+        self._seq += 1
+        told: dict[str, object] = {"reason": reason} if reason else {}
+        if state == "open":
+            told |= {"sandbox_id": self._sandbox_id, "url": self._url, "expires_at": self._expires_at}
+            workflow.set_current_details(f"{self._url}\n\nCloses at {self._expires_at:%Y-%m-%d %H:%M} UTC.")
+        else:
+            workflow.set_current_details(f"**{state}** {reason or ''}")
+        await workflow.execute_activity_method(
+            PreviewActivities.record_preview,
+            PreviewChange(build_id=self._given.build_id, seq=self._seq, state=state).model_copy(update=told),
+            **policies.DATABASE,
+            summary=state,
+        )

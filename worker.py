@@ -1,0 +1,220 @@
+"""The worker: wires clients into activities, registers them with the workflows, runs until SIGTERM.
+
+    python worker.py
+
+Scale out by starting more of them; they share the task queue.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.context import BuildPolicy, ContextActivities
+from activities.dispatch import DispatchActivities
+from activities.gate import GateActivities
+from activities.lifecycle import LifecycleActivities
+from activities.preview import PreviewActivities
+from activities.reaper import ReaperActivities
+from activities.snapshot import SnapshotActivities
+from activities.think import ThinkActivities
+from activities.workspace import WorkspaceActivities
+from clients.browser import Browser
+from clients.build_workflows import BuildWorkflows
+from clients.model import ModelClient
+from clients.object_store import ObjectStore, StoreConfig
+from clients.sandbox import SandboxConfig, Sandboxes
+from clients.temporal import connect_temporal, register_search_attributes, schedule_reaper
+from db.models import PlanTier
+from db.session import Sessions, make_engine, make_sessions
+from domain.errors import CofounderError, Misconfigured
+from domain.pricing import price_of
+from logs import configure_logs
+from settings import Settings, load_settings
+from workflows.build import BuildWorkflow
+from workflows.preview import PreviewWorkflow
+from workflows.reaper import ReaperWorkflow
+
+log = structlog.get_logger(__name__)
+
+WORKFLOWS: list[type] = [BuildWorkflow, PreviewWorkflow, ReaperWorkflow]
+
+
+@asynccontextmanager
+async def wired_worker(settings: Settings, client: Client) -> AsyncIterator[Worker]:
+    """A worker, not yet running, with its clients checked; they are closed at the end of the block.
+
+    Raises:
+        Misconfigured: a server is missing or wrong; says which, and what to do.
+    """
+    async with AsyncExitStack() as closing:
+        engine = make_engine(settings.database_url, pool_size=20)
+        closing.push_async_callback(engine.dispose)
+        sessions = make_sessions(engine)
+        await _check_plans(sessions, settings)
+        store = await closing.enter_async_context(ObjectStore(store_config(settings)))
+        await store.check()
+        model = ModelClient(
+            _secret(settings.anthropic_api_key), settings.anthropic_base_url, settings.stream_idle_seconds
+        )
+        closing.push_async_callback(model.close)
+        sandboxes = Sandboxes(sandbox_config(settings))
+        closing.push_async_callback(sandboxes.close)
+        browser = Browser(settings.chromium_path)
+        closing.push_async_callback(browser.close)
+        await register_search_attributes(client)
+        await schedule_reaper(client, settings.temporal_task_queue, timedelta(seconds=settings.reaper_seconds))
+        builds = BuildWorkflows(client, settings.temporal_task_queue)
+        worker = Worker(
+            client,
+            task_queue=settings.temporal_task_queue,
+            workflows=WORKFLOWS,
+            activities=_activities(settings, sessions, store, model, sandboxes, browser, builds),
+            graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
+        )
+        yield worker
+
+
+def _activities(
+    settings: Settings,
+    sessions: Sessions,
+    store: ObjectStore,
+    model: ModelClient,
+    sandboxes: Sandboxes,
+    browser: Browser,
+    builds: BuildWorkflows,
+) -> list[Callable[..., Any]]:
+    policy = BuildPolicy(
+        tool_call_cap=settings.tool_call_cap,
+        gate_attempts=settings.gate_attempts,
+        continue_as_new_turns=settings.continue_as_new_turns,
+        preview_seconds=settings.preview_seconds,
+        fallback_model=settings.fallback_model,
+        rehearsal_model=settings.rehearsal_model,
+        egress_hosts=settings.sandbox_egress_hosts,
+    )
+    context = ContextActivities(sessions, settings.model_prices, policy)
+    lifecycle = LifecycleActivities(sessions)
+    think = ThinkActivities(sessions, model, store, settings.model_prices, settings.max_output_tokens)
+    dispatch = DispatchActivities(sessions, sandboxes, browser, store)
+    workspace = WorkspaceActivities(sessions, sandboxes, store)
+    snapshot = SnapshotActivities(sessions, sandboxes, store)
+    gate = GateActivities(sessions, sandboxes, store, browser)
+    preview = PreviewActivities(sessions, sandboxes, store)
+    reaper = ReaperActivities(sessions, builds)
+    return [
+        context.load_build_context,
+        context.resolve_model,
+        lifecycle.record_status,
+        lifecycle.finish_build,
+        lifecycle.run_post_build_hook,
+        lifecycle.note_hook_failure,
+        think.think,
+        think.check_budget,
+        dispatch.dispatch_tool,
+        workspace.open_workspace,
+        workspace.pause_workspace,
+        workspace.resume_workspace,
+        workspace.release_workspace,
+        snapshot.snapshot_workspace,
+        snapshot.note_snapshot_failure,
+        gate.run_evidence_gate,
+        preview.open_preview,
+        preview.keep_preview,
+        preview.record_preview,
+        preview.close_preview,
+        reaper.reap,
+    ]
+
+
+def store_config(settings: Settings) -> StoreConfig:
+    """Where snapshots and images are kept."""
+    return StoreConfig(
+        bucket=settings.project_snapshot_bucket,
+        endpoint_url=settings.s3_endpoint_url,
+        region=settings.aws_region,
+        access_key=settings.aws_access_key_id,
+        secret_key=_secret(settings.aws_secret_access_key),
+    )
+
+
+def sandbox_config(settings: Settings) -> SandboxConfig:
+    """Where sandboxes come from.
+
+    Raises:
+        Misconfigured: there is no key.
+    """
+    key = _secret(settings.e2b_api_key)
+    if key is None:
+        raise Misconfigured(
+            "There is no E2B_API_KEY. Set it to your E2B key, or start `cofounder local sandbox` and set what it prints."
+        )
+    return SandboxConfig(
+        api_key=key,
+        api_url=settings.e2b_api_url,
+        sandbox_url=settings.e2b_sandbox_url,
+        template=settings.e2b_template,
+        ttl_seconds=settings.sandbox_ttl_seconds,
+        egress_hosts=settings.sandbox_egress_hosts,
+    )
+
+
+def _secret(value: Any) -> str | None:
+    return value.get_secret_value() if value is not None else None
+
+
+async def _check_plans(sessions: Sessions, settings: Settings) -> None:
+    """Every plan's default model must have a price: an unknown one is an error now, not a guess later."""
+    try:
+        async with sessions() as session:
+            plans = (await session.scalars(select(PlanTier))).all()
+    except (OSError, SQLAlchemyError) as error:
+        raise Misconfigured(
+            "The database does not answer, or has not been migrated. Check DATABASE_URL, then run `cofounder migrate`. "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    for plan in plans:
+        for model in plan.default_models.values():
+            price_of(settings.model_prices, str(model))
+
+
+async def main() -> None:
+    """Run a worker until SIGTERM or SIGINT. Tool calls that run in a sandbox go on; the next worker attaches to them."""
+    settings = load_settings()
+    configure_logs(settings.log_format, settings.log_level)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sent, stopping.set)
+    client = await connect_temporal()
+    async with wired_worker(settings, client) as worker:
+        running = asyncio.create_task(worker.run())
+        stopped = asyncio.create_task(stopping.wait())
+        log.info("worker started", task_queue=settings.temporal_task_queue, identity=client.identity)
+        await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        log.info("worker stopping")
+        stopped.cancel()
+        await worker.shutdown()
+        await running
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except CofounderError as problem:
+        sys.stderr.write(f"worker: {problem}\n")
+        sys.exit(1)
+    # Not through the interpreter's shutdown: the SDKs' native threads sometimes abort it (sdk-python#300).
+    logging.shutdown()
+    os._exit(0)

@@ -1,0 +1,62 @@
+"""Replaying histories against the code at hand: in CI for the stored ones, and for operators before a deploy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from temporalio.client import Client, WorkflowHistory
+from temporalio.worker import Replayer
+
+from clients.temporal import DATA_CONVERTER
+from domain.errors import InvalidInput
+from domain.names import build_workflow_id
+from workflows.build import BuildWorkflow
+from workflows.preview import PreviewWorkflow
+from workflows.reaper import ReaperWorkflow
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a history replays; `problem` says where it and the code part."""
+
+    workflow_id: str
+    events: int
+    problem: str | None = None
+
+    @property
+    def replays(self) -> bool:
+        """Whether the code at hand can go on from this history."""
+        return self.problem is None
+
+
+def load_history(path: Path) -> WorkflowHistory:
+    """A history as `temporal workflow show --output json` and `tests/replay/record.py` write it.
+
+    Raises:
+        InvalidInput: the file is not there, or is no history.
+    """
+    try:
+        return WorkflowHistory.from_json(path.stem, path.read_text())
+    except OSError as error:
+        raise InvalidInput(f"{path} can't be read: {error.strerror}.") from error
+    except Exception as error:
+        raise InvalidInput(
+            f"{path} is no workflow history. Export one with: temporal workflow show -w ID --output json ({error})"
+        ) from error
+
+
+async def replay_history(history: WorkflowHistory) -> Verdict:
+    """Replay one history; needs no server."""
+    replayer = Replayer(workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow], data_converter=DATA_CONVERTER)
+    result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+    problem = None if result.replay_failure is None else str(result.replay_failure)
+    return Verdict(history.workflow_id, len(history.events), problem)
+
+
+async def replay_file(path: Path) -> Verdict:
+    """Replay a stored history."""
+    return await replay_history(load_history(path))
+
+
+async def replay_build(client: Client, build_id: str) -> Verdict:
+    """Replay the latest run of a build from the server."""
+    return await replay_history(await client.get_workflow_handle(build_workflow_id(build_id)).fetch_history())
