@@ -62,11 +62,19 @@ class OutgoingRequest:
 class EgressProxy:
     """Serves any number of sandboxes with one list of hosts.
 
-    `also_allowed` names addresses that are reachable though they are not public; only tests have a reason to.
+    Only tests have a reason for `also_allowed`, addresses that are reachable though not public, and other ports.
     """
 
-    def __init__(self, allow: Iterable[str] = PACKAGE_REGISTRIES, also_allowed: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        allow: Iterable[str] = PACKAGE_REGISTRIES,
+        *,
+        also_allowed: Iterable[str] = (),
+        tls_port: int = TLS_PORT,
+        http_port: int = HTTP_PORT,
+    ) -> None:
         self.allow = frozenset(host.lower().rstrip(".") for host in allow)
+        self._tls_port, self._http_port = tls_port, http_port
         self._also_allowed = frozenset(ipaddress.ip_address(address) for address in also_allowed)
 
     async def serve(self, listener: socket.socket, sandbox_id: str) -> asyncio.Server:
@@ -89,7 +97,7 @@ class EgressProxy:
                         head = await reader.readuntil(b"\r\n\r\n")
                 except asyncio.LimitOverrunError as error:
                     raise Refused("the request's head is too large", "431 Request Header Fields Too Large") from error
-                request = parse_request(head)
+                request = parse_request(head, self._tls_port, self._http_port)
                 outer_reader, outer_writer = await self._connect(request)
             except Refused as refusal:
                 log.warning("egress of sandbox %s refused: %s", sandbox_id, refusal)
@@ -150,7 +158,7 @@ def is_public(address: str) -> bool:
     return found.is_global and not (found.is_multicast or found.is_reserved or found.is_unspecified)
 
 
-def parse_request(head: bytes) -> OutgoingRequest:
+def parse_request(head: bytes, tls_port: int = TLS_PORT, http_port: int = HTTP_PORT) -> OutgoingRequest:
     """Read the head of a proxy request, strictly. Raises `Refused` for everything unusual."""
     request_line, *lines = head[: -len(b"\r\n\r\n")].split(b"\r\n")
     try:
@@ -165,11 +173,11 @@ def parse_request(head: bytes) -> OutgoingRequest:
             raise Refused("a header that is none", "400 Bad Request")
         headers.append((header[1].lower(), header[2]))
     if method == "CONNECT":
-        host, port = _host_and_port(f"//{target}", TLS_PORT)
+        host, port = _host_and_port(f"//{target}", tls_port)
         return OutgoingRequest(host, port, tunnel=True)
     if not target.lower().startswith("http://"):
         raise Refused("This is a proxy: the request has to name a http:// URL.", "400 Bad Request")
-    host, port = _host_and_port(target, HTTP_PORT)
+    host, port = _host_and_port(target, http_port)
     url = urlsplit(target)
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
     kept = [b"%s: %s" % each for each in headers if each[0] not in _HOP_BY_HOP | {b"host"}]

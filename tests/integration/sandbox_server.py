@@ -1,0 +1,120 @@
+"""The local sandbox server as its users run it: a process of its own, talked to by the real SDK and by raw HTTP."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from e2b import AsyncSandbox
+
+REPOSITORY = Path(__file__).parents[2]
+API_KEY = "e2b_test"
+DEADLINE = 30.0
+
+
+class SandboxServer:
+    """A running server. `options` point the SDK at it."""
+
+    def __init__(self, root: Path, *arguments: str) -> None:
+        self.root = root
+        self.errors = root.parent / f"{root.name}.log"
+        with self.errors.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "local.sandbox", "--root", str(root), "--api-key", API_KEY, *arguments],
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"the server did not start: {self.log()}"
+        self.announced: dict[str, Any] = json.loads(line)
+        self.url = str(self.announced["E2B_API_URL"])
+        self.proxy_port = int(self.announced["proxy_port"])
+        self.options: dict[str, Any] = {
+            "api_key": API_KEY,
+            "api_url": self.url,
+            "sandbox_url": self.announced["E2B_SANDBOX_URL"],
+        }
+
+    def log(self) -> str:
+        return self.errors.read_text()
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    async def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait; the exit code."""
+        self.process.send_signal(number)
+        return await asyncio.to_thread(self.process.wait, DEADLINE)
+
+    def client(self) -> httpx.AsyncClient:
+        """Raw HTTP with the API key."""
+        return httpx.AsyncClient(base_url=self.url, headers={"X-API-KEY": API_KEY}, timeout=DEADLINE)
+
+
+@contextlib.asynccontextmanager
+async def sandbox_server(root: Path, *arguments: str) -> AsyncIterator[SandboxServer]:
+    """A server for the length of a block; nothing of it is left afterwards, whatever happened inside."""
+    server = await asyncio.to_thread(SandboxServer, root, *arguments)
+    left = []
+    try:
+        yield server
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left = server.descendants()
+        if server.process.poll() is None:
+            try:
+                await server.end()
+            except subprocess.TimeoutExpired:
+                server.process.kill()
+                server.process.wait()
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+        for process in await asyncio.to_thread(outliving, left):
+            process.kill()
+
+
+@contextlib.asynccontextmanager
+async def new_sandbox(server: SandboxServer, **arguments: Any) -> AsyncIterator[AsyncSandbox]:
+    """A sandbox for the length of a block."""
+    sandbox = await AsyncSandbox.create(**{"timeout": 300, **server.options, **arguments})
+    try:
+        yield sandbox
+    finally:
+        await AsyncSandbox.kill(sandbox.sandbox_id, **server.options)
+
+
+def outliving(processes: list[psutil.Process], seconds: float = 10.0) -> list[psutil.Process]:
+    """Those that have not ended in time; a zombie that waits for the host's init counts as ended."""
+    waiting = time.monotonic() + seconds
+    alive = processes
+    while alive and time.monotonic() < waiting:
+        alive = [process for process in alive if _lives(process)]
+        time.sleep(0.02)
+    return alive
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def eventually(check: Any, *, seconds: float = DEADLINE) -> Any:
+    """What an awaitable check answers, as soon as that is true."""
+    async with asyncio.timeout(seconds):
+        while not (answer := await check()):  # noqa: ASYNC110 - what is waited for is elsewhere
+            await asyncio.sleep(0.05)
+    return answer
