@@ -25,7 +25,6 @@ from domain.errors import (
     NotFound,
     Refused,
     SandboxGone,
-    StaleClaim,
     UnknownModel,
 )
 
@@ -44,10 +43,13 @@ _PERMANENT = (
     NotFound,
     Refused,
     SandboxGone,
-    StaleClaim,
     UnknownModel,
 )
-"""Another attempt would fail in the same way; the workflow decides what follows."""
+"""Another attempt would fail in the same way; the workflow decides what follows.
+
+A stale claim is not among them: when an earlier attempt wakes up late it takes the row from the one that Temporal waits
+for, and that one's successor finds the result.
+"""
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")

@@ -457,7 +457,7 @@ class Sandbox:
         input: dict[str, Any],
         *,
         timeout_seconds: float,
-        on_wait: Callable[[], None],
+        on_wait: Callable[[], None] | None = None,
         boot: str | None = None,
     ) -> CallOutcome:
         """Run a mutating tool once, as a process that is detached inside the sandbox, and wait for its outcome.
@@ -470,7 +470,7 @@ class Sandbox:
             tool: bash, write_file or edit_file.
             input: the tool's input, as its schema has it.
             timeout_seconds: when the call's whole process tree is ended.
-            on_wait: called every two seconds while waiting.
+            on_wait: called every two seconds while waiting, as for heartbeats.
             boot: start only in this boot of the sandbox; `not_run` otherwise.
         """
         _check_call_id(call_id)
@@ -482,7 +482,8 @@ class Sandbox:
         deadline = time.monotonic() + timeout_seconds + 120
         first = True
         while True:
-            answer = await _waiting(self._runner(words, envelope, ATTACH_SECONDS + REQUEST_SECONDS), on_wait)
+            request = self._runner(words, envelope, ATTACH_SECONDS + REQUEST_SECONDS)
+            answer = await (_waiting(request, on_wait) if on_wait else request)
             if answer["state"] == "not_run" and not first:
                 return CallOutcome("lost", True, text="the sandbox was booted anew while the call was started")
             if answer["state"] != "running":

@@ -1,0 +1,338 @@
+"""Tool calls: run once each, and each with exactly one result, whatever happens in between."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from time import monotonic
+from typing import Any, Protocol
+
+import structlog
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+
+from activities.edge import edge
+from activities.heartbeat import heartbeating
+from clients.browser import Browser, PageFailed
+from clients.sandbox import CallOutcome, Sandbox, Sandboxes
+from clients.sandbox_runner import WORKSPACE
+from clients.shielded import to_the_end
+from db.feed import append_events
+from db.models import Message, ToolCall
+from db.session import Sessions
+from domain.errors import InvalidInput, InvalidToolInput, SandboxGone, SandboxUnavailable, StaleClaim
+from domain.events import EventType, NewEvent
+from domain.payloads import DispatchInput, DispatchResult
+from domain.product import PRODUCT_FILE, parse_product_manifest
+from domain.tool_output import ImageRef, command_text, parse_stored_blocks, render_result, shown
+from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, TakeScreenshotInput, ToolInput, check_tool_input, is_mutating
+
+FILE_SECONDS = 60
+"""How long write_file and edit_file may take."""
+
+PAGE_ANSWER_SECONDS = 15.0
+DEFAULT_PORT = 8000
+"""Where a product is looked for that does not declare its port yet."""
+
+COMMIT_DIGITS = 12
+
+UNKNOWN = (
+    "The outcome of this call is unknown: {why}. It was not run again. Look at the state of the workspace before you "
+    "repeat it; processes that you had started have ended."
+)
+NOT_RUN = "This call was not run: {why}. Processes that you had started have ended. Look at the workspace, then repeat."
+CANCELLED = "The founder cancelled the build during this call, and its processes were ended."
+CANCELLED_BUT = (
+    "The founder cancelled the build during this call. Its processes could not be ended; they may still run."
+)
+
+_log = structlog.get_logger(__name__)
+
+
+class Images(Protocol):
+    """Where screenshots are kept, by the SHA-256 of their bytes."""
+
+    async def put_image(self, sha256_hex: str, webp: bytes) -> None:
+        """Keep the image; again is fine."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What is stored of a call, and what the workflow hears."""
+
+    content: Sequence[str | ImageRef]
+    is_error: bool = False
+    commit: str | None = None
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class _Intent:
+    """A call that this attempt holds. `again`: an earlier attempt had begun it in the same boot of the same sandbox."""
+
+    call: ToolCall
+    input: ToolInput
+    claim: uuid.UUID
+    again: bool
+    began: float = field(default_factory=monotonic)
+
+
+class DispatchActivities:
+    """`dispatch_tool`, with its clients. `secrets` are values that no result may show."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        sandboxes: Sandboxes,
+        browser: Browser,
+        images: Images,
+        *,
+        bash_timeout_max_seconds: int,
+        secrets: Sequence[str] = (),
+    ) -> None:
+        self._sessions = sessions
+        self._sandboxes = sandboxes
+        self._browser = browser
+        self._images = images
+        self._bash_timeout_max_seconds = bash_timeout_max_seconds
+        self._secrets = secrets
+
+    @activity.defn
+    @edge
+    async def dispatch_tool(self, given: DispatchInput) -> DispatchResult:
+        """Run a tool call, or find what became of it.
+
+        A cancelled build ends the call's processes; a worker that shuts down leaves them running, and the next attempt
+        attaches to them.
+
+        Raises:
+            SandboxUnavailable: the sandbox service fails; worth another attempt.
+            StaleClaim: another attempt has taken the call and not finished it yet.
+        """
+        intent = await self._intend(given)
+        if isinstance(intent, DispatchResult):
+            return intent
+        try:
+            async with heartbeating():
+                outcome = await self._act(given, intent)
+            return await self._store(given, intent, outcome)
+        except asyncio.CancelledError:
+            details = activity.cancellation_details()
+            if details is not None and details.cancel_requested and not details.worker_shutdown:
+                await to_the_end(self._end(given, intent))
+            raise
+
+    # ---- the row
+
+    async def _intend(self, given: DispatchInput) -> DispatchResult | _Intent:
+        """Take the call's row for this attempt, and say so before anything is done; or find its result."""
+        build_id, claim = uuid.UUID(given.build_id), uuid.uuid4()
+        async with self._sessions.begin() as session:
+            call = await session.get_one(ToolCall, (build_id, given.id), with_for_update=True)
+            if call.state == "done":
+                return _result(call.is_error, call.commit)
+            spoken = await session.scalar(
+                select(Message.content).where(
+                    Message.build_id == build_id, Message.turn == call.turn, Message.role == "assistant"
+                )
+            )
+            begun = call.state == "intended"
+            same_boot = (call.sandbox_id, call.boot) == (given.sandbox.sandbox_id, given.sandbox.boot)
+            call.claim, call.state = claim, "intended"
+            call.intended_at = call.intended_at or func.now()
+            if not begun:
+                started = {"tool_use_id": call.tool_use_id, "name": call.name, "summary": call.summary}
+                await append_events(session, build_id, [NewEvent(EventType.TOOL_STARTED, started, turn=call.turn)])
+            problem: str | None = None
+            try:
+                checked = check_tool_input(call.name, _input_of(spoken, given.id))
+            except InvalidToolInput as error:
+                problem = str(error)
+            if begun and not same_boot and is_mutating(call.name):
+                # The workflow has opened another sandbox since, or this one anew, and verified the workspace.
+                problem = UNKNOWN.format(why="the sandbox was restarted or replaced while it ran")
+            else:
+                call.sandbox_id, call.boot = given.sandbox.sandbox_id, given.sandbox.boot
+            await session.flush()
+            if problem is not None:
+                await _write(session, call, claim, _Outcome([problem], is_error=True), monotonic())
+                return _result(True, None)
+        return _Intent(call, checked, claim, again=begun)
+
+    async def _store(self, given: DispatchInput, intent: _Intent, outcome: _Outcome) -> DispatchResult:
+        """Write the result, if this attempt still holds the call. If another has finished it, that one's counts."""
+        build_id = uuid.UUID(given.build_id)
+        try:
+            async with self._sessions.begin() as session:
+                await _write(session, intent.call, intent.claim, outcome, intent.began)
+        except StaleClaim:
+            async with self._sessions() as session:
+                call = await session.get_one(ToolCall, (build_id, given.id))
+            if call.state != "done":
+                raise
+            return _result(call.is_error, call.commit)
+        return _result(outcome.is_error, outcome.commit, outcome.lost)
+
+    # ---- the act
+
+    async def _act(self, given: DispatchInput, intent: _Intent) -> _Outcome:
+        try:
+            sandbox = await self._sandboxes.connect(given.sandbox.sandbox_id)
+        except SandboxGone:
+            return _lost("the sandbox is gone", ran=intent.again and is_mutating(intent.call.name))
+        try:
+            if isinstance(intent.input, TakeScreenshotInput):
+                return await self._take_screenshots(sandbox, intent.input)
+            if is_mutating(intent.call.name):
+                return await self._run_once(sandbox, given, intent)
+            answer = await sandbox.query(intent.call.name, intent.input.model_dump())
+            return _Outcome([shown(answer.text, self._secrets)], answer.is_error)
+        except SandboxGone:
+            return _lost("the sandbox was lost", ran=is_mutating(intent.call.name))
+
+    async def _run_once(self, sandbox: Sandbox, given: DispatchInput, intent: _Intent) -> _Outcome:
+        """Start the call inside the sandbox, or attach to it there."""
+        timeout = self._timeout(intent)
+        ran = await sandbox.call(
+            intent.call.tool_use_id,
+            intent.call.name,
+            intent.input.model_dump(),
+            timeout_seconds=timeout,
+            boot=given.sandbox.boot,
+        )
+        if ran.state == "not_run":
+            return _lost("the sandbox was restarted", ran=intent.again)
+        if ran.state == "lost":
+            return _lost(shown(ran.text, self._secrets), ran=True)
+        return _Outcome(
+            [self._told(intent, ran, timeout)], ran.is_error, commit=ran.commit[:COMMIT_DIGITS] if ran.commit else None
+        )
+
+    def _told(self, intent: _Intent, ran: CallOutcome, timeout: float) -> str:
+        """What the agent is told of a call that ran."""
+        if ran.ended:
+            return CANCELLED
+        if intent.call.name != "bash":
+            return shown(ran.text, self._secrets)
+        return command_text(
+            head=ran.text,
+            tail=ran.tail,
+            output_bytes=ran.output_bytes,
+            output_path=ran.output_path,
+            exit_code=ran.exit_code,
+            timed_out_after=timeout if ran.timed_out else None,
+            secrets=self._secrets,
+        )
+
+    def _timeout(self, intent: _Intent) -> float:
+        if intent.call.name != "bash":
+            return FILE_SECONDS
+        asked: int | None = intent.input.model_dump()["timeout_seconds"]
+        return min(asked or BASH_TIMEOUT_DEFAULT_SECONDS, self._bash_timeout_max_seconds)
+
+    async def _end(self, given: DispatchInput, intent: _Intent) -> None:
+        """The founder cancelled: end what runs, and give the call its result."""
+        told = CANCELLED
+        if is_mutating(intent.call.name):
+            try:
+                sandbox = await self._sandboxes.connect(given.sandbox.sandbox_id)
+                await sandbox.end_call(intent.call.tool_use_id)
+            except (SandboxGone, SandboxUnavailable) as error:
+                _log.warning("could not end a cancelled call", tool_use_id=given.id, error=str(error))
+                told = CANCELLED_BUT
+        await self._store(given, intent, _Outcome([told], is_error=True))
+
+    async def _take_screenshots(self, sandbox: Sandbox, asked: TakeScreenshotInput) -> _Outcome:
+        port = await _product_port(sandbox)
+        answer = await sandbox.http_get(port, asked.path, PAGE_ANSWER_SECONDS)
+        if answer is None:
+            return _Outcome(
+                [
+                    f"No server answers on port {port} of the sandbox, the port that {PRODUCT_FILE} names (8000 where "
+                    "it names none). Start the product in the background with bash, then take the screenshot."
+                ],
+                is_error=True,
+            )
+        try:
+            pictures = await self._browser.screenshots(sandbox.url(port) + asked.path)
+        except PageFailed as error:
+            return _Outcome([shown(str(error), self._secrets)], is_error=True)
+        content: list[str | ImageRef] = []
+        for picture in pictures:
+            name = sha256(picture.webp).hexdigest()
+            await self._images.put_image(name, picture.webp)
+            content.append(ImageRef(name))
+        sizes = " and ".join(f"{picture.viewport} {picture.width}x{picture.height}" for picture in pictures)
+        return _Outcome([*content, f"{asked.path} on port {port}: {sizes}; HTTP status {pictures[0].http_status}."])
+
+
+async def _write(session: AsyncSession, call: ToolCall, claim: uuid.UUID, outcome: _Outcome, began: float) -> None:
+    """Write the result, if the claim still holds.
+
+    Raises:
+        StaleClaim: it does not; nothing is written.
+    """
+    written = await session.scalar(
+        update(ToolCall)
+        .where(
+            ToolCall.build_id == call.build_id,
+            ToolCall.tool_use_id == call.tool_use_id,
+            ToolCall.claim == claim,
+            ToolCall.state != "done",
+        )
+        .values(
+            state="done",
+            is_error=outcome.is_error,
+            result=render_result(call.tool_use_id, outcome.content, outcome.is_error),
+            commit=outcome.commit,
+            done_at=func.now(),
+        )
+        .returning(ToolCall.tool_use_id)
+        .execution_options(synchronize_session=False)
+    )
+    if written is None:
+        raise StaleClaim(f"Another attempt has taken tool call {call.tool_use_id}.")
+    done = {
+        "tool_use_id": call.tool_use_id,
+        "name": call.name,
+        "summary": call.summary,
+        "is_error": outcome.is_error,
+        "seconds": round(monotonic() - began, 2),
+    }
+    await append_events(session, call.build_id, [NewEvent(EventType.TOOL_DONE, done, turn=call.turn)])
+
+
+async def _product_port(sandbox: Sandbox) -> int:
+    try:
+        text = (await sandbox.read(f"{WORKSPACE}/{PRODUCT_FILE}")).decode("utf-8", "replace")
+        return parse_product_manifest(text).port
+    except (FileNotFoundError, InvalidInput):
+        return DEFAULT_PORT
+
+
+def _input_of(spoken: str | None, tool_use_id: str) -> Any:
+    """The input of a `tool_use` block of the turn's assistant message."""
+    for block in parse_stored_blocks(spoken or "[]"):
+        if block.get("type") == "tool_use" and block.get("id") == tool_use_id:
+            return block.get("input")
+    raise LookupError(f"the stored answer has no tool call {tool_use_id}")
+
+
+def _lost(why: str, *, ran: bool) -> _Outcome:
+    told = UNKNOWN if ran else NOT_RUN
+    return _Outcome([told.format(why=why)], is_error=True, lost=True)
+
+
+def _result(is_error: bool | None, commit: str | None, lost: bool = False) -> DispatchResult:
+    """Only what differs from the default is set: it stands in history for every call."""
+    fields: dict[str, Any] = {}
+    if is_error:
+        fields["err"] = True
+    if commit:
+        fields["commit"] = commit
+    if lost:
+        fields["lost"] = True
+    return DispatchResult.model_validate(fields)
