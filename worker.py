@@ -158,7 +158,7 @@ def sandbox_config(settings: Settings) -> SandboxConfig:
     key = _secret(settings.e2b_api_key)
     if key is None:
         raise Misconfigured(
-            "There is no E2B_API_KEY. Set it to your E2B key, or start `cofounder local sandbox` and set what it prints."
+            "There is no E2B_API_KEY. Set it to your E2B key, or run `cofounder local sandbox` and set what it prints."
         )
     return SandboxConfig(
         api_key=key,
@@ -190,7 +190,7 @@ async def _check_plans(sessions: Sessions, settings: Settings) -> None:
 
 
 async def main() -> None:
-    """Run a worker until SIGTERM or SIGINT. Tool calls that run in a sandbox go on; the next worker attaches to them."""
+    """Run until SIGTERM or SIGINT. Tool calls that run in a sandbox go on there; the next worker attaches to them."""
     settings = load_settings()
     configure_logs(settings.log_format, settings.log_level)
     stopping = asyncio.Event()

@@ -76,8 +76,8 @@ class ContextActivities:
             )
             if brief is None:
                 raise BuildFailed(
-                    "This project has no idea brief yet, so there is nothing to build from. Add the brief, then start a "
-                    "new build."
+                    "This project has no idea brief yet, so there is nothing to build from. Add the brief, then start "
+                    "a new build."
                 )
             interview = await session.scalar(
                 select(UnderstandingSession)

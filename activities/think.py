@@ -8,7 +8,6 @@ from collections import OrderedDict
 from datetime import UTC, date
 from typing import Protocol
 
-from domain.tool_output import parse_stored_blocks
 from temporalio import activity
 
 from activities.edge import edge
@@ -24,6 +23,7 @@ from domain.errors import CofounderError, StaleClaim
 from domain.events import EventType, NewEvent
 from domain.payloads import BudgetCheck, BuildRef, ThinkInput, ThinkOutcome, ThinkResult, TurnNote
 from domain.pricing import PriceTable, Tokens, cost_microdollars, price_of
+from domain.tool_output import parse_stored_blocks
 
 _IMAGE = re.compile(
     r'(\{"type":"image","source":\{"type":"base64","media_type":"image/webp","data":")sha256:([0-9a-f]{64})"'

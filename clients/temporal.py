@@ -81,8 +81,8 @@ async def register_search_attributes(client: Client) -> None:
         command = "temporal operator search-attribute create --namespace " + namespace
         flags = " ".join(f"--name {name} --type Keyword" for name in SEARCH_ATTRIBUTES)
         raise Misconfigured(
-            f"The search attributes could not be registered in the namespace {namespace} ({error.message}). Ask whoever "
-            f"administers Temporal to run: {command} {flags}"
+            f"The search attributes could not be registered in the namespace {namespace} ({error.message}). Ask "
+            f"whoever administers Temporal to run: {command} {flags}"
         ) from error
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from domain.tool_output import render_result
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,6 +17,7 @@ from domain.errors import StaleClaim, TurnOfAnotherRun
 from domain.events import EventType, NewEvent
 from domain.payloads import RequestedCall
 from domain.pricing import Tokens
+from domain.tool_output import render_result
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class BuildWorkflow:
             await self._prepare()
             evidence = await self._work()
         except (asyncio.CancelledError, FailureError) as error:
-            # Any other exception is a defect of ours: it fails the workflow task, and a mended worker goes on from there.
+            # Any other exception is a defect of ours: it fails the workflow task, and a mended worker goes on there.
             return await shielded(self._close(error))
         if evidence is None:
             await workflow.wait_condition(workflow.all_handlers_finished)
@@ -204,7 +204,7 @@ class BuildWorkflow:
         state.notes.append(TurnNote.CONTINUE_AFTER_CAP)
 
     async def _look_at_evidence(self) -> GateResult:
-        """Try the product in a fresh sandbox. Where it does not pass, the agent is told why, a bounded number of times."""
+        """Try the product in a fresh sandbox. If it does not pass the agent is told why, a bounded number of times."""
         state = self._state
         state.finish = False
         await self._shown.become(Status.CHECKS)

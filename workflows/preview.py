@@ -29,6 +29,7 @@ class PreviewWorkflow:
         self._sandbox_id = given.sandbox_id
         self._url = given.url
         self._expires_at = workflow.now() + timedelta(seconds=given.seconds)
+        self._shown_until: datetime | None = None
 
     @workflow.signal(name=EXTEND)
     def extend(self, seconds: int) -> None:
@@ -56,17 +57,14 @@ class PreviewWorkflow:
 
     async def _stay_open(self) -> None:
         """Until the time is over. An extension moves the end, and the sandbox's time to live goes with it."""
-        shown: datetime | None = None
         while workflow.now() < self._expires_at:
-            if shown != self._expires_at:
-                shown = self._expires_at
+            if not self._is_shown():
+                self._shown_until = self._expires_at
                 await self._record("open")
             wait = min(self._expires_at - workflow.now(), _KEEP_EVERY)
             try:
                 await workflow.wait_condition(
-                    lambda: self._expires_at != shown,
-                    timeout=wait,
-                    timeout_summary="the preview stays open",
+                    lambda: not self._is_shown(), timeout=wait, timeout_summary="the preview stays open"
                 )
             except TimeoutError:
                 if workflow.now() < self._expires_at:
@@ -82,6 +80,9 @@ class PreviewWorkflow:
             await self._record("closed")
         else:
             await self._record("failed", reason=str(error.__cause__ or error))
+
+    def _is_shown(self) -> bool:
+        return self._shown_until == self._expires_at
 
     def _sandbox(self) -> SandboxInput:
         return SandboxInput(build_id=self._given.build_id, sandbox_id=self._sandbox_id or "")
