@@ -2,10 +2,15 @@
 
 import os
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import pytest
 
+from db.migrate import migrate
 from local.stack import LocalStack
+
+if TYPE_CHECKING:
+    from tests.workshop import Workshop
 
 _PREFIXES = ("ANTHROPIC_", "AWS_", "COFOUNDER_", "E2B_", "PG", "PROJECT_", "REHEARSAL_", "S3_", "TEMPORAL_")
 _NAMES = {"AUTONOMOUS_AGENT", "BRIEF", "DATABASE_URL", "EXIT", "IDEA", "REAL"}
@@ -23,6 +28,16 @@ for _variable in [name for name in os.environ if _points_outside(name)]:
 
 @pytest.fixture(scope="session")
 async def stack() -> AsyncIterator[LocalStack]:
-    """The whole embedded stack, once per session: fresh data, no fsync, and timers that tests may skip."""
+    """The whole embedded stack, once per session: migrated, no fsync, and timers that tests may skip."""
     async with LocalStack(durable=False, time_skipping=True) as running:
+        await migrate(running.environment["DATABASE_URL"])
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def shop(stack: LocalStack) -> "AsyncIterator[Workshop]":
+    """A worker with the default settings, for the tests that need no others."""
+    from tests.workshop import workshop  # the whole program, which the unit tests must not wait for
+
+    async with workshop(stack) as running:
         yield running
