@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import APIRouter, Depends, FastAPI
 
+from api.body_limit import BodyLimit
 from api.deps import Services, require_token
 from api.errors import add_error_handlers
 from api.responses import problems
@@ -32,9 +33,9 @@ def create_app(open_services: AbstractAsyncContextManager[Services]) -> FastAPI:
         summary="A founder's idea goes in; a running, tested MVP comes out.",
         description="Errors are problem+json (RFC 9457) with a stable `type`. Money is in microdollars.",
         lifespan=lifespan,
-        max_body_size=BODY_MAX_BYTES,
         responses=problems(500),
     )
+    app.add_middleware(BodyLimit, max_bytes=BODY_MAX_BYTES)
     add_error_handlers(app)
     app.include_router(health.router)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_token)], responses=problems(401, 503))

@@ -1,6 +1,6 @@
 """The API's services and settings: `uvicorn --factory api.main:application`, or `python -m api`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -17,11 +17,15 @@ from settings import Settings, load_settings
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Everything that the routes use. Connects when first used, so that the API comes up before its servers do."""
+async def open_services(settings: Settings, environment: Mapping[str, str] | None = None) -> AsyncIterator[Services]:
+    """Everything that the routes use. Connects when first used, so that the API comes up before its servers do.
+
+    Args:
+        environment: where Temporal is; the process's environment by default.
+    """
     engine = make_engine(settings.database_url)
     try:
-        client = await connect_temporal(lazy=True)
+        client = await connect_temporal(environment, lazy=True)
         async with ObjectStore(_store_config(settings)) as store:
             yield Services(
                 settings=settings,

@@ -51,14 +51,19 @@ class FeedNudges:
                 del self._waiting[build_id]
 
     async def _listen_for_ever(self) -> None:
+        told = False
         while True:
             try:
                 await self._listen()
+                told = False
             except Exception as error:  # whatever it was, a new connection is the remedy
-                log.warning("lost the feed's listener", error=repr(error))
+                if not told:
+                    log.warning("nobody listens to the feeds; readers poll", error=repr(error))
+                told = True
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
+        """Until the connection ends."""
         ended = asyncio.Event()
         async with self._engine.connect() as connection:
             raw = await connection.get_raw_connection()
@@ -66,6 +71,7 @@ class FeedNudges:
             try:
                 driver.add_termination_listener(lambda _: ended.set())
                 await driver.add_listener(CHANNEL, self._on_notify)
+                log.info("listening to the feeds")
                 self._nudge_all()  # what was announced while nobody listened
                 while not ended.is_set():
                     with contextlib.suppress(TimeoutError):
@@ -74,7 +80,6 @@ class FeedNudges:
                     await driver.fetchval("select 1", timeout=10)
             finally:
                 await connection.invalidate()  # a connection that listens must not go back into the pool
-        raise ConnectionError("the connection was closed")
 
     def _on_notify(self, _connection: object, _pid: int, _channel: str, build_id: str) -> None:
         for nudged in self._waiting.get(build_id, ()):

@@ -16,7 +16,7 @@ from db import builds
 from db.models import Build, Project, User
 from db.projects import find_project
 from db.users import ensure_user
-from domain.errors import AccountSuspended, KillSwitchOn, NotFound
+from domain.errors import AccountSuspended, KillSwitchOn, Misconfigured, NotFound
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ async def _start_workflow(services: Services, build: Build, project: Project, us
         await services.workflows.start(to_start)
         async with transaction_of(services.sessions) as session:
             await builds.mark_started(session, build.id)
-    except (RPCError, RuntimeError, Problem) as error:
+    except (RPCError, RuntimeError, Misconfigured, Problem) as error:
         log.warning("the build stays as it is until the reaper starts it", build_id=str(build.id), error=str(error))
 
 

@@ -12,6 +12,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from clients.temporal import register_search_attributes
 from domain.errors import NotFound
 from domain.names import (
     BUILD_PLAN,
@@ -59,7 +60,18 @@ class BuildWorkflows:
 
         Raises:
             RPCError: Temporal did not take it.
+            Misconfigured: the search attributes are missing and may not be registered with this key.
         """
+        try:
+            return await self._start(build)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+                raise
+            # In a new namespace no worker has registered the search attributes yet.
+            await register_search_attributes(self._client)
+            return await self._start(build)
+
+    async def _start(self, build: BuildToStart) -> bool:
         try:
             await self._client.start_workflow(
                 BUILD_WORKFLOW,

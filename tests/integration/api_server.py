@@ -1,0 +1,128 @@
+"""The API as its process runs it, on a database of its own, for the tests of `test_api_*` and `test_feed`."""
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import httpx2
+import uvicorn
+from pydantic import SecretStr
+from sqlalchemy import func, select
+from sqlalchemy.engine import make_url
+from temporalio.client import Client
+
+from api.app import create_app
+from api.deps import Services
+from api.main import open_services
+from clients.temporal import connect_temporal
+from db.migrate import migrate
+from db.models import Base, Build, Project, User
+from db.session import Sessions, make_engine, make_sessions
+from local.stack import LocalStack
+from settings import Settings
+
+TOKEN = "a-token-for-tests"
+BRIEF = {"name": "Pantry Pal", "problem": "Food is forgotten.", "features": ["A list", "A reminder"], "tone": "warm"}
+
+
+@dataclass
+class RunningApi:
+    """An API that answers, and what stands behind it."""
+
+    url: str
+    http: httpx2.AsyncClient
+    sessions: Sessions
+    services: Services
+    temporal: Client
+
+    async def project(self, user: str | None = None, **body: Any) -> str:
+        """A new project's id."""
+        answer = await self.http.post("/v1/projects", json=body or {"brief": BRIEF}, headers=as_user(user))
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    async def build(self, project: str | None = None) -> str:
+        """A new build's id."""
+        project = project or await self.project()
+        answer = await self.http.post(f"/v1/projects/{project}/builds", json={"goal": "Build it."})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    async def rows(self) -> dict[str, int]:
+        """How many rows each table has."""
+        async with self.sessions() as session:
+            return {
+                name: int(await session.scalar(select(func.count()).select_from(table)) or 0)
+                for name, table in Base.metadata.tables.items()
+            }
+
+    async def row(self, build_id: str) -> Build:
+        """A build's row."""
+        async with self.sessions() as session:
+            return (await session.scalars(select(Build).where(Build.id == uuid.UUID(build_id)))).one()
+
+
+def as_user(user: str | None) -> dict[str, str]:
+    """The headers that name a user."""
+    return {} if user is None else {"X-Cofounder-User": user}
+
+
+async def new_database(stack: LocalStack) -> str:
+    """The URL of an empty database in the stack's PostgreSQL, migrated."""
+    url = make_url(stack.environment["DATABASE_URL"])
+    name = f"api_{secrets.token_hex(4)}"
+    connection = await asyncpg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
+    try:
+        await connection.execute(f"create database {name}")
+    finally:
+        await connection.close()
+    made = url.set(drivername="postgresql+asyncpg", database=name).render_as_string(hide_password=False)
+    await migrate(made)
+    return made
+
+
+def settings_for(database_url: str, environment: Mapping[str, str] | None = None, **changed: Any) -> Settings:
+    """Settings of an API on this database, and otherwise on what the environment points to."""
+    pointed = {name.lower(): value for name, value in (environment or {}).items()}
+    given = {name: value for name, value in pointed.items() if name in Settings.model_fields}
+    own = {"database_url": database_url, "api_token": SecretStr(TOKEN), "temporal_task_queue": "api-tests"}
+    return Settings(**{**given, **own, **changed})
+
+
+@asynccontextmanager
+async def running_api(settings: Settings, environment: Mapping[str, str]) -> AsyncIterator[RunningApi]:
+    """Serve the API on a free port; Temporal is where the environment says."""
+    temporal = await connect_temporal(environment, lazy=True)
+    app = create_app(open_services(settings, environment))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not serving.done(), "the API did not start"
+        await asyncio.sleep(0.01)
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    engine = make_engine(settings.database_url, pool_size=2)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    try:
+        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=30, trust_env=False) as http:
+            yield RunningApi(url, http, make_sessions(engine), app.state.services, temporal)
+    finally:
+        server.should_exit = True
+        await serving
+        await engine.dispose()
+
+
+async def suspend(api: RunningApi, user: str) -> None:
+    """Suspend a user's account."""
+    async with api.sessions.begin() as session:
+        (await session.scalars(select(User).where(User.id == user))).one().suspended = True
+
+
+async def project_row(api: RunningApi, project: str) -> Project:
+    """A project's row."""
+    async with api.sessions() as session:
+        return (await session.scalars(select(Project).where(Project.id == uuid.UUID(project)))).one()

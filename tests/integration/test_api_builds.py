@@ -1,0 +1,415 @@
+"""Builds over HTTP: started once, refused without a trace, nudged."""
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import func, update
+from temporalio.api.enums.v1 import EventType as HistoryEvent
+
+from clients.build_workflows import BuildWorkflows
+from clients.object_store import ObjectStore
+from db.models import Build, GateRun, LedgerEntry, Preview, Snapshot
+from domain.names import BUILD_PLAN, BUILD_PROJECT, BUILD_STATUS, BUILD_USER, build_workflow_id, preview_workflow_id
+from local.stack import LocalStack
+from tests.integration.api_server import (
+    RunningApi,
+    as_user,
+    new_database,
+    running_api,
+    settings_for,
+    suspend,
+)
+
+
+@pytest.fixture(scope="module")
+async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
+    settings = settings_for(await new_database(stack), stack.environment)
+    async with running_api(settings, stack.environment) as running:
+        yield running
+
+
+async def _start(api: RunningApi, project: str, goal: str = "Build it.", key: str | None = None) -> Any:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return await api.http.post(f"/v1/projects/{project}/builds", json={"goal": goal}, headers=headers)
+
+
+async def _close(api: RunningApi, build: str, status: str = "failed") -> None:
+    async with api.sessions.begin() as session:
+        changes = {"status": status, "closed_at": func.now()}
+        await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
+
+
+async def _history(api: RunningApi, workflow_id: str) -> Counter[int]:
+    history = await api.temporal.get_workflow_handle(workflow_id).fetch_history()
+    return Counter(event.event_type for event in history.events)
+
+
+async def test_build_is_a_row_and_a_workflow(api: RunningApi) -> None:
+    project = await api.project()
+    answer = await _start(api, project, "  A waitlist.\nAnd more.  ")
+    assert answer.status_code == 201
+    build = answer.json()
+    assert answer.headers["location"] == f"/v1/builds/{build['id']}"
+    assert (build["status"], build["goal"], build["cost_microdollars"]) == ("queued", "A waitlist.\nAnd more.", 0)
+    assert build["started_at"] is not None
+
+    description = await api.services.workflows.describe(uuid.UUID(build["id"]))
+    found = {key.name: value for key, value in ((p.key, p.value) for p in description.typed_search_attributes)}
+    assert found == {
+        BUILD_STATUS: "queued",
+        BUILD_USER: "founder",
+        BUILD_PROJECT: project,
+        BUILD_PLAN: "bootstrapper",
+        **{name: value for name, value in found.items() if name.startswith("Temporal")},
+    }
+    assert await description.memo() == {"user": "founder", "project": project}
+    assert await description.static_summary() == "Pantry Pal: A waitlist."
+
+    assert (await api.http.get(answer.headers["location"])).json() == build
+    listed = await api.http.get(f"/v1/projects/{project}/builds")
+    assert listed.json() == {"builds": [build]}
+
+
+async def test_repeat_with_the_key_returns_the_build(api: RunningApi) -> None:
+    project = await api.project()
+    first = await _start(api, project, key="once")
+    before = await api.rows()
+    again = await _start(api, project, key="once")
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json()
+    assert first.headers["location"] == again.headers["location"]
+    other_goal = await _start(api, project, "Something else.", key="once")
+    other_project = await _start(api, await api.project(), key="once")
+    for refused in (other_goal, other_project):
+        assert refused.status_code == 409
+        assert refused.json()["type"] == "urn:cofounder:problem:idempotency-key-reused"
+    assert (await api.rows())["builds"] == before["builds"]
+
+
+async def test_key_belongs_to_its_user(api: RunningApi) -> None:
+    mine = await _start(api, await api.project(), key="shared")
+    theirs = await api.project("eve")
+    answer = await api.http.post(
+        f"/v1/projects/{theirs}/builds", json={"goal": "x"}, headers={"Idempotency-Key": "shared", **as_user("eve")}
+    )
+    assert (mine.status_code, answer.status_code) == (201, 201)
+    assert mine.json()["id"] != answer.json()["id"]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\tb"])
+async def test_key_is_checked(api: RunningApi, key: str) -> None:
+    answer = await _start(api, await api.project(), key=key)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == ["idempotency-key"]
+
+
+async def test_twenty_at_once_with_one_key_make_one_build(api: RunningApi) -> None:
+    project = await api.project()
+    before = await api.rows()
+    answers = await asyncio.gather(*(_start(api, project, key="storm") for _ in range(20)))
+    assert sorted({answer.status_code for answer in answers}) == [200, 201]
+    assert [answer.status_code for answer in answers].count(201) == 1
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert (await api.rows())["builds"] == before["builds"] + 1
+    started = await _history(api, build_workflow_id(answers[0].json()["id"]))
+    assert started[HistoryEvent.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED] == 1
+
+
+async def test_twenty_at_once_without_a_key_make_one_build(api: RunningApi) -> None:
+    project = await api.project()
+    before = await api.rows()
+    answers = await asyncio.gather(*(_start(api, project) for _ in range(20)))
+    made = [answer.json()["id"] for answer in answers if answer.status_code == 201]
+    refused = [answer for answer in answers if answer.status_code == 409]
+    assert (len(made), len(refused)) == (1, 19)
+    assert {answer.json()["build_id"] for answer in refused} == set(made)
+    assert {answer.json()["type"] for answer in refused} == {"urn:cofounder:problem:open-build"}
+    assert (await api.rows())["builds"] == before["builds"] + 1
+
+
+async def test_closed_build_makes_room_for_the_next(api: RunningApi) -> None:
+    project = await api.project()
+    first = await api.build(project)
+    await _close(api, first)
+    second = await _start(api, project)
+    assert second.status_code == 201
+    listed = (await api.http.get(f"/v1/projects/{project}/builds")).json()["builds"]
+    assert [build["id"] for build in listed] == [second.json()["id"], first]
+
+
+async def test_repeat_starts_what_a_crash_left_unstarted(api: RunningApi) -> None:
+    project = await api.project()
+    build_id = uuid.uuid4()
+    made = await _start(api, project, key="crash")
+    async with api.sessions.begin() as session:
+        # A row as a crash right after its commit leaves it: the same request, another id, no workflow.
+        row = (
+            await session.scalars(
+                update(Build)
+                .where(Build.id == uuid.UUID(made.json()["id"]))
+                .returning(Build)
+                .values(id=build_id, started_at=None)
+            )
+        ).one()
+        assert row.started_at is None
+    again = await _start(api, project, key="crash")
+    assert (again.status_code, again.json()["id"]) == (200, str(build_id))
+    assert again.json()["started_at"] is not None
+    await api.services.workflows.describe(build_id)
+
+
+REFUSED = {
+    "an unknown project": ({"project": str(uuid.uuid4())}, 404, "not-found"),
+    "another user's project": ({"user": "mallory"}, 404, "not-found"),
+    "an empty goal": ({"goal": " \n "}, 422, "invalid-request"),
+    "a long goal": ({"goal": "x" * 20_001}, 422, "invalid-request"),
+    "a NUL in the goal": ({"goal": "a\0b"}, 422, "invalid-request"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_refusal_makes_no_row(api: RunningApi, case: str) -> None:
+    given, status, slug = REFUSED[case]
+    project = await api.project()
+    before = await api.rows()
+    answer = await api.http.post(
+        f"/v1/projects/{given.get('project', project)}/builds",
+        json={"goal": given.get("goal", "Build it.")},
+        headers=as_user(given.get("user")),
+    )
+    assert answer.status_code == status
+    assert answer.json()["type"] == f"urn:cofounder:problem:{slug}"
+    assert await api.rows() == before
+
+
+async def test_suspended_user_is_refused(api: RunningApi) -> None:
+    project = await api.project("sam")
+    await suspend(api, "sam")
+    before = await api.rows()
+    answer = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "x"}, headers=as_user("sam"))
+    assert answer.status_code == 403
+    assert answer.json()["type"] == "urn:cofounder:problem:account-suspended"
+    assert await api.rows() == before
+
+
+async def test_kill_switch_refuses_and_says_so(api: RunningApi, stack: LocalStack) -> None:
+    project = await api.project()
+    off = settings_for(api.services.settings.database_url, autonomous_agent=False)
+    async with running_api(off, stack.environment) as switched_off:
+        before = await api.rows()
+        answer = await _start(switched_off, project)
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "urn:cofounder:problem:autonomous-agent-off"
+        assert "AUTONOMOUS_AGENT" in answer.json()["detail"]
+        assert await api.rows() == before
+        assert (await switched_off.http.get("/readyz")).status_code == 200
+
+
+async def test_unreachable_temporal_refuses_before_there_is_a_row(api: RunningApi) -> None:
+    project = await api.project()
+    nowhere = {"TEMPORAL_ADDRESS": "127.0.0.1:1"}
+    async with running_api(api.services.settings, nowhere) as alone:
+        before = await api.rows()
+        answer = await _start(alone, project)
+        assert answer.status_code == 503
+        assert (answer.json()["type"], answer.json()["dependency"]) == ("urn:cofounder:problem:unavailable", "temporal")
+        assert await api.rows() == before
+        ready = await alone.http.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json()["dependencies"]["temporal"]["ok"] is False
+        assert ready.json()["dependencies"]["database"]["ok"] is True
+
+
+async def test_temporal_that_goes_away_leaves_a_queued_build(api: RunningApi, stack: LocalStack) -> None:
+    class GoesAwayAfterTheCheck(BuildWorkflows):
+        async def is_reachable(self) -> bool:
+            return True
+
+    project = await api.project()
+    async with running_api(api.services.settings, {"TEMPORAL_ADDRESS": "127.0.0.1:1"}) as alone:
+        workflows = GoesAwayAfterTheCheck(alone.temporal, "api-tests")
+        object.__setattr__(alone.services, "workflows", workflows)
+        answer = await _start(alone, project, key="late")
+        assert (answer.status_code, answer.json()["status"]) == (201, "queued")
+        assert answer.json()["started_at"] is None
+    again = await _start(api, project, key="late")
+    assert (again.status_code, again.json()["id"]) == (200, answer.json()["id"])
+    assert again.json()["started_at"] is not None
+
+
+async def test_unreachable_database(stack: LocalStack) -> None:
+    settings = settings_for("postgresql://nobody@127.0.0.1:1/nothing")
+    async with running_api(settings, stack.environment) as api:
+        answers = [
+            await api.http.post("/v1/projects", json={"name": "x"}),
+            await api.http.get(f"/v1/builds/{uuid.uuid4()}"),
+            await api.http.get(f"/v1/builds/{uuid.uuid4()}/events"),
+        ]
+        for answer in answers:
+            assert answer.status_code == 503
+            assert (answer.json()["type"], answer.json()["dependency"]) == (
+                "urn:cofounder:problem:unavailable",
+                "database",
+            )
+            assert "127.0.0.1" not in answer.text
+        assert (await api.http.get("/readyz")).json()["dependencies"]["database"]["ok"] is False
+        assert (await api.http.get("/healthz")).status_code == 200
+
+
+async def test_database_without_tables_says_what_to_do(api: RunningApi, stack: LocalStack) -> None:
+    async with running_api(
+        settings_for(stack.environment["DATABASE_URL"].rpartition("/")[0] + "/template1"), {}
+    ) as bare:
+        answer = await bare.http.post("/v1/projects", json={"name": "x"})
+        assert answer.status_code == 503
+        assert "cofounder migrate" in answer.json()["detail"]
+
+
+async def test_cancel_is_noted_and_sent(api: RunningApi) -> None:
+    build = await api.build()
+    first = await api.http.post(f"/v1/builds/{build}/cancel")
+    again = await api.http.post(f"/v1/builds/{build}/cancel")
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json()["cancel_requested_at"] == again.json()["cancel_requested_at"] is not None
+    history = await _history(api, build_workflow_id(build))
+    assert history[HistoryEvent.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED] == 1
+
+
+async def test_wake_is_a_signal_without_an_argument(api: RunningApi) -> None:
+    build = await api.build()
+    assert (await api.http.post(f"/v1/builds/{build}/wake")).status_code == 202
+    history = await api.temporal.get_workflow_handle(build_workflow_id(build)).fetch_history()
+    signals = [
+        event.workflow_execution_signaled_event_attributes
+        for event in history.events
+        if event.HasField("workflow_execution_signaled_event_attributes")
+    ]
+    assert [(signal.signal_name, len(signal.input.payloads)) for signal in signals] == [("wake", 0)]
+
+
+@pytest.mark.parametrize("action", ["cancel", "wake"])
+async def test_ended_build_takes_no_commands(api: RunningApi, action: str) -> None:
+    build = await api.build()
+    await _close(api, build)
+    answer = await api.http.post(f"/v1/builds/{build}/{action}")
+    assert answer.status_code == 409
+    assert answer.json()["type"] == "urn:cofounder:problem:build-closed"
+    assert (await api.row(build)).cancel_requested_at is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", ""),
+        ("POST", "/cancel"),
+        ("POST", "/wake"),
+        ("GET", "/preview"),
+        ("POST", "/preview"),
+        ("GET", "/events"),
+        ("GET", "/snapshots"),
+        ("GET", "/archive"),
+        ("GET", "/screenshots/desktop"),
+    ],
+)
+async def test_unknown_and_others_builds_are_not_found(api: RunningApi, method: str, path: str) -> None:
+    build = await api.build()
+    for wanted, user in ((str(uuid.uuid4()), None), (build, "mallory")):
+        answer = await api.http.request(method, f"/v1/builds/{wanted}{path}", headers=as_user(user))
+        assert answer.status_code == 404
+        assert answer.json()["detail"] == f"There is no build {wanted}."
+
+
+async def test_preview_is_for_ready_builds_and_opens_again(api: RunningApi) -> None:
+    build = await api.build()
+    early = await api.http.post(f"/v1/builds/{build}/preview")
+    assert early.status_code == 409
+    assert early.json()["type"] == "urn:cofounder:problem:build-not-ready"
+    assert (await api.http.get(f"/v1/builds/{build}/preview")).status_code == 404
+
+    await _close(api, build, "ready")
+    async with api.sessions.begin() as session:
+        session.add(Preview(build_id=uuid.UUID(build), state="closed", seq=7))
+    opened = await api.http.post(f"/v1/builds/{build}/preview", json={"seconds": 600})
+    assert opened.status_code == 202
+    assert opened.json()["state"] == "closed"  # until the preview's workflow says otherwise
+    extended = await api.http.post(f"/v1/builds/{build}/preview")
+    assert extended.status_code == 202
+    history = await _history(api, preview_workflow_id(build))
+    assert history[HistoryEvent.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED] == 1
+    assert history[HistoryEvent.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED] == 2
+    too_long = await api.http.post(f"/v1/builds/{build}/preview", json={"seconds": 10**9})
+    assert (too_long.status_code, too_long.json()["errors"][0]["field"]) == (422, "seconds")
+
+
+async def test_workspace_and_screenshots_are_streamed(api: RunningApi) -> None:
+    build = await api.build()
+    archive = bytes(range(256)) * 20_000
+    await _put(api, f"test/{build}/archive", archive)
+    await _put(api, f"test/{build}/desktop", b"picture")
+    async with api.sessions.begin() as session:
+        row = await api.row(build)
+        for number, state in ((1, "deleted"), (2, "stored"), (3, "taking")):
+            session.add(
+                Snapshot(
+                    id=uuid.uuid4(),
+                    build_id=row.id,
+                    project_id=row.project_id,
+                    number=number,
+                    state=state,
+                    claim=uuid.uuid4(),
+                    reason="phase",
+                    archive_key=f"test/{build}/archive",
+                    manifest_key="m",
+                    archive_sha256="abc",
+                    manifest_sha256="def",
+                    archive_bytes=len(archive),
+                    stored_at=func.now(),
+                )
+            )
+        session.add(
+            GateRun(
+                build_id=row.id,
+                number=1,
+                snapshot_number=2,
+                findings=[],
+                ended_at=func.now(),
+                screenshots={"desktop": f"test/{build}/desktop", "mobile": f"test/{build}/lost"},
+            )
+        )
+    listed = (await api.http.get(f"/v1/builds/{build}/snapshots")).json()["snapshots"]
+    assert [snapshot["number"] for snapshot in listed] == [2]
+    downloaded = await api.http.get(f"/v1/builds/{build}/archive")
+    assert (downloaded.status_code, downloaded.headers["content-type"]) == (200, "application/gzip")
+    assert downloaded.content == archive
+    picture = await api.http.get(f"/v1/builds/{build}/screenshots/desktop")
+    assert (picture.headers["content-type"], picture.content) == ("image/webp", b"picture")
+    lost = await api.http.get(f"/v1/builds/{build}/screenshots/mobile")
+    assert (lost.status_code, lost.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_cost_is_the_sum_of_the_ledger(api: RunningApi) -> None:
+    build = await api.build()
+    async with api.sessions.begin() as session:
+        for turn, cost in ((1, 1200), (2, 34)):
+            session.add(
+                LedgerEntry(
+                    id=uuid.uuid4(),
+                    build_id=uuid.UUID(build),
+                    user_id="founder",
+                    turn=turn,
+                    day=func.current_date(),
+                    model="claude-sonnet-5-5",
+                    cost=cost,
+                )
+            )
+    assert (await api.http.get(f"/v1/builds/{build}")).json()["cost_microdollars"] == 1234
+
+
+async def _put(api: RunningApi, key: str, content: bytes) -> None:
+    store = api.services.store
+    assert isinstance(store, ObjectStore)
+    await store.put(key, content)

@@ -1,0 +1,164 @@
+"""Projects over HTTP, and everything that a request can get wrong."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from local.stack import LocalStack
+from tests.integration.api_server import BRIEF, RunningApi, as_user, new_database, running_api, settings_for
+
+INTERVIEW = {"questions": [{"id": "who", "text": "Who is it for?"}], "answers": {"who": "People who cook."}}
+
+
+@pytest.fixture(scope="module")
+async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
+    settings = settings_for(await new_database(stack))
+    async with running_api(settings, stack.environment) as running:
+        yield running
+
+
+async def test_project_is_stored_as_it_was_sent(api: RunningApi) -> None:
+    brief = {"zeta": {"b": 1, "a": 2}, **BRIEF, "name": "Ünïcode ✓"}
+    created = await api.http.post("/v1/projects", json={"brief": brief, "interview": INTERVIEW})
+    assert created.status_code == 201
+    assert created.headers["location"] == f"/v1/projects/{created.json()['id']}"
+    read = await api.http.get(created.headers["location"])
+    assert read.status_code == 200
+    assert read.json() == created.json()
+    assert read.json()["name"] == "Ünïcode ✓"
+    assert list(read.json()["brief"].items()) == list(brief.items())
+    assert list(read.json()["brief"]["zeta"]) == ["b", "a"]
+    assert read.json()["interview"] == INTERVIEW
+    assert (read.json()["status"], read.json()["brief_version"]) == ("draft", 1)
+
+
+async def test_project_without_a_brief(api: RunningApi) -> None:
+    created = await api.http.post("/v1/projects", json={"name": "Later"})
+    assert created.status_code == 201
+    assert (created.json()["name"], created.json()["brief"], created.json()["interview"]) == ("Later", None, None)
+
+
+async def test_user_is_made_on_demand_and_sees_only_own_projects(api: RunningApi) -> None:
+    before = await api.rows()
+    project = await api.project("ada")
+    again = await api.project("ada")
+    after = await api.rows()
+    assert after["users"] == before["users"] + 1
+    assert after["projects"] == before["projects"] + 2
+    assert (await api.http.get(f"/v1/projects/{again}", headers=as_user("ada"))).status_code == 200
+    for other in (as_user("bob"), {}):
+        answer = await api.http.get(f"/v1/projects/{project}", headers=other)
+        assert answer.status_code == 404
+        assert answer.json()["type"] == "urn:cofounder:problem:not-found"
+        assert project in answer.json()["detail"]
+
+
+BAD_BODIES = {
+    "not JSON": (b'{"name": ', 400, "malformed-json", None),
+    "not UTF-8": (b"\xff\xfe", 400, "malformed-json", None),
+    "nested too deeply": (b"[" * 100_000, 400, "malformed-json", None),
+    "not an object": (b"[1]", 422, "invalid-request", "body"),
+    "a typing mistake": (b'{"breif": {}}', 422, "invalid-request", "breif"),
+    "no features": ({"brief": {**BRIEF, "features": []}}, 422, "invalid-request", "brief.features"),
+    "a number for a feature": ({"brief": {**BRIEF, "features": ["a", 2]}}, 422, "invalid-request", "brief.features[1]"),
+    "no problem": ({"brief": {"name": "a", "features": ["b"]}}, 422, "invalid-request", "brief.problem"),
+    "an empty name": ({"name": " ", "brief": BRIEF}, 422, "invalid-request", "name"),
+    "a NUL": ({"brief": {**BRIEF, "features": ["a\0"]}}, 422, "invalid-request", "brief.features[0]"),
+    "a NUL in a field of one's own": ({"brief": {**BRIEF, "x": {"y": "\0"}}}, 422, "invalid-request", "brief.x.y"),
+    "a NUL as a key": ({"brief": {**BRIEF, "a\0b": 1}}, 422, "invalid-request", "brief key"),
+    "a lone surrogate": ({"brief": {**BRIEF, "problem": "\ud800"}}, 422, "invalid-request", "brief.problem"),
+    "a surrogate in an answer": (
+        {"interview": {**INTERVIEW, "answers": {"who": "\udfff"}}},
+        422,
+        "invalid-request",
+        "interview.answers.who",
+    ),
+    "an answer without a question": (
+        {"interview": {"questions": [], "answers": {"who": "me"}}},
+        422,
+        "invalid-request",
+        "interview",
+    ),
+    "not a number": (
+        b'{"brief": {"name":"a","problem":"b","features":["c"],"x":NaN}}',
+        422,
+        "invalid-request",
+        "brief",
+    ),
+    "a large brief": ({"brief": {**BRIEF, "x": "y" * 66_000}}, 422, "invalid-request", "brief"),
+    "a large body": (b'{"name": "' + b"x" * 300_000 + b'"}', 413, "body-too-large", None),
+    "a huge body": (b"x" * 5_000_000, 413, "body-too-large", None),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BODIES)
+async def test_bad_body_is_a_problem_and_makes_no_row(api: RunningApi, case: str) -> None:
+    body, status, slug, field = BAD_BODIES[case]
+    before = await api.rows()
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = await api.http.post(
+        "/v1/projects", content=content, headers={"Content-Type": "application/json", **as_user("newcomer")}
+    )
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["type"] == f"urn:cofounder:problem:{slug}"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert field is None or field in [error["field"] for error in problem["errors"]]
+    assert await api.rows() == before
+
+
+async def test_body_of_unannounced_length_is_limited_too(api: RunningApi) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 10_000
+
+    answer = await api.http.post("/v1/projects", content=pieces(), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+    assert answer.json()["type"] == "urn:cofounder:problem:body-too-large"
+
+
+@pytest.mark.parametrize("given", [None, "Bearer wrong", "Bearer", "Basic YTpi", "Bearer a-token-for-test\u00e9"])
+async def test_only_the_token_opens(api: RunningApi, given: str | None) -> None:
+    headers = [] if given is None else [(b"Authorization", given.encode("latin-1"))]
+    del api.http.headers["Authorization"]
+    try:
+        answers = [await api.http.post("/v1/projects", json={"name": "x"}, headers=headers)]
+        answers.append(await api.http.get("/v1/builds/00000000-0000-0000-0000-000000000000/events", headers=headers))
+    finally:
+        api.http.headers["Authorization"] = "Bearer a-token-for-tests"
+    for answer in answers:
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert answer.json()["type"] == "urn:cofounder:problem:unauthorized"
+
+
+@pytest.mark.parametrize("user", ["", "x" * 201, "a b", "caf\u00e9"])
+async def test_user_id_is_checked(api: RunningApi, user: str) -> None:
+    answer = await api.http.post("/v1/projects", json={}, headers=[(b"X-Cofounder-User", user.encode("latin-1"))])
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == ["x-cofounder-user"]
+
+
+async def test_what_is_not_there_is_a_problem_too(api: RunningApi) -> None:
+    for method, path, status in (
+        ("GET", "/nowhere", 404),
+        ("DELETE", "/v1/projects", 405),
+        ("GET", "/v1/builds/x", 422),
+    ):
+        answer = await api.http.request(method, path)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["status"] == status
+
+
+async def test_openapi_describes_every_operation(api: RunningApi) -> None:
+    description = (await api.http.get("/openapi.json")).json()
+    operations = [operation for path in description["paths"].values() for operation in path.values()]
+    assert len(operations) >= 15
+    assert all(operation["summary"] and operation["description"] for operation in operations)
+    brief = description["components"]["schemas"]["NewProject"]["properties"]["brief"]
+    assert "problem" in json.dumps(brief) or "IdeaBrief" in json.dumps(brief)
