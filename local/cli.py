@@ -6,13 +6,14 @@ import json
 import shlex
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from local.errors import StackError
+from local.own_servers import Egress
 from local.stack import PARTS, LocalStack, PartName, Progress
 
 local_app = typer.Typer(
@@ -37,7 +38,10 @@ _Port = Annotated[
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of export lines.")]
 _Allow = Annotated[
     list[str] | None,
-    typer.Option("--allow", help="A host that sandboxes may reach; may be repeated. Without it, they have no network."),
+    typer.Option("--allow", help="With --egress proxy: a host to reach instead of the package registries; repeatable."),
+]
+_Egress = Annotated[
+    Egress, typer.Option("--egress", help="What sandboxes reach outside: nothing, or some hosts through a proxy.")
 ]
 
 
@@ -47,11 +51,12 @@ def up(
     port: Annotated[
         list[str] | None, typer.Option("--port", metavar="PART=N", help="Port of one part; may be repeated.")
     ] = None,
+    egress: _Egress = "none",
     allow: _Allow = None,
     as_json: _Json = False,
 ) -> None:
     """Start everything."""
-    _stay_up(PARTS, data or _DATA / "all", _ports_by_part(port or []), as_json, allow or [])
+    _stay_up(PARTS, data or _DATA / "all", _ports_by_part(port or []), as_json, egress, allow or [])
 
 
 @local_app.command()
@@ -73,9 +78,15 @@ def s3(data: _Data = None, port: _Port = None, as_json: _Json = False) -> None:
 
 
 @local_app.command()
-def sandbox(data: _Data = None, port: _Port = None, allow: _Allow = None, as_json: _Json = False) -> None:
+def sandbox(
+    data: _Data = None,
+    port: _Port = None,
+    egress: _Egress = "none",
+    allow: _Allow = None,
+    as_json: _Json = False,
+) -> None:
     """Start the E2B-compatible sandbox server."""
-    _stay_up_alone("sandbox", data, port, as_json, allow or [])
+    _stay_up_alone("sandbox", data, port, as_json, egress, allow or [])
 
 
 @local_app.command()
@@ -85,17 +96,27 @@ def model(data: _Data = None, port: _Port = None, as_json: _Json = False) -> Non
 
 
 def _stay_up_alone(
-    part: PartName, data: Path | None, port: int | None, as_json: bool, allow: list[str] | None = None
+    part: PartName,
+    data: Path | None,
+    port: int | None,
+    as_json: bool,
+    egress: Egress = "none",
+    allow: Sequence[str] = (),
 ) -> None:
-    _stay_up((part,), data or _DATA / part, {} if port is None else {part: port}, as_json, allow or [])
+    _stay_up((part,), data or _DATA / part, {} if port is None else {part: port}, as_json, egress, allow)
 
 
 def _stay_up(
-    parts: tuple[PartName, ...], data: Path, ports: Mapping[str, int], as_json: bool, allow: list[str]
+    parts: tuple[PartName, ...],
+    data: Path,
+    ports: Mapping[str, int],
+    as_json: bool,
+    egress: Egress,
+    allow: Sequence[str],
 ) -> None:
-    stack = LocalStack(
-        data, parts=parts, port_of=ports, egress="proxy" if allow else "none", allow=allow, on_progress=_say
-    )
+    if allow and egress == "none":
+        raise typer.BadParameter("--allow needs --egress proxy.")
+    stack = LocalStack(data, parts=parts, port_of=ports, egress=egress, allow=allow, on_progress=_say)
     try:
         asyncio.run(_until_told(stack, as_json))
     except StackError as error:

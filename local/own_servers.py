@@ -6,7 +6,7 @@ Each is a module run in its own process. It says on its standard output, in one 
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,10 +23,20 @@ class OwnServer:
 
     start_seconds = 30.0
 
-    def __init__(self, name: str, arguments: Sequence[str], *, output: Path, temporary: Path, hint: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        output: Path,
+        temporary: Path,
+        hint: str,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.hint = hint
         self._arguments = arguments
+        self._secrets = dict(secrets or {})  # not arguments, which everybody on the machine can read
         self._output = output
         self._temporary = temporary
         self._announced: dict[str, object] = {}
@@ -43,6 +53,7 @@ class OwnServer:
             arguments=[sys.executable, "-P", *self._arguments, "--die-with-parent"],
             environment={
                 **way_out,
+                **self._secrets,
                 "PATH": os.environ.get("PATH", os.defpath),
                 "HOME": str(self._temporary),
                 "TMPDIR": str(self._temporary),
@@ -82,17 +93,19 @@ def sandbox_server(
     `egress="proxy"` lets them reach the hosts in `allow` (the server's own list if that is empty), and nothing else.
     """
     arguments = ["-m", "local.sandbox", "--root", str(directory), "--port", str(port)]
-    arguments += ["--proxy-port", str(proxy_port), "--egress", egress, "--api-key", api_key]
-    for host in allow:
-        arguments += ["--allow", host]
+    arguments += ["--proxy-port", str(proxy_port), "--egress", egress, *(["--allow", *allow] if allow else [])]
     hint = (
         "It needs bubblewrap: run scripts/setup --system to see whether it works here. "
         "Where it cannot, use E2B's cloud: REAL=1 with E2B_API_KEY."
     )
-    return OwnServer("sandbox", arguments, output=output, temporary=temporary, hint=hint)
+    secrets = {"E2B_API_KEY": api_key}
+    return OwnServer("sandbox", arguments, output=output, temporary=temporary, hint=hint, secrets=secrets)
 
 
-def rehearsal_model(directory: Path, *, port: int, output: Path, temporary: Path) -> OwnServer:
-    """Return the rehearsal model; its log of what it served is `served.jsonl` in `directory`."""
-    arguments = ["-m", "local.rehearsal", "--port", str(port), "--log", str(directory / "served.jsonl")]
+def rehearsal_model(directory: Path, *, port: int, options: Sequence[str], output: Path, temporary: Path) -> OwnServer:
+    """Return the rehearsal model; its log of what it served is `served.jsonl` in `directory`.
+
+    `options` are further ones of `python -m local.rehearsal`.
+    """
+    arguments = ["-m", "local.rehearsal", "--port", str(port), "--log", str(directory / "served.jsonl"), *options]
     return OwnServer("model", arguments, output=output, temporary=temporary, hint="Its log says why.")

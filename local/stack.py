@@ -67,6 +67,7 @@ class LocalStack:
     - `durable=False`: no fsync, and Temporal in memory. For tests.
     - `time_skipping`: lets tests skip Temporal's timers.
     - `egress`, `allow`: what sandboxes may reach, see `sandbox_server`.
+    - `model_options`: further options of the rehearsal model, see `python -m local.rehearsal --help`.
 
     Raises `StackError` with a message for people. Everything listens on 127.0.0.1 only.
     """
@@ -83,6 +84,7 @@ class LocalStack:
         temporal_ui: bool = True,
         egress: Egress = "none",
         allow: Sequence[str] = (),
+        model_options: Sequence[str] = (),
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         wanted = set(parts)
@@ -96,7 +98,8 @@ class LocalStack:
         self._time_skipping = time_skipping
         self._temporal_ui = temporal_ui
         self._egress = egress
-        self._allow = allow
+        self._allow = tuple(allow)
+        self._model_options = tuple(model_options)
         self._on_progress = on_progress
 
         self._data: Path | None = None
@@ -410,7 +413,9 @@ class LocalStack:
                         temporary=temporary,
                     )
                 case "model":
-                    return rehearsal_model(directory, port=port[part], output=output, temporary=temporary)
+                    return rehearsal_model(
+                        directory, port=port[part], options=self._model_options, output=output, temporary=temporary
+                    )
 
         return {part: make(part) for part in self.parts}
 
