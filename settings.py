@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
 
 from domain.errors import Misconfigured
 from domain.pricing import ModelPrice, Price
@@ -91,6 +92,18 @@ class Settings(BaseSettings):
 
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    def secret_values(self) -> list[str]:
+        """The secrets themselves, to be blanked wherever text leaves a sandbox. Short ones would blank half a page."""
+        secrets = (
+            self.anthropic_api_key,
+            self.e2b_api_key,
+            self.aws_secret_access_key,
+            self.api_token,
+        )
+        values = [secret.get_secret_value() for secret in secrets if secret is not None]
+        password = make_url(self.database_url).password
+        return [value for value in [*values, *([str(password)] if password else [])] if len(value) >= 12]
 
     @field_validator("sandbox_egress_hosts", mode="before")
     @classmethod

@@ -107,7 +107,14 @@ def _activities(
     context = ContextActivities(sessions, settings.model_prices, policy)
     lifecycle = LifecycleActivities(sessions)
     think = ThinkActivities(sessions, model, store, settings.model_prices, settings.max_output_tokens)
-    dispatch = DispatchActivities(sessions, sandboxes, browser, store)
+    dispatch = DispatchActivities(
+        sessions,
+        sandboxes,
+        browser,
+        store,
+        bash_timeout_max_seconds=settings.tool_timeout_max_seconds,
+        secrets=settings.secret_values(),
+    )
     workspace = WorkspaceActivities(sessions, sandboxes, store)
     snapshot = SnapshotActivities(sessions, sandboxes, store)
     gate = GateActivities(sessions, sandboxes, store, browser)
