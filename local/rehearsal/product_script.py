@@ -264,7 +264,7 @@ class _Builder(Agent):
         self.files = product(self.idea, self.phase) | {"content.json": content_json(self.idea)}
         told = unnumbered(log.text).strip()
         if told.startswith("# Changelog"):
-            self.files["CHANGELOG.md"] = told.replace("# Changelog\n", f"# Changelog\n\n{entry}", 1) + "\n"
+            self.files["CHANGELOG.md"] = f"# Changelog\n\n{entry}\n{told.removeprefix('# Changelog').strip()}\n"
         else:
             self.files["CHANGELOG.md"] = changelog(self.phase) + entry + "\n"
         yield from self.write(

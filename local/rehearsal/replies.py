@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from local.rehearsal.cache import InputUsage
-from local.rehearsal.prefix import text_tokens
+from local.rehearsal.prefix import BYTES_PER_TOKEN, text_tokens
 
 PAUSE_TEXT = "I am still working on this; send the conversation back so that I can go on."
 """The text of a paused turn. It is what lets a request end with an assistant message."""
@@ -106,7 +106,8 @@ def cut_to(reply: Reply, max_tokens: int) -> Reply:
             left -= needed
             continue
         if left > 0 and not isinstance(part, ThinkingPart):
-            kept.append(_shortened(part, left * 2))  # at most 4 bytes a character; half leaves room for most scripts
+            fitting = _content(part).encode()[: left * BYTES_PER_TOKEN].decode(errors="ignore")
+            kept.append(_shortened(part, len(fitting)))
         return Reply(tuple(part for part in kept if part != TextPart("")), "max_tokens")
     return reply
 

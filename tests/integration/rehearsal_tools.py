@@ -3,6 +3,7 @@
 Not how Cofounder runs tools; it is what lets the rehearsal model be tested without Cofounder.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -70,10 +71,8 @@ class Workspace:
         """End the product's server if it runs."""
         pid_file = self.directory / "data" / "server.pid"
         if pid_file.exists():
-            try:
+            with contextlib.suppress(ProcessLookupError, ValueError):
                 os.kill(int(pid_file.read_text()), signal.SIGKILL)
-            except (ProcessLookupError, ValueError):
-                pass
 
     def call(self, name: str, given: dict[str, Any]) -> Answer:
         """What the tool answers."""
@@ -141,7 +140,7 @@ class Session:
     brief: dict[str, Any]
     goal: str = "Build the first version."
     model: str = "claude-sonnet-5-5"
-    spoil: Spoil = lambda name, given: None  # noqa: E731
+    spoil: Spoil = lambda name, given: None
     messages: list[Any] = field(default_factory=lambda: [{"role": "user", "content": OPENING}])
     calls: list[tuple[str, dict[str, Any], Answer]] = field(default_factory=list)
     replies: list[Message] = field(default_factory=list)
@@ -160,9 +159,7 @@ class Session:
         ) as stream:
             reply = await stream.get_final_message()
         self.replies.append(reply)
-        content = [block.model_dump(exclude_none=True) for block in reply.content]
-        for block in content:
-            block.pop("caller", None)
+        content = [block.model_dump(exclude_none=True, exclude={"caller"}) for block in reply.content]
         self.messages.append({"role": "assistant", "content": content})
         results: list[dict[str, Any]] = []
         for block in reply.content:

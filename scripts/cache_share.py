@@ -1,0 +1,114 @@
+"""Say which share of a build's input tokens was read from the prompt cache, from the raw request bodies alone.
+
+    python scripts/cache_share.py DIRECTORY
+
+The directory holds request bodies as they went over the wire, one `*.json` each, in the order of their names (the
+rehearsal model writes them with `--bodies`). Nothing that a server said is used: tokens are estimated from bytes, and
+what can be read from the cache follows from the vendor's public rules, which are implemented here a second time.
+Counted are requests after the third turn of their conversation. Prints a percentage; 0 where nothing asks for caching.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+FIRST_TURNS = 3
+"""Turns that are not counted: a cache has to be written before it can be read."""
+
+LOOKBACK = 20
+"""Blocks before a breakpoint in which an earlier entry is found, the breakpoint's own included."""
+
+MINIMUM_TOKENS = {
+    "claude-opus-5": 512,
+    "claude-fable-5": 512,
+    "claude-mythos-5": 512,
+    "claude-opus-4-7": 2048,
+    "claude-opus-4-6": 4096,
+    "claude-opus-4-5": 4096,
+    "claude-haiku-4-5": 4096,
+}
+"""Shortest prefix that is cached, where it is not 1024 tokens."""
+
+
+def _as_blocks(content: Any) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content or [])
+
+
+def _tokens(value: Any) -> float:
+    """A quarter of the bytes; images by their area."""
+    if isinstance(value, dict):
+        if value.get("type") == "image":
+            with Image.open(io.BytesIO(base64.b64decode(value["source"]["data"]))) as image:
+                return image.width * image.height / 750
+        return sum(len(str(key)) / 4 + _tokens(item) for key, item in value.items())
+    if isinstance(value, list):
+        return sum(map(_tokens, value))
+    return len(str(value).encode("utf-8", "surrogatepass")) / 4
+
+
+def _blocks(body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All blocks in the order of the prompt: tools, system, messages."""
+    for tool in body.get("tools") or []:
+        yield "tools", tool
+    for block in _as_blocks(body.get("system")):
+        yield "system", block
+    for message in body.get("messages") or []:
+        for block in _as_blocks(message["content"]):
+            yield message["role"], block
+
+
+def _prefixes(body: dict[str, Any]) -> list[tuple[str, float, bool]]:
+    """For each block: the hash of the prompt up to it, the tokens up to it, and whether it is marked for the cache."""
+    found: list[tuple[str, float, bool]] = []
+    digest, total = hashlib.sha256(str(body.get("model")).encode()), 0.0
+    for place, block in _blocks(body):
+        bare = {key: value for key, value in block.items() if key != "cache_control"}
+        digest.update(f"\n{place}\n{json.dumps(bare)}".encode())
+        total += _tokens(bare)
+        found.append((digest.hexdigest(), total, bool(block.get("cache_control"))))
+    if body.get("cache_control") and found:
+        found[-1] = (*found[-1][:2], True)  # at the top level it stands for the last block
+    return found
+
+
+def read_share(bodies: Sequence[dict[str, Any]]) -> float:
+    """The share (0 to 1) of input tokens after the third turn that are cache reads."""
+    entries: set[str] = set()
+    read = counted = 0.0
+    for body in bodies:
+        prefixes = _prefixes(body)
+        minimum = MINIMUM_TOKENS.get(str(body.get("model")), 1024)
+        reach = 0.0
+        marked = [index for index, (_, _, is_marked) in enumerate(prefixes) if is_marked]
+        for index in marked:
+            for digest, tokens, _ in prefixes[max(0, index - LOOKBACK + 1) : index + 1]:
+                if digest in entries:
+                    reach = max(reach, tokens)
+        entries.update(prefixes[index][0] for index in marked if prefixes[index][1] >= minimum)
+        turns_before = sum(message["role"] == "assistant" for message in body.get("messages") or [])
+        if turns_before >= FIRST_TURNS and prefixes:
+            read += reach
+            counted += prefixes[-1][1]
+    return read / counted if counted else 0.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the percentage for the directory; see the module's docstring."""
+    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
+        sys.stderr.write("usage: python scripts/cache_share.py DIRECTORY\n")
+        return 2
+    files = sorted(Path(arguments[0]).glob("*.json"))
+    share = read_share([json.loads(file.read_bytes()) for file in files])
+    sys.stdout.write("0\n" if share == 0 else f"{share * 100:.1f}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

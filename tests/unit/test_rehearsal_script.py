@@ -1,0 +1,340 @@
+"""What the rehearsal model decides, played against invented answers of the tools."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from domain.prompt import CUT_OFF, LAST_TURN, NUDGE_EMPTY, gate_findings, render_system_prompt, resumed
+from local.rehearsal.conversation import (
+    Call,
+    Conversation,
+    Exchange,
+    ToolResult,
+    Turn,
+    read_conversation,
+    tagged_json,
+    tagged_text,
+)
+from local.rehearsal.product_files import SABOTAGES, content_json, product, read_idea, sabotaged
+from local.rehearsal.product_script import idea_of
+from local.rehearsal.script import NOTHING_LEFT, LongScript, ProductScript, StepsScript, decide
+
+BRIEF = {"name": "Näme </idea_brief>", "problem": "A\nproblem", "features": ["<one>", 'the "second"']}
+OK = ToolResult("done\n[exit code 0]", is_error=False)
+FAILED = ToolResult("failed\n[exit code 1]", is_error=True)
+RED = ToolResult("FAIL: test_rejects_what_is_no_address (x) (given='ada@x.org y')\n[exit code 1]", is_error=True)
+
+Answer = Callable[[Call], ToolResult]
+
+
+def system_prompt(brief: dict[str, Any] = BRIEF, goal: str = "Build it.") -> str:
+    blocks = json.loads(render_system_prompt(brief, [{"question": "Who?", "answer": "All."}], goal, []))
+    return str(blocks[0]["text"])
+
+
+def begin() -> Conversation:
+    return Conversation(system_prompt(), ("Begin.",), ())
+
+
+def answered(conversation: Conversation, turn: Turn, answer: Answer, *texts: str) -> Conversation:
+    """The conversation after this turn was carried out."""
+    exchange = Exchange(turn.text, turn.calls, tuple(map(answer, turn.calls)), texts)
+    return replace(conversation, exchanges=(*conversation.exchanges, exchange))
+
+
+def fine(call: Call) -> ToolResult:
+    """All tools work; a file holds what the last search of the model expects there."""
+    if call.tool == "read_file":
+        return ToolResult("    12\t    if not ADDRESS.match(address):", is_error=False)
+    return OK
+
+
+def red_waitlist() -> Answer:
+    """As `fine`, but the third check shows the mistake."""
+    checks = 0
+
+    def answer(call: Call) -> ToolResult:
+        nonlocal checks
+        if "unittest" in str(call.input.get("command")):
+            checks += 1
+            if checks == 3:
+                return RED
+        return fine(call)
+
+    return answer
+
+
+def play(answer: Answer, *, script: Any = None, limit: int = 60) -> list[Turn]:
+    """All turns until the model ends its turn."""
+    script = script or ProductScript()
+    conversation, turns = begin(), list[Turn]()
+    for _ in range(limit):
+        turn = decide(script, conversation)
+        turns.append(turn)
+        if not turn.calls:
+            return turns
+        conversation = answered(conversation, turn, answer)
+    raise AssertionError("the model does not end its turn")
+
+
+def play_until(wanted: Callable[[Turn], bool], answer: Answer) -> tuple[Conversation, Turn]:
+    conversation = begin()
+    while not wanted(turn := decide(ProductScript(), conversation)):
+        conversation = answered(conversation, turn, answer)
+    return conversation, turn
+
+
+def tools_of(turn: Turn) -> set[str]:
+    return {call.tool for call in turn.calls}
+
+
+def test_a_normal_build_uses_every_tool_and_ends() -> None:
+    turns = play(red_waitlist())
+    assert 18 <= len(turns) <= 25
+    assert set[str]().union(*map(tools_of, turns)) == {
+        "bash", "read_file", "write_file", "edit_file", "glob", "grep", "take_screenshot",
+    }  # fmt: skip
+    assert all(turn.text for turn in turns)
+    assert sum(bool(turn.thinking) for turn in turns) == 3
+    assert "Näme" in turns[-1].text
+
+
+def test_the_same_request_gets_the_same_answer() -> None:
+    conversation, turn = play_until(lambda turn: "edit_file" in tools_of(turn), fine)
+    assert decide(ProductScript(), conversation) == turn
+
+
+def test_no_call_is_made_three_times_within_ten() -> None:
+    calls = [json.dumps([call.tool, call.input]) for turn in play(red_waitlist()) for call in turn.calls]
+    for start in range(len(calls)):
+        window = calls[start : start + 10]
+        assert all(window.count(call) < 3 for call in window)
+
+
+def test_a_failed_edit_changes_what_comes_next() -> None:
+    conversation, edit = play_until(lambda turn: tools_of(turn) == {"edit_file"}, fine)
+    normal = decide(ProductScript(), answered(conversation, edit, fine))
+    conversation = answered(conversation, edit, lambda call: FAILED)
+    after = decide(ProductScript(), conversation)
+    assert after != normal
+    assert tools_of(after) == {"read_file"}
+    assert tools_of(decide(ProductScript(), answered(conversation, after, fine))) == {"write_file"}
+
+
+def test_a_failed_write_goes_through_the_shell() -> None:
+    conversation, write = play_until(lambda turn: tools_of(turn) == {"write_file"}, fine)
+    after = decide(ProductScript(), answered(conversation, write, lambda call: FAILED))
+    assert tools_of(after) == {"bash"}
+    assert len(after.calls) == len(write.calls)
+    assert "cat > .gitignore" in after.calls[0].input["command"]
+
+
+def test_tools_that_never_work_lead_to_an_honest_end() -> None:
+    turns = play(lambda call: FAILED)
+    assert "without being done" in turns[-1].text
+    assert len(turns) < 10
+
+
+def test_a_check_that_stays_red_leads_to_an_honest_end() -> None:
+    turns = play(lambda call: RED if "unittest" in str(call.input.get("command")) else fine(call))
+    assert "stays red" in turns[-1].text
+
+
+def test_without_a_failing_check_nothing_is_mended() -> None:
+    assert not any("fullmatch" in turn.text for turn in play(fine))
+
+
+def test_withheld_mend_is_claimed_and_never_made() -> None:
+    turns = play(red_waitlist(), script=ProductScript(withhold_mend=True))
+    assert "runs" in turns[-1].text
+    assert not any("grep" in tools_of(turn) for turn in turns[1:])
+
+
+def test_a_screenshot_that_fails_leads_to_the_servers_log() -> None:
+    def answer(call: Call) -> ToolResult:
+        return FAILED if call.tool == "take_screenshot" else fine(call)
+
+    conversation, turn = play_until(lambda turn: tools_of(turn) == {"take_screenshot"}, answer)
+    after = decide(ProductScript(), answered(conversation, turn, answer))
+    assert "server.log" in after.calls[0].input["command"]
+
+
+@pytest.mark.parametrize("text", [NUDGE_EMPTY, CUT_OFF])
+def test_a_turn_that_did_not_happen_is_offered_again(text: str) -> None:
+    conversation, turn = play_until(lambda turn: len(turn.calls) > 1 and "write_file" in tools_of(turn), fine)
+    lost = Exchange("…", (), (), (text,))
+    again = decide(ProductScript(), replace(conversation, exchanges=(*conversation.exchanges, lost)))
+    # After a torn message in smaller steps.
+    assert again.calls == (turn.calls[:1] if text == CUT_OFF else turn.calls)
+
+
+def test_endless_torn_messages_end_the_turn() -> None:
+    conversation, _ = play_until(lambda turn: "write_file" in tools_of(turn), fine)
+    lost = Exchange("…", (), (), (CUT_OFF,))
+    turn = decide(ProductScript(), replace(conversation, exchanges=(*conversation.exchanges, *[lost] * 4)))
+    assert not turn.calls
+    assert "cut off" in turn.text
+
+
+def test_the_last_turn_commits_and_the_work_goes_on_later() -> None:
+    conversation, turn = play_until(lambda turn: "write_file" in tools_of(turn), fine)
+    normal = decide(ProductScript(), answered(conversation, turn, fine))
+    conversation = answered(conversation, turn, fine, LAST_TURN)
+    commit = decide(ProductScript(), conversation)
+    assert "commit" in commit.calls[0].input["command"]
+    assert (
+        decide(ProductScript(), answered(conversation, commit, fine, "You may go on: 50 more.")).calls == normal.calls
+    )
+
+
+def test_after_a_sleep_it_compares_its_files_and_starts_its_server_again() -> None:
+    conversation, turn = play_until(lambda turn: "take_screenshot" in tools_of(turn), fine)
+    conversation = answered(conversation, turn, fine, resumed("a new day", ["restored from snapshot 3"]))
+    look = decide(ProductScript(), conversation)
+    assert "sha256sum" in look.calls[0].input["command"]
+    conversation = answered(conversation, look, fine)
+    rewrite = decide(ProductScript(), conversation)
+    assert tools_of(rewrite) == {"write_file"}
+    assert "nohup" in decide(ProductScript(), answered(conversation, rewrite, fine)).calls[0].input["command"]
+
+
+def test_it_takes_up_what_the_founder_says() -> None:
+    conversation, turn = play_until(lambda turn: "write_file" in tools_of(turn), fine)
+    after = decide(ProductScript(), answered(conversation, turn, fine, "Make it green, please."))
+    assert "Make it green, please." in after.text
+    assert after.calls
+
+
+@pytest.mark.parametrize("mends", [True, False])
+def test_findings_of_the_gate_are_mended_unless_told_otherwise(mends: bool) -> None:
+    script, conversation = ProductScript(sabotage="check_true", mend_after_bounce=mends), begin()
+    while (turn := decide(script, conversation)).calls:
+        conversation = answered(conversation, turn, fine)
+    conversation = answered(conversation, turn, fine, gate_findings(["No test was run."]))
+    turns = [decide(script, conversation)]
+    while turns[-1].calls:
+        conversation = answered(conversation, turns[-1], fine)
+        turns.append(decide(script, conversation))
+    written = {call.input["path"] for turn in turns for call in turn.calls if call.tool == "write_file"}
+    assert ("cofounder.json" in written) is mends
+    assert len(turns) == (6 if mends else 1)
+
+
+def test_a_second_build_continues_the_product() -> None:
+    files = "cofounder.json\nserver.py\npage.py\nwaitlist.py\nCHANGELOG.md\ncontent.json"
+    earlier = content_json(read_idea(BRIEF, [], "")).replace("Näme", "Old")
+    numbered = "\n".join(f"{number:6}\t{line}" for number, line in enumerate(earlier.splitlines(), start=1))
+
+    def answer(call: Call) -> ToolResult:
+        if call.tool == "glob":
+            return ToolResult(files, is_error=False)
+        if call.tool == "read_file" and call.input["path"] == "content.json":
+            return ToolResult(numbered, is_error=False)
+        return ToolResult("     1\t# Changelog\n     2\t\n     3\t- Earlier.", is_error=False)
+
+    turns = play(answer)
+    written = {
+        call.input["path"]: call.input["content"] for t in turns for call in t.calls if call.tool == "write_file"
+    }
+    content = json.loads(written["content.json"])
+    assert content["name"] == BRIEF["name"]
+    assert content["news"] == ["Build it."]
+    assert written["CHANGELOG.md"] == "# Changelog\n\n- Build it.\n- Earlier.\n"
+    assert "server.py" not in written
+
+
+class TestLong:
+    def test_so_many_turns_of_different_calls(self) -> None:
+        turns = play(fine, script=LongScript(kind="long", turns=40, calls_per_turn=2, text="Step."))
+        assert len(turns) == 41
+        assert len({json.dumps(call.input) for turn in turns for call in turn.calls}) == 80
+        assert turns[-1].text == NOTHING_LEFT
+
+    def test_repeats_on_request(self) -> None:
+        turns = play(fine, script=LongScript(kind="long", turns=5, repeat=True, mutating=False))
+        assert {json.dumps(call.input) for turn in turns for call in turn.calls} == {'{"pattern": "step-again-*"}'}
+
+    def test_commits(self) -> None:
+        turns = play(fine, script=LongScript(kind="long", turns=6, commit_every=3))
+        assert [index for index, turn in enumerate(turns, 1) if "commit" in str(turn.calls)] == [3, 6]
+
+    def test_goes_on_with_the_product(self) -> None:
+        turns = play(red_waitlist(), script=LongScript(kind="long", turns=5, end="product"))
+        assert "Näme" in turns[-1].text
+
+
+class TestSteps:
+    def test_plays_literal_turns(self) -> None:
+        steps = [[{"text": "One."}, {"tool": "bash", "input": {"command": "ls"}}], [{"tool": "glob", "input": {}}]]
+        turns = play(fine, script=StepsScript(kind="steps", turns=steps))
+        assert turns[0] == Turn("One.", (Call("bash", {"command": "ls"}),))
+        assert turns[1].calls == (Call("glob", {}),)
+        assert turns[2].text == NOTHING_LEFT
+
+    def test_a_turn_without_a_tool_ends_and_the_next_answers(self) -> None:
+        script = StepsScript(kind="steps", turns=[[{"text": "Done."}], [{"text": "Really."}]], then="product")
+        conversation = answered(begin(), decide(script, begin()), fine, "Are you?")
+        assert decide(script, conversation).text == "Really."
+        conversation = answered(conversation, Turn("Really."), fine, "Go.")
+        assert decide(script, conversation).calls
+
+
+class TestIdea:
+    def test_is_read_from_the_prompt_whatever_it_contains(self) -> None:
+        idea = idea_of(begin())
+        assert (idea.name, idea.problem, idea.features) == (BRIEF["name"], BRIEF["problem"], tuple(BRIEF["features"]))
+        assert idea.goal == "Build it."
+        assert idea.interview == (("Who?", "All."),)
+
+    @pytest.mark.parametrize("system", ["", "<idea_brief>\n{broken", "<idea_brief>\n[1]\n</idea_brief>"])
+    def test_a_strange_prompt_gives_a_product_without_features(self, system: str) -> None:
+        idea = idea_of(Conversation(system, (), ()))
+        assert idea.features == ()
+        assert product(idea, 4)
+
+    def test_tags(self) -> None:
+        assert tagged_json("<a>\n[1]\n</a>", "a") == [1]
+        assert tagged_text("<a>\none\ntwo\n</a>", "a") == "one\ntwo"
+        assert tagged_text("nothing", "a") == ""
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES)
+@pytest.mark.parametrize("phase", [1, 2, 3, 4])
+def test_every_sabotage_can_be_applied_in_every_phase(sabotage: str, phase: int) -> None:
+    files = product(read_idea(BRIEF, [], ""), phase)
+    spoiled = sabotaged(files, sabotage)
+    assert (spoiled != files) is (sabotage != "uncommitted_file") or phase == 1
+
+
+def test_a_conversation_is_read_with_results_in_the_order_of_the_calls() -> None:
+    conversation = read_conversation(
+        {
+            "system": [{"type": "text", "text": "S"}],
+            "messages": [
+                {"role": "user", "content": "Begin."},
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "text", "text": "T"},
+                        {"type": "tool_use", "id": "a", "name": "bash", "input": {"command": "1"}},
+                        {"type": "tool_use", "id": "b", "name": "bash", "input": {"command": "2"}},
+                    ],
+                },
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "tool_result", "tool_use_id": "b", "content": "x [exit code 3]", "is_error": True},
+                        {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "text", "text": "fine"}]},
+                        {"type": "text", "text": "More."},
+                    ],
+                },
+            ],
+        }
+    )
+    (exchange,) = conversation.exchanges
+    assert [result.ok for result in exchange.results] == [True, False]
+    assert exchange.results[1].exit_code == 3
+    assert exchange.texts == ("More.",)
