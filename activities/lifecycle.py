@@ -131,7 +131,7 @@ class LifecycleActivities:
 
 
 async def _close_what_is_open(session: AsyncSession, build_id: uuid.UUID) -> None:
-    """What a cut short turn left: its call stays in the ledger as estimated, and every tool call gets its one result."""
+    """What a cut short turn left: its call stays in the ledger as estimated, every tool call gets its one result."""
     await session.execute(
         update(LedgerEntry)
         .where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")

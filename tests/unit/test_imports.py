@@ -1,0 +1,73 @@
+"""Imports point one way, so that each room of the house can be understood by what is below it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+ALLOWED = {
+    "domain": set(),
+    "clients": {"domain"},
+    "db": {"domain", "settings"},
+    "activities": {"domain", "clients", "db"},
+    "workflows": {"domain", "activities"},
+    "api": {"domain", "clients", "db", "settings", "logs"},
+    "local": {"domain", "settings"},
+}
+FIRST_PARTY = {*ALLOWED, "cli", "console", "worker", "settings", "logs", "tests", "bench"}
+
+EXCEPTIONS = {
+    # Replaying is done by people and CI, outside of any workflow.
+    "workflows/replaying.py": {"clients"},
+}
+
+STDLIB_AND_PYDANTIC_ONLY = "domain"
+
+
+def _imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def _modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_imports_point_one_way(package: str) -> None:
+    modules = _modules(package)
+    assert modules
+    for path in modules:
+        name = path.relative_to(ROOT).as_posix()
+        allowed = ALLOWED[package] | {package} | EXCEPTIONS.get(name, set())
+        assert not (_imported(path) & FIRST_PARTY) - allowed, name
+
+
+def test_domain_is_pure() -> None:
+    import sys
+
+    for path in _modules("domain"):
+        foreign = _imported(path) - set(sys.stdlib_module_names) - {"domain", "pydantic"}
+        assert not foreign, path.name
+        assert not _imported(path) & {"os", "socket", "subprocess", "requests", "random", "time"}, path.name
+
+
+def test_nothing_happens_at_import() -> None:
+    """No module of ours reads the environment or opens anything when it is imported: settings are built on demand."""
+    for package in ALLOWED:
+        for path in _modules(package):
+            for node in ast.parse(path.read_text()).body:
+                called = [
+                    ast.unparse(call.func)
+                    for call in ast.walk(node)
+                    if isinstance(call, ast.Call)
+                    and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+                ]
+                assert not {"load_settings", "Settings", "open", "os.getenv", "os.environ.get"} & set(called), path
