@@ -34,6 +34,7 @@ NAME_MAX = 1024 * 1024
 
 _SCRIPT_SOURCE = inspect.getsource(sandbox_manifest)
 _SCRIPT = f"{JOURNAL}/manifest_{hashlib.sha256(_SCRIPT_SOURCE.encode()).hexdigest()[:12]}.py"
+_ARRIVED = f"{ARCHIVES}/restore.tar.gz"
 _QUEUED_PIECES = 4
 _HASHED_AT_ONCE = 1024 * 1024
 _RESULT = "cofounder-result"
@@ -91,22 +92,23 @@ async def discard(sandbox: Sandbox) -> None:
     await to_the_end(remove())
 
 
-async def unpack(sandbox: Sandbox, pieces: AsyncIterable[bytes]) -> None:
-    """Replace the workspace by what an archive holds. The archive is unpacked inside the sandbox and removed there.
+async def send(sandbox: Sandbox, pieces: AsyncIterable[bytes]) -> None:
+    """Bring an archive into the sandbox, beside the workspace, for `unpack`."""
+    await sandbox.write(_ARRIVED, pieces)
 
-    When the stream fails the workspace is as it was.
+
+async def unpack(sandbox: Sandbox) -> None:
+    """Replace the workspace by what the archive holds that was sent; it is removed afterwards.
 
     Raises:
         SnapshotFailed: it can't be unpacked; says what tar said.
     """
-    path = f"{ARCHIVES}/restore.tar.gz"
-    await sandbox.write(path, pieces)
     command = f"""
 set -e
 if [ -L {WORKSPACE} ] || [ ! -d {WORKSPACE} ]; then rm -rf {WORKSPACE}; mkdir -p {WORKSPACE}; fi
 find {WORKSPACE} -mindepth 1 -type d ! -perm -u+rwx -exec chmod u+rwx {{}} \\; 2>/dev/null || true
 find {WORKSPACE} -mindepth 1 -delete
-tar --extract --gzip --file={path} --directory={WORKSPACE} --preserve-permissions --no-same-owner \
+tar --extract --gzip --file={_ARRIVED} --directory={WORKSPACE} --preserve-permissions --no-same-owner \
   --delay-directory-restore
 rm -rf {ARCHIVES}
 """

@@ -25,6 +25,11 @@ def no_commit() -> str:
     return "There is no git commit in the workspace: what is not committed does not count. Commit your work."
 
 
+def git_failed(command: str, said: str) -> str:
+    """The repository can't be used."""
+    return f"`{command}` failed in the restored workspace, so its last commit could not be looked at.{_quoted(said)}"
+
+
 def uncommitted(porcelain: str) -> str | None:
     """What `git status --porcelain` says of changes that are in no commit; None when there are none."""
     lines = [line for line in porcelain.splitlines() if line.strip()]

@@ -1,0 +1,262 @@
+"""The evidence gate: a product passes when its last commit, alone in a fresh sandbox, installs, checks and serves."""
+
+import dataclasses
+import hashlib
+import json
+import uuid
+from dataclasses import dataclass, field
+
+from sqlalchemy import func, update
+from sqlalchemy.dialects.postgresql import insert
+from temporalio import activity
+
+from activities.edge import edge
+from activities.heartbeat import heartbeating
+from activities.product import (
+    CommittedTree,
+    OutcomeUnknown,
+    is_served,
+    keep_only_the_commit,
+    kill_all,
+    read_if_there,
+    read_log,
+    read_product,
+    run_step,
+    start_product,
+    wait_for_page,
+)
+from activities.snapshot import restore_snapshot
+from clients.browser import Browser, PageFailed, is_blank
+from clients.object_store import ObjectStore, image_key
+from clients.sandbox import Role, Sandbox, Sandboxes
+from clients.sandbox_runner import JOURNAL
+from db.feed import append_events
+from db.models import GateRun
+from db.session import Sessions
+from db.snapshots import snapshot_of
+from domain import evidence
+from domain.errors import InvalidInput, Misconfigured, NeedsPerson, SandboxGone, SandboxUnavailable, SnapshotFailed
+from domain.events import EventType, NewEvent
+from domain.payloads import GateResult, RunGate
+from domain.product import ProductManifest, count_tests
+
+
+@dataclass(frozen=True)
+class GatePolicy:
+    """How long a product's install and check may each take, and how long its server until it answers; in seconds."""
+
+    command_seconds: float
+    start_seconds: float
+
+
+@dataclass
+class _Evidence:
+    """What one run of the gate has seen so far. `findings` are sentences for the agent."""
+
+    findings: list[str] = field(default_factory=list)
+    tests_run: int = 0
+    screenshots: dict[str, str] = field(default_factory=dict)
+    url: str | None = None
+
+
+class GateActivities:
+    """`run_evidence_gate`."""
+
+    def __init__(
+        self, sessions: Sessions, sandboxes: Sandboxes, store: ObjectStore, browser: Browser, policy: GatePolicy
+    ) -> None:
+        self._sessions = sessions
+        self._sandboxes = sandboxes
+        self._store = store
+        self._browser = browser
+        self._policy = policy
+
+    @activity.defn
+    @edge
+    async def run_evidence_gate(self, given: RunGate) -> GateResult:
+        """Restore a snapshot into a fresh sandbox and look whether its last commit is a product that works.
+
+        A retry goes on in the sandbox of the attempt before, where install and check are attached to, not run again.
+        On findings the sandbox is killed; on a pass it keeps running, for the preview.
+
+        Raises:
+            SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed. Never a finding.
+            NeedsPerson: the store refuses, or Chromium is missing.
+        """
+        build_id = uuid.UUID(given.build_id)
+        async with heartbeating():
+            run = await self._claim(build_id, given)
+            if run.findings:
+                await kill_all(self._sandboxes, given.build_id, Role.GATE)
+                return GateResult(findings=len(run.findings))
+            try:
+                sandbox = await self._sandbox(build_id, given, run.sandbox_id)
+                seen = await self._look(build_id, given, sandbox)
+            except SandboxGone as error:
+                raise SandboxUnavailable("The gate's sandbox went away; the gate runs again.") from error
+            except OutcomeUnknown:
+                await kill_all(self._sandboxes, given.build_id, Role.GATE)
+                raise
+            except Misconfigured as error:
+                raise NeedsPerson(str(error), "operator") from error
+            findings = await self._record(build_id, given, seen)
+            if findings:
+                await kill_all(self._sandboxes, given.build_id, Role.GATE)
+                return GateResult(findings=findings)
+            return GateResult(findings=0, sandbox_id=sandbox.id, preview_url=seen.url)
+
+    # ---- the evidence, in order
+
+    async def _look(self, build_id: uuid.UUID, given: RunGate, sandbox: Sandbox) -> _Evidence:
+        """Stops where what follows would only repeat the finding before."""
+        tree = await self._prepare(build_id, given, sandbox)
+        seen = _Evidence(findings=tree.findings)
+        if not tree.usable:
+            return seen
+        try:
+            product = await read_product(sandbox)
+        except InvalidInput as problem:
+            seen.findings.append(evidence.bad_product_file(str(problem)))
+            return seen
+        if await self._install(build_id, given, sandbox, product, seen):
+            await self._check(build_id, given, sandbox, product, seen)
+            await self._serve(build_id, given, sandbox, product, seen)
+        return seen
+
+    async def _prepare(self, build_id: uuid.UUID, given: RunGate, sandbox: Sandbox) -> CommittedTree:
+        """Restore the snapshot and keep only its commit. Done once per sandbox: a second time, all is committed."""
+        marker = _marker(given)
+        if (seen := await read_if_there(sandbox, marker)) is not None:
+            return CommittedTree(**json.loads(seen))
+        async with self._sessions.begin() as session:
+            snapshot = await snapshot_of(session, build_id, given.snapshot_number)
+        if snapshot is None:
+            raise SnapshotFailed(f"Snapshot {given.snapshot_number} is not stored, so the gate can't look at it.")
+        await self._tell(build_id, f"Restoring snapshot {snapshot.number} into a fresh sandbox")
+        await restore_snapshot(self._store, sandbox, snapshot)
+        tree = await keep_only_the_commit(sandbox)
+        await sandbox.write(marker, json.dumps(dataclasses.asdict(tree)))
+        return tree
+
+    async def _install(
+        self, build_id: uuid.UUID, given: RunGate, sandbox: Sandbox, product: ProductManifest, seen: _Evidence
+    ) -> bool:
+        await self._tell(build_id, f"install: {product.install}")
+        outcome = await run_step(
+            sandbox, f"gate-{given.number}-install", product.install, self._policy.command_seconds, activity.heartbeat
+        )
+        if outcome.exit_code == 0 and not outcome.timed_out:
+            return True
+        output = outcome.text + outcome.tail
+        seen.findings.append(evidence.install_failed(product.install, outcome.exit_code, outcome.timed_out, output))
+        return False
+
+    async def _check(
+        self, build_id: uuid.UUID, given: RunGate, sandbox: Sandbox, product: ProductManifest, seen: _Evidence
+    ) -> None:
+        await self._tell(build_id, f"check: {product.check}")
+        outcome = await run_step(
+            sandbox, f"gate-{given.number}-check", product.check, self._policy.command_seconds, activity.heartbeat
+        )
+        output = outcome.text + outcome.tail
+        seen.tests_run = count_tests(output)
+        seen.findings += evidence.check_findings(product.check, outcome.exit_code, outcome.timed_out, output)
+
+    async def _serve(
+        self, build_id: uuid.UUID, given: RunGate, sandbox: Sandbox, product: ProductManifest, seen: _Evidence
+    ) -> None:
+        name = f"gate-{given.number}"
+        await self._tell(build_id, f"start: {product.start}")
+        await start_product(sandbox, name, product.start)
+        if trouble := await wait_for_page(sandbox, name, product, self._policy.start_seconds):
+            seen.findings.append(trouble)
+            return
+        await self._tell(build_id, "Looking at the page, desktop and mobile")
+        seen.url = sandbox.url(product.port)
+        try:
+            shots = await self._browser.screenshots(seen.url)
+        except PageFailed as error:
+            seen.findings.append(f"The page at / could not be shown in a browser. {error}")
+            return
+        for shot in shots:
+            sha256 = hashlib.sha256(shot.webp).hexdigest()
+            await self._store.put_image(sha256, shot.webp)
+            seen.screenshots[shot.viewport] = image_key(sha256)
+        if empty := [shot.viewport for shot in shots if is_blank(shot.webp)]:
+            seen.findings.append(evidence.blank(empty))
+        if not await is_served(sandbox, product):
+            seen.findings.append(evidence.did_not_stay_up(await read_log(sandbox, name)))
+
+    # ---- the row and the feed
+
+    async def _claim(self, build_id: uuid.UUID, given: RunGate) -> GateRun:
+        """The gate's row, made by the first attempt."""
+        async with self._sessions.begin() as session:
+            made = await session.scalar(
+                insert(GateRun)
+                .values(build_id=build_id, number=given.number, snapshot_number=given.snapshot_number)
+                .on_conflict_do_nothing(index_elements=["build_id", "number"])
+                .returning(GateRun.number)
+            )
+            if made is not None:
+                await append_events(session, build_id, [NewEvent(EventType.GATE_STARTED, {"number": given.number})])
+            return await session.get_one(GateRun, (build_id, given.number))
+
+    async def _record(self, build_id: uuid.UUID, given: RunGate, seen: _Evidence) -> int:
+        """Write what was found, unless another attempt has; returns how many findings the row holds."""
+        async with self._sessions.begin() as session:
+            recorded = await session.scalar(
+                update(GateRun)
+                .where(GateRun.build_id == build_id, GateRun.number == given.number, GateRun.ended_at.is_(None))
+                .values(
+                    findings=seen.findings,
+                    tests_run=seen.tests_run,
+                    screenshots=seen.screenshots,
+                    ended_at=func.now(),
+                )
+                .returning(GateRun.number)
+            )
+            if recorded is None:
+                run = await session.get_one(GateRun, (build_id, given.number))
+                return len(run.findings or [])
+            event = (
+                NewEvent(EventType.GATE_BOUNCED, {"number": given.number, "findings": seen.findings})
+                if seen.findings
+                else NewEvent(
+                    EventType.GATE_PASSED,
+                    {"number": given.number, "tests_run": seen.tests_run, "screenshots": seen.screenshots},
+                )
+            )
+            await append_events(session, build_id, [event])
+            return len(seen.findings)
+
+    async def _tell(self, build_id: uuid.UUID, text: str) -> None:
+        async with self._sessions.begin() as session:
+            await append_events(session, build_id, [NewEvent(EventType.GATE_STEP, {"text": evidence.tail_of(text)})])
+
+    # ---- the sandbox
+
+    async def _sandbox(self, build_id: uuid.UUID, given: RunGate, known: str | None) -> Sandbox:
+        """The sandbox of this gate's attempt before, if that had restored the snapshot in it; else a fresh one."""
+        found = await self._sandboxes.find(str(build_id), Role.GATE)
+        adopted: Sandbox | None = None
+        for sandbox_id in found:
+            if sandbox_id == known and adopted is None:
+                sandbox = await self._sandboxes.resume(sandbox_id)
+                if await read_if_there(sandbox, _marker(given)) is not None:
+                    adopted = sandbox
+                    continue
+            await self._sandboxes.kill(sandbox_id)
+        sandbox = adopted or await self._sandboxes.create(str(build_id), Role.GATE)
+        async with self._sessions.begin() as session:
+            await session.execute(
+                update(GateRun)
+                .where(GateRun.build_id == build_id, GateRun.number == given.number)
+                .values(sandbox_id=sandbox.id)
+            )
+        return sandbox
+
+
+def _marker(given: RunGate) -> str:
+    """In the sandbox: the snapshot is restored and reduced to its commit. Holds the findings of that."""
+    return f"{JOURNAL}/gate-{given.number}.json"

@@ -1,0 +1,190 @@
+"""Running a product in a sandbox: from its commit, by what its cofounder.json says. The gate and previews share it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from clients.sandbox import CallOutcome, HttpAnswer, Role, Sandbox, Sandboxes
+from clients.sandbox_runner import JOURNAL, WORKSPACE
+from domain import evidence
+from domain.errors import InvalidInput, SandboxUnavailable
+from domain.product import PRODUCT_FILE, ProductManifest, parse_product_manifest
+
+SMALL_SECONDS = 60.0
+"""Deadline of a command that should take milliseconds."""
+
+PAGE_BYTES = 200_000
+"""How much of the page is read; only whether it answers is asked."""
+
+_POLL_SECONDS = 0.25
+_ANSWER_SECONDS = 10.0
+_LOG_BYTES = 8000
+
+_NO_COMMIT = 90
+_STOP = "kill -TERM -1 2>/dev/null; sleep 0.5; kill -KILL -1 2>/dev/null; true"
+"""The shell that does it and the sandbox's first process are spared by kill(2) itself."""
+
+_GIT = f"git -C {WORKSPACE} -c core.hooksPath=/dev/null -c core.quotePath=false -c core.sparseCheckout=false"
+
+
+class OutcomeUnknown(SandboxUnavailable):
+    """A command of the product ran, but nobody knows how it ended."""
+
+
+@dataclass(frozen=True)
+class CommittedTree:
+    """What is left when only the last commit counts. `findings` are sentences for the agent; `usable` is whether there
+    is a commit to go on with."""
+
+    findings: list[str]
+    usable: bool
+
+
+async def keep_only_the_commit(sandbox: Sandbox) -> CommittedTree:
+    """Look at what is in no commit, and make the workspace what a fresh clone of HEAD would be.
+
+    No change, no untracked and no ignored file stays. The index goes first: flags in it (skip-worktree,
+    assume-unchanged) could keep a file as it is.
+    """
+    command = f"""
+cd {WORKSPACE} && [ -e .git ] && {_GIT} rev-parse --quiet --verify HEAD >/dev/null || exit {_NO_COMMIT}
+{_GIT} status --porcelain=v1 --untracked-files=all
+"""
+    status = await sandbox.run(command, timeout_seconds=SMALL_SECONDS, cwd="/")
+    if status.exit_code == _NO_COMMIT:
+        return CommittedTree([evidence.no_commit()], False)
+    if status.exit_code != 0:
+        return CommittedTree([evidence.git_failed("git status", status.stderr)], False)
+    command = f"""
+set -e
+cd {WORKSPACE}
+find . -mindepth 1 -maxdepth 1 ! -name .git -exec rm -rf {{}} +
+rm -f .git/index .git/index.lock
+{_GIT} reset --quiet --hard HEAD
+"""
+    findings = [found] if (found := evidence.uncommitted(status.stdout)) else []
+    reset = await sandbox.run(command, timeout_seconds=5 * SMALL_SECONDS, cwd="/")
+    if reset.exit_code != 0:
+        return CommittedTree([*findings, evidence.git_failed("git reset --hard HEAD", reset.stderr)], False)
+    return CommittedTree(findings, True)
+
+
+async def read_product(sandbox: Sandbox) -> ProductManifest:
+    """The product's declaration.
+
+    Raises:
+        InvalidInput: it is missing or does not fit; a sentence for the agent.
+    """
+    try:
+        content = await sandbox.read(f"{WORKSPACE}/{PRODUCT_FILE}")
+    except (FileNotFoundError, InvalidInput) as error:
+        raise InvalidInput(evidence.no_product_file()) from error
+    return parse_product_manifest(content.decode("utf-8", "replace"))
+
+
+async def run_step(
+    sandbox: Sandbox, call_id: str, command: str, seconds: float, on_wait: Callable[[], None]
+) -> CallOutcome:
+    """Run one of a product's commands once; a second attempt with the same id attaches to it.
+
+    Raises:
+        OutcomeUnknown: it was lost; only a fresh sandbox helps.
+    """
+    outcome = await sandbox.call(
+        call_id, "bash", {"command": command, "timeout_seconds": None}, timeout_seconds=seconds, on_wait=on_wait
+    )
+    if outcome.state != "done":
+        raise OutcomeUnknown(f"What became of `{command[:200]}` in sandbox {sandbox.id} is unknown: {outcome.text}")
+    return outcome
+
+
+async def stop_processes(sandbox: Sandbox) -> None:
+    """End everything in the sandbox that the agent or the product has started: SIGTERM, then SIGKILL."""
+    await sandbox.run(_STOP, timeout_seconds=SMALL_SECONDS, cwd="/")
+
+
+async def start_product(sandbox: Sandbox, name: str, command: str) -> None:
+    """Start the server in the background, once per `name` and boot of the sandbox, detached from us.
+
+    Whatever else runs is ended before: a server that the checks have left must not answer in place of the product's.
+
+    Raises:
+        SandboxUnavailable: it could not be done.
+    """
+    folder = _folder(name, await sandbox.boot())
+    # The command is handed over in a file: no quoting, no length limit.
+    await sandbox.write(f"{folder}.sh", f"cd {WORKSPACE} || exit 1\n{command}\n")
+    script = f"""
+mkdir {folder} 2>/dev/null || exit 0
+{_STOP}
+setsid nohup bash -c 'bash {folder}.sh >{folder}/log 2>&1; echo $? >{folder}/exit' </dev/null >/dev/null 2>&1 &
+"""
+    output = await sandbox.run(script, timeout_seconds=SMALL_SECONDS, cwd="/")
+    if output.exit_code != 0:
+        raise SandboxUnavailable(f"The product could not be started in sandbox {sandbox.id}: {output.stderr[-500:]}")
+
+
+async def wait_for_page(sandbox: Sandbox, name: str, product: ProductManifest, seconds: float) -> str | None:
+    """Wait until GET / is answered with 200. None when it is; otherwise what is wrong, for the agent."""
+    boot = await sandbox.boot()
+    deadline = time.monotonic() + seconds
+    answer: HttpAnswer | None = None
+    ended: int | None = None
+    while True:
+        answer = await sandbox.http_get(product.port, "/", _ANSWER_SECONDS, PAGE_BYTES) or answer
+        if answer is not None and answer.status == 200:
+            return None
+        # Asked before this answer: a server that has ended answers no more.
+        if ended or time.monotonic() > deadline:
+            break
+        ended = await _exit_code(sandbox, _folder(name, boot))
+        await asyncio.sleep(_POLL_SECONDS)
+    log = await read_log(sandbox, name)
+    if ended:
+        return evidence.start_ended(product.start, ended, log)
+    if answer is None:
+        return evidence.not_answering(product.port, seconds, log)
+    return evidence.bad_status(answer.status, answer.body.decode("utf-8", "replace"), log)
+
+
+async def is_served(sandbox: Sandbox, product: ProductManifest) -> bool:
+    """Whether GET / is answered with 200 now."""
+    answer = await sandbox.http_get(product.port, "/", _ANSWER_SECONDS, PAGE_BYTES)
+    return answer is not None and answer.status == 200
+
+
+async def read_log(sandbox: Sandbox, name: str) -> str:
+    """The end of what the server has printed."""
+    path = f"{_folder(name, await sandbox.boot())}/log"
+    output = await sandbox.run(f"tail --bytes={_LOG_BYTES} {path}", timeout_seconds=SMALL_SECONDS, cwd="/")
+    return output.stdout
+
+
+async def _exit_code(sandbox: Sandbox, folder: str) -> int | None:
+    output = await sandbox.run(f"cat {folder}/exit 2>/dev/null || true", timeout_seconds=SMALL_SECONDS, cwd="/")
+    text = output.stdout.strip()
+    return int(text) if text.isdigit() else None
+
+
+def _folder(name: str, boot: str) -> str:
+    # A boot's processes are gone with it, and so is the claim on starting them.
+    return f"{JOURNAL}/server-{name}-{''.join(char for char in boot if char.isalnum())}"
+
+
+async def read_if_there(sandbox: Sandbox, path: str) -> str | None:
+    """The text of a file in the sandbox; None when there is no such file."""
+    try:
+        return (await sandbox.read(path)).decode()
+    except FileNotFoundError:
+        return None
+
+
+async def kill_all(sandboxes: Sandboxes, build_id: str, *roles: Role, keep: str | None = None) -> set[str]:
+    """Kill a build's sandboxes of these roles, except the one to keep; returns the ids."""
+    found: set[str] = set()
+    for role in roles:
+        found |= set(await sandboxes.find(build_id, role))
+    for sandbox_id in sorted(found - {keep}):
+        await sandboxes.kill(sandbox_id)
+    return found - {keep}

@@ -1,0 +1,338 @@
+"""Snapshots of a workspace: taken, verified and restored. The archive streams through here and is never held whole."""
+
+import contextlib
+import hashlib
+import uuid
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import cast
+
+import structlog
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+
+from activities.edge import edge
+from activities.heartbeat import heartbeating
+from activities.product import stop_processes
+from clients.archive import ArchiveReader, PackedArchive, discard, found_manifest, pack, send, unpack
+from clients.object_store import ObjectStore, StoredObject
+from clients.sandbox import Sandbox, Sandboxes
+from clients.shielded import to_the_end
+from db.feed import append_events
+from db.models import Build, Snapshot
+from db.session import Sessions
+from domain.errors import (
+    CofounderError,
+    NeedsPerson,
+    NotFound,
+    SandboxUnavailable,
+    SnapshotFailed,
+    StaleClaim,
+    StoreUnavailable,
+)
+from domain.events import EventType, NewEvent
+from domain.manifest import Entry, compare, digest, parse_manifest, render_manifest, shown
+from domain.payloads import TakenSnapshot, TakeSnapshot
+
+MANIFEST_MAX_BYTES = 300_000_000
+"""The largest manifest that is read back; it has about 150 bytes a file."""
+
+PHASE, SLEEP = "phase", "sleep"
+"""Reasons of a snapshot that change what it does."""
+
+_log = structlog.get_logger(__name__)
+
+
+class SnapshotActivities:
+    """`snapshot_workspace` and `note_snapshot_failure`."""
+
+    def __init__(self, sessions: Sessions, sandboxes: Sandboxes, store: ObjectStore, kept: int) -> None:
+        self._sessions = sessions
+        self._sandboxes = sandboxes
+        self._store = store
+        self._kept = kept
+
+    @activity.defn
+    @edge
+    async def snapshot_workspace(self, given: TakeSnapshot) -> TakenSnapshot:
+        """Archive the workspace into the object store, verify it there, and let older snapshots go.
+
+        A snapshot before sleep ends the sandbox's processes first, so that nothing changes after it. The row is taken
+        with a claim, and the archive's name holds the claim: two attempts never write the same object.
+
+        Raises:
+            SnapshotFailed, StoreUnavailable, SandboxUnavailable: another attempt may succeed.
+            NeedsPerson: the store refuses.
+            SandboxGone: there is nothing to archive any more.
+            StaleClaim: another attempt has taken over.
+        """
+        build_id = uuid.UUID(given.build_id)
+        async with heartbeating():
+            claimed = await self._claim(build_id, given)
+            if isinstance(claimed, TakenSnapshot):
+                return claimed
+            sandbox = await self._sandboxes.connect(given.sandbox_id)
+            if given.reason == SLEEP:
+                await stop_processes(sandbox)
+            try:
+                packed = await pack(sandbox, f"snapshot-{given.number}")
+                return await self._store_and_record(claimed, given, sandbox, packed)
+            finally:
+                await discard(sandbox)
+
+    @activity.defn
+    @edge
+    async def note_snapshot_failure(self, given: TakeSnapshot) -> None:
+        """Tell in the feed that a snapshot was not taken. The phase that it was to end has ended all the same."""
+        build_id = uuid.UUID(given.build_id)
+        async with self._sessions.begin() as session:
+            state = await session.scalar(
+                select(Snapshot.state)
+                .where(Snapshot.build_id == build_id, Snapshot.number == given.number)
+                .with_for_update()
+            )
+            if state in ("stored", "deleted", "failed"):
+                return
+            await session.execute(
+                update(Snapshot)
+                .where(Snapshot.build_id == build_id, Snapshot.number == given.number)
+                .values(state="failed", claim=uuid.uuid4())
+            )
+            error = given.error or "It could not be stored. The next snapshot makes up for it."
+            data = {"number": given.number, "reason": given.reason, "error": error}
+            events = [NewEvent(EventType.SNAPSHOT_FAILED, data)]
+            if given.reason == PHASE:
+                events.append(await _complete_phase(session, given, given.commit, ""))
+            await append_events(session, build_id, events)
+
+    async def _claim(self, build_id: uuid.UUID, given: TakeSnapshot) -> "_Claimed | TakenSnapshot":
+        """Take the row for this attempt; a snapshot that was stored before is returned as it is."""
+        claim = uuid.uuid4()
+        name = f"{_prefix(build_id)}{given.number:06d}-{claim.hex[:12]}"
+        claimed = _Claimed(uuid.uuid4(), build_id, claim, f"{name}.tar.gz", f"{name}.manifest.jsonl")
+        async with self._sessions.begin() as session:
+            project_id = select(Build.project_id).where(Build.id == build_id).scalar_subquery()
+            columns = {"claim": claim, "archive_key": claimed.archive_key, "manifest_key": claimed.manifest_key}
+            await session.execute(
+                insert(Snapshot)
+                .values(
+                    id=claimed.id,
+                    build_id=build_id,
+                    project_id=project_id,
+                    number=given.number,
+                    reason=given.reason,
+                    **columns,
+                )
+                .on_conflict_do_nothing(index_elements=["build_id", "number"])
+            )
+            row = (
+                await session.scalars(
+                    select(Snapshot)
+                    .where(Snapshot.build_id == build_id, Snapshot.number == given.number)
+                    .with_for_update()
+                )
+            ).one()
+            if row.state in ("stored", "deleted"):
+                return TakenSnapshot(
+                    number=row.number, files=row.files or 0, bytes=row.archive_bytes or 0, commit=row.commit
+                )
+            await session.execute(update(Snapshot).where(Snapshot.id == row.id).values(state="taking", **columns))
+            return _Claimed(row.id, build_id, claim, claimed.archive_key, claimed.manifest_key)
+
+    async def _store_and_record(
+        self, claimed: "_Claimed", given: TakeSnapshot, sandbox: Sandbox, packed: PackedArchive
+    ) -> TakenSnapshot:
+        try:
+            stored, entries = await self._upload(claimed.archive_key, sandbox, packed)
+            manifest = render_manifest(entries)
+            await self._store.put(claimed.manifest_key, manifest.encode("ascii"), "application/jsonl")
+            await verify_stored(self._store, claimed.archive_key, stored)
+        except BaseException:
+            await to_the_end(self._store.delete([claimed.archive_key, claimed.manifest_key]))
+            raise
+        try:
+            await self._record(claimed, given, packed, stored, entries, digest(manifest))
+        except StaleClaim:
+            await to_the_end(self._store.delete([claimed.archive_key, claimed.manifest_key]))
+            raise
+        try:
+            await self._sweep(claimed.build_id)
+        except (NeedsPerson, NotFound, StoreUnavailable) as error:
+            _log.warning(
+                "old snapshots were not deleted; the next one tries again", build_id=given.build_id, error=str(error)
+            )
+        return TakenSnapshot(number=given.number, files=len(entries), bytes=stored.bytes, commit=packed.commit)
+
+    async def _upload(self, key: str, sandbox: Sandbox, packed: PackedArchive) -> tuple[StoredObject, list[Entry]]:
+        """Stream the archive from the sandbox to the store; the manifest comes of the same bytes as they pass by."""
+        async with (
+            ArchiveReader() as reader,
+            contextlib.aclosing(cast("AsyncGenerator[bytes, None]", sandbox.stream(packed.path))) as pieces,
+        ):
+
+            async def passing_by() -> AsyncGenerator[bytes, None]:
+                async for piece in pieces:
+                    await reader.feed(piece)
+                    yield piece
+
+            stored = await self._store.put_stream(key, passing_by())
+            if (stored.bytes, stored.sha256) != (packed.bytes, packed.sha256):
+                raise SnapshotFailed("The archive did not arrive whole from the sandbox.")
+            return stored, await reader.entries()
+
+    async def _record(
+        self,
+        claimed: "_Claimed",
+        given: TakeSnapshot,
+        packed: PackedArchive,
+        stored: StoredObject,
+        entries: list[Entry],
+        manifest_sha256: str,
+    ) -> None:
+        """The row, what it makes superfluous, and the feed, in one transaction; none of it without the claim."""
+        files = len(entries)
+        async with self._sessions.begin() as session:
+            recorded = await session.scalar(
+                update(Snapshot)
+                .where(Snapshot.id == claimed.id, Snapshot.claim == claimed.claim, Snapshot.state == "taking")
+                .values(
+                    state="stored",
+                    archive_bytes=stored.bytes,
+                    archive_sha256=stored.sha256,
+                    manifest_sha256=manifest_sha256,
+                    files=files,
+                    commit=packed.commit,
+                    stored_at=func.now(),
+                )
+                .returning(Snapshot.id)
+            )
+            if recorded is None:
+                raise StaleClaim(f"Another attempt takes snapshot {given.number} now.")
+            superfluous = (
+                select(Snapshot.id)
+                .where(Snapshot.build_id == claimed.build_id, Snapshot.state == "stored", ~Snapshot.final)
+                .order_by(Snapshot.number.desc())
+                .offset(self._kept)
+            )
+            await session.execute(update(Snapshot).where(Snapshot.id.in_(superfluous)).values(state="deleted"))
+            data = {"number": given.number, "reason": given.reason, "bytes": stored.bytes, "files": files}
+            events = [NewEvent(EventType.SNAPSHOT_STORED, data)]
+            if given.reason == PHASE:
+                events.insert(0, await _complete_phase(session, given, given.commit or packed.commit, packed.subject))
+            await append_events(session, claimed.build_id, events)
+
+    async def _sweep(self, build_id: uuid.UUID) -> None:
+        """Delete what no snapshot of the build needs: deleted ones, and what killed attempts have left.
+
+        The objects are listed before the rows are read: an attempt takes its row before it writes its objects, so
+        what was listed and has no row is nobody's.
+        """
+        prefix = _prefix(build_id)
+        listed = await self._store.keys(prefix)
+        async with self._sessions.begin() as session:
+            rows = await session.execute(
+                select(Snapshot.archive_key, Snapshot.manifest_key).where(
+                    Snapshot.build_id == build_id, Snapshot.state.in_(("taking", "stored"))
+                )
+            )
+            needed = {key for row in rows for key in row}
+        await self._store.delete([key for key in listed if key not in needed])
+        await self._store.abort_uploads(prefix, keep=sorted(needed))
+
+
+@dataclass(frozen=True)
+class _Claimed:
+    """A row that this attempt holds, and the objects that only it writes."""
+
+    id: uuid.UUID
+    build_id: uuid.UUID
+    claim: uuid.UUID
+    archive_key: str
+    manifest_key: str
+
+
+async def restore_snapshot(store: ObjectStore, sandbox: Sandbox, snapshot: Snapshot) -> None:
+    """Replace a sandbox's workspace by a stored snapshot, and compare it with the snapshot's manifest.
+
+    Raises:
+        SnapshotFailed: the store's archive is not what was stored, or the workspace differs afterwards; says how.
+    """
+    manifest = await stored_manifest(store, snapshot)
+    hashed = hashlib.sha256()
+    trouble: CofounderError | None = None
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        nonlocal trouble
+        try:
+            async with contextlib.aclosing(store.stream(snapshot.archive_key)) as archive:
+                async for piece in archive:
+                    hashed.update(piece)
+                    yield piece
+        except CofounderError as error:
+            trouble = error
+            raise
+
+    try:
+        await send(sandbox, pieces())
+    except SandboxUnavailable as error:
+        if isinstance(trouble, NotFound):
+            raise SnapshotFailed(f"Snapshot {snapshot.number} is not in the object store any more.") from error
+        raise trouble or error from error
+    if hashed.hexdigest() != snapshot.archive_sha256:
+        raise SnapshotFailed(f"The archive of snapshot {snapshot.number} has changed in the object store.")
+    await unpack(sandbox)
+    if differences := compare(manifest, await found_manifest(sandbox)):
+        raise SnapshotFailed(
+            f"Snapshot {snapshot.number} was restored, but the workspace is not what its manifest says: "
+            + "; ".join(differences)
+        )
+
+
+async def stored_manifest(store: ObjectStore, snapshot: Snapshot) -> list[Entry]:
+    """A stored snapshot's manifest.
+
+    Raises:
+        SnapshotFailed: it is gone, or not what was stored.
+    """
+    try:
+        text = (await store.get(snapshot.manifest_key, MANIFEST_MAX_BYTES)).decode("ascii")
+        if digest(text) != snapshot.manifest_sha256:
+            raise ValueError("its hash differs")
+        return parse_manifest(text)
+    except (NotFound, ValueError) as error:
+        raise SnapshotFailed(f"The manifest of snapshot {snapshot.number} can't be used: {error}") from error
+
+
+async def verify_stored(store: ObjectStore, key: str, stored: StoredObject) -> None:
+    """Read an object back and compare it with what was sent.
+
+    Raises:
+        SnapshotFailed: it differs or is not there.
+    """
+    hashed, total = hashlib.sha256(), 0
+    try:
+        async with contextlib.aclosing(store.stream(key)) as pieces:
+            async for piece in pieces:
+                hashed.update(piece)
+                total += len(piece)
+    except NotFound as error:
+        raise SnapshotFailed("The archive is not in the object store after its upload.") from error
+    if (total, hashed.hexdigest()) != (stored.bytes, stored.sha256):
+        raise SnapshotFailed("The archive in the object store is not what was sent.")
+
+
+async def _complete_phase(session: AsyncSession, given: TakeSnapshot, commit: str | None, title: str) -> NewEvent:
+    """Count the phase on the build's row; returns what the feed says of it."""
+    phase = given.phase or 0
+    await session.execute(
+        update(Build)
+        .where(Build.id == uuid.UUID(given.build_id))
+        .values(phases_completed=func.greatest(Build.phases_completed, phase))
+    )
+    return NewEvent(EventType.PHASE_COMPLETED, {"phase": phase, "commit": commit, "title": shown(title)})
+
+
+def _prefix(build_id: uuid.UUID) -> str:
+    return f"snapshots/{build_id}/"
