@@ -18,7 +18,7 @@ The agent's processes run as the same user and could tamper with all this; they 
 """
 
 # Importing pathlib, contextlib, subprocess or typing would cost milliseconds of every tool call.
-# ruff: noqa: PTH102, PTH103, PTH104, PTH108, PTH110, PTH112, PTH116, PTH118, PTH120, PTH123, PTH208, SIM105
+# ruff: noqa: PTH102, PTH103, PTH104, PTH108, PTH110, PTH112, PTH113, PTH116, PTH118, PTH120, PTH123, PTH208, SIM105
 from __future__ import annotations
 
 import json
@@ -307,12 +307,8 @@ def _keep(places: Places, folder: str, call_id: str, envelope: dict[str, Any]) -
         try:
             if tool == "bash":
                 outcome = run_command(places, folder, call_id, given["command"], float(envelope["timeout"]))
-            elif tool == "write_file":
-                outcome = {"text": write_file(places, given["path"], given["content"])}
-            elif tool == "edit_file":
-                outcome = {"text": edit_file(places, given)}
             else:
-                raise ToolError(f"There is no tool named {tool}.")
+                outcome = {"text": change(places, tool, given)}
         except ToolError as error:
             outcome = {"is_error": True, "text": str(error)}
         except OSError as error:
@@ -325,7 +321,7 @@ def _keep(places: Places, folder: str, call_id: str, envelope: dict[str, Any]) -
 def run_command(places: Places, folder: str, call_id: str, command: str, timeout: float) -> dict[str, Any]:
     """Run bash and wait for it, not for what it leaves in the background."""
     deadline = time.monotonic() + timeout
-    head_before = head_commit(places.workspace)
+    head_before, moves_before = head_commit(places.workspace), _head_moves_size(places.workspace)
     path = os.path.join(folder, "output")
     output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     bash = os.fork()
@@ -358,7 +354,7 @@ def run_command(places: Places, folder: str, call_id: str, command: str, timeout
         outcome["exit_code"] = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
     if outcome.get("exit_code") != 0:
         outcome["is_error"] = True
-    outcome.update(new_commit(places.workspace, head_before))
+    outcome.update(new_commit(places.workspace, head_before, moves_before))
     return outcome
 
 
@@ -495,18 +491,42 @@ def head_commit(workspace: str) -> str | None:
         return _git(workspace, "rev-parse", "--verify", "--quiet", "HEAD") or None
 
 
-def new_commit(workspace: str, before: str | None) -> dict[str, Any]:
-    """`commit` and `subject` when HEAD has moved to a commit that `before` does not contain."""
+def new_commit(workspace: str, before: str | None, moves_before: int) -> dict[str, Any]:
+    """`commit` and `subject` when HEAD has moved to a commit that was made since, and not merely checked out."""
     now = head_commit(workspace)
     if now is None or now == before:
+        return {}
+    moves = _head_moves(workspace, moves_before)
+    if moves and not any(move.startswith(_MAKES_COMMITS) for move in moves):
         return {}
     words = ["rev-list", "--max-count=1", "--format=%s", now]
     if before is not None:
         words.append("^" + before)
     lines = _git(workspace, *words).splitlines()  # "commit <hash>", then the subject
     if not lines:
-        return {}  # an older commit was checked out
+        return {}  # it is older than where HEAD was
     return {"commit": now, "subject": lines[1] if len(lines) > 1 else ""}
+
+
+_MAKES_COMMITS = ("commit", "merge", "cherry-pick", "revert", "rebase", "pull", "am")
+
+
+def _head_moves_size(workspace: str) -> int:
+    try:
+        return os.stat(os.path.join(workspace, ".git", "logs", "HEAD")).st_size
+    except OSError:
+        return 0
+
+
+def _head_moves(workspace: str, after: int) -> list[str]:
+    """HEAD's moves after so many bytes of git's log of them, such as `commit: Add a`; empty where git keeps none."""
+    try:
+        with open(os.path.join(workspace, ".git", "logs", "HEAD"), "rb") as file:
+            file.seek(after)
+            lines = file.read(1_000_000).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    return [line.partition("\t")[2] for line in lines]
 
 
 def _has_git(workspace: str) -> bool:
@@ -576,13 +596,12 @@ def _replace(real: str, shown: str, data: bytes) -> None:
         known = os.stat(real)
     except FileNotFoundError:
         known = None
+    except NotADirectoryError:
+        raise ToolError(f"{shown}: a folder on the way is a file.") from None
     if known is not None and not stat.S_ISREG(known.st_mode):
         raise ToolError(f"{shown} is a directory." if stat.S_ISDIR(known.st_mode) else f"{shown} is no file.")
     folder, name = os.path.split(real)
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise ToolError(f"{shown}: a folder on the way is a file.") from None
+    os.makedirs(folder, exist_ok=True)
     unfinished = os.path.join(folder, f".{name[:60]}.{os.getpid()}.unfinished")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
     try:
@@ -601,6 +620,15 @@ def _encoded(text: str) -> bytes:
         return text.encode("utf-8")
     except UnicodeEncodeError:
         raise ToolError("The text has a lone surrogate, which no file can hold as UTF-8.") from None
+
+
+def change(places: Places, tool: str, given: dict[str, Any]) -> str:
+    """Write or edit a file; says what was done."""
+    if tool == "write_file":
+        return write_file(places, given["path"], given["content"])
+    if tool == "edit_file":
+        return edit_file(places, given)
+    raise ToolError(f"There is no tool named {tool}.")
 
 
 def write_file(places: Places, path: str, content: str) -> str:
@@ -647,21 +675,24 @@ def query(places: Places, envelope: dict[str, Any]) -> dict[str, Any]:
     signal.signal(signal.SIGALRM, too_slow)
     signal.alarm(SEARCH_SECONDS)
     try:
-        if tool == "read_file":
-            text = read_file(places, given["path"], given.get("start_line"), given.get("line_count"))
-        elif tool == "glob":
-            text = find_files(places, given["pattern"])
-        elif tool == "grep":
-            text = grep(places, given["pattern"], given.get("glob"))
-        else:
-            raise ToolError(f"There is no tool named {tool}.")
-        return {"text": text, "is_error": False}
+        return {"text": look(places, tool, given), "is_error": False}
     except ToolError as error:
         return {"text": str(error), "is_error": True}
     except OSError as error:
         return {"text": f"It failed: {error.strerror or error}.", "is_error": True}
     finally:
         signal.alarm(0)
+
+
+def look(places: Places, tool: str, given: dict[str, Any]) -> str:
+    """What a read-only tool finds."""
+    if tool == "read_file":
+        return read_file(places, given["path"], given.get("start_line"), given.get("line_count"))
+    if tool == "glob":
+        return find_files(places, given["pattern"])
+    if tool == "grep":
+        return grep(places, given["pattern"], given.get("glob"))
+    raise ToolError(f"There is no tool named {tool}.")
 
 
 def read_file(places: Places, path: str, start_line: int | None, line_count: int | None) -> str:
@@ -714,7 +745,7 @@ def _walk(top: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
             if entry.is_dir(follow_symlinks=False):
                 if entry.name not in IGNORED:
                     pending.append(relative)
-            elif entry.is_file():
+            elif os.path.isfile(entry.path):  # unlike the entry's own method, False for a link that leads in a circle
                 yield relative, entry
 
 
