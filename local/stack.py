@@ -21,10 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from local import object_store, ports
+from local import object_store
 from local.errors import DataInUse, PartDied, PartFailed, StackError
 from local.object_store import ObjectStore
 from local.own_servers import Egress, rehearsal_model, sandbox_server
+from local.ports import Ports
 from local.postgres import Postgres
 from local.process import Command, GuardedProcess, Part, Remover, output_of
 from local.temporal import Temporal
@@ -105,6 +106,7 @@ class LocalStack:
         self._data: Path | None = None
         self._lock: int | None = None
         self._remover: Remover | None = None
+        self._ports = Ports()
         self._servers: dict[PartName, Part] = {}
         self._processes: dict[PartName, GuardedProcess] = {}
         self._watchers: set[asyncio.Task[None]] = set()
@@ -181,6 +183,7 @@ class LocalStack:
             if self._watchers:
                 await asyncio.wait(self._watchers)
         finally:
+            self._ports.release()
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
@@ -355,14 +358,13 @@ class LocalStack:
         chosen: dict[str, int] = {}
         for name in names:
             if name in self._port_of:
-                ports.check(self._port_of[name], name)
+                self._ports.demand(self._port_of[name], name)
                 chosen[name] = self._port_of[name]
         for name in names:
             if name not in chosen:
                 last = before.get(name)
-                taken = set(chosen.values()) | set(before.values())
-                reusable = last is not None and last not in chosen.values() and ports.is_free(last)
-                chosen[name] = last if reusable and last is not None else ports.choose(taken)
+                again = last is not None and self._ports.take(last)
+                chosen[name] = last if again and last is not None else self._ports.choose(set(before.values()))
         _write_private(path, json.dumps(before | chosen, indent=1))
         return chosen
 
