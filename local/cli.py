@@ -8,13 +8,15 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from local.errors import StackError
 from local.own_servers import Egress
-from local.stack import PARTS, LocalStack, PartName, Progress
+
+if TYPE_CHECKING:  # the clients that the stack is made of take a second to import, and other commands don't need them
+    from local.stack import LocalStack, PartName, Progress
 
 local_app = typer.Typer(
     no_args_is_help=True,
@@ -56,6 +58,8 @@ def up(
     as_json: _Json = False,
 ) -> None:
     """Start everything."""
+    from local.stack import PARTS
+
     _stay_up(PARTS, data or _DATA / "all", _ports_by_part(port or []), as_json, egress, allow or [])
 
 
@@ -96,7 +100,7 @@ def model(data: _Data = None, port: _Port = None, as_json: _Json = False) -> Non
 
 
 def _stay_up_alone(
-    part: PartName,
+    part: "PartName",
     data: Path | None,
     port: int | None,
     as_json: bool,
@@ -107,13 +111,15 @@ def _stay_up_alone(
 
 
 def _stay_up(
-    parts: tuple[PartName, ...],
+    parts: "tuple[PartName, ...]",
     data: Path,
     ports: Mapping[str, int],
     as_json: bool,
     egress: Egress,
     allow: Sequence[str],
 ) -> None:
+    from local.stack import LocalStack
+
     if allow and egress == "none":
         raise typer.BadParameter("--allow needs --egress proxy.")
     stack = LocalStack(data, parts=parts, port_of=ports, egress=egress, allow=allow, on_progress=_say)
@@ -124,7 +130,7 @@ def _stay_up(
         raise typer.Exit(1) from None
 
 
-async def _until_told(stack: LocalStack, as_json: bool) -> None:
+async def _until_told(stack: "LocalStack", as_json: bool) -> None:
     """Run the stack until SIGINT, SIGTERM or SIGHUP, or until a part dies (`StackError`)."""
     told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -142,7 +148,7 @@ async def _until_told(stack: LocalStack, as_json: bool) -> None:
         await work
 
 
-async def _run(stack: LocalStack, as_json: bool) -> None:
+async def _run(stack: "LocalStack", as_json: bool) -> None:
     started = time.monotonic()
     async with stack:
         _show(stack, as_json)
@@ -152,7 +158,7 @@ async def _run(stack: LocalStack, as_json: bool) -> None:
         await stack.wait()
 
 
-def _show(stack: LocalStack, as_json: bool) -> None:
+def _show(stack: "LocalStack", as_json: bool) -> None:
     environment = dict(stack.environment)
     if as_json:
         environment |= {"temporal_ui_url": stack.temporal_ui_url} if stack.temporal_ui_url else {}
@@ -164,7 +170,7 @@ def _show(stack: LocalStack, as_json: bool) -> None:
             typer.echo(f"Temporal UI: {stack.temporal_ui_url}", err=True)
 
 
-def _say(progress: Progress) -> None:
+def _say(progress: "Progress") -> None:
     if progress.state == "ready":
         typer.echo(f"{progress.part}: ready after {progress.seconds:.1f} s", err=True)
     elif progress.state == "stopped":
@@ -172,6 +178,8 @@ def _say(progress: Progress) -> None:
 
 
 def _ports_by_part(options: list[str]) -> dict[str, int]:
+    from local.stack import PARTS
+
     ports: dict[str, int] = {}
     for option in options:
         part, _, number = option.partition("=")
