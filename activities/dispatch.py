@@ -16,8 +16,7 @@ from temporalio import activity
 from activities.edge import edge
 from activities.heartbeat import heartbeating
 from clients.browser import Browser, PageFailed
-from clients.sandbox import CallOutcome, Sandbox, Sandboxes
-from clients.sandbox_runner import WORKSPACE
+from clients.sandbox import WORKSPACE, CallOutcome, Sandbox, Sandboxes
 from clients.shielded import to_the_end
 from db.feed import append_events
 from db.models import Message, ToolCall

@@ -598,6 +598,8 @@ def _replace(real: str, shown: str, data: bytes) -> None:
         known = None
     except NotADirectoryError:
         raise ToolError(f"{shown}: a folder on the way is a file.") from None
+    except OSError as error:
+        raise ToolError(f"{shown} cannot be written: {error.strerror}.") from None
     if known is not None and not stat.S_ISREG(known.st_mode):
         raise ToolError(f"{shown} is a directory." if stat.S_ISDIR(known.st_mode) else f"{shown} is no file.")
     folder, name = os.path.split(real)
