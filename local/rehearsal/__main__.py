@@ -60,6 +60,8 @@ def main() -> None:
     options.add_argument("--think-ms", type=int, default=0, help="thinking time of a turn, spread over its words")
     options.add_argument("--die-with-parent", action="store_true")
     given = options.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))  # until the loop runs and has its own
     if given.die_with_parent:
         _die_with_parent()
     rehearsal = Rehearsal(log=given.log, bodies=given.bodies, think_seconds=given.think_ms / 1000)
