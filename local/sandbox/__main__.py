@@ -72,7 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--proxy-port", type=int, default=0, help="of get_host names; 0: any free one")
     parser.add_argument("--egress", choices=["none", "proxy"], default="none", help="what sandboxes may reach outside")
     parser.add_argument(
-        "--allow", nargs="+", metavar="HOST", help="with --egress proxy: these hosts instead of the package registries"
+        "--allow",
+        nargs="+",
+        action="extend",
+        metavar="HOST",
+        help="with --egress proxy: these hosts instead of the package registries",
     )
     parser.add_argument("--api-key", help="default: E2B_API_KEY of the environment, or a new one")
     parser.add_argument("--max-sandboxes", type=int, default=50, help="paused ones included")

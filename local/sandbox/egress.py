@@ -33,6 +33,7 @@ MAX_CONNECTIONS = 64
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
 _METHOD = re.compile("[A-Z]{1,20}")
 _TARGET = re.compile("[!-~]+")
+_AUTHORITY = re.compile("[^/?#@]+:[0-9]{1,5}")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
 _HOP_BY_HOP = frozenset(b"connection keep-alive proxy-authorization proxy-connection te trailer upgrade expect".split())
 
@@ -118,9 +119,12 @@ class EgressProxy:
                     await splice(reader, writer, outer_reader, outer_writer)
                 else:
                     outer_writer.write(request.head)
-                    await asyncio.gather(
-                        pipe(reader, outer_writer, request.body_bytes, half_close=False), pipe(outer_reader, writer)
-                    )
+                    sending = asyncio.create_task(_send_body(reader, outer_writer, request.body_bytes))
+                    answering = asyncio.create_task(pipe(outer_reader, writer))
+                    await asyncio.wait([sending, answering], return_when=asyncio.FIRST_COMPLETED)
+                    for task in (sending, answering):
+                        task.cancel()
+                    await asyncio.wait([sending, answering])
 
     async def _connect(self, request: OutgoingRequest) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if request.host not in self.allow:
@@ -140,6 +144,14 @@ class EgressProxy:
 
     def _may_reach(self, address: str) -> bool:
         return is_public(address) or ipaddress.ip_address(address) in self._also_allowed
+
+
+async def _send_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body_bytes: int) -> None:
+    """Pass on the body; then only wait for the client to go away. What else it sends is dropped."""
+    await pipe(reader, writer, body_bytes, half_close=False)
+    with contextlib.suppress(OSError):
+        while await reader.read(HEAD_BYTES):
+            pass
 
 
 def is_public(address: str) -> bool:
@@ -173,6 +185,8 @@ def parse_request(head: bytes, tls_port: int = TLS_PORT, http_port: int = HTTP_P
             raise Refused("a header that is none", "400 Bad Request")
         headers.append((header[1].lower(), header[2]))
     if method == "CONNECT":
+        if not _AUTHORITY.fullmatch(target):
+            raise Refused("CONNECT needs a host and a port", "400 Bad Request")
         host, port = _host_and_port(f"//{target}", tls_port)
         return OutgoingRequest(host, port, tunnel=True)
     if not target.lower().startswith("http://"):

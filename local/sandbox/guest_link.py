@@ -170,18 +170,20 @@ class GuestLink:
                 if exit_code is not None and not exit_code.done():
                     exit_code.set_result(int(message["code"]))
                 return False
-            answer = self._pending.pop(message["id"])
-            if answer.done():  # whoever asked no longer waits
-                return False
+            answer = self._pending[message["id"]]
+            waited_for = not answer.done()  # False: whoever asked was cancelled
             if "error" in message:
                 number, text = message["error"]
-                answer.set_exception(OSError(int(number), str(text)))
-                return False
-            answer.set_result(Reply(message["value"], descriptors))
+                failure = OSError(int(number), str(text))
+                if waited_for:
+                    answer.set_exception(failure)
+            elif waited_for:
+                answer.set_result(Reply(message["value"], descriptors))
+            del self._pending[message["id"]]  # last: what made no sense leaves it to be failed by `close`
+            return waited_for and "error" not in message
         except (KeyError, TypeError, ValueError):
             self._lose("it sent a reply that nobody asked for")
             return False
-        return True
 
     def _lose(self, reason: str) -> None:
         if self._closed is None:

@@ -220,7 +220,17 @@ async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) ->
 
 
 def _listen(port: int) -> socket.socket:
-    return socket.create_server((LOOPBACK, port), backlog=512)
+    # Naming the protocol matters: asyncio switches Nagle's algorithm off only where it sees TCP, and a request takes
+    # 40 ms longer with it.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((LOOPBACK, port))
+        listener.listen(512)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def _die_with_parent(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
