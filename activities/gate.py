@@ -142,9 +142,7 @@ class GateActivities:
         self, build_id: uuid.UUID, given: RunGate, sandbox: Sandbox, product: ProductManifest, seen: _Evidence
     ) -> bool:
         await self._tell(build_id, f"install: {product.install}")
-        outcome = await run_step(
-            sandbox, f"gate-{given.number}-install", product.install, self._policy.command_seconds, activity.heartbeat
-        )
+        outcome = await run_step(sandbox, f"gate-{given.number}-install", product.install, self._policy.command_seconds)
         if outcome.exit_code == 0 and not outcome.timed_out:
             return True
         output = outcome.text + outcome.tail
@@ -155,9 +153,7 @@ class GateActivities:
         self, build_id: uuid.UUID, given: RunGate, sandbox: Sandbox, product: ProductManifest, seen: _Evidence
     ) -> None:
         await self._tell(build_id, f"check: {product.check}")
-        outcome = await run_step(
-            sandbox, f"gate-{given.number}-check", product.check, self._policy.command_seconds, activity.heartbeat
-        )
+        outcome = await run_step(sandbox, f"gate-{given.number}-check", product.check, self._policy.command_seconds)
         output = outcome.text + outcome.tail
         seen.tests_run = count_tests(output)
         seen.findings += evidence.check_findings(product.check, outcome.exit_code, outcome.timed_out, output)

@@ -175,6 +175,6 @@ class PreviewActivities:
         await sandbox.write(_RESTORED, str(snapshot.number))
 
     async def _install(self, sandbox: Sandbox, product: ProductManifest) -> None:
-        outcome = await run_step(sandbox, "preview-install", product.install, self._command_seconds, activity.heartbeat)
+        outcome = await run_step(sandbox, "preview-install", product.install, self._command_seconds)
         if outcome.exit_code != 0:
             raise BuildFailed(f"The product's install ended with exit code {outcome.exit_code}: {outcome.tail[-1000:]}")

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from clients.sandbox import CallOutcome, HttpAnswer, Role, Sandbox, Sandboxes
@@ -83,16 +82,14 @@ async def read_product(sandbox: Sandbox) -> ProductManifest:
     return parse_product_manifest(content.decode("utf-8", "replace"))
 
 
-async def run_step(
-    sandbox: Sandbox, call_id: str, command: str, seconds: float, on_wait: Callable[[], None]
-) -> CallOutcome:
+async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float) -> CallOutcome:
     """Run one of a product's commands once; a second attempt with the same id attaches to it.
 
     Raises:
         OutcomeUnknown: it was lost; only a fresh sandbox helps.
     """
     outcome = await sandbox.call(
-        call_id, "bash", {"command": command, "timeout_seconds": None}, timeout_seconds=seconds, on_wait=on_wait
+        call_id, "bash", {"command": command, "timeout_seconds": None}, timeout_seconds=seconds
     )
     if outcome.state != "done":
         raise OutcomeUnknown(f"What became of `{command[:200]}` in sandbox {sandbox.id} is unknown: {outcome.text}")

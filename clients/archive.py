@@ -64,8 +64,8 @@ async def pack(sandbox: Sandbox, name: str) -> PackedArchive:
     # tar: 1 means that a file changed while it was read. Hard links become files: each path stands for itself.
     command = f"""
 rm -rf {ARCHIVES} && mkdir -p {ARCHIVES} {WORKSPACE} && {listing} >{names} || exit 90
-tar --create --file=- --directory={WORKSPACE} --null --verbatim-files-from --files-from={names} --no-recursion \
-  --format=gnu --numeric-owner --owner=0 --group=0 --hard-dereference --ignore-failed-read --warning=no-file-changed \
+tar --create --file=- --directory={WORKSPACE} --no-recursion --format=gnu --numeric-owner --owner=0 --group=0 \
+  --hard-dereference --ignore-failed-read --warning=no-file-changed --null --verbatim-files-from --files-from={names} \
   | gzip -1 >{path}
 ends=("${{PIPESTATUS[@]}}")
 [ "${{ends[0]}}" -le 1 ] && [ "${{ends[1]}}" -eq 0 ] || exit 91
@@ -129,7 +129,9 @@ async def found_manifest(sandbox: Sandbox) -> list[Entry]:
     if output.exit_code != 0:
         raise SnapshotFailed(f"The workspace could not be hashed: {_said(output)}")
     try:
-        return parse_manifest((await sandbox.read(path)).decode("ascii"))
+        content = await sandbox.read(path)
+        await sandbox.run(f"rm -f {path}", timeout_seconds=60, cwd="/")
+        return parse_manifest(content.decode("ascii"))
     except (FileNotFoundError, ValueError) as error:
         raise SnapshotFailed(f"The workspace's hashes could not be read: {error}") from error
 

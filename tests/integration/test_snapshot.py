@@ -1,0 +1,245 @@
+"""Snapshots on real servers: what is kept, what is not, and what a crash or a stale attempt leaves."""
+
+import asyncio
+import tracemalloc
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import update
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+import activities.snapshot
+from activities.snapshot import restore_snapshot, stored_manifest, verify_stored
+from clients.archive import found_manifest
+from clients.object_store import PART_BYTES, ObjectStore, StoredObject
+from clients.sandbox import Role, Sandbox
+from db.models import Snapshot
+from domain.errors import SnapshotFailed
+from domain.manifest import Kind, compare
+from domain.payloads import TakeSnapshot
+from local.stack import LocalStack
+from tests.integration.rooms import KEPT, Rooms, open_rooms, shell
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+async def rooms(stack: LocalStack) -> AsyncIterator[Rooms]:
+    async with open_rooms(stack) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def build(rooms: Rooms) -> AsyncIterator[str]:
+    build_id = await rooms.build()
+    yield build_id
+    for role in Role:
+        for sandbox_id in await rooms.sandboxes.find(build_id, role):
+            await rooms.sandboxes.kill(sandbox_id)
+
+
+async def paths_of(rooms: Rooms, snapshot: Snapshot) -> set[str]:
+    return {entry.path for entry in await stored_manifest(rooms.store, snapshot)}
+
+
+async def elsewhere(rooms: Rooms, build: str) -> Sandbox:
+    return await rooms.sandboxes.create(build, Role.GATE)
+
+
+async def test_a_restored_workspace_is_what_it_was(rooms: Rooms, build: str) -> None:
+    sandbox = await rooms.open(build)
+    await shell(
+        sandbox,
+        r"""
+        mkdir -p src/deep empty 'with space' node_modules/x data
+        printf 'node_modules\n.env\ndata/*.db\n__pycache__/\n' >.gitignore
+        echo secret >.env; echo db >data/app.db; echo dep >node_modules/x/index.js
+        mkdir -p src/__pycache__ && echo x >src/__pycache__/a.pyc
+        echo code >src/deep/main.py; chmod 750 src/deep/main.py; chmod 640 .env
+        echo u >'with space/Grüße 🌱.txt'; printf x >"$(printf 'line\nbreak')"; printf x >"$(printf 'b\377d')"
+        echo x >./-rf
+        ln -s /etc/passwd absolute; ln -s ../outside src/relative; ln -s nowhere dangling
+        ln src/deep/main.py src/hard
+        mkfifo pipe
+        head -c 300 /dev/zero | tr '\0' 'd' >name; mkdir "$(cut -c1-150 name)"
+        mv name "$(cut -c1-150 name)/$(cut -c1-200 name)"
+        git add -A && git commit -qm 'All kinds of files'
+        echo untracked >untracked.txt; mkdir build; echo kept >build/kept.txt
+        """,
+    )
+    taken = await rooms.take(build, sandbox, 1)
+    row = (await rooms.rows(build))[1]
+    assert row.state == "stored"
+    assert row.commit == (await shell(sandbox, "git rev-parse HEAD")).strip() == taken.commit
+    stored = {entry.path: entry for entry in await stored_manifest(rooms.store, row)}
+    assert taken.files == len(stored)
+    assert {".env", "data/app.db", "empty", ".git/HEAD", "untracked.txt", "build/kept.txt", "-rf", "b\udcffd"} <= set(
+        stored
+    )
+    assert not {path for path in stored if "node_modules" in path or "__pycache__" in path or path == "pipe"}
+    assert (stored["src/deep/main.py"].mode, stored[".env"].mode) == (0o750, 0o640)
+    assert {stored[path].kind for path in ("absolute", "src/relative", "dangling")} == {Kind.LINK}
+
+    other = await elsewhere(rooms, build)
+    await shell(other, "echo old >old.txt; mkdir -p locked/in; chmod 500 locked; ln -s /home/user keep")
+    await restore_snapshot(rooms.store, other, row)
+    assert compare(stored.values(), await found_manifest(other)) == []
+    assert compare(await found_manifest(other), stored.values()) == []
+    assert await shell(other, "git status --porcelain") == await shell(sandbox, "git status --porcelain")
+    assert "old.txt" not in await shell(other, "ls")
+    for place in (sandbox, other):
+        assert await shell(place, "ls /home/user/.cofounder/archives 2>/dev/null || true") == ""
+
+
+async def test_a_workspace_without_a_repository_is_kept_too(rooms: Rooms, build: str) -> None:
+    sandbox = await rooms.open(build)
+    await shell(sandbox, "rm -rf .git")
+    await rooms.take(build, sandbox, 1)
+    await shell(sandbox, "mkdir -p node_modules; echo x >node_modules/a")
+    await rooms.take(build, sandbox, 2)
+    rows = await rooms.rows(build)
+    assert (await paths_of(rooms, rows[1]), rows[1].commit) == (set(), None)
+    assert await paths_of(rooms, rows[2]) == {"node_modules", "node_modules/a"}
+    await restore_snapshot(rooms.store, sandbox, rows[1])
+    assert await shell(sandbox, "ls -A") == ""
+
+
+async def test_large_files_are_streamed(rooms: Rooms, build: str) -> None:
+    sandbox = await rooms.open(build)
+    await shell(sandbox, "head -c 60000000 /dev/urandom >large.bin")
+    tracemalloc.start()
+    try:
+        taken = await rooms.take(build, sandbox, 1)
+        await restore_snapshot(rooms.store, sandbox, (await rooms.rows(build))[1])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken.bytes > 60_000_000
+    assert peak < 3 * PART_BYTES + 10 * MEGABYTE
+
+
+async def test_five_stay_and_the_final_one(rooms: Rooms, build: str) -> None:
+    sandbox = await rooms.open(build)
+    for number in range(1, KEPT + 4):
+        await rooms.take(build, sandbox, number)
+        if number == 1:
+            async with rooms.sessions.begin() as session:
+                await session.execute(update(Snapshot).where(Snapshot.build_id == uuid.UUID(build)).values(final=True))
+    rows = await rooms.rows(build)
+    stored = [number for number, row in rows.items() if row.state == "stored"]
+    assert sorted(stored) == [1, 4, 5, 6, 7, 8]
+    keys = {key for number in stored for key in (rows[number].archive_key, rows[number].manifest_key)}
+    assert set(await rooms.store.keys(f"snapshots/{build}/")) == keys
+
+
+async def test_the_feed_tells_of_phases_and_snapshots_once(rooms: Rooms, build: str) -> None:
+    sandbox = await rooms.open(build)
+    await shell(sandbox, "echo x >x; git add -A; git commit -qm 'Add x, \"quoted\"'")
+    given = TakeSnapshot(build_id=build, sandbox_id=sandbox.id, number=1, reason="phase", phase=1)
+    first = await rooms.run(rooms.snapshot.snapshot_workspace, given)
+    assert await rooms.run(rooms.snapshot.snapshot_workspace, given) == first
+    await rooms.run(rooms.snapshot.note_snapshot_failure, given)
+    stored = await rooms.events(build, "snapshot_stored")
+    assert [event.data for event in stored] == [
+        {"number": 1, "reason": "phase", "bytes": first.bytes, "files": first.files}
+    ]
+    phases = await rooms.events(build, "phase_completed")
+    assert [event.data for event in phases] == [{"phase": 1, "commit": first.commit, "title": 'Add x, "quoted"'}]
+    assert await rooms.events(build, "snapshot_failed") == []
+
+
+async def test_a_failure_is_told_and_still_ends_the_phase(rooms: Rooms, build: str) -> None:
+    given = TakeSnapshot(
+        build_id=build, sandbox_id="gone", number=1, reason="phase", phase=1, commit="abc", error="No."
+    )
+    with pytest.raises(ApplicationError) as failed:
+        await rooms.run(rooms.snapshot.snapshot_workspace, given)
+    assert failed.value.type == "SandboxGone"
+    await rooms.run(rooms.snapshot.note_snapshot_failure, given)
+    await rooms.run(rooms.snapshot.note_snapshot_failure, given)
+    assert (await rooms.rows(build))[1].state == "failed"
+    assert [event.data for event in await rooms.events(build, "snapshot_failed")] == [
+        {"number": 1, "reason": "phase", "error": "No."}
+    ]
+    assert [event.data["commit"] for event in await rooms.events(build, "phase_completed")] == ["abc"]
+
+
+async def test_a_stale_attempt_stores_nothing(rooms: Rooms, build: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt hangs when it has verified; a second one takes over and stores; then the first one goes on."""
+    sandbox = await rooms.open(build)
+    await shell(sandbox, "echo x >x")
+    verified, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hanging(store: ObjectStore, key: str, stored: StoredObject) -> None:
+        await verify_stored(store, key, stored)
+        if not verified.is_set():
+            verified.set()
+            await go_on.wait()
+
+    monkeypatch.setattr(activities.snapshot, "verify_stored", hanging)
+    stale = asyncio.create_task(rooms.take(build, sandbox, 1))
+    await verified.wait()
+    await rooms.take(build, sandbox, 1)
+    stored = (await rooms.rows(build))[1]
+    go_on.set()
+    with pytest.raises(ApplicationError) as failed:
+        await stale
+    assert failed.value.type == "StaleClaim"
+    now = (await rooms.rows(build))[1]
+    assert (now.claim, now.archive_key) == (stored.claim, stored.archive_key)
+    assert set(await rooms.store.keys(f"snapshots/{build}/")) == {stored.archive_key, stored.manifest_key}
+    await restore_snapshot(rooms.store, sandbox, now)
+
+
+async def test_a_cancelled_snapshot_leaves_nothing(rooms: Rooms, build: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox = await rooms.open(build)
+    await shell(sandbox, f"head -c {3 * PART_BYTES} /dev/urandom >large.bin")
+    environment, added = ActivityEnvironment(), rooms.store._add
+
+    async def cancelling(upload: object, content: bytes) -> None:
+        await added(upload, content)  # type: ignore[arg-type]
+        environment.cancel()
+
+    monkeypatch.setattr(rooms.store, "_add", cancelling)
+    given = TakeSnapshot(build_id=build, sandbox_id=sandbox.id, number=1, reason="gate")
+    with pytest.raises(asyncio.CancelledError):
+        await environment.run(rooms.snapshot.snapshot_workspace, given)
+    assert await rooms.store.unfinished_uploads(f"snapshots/{build}/") == []
+    assert await rooms.store.keys(f"snapshots/{build}/") == []
+    assert await shell(sandbox, "ls /home/user/.cofounder/archives 2>/dev/null || true") == ""
+    monkeypatch.undo()
+    await rooms.take(build, sandbox, 1)
+
+
+async def test_what_a_killed_attempt_has_left_is_swept(rooms: Rooms, build: str) -> None:
+    sandbox = await rooms.open(build)
+    left = f"snapshots/{build}/000001-dead.tar.gz"
+    await rooms.store.put(left, b"half")
+    await rooms.store._begin(f"snapshots/{build}/000001-dying.tar.gz")
+    await rooms.take(build, sandbox, 2)
+    assert left not in await rooms.store.keys(f"snapshots/{build}/")
+    assert await rooms.store.unfinished_uploads(f"snapshots/{build}/") == []
+
+
+async def test_a_changed_archive_is_not_restored(rooms: Rooms, build: str) -> None:
+    sandbox = await rooms.open(build)
+    await shell(sandbox, "echo x >x")
+    await rooms.take(build, sandbox, 1)
+    row = (await rooms.rows(build))[1]
+    await rooms.store.put(row.archive_key, b"something else")
+    with pytest.raises(SnapshotFailed, match="has changed in the object store"):
+        await restore_snapshot(rooms.store, sandbox, row)
+    await rooms.store.delete([row.archive_key])
+    with pytest.raises(SnapshotFailed, match="is not in the object store"):
+        await restore_snapshot(rooms.store, sandbox, row)
+    assert await shell(sandbox, "cat x") == "x\n"
+
+
+async def test_processes_end_before_a_snapshot_for_sleep(rooms: Rooms, build: str) -> None:
+    sandbox = await rooms.open(build)
+    await shell(sandbox, "setsid nohup bash -c 'trap \"\" TERM; while :; do date >>log; done' >/dev/null 2>&1 &")
+    await rooms.take(build, sandbox, 1, "sleep")
+    row = (await rooms.rows(build))[1]
+    assert compare(await stored_manifest(rooms.store, row), await found_manifest(sandbox)) == []
