@@ -1,0 +1,208 @@
+"""The API as the command line speaks to it."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx2
+
+from domain.errors import CofounderError
+
+_SILENCE_SECONDS = 60.0
+"""The feed sends a heartbeat every 15 seconds; one that is silent for so long is dead."""
+
+_GIVE_UP_SECONDS = 120.0
+"""How long a feed that can't be reached is tried again."""
+
+Json = dict[str, Any]
+
+
+class ApiUnreachable(CofounderError):
+    """Nobody answers at the API's address."""
+
+
+class ApiProblem(CofounderError):
+    """The API answered with a problem; the message is its detail."""
+
+    def __init__(self, status: int, detail: str, body: Json) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.body = body
+
+
+@dataclass(frozen=True)
+class FeedEvent:
+    """One line of a build's live feed."""
+
+    id: int
+    type: str
+    turn: int | None
+    created_at: datetime
+    data: Json
+
+
+class ApiClient:
+    """Requests to one API. Raises `ApiUnreachable` and `ApiProblem`, whose messages are for people."""
+
+    def __init__(self, url: str, token: str, user: str | None = None) -> None:
+        self._url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {token}", "User-Agent": "cofounder"}
+        if user is not None:
+            headers["X-Cofounder-User"] = user
+        on_this_machine = (urlsplit(url).hostname or "") in ("127.0.0.1", "::1", "localhost")
+        # A proxy in the environment is not meant for servers on this machine.
+        self._http = httpx2.AsyncClient(base_url=self._url, headers=headers, timeout=30, trust_env=not on_this_machine)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def create_project(self, brief: Json | None, interview: Json | None, name: str | None = None) -> Json:
+        """A new project."""
+        given = {"name": name, "brief": brief, "interview": interview}
+        body = {key: value for key, value in given.items() if value is not None}
+        return await self._json("POST", "/v1/projects", json_body=body)
+
+    async def start_build(self, project_id: str, goal: str) -> Json:
+        """A new build. The request names itself, so that repeating it can't make a second one."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return await self._json("POST", f"/v1/projects/{project_id}/builds", json_body={"goal": goal}, headers=headers)
+
+    async def read_project(self, project_id: str) -> Json:
+        """A project."""
+        return await self._json("GET", f"/v1/projects/{project_id}")
+
+    async def read_build(self, build_id: str) -> Json:
+        """A build."""
+        return await self._json("GET", f"/v1/builds/{build_id}")
+
+    async def wake(self, build_id: str) -> Json:
+        """Have a build look again whether it can go on."""
+        return await self._json("POST", f"/v1/builds/{build_id}/wake")
+
+    async def cancel(self, build_id: str) -> Json:
+        """Ask a build to end."""
+        return await self._json("POST", f"/v1/builds/{build_id}/cancel")
+
+    async def read_preview(self, build_id: str) -> Json:
+        """A build's preview."""
+        return await self._json("GET", f"/v1/builds/{build_id}/preview")
+
+    async def open_preview(self, build_id: str, seconds: int | None) -> Json:
+        """Open a ready build's preview, or keep it open for longer."""
+        body = {} if seconds is None else {"seconds": seconds}
+        return await self._json("POST", f"/v1/builds/{build_id}/preview", json_body=body)
+
+    async def download(self, path: str, target: Path) -> None:
+        """Save what the API has at the path. A file that could not be finished is not left behind."""
+        unfinished = target.with_name(target.name + ".part")
+        try:
+            async with self._answer("GET", path) as answer:
+                with unfinished.open("wb") as file:
+                    async for piece in answer.aiter_bytes():
+                        file.write(piece)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    async def is_live(self) -> bool:
+        """Whether the API's process answers."""
+        try:
+            await self._json("GET", "/healthz")
+        except CofounderError:
+            return False
+        return True
+
+    async def follow(
+        self, build_id: str, after: int = 0, on_trouble: Callable[[str | None], None] = lambda _: None
+    ) -> AsyncGenerator[FeedEvent, None]:
+        """A build's events, each once and in order, until the build is closed. Reconnects by itself.
+
+        Args:
+            after: begin with what follows this event.
+            on_trouble: told what is wrong while the feed can't be reached, and None when it is again.
+        """
+        loop = asyncio.get_running_loop()
+        last_heard, pause = loop.time(), 0.2
+        while True:
+            try:
+                async with aclosing(self._follow_once(build_id, after)) as events:
+                    async for event in events:
+                        if event is None:
+                            return
+                        after = event.id
+                        last_heard, pause = loop.time(), 0.2
+                        on_trouble(None)
+                        yield event
+            except ApiUnreachable as error:
+                trouble: CofounderError = error
+            except ApiProblem as error:
+                if error.status < 500:
+                    raise
+                trouble = error
+            else:
+                # The server let go, at its own end or the build's: the next answer tells.
+                last_heard = loop.time()
+                await asyncio.sleep(0.1)
+                continue
+            if loop.time() - last_heard > _GIVE_UP_SECONDS:
+                raise trouble
+            on_trouble(str(trouble))
+            await asyncio.sleep(pause)
+            pause = min(5.0, pause * 2)
+
+    async def _follow_once(self, build_id: str, after: int) -> AsyncGenerator[FeedEvent | None, None]:
+        """The events of one connection; None where the build is closed and nothing follows."""
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        timeout = httpx2.Timeout(10, read=_SILENCE_SECONDS)
+        async with self._answer("GET", f"/v1/builds/{build_id}/events", headers=headers, timeout=timeout) as answer:
+            if answer.status_code == 204:
+                yield None
+                return
+            async for sent in httpx2.EventSource(answer):
+                if sent.id and sent.data:
+                    body = json.loads(sent.data)
+                    at = datetime.fromisoformat(body["created_at"])
+                    yield FeedEvent(int(sent.id), sent.event, body["turn"], at, body["data"])
+
+    async def _json(
+        self, method: str, path: str, *, json_body: Json | None = None, headers: Json | None = None
+    ) -> Json:
+        async with self._answer(method, path, json=json_body, headers=headers) as answer:
+            await answer.aread()
+            body: Json = answer.json()
+            return body
+
+    @asynccontextmanager
+    async def _answer(self, method: str, path: str, **request: Any) -> AsyncIterator[httpx2.Response]:
+        try:
+            async with self._http.stream(method, path, **request) as answer:
+                if answer.status_code >= 400:
+                    await answer.aread()
+                    raise _problem(answer)
+                yield answer
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            raise ApiUnreachable(
+                f"No API answers at {self._url}. Start one (`python -m api`), or set COFOUNDER_API_URL to where it is. "
+                f"({str(error) or type(error).__name__})"
+            ) from error
+
+
+def _problem(answer: httpx2.Response) -> ApiProblem:
+    try:
+        body = answer.json()
+        detail = str(body["detail"])
+    except (ValueError, KeyError, TypeError):
+        return ApiProblem(answer.status_code, f"The API answered with status {answer.status_code}.", {})
+    if answer.status_code == 401:
+        detail = "The API does not accept the token. Set API_TOKEN to the API's."
+    return ApiProblem(answer.status_code, detail, body)

@@ -1,0 +1,202 @@
+"""What a live feed adds up to. Pure: one event after another, no screen."""
+
+import re
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from console.api_client import FeedEvent
+from domain.status import CLOSED
+
+LINES_KEPT = 200
+
+Look = Literal["said", "done", "failed", "running", "phase", "note", "warning", "good"]
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: object) -> str:
+    """The text without what could move a terminal's cursor or change its colours; on one line."""
+    return " ".join(_CONTROLS.sub("", str(text)).split())
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the view. `claim` names the attempt that said it, `call` the tool call that it shows."""
+
+    text: str
+    look: Look
+    at: datetime
+    turn: int | None = None
+    claim: str | None = None
+    call: str | None = None
+
+
+@dataclass(frozen=True)
+class FeedState:
+    """Where a build stands after the events so far. `cost` is in µ$."""
+
+    last_id: int = 0
+    status: str = "queued"
+    waiting_for: str | None = None
+    reason: str | None = None
+    wakes_at: str | None = None
+    wake_command: str | None = None
+    model_label: str | None = None
+    turn: int = 0
+    calls_done: int = 0
+    calls_failed: int = 0
+    cost: int = 0
+    phases: tuple[str, ...] = ()
+    preview_url: str | None = None
+    began_at: datetime | None = None
+    ended_at: datetime | None = None
+    lines: tuple[Line, ...] = field(default=())
+
+    @property
+    def closed(self) -> bool:
+        """Whether the build has ended."""
+        return self.status in CLOSED
+
+    def apply(self, event: FeedEvent) -> "FeedState":
+        """The state after the event. An event that was applied before changes nothing."""
+        if event.id <= self.last_id:
+            return self
+        seen = replace(self, last_id=event.id, began_at=self.began_at or event.created_at)
+        handler = _HANDLERS.get(event.type)
+        return seen if handler is None else handler(seen, event, event.data)
+
+    def _with_line(self, event: FeedEvent, text: object, look: Look, **more: str | None) -> "FeedState":
+        line = Line(printable(text), look, event.created_at, event.turn, **more)
+        return replace(self, lines=(*self.lines, line)[-LINES_KEPT:])
+
+    def _without(self, *, claim: str | None = None, call: str | None = None) -> "FeedState":
+        kept = (
+            line
+            for line in self.lines
+            if not (claim is not None and line.claim == claim) and not (call is not None and line.call == call)
+        )
+        return replace(self, lines=tuple(kept))
+
+
+def is_rehearsal(model_label: str | None) -> bool:
+    """Whether people have to be told that no real model is at work."""
+    return (model_label or "").startswith("rehearsal model")
+
+
+def describe_model(model_label: str | None) -> str:
+    """The model as people are told of it."""
+    told = printable(model_label or "not chosen yet")
+    return f"{told}: always builds the same kind of product" if is_rehearsal(model_label) else told
+
+
+Data = dict[str, Any]
+
+
+def _status(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    status = str(data.get("status", state.status))
+    state = replace(
+        state,
+        status=status,
+        waiting_for=data.get("waiting_for"),
+        reason=printable(data["reason"]) if data.get("reason") else None,
+        wakes_at=data.get("wakes_at"),
+        wake_command=data.get("wake_command"),
+        ended_at=event.created_at if status in CLOSED else None,
+    )
+    look: Look = "good" if status == "ready" else "warning" if status in _WORRYING else "note"
+    text = f"status: {status}" + (f" ({state.waiting_for})" if state.waiting_for else "")
+    return state._with_line(event, f"{text}: {state.reason}" if state.reason else text, look)
+
+
+_WORRYING = {"failed", "cancelled", "needs_input", "sleeping"}
+
+
+def _model(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    label = printable(data.get("label") or data.get("model") or "")
+    return replace(state, model_label=label)._with_line(event, f"model: {describe_model(label)}", "note")
+
+
+def _turn_started(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    return replace(state, turn=max(state.turn, event.turn or 0))
+
+
+def _narration(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    return state._with_line(event, data.get("text", ""), "said", claim=data.get("claim"))
+
+
+def _turn_withdrawn(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    state = state._without(claim=data.get("claim"))
+    return state._with_line(event, f"turn {event.turn} was interrupted and is asked again", "warning")
+
+
+def _turn_answered(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    return replace(state, cost=state.cost + int(data.get("cost", 0)), turn=max(state.turn, event.turn or 0))
+
+
+def _tool_started(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    text = data.get("summary") or data.get("name", "")
+    return state._with_line(event, text, "running", call=data.get("tool_use_id"))
+
+
+def _tool_done(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    failed = bool(data.get("is_error"))
+    state = state._without(call=data.get("tool_use_id"))
+    state = replace(state, calls_done=state.calls_done + 1, calls_failed=state.calls_failed + failed)
+    text = f"{data.get('summary') or data.get('name', '')}  {float(data.get('seconds') or 0):.1f} s"
+    return state._with_line(event, text, "failed" if failed else "done", call=data.get("tool_use_id"))
+
+
+def _phase_completed(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    title = printable(data.get("title") or f"phase {data.get('phase')}")
+    commit = str(data.get("commit") or "")[:7]
+    return replace(state, phases=(*state.phases, title))._with_line(event, f"phase done: {title} [{commit}]", "phase")
+
+
+def _preview(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    state = replace(state, preview_url=data.get("url") or state.preview_url)
+    return state._with_line(event, f"preview: {data.get('state')} {data.get('url') or ''}", "note")
+
+
+def _ready(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    state = replace(state, preview_url=data.get("preview_url") or state.preview_url)
+    return state._with_line(event, f"ready: version {data.get('build_version')} at {state.preview_url}", "good")
+
+
+def _gate_bounced(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    state = state._with_line(event, f"evidence gate {data.get('number')}: not yet", "warning")
+    for finding in data.get("findings") or ():
+        state = state._with_line(event, f"  {finding}", "warning")
+    return state
+
+
+def _plain(look: Look, template: str) -> Any:
+    def apply(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+        given = {name: data.get(name, "") for name in ("number", "reason", "error", "text", "tests_run", "files")}
+        return state._with_line(event, template.format(**given), look)
+
+    return apply
+
+
+_HANDLERS: dict[str, Any] = {
+    "status": _status,
+    "model": _model,
+    "turn_started": _turn_started,
+    "narration": _narration,
+    "turn_withdrawn": _turn_withdrawn,
+    "turn_answered": _turn_answered,
+    "tool_started": _tool_started,
+    "tool_done": _tool_done,
+    "phase_completed": _phase_completed,
+    "snapshot_stored": _plain("note", "snapshot {number} stored ({reason}, {files} files)"),
+    "snapshot_failed": _plain("warning", "snapshot {number} failed: {error}"),
+    "guard": _plain("warning", "{text}"),
+    "gate_started": _plain("note", "evidence gate {number}: the product is started in a fresh sandbox"),
+    "gate_step": _plain("note", "  {text}"),
+    "gate_bounced": _gate_bounced,
+    "gate_passed": _plain("good", "evidence gate {number}: passed, {tests_run} tests ran"),
+    "resumed": _plain("note", "resumed: {reason}"),
+    "preview": _preview,
+    "hook_failed": _plain("warning", "after the build: {error}"),
+    "ready": _ready,
+}
