@@ -23,7 +23,7 @@ from temporalio.worker import Worker
 
 from activities.context import BuildPolicy, ContextActivities
 from activities.dispatch import DispatchActivities
-from activities.gate import GateActivities
+from activities.gate import GateActivities, GatePolicy
 from activities.lifecycle import LifecycleActivities
 from activities.preview import PreviewActivities
 from activities.reaper import ReaperActivities
@@ -116,9 +116,16 @@ def _activities(
         secrets=settings.secret_values(),
     )
     workspace = WorkspaceActivities(sessions, sandboxes, store)
-    snapshot = SnapshotActivities(sessions, sandboxes, store)
-    gate = GateActivities(sessions, sandboxes, store, browser)
-    preview = PreviewActivities(sessions, sandboxes, store)
+    snapshot = SnapshotActivities(sessions, sandboxes, store, settings.snapshots_kept)
+    evidence = GatePolicy(command_seconds=settings.gate_command_seconds, start_seconds=settings.gate_start_seconds)
+    gate = GateActivities(sessions, sandboxes, store, browser, evidence)
+    preview = PreviewActivities(
+        sessions,
+        sandboxes,
+        store,
+        command_seconds=settings.gate_command_seconds,
+        start_seconds=settings.gate_start_seconds,
+    )
     reaper = ReaperActivities(sessions, builds)
     return [
         context.load_build_context,

@@ -16,7 +16,8 @@ from temporalio import activity
 from activities.edge import edge
 from activities.heartbeat import heartbeating
 from clients.browser import Browser, PageFailed
-from clients.sandbox import WORKSPACE, CallOutcome, Sandbox, Sandboxes
+from clients.sandbox import CallOutcome, Sandbox, Sandboxes
+from clients.sandbox_runner import WORKSPACE
 from clients.shielded import to_the_end
 from db.feed import append_events
 from db.models import Message, ToolCall
@@ -140,8 +141,12 @@ class DispatchActivities:
             )
             begun = call.state == "intended"
             same_boot = (call.sandbox_id, call.boot) == (given.sandbox.sandbox_id, given.sandbox.boot)
+            # The workflow has opened another sandbox since, or this one anew, and verified the workspace.
+            unknown = begun and not same_boot and is_mutating(call.name)
             call.claim, call.state = claim, "intended"
             call.intended_at = call.intended_at or func.now()
+            if not unknown:
+                call.sandbox_id, call.boot = given.sandbox.sandbox_id, given.sandbox.boot
             if not begun:
                 started = {"tool_use_id": call.tool_use_id, "name": call.name, "summary": call.summary}
                 await append_events(session, build_id, [NewEvent(EventType.TOOL_STARTED, started, turn=call.turn)])
@@ -150,11 +155,8 @@ class DispatchActivities:
                 checked = check_tool_input(call.name, _input_of(spoken, given.id))
             except InvalidToolInput as error:
                 problem = str(error)
-            if begun and not same_boot and is_mutating(call.name):
-                # The workflow has opened another sandbox since, or this one anew, and verified the workspace.
+            if unknown:
                 problem = UNKNOWN.format(why="the sandbox was restarted or replaced while it ran")
-            else:
-                call.sandbox_id, call.boot = given.sandbox.sandbox_id, given.sandbox.boot
             await session.flush()
             if problem is not None:
                 await _write(session, call, claim, _Outcome([problem], is_error=True), monotonic())

@@ -14,6 +14,7 @@ def make_engine(database_url: str, pool_size: int = 10) -> AsyncEngine:
         max_overflow=pool_size,
         pool_pre_ping=True,
         pool_timeout=20,
+        hide_parameters=True,  # what founders wrote must not stand in an error's text, and so in history or a log
         connect_args={"timeout": 10, "server_settings": {"application_name": "cofounder", "timezone": "UTC"}},
     )
 

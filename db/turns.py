@@ -163,12 +163,13 @@ async def budget_of(session: AsyncSession, user_id: str, day: date) -> BudgetSta
         )
     ).one()
     first, _ = cycle_of(day, renewal_day)
-    total = func.coalesce(func.sum(LedgerEntry.cost), 0)
+    total = func.sum(LedgerEntry.cost)
     before, today = (
         await session.execute(
-            select(total.filter(LedgerEntry.day < day), total.filter(LedgerEntry.day == day)).where(
-                LedgerEntry.user_id == user_id, LedgerEntry.day >= first, LedgerEntry.state != "released"
-            )
+            select(
+                func.coalesce(total.filter(LedgerEntry.day < day), 0),
+                func.coalesce(total.filter(LedgerEntry.day == day), 0),
+            ).where(LedgerEntry.user_id == user_id, LedgerEntry.day >= first, LedgerEntry.state != "released")
         )
     ).one()
     return BudgetState(allowance=daily_allowance(budget, int(before), day, renewal_day), spent=int(today))

@@ -28,6 +28,7 @@ from local.own_servers import Egress, rehearsal_model, sandbox_server
 from local.ports import Ports
 from local.postgres import Postgres
 from local.process import Command, GuardedProcess, Part, Remover, output_of
+from local.sandbox.egress import PACKAGE_REGISTRIES
 from local.temporal import Temporal
 
 PartName = Literal["postgres", "temporal", "s3", "sandbox", "model"]
@@ -130,6 +131,9 @@ class LocalStack:
             variables |= self._servers[part].environment()
         if "model" in self.parts:
             variables["REHEARSAL_MODEL"] = "true"
+        if "sandbox" in self.parts:
+            reached = (self._allow or PACKAGE_REGISTRIES) if self._egress == "proxy" else ()
+            variables["SANDBOX_EGRESS_HOSTS"] = ",".join(reached) or "none"
         return variables
 
     @property
@@ -207,6 +211,13 @@ class LocalStack:
         self._meant_to_end.add(part)
         await self._stop_part(part)
         await self._start_part(part)
+
+    async def start_beside(self, command: Command, *, log: Path) -> GuardedProcess:
+        """Start a further program of this stack's owner, who stops it before the stack, under a guard of its own: it
+        ends with the owner, however that ends, and a temporary data directory is removed only after it."""
+        if self._lock is None:
+            raise StackError("The stack is not started.")
+        return await GuardedProcess.start(command, directory=self.data, log=log, lock=self._lock)
 
     # -- one part ------------------------------------------------------------------------------------------------
 
