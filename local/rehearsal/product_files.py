@@ -264,7 +264,9 @@ def sabotaged(contents: dict[str, str], sabotage: str | None) -> dict[str, str]:
         case "no_tests":
             spoiled["cofounder.json"] = manifest_json("python3 -m compileall -q .")
         case "serve_500":
-            _before_serving(spoiled, 'Handler.answer_page = lambda self, *args: self.answer(500, "text/plain", "Sorry.")')
+            _before_serving(
+                spoiled, 'Handler.answer_page = lambda self, *args: self.answer(500, "text/plain", "Sorry.")'
+            )
         case "blank_page":
             _before_serving(spoiled, 'page.render = lambda *args, **slots: "<!doctype html><title></title>"')
         case "ignored_file":
