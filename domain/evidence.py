@@ -16,7 +16,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 def tail_of(output: str) -> str:
     """The end of an output, without ANSI codes and without characters that PostgreSQL refuses."""
-    plain = _UNSTORABLE.sub("\ufffd", _ANSI.sub("", output)).strip()
+    plain = _UNSTORABLE.sub("\ufffd", _ANSI.sub("", output)).rstrip().lstrip("\n")
     return plain if len(plain) <= TAIL_CHARACTERS else "…" + plain[-TAIL_CHARACTERS:]
 
 

@@ -15,7 +15,7 @@ from activities.snapshot import SnapshotActivities
 from activities.workspace import WorkspaceActivities
 from clients.browser import Browser
 from clients.object_store import ObjectStore, StoreConfig
-from clients.sandbox import Sandbox, SandboxConfig, Sandboxes
+from clients.sandbox import Role, Sandbox, SandboxConfig, Sandboxes
 from db.builds import NewBuild, insert_build
 from db.models import Event, Snapshot
 from db.projects import create_project
@@ -71,6 +71,12 @@ class Rooms:
         """Take a snapshot."""
         given = TakeSnapshot(build_id=build_id, sandbox_id=sandbox.id, number=number, reason=reason)
         return await self.run(self.snapshot.snapshot_workspace, given)
+
+    async def kill_all(self, build_id: str) -> None:
+        """Kill every sandbox of a build."""
+        for role in Role:
+            for sandbox_id in await self.sandboxes.find(build_id, role):
+                await self.sandboxes.kill(sandbox_id)
 
     async def rows(self, build_id: str) -> dict[int, Snapshot]:
         """The build's snapshots by number."""

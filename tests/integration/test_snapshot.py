@@ -35,9 +35,7 @@ async def rooms(stack: LocalStack) -> AsyncIterator[Rooms]:
 async def build(rooms: Rooms) -> AsyncIterator[str]:
     build_id = await rooms.build()
     yield build_id
-    for role in Role:
-        for sandbox_id in await rooms.sandboxes.find(build_id, role):
-            await rooms.sandboxes.kill(sandbox_id)
+    await rooms.kill_all(build_id)
 
 
 async def paths_of(rooms: Rooms, snapshot: Snapshot) -> set[str]:
