@@ -29,8 +29,8 @@ SETTLE_SECONDS = 2.0
 PAGES_AT_ONCE = 4
 WEBP_QUALITY = 80
 
-BLANK_SHARE = 0.9995
-"""A picture with at least this share of its pixels in one colour shows nothing."""
+BLANK_SHARE = 0.9999
+"""A picture with at least this share of its pixels in one colour shows nothing; one word on a large screen is less."""
 
 _BLANK_TOLERANCE = 16
 """Differences of a channel (of 255) that lossy compression makes."""

@@ -23,16 +23,11 @@ import httpx2
 from e2b.exceptions import SandboxNotRunningException, ServiceBusyException
 
 from clients import sandbox_runner
+from clients.sandbox_runner import JOURNAL, WORKSPACE
 from domain.errors import InvalidInput, Misconfigured, NeedsPerson, SandboxGone, SandboxUnavailable
 
 APP = "cofounder"
 """`app` in the metadata of every sandbox that we create."""
-
-WORKSPACE = sandbox_runner.WORKSPACE
-"""The project directory inside a sandbox."""
-
-JOURNAL = sandbox_runner.JOURNAL
-"""Ours inside a sandbox: the runner, and what became of calls. No snapshot holds it."""
 
 REQUEST_SECONDS = 30.0
 """Deadline of a small request: control plane, start of a command, a file of a few megabytes."""

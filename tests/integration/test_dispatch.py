@@ -1,0 +1,405 @@
+"""Tool calls, dispatched on a real database and a real sandbox: once each, with one result, whatever happens."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import select, update
+from temporalio.activity import ActivityCancellationDetails
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.dispatch import DispatchActivities
+from clients.browser import Browser
+from clients.sandbox import Role, Sandbox, SandboxConfig, Sandboxes
+from clients.sandbox_runner import WORKSPACE
+from db.builds import NewBuild, insert_build
+from db.models import Event, Message, ToolCall, Turn
+from db.projects import create_project
+from db.session import Sessions, make_engine, make_sessions
+from db.users import ensure_user
+from domain.payloads import DispatchInput, DispatchResult, SandboxRef
+from local.stack import LocalStack
+
+SECRET = "sk-ant-0123456789-secret"
+CANCELLED = ActivityCancellationDetails(cancel_requested=True)
+SHUT_DOWN = ActivityCancellationDetails(worker_shutdown=True)
+
+
+class MemoryImages:
+    """Where the object store would be; its own tests are elsewhere."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    async def put_image(self, sha256_hex: str, webp: bytes) -> None:
+        self.kept[sha256_hex] = webp
+
+
+@dataclass
+class Bench:
+    """A build with a sandbox, and a short way to ask for tool calls in it."""
+
+    sessions: Sessions
+    sandboxes: Sandboxes
+    browser: Browser
+    sandbox: Sandbox
+    boot: str
+    build_id: uuid.UUID
+    images: MemoryImages = field(default_factory=MemoryImages)
+    turns: int = 0
+
+    @property
+    def activities(self) -> DispatchActivities:
+        return DispatchActivities(
+            self.sessions,
+            self.sandboxes,
+            self.browser,
+            self.images,
+            bash_timeout_max_seconds=30,
+            secrets=[SECRET],
+        )
+
+    async def ask(self, name: str, **given: Any) -> str:
+        """Store an answer of the model that asks for the tool; returns the tool_use_id."""
+        self.turns += 1
+        tool_use_id = f"toolu_{uuid.uuid4().hex}"
+        blocks = [
+            {"type": "text", "text": "I am about to."},
+            {"type": "tool_use", "id": tool_use_id, "name": name, "input": given},
+        ]
+        async with self.sessions.begin() as session:
+            session.add(Turn(build_id=self.build_id, number=self.turns, run_id="run", claim=uuid.uuid4()))
+            session.add(Message(build_id=self.build_id, turn=self.turns, role="assistant", content=json.dumps(blocks)))
+            session.add(
+                ToolCall(
+                    build_id=self.build_id,
+                    tool_use_id=tool_use_id,
+                    turn=self.turns,
+                    position=0,
+                    name=name,
+                    summary=name,
+                )
+            )
+        return tool_use_id
+
+    async def bash(self, command: str, timeout_seconds: int | None = None) -> str:
+        return await self.ask("bash", command=command, timeout_seconds=timeout_seconds)
+
+    async def attempt(
+        self, tool_use_id: str, environment: ActivityEnvironment | None = None, where: SandboxRef | None = None
+    ) -> DispatchResult:
+        """One attempt of the activity."""
+        where = where or SandboxRef(sandbox_id=self.sandbox.id, boot=self.boot)
+        given = DispatchInput(build_id=str(self.build_id), id=tool_use_id, sandbox=where)
+        return await (environment or ActivityEnvironment()).run(self.activities.dispatch_tool, given)
+
+    async def row(self, tool_use_id: str) -> ToolCall:
+        async with self.sessions() as session:
+            return await session.get_one(ToolCall, (self.build_id, tool_use_id))
+
+    async def told(self, tool_use_id: str) -> str:
+        """The texts of the stored result."""
+        row = await self.row(tool_use_id)
+        assert row.result is not None
+        block = json.loads(row.result)
+        assert (block["type"], block["tool_use_id"]) == ("tool_result", tool_use_id)
+        assert block.get("is_error", False) is row.is_error
+        return "".join(part.get("text", "") for part in block["content"])
+
+    async def events(self, tool_use_id: str) -> list[str]:
+        async with self.sessions() as session:
+            rows = await session.scalars(select(Event).where(Event.build_id == self.build_id).order_by(Event.id))
+            return [row.type for row in rows if row.data.get("tool_use_id") == tool_use_id]
+
+    async def until_file(self, name: str) -> None:
+        async with asyncio.timeout(20):
+            while (await self.sandbox.run(f"test -e {name}", timeout_seconds=5)).exit_code:
+                await asyncio.sleep(0.02)
+
+    async def processes(self) -> str:
+        return (await self.sandbox.run("ps axo args", timeout_seconds=5)).stdout
+
+
+@pytest.fixture(scope="module")
+async def bench(stack: LocalStack) -> AsyncIterator[Bench]:
+    found = stack.environment
+    engine = make_engine(found["DATABASE_URL"], pool_size=3)
+    sessions = make_sessions(engine)
+    sandboxes = Sandboxes(SandboxConfig(found["E2B_API_KEY"], found["E2B_API_URL"], found["E2B_SANDBOX_URL"]))
+    browser = Browser()
+    async with sessions.begin() as session:
+        user_id = f"founder-{uuid.uuid4()}"
+        await ensure_user(session, user_id)
+        brief = {"name": "Bench", "problem": "none", "features": ["one"]}
+        project = await create_project(session, user_id, "Bench", brief, None)
+        build = await insert_build(session, NewBuild(project.id, user_id, "a goal", None, "none"))
+        assert build is not None
+    sandbox = await sandboxes.create(str(build.id), Role.WORKSPACE)
+    await sandbox.run(
+        "git init -q -b main . && git config user.email a@b.c && git config user.name a", timeout_seconds=9
+    )
+    yield Bench(sessions, sandboxes, browser, sandbox, await sandbox.boot(), build.id)
+    for sandbox_id in await sandboxes.find(str(build.id), Role.WORKSPACE):
+        await sandboxes.kill(sandbox_id)
+    await browser.close()
+    await sandboxes.close()
+    await engine.dispose()
+
+
+async def test_a_command_is_run_and_its_result_stored(bench: Bench) -> None:
+    call = await bench.bash("echo hello; exit 3")
+    assert await bench.attempt(call) == DispatchResult(err=True)
+    assert await bench.told(call) == "hello\n[exit code 3]"
+    assert await bench.events(call) == ["tool_started", "tool_done"]
+    row = await bench.row(call)
+    assert (row.state, row.sandbox_id, row.boot) == ("done", bench.sandbox.id, bench.boot)
+
+
+async def test_a_stored_result_is_returned_and_nothing_run(bench: Bench) -> None:
+    call = await bench.bash("echo x >> stored")
+    assert await bench.attempt(call) == DispatchResult()
+    assert await bench.attempt(call, where=SandboxRef(sandbox_id="gone", boot="gone")) == DispatchResult()
+    assert await bench.sandbox.read(f"{WORKSPACE}/stored") == b"x\n"
+    assert await bench.events(call) == ["tool_started", "tool_done"]
+
+
+async def test_only_what_differs_stands_in_history(bench: Bench) -> None:
+    call = await bench.bash("true")
+    result = await bench.attempt(call)
+    assert result.model_dump(exclude_unset=True) == {}
+
+
+async def test_two_attempts_at_once(bench: Bench) -> None:
+    call = await bench.bash("echo x >> both; sleep 0.4; wc -l < both")
+    results = await asyncio.gather(*(bench.attempt(call) for _ in range(3)), return_exceptions=True)
+    # The stale ones end without a write: with the result if it was there by then, else as stale.
+    for result in results:
+        if isinstance(result, ApplicationError):
+            assert result.type == "StaleClaim"
+            assert not result.non_retryable
+        else:
+            assert result == DispatchResult()
+    assert DispatchResult() in results
+    assert (await bench.told(call)).strip() == "1"
+    assert (await bench.events(call)).count("tool_started") == 1
+    assert (await bench.events(call)).count("tool_done") == 1
+
+
+async def test_a_worker_that_shuts_down_leaves_it_running_for_the_next(bench: Bench) -> None:
+    call = await bench.bash("echo x >> shut; sleep 0.8; wc -l < shut")
+    environment = ActivityEnvironment()
+    first = asyncio.create_task(bench.attempt(call, environment))
+    await bench.until_file("shut")
+    environment.cancel(SHUT_DOWN)
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert (await bench.row(call)).state == "intended"
+    assert await bench.attempt(call) == DispatchResult()
+    assert (await bench.told(call)).strip() == "1"
+    assert await bench.events(call) == ["tool_started", "tool_done"]
+
+
+async def test_a_cancelled_build_ends_the_tree_and_has_a_result(bench: Bench) -> None:
+    call = await bench.bash("touch cut; sleep 61 & setsid sleep 61 & sleep 61")
+    environment = ActivityEnvironment()
+    running = asyncio.create_task(bench.attempt(call, environment))
+    await bench.until_file("cut")
+    environment.cancel(CANCELLED)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert "cancelled" in await bench.told(call)
+    assert (await bench.row(call)).is_error
+    assert "sleep 61" not in await bench.processes()
+    assert await bench.events(call) == ["tool_started", "tool_done"]
+
+
+async def test_heartbeats_while_it_runs(bench: Bench) -> None:
+    beats: list[Any] = []
+    environment = ActivityEnvironment()
+    environment.on_heartbeat = lambda *details: beats.append(details)
+    await bench.attempt(await bench.bash("sleep 2.2"), environment)
+    assert len(beats) >= 2
+
+
+async def test_a_timeout_is_told(bench: Bench) -> None:
+    call = await bench.bash("echo slow; sleep 62 & sleep 62", timeout_seconds=1)
+    assert (await bench.attempt(call)).err
+    assert await bench.told(call) == "slow\n[timed out after 1 s; its processes were ended]"
+    assert "sleep 62" not in await bench.processes()
+
+
+async def test_output_is_cleaned_bounded_and_without_secrets(bench: Bench) -> None:
+    call = await bench.bash(r"printf '\033[31mred\033[0m a\0b \377\n'; echo key " + SECRET)
+    await bench.attempt(call)
+    assert await bench.told(call) == "red a\ufffdb \ufffd\nkey [secret]"
+    loud = await bench.bash("yes | head -c 5000000; echo the end")
+    await bench.attempt(loud)
+    told = await bench.told(loud)
+    assert len(told) < 25_000
+    assert f"/.cofounder/calls/{loud}/output" in told
+    assert told.endswith("the end")
+
+
+async def test_commits_end_phases(bench: Bench) -> None:
+    call = await bench.bash("git commit -q --allow-empty -m 'Scaffold'")
+    result = await bench.attempt(call)
+    head = (await bench.sandbox.run("git rev-parse HEAD", timeout_seconds=5)).stdout.strip()
+    assert result == DispatchResult(commit=head[:12])
+    assert (await bench.row(call)).commit == head[:12]
+    assert await bench.attempt(call) == DispatchResult(commit=head[:12])
+    assert await bench.attempt(await bench.bash("git log --oneline")) == DispatchResult()
+
+
+async def test_files(bench: Bench) -> None:
+    content = "ünï\n" * 200_000
+    assert await bench.attempt(await bench.ask("write_file", path="a/big", content=content)) == DispatchResult()
+    assert (await bench.sandbox.read(f"{WORKSPACE}/a/big")).decode() == content
+    await bench.attempt(await bench.ask("write_file", path="f", content="one two two"))
+    edit = await bench.ask("edit_file", path="f", old_text="one", new_text="1", replace_all=None)
+    assert await bench.attempt(edit) == DispatchResult()
+    for given, problem in (({"old_text": "three"}, "does not occur"), ({"old_text": "two"}, "occurs 2 times")):
+        call = await bench.ask("edit_file", path="f", new_text="x", replace_all=None, **given)
+        assert (await bench.attempt(call)).err
+        assert problem in await bench.told(call)
+    outside = await bench.ask("write_file", path="../../x", content="x")
+    assert (await bench.attempt(outside)).err
+    assert "outside the workspace" in await bench.told(outside)
+    read = await bench.ask("read_file", path="f", start_line=None, line_count=None)
+    assert await bench.attempt(read) == DispatchResult()
+    assert await bench.told(read) == "     1\t1 two two"
+    assert (await bench.attempt(await bench.ask("glob", pattern="**/*"))) == DispatchResult()
+    assert (await bench.attempt(await bench.ask("grep", pattern="(", glob=None))).err
+
+
+async def test_a_call_that_does_not_fit_is_not_run(bench: Bench) -> None:
+    unknown = await bench.ask("rm_rf", path="/")
+    assert (await bench.attempt(unknown)).err
+    assert "no tool named rm_rf" in await bench.told(unknown)
+    incomplete = await bench.ask("bash", command="touch never")
+    assert (await bench.attempt(incomplete)).err
+    assert "does not fit its schema" in await bench.told(incomplete)
+    assert (await bench.sandbox.run("test -e never", timeout_seconds=5)).exit_code == 1
+
+
+async def begin(bench: Bench, tool_use_id: str, where: SandboxRef) -> None:
+    """What an attempt leaves that died after it had begun."""
+    async with bench.sessions.begin() as session:
+        await session.execute(
+            update(ToolCall)
+            .where(ToolCall.tool_use_id == tool_use_id)
+            .values(state="intended", claim=uuid.uuid4(), sandbox_id=where.sandbox_id, boot=where.boot)
+        )
+
+
+@pytest.mark.parametrize("ref", [{"sandbox_id": "another"}, {"boot": "another"}])
+async def test_begun_in_another_boot_the_outcome_is_unknown(bench: Bench, ref: dict[str, str]) -> None:
+    call = await bench.bash("touch twice")
+    before = SandboxRef(sandbox_id=bench.sandbox.id, boot=bench.boot).model_copy(update=ref)
+    await begin(bench, call, before)
+    assert await bench.attempt(call) == DispatchResult(err=True)
+    assert "outcome of this call is unknown" in await bench.told(call)
+    assert (await bench.sandbox.run("test -e twice", timeout_seconds=5)).exit_code == 1
+    reading = await bench.ask("glob", pattern="*")
+    await begin(bench, reading, before)
+    assert await bench.attempt(reading) == DispatchResult()
+
+
+async def test_a_call_that_began_and_never_reached_the_sandbox_is_run(bench: Bench) -> None:
+    call = await bench.bash("echo x >> reached; cat reached")
+    await begin(bench, call, SandboxRef(sandbox_id=bench.sandbox.id, boot=bench.boot))
+    assert await bench.attempt(call) == DispatchResult()
+    assert await bench.told(call) == "x"
+
+
+async def test_a_sandbox_that_was_restarted_or_is_gone(bench: Bench) -> None:
+    own = await bench.sandboxes.create(str(bench.build_id), Role.WORKSPACE)
+    here = SandboxRef(sandbox_id=own.id, boot=await own.boot())
+    lost = await bench.bash("sleep 63")
+    environment = ActivityEnvironment()
+    running = asyncio.create_task(bench.attempt(lost, environment, where=here))
+    while "sleep 63" not in (await own.run("ps axo args", timeout_seconds=5)).stdout:
+        await asyncio.sleep(0.02)
+    environment.cancel(SHUT_DOWN)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await bench.sandboxes.pause(own.id)
+    config = bench.sandboxes.config
+    async with httpx2.AsyncClient(headers={"X-API-KEY": config.api_key}, trust_env=False) as client:
+        body = {"timeout": 300, "memory": False}
+        (await client.post(f"{config.api_url}/v2/sandboxes/{own.id}/connect", json=body)).raise_for_status()
+    assert await bench.attempt(lost, where=here) == DispatchResult(err=True, lost=True)
+    assert "outcome of this call is unknown" in await bench.told(lost)
+
+    refused = await bench.bash("touch refused")
+    assert await bench.attempt(refused, where=here) == DispatchResult(err=True, lost=True)
+    assert "was not run" in await bench.told(refused)
+
+    await bench.sandboxes.kill(own.id)
+    for name, given in (("bash", {"command": "true", "timeout_seconds": None}), ("glob", {"pattern": "*"})):
+        call = await bench.ask(name, **given)
+        assert await bench.attempt(call, where=here) == DispatchResult(err=True, lost=True)
+        assert "was not run" in await bench.told(call)
+    begun = await bench.bash("true")
+    await begin(bench, begun, here)
+    assert await bench.attempt(begun, where=here) == DispatchResult(err=True, lost=True)
+    assert "is unknown" in await bench.told(begun)
+
+
+async def test_a_service_that_does_not_answer_is_worth_another_attempt(bench: Bench) -> None:
+    call = await bench.bash("echo late")
+    away = Bench(
+        bench.sessions,
+        Sandboxes(SandboxConfig("k", "http://127.0.0.1:9", "http://127.0.0.1:9")),
+        bench.browser,
+        bench.sandbox,
+        bench.boot,
+        bench.build_id,
+    )
+    with pytest.raises(ApplicationError) as failed:
+        await away.attempt(call)
+    assert failed.value.type == "SandboxUnavailable"
+    assert not failed.value.non_retryable
+    assert await bench.attempt(call) == DispatchResult()
+    assert await bench.told(call) == "late"
+    assert await bench.events(call) == ["tool_started", "tool_done"]
+
+
+async def test_screenshots(bench: Bench) -> None:
+    missing = await bench.ask("take_screenshot", path="/")
+    assert (await bench.attempt(missing)).err
+    assert "No server answers on port 8000" in await bench.told(missing)
+    product = {"install": "true", "check": "true", "start": "true", "port": 8321}
+    await bench.sandbox.write(f"{WORKSPACE}/cofounder.json", json.dumps(product))
+    await bench.sandbox.write(f"{WORKSPACE}/www/index.html", "<h1>Shown</h1>")
+    serve = "cd www && nohup python3 -m http.server 8321 --bind 127.0.0.1 >/tmp/log 2>&1 & "
+    wait = "until exec 3<>/dev/tcp/127.0.0.1/8321; do sleep 0.05; done 2>/dev/null"
+    assert await bench.attempt(await bench.bash(serve + wait)) == DispatchResult()
+    call = await bench.ask("take_screenshot", path="/")
+    assert await bench.attempt(call) == DispatchResult()
+    assert await bench.told(call) == "/ on port 8321: desktop 1280x800 and mobile 390x844; HTTP status 200."
+    row = await bench.row(call)
+    assert row.result is not None
+    pictures = [part["source"] for part in json.loads(row.result)["content"] if part["type"] == "image"]
+    assert [picture["data"].removeprefix("sha256:") for picture in pictures] == list(bench.images.kept)
+    assert {picture["media_type"] for picture in pictures} == {"image/webp"}
+    assert "toolu" not in json.dumps([*bench.images.kept])
+
+
+async def test_cancelled_before_it_was_heard_of(bench: Bench) -> None:
+    call = await bench.bash("touch unheard; sleep 0.2")
+    environment = ActivityEnvironment()
+    running = asyncio.create_task(bench.attempt(call, environment))
+    await asyncio.sleep(0)
+    environment.cancel(CANCELLED)
+    with suppress(asyncio.CancelledError):
+        await running
+    row = await bench.row(call)
+    # Either it never began, or it has its one result.
+    assert row.state in ("requested", "done")
