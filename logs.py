@@ -19,6 +19,7 @@ def configure_logs(log_format: str, log_level: str) -> None:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_colors,
     ]
     # The values of local variables would be in a traceback too, and keys and founders' texts are among them.
     without_locals = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -42,5 +43,10 @@ def configure_logs(log_format: str, log_level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(log_level.upper())
-    for talkative in ("httpx2", "httpcore2", "botocore", "aiobotocore", "alembic"):
+    for talkative in ("httpx", "httpx2", "httpcore", "httpcore2", "e2b", "botocore", "aiobotocore", "alembic"):
         logging.getLogger(talkative).setLevel(max(root.level, logging.WARNING))
+
+
+def _without_colors(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    event.pop("color_message", None)  # uvicorn says everything twice
+    return event

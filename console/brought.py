@@ -50,8 +50,8 @@ def read_interview(file: Path) -> Json:
         raise InvalidInput(f"{file} does not fit: {where}: {first['msg'].removeprefix('Value error, ')}") from None
     except ValueError as error:
         raise InvalidInput(f"{file} is not valid JSON: {error}") from None
-    if where := find_unstorable(sent):
-        raise InvalidInput(f"{file} has a NUL character or a lone surrogate in {where}. Remove it.")
+    if unstorable := find_unstorable(sent):
+        raise InvalidInput(f"{file} has a NUL character or a lone surrogate in {unstorable}. Remove it.")
     return sent
 
 
