@@ -20,7 +20,7 @@ from local.sandbox.confinement import Confinement, Limits
 from local.sandbox.egress import EGRESS_PORT, EgressProxy
 from local.sandbox.guest import HOME
 from local.sandbox.guest_link import GuestLink, GuestLost, Reply
-from local.sandbox.record import SandboxRecord, State
+from local.sandbox.record import RECORD_FILE, SandboxRecord, State
 
 log = logging.getLogger(__name__)
 
@@ -223,8 +223,10 @@ class Sandbox:
                 return
             self._gone = True
             self._cancel_end_timer()
-            await self._stop("the sandbox was killed")
+            # Nobody finds it any more, and a server that is killed here leaves what the next one removes.
             self._on_gone(self)
+            (self.directory / RECORD_FILE).unlink(missing_ok=True)
+            await self._stop("the sandbox was killed")
             await remove_tree(self.directory)
 
     async def stop(self) -> None:

@@ -230,8 +230,9 @@ class TestCommands:
         assert (await handle.wait()).stdout.split() == [str(number) for number in range(50)]
 
     async def test_another_client_connects_to_a_running_command(self, sandbox: AsyncSandbox) -> None:
-        script = "echo early; until [ -e go ]; do sleep 0.02; done; head -c 4000000 /dev/zero; echo late"
+        script = "echo early; touch ready; until [ -e go ]; do sleep 0.02; done; head -c 4000000 /dev/zero; echo late"
         handle = await sandbox.commands.run(script, background=True)
+        await eventually(lambda: sandbox.files.exists("ready"))
         await handle.disconnect()
         again = await sandbox.commands.connect(handle.pid)
         await sandbox.files.write("go", "")
@@ -334,7 +335,11 @@ class TestLifecycle:
                 await sandbox.commands.run("true")
             with pytest.raises(SandboxNotFoundException):
                 await sandbox.get_info()
-            assert not (server.root / "sandboxes" / sandbox.sandbox_id).exists()
+
+            async def removed() -> bool:
+                return not (server.root / "sandboxes" / sandbox.sandbox_id).exists()
+
+            await eventually(removed)
 
     async def test_the_end_of_its_time_pauses_it(self, server: SandboxServer) -> None:
         async with new_sandbox(server, timeout=1, lifecycle={"on_timeout": "pause"}) as sandbox:

@@ -85,8 +85,12 @@ class TestProcess:
             made = [await AsyncSandbox.create(**server.options) for _ in range(2)]
             handle = await made[0].commands.run("sleep 1000 & setsid sleep 1000 & sleep 1000", background=True)
             await made[1].pause()
+
+            async def all_started() -> bool:
+                return [each.name() for each in server.descendants()].count("sleep") == 3
+
+            await eventually(all_started)
             processes = server.descendants()
-            assert len(processes) > 6
             assert await server.end(number) == 0
             assert not outliving(processes)
             with pytest.raises(SandboxException):
@@ -113,7 +117,7 @@ class TestProcess:
             edit(record_of(server, to_kill), end_at=1.0)
             edit(record_of(server, to_pause), end_at=1.0)
             edit(record_of(server, paused), end_at=1.0)
-            edit(record_of(server, soon), end_at=time.time() + 3)
+            edit(record_of(server, soon), end_at=time.time() + 2)
             record_of(server, corrupt).write_text('{"id": "../../etc"')
             unfinished = server.root / "sandboxes" / ("i" + "0" * 20)
             unfinished.mkdir()
