@@ -1,0 +1,65 @@
+"""Records the stored histories afresh: `make histories`, or `make histories ARGS="ready preview"` for some of them.
+
+Histories are the contract with builds that are running when a new worker starts. Record new paths; record an old one
+again only when its workflow change was versioned, or when no such build can be alive.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client
+
+from db.migrate import migrate
+from local.stack import LocalStack
+from tests.workflows.scenarios import SCENARIOS, Ended, Scenario
+from tests.workshop import workshop
+
+HISTORIES = Path(__file__).parent / "histories"
+MANIFEST = HISTORIES / "manifest.json"
+
+
+async def _export(client: Client, scenario: Scenario, ended: Ended) -> list[dict[str, Any]]:
+    """Store every run of a workflow's chain, and say what they are."""
+    kind = ended.workflow_id.split("-")[0]
+    entries = []
+    runs = [run async for run in client.list_workflows(f'WorkflowId = "{ended.workflow_id}"')]
+    runs.sort(key=lambda run: run.start_time)
+    for number, run in enumerate(runs, 1):
+        history = await client.get_workflow_handle(ended.workflow_id, run_id=run.run_id).fetch_history()
+        file = f"{scenario.name}-{kind}-{number}.json"
+        (HISTORIES / file).write_text(history.to_json())
+        status = ended.status if number == len(runs) or kind == "preview" else "continued as new"
+        entries.append({"file": file, "path": scenario.path, "status": status, "events": len(history.events)})
+    return entries
+
+
+async def record(names: list[str]) -> None:
+    """Drive the scenarios and replace their histories and their lines in the manifest."""
+    HISTORIES.mkdir(exist_ok=True)
+    kept = json.loads(MANIFEST.read_text()) if MANIFEST.exists() else []
+    async with LocalStack(durable=False, time_skipping=True) as stack:
+        await migrate(stack.environment["DATABASE_URL"])
+        for scenario in SCENARIOS:
+            if names and scenario.name not in names:
+                continue
+            sys.stderr.write(f"{scenario.name}: {scenario.path}\n")
+            async with workshop(stack, **scenario.settings) as shop:
+                ended = await scenario.drive(shop)
+                await asyncio.sleep(1)  # visibility follows the workflows a moment later
+                for old in HISTORIES.glob(f"{scenario.name}-*.json"):
+                    old.unlink()
+                kept = [entry for entry in kept if not entry["file"].startswith(f"{scenario.name}-")]
+                for each in ended:
+                    kept += await _export(shop.client, scenario, each)
+            MANIFEST.write_text(json.dumps(sorted(kept, key=lambda entry: str(entry["file"])), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(record(sys.argv[1:]))
+    # Not through the interpreter's shutdown: the SDKs' native threads sometimes abort it (sdk-python#300).
+    sys.stderr.flush()
+    os._exit(0)

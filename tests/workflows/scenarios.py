@@ -1,0 +1,399 @@
+"""The paths that a build and its preview can take, each driven to its end on real servers.
+
+`test_scenarios.py` runs them as tests, `tests/replay/record.py` stores the histories that they leave.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, text, update
+from temporalio.client import WorkflowFailureError
+from temporalio.testing import TimeSkipper
+
+from clients.sandbox import Sandboxes
+from db.models import BusinessEvent, PlanTier, Project
+from domain.budget import cycle_of
+from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, WAKE, preview_workflow_id
+from domain.status import Status
+from tests.workshop import Workshop
+from worker import sandbox_config
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A workflow that a scenario has driven to its end, and how it ended."""
+
+    workflow_id: str
+    status: str
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A path, with the settings that its worker needs."""
+
+    name: str
+    path: str
+    drive: Callable[[Workshop], Awaitable[list[Ended]]]
+    settings: dict[str, Any]
+
+
+SCENARIOS: list[Scenario] = []
+
+
+def _scenario(path: str, **settings: Any) -> Callable[[Callable[[Workshop], Awaitable[list[Ended]]]], None]:
+    def add(drive: Callable[[Workshop], Awaitable[list[Ended]]]) -> None:
+        SCENARIOS.append(Scenario(drive.__name__, path, drive, settings))
+
+    return add
+
+
+PRODUCT = """cat > server.py <<'PY'
+import http.server
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b"<h1 style='background:#125;color:#fff;padding:4em'>A small product</h1>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Page).serve_forever()
+PY
+cat > test_it.py <<'PY'
+import unittest
+class T(unittest.TestCase):
+    def test_it(self):
+        self.assertIn("product", open("server.py").read())
+PY
+echo '{"install": "true", "check": "python3 -m unittest", "start": "python3 server.py", "port": 8000}' > cofounder.json
+echo __pycache__ > .gitignore
+git add -A && git -c user.name=c -c user.email=c@example.org commit -qm "A small product"
+"""
+"""What makes the smallest product that passes the gate, in one command."""
+
+
+def bash(command: str, seconds: int | None = None) -> dict[str, Any]:
+    """A step that calls bash."""
+    return {"tool": "bash", "input": {"command": command, "timeout_seconds": seconds}}
+
+
+def steps(*turns: list[dict[str, Any]]) -> dict[str, Any]:
+    """A script of literal turns; the model ends its turn after them."""
+    return {"kind": "steps", "turns": [[{"text": "On it."}, *turn] for turn in turns]}
+
+
+SMALL = steps([bash(PRODUCT)])
+
+
+async def _ready(shop: Workshop, build_id: uuid.UUID) -> list[Ended]:
+    """Wait until the build is ready; its preview is closed, so that no sandbox is left."""
+    row = await shop.finished(build_id)
+    assert row.status == Status.READY, row.reason
+    preview = shop.client.get_workflow_handle(preview_workflow_id(build_id))
+    await preview.cancel()
+    with suppress(WorkflowFailureError):
+        await preview.result()
+    return [Ended(f"build-{build_id}", "ready"), Ended(preview.id, "cancelled")]
+
+
+async def _waits(shop: Workshop, build_id: uuid.UUID, waiting_for: str) -> str:
+    row = await shop.until(build_id, frozenset({Status.NEEDS_INPUT}))
+    assert (row.status, row.waiting_for) == (Status.NEEDS_INPUT, waiting_for), row.reason
+    return row.reason or ""
+
+
+async def _event(shop: Workshop, build_id: uuid.UUID, kind: str, seconds: float = 60) -> None:
+    async with asyncio.timeout(seconds):
+        while not await shop.events(build_id, kind):
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def _refusing(shop: Workshop, table: str, condition: str, name: str) -> AsyncIterator[None]:
+    """The database refuses inserts into a table while the block runs, for rows that meet the condition."""
+    function = f"refuse_{uuid.uuid4().hex}"
+    async with shop.sessions.begin() as session:
+        await session.execute(
+            text(
+                f"create function {function}() returns trigger language plpgsql as "
+                f"$$ begin raise exception '{name}'; end $$"
+            )
+        )
+        await session.execute(
+            text(
+                f"create trigger {function} before insert on {table} for each row "
+                f"when ({condition}) execute function {function}()"
+            )
+        )
+    try:
+        yield
+    finally:
+        async with shop.sessions.begin() as session:
+            await session.execute(text(f"drop function {function}() cascade"))
+
+
+@_scenario("the whole rehearsal, from the brief to the preview")
+async def ready(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start()
+    ended = await _ready(shop, build_id)
+    assert await shop.statuses(build_id) == ["starting", "scaffold", "code", "checks", "ready"]
+    async with shop.session() as session:
+        row = await shop.row(build_id)
+        project = await session.get_one(Project, row.project_id)
+        assert (project.status, row.build_version) == ("mvp_built", 1)
+        told = (await session.scalars(select(BusinessEvent).where(BusinessEvent.build_id == build_id))).all()
+        assert [event.type for event in told] == ["artifact_generated"]
+    return ended
+
+
+@_scenario("the account is suspended")
+async def failed_suspended(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(await shop.founder(suspended=True))
+    row = await shop.finished(build_id)
+    assert row.status == Status.FAILED
+    assert "suspended" in (row.reason or "")
+    return [Ended(f"build-{build_id}", "failed")]
+
+
+@_scenario("the project has no brief")
+async def failed_no_brief(shop: Workshop) -> list[Ended]:
+    user_id = await shop.founder()
+    build_id = await shop.start(user_id, project_id=await shop.project(user_id, brief={}))
+    row = await shop.finished(build_id)
+    assert row.status == Status.FAILED
+    assert "no idea brief" in (row.reason or "")
+    return [Ended(f"build-{build_id}", "failed")]
+
+
+@_scenario("cancelled while a tool runs")
+async def cancelled_mid_tool(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script=steps([bash("sleep 300 & sleep 300", 400)]))
+    await _event(shop, build_id, "tool_started")
+    await shop.builds.cancel(build_id)
+    row = await shop.finished(build_id)
+    assert row.status == Status.CANCELLED
+    [done] = await shop.events(build_id, "tool_done")
+    assert done.data["is_error"]
+    return [Ended(f"build-{build_id}", "cancelled")]
+
+
+@_scenario("the evidence gate bounces a product whose check tests nothing, and the agent mends it")
+async def gate_bounced(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script={"kind": "product", "sabotage": "check_true", "mend_after_bounce": True})
+    ended = await _ready(shop, build_id)
+    assert [event.type for event in await shop.events(build_id) if event.type in ("gate_bounced", "gate_passed")] == [
+        "gate_bounced",
+        "gate_passed",
+    ]
+    return ended
+
+
+@_scenario("the gate is never passed; a person cancels", gate_attempts=2)
+async def gate_exhausted(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script=steps([bash("true")]))
+    assert "did not pass" in await _waits(shop, build_id, "founder")
+    await shop.builds.cancel(build_id)
+    assert (await shop.finished(build_id)).status == Status.CANCELLED
+    return [Ended(f"build-{build_id}", "cancelled")]
+
+
+async def _poor_founder(shop: Workshop, allowance: int) -> tuple[str, str]:
+    """A founder who may spend so much (µ$) today, and the founder's plan."""
+    today = datetime.now(UTC).date()
+    days_left = (cycle_of(today, 1)[1] - today).days
+    plan = await shop.plan(allowance * days_left)
+    return await shop.founder(plan), plan
+
+
+_FOUR_TURNS = steps([bash("echo one")], [bash("echo two")], [bash("echo three")], [bash(PRODUCT)])
+
+
+@_scenario("today's budget is used up; a wake finds none, another finds some")
+async def slept_woken_by_signal(shop: Workshop) -> list[Ended]:
+    user_id, plan = await _poor_founder(shop, 5_000)
+    build_id = await shop.start(user_id, script=_FOUR_TURNS)
+    row = await shop.until(build_id, frozenset({Status.SLEEPING}))
+    assert row.wakes_at is not None
+    assert row.wakes_at.time().isoformat() == "00:00:00"
+    await shop.builds.wake(build_id)
+    async with asyncio.timeout(60):
+        while "still used up" not in ((await shop.row(build_id)).reason or ""):
+            await asyncio.sleep(0.05)
+    async with shop.sessions.begin() as session:
+        await session.execute(update(PlanTier).where(PlanTier.name == plan).values(cycle_budget=10**9))
+    await shop.builds.wake(build_id)
+    ended = await _ready(shop, build_id)
+    [resumed] = await shop.events(build_id, "resumed")
+    assert resumed.data["reason"] == "woken by a signal"
+    return ended
+
+
+@_scenario("today's budget is used up; a new UTC day begins")
+async def slept_woken_by_timer(shop: Workshop) -> list[Ended]:
+    user_id, _ = await _poor_founder(shop, 5_000)
+    build_id = await shop.start(user_id, script=_FOUR_TURNS)
+    row = await shop.until(build_id, frozenset({Status.SLEEPING}))
+    assert row.wakes_at is not None
+    left = row.wakes_at - datetime.now(UTC)
+    await TimeSkipper(shop.client).fast_forward(shop.handle(build_id), left + timedelta(seconds=1))
+    ended = await _ready(shop, build_id)
+    assert (await shop.events(build_id, "resumed"))[0].data["reason"] == "a new day's budget"
+    return ended
+
+
+@_scenario("continued as new between turns", continue_as_new_turns=4)
+async def continued_as_new(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script={"kind": "long", "turns": 9, "end": "product"})
+    return await _ready(shop, build_id)
+
+
+@_scenario("the model's API refuses the key; an operator mends it")
+async def needs_operator(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script=SMALL, faults=[{"kind": "authentication"}])
+    assert "ANTHROPIC_API_KEY" in await _waits(shop, build_id, "operator")
+    await shop.builds.wake(build_id)
+    return await _ready(shop, build_id)
+
+
+@_scenario("the model refuses; the founder lets it try again")
+async def refused(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script=SMALL, faults=[{"kind": "refusal"}])
+    await _waits(shop, build_id, "founder")
+    await shop.builds.wake(build_id)
+    return await _ready(shop, build_id)
+
+
+@_scenario("nobody can open a sandbox; cancelled while waiting", e2b_api_key="a-key-that-nobody-knows")
+async def no_sandbox(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script=SMALL)
+    assert "E2B_API_KEY" in await _waits(shop, build_id, "operator")
+    await shop.builds.wake(build_id)
+    await asyncio.sleep(0.5)
+    await _waits(shop, build_id, "operator")
+    await shop.builds.cancel(build_id)
+    assert (await shop.finished(build_id)).status == Status.CANCELLED
+    return [Ended(f"build-{build_id}", "cancelled")]
+
+
+@_scenario("the agent repeats itself: steered, then the founder is asked")
+async def repeating(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script={"kind": "long", "turns": 5, "repeat": True, "end": "product"})
+    assert "same call" in await _waits(shop, build_id, "founder")
+    await shop.builds.wake(build_id)
+    return await _ready(shop, build_id)
+
+
+@_scenario("the tool calls are used up: a last turn, then the founder decides", tool_call_cap=3)
+async def tool_call_cap(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(
+        script=steps([bash("echo 1")], [bash("echo 2")], [bash("echo 3")], [bash(PRODUCT)], [bash("echo 5")])
+    )
+    assert "3 tool calls" in await _waits(shop, build_id, "founder")
+    await shop.builds.wake(build_id)
+    return await _ready(shop, build_id)
+
+
+@_scenario("the founder takes what is there to the gate", tool_call_cap=1)
+async def finished_early(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script=steps([bash(PRODUCT)], [bash("echo last")], [bash("echo more")]))
+    await _waits(shop, build_id, "founder")
+    await shop.handle(build_id).signal(FINISH)
+    return await _ready(shop, build_id)
+
+
+@_scenario("calls that only read, side by side, between calls that change; one does not fit its schema")
+async def mixed_calls(shop: Workshop) -> list[Ended]:
+    def glob(pattern: str) -> dict[str, Any]:
+        return {"tool": "glob", "input": {"pattern": pattern}}
+
+    mixed = [glob("a*"), glob("b*"), bash("echo x > x"), {"tool": "bash", "input": {}}, glob("c*"), glob("d*")]
+    build_id = await shop.start(script={"kind": "steps", "turns": [mixed, [bash(PRODUCT)]]})
+    return await _ready(shop, build_id)
+
+
+@_scenario("the snapshot at a phase boundary fails, and the build goes on")
+async def snapshot_failed(shop: Workshop) -> list[Ended]:
+    async with _refusing(shop, "snapshots", "new.reason = 'phase'", "no snapshots today"):
+        build_id = await shop.start(script=SMALL)
+        ended = await _ready(shop, build_id)
+    assert await shop.events(build_id, "snapshot_failed")
+    return ended
+
+
+@_scenario("what follows a build fails, and the build stays ready")
+async def hook_failed(shop: Workshop) -> list[Ended]:
+    async with _refusing(shop, "business_events", "true", "nobody listens"):
+        build_id = await shop.start(script=SMALL)
+        ended = await _ready(shop, build_id)
+    assert await shop.events(build_id, "hook_failed")
+    return ended
+
+
+@_scenario("the sandbox is lost while a tool runs; the workspace is restored")
+async def sandbox_lost(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script=steps([bash(PRODUCT)], [bash("sleep 300", 400)], [bash("ls")]))
+    async with asyncio.timeout(60):
+        while len(await shop.events(build_id, "tool_started")) < 2:
+            await asyncio.sleep(0.05)
+    sandbox_id = (await shop.row(build_id)).sandbox_id
+    assert sandbox_id is not None
+    sandboxes = Sandboxes(sandbox_config(shop.settings))
+    await sandboxes.kill(sandbox_id)
+    await sandboxes.close()
+    ended = await _ready(shop, build_id)
+    [resumed] = await shop.events(build_id, "resumed")
+    assert resumed.data["reason"] == "the sandbox was lost"
+    return ended
+
+
+@_scenario("a preview is kept open, extended, closed by time, and opened again from the snapshot")
+async def preview(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script=SMALL)
+    assert (await shop.finished(build_id)).status == Status.READY
+    handle = shop.client.get_workflow_handle(preview_workflow_id(build_id))
+    await handle.signal(EXTEND, 7200)
+    await TimeSkipper(shop.client).fast_forward(handle, timedelta(hours=3))
+    await handle.result()
+    await shop.builds.open_preview(build_id, 600, seq=100)
+    async with asyncio.timeout(60):
+        while not any(event.data["state"] == "open" for event in (await shop.events(build_id, "preview"))[-1:]):
+            await asyncio.sleep(0.05)
+    again = shop.client.get_workflow_handle(preview_workflow_id(build_id))
+    first, second = handle.result_run_id, (await again.describe()).run_id
+    assert first != second
+    await again.cancel()
+    with suppress(WorkflowFailureError):
+        await again.result()
+    return [Ended(handle.id, "cancelled")]
+
+
+@_scenario("a preview of a build that has no snapshot fails readably")
+async def preview_failed(shop: Workshop) -> list[Ended]:
+    user_id = await shop.founder(suspended=True)
+    build_id = await shop.start(user_id)
+    await shop.finished(build_id)
+    await shop.builds.open_preview(build_id, 600)
+    handle = shop.client.get_workflow_handle(preview_workflow_id(build_id))
+    with suppress(WorkflowFailureError):
+        await handle.result()
+    return [Ended(handle.id, "failed")]
+
+
+@_scenario("the reaper closes the row of a build whose workflow an operator ended")
+async def reaper(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script=steps([bash("sleep 300", 400)]))
+    await _event(shop, build_id, "tool_started")
+    await shop.handle(build_id).terminate("an operator's decision")
+    reaped = f"reap-{uuid.uuid4()}"
+    await shop.client.execute_workflow(REAPER_WORKFLOW, id=reaped, task_queue=shop.settings.temporal_task_queue)
+    row = await shop.row(build_id)
+    assert row.status == Status.FAILED
+    assert "terminated" in (row.reason or "")
+    return [Ended(reaped, "done")]
+
+
+__all__ = ["PRODUCT", "SCENARIOS", "SMALL", "WAKE", "Ended", "Scenario", "bash", "steps"]
