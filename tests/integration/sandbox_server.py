@@ -115,6 +115,6 @@ def _lives(process: psutil.Process) -> bool:
 async def eventually(check: Any, *, seconds: float = DEADLINE) -> Any:
     """What an awaitable check answers, as soon as that is true."""
     async with asyncio.timeout(seconds):
-        while not (answer := await check()):  # noqa: ASYNC110 - what is waited for is elsewhere
+        while not (answer := await check()):
             await asyncio.sleep(0.05)
     return answer
