@@ -22,7 +22,7 @@ from clients.shielded import to_the_end
 from db.feed import append_events
 from db.models import Message, ToolCall
 from db.session import Sessions
-from domain.errors import InvalidInput, InvalidToolInput, SandboxGone, SandboxUnavailable, StaleClaim
+from domain.errors import CofounderError, InvalidInput, InvalidToolInput, SandboxGone, StaleClaim
 from domain.events import EventType, NewEvent
 from domain.payloads import DispatchInput, DispatchResult
 from domain.product import PRODUCT_FILE, parse_product_manifest
@@ -112,17 +112,16 @@ class DispatchActivities:
             SandboxUnavailable: the sandbox service fails; worth another attempt.
             StaleClaim: another attempt has taken the call and not finished it yet.
         """
-        intent = await self._intend(given)
-        if isinstance(intent, DispatchResult):
-            return intent
         try:
             async with heartbeating():
-                outcome = await self._act(given, intent)
-            return await self._store(given, intent, outcome)
+                intent = await self._intend(given)
+                if isinstance(intent, DispatchResult):
+                    return intent
+                return await self._store(given, intent, await self._act(given, intent))
         except asyncio.CancelledError:
             details = activity.cancellation_details()
             if details is not None and details.cancel_requested and not details.worker_shutdown:
-                await to_the_end(self._end(given, intent))
+                await to_the_end(self._end(given))
             raise
 
     # ---- the row
@@ -234,17 +233,27 @@ class DispatchActivities:
         asked: int | None = intent.input.model_dump()["timeout_seconds"]
         return min(asked or BASH_TIMEOUT_DEFAULT_SECONDS, self._bash_timeout_max_seconds)
 
-    async def _end(self, given: DispatchInput, intent: _Intent) -> None:
-        """The founder cancelled: end what runs, and give the call its result."""
-        told = CANCELLED
-        if is_mutating(intent.call.name):
-            try:
-                sandbox = await self._sandboxes.connect(given.sandbox.sandbox_id)
-                await sandbox.end_call(intent.call.tool_use_id)
-            except (SandboxGone, SandboxUnavailable) as error:
-                _log.warning("could not end a cancelled call", tool_use_id=given.id, error=str(error))
-                told = CANCELLED_BUT
-        await self._store(given, intent, _Outcome([told], is_error=True))
+    async def _end(self, given: DispatchInput) -> None:
+        """The founder cancelled: end what runs, and give the call its result, whoever held it."""
+        claim, began = uuid.uuid4(), monotonic()
+        async with heartbeating():
+            async with self._sessions.begin() as session:
+                call = await session.get_one(ToolCall, (uuid.UUID(given.build_id), given.id), with_for_update=True)
+                if call.state == "done":
+                    return
+                call.claim = claim
+            told = CANCELLED
+            if call.state == "intended" and is_mutating(call.name):
+                try:
+                    sandbox = await self._sandboxes.connect(given.sandbox.sandbox_id)
+                    await sandbox.end_call(call.tool_use_id)
+                except SandboxGone:
+                    pass
+                except CofounderError as error:
+                    _log.warning("could not end a cancelled call", tool_use_id=given.id, error=str(error))
+                    told = CANCELLED_BUT
+            async with self._sessions.begin() as session:
+                await _write(session, call, claim, _Outcome([told], is_error=True), began)
 
     async def _take_screenshots(self, sandbox: Sandbox, asked: TakeScreenshotInput) -> _Outcome:
         port = await _product_port(sandbox)

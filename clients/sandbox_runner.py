@@ -47,7 +47,7 @@ MARK_VARIABLE = "COFOUNDER_CALL"
 HEAD_BYTES = TAIL_BYTES = 12_000
 """How much of a command's output is answered; the rest stays in the journal."""
 
-OUTPUT_LIMIT_BYTES = 200_000_000
+OUTPUT_LIMIT_BYTES = 100_000_000
 """A command that prints more than this is ended: it would fill the disk."""
 
 TERM_SECONDS = 2.0
@@ -303,6 +303,10 @@ def _keep(places: Places, folder: str, call_id: str, envelope: dict[str, Any]) -
         )
         if _has_outcome(folder):
             return  # ended before it began
+        try:
+            os.unlink(os.path.join(places.journal, "inputs", call_id + ".json"))
+        except FileNotFoundError:
+            pass
         tool, given = envelope["tool"], envelope["input"]
         try:
             if tool == "bash":

@@ -4,7 +4,6 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -392,14 +391,18 @@ async def test_screenshots(bench: Bench) -> None:
     assert "toolu" not in json.dumps([*bench.images.kept])
 
 
-async def test_cancelled_before_it_was_heard_of(bench: Bench) -> None:
-    call = await bench.bash("touch unheard; sleep 0.2")
+@pytest.mark.parametrize("steps", [3, 10, 30, 100])
+async def test_cancelled_at_any_moment_it_has_one_result(bench: Bench, steps: int) -> None:
+    call = await bench.bash("sleep 64")
     environment = ActivityEnvironment()
     running = asyncio.create_task(bench.attempt(call, environment))
-    await asyncio.sleep(0)
+    for _ in range(steps):
+        await asyncio.sleep(0)
     environment.cancel(CANCELLED)
-    with suppress(asyncio.CancelledError):
+    with pytest.raises(asyncio.CancelledError):
         await running
-    row = await bench.row(call)
-    # Either it never began, or it has its one result.
-    assert row.state in ("requested", "done")
+    assert "cancelled" in await bench.told(call)
+    assert (await bench.events(call)).count("tool_done") == 1
+    # One that comes late finds the result, and the sandbox starts nothing.
+    assert await bench.attempt(call) == DispatchResult(err=True)
+    assert "sleep 64" not in await bench.processes()

@@ -302,6 +302,8 @@ def test_a_large_input_comes_as_a_file(runner: Runner) -> None:
     (runner.journal / "inputs" / "big.json").write_text(json.dumps(envelope))
     assert runner.ask("start", "big", "-", "5")["state"] == "done"
     assert (runner.workspace / "big").stat().st_size == 1_000_000
+    assert list((runner.journal / "inputs").iterdir()) == []
+    assert runner.ask("start", "big", "-", "5")["state"] == "done"
     assert "could not be read" in runner.ask("start", "missing", "-", "5")["text"]
 
 
