@@ -89,7 +89,7 @@ def _read_tool_use(blocks: Sequence[Block]) -> Reading:
                 id=identity,
                 s=call_signature(name, given),
                 t=summarize_call(name, given),
-                m=is_mutating(name),
+                **({} if is_mutating(name) else {"m": False}),
                 **({"ok": False} if identity in reading.invalid else {}),
             )
         )

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx2
@@ -149,9 +150,14 @@ class Workshop:
         return row
 
     async def finished(self, build_id: uuid.UUID, seconds: float = 120) -> Build:
-        """Wait until the build has closed, its workflow too. One that waits for a person fails the test."""
-        row = await self.until(build_id, frozenset({Status.NEEDS_INPUT}), seconds)
-        assert row.status != Status.NEEDS_INPUT, f"the build waits for {row.waiting_for}: {row.reason}"
+        """Wait until the build has closed, its workflow too. One that goes on waiting for a person fails the test."""
+        waiting_since: dict[int, float] = {}
+        async with asyncio.timeout(seconds):
+            while (row := await self.row(build_id)).status not in CLOSED:
+                if row.status == Status.NEEDS_INPUT:
+                    since = waiting_since.setdefault(row.status_seq, monotonic())
+                    assert monotonic() - since < 10, f"the build waits for {row.waiting_for}: {row.reason}"
+                await asyncio.sleep(0.05)
         async with asyncio.timeout(60):
             await self.handle(build_id).result() if row.status == Status.READY else await self._ended(build_id)
         return row

@@ -271,8 +271,11 @@ async def refused(shop: Workshop) -> list[Ended]:
 async def no_sandbox(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=SMALL)
     assert "E2B_API_KEY" in await _waits(shop, build_id, "operator")
+    asked = (await shop.row(build_id)).status_seq
     await shop.builds.wake(build_id)
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(60):
+        while (await shop.row(build_id)).status_seq < asked + 2:
+            await asyncio.sleep(0.05)
     await _waits(shop, build_id, "operator")
     await shop.builds.cancel(build_id)
     assert (await shop.finished(build_id)).status == Status.CANCELLED
