@@ -4,6 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from clients.archive import read_bounded
 from clients.sandbox import CallOutcome, HttpAnswer, Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from domain import evidence
@@ -19,9 +20,18 @@ PAGE_BYTES = 200_000
 _POLL_SECONDS = 0.25
 _ANSWER_SECONDS = 10.0
 _LOG_BYTES = 8000
+_OURS_BYTES = 1_000_000
+"""The largest file that we have written there ourselves."""
 
+PRODUCT_FILE_BYTES = 65_536
+"""The largest cofounder.json."""
+
+_STATUS = f"{JOURNAL}/status"
+_STATUS_BYTES = 50_000
 _NO_COMMIT = 90
-_STOP = "kill -TERM -1 2>/dev/null; sleep 0.5; kill -KILL -1 2>/dev/null; true"
+_STOP = """kill -TERM -1 2>/dev/null
+for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 -1 2>/dev/null || break; sleep 0.05; done
+kill -KILL -1 2>/dev/null; true"""
 """The shell that does it and the sandbox's first process are spared by kill(2) itself."""
 
 _GIT = f"git -C {WORKSPACE} -c core.hooksPath=/dev/null -c core.quotePath=false -c core.sparseCheckout=false"
@@ -48,7 +58,8 @@ async def keep_only_the_commit(sandbox: Sandbox) -> CommittedTree:
     """
     command = f"""
 cd {WORKSPACE} && [ -e .git ] && {_GIT} rev-parse --quiet --verify HEAD >/dev/null || exit {_NO_COMMIT}
-{_GIT} status --porcelain=v1 --untracked-files=all
+{_GIT} status --porcelain=v1 --untracked-files=all >{_STATUS} || exit $?
+head --bytes={_STATUS_BYTES} {_STATUS}
 """
     status = await sandbox.run(command, timeout_seconds=SMALL_SECONDS, cwd="/")
     if status.exit_code == _NO_COMMIT:
@@ -76,9 +87,11 @@ async def read_product(sandbox: Sandbox) -> ProductManifest:
         InvalidInput: it is missing or does not fit; a sentence for the agent.
     """
     try:
-        content = await sandbox.read(f"{WORKSPACE}/{PRODUCT_FILE}")
+        content = await read_bounded(sandbox, f"{WORKSPACE}/{PRODUCT_FILE}", PRODUCT_FILE_BYTES)
     except (FileNotFoundError, InvalidInput) as error:
         raise InvalidInput(evidence.no_product_file()) from error
+    except ValueError as error:
+        raise InvalidInput(f"{PRODUCT_FILE} is larger than {PRODUCT_FILE_BYTES} bytes.") from error
     return parse_product_manifest(content.decode("utf-8", "replace"))
 
 
@@ -172,7 +185,7 @@ def _folder(name: str, boot: str) -> str:
 async def read_if_there(sandbox: Sandbox, path: str) -> str | None:
     """The text of a file in the sandbox; None when there is no such file."""
     try:
-        return (await sandbox.read(path)).decode()
+        return (await read_bounded(sandbox, path, _OURS_BYTES)).decode()
     except FileNotFoundError:
         return None
 

@@ -16,7 +16,16 @@ from temporalio import activity
 from activities.edge import edge
 from activities.heartbeat import heartbeating
 from activities.product import stop_processes
-from clients.archive import ArchiveReader, PackedArchive, discard, found_manifest, pack, send, unpack
+from clients.archive import (
+    MANIFEST_MAX_BYTES,
+    ArchiveReader,
+    PackedArchive,
+    discard,
+    found_manifest,
+    pack,
+    send,
+    unpack,
+)
 from clients.object_store import ObjectStore, StoredObject
 from clients.sandbox import Sandbox, Sandboxes
 from clients.shielded import to_the_end
@@ -35,9 +44,6 @@ from domain.errors import (
 from domain.events import EventType, NewEvent
 from domain.manifest import Entry, compare, digest, parse_manifest, render_manifest, shown
 from domain.payloads import TakenSnapshot, TakeSnapshot
-
-MANIFEST_MAX_BYTES = 300_000_000
-"""The largest manifest that is read back; it has about 150 bytes a file."""
 
 PHASE, SLEEP = "phase", "sleep"
 """Reasons of a snapshot that change what it does."""
@@ -173,7 +179,11 @@ class SnapshotActivities:
         ):
 
             async def passing_by() -> AsyncGenerator[bytes, None]:
+                passed = 0
                 async for piece in pieces:
+                    passed += len(piece)
+                    if passed > packed.bytes:
+                        raise SnapshotFailed("The archive grew while it was read.")
                     await reader.feed(piece)
                     yield piece
 

@@ -4,11 +4,13 @@ Nothing of an archive is ever written on this machine, so no member's name can d
 """
 
 import asyncio
+import contextlib
 import hashlib
 import inspect
+import re
 import shlex
 import tarfile
-from collections.abc import AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,6 +33,12 @@ ENTRIES_MAX = 1_000_000
 """A workspace with more files than this is not archived: its manifest would not fit in memory."""
 
 NAME_MAX = 1024 * 1024
+
+ARCHIVE_MAX_BYTES = 5 * 1024**3
+"""A larger archive is not stored."""
+
+MANIFEST_MAX_BYTES = 300_000_000
+"""The largest manifest that is read; it has about 150 bytes a file."""
 
 _SCRIPT_SOURCE = inspect.getsource(sandbox_manifest)
 _SCRIPT = f"{JOURNAL}/manifest_{hashlib.sha256(_SCRIPT_SOURCE.encode()).hexdigest()[:12]}.py"
@@ -76,11 +84,13 @@ echo {_RESULT} "$(stat --format=%s {path})" "$(sha256sum <{path} | cut -d' ' -f1
   "$(git -C {WORKSPACE} log -1 --format=%s HEAD 2>/dev/null)"
 """
     output = await _with_script(sandbox, command)
-    results = [line for line in output.stdout.splitlines() if line.startswith(_RESULT)]
-    if output.exit_code != 0 or not results:
+    result = re.search(rf"^{_RESULT} (\d+) ([0-9a-f]{{64}}) ([0-9a-f]{{40,64}}|-) (.*)$", output.stdout, re.M)
+    if output.exit_code != 0 or result is None:
         raise SnapshotFailed(f"The workspace could not be archived: {_said(output)}")
-    _, size, sha256, commit, *subject = results[-1].split(" ", 4)
-    return PackedArchive(path, int(size), sha256, None if commit == "-" else commit, "".join(subject))
+    size, sha256, commit, subject = result.groups()
+    if int(size) > ARCHIVE_MAX_BYTES:
+        raise SnapshotFailed(f"The workspace's archive would have {int(size) // 10**6:,} MB, which is too much.")
+    return PackedArchive(path, int(size), sha256, None if commit == "-" else commit, subject)
 
 
 async def discard(sandbox: Sandbox) -> None:
@@ -112,7 +122,7 @@ tar --extract --gzip --file={_ARRIVED} --directory={WORKSPACE} --preserve-permis
   --delay-directory-restore
 rm -rf {ARCHIVES}
 """
-    output = await sandbox.run(command, timeout_seconds=PACK_SECONDS, cwd="/")
+    output = await _run(sandbox, command)
     if output.exit_code != 0:
         raise SnapshotFailed(f"The archive could not be unpacked: {_said(output)}")
 
@@ -129,7 +139,7 @@ async def found_manifest(sandbox: Sandbox) -> list[Entry]:
     if output.exit_code != 0:
         raise SnapshotFailed(f"The workspace could not be hashed: {_said(output)}")
     try:
-        content = await sandbox.read(path)
+        content = await read_bounded(sandbox, path, MANIFEST_MAX_BYTES)
         await sandbox.run(f"rm -f {path}", timeout_seconds=60, cwd="/")
         return parse_manifest(content.decode("ascii"))
     except (FileNotFoundError, ValueError) as error:
@@ -138,10 +148,33 @@ async def found_manifest(sandbox: Sandbox) -> list[Entry]:
 
 async def _with_script(sandbox: Sandbox, command: str) -> CommandOutput:
     await sandbox.write(_SCRIPT, _SCRIPT_SOURCE)
-    output = await sandbox.run(command, timeout_seconds=PACK_SECONDS, cwd="/")
+    output = await _run(sandbox, command)
     if "python3: command not found" in output.stderr:
         raise Misconfigured("The sandbox has no python3. Choose a template that has it (E2B_TEMPLATE).")
     return output
+
+
+async def _run(sandbox: Sandbox, command: str) -> CommandOutput:
+    """Run it, with no more than the end of its errors: tar says a line for every file that it can't read."""
+    errors = f"{JOURNAL}/errors"
+    bounded = f"({command}\n) 2>{errors}; code=$?; tail --bytes=2000 {errors} >&2; exit $code"
+    return await sandbox.run(bounded, timeout_seconds=PACK_SECONDS, cwd="/")
+
+
+async def read_bounded(sandbox: Sandbox, path: str, limit: int) -> bytes:
+    """A file of the sandbox that may have `limit` bytes at most: what the agent can write may be of any size.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it has more.
+    """
+    content = bytearray()
+    async with contextlib.aclosing(cast("AsyncGenerator[bytes, None]", sandbox.stream(path))) as pieces:
+        async for piece in pieces:
+            content += piece
+            if len(content) > limit:
+                raise ValueError(f"{path} is larger than {limit:,} bytes")
+    return bytes(content)
 
 
 def _said(output: CommandOutput) -> str:

@@ -41,10 +41,13 @@ class Rooms:
     browser: Browser
 
     def __post_init__(self) -> None:
-        policy = GatePolicy(command_seconds=60, start_seconds=3)
+        policy = GatePolicy(command_seconds=60, start_seconds=20)
         self.workspace = WorkspaceActivities(self.sessions, self.sandboxes, self.store)
         self.snapshot = SnapshotActivities(self.sessions, self.sandboxes, self.store, KEPT)
         self.gate = GateActivities(self.sessions, self.sandboxes, self.store, self.browser, policy)
+        # For servers that will never answer with 200.
+        hasty = GatePolicy(command_seconds=60, start_seconds=1)
+        self.hasty_gate = GateActivities(self.sessions, self.sandboxes, self.store, self.browser, hasty)
         self.preview = PreviewActivities(self.sessions, self.sandboxes, self.store, command_seconds=60, start_seconds=3)
 
     async def run(self, activity: Callable[[Given], Awaitable[Result]], given: Given) -> Result:

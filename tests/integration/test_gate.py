@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from activities.gate import GatePolicy
 from clients.sandbox import Role, Sandbox
 from db.models import GateRun
 from domain.payloads import GateResult, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
@@ -74,15 +75,19 @@ async def product(rooms: Rooms, build: str, commands: dict[str, object] | None =
     return sandbox
 
 
-async def gate(rooms: Rooms, build: str, sandbox: Sandbox, number: int = 1) -> tuple[GateResult, list[str]]:
+async def gate(
+    rooms: Rooms, build: str, sandbox: Sandbox, number: int = 1, *, hasty: bool = False
+) -> tuple[GateResult, list[str]]:
     """Snapshot the workspace and run the gate on it."""
     await rooms.take(build, sandbox, number)
-    return await again(rooms, build, number)
+    return await again(rooms, build, number, hasty=hasty)
 
 
-async def again(rooms: Rooms, build: str, number: int = 1) -> tuple[GateResult, list[str]]:
+async def again(rooms: Rooms, build: str, number: int = 1, *, hasty: bool = False) -> tuple[GateResult, list[str]]:
+    """Another attempt of a gate."""
     given = RunGate(build_id=build, number=number, snapshot_number=number)
-    result = await rooms.run(rooms.gate.run_evidence_gate, given)
+    activities = rooms.hasty_gate if hasty else rooms.gate
+    result = await rooms.run(activities.run_evidence_gate, given)
     row = await run_of(rooms, build, number)
     findings: list[str] = row.findings or []
     assert result.findings == len(findings)
@@ -94,8 +99,9 @@ async def run_of(rooms: Rooms, build: str, number: int = 1) -> GateRun:
         return await session.get_one(GateRun, (uuid.UUID(build), number))
 
 
-async def only_finding(rooms: Rooms, build: str, sandbox: Sandbox) -> str:
-    result, findings = await gate(rooms, build, sandbox)
+async def only_finding(rooms: Rooms, build: str, sandbox: Sandbox, *, hasty: bool = False) -> str:
+    """The one finding for which the product is bounced."""
+    result, findings = await gate(rooms, build, sandbox, hasty=hasty)
     assert len(findings) == 1, findings
     assert (result.sandbox_id, result.preview_url) == (None, None)
     assert await rooms.sandboxes.find(build, Role.GATE) == []
@@ -156,8 +162,9 @@ async def test_a_failing_install_is_bounced_at_once(rooms: Rooms, build: str) ->
     assert "no such package" in finding
 
 
-async def test_a_server_that_answers_500_is_bounced(rooms: Rooms, build: str) -> None:
+async def test_a_server_that_answers_500_is_bounced(rooms: Rooms, build: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox = await product(rooms, build, server_py=SERVER.replace("send_response(200)", "send_response(500)"))
+    monkeypatch.setattr(rooms.gate, "_policy", GatePolicy(command_seconds=60, start_seconds=3))
     assert "answered with status 500, not 200" in await only_finding(rooms, build, sandbox)
 
 
@@ -169,13 +176,15 @@ async def test_a_server_that_crashes_is_bounced_with_its_log(rooms: Rooms, build
 
 
 async def test_a_server_on_another_port_is_bounced(rooms: Rooms, build: str) -> None:
-    finding = await only_finding(rooms, build, await product(rooms, build, {"port": 8001}))
+    finding = await only_finding(rooms, build, await product(rooms, build, {"port": 8001}), hasty=True)
     assert "Nothing answered GET / on port 8001" in finding
 
 
 async def test_a_server_that_the_checks_have_left_does_not_count(rooms: Rooms, build: str) -> None:
     check = "(setsid python3 server.py >/dev/null 2>&1 &) ; sleep 0.5; python3 -m unittest"
-    finding = await only_finding(rooms, build, await product(rooms, build, {"check": check, "start": "sleep 100"}))
+    finding = await only_finding(
+        rooms, build, await product(rooms, build, {"check": check, "start": "sleep 100"}), hasty=True
+    )
     assert "Nothing answered" in finding
 
 
@@ -187,7 +196,7 @@ async def test_a_blank_page_is_bounced(rooms: Rooms, build: str) -> None:
 async def test_what_works_only_with_an_uncommitted_file_is_bounced(rooms: Rooms, build: str) -> None:
     sandbox = await product(rooms, build)
     await shell(sandbox, "git rm -q --cached page.html; git commit -qm 'Forget the page'")
-    _, findings = await gate(rooms, build, sandbox)
+    _, findings = await gate(rooms, build, sandbox, hasty=True)
     assert len(findings) == 3
     assert "?? page.html" in findings[0]
     assert "FileNotFoundError" in findings[1]
@@ -209,7 +218,7 @@ async def test_what_works_only_with_an_ignored_file_is_bounced(rooms: Rooms, bui
         """,
     )
     assert await shell(sandbox, "git status --porcelain") == ""
-    finding = await only_finding(rooms, build, sandbox)
+    finding = await only_finding(rooms, build, sandbox, hasty=True)
     assert "GET /" in finding
     assert "page.html" in finding
 
@@ -235,6 +244,12 @@ async def test_a_product_without_its_declaration_is_bounced(rooms: Rooms, build:
 async def test_a_wrong_declaration_is_bounced(rooms: Rooms, build: str) -> None:
     sandbox = await product(rooms, build, {"port": 80})
     assert "cofounder.json does not fit: port" in await only_finding(rooms, build, sandbox)
+
+
+async def test_a_declaration_that_would_fill_the_memory_is_bounced(rooms: Rooms, build: str) -> None:
+    sandbox = await product(rooms, build)
+    await shell(sandbox, "head -c 70000 /dev/zero | tr '\\0' ' ' >>cofounder.json; git commit -qam 'Make it large'")
+    assert "larger than" in await only_finding(rooms, build, sandbox)
 
 
 async def test_a_retry_attaches_and_runs_nothing_twice(
