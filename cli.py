@@ -10,13 +10,12 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from console.api_client import ApiClient
 from console.brought import read_brief, read_interview
 from console.feed_state import describe_model, printable
 from console.users import users_app
-from console.watch import dollars, watch_build
+from console.watch import dollars, print_rows, watch_build
 from domain.errors import CofounderError, Misconfigured
 from local.cli import local_app
 from local.errors import StackError
@@ -249,9 +248,6 @@ async def _watch(api: ApiClient, console: Console, build_id: str, product: str) 
 
 
 def _print_build(console: Console, found: dict[str, Any]) -> None:
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
     rows: dict[str, object] = {
         "build": found["id"],
         "project": found["project_id"],
@@ -264,10 +260,7 @@ def _print_build(console: Console, found: dict[str, Any]) -> None:
         "version": found["build_version"],
         "preview": found["preview_url"],
     }
-    for name, value in rows.items():
-        if value is not None:
-            table.add_row(name, printable(value))
-    console.print(table, soft_wrap=False)
+    print_rows(console, ((name, str(value)) for name, value in rows.items() if value is not None))
 
 
 def _build_id(text: str) -> str:

@@ -16,14 +16,13 @@ from urllib.parse import urlsplit
 
 import httpx2
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from temporalio.client import Client
 
 from clients.temporal import connect_temporal
 from console.api_client import ApiClient
 from console.feed_state import FeedState, describe_model, is_rehearsal, printable
-from console.watch import clock, dollars, is_interactive, watch_build
+from console.watch import clock, dollars, is_interactive, print_rows, watch_build
 from db.migrate import migrate
 from db.session import make_engine, make_sessions
 from db.users import budget_today, ensure_user
@@ -122,9 +121,7 @@ async def run_demo(console: Console, wish: Wish) -> bool:
         await asyncio.wait({work, telling}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         telling.cancel()
-        if not work.done():
-            console.print("stopping…")
-            work.cancel()
+        work.cancel()
         await asyncio.wait({work})
     if work.cancelled():
         if demo.outcome is None:
@@ -166,6 +163,7 @@ class _Demo:
                     await _first_of(build, *programs)
                     return build.result()
                 finally:
+                    self._console.print("\nstopping…")
                     if not build.done():
                         build.cancel()
                         await asyncio.wait({build})
@@ -185,6 +183,7 @@ class _Demo:
         environment = {name: value for name, value in os.environ.items() if name.upper() in passed_on}
         environment["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), LOOPBACK, "localhost")))
         environment |= {"HOME": temporary, "TMPDIR": temporary, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+        environment["GRACEFUL_SHUTDOWN_SECONDS"] = "1"  # what still runs ends with the stack
         environment |= {"API_TOKEN": self._token, "API_USER": _FOUNDER, **stack.environment}
         if keys.anthropic is not None:
             environment["ANTHROPIC_API_KEY"] = keys.anthropic
@@ -289,9 +288,6 @@ class _Demo:
         state = outcome.state
         build = await api.read_build(build_id)
         saved = await self._save(api, build_id)
-        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(overflow="fold")
         seconds = ((state.ended_at or datetime.now(UTC)) - (state.began_at or datetime.now(UTC))).total_seconds()
         status = Text(state.status, "bold green" if outcome.good else "bold red")
         if state.reason:
@@ -311,10 +307,8 @@ class _Demo:
         rows.append(
             ("work", f"{len(state.phases)} phases, {state.turn} turns, {state.calls_done} tool calls, {clock(seconds)}")
         )
-        for name, value in rows:
-            table.add_row(name, value if isinstance(value, Text) else Text(printable(value)))
         self._console.print()
-        self._console.print(table, soft_wrap=False)
+        print_rows(self._console, rows)
 
     async def _save(self, api: ApiClient, build_id: str) -> dict[str, Path]:
         """Download what the build left, as far as there is anything."""

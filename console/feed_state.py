@@ -143,7 +143,7 @@ def _tool_done(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
     failed = bool(data.get("is_error"))
     state = state._without(call=data.get("tool_use_id"))
     state = replace(state, calls_done=state.calls_done + 1, calls_failed=state.calls_failed + failed)
-    text = f"{data.get('summary') or data.get('name', '')}  {float(data.get('seconds') or 0):.1f} s"
+    text = f"{data.get('summary') or data.get('name', '')} {float(data.get('seconds') or 0):.1f} s"
     return state._with_line(event, text, "failed" if failed else "done", call=data.get("tool_use_id"))
 
 

@@ -9,11 +9,10 @@ from typing import Annotated, TypeVar
 import asyncpg
 import typer
 from rich.console import Console
-from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from console.watch import dollars
+from console.watch import dollars, print_rows
 from db.models import User
 from db.session import make_engine, make_sessions
 from db.users import UserChange, budget_today, change_user, find_user, plan_names
@@ -119,14 +118,12 @@ async def _print(session: AsyncSession, user: User) -> None:
     budget = await budget_today(session, user, datetime.now(UTC).date())
     allowance = "unlimited" if budget.allowance is None else dollars(budget.allowance)
     models = ", ".join(f"{role}={model}" for role, model in user.model_overrides.items())
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in {
+    rows = {
         "user": user.id,
         "plan": user.plan,
         "models": models or "the plan's",
         "account": "suspended" if user.suspended else "active",
         "renewal day": str(user.renewal_day),
         "today": f"{dollars(budget.spent)} spent of {allowance}",
-    }.items():
-        table.add_row(name, value)
-    Console(highlight=False, markup=False).print(table)
+    }
+    print_rows(Console(highlight=False), rows.items())

@@ -1,6 +1,6 @@
 """A build on the screen: live in a terminal, one line per event elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -43,6 +43,13 @@ def _elapsed(state: FeedState, at: datetime) -> float:
 def _text_of(line: Line) -> Text:
     mark, style = _MARKS[line.look]
     return Text(mark + line.text, style=style)
+
+
+def print_rows(console: Console, rows: Iterable[tuple[str, str | Text]]) -> None:
+    """Names and values side by side. Long values are left to the terminal, so that an address can be copied whole."""
+    for name, value in rows:
+        told = value if isinstance(value, Text) else Text(printable(value))
+        console.print(Text(f"{name:<12} ", "dim").append_text(told), soft_wrap=True)
 
 
 class _View:

@@ -95,11 +95,11 @@ def settings_for(database_url: str, environment: Mapping[str, str] | None = None
 
 
 @asynccontextmanager
-async def running_api(settings: Settings, environment: Mapping[str, str]) -> AsyncIterator[RunningApi]:
-    """Serve the API on a free port; Temporal is where the environment says."""
+async def running_api(settings: Settings, environment: Mapping[str, str], port: int = 0) -> AsyncIterator[RunningApi]:
+    """Serve the API, on a free port where none is given; Temporal is where the environment says."""
     temporal = await connect_temporal(environment, lazy=True)
     app = create_app(open_services(settings, environment))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=1))
     serving = asyncio.create_task(server.serve())
     while not server.started:
         assert not serving.done(), "the API did not start"
