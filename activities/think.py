@@ -8,6 +8,7 @@ from collections import OrderedDict
 from datetime import UTC, date
 from typing import Protocol
 
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.edge import edge
@@ -98,7 +99,7 @@ class ThinkActivities:
             budget = await turns.budget_of(session, build.user_id, day)
             return BudgetCheck(exhausted=budget.exhausted, spent=budget.spent, allowance=budget.allowance)
 
-    async def _what_to_say(self, session: turns.AsyncSession, build_id: uuid.UUID, given: ThinkInput) -> list[str]:
+    async def _what_to_say(self, session: AsyncSession, build_id: uuid.UUID, given: ThinkInput) -> list[str]:
         """The text blocks of this turn's user message, after any tool results."""
         said: list[str] = []
         before = await turns.outcome_of(session, build_id, given.turn - 1) if given.turn > 1 else None
@@ -118,8 +119,7 @@ class ThinkActivities:
                     said.append(prompt.gate_findings(await turns.latest_findings(session, build_id)))
                 case TurnNote.RESUMED:
                     resumed = await turns.latest_event(session, build_id, EventType.RESUMED) or {}
-                    changes = resumed.get("changes") or []
-                    said.append(prompt.resumed(str(resumed.get("reason", "")), [str(c) for c in changes]))
+                    said.append(prompt.resumed(resumed.get("reason", ""), resumed.get("changes", [])))
         if not said and before != "tool_use":
             said.append(prompt.NUDGE_EMPTY)
         return said

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -138,7 +139,7 @@ async def has_tool_calls(session: AsyncSession, build_id: uuid.UUID, number: int
     return found is not None
 
 
-async def latest_event(session: AsyncSession, build_id: uuid.UUID, kind: EventType) -> dict[str, object] | None:
+async def latest_event(session: AsyncSession, build_id: uuid.UUID, kind: EventType) -> dict[str, Any] | None:
     """The data of the build's last event of a kind."""
     return await session.scalar(
         select(Event.data).where(Event.build_id == build_id, Event.type == kind).order_by(Event.id.desc()).limit(1)

@@ -7,7 +7,7 @@ from typing import Any
 from domain.status import WaitingFor
 
 _FATAL = {"BuildFailed", "TurnOfAnotherRun", "AccountSuspended"}
-_OF_THE_STORE = {"SnapshotFailed"}
+_OF_THE_STORE = {"SnapshotFailed", "StoreUnavailable"}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,9 +28,15 @@ for _variable in [name for name in os.environ if _points_outside(name)]:
 
 
 @pytest.fixture(scope="session")
-async def stack() -> AsyncIterator[LocalStack]:
+def bodies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the rehearsal model keeps the raw bodies of the requests that it was sent."""
+    return tmp_path_factory.mktemp("bodies")
+
+
+@pytest.fixture(scope="session")
+async def stack(bodies: Path) -> AsyncIterator[LocalStack]:
     """The whole embedded stack, once per session: migrated, no fsync, and timers that tests may skip."""
-    async with LocalStack(durable=False, time_skipping=True) as running:
+    async with LocalStack(durable=False, time_skipping=True, model_options=("--bodies", str(bodies))) as running:
         await migrate(running.environment["DATABASE_URL"])
         yield running
 

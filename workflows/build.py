@@ -35,9 +35,10 @@ with workflow.unsafe.imports_passed_through():
     from domain.status import Status, WaitingFor
 
 from workflows import policies
+from workflows.failures import reason_of
 from workflows.projection import Projection
 from workflows.shielding import shielded
-from workflows.waiting import Waiting, reason_of, trying
+from workflows.waiting import Waiting, trying
 from workflows.workspace import Workspace
 
 

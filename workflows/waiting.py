@@ -5,16 +5,16 @@ from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.think import ThinkActivities
     from domain.budget import next_utc_midnight
-    from domain.failures import judge_failure
     from domain.payloads import BudgetCheck, BuildRef, LoopState
     from domain.status import Status, WaitingFor
 
 from workflows import policies
+from workflows.failures import reason_of, whom_to_ask
 from workflows.projection import Projection
 from workflows.workspace import Workspace
 
@@ -40,7 +40,7 @@ class Waiting:
             try:
                 return await step()
             except ActivityError as error:
-                waiting_for, reason = _whom_to_ask(error)
+                waiting_for, reason = whom_to_ask(error)
             await self.for_person(waiting_for, reason)
 
     async def for_person(self, waiting_for: WaitingFor, reason: str) -> None:
@@ -57,7 +57,7 @@ class Waiting:
                     await self._workspace.resume("a person asked the build to go on")
                 break
             except ActivityError as error:
-                waiting_for, reason = _whom_to_ask(error)
+                waiting_for, reason = whom_to_ask(error)
         await self._shown.become(before)
 
     async def for_budget(self) -> None:
@@ -100,25 +100,3 @@ async def trying(step: Awaitable[None]) -> None:
         if is_cancelled_exception(error):
             raise
         workflow.logger.warning("a step failed that stops nothing", extra={"error": reason_of(error)})
-
-
-def reason_of(error: BaseException) -> str:
-    """What an error says to a person."""
-    cause = error.cause if isinstance(error, ActivityError) else error
-    return getattr(cause, "message", None) or str(cause)
-
-
-def _whom_to_ask(error: ActivityError) -> tuple[WaitingFor, str]:
-    """Who can mend a failed step, and what they are told.
-
-    Raises:
-        ActivityError: the same one, where nobody can, or where it is a cancellation.
-    """
-    if is_cancelled_exception(error):
-        raise error
-    cause = error.cause
-    kind, details = (cause.type, cause.details) if isinstance(cause, ApplicationError) else (None, ())
-    verdict = judge_failure(kind, reason_of(error), details)
-    if verdict.waiting_for is None:
-        raise error
-    return verdict.waiting_for, verdict.reason

@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     )
 
 from workflows import policies
+from workflows.failures import reason_of
 
 
 class Workspace:
@@ -75,7 +76,10 @@ class Workspace:
         except ActivityError as error:
             if not is_cancelled_exception(error):
                 await workflow.execute_activity_method(
-                    SnapshotActivities.note_snapshot_failure, asked, **policies.DATABASE, summary="snapshot failed"
+                    SnapshotActivities.note_snapshot_failure,
+                    asked.model_copy(update={"error": reason_of(error)}),
+                    **policies.DATABASE,
+                    summary="snapshot failed",
                 )
             raise
 

@@ -32,7 +32,7 @@ async def _export(client: Client, scenario: Scenario, ended: Ended) -> list[dict
         history = await client.get_workflow_handle(ended.workflow_id, run_id=run.run_id).fetch_history()
         file = f"{scenario.name}-{kind}-{number}.json"
         (HISTORIES / file).write_text(history.to_json())
-        status = ended.status if number == len(runs) or kind == "preview" else "continued as new"
+        status = ended.status if number == len(runs) else "closed" if kind == "preview" else "continued as new"
         entries.append({"file": file, "path": scenario.path, "status": status, "events": len(history.events)})
     return entries
 

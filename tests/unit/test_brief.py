@@ -100,6 +100,7 @@ def test_inputs_that_do_not_fit(tool: str, given: object) -> None:
 def test_product_manifest() -> None:
     good = {"install": "true", "check": "pytest", "start": "python app.py", "port": 8000}
     assert parse_product_manifest(json.dumps(good)).port == 8000
+    bad: object
     for bad in (
         {**good, "port": 80},
         {**good, "port": "8000"},

@@ -1,0 +1,102 @@
+"""How much of a build's history a turn takes, however long the build.
+
+    python -m bench.flat [--turns 400] [--calls 1]
+
+Plays a long script of the rehearsal model, with no think time, on the embedded stack, exports the histories of the whole
+chain, and prints events and bytes per turn (as Temporal stores them: protobuf), for the first and the second half.
+"""
+
+import argparse
+import asyncio
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client
+
+from domain.names import build_workflow_id
+
+
+@dataclass(frozen=True)
+class TurnShare:
+    """One turn's part of a history: from its `think` to the next one."""
+
+    events: int
+    bytes: int
+    largest_payload: int
+
+
+def shares_of(events: Sequence[HistoryEvent]) -> list[TurnShare]:
+    """Cut one run's history at each `think`; what is before the first and in the last turn is left out."""
+    starts = [
+        index
+        for index, event in enumerate(events)
+        if event.activity_task_scheduled_event_attributes.activity_type.name == "think"
+    ]
+    return [
+        TurnShare(
+            end - start,
+            sum(event.ByteSize() for event in events[start:end]),
+            max(largest_payload(event) for event in events[start:end]),
+        )
+        for start, end in itertools.pairwise(starts)
+    ]
+
+
+def largest_payload(event: HistoryEvent) -> int:
+    """Bytes of the largest payload of an event: inputs, results and summaries."""
+    attributes = getattr(event, event.WhichOneof("attributes") or "")
+    payloads = [*getattr(getattr(attributes, "input", None), "payloads", [])]
+    payloads += getattr(getattr(attributes, "result", None), "payloads", [])
+    return max((payload.ByteSize() for payload in [*payloads, event.user_metadata.summary]), default=0)
+
+
+async def chain_of(client: Client, build_id: str) -> list[Sequence[HistoryEvent]]:
+    """The histories of all runs of a build's chain, in order."""
+    workflow_id = build_workflow_id(build_id)
+    run_id = (await client.get_workflow_handle(workflow_id).describe()).run_id
+    chain: list[Sequence[HistoryEvent]] = []
+    while run_id:
+        history = await client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history()
+        chain.insert(0, history.events)
+        run_id = history.events[0].workflow_execution_started_event_attributes.continued_execution_run_id
+    return chain
+
+
+async def _measure(turns: int, calls: int) -> None:
+    from db.migrate import migrate
+    from domain.status import Status
+    from local.stack import LocalStack
+    from tests.workshop import workshop
+
+    async with LocalStack(durable=False) as stack:
+        await migrate(stack.environment["DATABASE_URL"])
+        async with workshop(stack, tool_call_cap=10**6) as shop:
+            script = {"kind": "long", "turns": turns, "calls_per_turn": calls, "end": "end_turn"}
+            build_id = await shop.start(script=script)
+            row = await shop.until(build_id, frozenset({Status.CHECKS, Status.NEEDS_INPUT}), seconds=1800)
+            await shop.builds.cancel(build_id)
+            await shop.until(build_id, frozenset({Status.CANCELLED}))
+            chain = await chain_of(shop.client, str(build_id))
+    shares = [share for events in chain for share in shares_of(events)]
+    print(f"{turns} turns of {calls} call(s): status {row.status}, {len(chain)} run(s) of the workflow")
+    half = len(shares) // 2
+    for name, part in (("first half", shares[:half]), ("second half", shares[half:]), ("all", shares)):
+        print(
+            f"{name:12} {len(part):4} turns  events/turn {sum(s.events for s in part) / len(part):6.2f}  "
+            f"bytes/turn {sum(s.bytes for s in part) / len(part):7.1f}  "
+            f"largest turn {max(s.bytes for s in part)}  largest payload {max(s.largest_payload for s in part)}"
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=400)
+    parser.add_argument("--calls", type=int, default=1)
+    given = parser.parse_args()
+    asyncio.run(_measure(given.turns, given.calls))
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,0 +1,193 @@
+"""`cofounder demo`: from a brief to a running preview, and nothing left behind, however it ends."""
+
+import asyncio
+import os
+import pty
+import signal
+import sys
+import tarfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+_ROOT = Path(__file__).parents[2]
+
+# The demo at full speed: the rehearsal model speaks without pauses.
+_PROGRAM = "import cli, console.demo; console.demo._REHEARSAL_OPTIONS = (); cli.main()"
+
+
+class Demo:
+    """A demo in a process of its own, with its own working and temporary directories."""
+
+    def __init__(self, directory: Path, process: asyncio.subprocess.Process, output: asyncio.StreamReader) -> None:
+        self.directory = directory
+        self.process = process
+        self._output = output
+        self.text = ""
+
+    async def until(self, words: str) -> None:
+        """Read its output until these words were in it."""
+        while words not in self.text:
+            piece = await self._output.read(4096)
+            assert piece, f"the demo ended before it said {words!r}:\n{self.text}"
+            self.text += piece.decode(errors="replace")
+
+    async def end(self) -> int:
+        """Read the rest; its exit code."""
+        with suppress(OSError):  # how a terminal says that nobody is at its other end
+            while piece := await self._output.read(4096):
+                self.text += piece.decode(errors="replace")
+        return await self.process.wait()
+
+    @property
+    def results(self) -> Path:
+        """Where it saved what it made."""
+        (found,) = (self.directory / ".cofounder" / "demo").iterdir()
+        return found
+
+    async def assert_nothing_is_left(self) -> None:
+        """No process that names its directory, and no file in its temporary one."""
+        for _ in range(200):
+            if not (left := self._left()):
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError(left)
+
+    def _left(self) -> list[str]:
+        running = [str(process) for process in psutil.process_iter() if self._works_here(process)]
+        return running + [str(path) for path in (self.directory / "tmp").iterdir()]
+
+    def _works_here(self, process: psutil.Process) -> bool:
+        try:
+            words = [*process.cmdline(), process.cwd(), *process.environ().values()]
+        except psutil.Error:
+            return False
+        return process.pid != os.getpid() and any(str(self.directory) in word for word in words)
+
+
+@asynccontextmanager
+async def demo(directory: Path, *, terminal: bool = False, **environment: str) -> AsyncIterator[Demo]:
+    """Start a demo, in a terminal or with a pipe; it is killed at the end if it still runs."""
+    (directory / "tmp").mkdir(parents=True)
+    given = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(directory),
+        "TMPDIR": str(directory / "tmp"),
+        "PYTHONPATH": str(_ROOT),
+        "LANG": "C.UTF-8",
+        "TERM": "xterm",
+        "ANTHROPIC_API_KEY": "must not be used",
+        "E2B_API_KEY": "must not be used",
+        **environment,
+    }
+    theirs, ours = pty.openpty()[::-1] if terminal else os.pipe()[::-1]
+    command = [sys.executable, "-P", "-c", _PROGRAM, "demo"]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=given,
+        cwd=directory,
+        stdin=theirs if terminal else asyncio.subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    output = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), os.fdopen(ours, "rb", 0))
+    try:
+        yield Demo(directory, process, output)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        transport.close()
+
+
+@pytest.fixture(autouse=True)
+def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    return
+
+
+async def test_two_demos_at_once_one_of_them_in_a_terminal(tmp_path: Path) -> None:
+    brief = tmp_path / "own.json"
+    brief.write_text('{"name": "Zq7 Pantry", "problem": "Food is forgotten.", "features": ["A list"]}')
+    async with (
+        demo(tmp_path / "piped", BRIEF=str(brief)) as piped,
+        demo(tmp_path / "terminal", terminal=True) as shown,
+    ):
+        assert await piped.end() == 0, piped.text
+        for words in ("rehearsal model", "always builds the same kind of product", "Zq7 Pantry", "phase done: "):
+            assert words in piped.text
+        for words in (
+            "status       ready",
+            "preview      http://",
+            "Temporal UI  http://127.0.0.1:",
+            "nothing was paid",
+        ):
+            assert words in piped.text
+        assert "\x1b[" not in piped.text
+        for picture, width in (("desktop.webp", 1280), ("mobile.webp", 390)):
+            with Image.open(piped.results / picture) as image:
+                assert (image.format, image.width) == ("WEBP", width)
+        with tarfile.open(piped.results / "workspace.tar.gz") as archive:
+            assert any(name.endswith("cofounder.json") for name in archive.getnames())
+        await piped.assert_nothing_is_left()
+
+        await shown.until("Everything stays up until Ctrl-C")
+        assert "\x1b[" in shown.text
+        assert shown.process.returncode is None
+        shown.process.send_signal(signal.SIGINT)
+        assert await shown.end() == 0, shown.text
+        await shown.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("ready after", signal.SIGINT), ("phase done", signal.SIGINT), ("status: scaffold", signal.SIGTERM)],
+)
+async def test_stopped_in_the_middle(tmp_path: Path, moment: str, number: signal.Signals) -> None:
+    async with demo(tmp_path) as running:
+        await running.until(moment)
+        for _ in range(2):  # somebody impatient
+            running.process.send_signal(number)
+            await asyncio.sleep(0.05)
+        assert await running.end() == 130
+        assert "Traceback" not in running.text
+        await running.assert_nothing_is_left()
+
+
+async def test_killed(tmp_path: Path) -> None:
+    async with demo(tmp_path) as running:
+        await running.until("status: scaffold")
+        running.process.kill()
+        await running.process.wait()
+        await running.assert_nothing_is_left()
+
+
+async def test_worker_that_dies_is_told_with_its_last_words(tmp_path: Path) -> None:
+    async with demo(tmp_path) as running:
+        await running.until("status: scaffold")
+        (worker,) = (each for each in psutil.process_iter(["cmdline"]) if _is_worker(each, tmp_path))
+        worker.kill()
+        assert await running.end() == 1
+        assert "The worker ended by itself" in running.text
+        assert "worker started" in running.text
+        await running.assert_nothing_is_left()
+
+
+def _is_worker(process: psutil.Process, directory: Path) -> bool:
+    try:
+        return (
+            process.cmdline()[-2:] == ["-m", "worker"]
+            and "guard.py" not in str(process.cmdline())
+            and any(str(directory) in value for value in process.environ().values())
+        )
+    except psutil.Error:
+        return False

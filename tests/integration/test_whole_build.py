@@ -1,0 +1,318 @@
+"""One build from a brief of random words to a running preview, and everything that must be true of it afterwards."""
+
+import html
+import itertools
+import json
+import re
+import secrets
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from temporalio.client import WorkflowHistory
+
+from clients.object_store import ObjectStore
+from clients.sandbox import Sandboxes
+from db.models import Build, GateRun, LedgerEntry, Message, Preview, Prompt, Snapshot, ToolCall, Turn
+from domain.brief import Interview
+from domain.names import preview_workflow_id
+from domain.pricing import Tokens, cost_microdollars
+from domain.prompt import OPENING
+from domain.status import Status, may_follow
+from tests.workshop import Workshop
+from worker import sandbox_config, store_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def _token() -> str:
+    return f"zq{secrets.token_hex(5)}"
+
+
+@dataclass
+class Built:
+    """A build that has become ready, with what it was asked for."""
+
+    row: Build
+    brief: dict[str, Any]
+    tokens: list[str]
+    interview: Interview
+    goal: str
+    history: WorkflowHistory
+    bodies: list[Path]
+
+
+@pytest.fixture(scope="module")
+async def built(shop: Workshop, bodies: Path) -> AsyncIterator[Built]:
+    tokens = [_token() for _ in range(6)]
+    brief = {
+        "name": f"Ünder <{tokens[0]}> & Co",
+        "problem": f'People say "{tokens[1]}" and nobody hears: 100 % {{lost}}.',
+        "features": [f"{token} for everyone's «use»" for token in tokens[2:]],
+        "tone": "dry",
+    }
+    interview = Interview.model_validate(
+        {
+            "questions": [{"id": "who", "text": "Who is it for?"}, {"id": "why", "text": "Why now?"}],
+            "answers": {"who": f"People in {_token()}"},
+        }
+    )
+    user_id = await shop.founder(model_overrides={"coder": "claude-opus-5-5"})
+    project_id = await shop.project(user_id, brief, interview)
+    goal = f"Make {_token()} happen."
+    before = set(bodies.iterdir())
+    build_id = await shop.start(user_id, project_id=project_id, goal=goal)
+    row = await shop.finished(build_id)
+    assert row.status == Status.READY, row.reason
+    history = await shop.handle(build_id).fetch_history()
+    sent = [path for path in sorted(set(bodies.iterdir()) - before) if row.goal in path.read_text()]
+    yield Built(row, brief, tokens, interview, row.goal, history, sent)
+    await shop.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
+
+
+def _requests(built: Built) -> Iterator[dict[str, Any]]:
+    for path in built.bodies:
+        yield json.loads(path.read_text())
+
+
+async def test_every_word_of_the_brief_is_in_the_served_page(shop: Workshop, built: Built) -> None:
+    sandboxes = Sandboxes(sandbox_config(shop.settings))
+    async with shop.session() as session:
+        preview = await session.get_one(Preview, built.row.id)
+    assert (preview.state, preview.url) == ("open", built.row.preview_url)
+    sandbox = await sandboxes.connect(preview.sandbox_id or "")
+    answer = await sandbox.http_get(8000, "/", 10)
+    await sandboxes.close()
+    assert answer is not None
+    assert answer.status == 200
+    page = html.unescape(answer.body.decode())
+    assert all(token in page for token in built.tokens)
+    assert built.brief["name"] in page
+
+
+def test_brief_interview_and_goal_are_in_the_prompt_verbatim(built: Built) -> None:
+    system = next(_requests(built))["system"][0]["text"]
+    decode = json.JSONDecoder().raw_decode
+    assert decode(system.split("<idea_brief>\n")[1])[0] == built.brief
+    assert list(decode(system.split("<idea_brief>\n")[1])[0]) == list(built.brief), "in the founder's order"
+    assert decode(system.split("<interview>\n")[1])[0] == [
+        {"question": "Who is it for?", "answer": built.interview.answers["who"]}
+    ]
+    assert built.goal in system
+    assert "no network" in system
+
+
+def test_requests_are_as_designed(built: Built) -> None:
+    for request in _requests(built):
+        assert request["model"] == "claude-opus-5-5", "the founder's override"
+        assert request["stream"] is True
+        assert request["cache_control"] == {"type": "ephemeral"}
+        assert all(tool["strict"] for tool in request["tools"])
+        assert len(request["tools"]) == 7
+
+
+def test_the_sent_prefix_never_changes(built: Built) -> None:
+    raw = [path.read_text() for path in built.bodies]
+    assert len(raw) > 10
+    for earlier, later in itertools.pairwise(raw):
+        assert later.startswith(earlier.removesuffix("]}"))
+
+
+def test_roles_alternate_and_every_tool_use_has_one_result_right_after_it(built: Built) -> None:
+    *_, last = _requests(built)
+    messages = last["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant"] * (len(messages) // 2) + ["user"]
+    assert messages[0]["content"] == [{"type": "text", "text": OPENING}]
+    for asked, answered in zip(messages[1::2], messages[2::2], strict=True):
+        uses = [block["id"] for block in asked["content"] if block["type"] == "tool_use"]
+        results = [block["tool_use_id"] for block in answered["content"] if block["type"] == "tool_result"]
+        assert uses == results
+
+
+def test_cached(built: Built, tmp_path: Path) -> None:
+    """At least 90 % of the input tokens after the third turn are cache reads; without cache_control none are."""
+
+    def share(bodies: list[str]) -> float:
+        folder = tmp_path / secrets.token_hex(4)
+        folder.mkdir()
+        for path, body in zip(built.bodies, bodies, strict=True):
+            (folder / path.name).write_text(body)
+        command = [sys.executable, str(ROOT / "scripts" / "cache_share.py"), str(folder)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return float(re.findall(r"[\d.]+", said)[0])
+
+    bodies = [path.read_text() for path in built.bodies]
+    assert share(bodies) >= 90
+    assert share([body.replace('"cache_control":{"type":"ephemeral"},', "") for body in bodies]) == 0
+
+
+async def test_the_ledger_equals_what_the_model_served(shop: Workshop, built: Built) -> None:
+    async with shop.session() as session:
+        entries = (await session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == built.row.id))).all()
+    served = {line["request_id"]: line for line in await shop.served()}
+    assert {entry.state for entry in entries} == {"settled"}
+    assert len(entries) == len(built.bodies)
+    for entry in entries:
+        usage = served[entry.request_id or ""]["usage"]
+        recorded = Tokens(
+            input=entry.input_tokens,
+            cache_write_5m=entry.cache_write_5m_tokens,
+            cache_write_1h=entry.cache_write_1h_tokens,
+            cache_read=entry.cache_read_tokens,
+            output=entry.output_tokens,
+        )
+        assert recorded.model_dump() == usage
+        assert entry.cost == cost_microdollars(shop.settings.model_prices, entry.model, recorded)
+        assert entry.day == datetime.now(UTC).date()
+
+
+async def test_state_is_saved_after_each_turn(shop: Workshop, built: Built) -> None:
+    async with shop.session() as session:
+        turns = (await session.scalars(select(Turn).where(Turn.build_id == built.row.id).order_by(Turn.number))).all()
+        messages = (await session.scalars(select(Message).where(Message.build_id == built.row.id))).all()
+        calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == built.row.id))).all()
+        prompt = await session.get_one(Prompt, (built.row.id, 0))
+    assert [turn.number for turn in turns] == list(range(1, len(built.bodies) + 1))
+    assert all(turn.outcome for turn in turns)
+    assert len(messages) == 2 * len(turns)
+    assert {call.name for call in calls} == {
+        *("bash", "read_file", "write_file", "edit_file", "glob", "grep", "take_screenshot")
+    }
+    assert all(call.state == "done" and call.result for call in calls)
+    assert all(call.sandbox_id and call.boot for call in calls)
+    assert prompt.system in built.bodies[0].read_text()
+
+
+async def test_one_honest_mistake_is_shown_by_a_check_and_mended(shop: Workshop, built: Built) -> None:
+    async with shop.session() as session:
+        calls = (
+            await session.scalars(
+                select(ToolCall).where(ToolCall.build_id == built.row.id).order_by(ToolCall.turn, ToolCall.position)
+            )
+        ).all()
+    checks = [call.is_error for call in calls if "unittest" in call.summary]
+    assert checks.count(True) == 1
+    assert checks[checks.index(True) + 1] is False
+    assert sum(bool(call.is_error) for call in calls) == 1
+
+
+async def test_statuses_came_in_order(shop: Workshop, built: Built) -> None:
+    statuses = await shop.statuses(built.row.id)
+    assert statuses == ["starting", "scaffold", "code", "checks", "ready"]
+    for now, then in zip(["queued", *statuses], statuses, strict=False):
+        assert may_follow(Status(now), Status(then))
+
+
+async def test_each_phase_ended_with_a_snapshot_that_is_there(shop: Workshop, built: Built) -> None:
+    async with shop.session() as session:
+        stored = select(Snapshot).where(Snapshot.build_id == built.row.id).order_by(Snapshot.number)
+        snapshots = (await session.scalars(stored)).all()
+    commits = [event.data["commit"] for event in await shop.events(built.row.id, "phase_completed")]
+    assert built.row.phases_completed == len(commits) >= 3
+    assert [snapshot.commit[:12] for snapshot in snapshots if snapshot.reason == "phase" and snapshot.commit] == commits
+    assert snapshots[-1].final
+    async with ObjectStore(store_config(shop.settings)) as store:
+        for snapshot in snapshots:
+            there = await store.size(snapshot.archive_key)
+            assert there == (snapshot.archive_bytes if snapshot.state == "stored" else None)
+
+
+async def test_the_row_says_what_the_founder_needs(shop: Workshop, built: Built) -> None:
+    row = built.row
+    assert (row.build_version, row.workspace_path) == (1, "/home/user/project")
+    assert row.preview_url
+    assert row.model == "claude-opus-5-5"
+    assert "rehearsal model" in (row.model_label or "")
+    async with shop.session() as session:
+        gate = await session.get_one(GateRun, (row.id, 1))
+    assert gate.findings == []
+    assert (gate.tests_run or 0) >= 5
+    async with ObjectStore(store_config(shop.settings)) as store:
+        for viewport in ("desktop", "mobile"):
+            assert (await store.get(gate.screenshots[viewport], 10**7))[8:12] == b"WEBP"
+
+
+async def test_narration_reached_the_feed_while_the_model_spoke(shop: Workshop, built: Built) -> None:
+    events = await shop.events(built.row.id)
+    assert [event.id for event in events] == list(range(1, len(events) + 1))
+    spoken = [event for event in events if event.type == "narration"]
+    assert len(spoken) > 20
+    answered = {event.turn: event.id for event in events if event.type == "turn_answered"}
+    assert all(event.id < answered[event.turn] for event in spoken)
+
+
+async def test_only_the_preview_keeps_a_sandbox(shop: Workshop, built: Built) -> None:
+    sandboxes = Sandboxes(sandbox_config(shop.settings))
+    mine = [each for each in await sandboxes.list_all() if each.build_id == str(built.row.id)]
+    await sandboxes.close()
+    async with shop.session() as session:
+        preview = await session.get_one(Preview, built.row.id)
+    assert [each.id for each in mine] == [preview.sandbox_id]
+
+
+async def test_no_secret_is_anywhere(shop: Workshop, built: Built) -> None:
+    places = [built.history.to_json(), *(path.read_text() for path in built.bodies)]
+    places += [json.dumps(event.data) for event in await shop.events(built.row.id)]
+    for secret in shop.settings.secret_values():
+        assert not any(secret in place for place in places)
+
+
+def test_history_holds_no_content(built: Built) -> None:
+    assert not any(token in built.history.to_json() for token in built.tokens)
+    for event in built.history.events:
+        assert event.ByteSize() < 4096
+
+
+async def test_a_second_build_continues_the_product(shop: Workshop, built: Built) -> None:
+    word = _token()
+    build_id = await shop.start(built.row.user_id, project_id=built.row.project_id, goal=f"Tell of {word}")
+    row = await shop.finished(build_id)
+    assert (row.status, row.build_version) == (Status.READY, 2), row.reason
+    async with shop.session() as session:
+        first = await session.scalar(
+            select(Message.content).where(Message.build_id == build_id, Message.turn == 2, Message.role == "user")
+        )
+        calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.turn == 1))).all()
+    assert first is not None
+    assert any("server.py" in (call.result or "") for call in calls), "the workspace holds the first build's product"
+    await shop.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "plan_models", "expected"),
+    [
+        ({}, {"coder": "claude-haiku-5-5"}, "claude-haiku-5-5"),
+        ({"coder": "claude-opus-5-5"}, {"coder": "claude-haiku-5-5"}, "claude-opus-5-5"),
+        ({}, {}, "claude-sonnet-5-5"),
+    ],
+    ids=["plan", "override", "fallback"],
+)
+async def test_the_model_comes_from_override_plan_or_fallback(
+    shop: Workshop, overrides: dict[str, str], plan_models: dict[str, str], expected: str
+) -> None:
+    plan = await shop.plan(None, default_models=plan_models)
+    build_id = await shop.start(
+        await shop.founder(plan, model_overrides=overrides), faults=[{"kind": "authentication"}]
+    )
+    await shop.until(build_id, frozenset({Status.NEEDS_INPUT}))
+    await shop.builds.cancel(build_id)
+    assert (await shop.finished(build_id)).model == expected
+    assert expected in {line["model"] for line in await shop.served()}
+
+
+async def test_with_the_mend_withheld_it_never_becomes_ready(shop: Workshop) -> None:
+    build_id: uuid.UUID = await shop.start(script={"kind": "product", "withhold_mend": True})
+    row = await shop.until(build_id, frozenset({Status.NEEDS_INPUT}))
+    assert row.status == Status.NEEDS_INPUT
+    bounced = await shop.events(build_id, "gate_bounced")
+    assert len(bounced) == shop.settings.gate_attempts
+    assert all("check" in event.data["findings"][0] for event in bounced)
+    await shop.builds.cancel(build_id)
+    assert (await shop.finished(build_id)).status == Status.CANCELLED

@@ -1,0 +1,186 @@
+"""What people can get wrong at the command line: one clear sentence, exit code 1 or 2, no traceback."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import cli
+from api.__main__ import main as serve_api
+from cli import app
+from console.brought import read_brief, read_interview
+from console.users import parse_models
+from domain.errors import InvalidInput, UnknownModel
+from settings import default_prices
+
+BRIEF = '{"name": "Pantry", "problem": "Food is forgotten.", "features": ["A list"], "tone": "warm"}'
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    exit_code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs an entry point with these arguments, and nothing in its environment but what is given."""
+
+    def run_it(*arguments: str, main: Callable[[], object] = cli.main, **environment: str) -> Done:
+        given = {"COFOUNDER_API_URL": "http://127.0.0.1:1", "API_TOKEN": "x", **environment}
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["cofounder", *arguments])
+        try:
+            returned = main()
+        except SystemExit as ended:
+            returned = ended.code
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        return Done(returned if isinstance(returned, int) else 0, captured.out, captured.err)
+
+    return run_it
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    for command in ("build", "watch", "show", "wake", "cancel", "preview", "replay", "migrate", "demo"):
+        result = CliRunner().invoke(app, [command, "--help"])
+        assert result.exit_code == 0
+        assert "Example: " in result.output
+    for command in ("set", "show"):
+        assert "Example: " in CliRunner().invoke(app, ["users", command, "--help"]).output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["build"],
+        ["build", "--idea", "a", "--brief", "b.json"],
+        ["show", "no-uuid"],
+        ["replay", "neither"],
+        ["users", "set", "ada", "--renewal-day", "32"],
+        ["nonsense"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_unreachable_api(run: Run) -> None:
+    done = run("show", "1b4e28ba-2fa1-11d2-883f-0016d3cca427")
+    assert (done.exit_code, done.out) == (1, "")
+    assert done.err.startswith("error: No API answers at http://127.0.0.1:1.")
+    assert "COFOUNDER_API_URL" in done.err
+
+
+def test_missing_token(run: Run) -> None:
+    done = run("build", "--idea", "A waitlist", API_TOKEN="")
+    assert (done.exit_code, done.err.startswith("error: API_TOKEN is not set.")) == (1, True)
+
+
+def test_wrong_settings_are_named(run: Run) -> None:
+    done = run("show", "1b4e28ba-2fa1-11d2-883f-0016d3cca427", DATABASE_URL="mysql://x")
+    assert (done.exit_code, done.out) == (1, "")
+    assert "DATABASE_URL: must begin with postgresql://" in done.err
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["users", "show", "ada"], ["users", "set", "ada"]])
+def test_unreachable_database(run: Run, command: list[str]) -> None:
+    done = run(*command, DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+    assert (done.exit_code, done.out) == (1, "")
+    assert "DATABASE_URL" in done.err
+
+
+def test_replay_without_temporal(run: Run) -> None:
+    done = run("replay", "1b4e28ba-2fa1-11d2-883f-0016d3cca427", TEMPORAL_ADDRESS="127.0.0.1:1")
+    assert (done.exit_code, done.out) == (1, "")
+    assert "TEMPORAL_ADDRESS" in done.err
+
+
+def test_demo_without_keys_for_real(run: Run) -> None:
+    done = run("demo", REAL="1")
+    assert (done.exit_code, done.out) == (1, "")
+    assert "REAL=1 needs a key" in done.err
+
+
+def test_api_without_a_token(run: Run) -> None:
+    done = run(main=serve_api, API_TOKEN="")
+    assert (done.exit_code, done.out) == (1, "")
+    assert done.err.startswith("error: API_TOKEN is not set")
+    assert done.err.count("\n") == 1
+
+
+def test_brief_is_sent_as_it_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "brief.json"
+    file.write_text(BRIEF)
+    brief = read_brief(file, None)
+    assert brief is not None
+    assert list(brief) == ["name", "problem", "features", "tone"]
+    from_idea = read_brief(None, "  A waitlist for my bakery ")
+    assert from_idea is not None
+    assert from_idea["problem"] == "A waitlist for my bakery"
+    assert read_brief(None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "can't be read: No such file"),
+        (b"{", "not valid JSON"),
+        (b"\xff", "not a text in UTF-8"),
+        (b"[]", "does not fit"),
+        (b'{"name": "a", "problem": "b", "features": []}', "features"),
+        (b'{"name": "a", "problem": "b\\u0000", "features": ["c"]}', "NUL character or a lone surrogate in problem"),
+        (b'{"name": "a", "problem": "b", "features": ["' + b"c" * 70_000 + b'"]}', "larger than 64 KB"),
+    ],
+)
+def test_bad_brief(tmp_path: Path, content: bytes | None, says: str) -> None:
+    file = tmp_path / "brief.json"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidInput, match=says):
+        read_brief(file, None)
+
+
+@pytest.mark.parametrize("idea", ["", "  ", "a\0b", "\ud800"])
+def test_bad_idea(idea: str) -> None:
+    with pytest.raises(InvalidInput):
+        read_brief(None, idea)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[", "not valid JSON"),
+        ('{"questions": [{"id": "a"}]}', r"questions\.0\.text"),
+        ('{"questions": [], "answers": {"a": "b"}}', "answers to questions that are not there: a"),
+        ('{"questions": [{"id": "a", "text": "b"}], "answers": {"a": "\\ud800"}}', "answers.a"),
+    ],
+)
+def test_bad_interview(tmp_path: Path, content: str, says: str) -> None:
+    file = tmp_path / "interview.json"
+    file.write_text(content)
+    with pytest.raises(InvalidInput, match=says):
+        read_interview(file)
+
+
+def test_model_overrides() -> None:
+    prices = default_prices()
+    assert parse_models(["coder=claude-opus-5-5"], prices) == {"coder": "claude-opus-5-5"}
+    assert parse_models(["coder="], prices) == {"coder": None}
+    with pytest.raises(UnknownModel, match="claude-haiku-5-5"):
+        parse_models(["coder=gpt"], prices)
+    for wrong in ("coder", "poet=claude-opus-5-5", "=x"):
+        with pytest.raises(InvalidInput, match="ROLE=MODEL"):
+            parse_models([wrong], prices)

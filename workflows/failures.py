@@ -1,0 +1,30 @@
+"""What the failure of an activity means in a workflow."""
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from domain.failures import judge_failure
+    from domain.status import WaitingFor
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says to a person."""
+    cause = error.cause if isinstance(error, ActivityError) else error
+    return getattr(cause, "message", None) or str(cause)
+
+
+def whom_to_ask(error: ActivityError) -> tuple[WaitingFor, str]:
+    """Who can mend a failed step, and what they are told.
+
+    Raises:
+        ActivityError: the same one, where nobody can, or where it is a cancellation.
+    """
+    if is_cancelled_exception(error):
+        raise error
+    cause = error.cause
+    kind, details = (cause.type, cause.details) if isinstance(cause, ApplicationError) else (None, ())
+    verdict = judge_failure(kind, reason_of(error), details)
+    if verdict.waiting_for is None:
+        raise error
+    return verdict.waiting_for, verdict.reason
