@@ -150,17 +150,22 @@ def replay(
     history: Annotated[str, typer.Argument(metavar="BUILD|FILE", help="A build's id, or an exported history.")],
 ) -> None:
     """Replay a build's history against the code at hand: whether this version could go on with it."""
+    is_file = Path(history).suffix == ".json" or Path(history).exists()
+    build_id = "" if is_file else _build_id(history)
     # Not above: a replayer needs workflows and activities, which the other commands have no use for.
+    from temporalio.service import RPCError
+
     from clients.temporal import connect_temporal
     from workflows.replaying import replay_build, replay_file
-
-    is_file = Path(history).suffix == ".json" or Path(history).exists()
 
     async def run() -> bool:
         if is_file:
             verdict = await replay_file(Path(history))
         else:
-            verdict = await replay_build(await connect_temporal(), _build_id(history))
+            try:
+                verdict = await replay_build(await connect_temporal(), build_id)
+            except RPCError as error:
+                raise CofounderError(f"The history of build {build_id} can't be read: {error.message}.") from error
         events = f"{verdict.workflow_id}: {verdict.events} events"
         if verdict.replays:
             Console(soft_wrap=True).print(f"{events}, replays", highlight=False, markup=False)

@@ -262,11 +262,13 @@ class _Demo:
         temporal = await connect_temporal(environment)
         try:
             self._say_where(stack, build["id"])
-            state = await watch_build(self._console, api, build["id"], project["name"])
+            stays = not self._wish.leave and is_interactive(self._console)
+            leave = _waits_for_nobody if not stays else lambda _: False
+            state = await watch_build(self._console, api, build["id"], project["name"], leave)
             outcome = await self._look_at(api, build["id"], state)
             await self._summarize(api, stack, build["id"], outcome)
             self.outcome = outcome
-            if not self._wish.leave and is_interactive(self._console):
+            if stays:
                 self._console.print("\nEverything stays up until Ctrl-C.", style="bold")
                 await asyncio.Event().wait()
             return outcome.good
@@ -327,6 +329,11 @@ class _Demo:
 
 def _ui_url(stack: LocalStack, build_id: str) -> str:
     return f"{stack.temporal_ui_url}/namespaces/default/workflows/{build_workflow_id(build_id)}"
+
+
+def _waits_for_nobody(state: FeedState) -> bool:
+    """Whether the build waits for a person or another day, neither of which will come to a demo that nobody watches."""
+    return state.status in ("needs_input", "sleeping")
 
 
 async def _first_of(wanted: "asyncio.Task[Any]", *others: "asyncio.Task[None]") -> None:

@@ -1,6 +1,6 @@
 """A build on the screen: live in a terminal, one line per event elsewhere."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -115,14 +115,22 @@ def is_interactive(console: Console) -> bool:
     return console.file.isatty() and not console.is_dumb_terminal
 
 
-async def watch_build(console: Console, api: ApiClient, build_id: str, product: str) -> FeedState:
-    """Show the build until it is closed; the state that it ended in."""
+def _never(_: FeedState) -> bool:
+    return False
+
+
+async def watch_build(
+    console: Console, api: ApiClient, build_id: str, product: str, leave: Callable[[FeedState], bool] = _never
+) -> FeedState:
+    """Show the build until it is closed, or `leave` says that it has been seen enough; the state at the end."""
     if is_interactive(console):
-        return await _watch_live(console, api, build_id, product)
-    return await _watch_plainly(console, api, build_id)
+        return await _watch_live(console, api, build_id, product, leave)
+    return await _watch_plainly(console, api, build_id, leave)
 
 
-async def _watch_live(console: Console, api: ApiClient, build_id: str, product: str) -> FeedState:
+async def _watch_live(
+    console: Console, api: ApiClient, build_id: str, product: str, leave: Callable[[FeedState], bool]
+) -> FeedState:
     view = _View(console, product, build_id)
 
     def note_trouble(trouble: str | None) -> None:
@@ -132,10 +140,14 @@ async def _watch_live(console: Console, api: ApiClient, build_id: str, product: 
         async with aclosing(api.follow(build_id, on_trouble=note_trouble)) as events:
             async for event in events:
                 view.state = view.state.apply(event)
+                if leave(view.state):
+                    break
     return view.state
 
 
-async def _watch_plainly(console: Console, api: ApiClient, build_id: str) -> FeedState:
+async def _watch_plainly(
+    console: Console, api: ApiClient, build_id: str, leave: Callable[[FeedState], bool]
+) -> FeedState:
     state = FeedState()
     async with aclosing(api.follow(build_id)) as events:
         async for event in events:
@@ -143,6 +155,8 @@ async def _watch_plainly(console: Console, api: ApiClient, build_id: str) -> Fee
             for line in _new_lines(before, state):
                 said = f"{clock(_elapsed(state, line.at)):>6} {_MARKS[line.look][0]}{line.text}"
                 console.print(said, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            if leave(state):
+                break
     return state
 
 

@@ -6,6 +6,7 @@ import pty
 import signal
 import sys
 import tarfile
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -108,20 +109,21 @@ async def demo(directory: Path, *, terminal: bool = False, **environment: str) -
         transport.close()
 
 
-@pytest.fixture(autouse=True)
-def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES"):
-        monkeypatch.delenv(name, raising=False)
-    return
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory with a short name: a socket's path below it, Chromium's for one, may have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="cf-", dir="/tmp") as made:
+        yield Path(made)
 
 
-async def test_two_demos_at_once_one_of_them_in_a_terminal(tmp_path: Path) -> None:
-    brief = tmp_path / "own.json"
+async def test_two_demos_at_once_one_of_them_in_a_terminal(directory: Path) -> None:
+    brief = directory / "own.json"
     brief.write_text('{"name": "Zq7 Pantry", "problem": "Food is forgotten.", "features": ["A list"]}')
     async with (
-        demo(tmp_path / "piped", BRIEF=str(brief)) as piped,
-        demo(tmp_path / "terminal", terminal=True) as shown,
+        demo(directory / "piped", BRIEF=str(brief)) as piped,
+        demo(directory / "terminal", terminal=True) as shown,
     ):
+        staying = asyncio.create_task(shown.until("Everything stays up until Ctrl-C"))
         assert await piped.end() == 0, piped.text
         for words in ("rehearsal model", "always builds the same kind of product", "Zq7 Pantry", "phase done: "):
             assert words in piped.text
@@ -140,7 +142,7 @@ async def test_two_demos_at_once_one_of_them_in_a_terminal(tmp_path: Path) -> No
             assert any(name.endswith("cofounder.json") for name in archive.getnames())
         await piped.assert_nothing_is_left()
 
-        await shown.until("Everything stays up until Ctrl-C")
+        await staying
         assert "\x1b[" in shown.text
         assert shown.process.returncode is None
         shown.process.send_signal(signal.SIGINT)
@@ -152,8 +154,8 @@ async def test_two_demos_at_once_one_of_them_in_a_terminal(tmp_path: Path) -> No
     ("moment", "number"),
     [("ready after", signal.SIGINT), ("phase done", signal.SIGINT), ("status: scaffold", signal.SIGTERM)],
 )
-async def test_stopped_in_the_middle(tmp_path: Path, moment: str, number: signal.Signals) -> None:
-    async with demo(tmp_path) as running:
+async def test_stopped_in_the_middle(directory: Path, moment: str, number: signal.Signals) -> None:
+    async with demo(directory) as running:
         await running.until(moment)
         for _ in range(2):  # somebody impatient
             running.process.send_signal(number)
@@ -163,18 +165,18 @@ async def test_stopped_in_the_middle(tmp_path: Path, moment: str, number: signal
         await running.assert_nothing_is_left()
 
 
-async def test_killed(tmp_path: Path) -> None:
-    async with demo(tmp_path) as running:
+async def test_killed(directory: Path) -> None:
+    async with demo(directory) as running:
         await running.until("status: scaffold")
         running.process.kill()
         await running.process.wait()
         await running.assert_nothing_is_left()
 
 
-async def test_worker_that_dies_is_told_with_its_last_words(tmp_path: Path) -> None:
-    async with demo(tmp_path) as running:
+async def test_worker_that_dies_is_told_with_its_last_words(directory: Path) -> None:
+    async with demo(directory) as running:
         await running.until("status: scaffold")
-        (worker,) = (each for each in psutil.process_iter(["cmdline"]) if _is_worker(each, tmp_path))
+        (worker,) = (each for each in psutil.process_iter(["cmdline"]) if _is_worker(each, directory))
         worker.kill()
         assert await running.end() == 1
         assert "The worker ended by itself" in running.text
