@@ -2,8 +2,8 @@
 
     python -m bench.flat [--turns 400] [--calls 1]
 
-Plays a long script of the rehearsal model, with no think time, on the embedded stack, exports the histories of the whole
-chain, and prints events and bytes per turn (as Temporal stores them: protobuf), for the first and the second half.
+Plays a long script of the rehearsal model, with no think time, on the embedded stack, exports the histories of the
+whole chain, and prints events and bytes per turn (as Temporal stores them: protobuf), for the first and second half.
 """
 
 import argparse

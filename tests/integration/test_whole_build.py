@@ -67,14 +67,18 @@ async def built(shop: Workshop, bodies: Path) -> AsyncIterator[Built]:
     user_id = await shop.founder(model_overrides={"coder": "claude-opus-5-5"})
     project_id = await shop.project(user_id, brief, interview)
     goal = f"Make {_token()} happen."
-    before = set(bodies.iterdir())
+    before = _sent(bodies)
     build_id = await shop.start(user_id, project_id=project_id, goal=goal)
     row = await shop.finished(build_id)
     assert row.status == Status.READY, row.reason
     history = await shop.handle(build_id).fetch_history()
-    sent = [path for path in sorted(set(bodies.iterdir()) - before) if row.goal in path.read_text()]
+    sent = [path for path in _sent(bodies) if path not in before and row.goal in path.read_text()]
     yield Built(row, brief, tokens, interview, row.goal, history, sent)
     await shop.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
+
+
+def _sent(bodies: Path) -> list[Path]:
+    return sorted(bodies.iterdir())
 
 
 def _requests(built: Built) -> Iterator[dict[str, Any]]:
