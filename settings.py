@@ -4,13 +4,16 @@ Temporal's own variables (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY
 `temporalio.envconfig`, and the AWS chain (AWS_PROFILE, instance roles…) by botocore, when the variables here are unset.
 """
 
+import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from domain.errors import Misconfigured
 from domain.pricing import ModelPrice, Price
@@ -58,7 +61,7 @@ class Settings(BaseSettings):
     anthropic_base_url: str | None = Field(default=None, description="Another server of the Messages protocol.")
     rehearsal_model: bool = Field(default=False, description="ANTHROPIC_BASE_URL is the rehearsal model; say so.")
     fallback_model: str = Field(default="claude-sonnet-5-5", description="Model where user and plan name none.")
-    model_prices: dict[str, ModelPrice] = Field(
+    model_prices: Annotated[dict[str, ModelPrice], NoDecode] = Field(
         default_factory=default_prices, description="JSON: prices per model in USD per million tokens."
     )
     max_output_tokens: int = Field(default=16_000, ge=256, description="max_tokens of a call.")
@@ -70,7 +73,8 @@ class Settings(BaseSettings):
     e2b_template: str = Field(default="base", description="Template of new sandboxes.")
     sandbox_ttl_seconds: int = Field(default=1800, ge=60, description="Time to live, extended while in use.")
     sandbox_egress_hosts: Annotated[list[str] | None, NoDecode] = Field(
-        default=None, description="Hosts that sandboxes reach, comma-separated; 'none' for none; unset for all."
+        default=["pypi.org", "files.pythonhosted.org", "registry.npmjs.org"],
+        description="Hosts that sandboxes reach, comma-separated; `none` for none, `all` for the open internet.",
     )
 
     autonomous_agent: bool = Field(default=True, description="The kill switch: false refuses new builds.")
@@ -91,7 +95,9 @@ class Settings(BaseSettings):
     cofounder_api_url: str = Field(default="http://127.0.0.1:8000", description="API that the command line talks to.")
 
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console.")
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: str = Field(
+        default="INFO", pattern="(?i)^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
+    )
 
     def secret_values(self) -> list[str]:
         """The secrets themselves, to be blanked wherever text leaves a sandbox. Short ones would blank half a page."""
@@ -109,24 +115,64 @@ class Settings(BaseSettings):
     @classmethod
     def _hosts(cls, value: object) -> object:
         if isinstance(value, str):
-            return [] if value.strip() == "none" else [host.strip() for host in value.split(",") if host.strip()]
+            if value.strip() in ("none", "all"):
+                return [] if value.strip() == "none" else None
+            return [host.strip() for host in value.split(",") if host.strip()]
         return value
 
     @field_validator("database_url")
     @classmethod
     def _asyncpg(cls, value: str) -> str:
-        for prefix in ("postgres://", "postgresql://"):
-            if value.startswith(prefix):
-                return "postgresql+asyncpg://" + value.removeprefix(prefix)
-        if not value.startswith("postgresql+asyncpg://"):
+        scheme, _, rest = value.partition("://")
+        if scheme not in ("postgres", "postgresql", "postgresql+asyncpg"):
             raise ValueError("must begin with postgresql://")
+        try:
+            url = make_url(f"postgresql+asyncpg://{rest}")
+        except (ArgumentError, ValueError):
+            # Not the parser's own words: they may quote from the password.
+            raise ValueError(
+                "is not of the form postgresql://user:password@host:port/name; in the password, special characters "
+                "are percent-encoded"
+            ) from None
+        if "sslmode" in url.query:  # libpq's word for what asyncpg calls ssl
+            url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
+        return url.render_as_string(hide_password=False)
+
+    @field_validator("s3_endpoint_url", "anthropic_base_url", "e2b_api_url", "e2b_sandbox_url", "cofounder_api_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+                raise ValueError("must be of the form https://host or http://host:port")
+        return value
+
+    @field_validator("anthropic_api_key", "e2b_api_key", "api_token")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        secret = value.get_secret_value() if value is not None else ""
+        if not secret.isascii() or not secret.isprintable() or secret != secret.strip():
+            raise ValueError("has a line break, a space at an end or a character that is not ASCII; copy it again")
+        return value
+
+    @field_validator("model_prices", mode="before")
+    @classmethod
+    def _prices(cls, value: object) -> object:
+        if isinstance(value, str):
+            try:
+                return json.loads(value)
+            except ValueError as error:
+                raise ValueError(f"is not JSON ({error}); it maps each model to its prices") from None
         return value
 
     @model_validator(mode="after")
     def _fallback_is_priced(self) -> "Settings":
         if self.fallback_model not in self.model_prices:
             known = ", ".join(sorted(self.model_prices))
-            raise ValueError(f"FALLBACK_MODEL is {self.fallback_model}, which has no price. Known models: {known}")
+            raise ValueError(
+                f"FALLBACK_MODEL: {self.fallback_model} has no price; set it to one of {known}, or add it to "
+                "MODEL_PRICES"
+            )
         return self
 
 
@@ -140,7 +186,13 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = [
-            f"{'.'.join(map(str, e['loc'])).upper() or 'settings'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors(include_input=False)
+            ": ".join([*_variable(each["loc"]), each["msg"].removeprefix("Value error, ")])
+            for each in error.errors(include_input=False)
         ]
         raise Misconfigured("The settings are wrong. " + "; ".join(problems)) from None
+
+
+def _variable(location: tuple[int | str, ...]) -> list[str]:
+    """The variable's name, then the part of its value."""
+    name, *parts = location or ("",)
+    return [word for word in (str(name).upper(), ".".join(map(str, parts))) if word]

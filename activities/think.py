@@ -14,6 +14,7 @@ from temporalio import activity
 from activities.edge import edge
 from activities.heartbeat import heartbeating
 from clients.model import BrokenStream, ModelClient
+from clients.shielded import to_the_end
 from db import turns
 from db.feed import append_events
 from db.models import Build
@@ -24,6 +25,7 @@ from domain.errors import CofounderError, StaleClaim
 from domain.events import EventType, NewEvent
 from domain.payloads import BudgetCheck, BuildRef, ThinkInput, ThinkOutcome, ThinkResult, TurnNote
 from domain.pricing import PriceTable, Tokens, cost_microdollars, price_of
+from domain.text import storable
 from domain.tool_output import parse_stored_blocks
 
 _IMAGE = re.compile(
@@ -68,18 +70,21 @@ class ThinkActivities:
         build_id = uuid.UUID(given.build_id)
         info = activity.info()
         claim = uuid.uuid4()
+        day = info.started_time.astimezone(UTC).date()
         async with self._sessions.begin() as session:
             build = await session.get_one(Build, build_id)
-            day = info.started_time.astimezone(UTC).date()
-            turn = await turns.claim_turn(session, build_id, given.turn, info.workflow_run_id or "", claim)
-            if turn.outcome is not None:
-                stored = parse_stored_blocks(await turns.stored_answer(session, build_id, given.turn))
-                return _result(read_answer(Answer(stored, turn.outcome, Tokens(), None)))
-            if turn.lost is not None:
-                await turns.withdraw_lost_attempt(session, build_id, given.turn, turn.lost)
+            run_id = info.workflow_run_id or ""
+            if (outcome := await turns.answered_as(session, build_id, given.turn, run_id)) is not None:
+                return await self._reread(session, build_id, given.turn, outcome)
+            # Before the claim: a turn that waits for money is nobody's, and leaves nothing to withdraw.
             budget = await turns.budget_of(session, build.user_id, day)
             if budget.exhausted:
                 return ThinkResult(outcome=ThinkOutcome.BUDGET, spent=budget.spent, allowance=budget.allowance)
+            turn = await turns.claim_turn(session, build_id, given.turn, run_id, claim)
+            if turn.outcome is not None:
+                return await self._reread(session, build_id, given.turn, turn.outcome)
+            if turn.lost is not None:
+                await turns.withdraw_lost_attempt(session, build_id, given.turn, turn.lost)
             said = await self._what_to_say(session, build_id, given)
             await turns.store_user_message(session, build_id, given.turn, said)
             await append_events(
@@ -99,6 +104,11 @@ class ThinkActivities:
             budget = await turns.budget_of(session, build.user_id, day)
             return BudgetCheck(exhausted=budget.exhausted, spent=budget.spent, allowance=budget.allowance)
 
+    async def _reread(self, session: AsyncSession, build_id: uuid.UUID, number: int, outcome: str) -> ThinkResult:
+        """What an answer comes to that an earlier attempt has stored."""
+        stored = parse_stored_blocks(await turns.stored_answer(session, build_id, number))
+        return _result(read_answer(Answer(stored, outcome, Tokens(), None)))
+
     async def _what_to_say(self, session: AsyncSession, build_id: uuid.UUID, given: ThinkInput) -> list[str]:
         """The text blocks of this turn's user message, after any tool results."""
         said: list[str] = []
@@ -107,7 +117,7 @@ class ThinkActivities:
             said.append(prompt.OPENING)
         elif before == "max_tokens":
             said.append(prompt.CUT_OFF)
-        for note in given.notes:
+        for note in dict.fromkeys(given.notes):
             match note:
                 case TurnNote.STEER_REPEATING:
                     said.append(prompt.STEER_REPEATING)
@@ -118,8 +128,9 @@ class ThinkActivities:
                 case TurnNote.GATE_FINDINGS:
                     said.append(prompt.gate_findings(await turns.latest_findings(session, build_id)))
                 case TurnNote.RESUMED:
-                    resumed = await turns.latest_event(session, build_id, EventType.RESUMED) or {}
-                    said.append(prompt.resumed(resumed.get("reason", ""), resumed.get("changes", [])))
+                    if resumed := await turns.resumed_since_last_said(session, build_id, given.turn):
+                        changes = [change for event in resumed for change in event.get("changes", [])]
+                        said.append(prompt.resumed(resumed[-1].get("reason", ""), changes))
         if not said and before != "tool_use":
             said.append(prompt.NUDGE_EMPTY)
         return said
@@ -153,16 +164,26 @@ class ThinkActivities:
             await self._settle(claim, stored.model, error.tokens, error.request_id)
             raise
         except asyncio.CancelledError:
-            # Shielded, since what the server has already said that it bills must be written down all the same.
-            await asyncio.shield(self._settle(claim, stored.model, narrator.tokens, narrator.request_id))
+            # Whether or not the server has begun, it may bill the call: it is not stopped by our going away.
+            await to_the_end(self._settle_seen(claim, narrator) if narrator.heard else self._estimate(claim))
             raise
-        except StaleClaim:
-            await self._settle(claim, stored.model, narrator.tokens, narrator.request_id)
+        except CofounderError as error:
+            if narrator.heard or isinstance(error, StaleClaim):
+                await self._settle_seen(claim, narrator)
+            else:
+                await self._release(claim)
             raise
-        except CofounderError:
-            async with self._sessions.begin() as session:
-                await turns.release_ledger_entry(session, claim)
-            raise
+
+    async def _settle_seen(self, claim: uuid.UUID, narrator: "_Narrator") -> None:
+        await self._settle(claim, narrator.model, narrator.tokens, narrator.request_id)
+
+    async def _estimate(self, claim: uuid.UUID) -> None:
+        async with self._sessions.begin() as session:
+            await turns.estimate_ledger_entry(session, claim)
+
+    async def _release(self, claim: uuid.UUID) -> None:
+        async with self._sessions.begin() as session:
+            await turns.release_ledger_entry(session, claim)
 
     async def _settle(self, claim: uuid.UUID, model: str, tokens: Tokens, request_id: str | None) -> None:
         async with self._sessions.begin() as session:
@@ -247,10 +268,12 @@ class _Narrator:
         self.model = model
         self.tokens = Tokens()
         self.request_id: str | None = None
+        self.heard = False
+        """Whether the server has begun to answer, and so to bill."""
 
     def note_usage(self, tokens: Tokens, request_id: str | None) -> None:
         """Keep what the server has said so far of what it bills."""
-        self.tokens, self.request_id = tokens, request_id
+        self.tokens, self.request_id, self.heard = tokens, request_id, True
 
     async def hear(self, text: str) -> None:
         """Take a piece of text; writes the sentences that are complete to the feed.
@@ -269,6 +292,6 @@ class _Narrator:
 
     def _lines(self, sentences: list[str]) -> list[NewEvent]:
         return [
-            NewEvent(EventType.NARRATION, {"text": sentence.replace("\x00", ""), "claim": str(self._claim)}, self._turn)
+            NewEvent(EventType.NARRATION, {"text": storable(sentence), "claim": str(self._claim)}, self._turn)
             for sentence in sentences
         ]

@@ -29,6 +29,27 @@ class ClaimedTurn:
     lost: uuid.UUID | None
 
 
+async def answered_as(session: AsyncSession, build_id: uuid.UUID, number: int, run_id: str) -> str | None:
+    """The stop reason of a turn that has been answered; None for one that has not, or that nobody has begun.
+
+    Raises:
+        TurnOfAnotherRun: the row is of another run of the workflow, as after a reset.
+    """
+    turn = await session.get(Turn, (build_id, number))
+    if turn is None:
+        return None
+    _check_run(turn, run_id)
+    return turn.outcome
+
+
+def _check_run(turn: Turn, run_id: str) -> None:
+    if turn.run_id != run_id:
+        raise TurnOfAnotherRun(
+            f"Turn {turn.number} was already made by another run of this workflow ({turn.run_id}), as after a workflow "
+            "reset, which builds do not support yet. Start a new build: it continues from the last snapshot."
+        )
+
+
 async def claim_turn(
     session: AsyncSession, build_id: uuid.UUID, number: int, run_id: str, claim: uuid.UUID
 ) -> ClaimedTurn:
@@ -45,12 +66,8 @@ async def claim_turn(
     )
     if made:
         return ClaimedTurn(None, None)
-    turn = await session.get_one(Turn, (build_id, number), with_for_update=True)
-    if turn.run_id != run_id:
-        raise TurnOfAnotherRun(
-            f"Turn {number} was already made by another run of this workflow ({turn.run_id}), as after a workflow "
-            "reset, which builds do not support yet. Start a new build: it continues from the last snapshot."
-        )
+    turn = await session.get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
+    _check_run(turn, run_id)
     if turn.outcome is not None:
         return ClaimedTurn(turn.outcome, None)
     lost, turn.claim = turn.claim, claim
@@ -59,11 +76,7 @@ async def claim_turn(
 
 async def withdraw_lost_attempt(session: AsyncSession, build_id: uuid.UUID, number: int, lost: uuid.UUID) -> None:
     """What a dead attempt left: its feed lines are withdrawn, its open call stays in the ledger as estimated."""
-    await session.execute(
-        update(LedgerEntry)
-        .where(LedgerEntry.id == lost, LedgerEntry.state == "open")
-        .values(state="estimated", closed_at=func.now())
-    )
+    await estimate_ledger_entry(session, lost)
     await append_events(session, build_id, [NewEvent(EventType.TURN_WITHDRAWN, {"claim": str(lost)}, turn=number)])
 
 
@@ -131,19 +144,19 @@ async def outcome_of(session: AsyncSession, build_id: uuid.UUID, number: int) ->
     return await session.scalar(select(Turn.outcome).where(Turn.build_id == build_id, Turn.number == number))
 
 
-async def has_tool_calls(session: AsyncSession, build_id: uuid.UUID, number: int) -> bool:
-    """Whether a turn asked for tools, so that the next user message begins with their results."""
-    found = await session.scalar(
-        select(ToolCall.tool_use_id).where(ToolCall.build_id == build_id, ToolCall.turn == number).limit(1)
+async def resumed_since_last_said(session: AsyncSession, build_id: uuid.UUID, turn: int) -> list[dict[str, Any]]:
+    """The data of each RESUMED event since the user message of the turn before; a turn's first start stored its own."""
+    last_said = (
+        select(func.coalesce(func.min(Event.id), 0))
+        .where(Event.build_id == build_id, Event.type == EventType.TURN_STARTED, Event.turn == turn - 1)
+        .scalar_subquery()
     )
-    return found is not None
-
-
-async def latest_event(session: AsyncSession, build_id: uuid.UUID, kind: EventType) -> dict[str, Any] | None:
-    """The data of the build's last event of a kind."""
-    return await session.scalar(
-        select(Event.data).where(Event.build_id == build_id, Event.type == kind).order_by(Event.id.desc()).limit(1)
+    found = await session.scalars(
+        select(Event.data)
+        .where(Event.build_id == build_id, Event.type == EventType.RESUMED, Event.id > last_said)
+        .order_by(Event.id)
     )
+    return list(found)
 
 
 async def latest_findings(session: AsyncSession, build_id: uuid.UUID) -> list[str]:
@@ -213,6 +226,15 @@ async def settle_ledger_entry(
             cost=cost,
             closed_at=func.now(),
         )
+    )
+
+
+async def estimate_ledger_entry(session: AsyncSession, claim: uuid.UUID) -> None:
+    """Nobody knows what the call came to; its estimate stays."""
+    await session.execute(
+        update(LedgerEntry)
+        .where(LedgerEntry.id == claim, LedgerEntry.state == "open")
+        .values(state="estimated", closed_at=func.now())
     )
 
 

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import os
 import time
+from collections.abc import Collection
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -54,6 +55,9 @@ class AutoResume(_Body):
     enabled: bool = False
 
 
+_ALL = "0.0.0.0/0"
+
+
 class NewSandbox(_Body):
     template: str = Field(alias="templateID")
     timeout: Seconds = DEFAULT_TIMEOUT
@@ -87,8 +91,10 @@ class Connect(_Body):
 class Control:
     """The routes of the control plane. The caller has been recognised by its API key before."""
 
-    def __init__(self, registry: Registry, domain: str) -> None:
+    def __init__(self, registry: Registry, domain: str, reachable: Collection[str]) -> None:
         self._registry = registry
+        self._reachable = frozenset(reachable)
+        """Hosts that sandboxes of this server reach, the same for all."""
         self._domain = domain
         """What `get_host` names end in."""
 
@@ -109,6 +115,13 @@ class Control:
             for path, method, endpoint in table
         ]
 
+    def _differs(self, network: dict[str, Any] | None) -> bool:
+        """Whether a sandbox is to reach others than this server's hosts. The same list may be asked for by name."""
+        if not network:
+            return False
+        asked = {host.lower() for host in network.get("allow_out", ()) if isinstance(host, str)}
+        return network.keys() != {"allow_out", "deny_out"} or network["deny_out"] != [_ALL] or asked != self._reachable
+
     async def create(self, request: Request) -> Response:
         raw = await _raw_body(request)
         body = _parse(NewSandbox, raw)
@@ -116,7 +129,7 @@ class Control:
             message = f"template '{body.template}' not found: the local sandbox server has only '{TEMPLATE}'"
             raise ApiError(404, message)
         for what, given in (
-            ("network rules", body.network),
+            ("network rules other than those it was started with", self._differs(body.network)),
             ("MCP servers", body.mcp),
             ("workload identities", body.iam),
             ("volumes", body.volume_mounts),

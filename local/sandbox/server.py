@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class Options:
 class Application:
     """Everything on the API port: requests of a sandbox carry its id, all others are the control plane's."""
 
-    def __init__(self, registry: Registry, api_key: str, domain: str) -> None:
+    def __init__(self, registry: Registry, api_key: str, domain: str, reachable: Collection[str]) -> None:
         self._registry = registry
         self._api_key = api_key
         rpc: list[Any] = [
@@ -77,7 +77,8 @@ class Application:
             ],
             exception_handlers=_HANDLERS,
         )
-        self._control = Starlette(routes=Control(registry, domain).routes(), exception_handlers=_HANDLERS)
+        control = Control(registry, domain, reachable)
+        self._control = Starlette(routes=control.routes(), exception_handlers=_HANDLERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -196,7 +197,9 @@ async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) ->
         await registry.open()
         ports = PortProxy(registry)
         await ports.open(proxy_socket)
-        application = Application(registry, options.api_key, f"localhost:{proxy_port}")
+        application = Application(
+            registry, options.api_key, f"localhost:{proxy_port}", options.egress.allow if options.egress else ()
+        )
         config = uvicorn.Config(
             application,
             lifespan="off",

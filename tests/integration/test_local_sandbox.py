@@ -431,6 +431,9 @@ class TestListing:
             await AsyncSandbox.create("my-template", **server.options)
         with pytest.raises(SandboxException, match="does not serve network"):
             await AsyncSandbox.create(network={"deny_out": ["0.0.0.0/0"]}, **server.options)
+        with pytest.raises(SandboxException, match="does not serve network"):
+            rules = {"allow_out": ["pypi.org"], "deny_out": ["0.0.0.0/0"]}
+            await AsyncSandbox.create(network=rules, **server.options)
 
 
 class TestPorts:

@@ -292,6 +292,9 @@ class TestNetwork:
                 await sandbox.pause(mode="filesystem")
                 await sandbox.connect()
                 assert "not on the list" in await output(sandbox, "curl -s -m 20 http://example.com/")
+            same = {"allow_out": ["127.0.0.1", "localhost", "allowed.invalid"], "deny_out": ["0.0.0.0/0"]}
+            async with new_sandbox(server, network=same) as asked:
+                assert "not on the list" in await output(asked, "curl -s -m 20 http://example.com/")
             async with new_sandbox(server, allow_internet_access=False) as closed:
                 assert "not on the list" not in await output(closed, "curl -sS -m 5 http://example.com/")
 
