@@ -119,8 +119,8 @@ class Control:
         """Whether a sandbox is to reach others than this server's hosts. The same list may be asked for by name."""
         if not network:
             return False
-        asked = {host.lower() for host in network.get("allow_out", ()) if isinstance(host, str)}
-        return network.keys() != {"allow_out", "deny_out"} or network["deny_out"] != [_ALL] or asked != self._reachable
+        asked = {host.lower() for host in network.get("allowOut", ()) if isinstance(host, str)}
+        return network.keys() != {"allowOut", "denyOut"} or network["denyOut"] != [_ALL] or asked != self._reachable
 
     async def create(self, request: Request) -> Response:
         raw = await _raw_body(request)

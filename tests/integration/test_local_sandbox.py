@@ -431,8 +431,8 @@ class TestListing:
             await AsyncSandbox.create("my-template", **server.options)
         with pytest.raises(SandboxException, match="does not serve network"):
             await AsyncSandbox.create(network={"deny_out": ["0.0.0.0/0"]}, **server.options)
+        rules: e2b.SandboxNetworkOpts = {"allow_out": ["pypi.org"], "deny_out": ["0.0.0.0/0"]}
         with pytest.raises(SandboxException, match="does not serve network"):
-            rules = {"allow_out": ["pypi.org"], "deny_out": ["0.0.0.0/0"]}
             await AsyncSandbox.create(network=rules, **server.options)
 
 
