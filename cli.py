@@ -11,8 +11,8 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from console.api_client import ApiClient
-from console.brought import read_brief, read_interview
+from console.api_client import ApiClient, ApiProblem
+from console.brought import check_goal, read_brief, read_interview
 from console.feed_state import describe_model, printable
 from console.users import users_app
 from console.watch import dollars, print_rows, watch_build
@@ -65,13 +65,21 @@ def build(
         raise typer.BadParameter("Give one of --brief, --idea and --project.")
     if project is not None and interview is not None:
         raise typer.BadParameter("--interview goes with a new project.")
+    check_goal(goal)
     wanted = read_brief(brief, idea)
     answers = None if interview is None else read_interview(interview)
 
     async def run(api: ApiClient, console: Console) -> bool:
         found = await (api.create_project(wanted, answers) if project is None else api.read_project(str(project)))
-        started = await api.start_build(found["id"], goal)
-        console.print(f"project {found['id']}\nbuild   {started['id']}")
+        console.print(f"project {found['id']}")
+        try:
+            started = await api.start_build(found["id"], goal)
+        except ApiProblem as error:
+            if project is not None:
+                raise
+            later = f"The project is stored; later: cofounder build --project {found['id']}"
+            raise CofounderError(f"{error} {later}") from error
+        console.print(f"build   {started['id']}")
         return await _watch(api, console, started["id"], found["name"]) if watch else True
 
     _exit_unless(_with_api(run))

@@ -30,7 +30,7 @@ from activities.reaper import ReaperActivities
 from activities.snapshot import SnapshotActivities
 from activities.think import ThinkActivities
 from activities.workspace import WorkspaceActivities
-from clients.browser import Browser
+from clients.browser import Browser, find_chromium
 from clients.build_workflows import BuildWorkflows
 from clients.model import ModelClient
 from clients.object_store import ObjectStore, StoreConfig
@@ -38,7 +38,7 @@ from clients.sandbox import SandboxConfig, Sandboxes
 from clients.temporal import connect_temporal, register_search_attributes, schedule_reaper
 from db.models import PlanTier
 from db.session import Sessions, make_engine, make_sessions
-from domain.errors import CofounderError, Misconfigured
+from domain.errors import CofounderError, Misconfigured, NeedsPerson, UnknownModel
 from domain.pricing import price_of
 from logs import configure_logs
 from settings import Settings, load_settings
@@ -71,7 +71,8 @@ async def wired_worker(settings: Settings, client: Client) -> AsyncIterator[Work
         closing.push_async_callback(model.close)
         sandboxes = Sandboxes(sandbox_config(settings))
         closing.push_async_callback(sandboxes.close)
-        browser = Browser(settings.chromium_path)
+        await _check_sandboxes(sandboxes)
+        browser = Browser(find_chromium(settings.chromium_path))
         closing.push_async_callback(browser.close)
         await register_search_attributes(client)
         await schedule_reaper(client, settings.temporal_task_queue, timedelta(seconds=settings.reaper_seconds))
@@ -199,8 +200,20 @@ async def _check_plans(sessions: Sessions, settings: Settings) -> None:
             f"({str(error).splitlines()[0]})"
         ) from error
     for plan in plans:
-        for model in plan.default_models.values():
-            price_of(settings.model_prices, str(model))
+        for role, model in plan.default_models.items():
+            try:
+                price_of(settings.model_prices, str(model))
+            except UnknownModel as error:
+                raise Misconfigured(f"The plan {plan.name} has no usable model for the {role}. {error}") from error
+
+
+async def _check_sandboxes(sandboxes: Sandboxes) -> None:
+    """A service that does not answer is an error now. A key that it refuses is not: as with the model's key, builds
+    wait for the operator with their work done so far, and a worker with a better key goes on with them."""
+    try:
+        await sandboxes.check()
+    except NeedsPerson as error:
+        log.error("builds will wait for an operator", reason=str(error))
 
 
 async def main() -> None:
@@ -224,11 +237,13 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    exit_code = 0
     try:
         asyncio.run(main())
     except CofounderError as problem:
         sys.stderr.write(f"worker: {problem}\n")
-        sys.exit(1)
+        exit_code = 1
     # Not through the interpreter's shutdown: the SDKs' native threads sometimes abort it (sdk-python#300).
     logging.shutdown()
-    os._exit(0)
+    sys.stderr.flush()
+    os._exit(exit_code)

@@ -15,7 +15,7 @@ def main() -> int:
     """Serve; 1 and a sentence on standard error where the settings are wrong."""
     parser = argparse.ArgumentParser(prog="python -m api", description="Serve the API.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
+    parser.add_argument("--port", type=_port, default=8000, help="port to listen on")
     given = parser.parse_args()
     try:
         settings = load_settings()
@@ -26,6 +26,13 @@ def main() -> int:
         return 1
     uvicorn.run(app, host=given.host, port=given.port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
     return 0
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError("a port is a number up to 65535")
+    return number
 
 
 if __name__ == "__main__":

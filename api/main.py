@@ -10,7 +10,7 @@ from api.deps import Services
 from api.nudges import FeedNudges
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, StoreConfig
-from clients.temporal import connect_temporal
+from clients.temporal import connect_temporal, temporal_config
 from db.session import make_engine, make_sessions
 from domain.errors import Misconfigured
 from settings import Settings, load_settings
@@ -58,4 +58,5 @@ def application(settings: Settings | None = None) -> FastAPI:
     settings = settings or load_settings()
     if settings.api_token is None or not settings.api_token.get_secret_value():
         raise Misconfigured("API_TOKEN is not set, so anybody could start builds. Set it to a long random text.")
+    temporal_config()  # now, where what is wrong is one sentence and not the traceback of a failed start-up
     return create_app(open_services(settings))

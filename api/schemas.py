@@ -18,7 +18,15 @@ from pydantic_core import CoreSchema, core_schema
 
 from db.builds import CostedBuild
 from db.models import Artifact, Preview, Project, Snapshot, UnderstandingSession
-from domain.brief import BRIEF_MAX_BYTES, INTERVIEW_MAX_BYTES, IdeaBrief, Interview, Name, find_unstorable
+from domain.brief import (
+    BRIEF_MAX_BYTES,
+    GOAL_MAX_CHARACTERS,
+    INTERVIEW_MAX_BYTES,
+    IdeaBrief,
+    Interview,
+    Name,
+    find_unstorable,
+)
 from domain.errors import InvalidBrief, InvalidInput
 from domain.status import Status, WaitingFor
 
@@ -82,8 +90,8 @@ class NewProject(Body):
 class NewBuild(Body):
     """A build to start."""
 
-    goal: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)] = Field(
-        description="What this build is to do; it is the build plan."
+    goal: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=GOAL_MAX_CHARACTERS)] = (
+        Field(description="What this build is to do; it is the build plan.")
     )
 
 

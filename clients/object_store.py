@@ -11,7 +11,13 @@ from urllib.parse import urlsplit
 import aioboto3
 import aiohttp
 from aiobotocore.config import AioConfig
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 
 from clients.shielded import to_the_end
 from domain.errors import Misconfigured, NeedsPerson, NotFound, StoreUnavailable
@@ -66,13 +72,12 @@ class ObjectStore:
         self._opened: S3Client | None = None
 
     async def open(self) -> Self:
-        """Open the connection pool. Nothing is sent yet."""
+        """Open the connection pool. Nothing is sent yet.
+
+        Raises:
+            Misconfigured: the AWS configuration can't be read, as where AWS_PROFILE names none that is there.
+        """
         config = self.config
-        session = aioboto3.Session(
-            aws_access_key_id=config.access_key,
-            aws_secret_access_key=config.secret_key,
-            region_name=config.region,
-        )
         options = AioConfig(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
@@ -84,8 +89,18 @@ class ObjectStore:
             response_checksum_validation="when_required",
             proxies={} if _is_loopback(config.endpoint_url) else None,
         )
-        client = session.client("s3", endpoint_url=config.endpoint_url, config=options)
-        self._opened = await self._exits.enter_async_context(client)
+        try:
+            session = aioboto3.Session(
+                aws_access_key_id=config.access_key,
+                aws_secret_access_key=config.secret_key,
+                region_name=config.region,
+            )
+            client = session.client("s3", endpoint_url=config.endpoint_url, config=options)
+            self._opened = await self._exits.enter_async_context(client)
+        except (BotoCoreError, ValueError) as error:
+            raise Misconfigured(
+                f"The object store can't be set up: {error}. Check S3_ENDPOINT_URL and the AWS_ variables."
+            ) from error
         return self
 
     async def close(self) -> None:
@@ -274,6 +289,11 @@ class ObjectStore:
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise NeedsPerson(
                 "There is no key for the object store. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.", "store"
+            ) from error
+        except ParamValidationError as error:
+            raise NeedsPerson(
+                f"{self.config.bucket!r} can't be the name of a bucket. Set PROJECT_SNAPSHOT_BUCKET to one that is.",
+                "store",
             ) from error
         except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise StoreUnavailable(

@@ -32,6 +32,9 @@ APP = "cofounder"
 REQUEST_SECONDS = 30.0
 """Deadline of a small request: control plane, start of a command, a file of a few megabytes."""
 
+CHECK_SECONDS = 10.0
+"""Deadline of the question at start-up whether the service answers."""
+
 TRANSFER_SECONDS = 1800.0
 """Deadline of a streamed upload."""
 
@@ -168,6 +171,21 @@ class Sandboxes:
         if self._http is not None:
             await self._http.aclose()
             self._http = None
+
+    async def check(self) -> None:
+        """Look whether the service answers, and takes the key.
+
+        Raises:
+            Misconfigured: it does not answer, or it is another service; says what to do.
+            NeedsPerson: it does not take the key.
+        """
+        pages = e2b.AsyncSandbox.list(query=e2b.SandboxQuery(metadata={"app": APP}), limit=1, **self._connection)
+        try:
+            await self.ask("list sandboxes", pages.next_items(), CHECK_SECONDS)
+        except SandboxUnavailable as error:
+            if isinstance(error.__cause__, e2b.RateLimitException | ServiceBusyException):
+                return
+            raise Misconfigured(str(error)) from error
 
     async def find(self, build_id: str, role: Role) -> list[str]:
         """Ids of a build's sandboxes in a role, newest first, running or paused."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
@@ -18,7 +19,7 @@ from temporalio.client import (
 )
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import DataConverter
-from temporalio.envconfig import ClientConfig
+from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.errors import Misconfigured
@@ -46,9 +47,8 @@ async def connect_temporal(environment: Mapping[str, str] | None = None, *, lazy
     Raises:
         Misconfigured: the server can't be reached or the configuration can't be read.
     """
-    config = ClientConfig.load_client_connect_config(override_env_vars=environment)
-    address = config.get("target_host") or "localhost:7233"
-    config["target_host"] = address
+    config = temporal_config(environment)
+    address = config.get("target_host")
     try:
         return await Client.connect(**config, data_converter=DATA_CONVERTER, lazy=lazy)
     except RuntimeError as error:
@@ -56,6 +56,33 @@ async def connect_temporal(environment: Mapping[str, str] | None = None, *, lazy
             f"Temporal does not answer at {address}. Start it (`cofounder local temporal`), or set TEMPORAL_ADDRESS "
             f"to where it is. ({error})"
         ) from error
+
+
+def temporal_config(environment: Mapping[str, str] | None = None) -> ClientConnectConfig:
+    """Where Temporal is, from the environment and the profile, without asking it.
+
+    Raises:
+        Misconfigured: the configuration can't be read; says why.
+    """
+    try:
+        config = ClientConfig.load_client_connect_config(override_env_vars=environment)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise Misconfigured(
+            f"Temporal's configuration can't be read: {error}. Correct TEMPORAL_PROFILE, the file that "
+            "TEMPORAL_CONFIG_FILE names, or the other TEMPORAL_ variables."
+        ) from error
+    address = config["target_host"] = config.get("target_host") or "localhost:7233"
+    if not _has_host_and_port(address):
+        raise Misconfigured(f"TEMPORAL_ADDRESS is {address}, which is not of the form host:port. Correct it.")
+    return config
+
+
+def _has_host_and_port(address: str) -> bool:
+    try:
+        parts = urlsplit(f"//{address}")
+        return bool(parts.hostname and parts.port) and parts.netloc == address and " " not in address
+    except ValueError:
+        return False
 
 
 async def register_search_attributes(client: Client) -> None:
@@ -78,6 +105,11 @@ async def register_search_attributes(client: Client) -> None:
     except RPCError as error:
         if error.status is RPCStatusCode.ALREADY_EXISTS:
             return
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise Misconfigured(
+                f"Temporal has no namespace {namespace}. Set TEMPORAL_NAMESPACE to one that is there, or make it: "
+                f"temporal operator namespace create --namespace {namespace}"
+            ) from error
         command = "temporal operator search-attribute create --namespace " + namespace
         flags = " ".join(f"--name {name} --type Keyword" for name in SEARCH_ATTRIBUTES)
         raise Misconfigured(
@@ -87,7 +119,11 @@ async def register_search_attributes(client: Client) -> None:
 
 
 async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> None:
-    """Create the reaper's schedule, or bring it up to date."""
+    """Create the reaper's schedule, or bring it up to date.
+
+    Raises:
+        Misconfigured: this client may not, or Temporal has gone away.
+    """
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(REAPER_WORKFLOW, id=REAPER_ID, task_queue=task_queue),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
@@ -97,3 +133,8 @@ async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> 
         await client.create_schedule(REAPER_ID, schedule)
     except ScheduleAlreadyRunningError:
         await client.get_schedule_handle(REAPER_ID).update(lambda _: ScheduleUpdate(schedule=schedule))
+    except RPCError as error:
+        raise Misconfigured(
+            f"The schedule {REAPER_ID} could not be made in Temporal's namespace {client.namespace} ({error.message}). "
+            "Check that Temporal runs and that its key may write there."
+        ) from error

@@ -6,7 +6,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from domain.brief import INTERVIEW_MAX_BYTES, Interview, brief_from_idea, find_unstorable, parse_brief
+from domain.brief import (
+    GOAL_MAX_CHARACTERS,
+    INTERVIEW_MAX_BYTES,
+    Interview,
+    brief_from_idea,
+    find_unstorable,
+    parse_brief,
+)
 from domain.errors import InvalidInput
 
 Json = dict[str, Any]
@@ -53,6 +60,20 @@ def read_interview(file: Path) -> Json:
     if unstorable := find_unstorable(sent):
         raise InvalidInput(f"{file} has a NUL character or a lone surrogate in {unstorable}. Remove it.")
     return sent
+
+
+def check_goal(goal: str) -> None:
+    """Look at a goal before a project is made for it.
+
+    Raises:
+        InvalidInput: the API would not take it.
+    """
+    if not goal.strip():
+        raise InvalidInput("The goal is empty. Say what the build is to do, or leave --goal out.")
+    if len(goal.strip()) > GOAL_MAX_CHARACTERS:
+        raise InvalidInput(f"The goal is longer than {GOAL_MAX_CHARACTERS} characters. Shorten it.")
+    if find_unstorable(goal):
+        raise InvalidInput("The goal has a NUL character or a lone surrogate. Remove it.")
 
 
 def _read_text(file: Path) -> str:

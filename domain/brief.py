@@ -13,6 +13,8 @@ BRIEF_MAX_BYTES = 64 * 1024
 
 INTERVIEW_MAX_BYTES = 128 * 1024
 
+GOAL_MAX_CHARACTERS = 20_000
+
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
 

@@ -4,6 +4,7 @@
 """
 
 from decimal import ROUND_CEILING, Decimal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,16 +28,19 @@ class Tokens(BaseModel):
         return self.input + self.cache_write_5m + self.cache_write_1h + self.cache_read
 
 
+_Dollars = Annotated[Decimal, Field(ge=0)]
+
+
 class Price(BaseModel):
     """A model's prices in USD per million tokens."""
 
     model_config = ConfigDict(frozen=True)
 
-    input: Decimal
-    output: Decimal
-    cache_read: Decimal
-    cache_write_5m: Decimal
-    cache_write_1h: Decimal
+    input: _Dollars
+    output: _Dollars
+    cache_read: _Dollars
+    cache_write_5m: _Dollars
+    cache_write_1h: _Dollars
 
 
 class ModelPrice(Price):
