@@ -153,8 +153,8 @@ class _StreamReader:
     def answer(self) -> Answer:
         """The whole answer."""
         blocks = [self._blocks[index] for index in sorted(self._blocks)]
-        # The API does not take empty text blocks back.
-        kept = [block for block in blocks if block["type"] != "text" or block["text"]]
+        # The API does not take blank text blocks back.
+        kept = [block for block in blocks if block["type"] != "text" or block["text"].strip()]
         return Answer(kept, self._stop_reason, self.tokens, self.request_id)
 
     def _note_usage(self, usage: dict[str, Any]) -> None:

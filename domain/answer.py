@@ -10,6 +10,7 @@ from domain.errors import InvalidToolInput
 from domain.guards import call_signature
 from domain.payloads import RequestedCall, ThinkOutcome
 from domain.pricing import Tokens
+from domain.text import storable
 from domain.tools import check_tool_input, is_mutating, summarize_call
 
 Block = dict[str, Any]
@@ -83,7 +84,7 @@ def _read_tool_use(blocks: Sequence[Block]) -> Reading:
             check_tool_input(name, given)
         except InvalidToolInput as error:
             reading.invalid[identity] = str(error)
-        reading.names.append(name)
+        reading.names.append(storable(name))
         reading.calls.append(
             RequestedCall(
                 id=identity,

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from domain.errors import InvalidToolInput
+from domain.text import storable
 
 BASH_TIMEOUT_DEFAULT_SECONDS = 60
 """How long a `bash` call may run when the agent names no time."""
@@ -184,5 +185,4 @@ def summarize_call(name: str, given: dict[str, Any], limit: int = 80) -> str:
     """One short line for the feed and the timeline, such as `bash: git commit -m "Add waitlist"`."""
     subject = str(given.get("command") or given.get("path") or given.get("pattern") or "").strip()
     first_line = subject.splitlines()[0] if subject else ""
-    text = f"{name}: {first_line}" if first_line else name
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return storable(f"{name}: {first_line}" if first_line else name, limit)

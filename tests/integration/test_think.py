@@ -1,0 +1,186 @@
+"""One model call against a server that says on the wire exactly what a test wants: what is stored of it, and paid."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.think import ThinkActivities
+from clients.model import ModelClient
+from db.feed import append_events
+from db.models import Build, LedgerEntry, Message, Prompt, ToolCall
+from domain.events import EventType, NewEvent
+from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult, TurnNote
+from local.stack import LocalStack
+from settings import default_prices
+from tests.integration.rooms import Rooms, open_rooms
+
+MODEL = "claude-sonnet-5-5"
+SYSTEM = json.dumps([{"type": "text", "text": "Build."}])
+START: dict[str, Any] = {
+    "type": "message_start",
+    "message": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": MODEL,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 1000, "output_tokens": 1},
+    },
+}
+STOP = {"type": "message_stop"}
+
+
+def ends(stop_reason: str) -> dict[str, Any]:
+    delta = {"stop_reason": stop_reason, "stop_sequence": None}
+    return {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 20}}
+
+
+def block(index: int, started: dict[str, Any], delta: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"type": "content_block_start", "index": index, "content_block": started},
+        {"type": "content_block_delta", "index": index, "delta": delta},
+        {"type": "content_block_stop", "index": index},
+    ]
+
+
+def says(index: int, text: str) -> list[dict[str, Any]]:
+    return block(index, {"type": "text", "text": ""}, {"type": "text_delta", "text": text})
+
+
+def calls(index: int, tool: str, given: dict[str, Any]) -> list[dict[str, Any]]:
+    started = {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex}", "name": tool, "input": {}}
+    return block(index, started, {"type": "input_json_delta", "partial_json": json.dumps(given)})
+
+
+@asynccontextmanager
+async def speaking(*events: dict[str, Any], silent: asyncio.Event | None = None) -> AsyncIterator[ModelClient]:
+    """A client of a server that streams these events to everybody; with `silent` it sets that and never answers."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+        if silent is not None:
+            silent.set()
+            await reader.read()
+        else:
+            body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n")
+            writer.write(f"Request-Id: req_{uuid.uuid4().hex}\r\n\r\n".encode() + body)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    client = ModelClient("a-key", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", idle_seconds=10)
+    yield client
+    await client.close()
+    server.close()
+
+
+@pytest.fixture(scope="module")
+async def rooms(stack: LocalStack) -> AsyncIterator[Rooms]:
+    async with open_rooms(stack) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def build(rooms: Rooms) -> str:
+    build_id = await rooms.build()
+    async with rooms.sessions.begin() as session:
+        (await session.get_one(Build, uuid.UUID(build_id))).model = MODEL
+        session.add(Prompt(build_id=uuid.UUID(build_id), system=SYSTEM, tools="[]"))
+    return build_id
+
+
+async def think(rooms: Rooms, model: ModelClient, build: str, turn: int = 1, *notes: TurnNote) -> ThinkResult:
+    activities = ThinkActivities(rooms.sessions, model, rooms.store, default_prices(), 1000)
+    given = ThinkInput(build_id=build, turn=turn, notes=list(notes))
+    return await ActivityEnvironment().run(activities.think, given)
+
+
+async def ledger(rooms: Rooms, build: str) -> LedgerEntry:
+    async with rooms.sessions() as session:
+        return (await session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == uuid.UUID(build)))).one()
+
+
+async def test_an_error_after_the_answer_began_is_paid(rooms: Rooms, build: str) -> None:
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": "too odd"}}
+    async with speaking(START, error) as model:
+        with pytest.raises(ApplicationError) as raised:
+            await think(rooms, model, build)
+    assert raised.value.type == "NeedsPerson"
+    entry = await ledger(rooms, build)
+    assert (entry.state, entry.input_tokens, entry.output_tokens, entry.cost) == ("settled", 1000, 1, 2010)
+
+
+async def test_a_call_cancelled_before_it_was_answered_stays_as_estimated(rooms: Rooms, build: str) -> None:
+    asked = asyncio.Event()
+    async with speaking(silent=asked) as model:
+        thinking = asyncio.ensure_future(think(rooms, model, build))
+        await asked.wait()
+        thinking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await thinking
+    entry = await ledger(rooms, build)
+    assert entry.state == "estimated"
+    assert entry.cost > 0
+
+
+@pytest.mark.parametrize("odd", ["\x00", "\ud800"], ids=["nul", "lone-surrogate"])
+async def test_characters_that_postgresql_refuses_do_not_ask_the_model_again(
+    rooms: Rooms, build: str, odd: str
+) -> None:
+    spoken = says(0, f"Look{odd} here. And{odd} there.")
+    wanted = calls(1, "bash", {"command": f"echo {odd}", "timeout_seconds": None}) + calls(2, f"to{odd}ol", {})
+    async with speaking(START, *spoken, *wanted, ends("tool_use"), STOP) as model:
+        result = await think(rooms, model, build)
+    assert result.outcome is ThinkOutcome.TOOL_USE
+    assert result.model_dump_json()
+    assert [call.t for call in result.calls] == ["bash: echo \ufffd", "to\ufffdol"]
+    assert [event.data["text"] for event in await rooms.events(build, "narration")] == [
+        "Look\ufffd here.",
+        "And\ufffd there.",
+    ]
+    async with rooms.sessions() as session:
+        rows = await session.scalars(select(ToolCall).where(ToolCall.build_id == uuid.UUID(build)))
+        assert len(rows.all()) == 2
+
+
+async def test_blank_text_is_not_sent_back(rooms: Rooms, build: str) -> None:
+    async with speaking(START, *says(0, "\n\n"), *calls(1, "glob", {"pattern": "*"}), ends("tool_use"), STOP) as model:
+        await think(rooms, model, build)
+    async with rooms.sessions() as session:
+        stored = (await session.get_one(Message, (uuid.UUID(build), 1, "assistant"))).content
+    assert [kept["type"] for kept in json.loads(stored)] == ["tool_use"]
+
+
+async def test_the_agent_hears_of_every_resume_since_it_was_last_spoken_to(rooms: Rooms, build: str) -> None:
+    async def resumed(reason: str, *changes: str) -> None:
+        async with rooms.sessions.begin() as session:
+            event = NewEvent(EventType.RESUMED, {"reason": reason, "changes": list(changes)})
+            await append_events(session, uuid.UUID(build), [event])
+
+    async def told(turn: int) -> str:
+        async with rooms.sessions() as session:
+            return (await session.get_one(Message, (uuid.UUID(build), turn, "user"))).content
+
+    async with speaking(START, *says(0, "Hm."), ends("end_turn"), STOP) as model:
+        await resumed("before the first", "a.txt is missing")
+        await think(rooms, model, build, 1, TurnNote.RESUMED)
+        assert "a.txt is missing" in await told(1)
+        await resumed("lost", "b.txt is missing")
+        await resumed("woken")
+        await think(rooms, model, build, 2, TurnNote.RESUMED, TurnNote.RESUMED)
+    second = await told(2)
+    assert "resumed: woken" in second
+    assert second.count("b.txt is missing") == 1
+    assert "a.txt" not in second
