@@ -27,11 +27,15 @@ from domain.errors import (
     SandboxGone,
     UnknownModel,
 )
+from domain.text import storable
 
 DATABASE_UNAVAILABLE = "DatabaseUnavailable"
 """Error type of an attempt that the database did not answer; the next one may fare better."""
 
 LONGEST_RETRY_AFTER = timedelta(seconds=120)
+
+LONGEST_MESSAGE = 2000
+"""Characters. An error's text stands in history and, as a reason, in the row; it may quote what a sandbox said."""
 
 _PERMANENT = (
     AccountSuspended,
@@ -84,7 +88,7 @@ def _of_ours(error: CofounderError) -> ApplicationError:
         delay = min(timedelta(seconds=max(0.0, error.retry_after_seconds)), LONGEST_RETRY_AFTER)
     details = [error.waiting_for] if isinstance(error, NeedsPerson) else []
     return ApplicationError(
-        str(error),
+        storable(str(error), LONGEST_MESSAGE),
         *details,
         type=type(error).__name__,
         non_retryable=isinstance(error, _PERMANENT),
@@ -101,4 +105,4 @@ def _is_connection_trouble(error: SQLAlchemyError | OSError) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return storable((str(error).splitlines() or [type(error).__name__])[0], LONGEST_MESSAGE)

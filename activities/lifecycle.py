@@ -15,6 +15,7 @@ from domain.events import EventType, NewEvent
 from domain.names import wake_command
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
 from domain.status import CLOSED, Status
+from domain.text import storable
 from domain.tool_output import render_result
 
 WORKSPACE_PATH = "/home/user/project"
@@ -34,6 +35,8 @@ class LifecycleActivities:
         """Write the status to the build's row and feed, unless a newer one is there already."""
         build_id = uuid.UUID(given.build_id)
         closed = given.status in CLOSED
+        # It may quote an error that did not pass our edge, and a status that can't be written would be tried for ever.
+        reason = None if given.reason is None else storable(given.reason)
         async with self._sessions.begin() as session:
             written = await session.scalar(
                 update(Build)
@@ -42,7 +45,7 @@ class LifecycleActivities:
                     status=given.status,
                     status_seq=given.seq,
                     waiting_for=given.waiting_for,
-                    reason=given.reason,
+                    reason=reason,
                     wakes_at=given.wakes_at,
                     started_at=func.coalesce(Build.started_at, func.now()),
                     **({"closed_at": func.now(), "sandbox_id": None} if closed else {}),
@@ -55,7 +58,7 @@ class LifecycleActivities:
             data = {
                 "status": given.status,
                 "waiting_for": given.waiting_for,
-                "reason": given.reason,
+                "reason": reason,
                 "wakes_at": given.wakes_at.isoformat() if given.wakes_at else None,
                 "wake_command": wake_command(given.build_id) if waits else None,
             }

@@ -30,6 +30,7 @@ from domain.errors import BuildFailed, InvalidInput, SandboxGone, SandboxUnavail
 from domain.events import EventType, NewEvent
 from domain.payloads import OpenedPreview, PreviewChange, PreviewInput, SandboxInput
 from domain.product import ProductManifest
+from domain.text import storable
 
 _RESTORED = f"{JOURNAL}/preview"
 """In the sandbox: the snapshot is restored and reduced to its commit."""
@@ -92,12 +93,13 @@ class PreviewActivities:
     async def record_preview(self, given: PreviewChange) -> None:
         """Project the preview's state to its row and the feed. An older change than the row's changes nothing."""
         build_id = uuid.UUID(given.build_id)
+        reason = None if given.reason is None else storable(given.reason)
         values = {
             "state": given.state,
             "seq": given.seq,
             "sandbox_id": given.sandbox_id,
             "url": given.url,
-            "reason": given.reason,
+            "reason": reason,
             "expires_at": given.expires_at,
         }
         async with self._sessions.begin() as session:
@@ -110,7 +112,7 @@ class PreviewActivities:
             if written is None:
                 return
             expires_at = given.expires_at.isoformat() if given.expires_at else None
-            data = {"state": given.state, "url": given.url, "expires_at": expires_at, "reason": given.reason}
+            data = {"state": given.state, "url": given.url, "expires_at": expires_at, "reason": reason}
             await append_events(session, build_id, [NewEvent(EventType.PREVIEW, data)])
 
     @activity.defn

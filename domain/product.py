@@ -4,13 +4,22 @@ import json
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from domain.errors import InvalidInput
 
 PRODUCT_FILE = "cofounder.json"
 
-Command = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+def _without_nul(command: str) -> str:
+    if "\x00" in command:
+        raise ValueError("bash takes no NUL character")
+    return command
+
+
+Command = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000), AfterValidator(_without_nul)
+]
 
 
 class ProductManifest(BaseModel):

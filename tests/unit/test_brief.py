@@ -105,6 +105,7 @@ def test_product_manifest() -> None:
         {**good, "port": 80},
         {**good, "port": "8000"},
         {**good, "check": ""},
+        {**good, "check": "a\x00b"},
         {"check": "x"},
         [],
         {**good, "x": 1},

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.edge import DATABASE_UNAVAILABLE, edge, to_application_error
+from activities.edge import DATABASE_UNAVAILABLE, LONGEST_MESSAGE, edge, to_application_error
 from domain.errors import (
     BuildFailed,
     CofounderError,
@@ -98,3 +98,9 @@ async def test_the_decorator() -> None:
         await work(BuildRef(build_id="own"))
     with pytest.raises(KeyError):
         await work(BuildRef(build_id="bug"))
+
+
+def test_what_a_sandbox_said_can_be_stored_and_is_bounded() -> None:
+    told = to_application_error(SandboxUnavailable("said \x00\ud800" + "x" * 100_000))
+    assert told.message.startswith("said \ufffd\ufffdx")
+    assert len(told.message) == LONGEST_MESSAGE
