@@ -15,7 +15,7 @@ from temporalio import activity
 
 from activities.edge import edge
 from activities.heartbeat import heartbeating
-from activities.product import stop_processes
+from activities.product import read_if_there, stop_processes
 from clients.archive import (
     MANIFEST_MAX_BYTES,
     ArchiveReader,
@@ -28,6 +28,7 @@ from clients.archive import (
 )
 from clients.object_store import ObjectStore, StoredObject
 from clients.sandbox import Sandbox, Sandboxes
+from clients.sandbox_runner import JOURNAL
 from clients.shielded import to_the_end
 from db.feed import append_events
 from db.models import Build, Snapshot
@@ -44,9 +45,13 @@ from domain.errors import (
 from domain.events import EventType, NewEvent
 from domain.manifest import Entry, compare, digest, parse_manifest, render_manifest, shown
 from domain.payloads import TakenSnapshot, TakeSnapshot
+from domain.text import storable
 
 PHASE, SLEEP = "phase", "sleep"
 """Reasons of a snapshot that change what it does."""
+
+CHANGES = f"{JOURNAL}/changes"
+"""In the sandbox: what a restore in progress changes, so that an attempt that goes on with it can tell."""
 
 _log = structlog.get_logger(__name__)
 
@@ -80,6 +85,8 @@ class SnapshotActivities:
             if isinstance(claimed, TakenSnapshot):
                 return claimed
             sandbox = await self._sandboxes.connect(given.sandbox_id)
+            if await read_if_there(sandbox, CHANGES) is not None:
+                raise SnapshotFailed("The workspace is being restored, so it is not whole. The snapshot before stands.")
             if given.reason == SLEEP:
                 await stop_processes(sandbox)
             try:
@@ -106,7 +113,7 @@ class SnapshotActivities:
                 .where(Snapshot.build_id == build_id, Snapshot.number == given.number)
                 .values(state="failed", claim=uuid.uuid4())
             )
-            error = given.error or "It could not be stored. The next snapshot makes up for it."
+            error = storable(given.error or "") or "It could not be stored. The next snapshot makes up for it."
             data = {"number": given.number, "reason": given.reason, "error": error}
             events = [NewEvent(EventType.SNAPSHOT_FAILED, data)]
             if given.reason == PHASE:

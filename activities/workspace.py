@@ -12,7 +12,7 @@ from temporalio import activity
 from activities.edge import edge
 from activities.heartbeat import heartbeating
 from activities.product import SMALL_SECONDS, kill_all, read_if_there, stop_processes
-from activities.snapshot import restore_snapshot, stored_manifest
+from activities.snapshot import CHANGES, restore_snapshot, stored_manifest
 from clients.archive import found_manifest
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
@@ -36,9 +36,6 @@ from domain.tools import TOOLS
 
 _OPENED = f"{JOURNAL}/opened"
 """In the sandbox: the workspace is whole. Holds the number of the snapshot that it was restored from, if any."""
-
-_CHANGES = f"{JOURNAL}/changes"
-"""In the sandbox: what a restore in progress changes, so that an attempt that goes on with it can tell."""
 
 _log = structlog.get_logger(__name__)
 
@@ -108,14 +105,14 @@ class WorkspaceActivities:
             changes = await self._changes(build_id, sandbox, snapshot, given)
             restored = bool(changes)
             if restored:
-                await sandbox.write(_CHANGES, json.dumps(changes))
+                await sandbox.write(CHANGES, json.dumps(changes))
                 await sandbox.run(f"rm -f {_OPENED}", timeout_seconds=SMALL_SECONDS, cwd="/")
                 await self._fill(sandbox, snapshot)
             async with self._sessions.begin() as session:
                 data = {"reason": given.cause, "changes": changes}
                 await append_events(session, build_id, [NewEvent(EventType.RESUMED, data)])
             await self._remember(build_id, sandbox)
-            await sandbox.run(f"rm -f {_CHANGES}", timeout_seconds=SMALL_SECONDS, cwd="/")
+            await sandbox.run(f"rm -f {CHANGES}", timeout_seconds=SMALL_SECONDS, cwd="/")
             return ResumedWorkspace(sandbox=await _ref(sandbox), restored=restored)
 
     @activity.defn
@@ -163,7 +160,7 @@ class WorkspaceActivities:
         self, build_id: uuid.UUID, sandbox: Sandbox, snapshot: Snapshot | None, given: ResumeWorkspace
     ) -> list[str]:
         """What has to be restored, in sentences for the agent; empty when the workspace is as it should be."""
-        if begun := await read_if_there(sandbox, _CHANGES):
+        if begun := await read_if_there(sandbox, CHANGES):
             return [str(change) for change in json.loads(begun)]
         if sandbox.id != given.sandbox_id or not await _exists(sandbox, _OPENED):
             if snapshot is None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import update
+from temporalio.exceptions import ApplicationError
 
 from clients.sandbox import Role, Sandbox
 from db.models import Build, Snapshot, ToolCall
@@ -146,6 +147,17 @@ async def test_an_interrupted_restore_goes_on_and_still_tells_why(rooms: Rooms, 
     assert (await resume(rooms, build, sandbox)).restored
     assert await changes(rooms, build) == ["because"]
     assert await shell(sandbox, "git status --porcelain") == ""
+
+
+async def test_a_half_restored_workspace_is_not_saved(rooms: Rooms, build: str) -> None:
+    sandbox = await saved(rooms, build)
+    await shell(sandbox, """echo '["because"]' >/home/user/.cofounder/changes; rm a.txt""")
+    with pytest.raises(ApplicationError, match="not whole") as raised:
+        await rooms.take(build, sandbox, 2)
+    assert raised.value.type == "SnapshotFailed"
+    assert (await resume(rooms, build, sandbox)).restored
+    assert (await rooms.take(build, sandbox, 2)).number == 2
+    assert await shell(sandbox, "cat a.txt") == "kept\n"
 
 
 @pytest.mark.parametrize("journaled", [True, False], ids=["still-there", "rolled-back"])
