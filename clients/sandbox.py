@@ -24,6 +24,7 @@ from e2b.exceptions import SandboxNotRunningException, ServiceBusyException
 
 from clients import sandbox_runner
 from clients.sandbox_runner import JOURNAL, WORKSPACE
+from clients.shielded import answered
 from domain.errors import InvalidInput, Misconfigured, NeedsPerson, SandboxGone, SandboxUnavailable
 
 APP = "cofounder"
@@ -207,7 +208,7 @@ class Sandboxes:
             network["allow_internet_access"] = bool(hosts)
         if hosts:
             network["network"] = {"allow_out": hosts, "deny_out": ["0.0.0.0/0"]}
-        sdk = await self.ask(
+        request = self.ask(
             "create a sandbox",
             e2b.AsyncSandbox.create(
                 template=self.config.template,
@@ -219,6 +220,9 @@ class Sandboxes:
             ),
             2 * REQUEST_SECONDS,
         )
+        # When this is cancelled the answer is waited for all the same: a sandbox that the service makes after whoever
+        # cleans up has looked would be nobody's.
+        sdk = await answered(request)
         sandbox = Sandbox(self, sdk)
         self._open[sdk.sandbox_id] = sandbox
         await asyncio.gather(

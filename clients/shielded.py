@@ -1,12 +1,34 @@
-"""Cleaning up while being cancelled."""
+"""What a cancellation must not stop half-way."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
 
 import structlog
 
+T = TypeVar("T")
+
 _log = structlog.get_logger(__name__)
+
+
+async def answered(request: Awaitable[T]) -> T:
+    """The answer to a request that is seen through to its end, also when this is cancelled meanwhile.
+
+    Raises:
+        CancelledError: after the answer, where this was cancelled before.
+    """
+    task = asyncio.ensure_future(request)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                continue
+        if not task.cancelled():
+            task.exception()  # looked at: the cancellation is the news
+        raise
 
 
 async def to_the_end(cleanup: Coroutine[Any, Any, None]) -> None:

@@ -273,3 +273,26 @@ async def test_an_answer_that_is_no_json_is_the_service_s_failure() -> None:
     with pytest.raises(SandboxUnavailable):
         await broken.list_all()
     server.close()
+
+
+async def test_a_cancelled_creation_is_over_before_anybody_cleans_up() -> None:
+    asked, made = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await asyncio.sleep(0.3)
+        made.set()
+        writer.write(b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    creating = asyncio.ensure_future(Sandboxes(SandboxConfig("k", url, url)).create("b", Role.WORKSPACE))
+    await asked.wait()
+    creating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await creating
+    assert made.is_set()
+    server.close()
