@@ -1,5 +1,6 @@
-"""The reaper: starts builds that a crash left unstarted, and closes rows whose workflow is closed."""
+"""The reaper: starts builds that a crash left unstarted, closes rows whose workflow is closed, repeats lost cancels."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select, update
@@ -17,7 +18,7 @@ from domain.payloads import ReapResult
 from domain.status import Status
 
 _UNSTARTED_AFTER = timedelta(seconds=15)
-"""The API starts a build right after its row; younger rows are still its own."""
+"""The API starts or cancels a build right after it has written so; what is younger is still its own."""
 
 _AT_ONCE = 500
 """Rows looked at in one run."""
@@ -34,7 +35,11 @@ class ReaperActivities:
     @edge
     async def reap(self) -> ReapResult:
         """Look once at every open build."""
-        return ReapResult(started=await self._start_unstarted(), closed=await self._close_closed())
+        return ReapResult(
+            started=await self._start_unstarted(),
+            closed=await self._close_closed(),
+            cancelled=await self._repeat_cancels(),
+        )
 
     async def _start_unstarted(self) -> int:
         before = datetime.now(UTC) - _UNSTARTED_AFTER
@@ -66,6 +71,24 @@ class ReaperActivities:
                 )
             activity.heartbeat()
         return len(rows)
+
+    async def _repeat_cancels(self) -> int:
+        """Cancel what its founder has cancelled and is still open: the row is the truth, the request may be lost."""
+        before = datetime.now(UTC) - _UNSTARTED_AFTER
+        async with self._sessions() as session:
+            ids = (
+                await session.scalars(
+                    select(Build.id)
+                    .where(Build.started_at.is_not(None), Build.closed_at.is_(None), Build.cancel_requested_at < before)
+                    .order_by(Build.cancel_requested_at)
+                    .limit(_AT_ONCE)
+                )
+            ).all()
+        for build_id in ids:
+            activity.heartbeat()
+            with suppress(NotFound):
+                await self._builds.cancel(build_id)
+        return len(ids)
 
     async def _close_closed(self) -> int:
         async with self._sessions() as session:

@@ -318,3 +318,4 @@ class ReapResult(Payload):
 
     started: int = 0
     closed: int = 0
+    cancelled: int = 0
