@@ -209,6 +209,8 @@ async def _poor_founder(shop: Workshop, allowance: int) -> tuple[str, str]:
     return await shop.founder(plan), plan
 
 
+_SLEEP_EVENTS = ("snapshot_stored", "status")
+
 _FOUR_TURNS = steps([bash("echo one")], [bash("echo two")], [bash("echo three")], [bash(PRODUCT)])
 
 
@@ -219,6 +221,8 @@ async def slept_woken_by_signal(shop: Workshop) -> list[Ended]:
     row = await shop.until(build_id, frozenset({Status.SLEEPING}))
     assert row.wakes_at is not None
     assert row.wakes_at.time().isoformat() == "00:00:00"
+    told = [event.data.get("reason") for event in await shop.events(build_id) if event.type in _SLEEP_EVENTS]
+    assert told[-2:] == ["sleep", "Today's budget is used up."], "the snapshot comes first"
     await shop.builds.wake(build_id)
     async with asyncio.timeout(60):
         while "still used up" not in ((await shop.row(build_id)).reason or ""):
