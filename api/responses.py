@@ -20,11 +20,6 @@ _MEANS = {
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may answer with."""
-    return {
-        status: {
-            "description": _MEANS[status],
-            "model": ProblemOut,
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemOut"}}},
-        }
-        for status in statuses
-    }
+    # Not FastAPI's `model`, which would describe it as application/json.
+    content = {MEDIA_TYPE: {"schema": ProblemOut.model_json_schema()}}
+    return {status: {"description": _MEANS[status], "content": content} for status in statuses}

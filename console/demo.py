@@ -138,7 +138,7 @@ class _Demo:
         self._console = console
         self._wish = wish
         stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
-        self._results = (RESULTS / stamp).absolute()
+        self._results = RESULTS / stamp
         self._token = secrets.token_urlsafe(24)
 
     async def run(self) -> bool:
@@ -243,8 +243,9 @@ class _Demo:
             for name, arguments in programs.items():
                 # -P: whatever lies in the working directory is not importable
                 command = Command([sys.executable, "-P", *arguments], environment, grace=20.0)
-                log = self._results / f"{name}.log"
+                log = (self._results / f"{name}.log").absolute()
                 process = await stack.start_beside(command, log=log)
+                process.has_served = True  # so that it is asked to end, not killed
                 closing.push_async_callback(process.stop)
                 watcher = asyncio.create_task(_fail_when_it_ends(name, process, log))
                 closing.callback(watcher.cancel)

@@ -160,5 +160,9 @@ async def test_openapi_describes_every_operation(api: RunningApi) -> None:
     operations = [operation for path in description["paths"].values() for operation in path.values()]
     assert len(operations) >= 15
     assert all(operation["summary"] and operation["description"] for operation in operations)
+    errors = [answer for each in operations for status, answer in each["responses"].items() if int(status) >= 400]
+    kinds = {media_type for answer in errors if "problem" in str(answer) for media_type in answer["content"]}
+    assert kinds == {"application/problem+json"}
+    assert "HTTPValidationError" not in json.dumps(description)
     brief = description["components"]["schemas"]["NewProject"]["properties"]["brief"]
     assert "problem" in json.dumps(brief) or "IdeaBrief" in json.dumps(brief)

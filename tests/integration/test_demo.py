@@ -152,7 +152,7 @@ async def test_two_demos_at_once_one_of_them_in_a_terminal(directory: Path) -> N
 
 @pytest.mark.parametrize(
     ("moment", "number"),
-    [("ready after", signal.SIGINT), ("phase done", signal.SIGINT), ("status: scaffold", signal.SIGTERM)],
+    [("ready after", signal.SIGTERM), ("phase done", signal.SIGINT)],
 )
 async def test_stopped_in_the_middle(directory: Path, moment: str, number: signal.Signals) -> None:
     async with demo(directory) as running:
