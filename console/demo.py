@@ -153,7 +153,11 @@ class _Demo:
         )
         async with stack:
             self._results.mkdir(parents=True)
-            environment = self._environment(stack)
+            environment = {
+                **program_environment(os.environ, stack.environment, self._wish.keys, stack.data / "tmp"),
+                "API_TOKEN": self._token,
+                "API_USER": _FOUNDER,
+            }
             await migrate(environment["DATABASE_URL"])
             if keys != RealKeys():
                 await self._say_what_it_may_cost(environment["DATABASE_URL"])
@@ -173,26 +177,6 @@ class _Demo:
     def _show_progress(self, progress: Progress) -> None:
         if progress.state == "ready":
             self._console.print(f"  {progress.part:<9} ready after {progress.seconds:.1f} s")
-
-    def _environment(self, stack: LocalStack) -> dict[str, str]:
-        """What the API and the worker see: the stack, and nothing of the caller's environment that could cost money."""
-        keys, temporary = self._wish.keys, str(stack.data / "tmp")
-        passed_on = {"PATH", "CHROMIUM_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
-        if keys != RealKeys():
-            passed_on |= {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
-        environment = {name: value for name, value in os.environ.items() if name.upper() in passed_on}
-        environment["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), LOOPBACK, "localhost")))
-        environment |= {"HOME": temporary, "TMPDIR": temporary, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
-        environment["GRACEFUL_SHUTDOWN_SECONDS"] = "1"  # what still runs ends with the stack
-        environment |= {"API_TOKEN": self._token, "API_USER": _FOUNDER, **stack.environment}
-        if keys.anthropic is not None:
-            environment["ANTHROPIC_API_KEY"] = keys.anthropic
-        if keys.e2b is not None:
-            environment["E2B_API_KEY"] = keys.e2b
-        else:
-            hosts = PACKAGE_REGISTRIES if keys.anthropic is not None else ["none"]
-            environment["SANDBOX_EGRESS_HOSTS"] = ",".join(hosts)
-        return environment
 
     async def _say_what_it_may_cost(self, database_url: str) -> None:
         engine = make_engine(database_url, pool_size=1)
@@ -326,6 +310,27 @@ class _Demo:
                 await api.download(f"/v1/builds/{build_id}/{path}", self._results / file)
                 saved[name] = self._results / file
         return saved
+
+
+def program_environment(
+    caller: Mapping[str, str], stack: Mapping[str, str], keys: RealKeys, temporary: Path
+) -> dict[str, str]:
+    """What the API and the worker see: the stack, and nothing of the caller's environment that could cost money."""
+    passed_on = {"PATH", "CHROMIUM_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+    if keys != RealKeys():
+        passed_on |= {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+    environment = {name: value for name, value in caller.items() if name.upper() in passed_on}
+    environment["NO_PROXY"] = ",".join(filter(None, (caller.get("NO_PROXY"), LOOPBACK, "localhost")))
+    environment |= {"HOME": str(temporary), "TMPDIR": str(temporary), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+    environment["GRACEFUL_SHUTDOWN_SECONDS"] = "1"  # what still runs ends with the stack
+    environment |= stack
+    if keys.anthropic is not None:
+        environment["ANTHROPIC_API_KEY"] = keys.anthropic
+    if keys.e2b is not None:
+        environment["E2B_API_KEY"] = keys.e2b
+    else:
+        environment["SANDBOX_EGRESS_HOSTS"] = "none" if keys.anthropic is None else ",".join(PACKAGE_REGISTRIES)
+    return environment
 
 
 def _ui_url(stack: LocalStack, build_id: str) -> str:

@@ -85,6 +85,8 @@ class _View:
             foot.append("\nwake it: ", "dim").append(printable(state.wake_command))
         if self.trouble:
             foot.append(f"\nreconnecting: {printable(self.trouble)}", "yellow")
+        head.no_wrap = foot.no_wrap = False  # also on a console that leaves long lines to the terminal
+        head.overflow = foot.overflow = "fold"
         width = self._console.width
         taken = len(head.wrap(self._console, width - 4)) + len(foot.wrap(self._console, width)) + 4
         room = max(_SCREEN_LINES_LEAST, self._console.height - taken)
