@@ -1,0 +1,227 @@
+"""What operators and founders get wrong: one sentence that says what to do, no traceback, no half-made row."""
+
+import asyncio
+import os
+import re
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+from typer.testing import CliRunner, Result
+
+from cli import app
+from clients.temporal import connect_temporal
+from domain.errors import CofounderError, Misconfigured
+from domain.pricing import ModelPrice
+from local.stack import LocalStack
+from tests.integration.api_server import TOKEN, RunningApi, new_database, running_api, settings_for, suspend
+from tests.workshop import settings_of
+from worker import wired_worker
+
+ROOT = Path(__file__).parents[2]
+CLOSED = "127.0.0.1:1"
+
+
+# ---- the worker and the API as processes
+
+
+PROCESSES: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
+    "temporal": (["worker.py"], {"TEMPORAL_ADDRESS": CLOSED}, ["cofounder local temporal", "TEMPORAL_ADDRESS"]),
+    "sandboxes": (["worker.py"], {"E2B_API_URL": f"http://{CLOSED}"}, [f"http://{CLOSED}", "E2B_API_URL"]),
+    "api": (["-m", "api"], {"TEMPORAL_PROFILE": "nobodys"}, ["Profile 'nobodys' not found", "TEMPORAL_PROFILE"]),
+}
+
+
+async def _ended(arguments: list[str], environment: dict[str, str]) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "API_TOKEN": TOKEN, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        output, said = await asyncio.wait_for(process.communicate(), 120)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, output.decode(), said.decode()
+
+
+async def test_a_process_that_can_not_work_says_why_in_one_sentence(stack: LocalStack) -> None:
+    async with asyncio.TaskGroup() as group:
+        ended = {
+            name: group.create_task(_ended(arguments, stack.environment | broken))
+            for name, (arguments, broken, _) in PROCESSES.items()
+        }
+    for name, (_, _, words) in PROCESSES.items():
+        code, output, said = ended[name].result()
+        assert (code, output, said.count("\n")) == (1, "", 1), (name, said)
+        assert re.match("(worker|error): ", said), (name, said)
+        assert [word for word in words if word not in said] == [], (name, said)
+
+
+# ---- what a worker looks at before it takes work
+
+
+def _other_database(stack: LocalStack, name: str) -> str:
+    return stack.environment["DATABASE_URL"].rpartition("/")[0] + f"/{name}"
+
+
+_PRICE = {"input": 1, "output": 1, "cache_read": 1, "cache_write_5m": 1, "cache_write_1h": 1}
+
+WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
+    "no database": (
+        lambda stack: {"database_url": f"postgresql://x@{CLOSED}/x"},
+        "Check DATABASE_URL, then run `cofounder migrate`",
+    ),
+    "a database without tables": (
+        lambda stack: {"database_url": _other_database(stack, "template1")},
+        "has not been migrated.*cofounder migrate.*plan_tiers",
+    ),
+    "a database that is not there": (
+        lambda stack: {"database_url": _other_database(stack, "nobodys")},
+        'Check DATABASE_URL.*"nobodys" does not exist',
+    ),
+    "a plan whose model has no price": (
+        lambda stack: {"fallback_model": "mine", "model_prices": {"mine": ModelPrice.model_validate(_PRICE)}},
+        r"The plan \S+ has no usable model for the coder. .*MODEL_PRICES",
+    ),
+    "no object store": (
+        lambda stack: {"s3_endpoint_url": f"http://{CLOSED}"},
+        f"The object store at http://{CLOSED} .*S3_ENDPOINT_URL",
+    ),
+    "no bucket": (
+        lambda stack: {"project_snapshot_bucket": "nobodys"},
+        "The bucket nobodys is not there. Create it, or set PROJECT_SNAPSHOT_BUCKET",
+    ),
+    "a wrong secret": (
+        lambda stack: {"aws_secret_access_key": "wrong"},
+        "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
+    ),
+    "no name of a bucket": (
+        lambda stack: {"project_snapshot_bucket": "No bucket!"},
+        "'No bucket!' can't be the name of a bucket. Set PROJECT_SNAPSHOT_BUCKET",
+    ),
+    "no key for sandboxes": (
+        lambda stack: {"e2b_api_key": None},
+        "There is no E2B_API_KEY.*cofounder local sandbox",
+    ),
+    "another server than a sandbox service": (
+        lambda stack: {"e2b_api_url": stack.environment["ANTHROPIC_BASE_URL"]},
+        "E2B_API_URL",
+    ),
+    "no browser": (
+        lambda stack: {"chromium_path": "/nowhere/chromium"},
+        "CHROMIUM_PATH is /nowhere/chromium, which is no program",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WIRING)
+async def test_worker_looks_before_it_takes_work(stack: LocalStack, case: str) -> None:
+    changes, says = WIRING[case]
+    settings = settings_of(stack, **changes(stack))
+    client = await connect_temporal(stack.environment)
+    with pytest.raises(Misconfigured, match=says) as refused:
+        async with wired_worker(settings, client):
+            pass
+    assert "\n" not in str(refused.value)
+
+
+async def test_unknown_namespace(stack: LocalStack) -> None:
+    client = await connect_temporal(stack.environment | {"TEMPORAL_NAMESPACE": "nobodys"})
+    with pytest.raises(Misconfigured, match=r"no namespace nobodys\. Set TEMPORAL_NAMESPACE.*namespace create"):
+        async with wired_worker(settings_of(stack), client):
+            pass
+
+
+async def test_unknown_aws_profile(stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobodys")
+    with pytest.raises(Misconfigured, match=r"nobodys.*AWS_"):
+        async with wired_worker(settings_of(stack), await connect_temporal(stack.environment)):
+            pass
+
+
+async def test_refused_sandbox_key_is_told_and_left_to_the_builds(stack: LocalStack) -> None:
+    settings = settings_of(stack, e2b_api_key="a-key-that-nobody-knows")
+    with capture_logs() as logs:
+        async with wired_worker(settings, await connect_temporal(stack.environment)):
+            pass
+    [told] = [each for each in logs if each["log_level"] == "error"]
+    assert "Check E2B_API_KEY" in told["reason"]
+
+
+# ---- `cofounder build`
+
+
+@pytest.fixture(scope="module")
+async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
+    async with running_api(settings_for(await new_database(stack)), stack.environment) as running:
+        yield running
+
+
+async def _build(api: RunningApi, *arguments: str) -> Result:
+    """Run `cofounder build`; it has an event loop of its own, so it runs beside ours."""
+    environment = {"COFOUNDER_API_URL": api.url, "API_TOKEN": TOKEN}
+    command = ["build", *arguments, "--no-watch"]
+    return await asyncio.to_thread(CliRunner(env=environment).invoke, app, command)
+
+
+def _told(result: Result) -> str:
+    assert isinstance(result.exception, CofounderError), result.output
+    return str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("brief", "says"),
+    [
+        ('{"name": ', "not valid JSON"),
+        ('{"name": "a"}', "problem"),
+        ('{"name": "a", "problem": "b\\u0000", "features": ["c"]}', "NUL character"),
+        ('{"name": "a", "problem": "b", "features": ["%s"]}' % ("c" * 70_000), "larger than 64 KB"),
+    ],
+)
+async def test_bad_brief_makes_no_row(api: RunningApi, tmp_path: Path, brief: str, says: str) -> None:
+    before = await api.rows()
+    (tmp_path / "brief.json").write_text(brief)
+    assert says in _told(await _build(api, "--brief", str(tmp_path / "brief.json")))
+    assert await api.rows() == before
+
+
+@pytest.mark.parametrize(
+    ("goal", "says"), [(" ", "goal is empty"), ("x" * 20_001, "Shorten it"), ("a\0b", "NUL character")]
+)
+async def test_bad_goal_makes_no_project(api: RunningApi, goal: str, says: str) -> None:
+    before = await api.rows()
+    assert says in _told(await _build(api, "--idea", "A waitlist", "--goal", goal))
+    assert await api.rows() == before
+
+
+async def test_unknown_project_makes_no_row(api: RunningApi) -> None:
+    before, unknown = await api.rows(), str(uuid.uuid4())
+    assert _told(await _build(api, "--project", unknown)) == f"There is no project {unknown}."
+    assert await api.rows() == before
+
+
+async def test_refused_build_tells_what_was_stored(api: RunningApi) -> None:
+    """Making a project and building it are two requests: when the second is refused, the first is not lost."""
+    await api.project()
+    await suspend(api, "founder")
+    before = await api.rows()
+    result = await _build(api, "--idea", "A waitlist")
+    [project] = re.findall("^project (.*)$", result.output, re.M)
+    assert _told(result).startswith("The account is suspended")
+    assert _told(result).endswith(f"The project is stored; later: cofounder build --project {project}")
+    assert "suspended" in _told(await _build(api, "--project", project))
+    after = await api.rows()
+    assert {name: count - before[name] for name, count in after.items() if count != before[name]} == {
+        "projects": 1,
+        "artifacts": 1,
+    }

@@ -1,0 +1,148 @@
+"""`python worker.py` as operators run it: several at once, stopped in the middle of a tool call."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from temporalio.client import WorkflowFailureError
+
+from clients.sandbox import Sandboxes
+from clients.temporal import connect_temporal
+from db.models import ToolCall
+from db.session import make_engine, make_sessions
+from domain.names import preview_workflow_id
+from domain.status import Status
+from local.stack import LocalStack
+from tests.workflows.scenarios import PRODUCT, bash, steps
+from tests.workshop import Workshop, settings_of
+from worker import sandbox_config
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class RunningWorker:
+    """A worker in a process of its own, and what it has logged so far."""
+
+    process: asyncio.subprocess.Process
+    logged: list[dict[str, Any]] = field(default_factory=list)
+
+    async def until(self, event: str) -> dict[str, Any]:
+        """Read its log until the event was in it; every line is a JSON object."""
+        assert self.process.stderr is not None
+        while line := await self.process.stderr.readline():
+            self.logged.append(json.loads(line))
+            if self.logged[-1]["event"] == event:
+                return self.logged[-1]
+        raise AssertionError(self.logged)
+
+    async def stop(self) -> int:
+        """Stop it as a supervisor does; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        with suppress(AssertionError):
+            await self.until("the end of the log")
+        return await asyncio.wait_for(self.process.wait(), 60)
+
+
+@asynccontextmanager
+async def worker_process(shop: Workshop, stack: LocalStack) -> AsyncIterator[RunningWorker]:
+    """A worker that has started; it is killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "worker.py",
+        cwd=ROOT,
+        env={
+            "PATH": os.environ["PATH"],
+            **stack.environment,
+            "TEMPORAL_TASK_QUEUE": shop.settings.temporal_task_queue,
+            "GRACEFUL_SHUTDOWN_SECONDS": "1",
+        },
+        stderr=asyncio.subprocess.PIPE,
+        limit=2**20,
+    )
+    try:
+        yield RunningWorker(process)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+@pytest.fixture
+async def office(stack: LocalStack) -> AsyncIterator[Workshop]:
+    """A workshop without a worker, on a task queue of its own."""
+    settings = settings_of(stack, temporal_task_queue=f"test-{uuid.uuid4()}")
+    engine = make_engine(settings.database_url)
+    assert settings.anthropic_base_url is not None
+    yield Workshop(
+        settings, await connect_temporal(stack.environment), make_sessions(engine), settings.anthropic_base_url
+    )
+    await engine.dispose()
+
+
+_HELD = "echo ran >> ../runs; until [ -e ../go ]; do sleep 0.1; done"
+
+
+async def _identities(office: Workshop, build_id: uuid.UUID) -> set[str]:
+    """Which workers took the build's workflow tasks."""
+    history = await office.handle(build_id).fetch_history()
+    return {
+        event.workflow_task_started_event_attributes.identity
+        for event in history.events
+        if event.HasField("workflow_task_started_event_attributes")
+    }
+
+
+async def test_a_stopped_worker_leaves_its_call_to_others_who_share_the_work(
+    office: Workshop, stack: LocalStack
+) -> None:
+    async with worker_process(office, stack) as first:
+        started = await first.until("worker started")
+        assert started["task_queue"] == office.settings.temporal_task_queue
+        build_id = await office.start(script=steps([bash(_HELD, 300)], [bash("cat ../runs"), bash(PRODUCT)]))
+        async with asyncio.timeout(120):
+            while not await office.events(build_id, "tool_started"):
+                await asyncio.sleep(0.05)
+        assert await first.stop() == 0
+        assert first.logged[-1]["level"] == "info"
+    assert (await office.row(build_id)).closed_at is None
+
+    async with worker_process(office, stack) as second, worker_process(office, stack) as third:
+        names = {(await each.until("worker started"))["identity"] for each in (second, third)}
+        sandboxes = Sandboxes(sandbox_config(office.settings))
+        sandbox_id = (await office.row(build_id)).sandbox_id
+        assert sandbox_id is not None
+        await (await sandboxes.connect(sandbox_id)).write("/home/user/go", "")
+        await sandboxes.close()
+        # Builds of a suspended account are over at once: enough of them for both workers.
+        suspended = await office.founder(suspended=True)
+        many = [await office.start(suspended) for _ in range(10)]
+        for each in many:
+            assert (await office.finished(each)).status == Status.FAILED
+        row = await office.finished(build_id)
+        assert row.status == Status.READY, row.reason
+        took = set().union(*[await _identities(office, each) for each in (*many, build_id)])
+        assert names <= took
+
+        preview = office.client.get_workflow_handle(preview_workflow_id(build_id))
+        await preview.cancel()
+        with suppress(WorkflowFailureError):
+            await preview.result()
+        assert [await each.stop() for each in (second, third)] == [0, 0]
+
+    async with office.session() as session:
+        in_order = (
+            select(ToolCall.result).where(ToolCall.build_id == build_id).order_by(ToolCall.turn, ToolCall.position)
+        )
+        results = (await session.scalars(in_order)).all()
+    assert str(results[1]).count("ran") == 1
