@@ -117,6 +117,8 @@ class ThinkActivities:
             said.append(prompt.OPENING)
         elif before == "max_tokens":
             said.append(prompt.CUT_OFF)
+        elif before == "pause_turn":
+            said.append(prompt.GO_ON)
         for note in dict.fromkeys(given.notes):
             match note:
                 case TurnNote.STEER_REPEATING:

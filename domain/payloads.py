@@ -73,7 +73,6 @@ class LoopState(BaseModel):
     recent_calls: list[str] = Field(default_factory=list)
     steered: bool = False
     last_turn_given: bool = False
-    cap_lifted: bool = False
     phases: int = 0
     snapshots: int = 0
     """Snapshot numbers assigned so far."""
@@ -268,7 +267,6 @@ class FinishBuild(Payload):
 
     build_id: str
     seq: int
-    gate_number: int
     sandbox_id: str
     preview_url: str
     phases_completed: int

@@ -76,6 +76,8 @@ NUDGE_EMPTY = (
     "Your last message was empty. Go on with the work, or end your turn with a sentence if everything is done."
 )
 
+GO_ON = "Go on."
+
 CUT_OFF = (
     "Your last message reached the length limit and its unfinished tool call was not run. Go on in smaller steps, "
     "and write long files in pieces."

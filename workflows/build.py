@@ -149,26 +149,36 @@ class BuildWorkflow:
             if not call.m:
                 reading.append(call)
                 continue
-            results += await asyncio.gather(*map(self._dispatch, reading))
+            results += await self._read(reading)
             reading = []
             results.append(await self._dispatch(call))
-        results += await asyncio.gather(*map(self._dispatch, reading))
+        results += await self._read(reading)
         self._state.tool_calls += len(calls)
         if any(result.lost for result in results):
-            await self._waiting.asking_people(lambda: self._workspace.resume("the sandbox was lost"))
+            await self._waiting.resuming("the sandbox was lost")
         if commits := [result.commit for result in results if result.commit]:
             await self._end_phase(commits)
 
-    async def _dispatch(self, call: RequestedCall) -> DispatchResult:
-        async def dispatch() -> DispatchResult:
-            return await workflow.execute_activity_method(
-                DispatchActivities.dispatch_tool,
-                DispatchInput(build_id=self._build.build_id, id=call.id, sandbox=self._workspace.sandbox),
-                **policies.TOOL,
-                summary=call.t,
-            )
+    async def _read(self, calls: list[RequestedCall]) -> list[DispatchResult]:
+        """Run calls side by side. Those that fail are done again one by one: people are asked one thing at a time."""
+        tried = await asyncio.gather(*map(self._dispatch_once, calls), return_exceptions=True)
+        results: list[DispatchResult] = []
+        for call, result in zip(calls, tried, strict=True):
+            if isinstance(result, BaseException) and not isinstance(result, ActivityError):
+                raise result
+            results.append(await self._dispatch(call) if isinstance(result, BaseException) else result)
+        return results
 
-        return await self._waiting.asking_people(dispatch)
+    async def _dispatch(self, call: RequestedCall) -> DispatchResult:
+        return await self._waiting.asking_people(lambda: self._dispatch_once(call))
+
+    async def _dispatch_once(self, call: RequestedCall) -> DispatchResult:
+        return await workflow.execute_activity_method(
+            DispatchActivities.dispatch_tool,
+            DispatchInput(build_id=self._build.build_id, id=call.id, sandbox=self._workspace.sandbox),
+            **policies.TOOL,
+            summary=call.t,
+        )
 
     async def _end_phase(self, commits: list[str]) -> None:
         """A commit ends a phase, and a phase ends with a snapshot; if that fails, the next one makes up for it."""
@@ -241,7 +251,6 @@ class BuildWorkflow:
             FinishBuild(
                 build_id=self._build.build_id,
                 seq=self._shown.take(Status.READY),
-                gate_number=state.gates,
                 sandbox_id=sandbox_id,
                 preview_url=url,
                 phases_completed=state.phases,

@@ -1,11 +1,26 @@
 """What the failure of an activity means in a workflow."""
 
+import asyncio
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from domain.failures import judge_failure
     from domain.status import WaitingFor
+
+
+def end_if_cancelled() -> None:
+    """Raise what a cancel raises, if the workflow has been cancelled.
+
+    A cancel reaches an activity that is waited for (WAIT_CANCELLATION_COMPLETED) only with a heartbeat. One that ends
+    before that, well or badly, ends as if nobody had cancelled, and the request would be lost for ever.
+
+    Raises:
+        CancelledError: it has.
+    """
+    if workflow.cancellation_reason() is not None:
+        raise asyncio.CancelledError
 
 
 def reason_of(error: BaseException) -> str:

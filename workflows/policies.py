@@ -45,13 +45,19 @@ SANDBOX: Options = {
     "start_to_close_timeout": timedelta(minutes=15),
     "heartbeat_timeout": timedelta(seconds=30),
     "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30), maximum_attempts=10),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
-"""Opening, pausing, resuming and letting go of a sandbox; a restore moves a whole archive."""
+"""Opening, pausing and resuming a sandbox; a restore moves a whole archive. A cancel is waited for here and below, so
+that nothing makes a sandbox, or writes in one, after the build has let go of it."""
+
+LETTING_GO: Options = {**SANDBOX, "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30))}
+"""Tried until it succeeds: no sandbox outlives its build and preview."""
 
 SNAPSHOT: Options = {
     "start_to_close_timeout": timedelta(minutes=15),
     "heartbeat_timeout": timedelta(seconds=30),
     "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30), maximum_attempts=10),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
 """A snapshot that must succeed before anything else may happen."""
 
@@ -62,6 +68,7 @@ GATE: Options = {
     "start_to_close_timeout": timedelta(minutes=45),
     "heartbeat_timeout": timedelta(seconds=30),
     "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30), maximum_attempts=8),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
 """The evidence gate: a restore, an install and a check in a fresh sandbox."""
 

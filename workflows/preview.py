@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.payloads import PreviewChange, PreviewInput, SandboxInput
 
 from workflows import policies
+from workflows.failures import reason_of
 from workflows.shielding import shielded
 
 _KEEP_EVERY = timedelta(minutes=10)
@@ -39,13 +40,19 @@ class PreviewWorkflow:
     @workflow.run
     async def run(self, given: PreviewInput) -> None:
         """Open the product, keep it open, close it."""
-        try:
-            await self._open()
-            await self._stay_open()
-        except (asyncio.CancelledError, FailureError) as error:
-            await shielded(self._close(error))
-            raise
-        await shielded(self._close(None))
+        while True:
+            try:
+                await self._open()
+                await self._stay_open()
+            except (asyncio.CancelledError, FailureError) as error:
+                await shielded(self._close(error))
+                raise
+            await shielded(self._close(None))
+            if workflow.now() >= self._expires_at:
+                return
+            # Extended while it closed: whoever asked was told that it stays open.
+            self._given = given.model_copy(update={"sandbox_id": None, "url": None})
+            self._sandbox_id, self._shown_until = None, None
 
     async def _open(self) -> None:
         """Take over the gate's sandbox, or start the product again from the ready build's snapshot."""
@@ -74,12 +81,12 @@ class PreviewWorkflow:
 
     async def _close(self, error: BaseException | None) -> None:
         await workflow.execute_activity_method(
-            PreviewActivities.close_preview, self._sandbox(), **policies.SANDBOX, summary="let go of the sandbox"
+            PreviewActivities.close_preview, self._sandbox(), **policies.LETTING_GO, summary="let go of the sandbox"
         )
         if error is None or is_cancelled_exception(error):
             await self._record("closed")
         else:
-            await self._record("failed", reason=str(error.__cause__ or error))
+            await self._record("failed", reason=reason_of(error))
 
     def _is_shown(self) -> bool:
         return self._shown_until == self._expires_at

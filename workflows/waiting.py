@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.status import Status, WaitingFor
 
 from workflows import policies
-from workflows.failures import reason_of, whom_to_ask
+from workflows.failures import end_if_cancelled, reason_of, whom_to_ask
 from workflows.projection import Projection
 from workflows.workspace import Workspace
 
@@ -35,19 +35,34 @@ class Waiting:
 
         Raises:
             ActivityError: nobody can mend it, or the build was cancelled.
+            CancelledError: the build was cancelled.
         """
         while True:
+            end_if_cancelled()
             try:
-                return await step()
+                result = await step()
             except ActivityError as error:
+                end_if_cancelled()
                 waiting_for, reason = whom_to_ask(error)
+            else:
+                end_if_cancelled()
+                return result
             await self.for_person(waiting_for, reason)
 
-    async def for_person(self, waiting_for: WaitingFor, reason: str) -> None:
-        """Wait until somebody wakes the build."""
+    async def resuming(self, cause: str) -> None:
+        """Resume the workspace; where that fails, wait for the person who can mend it."""
+        try:
+            await self._workspace.resume(cause)
+        except ActivityError as error:
+            end_if_cancelled()
+            await self.for_person(*whom_to_ask(error), verified=False)
+
+    async def for_person(self, waiting_for: WaitingFor, reason: str, *, verified: bool = True) -> None:
+        """Wait until somebody wakes the build. A workspace that is not verified is not saved over the snapshot."""
         before = self._state.status
-        if self._workspace.is_open:
+        if self._workspace.is_open and verified:
             await trying(self._workspace.snapshot("wait", policies.SNAPSHOT_IF_POSSIBLE))
+        if self._workspace.is_open:
             await trying(self._workspace.pause())
         while True:
             await self._shown.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=reason)
@@ -57,6 +72,7 @@ class Waiting:
                     await self._workspace.resume("a person asked the build to go on")
                 break
             except ActivityError as error:
+                end_if_cancelled()
                 waiting_for, reason = whom_to_ask(error)
         await self._shown.become(before)
 
@@ -73,7 +89,7 @@ class Waiting:
                 break
             reason = "Looked again, but today's budget is still used up."
         cause = "woken by a signal" if woken else "a new day's budget"
-        await self.asking_people(lambda: self._workspace.resume(cause))
+        await self.resuming(cause)
         await self._shown.become(before)
 
     async def _check_budget(self) -> BudgetCheck:
@@ -83,6 +99,7 @@ class Waiting:
 
     async def _for_wake(self, at_most: timedelta | None, summary: str) -> bool:
         """Wait for the wake signal; False when the time ran out. The flag is cleared before anything is looked at."""
+        end_if_cancelled()
         try:
             await workflow.wait_condition(lambda: self._state.wake, timeout=at_most, timeout_summary=summary)
         except TimeoutError:

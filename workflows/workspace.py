@@ -98,14 +98,14 @@ class Workspace:
             summary="verify the workspace",
         )
         self._state.sandbox = resumed.sandbox
-        if TurnNote.RESUMED not in self._state.notes:
-            self._state.notes.append(TurnNote.RESUMED)
+        # Also where it is there already: that one may be part of a message that has been sent.
+        self._state.notes.append(TurnNote.RESUMED)
 
     async def release(self, keep: str | None = None) -> None:
         """Let go of every sandbox of the build, except the one that its preview keeps."""
         named = self._named() if keep is None else SandboxInput(build_id=self._build_id, sandbox_id="", keep=keep)
         await workflow.execute_activity_method(
-            WorkspaceActivities.release_workspace, named, **policies.SANDBOX, summary="let go of the sandbox"
+            WorkspaceActivities.release_workspace, named, **policies.LETTING_GO, summary="let go of the sandbox"
         )
 
     def _named(self) -> SandboxInput:

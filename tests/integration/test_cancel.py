@@ -1,0 +1,49 @@
+"""A cancel ends a build, whatever it is doing and however soon that is over."""
+
+import asyncio
+import uuid
+from typing import Any
+
+import pytest
+
+from clients.sandbox import Role, Sandboxes
+from domain.status import Status
+from tests.workflows.scenarios import bash, steps
+from tests.workshop import Workshop
+from worker import sandbox_config
+
+SHORT = steps([bash("sleep 2")], [bash("sleep 2")], [bash("sleep 20")])
+
+
+async def _until_event(shop: Workshop, build_id: uuid.UUID, kind: str) -> None:
+    async with asyncio.timeout(60):
+        while not await shop.events(build_id, kind):
+            await asyncio.sleep(0.05)
+
+
+async def _sandboxes_of(shop: Workshop, build_id: uuid.UUID) -> list[str]:
+    sandboxes = Sandboxes(sandbox_config(shop.settings))
+    found = [each for role in Role for each in await sandboxes.find(str(build_id), role)]
+    await sandboxes.close()
+    return found
+
+
+async def test_a_tool_that_ends_before_the_cancel_reaches_it(shop: Workshop) -> None:
+    build_id = await shop.start(script=SHORT)
+    await _until_event(shop, build_id, "tool_started")
+    await shop.builds.cancel(build_id)
+    assert (await shop.finished(build_id)).status == Status.CANCELLED
+    assert len(await shop.events(build_id, "tool_started")) == 1
+    assert await _sandboxes_of(shop, build_id) == []
+
+
+@pytest.mark.parametrize("status", [Status.STARTING, Status.CHECKS])
+async def test_while_a_sandbox_is_opened(shop: Workshop, status: Status) -> None:
+    script: dict[str, Any] = steps([bash("git commit --allow-empty -qm A")])
+    build_id = await shop.start(script=script)
+    await shop.until(build_id, frozenset({status}))
+    await shop.builds.cancel(build_id)
+    assert (await shop.finished(build_id)).status == Status.CANCELLED
+    assert await _sandboxes_of(shop, build_id) == []
+    await asyncio.sleep(3)
+    assert await _sandboxes_of(shop, build_id) == []
