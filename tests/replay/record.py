@@ -22,6 +22,13 @@ HISTORIES = Path(__file__).parent / "histories"
 MANIFEST = HISTORIES / "manifest.json"
 
 
+def _without_traces(value: Any) -> Any:
+    """Without stack traces: replay does not read them, and they name paths of the machine that recorded them."""
+    if isinstance(value, dict):
+        return {key: "" if key == "stackTrace" else _without_traces(item) for key, item in value.items()}
+    return [_without_traces(item) for item in value] if isinstance(value, list) else value
+
+
 async def _export(client: Client, scenario: Scenario, ended: Ended) -> list[dict[str, Any]]:
     """Store every run of a workflow's chain, and say what they are."""
     kind = ended.workflow_id.split("-")[0]
@@ -31,7 +38,7 @@ async def _export(client: Client, scenario: Scenario, ended: Ended) -> list[dict
     for number, run in enumerate(runs, 1):
         history = await client.get_workflow_handle(ended.workflow_id, run_id=run.run_id).fetch_history()
         file = f"{scenario.name}-{kind}-{number}.json"
-        (HISTORIES / file).write_text(history.to_json())
+        (HISTORIES / file).write_text(json.dumps(_without_traces(json.loads(history.to_json())), indent=1) + "\n")
         status = ended.status if number == len(runs) else "closed" if kind == "preview" else "continued as new"
         entries.append({"file": file, "path": scenario.path, "status": status, "events": len(history.events)})
     return entries
