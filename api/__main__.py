@@ -19,11 +19,11 @@ def main() -> int:
     given = parser.parse_args()
     try:
         settings = load_settings()
-        configure_logs(settings.log_format, settings.log_level)
         app = application(settings)
     except Misconfigured as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    configure_logs(settings.log_format, settings.log_level)
     uvicorn.run(app, host=given.host, port=given.port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
     return 0
 
