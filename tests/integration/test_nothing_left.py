@@ -1,0 +1,146 @@
+"""What a run of tests leaves behind on the machine: nothing, also when it is interrupted, or killed, and twice at once.
+
+Of its processes, ports and files, that is. pytest itself keeps the last runs' `tmp_path`, for whoever looks into a
+failure.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+_TEST = """
+import asyncio
+import os
+from pathlib import Path
+from clients.sandbox import Role, SandboxConfig, Sandboxes
+
+async def test_with_everything(stack, tmp_path):
+    found = stack.environment
+    sandboxes = Sandboxes(SandboxConfig(found["E2B_API_KEY"], found["E2B_API_URL"], found["E2B_SANDBOX_URL"]))
+    sandbox = await sandboxes.create("a-build", Role.WORKSPACE)
+    await sandbox.run("setsid sleep 1000 > /dev/null 2>&1 & echo $!", timeout_seconds=10)
+    Path("reached").touch()
+    await asyncio.sleep(float(os.environ["HELD_SECONDS"]))
+    await sandboxes.close()
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with a short name, as Unix sockets want it."""
+    made = Path(tempfile.mkdtemp(prefix="cf-"))
+    yield made
+    shutil.rmtree(made)
+
+
+class Session:
+    """A run of pytest in a process group of its own, with its own working and temporary directories."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._temporary = directory / "tmp"
+        self._descendants: list[psutil.Process] = []
+
+    async def start(self, held_seconds: float) -> None:
+        """Begin a test that holds the whole stack and a sandbox for so long."""
+        self._temporary.mkdir(parents=True)
+        (self.directory / "test_inner.py").write_text(_TEST)
+        options = ["-p", "tests.conftest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pytest", "-q", *options, "--rootdir", str(self.directory), "test_inner.py"),
+            cwd=self.directory,
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(ROOT),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "TMPDIR": str(self._temporary),
+                "HELD_SECONDS": str(held_seconds),
+            },
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    async def until_held(self) -> None:
+        """Wait until the test has everything."""
+        while not (self.directory / "reached").exists():
+            assert self.process.returncode is None, await self.end()
+            await asyncio.sleep(0.05)
+        # What runs in a sandbox does not name the directory.
+        self._descendants = psutil.Process(self.process.pid).children(recursive=True)
+        assert any(process.cmdline() == ["sleep", "1000"] for process in self._descendants)
+
+    async def end(self) -> str:
+        """Its output, once it has ended."""
+        return (await self.process.communicate())[0].decode()
+
+    async def assert_nothing_is_left(self) -> None:
+        """No process that it started or that names its directory, so no port, and no file but pytest's own."""
+        for _ in range(300):
+            if not (left := [*map(str, self._processes()), *map(str, self._files())]):
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError(left)
+
+    def kill(self) -> None:
+        """End what is left of it."""
+        with suppress(ProcessLookupError):
+            self.process.kill()
+
+    def _files(self) -> list[Path]:
+        return [path for path in self._temporary.iterdir() if not path.name.startswith("pytest-of-")]
+
+    def _processes(self) -> list[psutil.Process]:
+        naming = [each for each in psutil.process_iter() if each.pid != self.process.pid and self._is_its(each)]
+        return [*naming, *(each for each in self._descendants if each.is_running())]
+
+    def _is_its(self, process: psutil.Process) -> bool:
+        try:
+            words = [*process.cmdline(), process.cwd(), *process.environ().values()]
+        except psutil.Error:
+            return False
+        return any(str(self.directory) in word for word in words)
+
+
+async def test_two_at_once(place: Path) -> None:
+    sessions = [Session(place / "one"), Session(place / "two")]
+    try:
+        for session in sessions:
+            await session.start(held_seconds=0)
+        for session in sessions:
+            output = await session.end()
+            assert session.process.returncode == 0, output
+            await session.assert_nothing_is_left()
+    finally:
+        for session in sessions:
+            session.kill()
+
+
+async def test_interrupted_and_killed(place: Path) -> None:
+    interrupted, killed = Session(place / "interrupted"), Session(place / "killed")
+    try:
+        for session in (interrupted, killed):
+            await session.start(held_seconds=600)
+        await interrupted.until_held()
+        os.killpg(interrupted.process.pid, signal.SIGINT)  # as a terminal does at Ctrl-C
+        await killed.until_held()
+        killed.kill()
+        output = await interrupted.end()
+        assert interrupted.process.returncode == 2, output
+        await interrupted.assert_nothing_is_left()
+        await killed.process.wait()
+        await killed.assert_nothing_is_left()
+    finally:
+        for session in (interrupted, killed):
+            session.kill()
