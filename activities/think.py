@@ -33,6 +33,15 @@ _IMAGE = re.compile(
 )
 _IMAGES_CACHED = 64
 
+_TOLD_CHARACTERS = 500
+"""So much of an error is shown in the feed."""
+
+_GUARDS = {
+    TurnNote.STEER_REPEATING: "The agent keeps making the same call. It was told to try something different.",
+    TurnNote.LAST_TURN: "All tool calls of this build are used up. The agent has one more turn, to commit.",
+}
+"""What the founder is told when a guard steps in."""
+
 
 class Images(Protocol):
     """Where images are kept, by the SHA-256 of their bytes."""
@@ -87,9 +96,9 @@ class ThinkActivities:
                 await turns.withdraw_lost_attempt(session, build_id, given.turn, turn.lost)
             said = await self._what_to_say(session, build_id, given)
             await turns.store_user_message(session, build_id, given.turn, said)
-            await append_events(
-                session, build_id, [NewEvent(EventType.TURN_STARTED, {"attempt": info.attempt}, turn=given.turn)]
-            )
+            events = [NewEvent(EventType.TURN_STARTED, {"attempt": info.attempt}, turn=given.turn)]
+            events += [NewEvent(EventType.GUARD, {"text": _GUARDS[n]}, given.turn) for n in given.notes if n in _GUARDS]
+            await append_events(session, build_id, events)
         async with heartbeating():
             answer = await self._call(build_id, build.user_id, given.turn, claim, day)
             return await self._store(build_id, given.turn, claim, answer[0], answer[1])
@@ -164,6 +173,7 @@ class ThinkActivities:
             return await self._model.stream(body, narrator.hear, narrator.note_usage), narrator
         except BrokenStream as error:
             await self._settle(claim, stored.model, error.tokens, error.request_id)
+            await self._tell_failure(build_id, number, error)
             raise
         except asyncio.CancelledError:
             # Whether or not the server has begun, it may bill the call: it is not stopped by our going away.
@@ -174,7 +184,16 @@ class ThinkActivities:
                 await self._settle_seen(claim, narrator)
             else:
                 await self._release(claim)
+            await self._tell_failure(build_id, number, error)
             raise
+
+    async def _tell_failure(self, build_id: uuid.UUID, number: int, error: CofounderError) -> None:
+        """Say in the feed why a call failed. A stale attempt says nothing: another one speaks now."""
+        if isinstance(error, StaleClaim):
+            return
+        async with self._sessions.begin() as session:
+            told = {"error": storable(str(error), _TOLD_CHARACTERS)}
+            await append_events(session, build_id, [NewEvent(EventType.TURN_FAILED, told, turn=number)])
 
     async def _settle_seen(self, claim: uuid.UUID, narrator: "_Narrator") -> None:
         await self._settle(claim, narrator.model, narrator.tokens, narrator.request_id)

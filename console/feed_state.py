@@ -183,6 +183,7 @@ _HANDLERS: dict[str, Any] = {
     "model": _model,
     "turn_started": _turn_started,
     "narration": _narration,
+    "turn_failed": _plain("warning", "the model call failed: {error}"),
     "turn_withdrawn": _turn_withdrawn,
     "turn_answered": _turn_answered,
     "tool_started": _tool_started,

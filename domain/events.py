@@ -12,6 +12,7 @@ class EventType(StrEnum):
     MODEL = "model"  # model, label, plan
     TURN_STARTED = "turn_started"  # attempt
     NARRATION = "narration"  # text: a sentence that the model said; claim: the attempt that said it
+    TURN_FAILED = "turn_failed"  # error: why the call failed; the turn is asked again, or a person is
     TURN_WITHDRAWN = "turn_withdrawn"  # claim: its lines no longer count, the turn is asked again
     TURN_ANSWERED = "turn_answered"  # cost (µ$), tokens by class, tool_calls, stop_reason
     TOOL_STARTED = "tool_started"  # tool_use_id, name, summary

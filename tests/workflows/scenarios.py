@@ -259,6 +259,8 @@ async def continued_as_new(shop: Workshop) -> list[Ended]:
 async def needs_operator(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=SMALL, faults=[{"kind": "authentication"}])
     assert "ANTHROPIC_API_KEY" in await _waits(shop, build_id, "operator")
+    [failed] = await shop.events(build_id, "turn_failed")
+    assert "ANTHROPIC_API_KEY" in failed.data["error"]
     await shop.builds.wake(build_id)
     return await _ready(shop, build_id)
 
@@ -290,6 +292,7 @@ async def no_sandbox(shop: Workshop) -> list[Ended]:
 async def repeating(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script={"kind": "long", "turns": 5, "repeat": True, "end": "product"})
     assert "same call" in await _waits(shop, build_id, "founder")
+    assert await shop.events(build_id, "guard"), "it was steered first"
     await shop.builds.wake(build_id)
     return await _ready(shop, build_id)
 
