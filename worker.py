@@ -52,8 +52,10 @@ WORKFLOWS: list[type] = [BuildWorkflow, PreviewWorkflow, ReaperWorkflow]
 
 
 @asynccontextmanager
-async def wired_worker(settings: Settings, client: Client) -> AsyncIterator[Worker]:
+async def wired_worker(settings: Settings, client: Client, browser: Browser | None = None) -> AsyncIterator[Worker]:
     """A worker, not yet running, with its clients checked; they are closed at the end of the block.
+
+    `browser`: one to share with others in this process, who close it; None starts one of its own.
 
     Raises:
         Misconfigured: a server is missing or wrong; says which, and what to do.
@@ -72,8 +74,9 @@ async def wired_worker(settings: Settings, client: Client) -> AsyncIterator[Work
         sandboxes = Sandboxes(sandbox_config(settings))
         closing.push_async_callback(sandboxes.close)
         await _check_sandboxes(sandboxes)
-        browser = Browser(find_chromium(settings.chromium_path))
-        closing.push_async_callback(browser.close)
+        if browser is None:
+            browser = Browser(find_chromium(settings.chromium_path))
+            closing.push_async_callback(browser.close)
         await register_search_attributes(client)
         await schedule_reaper(client, settings.temporal_task_queue, timedelta(seconds=settings.reaper_seconds))
         builds = BuildWorkflows(client, settings.temporal_task_queue)

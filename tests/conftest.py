@@ -11,6 +11,7 @@ from db.migrate import migrate
 from local.stack import LocalStack
 
 if TYPE_CHECKING:
+    from clients.browser import Browser
     from tests.workshop import Workshop
 
 _PREFIXES = ("ANTHROPIC_", "AWS_", "COFOUNDER_", "E2B_", "PG", "PROJECT_", "REHEARSAL_", "S3_", "TEMPORAL_")
@@ -42,9 +43,19 @@ async def stack(bodies: Path) -> AsyncIterator[LocalStack]:
 
 
 @pytest.fixture(scope="session")
-async def shop(stack: LocalStack) -> "AsyncIterator[Workshop]":
+async def browser() -> "AsyncIterator[Browser]":
+    """One Chromium for all workers in this process: it takes seconds to start."""
+    from clients.browser import Browser, find_chromium
+
+    shared = Browser(find_chromium(None))
+    yield shared
+    await shared.close()
+
+
+@pytest.fixture(scope="session")
+async def shop(stack: LocalStack, browser: "Browser") -> "AsyncIterator[Workshop]":
     """A worker with the default settings, for the tests that need no others."""
     from tests.workshop import workshop  # the whole program, which the unit tests must not wait for
 
-    async with workshop(stack) as running:
+    async with workshop(stack, browser) as running:
         yield running

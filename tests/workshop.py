@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import TimeSkipper, TimeSkippingConfig
 
+from clients.browser import Browser
 from clients.build_workflows import BuildToStart, BuildWorkflows
 from clients.temporal import connect_temporal
 from db.builds import NewBuild, insert_build
@@ -184,12 +185,12 @@ def settings_of(stack: LocalStack, **changes: Any) -> Settings:
 
 
 @asynccontextmanager
-async def workshop(stack: LocalStack, **changes: Any) -> AsyncIterator[Workshop]:
-    """A worker of its own, on a task queue of its own, with settings changed as given."""
+async def workshop(stack: LocalStack, browser: Browser | None = None, **changes: Any) -> AsyncIterator[Workshop]:
+    """A worker of its own, on a task queue of its own, with settings changed as given, and perhaps a shared browser."""
     settings = settings_of(stack, temporal_task_queue=f"test-{uuid.uuid4()}", **changes)
     client = await connect_temporal(stack.environment)
     engine = make_engine(settings.database_url)
-    async with wired_worker(settings, client) as worker, worker:
+    async with wired_worker(settings, client, browser) as worker, worker:
         assert settings.anthropic_base_url is not None
         yield Workshop(settings, client, make_sessions(engine), settings.anthropic_base_url)
     await engine.dispose()

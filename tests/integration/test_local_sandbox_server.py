@@ -117,7 +117,7 @@ class TestProcess:
             edit(record_of(server, to_kill), end_at=1.0)
             edit(record_of(server, to_pause), end_at=1.0)
             edit(record_of(server, paused), end_at=1.0)
-            edit(record_of(server, soon), end_at=time.time() + 2)
+            edit(record_of(server, soon), end_at=time.time() + 8)
             record_of(server, corrupt).write_text('{"id": "../../etc"')
             unfinished = server.root / "sandboxes" / ("i" + "0" * 20)
             unfinished.mkdir()

@@ -136,9 +136,9 @@ async def _refusing(shop: Workshop, table: str, condition: str, name: str) -> As
             await session.execute(text(f"drop function {function}() cascade"))
 
 
-@_scenario("the whole rehearsal, from the brief to the preview")
+@_scenario("from the brief to the preview")
 async def ready(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start()
+    build_id = await shop.start(script=SMALL)
     ended = await _ready(shop, build_id)
     assert await shop.statuses(build_id) == ["starting", "scaffold", "code", "checks", "ready"]
     async with shop.session() as session:
@@ -183,7 +183,8 @@ async def cancelled_mid_tool(shop: Workshop) -> list[Ended]:
 
 @_scenario("the evidence gate bounces a product whose check tests nothing, and the agent mends it")
 async def gate_bounced(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script={"kind": "product", "sabotage": "check_true", "mend_after_bounce": True})
+    hollow = PRODUCT.replace("python3 -m unittest", "true")
+    build_id = await shop.start(script=steps([bash(hollow)], [{"text": "Done."}], [bash(PRODUCT)]))
     ended = await _ready(shop, build_id)
     assert [event.type for event in await shop.events(build_id) if event.type in ("gate_bounced", "gate_passed")] == [
         "gate_bounced",
@@ -251,7 +252,7 @@ async def slept_woken_by_timer(shop: Workshop) -> list[Ended]:
 
 @_scenario("continued as new between turns", continue_as_new_turns=4)
 async def continued_as_new(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script={"kind": "long", "turns": 9, "end": "product"})
+    build_id = await shop.start(script=steps(*([bash(f"echo {turn}")] for turn in range(9)), [bash(PRODUCT)]))
     return await _ready(shop, build_id)
 
 
@@ -290,7 +291,7 @@ async def no_sandbox(shop: Workshop) -> list[Ended]:
 
 @_scenario("the agent repeats itself: steered, then the founder is asked")
 async def repeating(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script={"kind": "long", "turns": 5, "repeat": True, "end": "product"})
+    build_id = await shop.start(script=steps(*([bash("echo again")] for _ in range(5)), [bash(PRODUCT)]))
     assert "same call" in await _waits(shop, build_id, "founder")
     assert await shop.events(build_id, "guard"), "it was steered first"
     await shop.builds.wake(build_id)

@@ -3,6 +3,7 @@
 import pytest
 
 from bench.flat import chain_of, largest_payload, shares_of
+from clients.browser import Browser
 from domain.status import Status
 from local.stack import LocalStack
 from tests.workshop import workshop
@@ -11,19 +12,21 @@ TURNS = 64
 RUN_TURNS = 40
 
 
-@pytest.mark.parametrize("calls", [1, 3])
-async def test_a_turn_takes_a_constant_share_of_history(stack: LocalStack, calls: int) -> None:
-    async with workshop(stack, tool_call_cap=10_000, continue_as_new_turns=RUN_TURNS) as shop:
-        script = {"kind": "long", "turns": TURNS, "calls_per_turn": calls, "end": "end_turn"}
+@pytest.mark.parametrize(("calls", "turns", "runs"), [(1, TURNS, 2), (3, 16, 1)])
+async def test_a_turn_takes_a_constant_share_of_history(
+    stack: LocalStack, browser: Browser, calls: int, turns: int, runs: int
+) -> None:
+    async with workshop(stack, browser, tool_call_cap=10_000, continue_as_new_turns=RUN_TURNS) as shop:
+        script = {"kind": "long", "turns": turns, "calls_per_turn": calls, "end": "end_turn"}
         build_id = await shop.start(script=script)
         await shop.until(build_id, frozenset({Status.CHECKS}))
         await shop.builds.cancel(build_id)
         await shop.finished(build_id)
         chain = await chain_of(shop.client, str(build_id))
 
-    assert len(chain) == 2, "continued as new once"
+    assert len(chain) == runs, "continued as new once, and a short build not at all"
     shares = [share for events in chain for share in shares_of(events)]
-    assert len(shares) >= 60
+    assert len(shares) == turns - runs + 1, "all but the last turn of each run"
     for share in shares:
         assert share.events <= 14 + 6 * (calls - 1)
         assert share.bytes <= 2200 + 1200 * (calls - 1)
