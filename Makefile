@@ -23,6 +23,9 @@ export PATH := $(CURDIR)/.cofounder/tools/bin:$(PATH)
 CLEAN := env -i PATH="$$PATH" HOME="$$HOME" LANG=C.UTF-8 TERM="$${TERM:-dumb}" \
 	$${TMPDIR:+TMPDIR="$$TMPDIR"} $${CI:+CI="$$CI"}
 
+# Tests work in a temporary directory of their own, which goes with them whatever they or their browsers leave in it.
+TIDY := TMPDIR=$$(mktemp -d) && export TMPDIR && trap 'rm -rf "$$TMPDIR"' EXIT && trap 'exit 130' INT TERM HUP &&
+
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -33,7 +36,7 @@ demo: ## set up, then build a product and show it: BRIEF=file.json or IDEA="a se
 test: ## set up, then linters, types and all tests, whatever is in the environment: ARGS="-k name", V=1
 	@REAL= $(PYTHON) scripts/setup --system
 	@$(MAKE) --no-print-directory check
-	@$(CLEAN) $(PYTEST) -n 2 --dist loadgroup $(ARGS)
+	@$(TIDY) $(CLEAN) $(PYTEST) -n 2 --dist loadgroup $(ARGS)
 
 check: setup ## linters, types, and whether the migrations match the models
 	@$(CLEAN) $(BIN)/ruff check .
@@ -42,10 +45,10 @@ check: setup ## linters, types, and whether the migrations match the models
 	@$(CLEAN) $(BIN)/python -m scripts.alembic_check
 
 quick: setup ## the tests that need no server, in seconds
-	@$(CLEAN) $(PYTEST) tests/unit $(ARGS)
+	@$(TIDY) $(CLEAN) $(PYTEST) tests/unit $(ARGS)
 
 replay: setup ## replay the stored histories against the workflows, without a server
-	@$(CLEAN) $(PYTEST) tests/replay $(ARGS)
+	@$(TIDY) $(CLEAN) $(PYTEST) tests/replay $(ARGS)
 
 histories: setup ## record the stored histories afresh
 	@$(CLEAN) $(BIN)/python -m tests.replay.record $(ARGS)

@@ -141,8 +141,26 @@ def _word_of(owner: int) -> bytes | None:
         raise
 
 
+def _clear(litter: list[str]) -> None:
+    """Remove what the command has left outside of its directory."""
+    if not litter:
+        return
+    import glob
+
+    for pattern in litter:
+        for path in glob.glob(pattern):  # noqa: PTH207 (pathlib is slow to import)
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # noqa: PTH108 (as above)
+
+
 def guard(
-    command: list[str], *, stop_signal: int, grace: float, account: tuple[int, int] | None, dac_override: bool
+    command: list[str],
+    *,
+    stop_signal: int,
+    grace: float,
+    account: tuple[int, int] | None,
+    dac_override: bool,
+    litter: list[str],
 ) -> int:
     """Run the command until it ends or the owner is gone; return its exit code (128 + signal if it was killed)."""
     control = 0
@@ -189,6 +207,7 @@ def guard(
             os.kill(pid, signal.SIGKILL)
             deadline = time.monotonic() + grace
     _sweep(pid)
+    _clear(litter)
     return code
 
 
@@ -222,6 +241,7 @@ def remove(directory: str) -> int:
 def main(arguments: list[str]) -> int:
     """Read the options and run; see the module's docstring."""
     stop_signal, grace, account, dac_override = int(signal.SIGTERM), 10.0, None, False
+    litter: list[str] = []
     while arguments:
         option = arguments.pop(0)
         if option == "--remove":
@@ -235,8 +255,17 @@ def main(arguments: list[str]) -> int:
             account = (int(uid), int(gid))
         elif option == "--dac-override":
             dac_override = True
+        elif option == "--litter":
+            litter.append(arguments.pop(0))
         elif option == "--":
-            return guard(arguments, stop_signal=stop_signal, grace=grace, account=account, dac_override=dac_override)
+            return guard(
+                arguments,
+                stop_signal=stop_signal,
+                grace=grace,
+                account=account,
+                dac_override=dac_override,
+                litter=litter,
+            )
     return 2
 
 

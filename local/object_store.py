@@ -81,6 +81,8 @@ class ObjectStore:
                 "HOME": str(self._directory),
                 "TMPDIR": str(self._temporary),
             },
+            # Unix sockets at fixed places, named by the ports, which the server does not remove.
+            litter=[f"/tmp/seaweedfs-*-{port}.sock" for port in (self._port, *self._inner_ports.values())],
         )
 
     async def is_ready(self) -> bool:

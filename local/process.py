@@ -28,13 +28,15 @@ class Account:
 
 @dataclass(frozen=True)
 class Command:
-    """What a part runs. `grace` is how many seconds it has between the stop signal and SIGKILL."""
+    """What a part runs. `grace` is how many seconds it has between the stop signal and SIGKILL; `litter` are glob
+    patterns of what it leaves outside of its directory, removed when it has ended."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 10.0
     account: Account | None = None
+    litter: Sequence[str] = ()
 
 
 Run = Callable[[Command], Awaitable[None]]
@@ -87,6 +89,8 @@ class GuardedProcess:
             options += ["--account", f"{command.account.uid}:{command.account.gid}"]
             if command.account.dac_override:
                 options.append("--dac-override")
+        for pattern in command.litter:
+            options += ["--litter", pattern]
         output = output_of(log)
         for path in (log, output):
             path.touch(mode=0o600)

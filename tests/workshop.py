@@ -143,23 +143,23 @@ class Workshop:
         async with self.sessions() as session:
             return await session.get_one(Build, build_id)
 
-    async def until(self, build_id: uuid.UUID, statuses: frozenset[Status], seconds: float = 120) -> Build:
+    async def until(self, build_id: uuid.UUID, statuses: frozenset[Status], seconds: float = 400) -> Build:
         """Wait until the build has one of the statuses, or has closed."""
         async with asyncio.timeout(seconds):
             while (row := await self.row(build_id)).status not in statuses | CLOSED:
                 await asyncio.sleep(0.05)
         return row
 
-    async def finished(self, build_id: uuid.UUID, seconds: float = 120) -> Build:
+    async def finished(self, build_id: uuid.UUID, seconds: float = 400) -> Build:
         """Wait until the build has closed, its workflow too. One that goes on waiting for a person fails the test."""
         waiting_since: dict[int, float] = {}
         async with asyncio.timeout(seconds):
             while (row := await self.row(build_id)).status not in CLOSED:
                 if row.status == Status.NEEDS_INPUT:
                     since = waiting_since.setdefault(row.status_seq, monotonic())
-                    assert monotonic() - since < 10, f"the build waits for {row.waiting_for}: {row.reason}"
+                    assert monotonic() - since < 60, f"the build waits for {row.waiting_for}: {row.reason}"
                 await asyncio.sleep(0.05)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             await self.handle(build_id).result() if row.status == Status.READY else await self._ended(build_id)
         return row
 

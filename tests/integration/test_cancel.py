@@ -16,7 +16,7 @@ SHORT = steps([bash("sleep 2")], [bash("sleep 2")], [bash("sleep 20")])
 
 
 async def _until_event(shop: Workshop, build_id: uuid.UUID, kind: str) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while not await shop.events(build_id, kind):
             await asyncio.sleep(0.05)
 

@@ -118,7 +118,7 @@ class Bench:
             return [row.type for row in rows if row.data.get("tool_use_id") == tool_use_id]
 
     async def until_file(self, name: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while (await self.sandbox.run(f"test -e {name}", timeout_seconds=5)).exit_code:
                 await asyncio.sleep(0.02)
 

@@ -40,7 +40,7 @@ async def test_a_reason_that_can_not_be_stored_does_not_stop_a_build(stack: Loca
 
 async def test_the_reaper_repeats_a_cancel_that_was_lost(shop: Workshop) -> None:
     build_id = await shop.start(script=steps([bash("sleep 300", 400)]))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while not await shop.events(build_id, "tool_started"):
             await asyncio.sleep(0.05)
     async with shop.sessions.begin() as session:

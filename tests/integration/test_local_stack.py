@@ -121,6 +121,18 @@ async def test_every_part_does_its_work(nothing_left: Path) -> None:
         assert {progress.part for progress in seen if progress.state == state} == set(SERVERS)
 
 
+def _sockets(port: str) -> list[Path]:
+    return list(Path("/tmp").glob(f"seaweedfs-*-{port}.sock"))
+
+
+async def test_s3_takes_its_sockets_with_it(nothing_left: Path) -> None:
+    """They are at fixed places outside of the stack's directory, named by its ports."""
+    async with LocalStack(parts={"s3"}) as stack:
+        port = stack.environment["S3_ENDPOINT_URL"].rpartition(":")[2]
+        assert _sockets(port)
+    assert not _sockets(port)
+
+
 async def test_only_loopback_is_listened_on_and_a_password_is_wanted(nothing_left: Path) -> None:
     async with LocalStack(parts=SERVERS, durable=False) as stack:
         trees = [psutil.Process(stack.pid(part)) for part in SERVERS]

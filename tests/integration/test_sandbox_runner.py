@@ -52,7 +52,7 @@ class Runner:
 
     def ask(self, *words: str, envelope: dict[str, Any] | None = None) -> dict[str, Any]:
         process = self.spawn(*words, envelope=envelope)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err.decode()
         answer: dict[str, Any] = json.loads(out.strip().rpartition(b"\n")[2])
         return answer
@@ -117,7 +117,7 @@ def test_a_repeat_reads_the_result_and_runs_nothing(runner: Runner) -> None:
 def test_many_at_once_run_it_once(runner: Runner) -> None:
     envelope = {"tool": "bash", "input": {"command": "echo x >> counter; sleep 0.3; echo done"}, "timeout": 20}
     started = [runner.spawn("start", "race", "-", "20", envelope=envelope) for _ in range(6)]
-    answers = [json.loads(process.communicate(timeout=30)[0]) for process in started]
+    answers = [json.loads(process.communicate(timeout=120)[0]) for process in started]
     assert {answer["text"] for answer in answers} == {"done\n"}
     assert (runner.workspace / "counter").read_text() == "x\n"
 

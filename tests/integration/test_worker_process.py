@@ -110,7 +110,7 @@ async def test_a_stopped_worker_leaves_its_call_to_others_who_share_the_work(
         started = await first.until("worker started")
         assert started["task_queue"] == office.settings.temporal_task_queue
         build_id = await office.start(script=steps([bash(_HELD, 300)], [bash("cat ../runs"), bash(PRODUCT)]))
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(400):
             while not await office.events(build_id, "tool_started"):
                 await asyncio.sleep(0.05)
         assert await first.stop() == 0

@@ -106,7 +106,7 @@ async def _waits(shop: Workshop, build_id: uuid.UUID, waiting_for: str) -> str:
     return row.reason or ""
 
 
-async def _event(shop: Workshop, build_id: uuid.UUID, kind: str, seconds: float = 60) -> None:
+async def _event(shop: Workshop, build_id: uuid.UUID, kind: str, seconds: float = 300) -> None:
     async with asyncio.timeout(seconds):
         while not await shop.events(build_id, kind):
             await asyncio.sleep(0.05)
@@ -225,7 +225,7 @@ async def slept_woken_by_signal(shop: Workshop) -> list[Ended]:
     told = [event.data.get("reason") for event in await shop.events(build_id) if event.type in _SLEEP_EVENTS]
     assert told[-2:] == ["sleep", "Today's budget is used up."], "the snapshot comes first"
     await shop.builds.wake(build_id)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while "still used up" not in ((await shop.row(build_id)).reason or ""):
             await asyncio.sleep(0.05)
     async with shop.sessions.begin() as session:
@@ -280,7 +280,7 @@ async def no_sandbox(shop: Workshop) -> list[Ended]:
     assert "E2B_API_KEY" in await _waits(shop, build_id, "operator")
     asked = (await shop.row(build_id)).status_seq
     await shop.builds.wake(build_id)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while (await shop.row(build_id)).status_seq < asked + 2:
             await asyncio.sleep(0.05)
     await _waits(shop, build_id, "operator")
@@ -347,7 +347,7 @@ async def hook_failed(shop: Workshop) -> list[Ended]:
 @_scenario("the sandbox is lost while a tool runs; the workspace is restored")
 async def sandbox_lost(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=steps([bash(PRODUCT)], [bash("sleep 300", 400)], [bash("ls")]))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while len(await shop.events(build_id, "tool_started")) < 2:
             await asyncio.sleep(0.05)
     sandbox_id = (await shop.row(build_id)).sandbox_id
@@ -370,7 +370,7 @@ async def preview(shop: Workshop) -> list[Ended]:
     await TimeSkipper(shop.client).fast_forward(handle, timedelta(hours=3))
     await handle.result()
     await shop.builds.open_preview(build_id, 600, seq=100)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while not any(event.data["state"] == "open" for event in (await shop.events(build_id, "preview"))[-1:]):
             await asyncio.sleep(0.05)
     again = shop.client.get_workflow_handle(preview_workflow_id(build_id))
