@@ -36,7 +36,7 @@ demo: ## set up, then build a product and show it: BRIEF=file.json or IDEA="a se
 test: ## set up, then linters, types and all tests, whatever is in the environment: ARGS="-k name", V=1
 	@REAL= $(PYTHON) scripts/setup --system
 	@$(MAKE) --no-print-directory check
-	@$(TIDY) $(CLEAN) $(PYTEST) -n 2 --dist loadgroup $(ARGS)
+	@$(TIDY) $(CLEAN) $(PYTEST) -n 2 $(ARGS)
 
 check: setup ## linters, types, and whether the migrations match the models
 	@$(CLEAN) $(BIN)/ruff check .

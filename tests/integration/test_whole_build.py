@@ -29,9 +29,6 @@ from domain.status import Status, may_follow
 from tests.workshop import Workshop
 from worker import sandbox_config, store_config
 
-pytestmark = pytest.mark.xdist_group("whole build")
-"""Together in one process: they look at one build."""
-
 ROOT = Path(__file__).parents[2]
 
 
