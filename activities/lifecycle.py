@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.edge import edge
+from clients.sandbox_runner import WORKSPACE
 from db.feed import append_events
 from db.models import Build, BusinessEvent, LedgerEntry, Project, Snapshot, ToolCall
 from db.session import Sessions
@@ -17,8 +18,6 @@ from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
 from domain.status import CLOSED, Status
 from domain.text import storable
 from domain.tool_output import render_result
-
-WORKSPACE_PATH = "/home/user/project"
 
 _ENDED_BEFORE = "The build ended before this call did."
 
@@ -82,7 +81,7 @@ class LifecycleActivities:
             build.status, build.status_seq = Status.READY, given.seq
             build.waiting_for = build.reason = build.wakes_at = None
             build.sandbox_id, build.preview_url = given.sandbox_id, given.preview_url
-            build.workspace_path = WORKSPACE_PATH
+            build.workspace_path = WORKSPACE
             build.phases_completed = given.phases_completed
             build.closed_at = func.now()
             await session.flush()

@@ -15,7 +15,6 @@ import httpx2
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client, WorkflowHandle
-from temporalio.testing import TimeSkipper, TimeSkippingConfig
 
 from clients.browser import Browser
 from clients.build_workflows import BuildToStart, BuildWorkflows
@@ -53,14 +52,10 @@ class Workshop:
     client: Client
     sessions: Sessions
     model_url: str
-    skipping: bool = False
     builds: BuildWorkflows = field(init=False)
 
     def __post_init__(self) -> None:
-        client = self.client
-        if self.skipping:
-            client = TimeSkipper(client, config=TimeSkippingConfig(enabled=False)).client
-        self.builds = BuildWorkflows(client, self.settings.temporal_task_queue)
+        self.builds = BuildWorkflows(self.client, self.settings.temporal_task_queue)
 
     def session(self) -> AsyncSession:
         """A session that only reads."""

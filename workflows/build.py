@@ -35,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.status import Status, WaitingFor
 
 from workflows import policies
-from workflows.failures import reason_of
+from workflows.failures import end_if_cancelled, reason_of
 from workflows.projection import Projection
 from workflows.shielding import shielded
 from workflows.waiting import Waiting, trying
@@ -101,6 +101,7 @@ class BuildWorkflow:
         state = self._state
         while True:
             if not state.turn_pending:
+                end_if_cancelled()  # a new run would not hear of a cancel of this one
                 if self._history_is_long():
                     return None
                 state.turn += 1

@@ -18,7 +18,7 @@ from temporalio.testing import TimeSkipper
 from clients.sandbox import Sandboxes
 from db.models import BusinessEvent, PlanTier, Project
 from domain.budget import cycle_of
-from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, WAKE, preview_workflow_id
+from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
 from tests.workshop import Workshop
 from worker import sandbox_config
@@ -405,6 +405,3 @@ async def reaper(shop: Workshop) -> list[Ended]:
     assert row.status == Status.FAILED
     assert "terminated" in (row.reason or "")
     return [Ended(reaped, "done")]
-
-
-__all__ = ["PRODUCT", "SCENARIOS", "SMALL", "WAKE", "Ended", "Scenario", "bash", "steps"]
