@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
+from activities.crash_point import crash_point
 from activities.edge import edge
 from activities.heartbeat import heartbeating
 from clients.browser import Browser, PageFailed
@@ -117,7 +118,10 @@ class DispatchActivities:
                 intent = await self._intend(given)
                 if isinstance(intent, DispatchResult):
                     return intent
-                return await self._store(given, intent, await self._act(given, intent))
+                await crash_point("dispatch.intended")
+                outcome = await self._act(given, intent)
+                await crash_point("dispatch.acted")
+                return await self._store(given, intent, outcome)
         except asyncio.CancelledError:
             details = activity.cancellation_details()
             if details is not None and details.cancel_requested and not details.worker_shutdown:

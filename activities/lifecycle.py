@@ -7,6 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
+from activities.crash_point import crash_point
 from activities.edge import edge
 from clients.sandbox_runner import WORKSPACE
 from db.feed import append_events
@@ -100,7 +101,9 @@ class LifecycleActivities:
                 build_id,
                 [NewEvent(EventType.READY, ready), NewEvent(EventType.STATUS, {"status": Status.READY})],
             )
-            return FinishedBuild(build_version=build.build_version)
+            finished = FinishedBuild(build_version=build.build_version)
+        await crash_point("finish_build.committed")
+        return finished
 
     @activity.defn
     @edge

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
+from activities.crash_point import crash_point
 from activities.edge import edge
 from activities.heartbeat import heartbeating
 from activities.product import read_if_there, stop_processes
@@ -162,6 +163,7 @@ class SnapshotActivities:
             manifest = render_manifest(entries)
             await self._store.put(claimed.manifest_key, manifest.encode("ascii"), "application/jsonl")
             await verify_stored(self._store, claimed.archive_key, stored)
+            await crash_point("snapshot.uploaded")
         except BaseException:
             await to_the_end(self._store.delete([claimed.archive_key, claimed.manifest_key]))
             raise

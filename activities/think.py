@@ -11,6 +11,7 @@ from typing import Protocol
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
+from activities.crash_point import crash_point
 from activities.edge import edge
 from activities.heartbeat import heartbeating
 from clients.model import BrokenStream, ModelClient
@@ -170,7 +171,10 @@ class ThinkActivities:
             )
         narrator = _Narrator(self._sessions, build_id, number, claim, stored.model)
         try:
-            return await self._model.stream(body, narrator.hear, narrator.note_usage), narrator
+            await crash_point("think.before_call")
+            answer = await self._model.stream(body, narrator.hear, narrator.note_usage)
+            await crash_point("think.after_call")
+            return answer, narrator
         except BrokenStream as error:
             await self._settle(claim, stored.model, error.tokens, error.request_id)
             await self._tell_failure(build_id, number, error)
@@ -240,6 +244,7 @@ class ThinkActivities:
             # The turn is another attempt's, but this call was served and has to be paid.
             await self._settle(claim, narrator.model, answer.tokens, answer.request_id)
             raise
+        await crash_point("think.committed")
         return _result(reading)
 
     async def _body(self, stored: turns.StoredConversation, max_tokens: int, adaptive_thinking: bool) -> bytes:
