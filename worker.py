@@ -33,7 +33,7 @@ from activities.workspace import WorkspaceActivities
 from clients.browser import Browser, find_chromium
 from clients.build_workflows import BuildWorkflows
 from clients.model import ModelClient
-from clients.object_store import ObjectStore, StoreConfig
+from clients.object_store import ObjectStore, store_config
 from clients.sandbox import SandboxConfig, Sandboxes
 from clients.temporal import connect_temporal, register_search_attributes, schedule_reaper
 from db.models import PlanTier
@@ -154,17 +154,6 @@ def _activities(
         preview.close_preview,
         reaper.reap,
     ]
-
-
-def store_config(settings: Settings) -> StoreConfig:
-    """Where snapshots and images are kept."""
-    return StoreConfig(
-        bucket=settings.project_snapshot_bucket,
-        endpoint_url=settings.s3_endpoint_url,
-        region=settings.aws_region,
-        access_key=settings.aws_access_key_id,
-        secret_key=_secret(settings.aws_secret_access_key),
-    )
 
 
 def sandbox_config(settings: Settings) -> SandboxConfig:

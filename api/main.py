@@ -9,7 +9,7 @@ from api.app import create_app
 from api.deps import Services
 from api.nudges import FeedNudges
 from clients.build_workflows import BuildWorkflows
-from clients.object_store import ObjectStore, StoreConfig
+from clients.object_store import ObjectStore, store_config
 from clients.temporal import connect_temporal, temporal_config
 from db.session import make_engine, make_sessions
 from domain.errors import Misconfigured
@@ -26,7 +26,7 @@ async def open_services(settings: Settings, environment: Mapping[str, str] | Non
     engine = make_engine(settings.database_url)
     try:
         client = await connect_temporal(environment, lazy=True)
-        async with ObjectStore(_store_config(settings)) as store:
+        async with ObjectStore(store_config(settings)) as store:
             yield Services(
                 settings=settings,
                 sessions=make_sessions(engine),
@@ -36,17 +36,6 @@ async def open_services(settings: Settings, environment: Mapping[str, str] | Non
             )
     finally:
         await engine.dispose()
-
-
-def _store_config(settings: Settings) -> StoreConfig:
-    secret = settings.aws_secret_access_key
-    return StoreConfig(
-        bucket=settings.project_snapshot_bucket,
-        region=settings.aws_region,
-        endpoint_url=settings.s3_endpoint_url,
-        access_key=settings.aws_access_key_id,
-        secret_key=None if secret is None else secret.get_secret_value(),
-    )
 
 
 def application(settings: Settings | None = None) -> FastAPI:

@@ -18,6 +18,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from db.builds import CostedBuild
 from db.models import Artifact, Preview, Project, Snapshot, UnderstandingSession
+from db.projects import VersionedProject
 from domain.brief import (
     BRIEF_MAX_BYTES,
     GOAL_MAX_CHARACTERS,
@@ -75,16 +76,63 @@ def _interview_fits(interview: Interview) -> Interview:
     return interview
 
 
+Brief = Annotated[dict[str, Any], _KeptVerbatim(IdeaBrief), AfterValidator(_brief_fits)]
+UnderstandingSessionIn = Annotated[Interview, AfterValidator(_interview_fits)]
+
+_BRIEF_EXAMPLE: dict[str, Any] = {
+    "name": "Pantry Pal",
+    "problem": "People who cook forget what they have, and it spoils.",
+    "features": ["A list of what is in the pantry", "A reminder before something spoils"],
+}
+_INTERVIEW_EXAMPLE: dict[str, Any] = {
+    "questions": [{"id": "who", "text": "Who is it for?"}],
+    "answers": {"who": "People who cook for a family."},
+}
+
+
 class NewProject(Body):
     """A project to create."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"brief": _BRIEF_EXAMPLE, "interview": _INTERVIEW_EXAMPLE}]}
+    )
+
     name: Name | None = Field(default=None, description="The project's name; without one, the brief's.")
-    brief: Annotated[dict[str, Any], _KeptVerbatim(IdeaBrief), AfterValidator(_brief_fits)] | None = Field(
+    brief: Brief | None = Field(
         default=None, description="The idea brief. Further fields are kept and shown to the agent verbatim."
     )
-    interview: Annotated[Interview, AfterValidator(_interview_fits)] | None = Field(
+    interview: UnderstandingSessionIn | None = Field(
         default=None, description="The understanding session: questions, and answers by question id."
     )
+
+
+ReadVersion = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        le=2**31 - 1,
+        description="The version that this one replaces, 0 where there was none: 409 when somebody was faster. "
+        "Without it, whatever is there is replaced.",
+    ),
+]
+
+
+class NewBrief(Body):
+    """An idea brief in the place of the one before."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"brief": _BRIEF_EXAMPLE, "version": 1}]})
+
+    brief: Brief
+    version: ReadVersion = None
+
+
+class NewInterview(Body):
+    """An understanding session in the place of the one before."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"interview": _INTERVIEW_EXAMPLE, "version": 1}]})
+
+    interview: UnderstandingSessionIn
+    version: ReadVersion = None
 
 
 class NewBuild(Body):
@@ -111,6 +159,7 @@ class ProjectOut(BaseModel):
     brief: dict[str, Any] | None
     brief_version: int | None
     interview: Interview | None
+    interview_version: int | None
     created_at: datetime
 
     @classmethod
@@ -124,8 +173,61 @@ class ProjectOut(BaseModel):
             brief=None if brief is None else brief.body,
             brief_version=None if brief is None else brief.version,
             interview=None if session is None else Interview(questions=session.questions, answers=session.answers),
+            interview_version=None if session is None else session.number,
             created_at=project.created_at,
         )
+
+
+class ListedProject(BaseModel):
+    """A project without what its founder brought."""
+
+    id: uuid.UUID
+    name: str
+    status: str
+    last_build_version: int
+    brief_version: int | None
+    interview_version: int | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, found: VersionedProject) -> Self:
+        """The project with the versions of its documents."""
+        row = found.project
+        return cls(
+            id=row.id,
+            name=row.name,
+            status=row.status,
+            last_build_version=row.last_build_version,
+            brief_version=found.brief_version,
+            interview_version=found.interview_version,
+            created_at=row.created_at,
+        )
+
+
+NextCursor = Annotated[str | None, Field(description="`cursor` of the next page; null where this is the last.")]
+
+
+class ProjectList(BaseModel):
+    """Projects, newest first."""
+
+    projects: list[ListedProject]
+    next_cursor: NextCursor
+
+
+class BriefOut(BaseModel):
+    """A project's idea brief."""
+
+    brief: dict[str, Any]
+    version: int
+    updated_at: datetime
+
+
+class InterviewOut(BaseModel):
+    """A project's latest understanding session."""
+
+    interview: Interview
+    version: int
+    updated_at: datetime
 
 
 class BuildOut(BaseModel):
@@ -163,9 +265,10 @@ class BuildOut(BaseModel):
 
 
 class BuildList(BaseModel):
-    """A project's builds, latest first."""
+    """Builds, newest first."""
 
     builds: list[BuildOut]
+    next_cursor: NextCursor
 
 
 class PreviewOut(BaseModel):

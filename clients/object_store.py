@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import urlsplit
 
 import aioboto3
@@ -18,6 +18,7 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
 )
+from pydantic import SecretStr
 
 from clients.shielded import to_the_end
 from domain.errors import Misconfigured, NeedsPerson, NotFound, StoreUnavailable
@@ -49,6 +50,33 @@ class StoreConfig:
     endpoint_url: str | None = None
     access_key: str | None = None
     secret_key: str | None = None
+
+
+class StoreSettings(Protocol):
+    """What the settings say of the object store; `settings.Settings` is one."""
+
+    @property
+    def project_snapshot_bucket(self) -> str: ...
+    @property
+    def s3_endpoint_url(self) -> str | None: ...
+    @property
+    def aws_region(self) -> str: ...
+    @property
+    def aws_access_key_id(self) -> str | None: ...
+    @property
+    def aws_secret_access_key(self) -> SecretStr | None: ...
+
+
+def store_config(settings: StoreSettings) -> StoreConfig:
+    """Where snapshots and images are kept, as the settings say."""
+    secret = settings.aws_secret_access_key
+    return StoreConfig(
+        bucket=settings.project_snapshot_bucket,
+        endpoint_url=settings.s3_endpoint_url,
+        region=settings.aws_region,
+        access_key=settings.aws_access_key_id,
+        secret_key=None if secret is None else secret.get_secret_value(),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Builds as the API asks for them: made once, read with their cost, marked."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, update
@@ -8,6 +9,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import Build, GateRun, LedgerEntry, Preview, Snapshot
+from db.paging import Position, page_after
+from domain.status import Status
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,27 @@ async def read_build(session: AsyncSession, user_id: str, build_id: uuid.UUID) -
     return None if found is None else CostedBuild(found[0], int(found[1]))
 
 
-async def list_builds(session: AsyncSession, project_id: uuid.UUID) -> list[CostedBuild]:
-    """The project's builds with their costs, latest first."""
-    found = await session.execute(
-        select(Build, _COST).where(Build.project_id == project_id).order_by(Build.created_at.desc(), Build.id)
-    )
+@dataclass(frozen=True)
+class BuildFilter:
+    """Which builds are wanted; what is None or empty does not narrow them."""
+
+    statuses: Sequence[Status] = ()
+    project_id: uuid.UUID | None = None
+    is_open: bool | None = None
+
+
+async def list_builds(
+    session: AsyncSession, user_id: str, wanted: BuildFilter, after: Position | None, limit: int
+) -> list[CostedBuild]:
+    """Up to `limit` of the user's builds with their costs, newest first."""
+    query = select(Build, _COST).where(Build.user_id == user_id)
+    if wanted.statuses:
+        query = query.where(Build.status.in_(wanted.statuses))
+    if wanted.project_id is not None:
+        query = query.where(Build.project_id == wanted.project_id)
+    if wanted.is_open is not None:
+        query = query.where(Build.closed_at.is_(None) if wanted.is_open else Build.closed_at.is_not(None))
+    found = await session.execute(page_after(query, Build, after, limit))
     return [CostedBuild(build, int(cost)) for build, cost in found]
 
 

@@ -1,12 +1,14 @@
 """Founders' projects, with what they brought: the idea brief and the interview."""
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import Artifact, Project, UnderstandingSession
+from db.paging import Position, page_after
 from db.users import ensure_user
 from domain.brief import Interview
 
@@ -25,20 +27,81 @@ async def create_project(
     )
     project = projects.one()
     if brief is not None:
+        await replace_brief(session, project_id, 1, brief)
+    if interview is not None:
+        await add_interview(session, project_id, 1, interview)
+    return project
+
+
+@dataclass(frozen=True)
+class VersionedProject:
+    """A project with the versions of what its founder brought; None where it was not brought yet."""
+
+    project: Project
+    brief_version: int | None
+    interview_version: int | None
+
+
+_BRIEF_VERSION = (
+    select(Artifact.version)
+    .where(Artifact.project_id == Project.id, Artifact.type == IDEA_BRIEF)
+    .correlate(Project)
+    .scalar_subquery()
+)
+_INTERVIEW_VERSION = (
+    select(func.max(UnderstandingSession.number))
+    .where(UnderstandingSession.project_id == Project.id)
+    .correlate(Project)
+    .scalar_subquery()
+)
+
+
+async def list_projects(
+    session: AsyncSession, user_id: str, after: Position | None, limit: int
+) -> list[VersionedProject]:
+    """Up to `limit` of the user's projects, newest first."""
+    query = select(Project, _BRIEF_VERSION, _INTERVIEW_VERSION).where(Project.user_id == user_id)
+    found = await session.execute(page_after(query, Project, after, limit))
+    return [VersionedProject(*row) for row in found]
+
+
+async def lock_project(session: AsyncSession, user_id: str, project_id: uuid.UUID) -> Project | None:
+    """As `find_project`; others who lock it wait for this transaction's end. Builds can be started meanwhile."""
+    return (
+        await session.scalars(
+            select(Project).where(Project.id == project_id, Project.user_id == user_id).with_for_update(key_share=True)
+        )
+    ).one_or_none()
+
+
+async def replace_brief(session: AsyncSession, project_id: uuid.UUID, version: int, brief: dict[str, Any]) -> None:
+    """Store the idea brief's next version in the place of the one before; the project is locked.
+
+    Builds that have begun keep what they were given: their system prompt holds it.
+    """
+    if version == 1:
         await session.execute(
             insert(Artifact).values(id=uuid.uuid4(), project_id=project_id, type=IDEA_BRIEF, body=brief)
         )
-    if interview is not None:
-        await session.execute(
-            insert(UnderstandingSession).values(
-                id=uuid.uuid4(),
-                project_id=project_id,
-                number=1,
-                questions=[question.model_dump() for question in interview.questions],
-                answers=interview.answers,
-            )
+        return
+    await session.execute(
+        update(Artifact)
+        .where(Artifact.project_id == project_id, Artifact.type == IDEA_BRIEF)
+        .values(version=version, body=brief, updated_at=func.now())
+    )
+
+
+async def add_interview(session: AsyncSession, project_id: uuid.UUID, version: int, interview: Interview) -> None:
+    """Store the interview's next version; the project is locked. Earlier ones are kept, since builds name them."""
+    await session.execute(
+        insert(UnderstandingSession).values(
+            id=uuid.uuid4(),
+            project_id=project_id,
+            number=version,
+            questions=[question.model_dump() for question in interview.questions],
+            answers=interview.answers,
         )
-    return project
+    )
 
 
 async def find_project(session: AsyncSession, user_id: str, project_id: uuid.UUID) -> Project | None:

@@ -5,19 +5,21 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
 from api.deps import CurrentUserId, Services, ServicesDep, Transaction, transaction_of
 from api.errors import BUILD_CLOSED, Problem, temporal_unavailable
+from api.paging import BuildsPage, Page
 from api.responses import problems
 from api.schemas import BuildList, BuildOut, NewBuild
 from api.starting import start_build, start_if_unstarted
 from db import builds
-from db.builds import CostedBuild
+from db.builds import BuildFilter, CostedBuild
 from db.projects import find_project
 from domain.errors import NotFound
+from domain.status import Status
 
 log = structlog.get_logger(__name__)
 
@@ -58,11 +60,35 @@ async def start(
 
 
 @router.get("/projects/{project_id}/builds", summary="List a project's builds", responses=problems(404, 422))
-async def list_of_project(project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> BuildList:
-    """Latest first."""
+async def list_of_project(
+    project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction, page: BuildsPage
+) -> BuildList:
+    """Newest first."""
     if await find_project(session, user_id, project_id) is None:
         raise NotFound(f"There is no project {project_id}.")
-    return BuildList(builds=[BuildOut.of(found) for found in await builds.list_builds(session, project_id)])
+    return await _listed(session, user_id, BuildFilter(project_id=project_id), page)
+
+
+@router.get("/builds", summary="List builds", responses=problems(422))
+async def list_of_user(
+    user_id: CurrentUserId,
+    session: Transaction,
+    page: BuildsPage,
+    status: Annotated[list[Status], Query(description="Only builds with one of these.")] = [],  # noqa: B006
+    project_id: Annotated[uuid.UUID | None, Query(description="Only this project's builds.")] = None,
+    open: Annotated[bool | None, Query(description="true: only open builds; false: only ended ones.")] = None,
+) -> BuildList:
+    """The user's builds, newest first. A project that is not there has none."""
+    return await _listed(session, user_id, BuildFilter(status, project_id, open), page)
+
+
+async def _listed(session: AsyncSession, user_id: str, wanted: BuildFilter, page: Page) -> BuildList:
+    found = await builds.list_builds(session, user_id, wanted, page.after, page.limit + 1)
+    shown = found[: page.limit]
+    return BuildList(
+        builds=[BuildOut.of(each) for each in shown],
+        next_cursor=page.next_cursor(shown[-1].build if len(found) > page.limit else None),
+    )
 
 
 @router.get("/builds/{build_id}", summary="Read a build", responses=problems(404, 422))

@@ -1,37 +1,160 @@
 """Projects: what a founder brings."""
 
+import re
 import uuid
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Header, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.deps import CurrentUserId, Transaction
+from api.errors import VERSION_CONFLICT, Problem
+from api.paging import ProjectsPage
 from api.responses import problems
-from api.schemas import NewProject, ProjectOut
+from api.schemas import (
+    BriefOut,
+    InterviewOut,
+    ListedProject,
+    NewBrief,
+    NewInterview,
+    NewProject,
+    ProjectList,
+    ProjectOut,
+)
 from db import projects
-from domain.errors import NotFound
+from db.models import Project
+from domain.brief import Interview
+from domain.errors import InvalidInput, NotFound
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
+IfMatch = Annotated[
+    str | None,
+    Header(max_length=200, description="The ETag of what this replaces; as `version` in the body, for HTTP libraries."),
+]
 
-@router.post("", status_code=201, summary="Create a project", responses=problems(413, 422))
+
+@router.post("", status_code=201, summary="Create a project", responses=problems(400, 413, 422))
 async def create(new: NewProject, user_id: CurrentUserId, session: Transaction, response: Response) -> ProjectOut:
     """Store the idea brief and the interview. Without a brief the project can't be built yet."""
     name = new.name or (new.brief or {}).get("name", "").strip() or "Untitled"
     project = await projects.create_project(session, user_id, name, new.brief, new.interview)
     response.headers["Location"] = f"/v1/projects/{project.id}"
-    return await _with_what_was_brought(session, project.id, user_id)
+    return await _with_what_was_brought(session, project)
+
+
+@router.get("", summary="List projects", responses=problems(422))
+async def list_of_user(user_id: CurrentUserId, session: Transaction, page: ProjectsPage) -> ProjectList:
+    """The user's projects, newest first, without their documents."""
+    found = await projects.list_projects(session, user_id, page.after, page.limit + 1)
+    shown = found[: page.limit]
+    return ProjectList(
+        projects=[ListedProject.of(each) for each in shown],
+        next_cursor=page.next_cursor(shown[-1].project if len(found) > page.limit else None),
+    )
 
 
 @router.get("/{project_id}", summary="Read a project", responses=problems(404, 422))
 async def read(project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> ProjectOut:
     """The project with its idea brief and its latest interview."""
-    return await _with_what_was_brought(session, project_id, user_id)
+    project = _found(project_id, await projects.find_project(session, user_id, project_id))
+    return await _with_what_was_brought(session, project)
 
 
-async def _with_what_was_brought(session: Transaction, project_id: uuid.UUID, user_id: str) -> ProjectOut:
-    project = await projects.find_project(session, user_id, project_id)
+@router.get("/{project_id}/brief", summary="Read the idea brief", responses=problems(404, 422))
+async def read_brief(
+    project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction, response: Response
+) -> BriefOut:
+    """The idea brief as it was sent, with its version."""
+    _found(project_id, await projects.find_project(session, user_id, project_id))
+    return await _brief(session, project_id, response)
+
+
+@router.put("/{project_id}/brief", summary="Replace the idea brief", responses=problems(400, 404, 409, 413, 422))
+async def replace_brief(
+    project_id: uuid.UUID,
+    new: NewBrief,
+    user_id: CurrentUserId,
+    session: Transaction,
+    response: Response,
+    if_match: IfMatch = None,
+) -> BriefOut:
+    """Make this the brief of the builds to come. Builds that have begun keep the version that they began with."""
+    _found(project_id, await projects.lock_project(session, user_id, project_id))
+    before = await projects.find_brief(session, project_id)
+    version = _next_version(before.version if before else 0, new.version, if_match)
+    await projects.replace_brief(session, project_id, version, new.brief)
+    return await _brief(session, project_id, response)
+
+
+@router.get("/{project_id}/interview", summary="Read the interview", responses=problems(404, 422))
+async def read_interview(
+    project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction, response: Response
+) -> InterviewOut:
+    """The latest understanding session, with its version."""
+    _found(project_id, await projects.find_project(session, user_id, project_id))
+    return await _interview(session, project_id, response)
+
+
+@router.put("/{project_id}/interview", summary="Replace the interview", responses=problems(400, 404, 409, 413, 422))
+async def replace_interview(
+    project_id: uuid.UUID,
+    new: NewInterview,
+    user_id: CurrentUserId,
+    session: Transaction,
+    response: Response,
+    if_match: IfMatch = None,
+) -> InterviewOut:
+    """Make this the interview of the builds to come. Earlier ones are kept for the builds that began with them."""
+    _found(project_id, await projects.lock_project(session, user_id, project_id))
+    before = await projects.find_interview(session, project_id)
+    version = _next_version(before.number if before else 0, new.version, if_match)
+    await projects.add_interview(session, project_id, version, new.interview)
+    return await _interview(session, project_id, response)
+
+
+def _found(project_id: uuid.UUID, project: Project | None) -> Project:
     if project is None:
         raise NotFound(f"There is no project {project_id}.")
-    brief = await projects.find_brief(session, project_id)
-    interview = await projects.find_interview(session, project_id)
+    return project
+
+
+def _next_version(current: int, read: int | None, if_match: str | None) -> int:
+    """The version to store, unless the one that the sender has read is not there any more."""
+    wanted = [] if read is None else [read]
+    if if_match is not None:
+        match = re.fullmatch(r'\s*"(\d{1,9})"\s*', if_match)
+        if match is None:
+            raise InvalidInput('If-Match is an ETag of this API, such as "3", with its quotation marks.', "if-match")
+        wanted.append(int(match[1]))
+    if any(version != current for version in wanted):
+        raise Problem(
+            VERSION_CONFLICT,
+            f"What you have read is version {wanted[0]}, and version {current} is there now. Read it, then send yours "
+            "again.",
+            more={"current_version": current},
+        )
+    return current + 1
+
+
+async def _brief(session: AsyncSession, project_id: uuid.UUID, response: Response) -> BriefOut:
+    row = await projects.find_brief(session, project_id)
+    if row is None:
+        raise NotFound(f"Project {project_id} has no idea brief yet.")
+    response.headers["ETag"] = f'"{row.version}"'
+    return BriefOut(brief=row.body, version=row.version, updated_at=row.updated_at)
+
+
+async def _interview(session: AsyncSession, project_id: uuid.UUID, response: Response) -> InterviewOut:
+    row = await projects.find_interview(session, project_id)
+    if row is None:
+        raise NotFound(f"Project {project_id} has no interview yet.")
+    response.headers["ETag"] = f'"{row.number}"'
+    interview = Interview(questions=row.questions, answers=row.answers)
+    return InterviewOut(interview=interview, version=row.number, updated_at=row.created_at)
+
+
+async def _with_what_was_brought(session: AsyncSession, project: Project) -> ProjectOut:
+    brief = await projects.find_brief(session, project.id)
+    interview = await projects.find_interview(session, project.id)
     return ProjectOut.of(project, brief, interview)

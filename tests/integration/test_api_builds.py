@@ -71,7 +71,7 @@ async def test_build_is_a_row_and_a_workflow(api: RunningApi) -> None:
 
     assert (await api.http.get(answer.headers["location"])).json() == build
     listed = await api.http.get(f"/v1/projects/{project}/builds")
-    assert listed.json() == {"builds": [build]}
+    assert listed.json() == {"builds": [build], "next_cursor": None}
 
 
 async def test_repeat_with_the_key_returns_the_build(api: RunningApi) -> None:
@@ -139,6 +139,54 @@ async def test_closed_build_makes_room_for_the_next(api: RunningApi) -> None:
     assert second.status_code == 201
     listed = (await api.http.get(f"/v1/projects/{project}/builds")).json()["builds"]
     assert [build["id"] for build in listed] == [second.json()["id"], first]
+
+
+async def test_builds_in_pages_and_filtered(api: RunningApi) -> None:
+    user = as_user("lister")
+    projects = [await api.project("lister") for _ in range(3)]
+    made: list[str] = []
+    for number in range(7):
+        answer = await api.http.post(f"/v1/projects/{projects[number % 3]}/builds", json={"goal": "x"}, headers=user)
+        assert answer.status_code == 201, answer.text
+        made.insert(0, answer.json()["id"])
+        if number < 4:
+            await _close(api, made[0], "failed" if number % 2 else "ready")
+    async with api.sessions.begin() as session:  # rows of the same moment: the id decides
+        same = update(Build).where(Build.id.in_(map(uuid.UUID, made[2:5]))).values(created_at=func.now())
+        await session.execute(same)
+
+    async def listed(**params: Any) -> list[str]:
+        found: list[str] = []
+        cursor: dict[str, Any] = {}
+        while True:
+            page = await api.http.get("/v1/builds", params={**params, **cursor}, headers=user)
+            assert page.status_code == 200, page.text
+            found += [build["id"] for build in page.json()["builds"]]
+            if page.json()["next_cursor"] is None:
+                return found
+            cursor = {"cursor": page.json()["next_cursor"]}
+
+    whole = await listed()
+    assert sorted(whole) == sorted(made)
+    assert whole[:3] == sorted(made[2:5], reverse=True)
+    for limit in (1, 2, 3, 7, 100):
+        assert await listed(limit=limit) == whole
+    assert set(await listed(open="true", limit=2)) == set(made[:3])
+    assert set(await listed(open="false")) == set(made[3:])
+    assert set(await listed(status=["failed", "queued"], limit=1)) == set(made) - {made[6], made[4]}
+    assert set(await listed(project_id=projects[0], status="ready")) == {made[6]}
+    assert await listed(project_id=str(uuid.uuid4())) == []
+    assert made[0] not in (await api.http.get("/v1/builds")).text
+
+    first = (await api.http.get("/v1/builds", params={"limit": 2}, headers=user)).json()["next_cursor"]
+    of_projects = (await api.http.get("/v1/projects", params={"limit": 1}, headers=user)).json()["next_cursor"]
+    tampered = [first[:place] + ("A" if first[place] != "A" else "B") + first[place + 1 :] for place in (0, 30, 52)]
+    for wrong in (*tampered, first[:-1], first + "A", of_projects, "", "%00", "x" * 500, "ünï"):
+        answer = await api.http.get("/v1/builds", params={"cursor": wrong}, headers=user)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "cursor"), wrong
+    for name, wrong in (("status", "asleep"), ("open", "maybe"), ("project_id", "x"), ("limit", "0"), ("limit", "101")):
+        answer = await api.http.get("/v1/builds", params={name: wrong}, headers=user)
+        assert (answer.status_code, answer.json()["errors"][0]["field"].split("[")[0]) == (422, name)
 
 
 async def test_repeat_starts_what_a_crash_left_unstarted(api: RunningApi) -> None:

@@ -1,14 +1,19 @@
 """Projects over HTTP, and everything that a request can get wrong."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from local.stack import LocalStack
 from tests.integration.api_server import BRIEF, RunningApi, as_user, new_database, running_api, settings_for
 
-INTERVIEW = {"questions": [{"id": "who", "text": "Who is it for?"}], "answers": {"who": "People who cook."}}
+INTERVIEW: dict[str, Any] = {
+    "questions": [{"id": "who", "text": "Who is it for?"}],
+    "answers": {"who": "People who cook."},
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +42,99 @@ async def test_project_without_a_brief(api: RunningApi) -> None:
     created = await api.http.post("/v1/projects", json={"name": "Later"})
     assert created.status_code == 201
     assert (created.json()["name"], created.json()["brief"], created.json()["interview"]) == ("Later", None, None)
+
+
+async def test_replacing_counts_versions(api: RunningApi) -> None:
+    project = await api.project()
+    path = f"/v1/projects/{project}"
+    first = await api.http.get(f"{path}/brief")
+    assert (first.json()["brief"], first.json()["version"], first.headers["etag"]) == (BRIEF, 1, '"1"')
+    assert (await api.http.get(f"{path}/interview")).status_code == 404
+
+    brief = {"zeta": 1, **BRIEF, "problem": "Another one."}
+    second = await api.http.put(f"{path}/brief", json={"brief": brief, "version": 1})
+    assert (second.status_code, second.json()["version"], second.headers["etag"]) == (200, 2, '"2"')
+    assert list(second.json()["brief"].items()) == list(brief.items())
+    third = await api.http.put(f"{path}/brief", json={"brief": BRIEF}, headers={"If-Match": '"2"'})
+    assert third.json()["version"] == 3
+    for stale in ({"json": {"brief": brief, "version": 2}}, {"json": {"brief": brief}, "headers": {"If-Match": '"1"'}}):
+        refused = await api.http.put(f"{path}/brief", **stale)
+        assert refused.status_code == 409
+        assert refused.json()["type"] == "urn:cofounder:problem:version-conflict"
+        assert refused.json()["current_version"] == 3
+    assert (await api.http.get(f"{path}/brief")).json() == third.json()
+
+    for version in (1, 2):
+        answers = {"answers": {"who": f"Version {version}."}}
+        put = await api.http.put(
+            f"{path}/interview",
+            json={"interview": INTERVIEW | answers, "version": version - 1 if version == 1 else None},
+        )
+        assert (put.status_code, put.json()["version"], put.json()["interview"]) == (200, version, INTERVIEW | answers)
+    read = (await api.http.get(path)).json()
+    assert (read["brief"], read["brief_version"], read["interview_version"]) == (BRIEF, 3, 2)
+    assert read["interview"]["answers"]["who"] == "Version 2."
+
+
+async def test_only_one_of_many_at_once_replaces_a_version(api: RunningApi) -> None:
+    path = f"/v1/projects/{await api.project()}/brief"
+    body = {"brief": BRIEF, "version": 1}
+    answers = await asyncio.gather(*(api.http.put(path, json=body) for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 7
+
+
+@pytest.mark.parametrize(
+    ("document", "body", "field"),
+    [
+        ("brief", {"brief": {**BRIEF, "features": []}}, "brief.features"),
+        ("brief", {"brief": {**BRIEF, "x": "y" * 66_000}}, "brief"),
+        ("brief", {"brief": {**BRIEF, "x": "\0"}}, "brief.x"),
+        ("brief", {"brief": BRIEF, "version": -1}, "version"),
+        ("brief", BRIEF, "brief"),
+        ("interview", {"interview": {"questions": [], "answers": {"who": "me"}}}, "interview"),
+        ("interview", {"interview": INTERVIEW | {"questions": INTERVIEW["questions"] * 2}}, "interview"),
+    ],
+)
+async def test_bad_replacement_changes_nothing(api: RunningApi, document: str, body: Any, field: str) -> None:
+    path = f"/v1/projects/{await api.project()}"
+    before = (await api.http.get(path)).json()
+    answer = await api.http.put(f"{path}/{document}", json=body)
+    assert answer.status_code == 422, answer.text
+    assert field in [error["field"] for error in answer.json()["errors"]]
+    match = await api.http.put(f"{path}/brief", json={"brief": BRIEF}, headers={"If-Match": "1"})
+    assert (match.status_code, match.json()["errors"][0]["field"]) == (422, "if-match")
+    assert (await api.http.get(path)).json() == before
+
+
+async def test_projects_in_pages(api: RunningApi) -> None:
+    made = [await api.project("lister") for _ in range(5)]
+    found: list[str] = []
+    cursor: dict[str, Any] = {}
+    while True:
+        page = await api.http.get("/v1/projects", params={"limit": 2, **cursor}, headers=as_user("lister"))
+        assert page.status_code == 200
+        found += [project["id"] for project in page.json()["projects"]]
+        if (following := page.json()["next_cursor"]) is None:
+            break
+        assert len(page.json()["projects"]) == 2
+        cursor = {"cursor": following}
+        await api.project("lister")  # what is new stands before, and shifts nothing
+    assert found == made[::-1]
+    [listed, *_] = page.json()["projects"]
+    assert listed["brief_version"] == 1
+    assert "brief" not in listed
+    nobody = await api.http.get("/v1/projects", headers=as_user("nobody"))
+    assert nobody.json() == {"projects": [], "next_cursor": None}
+
+
+@pytest.mark.parametrize("resource", ["", "/brief", "/interview", "/builds"])
+async def test_project_id_that_is_none(api: RunningApi, resource: str) -> None:
+    wrong = await api.http.get(f"/v1/projects/not-an-id{resource}")
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "project_id")
+    unknown = await api.http.get(f"/v1/projects/00000000-0000-0000-0000-000000000000{resource}")
+    assert unknown.json()["type"] == "urn:cofounder:problem:not-found"
+    theirs = await api.http.get(f"/v1/projects/{await api.project('eve')}{resource}")
+    assert theirs.status_code == unknown.status_code == 404
 
 
 async def test_user_is_made_on_demand_and_sees_only_own_projects(api: RunningApi) -> None:

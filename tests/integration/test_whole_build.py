@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import select
 from temporalio.client import WorkflowHistory
 
-from clients.object_store import ObjectStore
+from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes
 from db.models import Build, GateRun, LedgerEntry, Message, Preview, Prompt, Snapshot, ToolCall, Turn
 from domain.brief import Interview
@@ -27,7 +27,7 @@ from domain.pricing import Tokens, cost_microdollars
 from domain.prompt import OPENING
 from domain.status import Status, may_follow
 from tests.workshop import Workshop
-from worker import sandbox_config, store_config
+from worker import sandbox_config
 
 ROOT = Path(__file__).parents[2]
 
