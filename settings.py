@@ -87,6 +87,7 @@ class Settings(BaseSettings):
     snapshots_kept: int = Field(default=5, ge=1, description="Snapshots kept of an open build.")
     preview_seconds: int = Field(default=3600, ge=60, description="How long a preview stays open.")
     chromium_path: Path | None = Field(default=None, description="Chromium; unset means the first found on PATH.")
+    reaper_spares_seconds: float = Field(default=120, ge=0, description="The reaper leaves younger sandboxes alone.")
     reaper_seconds: int = Field(default=60, ge=5, description="How often the reaper looks.")
     graceful_shutdown_seconds: float = Field(default=10, ge=0, description="How long a stopping worker lets work end.")
 

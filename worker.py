@@ -130,7 +130,9 @@ def _activities(
         command_seconds=settings.gate_command_seconds,
         start_seconds=settings.gate_start_seconds,
     )
-    reaper = ReaperActivities(sessions, builds)
+    reaper = ReaperActivities(
+        sessions, builds, sandboxes, store, fresh=timedelta(seconds=settings.reaper_spares_seconds)
+    )
     return [
         context.load_build_context,
         context.resolve_model,

@@ -136,7 +136,7 @@ class DispatchActivities:
         async with self._sessions.begin() as session:
             call = await session.get_one(ToolCall, (build_id, given.id), with_for_update=True)
             if call.state == "done":
-                return _result(call.is_error, call.commit)
+                return _result(call.is_error, call.commit, call.lost)
             spoken = await session.scalar(
                 select(Message.content).where(
                     Message.build_id == build_id, Message.turn == call.turn, Message.role == "assistant"
@@ -162,6 +162,7 @@ class DispatchActivities:
                 problem = UNKNOWN.format(why="the sandbox was restarted or replaced while it ran")
             await session.flush()
             if problem is not None:
+                # Not lost: the workflow knows, as it has opened the other sandbox.
                 await _write(session, call, claim, _Outcome([problem], is_error=True), monotonic())
                 return _result(True, None)
         return _Intent(call, checked, claim, again=begun)
@@ -177,7 +178,7 @@ class DispatchActivities:
                 call = await session.get_one(ToolCall, (build_id, given.id))
             if call.state != "done":
                 raise
-            return _result(call.is_error, call.commit)
+            return _result(call.is_error, call.commit, call.lost)
         return _result(outcome.is_error, outcome.commit, outcome.lost)
 
     # ---- the act
@@ -301,6 +302,7 @@ async def _write(session: AsyncSession, call: ToolCall, claim: uuid.UUID, outcom
             state="done",
             is_error=outcome.is_error,
             result=render_result(call.tool_use_id, outcome.content, outcome.is_error),
+            lost=outcome.lost,
             commit=outcome.commit,
             done_at=func.now(),
         )

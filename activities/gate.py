@@ -6,8 +6,9 @@ import json
 import uuid
 from dataclasses import dataclass, field
 
-from sqlalchemy import func, update
+from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.edge import edge
@@ -35,7 +36,15 @@ from db.models import GateRun
 from db.session import Sessions
 from db.snapshots import snapshot_of
 from domain import evidence
-from domain.errors import InvalidInput, Misconfigured, NeedsPerson, SandboxGone, SandboxUnavailable, SnapshotFailed
+from domain.errors import (
+    InvalidInput,
+    Misconfigured,
+    NeedsPerson,
+    SandboxGone,
+    SandboxUnavailable,
+    SnapshotFailed,
+    StaleClaim,
+)
 from domain.events import EventType, NewEvent
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
@@ -77,29 +86,33 @@ class GateActivities:
         """Restore a snapshot into a fresh sandbox and look whether its last commit is a product that works.
 
         A retry goes on in the sandbox of the attempt before, where install and check are attached to, not run again.
+        Only the attempt that holds the claim writes and lets go of sandboxes: an older one that wakes up ends.
         On findings the sandbox is killed; on a pass it keeps running, for the preview.
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed. Never a finding.
             NeedsPerson: the store refuses, or Chromium is missing.
+            StaleClaim: another attempt has taken over.
         """
-        build_id = uuid.UUID(given.build_id)
         async with heartbeating():
-            run = await self._claim(build_id, given)
+            held = _Held(uuid.UUID(given.build_id), given.number, given.snapshot_number, uuid.uuid4())
+            run = await self._claim(held)
             if run.findings:
                 await kill_all(self._sandboxes, given.build_id, Role.GATE)
                 return GateResult(findings=len(run.findings))
+            sandbox: Sandbox | None = None
             try:
-                sandbox = await self._sandbox(build_id, given, run.sandbox_id)
-                seen = await self._look(build_id, given, sandbox)
+                sandbox = await self._sandbox(held, run.sandbox_id)
+                seen = await self._look(held, sandbox)
             except SandboxGone as error:
                 raise SandboxUnavailable("The gate's sandbox went away; the gate runs again.") from error
             except OutcomeUnknown:
-                await kill_all(self._sandboxes, given.build_id, Role.GATE)
+                if sandbox is not None:
+                    await self._sandboxes.kill(sandbox.id)
                 raise
             except Misconfigured as error:
                 raise NeedsPerson(str(error), "operator") from error
-            findings = await self._record(build_id, given, seen)
+            findings = await self._record(held, seen)
             if findings:
                 await kill_all(self._sandboxes, given.build_id, Role.GATE)
                 return GateResult(findings=findings)
@@ -107,9 +120,9 @@ class GateActivities:
 
     # ---- the evidence, in order
 
-    async def _look(self, build_id: uuid.UUID, given: RunGate, sandbox: Sandbox) -> _Evidence:
+    async def _look(self, held: "_Held", sandbox: Sandbox) -> _Evidence:
         """Stops where what follows would only repeat the finding before."""
-        tree = await self._prepare(build_id, given, sandbox)
+        tree = await self._prepare(held, sandbox)
         seen = _Evidence(findings=tree.findings)
         if not tree.usable:
             return seen
@@ -118,56 +131,50 @@ class GateActivities:
         except InvalidInput as problem:
             seen.findings.append(evidence.bad_product_file(str(problem)))
             return seen
-        if await self._install(build_id, given, sandbox, product, seen):
-            await self._check(build_id, given, sandbox, product, seen)
-            await self._serve(build_id, given, sandbox, product, seen)
+        if await self._install(held, sandbox, product, seen):
+            await self._check(held, sandbox, product, seen)
+            await self._serve(held, sandbox, product, seen)
         return seen
 
-    async def _prepare(self, build_id: uuid.UUID, given: RunGate, sandbox: Sandbox) -> CommittedTree:
+    async def _prepare(self, held: "_Held", sandbox: Sandbox) -> CommittedTree:
         """Restore the snapshot and keep only its commit. Done once per sandbox: a second time, all is committed."""
-        marker = _marker(given)
+        marker = _marker(held)
         if (seen := await read_if_there(sandbox, marker)) is not None:
             return CommittedTree(**json.loads(seen))
         async with self._sessions.begin() as session:
-            snapshot = await snapshot_of(session, build_id, given.snapshot_number)
+            snapshot = await snapshot_of(session, held.build_id, held.snapshot_number)
         if snapshot is None:
-            raise SnapshotFailed(f"Snapshot {given.snapshot_number} is not stored, so the gate can't look at it.")
-        await self._tell(build_id, f"Restoring snapshot {snapshot.number} into a fresh sandbox")
+            raise SnapshotFailed(f"Snapshot {held.snapshot_number} is not stored, so the gate can't look at it.")
+        await self._tell(held, f"Restoring snapshot {snapshot.number} into a fresh sandbox")
         await restore_snapshot(self._store, sandbox, snapshot)
         tree = await keep_only_the_commit(sandbox)
         await sandbox.write(marker, json.dumps(dataclasses.asdict(tree)))
         return tree
 
-    async def _install(
-        self, build_id: uuid.UUID, given: RunGate, sandbox: Sandbox, product: ProductManifest, seen: _Evidence
-    ) -> bool:
-        await self._tell(build_id, f"install: {product.install}")
-        outcome = await run_step(sandbox, f"gate-{given.number}-install", product.install, self._policy.command_seconds)
+    async def _install(self, held: "_Held", sandbox: Sandbox, product: ProductManifest, seen: _Evidence) -> bool:
+        await self._tell(held, f"install: {product.install}")
+        outcome = await run_step(sandbox, f"gate-{held.number}-install", product.install, self._policy.command_seconds)
         if outcome.exit_code == 0 and not outcome.timed_out:
             return True
         output = outcome.text + outcome.tail
         seen.findings.append(evidence.install_failed(product.install, outcome.exit_code, outcome.timed_out, output))
         return False
 
-    async def _check(
-        self, build_id: uuid.UUID, given: RunGate, sandbox: Sandbox, product: ProductManifest, seen: _Evidence
-    ) -> None:
-        await self._tell(build_id, f"check: {product.check}")
-        outcome = await run_step(sandbox, f"gate-{given.number}-check", product.check, self._policy.command_seconds)
+    async def _check(self, held: "_Held", sandbox: Sandbox, product: ProductManifest, seen: _Evidence) -> None:
+        await self._tell(held, f"check: {product.check}")
+        outcome = await run_step(sandbox, f"gate-{held.number}-check", product.check, self._policy.command_seconds)
         output = outcome.text + outcome.tail
         seen.tests_run = count_tests(output)
         seen.findings += evidence.check_findings(product.check, outcome.exit_code, outcome.timed_out, output)
 
-    async def _serve(
-        self, build_id: uuid.UUID, given: RunGate, sandbox: Sandbox, product: ProductManifest, seen: _Evidence
-    ) -> None:
-        name = f"gate-{given.number}"
-        await self._tell(build_id, f"start: {product.start}")
+    async def _serve(self, held: "_Held", sandbox: Sandbox, product: ProductManifest, seen: _Evidence) -> None:
+        name = f"gate-{held.number}"
+        await self._tell(held, f"start: {product.start}")
         await start_product(sandbox, name, product.start)
         if trouble := await wait_for_page(sandbox, name, product, self._policy.start_seconds):
             seen.findings.append(trouble)
             return
-        await self._tell(build_id, "Looking at the page, desktop and mobile")
+        await self._tell(held, "Looking at the page, desktop and mobile")
         seen.url = sandbox.url(product.port)
         try:
             shots = await self._browser.screenshots(seen.url)
@@ -185,74 +192,97 @@ class GateActivities:
 
     # ---- the row and the feed
 
-    async def _claim(self, build_id: uuid.UUID, given: RunGate) -> GateRun:
-        """The gate's row, made by the first attempt."""
+    async def _claim(self, held: "_Held") -> GateRun:
+        """Take the gate's row for this attempt, unless the gate has ended; the first attempt makes it."""
         async with self._sessions.begin() as session:
             made = await session.scalar(
                 insert(GateRun)
-                .values(build_id=build_id, number=given.number, snapshot_number=given.snapshot_number)
+                .values(
+                    build_id=held.build_id, number=held.number, snapshot_number=held.snapshot_number, claim=held.claim
+                )
                 .on_conflict_do_nothing(index_elements=["build_id", "number"])
                 .returning(GateRun.number)
             )
             if made is not None:
-                await append_events(session, build_id, [NewEvent(EventType.GATE_STARTED, {"number": given.number})])
-            return await session.get_one(GateRun, (build_id, given.number))
+                started = NewEvent(EventType.GATE_STARTED, {"number": held.number})
+                await append_events(session, held.build_id, [started])
+            run = await session.get_one(GateRun, (held.build_id, held.number), with_for_update=True)
+            run.claim = held.claim
+            return run
 
-    async def _record(self, build_id: uuid.UUID, given: RunGate, seen: _Evidence) -> int:
-        """Write what was found, unless another attempt has; returns how many findings the row holds."""
+    async def _record(self, held: "_Held", seen: _Evidence) -> int:
+        """Write what was found, unless an earlier attempt has; returns how many findings the row holds."""
         async with self._sessions.begin() as session:
-            recorded = await session.scalar(
-                update(GateRun)
-                .where(GateRun.build_id == build_id, GateRun.number == given.number, GateRun.ended_at.is_(None))
-                .values(
-                    findings=seen.findings,
-                    tests_run=seen.tests_run,
-                    screenshots=seen.screenshots,
-                    ended_at=func.now(),
-                )
-                .returning(GateRun.number)
-            )
-            if recorded is None:
-                run = await session.get_one(GateRun, (build_id, given.number))
+            run = await _hold(session, held)
+            if run.ended_at is not None:
                 return len(run.findings or [])
+            run.findings, run.tests_run, run.screenshots = seen.findings, seen.tests_run, seen.screenshots
+            run.ended_at = func.now()
             event = (
-                NewEvent(EventType.GATE_BOUNCED, {"number": given.number, "findings": seen.findings})
+                NewEvent(EventType.GATE_BOUNCED, {"number": held.number, "findings": seen.findings})
                 if seen.findings
                 else NewEvent(
                     EventType.GATE_PASSED,
-                    {"number": given.number, "tests_run": seen.tests_run, "screenshots": seen.screenshots},
+                    {"number": held.number, "tests_run": seen.tests_run, "screenshots": seen.screenshots},
                 )
             )
-            await append_events(session, build_id, [event])
+            await append_events(session, held.build_id, [event])
             return len(seen.findings)
 
-    async def _tell(self, build_id: uuid.UUID, text: str) -> None:
+    async def _tell(self, held: "_Held", text: str) -> None:
         async with self._sessions.begin() as session:
-            await append_events(session, build_id, [NewEvent(EventType.GATE_STEP, {"text": evidence.tail_of(text)})])
+            await _hold(session, held)
+            step = NewEvent(EventType.GATE_STEP, {"text": evidence.tail_of(text)})
+            await append_events(session, held.build_id, [step])
 
     # ---- the sandbox
 
-    async def _sandbox(self, build_id: uuid.UUID, given: RunGate, known: str | None) -> Sandbox:
+    async def _sandbox(self, held: "_Held", known: str | None) -> Sandbox:
         """The sandbox of this gate's attempt before, if that had restored the snapshot in it; else a fresh one."""
-        found = await self._sandboxes.find(str(build_id), Role.GATE)
         adopted: Sandbox | None = None
+        found = await self._sandboxes.find(str(held.build_id), Role.GATE)
+        async with self._sessions.begin() as session:
+            await _hold(session, held)
         for sandbox_id in found:
             if sandbox_id == known and adopted is None:
                 sandbox = await self._sandboxes.resume(sandbox_id)
-                if await read_if_there(sandbox, _marker(given)) is not None:
+                if await read_if_there(sandbox, _marker(held)) is not None:
                     adopted = sandbox
                     continue
             await self._sandboxes.kill(sandbox_id)
-        sandbox = adopted or await self._sandboxes.create(str(build_id), Role.GATE)
-        async with self._sessions.begin() as session:
-            await session.execute(
-                update(GateRun)
-                .where(GateRun.build_id == build_id, GateRun.number == given.number)
-                .values(sandbox_id=sandbox.id)
-            )
+        sandbox = adopted or await self._sandboxes.create(str(held.build_id), Role.GATE)
+        try:
+            async with self._sessions.begin() as session:
+                (await _hold(session, held)).sandbox_id = sandbox.id
+        except StaleClaim:
+            if adopted is None:
+                await self._sandboxes.kill(sandbox.id)
+            raise
         return sandbox
 
 
-def _marker(given: RunGate) -> str:
+@dataclass(frozen=True)
+class _Held:
+    """A gate, and the claim of this attempt on its row."""
+
+    build_id: uuid.UUID
+    number: int
+    snapshot_number: int
+    claim: uuid.UUID
+
+
+async def _hold(session: AsyncSession, held: _Held) -> GateRun:
+    """The gate's row, kept from other attempts until the transaction ends.
+
+    Raises:
+        StaleClaim: another attempt has taken it.
+    """
+    run = await session.get_one(GateRun, (held.build_id, held.number), with_for_update=True)
+    if run.claim != held.claim:
+        raise StaleClaim(f"Another attempt runs evidence gate {held.number} now.")
+    return run
+
+
+def _marker(held: _Held) -> str:
     """In the sandbox: the snapshot is restored and reduced to its commit. Holds the findings of that."""
-    return f"{JOURNAL}/gate-{given.number}.json"
+    return f"{JOURNAL}/gate-{held.number}.json"

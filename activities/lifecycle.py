@@ -2,25 +2,22 @@
 
 import uuid
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.crash_point import crash_point
 from activities.edge import edge
 from clients.sandbox_runner import WORKSPACE
+from db.ending import close_what_is_open
 from db.feed import append_events
-from db.models import Build, BusinessEvent, LedgerEntry, Project, Snapshot, ToolCall
+from db.models import Build, BusinessEvent, Project, Snapshot
 from db.session import Sessions
 from domain.events import EventType, NewEvent
 from domain.names import wake_command
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
 from domain.status import CLOSED, Status
 from domain.text import storable
-from domain.tool_output import render_result
-
-_ENDED_BEFORE = "The build ended before this call did."
 
 
 class LifecycleActivities:
@@ -65,7 +62,7 @@ class LifecycleActivities:
             told = {key: value for key, value in data.items() if value is not None}
             await append_events(session, build_id, [NewEvent(EventType.STATUS, told)])
             if closed:
-                await _close_what_is_open(session, build_id)
+                await close_what_is_open(session, build_id)
 
     @activity.defn
     @edge
@@ -133,18 +130,3 @@ class LifecycleActivities:
         async with self._sessions.begin() as session:
             said = {"error": "What follows a build could not be done. The build itself is ready."}
             await append_events(session, uuid.UUID(given.build_id), [NewEvent(EventType.HOOK_FAILED, said)])
-
-
-async def _close_what_is_open(session: AsyncSession, build_id: uuid.UUID) -> None:
-    """What a cut short turn left: its call stays in the ledger as estimated, every tool call gets its one result."""
-    await session.execute(
-        update(LedgerEntry)
-        .where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")
-        .values(state="estimated", closed_at=func.now())
-    )
-    left = await session.scalars(
-        select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.state != "done").with_for_update()
-    )
-    for call in left:
-        call.result = render_result(call.tool_use_id, _ENDED_BEFORE, is_error=True)
-        call.is_error, call.state, call.done_at = True, "done", func.now()

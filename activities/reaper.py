@@ -1,60 +1,86 @@
-"""The reaper: starts builds that a crash left unstarted, closes rows whose workflow is closed, repeats lost cancels."""
+"""The reaper: mends what a crash, or an operator, has left between the rows, the workflows and the sandboxes."""
 
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func, select, update
+import structlog
+from sqlalchemy import ColumnElement, Select, func, select, tuple_, update
 from temporalio import activity
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.service import RPCError
 
 from activities.edge import edge
+from activities.heartbeat import heartbeating
 from clients.build_workflows import BuildToStart, BuildWorkflows
+from clients.object_store import ObjectStore
+from clients.sandbox import ListedSandbox, Sandboxes
+from db.ending import close_what_is_open
 from db.feed import append_events
-from db.models import Build, Project, User
+from db.models import Build, Preview, Project, User
 from db.session import Sessions
-from domain.errors import NotFound
+from db.snapshots import SNAPSHOTS_PREFIX
+from domain.errors import CofounderError, NotFound
 from domain.events import EventType, NewEvent
+from domain.names import build_workflow_id, preview_workflow_id
 from domain.payloads import ReapResult
 from domain.status import Status
 
-_UNSTARTED_AFTER = timedelta(seconds=15)
+_YOUNG = timedelta(seconds=15)
 """The API starts or cancels a build right after it has written so; what is younger is still its own."""
 
+_ABANDONED = timedelta(hours=2)
+"""An upload that was begun so long ago is nobody's: a snapshot takes a quarter of an hour at most."""
+
 _AT_ONCE = 500
-"""Rows looked at in one run."""
+"""Rows read in one query."""
+
+_log = structlog.get_logger(__name__)
 
 
 class ReaperActivities:
-    """`reap`, run by a Temporal Schedule. It never touches a build that lives."""
+    """`reap`, run by a Temporal Schedule. It never touches a build or a preview that lives.
 
-    def __init__(self, sessions: Sessions, builds: BuildWorkflows) -> None:
+    `fresh`: a younger sandbox is left alone, as it may be of an attempt that has not said so yet.
+    """
+
+    def __init__(
+        self, sessions: Sessions, builds: BuildWorkflows, sandboxes: Sandboxes, store: ObjectStore, fresh: timedelta
+    ) -> None:
         self._sessions = sessions
         self._builds = builds
+        self._sandboxes = sandboxes
+        self._store = store
+        self._fresh = fresh
 
     @activity.defn
     @edge
     async def reap(self) -> ReapResult:
-        """Look once at every open build."""
-        return ReapResult(
-            started=await self._start_unstarted(),
-            closed=await self._close_closed(),
-            cancelled=await self._repeat_cancels(),
-        )
+        """Look once at everything that is open. What can't be mended now is left for the next run."""
+        async with heartbeating():
+            return ReapResult(
+                started=await self._start_unstarted(),
+                closed=await self._close_closed(),
+                cancelled=await self._repeat_cancels(),
+                previews=await self._close_previews(),
+                sandboxes=await self._end_sandboxes(),
+                uploads=await self._abort_uploads(),
+            )
+
+    # ---- rows and workflows
 
     async def _start_unstarted(self) -> int:
-        before = datetime.now(UTC) - _UNSTARTED_AFTER
-        async with self._sessions() as session:
-            rows = (
-                await session.execute(
-                    select(Build, Project.name, User.plan)
-                    .join(Project, Build.project_id == Project.id)
-                    .join(User, Build.user_id == User.id)
-                    .where(Build.started_at.is_(None), Build.closed_at.is_(None), Build.created_at < before)
-                    .order_by(Build.created_at)
-                    .limit(_AT_ONCE)
-                )
-            ).all()
-        for build, project_name, plan in rows:
+        """Start what a crash between the row and the workflow has left."""
+        query = (
+            select(Build, Project.name, User.plan)
+            .join(Project, Build.project_id == Project.id)
+            .join(User, Build.user_id == User.id)
+            .where(Build.started_at.is_(None), Build.created_at < datetime.now(UTC) - _YOUNG)
+        )
+
+        async def start(row: Any) -> bool:
+            build, project_name, plan = row
             await self._builds.start(
                 BuildToStart(
                     build_id=build.id,
@@ -69,64 +95,144 @@ class ReaperActivities:
                 await session.execute(
                     update(Build).where(Build.id == build.id, Build.started_at.is_(None)).values(started_at=func.now())
                 )
-            activity.heartbeat()
-        return len(rows)
+            return True
+
+        return await self._each_open(query, start)
 
     async def _repeat_cancels(self) -> int:
         """Cancel what its founder has cancelled and is still open: the row is the truth, the request may be lost."""
-        before = datetime.now(UTC) - _UNSTARTED_AFTER
-        async with self._sessions() as session:
-            ids = (
-                await session.scalars(
-                    select(Build.id)
-                    .where(Build.started_at.is_not(None), Build.closed_at.is_(None), Build.cancel_requested_at < before)
-                    .order_by(Build.cancel_requested_at)
-                    .limit(_AT_ONCE)
-                )
-            ).all()
-        for build_id in ids:
-            activity.heartbeat()
+        asked = Build.cancel_requested_at < datetime.now(UTC) - _YOUNG
+
+        async def cancel(row: Any) -> bool:
             with suppress(NotFound):
-                await self._builds.cancel(build_id)
-        return len(ids)
+                await self._builds.cancel(row[0].id)
+            return True
+
+        return await self._each_open(select(Build).where(Build.started_at.is_not(None), asked), cancel)
 
     async def _close_closed(self) -> int:
+        """Close the rows of builds whose workflow has ended without doing so, as one does that is terminated."""
+
+        async def close(row: Any) -> bool:
+            build_id = row[0].id
+            how = await self._builds.ending(build_workflow_id(build_id))
+            if how is None:
+                return False
+            return await self._close(build_id, f"The build's workflow was ended from outside ({how}).")
+
+        return await self._each_open(select(Build).where(Build.started_at.is_not(None)), close)
+
+    async def _close(self, build_id: uuid.UUID, reason: str) -> bool:
+        async with self._sessions.begin() as session:
+            written = await session.scalar(
+                update(Build)
+                .where(Build.id == build_id, Build.closed_at.is_(None))
+                .values(
+                    status=Status.FAILED,
+                    status_seq=Build.status_seq + 1,
+                    waiting_for=None,
+                    wakes_at=None,
+                    sandbox_id=None,
+                    reason=reason,
+                    closed_at=func.now(),
+                )
+                .returning(Build.id)
+            )
+            if written is None:
+                return False
+            await close_what_is_open(session, build_id)
+            data = {"status": Status.FAILED, "reason": reason}
+            await append_events(session, build_id, [NewEvent(EventType.STATUS, data)])
+        return True
+
+    async def _close_previews(self) -> int:
+        """Close the rows of previews whose workflow has ended without doing so."""
         async with self._sessions() as session:
-            ids = (
-                await session.scalars(
-                    select(Build.id)
-                    .where(Build.started_at.is_not(None), Build.closed_at.is_(None))
-                    .order_by(Build.created_at)
-                    .limit(_AT_ONCE)
-                )
-            ).all()
-        closed = 0
-        for build_id in ids:
-            activity.heartbeat()
-            try:
-                status = (await self._builds.describe(build_id)).status
-            except NotFound:
-                status = None
-            if status is WorkflowExecutionStatus.RUNNING:
-                continue
-            how = status.name.lower().replace("_", " ") if status else "it is not there any more"
-            reason = f"The build's workflow was ended from outside ({how})."
+            rows = (await session.scalars(select(Preview).where(Preview.state.in_(("opening", "open"))))).all()
+
+        async def close(row: Preview) -> bool:
+            if await self._builds.ending(preview_workflow_id(row.build_id)) is None:
+                return False
             async with self._sessions.begin() as session:
+                closed = {"state": "closed", "seq": row.seq + 1, "sandbox_id": None, "url": None, "expires_at": None}
                 written = await session.scalar(
-                    update(Build)
-                    .where(Build.id == build_id, Build.closed_at.is_(None))
-                    .values(
-                        status=Status.FAILED,
-                        status_seq=Build.status_seq + 1,
-                        waiting_for=None,
-                        wakes_at=None,
-                        reason=reason,
-                        closed_at=func.now(),
-                    )
-                    .returning(Build.id)
+                    update(Preview)
+                    .where(Preview.build_id == row.build_id, Preview.seq == row.seq)
+                    .values(**closed)
+                    .returning(Preview.seq)
                 )
-                if written is not None:
-                    closed += 1
-                    data = {"status": Status.FAILED, "reason": reason}
-                    await append_events(session, build_id, [NewEvent(EventType.STATUS, data)])
-        return closed
+                if written is None:
+                    return False
+                data = {"state": "closed", "url": None, "expires_at": None, "reason": None}
+                await append_events(session, row.build_id, [NewEvent(EventType.PREVIEW, data)])
+            return True
+
+        return sum([await _tried("close a preview", row.build_id, close(row)) for row in rows])
+
+    async def _each_open(self, query: Select[*tuple[Any, ...]], step: Callable[[Any], Awaitable[bool]]) -> int:
+        """Do a step for each open build that the query finds, the oldest first; one that fails stops none."""
+        done = 0
+        async for row in self._open_builds(query):
+            done += await _tried("mend a build", row[0].id, step(row))
+        return done
+
+    async def _open_builds(self, query: Select[*tuple[Any, ...]]) -> AsyncIterator[Any]:
+        after: ColumnElement[bool] | None = None
+        while True:
+            page = query.where(Build.closed_at.is_(None)).order_by(Build.created_at, Build.id).limit(_AT_ONCE)
+            async with self._sessions() as session:
+                rows = (await session.execute(page if after is None else page.where(after))).all()
+            for row in rows:
+                yield row
+            if len(rows) < _AT_ONCE:
+                return
+            last: Build = rows[-1][0]
+            after = tuple_(Build.created_at, Build.id) > (last.created_at, last.id)
+
+    # ---- sandboxes and uploads
+
+    async def _end_sandboxes(self) -> int:
+        """Kill sandboxes whose build and preview have both ended."""
+        try:
+            listed = await self._sandboxes.list_all()
+        except CofounderError as error:
+            _log.warning("the reaper could not list sandboxes", error=str(error))
+            return 0
+        before = datetime.now(UTC) - self._fresh
+        old = [sandbox for sandbox in listed if sandbox.started_at < before]
+        return sum([await _tried("end a sandbox", sandbox.build_id, self._end_if_nobodys(sandbox)) for sandbox in old])
+
+    async def _end_if_nobodys(self, sandbox: ListedSandbox) -> bool:
+        """A build that is not in this database is another deployment's under the same key, and none of ours."""
+        try:
+            build_id = uuid.UUID(sandbox.build_id)
+        except ValueError:
+            return False
+        async with self._sessions() as session:
+            build = await session.get(Build, build_id)
+        if build is None or build.closed_at is None:
+            return False
+        # A workflow that has closed the row may still be letting go, or hand the sandbox to the preview.
+        for workflow_id in (build_workflow_id(build_id), preview_workflow_id(build_id)):
+            if await self._builds.ending(workflow_id) is None:
+                return False
+        await self._sandboxes.kill(sandbox.id)
+        _log.info("ended a sandbox that nobody had let go of", build_id=sandbox.build_id, sandbox_id=sandbox.id)
+        return True
+
+    async def _abort_uploads(self) -> int:
+        """Abort what killed workers have left of their uploads. A build's own next snapshot does it sooner."""
+        try:
+            return await self._store.abort_uploads(SNAPSHOTS_PREFIX, before=datetime.now(UTC) - _ABANDONED)
+        except CofounderError as error:
+            _log.warning("the reaper could not abort uploads", error=str(error))
+            return 0
+
+
+async def _tried(what: str, build_id: object, step: Awaitable[bool]) -> bool:
+    """Whether the step was done. A failure is logged: the next run tries again, and the others go on."""
+    try:
+        return await step
+    except (CofounderError, RPCError) as error:
+        _log.warning(f"the reaper could not {what}", build_id=str(build_id), error=str(error))
+        return False

@@ -34,6 +34,7 @@ from clients.shielded import to_the_end
 from db.feed import append_events
 from db.models import Build, Snapshot
 from db.session import Sessions
+from db.snapshots import SNAPSHOTS_PREFIX
 from domain.errors import (
     CofounderError,
     NeedsPerson,
@@ -48,8 +49,12 @@ from domain.manifest import Entry, compare, digest, parse_manifest, render_manif
 from domain.payloads import TakenSnapshot, TakeSnapshot
 from domain.text import storable
 
-PHASE, SLEEP = "phase", "sleep"
-"""Reasons of a snapshot that change what it does."""
+PHASE = "phase"
+"""Reason of a snapshot that ends a phase."""
+
+STILL = frozenset({"sleep", "wait", "replace"})
+"""Reasons of snapshots after which the sandbox is paused or let go of. The agent's processes are ended before them: what
+one wrote afterwards would make the files differ from the snapshot."""
 
 CHANGES = f"{JOURNAL}/changes"
 """In the sandbox: what a restore in progress changes, so that an attempt that goes on with it can tell."""
@@ -71,8 +76,7 @@ class SnapshotActivities:
     async def snapshot_workspace(self, given: TakeSnapshot) -> TakenSnapshot:
         """Archive the workspace into the object store, verify it there, and let older snapshots go.
 
-        A snapshot before sleep ends the sandbox's processes first, so that nothing changes after it. The row is taken
-        with a claim, and the archive's name holds the claim: two attempts never write the same object.
+        The row is taken with a claim, and the archive's name holds the claim: two attempts never write the same object.
 
         Raises:
             SnapshotFailed, StoreUnavailable, SandboxUnavailable: another attempt may succeed.
@@ -88,7 +92,7 @@ class SnapshotActivities:
             sandbox = await self._sandboxes.connect(given.sandbox_id)
             if await read_if_there(sandbox, CHANGES) is not None:
                 raise SnapshotFailed("The workspace is being restored, so it is not whole. The snapshot before stands.")
-            if given.reason == SLEEP:
+            if given.reason in STILL:
                 await stop_processes(sandbox)
             try:
                 packed = await pack(sandbox, f"snapshot-{given.number}")
@@ -354,4 +358,4 @@ async def _complete_phase(session: AsyncSession, given: TakeSnapshot, commit: st
 
 
 def _prefix(build_id: uuid.UUID) -> str:
-    return f"snapshots/{build_id}/"
+    return f"{SNAPSHOTS_PREFIX}{build_id}/"

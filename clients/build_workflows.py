@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -31,6 +31,14 @@ from domain.status import Status
 
 _RPC_TIMEOUT = timedelta(seconds=10)
 """A person waits for the answer, and the reaper repeats what did not get through."""
+
+_ENDED = {
+    WorkflowExecutionStatus.COMPLETED,
+    WorkflowExecutionStatus.FAILED,
+    WorkflowExecutionStatus.CANCELED,
+    WorkflowExecutionStatus.TERMINATED,
+    WorkflowExecutionStatus.TIMED_OUT,
+}
 
 _SUMMARY_BYTES = 200
 """Temporal refuses summaries above 400 bytes."""
@@ -138,6 +146,22 @@ class BuildWorkflows:
         with _running(build_id):
             handle = self._client.get_workflow_handle(build_workflow_id(build_id))
             return await handle.describe(rpc_timeout=_RPC_TIMEOUT)
+
+    async def ending(self, workflow_id: str) -> str | None:
+        """How a workflow has ended, in words, or that there is none; None while it lives.
+
+        Raises:
+            RPCError: Temporal does not say.
+        """
+        try:
+            described = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=_RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return "it is not there any more"
+        # Whatever a newer server calls the others (paused, say), they are no end.
+        ended = described.status if described.status in _ENDED else None
+        return ended.name.lower().replace("_", " ") if ended else None
 
     async def is_reachable(self) -> bool:
         """Whether the Temporal server answers and serves."""

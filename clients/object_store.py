@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import urlsplit
@@ -253,11 +254,16 @@ class ObjectStore:
         """The keys of multipart uploads that were begun and neither completed nor aborted."""
         return [upload.key for upload in await self._unfinished(prefix)]
 
-    async def abort_uploads(self, prefix: str, keep: Sequence[str] = ()) -> None:
-        """Abort what a killed process has left of its uploads, except those of the keys in `keep`."""
+    async def abort_uploads(self, prefix: str, keep: Sequence[str] = (), before: datetime | None = None) -> int:
+        """Abort what a killed process has left of its uploads, except those of the keys in `keep`, and those that were
+        begun after `before`; returns how many."""
+        aborted = 0
         for upload in await self._unfinished(prefix):
-            if upload.key not in keep:
+            young = before is not None and (upload.begun_at is None or upload.begun_at >= before)
+            if upload.key not in keep and not young:
                 await self._abort(upload)
+                aborted += 1
+        return aborted
 
     async def put_image(self, sha256_hex: str, webp: bytes) -> None:
         """Store a WebP image under its content's hash."""
@@ -296,9 +302,13 @@ class ObjectStore:
             await self._client.abort_multipart_upload(Bucket=self.config.bucket, Key=upload.key, UploadId=upload.id)
 
     async def _unfinished(self, prefix: str) -> list["_Upload"]:
+        """Of more than a thousand, those that come first."""
         with self._errors("list its uploads"):
             answer = await self._client.list_multipart_uploads(Bucket=self.config.bucket, Prefix=prefix)
-        return [_Upload(upload["Key"], upload["UploadId"], []) for upload in answer.get("Uploads", [])]
+        return [
+            _Upload(upload["Key"], upload["UploadId"], [], upload.get("Initiated"))
+            for upload in answer.get("Uploads", [])
+        ]
 
     # ---- errors
 
@@ -360,6 +370,7 @@ class _Upload:
     key: str
     id: str
     parts: "list[CompletedPartTypeDef]"
+    begun_at: datetime | None = None
 
 
 def image_key(sha256_hex: str) -> str:

@@ -14,6 +14,7 @@ import shlex
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, TypedDict, TypeVar
 from urllib.parse import urlsplit
@@ -83,6 +84,7 @@ class ListedSandbox:
     build_id: str
     role: str
     state: str
+    started_at: datetime
 
 
 @dataclass(frozen=True)
@@ -325,6 +327,7 @@ class Sandboxes:
                 build_id=info.metadata.get("build", ""),
                 role=info.metadata.get("role", ""),
                 state=info.state.value,
+                started_at=info.started_at,
             )
             for info in found
             if metadata.items() <= info.metadata.items()

@@ -270,6 +270,9 @@ class ToolCall(Base):
     boot: Mapped[str | None]
     is_error: Mapped[bool | None]
     result: Mapped[str | None]
+    lost: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="the sandbox was lost before or during it; its outcome is unknown"
+    )
     commit: Mapped[str | None] = mapped_column(comment="the workspace's HEAD when this call changed it")
     intended_at: Mapped[datetime | None]
     done_at: Mapped[datetime | None]
@@ -361,6 +364,7 @@ class GateRun(Base):
     build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
     number: Mapped[int] = mapped_column(Integer())
     snapshot_number: Mapped[int] = mapped_column(Integer())
+    claim: Mapped[uuid.UUID | None] = mapped_column(comment="of the attempt that may write the outcome")
     sandbox_id: Mapped[str | None]
     findings: Mapped[list[Any] | None] = mapped_column(comment="null while it runs")
     tests_run: Mapped[int | None] = mapped_column(Integer())

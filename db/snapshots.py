@@ -8,6 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db.models import Build, Snapshot
 from domain.status import Status
 
+SNAPSHOTS_PREFIX = "snapshots/"
+"""What the keys of all snapshots begin with, in the object store."""
+
 
 async def current_snapshot(session: AsyncSession, build_id: uuid.UUID) -> Snapshot | None:
     """A build's current snapshot: the stored one with the highest number, whenever it was stored."""

@@ -229,7 +229,7 @@ class TakeSnapshot(Payload):
     sandbox_id: str
     number: int
     reason: str
-    """phase, sleep, gate or end"""
+    """phase, sleep, wait, replace, gate or end"""
     phase: int | None = None
     """With reason `phase`: the phase that this snapshot ends."""
     commit: str | None = None
@@ -317,3 +317,9 @@ class ReapResult(Payload):
     started: int = 0
     closed: int = 0
     cancelled: int = 0
+    previews: int = 0
+    """closed"""
+    sandboxes: int = 0
+    """ended"""
+    uploads: int = 0
+    """aborted"""

@@ -28,6 +28,7 @@ from local.stack import LocalStack
 
 SECRET = "sk-ant-0123456789-secret"
 CANCELLED = ActivityCancellationDetails(cancel_requested=True)
+PAUSED = ActivityCancellationDetails(paused=True)
 SHUT_DOWN = ActivityCancellationDetails(worker_shutdown=True)
 
 
@@ -191,12 +192,17 @@ async def test_two_attempts_at_once(bench: Bench) -> None:
     assert (await bench.events(call)).count("tool_done") == 1
 
 
-async def test_a_worker_that_shuts_down_leaves_it_running_for_the_next(bench: Bench) -> None:
+@pytest.mark.parametrize("why", [SHUT_DOWN, PAUSED], ids=["shut-down", "paused"])
+async def test_a_worker_that_lets_go_leaves_it_running_for_the_next(
+    bench: Bench, why: ActivityCancellationDetails
+) -> None:
+    """It shuts down, or an operator has paused the activity."""
+    await bench.sandbox.run("rm -f shut", timeout_seconds=5)
     call = await bench.bash("echo x >> shut; sleep 0.8; wc -l < shut")
     environment = ActivityEnvironment()
     first = asyncio.create_task(bench.attempt(call, environment))
     await bench.until_file("shut")
-    environment.cancel(SHUT_DOWN)
+    environment.cancel(why)
     with pytest.raises(asyncio.CancelledError):
         await first
     assert (await bench.row(call)).state == "intended"
@@ -339,6 +345,8 @@ async def test_a_sandbox_that_was_restarted_or_is_gone(bench: Bench) -> None:
     refused = await bench.bash("touch refused")
     assert await bench.attempt(refused, where=here) == DispatchResult(err=True, lost=True)
     assert "was not run" in await bench.told(refused)
+    # The worker died before it could say so: the next attempt does.
+    assert await bench.attempt(refused, where=here) == DispatchResult(err=True, lost=True)
 
     await bench.sandboxes.kill(own.id)
     for name, given in (("bash", {"command": "true", "timeout_seconds": None}), ("glob", {"pattern": "*"})):

@@ -1,12 +1,15 @@
 """The evidence gate on real products: one that is good, and each kind of one that is not."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
 
 import pytest
+from temporalio.exceptions import ApplicationError
 
 from activities.gate import GatePolicy
+from clients.browser import PageFailed, Screenshot
 from clients.sandbox import Role, Sandbox
 from db.models import GateRun
 from domain.payloads import GateResult, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
@@ -271,6 +274,35 @@ async def test_a_retry_attaches_and_runs_nothing_twice(
     assert (result.sandbox_id, findings) == (first, [])
     running = await rooms.sandboxes.connect(first or "")
     assert await shell(running, "cat /home/user/installs") == "ran\n"
+
+
+async def test_an_attempt_that_wakes_up_late_disturbs_nothing(
+    rooms: Rooms, build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt hangs while it looks at the page; a second one passes; then the first one goes on."""
+    sandbox = await product(rooms, build)
+    await rooms.take(build, sandbox, 1)
+    looked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hangs(url: str) -> list[Screenshot]:
+        looked.set()
+        await go_on.wait()
+        raise PageFailed("it was too late")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rooms.browser, "screenshots", hangs)
+        late = asyncio.create_task(again(rooms, build))
+        await looked.wait()
+    result, findings = await again(rooms, build)
+    go_on.set()
+    with pytest.raises(ApplicationError) as ended:
+        await late
+    assert ended.value.type == "StaleClaim"
+    assert findings == [] == (await run_of(rooms, build)).findings
+    assert await rooms.sandboxes.find(build, Role.GATE) == [result.sandbox_id]
+    assert len(await rooms.events(build, "gate_started")) == 1
+    assert len(await rooms.events(build, "gate_passed")) == 1
+    assert await rooms.events(build, "gate_bounced") == []
 
 
 async def test_a_retry_whose_sandbox_is_gone_begins_anew(rooms: Rooms, build: str) -> None:

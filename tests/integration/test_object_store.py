@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -82,9 +83,10 @@ async def test_uploads_of_a_killed_process_can_be_aborted(store: ObjectStore) ->
     prefix = key()
     for name in ("lost", "kept"):
         await store._begin(f"{prefix}/{name}")
-    await store.abort_uploads(f"{prefix}/", keep=[f"{prefix}/kept"])
+    assert await store.abort_uploads(f"{prefix}/", before=datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert await store.abort_uploads(f"{prefix}/", keep=[f"{prefix}/kept"]) == 1
     assert await store.unfinished_uploads(f"{prefix}/") == [f"{prefix}/kept"]
-    await store.abort_uploads(f"{prefix}/")
+    assert await store.abort_uploads(f"{prefix}/", before=datetime.now(UTC) + timedelta(hours=1)) == 1
 
 
 async def test_get_is_bounded(store: ObjectStore) -> None:

@@ -18,7 +18,7 @@ from clients.sandbox import Role, Sandbox
 from db.models import Snapshot
 from domain.errors import SnapshotFailed
 from domain.manifest import Kind, compare
-from domain.payloads import TakeSnapshot
+from domain.payloads import ResumeWorkspace, SandboxInput, TakeSnapshot
 from local.stack import LocalStack
 from tests.integration.rooms import KEPT, Rooms, open_rooms, shell
 
@@ -235,9 +235,15 @@ async def test_a_changed_archive_is_not_restored(rooms: Rooms, build: str) -> No
     assert await shell(sandbox, "cat x") == "x\n"
 
 
-async def test_processes_end_before_a_snapshot_for_sleep(rooms: Rooms, build: str) -> None:
+@pytest.mark.parametrize("reason", ["sleep", "wait"])
+async def test_processes_end_before_a_snapshot_that_precedes_a_pause(rooms: Rooms, build: str, reason: str) -> None:
+    """So that a server that writes files does not make every wake a restore."""
     sandbox = await rooms.open(build)
     await shell(sandbox, "setsid nohup bash -c 'trap \"\" TERM; while :; do date >>log; done' >/dev/null 2>&1 &")
-    await rooms.take(build, sandbox, 1, "sleep")
+    await rooms.take(build, sandbox, 1, reason)
     row = (await rooms.rows(build))[1]
     assert compare(await stored_manifest(rooms.store, row), await found_manifest(sandbox)) == []
+    paused = SandboxInput(build_id=build, sandbox_id=sandbox.id)
+    await rooms.run(rooms.workspace.pause_workspace, paused)
+    resumed = ResumeWorkspace(build_id=build, sandbox_id=sandbox.id, cause="a test")
+    assert not (await rooms.run(rooms.workspace.resume_workspace, resumed)).restored

@@ -15,8 +15,8 @@ from sqlalchemy import select, text, update
 from temporalio.client import WorkflowFailureError
 from temporalio.testing import TimeSkipper
 
-from clients.sandbox import Sandboxes
-from db.models import BusinessEvent, PlanTier, Project
+from clients.sandbox import Role, Sandboxes
+from db.models import BusinessEvent, LedgerEntry, PlanTier, Preview, Project, ToolCall
 from domain.budget import cycle_of
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
@@ -394,14 +394,34 @@ async def preview_failed(shop: Workshop) -> list[Ended]:
     return [Ended(handle.id, "failed")]
 
 
-@_scenario("the reaper closes the row of a build whose workflow an operator ended")
+@_scenario("the reaper closes what is left of a build whose workflow an operator ended", reaper_spares_seconds=0)
 async def reaper(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=steps([bash("sleep 300", 400)]))
     await _event(shop, build_id, "tool_started")
+    sandboxes = Sandboxes(sandbox_config(shop.settings))
+    strange = await sandboxes.create(str(uuid.uuid4()), Role.WORKSPACE)
+    living = await shop.start(script=steps([bash("sleep 300", 400)]))
+    await _event(shop, living, "tool_started")
     await shop.handle(build_id).terminate("an operator's decision")
+    async with shop.sessions.begin() as session:
+        session.add(Preview(build_id=build_id, state="open", seq=3, url="http://gone", sandbox_id="gone"))
     reaped = f"reap-{uuid.uuid4()}"
     await shop.client.execute_workflow(REAPER_WORKFLOW, id=reaped, task_queue=shop.settings.temporal_task_queue)
     row = await shop.row(build_id)
     assert row.status == Status.FAILED
     assert "terminated" in (row.reason or "")
+    left = {each.id: each.build_id for each in await sandboxes.list_all()}
+    assert strange.id in left, "another deployment's"
+    assert str(living) in left.values()
+    assert str(build_id) not in left.values()
+    async with shop.session() as session:
+        calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id))).all()
+        assert [(call.state, call.is_error) for call in calls] == [("done", True)]
+        open_calls = select(LedgerEntry).where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")
+        assert (await session.scalars(open_calls)).all() == []
+        assert (await session.get_one(Preview, build_id)).state == "closed"
+    await sandboxes.kill(strange.id)
+    await sandboxes.close()
+    await shop.builds.cancel(living)
+    assert (await shop.finished(living)).status == Status.CANCELLED
     return [Ended(reaped, "done")]

@@ -1,0 +1,26 @@
+"""What a build leaves open when it ends, and how that is closed."""
+
+import uuid
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.models import LedgerEntry, ToolCall
+from domain.tool_output import render_result
+
+_ENDED_BEFORE = "The build ended before this call did."
+
+
+async def close_what_is_open(session: AsyncSession, build_id: uuid.UUID) -> None:
+    """What a cut short turn left: its call stays in the ledger as estimated, every tool call gets its one result."""
+    await session.execute(
+        update(LedgerEntry)
+        .where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")
+        .values(state="estimated", closed_at=func.now())
+    )
+    left = await session.scalars(
+        select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.state != "done").with_for_update()
+    )
+    for call in left:
+        call.result = render_result(call.tool_use_id, _ENDED_BEFORE, is_error=True)
+        call.is_error, call.state, call.done_at = True, "done", func.now()
