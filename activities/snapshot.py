@@ -53,7 +53,7 @@ PHASE = "phase"
 """Reason of a snapshot that ends a phase."""
 
 STILL = frozenset({"sleep", "wait", "replace"})
-"""Reasons of snapshots after which the sandbox is paused or let go of. The agent's processes are ended before them: what
+"""Reasons of snapshots after which the sandbox is paused or let go of. The agent's processes end before them: what
 one wrote afterwards would make the files differ from the snapshot."""
 
 CHANGES = f"{JOURNAL}/changes"
