@@ -35,7 +35,19 @@ BLANK_SHARE = 0.9999
 _BLANK_TOLERANCE = 16
 """Differences of a channel (of 255) that lossy compression makes."""
 
+_NEEDLESS = (
+    # Every page is a window of its own to a full Chromium. These draw the address bar's menus of each, and keep a
+    # spare process beside it: three quarters of what a screenshot costs.
+    *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "SpareRendererForSitePerProcess"),
+    # From Playwright's own list, which ours replaces: what asks others, and what delays or reroutes a page.
+    *("AimEnabled", "MediaRouter", "NetworkTimeServiceQuerying", "OptimizationHints", "PreconnectToSearch"),
+    *("AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsFirstBalancedModeAutoEnable"),
+    *("HttpsUpgrades", "LensOverlay", "PaintHolding", "ThirdPartyStoragePartitioning"),
+)
+"""Chromium's features that are switched off; names that a version does not know are ignored by it."""
+
 _ARGUMENTS = [
+    f"--disable-features={','.join(_NEEDLESS)}",
     "--disable-quic",
     "--disable-background-networking",
     "--disable-component-update",
