@@ -28,6 +28,21 @@ for _variable in [name for name in os.environ if _points_outside(name)]:
     del os.environ[_variable]
 
 
+_LONGEST = (
+    *("test_whole_build", "test_demo", "test_local_stack", "test_scenarios", "test_nothing_left", "test_snapshot"),
+    *("test_local_sandbox_server", "test_gate", "test_rehearsal", "test_local_sandbox_confinement", "test_flat"),
+    *("test_local_sandbox", "test_dispatch", "test_replay", "test_lifecycle", "test_sandbox_client", "test_bad_input"),
+)
+"""The modules that take the longest. Each process gets one module after the other; at the end none should wait for
+another that has just begun with a long one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest modules first, the others as they come."""
+    rank = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 @pytest.fixture(scope="session")
 def bodies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the rehearsal model keeps the raw bodies of the requests that it was sent."""

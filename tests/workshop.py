@@ -35,6 +35,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 WAITS = frozenset({Status.NEEDS_INPUT, Status.SLEEPING})
 
+_LOOK_SECONDS = 0.1
+"""How often a wait looks again; each look is a query that the builds' own work has to wait for."""
+
 _numbers = itertools.count(1)
 
 
@@ -142,7 +145,7 @@ class Workshop:
         """Wait until the build has one of the statuses, or has closed."""
         async with asyncio.timeout(seconds):
             while (row := await self.row(build_id)).status not in statuses | CLOSED:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(_LOOK_SECONDS)
         return row
 
     async def finished(self, build_id: uuid.UUID, seconds: float = 400) -> Build:
@@ -153,14 +156,14 @@ class Workshop:
                 if row.status == Status.NEEDS_INPUT:
                     since = waiting_since.setdefault(row.status_seq, monotonic())
                     assert monotonic() - since < 60, f"the build waits for {row.waiting_for}: {row.reason}"
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(_LOOK_SECONDS)
         async with asyncio.timeout(300):
             await self.handle(build_id).result() if row.status == Status.READY else await self._ended(build_id)
         return row
 
     async def _ended(self, build_id: uuid.UUID) -> None:
         while (await self.handle(build_id).describe()).close_time is None:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def events(self, build_id: uuid.UUID, kind: str | None = None) -> list[Event]:
         """The build's feed."""

@@ -113,8 +113,10 @@ async def _event(shop: Workshop, build_id: uuid.UUID, kind: str, seconds: float 
 
 
 @asynccontextmanager
-async def _refusing(shop: Workshop, table: str, condition: str, name: str) -> AsyncIterator[None]:
-    """The database refuses inserts into a table while the block runs, for rows that meet the condition."""
+async def _refusing(
+    shop: Workshop, table: str, project_id: uuid.UUID, condition: str, name: str
+) -> AsyncIterator[None]:
+    """The database refuses the project's rows that meet the condition, in one table, while the block runs."""
     function = f"refuse_{uuid.uuid4().hex}"
     async with shop.sessions.begin() as session:
         await session.execute(
@@ -126,7 +128,7 @@ async def _refusing(shop: Workshop, table: str, condition: str, name: str) -> As
         await session.execute(
             text(
                 f"create trigger {function} before insert on {table} for each row "
-                f"when ({condition}) execute function {function}()"
+                f"when (new.project_id = '{project_id}' and {condition}) execute function {function}()"
             )
         )
     try:
@@ -328,8 +330,10 @@ async def mixed_calls(shop: Workshop) -> list[Ended]:
 
 @_scenario("the snapshot at a phase boundary fails, and the build goes on")
 async def snapshot_failed(shop: Workshop) -> list[Ended]:
-    async with _refusing(shop, "snapshots", "new.reason = 'phase'", "no snapshots today"):
-        build_id = await shop.start(script=SMALL)
+    user_id = await shop.founder()
+    project_id = await shop.project(user_id)
+    async with _refusing(shop, "snapshots", project_id, "new.reason = 'phase'", "no snapshots today"):
+        build_id = await shop.start(user_id, project_id=project_id, script=SMALL)
         ended = await _ready(shop, build_id)
     assert await shop.events(build_id, "snapshot_failed")
     return ended
@@ -337,8 +341,10 @@ async def snapshot_failed(shop: Workshop) -> list[Ended]:
 
 @_scenario("what follows a build fails, and the build stays ready")
 async def hook_failed(shop: Workshop) -> list[Ended]:
-    async with _refusing(shop, "business_events", "true", "nobody listens"):
-        build_id = await shop.start(script=SMALL)
+    user_id = await shop.founder()
+    project_id = await shop.project(user_id)
+    async with _refusing(shop, "business_events", project_id, "true", "nobody listens"):
+        build_id = await shop.start(user_id, project_id=project_id, script=SMALL)
         ended = await _ready(shop, build_id)
     assert await shop.events(build_id, "hook_failed")
     return ended
