@@ -35,7 +35,8 @@ from clients.build_workflows import BuildWorkflows
 from clients.model import ModelClient
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import SandboxConfig, Sandboxes
-from clients.temporal import connect_temporal, register_search_attributes, schedule_reaper
+from clients.search_attributes import register_search_attributes
+from clients.temporal import connect_temporal, schedule_reaper
 from db.models import PlanTier
 from db.session import Sessions, make_engine, make_sessions
 from domain.errors import CofounderError, Misconfigured, NeedsPerson, UnknownModel

@@ -12,7 +12,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from clients.temporal import register_search_attributes
+from clients.search_attributes import register_search_attributes
 from domain.errors import NotFound
 from domain.names import (
     BUILD_PLAN,

@@ -1,11 +1,10 @@
 """Connecting to Temporal, wherever `temporalio.envconfig` says that it is."""
 
+import os
 from collections.abc import Mapping
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import (
     Client,
     Schedule,
@@ -20,10 +19,10 @@ from temporalio.client import (
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError, TLSConfig
 
 from domain.errors import Misconfigured
-from domain.names import REAPER_ID, REAPER_WORKFLOW, SEARCH_ATTRIBUTES
+from domain.names import REAPER_ID, REAPER_WORKFLOW
 
 
 class CompactPayloadConverter(PydanticPayloadConverter):
@@ -52,10 +51,13 @@ async def connect_temporal(environment: Mapping[str, str] | None = None, *, lazy
     try:
         return await Client.connect(**config, data_converter=DATA_CONVERTER, lazy=lazy)
     except RuntimeError as error:
-        raise Misconfigured(
-            f"Temporal does not answer at {address}. Start it (`cofounder local temporal`), or set TEMPORAL_ADDRESS "
-            f"to where it is. ({error})"
-        ) from error
+        if config.get("tls"):
+            todo = (
+                "Check TEMPORAL_ADDRESS, and the key or certificate (TEMPORAL_API_KEY, TEMPORAL_TLS_CLIENT_CERT_PATH)"
+            )
+        else:
+            todo = "Start it (`cofounder local temporal`), or set TEMPORAL_ADDRESS to where it is"
+        raise Misconfigured(f"Temporal does not answer at {address}. {todo}. ({error})") from error
 
 
 def temporal_config(environment: Mapping[str, str] | None = None) -> ClientConnectConfig:
@@ -64,8 +66,10 @@ def temporal_config(environment: Mapping[str, str] | None = None) -> ClientConne
     Raises:
         Misconfigured: the configuration can't be read; says why.
     """
+    # As with all other variables, an empty one is none: an empty key would switch TLS on.
+    given = {name: value for name, value in (os.environ if environment is None else environment).items() if value}
     try:
-        config = ClientConfig.load_client_connect_config(override_env_vars=environment)
+        config = ClientConfig.load_client_connect_config(override_env_vars=given)
     except (RuntimeError, ValueError, OSError) as error:
         raise Misconfigured(
             f"Temporal's configuration can't be read: {error}. Correct TEMPORAL_PROFILE, the file that "
@@ -74,6 +78,13 @@ def temporal_config(environment: Mapping[str, str] | None = None) -> ClientConne
     address = config["target_host"] = config.get("target_host") or "localhost:7233"
     if not _has_host_and_port(address):
         raise Misconfigured(f"TEMPORAL_ADDRESS is {address}, which is not of the form host:port. Correct it.")
+    key, tls = config.get("api_key", ""), config.get("tls")
+    if not key.isascii() or not key.isprintable() or key != key.strip():
+        raise Misconfigured(
+            "TEMPORAL_API_KEY has a line break, a space at an end or a character that is not ASCII; copy it again."
+        )
+    if isinstance(tls, TLSConfig) and (tls.client_cert is None) != (tls.client_private_key is None):
+        raise Misconfigured("Temporal's client certificate and its key (TEMPORAL_TLS_CLIENT_…) go together: set both.")
     return config
 
 
@@ -83,39 +94,6 @@ def _has_host_and_port(address: str) -> bool:
         return bool(parts.hostname and parts.port) and parts.netloc == address and " " not in address
     except ValueError:
         return False
-
-
-async def register_search_attributes(client: Client) -> None:
-    """Register the program's search attributes where they are missing. Starting a build with an unknown one fails.
-
-    Raises:
-        Misconfigured: they are missing and this client may not register them; names the command that does.
-    """
-    operator, namespace = client.operator_service, client.namespace
-    try:
-        listed = await operator.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
-        missing = [name for name in SEARCH_ATTRIBUTES if name not in listed.custom_attributes]
-        if missing:
-            await operator.add_search_attributes(
-                AddSearchAttributesRequest(
-                    namespace=namespace,
-                    search_attributes=dict.fromkeys(missing, IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD),
-                )
-            )
-    except RPCError as error:
-        if error.status is RPCStatusCode.ALREADY_EXISTS:
-            return
-        if error.status is RPCStatusCode.NOT_FOUND:
-            raise Misconfigured(
-                f"Temporal has no namespace {namespace}. Set TEMPORAL_NAMESPACE to one that is there, or make it: "
-                f"temporal operator namespace create --namespace {namespace}"
-            ) from error
-        command = "temporal operator search-attribute create --namespace " + namespace
-        flags = " ".join(f"--name {name} --type Keyword" for name in SEARCH_ATTRIBUTES)
-        raise Misconfigured(
-            f"The search attributes could not be registered in the namespace {namespace} ({error.message}). Ask "
-            f"whoever administers Temporal to run: {command} {flags}"
-        ) from error
 
 
 async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> None:

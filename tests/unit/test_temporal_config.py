@@ -1,0 +1,132 @@
+"""Temporal wherever it is: what the environment and the profiles say reaches the client, and mistakes are named."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+from temporalio.service import ConnectConfig, TLSConfig
+
+from clients.search_attributes import creation_command
+from clients.temporal import connect_temporal
+from domain.errors import Misconfigured
+
+CLOUD = {"TEMPORAL_ADDRESS": "eu-central-1.aws.api.temporal.io:7233", "TEMPORAL_NAMESPACE": "shop.a1b2c"}
+
+PROFILES = """
+[profile.default]
+address = "temporal.example:7233"
+namespace = "products"
+
+[profile.cloud]
+address = "shop.a1b2c.tmprl.cloud:7233"
+namespace = "shop.a1b2c"
+
+[profile.cloud.tls]
+server_name = "temporal.internal"
+client_cert_path = "{cert}"
+client_key_path = "{key}"
+
+[profile.cloud.grpc_meta]
+x-team = "founders"
+"""
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    cert, key = tmp_path / "client.pem", tmp_path / "client.key"
+    cert.write_bytes(b"the certificate")
+    key.write_bytes(b"its key")
+    return cert, key
+
+
+@pytest.fixture
+def profiles(tmp_path: Path, certificate: tuple[Path, Path]) -> dict[str, str]:
+    file = tmp_path / "temporal.toml"
+    file.write_text(PROFILES.format(cert=certificate[0], key=certificate[1]))
+    return {"TEMPORAL_CONFIG_FILE": str(file)}
+
+
+async def connected(environment: Mapping[str, str]) -> tuple[Client, ConnectConfig]:
+    """A client that has not called yet, and what it will connect with."""
+    client = await connect_temporal(environment, lazy=True)
+    return client, client.service_client.config
+
+
+async def test_api_key_of_temporal_cloud() -> None:
+    client, config = await connected(CLOUD | {"TEMPORAL_API_KEY": "a-key"})
+    assert (client.namespace, config.target_host) == ("shop.a1b2c", "eu-central-1.aws.api.temporal.io:7233")
+    assert config.api_key == "a-key"
+    assert config.tls
+
+
+async def test_mutual_tls_by_variables(certificate: tuple[Path, Path]) -> None:
+    paths = {"TEMPORAL_TLS_CLIENT_CERT_PATH": str(certificate[0]), "TEMPORAL_TLS_CLIENT_KEY_PATH": str(certificate[1])}
+    name = {"TEMPORAL_TLS_SERVER_NAME": "temporal.internal"}
+    _, config = await connected({"TEMPORAL_ADDRESS": "h:7233"} | paths | name)
+    assert isinstance(config.tls, TLSConfig)
+    assert (config.tls.client_cert, config.tls.client_private_key) == (b"the certificate", b"its key")
+    assert config.tls.domain == "temporal.internal"
+
+
+async def test_default_profile(profiles: dict[str, str]) -> None:
+    client, config = await connected(profiles)
+    assert (client.namespace, config.target_host, config.tls) == ("products", "temporal.example:7233", None)
+
+
+async def test_named_profile(profiles: dict[str, str]) -> None:
+    client, config = await connected(profiles | {"TEMPORAL_PROFILE": "cloud"})
+    assert (client.namespace, config.target_host) == ("shop.a1b2c", "shop.a1b2c.tmprl.cloud:7233")
+    assert isinstance(config.tls, TLSConfig)
+    assert (config.tls.client_cert, config.tls.domain) == (b"the certificate", "temporal.internal")
+    assert config.rpc_metadata == {"x-team": "founders"}
+
+
+async def test_variables_go_before_the_profile(profiles: dict[str, str]) -> None:
+    client, config = await connected(profiles | {"TEMPORAL_NAMESPACE": "other", "TEMPORAL_API_KEY": "a-key"})
+    assert (client.namespace, config.api_key, config.target_host) == ("other", "a-key", "temporal.example:7233")
+
+
+async def test_no_configuration_means_this_machine() -> None:
+    client, config = await connected({"TEMPORAL_CONFIG_FILE": "/dev/null"})
+    assert (client.namespace, config.target_host, config.tls) == ("default", "localhost:7233", None)
+
+
+async def test_empty_variables_are_none() -> None:
+    """As Compose hands them on; an empty key would otherwise switch TLS on."""
+    empty = dict.fromkeys(("TEMPORAL_API_KEY", "TEMPORAL_NAMESPACE", "TEMPORAL_PROFILE", "TEMPORAL_TLS"), "")
+    client, config = await connected({"TEMPORAL_ADDRESS": "h:1", "TEMPORAL_CONFIG_FILE": "/dev/null"} | empty)
+    assert (client.namespace, config.api_key, config.tls) == ("default", None, None)
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"TEMPORAL_API_KEY": "geheim\n"}, "TEMPORAL_API_KEY has a line break"),
+        ({"TEMPORAL_TLS_CLIENT_CERT_PATH": "/nowhere.pem"}, "No such file or directory: '/nowhere.pem'"),
+        ({"TEMPORAL_TLS_CLIENT_CERT_DATA": "a certificate"}, "certificate and its key .* go together"),
+        ({"TEMPORAL_CONFIG_FILE": "/nowhere.toml", "TEMPORAL_PROFILE": "cloud"}, "Correct TEMPORAL_PROFILE"),
+    ],
+)
+async def test_mistakes_are_named(environment: dict[str, str], says: str) -> None:
+    with pytest.raises(Misconfigured, match=says) as refused:
+        await connected({"TEMPORAL_ADDRESS": "h:1"} | environment)
+    assert "geheim" not in str(refused.value)
+
+
+async def test_a_server_that_wants_another_key_is_not_said_to_be_down() -> None:
+    with pytest.raises(Misconfigured, match=r"at 127\.0\.0\.1:1\. Check TEMPORAL_ADDRESS, and the key or certificate"):
+        await connect_temporal({"TEMPORAL_ADDRESS": "127.0.0.1:1", "TEMPORAL_API_KEY": "a-key"})
+
+
+async def test_search_attributes_are_created_with_the_tool_of_the_server() -> None:
+    cloud, _ = await connected(CLOUD | {"TEMPORAL_API_KEY": "a-key"})
+    assert creation_command(cloud, ("BuildUser", "BuildPlan")) == (
+        "tcld namespace search-attributes add --namespace shop.a1b2c "
+        "--search-attribute BuildUser=Keyword --search-attribute BuildPlan=Keyword"
+    )
+    own, _ = await connected({"TEMPORAL_ADDRESS": "temporal.example:7233", "TEMPORAL_NAMESPACE": "products"})
+    assert creation_command(own, ("BuildUser",)) == (
+        "temporal operator search-attribute create --address temporal.example:7233 --namespace products "
+        "--name BuildUser --type Keyword"
+    )
