@@ -9,7 +9,7 @@ from api.body_limit import BodyLimit
 from api.deps import Services, require_token
 from api.errors import add_error_handlers
 from api.responses import problems
-from api.routes import builds, events, health, previews, projects, workspaces
+from api.routes import builds, events, health, previews, projects, usage, workspaces
 
 BODY_MAX_BYTES = 256 * 1024
 
@@ -39,7 +39,7 @@ def create_app(open_services: AbstractAsyncContextManager[Services]) -> FastAPI:
     add_error_handlers(app)
     app.include_router(health.router)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_token)], responses=problems(401, 503))
-    for module in (projects, builds, events, previews, workspaces):
+    for module in (projects, builds, events, previews, workspaces, usage):
         v1.include_router(module.router)
     app.include_router(v1)
     return app

@@ -2,7 +2,9 @@
 
 import json
 import uuid
-from datetime import datetime
+from dataclasses import asdict
+from datetime import date, datetime
+from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -19,6 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 from db.builds import CostedBuild
 from db.models import Artifact, Preview, Project, Snapshot, UnderstandingSession
 from db.projects import VersionedProject
+from db.usage import Sums, UsageOfBuild, UsageOfDay
 from domain.brief import (
     BRIEF_MAX_BYTES,
     GOAL_MAX_CHARACTERS,
@@ -323,6 +326,79 @@ class SnapshotList(BaseModel):
     """A build's snapshots, the current one first."""
 
     snapshots: list[SnapshotOut]
+
+
+class Viewport(StrEnum):
+    """The sizes that the gate looks at."""
+
+    DESKTOP = "desktop"
+    MOBILE = "mobile"
+
+
+class ScreenshotOut(BaseModel):
+    """A picture of the product, and where it is."""
+
+    viewport: Viewport
+    path: str
+
+
+class ScreenshotList(BaseModel):
+    """The last evidence gate's screenshots."""
+
+    screenshots: list[ScreenshotOut]
+
+
+class Usage(BaseModel):
+    """Model calls that were made or are under way, with their tokens and cost."""
+
+    calls: int
+    input_tokens: int = Field(description="Not cached.")
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+    cost_microdollars: int
+
+    @staticmethod
+    def values(sums: Sums) -> dict[str, int]:
+        """The sums by field."""
+        return {("cost_microdollars" if name == "cost" else name): value for name, value in asdict(sums).items()}
+
+
+class DayUsage(Usage):
+    """One UTC day's calls of one model."""
+
+    day: date
+    model: str
+
+    @classmethod
+    def of(cls, found: UsageOfDay) -> Self:
+        """The day as the ledger has it."""
+        return cls(day=found.day, model=found.model, **cls.values(found.sums))
+
+
+class BuildUsage(Usage):
+    """One build's calls in the days that were asked for."""
+
+    build_id: uuid.UUID
+    project_id: uuid.UUID
+
+    @classmethod
+    def of(cls, found: UsageOfBuild) -> Self:
+        """The build as the ledger has it."""
+        return cls(build_id=found.build_id, project_id=found.project_id, **cls.values(found.sums))
+
+
+class UsageOut(BaseModel):
+    """What a user's model calls cost. `days` and `builds` each sum up to `cost_microdollars`."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    from_day: date = Field(serialization_alias="from")
+    to_day: date = Field(serialization_alias="to")
+    cost_microdollars: int
+    days: list[DayUsage] = Field(description="By day, then model.")
+    builds: list[BuildUsage] = Field(description="The newest build first.")
 
 
 class Dependency(BaseModel):

@@ -10,6 +10,7 @@ import inspect
 import re
 import shlex
 import tarfile
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ _SCRIPT = f"{JOURNAL}/manifest_{hashlib.sha256(_SCRIPT_SOURCE.encode()).hexdiges
 _ARRIVED = f"{ARCHIVES}/restore.tar.gz"
 _QUEUED_PIECES = 4
 _HASHED_AT_ONCE = 1024 * 1024
+_UNPACKED_AT_ONCE = 16 * 1024
 _RESULT = "cofounder-result"
 
 
@@ -276,6 +278,42 @@ class _Header(tarfile.TarInfo):
         return header
 
 
+class _Gunzipped:
+    """The tar inside a tar.gz as a file, no more of it in memory than is asked for: a little may expand to a lot."""
+
+    def __init__(self, packed: "_Incoming | IO[bytes]") -> None:
+        self._packed = packed
+        self._gzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        self._held = b""
+
+    def read(self, size: int) -> bytes:
+        while not self._gzip.eof:
+            try:
+                plain = self._gzip.decompress(self._held, size)
+            except zlib.error as error:
+                raise tarfile.ReadError(str(error)) from error
+            self._held = self._gzip.unconsumed_tail
+            if plain:
+                return plain
+            if not self._held and not self._gzip.eof:
+                self._held = self._packed.read(_UNPACKED_AT_ONCE)
+                if not self._held:
+                    raise tarfile.ReadError("it ends too early")
+        return b""
+
+
+def open_archive(file: "_Incoming | IO[bytes]") -> tarfile.TarFile:
+    """A gzipped tar file, to be read once from front to back. Bytes of names that are not UTF-8 become surrogates."""
+    return tarfile.open(
+        fileobj=cast("IO[bytes]", _Gunzipped(file)),
+        mode="r|",
+        bufsize=_UNPACKED_AT_ONCE,  # small: tarfile copies what it holds at every header
+        encoding="utf-8",
+        errors="surrogateescape",
+        tarinfo=_Header,
+    )
+
+
 def read_archive(file: "_Incoming | IO[bytes]") -> list[Entry]:
     """The entries of a gzipped tar file, read once from front to back.
 
@@ -284,14 +322,7 @@ def read_archive(file: "_Incoming | IO[bytes]") -> list[Entry]:
         tarfile.TarError, OSError, EOFError: it is broken.
     """
     entries: list[Entry] = []
-    with tarfile.open(
-        fileobj=cast("IO[bytes]", file),
-        mode="r|gz",
-        bufsize=_HASHED_AT_ONCE,
-        encoding="utf-8",
-        errors="surrogateescape",
-        tarinfo=_Header,
-    ) as archive:
+    with open_archive(file) as archive:
         while (member := archive.next()) is not None:
             entries.append(_entry(archive, member))
             archive.members = []  # type: ignore[attr-defined]  # else it keeps every header that it has read

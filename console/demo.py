@@ -302,7 +302,7 @@ class _Demo:
         wanted = {
             "desktop": ("screenshots/desktop", "desktop.webp"),
             "mobile": ("screenshots/mobile", "mobile.webp"),
-            "workspace": ("archive", "workspace.tar.gz"),
+            "workspace": ("snapshots/current/archive", "workspace.tar.gz"),
         }
         saved: dict[str, Path] = {}
         for name, (path, file) in wanted.items():

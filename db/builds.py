@@ -146,6 +146,13 @@ async def list_snapshots(session: AsyncSession, build_id: uuid.UUID) -> list[Sna
     )
 
 
+async def find_snapshot(session: AsyncSession, build_id: uuid.UUID, number: int) -> Snapshot | None:
+    """The build's snapshot with this number, whatever its state."""
+    return (
+        await session.scalars(select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.number == number))
+    ).one_or_none()
+
+
 async def find_screenshots(session: AsyncSession, build_id: uuid.UUID) -> dict[str, str]:
     """The S3 keys of the last gate run's screenshots, by viewport; empty where no gate took any."""
     kept = await session.scalar(

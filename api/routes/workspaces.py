@@ -4,59 +4,120 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from enum import StrEnum
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
-from api.deps import CurrentUserId, ServicesDep, Transaction, transaction_of
+from api.deps import CurrentUserId, Services, ServicesDep, Transaction, transaction_of
+from api.errors import SNAPSHOT_NOT_STORED, Problem
 from api.responses import problems
 from api.routes.builds import find_or_404
-from api.schemas import SnapshotList, SnapshotOut
-from db.builds import find_screenshots, list_snapshots
+from api.schemas import ScreenshotList, ScreenshotOut, SnapshotList, SnapshotOut, Viewport
+from clients.zip_stream import as_zip
+from db.builds import find_screenshots, find_snapshot, list_snapshots
+from db.models import Snapshot
+from db.snapshots import current_snapshot
 from domain.errors import NotFound
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["workspaces"])
 
 
-class Viewport(StrEnum):
-    """The sizes that the gate looks at."""
+class ArchiveFormat(StrEnum):
+    """How a workspace is downloaded."""
 
-    DESKTOP = "desktop"
-    MOBILE = "mobile"
+    TAR_GZ = "tar.gz"
+    ZIP = "zip"
+
+
+_MEDIA_TYPES = {ArchiveFormat.TAR_GZ: "application/gzip", ArchiveFormat.ZIP: "application/zip"}
+
+Format = Annotated[ArchiveFormat, Query(alias="format", description="tar.gz is the archive as it is stored.")]
+
+
+def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """How OpenAPI describes an answer that is a file."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
+    return {200: {"description": "The file.", "content": content}}
+
+
+_ARCHIVE = _bytes_of(*_MEDIA_TYPES.values())
 
 
 @router.get("/snapshots", summary="List the snapshots", responses=problems(404, 422))
 async def snapshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> SnapshotList:
-    """The current one first."""
+    """Those that can be downloaded, the current one first."""
     await find_or_404(session, user_id, build_id)
     return SnapshotList(snapshots=[SnapshotOut.of(row) for row in await list_snapshots(session, build_id)])
 
 
 @router.get(
-    "/archive",
+    "/snapshots/current/archive",
     summary="Download the workspace",
     response_class=StreamingResponse,
-    responses=problems(404, 422, 503) | {200: {"content": {"application/gzip": {}}, "description": "A tar.gz."}},
+    responses=problems(404, 422, 503) | _ARCHIVE,
 )
-async def archive(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep) -> StreamingResponse:
+async def current_archive(
+    build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, wanted: Format = ArchiveFormat.TAR_GZ
+) -> StreamingResponse:
     """The workspace as the current snapshot has it, `.git` included."""
     async with transaction_of(services.sessions) as session:
         await find_or_404(session, user_id, build_id)
-        stored = await list_snapshots(session, build_id)
-    if not stored:
+        snapshot = await current_snapshot(session, build_id)
+    if snapshot is None:
         raise NotFound(f"Build {build_id} has no snapshot yet.")
-    headers = {
-        "Content-Disposition": f'attachment; filename="workspace-{build_id}.tar.gz"',
-        "ETag": f'"{stored[0].archive_sha256}"',
-    }
-    return await _streamed(services.store.stream(stored[0].archive_key), "application/gzip", headers)
+    return await _download(services, snapshot, wanted)
+
+
+@router.get(
+    "/snapshots/{number}/archive",
+    summary="Download a snapshot",
+    response_class=StreamingResponse,
+    responses=problems(404, 409, 422, 503) | _ARCHIVE,
+)
+async def archive(
+    build_id: uuid.UUID,
+    number: Annotated[int, Path(ge=1, le=2**31 - 1)],
+    user_id: CurrentUserId,
+    services: ServicesDep,
+    wanted: Format = ArchiveFormat.TAR_GZ,
+) -> StreamingResponse:
+    """The workspace as this snapshot has it, `.git` included."""
+    async with transaction_of(services.sessions) as session:
+        await find_or_404(session, user_id, build_id)
+        snapshot = await find_snapshot(session, build_id, number)
+    if snapshot is None:
+        raise NotFound(f"Build {build_id} has no snapshot {number}.")
+    if snapshot.state == "deleted":
+        raise NotFound(f"Snapshot {number} of build {build_id} is not kept any more: only the latest ones are.")
+    if snapshot.state != "stored":
+        raise Problem(
+            SNAPSHOT_NOT_STORED,
+            f"Snapshot {number} of build {build_id} is not stored: its state is `{snapshot.state}`.",
+            more={"state": snapshot.state},
+        )
+    return await _download(services, snapshot, wanted)
+
+
+@router.get("/screenshots", summary="List the screenshots", responses=problems(404, 422))
+async def screenshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> ScreenshotList:
+    """What the last evidence gate took; none before the first."""
+    await find_or_404(session, user_id, build_id)
+    keys = await find_screenshots(session, build_id)
+    viewports = [viewport for viewport in Viewport if viewport in keys]
+    return ScreenshotList(
+        screenshots=[
+            ScreenshotOut(viewport=viewport, path=f"/v1/builds/{build_id}/screenshots/{viewport}")
+            for viewport in viewports
+        ]
+    )
 
 
 @router.get(
     "/screenshots/{viewport}",
     summary="See the product",
     response_class=StreamingResponse,
-    responses=problems(404, 422, 503) | {200: {"content": {"image/webp": {}}, "description": "A picture."}},
+    responses=problems(404, 422, 503) | _bytes_of("image/webp"),
 )
 async def screenshot(
     build_id: uuid.UUID, viewport: Viewport, user_id: CurrentUserId, services: ServicesDep
@@ -67,11 +128,25 @@ async def screenshot(
         keys = await find_screenshots(session, build_id)
     if viewport not in keys:
         raise NotFound(f"Build {build_id} has no {viewport} screenshot; the evidence gate takes them.")
-    return await _streamed(services.store.stream(keys[viewport]), "image/webp")
+    headers = {"Content-Disposition": f'inline; filename="{viewport}-{build_id}.webp"'}
+    return await _streamed(services.store.stream(keys[viewport]), "image/webp", headers)
+
+
+async def _download(services: Services, snapshot: Snapshot, wanted: ArchiveFormat) -> StreamingResponse:
+    stored = services.store.stream(snapshot.archive_key)
+    name = f"workspace-{snapshot.build_id}-{snapshot.number}.{wanted}"
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "ETag": f'"{snapshot.archive_sha256}-{wanted}"',
+    }
+    if wanted is ArchiveFormat.TAR_GZ and snapshot.archive_bytes is not None:
+        headers["Content-Length"] = str(snapshot.archive_bytes)
+    content = as_zip(stored) if wanted is ArchiveFormat.ZIP else stored
+    return await _streamed(content, _MEDIA_TYPES[wanted], headers)
 
 
 async def _streamed(
-    content: AsyncGenerator[bytes, None], media_type: str, headers: dict[str, str] | None = None
+    content: AsyncGenerator[bytes, None], media_type: str, headers: dict[str, str]
 ) -> StreamingResponse:
     """The content as a response. Its first piece is read here, while an error can still become an answer."""
     first = await anext(content, b"")

@@ -1,9 +1,14 @@
 """Builds over HTTP: started once, refused without a trace, nudged."""
 
 import asyncio
+import io
+import random
+import tarfile
 import uuid
+import zipfile
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -359,7 +364,9 @@ async def test_ended_build_takes_no_commands(api: RunningApi, action: str) -> No
         ("POST", "/preview"),
         ("GET", "/events"),
         ("GET", "/snapshots"),
-        ("GET", "/archive"),
+        ("GET", "/snapshots/current/archive"),
+        ("GET", "/snapshots/1/archive"),
+        ("GET", "/screenshots"),
         ("GET", "/screenshots/desktop"),
     ],
 )
@@ -395,12 +402,18 @@ async def test_preview_is_for_ready_builds_and_opens_again(api: RunningApi) -> N
 
 async def test_workspace_and_screenshots_are_streamed(api: RunningApi) -> None:
     build = await api.build()
-    archive = bytes(range(256)) * 20_000
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in (("app.py", b"print()"), ("ünï", random.Random(1).randbytes(2_000_000))):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    archive = packed.getvalue()
     await _put(api, f"test/{build}/archive", archive)
     await _put(api, f"test/{build}/desktop", b"picture")
     async with api.sessions.begin() as session:
         row = await api.row(build)
-        for number, state in ((1, "deleted"), (2, "stored"), (3, "taking")):
+        for number, state in ((1, "deleted"), (2, "stored"), (3, "stored"), (4, "taking")):
             session.add(
                 Snapshot(
                     id=uuid.uuid4(),
@@ -410,7 +423,7 @@ async def test_workspace_and_screenshots_are_streamed(api: RunningApi) -> None:
                     state=state,
                     claim=uuid.uuid4(),
                     reason="phase",
-                    archive_key=f"test/{build}/archive",
+                    archive_key=f"test/{build}/{'lost' if number == 2 else 'archive'}",
                     manifest_key="m",
                     archive_sha256="abc",
                     manifest_sha256="def",
@@ -429,10 +442,35 @@ async def test_workspace_and_screenshots_are_streamed(api: RunningApi) -> None:
             )
         )
     listed = (await api.http.get(f"/v1/builds/{build}/snapshots")).json()["snapshots"]
-    assert [snapshot["number"] for snapshot in listed] == [2]
-    downloaded = await api.http.get(f"/v1/builds/{build}/archive")
-    assert (downloaded.status_code, downloaded.headers["content-type"]) == (200, "application/gzip")
-    assert downloaded.content == archive
+    assert [snapshot["number"] for snapshot in listed] == [3, 2]
+    for which in ("current", "3"):
+        path = f"/v1/builds/{build}/snapshots/{which}/archive"
+        whole = await api.http.get(path, headers={"Accept-Encoding": "identity"})
+        assert (whole.status_code, whole.headers["content-type"]) == (200, "application/gzip")
+        assert whole.headers["content-disposition"] == f'attachment; filename="workspace-{build}-3.tar.gz"'
+        assert (whole.headers["content-length"], whole.content) == (str(len(archive)), archive)
+        zipped = await api.http.get(path, params={"format": "zip"})
+        assert (zipped.status_code, zipped.headers["content-type"]) == (200, "application/zip")
+        assert zipped.headers["content-disposition"] == f'attachment; filename="workspace-{build}-3.zip"'
+        with zipfile.ZipFile(io.BytesIO(zipped.content)) as opened:
+            assert opened.namelist() == ["app.py", "ünï"]
+            assert (opened.testzip(), opened.read("app.py")) == (None, b"print()")
+    refused = {"1": (404, "not-found"), "2": (404, "not-found"), "4": (409, "snapshot-not-stored")}
+    refused |= {"5": (404, "not-found"), "0": (422, "invalid-request"), "last": (422, "invalid-request")}
+    for which, (status, slug) in refused.items():
+        for wanted in ("tar.gz", "zip"):
+            path = f"/v1/builds/{build}/snapshots/{which}/archive"
+            answer = await api.http.get(path, params={"format": wanted})
+            assert answer.status_code == status
+            assert answer.json()["type"] == f"urn:cofounder:problem:{slug}"
+    rar = await api.http.get(f"/v1/builds/{build}/snapshots/3/archive", params={"format": "rar"})
+    assert (rar.status_code, rar.json()["errors"][0]["field"]) == (422, "format")
+    nothing = await api.http.get(f"/v1/builds/{await api.build()}/snapshots/current/archive")
+    assert (nothing.status_code, nothing.json()["type"]) == (404, "urn:cofounder:problem:not-found")
+
+    pictures = (await api.http.get(f"/v1/builds/{build}/screenshots")).json()["screenshots"]
+    assert [picture["viewport"] for picture in pictures] == ["desktop", "mobile"]
+    assert (await api.http.get(pictures[0]["path"])).content == b"picture"
     picture = await api.http.get(f"/v1/builds/{build}/screenshots/desktop")
     assert (picture.headers["content-type"], picture.content) == ("image/webp", b"picture")
     lost = await api.http.get(f"/v1/builds/{build}/screenshots/mobile")
@@ -455,6 +493,64 @@ async def test_cost_is_the_sum_of_the_ledger(api: RunningApi) -> None:
                 )
             )
     assert (await api.http.get(f"/v1/builds/{build}")).json()["cost_microdollars"] == 1234
+
+
+async def test_usage_sums_the_ledger_by_day_model_and_build(api: RunningApi) -> None:
+    user = as_user("spender")
+    builds: list[uuid.UUID] = []
+    for _ in range(2):
+        project = await api.project("spender")
+        answer = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "x"}, headers=user)
+        builds.append(uuid.UUID(answer.json()["id"]))
+    opus, sonnet = "claude-opus-5-5", "claude-sonnet-5-5"
+    calls = [
+        (builds[0], "2026-11-01", sonnet, "settled", 1),
+        (builds[0], "2026-11-01", sonnet, "estimated", 20),
+        (builds[0], "2026-11-01", opus, "settled", 300),
+        (builds[1], "2026-11-02", sonnet, "open", 4000),
+        (builds[1], "2026-11-02", sonnet, "released", 0),
+        (builds[1], "2026-12-01", sonnet, "settled", 50_000),
+    ]
+    async with api.sessions.begin() as session:
+        for turn, (build, day, model, state, cost) in enumerate(calls):
+            session.add(
+                LedgerEntry(
+                    id=uuid.uuid4(),
+                    build_id=build,
+                    user_id="spender",
+                    turn=turn,
+                    day=date.fromisoformat(day),
+                    model=model,
+                    state=state,
+                    cost=cost,
+                    input_tokens=cost * 2,
+                    output_tokens=3,
+                    closed_at=None if state == "open" else func.now(),
+                )
+            )
+    november = {"from": "2026-11-01", "to": "2026-11-30"}
+    read = (await api.http.get("/v1/usage", params=november, headers=user)).json()
+    assert (read["from"], read["to"], read["cost_microdollars"]) == ("2026-11-01", "2026-11-30", 4321)
+    days = [(day["day"], day["model"], day["calls"], day["cost_microdollars"]) for day in read["days"]]
+    assert days == [("2026-11-01", opus, 1, 300), ("2026-11-01", sonnet, 2, 21), ("2026-11-02", sonnet, 1, 4000)]
+    assert (read["days"][1]["input_tokens"], read["days"][1]["output_tokens"]) == (42, 6)
+    by_build = [(each["build_id"], each["calls"], each["cost_microdollars"]) for each in read["builds"]]
+    assert by_build == [(str(builds[1]), 1, 4000), (str(builds[0]), 3, 321)]
+    december = await api.http.get("/v1/usage", params={"from": "2026-11-02", "to": "2026-12-01"}, headers=user)
+    assert december.json()["cost_microdollars"] == 54_000
+    assert (await api.http.get("/v1/usage", params=november)).json()["days"] == []
+    today = (await api.http.get("/v1/usage")).json()
+    assert date.fromisoformat(today["to"]) - date.fromisoformat(today["from"]) == timedelta(days=29)
+    wrong = [
+        ({"from": "2026-11-02", "to": "2026-11-01"}, "from"),
+        ({"from": "0001-01-01"}, "from"),
+        ({"to": "x"}, "to"),
+    ]
+    for params, field in wrong:
+        answer = await api.http.get("/v1/usage", params=params)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+    first_day = await api.http.get("/v1/usage", params={"to": "0001-01-01"})
+    assert first_day.json()["from"] == "0001-01-01"
 
 
 async def _put(api: RunningApi, key: str, content: bytes) -> None:

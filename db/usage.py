@@ -1,0 +1,84 @@
+"""What a user's model calls cost, summed from the ledger."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import date
+
+from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.models import Build, LedgerEntry
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Model calls that were made or are under way, their tokens by class, and their cost in µ$."""
+
+    calls: int
+    input_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+    cost: int
+
+
+@dataclass(frozen=True)
+class UsageOfDay:
+    """One day's calls of one model."""
+
+    day: date
+    model: str
+    sums: Sums
+
+
+@dataclass(frozen=True)
+class UsageOfBuild:
+    """One build's calls."""
+
+    build_id: uuid.UUID
+    project_id: uuid.UUID
+    sums: Sums
+
+
+_SUMS = (
+    func.count(),
+    *(
+        func.coalesce(func.sum(column), 0)
+        for column in (
+            LedgerEntry.input_tokens,
+            LedgerEntry.cache_write_5m_tokens,
+            LedgerEntry.cache_write_1h_tokens,
+            LedgerEntry.cache_read_tokens,
+            LedgerEntry.output_tokens,
+            LedgerEntry.cost,
+        )
+    ),
+)
+
+
+def _within(user_id: str, first: date, last: date) -> ColumnElement[bool]:
+    return and_(LedgerEntry.user_id == user_id, LedgerEntry.day.between(first, last), LedgerEntry.state != "released")
+
+
+async def usage_by_day(session: AsyncSession, user_id: str, first: date, last: date) -> list[UsageOfDay]:
+    """Per UTC day and model, both days included, in the order of the days."""
+    found = await session.execute(
+        select(LedgerEntry.day, LedgerEntry.model, *_SUMS)
+        .where(_within(user_id, first, last))
+        .group_by(LedgerEntry.day, LedgerEntry.model)
+        .order_by(LedgerEntry.day, LedgerEntry.model)
+    )
+    return [UsageOfDay(day, model, Sums(*map(int, sums))) for day, model, *sums in found]
+
+
+async def usage_by_build(session: AsyncSession, user_id: str, first: date, last: date) -> list[UsageOfBuild]:
+    """Per build that made calls in these days, the newest build first."""
+    found = await session.execute(
+        select(LedgerEntry.build_id, Build.project_id, *_SUMS)
+        .join(Build, Build.id == LedgerEntry.build_id)
+        .where(_within(user_id, first, last))
+        .group_by(LedgerEntry.build_id, Build.project_id, Build.created_at)
+        .order_by(Build.created_at.desc(), LedgerEntry.build_id)
+    )
+    return [UsageOfBuild(build, project, Sums(*map(int, sums))) for build, project, *sums in found]
