@@ -21,11 +21,11 @@ def create_app(open_services: AbstractAsyncContextManager[Services]) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services as services:
             app.state.services = services
-            services.nudges.start()
+            services.feeds.start()
             try:
                 yield
             finally:
-                await services.nudges.stop()
+                await services.feeds.stop()
 
     app = FastAPI(
         title="Cofounder",

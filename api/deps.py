@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.errors import UNAUTHORIZED, UNAVAILABLE, Problem
-from api.nudges import FeedNudges
+from api.feeds import Feeds
 from clients.build_workflows import BuildWorkflows
 from db.session import Sessions
 from settings import Settings
@@ -36,7 +36,7 @@ class Services:
     settings: Settings
     sessions: Sessions
     workflows: BuildWorkflows
-    nudges: FeedNudges
+    feeds: Feeds
     store: ObjectReader
 
 

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.deps import Services
+from api.feeds import Feeds
 from api.nudges import FeedNudges
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
@@ -27,11 +28,12 @@ async def open_services(settings: Settings, environment: Mapping[str, str] | Non
     try:
         client = await connect_temporal(environment, lazy=True)
         async with ObjectStore(store_config(settings)) as store:
+            sessions = make_sessions(engine)
             yield Services(
                 settings=settings,
-                sessions=make_sessions(engine),
+                sessions=sessions,
                 workflows=BuildWorkflows(client, settings.temporal_task_queue),
-                nudges=FeedNudges(engine),
+                feeds=Feeds(sessions, FeedNudges(engine)),
                 store=store,
             )
     finally:

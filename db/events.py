@@ -3,7 +3,7 @@
 import uuid
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import Build, Event
@@ -14,17 +14,24 @@ class FeedPage:
     """The next events of a feed. `is_last`: the build is closed, and nothing stands after these."""
 
     events: list[Event]
+    last_event_id: int
     is_last: bool
 
 
-async def read_feed(session: AsyncSession, build_id: uuid.UUID, after: int, limit: int = 500) -> FeedPage:
+async def read_feed(session: AsyncSession, build_id: uuid.UUID, after: int, limit: int) -> FeedPage:
     """Up to `limit` events after the one with the id `after`, in order."""
-    # The state before the events: what closes a build commits together with its event, so a build that is seen closed
-    # here has all of its events seen below.
-    closed_at = await session.scalar(select(Build.closed_at).where(Build.id == build_id))
-    events = list(
-        await session.scalars(
-            select(Event).where(Event.build_id == build_id, Event.id > after).order_by(Event.id).limit(limit)
+    # One statement, so one moment: what closes a build commits together with its event.
+    found = (
+        await session.execute(
+            select(Build.closed_at, Build.last_event_id, Event)
+            .outerjoin(Event, and_(Event.build_id == Build.id, Event.id > after))
+            .where(Build.id == build_id)
+            .order_by(Event.id)
+            .limit(limit)
         )
-    )
-    return FeedPage(events, is_last=closed_at is not None and len(events) < limit)
+    ).all()
+    if not found:
+        return FeedPage([], last_event_id=0, is_last=True)
+    events = [event for _, _, event in found if event is not None]
+    closed_at, last_event_id, _ = found[0]
+    return FeedPage(events, last_event_id, is_last=closed_at is not None and len(events) < limit)

@@ -1,40 +1,56 @@
 """A build's live feed as server-sent events."""
 
-import asyncio
-import contextlib
-import json
 import uuid
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Header, Query, Response
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
+from sse_starlette.sse import SendTimeoutError
+from starlette.types import Receive, Scope, Send
 
-from api.deps import CurrentUserId, Services, ServicesDep, transaction_of
-from api.errors import Problem
+from api.deps import CurrentUserId, ServicesDep, transaction_of
 from api.responses import problems
-from api.routes.builds import find_or_404
-from db.events import FeedPage, read_feed
-from db.models import Event
+from db.builds import find_build
+from domain.errors import NotFound
 
 log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["events"])
 
-_POLL_SECONDS = 5.0
-"""Without a nudge, readers look by themselves: a NOTIFY may be lost with its listener."""
+_HEARTBEAT_SECONDS = 15.0
+_SLOW_VIEWER_SECONDS = 30.0
+"""A viewer that takes nothing for so long is dropped; it comes back with its Last-Event-ID."""
 
-_HEARTBEAT_SECONDS = 15
-_SLOW_READER_SECONDS = 60
-"""A reader that takes nothing for so long is dropped; it comes back with its Last-Event-ID."""
+
+class _Feed(EventSourceResponse):
+    """The stream. A viewer that was dropped is no error of the program."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            log.info("a viewer that takes nothing was dropped", path=scope["path"])
 
 
 @router.get(
     "/builds/{build_id}/events",
     summary="Follow a build",
     response_class=EventSourceResponse,
-    responses=problems(404, 422) | {204: {"description": "The build is closed and nothing follows: don't reconnect."}},
+    responses=problems(404, 422)
+    | {
+        200: {
+            "description": "The feed.",
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string"},
+                    "example": 'id: 7\nevent: status\ndata: {"turn":null,"created_at":"2026-11-24T12:00:00+00:00",'
+                    '"data":{"status":"code"}}\n\n',
+                }
+            },
+        },
+        204: {"description": "The build is closed and nothing follows: don't reconnect."},
+    },
 )
 async def follow(
     build_id: uuid.UUID,
@@ -47,47 +63,20 @@ async def follow(
 ) -> Response:
     """What has happened and what happens, in order, until the build is closed.
 
-    `id` is the event's id, `event` its type, `data` a JSON object of `turn`, `created_at` and `data`.
+    `id` is the event's id, `event` its type, `data` a JSON object of `turn`, `created_at` and `data`. A comment comes
+    every 15 seconds. A stream that ends before the build does, as when its viewer is too slow or the API restarts, is
+    taken up with `Last-Event-ID`: no event is lost or doubled.
     """
     start = after if last_event_id is None else last_event_id
     async with transaction_of(services.sessions) as session:
-        await find_or_404(session, user_id, build_id)
-        page = await read_feed(session, build_id, start, limit=1)
-    if page.is_last and not page.events:
+        build = await find_build(session, user_id, build_id)
+    if build is None:
+        raise NotFound(f"There is no build {build_id}.")
+    if build.closed_at is not None and build.last_event_id <= start:
         return Response(status_code=204)
-    return EventSourceResponse(
-        _feed(services, build_id, start),
+    return _Feed(
+        services.feeds.follow(build_id, start),
         ping=_HEARTBEAT_SECONDS,
-        send_timeout=_SLOW_READER_SECONDS,
+        send_timeout=_SLOW_VIEWER_SECONDS,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
-
-
-async def _feed(services: Services, build_id: uuid.UUID, after: int) -> AsyncIterator[ServerSentEvent]:
-    with services.nudges.of(str(build_id)) as nudged:
-        while True:
-            nudged.clear()  # before reading: what is announced from here on is read in the next round
-            page = await _read(services, build_id, after)
-            for event in page.events:
-                yield _sent(event)
-                after = event.id
-            if page.is_last:
-                return
-            if not page.events:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(nudged.wait(), _POLL_SECONDS)
-
-
-async def _read(services: Services, build_id: uuid.UUID, after: int) -> FeedPage:
-    try:
-        async with transaction_of(services.sessions) as session:
-            return await read_feed(session, build_id, after)
-    except Problem as problem:
-        # A stream can't answer with an error any more. It stays silent until the database is back.
-        log.warning("cannot read the feed", build_id=str(build_id), error=problem.detail)
-        return FeedPage([], is_last=False)
-
-
-def _sent(event: Event) -> ServerSentEvent:
-    data = {"turn": event.turn, "created_at": event.created_at.isoformat(), "data": event.data}
-    return ServerSentEvent(id=str(event.id), event=event.type, data=json.dumps(data, separators=(",", ":")))

@@ -2,12 +2,13 @@
 
 import asyncio
 import random
+import socket
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import pytest
-from sqlalchemy import func, text, update
+from sqlalchemy import event, func, text, update
 
 from console.api_client import ApiClient, ApiProblem
 from db.feed import CHANNEL, append_events
@@ -95,7 +96,7 @@ async def test_more_events_than_one_page(api: RunningApi, client: ApiClient) -> 
 async def test_no_event_is_lost_or_doubled_while_writers_race(
     api: RunningApi, client: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.routes.events._POLL_SECONDS", 3600)  # nudges alone have to do
+    monkeypatch.setattr("api.feeds._POLL_SECONDS", 3600)  # nudges alone have to do
     build = await api.build()
     writers, each = 6, 20
 
@@ -168,6 +169,125 @@ async def test_reader_survives_an_api_that_goes_and_comes_back(api: RunningApi, 
     await client.__aexit__()
     assert ids == [1, 2, 3]
     assert troubles[-1] is None
+
+
+async def test_many_viewers_cost_one_select_a_nudge(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.feeds._POLL_SECONDS", 3600)
+    viewers, rounds = 200, 5
+    build = await api.build()
+    selects = 0
+
+    def count(_c: object, _k: object, statement: str, *_: object) -> None:
+        nonlocal selects
+        selects += "LEFT OUTER JOIN events" in statement
+
+    await _say(api, build, "before")
+    async with AsyncExitStack() as open_feeds:
+        feeds = [await open_feeds.enter_async_context(_raw_feed(api, build)) for _ in range(viewers)]
+        while api.services.feeds.viewers(uuid.UUID(build)) < viewers:
+            await asyncio.sleep(0.02)
+        seen: list[list[int]] = [await _read_ids(feed, 1) for feed in feeds]
+        engine = api.services.sessions.kw["bind"].sync_engine
+        event.listen(engine, "before_cursor_execute", count)
+        try:
+            for number in range(rounds):
+                await _say(api, build, str(number))
+                for ids, feed in zip(seen, feeds, strict=True):
+                    ids += await _read_ids(feed, 1)
+        finally:
+            event.remove(engine, "before_cursor_execute", count)
+        assert seen == [list(range(1, rounds + 2))] * viewers
+        assert rounds <= selects <= 2 * rounds
+        await _close(api, build)
+        for feed in feeds:
+            assert await _read_ids(feed, 1) == [rounds + 2]
+            assert await _read_ids(feed, 1) == []
+    while api.services.feeds.viewers(uuid.UUID(build)):
+        await asyncio.sleep(0.02)
+
+
+async def test_slow_viewer_is_dropped_alone(
+    api: RunningApi, client: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.feeds._PENDING_EVENTS", 40)
+    monkeypatch.setattr("api.routes.events._SLOW_VIEWER_SECONDS", 0.2)
+    build = await api.build()
+    events, long = 100, "x" * 100_000
+    async with _raw_feed(api, build, receive_buffer=4096) as stuck:  # reads nothing until the end
+        while not api.services.feeds.viewers(uuid.UUID(build)):
+            await asyncio.sleep(0.01)
+        attentive = asyncio.create_task(_follow(client, build))
+        for _ in range(events):
+            await _say(api, build, long)
+        while api.services.feeds.viewers(uuid.UUID(build)) > 1:  # nobody waits for the one that takes nothing
+            await asyncio.sleep(0.01)
+        await _close(api, build)
+        assert await attentive == list(range(1, events + 2))
+        got = await _read_ids(stuck, events + 1)
+    assert got == list(range(1, len(got) + 1))
+    assert len(got) < events
+    again = await _follow(client, build, got[-1] if got else 0)
+    assert got + again == list(range(1, events + 2))
+
+
+async def test_viewer_that_is_ahead_or_behind_joins_without_a_gap(api: RunningApi, client: ApiClient) -> None:
+    build = await api.build()
+    await _say(api, build, *map(str, range(600)))  # more than a page
+    readers = [asyncio.create_task(_follow(client, build, after)) for after in (0, 1, 599, 600, 601, 5000)]
+    while api.services.feeds.viewers(uuid.UUID(build)) < len(readers):
+        await asyncio.sleep(0.01)
+        await _say(api, build, "meanwhile")
+    await _close(api, build)
+    last = (await api.row(build)).last_event_id
+    for after, reader in zip((0, 1, 599, 600, 601), readers, strict=False):
+        assert await reader == list(range(after + 1, last + 1))
+    assert await readers[-1] == []
+
+
+async def test_silent_feed_has_a_heartbeat(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.routes.events._HEARTBEAT_SECONDS", 0.05)
+    async with _raw_feed(api, await api.build()) as feed:
+        while not (line := await feed.readline()).startswith(b": ping"):
+            assert line
+
+
+@asynccontextmanager
+async def _raw_feed(
+    api: RunningApi, build: str, receive_buffer: int | None = None
+) -> AsyncIterator[asyncio.StreamReader]:
+    """A connection that follows the build and reads only when told."""
+    host, port = api.url.removeprefix("http://").split(":")
+    opened = socket.socket()
+    opened.setblocking(False)
+    if receive_buffer is not None:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    await asyncio.get_running_loop().sock_connect(opened, (host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=opened, limit=200_000 if receive_buffer else 65_536)
+    request = f"GET /v1/builds/{build}/events HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    writer.write(request.encode())
+    try:
+        yield reader
+    finally:
+        writer.transport.abort()
+
+
+async def _read_ids(feed: asyncio.StreamReader, number: int) -> list[int]:
+    """The next whole events' ids; fewer where the feed ends."""
+    ids: list[int] = []
+    found: int | None = None
+    while len(ids) < number:
+        try:
+            line = await feed.readuntil(b"\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            break
+        if line == b"0\r\n":  # the last chunk
+            break
+        if line.startswith(b"id: "):
+            found = int(line[4:])
+        elif line == b"\r\n" and found is not None:
+            ids.append(found)
+            found = None
+    return ids
 
 
 async def test_unknown_build_is_told_at_once(client: ApiClient) -> None:

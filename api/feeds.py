@@ -1,0 +1,217 @@
+"""Live feeds: one reader per build and process, whose events go to everybody who follows the build here.
+
+A viewer first reads for itself what is there already, then joins the build's reader. Event ids are the build's own
+sequence, taken under a lock of its row, so what is after an id can be selected without a look back: whoever has lost
+the connection, here or to the database, goes on with the last id that it has.
+"""
+
+import asyncio
+import contextlib
+import json
+import uuid
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from api.nudges import FeedNudges
+from db.events import FeedPage, read_feed
+from db.models import Event
+from db.session import Sessions
+
+log = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 5.0
+"""Without a nudge, readers look by themselves: a NOTIFY may be lost with its listener."""
+
+_PAGE_EVENTS = 500
+
+_PENDING_EVENTS = 2000
+"""How far a viewer may be behind its reader. Beyond that it is dropped, and comes back with its Last-Event-ID."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Events that were read together, each as the bytes that are sent; all viewers share them."""
+
+    events: Sequence[tuple[int, bytes]]
+
+    @classmethod
+    def of(cls, events: Sequence[Event]) -> "Batch":
+        """The events, written once."""
+        return cls([(event.id, _sent(event)) for event in events])
+
+    @property
+    def last(self) -> int:
+        """The last event's id."""
+        return self.events[-1][0]
+
+    def after(self, last: int) -> bytes:
+        """What a viewer is sent that has the events up to this id."""
+        return b"".join(sent for number, sent in self.events if number > last)
+
+
+@dataclass(eq=False)
+class _Viewer:
+    """What one viewer has not taken yet."""
+
+    joined_after: int
+    """Every event after this one arrives here."""
+
+    batches: deque[Batch] = field(default_factory=deque)
+    waiting: int = 0
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    is_over: bool = False
+
+    def offer(self, batch: Batch) -> bool:
+        """Take the batch; False where that is more than a viewer may be behind."""
+        self.waiting += len(batch.events)
+        if self.waiting > _PENDING_EVENTS:
+            self.batches.clear()
+            self.end()
+            return False
+        self.batches.append(batch)
+        self.arrived.set()
+        return True
+
+    def end(self) -> None:
+        self.is_over = True
+        self.arrived.set()
+
+    async def next(self) -> Batch | None:
+        """The next batch; None when none follows."""
+        while not self.batches:
+            if self.is_over:
+                return None
+            self.arrived.clear()
+            await self.arrived.wait()
+        batch = self.batches.popleft()
+        self.waiting -= len(batch.events)
+        return batch
+
+
+@dataclass(eq=False)
+class _Reader:
+    """A build's reader: `position` is the last event that its viewers have been given."""
+
+    position: int
+    viewers: set[_Viewer] = field(default_factory=set)
+    task: asyncio.Task[None] | None = None
+
+
+class Feeds:
+    """All feeds that are followed in this process."""
+
+    def __init__(self, sessions: Sessions, nudges: FeedNudges) -> None:
+        self._sessions = sessions
+        self._nudges = nudges
+        self._readers: dict[uuid.UUID, _Reader] = {}
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._nudges.start()
+
+    async def stop(self) -> None:
+        """Stop listening and reading."""
+        tasks = [reader.task for reader in self._readers.values() if reader.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._nudges.stop()
+
+    def viewers(self, build_id: uuid.UUID) -> int:
+        """How many follow the build live."""
+        return len(self._readers[build_id].viewers) if build_id in self._readers else 0
+
+    async def follow(self, build_id: uuid.UUID, after: int) -> AsyncGenerator[bytes, None]:
+        """The build's events after one, as they are sent, until the build is closed or the viewer is too slow."""
+        while True:
+            page = await self._read_until_it_answers(build_id, after)
+            if page.events:
+                batch = Batch.of(page.events)
+                yield batch.after(after)
+                after = batch.last
+            if page.is_last:
+                return
+            if len(page.events) < _PAGE_EVENTS:
+                break
+        with self._joined(build_id, page.last_event_id) as viewer:
+            while after < viewer.joined_after:  # what came between that page and the joining
+                page = await self._read_until_it_answers(build_id, after)
+                if not page.events:
+                    break
+                batch = Batch.of(page.events)
+                yield batch.after(after)
+                after = batch.last
+            while (live := await viewer.next()) is not None:
+                if part := live.after(after):
+                    yield part
+                    after = live.last
+
+    @contextlib.contextmanager
+    def _joined(self, build_id: uuid.UUID, last_event_id: int) -> Iterator[_Viewer]:
+        """A viewer of the build's reader, which begins after `last_event_id` where there is none yet."""
+        reader = self._readers.get(build_id)
+        if reader is None:
+            reader = self._readers[build_id] = _Reader(last_event_id)
+            reader.task = asyncio.create_task(self._run(build_id, reader))
+        viewer = _Viewer(reader.position)
+        reader.viewers.add(viewer)
+        try:
+            yield viewer
+        finally:
+            reader.viewers.discard(viewer)
+            if not reader.viewers:
+                self._forget(build_id, reader)
+                if reader.task is not None:
+                    reader.task.cancel()
+
+    def _forget(self, build_id: uuid.UUID, reader: _Reader) -> None:
+        if self._readers.get(build_id) is reader:
+            del self._readers[build_id]
+
+    async def _run(self, build_id: uuid.UUID, reader: _Reader) -> None:
+        try:
+            with self._nudges.of(str(build_id)) as nudged:
+                while True:
+                    nudged.clear()  # before reading: what is announced from here on is read in the next round
+                    page = await self._read_until_it_answers(build_id, reader.position)
+                    if page.events:
+                        self._hand_out(build_id, reader, Batch.of(page.events))
+                    if page.is_last:
+                        return
+                    if len(page.events) < _PAGE_EVENTS:
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(nudged.wait(), _POLL_SECONDS)
+        finally:
+            # Whoever comes from here on gets a reader of its own.
+            self._forget(build_id, reader)
+            for viewer in reader.viewers:
+                viewer.end()
+
+    def _hand_out(self, build_id: uuid.UUID, reader: _Reader, batch: Batch) -> None:
+        reader.position = batch.last
+        slow = {viewer for viewer in reader.viewers if not viewer.offer(batch)}
+        reader.viewers -= slow
+        if slow:
+            log.info("slow viewers dropped", build_id=str(build_id), viewers=len(slow), event_id=batch.last)
+
+    async def _read_until_it_answers(self, build_id: uuid.UUID, after: int) -> FeedPage:
+        """The next events. A stream can't answer with an error: it stays silent until the database is back."""
+        told = False
+        while True:
+            try:
+                async with self._sessions() as session:
+                    return await read_feed(session, build_id, after, _PAGE_EVENTS)
+            except Exception as error:
+                if not told:
+                    log.warning("cannot read the feed", build_id=str(build_id), error=repr(error))
+                told = True
+            await asyncio.sleep(min(1.0, _POLL_SECONDS))
+
+
+def _sent(event: Event) -> bytes:
+    data = {"turn": event.turn, "created_at": event.created_at.isoformat(), "data": event.data}
+    body = json.dumps(data, separators=(",", ":"))  # ASCII on one line
+    return f"id: {event.id}\r\nevent: {event.type}\r\ndata: {body}\r\n\r\n".encode()
