@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from domain.errors import Misconfigured
 from domain.pricing import ModelPrice, Price
@@ -109,6 +107,8 @@ class Settings(BaseSettings):
             self.api_token,
         )
         values = [secret.get_secret_value() for secret in secrets if secret is not None]
+        from sqlalchemy.engine import make_url  # takes half a second, which most commands can do without
+
         password = make_url(self.database_url).password
         return [value for value in [*values, *([str(password)] if password else [])] if len(value) >= 12]
 
@@ -124,6 +124,9 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _asyncpg(cls, value: str) -> str:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+
         scheme, _, rest = value.partition("://")
         if scheme not in ("postgres", "postgresql", "postgresql+asyncpg"):
             raise ValueError("must begin with postgresql://")

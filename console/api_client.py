@@ -3,16 +3,16 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx2
 
+from console.exits import Unreachable
+from console.feed_state import FeedEvent
 from domain.errors import CofounderError
 
 _SILENCE_SECONDS = 60.0
@@ -24,8 +24,12 @@ _GIVE_UP_SECONDS = 120.0
 Json = dict[str, Any]
 
 
-class ApiUnreachable(CofounderError):
-    """Nobody answers at the API's address."""
+class ApiUnreachable(Unreachable):
+    """Nobody answers at the API's address, or the answer broke off."""
+
+
+class ApiUnavailable(Unreachable):
+    """The API answers, but a server behind it doesn't."""
 
 
 class ApiProblem(CofounderError):
@@ -35,17 +39,6 @@ class ApiProblem(CofounderError):
         super().__init__(detail)
         self.status = status
         self.body = body
-
-
-@dataclass(frozen=True)
-class FeedEvent:
-    """One line of a build's live feed."""
-
-    id: int
-    type: str
-    turn: int | None
-    created_at: datetime
-    data: Json
 
 
 class ApiClient:
@@ -77,6 +70,23 @@ class ApiClient:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         return await self._json("POST", f"/v1/projects/{project_id}/builds", json_body={"goal": goal}, headers=headers)
 
+    async def list_builds(
+        self,
+        *,
+        statuses: Sequence[str] = (),
+        project_id: str | None = None,
+        only_open: bool = False,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Json:
+        """A page of the user's builds, newest first; `next_cursor` leads to the next one."""
+        asked = {"status": list(statuses) or None, "project_id": project_id, "open": "true" if only_open else None}
+        return await self._json("GET", "/v1/builds", query=asked | {"limit": limit, "cursor": cursor})
+
+    async def list_projects(self, *, limit: int | None = None, cursor: str | None = None) -> Json:
+        """A page of the user's projects, newest first."""
+        return await self._json("GET", "/v1/projects", query={"limit": limit, "cursor": cursor})
+
     async def read_project(self, project_id: str) -> Json:
         """A project."""
         return await self._json("GET", f"/v1/projects/{project_id}")
@@ -102,17 +112,11 @@ class ApiClient:
         body = {} if seconds is None else {"seconds": seconds}
         return await self._json("POST", f"/v1/builds/{build_id}/preview", json_body=body)
 
-    async def download(self, path: str, target: Path) -> None:
-        """Save what the API has at the path. A file that could not be finished is not left behind."""
-        unfinished = target.with_name(target.name + ".part")
-        try:
-            async with self._answer("GET", path) as answer:
-                with unfinished.open("wb") as file:
-                    async for piece in answer.aiter_bytes():
-                        file.write(piece)
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+    @asynccontextmanager
+    async def stream(self, path: str, query: Json | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """What the API has at the path, in pieces. Raises `ApiUnreachable` where it breaks off."""
+        async with self._answer("GET", path, params=_given(query)) as answer:
+            yield answer.aiter_bytes()
 
     async def is_live(self) -> bool:
         """Whether the API's process answers."""
@@ -143,7 +147,7 @@ class ApiClient:
                         last_heard, pause = loop.time(), 0.2
                         on_trouble(None)
                         yield event
-            except ApiUnreachable as error:
+            except Unreachable as error:
                 trouble: CofounderError = error
             except ApiProblem as error:
                 if error.status < 500:
@@ -175,34 +179,60 @@ class ApiClient:
                     yield FeedEvent(int(sent.id), sent.event, body["turn"], at, body["data"])
 
     async def _json(
-        self, method: str, path: str, *, json_body: Json | None = None, headers: Json | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Json | None = None,
+        json_body: Json | None = None,
+        headers: Json | None = None,
     ) -> Json:
-        async with self._answer(method, path, json=json_body, headers=headers) as answer:
+        async with self._answer(method, path, params=_given(query), json=json_body, headers=headers) as answer:
             await answer.aread()
-            body: Json = answer.json()
+            try:
+                body = answer.json()
+            except ValueError:
+                body = None
+            if not isinstance(body, dict):
+                raise ApiUnreachable(f"What answers at {self._url} is not Cofounder's API. Correct COFOUNDER_API_URL.")
             return body
 
     @asynccontextmanager
     async def _answer(self, method: str, path: str, **request: Any) -> AsyncIterator[httpx2.Response]:
+        answered = False
         try:
             async with self._http.stream(method, path, **request) as answer:
+                answered = True
                 if answer.status_code >= 400:
                     await answer.aread()
                     raise _problem(answer)
                 yield answer
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            cause = str(error) or type(error).__name__
+            if answered:
+                raise ApiUnreachable(f"The answer of the API at {self._url} broke off. Try again. ({cause})") from error
             raise ApiUnreachable(
-                f"No API answers at {self._url}. Start one (`python -m api`), or set COFOUNDER_API_URL to where it is. "
-                f"({str(error) or type(error).__name__})"
+                f"No API answers at {self._url}. Start one (`cofounder up`), or set COFOUNDER_API_URL to where it is. "
+                f"({cause})"
             ) from error
 
 
-def _problem(answer: httpx2.Response) -> ApiProblem:
+def _given(query: Json | None) -> Json:
+    return {name: value for name, value in (query or {}).items() if value is not None}
+
+
+_KILL_SWITCH = "urn:cofounder:problem:autonomous-agent-off"
+
+
+def _problem(answer: httpx2.Response) -> CofounderError:
+    status = answer.status_code
     try:
         body = answer.json()
         detail = str(body["detail"])
     except (ValueError, KeyError, TypeError):
-        return ApiProblem(answer.status_code, f"The API answered with status {answer.status_code}.", {})
-    if answer.status_code == 401:
+        body, detail = {}, f"The API answered with status {status}."
+    if status in (502, 503, 504) and body.get("type") != _KILL_SWITCH:
+        return ApiUnavailable(detail)
+    if status == 401:
         detail = "The API does not accept the token. Set API_TOKEN to the API's."
-    return ApiProblem(answer.status_code, detail, body)
+    return ApiProblem(status, detail, body)

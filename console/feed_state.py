@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from console.api_client import FeedEvent
 from domain.status import CLOSED
 
 LINES_KEPT = 200
@@ -18,6 +17,17 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]
 def printable(text: object) -> str:
     """The text without what could move a terminal's cursor or change its colours; on one line."""
     return " ".join(_CONTROLS.sub("", str(text)).split())
+
+
+@dataclass(frozen=True)
+class FeedEvent:
+    """One line of a build's live feed."""
+
+    id: int
+    type: str
+    turn: int | None
+    created_at: datetime
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class FeedState:
     calls_done: int = 0
     calls_failed: int = 0
     cost: int = 0
+    budget_percent: int | None = None
+    budget_level: str | None = None
     phases: tuple[str, ...] = ()
     preview_url: str | None = None
     began_at: datetime | None = None
@@ -63,6 +75,9 @@ class FeedState:
         if event.id <= self.last_id:
             return self
         seen = replace(self, last_id=event.id, began_at=self.began_at or event.created_at)
+        if "budget_percent" in event.data:
+            level = event.data.get("budget_level")
+            seen = replace(seen, budget_percent=event.data["budget_percent"], budget_level=level)
         handler = _HANDLERS.get(event.type)
         return seen if handler is None else handler(seen, event, event.data)
 

@@ -1,7 +1,8 @@
-"""A build on the screen: live in a terminal, one line per event elsewhere."""
+"""A build on the screen: live in a terminal, one line per event elsewhere, one JSON document per event for scripts."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
@@ -10,7 +11,9 @@ from rich.panel import Panel
 from rich.text import Text
 
 from console.api_client import ApiClient
-from console.feed_state import FeedState, Line, describe_model, is_rehearsal, printable
+from console.budget import budget_text
+from console.feed_state import FeedEvent, FeedState, Line, describe_model, is_rehearsal, printable
+from console.screen import clock, console_for_people, dollars, is_interactive, write_json
 
 _MARKS = {
     "said": ("  ", ""),
@@ -26,16 +29,6 @@ _STATUS_STYLE = {"ready": "bold green", "failed": "bold red", "cancelled": "red"
 _SCREEN_LINES_LEAST = 6
 
 
-def dollars(microdollars: int) -> str:
-    """An amount of money for people."""
-    return f"${microdollars / 1_000_000:.4f}"
-
-
-def clock(seconds: float) -> str:
-    """A duration as m:ss."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
 def _elapsed(state: FeedState, at: datetime) -> float:
     return 0.0 if state.began_at is None else max(0.0, (at - state.began_at).total_seconds())
 
@@ -43,13 +36,6 @@ def _elapsed(state: FeedState, at: datetime) -> float:
 def _text_of(line: Line) -> Text:
     mark, style = _MARKS[line.look]
     return Text(mark + line.text, style=style)
-
-
-def print_rows(console: Console, rows: Iterable[tuple[str, str | Text]]) -> None:
-    """Names and values side by side. Long values are left to the terminal, so that an address can be copied whole."""
-    for name, value in rows:
-        told = value if isinstance(value, Text) else Text(printable(value))
-        console.print(Text(f"{name:<12} ", "dim").append_text(told), soft_wrap=True)
 
 
 class _View:
@@ -76,8 +62,9 @@ class _View:
         head.append_text(self._phases())
         foot = Text.assemble(
             (state.status, _STATUS_STYLE.get(state.status, "bold cyan")),
-            f"   turn {state.turn}   tool calls {state.calls_done} (✗ {state.calls_failed})"
-            f"   cost {dollars(state.cost)}   {clock(_elapsed(state, state.ended_at or datetime.now(UTC)))}",
+            f"   turn {state.turn}   tool calls {state.calls_done} (✗ {state.calls_failed})   ",
+            self._budget(),
+            f"   {clock(_elapsed(state, state.ended_at or datetime.now(UTC)))}",
         )
         if state.reason:
             foot.append(f"\n{state.reason}", "yellow")
@@ -96,6 +83,11 @@ class _View:
         label = self.state.model_label
         return Text(describe_model(label), style="yellow" if is_rehearsal(label) else "")
 
+    def _budget(self) -> Text:
+        if self.state.budget_percent is None:
+            return Text(f"cost {dollars(self.state.cost)}")
+        return Text("budget ").append_text(budget_text(self.state.budget_percent, self.state.budget_level))
+
     def _phases(self) -> Text:
         if not self.state.phases:
             return Text("phases  none done yet", "dim")
@@ -112,54 +104,98 @@ class _View:
         return rows
 
 
-def is_interactive(console: Console) -> bool:
-    """Whether somebody sits before a terminal that can redraw."""
-    return console.file.isatty() and not console.is_dumb_terminal
+Leave = Callable[[FeedState], bool]
+"""Whether what was seen so far is enough."""
+
+Show = Callable[[FeedEvent, FeedState, FeedState], None]
+"""Shows an event, given the states before and after it."""
 
 
-def _never(_: FeedState) -> bool:
+def until_closed(_: FeedState) -> bool:
+    """Stay until the build is closed."""
     return False
 
 
 async def watch_build(
-    console: Console, api: ApiClient, build_id: str, product: str, leave: Callable[[FeedState], bool] = _never
+    console: Console,
+    api: ApiClient,
+    build_id: str,
+    product: str,
+    leave: Leave = until_closed,
+    *,
+    after: int = 0,
 ) -> FeedState:
-    """Show the build until it is closed, or `leave` says that it has been seen enough; the state at the end."""
+    """Show the build until it is closed or `leave` says so; the state at the end.
+
+    Args:
+        after: where there is no live display, show only what follows this event.
+    """
     if is_interactive(console):
         return await _watch_live(console, api, build_id, product, leave)
-    return await _watch_plainly(console, api, build_id, leave)
+
+    def show(event: FeedEvent, before: FeedState, state: FeedState) -> None:
+        if event.id > after:
+            for line in _new_lines(before, state):
+                console.print(f"{clock(_elapsed(state, line.at)):>6} {_MARKS[line.look][0]}{line.text}")
+
+    return await _follow(api, build_id, leave, show, _tell_trouble(console_for_people(stderr=True)))
 
 
-async def _watch_live(
-    console: Console, api: ApiClient, build_id: str, product: str, leave: Callable[[FeedState], bool]
-) -> FeedState:
+async def watch_as_json(api: ApiClient, build_id: str, leave: Leave, *, after: int = 0) -> FeedState:
+    """Write each event after `after` as a line of JSON, until the build is closed or `leave` says so."""
+
+    def show(event: FeedEvent, before: FeedState, state: FeedState) -> None:
+        if event.id > after:
+            write_json(asdict(event) | {"created_at": event.created_at.isoformat()})
+
+    return await _follow(api, build_id, leave, show, _tell_trouble(console_for_people(stderr=True)))
+
+
+async def wait_for_build(api: ApiClient, build_id: str, leave: Leave) -> FeedState:
+    """Follow the build without showing anything."""
+    return await _follow(api, build_id, leave, lambda *_: None, lambda _: None)
+
+
+async def _watch_live(console: Console, api: ApiClient, build_id: str, product: str, leave: Leave) -> FeedState:
     view = _View(console, product, build_id)
 
     def note_trouble(trouble: str | None) -> None:
         view.trouble = trouble
 
+    def show(event: FeedEvent, before: FeedState, state: FeedState) -> None:
+        view.state = state
+
     with Live(view, console=console, refresh_per_second=8):
-        async with aclosing(api.follow(build_id, on_trouble=note_trouble)) as events:
-            async for event in events:
-                view.state = view.state.apply(event)
-                if leave(view.state):
-                    break
-    return view.state
+        return await _follow(api, build_id, leave, show, note_trouble)
 
 
-async def _watch_plainly(
-    console: Console, api: ApiClient, build_id: str, leave: Callable[[FeedState], bool]
+async def _follow(
+    api: ApiClient, build_id: str, leave: Leave, show: Show, on_trouble: Callable[[str | None], None]
 ) -> FeedState:
     state = FeedState()
-    async with aclosing(api.follow(build_id)) as events:
+    events: AsyncGenerator[FeedEvent, None]
+    async with aclosing(api.follow(build_id, on_trouble=on_trouble)) as events:
         async for event in events:
             before, state = state, state.apply(event)
-            for line in _new_lines(before, state):
-                said = f"{clock(_elapsed(state, line.at)):>6} {_MARKS[line.look][0]}{line.text}"
-                console.print(said, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            show(event, before, state)
             if leave(state):
                 break
     return state
+
+
+def _tell_trouble(console: Console) -> Callable[[str | None], None]:
+    """Says once that the feed is away, and once that it is back."""
+    away = False
+
+    def tell(trouble: str | None) -> None:
+        nonlocal away
+        if trouble is not None and not away:
+            console.print(f"reconnecting: {printable(trouble)}")
+        elif trouble is None and away:
+            console.print("connected again")
+        away = trouble is not None
+
+    return tell
 
 
 def _new_lines(before: FeedState, after: FeedState) -> Iterator[Line]:

@@ -47,7 +47,7 @@ _Egress = Annotated[
 ]
 
 
-@local_app.command()
+@local_app.command(epilog="Example: cofounder local up --port temporal=7233")
 def up(
     data: _Data = None,
     port: Annotated[
@@ -63,25 +63,25 @@ def up(
     _stay_up(PARTS, data or _DATA / "all", _ports_by_part(port or []), as_json, egress, allow or [])
 
 
-@local_app.command()
+@local_app.command(epilog="Example: cofounder local postgres")
 def postgres(data: _Data = None, port: _Port = None, as_json: _Json = False) -> None:
     """Start PostgreSQL."""
     _stay_up_alone("postgres", data, port, as_json)
 
 
-@local_app.command()
+@local_app.command(epilog="Example: cofounder local temporal")
 def temporal(data: _Data = None, port: _Port = None, as_json: _Json = False) -> None:
     """Start the Temporal server and its UI."""
     _stay_up_alone("temporal", data, port, as_json)
 
 
-@local_app.command()
+@local_app.command(epilog="Example: cofounder local s3")
 def s3(data: _Data = None, port: _Port = None, as_json: _Json = False) -> None:
     """Start the object store, with its bucket."""
     _stay_up_alone("s3", data, port, as_json)
 
 
-@local_app.command()
+@local_app.command(epilog="Example: cofounder local sandbox --egress proxy --allow pypi.org")
 def sandbox(
     data: _Data = None,
     port: _Port = None,
@@ -93,7 +93,7 @@ def sandbox(
     _stay_up_alone("sandbox", data, port, as_json, egress, allow or [])
 
 
-@local_app.command()
+@local_app.command(epilog="Example: cofounder local model")
 def model(data: _Data = None, port: _Port = None, as_json: _Json = False) -> None:
     """Start the rehearsal model: it always builds the same kind of product."""
     _stay_up_alone("model", data, port, as_json)

@@ -1,11 +1,16 @@
 """The command line against a running API and its database."""
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import func, update
 from typer.testing import CliRunner, Result
 
@@ -22,8 +27,10 @@ Run = Callable[..., Coroutine[Any, Any, Result]]
 
 @pytest.fixture(scope="module")
 async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
-    async with running_api(settings_for(await new_database(stack)), stack.environment) as running:
-        yield running
+    # The API logs in this process, whose standard output is a command's while that runs.
+    with structlog.testing.capture_logs():
+        async with running_api(settings_for(await new_database(stack)), stack.environment) as running:
+            yield running
 
 
 @pytest.fixture
@@ -59,7 +66,7 @@ async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> Non
 
     shown = await run("show", build)
     assert shown.exit_code == 0
-    assert [line.split() for line in shown.output.splitlines()][2] == ["status", "queued"]
+    assert ["status", "queued"] in [line.split() for line in shown.output.splitlines()]
     woken = await run("wake", build)
     assert (woken.exit_code, "queued" in woken.output) == (0, True)
 
@@ -83,7 +90,93 @@ async def test_wrong_token(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(await run("show", str(uuid.uuid4()))).startswith("The API does not accept the token. Set API_TOKEN")
 
 
-@pytest.mark.parametrize(("status", "exit_code"), [("ready", 0), ("failed", 1)])
+async def test_scripts_get_json_and_nothing_else(run: Run, api: RunningApi) -> None:
+    started = await run("build", "--idea", "A bakery", "--no-watch", "--json", "--user", "json-user")
+    build = json.loads(started.stdout)
+    assert (started.exit_code, build["status"]) == (0, "queued")
+    as_user = ("--json", "--user", "json-user")
+    assert json.loads((await run("show", "last", *as_user)).stdout)["id"] == build["id"]
+    assert json.loads((await run("wake", "last", *as_user)).stdout)["id"] == build["id"]
+    (listed,) = json.loads((await run("list", *as_user)).stdout)["builds"]
+    assert listed["id"] == build["id"]
+    (project,) = json.loads((await run("list", "--projects", *as_user)).stdout)["projects"]
+    assert project["id"] == build["project_id"]
+    assert json.loads((await run("cancel", "last", *as_user)).stdout)["cancel_requested_at"] is not None
+    assert json.loads((await run("users", "show", *as_user[:1], "json-user")).stdout)["user"] == "json-user"
+    assert json.loads((await run("migrate", "--json")).stdout) == {"migrated": True}
+    assert told(await run("show", "last", "--user", "nobody")).startswith("There is no build yet.")
+
+
+async def test_list_filters_and_goes_through_pages(run: Run, api: RunningApi) -> None:
+    user = ("--user", "lister")
+    odd = "Goal\t{} [bold]\x1b[2J 龍"
+    builds = []
+    for n in range(3):
+        started = await run("build", "--idea", f"Idea {n}", "--goal", odd.format(n), *user, "--no-watch", "--json")
+        builds.append(json.loads(started.stdout))
+    await change(api, builds[0]["id"], status="failed", closed_at=func.now())
+    lines = (await run("list", *user)).stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == [build["id"] for build in reversed(builds)]
+    assert lines[0].split("\t")[1:] == ["queued", builds[2]["created_at"], "Goal 2 [bold][2J 龍"]
+
+    async def ids(*options: str) -> list[str]:
+        return [line.split("\t")[0] for line in (await run("list", *user, *options)).stdout.splitlines()]
+
+    assert await ids("--open") == [builds[2]["id"], builds[1]["id"]]
+    assert await ids("--status", "failed", "--status", "cancelled") == [builds[0]["id"]]
+    assert await ids("--project", builds[1]["project_id"]) == [builds[1]["id"]]
+    assert await ids("--status", "ready") == []
+    assert len(await ids("--projects")) == 3
+    first = await run("list", *user, "--limit", "2", "--json")
+    page = json.loads(first.stdout)
+    rest = json.loads((await run("list", *user, "--json", "--cursor", page["next_cursor"])).stdout)
+    assert [each["id"] for each in page["builds"] + rest["builds"]] == [build["id"] for build in reversed(builds)]
+    assert rest["next_cursor"] is None
+    assert "There are more" in (await run("list", *user, "--limit", "2")).stderr
+
+
+async def test_watch_leaves_a_build_that_waits_and_can_be_resumed(run: Run, api: RunningApi) -> None:
+    build = await api.build()
+    waits = {"status": "needs_input", "waiting_for": "founder", "reason": "Which colour?"}
+    async with api.sessions.begin() as session:
+        said = [NewEvent(EventType.STATUS, waits), NewEvent(EventType.STATUS, {"status": "code"})]
+        await append_events(session, uuid.UUID(build), [*said, NewEvent(EventType.STATUS, waits)])
+    await change(api, build, status="needs_input", waiting_for="founder", reason="Which colour?")
+    left = await run("watch", build)
+    assert left.exit_code == 5, left.output
+    assert "status: code" in left.stdout  # that it waited before was no reason to leave
+    assert f"cofounder wake {build}" in left.stdout
+    resumed = await run("watch", build, "--json", "--after", "2")
+    (event,) = (json.loads(line) for line in resumed.stdout.splitlines())
+    assert (resumed.exit_code, event["id"], event["type"], event["data"]) == (5, 3, "status", waits)
+    staying = asyncio.create_task(run("watch", build, "--stay", "--json"))
+    async with api.sessions.begin() as session:
+        await append_events(session, uuid.UUID(build), [NewEvent(EventType.STATUS, {"status": "cancelled"})])
+    await change(api, build, status="cancelled", waiting_for=None, closed_at=func.now())
+    stayed = await staying
+    assert (stayed.exit_code, len(stayed.stdout.splitlines())) == (4, 4)
+
+
+async def test_output_that_nobody_reads_ends_silently(run: Run, api: RunningApi) -> None:
+    await api.build()
+    for options in ([], ["--json"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "import cli; cli.main()", "list", *options, stdout=writer, stderr=subprocess.PIPE
+        )
+        os.close(writer)
+        _, said = await process.communicate()
+        assert (process.returncode, said) == (1, b"")
+
+
+async def change(api: RunningApi, build: str, **values: Any) -> None:
+    """Change a build's row as its workflow would."""
+    async with api.sessions.begin() as session:
+        await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**values))
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [("ready", 0), ("failed", 4)])
 async def test_watch_ends_with_the_build(run: Run, api: RunningApi, status: str, exit_code: int) -> None:
     build = await api.build()
     watching = asyncio.create_task(run("watch", build))
@@ -110,7 +203,7 @@ async def test_users_are_changed_and_shown(run: Run, api: RunningApi) -> None:
     assert made.exit_code == 0, made.output
     shown = await run("users", "show", "ada")
     assert shown.output == made.output
-    for words in ("partner", "coder=claude-haiku-5-5", "active", "15", "$0.0000 spent of $"):
+    for words in ("partner", "coder=claude-haiku-5-5", "active", "15", "$0.0000 today"):
         assert words in shown.output
     suspended = await run("users", "set", "ada", "--suspended", "--model", "coder=")
     for words in ("partner", "the plan's", "suspended", "15"):
@@ -122,7 +215,7 @@ async def test_users_are_changed_and_shown(run: Run, api: RunningApi) -> None:
     assert (await run("users", "set", "ada", "--active", "--plan", "cto_scale")).exit_code == 0
     allowed = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "x"}, headers=as_user("ada"))
     assert allowed.status_code == 201
-    assert "of unlimited" in (await run("users", "show", "ada")).output
+    assert "unlimited" in (await run("users", "show", "ada")).output
 
 
 async def test_wrong_user_changes_make_no_row(run: Run, api: RunningApi) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 _ROOT = Path(__file__).parents[2]
 
 # The demo at full speed: the rehearsal model speaks without pauses.
-_PROGRAM = "import cli, console.demo; console.demo._REHEARSAL_OPTIONS = (); cli.main()"
+_PROGRAM = "import cli, console.programs; console.programs._REHEARSAL_OPTIONS = (); cli.main()"
 
 
 class Demo:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from console.demo import DemoFailed, RealKeys, program_environment
+from console.programs import RealKeys, StartFailed, program_environment
 from local.sandbox.egress import PACKAGE_REGISTRIES
 
 STACK = {"DATABASE_URL": "postgresql://stack", "TEMPORAL_ADDRESS": "127.0.0.1:1"}
@@ -62,5 +62,5 @@ def test_cloud_sandboxes_with_the_rehearsal_model() -> None:
 
 def test_real_needs_a_key() -> None:
     assert RealKeys.of({"ANTHROPIC_API_KEY": "a", "E2B_API_KEY": ""}) == RealKeys(anthropic="a")
-    with pytest.raises(DemoFailed, match="needs a key"):
+    with pytest.raises(StartFailed, match="needs a key"):
         RealKeys.of({"ANTHROPIC_API_KEY": ""})

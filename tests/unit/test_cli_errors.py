@@ -1,21 +1,27 @@
 """What people can get wrong at the command line: one clear sentence, exit code 1 or 2, no traceback."""
 
+import json
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import cli
 from api.__main__ import main as serve_api
 from cli import app
+from console.accounts import parse_models
 from console.brought import read_brief, read_interview
-from console.users import parse_models
+from console.exits import MEANINGS
 from domain.errors import InvalidInput, UnknownModel
 from settings import default_prices
 
+ROOT = Path(__file__).parents[2]
 BRIEF = '{"name": "Pantry", "problem": "Food is forgotten.", "features": ["A list"], "tone": "warm"}'
 
 
@@ -51,13 +57,36 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run_it
 
 
-def test_every_command_has_help_with_an_example() -> None:
-    for command in ("build", "watch", "show", "wake", "cancel", "preview", "replay", "migrate", "demo"):
-        result = CliRunner().invoke(app, [command, "--help"])
+def test_every_command_has_help_with_an_example_and_speaks_to_scripts() -> None:
+    commands = {" ".join(command) for command in _commands(get_command(app), ())}
+    assert {"up", "build", "watch", "list", "show", "wake", "cancel", "preview", "download", "replay"} < commands
+    assert {"demo", "doctor", "migrate", "users set", "users show", "local up"} < commands
+    for command in commands:
+        result = CliRunner().invoke(app, [*command.split(), "--help"])
         assert result.exit_code == 0
-        assert "Example: " in result.output
-    for command in ("set", "show"):
-        assert "Example: " in CliRunner().invoke(app, ["users", command, "--help"]).output
+        assert f"Example: cofounder {command}" in result.output or f"… cofounder {command}" in result.output, command
+        assert "--json" in result.output, command
+
+
+def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if not hasattr(command, "commands"):
+        yield path
+        return
+    for name, inner in command.commands.items():
+        yield from _commands(inner, (*path, name))
+
+
+def test_exit_codes_are_told() -> None:
+    told = CliRunner().invoke(app, ["--help"]).output
+    for code, meaning in MEANINGS.items():
+        assert f"{code:>3}  {meaning}"[:50] in told
+
+
+def test_help_needs_none_of_the_program() -> None:
+    heavy = {"alembic", "asyncpg", "e2b", "fastapi", "httpx2", "pydantic", "rich.live", "sqlalchemy", "temporalio"}
+    program = f"import sys, cli; sys.exit(', '.join(set({sorted(heavy)!r}) & sys.modules.keys()) or 0)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +98,12 @@ def test_every_command_has_help_with_an_example() -> None:
         ["replay", "neither"],
         ["users", "set", "ada", "--renewal-day", "32"],
         ["nonsense"],
+        ["list", "--status", "nonsense"],
+        ["list", "--projects", "--open"],
+        ["show", "last", "--api-url", "ftp://x"],
+        ["show", "last", "--user", "a b"],
+        ["download", "last", "--format", "rar"],
+        ["doctor", "--only", "nonsense"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
@@ -79,7 +114,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 
 def test_unreachable_api(run: Run) -> None:
     done = run("show", "1b4e28ba-2fa1-11d2-883f-0016d3cca427")
-    assert (done.exit_code, done.out) == (1, "")
+    assert (done.exit_code, done.out) == (3, "")
     assert done.err.startswith("error: No API answers at http://127.0.0.1:1.")
     assert "COFOUNDER_API_URL" in done.err
 
@@ -98,14 +133,16 @@ def test_wrong_settings_are_named(run: Run) -> None:
 @pytest.mark.parametrize("command", [["migrate"], ["users", "show", "ada"], ["users", "set", "ada"]])
 def test_unreachable_database(run: Run, command: list[str]) -> None:
     done = run(*command, DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
-    assert (done.exit_code, done.out) == (1, "")
+    assert (done.exit_code, done.out) == (3, "")
     assert "DATABASE_URL" in done.err
 
 
 def test_replay_without_temporal(run: Run) -> None:
     done = run("replay", "1b4e28ba-2fa1-11d2-883f-0016d3cca427", TEMPORAL_ADDRESS="127.0.0.1:1")
-    assert (done.exit_code, done.out) == (1, "")
+    assert (done.exit_code, done.out) == (3, "")
     assert "TEMPORAL_ADDRESS" in done.err
+    done = run("replay", "1b4e28ba-2fa1-11d2-883f-0016d3cca427", TEMPORAL_ADDRESS="no port")
+    assert (done.exit_code, "host:port" in done.err) == (1, True)
 
 
 def test_demo_without_keys_for_real(run: Run) -> None:
@@ -184,3 +221,47 @@ def test_model_overrides() -> None:
     for wrong in ("coder", "poet=claude-opus-5-5", "=x"):
         with pytest.raises(InvalidInput, match="ROLE=MODEL"):
             parse_models([wrong], prices)
+
+
+def test_doctor_works_where_nothing_does(run: Run) -> None:
+    """Every server is away: each check says so by itself, and what to do."""
+    nowhere = "http://127.0.0.1:1"
+    done = run(
+        "doctor",
+        "--json",
+        DATABASE_URL="postgresql://nobody:hidden-password@127.0.0.1:1/nothing",
+        TEMPORAL_ADDRESS="127.0.0.1:1",
+        S3_ENDPOINT_URL=nowhere,
+        AWS_ACCESS_KEY_ID="a",
+        AWS_SECRET_ACCESS_KEY="b",
+        ANTHROPIC_BASE_URL=nowhere,
+        ANTHROPIC_API_KEY="k",
+        E2B_API_URL=nowhere,
+        E2B_API_KEY="k",
+        CHROMIUM_PATH="/nowhere",
+    )
+    assert done.exit_code == 1, done.err
+    found = {each["name"]: each for each in json.loads(done.out)["checks"]}
+    states = {name: each["state"] for name, each in found.items()}
+    failed = ("database", "temporal", "store", "model", "sandboxes", "api", "chromium")
+    assert {name for name, state in states.items() if state == "fail"} - {"bubblewrap"} == set(failed)
+    assert [states[name] for name in ("settings", "attributes", "reaper", "worker")] == ["ok", "warn", "warn", "warn"]
+    variables = ["DATABASE_URL", "TEMPORAL_ADDRESS", "S3_ENDPOINT_URL", "ANTHROPIC_BASE_URL", "E2B_API_URL"]
+    for name, variable in zip(failed, [*variables, "COFOUNDER_API_URL", "CHROMIUM_PATH"], strict=True):
+        assert variable in f"{found[name]['detail']} {found[name]['remedy']}", found[name]
+    assert "hidden-password" not in done.out
+
+
+def test_doctor_with_wrong_settings(run: Run) -> None:
+    done = run("doctor", "--only", "settings", "--only", "database", "--only", "disk", DATABASE_URL="mysql://x")
+    assert done.exit_code == 1
+    lines = done.out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["fail", "settings"], ["warn", "database"], ["ok", "disk"]]
+    assert "DATABASE_URL: must begin with" in lines[0]
+
+
+def test_doctor_without_keys(run: Run) -> None:
+    done = run("doctor", "--only", "model", "--only", "sandboxes", "--only", "api", API_TOKEN="")
+    for variable in ("ANTHROPIC_API_KEY", "E2B_API_KEY", "API_TOKEN"):
+        assert variable in done.out
+    assert (done.exit_code, done.out.count("fail")) == (1, 3)

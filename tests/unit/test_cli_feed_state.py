@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
-from console.api_client import FeedEvent
-from console.feed_state import LINES_KEPT, FeedState, describe_model, printable
-from console.watch import _View, clock, dollars
+from console.feed_state import LINES_KEPT, FeedEvent, FeedState, describe_model, printable
+from console.screen import clock, dollars
+from console.watch import _View
 
 BEGAN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 

@@ -1,0 +1,71 @@
+"""Whether the database answers, is up to date, and has plans that can be paid for."""
+
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+import db
+from console.checks.findings import Circumstances, Finding, fail, ok, warn
+from db.models import PlanTier
+from db.session import make_engine
+from domain.errors import UnknownModel
+from domain.pricing import price_of
+
+_MIGRATE = "Run: cofounder migrate"
+
+
+async def check_database(given: Circumstances) -> Finding:
+    """PostgreSQL at DATABASE_URL."""
+    settings = given.settings
+    url = make_url(settings.database_url)
+    where = f"{url.host or 'localhost'}:{url.port or 5432}/{url.database}"
+    engine = make_engine(settings.database_url, pool_size=1)
+    try:
+        async with engine.connect() as connection:
+            version = await connection.scalar(text("show server_version"))
+            revision = await _revision(connection)
+            head, known = _revisions()
+            if revision is None:
+                return fail(f"the database {where} has no tables yet", _MIGRATE)
+            if revision not in known:
+                return warn(
+                    f"the database {where} is at {revision}, which this version does not know",
+                    "Run the newer version that migrated it.",
+                )
+            if revision != head:
+                return fail(f"the database {where} is at migration {revision}, and this version needs {head}", _MIGRATE)
+            plans = (await connection.execute(select(PlanTier.name, PlanTier.default_models))).all()
+    except (OSError, SQLAlchemyError) as error:
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        remedy = "Start it (`cofounder up`, or `cofounder local postgres`), or set DATABASE_URL to where it is."
+        return fail(f"no PostgreSQL that can be used answers at {where} ({cause})", remedy)
+    finally:
+        await engine.dispose()
+    for plan, models in plans:
+        for model in models.values():
+            try:
+                price_of(settings.model_prices, str(model))
+            except UnknownModel as error:
+                return fail(f"the plan {plan} names a model without a price", str(error))
+    return ok(f"PostgreSQL {version} at {where}, at migration {revision}, {len(plans)} plans")
+
+
+async def _revision(connection: AsyncConnection) -> str | None:
+    try:
+        found = await connection.scalar(text("select version_num from alembic_version"))
+    except ProgrammingError:  # no such table
+        return None
+    return None if found is None else str(found)
+
+
+def _revisions() -> tuple[str | None, set[str]]:
+    """The newest migration of the code at hand, and all of them."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(str(db.__file__)).parent / "migrations"))
+    scripts = ScriptDirectory.from_config(config)
+    return scripts.get_current_head(), {script.revision for script in scripts.walk_revisions()}

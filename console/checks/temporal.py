@@ -1,0 +1,106 @@
+"""Whether Temporal answers and has what builds need of it: attributes, the reaper's schedule, a worker."""
+
+from datetime import UTC, datetime, timedelta
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest, GetSystemInfoRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from clients.search_attributes import find_search_attributes
+from clients.temporal import temporal_config
+from console.checks.findings import Circumstances, Finding, fail, ok, warn
+from domain.names import REAPER_ID, SEARCH_ATTRIBUTES
+
+_RPC_TIMEOUT = timedelta(seconds=8)
+
+
+async def check_temporal(given: Circumstances) -> Finding:
+    """The server and its namespace."""
+    client = await given.connect()
+    address = temporal_config().get("target_host")
+    namespace = client.namespace
+    try:
+        await client.workflow_service.describe_namespace(
+            DescribeNamespaceRequest(namespace=namespace), timeout=_RPC_TIMEOUT
+        )
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return fail(
+                f"Temporal at {address} has no namespace {namespace}",
+                "Set TEMPORAL_NAMESPACE to one that is there, or make it: temporal operator namespace create "
+                f"--namespace {namespace}",
+            )
+        if error.status not in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
+            return fail(f"Temporal at {address} does not serve the namespace {namespace} ({error.message})")
+        # Some keys may use a namespace without reading its description.
+        return await _check_use(client, str(address))
+    info = await client.workflow_service.get_system_info(GetSystemInfoRequest(), timeout=_RPC_TIMEOUT)
+    return ok(f"Temporal {info.server_version} at {address}, namespace {namespace}")
+
+
+async def _check_use(client: Client, address: str) -> Finding:
+    try:
+        await client.count_workflows(rpc_timeout=_RPC_TIMEOUT)
+    except RPCError as error:
+        return fail(
+            f"Temporal at {address} refuses its namespace {client.namespace} ({error.message})",
+            "Set TEMPORAL_API_KEY, or the TLS certificate, to one that may use it.",
+        )
+    return ok(f"Temporal at {address}, namespace {client.namespace}")
+
+
+async def check_search_attributes(given: Circumstances) -> Finding:
+    """Starting a build fails where one of them is missing. Workers register them where they may."""
+    found = await find_search_attributes(await given.temporal())
+    problem = found.problem()
+    if problem is None:
+        return ok(f"all {len(SEARCH_ATTRIBUTES)} are there")
+    if found.mistyped or not found.may_register:
+        return fail(problem)
+    return warn(f"missing: {', '.join(found.missing)}", f"A worker makes them when it starts, or: {found.command}")
+
+
+async def check_reaper(given: Circumstances) -> Finding:
+    """The schedule that mends what a crash left between the database and Temporal."""
+    client = await given.temporal()
+    try:
+        found = await client.get_schedule_handle(REAPER_ID).describe(rpc_timeout=_RPC_TIMEOUT)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return warn(f"there is no schedule {REAPER_ID}", "A worker makes it when it starts: python worker.py")
+    if found.schedule.state.paused:
+        return fail(
+            f"the schedule {REAPER_ID} is paused, so that nothing starts or closes builds that a crash left behind",
+            f"Run: temporal schedule toggle --schedule-id {REAPER_ID} --unpause --reason 'on again'",
+        )
+    if not found.info.recent_actions:
+        return ok(f"the schedule {REAPER_ID} is there and has not run yet")
+    age = datetime.now(UTC) - found.info.recent_actions[-1].started_at
+    every = given.settings.reaper_seconds
+    if age.total_seconds() > 10 * every + 60:
+        return warn(
+            f"it last began {age.total_seconds() / 60:.0f} minutes ago, and should every {every} seconds",
+            f"See what holds it up: temporal schedule describe --schedule-id {REAPER_ID}",
+        )
+    return ok(f"runs every {every} seconds, last {max(0, age.total_seconds()):.0f} seconds ago")
+
+
+async def check_worker(given: Circumstances) -> Finding:
+    """Whether somebody takes the builds' tasks."""
+    client, queue = await given.temporal(), given.settings.temporal_task_queue
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    )
+    answer = await client.workflow_service.describe_task_queue(request, timeout=_RPC_TIMEOUT)
+    workers = sorted({poller.identity for poller in answer.pollers})
+    if not workers:
+        return fail(
+            f"nobody works on the task queue {queue}, so builds stay queued",
+            "Start a worker (`python worker.py`, or `cofounder up`), or set TEMPORAL_TASK_QUEUE to the workers'.",
+        )
+    return ok(f"{len(workers)} on the task queue {queue}: {', '.join(workers[:3])}{', …' if workers[3:] else ''}")

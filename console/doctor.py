@@ -1,0 +1,80 @@
+"""`cofounder doctor`: every check side by side, each with a deadline of its own, one line for each."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from rich.console import Console
+from rich.text import Text
+
+from console.checks.database import check_database
+from console.checks.findings import Check, Circumstances, Finding, NotLookedAt, fail, warn
+from console.checks.machine import check_bubblewrap, check_chromium, check_disk
+from console.checks.services import check_api, check_model, check_object_store, check_sandboxes
+from console.checks.temporal import check_reaper, check_search_attributes, check_temporal, check_worker
+from console.feed_state import printable
+from domain.errors import CofounderError
+from settings import Settings, load_settings
+
+DEADLINE_SECONDS = 15.0
+"""How long a check may take before it counts as failed."""
+
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ("settings", Circumstances.check_settings),
+    ("database", check_database),
+    ("temporal", check_temporal),
+    ("attributes", check_search_attributes),
+    ("reaper", check_reaper),
+    ("worker", check_worker),
+    ("store", check_object_store),
+    ("model", check_model),
+    ("sandboxes", check_sandboxes),
+    ("api", check_api),
+    ("chromium", check_chromium),
+    ("bubblewrap", check_bubblewrap),
+    ("disk", check_disk),
+)
+
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+async def examine(names: Sequence[str], api_url: str | None, tell: Callable[[Finding], object]) -> list[Finding]:
+    """Make these checks; `tell` is told each finding, in the order of `CHECKS`, as soon as it is its turn."""
+    given = Circumstances(_settings(), api_url)
+    making = [asyncio.create_task(_make(name, check, given)) for name, check in CHECKS if name in names]
+    findings = []
+    for task in making:
+        findings.append(await task)
+        tell(findings[-1])
+    return findings
+
+
+def print_finding(console: Console, finding: Finding) -> None:
+    """A line: how it came out, what was found, what to do."""
+    line = Text.assemble((f"{finding.state:<5}", _STYLES[finding.state]), f"{finding.name:<11} ")
+    line.append(printable(finding.detail))
+    if finding.remedy:
+        line.append(f" → {printable(finding.remedy)}", "bold")
+    console.print(line)
+
+
+async def _make(name: str, check: Check, given: Circumstances) -> Finding:
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            found = await check(given)
+    except TimeoutError:
+        found = fail(f"no answer within {DEADLINE_SECONDS:.0f} seconds", "Look whether it hangs, and at the network.")
+    except NotLookedAt as reason:
+        found = warn(str(reason))
+    except CofounderError as error:
+        found = fail(str(error))
+    except Exception as error:  # a doctor does not fall ill with its patients
+        found = fail(f"could not be checked ({type(error).__name__}: {error})")
+    return replace(found, name=name)
+
+
+def _settings() -> Settings | CofounderError:
+    try:
+        return load_settings()
+    except CofounderError as error:
+        return error

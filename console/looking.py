@@ -1,0 +1,159 @@
+"""`cofounder list` and `cofounder show`."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from console.connection import ApiUrl, AsJson, BuildId, User, id_of, with_api
+from domain.status import Status
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from console.api_client import ApiClient
+    from console.screen import Screen
+
+looking = typer.Typer()
+
+_PAGE = 100
+"""The most that the API gives in one answer."""
+
+_STYLES = {"ready": "green", "failed": "red", "cancelled": "red", "sleeping": "yellow", "needs_input": "bold yellow"}
+
+Json = dict[str, Any]
+
+
+@looking.command(name="list", epilog="Example: cofounder list --open --status sleeping")
+def list_(
+    status: Annotated[
+        list[Status] | None, typer.Option("--status", help="Only builds that stand there. Repeatable.")
+    ] = None,
+    project: Annotated[str | None, typer.Option("--project", metavar="ID", help="Only builds of this project.")] = None,
+    only_open: Annotated[bool, typer.Option("--open", help="Only builds that have not ended.")] = False,
+    projects: Annotated[bool, typer.Option("--projects", help="List projects instead of builds.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 20,
+    everything: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", help="Go on where the `next_cursor` of an earlier --json says.")
+    ] = None,
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+    user: User = None,
+) -> None:
+    """List your builds, newest first, or your projects."""
+    if projects and (status or project or only_open):
+        raise typer.BadParameter("--status, --project and --open choose among builds, not projects.")
+
+    async def run(api: "ApiClient", screen: "Screen") -> None:
+        async def builds_page(size: int, after: str | None) -> Json:
+            statuses = [str(each) for each in status or ()]
+            return await api.list_builds(
+                statuses=statuses, project_id=project, only_open=only_open, limit=size, cursor=after
+            )
+
+        async def projects_page(size: int, after: str | None) -> Json:
+            return await api.list_projects(limit=size, cursor=after)
+
+        wanted = None if everything else limit
+        kind, page = ("projects", projects_page) if projects else ("builds", builds_page)
+        found = await _gather(page, kind, wanted, cursor)
+        screen.give(found, lambda console: (_print_projects if projects else _print_builds)(console, found[kind]))
+        if not screen.as_json and found["next_cursor"] is not None:
+            _whisper(f"There are more: --limit {2 * limit}, or --all.")
+        elif not screen.as_json and not found[kind]:
+            _whisper(f"No {kind}. Start a build: cofounder build --idea …")
+
+    with_api(run, as_json=as_json, api_url=api_url, user=user)
+
+
+@looking.command(epilog="Example: cofounder show last")
+def show(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) -> None:
+    """Show where a build stands."""
+
+    async def run(api: "ApiClient", screen: "Screen") -> None:
+        found = await api.read_build(await id_of(api, build_id))
+        screen.give(found, lambda console: print_build(console, found))
+
+    with_api(run, as_json=as_json, api_url=api_url, user=user)
+
+
+def print_build(console: "Console", found: Json) -> None:
+    """A build in rows; what it has not yet is left out."""
+    from console.budget import budget_row
+    from console.feed_state import describe_model
+    from console.screen import dollars, moment, print_rows
+
+    budget = found.get("budget")
+    rows: dict[str, Any] = {
+        "build": found["id"],
+        "project": found["project_id"],
+        "goal": found["goal"],
+        "status": _status_text(found),
+        "why": found["reason"],
+        "wakes at": found["wakes_at"] and moment(found["wakes_at"]),
+        "model": describe_model(found["model_label"]) if found["model_label"] else None,
+        "budget": budget_row(budget) if budget else None,
+        "cost": None if budget else dollars(found["cost_microdollars"]),
+        "phases": str(found["phases_completed"]),
+        "version": found["build_version"] and str(found["build_version"]),
+        "preview": found["preview_url"],
+        "began": moment(found["created_at"]),
+        "ended": found["closed_at"] and moment(found["closed_at"]),
+    }
+    print_rows(console, ((name, value) for name, value in rows.items() if value is not None))
+
+
+async def _gather(
+    page: Callable[[int, str | None], Awaitable[Json]], kind: str, wanted: int | None, cursor: str | None
+) -> Json:
+    """As many as are wanted (None: all), page by page, in the shape of one page."""
+    found: list[Any] = []
+    while True:
+        size = _PAGE if wanted is None else min(_PAGE, wanted - len(found))
+        answer = await page(size, cursor)
+        found += answer[kind]
+        cursor = answer["next_cursor"]
+        if cursor is None or not answer[kind] or (wanted is not None and len(found) >= wanted):
+            return {kind: found, "next_cursor": cursor}
+
+
+def _print_builds(console: "Console", builds: list[Json]) -> None:
+    from console.budget import budget_text
+    from console.screen import print_table, when
+
+    with_budget = any(build.get("budget") for build in builds)
+    names = ["build", "status", "began", *(["budget"] if with_budget else []), "goal"]
+    rows = []
+    for build in builds:
+        budget = build.get("budget") or {}
+        shown = [budget_text(budget["percent"], budget.get("level")) if budget else ""] if with_budget else []
+        rows.append([build["id"], _status_text(build), when(console, build["created_at"]), *shown, build["goal"]])
+    if rows:
+        print_table(console, names, rows)
+
+
+def _print_projects(console: "Console", projects: list[Json]) -> None:
+    from console.screen import print_table, when
+
+    rows = [
+        [each["id"], str(each["last_build_version"]), when(console, each["created_at"]), each["name"]]
+        for each in projects
+    ]
+    if rows:
+        print_table(console, ["project", "version", "made", "name"], rows)
+
+
+def _status_text(build: Json) -> "Text":
+    from rich.text import Text
+
+    waits = f" ({build['waiting_for']})" if build["waiting_for"] else ""
+    return Text(f"{build['status']}{waits}", _STYLES.get(build["status"], "cyan"))
+
+
+def _whisper(text: str) -> None:
+    """A remark beside the output, which is somebody's data."""
+    from console.screen import console_for_people
+
+    console_for_people(stderr=True).print(text, style="dim")

@@ -1,0 +1,83 @@
+"""`cofounder migrate` and `cofounder replay`: what an operator does around a new version."""
+
+import asyncio
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.connection import AsJson
+from console.exits import DONE, NOT_DONE, Unreachable
+from domain.errors import CofounderError, Misconfigured
+
+if TYPE_CHECKING:
+    from workflows.replaying import Verdict
+
+operating = typer.Typer()
+
+
+@operating.command(epilog="Example: cofounder migrate")
+def migrate(as_json: AsJson = False) -> None:
+    """Bring the database at DATABASE_URL up to date. Safe to run at every start."""
+    from console.screen import Screen
+    from db.migrate import migrate as bring_up_to_date
+    from settings import load_settings
+
+    settings = load_settings()
+    try:
+        asyncio.run(bring_up_to_date(settings.database_url))
+    except Misconfigured as error:
+        raise (Unreachable(str(error)) if isinstance(error.__cause__, OSError) else error) from error
+    Screen(as_json).give({"migrated": True}, "The database is up to date.")
+
+
+@operating.command(epilog="Example: cofounder replay tests/replay/histories/ready.json")
+def replay(
+    history: Annotated[str, typer.Argument(metavar="BUILD|FILE", help="A build's id, or an exported history.")],
+    as_json: AsJson = False,
+) -> None:
+    """Replay a build's history against the code at hand: whether this version could go on with it."""
+    from console.screen import Screen
+
+    is_file = Path(history).suffix == ".json" or Path(history).exists()
+    build_id = "" if is_file else _build_id(history)
+    verdict = asyncio.run(_replay(history, build_id))
+    document = {
+        "workflow_id": verdict.workflow_id,
+        "events": verdict.events,
+        "replays": verdict.replays,
+        "problem": verdict.problem,
+    }
+    events = f"{verdict.workflow_id}: {verdict.events} events"
+    if not verdict.replays and not as_json:
+        raise CofounderError(f"{events}, does not replay: {verdict.problem}")
+    Screen(as_json).give(document, f"{events}, replays")
+    raise typer.Exit(DONE if verdict.replays else NOT_DONE)
+
+
+async def _replay(history: str, build_id: str) -> "Verdict":
+    # Not above: a replayer needs workflows and activities, which the other commands have no use for.
+    from temporalio.service import RPCError
+
+    from clients.temporal import connect_temporal, temporal_config
+    from workflows.replaying import replay_build, replay_file
+
+    if not build_id:
+        return await replay_file(Path(history))
+    temporal_config()  # what is wrong with it is no question of whether Temporal answers
+    try:
+        client = await connect_temporal()
+    except Misconfigured as error:
+        raise Unreachable(str(error)) from error
+    try:
+        return await replay_build(client, build_id)
+    except RPCError as error:
+        raise CofounderError(f"The history of build {build_id} can't be read: {error.message}.") from error
+
+
+def _build_id(text: str) -> str:
+    try:
+        return str(uuid.UUID(text.removeprefix("build-")))
+    except ValueError:
+        raise typer.BadParameter(f"{text} is neither a file nor a build's id.") from None

@@ -1,0 +1,224 @@
+"""The embedded stack with an API and a worker beside it: what `cofounder up` and `cofounder demo` run."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from console.api_client import ApiClient
+from console.feed_state import printable
+from console.screen import dollars, is_interactive
+from db.session import make_engine, make_sessions
+from db.users import budget_today, ensure_user
+from domain.errors import CofounderError
+from local.ports import LOOPBACK
+from local.process import Command, GuardedProcess
+from local.sandbox.egress import PACKAGE_REGISTRIES
+from local.stack import PARTS, LocalStack, PartName, Progress
+
+FOUNDER = "founder"
+"""The user of requests that name none."""
+
+_API_START_SECONDS = 30.0
+_LOG_LINES = 12
+
+# The rehearsal model answers at once; at this pace a person can read along.
+_REHEARSAL_OPTIONS = ("--think-ms", "300")
+
+Watchers = Sequence["asyncio.Task[None]"]
+"""Tasks that fail when a server or a program ends by itself."""
+
+
+class StartFailed(CofounderError):
+    """A program could not be started, or ended by itself; the message says why."""
+
+
+@dataclass(frozen=True)
+class RealKeys:
+    """Keys of real services. What has none is stood in for on this machine."""
+
+    anthropic: str | None = None
+    e2b: str | None = None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "RealKeys":
+        """The keys in the environment.
+
+        Raises:
+            StartFailed: there are none.
+        """
+        keys = cls(environment.get("ANTHROPIC_API_KEY") or None, environment.get("E2B_API_KEY") or None)
+        if keys == cls():
+            raise StartFailed("REAL=1 needs a key: set ANTHROPIC_API_KEY, E2B_API_KEY or both, or leave REAL out.")
+        return keys
+
+
+@dataclass(frozen=True)
+class Programs:
+    """An API and a worker that run."""
+
+    api: ApiClient
+    api_url: str
+    watchers: Watchers
+
+
+async def until_told(work: Coroutine[Any, Any, bool]) -> bool | None:
+    """Do the work until it is done. At SIGINT, SIGTERM or SIGHUP it is cancelled, and there is no result."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, told.set)
+    working = asyncio.create_task(work)
+    telling = asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait({working, telling}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        telling.cancel()
+        working.cancel()
+        await asyncio.wait({working})
+    return None if working.cancelled() else working.result()
+
+
+def stack_for(console: Console, keys: RealKeys, data: Path | None = None) -> LocalStack:
+    """The embedded stack, without what the keys make unnecessary."""
+    local: dict[PartName, bool] = {"model": keys.anthropic is None, "sandbox": keys.e2b is None}
+
+    def show(progress: Progress) -> None:
+        if progress.state == "ready":
+            console.print(f"  {progress.part:<9} ready after {progress.seconds:.1f} s")
+
+    return LocalStack(
+        data,
+        parts=[part for part in PARTS if local.get(part, True)],
+        egress="proxy" if keys.anthropic is not None and keys.e2b is None else "none",
+        model_options=_REHEARSAL_OPTIONS,
+        on_progress=show,
+    )
+
+
+@asynccontextmanager
+async def running_programs(
+    console: Console, stack: LocalStack, environment: Mapping[str, str], *, port: int, token: str, logs: Path
+) -> AsyncIterator[Programs]:
+    """An API on the port and a worker, as processes of their own, until the end of the block.
+
+    Raises:
+        StartFailed: the API did not come up.
+    """
+    commands = {
+        "api": ["-m", "api", "--host", LOOPBACK, "--port", str(port)],
+        "worker": ["-m", "worker"],
+    }
+    async with AsyncExitStack() as closing:
+        watchers = [asyncio.create_task(stack.wait())]
+        closing.callback(watchers[0].cancel)
+        for name, arguments in commands.items():
+            # -P: whatever lies in the working directory is not importable
+            command = Command([sys.executable, "-P", *arguments], environment, grace=20.0)
+            log = (logs / f"{name}.log").absolute()
+            process = await stack.start_beside(command, log=log)
+            process.has_served = True  # so that it is asked to end, not killed
+            closing.push_async_callback(process.stop)
+            watcher = asyncio.create_task(_fail_when_it_ends(name, process, log))
+            closing.callback(watcher.cancel)
+            watchers.append(watcher)
+        url = f"http://{LOOPBACK}:{port}"
+        api = await closing.enter_async_context(ApiClient(url, token))
+        await first_of(asyncio.create_task(_wait_until_live(api)), *watchers)
+        console.print("  api       ready\n  worker    started")
+        yield Programs(api, url, watchers)
+
+
+def program_environment(
+    caller: Mapping[str, str], stack: Mapping[str, str], keys: RealKeys, temporary: Path
+) -> dict[str, str]:
+    """What the API and the worker see: the stack, and nothing of the caller's environment that could cost money."""
+    passed_on = {"PATH", "CHROMIUM_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+    if keys != RealKeys():
+        passed_on |= {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+    environment = {name: value for name, value in caller.items() if name.upper() in passed_on}
+    environment["NO_PROXY"] = ",".join(filter(None, (caller.get("NO_PROXY"), LOOPBACK, "localhost")))
+    environment |= {"HOME": str(temporary), "TMPDIR": str(temporary), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+    environment["GRACEFUL_SHUTDOWN_SECONDS"] = "1"  # what still runs ends with the stack
+    environment |= stack
+    if keys.anthropic is not None:
+        environment["ANTHROPIC_API_KEY"] = keys.anthropic
+    if keys.e2b is not None:
+        environment["E2B_API_KEY"] = keys.e2b
+    else:
+        environment["SANDBOX_EGRESS_HOSTS"] = "none" if keys.anthropic is None else ",".join(PACKAGE_REGISTRIES)
+    return environment
+
+
+async def first_of(wanted: "asyncio.Task[Any]", *others: "asyncio.Task[None]") -> None:
+    """Wait for `wanted`; raise what another task raises before that."""
+    done, _ = await asyncio.wait({wanted, *others}, return_when=asyncio.FIRST_COMPLETED)
+    if wanted not in done:
+        wanted.cancel()
+        await asyncio.wait({wanted})
+    for task in done:
+        task.result()
+
+
+async def _fail_when_it_ends(name: str, process: GuardedProcess, log: Path) -> None:
+    code = await asyncio.shield(process.exit_code)
+    raise StartFailed(
+        f"The {name} ended by itself, with exit code {code}. Its log ({log}) ends with:{_last_words(log)}"
+    )
+
+
+def _last_words(log: Path) -> str:
+    return "".join(f"\n  {printable(line)}" for line in log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+
+
+async def _wait_until_live(api: ApiClient) -> None:
+    try:
+        async with asyncio.timeout(_API_START_SECONDS):
+            while not await api.is_live():  # noqa: ASYNC110 (it is another process)
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise StartFailed(f"The API did not answer within {_API_START_SECONDS:.0f} seconds.") from None
+
+
+async def say_what_it_may_cost(console: Console, keys: RealKeys, database_url: str, *, confirmed: bool) -> None:
+    """Print the spending cap, and ask whether to go on where somebody sits there and has not confirmed.
+
+    Raises:
+        StartFailed: not confirmed.
+    """
+    engine = make_engine(database_url, pool_size=1)
+    try:
+        async with make_sessions(engine).begin() as session:
+            user = await ensure_user(session, FOUNDER)
+            budget = await budget_today(session, user, datetime.now(UTC).date())
+    finally:
+        await engine.dispose()
+    used = [name for name, key in (("ANTHROPIC_API_KEY", keys.anthropic), ("E2B_API_KEY", keys.e2b)) if key]
+    cap = "no cap" if budget.allowance is None else dollars(budget.allowance - budget.spent)
+    console.print(f"\nThis uses {' and '.join(used)} and spends real money.", style="bold yellow")
+    if keys.anthropic is not None:
+        console.print(f"Model calls stop at {cap} today (plan {user.plan}); the build then sleeps.")
+    if keys.e2b is not None:
+        console.print("E2B bills sandboxes for the time that they run; they end with their builds and previews.")
+    if is_interactive(console) and sys.stdin.isatty() and not confirmed:
+        await _confirm(console)
+
+
+async def _confirm(console: Console) -> None:
+    console.print("Go on? [y/N] ", end="", markup=False)
+    typed, loop = asyncio.Event(), asyncio.get_running_loop()
+    # Not in a thread: one that waits for a line can't be stopped by Ctrl-C.
+    loop.add_reader(sys.stdin, typed.set)
+    try:
+        await typed.wait()
+    finally:
+        loop.remove_reader(sys.stdin)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise StartFailed("Not confirmed; nothing was spent.")

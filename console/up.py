@@ -1,0 +1,134 @@
+"""`cofounder up`: the embedded stack, an API and a worker on this machine, until Ctrl-C. What it holds is kept."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from console.programs import (
+    FOUNDER,
+    RealKeys,
+    first_of,
+    program_environment,
+    running_programs,
+    say_what_it_may_cost,
+    stack_for,
+    until_told,
+)
+from console.screen import print_rows, write_json
+from db.migrate import migrate
+from local.ports import Ports
+from local.stack import LocalStack
+
+DATA = Path(".cofounder") / "up"
+
+_FOR_CLIENTS = ("HOME", "TMPDIR", "PATH", "LANG", "PYTHONUNBUFFERED", "NO_PROXY", "GRACEFUL_SHUTDOWN_SECONDS")
+"""What the programs are given and a person's shell has of its own."""
+
+
+@dataclass(frozen=True)
+class UpWish:
+    """How it is to run. Without a port: last time's, or 8000, or a free one."""
+
+    data: Path = DATA
+    port: int | None = None
+    keys: RealKeys = field(default_factory=RealKeys)
+    confirmed: bool = False
+    as_json: bool = False
+
+
+async def run_up(console: Console, wish: UpWish) -> None:
+    """Run everything until Ctrl-C.
+
+    Raises:
+        CofounderError, StackError: it could not start, or a part ended by itself; the message says what to do.
+    """
+    await until_told(_run(console, wish))
+
+
+async def _run(console: Console, wish: UpWish) -> bool:
+    ports = Ports()
+    try:
+        async with stack_for(console, wish.keys, wish.data) as stack:
+            port = _port(ports, wish.port, stack.data / "api-port")
+            token = os.environ.get("API_TOKEN") or _kept_token(stack.data / "api-token")
+            environment = {
+                **program_environment(os.environ, stack.environment, wish.keys, stack.data / "tmp"),
+                "API_TOKEN": token,
+                "API_USER": FOUNDER,
+            }
+            await migrate(environment["DATABASE_URL"])
+            if wish.keys != RealKeys():
+                await say_what_it_may_cost(
+                    console, wish.keys, environment["DATABASE_URL"], confirmed=wish.confirmed or wish.as_json
+                )
+            async with running_programs(
+                console, stack, environment, port=port, token=token, logs=stack.data / "logs"
+            ) as programs:
+                _tell(console, stack, {**environment, "COFOUNDER_API_URL": programs.api_url}, wish.as_json)
+                try:
+                    await first_of(asyncio.create_task(asyncio.Event().wait()), *programs.watchers)
+                finally:
+                    console.print("\nstopping…")
+    finally:
+        ports.release()
+    return True
+
+
+def _port(ports: Ports, wanted: int | None, kept: Path) -> int:
+    if wanted is not None:
+        ports.demand(wanted, "api")
+        port = wanted
+    else:
+        last = int(kept.read_text()) if kept.exists() else 8000
+        port = last if ports.take(last) else ports.choose(set())
+    kept.write_text(str(port))
+    return port
+
+
+def _kept_token(file: Path) -> str:
+    """The token of last time, so that a shell that has it can go on; made at the first time."""
+    with contextlib.suppress(FileNotFoundError):
+        if kept := file.read_text().strip():
+            return kept
+    token = secrets.token_urlsafe(24)
+    _write_privately(file, token)
+    return token
+
+
+def _write_privately(file: Path, text: str) -> None:
+    file.touch(mode=0o600)
+    file.chmod(0o600)
+    file.write_text(text)
+
+
+def _tell(console: Console, stack: LocalStack, environment: Mapping[str, str], as_json: bool) -> None:
+    own = {name: value for name, value in environment.items() if name not in _FOR_CLIENTS}
+    file = stack.data / "env.sh"
+    _write_privately(file, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(own.items())))
+    if as_json:
+        document: dict[str, Any] = {
+            "api_url": own["COFOUNDER_API_URL"],
+            "temporal_ui_url": stack.temporal_ui_url,
+            "environment_file": str(file),
+            "environment": own,
+        }
+        write_json(document)
+        return
+    console.print()
+    where = [("API", own["COFOUNDER_API_URL"]), ("Temporal UI", str(stack.temporal_ui_url))]
+    print_rows(console, [*where, ("data, logs", str(stack.data))])
+    source = os.path.relpath(file)
+    console.print("\nIn another terminal:", style="bold")
+    console.print(f"  . {shlex.quote(source if '/' in source else f'./{source}')}")
+    console.print('  cofounder build --idea "A waitlist for my bakery"')
+    console.print("  cofounder list")
+    console.print("  cofounder doctor")
+    console.print("\nEverything stays up until Ctrl-C; what is built is kept for the next time.", style="bold")
