@@ -1,12 +1,17 @@
 """The command line against a running API and its database."""
 
 import asyncio
+import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import uuid
+import zipfile
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +20,9 @@ from sqlalchemy import func, update
 from typer.testing import CliRunner, Result
 
 from cli import app
+from clients.object_store import ObjectStore
 from db.feed import append_events
-from db.models import Build
+from db.models import Build, Snapshot
 from domain.errors import CofounderError
 from domain.events import EventType, NewEvent
 from local.stack import LocalStack
@@ -29,7 +35,9 @@ Run = Callable[..., Coroutine[Any, Any, Result]]
 async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
     # The API logs in this process, whose standard output is a command's while that runs.
     with structlog.testing.capture_logs():
-        async with running_api(settings_for(await new_database(stack)), stack.environment) as running:
+        async with running_api(
+            settings_for(await new_database(stack), stack.environment), stack.environment
+        ) as running:
             yield running
 
 
@@ -80,7 +88,7 @@ async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> Non
 
 async def test_unknown_build_is_one_sentence(run: Run) -> None:
     unknown = str(uuid.uuid4())
-    for command in ("show", "watch", "wake", "cancel", "preview"):
+    for command in ("show", "watch", "wake", "cancel", "preview", "download"):
         assert told(await run(command, unknown)) == f"There is no build {unknown}."
     assert "can't be read" in told(await run("replay", unknown))
 
@@ -155,6 +163,68 @@ async def test_watch_leaves_a_build_that_waits_and_can_be_resumed(run: Run, api:
     await change(api, build, status="cancelled", waiting_for=None, closed_at=func.now())
     stayed = await staying
     assert (stayed.exit_code, len(stayed.stdout.splitlines())) == (4, 4)
+
+
+async def test_download_is_there_whole_or_not_at_all(run: Run, api: RunningApi, tmp_path: Path) -> None:
+    build = await api.build()
+    assert told(await run("download", build)) == f"Build {build} has no snapshot yet."
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("empty"))
+    stored = packed.getvalue()
+    await store_snapshot(api, build, 1, stored)
+    await store_snapshot(api, build, 2, stored[:-9], announced=len(stored))
+
+    target = tmp_path / "product.tar.gz"
+    save = ("download", build, "--output", str(target))
+    assert "broke off" in told(await run(*save))
+    assert names_in(tmp_path) == []
+    saved = await run(*save, "--snapshot", "1", "--json")
+    assert json.loads(saved.stdout)["sha256"] == hashlib.sha256(stored).hexdigest()
+    assert target.read_bytes() == stored
+    assert "is there already. Give --force" in told(await run(*save, "--snapshot", "1"))
+    target.write_bytes(b"old")
+    assert (await run(*save, "--snapshot", "1", "--force")).exit_code == 0
+    assert target.read_bytes() == stored
+    as_zip = await run("download", build, "--snapshot", "1", "--output", str(tmp_path), "--format", "zip")
+    assert as_zip.exit_code == 0, as_zip.output
+    with zipfile.ZipFile(tmp_path / f"workspace-{build}.zip") as unpacked:
+        assert unpacked.namelist() == ["empty"]
+    assert "can't be written" in told(await run("download", build, "--snapshot", "1", "-o", str(tmp_path / "no" / "x")))
+    assert told(await run("download", build, "--snapshot", "3")) == f"Build {build} has no snapshot 3."
+    assert names_in(tmp_path) == ["product.tar.gz", f"workspace-{build}.zip"]
+
+
+def names_in(directory: Path) -> list[str]:
+    """What is there."""
+    return sorted(path.name for path in directory.iterdir())
+
+
+async def store_snapshot(
+    api: RunningApi, build: str, number: int, content: bytes, announced: int | None = None
+) -> None:
+    """A snapshot of the build with this content, whatever its row says of its length."""
+    row, key = await api.row(build), f"test/{build}/{number}"
+    assert isinstance(api.services.store, ObjectStore)
+    await api.services.store.put(key, content)
+    async with api.sessions.begin() as session:
+        session.add(
+            Snapshot(
+                id=uuid.uuid4(),
+                build_id=row.id,
+                project_id=row.project_id,
+                number=number,
+                state="stored",
+                claim=uuid.uuid4(),
+                reason="phase",
+                archive_key=key,
+                manifest_key="m",
+                archive_sha256="abc",
+                manifest_sha256="def",
+                archive_bytes=announced or len(content),
+                stored_at=func.now(),
+            )
+        )
 
 
 async def test_output_that_nobody_reads_ends_silently(run: Run, api: RunningApi) -> None:
