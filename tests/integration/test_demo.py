@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pty
+import shlex
 import signal
 import sys
 import tarfile
@@ -14,6 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image
+
+from console.checks.findings import Finding
+from console.doctor import CHECKS, examine
 
 _ROOT = Path(__file__).parents[2]
 
@@ -71,9 +75,11 @@ class Demo:
 
 
 @asynccontextmanager
-async def demo(directory: Path, *, terminal: bool = False, **environment: str) -> AsyncIterator[Demo]:
+async def demo(
+    directory: Path, *, command: str = "demo", terminal: bool = False, **environment: str
+) -> AsyncIterator[Demo]:
     """Start a demo, in a terminal or with a pipe; it is killed at the end if it still runs."""
-    (directory / "tmp").mkdir(parents=True)
+    (directory / "tmp").mkdir(parents=True, exist_ok=True)
     given = {
         "PATH": os.environ["PATH"],
         "HOME": str(directory),
@@ -86,9 +92,8 @@ async def demo(directory: Path, *, terminal: bool = False, **environment: str) -
         **environment,
     }
     theirs, ours = pty.openpty()[::-1] if terminal else os.pipe()[::-1]
-    command = [sys.executable, "-P", "-c", _PROGRAM, "demo"]
     process = await asyncio.create_subprocess_exec(
-        *command,
+        *[sys.executable, "-P", "-c", _PROGRAM, command],
         env=given,
         cwd=directory,
         stdin=theirs if terminal else asyncio.subprocess.DEVNULL,
@@ -163,6 +168,44 @@ async def test_stopped_in_the_middle(directory: Path, moment: str, number: signa
         assert await running.end() == 130
         assert "Traceback" not in running.text
         await running.assert_nothing_is_left()
+
+
+async def test_up_serves_until_ctrl_c_and_keeps_what_it_holds(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = directory / ".cofounder" / "up"
+    async with demo(directory, command="up") as running:
+        await running.until("Everything stays up until Ctrl-C")
+        assert ". .cofounder/up/env.sh" in running.text
+        for line in environment_of(data):
+            name, _, value = line.removeprefix("export ").partition("=")
+            monkeypatch.setenv(name, *shlex.split(value))
+        findings = await healthy()
+        assert {each.name for each in findings if each.state == "ok"} >= {name for name, _ in CHECKS} - {"disk"}
+        assert any("rehearsal model" in each.detail for each in findings)
+        async with demo(directory, command="up") as second:
+            assert await second.end() == 1
+            assert "Another stack" in second.text
+        running.process.send_signal(signal.SIGINT)
+        assert await running.end() == 0, running.text
+        await running.assert_nothing_is_left()
+    assert (data / "env.sh").stat().st_mode & 0o777 == 0o600
+    down = {each.name: each.state for each in await examine(["database", "temporal", "api"], None, lambda _: None)}
+    assert [down[name] for name in ("database", "temporal", "api")] == ["fail"] * 3
+
+
+def environment_of(data: Path) -> list[str]:
+    """The lines for a shell."""
+    return (data / "env.sh").read_text().splitlines()
+
+
+async def healthy() -> list[Finding]:
+    """What the doctor finds once the worker has come up."""
+    names = [name for name, _ in CHECKS]
+    async with asyncio.timeout(120):
+        while True:
+            findings = await examine(names, None, lambda _: None)
+            if all(each.state == "ok" for each in findings if each.name != "disk"):
+                return findings
+            await asyncio.sleep(1)
 
 
 async def test_killed(directory: Path) -> None:

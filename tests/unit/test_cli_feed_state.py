@@ -4,10 +4,13 @@ import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
+from console.budget import budget_row, budget_text
 from console.feed_state import LINES_KEPT, FeedEvent, FeedState, describe_model, printable
-from console.screen import clock, dollars
+from console.screen import clock, distance, dollars, print_table
 from console.watch import _View
 
 BEGAN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -142,6 +145,54 @@ def test_view_fits_the_screen_and_shows_what_matters() -> None:
     assert len(shown.splitlines()) <= 24
     for wanted in ("Pantry [Pal]", "always builds the same kind", "Scaffold", "$0.0123", "turn 1", "reconnecting"):
         assert wanted in shown
+
+
+@pytest.mark.parametrize("width", [10, 20, 40, 200])
+def test_view_survives_narrow_terminals_and_odd_names(width: int) -> None:
+    console = Console(width=width, height=24, force_terminal=True, record=True, file=io.StringIO())
+    view = _View(console, "龍\x1b[2J [bold] " + "🦄" * 40, "1b4e28ba-2fa1-11d2-883f-0016d3cca427")
+    said = {"budget_percent": 93, "budget_level": "red"}
+    view.state = after(
+        ("narration", {"text": "龍" * 500}), ("phase_completed", {"title": "🦄"}), ("turn_answered", said)
+    )
+    console.print(view)
+    shown = console.export_text()
+    assert "\x1b" not in shown
+    assert max(cell_len(line) for line in shown.splitlines()) <= width
+    if width >= 40:
+        assert "budget 93 %" in shown
+        assert "cost" not in shown
+
+
+@pytest.mark.parametrize("width", [8, 30, 60, 200])
+def test_table_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    monkeypatch.setattr(file, "isatty", lambda: True)
+    console = Console(width=width, force_terminal=True, soft_wrap=True, file=file, color_system=None)
+    build = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
+    print_table(console, ["build", "status", "goal"], [[build, "ready", "龍\x1b[2J\t[bold]" * 30], [build, "code", ""]])
+    lines = file.getvalue().splitlines()
+    assert max(cell_len(line) for line in lines if build not in line) <= width
+    assert sum(build in line for line in lines) == 2  # ids are never cut
+    assert "\x1b" not in file.getvalue()
+    if width == 200:
+        assert lines[1].startswith(f"{build}  ready   龍[2J [bold]")
+
+
+def test_budget_is_a_share_in_its_colour() -> None:
+    assert [str(budget_text(percent, None).style) for percent in (0, 60, 61, 90, 91, 110)] == [
+        *["green"] * 2,
+        *["yellow"] * 2,
+        *["red"] * 2,
+    ]
+    assert budget_text(None, None).plain == "unlimited"
+    told = budget_row({"percent": 42, "level": "green", "refreshes_at": "2026-11-21T00:00:00+00:00"}).plain
+    assert told.startswith("42 % of today's allowance used, refreshes at 2026-11-2")
+
+
+def test_moments_for_people() -> None:
+    for offset, told in ((-59, "just now"), (-90, "1 minute ago"), (-7200, "2 hours ago"), (90_000, "in 1 day")):
+        assert distance(BEGAN + timedelta(seconds=offset), BEGAN) == told
 
 
 def test_figures_for_people() -> None:
