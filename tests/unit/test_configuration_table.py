@@ -1,0 +1,17 @@
+"""README.md's table of settings says what settings.py says."""
+
+from scripts.configuration_table import GROUPS, README, table, with_table
+from settings import Settings
+
+
+def test_readme_has_the_settings_of_now() -> None:
+    readme = README.read_text()
+    assert with_table(readme) == readme, "run: .venv/bin/python -m scripts.configuration_table"
+
+
+def test_every_setting_is_in_a_group_and_says_what_it_is_for() -> None:
+    names = list(Settings.model_fields)
+    assert names[0] in GROUPS
+    assert set(GROUPS) <= set(names)
+    assert all(field.description for field in Settings.model_fields.values())
+    assert all(f"| `{name.upper()}` |" in table() for name in names)
