@@ -45,6 +45,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         api_key=arguments.api_key or os.environ.get("E2B_API_KEY") or f"e2b_{secrets.token_hex(20)}",
         port=arguments.port,
         proxy_port=arguments.proxy_port,
+        proxy_host=arguments.proxy_host,
         egress=egress,
         limits=Limits(processes=arguments.max_processes, file_bytes=arguments.max_file_bytes),
         max_sandboxes=arguments.max_sandboxes,
@@ -70,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, help="where sandboxes are kept; one server at a time")
     parser.add_argument("--port", type=int, default=0, help="of the API; 0: any free one")
     parser.add_argument("--proxy-port", type=int, default=0, help="of get_host names; 0: any free one")
+    parser.add_argument(
+        "--proxy-host", default="127.0.0.1", help="address to answer get_host names on; in a container 0.0.0.0"
+    )
     parser.add_argument("--egress", choices=["none", "proxy"], default="none", help="what sandboxes may reach outside")
     parser.add_argument(
         "--allow",

@@ -52,6 +52,8 @@ class Options:
     api_key: str
     port: int = 0
     proxy_port: int = 0
+    proxy_host: str = LOOPBACK
+    """Where `get_host` names are answered; in a container, where its published port can be reached."""
     egress: EgressProxy | None = None
     limits: Limits = field(default_factory=Limits)
     max_sandboxes: int = 50
@@ -191,7 +193,7 @@ async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) ->
         loop.add_signal_handler(number, stopping.set)
     if options.die_with_parent:
         _die_with_parent(loop, stopping)
-    with _listen(options.port) as api_socket, _listen(options.proxy_port) as proxy_socket:
+    with _listen(LOOPBACK, options.port) as api_socket, _listen(options.proxy_host, options.proxy_port) as proxy_socket:
         port, proxy_port = api_socket.getsockname()[1], proxy_socket.getsockname()[1]
         registry = Registry(Confinement(options.root.resolve(), options.limits), options.egress, options.max_sandboxes)
         await registry.open()
@@ -222,13 +224,13 @@ async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) ->
             await serving
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     # Naming the protocol matters: asyncio switches Nagle's algorithm off only where it sees TCP, and a request takes
     # 40 ms longer with it.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((LOOPBACK, port))
+        listener.bind((host, port))
         listener.listen(512)
     except BaseException:
         listener.close()

@@ -1,0 +1,37 @@
+# One image for every process of Cofounder: the API, the worker, the migration, and the stand-ins of the rehearsal.
+#
+#   docker build -t cofounder:0.1.0 .
+#   docker run --rm --env-file settings.env cofounder:0.1.0 python -m worker
+#
+# No secret goes in: they come as variables, when it runs.
+
+FROM ghcr.io/astral-sh/uv:0.13.8 AS uv
+
+FROM python:3.11.14-slim-bookworm AS build
+COPY --from=uv /uv /usr/local/bin/uv
+WORKDIR /src
+ENV UV_COMPILE_BYTECODE=1 \
+    UV_LINK_MODE=copy \
+    UV_PROJECT_ENVIRONMENT=/opt/cofounder \
+    UV_PYTHON_DOWNLOADS=never
+# First the locked dependencies, which seldom change, then the program.
+COPY pyproject.toml uv.lock ./
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --no-install-project
+COPY . .
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --no-editable
+
+FROM python:3.11.14-slim-bookworm
+# Chromium for screenshots; bubblewrap and git for the sandboxes of the rehearsal. Debian's newest, whatever the day:
+# a pinned Chromium would be one with known holes.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends bubblewrap ca-certificates chromium fonts-dejavu-core git \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --create-home --shell /usr/sbin/nologin cofounder \
+    && install -d -o cofounder -g cofounder /data
+COPY --from=build /opt/cofounder /opt/cofounder
+ENV PATH=/opt/cofounder/bin:$PATH \
+    PYTHONUNBUFFERED=1
+USER 10001:10001
+WORKDIR /data
+CMD ["python", "-m", "worker"]
