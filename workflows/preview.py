@@ -18,6 +18,9 @@ from workflows.shielding import shielded
 _KEEP_EVERY = timedelta(minutes=10)
 """How often the sandbox's time to live is extended; well below it, so that it never expires by surprise."""
 
+_CANCEL_IS_LOOKED_FOR = "cancel-is-looked-for"
+"""Previews that began before this was so, and had lost a cancel, replay as they went on."""
+
 
 @workflow.defn(name=PREVIEW_WORKFLOW)
 class PreviewWorkflow:
@@ -68,6 +71,8 @@ class PreviewWorkflow:
             if not self._is_shown():
                 self._shown_until = self._expires_at
                 await self._record("open")
+            if workflow.cancellation_reason() is not None and workflow.patched(_CANCEL_IS_LOOKED_FOR):
+                raise asyncio.CancelledError  # the step before it has ended as if nobody had cancelled
             wait = min(self._expires_at - workflow.now(), _KEEP_EVERY)
             try:
                 await workflow.wait_condition(

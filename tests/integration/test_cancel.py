@@ -5,10 +5,13 @@ import uuid
 from typing import Any
 
 import pytest
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import CancelledError
 
 from clients.sandbox import Role, Sandboxes
+from domain.names import preview_workflow_id
 from domain.status import Status
-from tests.workflows.scenarios import bash, steps
+from tests.workflows.scenarios import PRODUCT, bash, steps
 from tests.workshop import Workshop
 from worker import sandbox_config
 
@@ -46,4 +49,25 @@ async def test_while_a_sandbox_is_opened(shop: Workshop, status: Status) -> None
     assert (await shop.finished(build_id)).status == Status.CANCELLED
     assert await _sandboxes_of(shop, build_id) == []
     await asyncio.sleep(3)
+    assert await _sandboxes_of(shop, build_id) == []
+
+
+async def test_while_a_preview_is_opened(shop: Workshop) -> None:
+    slow = PRODUCT.replace('"install": "true"', '"install": "sleep 2"')
+    build_id = await shop.start(script=steps([bash(slow)]))
+    assert (await shop.finished(build_id)).status == Status.READY
+    preview = shop.client.get_workflow_handle(preview_workflow_id(build_id))
+    await preview.cancel()
+    with pytest.raises(WorkflowFailureError):
+        await preview.result()
+    assert await _sandboxes_of(shop, build_id) == []
+
+    await shop.builds.open_preview(build_id, 600, seq=100)
+    async with asyncio.timeout(300):
+        while not await _sandboxes_of(shop, build_id):
+            await asyncio.sleep(0.05)
+    await preview.cancel()
+    with pytest.raises(WorkflowFailureError) as ended:
+        await asyncio.wait_for(preview.result(), 300)
+    assert isinstance(ended.value.cause, CancelledError)
     assert await _sandboxes_of(shop, build_id) == []
