@@ -41,8 +41,9 @@ test: ## set up, then linters, types and all tests, whatever is in the environme
 check: setup ## linters, types, and whether the migrations match the models
 	@$(CLEAN) $(BIN)/ruff check .
 	@$(CLEAN) $(BIN)/ruff format --check .
-	@$(CLEAN) $(BIN)/mypy
-	@$(CLEAN) $(BIN)/python -m scripts.alembic_check
+	@$(CLEAN) $(BIN)/mypy & types=$$!; \
+	$(CLEAN) $(BIN)/python -m scripts.alembic_check; migrations=$$?; \
+	wait $$types && exit $$migrations
 
 quick: setup ## the tests that need no server, in seconds
 	@$(TIDY) $(CLEAN) $(PYTEST) tests/unit $(ARGS)

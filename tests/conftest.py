@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from db.migrate import migrate
-from local.stack import LocalStack
-
 if TYPE_CHECKING:
     from clients.browser import Browser
+    from local.stack import LocalStack
     from tests.workshop import Workshop
 
 _PREFIXES = ("ANTHROPIC_", "AWS_", "COFOUNDER_", "E2B_", "PG", "PROJECT_", "REHEARSAL_", "S3_", "TEMPORAL_")
@@ -50,8 +48,11 @@ def bodies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-async def stack(bodies: Path) -> AsyncIterator[LocalStack]:
+async def stack(bodies: Path) -> "AsyncIterator[LocalStack]":
     """The whole embedded stack, once per session: migrated, no fsync, and timers that tests may skip."""
+    from db.migrate import migrate
+    from local.stack import LocalStack
+
     async with LocalStack(durable=False, time_skipping=True, model_options=("--bodies", str(bodies))) as running:
         await migrate(running.environment["DATABASE_URL"])
         yield running
@@ -68,7 +69,7 @@ async def browser() -> "AsyncIterator[Browser]":
 
 
 @pytest.fixture(scope="session")
-async def shop(stack: LocalStack, browser: "Browser") -> "AsyncIterator[Workshop]":
+async def shop(stack: "LocalStack", browser: "Browser") -> "AsyncIterator[Workshop]":
     """A worker with the default settings, for the tests that need no others."""
     from tests.workshop import workshop  # the whole program, which the unit tests must not wait for
 

@@ -22,8 +22,12 @@ ROOT = Path(__file__).parents[2]
 _TEST = """
 import asyncio
 import os
+import signal
 from pathlib import Path
 from clients.sandbox import Role, SandboxConfig, Sandboxes
+
+# Ignored where the tests run in a shell's background, and that is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def test_with_everything(stack, tmp_path):
     found = stack.environment
