@@ -232,8 +232,18 @@ def test_the_search_attributes_are_those_of_the_program() -> None:
     }
 
 
-def test_actions_are_pinned_and_call_make_test() -> None:
+def test_actions_and_systems_are_pinned() -> None:
     for job in _load(WORKFLOW)["jobs"].values():
+        assert re.fullmatch(r"ubuntu-\d\d\.\d\d", job["runs-on"])
         for step in job["steps"]:
             assert "uses" not in step or re.search(r"@(v\d+\.\d+\.\d+|[0-9a-f]{40})$", step["uses"])
-        assert "make test" in [step.get("run") for step in job["steps"]]
+            assert all(re.search(r"\d", tag) for tag in re.findall(r"\bdebian:(\S+)", step.get("run", "")))
+
+
+def test_ci_runs_all_tests_and_tries_the_containers() -> None:
+    jobs = _load(WORKFLOW)["jobs"]
+    runs = {name: "\n".join(step.get("run", "") for step in job["steps"]) for name, job in jobs.items()}
+    assert all("make test" in runs[name] for name in ("ubuntu", "debian"))
+    assert "--profile rehearsal up --build --wait" in runs["containers"]
+    [made] = re.findall(r"for name in (.*)", runs["containers"])
+    assert set(made.split()) == set(re.findall(r"\$\{(\w+):\?", COMPOSE.read_text()))
