@@ -5,6 +5,8 @@ import contextlib
 import os
 import secrets
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +130,15 @@ def _tell(console: Console, stack: LocalStack, environment: Mapping[str, str], a
     source = os.path.relpath(file)
     console.print("\nIn another terminal:", style="bold")
     console.print(f"  . {shlex.quote(source if '/' in source else f'./{source}')}")
-    console.print('  cofounder build --idea "A waitlist for my bakery"')
-    console.print("  cofounder list")
-    console.print("  cofounder doctor")
+    program = _program()
+    console.print(f'  {program} build --idea "A waitlist for my bakery"')
+    console.print(f"  {program} list")
+    console.print(f"  {program} doctor")
     console.print("\nEverything stays up until Ctrl-C; what is built is kept for the next time.", style="bold")
+
+
+def _program() -> str:
+    """What people type to run this program: its path where their shell would not find it."""
+    if shutil.which("cofounder") is not None or Path(sys.argv[0]).name != "cofounder":
+        return "cofounder"
+    return shlex.quote(os.path.relpath(sys.argv[0]))

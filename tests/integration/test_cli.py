@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -225,6 +226,82 @@ async def store_snapshot(
                 stored_at=func.now(),
             )
         )
+
+
+async def test_watch_reconnects_and_leaves_the_build_running(run: Run, api: RunningApi) -> None:
+    """Through a door that can be closed: as when the API is restarted, or a network goes away for a moment."""
+    build = await api.build()
+    door = Door(int(api.url.rpartition(":")[2]))
+    async with door:
+        watching = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-c", "import cli; cli.main()", "watch", build, "--api-url", door.url, "--stay"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert watching.stdout is not None
+        said = ""
+        for number in range(3):
+            async with api.sessions.begin() as session:
+                text = {"text": f"sentence {number}", "claim": "c"}
+                await append_events(session, uuid.UUID(build), [NewEvent(EventType.NARRATION, text, turn=1)])
+            while f"sentence {number}" not in said:
+                said += (await watching.stdout.readline()).decode()
+            await door.interrupt()
+        watching.send_signal(signal.SIGINT)
+        rest, trouble = await watching.communicate()
+    said += rest.decode()
+    assert watching.returncode == 130, trouble
+    assert [said.count(f"sentence {number}") for number in range(3)] == [1, 1, 1]
+    assert f"The build goes on. To see it again: cofounder watch {build}" in said
+    assert b"Traceback" not in trouble
+    assert (await api.row(build)).cancel_requested_at is None
+
+
+class Door:
+    """A way to a port of this machine that breaks when told to."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._passing: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "Door":
+        self._server = await asyncio.start_server(self._enter, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self.interrupt()
+
+    async def interrupt(self) -> None:
+        """Break what passes now."""
+        for task in list(self._passing):
+            task.cancel()
+        if self._passing:
+            await asyncio.wait(self._passing)
+
+    async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._passing.add(task)
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        ways = [asyncio.create_task(_copy(reader, inner_writer)), asyncio.create_task(_copy(inner_reader, writer))]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pass  # the end of a connection is not that of the test
+        finally:
+            for way in ways:
+                way.cancel()
+            writer.close()
+            inner_writer.close()
+            self._passing.discard(task)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while piece := await reader.read(65536):
+        writer.write(piece)
+        await writer.drain()
 
 
 async def test_output_that_nobody_reads_ends_silently(run: Run, api: RunningApi) -> None:
