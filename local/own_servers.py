@@ -87,13 +87,16 @@ def sandbox_server(
     api_key: str,
     output: Path,
     temporary: Path,
+    options: Sequence[str] = (),
 ) -> OwnServer:
     """Return the sandbox server; sandboxes live under `directory`.
 
     `egress="proxy"` lets them reach the hosts in `allow` (the server's own list if that is empty), and nothing else.
+    `options` are further ones of `python -m local.sandbox`.
     """
     arguments = ["-m", "local.sandbox", "--root", str(directory), "--port", str(port)]
     arguments += ["--proxy-port", str(proxy_port), "--egress", egress, *(["--allow", *allow] if allow else [])]
+    arguments += options
     hint = (
         "It needs bubblewrap: run scripts/setup --system to see whether it works here. "
         "Where it cannot, use E2B's cloud: REAL=1 with E2B_API_KEY."

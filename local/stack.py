@@ -70,6 +70,7 @@ class LocalStack:
     - `time_skipping`: lets tests skip Temporal's timers.
     - `egress`, `allow`: what sandboxes may reach, see `sandbox_server`.
     - `model_options`: further options of the rehearsal model, see `python -m local.rehearsal --help`.
+    - `sandbox_options`: the same of `python -m local.sandbox`.
 
     Raises `StackError` with a message for people. Everything listens on 127.0.0.1 only.
     """
@@ -87,6 +88,7 @@ class LocalStack:
         egress: Egress = "none",
         allow: Sequence[str] = (),
         model_options: Sequence[str] = (),
+        sandbox_options: Sequence[str] = (),
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         wanted = set(parts)
@@ -102,6 +104,7 @@ class LocalStack:
         self._egress = egress
         self._allow = tuple(allow)
         self._model_options = tuple(model_options)
+        self._sandbox_options = tuple(sandbox_options)
         self._on_progress = on_progress
 
         self._data: Path | None = None
@@ -424,6 +427,7 @@ class LocalStack:
                         api_key=keys["sandbox_api_key"],
                         output=output,
                         temporary=temporary,
+                        options=self._sandbox_options,
                     )
                 case "model":
                     return rehearsal_model(

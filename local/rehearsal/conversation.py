@@ -79,7 +79,7 @@ class Outcome:
     texts: tuple[str, ...] = field(default=())
 
 
-Play = Generator[Turn, Outcome, None]
+Play = Generator[Turn, Outcome, Any]
 """A script: yields turns, receives what came of each."""
 
 

@@ -52,6 +52,7 @@ class StepsScript(_Script):
     kind: Literal["steps"]
     turns: list[list[dict[str, Any]]]
     then: Literal["product", "end_turn"] = "end_turn"
+    repeats_lost: bool = Field(default=False, description="Call again what was lost, as an agent does that looks.")
 
 
 AnyScript = Annotated[ProductScript | LongScript | StepsScript, Field(discriminator="kind")]
@@ -75,6 +76,20 @@ def _until_it_happens(turn: Turn) -> Play:
     outcome: Outcome = yield turn
     while not outcome.happened:
         outcome = yield turn
+    return outcome
+
+
+_LOST = ("The outcome of this call is unknown", "This call was not run")
+"""How the result of a call begins that was lost with its sandbox."""
+
+
+def _until_nothing_is_lost(turn: Turn) -> Play:
+    while turn.calls:
+        outcome = yield from _until_it_happens(turn)
+        lost = [
+            call for call, result in zip(turn.calls, outcome.results, strict=False) if result.text.startswith(_LOST)
+        ]
+        turn = Turn("That was lost. Once more.", tuple(lost))
 
 
 def _step_turn(steps: list[dict[str, Any]]) -> Turn:
@@ -86,7 +101,8 @@ def _step_turn(steps: list[dict[str, Any]]) -> Turn:
 
 def _steps(script: StepsScript) -> Play:
     for steps in script.turns:
-        yield from _until_it_happens(_step_turn(steps))
+        turn = _step_turn(steps)
+        yield from _until_nothing_is_lost(turn) if script.repeats_lost and turn.calls else _until_it_happens(turn)
 
 
 def _play(script: ProductScript | LongScript | StepsScript, conversation: Conversation) -> Play:

@@ -50,6 +50,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         limits=Limits(processes=arguments.max_processes, file_bytes=arguments.max_file_bytes),
         max_sandboxes=arguments.max_sandboxes,
         die_with_parent=arguments.die_with_parent,
+        oracle=arguments.oracle,
     )
     try:
         asyncio.run(serve(options, _announce))
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-processes", type=int, default=limits.processes, help="of one sandbox, threads included")
     parser.add_argument("--max-file-bytes", type=int, default=limits.file_bytes, help="of one file in a sandbox")
     parser.add_argument("--die-with-parent", action="store_true", help="end when the starting process dies")
+    parser.add_argument("--oracle", type=Path, help="keep in this directory what fault tests compare with")
     return parser
 
 

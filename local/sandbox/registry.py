@@ -9,6 +9,7 @@ from pathlib import Path
 from local.sandbox.confinement import Confinement
 from local.sandbox.egress import EgressProxy
 from local.sandbox.errors import ApiError
+from local.sandbox.oracle import Oracle
 from local.sandbox.record import RECORD_FILE, SANDBOX_ID, SandboxRecord
 from local.sandbox.sandbox import BootFailed, Sandbox, remove_tree
 
@@ -26,11 +27,18 @@ class RootInUse(Exception):
 class Registry:
     """`<root>/sandboxes/<id>/` is a sandbox: its record, log, home and /tmp. One server at a time works in a root."""
 
-    def __init__(self, confinement: Confinement, egress: EgressProxy | None, max_sandboxes: int) -> None:
+    def __init__(
+        self,
+        confinement: Confinement,
+        egress: EgressProxy | None,
+        max_sandboxes: int,
+        oracle: Oracle | None = None,
+    ) -> None:
         self.sandboxes: dict[str, Sandbox] = {}
         self._confinement = confinement
         self._egress = egress
         self._max_sandboxes = max_sandboxes
+        self._oracle = oracle
         self._directory = confinement.root / "sandboxes"
         self._starting = 0
         self._by_key: dict[str, asyncio.Future[Sandbox]] = {}
@@ -51,6 +59,8 @@ class Registry:
                 continue
             if not (directory / RECORD_FILE).exists():
                 log.warning("removing %s: it was never finished, or not removed to the end", directory)
+                if self._oracle is not None:
+                    self._oracle.keep(directory.name, directory)
                 await remove_tree(directory)
                 continue
             try:
@@ -124,7 +134,7 @@ class Registry:
         return sandbox
 
     def _make(self, record: SandboxRecord, directory: Path) -> Sandbox:
-        return Sandbox(record, directory, self._confinement, self._egress, self._forget)
+        return Sandbox(record, directory, self._confinement, self._egress, self._forget, self._oracle)
 
     def _forget(self, sandbox: Sandbox) -> None:
         self.sandboxes.pop(sandbox.id, None)

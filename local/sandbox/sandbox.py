@@ -20,6 +20,7 @@ from local.sandbox.confinement import Confinement, Limits
 from local.sandbox.egress import EGRESS_PORT, EgressProxy
 from local.sandbox.guest import HOME
 from local.sandbox.guest_link import GuestLink, GuestLost, Reply
+from local.sandbox.oracle import Oracle
 from local.sandbox.record import RECORD_FILE, SandboxRecord, State
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Sandbox:
         confinement: Confinement,
         egress: EgressProxy | None,
         on_gone: Callable[["Sandbox"], None],
+        oracle: Oracle | None = None,
     ) -> None:
         self.record = record
         self.directory = directory
@@ -65,6 +67,7 @@ class Sandbox:
         self._confinement = confinement
         self._egress = egress if record.allow_internet is not False else None
         self._on_gone = on_gone
+        self._oracle = oracle
         self._link: GuestLink | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._egress_server: asyncio.Server | None = None
@@ -122,6 +125,8 @@ class Sandbox:
             listener=listener,
         )
         self.commands[command.pid] = command
+        if self._oracle is not None:
+            self._oracle.started(self.id, command.pid, argv)
         command.finished.add_done_callback(lambda _: self._forget_later(command))
         return command
 
@@ -227,6 +232,8 @@ class Sandbox:
             self._on_gone(self)
             (self.directory / RECORD_FILE).unlink(missing_ok=True)
             await self._stop("the sandbox was killed")
+            if self._oracle is not None:
+                self._oracle.keep(self.id, self.directory)
             await remove_tree(self.directory)
 
     async def stop(self) -> None:

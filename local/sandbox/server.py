@@ -29,6 +29,7 @@ from local.sandbox.egress import EgressProxy
 from local.sandbox.errors import ApiError, not_served
 from local.sandbox.filesystem import FilesystemService
 from local.sandbox.guest_link import GuestLost
+from local.sandbox.oracle import Oracle
 from local.sandbox.ports import PortProxy
 from local.sandbox.process import ProcessService
 from local.sandbox.registry import Registry
@@ -58,6 +59,8 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     max_sandboxes: int = 50
     die_with_parent: bool = False
+    oracle: Path | None = None
+    """Where to keep what fault tests compare with."""
 
 
 class Application:
@@ -195,7 +198,9 @@ async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) ->
         _die_with_parent(loop, stopping)
     with _listen(LOOPBACK, options.port) as api_socket, _listen(options.proxy_host, options.proxy_port) as proxy_socket:
         port, proxy_port = api_socket.getsockname()[1], proxy_socket.getsockname()[1]
-        registry = Registry(Confinement(options.root.resolve(), options.limits), options.egress, options.max_sandboxes)
+        confinement = Confinement(options.root.resolve(), options.limits)
+        oracle = None if options.oracle is None else Oracle(options.oracle)
+        registry = Registry(confinement, options.egress, options.max_sandboxes, oracle)
         await registry.open()
         ports = PortProxy(registry)
         await ports.open(proxy_socket)

@@ -1,0 +1,361 @@
+"""Each fault alone. A group has a task queue and workers of its own, so that what it does to them strikes no other's.
+
+Cases that need the same blow get it together: one SIGKILL finds nine builds, each held at another place.
+"""
+
+import asyncio
+import shutil
+import signal
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from temporalio.service import RPCError
+
+from activities.crash_point import CrashPoint
+from db.models import LedgerEntry, Snapshot, ToolCall, Turn
+from domain.names import BUILD_WORKFLOW
+from domain.status import Status
+from local.stack import PartName
+from tests.faults.ground import Ground, until
+from tests.faults.invariants import Damage, check_build
+from tests.faults.report import Report, closed, side_by_side
+from tests.faults.story import HELD, story
+from tests.faults.without import NEWER
+from tests.workshop import Workshop
+
+LONG = "600"
+"""Seconds: a stalled stream is not noticed."""
+
+ANSWERS_LOST, CUTS = 3, 3
+"""So many of each strike a build's connections to a server."""
+
+LOSES_ANSWERS: tuple[PartName, ...] = ("postgres", "s3", "sandbox", "model")
+"""Temporal speaks HTTP/2, which the proxy does not read."""
+
+POINTS: tuple[CrashPoint, ...] = (
+    "think.before_call",
+    "think.after_call",
+    "think.committed",
+    "dispatch.intended",
+    "dispatch.acted",
+    "snapshot.uploaded",
+    "finish_build.committed",
+)
+
+STALE: tuple[CrashPoint, ...] = ("think.after_call", "dispatch.acted", "snapshot.uploaded")
+"""Where an attempt is held that has done everything but write so."""
+
+
+async def each_fault_alone(report: Report) -> None:
+    """All cases; what became of them is in the report."""
+    ground = report.ground
+    shop = ground.shop()
+    worker = await ground.worker(shop)
+    reference = report.reference(shop)
+    groups = (killed, stopped, model, store, connections, newer, reverted, terminated)
+    await side_by_side(reference, *(group(report) for group in groups))
+    await worker.end()
+    for part in ("postgres", "temporal", "sandbox"):
+        await server_killed(report, part)
+
+
+# ---- the worker
+
+
+async def killed(report: Report) -> None:
+    """SIGKILL, at every crash point, in a model call and in a command."""
+    ground, shop = report.ground, report.ground.shop()
+    worker = await ground.worker(shop, STREAM_IDLE_SECONDS=LONG)
+    at = {point: await start_held(ground, shop, point) for point in POINTS}
+    calling = await shop.start(script=story(), faults=[{"kind": "stall", "seconds": 300, "after": 1}])
+    running = await shop.start(script=story(held=True))
+    await until_calling(shop, calling, turn=2)
+    held = await until_command_held(ground, shop, running)
+    await until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
+    await worker.end(signal.SIGKILL)
+    held.unlink()
+    successor = await ground.worker(shop)
+    await side_by_side(
+        *(report.ready(f"SIGKILL at {point}", shop, build_id) for point, build_id in at.items()),
+        report.ready("SIGKILL in the model call", shop, calling),
+        report.ready("SIGKILL in bash", shop, running),
+    )
+    await successor.end()
+
+
+async def stopped(report: Report) -> None:
+    """SIGSTOP past the heartbeat, then SIGCONT: by then another worker has taken everything over."""
+    ground, shop = report.ground, report.ground.shop()
+    stale = await ground.worker(shop)
+    at = {point: await start_held(ground, shop, point) for point in STALE}
+    running = await shop.start(script=story(held=True))
+    held = await until_command_held(ground, shop, running)
+    await until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
+    before = await claims(shop, running)
+    stale.send(signal.SIGSTOP)
+    for point, build_id in at.items():
+        ground.let_go(point, build_id)  # once it can
+        ground.ask(point, build_id, "hold")
+    fresh = await ground.worker(shop)
+    await until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
+    await changed(shop, running, before)
+    logged = stale.log.stat().st_size
+    stale.send(signal.SIGCONT)
+    await until(lambda: stale.log.stat().st_size > logged)
+    await asyncio.sleep(1)  # its four attempts write, or find that they may not
+    held.unlink()
+    for point, build_id in at.items():
+        ground.let_go(point, build_id)
+    await side_by_side(
+        *(report.ready(f"SIGSTOP and SIGCONT at {point}", shop, build_id) for point, build_id in at.items()),
+        report.ready("SIGSTOP and SIGCONT in bash", shop, running),
+    )
+    await side_by_side(stale.end(), fresh.end())
+
+
+async def newer(report: Report) -> None:
+    """A worker of the next version joins in the middle of a call, and the older one leaves."""
+    ground, shop = report.ground, report.ground.shop()
+    old = await ground.worker(shop)
+    build_id = await shop.start(script=story(held=True))
+    held = await until_command_held(ground, shop, build_id)
+    new = await ground.worker(shop, without=NEWER)
+    await old.end()
+    held.unlink()
+    await report.ready("a newer worker mid-build", shop, build_id)
+    await new.end()
+
+
+# ---- the model
+
+_KINDS = (
+    ("overloaded", "rate_limited", "server_error", "stream_error", "cut"),
+    ("early_end", "stall", "broken_tool_json", "max_tokens", "empty"),
+    ("pause_turn", "unknown_stop_reason", "refusal", "context_exceeded"),
+    ("spend_limit", "authentication"),
+)
+
+
+async def model(report: Report) -> None:
+    """Everything that the model can answer instead of an answer; beside workflows that can't get anywhere."""
+    ground, shop = report.ground, report.ground.shop()
+    worker = await ground.worker(shop, STREAM_IDLE_SECONDS="3")
+    poison = [
+        await shop.client.start_workflow(
+            BUILD_WORKFLOW, given, id=f"build-{uuid.uuid4()}", task_queue=shop.settings.temporal_task_queue
+        )
+        for given in ({"build_id": str(uuid.uuid4())}, {"build_id": "no id"}, ["no build"])
+    ]
+
+    async def one(kinds: tuple[str, ...]) -> None:
+        faults = [{"kind": kind, "after": 2 * number, "seconds": 300} for number, kind in enumerate(kinds)]
+        build_id = await shop.start(script=story(), faults=faults)
+        await report.ready(f"the model: {', '.join(kinds)}", shop, build_id, wake=True)
+        served = {line["fault"] for line in ground.served()}
+        async with report.case(f"struck: {', '.join(kinds)}"):
+            assert served >= set(kinds), served
+
+    await side_by_side(*(one(kinds) for kinds in _KINDS))
+    for handle in poison:
+        with suppress(RPCError):
+            await handle.terminate("the end of a test")
+    await worker.end()
+
+
+# ---- connections and servers
+
+
+async def store(report: Report) -> None:
+    """S3 answers 5xx, slowly, or 403."""
+    ground, shop = report.ground, report.ground.shop()
+    front = await ground.front()
+    worker, s3 = await ground.worker(shop, front), front["s3"]
+
+    s3.refuse(503)
+    build_id = await shop.start(script=story())
+    await until(lambda: s3.struck["503"] >= 3)
+    s3.heal()
+    await report.ready("S3 answers 503", shop, build_id)
+
+    s3.delay_seconds = 0.2
+    await report.ready("S3 is slow", shop, await shop.start(script=story()))
+    assert s3.struck["delay"]
+    s3.heal()
+
+    s3.refuse(403)
+    build_id = await shop.start(script=story())
+    row = await shop.until(build_id, frozenset({Status.NEEDS_INPUT}))
+    s3.heal()
+    async with report.case("S3's 403 is for a person"):
+        assert (row.status, row.waiting_for) == (Status.NEEDS_INPUT, "store"), row.reason
+    await report.ready("S3 answers 403", shop, build_id, wake=True)
+    await worker.end()
+
+
+async def connections(report: Report) -> None:
+    """Connections are cut, answers are lost after what was asked for has been done, and nothing arrives for a while."""
+
+    async def one(part: PartName) -> None:
+        ground, shop = report.ground, report.ground.shop()
+        front = await ground.front()
+        worker, proxy = await ground.worker(shop, front), front[part]
+        build_id = await shop.start(script=story())
+        striking = asyncio.create_task(_strike(front, part))
+        await report.ready(f"connections to {part}", shop, build_id, wake=True)
+        striking.cancel()
+        async with report.case(f"struck: connections to {part}"):
+            assert proxy.struck["cut"] and (part not in LOSES_ANSWERS or proxy.struck["answer lost"]), proxy.struck
+        await worker.end()
+
+    parts: tuple[PartName, ...] = ("postgres", "temporal", "s3", "sandbox", "model")
+    await side_by_side(*(one(part) for part in parts))
+
+
+async def _strike(front: Any, part: PartName) -> None:
+    while proxy.struck["answer lost"] < ANSWERS_LOST and part in LOSES_ANSWERS:
+        proxy.answers_to_lose = 1
+        await asyncio.sleep(0.3)
+    while proxy.struck["cut"] < CUTS:
+        proxy.cut()
+        await asyncio.sleep(0.3)
+    proxy.blackhole()
+    await asyncio.sleep(2)
+    proxy.heal()
+
+
+async def server_killed(report: Report, part: PartName) -> None:
+    """A server dies under two builds, one in a command and one before it writes an answer, and comes back."""
+    ground, shop = report.ground, report.ground.shop()
+    worker = await ground.worker(shop)
+    writing = await start_held(ground, shop, "think.after_call")
+    running = await shop.start(script=story(held=True))
+    held = await until_command_held(ground, shop, running)
+    await until(lambda: ground.has_reached("think.after_call", writing))
+    ground.stack.kill(part, signal.SIGQUIT if part == "postgres" else signal.SIGKILL)  # `pg_ctl stop -m immediate`
+    ground.let_go("think.after_call", writing)
+    held.unlink()
+    await asyncio.sleep(1)
+    await ground.stack.restart(part)
+    letting_go = asyncio.create_task(_never_held(held))
+    await side_by_side(
+        report.ready(f"{part} is killed while an answer is to be written", shop, writing),
+        report.ready(f"{part} is killed while a command runs", shop, running),
+    )
+    letting_go.cancel()
+    await worker.end()
+
+
+async def _never_held(path: Path) -> None:
+    """A command that was lost is repeated by the agent, and waits again."""
+    while True:
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - of this machine's disk, like all here
+        await asyncio.sleep(0.1)
+
+
+# ---- the sandbox and the workflow
+
+
+async def reverted(report: Report) -> None:
+    """A paused sandbox comes back with its files as they were earlier."""
+    ground, shop = report.ground, report.ground.shop()
+    worker = await ground.worker(shop)
+    build_id = await shop.start(script=story(), faults=[{"kind": "refusal", "after": 2}])
+    await until_reverted(ground, shop, build_id)
+    await report.ready("files are reverted on resume", shop, build_id, wake=True)
+    await worker.end()
+
+
+async def until_reverted(ground: Ground, shop: Workshop, build_id: uuid.UUID) -> None:
+    """Wait until the build waits for a person, and put its files back to what they were after its first turn."""
+    while (sandbox_id := (await shop.row(build_id)).sandbox_id) is None:
+        await asyncio.sleep(0.05)
+    home = ground.sandbox_directory(sandbox_id) / "home"
+    earlier = ground.directory / f"earlier-{build_id}"
+    while not [event for event in await shop.events(build_id, "tool_done")]:
+        await asyncio.sleep(0.02)
+    await _copy(home, earlier)
+    await shop.until(build_id, frozenset({Status.NEEDS_INPUT}))
+    await asyncio.to_thread(shutil.rmtree, home)
+    await _copy(earlier, home)
+
+
+async def _copy(source: Path, target: Path) -> None:
+    process = await asyncio.create_subprocess_exec("cp", "-a", str(source), str(target))
+    assert await process.wait() == 0
+
+
+async def terminated(report: Report) -> None:
+    """An operator terminates a workflow: its row is closed, and its sandbox goes."""
+    ground, shop = report.ground, report.ground.shop()
+    worker = await ground.worker(shop)
+    build_id = await shop.start(script=story(held=True))
+    await until_command_held(ground, shop, build_id)
+    await shop.handle(build_id).terminate("an operator's decision")
+    async with report.case("a workflow is terminated"):
+        await closed(shop, build_id)
+        await check_build(ground, build_id, None)
+    async with report.case("a terminated workflow's sandbox goes"):
+        for _ in range(200):
+            left = [each for each in await ground.sandboxes.list_all() if each.build_id == str(build_id)]
+            if not left:
+                break
+            await asyncio.sleep(0.1)
+        for each in left:
+            await ground.sandboxes.kill(each.id)
+        if left:
+            raise Damage([f"sandbox {left[0].id} has outlived its build"])
+    await worker.end()
+
+
+# ---- waiting for the right moment
+
+
+async def start_held(ground: Ground, shop: Workshop, point: CrashPoint) -> uuid.UUID:
+    """Start a build that is held when it gets to the point."""
+    build_id = await shop.start(script=story())
+    ground.ask(point, build_id, "hold")
+    return build_id
+
+
+async def until_command_held(ground: Ground, shop: Workshop, build_id: uuid.UUID) -> Path:
+    """Wait until the third turn's command waits in its sandbox; returns the file that holds it there."""
+    async with asyncio.timeout(120):
+        while True:
+            row = await shop.row(build_id)
+            held = ground.sandbox_directory(row.sandbox_id or "-") / HELD.lstrip("/")
+            if held.exists():
+                return held
+            await asyncio.sleep(0.05)
+
+
+async def until_calling(shop: Workshop, build_id: uuid.UUID, turn: int) -> None:
+    """Wait until the turn's model call is in flight."""
+    async with asyncio.timeout(120):
+        while True:
+            async with shop.session() as session:
+                calls = select(func.count()).where(LedgerEntry.build_id == build_id, LedgerEntry.turn == turn)
+                if await session.scalar(calls):
+                    break
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
+
+
+async def claims(shop: Workshop, build_id: uuid.UUID) -> set[uuid.UUID]:
+    """The tokens with which attempts hold the build's rows."""
+    async with shop.session() as session:
+        found = [
+            *(await session.scalars(select(Turn.claim).where(Turn.build_id == build_id))),
+            *(await session.scalars(select(ToolCall.claim).where(ToolCall.build_id == build_id))),
+            *(await session.scalars(select(Snapshot.claim).where(Snapshot.build_id == build_id))),
+        ]
+    return {claim for claim in found if claim is not None}
+
+
+async def changed(shop: Workshop, build_id: uuid.UUID, before: set[uuid.UUID]) -> None:
+    """Wait until another attempt has taken one of the build's rows."""
+    async with asyncio.timeout(120):
+        while await claims(shop, build_id) == before:
+            await asyncio.sleep(0.1)

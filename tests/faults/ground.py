@@ -1,0 +1,247 @@
+"""The ground on which faults are tried: the whole stack as processes, a proxy before each server, workers to kill."""
+
+import asyncio
+import json
+import os
+import signal
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+from sqlalchemy.engine import make_url
+
+from activities.crash_point import CrashPoint
+from clients.object_store import ObjectStore
+from clients.sandbox import Sandboxes
+from clients.temporal import connect_temporal
+from db.migrate import migrate
+from db.session import make_engine, make_sessions
+from domain.names import build_workflow_id
+from local.stack import LocalStack, PartName
+from settings import Settings
+from tests.faults.proxy import FaultProxy
+from tests.faults.rigged_worker import start_worker
+from tests.workshop import Workshop, settings_of
+from worker import sandbox_config, store_config
+
+_URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {
+    "postgres": ("DATABASE_URL",),
+    "temporal": ("TEMPORAL_ADDRESS",),
+    "s3": ("S3_ENDPOINT_URL",),
+    "sandbox": ("E2B_API_URL", "E2B_SANDBOX_URL"),
+    "model": ("ANTHROPIC_BASE_URL",),
+}
+
+WORKER_SETTINGS = {
+    "GRACEFUL_SHUTDOWN_SECONDS": "1",
+    "REAPER_SECONDS": "5",
+    "STREAM_IDLE_SECONDS": "5",
+}
+
+
+class WorkerProcess:
+    """A rigged worker in a process of its own. `log` is what it has logged."""
+
+    def __init__(self, process: ForkServerProcess, log: Path) -> None:
+        self._process = process
+        self._family: list[psutil.Process] = []
+        self.log = log
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.exitcode is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        with suppress(ProcessLookupError, psutil.Error):
+            assert self._process.pid is not None
+            self._family += psutil.Process(self._process.pid).children(recursive=True)
+            os.kill(self._process.pid, number)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether it has begun to ask for work."""
+        return self.log.exists() and b'"worker started"' in self.log.read_bytes()
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it and wait until it is gone, and what it had started: Chromium ends by itself, as its pipes close."""
+        if self.is_running:
+            self.send(number)
+            self.send(signal.SIGCONT)
+        await until(lambda: not self.is_running, 60)
+        await until(lambda: not any(map(_lives, self._family)), 60)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+Front = Mapping[PartName, FaultProxy]
+
+
+class Ground:
+    """The stack, and what happens on it. Made by `ground()`."""
+
+    def __init__(self, stack: LocalStack, directory: Path) -> None:
+        self.stack = stack
+        self.directory = directory
+        self._proxies: list[FaultProxy] = []
+        found = stack.environment
+        self._ports: dict[PartName, int] = {
+            "postgres": make_url(found["DATABASE_URL"]).port or 0,
+            "temporal": int(found["TEMPORAL_ADDRESS"].rpartition(":")[2]),
+            "s3": urlsplit(found["S3_ENDPOINT_URL"]).port or 0,
+            "sandbox": urlsplit(found["E2B_API_URL"]).port or 0,
+            "model": urlsplit(found["ANTHROPIC_BASE_URL"]).port or 0,
+        }
+        self.bodies = directory / "bodies"
+        self.oracle = directory / "oracle"
+        self.workers: list[WorkerProcess] = []
+
+    async def open(self) -> None:
+        """Connect the harness itself, past the proxies."""
+        self.settings: Settings = settings_of(self.stack)
+        self._engine = make_engine(self.settings.database_url)
+        self.sessions = make_sessions(self._engine)
+        self.client = await connect_temporal(self.stack.environment)
+        self.sandboxes = Sandboxes(sandbox_config(self.settings))
+        self.store = ObjectStore(store_config(self.settings))
+        await self.store.__aenter__()
+
+    async def close(self) -> None:
+        """End the workers and the harness's own connections."""
+        for worker in self.workers:
+            await worker.end(signal.SIGKILL)
+        for proxy in self._proxies:
+            await proxy.close()
+        await self.store.__aexit__(None, None, None)
+        await self.sandboxes.close()
+        await self._engine.dispose()
+
+    async def forget_connections(self) -> None:
+        """Let go of connections to a database that has been killed."""
+        await self._engine.dispose()
+
+    def shop(self, queue: str | None = None) -> Workshop:
+        """A founder's and an operator's view, without a worker, on a task queue of its own unless one is given."""
+        settings = self.settings.model_copy(update={"temporal_task_queue": queue or f"faults-{uuid.uuid4()}"})
+        return Workshop(settings, self.client, self.sessions, settings.anthropic_base_url or "")
+
+    async def front(self) -> Front:
+        """A proxy before each server, for the workers that are given it."""
+        front = {part: FaultProxy(port) for part, port in self._ports.items()}
+        for proxy in front.values():
+            await proxy.start()
+            self._proxies.append(proxy)
+        return front
+
+    async def worker(
+        self, shop: Workshop, front: Front | None = None, *, without: str = "", **settings: str
+    ) -> WorkerProcess:
+        """Start a worker for the shop's queue, behind proxies if they are given. It has started when this returns."""
+        log = self.directory / f"worker-{len(self.workers)}.log"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),
+            "TMPDIR": tempfile.gettempdir(),
+            **self._environment(front or {}),
+            **WORKER_SETTINGS,
+            **settings,
+            "TEMPORAL_TASK_QUEUE": shop.settings.temporal_task_queue,
+        }
+        worker = WorkerProcess(start_worker(environment, log, self.rig, without), log)
+        self.workers.append(worker)
+        await until(lambda: worker.has_started or not worker.is_running)
+        assert worker.is_running, log.read_text()[-3000:]
+        return worker
+
+    def _environment(self, front: Front) -> dict[str, str]:
+        """The stack's variables, with the proxies in the servers' places."""
+        changed = dict(self.stack.environment)
+        for part, proxy in front.items():
+            for name in _URL_VARIABLES[part]:
+                changed[name] = changed[name].replace(f":{proxy.upstream}", f":{proxy.port}")
+        return changed
+
+    # ---- crash points
+
+    @property
+    def rig(self) -> Path:
+        """Where rigged workers look for what to do."""
+        return self.directory / "rig"
+
+    def ask(self, point: CrashPoint, build_id: uuid.UUID, what: str) -> None:
+        """Let the next worker that gets to the point in the build `kill` itself, or `hold`."""
+        (self.rig / f"{point}@{build_workflow_id(build_id)}").write_text(what)
+
+    def has_reached(self, point: CrashPoint, build_id: uuid.UUID) -> bool:
+        """Whether one has got there."""
+        return self._reached(point, build_id).exists()
+
+    def let_go(self, point: CrashPoint, build_id: uuid.UUID) -> None:
+        """Let the one that is held go on."""
+        self._reached(point, build_id).unlink(missing_ok=True)
+
+    def _reached(self, point: CrashPoint, build_id: uuid.UUID) -> Path:
+        return self.rig / f"{point}@{build_workflow_id(build_id)}.reached"
+
+    # ---- the oracles
+
+    def served(self) -> list[dict[str, Any]]:
+        """What the model's stand-in says it served, oldest first."""
+        path = self.stack.directory("model") / "served.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def effects(self) -> list[str]:
+        """The calls that have taken effect outside of their workspaces, in all sandboxes ever: once for each time."""
+        living = (self.stack.directory("sandbox") / "sandboxes").glob("*/tmp/effects")
+        return [word for path in [*living, *self.oracle.glob("tmp/*/effects")] for word in path.read_text().split()]
+
+    def started(self) -> list[dict[str, Any]]:
+        """The processes that the sandboxes' stand-in has started for its clients."""
+        return [json.loads(line) for line in (self.oracle / "started.jsonl").read_text().splitlines()]
+
+    def sandbox_directory(self, sandbox_id: str) -> Path:
+        """Where a sandbox is on this machine."""
+        return self.stack.directory("sandbox") / "sandboxes" / sandbox_id
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="cf-") as made:
+        directory = Path(made)
+        (directory / "rig").mkdir()
+        yield directory
+
+
+@asynccontextmanager
+async def ground() -> AsyncIterator[Ground]:
+    """A stack of its own, on disk, as a database that dies has to find its data again."""
+    with _directory() as directory:
+        oracle = ("--oracle", str(directory / "oracle"))
+        bodies = ("--bodies", str(directory / "bodies"))
+        async with LocalStack(temporal_ui=False, model_options=bodies, sandbox_options=oracle) as stack:
+            await migrate(stack.environment["DATABASE_URL"])
+            running = Ground(stack, directory)
+            await running.open()
+            try:
+                yield running
+            finally:
+                await running.close()
+
+
+async def until(what: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(seconds):
+        while not what():
+            await asyncio.sleep(0.05)

@@ -1,0 +1,293 @@
+"""What must be true of a build when it has closed, whatever has struck it, and of the ground when all have."""
+
+import hashlib
+import itertools
+import json
+import re
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import psutil
+from sqlalchemy import func, select
+
+from clients.archive import MANIFEST_MAX_BYTES
+from clients.sandbox_runner import WORKSPACE
+from db.models import Build, BusinessEvent, Event, LedgerEntry, Message, Snapshot, ToolCall, Turn
+from domain.manifest import parse_manifest
+from domain.status import Status
+from tests.faults.ground import Ground
+from tests.faults.story import EFFECT
+
+KEPT = 5
+"""Snapshots of a build, the final one aside."""
+
+_CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
+_NOT_RUN = re.compile(r"This call was not run|ended before this call did")
+_STARTED = re.compile(r"\bstart (toolu_\w+)")
+
+
+class Damage(AssertionError):
+    """What was found, in sentences."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__("; ".join(found))
+        self.found = found
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What a build hands over: the tree of its last commit, and every file with its mode and hash. No commit's id or
+    date, which differ from run to run."""
+
+    tree: str
+    files: frozenset[tuple[str, str, int, str]]
+
+    def differs_from(self, other: "Handed") -> str | None:
+        """How it differs, in words; None if it does not."""
+        if self.tree == other.tree and self.files == other.files:
+            return None
+        paths = sorted({entry[0] for entry in self.files ^ other.files})
+        return f"tree {self.tree[:12]} instead of {other.tree[:12]}, paths that differ: {paths}"
+
+
+async def handed_over(ground: Ground, build_id: uuid.UUID) -> Handed:
+    """What a ready build has handed over; while its preview is open."""
+    async with ground.sessions() as session:
+        build = await session.get_one(Build, build_id)
+        final = await session.scalar(select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.final))
+    assert final is not None, "a ready build has no final snapshot"
+    assert build.sandbox_id is not None
+    sandbox = await ground.sandboxes.connect(build.sandbox_id)
+    answer = await sandbox.run("git rev-parse 'HEAD^{tree}'", timeout_seconds=30, cwd=WORKSPACE)
+    manifest = parse_manifest((await ground.store.get(final.manifest_key, MANIFEST_MAX_BYTES)).decode())
+    files = frozenset(
+        (entry.path, entry.kind.value, entry.mode, entry.sha256)
+        for entry in manifest
+        if entry.path != ".git" and not entry.path.startswith(".git/")
+    )
+    return Handed(answer.stdout.strip(), files)
+
+
+async def check_build(ground: Ground, build_id: uuid.UUID, expected: Handed | None) -> None:
+    """Everything about one closed build. `expected`: it has to be ready, with this in its hands.
+
+    Raises:
+        Damage: something is not as it must be.
+    """
+    found: list[str] = []
+    async with ground.sessions() as session:
+        build = await session.get_one(Build, build_id)
+    if expected is not None:
+        if build.status != Status.READY:
+            raise Damage([f"the build is {build.status}: {build.reason}"])
+        if difference := (await handed_over(ground, build_id)).differs_from(expected):
+            found.append(f"the workspace is another: {difference}")
+        found += await _announcements(ground, build_id)
+    found += await _ledger(ground, build)
+    found += await _conversation(ground, build)
+    found += await _effects(ground, build_id)
+    found += await _snapshots(ground, build)
+    found += await _feed(ground, build)
+    if found:
+        raise Damage(found)
+
+
+async def check_nothing_left(ground: Ground) -> None:
+    """When every build and preview has closed, and every worker has ended.
+
+    Raises:
+        Damage: something is left.
+    """
+    found = [f"sandbox {each.id} of build {each.build_id} is left" for each in await ground.sandboxes.list_all()]
+    found += [f"upload {key} is left" for key in await ground.store.unfinished_uploads("")]
+    found += [
+        f"process {' '.join(process.cmdline())[:200]} of a sandbox is left"
+        for process in psutil.Process(ground.stack.pid("sandbox")).children(recursive=True)
+        if process.status() != psutil.STATUS_ZOMBIE
+    ]
+    await ground.forget_connections()
+    url = ground.settings.database_url.replace("+asyncpg", "")
+    connection = await asyncpg.connect(url, server_settings={"application_name": "faults"})
+    left = await connection.fetch("select state, query from pg_stat_activity where application_name = 'cofounder'")
+    await connection.close()
+    found += [f"a database connection is left ({row['state']}): {row['query'][:200]}" for row in left]
+    if found:
+        raise Damage(found)
+
+
+# ---- money
+
+
+async def _ledger(ground: Ground, build: Build) -> list[str]:
+    """Rule 1: the ledger equals what the model server says it served; what a crash lost is marked as estimated."""
+    async with ground.sessions() as session:
+        entries = (await session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build.id))).all()
+        answered = set((await session.scalars(select(Turn.claim).where(Turn.build_id == build.id))).all())
+    found = [f"ledger entry of turn {entry.turn} is still open" for entry in entries if entry.state == "open"]
+    settled = {entry.request_id: entry for entry in entries if entry.state == "settled"}
+    ours = {request_id for request_id, _ in _bodies(ground, build.goal)}
+    served = {line["request_id"]: line for line in ground.served() if line["request_id"] in ours}
+    billed = {request_id for request_id, line in served.items() if line["status"] == 200}
+    found += [f"the ledger has request {request_id}, which was not served" for request_id in settled.keys() - billed]
+    lost = billed - settled.keys()
+    estimated = [entry for entry in entries if entry.state == "estimated"]
+    if len(lost) > len(estimated):
+        states = Counter(entry.state for entry in entries)
+        found.append(f"{len(lost)} served calls are in nobody's books, {len(estimated)} are estimated ({dict(states)})")
+    for request_id in settled.keys() & billed:
+        entry, usage = settled[request_id], served[request_id]["usage"]
+        noted = {
+            "input": entry.input_tokens,
+            "cache_write_5m": entry.cache_write_5m_tokens,
+            "cache_write_1h": entry.cache_write_1h_tokens,
+            "cache_read": entry.cache_read_tokens,
+            "output": entry.output_tokens,
+        }
+        # A stream that broke is settled on what was seen of it.
+        whole = entry.id in answered
+        if any(noted[name] != usage[name] if whole else noted[name] > usage[name] for name in _CLASSES):
+            found.append(f"turn {entry.turn}: the ledger has {noted}, the server {usage} for request {request_id}")
+    return found
+
+
+# ---- the conversation
+
+
+def _bodies(ground: Ground, goal: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Request ids and bodies of what was sent for a build, in the order of arrival."""
+    for path in sorted(ground.bodies.glob("*.json")):
+        text = path.read_text()
+        if goal in text:
+            yield path.stem.partition("-")[2], json.loads(text)
+
+
+async def _conversation(ground: Ground, build: Build) -> list[str]:
+    """Rule 3: one result per tool call, right after it; roles alternate; what was sent never changes."""
+    found: list[str] = []
+    async with ground.sessions() as session:
+        calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build.id))).all()
+        spoken = (
+            await session.scalars(
+                select(Message.content).where(Message.build_id == build.id, Message.role == "assistant")
+            )
+        ).all()
+    asked = [block["id"] for content in spoken for block in json.loads(content) if block["type"] == "tool_use"]
+    if sorted(asked) != sorted(call.tool_use_id for call in calls):
+        found.append("the tool calls in the answers are not those in the table")
+    found += [f"call {call.tool_use_id} has no result" for call in calls if call.state != "done"]
+
+    sent = sorted((body for _, body in _bodies(ground, build.goal)), key=lambda body: len(body["messages"]))
+    for body in sent:
+        found += _ill_formed(body["messages"])
+    for shorter, longer in itertools.pairwise(sent):
+        if (shorter["system"], shorter["tools"]) != (longer["system"], longer["tools"]):
+            found.append("the system prompt or the tools have changed")
+        if json.dumps(longer["messages"][: len(shorter["messages"])]) != json.dumps(shorter["messages"]):
+            found.append(f"what was sent in {len(shorter['messages'])} messages has changed")
+    return found
+
+
+def _ill_formed(messages: list[dict[str, Any]]) -> list[str]:
+    found = []
+    if any(message["role"] != ("user", "assistant")[index % 2] for index, message in enumerate(messages)):
+        found.append("roles do not alternate")
+    for said, next_said in itertools.pairwise(messages):
+        uses = [block["id"] for block in said["content"] if block["type"] == "tool_use"]
+        results = [block["tool_use_id"] for block in next_said["content"] if block["type"] == "tool_result"]
+        if said["role"] == "assistant" and uses != results:
+            found.append(f"the calls {uses} are followed by the results {results}")
+    return found
+
+
+# ---- side effects
+
+
+async def _effects(ground: Ground, build_id: uuid.UUID) -> list[str]:
+    """Rule 4: a side effect happens at most once per tool call; and what the agent is told of it is true."""
+    found: list[str] = []
+    happened = Counter(ground.effects())
+    started: dict[str, set[str]] = {}
+    for line in ground.started():
+        for call_id in _STARTED.findall(" ".join(line["arguments"])):
+            started.setdefault(call_id, set()).add(line["sandbox"])
+    async with ground.sessions() as session:
+        calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id))).all()
+    for call in calls:
+        times, told = happened[call.tool_use_id], call.result or ""
+        if times > 1:
+            found.append(f"call {call.tool_use_id} took effect {times} times")
+        if times and _NOT_RUN.search(told):
+            found.append(f"the agent is told that call {call.tool_use_id} was not run, but it was")
+        if call.name == "bash" and call.summary.startswith(f"bash: {EFFECT}"[:40]) and not call.is_error and not times:
+            found.append(f"the agent is told that call {call.tool_use_id} succeeded, but it did not run")
+        if len(started.get(call.tool_use_id, ())) > 1:
+            found.append(f"call {call.tool_use_id} was started in {len(started[call.tool_use_id])} sandboxes")
+    return found
+
+
+# ---- snapshots
+
+
+async def _snapshots(ground: Ground, build: Build) -> list[str]:
+    """Rule 6: the current snapshot is what its row says, no more than five stay, and nothing else is in the store."""
+    found: list[str] = []
+    async with ground.sessions() as session:
+        rows = (
+            await session.scalars(
+                select(Snapshot).where(Snapshot.build_id == build.id).order_by(Snapshot.number.desc())
+            )
+        ).all()
+    stored = [row for row in rows if row.state == "stored"]
+    found += [f"snapshot {row.number} is still being taken" for row in rows if row.state == "taking"]
+    if len([row for row in stored if not row.final]) > KEPT:
+        found.append(f"{len(stored)} snapshots are kept")
+    for row in stored:
+        if await ground.store.size(row.archive_key) != row.archive_bytes:
+            found.append(f"the archive of snapshot {row.number} is not what its row says")
+    if stored:
+        hashed = hashlib.sha256()
+        async for piece in ground.store.stream(stored[0].archive_key):
+            hashed.update(piece)
+        manifest = await ground.store.get(stored[0].manifest_key, MANIFEST_MAX_BYTES)
+        if hashed.hexdigest() != stored[0].archive_sha256:
+            found.append(f"the archive of the current snapshot {stored[0].number} has another hash")
+        if hashlib.sha256(manifest).hexdigest() != stored[0].manifest_sha256:
+            found.append(f"the manifest of the current snapshot {stored[0].number} has another hash")
+    needed = {key for row in stored for key in (row.archive_key, row.manifest_key)}
+    prefix = f"snapshots/{build.id}/"
+    found += [f"{key} belongs to no snapshot" for key in await ground.store.keys(prefix) if key not in needed]
+    found += [f"upload {key} is left" for key in await ground.store.unfinished_uploads(prefix)]
+    return found
+
+
+# ---- what is told
+
+
+async def _feed(ground: Ground, build: Build) -> list[str]:
+    """The feed has no gap, and shows no line of an attempt that died."""
+    found: list[str] = []
+    async with ground.sessions() as session:
+        events = (await session.scalars(select(Event).where(Event.build_id == build.id).order_by(Event.id))).all()
+        answered = {str(claim) for claim in await session.scalars(select(Turn.claim).where(Turn.build_id == build.id))}
+    # The preview may have told something since the row was read.
+    if [event.id for event in events] != list(range(1, len(events) + 1)) or len(events) < build.last_event_id:
+        found.append("the feed has gaps")
+    shown = {event.data["claim"] for event in events if event.type == "narration"}
+    withdrawn = {event.data["claim"] for event in events if event.type == "turn_withdrawn"}
+    if wrong := shown - answered - withdrawn:
+        found.append(f"the feed shows lines of {len(wrong)} attempts that died")
+    done = Counter(event.data["tool_use_id"] for event in events if event.type == "tool_done")
+    found += [
+        f"the feed says {times} times that call {call_id} is done" for call_id, times in done.items() if times > 1
+    ]
+    return found
+
+
+async def _announcements(ground: Ground, build_id: uuid.UUID) -> list[str]:
+    async with ground.sessions() as session:
+        told = await session.scalar(select(func.count()).where(BusinessEvent.build_id == build_id))
+    return [] if told == 1 else [f"the rest of the business has heard {told} times of the build"]
