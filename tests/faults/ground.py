@@ -17,7 +17,7 @@ import psutil
 from sqlalchemy.engine import make_url
 
 from activities.crash_point import CrashPoint
-from clients.object_store import ObjectStore
+from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes
 from clients.temporal import connect_temporal
 from db.migrate import migrate
@@ -28,7 +28,7 @@ from settings import Settings
 from tests.faults.proxy import FaultProxy
 from tests.faults.rigged_worker import start_worker
 from tests.workshop import Workshop, settings_of
-from worker import sandbox_config, store_config
+from worker import sandbox_config
 
 _URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {
     "postgres": ("DATABASE_URL",),

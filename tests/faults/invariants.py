@@ -26,7 +26,7 @@ KEPT = 5
 """Snapshots of a build, the final one aside."""
 
 _CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
-_NOT_RUN = re.compile(r"This call was not run|ended before this call did")
+_NOT_RUN = "This call was not run"
 _STARTED = re.compile(r"\bstart (toolu_\w+)")
 
 
@@ -220,7 +220,7 @@ async def _effects(ground: Ground, build_id: uuid.UUID) -> list[str]:
         times, told = happened[call.tool_use_id], call.result or ""
         if times > 1:
             found.append(f"call {call.tool_use_id} took effect {times} times")
-        if times and _NOT_RUN.search(told):
+        if times and _NOT_RUN in told:
             found.append(f"the agent is told that call {call.tool_use_id} was not run, but it was")
         if call.name == "bash" and call.summary.startswith(f"bash: {EFFECT}"[:40]) and not call.is_error and not times:
             found.append(f"the agent is told that call {call.tool_use_id} succeeded, but it did not run")

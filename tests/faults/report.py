@@ -20,7 +20,7 @@ from tests.faults.invariants import Damage, Handed, check_build, handed_over
 from tests.faults.story import story
 from tests.workshop import Workshop
 
-_PATIENCE_SECONDS = 400
+_PATIENCE_SECONDS = 240
 
 
 class Report:
