@@ -7,6 +7,7 @@ import asyncio
 import shutil
 import signal
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from activities.crash_point import CrashPoint
 from db.models import LedgerEntry, Snapshot, ToolCall, Turn
 from domain.names import BUILD_WORKFLOW
 from domain.status import Status
-from local.stack import PartName
+from local.stack import PARTS, PartName
 from tests.faults.ground import Ground, until
 from tests.faults.invariants import Damage, check_build
 from tests.faults.proxy import FaultProxy
@@ -195,7 +196,7 @@ async def store(report: Report) -> None:
     await worker.end()
 
 
-async def connections(report: Report) -> None:
+async def connections(report: Report, parts: Sequence[PartName] = PARTS) -> None:
     """Connections are cut, answers are lost after what was asked for has been done, and nothing arrives for a while."""
 
     async def one(part: PartName) -> None:
@@ -211,7 +212,6 @@ async def connections(report: Report) -> None:
             assert proxy.struck["answer lost"] or part not in LOSES_ANSWERS, proxy.struck
         await worker.end()
 
-    parts: tuple[PartName, ...] = ("postgres", "temporal", "s3", "sandbox", "model")
     await side_by_side(*(one(part) for part in parts))
 
 

@@ -41,6 +41,7 @@ _URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {
 WORKER_SETTINGS = {
     "GRACEFUL_SHUTDOWN_SECONDS": "1",
     "REAPER_SECONDS": "5",
+    "REAPER_SPARES_SECONDS": "5",
     "STREAM_IDLE_SECONDS": "5",
 }
 

@@ -20,7 +20,7 @@ from tests.faults.invariants import Damage, Handed, check_build, handed_over
 from tests.faults.story import story
 from tests.workshop import Workshop
 
-_PATIENCE_SECONDS = 240
+_PATIENCE_SECONDS = 400
 
 
 class Report:
@@ -84,7 +84,16 @@ async def closed(shop: Workshop, build_id: uuid.UUID, *, wake: bool = False) -> 
                 await shop.handle(build_id).result()
             return row
     row = await row_of(shop, build_id)
-    raise Damage([f"it is stuck: {row.status if row else 'no row'}, {row.reason if row else ''}"])
+    raise Damage([f"it is stuck: {row.status if row else 'no row'}; {await _pending(shop, build_id)}"])
+
+
+async def _pending(shop: Workshop, build_id: uuid.UUID) -> str:
+    """What the build's workflow waits for."""
+    described = (await shop.handle(build_id).describe()).raw_description
+    return "; ".join(
+        f"{each.activity_type.name}, attempt {each.attempt}, after: {each.last_failure.message[:300]}"
+        for each in described.pending_activities
+    )
 
 
 async def row_of(shop: Workshop, build_id: uuid.UUID) -> Build | None:

@@ -14,6 +14,7 @@ KNOWN: dict[str, str] = {
 """Cases that show a defect which is known and not mended yet; one that has been mended may not stay here."""
 
 
+@pytest.mark.timeout(1500)
 async def test_each_fault_alone(subtests: pytest.Subtests) -> None:
     async with ground() as here:
         report = Report(here)
