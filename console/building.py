@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 building = typer.Typer()
 
-_GOAL = "Build the first version that the idea brief describes, with tests, and make it run."
+FIRST_GOAL = "Build the first version that the idea brief describes, with tests, and make it run."
 _EXITS = "Exit code 0: ready; 4: failed or cancelled; 5: waits for a person; all others: `cofounder --help`."
 
 _Stay = Annotated[
@@ -38,7 +38,7 @@ def build(
     idea: Annotated[str | None, typer.Option("--idea", help="An idea in a sentence, instead of a brief.")] = None,
     project: Annotated[uuid.UUID | None, typer.Option("--project", help="A project that is there already.")] = None,
     interview: Annotated[Path | None, typer.Option("--interview", metavar="FILE", help="An interview as JSON.")] = None,
-    goal: Annotated[str, typer.Option("--goal", help="What this build is to do.")] = _GOAL,
+    goal: Annotated[str, typer.Option("--goal", help="What this build is to do.")] = FIRST_GOAL,
     watch: Annotated[
         bool, typer.Option("--watch/--no-watch", help="Show the build until it ends, or return at once.")
     ] = True,

@@ -18,6 +18,7 @@ from temporalio.client import Client
 
 from clients.temporal import connect_temporal
 from console.api_client import ApiClient
+from console.building import FIRST_GOAL
 from console.feed_state import FeedState, describe_model, is_rehearsal
 from console.programs import (
     FOUNDER,
@@ -42,8 +43,6 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 RESULTS = Path(".cofounder") / "demo"
 """Below the working directory: one directory for each demo, with what it made and its logs."""
 
-GOAL = "Build the first version that the idea brief describes, with tests, and make it run."
-
 _PREVIEW_SECONDS = 15.0
 _CLOUD_RELEASE_SECONDS = 60.0
 
@@ -54,7 +53,7 @@ class Wish:
 
     brief: dict[str, Any]
     interview: dict[str, Any] | None
-    goal: str = GOAL
+    goal: str = FIRST_GOAL
     keys: RealKeys = field(default_factory=RealKeys)
     confirmed: bool = False
     """The spending cap needs no further question."""

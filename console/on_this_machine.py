@@ -63,7 +63,7 @@ def demo(
 ) -> None:
     """Start everything on this machine and build a product, before your eyes."""
     from console.brought import read_brief, read_interview
-    from console.demo import EXAMPLES, GOAL, Wish, run_demo
+    from console.demo import EXAMPLES, Wish, run_demo
     from console.programs import RealKeys
     from console.screen import Screen
 
@@ -73,7 +73,6 @@ def demo(
     wish = Wish(
         brief=read_brief(brief if own else EXAMPLES / "brief.json", idea) or {},
         interview=None if own else read_interview(EXAMPLES / "interview.json"),
-        goal=GOAL,
         keys=RealKeys.of(os.environ) if real else RealKeys(),
         confirmed=yes,
         leave=leave or as_json,
