@@ -25,6 +25,7 @@ from activities.context import BuildPolicy, ContextActivities
 from activities.dispatch import DispatchActivities
 from activities.gate import GateActivities, GatePolicy
 from activities.lifecycle import LifecycleActivities
+from activities.places import PlaceActivities
 from activities.preview import PreviewActivities
 from activities.reaper import ReaperActivities
 from activities.snapshot import SnapshotActivities
@@ -110,8 +111,16 @@ def _activities(
         egress_hosts=settings.sandbox_egress_hosts,
     )
     context = ContextActivities(sessions, settings.model_prices, policy)
-    lifecycle = LifecycleActivities(sessions)
-    think = ThinkActivities(sessions, model, store, settings.model_prices, settings.max_output_tokens)
+    lifecycle = LifecycleActivities(sessions, builds)
+    places = PlaceActivities(sessions)
+    think = ThinkActivities(
+        sessions,
+        model,
+        store,
+        settings.model_prices,
+        settings.max_output_tokens,
+        autonomous_agent=settings.autonomous_agent,
+    )
     dispatch = DispatchActivities(
         sessions,
         sandboxes,
@@ -132,11 +141,17 @@ def _activities(
         start_seconds=settings.gate_start_seconds,
     )
     reaper = ReaperActivities(
-        sessions, builds, sandboxes, store, fresh=timedelta(seconds=settings.reaper_spares_seconds)
+        sessions,
+        builds,
+        sandboxes,
+        store,
+        fresh=timedelta(seconds=settings.reaper_spares_seconds),
+        autonomous_agent=settings.autonomous_agent,
     )
     return [
         context.load_build_context,
         context.resolve_model,
+        places.claim_place,
         lifecycle.record_status,
         lifecycle.finish_build,
         lifecycle.run_post_build_hook,

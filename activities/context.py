@@ -18,6 +18,7 @@ from domain.model_choice import CODER, choose_model
 from domain.payloads import BuildContext, BuildRef, ResolvedModel
 from domain.pricing import PriceTable
 from domain.prompt import render_system_prompt
+from domain.status import SleepPolicy
 from domain.tools import render_tools
 
 
@@ -68,6 +69,8 @@ class ContextActivities:
                 gate_attempts=self._policy.gate_attempts,
                 continue_as_new_turns=self._policy.continue_as_new_turns,
                 preview_seconds=self._policy.preview_seconds,
+                sleep_policy=SleepPolicy(build.sleep_policy),
+                max_nights=build.max_nights,
             )
             if await session.get(Prompt, (build_id, 0)) is not None:
                 return context

@@ -8,6 +8,8 @@ from temporalio import activity
 
 from activities.crash_point import crash_point
 from activities.edge import edge
+from activities.places import admit_next
+from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
 from db.ending import close_what_is_open
 from db.feed import append_events
@@ -23,8 +25,9 @@ from domain.text import storable
 class LifecycleActivities:
     """`record_status`, `finish_build` and the post-build hook."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, builds: BuildWorkflows) -> None:
         self._sessions = sessions
+        self._builds = builds
 
     @activity.defn
     @edge
@@ -35,21 +38,22 @@ class LifecycleActivities:
         # It may quote an error that did not pass our edge, and a status that can't be written would be tried for ever.
         reason = None if given.reason is None else storable(given.reason)
         async with self._sessions.begin() as session:
-            written = await session.scalar(
+            user_id = await session.scalar(
                 update(Build)
                 .where(Build.id == build_id, Build.status_seq < given.seq, Build.closed_at.is_(None))
                 .values(
                     status=given.status,
                     status_seq=given.seq,
+                    status_at=func.now(),
                     waiting_for=given.waiting_for,
                     reason=reason,
                     wakes_at=given.wakes_at,
                     started_at=func.coalesce(Build.started_at, func.now()),
                     **({"closed_at": func.now(), "sandbox_id": None} if closed else {}),
                 )
-                .returning(Build.id)
+                .returning(Build.user_id)
             )
-            if written is None:
+            if user_id is None:
                 return
             waits = given.status in (Status.SLEEPING, Status.NEEDS_INPUT)
             data = {
@@ -63,6 +67,8 @@ class LifecycleActivities:
             await append_events(session, build_id, [NewEvent(EventType.STATUS, told)])
             if closed:
                 await close_what_is_open(session, build_id)
+        if closed:
+            await admit_next(self._sessions, self._builds, user_id)
 
     @activity.defn
     @edge
@@ -76,7 +82,7 @@ class LifecycleActivities:
             project = await session.get_one(Project, build.project_id, with_for_update=True)
             project.last_build_version += 1
             build.build_version = project.last_build_version
-            build.status, build.status_seq = Status.READY, given.seq
+            build.status, build.status_seq, build.status_at = Status.READY, given.seq, func.now()
             build.waiting_for = build.reason = build.wakes_at = None
             build.sandbox_id, build.preview_url = given.sandbox_id, given.preview_url
             build.workspace_path = WORKSPACE
@@ -98,8 +104,9 @@ class LifecycleActivities:
                 build_id,
                 [NewEvent(EventType.READY, ready), NewEvent(EventType.STATUS, {"status": Status.READY})],
             )
-            finished = FinishedBuild(build_version=build.build_version)
+            finished, user_id = FinishedBuild(build_version=build.build_version), build.user_id
         await crash_point("finish_build.committed")
+        await admit_next(self._sessions, self._builds, user_id)
         return finished
 
     @activity.defn

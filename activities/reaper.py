@@ -13,9 +13,11 @@ from temporalio.service import RPCError
 
 from activities.edge import edge
 from activities.heartbeat import heartbeating
+from activities.places import admit_next
 from clients.build_workflows import BuildToStart, BuildWorkflows
 from clients.object_store import ObjectStore
 from clients.sandbox import ListedSandbox, Sandboxes
+from db import money, places
 from db.ending import close_what_is_open
 from db.feed import append_events
 from db.models import Build, Preview, Project, User
@@ -46,13 +48,21 @@ class ReaperActivities:
     """
 
     def __init__(
-        self, sessions: Sessions, builds: BuildWorkflows, sandboxes: Sandboxes, store: ObjectStore, fresh: timedelta
+        self,
+        sessions: Sessions,
+        builds: BuildWorkflows,
+        sandboxes: Sandboxes,
+        store: ObjectStore,
+        fresh: timedelta,
+        *,
+        autonomous_agent: bool = True,
     ) -> None:
         self._sessions = sessions
         self._builds = builds
         self._sandboxes = sandboxes
         self._store = store
         self._fresh = fresh
+        self._autonomous_agent = autonomous_agent
 
     @activity.defn
     @edge
@@ -63,12 +73,36 @@ class ReaperActivities:
                 started=await self._start_unstarted(),
                 closed=await self._close_closed(),
                 cancelled=await self._repeat_cancels(),
+                admitted=await self._admit(),
+                nudged=await self._repeat_news_of_money(),
                 previews=await self._close_previews(),
                 sandboxes=await self._end_sandboxes(),
                 uploads=await self._abort_uploads(),
             )
 
     # ---- rows and workflows
+
+    async def _admit(self) -> int:
+        """Tell builds of the places that are free for them: whoever gave one back may have died before saying so."""
+        async with self._sessions() as session:
+            users = await places.users_with_a_queue(session)
+        return sum([await admit_next(self._sessions, self._builds, user_id) for user_id in users])
+
+    async def _repeat_news_of_money(self) -> int:
+        """Tell builds that wait of a top-up, a change of plan or of standing that came after they began to wait, and
+        those that the kill switch holds that it is off."""
+        before = datetime.now(UTC) - _YOUNG
+        async with self._sessions() as session:
+            ids = await money.builds_to_tell(session, before, switched_on=self._autonomous_agent)
+
+        async def tell(build_id: uuid.UUID) -> bool:
+            with suppress(NotFound):
+                await self._builds.tell_of_money(build_id)
+            async with self._sessions.begin() as session:
+                await money.note_told(session, build_id)
+            return True
+
+        return sum([await _tried("tell a build of money", build_id, tell(build_id)) for build_id in ids])
 
     async def _start_unstarted(self) -> int:
         """Start what a crash between the row and the workflow has left."""

@@ -8,6 +8,8 @@ from collections import OrderedDict
 from datetime import UTC, date
 from typing import Protocol
 
+import structlog
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
@@ -16,16 +18,18 @@ from activities.edge import edge
 from activities.heartbeat import heartbeating
 from clients.model import BrokenStream, ModelClient
 from clients.shielded import to_the_end
-from db import turns
+from db import money, turns
 from db.feed import append_events
-from db.models import Build
+from db.models import Build, User
 from db.session import Sessions
 from domain import prompt
 from domain.answer import Answer, Reading, SentenceBuffer, read_answer
+from domain.budget import BudgetState, Verdict, cycle_of, may_go_on, too_small
 from domain.errors import CofounderError, StaleClaim
 from domain.events import EventType, NewEvent
-from domain.payloads import BudgetCheck, BuildRef, ThinkInput, ThinkOutcome, ThinkResult, TurnNote
-from domain.pricing import PriceTable, Tokens, cost_microdollars, price_of
+from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, ThinkResult, TurnNote
+from domain.pricing import PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
+from domain.status import WaitingFor
 from domain.text import storable
 from domain.tool_output import parse_stored_blocks
 
@@ -43,6 +47,19 @@ _GUARDS = {
 }
 """What the founder is told when a guard steps in."""
 
+_WINDS_DOWN = "Today's budget is nearly used up. The agent was told to finish, to commit, and to leave a handoff note."
+_AT_THE_CEILING = "The next model call could have passed 110 % of today's budget, so it was not made."
+_SUSPENDED = (
+    "Your account is suspended, so this build was stopped where it is; its work is kept. Write to support to have the "
+    "account reopened: the build then goes on by itself."
+)
+_SWITCHED_OFF = (
+    "Builds are switched off here for now (AUTONOMOUS_AGENT is false). The work is kept, and the build goes on by "
+    "itself when they are switched on again."
+)
+
+_log = structlog.get_logger(__name__)
+
 
 class Images(Protocol):
     """Where images are kept, by the SHA-256 of their bytes."""
@@ -56,13 +73,21 @@ class ThinkActivities:
     """`think`, with its clients."""
 
     def __init__(
-        self, sessions: Sessions, model: ModelClient, images: Images, prices: PriceTable, max_output_tokens: int
+        self,
+        sessions: Sessions,
+        model: ModelClient,
+        images: Images,
+        prices: PriceTable,
+        max_output_tokens: int,
+        *,
+        autonomous_agent: bool = True,
     ) -> None:
         self._sessions = sessions
         self._model = model
         self._images = images
         self._prices = prices
         self._max_output_tokens = max_output_tokens
+        self._autonomous_agent = autonomous_agent
         self._encoded: OrderedDict[str, str] = OrderedDict()
 
     @activity.defn
@@ -71,53 +96,135 @@ class ThinkActivities:
         """Ask the model for a turn, unless it has answered before.
 
         Returns:
-            What the turn came to; `BUDGET` when the day's allowance is used up, in which case no call was made.
+            What the turn came to. BUDGET, BUSY, TOO_SMALL, HELD: no call was made, and nothing of the turn is stored.
 
         Raises:
             TurnOfAnotherRun: the workflow was reset.
             ModelCallFailed, NeedsPerson: see `clients/model.py`.
         """
-        build_id = uuid.UUID(given.build_id)
-        info = activity.info()
-        claim = uuid.uuid4()
-        day = info.started_time.astimezone(UTC).date()
-        async with self._sessions.begin() as session:
-            build = await session.get_one(Build, build_id)
-            run_id = info.workflow_run_id or ""
-            if (outcome := await turns.answered_as(session, build_id, given.turn, run_id)) is not None:
-                return await self._reread(session, build_id, given.turn, outcome)
-            # Before the claim: a turn that waits for money is nobody's, and leaves nothing to withdraw.
-            budget = await turns.budget_of(session, build.user_id, day)
-            if budget.exhausted:
-                return ThinkResult(outcome=ThinkOutcome.BUDGET, spent=budget.spent, allowance=budget.allowance)
-            turn = await turns.claim_turn(session, build_id, given.turn, run_id, claim)
-            if turn.outcome is not None:
-                return await self._reread(session, build_id, given.turn, turn.outcome)
-            if turn.lost is not None:
-                await turns.withdraw_lost_attempt(session, build_id, given.turn, turn.lost)
-            said = await self._what_to_say(session, build_id, given)
-            await turns.store_user_message(session, build_id, given.turn, said)
-            events = [NewEvent(EventType.TURN_STARTED, {"attempt": info.attempt}, turn=given.turn)]
-            events += [NewEvent(EventType.GUARD, {"text": _GUARDS[n]}, given.turn) for n in given.notes if n in _GUARDS]
-            await append_events(session, build_id, events)
+        build_id, claim, info = uuid.UUID(given.build_id), uuid.uuid4(), activity.info()
+        try:
+            async with self._sessions.begin() as session:
+                build = await session.get_one(Build, build_id)
+                day = _day()
+                call = money.Call(claim, build_id, build.user_id, given.turn, day, build.model or "")
+                run_id = info.workflow_run_id or ""
+                turn = await turns.claim_turn(session, build_id, given.turn, run_id, claim)
+                if turn.outcome is not None:
+                    return await self._reread(session, call, turn.outcome)
+                max_tokens = await self._begin(session, given, call, turn.lost, info.attempt)
+        except _NoCall as stop:
+            # Rolled back: a turn that waits for money is nobody's, and leaves nothing to withdraw.
+            if stop.result.outcome is ThinkOutcome.BUDGET:
+                await self._alert(build_id, given.turn, stop.state)
+            return stop.result
         async with heartbeating():
-            answer = await self._call(build_id, build.user_id, given.turn, claim, day)
-            return await self._store(build_id, given.turn, claim, answer[0], answer[1])
+            answer, narrator = await self._call(call, max_tokens)
+            return await self._store(call, answer, narrator)
 
     @activity.defn
     @edge
-    async def check_budget(self, given: BuildRef) -> BudgetCheck:
-        """Whether the build's owner may spend any more today; before a sleeping sandbox is woken for nothing."""
-        async with self._sessions() as session:
-            build = await session.get_one(Build, uuid.UUID(given.build_id))
-            day = activity.info().started_time.astimezone(UTC).date()
-            budget = await turns.budget_of(session, build.user_id, day)
-            return BudgetCheck(exhausted=budget.exhausted, spent=budget.spent, allowance=budget.allowance)
+    async def check_budget(self, given: CheckBudget) -> BudgetCheck:
+        """Whether the build may go on; before a sandbox is opened or woken for nothing."""
+        build_id, day = uuid.UUID(given.build_id), _day()
+        async with self._sessions.begin() as session:
+            build = await session.get_one(Build, build_id)
+            if (held := await self._held(session, build.user_id)) is not None:
+                return BudgetCheck(exhausted=True, outcome=ThinkOutcome.HELD, reason=held[1], waiting_for=held[0])
+            state = await money.lock_day(session, build.user_id, day)
+            worst = await self._worst(session, build_id, build.model or "", given.turn)
+            verdict = may_go_on(state, day, worst, self._max_tokens(build.model or ""), given.wound)
+            if verdict not in (Verdict.TOO_SMALL, Verdict.EXHAUSTED):
+                return BudgetCheck(exhausted=False)
+            stop = await self._no_money(session, build, day, state, verdict, worst)
+        return BudgetCheck(
+            exhausted=True,
+            outcome=stop.outcome,
+            reason=stop.reason,
+            renews_on=stop.renews_on,
+            spent=state.spent,
+            allowance=state.allowance,
+        )
 
-    async def _reread(self, session: AsyncSession, build_id: uuid.UUID, number: int, outcome: str) -> ThinkResult:
+    async def _begin(
+        self, session: AsyncSession, given: ThinkInput, call: money.Call, lost: uuid.UUID | None, attempt: int
+    ) -> int:
+        """Store what is said in the turn and reserve its money; returns how much output the call may have.
+
+        Raises:
+            _NoCall: no call may be made; the transaction has to be rolled back.
+        """
+        if (held := await self._held(session, call.user_id)) is not None:
+            raise _NoCall(ThinkResult(outcome=ThinkOutcome.HELD, reason=held[1], waiting_for=held[0]))
+        if lost is not None:
+            await money.estimate(session, lost)
+        said = await self._what_to_say(session, call.build_id, given)
+        await turns.store_user_message(session, call.build_id, call.turn, said)
+        worst = await self._worst(session, call.build_id, call.model, call.turn)
+        permission, state = await money.reserve(session, call, worst, self._max_tokens(call.model))
+        if permission.verdict is not Verdict.GO:
+            build = await session.get_one(Build, call.build_id)
+            raise _NoCall(await self._no_money(session, build, call.day, state, permission.verdict, worst), state)
+        withdrawn = [] if lost is None else [NewEvent(EventType.TURN_WITHDRAWN, {"claim": str(lost)}, turn=call.turn)]
+        events = [*withdrawn, NewEvent(EventType.TURN_STARTED, {"attempt": attempt}, turn=call.turn)]
+        events += [NewEvent(EventType.GUARD, {"text": _GUARDS[n]}, call.turn) for n in given.notes if n in _GUARDS]
+        if TurnNote.WIND_DOWN in given.notes:
+            events.append(NewEvent(EventType.BUDGET, {"text": _WINDS_DOWN, **_share(state)}, call.turn))
+        await append_events(session, call.build_id, events)
+        return permission.max_tokens
+
+    async def _no_money(
+        self,
+        session: AsyncSession,
+        build: Build,
+        day: date,
+        state: BudgetState,
+        verdict: Verdict,
+        worst: WorstCase,
+    ) -> ThinkResult:
+        """Why no call may be made, for the workflow and for people."""
+        if verdict is Verdict.BUSY:
+            return ThinkResult(outcome=ThinkOutcome.BUSY)
+        figures = {"spent": state.spent, "allowance": state.allowance}
+        if verdict is Verdict.EXHAUSTED:
+            return ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, **figures)
+        renewal_day = await session.scalar(select(User.renewal_day).where(User.id == build.user_id))
+        _, renews_on = cycle_of(day, renewal_day or 1)
+        reason = too_small(state, worst, self._max_tokens(build.model or ""), renews_on)
+        return ThinkResult(outcome=ThinkOutcome.TOO_SMALL, reason=reason, renews_on=renews_on, **figures)
+
+    async def _held(self, session: AsyncSession, user_id: str) -> tuple[WaitingFor, str] | None:
+        """Whom a build has to wait for whatever money there is, and why."""
+        if not self._autonomous_agent:
+            return WaitingFor.KILL_SWITCH, _SWITCHED_OFF
+        suspended = await session.scalar(select(User.suspended).where(User.id == user_id))
+        return (WaitingFor.OPERATOR, _SUSPENDED) if suspended else None
+
+    async def _alert(self, build_id: uuid.UUID, turn: int, state: BudgetState | None) -> None:
+        """Tell founder and operators that a call was not made because it would have passed the ceiling."""
+        share = {} if state is None else _share(state)
+        _log.warning("a model call would have passed the day's ceiling", build_id=str(build_id), turn=turn, **share)
+        async with self._sessions.begin() as session:
+            data = {"text": _AT_THE_CEILING, "alert": True, **share}
+            await append_events(session, build_id, [NewEvent(EventType.BUDGET, data, turn)])
+
+    async def _worst(self, session: AsyncSession, build_id: uuid.UUID, model: str, turn: int) -> WorstCase:
+        return worst_case(self._prices, model, await money.prompt_tokens_at_most(session, build_id, turn))
+
+    def _max_tokens(self, model: str) -> int:
+        return min(self._max_output_tokens, price_of(self._prices, model).max_output_tokens)
+
+    async def _reread(self, session: AsyncSession, call: money.Call, outcome: str) -> ThinkResult:
         """What an answer comes to that an earlier attempt has stored."""
-        stored = parse_stored_blocks(await turns.stored_answer(session, build_id, number))
-        return _result(read_answer(Answer(stored, outcome, Tokens(), None)))
+        stored = parse_stored_blocks(await turns.stored_answer(session, call.build_id, call.turn))
+        state = await money.budget_of(session, call.user_id, call.day)
+        reading = read_answer(Answer(stored, outcome, Tokens(), None))
+        return _result(reading, call.day, state, winds_down=await self._winds_down(session, call, state))
+
+    async def _winds_down(self, session: AsyncSession, call: money.Call, state: BudgetState) -> bool:
+        """Whether the turn after this one is to be the first of a wind-down."""
+        worst = await self._worst(session, call.build_id, call.model, call.turn + 1)
+        return state.winds_down(worst, self._max_tokens(call.model))
 
     async def _what_to_say(self, session: AsyncSession, build_id: uuid.UUID, given: ThinkInput) -> list[str]:
         """The text blocks of this turn's user message, after any tool results."""
@@ -143,109 +250,104 @@ class ThinkActivities:
                     if resumed := await turns.resumed_since_last_said(session, build_id, given.turn):
                         changes = [change for event in resumed for change in event.get("changes", [])]
                         said.append(prompt.resumed(resumed[-1].get("reason", ""), changes))
+                case TurnNote.WIND_DOWN:
+                    said.append(prompt.WIND_DOWN)
+                case TurnNote.WIND_DOWN_OVER:
+                    said.append(prompt.WIND_DOWN_OVER)
+                case TurnNote.HANDOFF:
+                    left = await turns.last_words(session, build_id, given.turn)
+                    said.append(prompt.handoff(left) if left else prompt.NO_HANDOFF)
         if not said and before != "tool_use":
             said.append(prompt.NUDGE_EMPTY)
         return said
 
-    async def _call(
-        self, build_id: uuid.UUID, user_id: str, number: int, claim: uuid.UUID, day: date
-    ) -> tuple[Answer, "_Narrator"]:
-        """Make the call, with its row in the ledger around it."""
-        async with self._sessions() as session:
-            stored = await turns.load_conversation(session, build_id, number)
-        price = price_of(self._prices, stored.model)
-        max_tokens = min(self._max_output_tokens, price.max_output_tokens)
-        body = await self._body(stored, max_tokens, price.adaptive_thinking)
-        worst = Tokens(input=len(body) // 3, output=max_tokens)
-        async with self._sessions.begin() as session:
-            await turns.hold_claim(session, build_id, number, claim)
-            await turns.open_ledger_entry(
-                session,
-                claim=claim,
-                build_id=build_id,
-                user_id=user_id,
-                turn=number,
-                day=day,
-                model=stored.model,
-                estimate=cost_microdollars(self._prices, stored.model, worst),
-            )
-        narrator = _Narrator(self._sessions, build_id, number, claim, stored.model)
+    async def _call(self, call: money.Call, max_tokens: int) -> tuple[Answer, "_Narrator"]:
+        """Make the call whose money is reserved, and settle what it came to if it fails."""
+        try:
+            async with self._sessions() as session:
+                stored = await turns.load_conversation(session, call.build_id, call.turn)
+            body = await self._body(stored, max_tokens, price_of(self._prices, call.model).adaptive_thinking)
+        except BaseException:
+            await to_the_end(self._release(call))
+            raise
+        narrator = _Narrator(self._sessions, call)
         try:
             await crash_point("think.before_call")
             answer = await self._model.stream(body, narrator.hear, narrator.note_usage)
             await crash_point("think.after_call")
             return answer, narrator
         except BrokenStream as error:
-            await self._settle(claim, stored.model, error.tokens, error.request_id)
-            await self._tell_failure(build_id, number, error)
+            await self._settle(call, error.tokens, error.request_id)
+            await self._tell_failure(call, error)
             raise
         except asyncio.CancelledError:
             # Whether or not the server has begun, it may bill the call: it is not stopped by our going away.
-            await to_the_end(self._settle_seen(claim, narrator) if narrator.heard else self._estimate(claim))
+            await to_the_end(self._settle_seen(call, narrator) if narrator.heard else self._estimate(call))
             raise
         except CofounderError as error:
             if narrator.heard or isinstance(error, StaleClaim):
-                await self._settle_seen(claim, narrator)
+                await self._settle_seen(call, narrator)
             else:
-                await self._release(claim)
-            await self._tell_failure(build_id, number, error)
+                await self._release(call)
+            await self._tell_failure(call, error)
             raise
 
-    async def _tell_failure(self, build_id: uuid.UUID, number: int, error: CofounderError) -> None:
+    async def _tell_failure(self, call: money.Call, error: CofounderError) -> None:
         """Say in the feed why a call failed. A stale attempt says nothing: another one speaks now."""
         if isinstance(error, StaleClaim):
             return
         async with self._sessions.begin() as session:
             told = {"error": storable(str(error), _TOLD_CHARACTERS)}
-            await append_events(session, build_id, [NewEvent(EventType.TURN_FAILED, told, turn=number)])
+            await append_events(session, call.build_id, [NewEvent(EventType.TURN_FAILED, told, turn=call.turn)])
 
-    async def _settle_seen(self, claim: uuid.UUID, narrator: "_Narrator") -> None:
-        await self._settle(claim, narrator.model, narrator.tokens, narrator.request_id)
+    async def _settle_seen(self, call: money.Call, narrator: "_Narrator") -> None:
+        await self._settle(call, narrator.tokens, narrator.request_id)
 
-    async def _estimate(self, claim: uuid.UUID) -> None:
+    async def _estimate(self, call: money.Call) -> None:
         async with self._sessions.begin() as session:
-            await turns.estimate_ledger_entry(session, claim)
+            await money.estimate(session, call.claim)
 
-    async def _release(self, claim: uuid.UUID) -> None:
+    async def _release(self, call: money.Call) -> None:
         async with self._sessions.begin() as session:
-            await turns.release_ledger_entry(session, claim)
+            await money.release(session, call)
 
-    async def _settle(self, claim: uuid.UUID, model: str, tokens: Tokens, request_id: str | None) -> None:
+    async def _settle(self, call: money.Call, tokens: Tokens, request_id: str | None) -> None:
         async with self._sessions.begin() as session:
-            cost = cost_microdollars(self._prices, model, tokens)
-            await turns.settle_ledger_entry(session, claim, tokens, cost, request_id)
+            cost = cost_microdollars(self._prices, call.model, tokens)
+            await money.settle(session, call, tokens, cost, request_id)
 
-    async def _store(
-        self, build_id: uuid.UUID, number: int, claim: uuid.UUID, answer: Answer, narrator: "_Narrator"
-    ) -> ThinkResult:
+    async def _store(self, call: money.Call, answer: Answer, narrator: "_Narrator") -> ThinkResult:
         """Message, cost and feed in one transaction, if this attempt still holds the turn."""
         reading = read_answer(answer)
-        cost = cost_microdollars(self._prices, narrator.model, answer.tokens)
-        summary = {
-            "cost": cost,
-            "tokens": answer.tokens.model_dump(),
-            "tool_calls": len(reading.calls),
-            "stop_reason": reading.stored_as,
-        }
-        events = [*narrator.last_lines(), NewEvent(EventType.TURN_ANSWERED, summary, turn=number)]
+        cost = cost_microdollars(self._prices, call.model, answer.tokens)
         try:
             async with self._sessions.begin() as session:
-                await turns.settle_ledger_entry(session, claim, answer.tokens, cost, answer.request_id)
                 await turns.store_answer(
                     session,
-                    build_id=build_id,
-                    number=number,
-                    claim=claim,
+                    build_id=call.build_id,
+                    number=call.turn,
+                    claim=call.claim,
                     stop_reason=reading.stored_as,
                     reading=reading,
-                    events=events,
                 )
+                await money.settle(session, call, answer.tokens, cost, answer.request_id)
+                state = await money.budget_of(session, call.user_id, call.day)
+                winds_down = await self._winds_down(session, call, state)
+                summary = {
+                    "cost": cost,
+                    "tokens": answer.tokens.model_dump(),
+                    "tool_calls": len(reading.calls),
+                    "stop_reason": reading.stored_as,
+                    **_share(state),
+                }
+                answered = NewEvent(EventType.TURN_ANSWERED, summary, turn=call.turn)
+                await append_events(session, call.build_id, [*narrator.last_lines(), answered])
         except StaleClaim:
             # The turn is another attempt's, but this call was served and has to be paid.
-            await self._settle(claim, narrator.model, answer.tokens, answer.request_id)
+            await self._settle(call, answer.tokens, answer.request_id)
             raise
         await crash_point("think.committed")
-        return _result(reading)
+        return _result(reading, call.day, state, winds_down=winds_down)
 
     async def _body(self, stored: turns.StoredConversation, max_tokens: int, adaptive_thinking: bool) -> bytes:
         """The request: stored text between fixed text, so that its prefix is the same bytes at every turn."""
@@ -273,25 +375,45 @@ class ThinkActivities:
         return self._encoded[sha256]
 
 
-def _result(reading: Reading) -> ThinkResult:
+class _NoCall(Exception):
+    """No call may be made, so what was done in this transaction is taken back."""
+
+    def __init__(self, result: ThinkResult, state: BudgetState | None = None) -> None:
+        super().__init__(result.outcome)
+        self.result = result
+        self.state = state
+
+
+def _day() -> date:
+    """The UTC day of an attempt is that of its start, however long it takes."""
+    return activity.info().started_time.astimezone(UTC).date()
+
+
+def _share(state: BudgetState) -> dict[str, object]:
+    """What the feed tells of the budget; nothing for an unlimited plan."""
+    return {} if state.percent is None else {"budget_percent": state.percent, "budget_level": state.level}
+
+
+def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool) -> ThinkResult:
     fields: dict[str, object] = {"outcome": reading.outcome}
     if reading.calls:
         fields["calls"] = reading.calls
     if reading.reason:
         fields["reason"] = reading.reason
+    if winds_down:
+        fields |= {"wind_down": True, "day": day, "allowance": state.allowance}
     return ThinkResult.model_validate(fields)
 
 
 class _Narrator:
     """Tells the founder what the model says, sentence by sentence, for as long as this attempt holds the turn."""
 
-    def __init__(self, sessions: Sessions, build_id: uuid.UUID, turn: int, claim: uuid.UUID, model: str) -> None:
+    def __init__(self, sessions: Sessions, call: money.Call) -> None:
         self._sessions = sessions
-        self._build_id = build_id
-        self._turn = turn
-        self._claim = claim
+        self._build_id = call.build_id
+        self._turn = call.turn
+        self._claim = call.claim
         self._sentences = SentenceBuffer()
-        self.model = model
         self.tokens = Tokens()
         self.request_id: str | None = None
         self.heard = False

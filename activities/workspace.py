@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.edge import edge
@@ -18,7 +19,7 @@ from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from db.feed import append_events
-from db.models import Build, Snapshot, ToolCall
+from db.models import Build, Event, Snapshot, ToolCall, Turn
 from db.session import Sessions
 from db.snapshots import current_snapshot, snapshot_to_continue
 from domain.errors import SandboxGone, SandboxUnavailable
@@ -109,7 +110,11 @@ class WorkspaceActivities:
                 await sandbox.run(f"rm -f {_OPENED}", timeout_seconds=SMALL_SECONDS, cwd="/")
                 await self._fill(sandbox, snapshot)
             async with self._sessions.begin() as session:
-                data = {"reason": given.cause, "changes": changes}
+                data = {
+                    "reason": given.cause,
+                    "continuing_from": await _position(session, build_id),
+                    "changes": changes,
+                }
                 await append_events(session, build_id, [NewEvent(EventType.RESUMED, data)])
             await self._remember(build_id, sandbox)
             await sandbox.run(f"rm -f {CHANGES}", timeout_seconds=SMALL_SECONDS, cwd="/")
@@ -222,6 +227,21 @@ git config user.email >/dev/null || git config user.email agent@cofounder.invali
 
 async def _ref(sandbox: Sandbox) -> SandboxRef:
     return SandboxRef(sandbox_id=sandbox.id, boot=await sandbox.boot())
+
+
+async def _position(session: AsyncSession, build_id: uuid.UUID) -> str:
+    """Where the build goes on, for its founder: the last phase that it has ended, and the last turn."""
+    phase = await session.scalar(
+        select(Event.data)
+        .where(Event.build_id == build_id, Event.type == EventType.PHASE_COMPLETED)
+        .order_by(Event.id.desc())
+        .limit(1)
+    )
+    turn = await session.scalar(
+        select(func.max(Turn.number)).where(Turn.build_id == build_id, Turn.outcome.is_not(None))
+    )
+    after = f"phase {phase['phase']} ({phase['title']})" if phase else "the beginning"
+    return f"{after}, turn {turn}" if turn else after
 
 
 async def _exists(sandbox: Sandbox, path: str) -> bool:

@@ -15,12 +15,14 @@ from temporalio.service import RPCError, RPCStatusCode
 from clients.search_attributes import register_search_attributes
 from domain.errors import NotFound
 from domain.names import (
+    ADMIT,
     BUILD_PLAN,
     BUILD_PROJECT,
     BUILD_STATUS,
     BUILD_USER,
     BUILD_WORKFLOW,
     EXTEND,
+    MONEY,
     PREVIEW_WORKFLOW,
     WAKE,
     build_workflow_id,
@@ -111,6 +113,24 @@ class BuildWorkflows:
         """
         with _running(build_id):
             await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(WAKE, rpc_timeout=_RPC_TIMEOUT)
+
+    async def tell_of_money(self, build_id: uuid.UUID) -> None:
+        """Tell the build that its user's money or standing has changed. It ends no wait for a person's decision.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        with _running(build_id):
+            await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(MONEY, rpc_timeout=_RPC_TIMEOUT)
+
+    async def admit(self, build_id: uuid.UUID) -> None:
+        """Tell a queued build to look for a place.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        with _running(build_id):
+            await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(ADMIT, rpc_timeout=_RPC_TIMEOUT)
 
     async def cancel(self, build_id: uuid.UUID) -> None:
         """Ask the build to end; it cleans up first.

@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from console.exits import Unreachable
 from console.screen import dollars, print_rows
 from db.models import User
+from db.money import budget_of
 from db.session import make_engine, make_sessions
-from db.users import budget_today
 from domain.errors import InvalidInput, Misconfigured
 from domain.model_choice import CODER
 from domain.pricing import PriceTable, price_of
@@ -46,7 +46,7 @@ class Account:
 
 async def read_account(session: AsyncSession, user: User) -> Account:
     """The account, with what the user may spend and has spent on this UTC day."""
-    budget = await budget_today(session, user, datetime.now(UTC).date())
+    budget = await budget_of(session, user.id, datetime.now(UTC).date())
     return Account(
         user=user.id,
         plan=user.plan,

@@ -188,6 +188,7 @@ def _gate_bounced(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
 def _plain(look: Look, template: str) -> Any:
     def apply(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
         given = {name: data.get(name, "") for name in ("number", "reason", "error", "text", "tests_run", "files")}
+        given["continuing_from"] = data.get("continuing_from", "where it was")
         return state._with_line(event, template.format(**given), look)
 
     return apply
@@ -211,7 +212,8 @@ _HANDLERS: dict[str, Any] = {
     "gate_step": _plain("note", "  {text}"),
     "gate_bounced": _gate_bounced,
     "gate_passed": _plain("good", "evidence gate {number}: passed, {tests_run} tests ran"),
-    "resumed": _plain("note", "resumed: {reason}"),
+    "resumed": _plain("note", "Resuming: {reason}, continuing from {continuing_from}"),
+    "budget": _plain("warning", "{text}"),
     "preview": _preview,
     "hook_failed": _plain("warning", "after the build: {error}"),
     "ready": _ready,

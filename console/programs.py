@@ -15,8 +15,9 @@ from rich.console import Console
 from console.api_client import ApiClient
 from console.feed_state import printable
 from console.screen import dollars, is_interactive
+from db.money import budget_of
 from db.session import make_engine, make_sessions
-from db.users import budget_today, ensure_user
+from db.users import ensure_user
 from domain.errors import CofounderError
 from local.ports import LOOPBACK
 from local.process import Command, GuardedProcess
@@ -197,7 +198,7 @@ async def say_what_it_may_cost(console: Console, keys: RealKeys, database_url: s
     try:
         async with make_sessions(engine).begin() as session:
             user = await ensure_user(session, FOUNDER)
-            budget = await budget_today(session, user, datetime.now(UTC).date())
+            budget = await budget_of(session, user.id, datetime.now(UTC).date())
     finally:
         await engine.dispose()
     used = [name for name, key in (("ANTHROPIC_API_KEY", keys.anthropic), ("E2B_API_KEY", keys.e2b)) if key]

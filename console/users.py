@@ -1,5 +1,6 @@
 """`cofounder users …`: what an operator changes of a founder's account, directly in the database at DATABASE_URL."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,7 +47,7 @@ def set_(
         plans = await plan_names(session)
         if plan is not None and plan not in plans:
             raise InvalidInput(f"There is no plan {plan}. The plans are: {', '.join(plans)}.")
-        return await read_account(session, await change_user(session, user_id, change))
+        return await read_account(session, await change_user(session, user_id, change, datetime.now(UTC).date()))
 
     _give(in_database(settings, run), as_json)
 

@@ -2,10 +2,11 @@
 
 import uuid
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.models import LedgerEntry, ToolCall
+from db import money
+from db.models import ToolCall
 from domain.tool_output import render_result
 
 _ENDED_BEFORE = "The build ended before this call did."
@@ -13,11 +14,7 @@ _ENDED_BEFORE = "The build ended before this call did."
 
 async def close_what_is_open(session: AsyncSession, build_id: uuid.UUID) -> None:
     """What a cut short turn left: its call stays in the ledger as estimated, every tool call gets its one result."""
-    await session.execute(
-        update(LedgerEntry)
-        .where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")
-        .values(state="estimated", closed_at=func.now())
-    )
+    await money.estimate_all_of(session, build_id)
     left = await session.scalars(
         select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.state != "done").with_for_update()
     )

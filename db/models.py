@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from domain.status import CLOSED, Status, WaitingFor
+from domain.status import CLOSED, MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 
 def _one_of(column: str, values: Any) -> str:
@@ -90,11 +90,50 @@ class User(Base):
     model_overrides: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"), comment="model by role")
     suspended: Mapped[bool] = mapped_column(server_default=text("false"))
     renewal_day: Mapped[int] = mapped_column(SmallInteger(), server_default="1", comment="day of the month")
+    money_changed_at: Mapped[datetime | None] = mapped_column(
+        comment="top-up, plan change or release from suspension; builds that wait since before are woken"
+    )
     created_at: Mapped[datetime] = _now()
 
     __table_args__ = (
         CheckConstraint("renewal_day between 1 and 31", name="renewal_day"),
         CheckConstraint("length(id) between 1 and 200", name="id_length"),
+    )
+
+
+class UserDay(Base):
+    """A user's allowance of one UTC day, fixed at its first use. Whoever reserves or settles money locks this row."""
+
+    __tablename__ = "user_days"
+
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    day: Mapped[date]
+    from_plan: Mapped[int | None] = mapped_column(comment="the day's share of the cycle; null is unlimited")
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (
+        PrimaryKeyConstraint("user_id", "day"),
+        CheckConstraint("from_plan is null or from_plan >= 0", name="from_plan"),
+    )
+
+
+class TopUp(Base):
+    """Money that an operator adds to a user's day, in full. What is left of it spreads over the rest of the cycle."""
+
+    __tablename__ = "top_ups"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    day: Mapped[date]
+    amount: Mapped[int] = mapped_column(comment="microdollars")
+    note: Mapped[str | None]
+    idempotency_key: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (
+        UniqueConstraint("user_id", "idempotency_key"),
+        Index("ix_top_ups_user_day", "user_id", "day"),
+        CheckConstraint("amount > 0", name="amount"),
     )
 
 
@@ -154,12 +193,18 @@ class Build(Base):
     goal: Mapped[str]
     idempotency_key: Mapped[str | None]
     body_hash: Mapped[str]
+    sleep_policy: Mapped[str] = mapped_column(server_default=SleepPolicy.SLEEP, comment="when the budget is used up")
+    max_nights: Mapped[int] = mapped_column(
+        Integer(), server_default=str(MAX_NIGHTS), comment="nights asleep, then its founder is asked"
+    )
 
     status: Mapped[str] = mapped_column(server_default=Status.QUEUED)
     status_seq: Mapped[int] = mapped_column(Integer(), server_default="0")
+    status_at: Mapped[datetime] = mapped_column(server_default=func.now(), comment="when the status was written")
     waiting_for: Mapped[str | None]
     reason: Mapped[str | None] = mapped_column(comment="why it sleeps, waits or failed; for the founder")
     wakes_at: Mapped[datetime | None]
+    nudged_at: Mapped[datetime | None] = mapped_column(comment="when the reaper last told it of money")
     cancel_requested_at: Mapped[datetime | None]
 
     brief_version: Mapped[int | None] = mapped_column(Integer())
@@ -175,6 +220,7 @@ class Build(Base):
 
     created_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None] = mapped_column(comment="the workflow is known to have been started")
+    admitted_at: Mapped[datetime | None] = mapped_column(comment="holds one of its user's places, until it is closed")
     closed_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -186,8 +232,11 @@ class Build(Base):
             unique=True,
             postgresql_where=text("closed_at is null"),
         ),
+        Index("ix_builds_open_user", "user_id", "created_at", postgresql_where=text("closed_at is null")),
         Index("ix_builds_unstarted", "created_at", postgresql_where=text("started_at is null and closed_at is null")),
         CheckConstraint(_one_of("status", Status), name="status"),
+        CheckConstraint(_one_of("sleep_policy", SleepPolicy), name="sleep_policy"),
+        CheckConstraint("max_nights between 0 and 1000", name="max_nights"),
         CheckConstraint("waiting_for is null or " + _one_of("waiting_for", WaitingFor), name="waiting_for"),
         CheckConstraint(f"({_one_of('status', CLOSED)}) = (closed_at is not null)", name="closed"),
         CheckConstraint(f"(status = '{Status.NEEDS_INPUT}') = (waiting_for is not null)", name="waits"),

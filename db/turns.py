@@ -1,24 +1,20 @@
-"""Turns: claiming one, what is said in it, the stored answer, and what it cost."""
+"""Turns: claiming one, what is said in it, and the stored answer."""
 
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.feed import append_events
-from db.models import Build, Event, GateRun, LedgerEntry, Message, PlanTier, Prompt, ToolCall, Turn, User
+from db.models import Build, Event, GateRun, Message, Prompt, ToolCall, Turn
 from domain.answer import Reading, to_stored_text
-from domain.budget import BudgetState, cycle_of, daily_allowance
 from domain.errors import StaleClaim, TurnOfAnotherRun
-from domain.events import EventType, NewEvent
+from domain.events import EventType
 from domain.payloads import RequestedCall
-from domain.pricing import Tokens
-from domain.tool_output import render_result
+from domain.tool_output import parse_stored_blocks, render_result
 
 
 @dataclass(frozen=True)
@@ -27,19 +23,6 @@ class ClaimedTurn:
 
     outcome: str | None
     lost: uuid.UUID | None
-
-
-async def answered_as(session: AsyncSession, build_id: uuid.UUID, number: int, run_id: str) -> str | None:
-    """The stop reason of a turn that has been answered; None for one that has not, or that nobody has begun.
-
-    Raises:
-        TurnOfAnotherRun: the row is of another run of the workflow, as after a reset.
-    """
-    turn = await session.get(Turn, (build_id, number))
-    if turn is None:
-        return None
-    _check_run(turn, run_id)
-    return turn.outcome
 
 
 def _check_run(turn: Turn, run_id: str) -> None:
@@ -72,12 +55,6 @@ async def claim_turn(
         return ClaimedTurn(turn.outcome, None)
     lost, turn.claim = turn.claim, claim
     return ClaimedTurn(None, lost)
-
-
-async def withdraw_lost_attempt(session: AsyncSession, build_id: uuid.UUID, number: int, lost: uuid.UUID) -> None:
-    """What a dead attempt left: its feed lines are withdrawn, its open call stays in the ledger as estimated."""
-    await estimate_ledger_entry(session, lost)
-    await append_events(session, build_id, [NewEvent(EventType.TURN_WITHDRAWN, {"claim": str(lost)}, turn=number)])
 
 
 async def hold_claim(session: AsyncSession, build_id: uuid.UUID, number: int, claim: uuid.UUID) -> None:
@@ -167,86 +144,6 @@ async def latest_findings(session: AsyncSession, build_id: uuid.UUID) -> list[st
     return [str(finding) for finding in found or []]
 
 
-async def budget_of(session: AsyncSession, user_id: str, day: date) -> BudgetState:
-    """What the user may spend on the day, and has: a plain sum of the ledger, calls in flight at their estimate."""
-    budget, renewal_day = (
-        await session.execute(
-            select(PlanTier.cycle_budget, User.renewal_day)
-            .join(User, User.plan == PlanTier.name)
-            .where(User.id == user_id)
-        )
-    ).one()
-    first, _ = cycle_of(day, renewal_day)
-    total = func.sum(LedgerEntry.cost)
-    before, today = (
-        await session.execute(
-            select(
-                func.coalesce(total.filter(LedgerEntry.day < day), 0),
-                func.coalesce(total.filter(LedgerEntry.day == day), 0),
-            ).where(LedgerEntry.user_id == user_id, LedgerEntry.day >= first, LedgerEntry.state != "released")
-        )
-    ).one()
-    return BudgetState(allowance=daily_allowance(budget, int(before), day, renewal_day), spent=int(today))
-
-
-async def open_ledger_entry(
-    session: AsyncSession,
-    *,
-    claim: uuid.UUID,
-    build_id: uuid.UUID,
-    user_id: str,
-    turn: int,
-    day: date,
-    model: str,
-    estimate: int,
-) -> None:
-    """Note that a call is about to be made; `estimate` (µ$) is what stays if this process dies in it."""
-    await session.execute(
-        insert(LedgerEntry).values(
-            id=claim, build_id=build_id, user_id=user_id, turn=turn, day=day, model=model, cost=estimate
-        )
-    )
-
-
-async def settle_ledger_entry(
-    session: AsyncSession, claim: uuid.UUID, tokens: Tokens, cost: int, request_id: str | None
-) -> None:
-    """Put what was served in the place of the estimate, also when another attempt has marked it as lost since."""
-    await session.execute(
-        update(LedgerEntry)
-        .where(LedgerEntry.id == claim, LedgerEntry.state.in_(("open", "estimated")))
-        .values(
-            state="settled",
-            request_id=request_id,
-            input_tokens=tokens.input,
-            cache_write_5m_tokens=tokens.cache_write_5m,
-            cache_write_1h_tokens=tokens.cache_write_1h,
-            cache_read_tokens=tokens.cache_read,
-            output_tokens=tokens.output,
-            cost=cost,
-            closed_at=func.now(),
-        )
-    )
-
-
-async def estimate_ledger_entry(session: AsyncSession, claim: uuid.UUID) -> None:
-    """Nobody knows what the call came to; its estimate stays."""
-    await session.execute(
-        update(LedgerEntry)
-        .where(LedgerEntry.id == claim, LedgerEntry.state == "open")
-        .values(state="estimated", closed_at=func.now())
-    )
-
-
-async def release_ledger_entry(session: AsyncSession, claim: uuid.UUID) -> None:
-    """The call was refused before it began, so it costs nothing."""
-    await session.execute(
-        update(LedgerEntry)
-        .where(LedgerEntry.id == claim, LedgerEntry.state == "open")
-        .values(state="released", cost=0, closed_at=func.now())
-    )
-
-
 async def store_answer(
     session: AsyncSession,
     *,
@@ -255,9 +152,8 @@ async def store_answer(
     claim: uuid.UUID,
     stop_reason: str,
     reading: Reading,
-    events: Sequence[NewEvent],
 ) -> None:
-    """Store an answer with its tool calls and feed lines, in the caller's transaction.
+    """Store an answer with its tool calls, in the caller's transaction.
 
     Raises:
         StaleClaim: another attempt has taken the turn; nothing is written.
@@ -281,7 +177,6 @@ async def store_answer(
                 for position, (name, call) in enumerate(zip(reading.names, reading.calls, strict=True))
             ],
         )
-    await append_events(session, build_id, events)
 
 
 def _tool_call_row(
@@ -306,3 +201,12 @@ def _tool_call_row(
 async def stored_answer(session: AsyncSession, build_id: uuid.UUID, number: int) -> str:
     """The stored assistant message of an answered turn, as the JSON text of its blocks."""
     return (await session.get_one(Message, (build_id, number, "assistant"))).content
+
+
+async def last_words(session: AsyncSession, build_id: uuid.UUID, turn: int) -> str | None:
+    """What the agent said in the last turn before this one, if it ended its turn there; its handoff note."""
+    before = await session.get(Turn, (build_id, turn - 1))
+    if before is None or before.outcome != "end_turn":
+        return None
+    blocks = parse_stored_blocks(await stored_answer(session, build_id, turn - 1))
+    return "\n\n".join(str(block["text"]) for block in blocks if block.get("type") == "text").strip() or None

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from datetime import date
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.models import LedgerEntry, PlanTier, User
-from domain.budget import BudgetState, cycle_of, daily_allowance
+from db import money
+from db.models import PlanTier, User
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,11 @@ async def plan_names(session: AsyncSession) -> list[str]:
     return list(await session.scalars(select(PlanTier.name).order_by(PlanTier.name)))
 
 
-async def change_user(session: AsyncSession, user_id: str, change: UserChange) -> User:
-    """Change the user, making the row where there is none."""
+async def change_user(session: AsyncSession, user_id: str, change: UserChange, today: date) -> User:
+    """Change the user, making the row where there is none. What is spent and reserved today stays covered.
+
+    Afterwards the user's open builds want a nudge: `clients.build_workflows.BuildWorkflows.tell_of_money`.
+    """
     await ensure_user(session, user_id)
     user = (await session.scalars(select(User).where(User.id == user_id).with_for_update())).one()
     overrides = {**user.model_overrides, **(change.models or {})}
@@ -56,22 +59,6 @@ async def change_user(session: AsyncSession, user_id: str, change: UserChange) -
         .returning(User)
         .execution_options(populate_existing=True)
     )
+    if wanted:
+        await money.recompute(session, user_id, today)
     return changed.one()
-
-
-async def budget_today(session: AsyncSession, user: User, today: date) -> BudgetState:
-    """What the user may spend on this UTC day, and has spent."""
-    first, _ = cycle_of(today, user.renewal_day)
-    budget = await session.scalar(select(PlanTier.cycle_budget).where(PlanTier.name == user.plan))
-    of_user = LedgerEntry.user_id == user.id
-    before = await session.scalar(
-        select(func.coalesce(func.sum(LedgerEntry.cost), 0)).where(
-            of_user, LedgerEntry.day >= first, LedgerEntry.day < today
-        )
-    )
-    spent = await session.scalar(
-        select(func.coalesce(func.sum(LedgerEntry.cost), 0)).where(of_user, LedgerEntry.day == today)
-    )
-    return BudgetState(
-        allowance=daily_allowance(budget, int(before or 0), today, user.renewal_day), spent=int(spent or 0)
-    )

@@ -11,6 +11,13 @@ PREVIEW_WORKFLOW = "PreviewWorkflow"
 WAKE = "wake"
 """Signal to a build, without an argument: look again whether you can go on."""
 
+MONEY = "money"
+"""Signal to a build, without an argument: the account's money or standing has changed, look at it again. Not a
+person's word: it ends no wait for a founder's decision."""
+
+ADMIT = "admit"
+"""Signal to a queued build, without an argument: look whether there is a place for you."""
+
 FINISH = "finish"
 """Signal to a build, without an argument: finish with what there is."""
 

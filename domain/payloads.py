@@ -5,12 +5,13 @@ fields have defaults, so that histories recorded before them still replay. Field
 serialised (see `clients/temporal.py`), which keeps a turn's share of history small.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.status import Status, WaitingFor
+from domain.budget import WoundDown
+from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 
 class Payload(BaseModel):
@@ -45,6 +46,8 @@ class BuildContext(Payload):
     gate_attempts: int
     continue_as_new_turns: int | None = None
     preview_seconds: int = 3600
+    sleep_policy: SleepPolicy = SleepPolicy.SLEEP
+    max_nights: int = MAX_NIGHTS
 
 
 class TurnNote(StrEnum):
@@ -55,6 +58,9 @@ class TurnNote(StrEnum):
     CONTINUE_AFTER_CAP = "continue_after_cap"
     GATE_FINDINGS = "gate_findings"
     RESUMED = "resumed"
+    WIND_DOWN = "wind_down"
+    WIND_DOWN_OVER = "wind_down_over"
+    HANDOFF = "handoff"
 
 
 class LoopState(BaseModel):
@@ -80,7 +86,14 @@ class LoopState(BaseModel):
     gates_since_person: int = 0
     notes: list[TurnNote] = Field(default_factory=list)
     wake: bool = False
+    money_changed: bool = False
+    admit: bool = False
     finish: bool = False
+    wind_down_turns: int | None = None
+    """How many turns are left of a wind-down that the agent has been told of, or is about to be."""
+    wound: WoundDown | None = None
+    nights: int = 0
+    """Nights slept since a person last let the build go on."""
 
 
 class BuildInput(Payload):
@@ -166,15 +179,38 @@ class ThinkOutcome(StrEnum):
     CONTINUE = "continue"
     """Nothing to run and not an end (cut off, paused, empty): ask again."""
     BUDGET = "budget"
-    """No call was made: the day's allowance is used up."""
+    """No call was made: it would have passed the ceiling of the day's allowance."""
+    BUSY = "busy"
+    """No call was made: it may fit once the calls of the user's other builds are settled."""
+    TOO_SMALL = "too_small"
+    """No call was made: it would pass even an untouched day's allowance."""
+    HELD = "held"
+    """No call was made: the account is suspended, or the kill switch is on."""
     REFUSED = "refused"
     """The model refused, or the context is full: a person decides."""
 
 
+NO_MONEY = frozenset({ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL, ThinkOutcome.HELD})
+"""No call was made, and none will be until something changes."""
+
+
+class CheckBudget(Payload):
+    """Ask whether a build may go on. `wound` is the wind-down that it has behind it."""
+
+    build_id: str
+    turn: int = 1
+    wound: WoundDown | None = None
+
+
 class BudgetCheck(Payload):
-    """Whether a call may be made today; amounts in µ$, `allowance` None for an unlimited plan."""
+    """Whether a build may go on: the same fields as a `ThinkResult` that made no call. Amounts in µ$."""
 
     exhausted: bool
+    outcome: ThinkOutcome | None = None
+    """Why not: BUDGET, TOO_SMALL or HELD."""
+    reason: str | None = None
+    waiting_for: WaitingFor | None = None
+    renews_on: date | None = None
     spent: int = 0
     allowance: int | None = None
 
@@ -200,8 +236,24 @@ class ThinkResult(Payload):
     outcome: ThinkOutcome
     calls: list[RequestedCall] = Field(default_factory=list)
     reason: str | None = None
+    waiting_for: WaitingFor | None = None
+    """With HELD."""
+    renews_on: date | None = None
+    """With TOO_SMALL: the day on which the next cycle begins."""
+    wind_down: bool = False
+    """The day's budget is nearly used up."""
+    day: date | None = None
+    """With `wind_down` and BUDGET: the UTC day whose allowance it is."""
     spent: int | None = None
     allowance: int | None = None
+
+
+class Place(Payload):
+    """Whether a build may start, and if not, how many of its user's builds run and how many wait before it."""
+
+    claimed: bool
+    running: int = 0
+    ahead: int = 0
 
 
 class DispatchInput(Payload):
@@ -323,3 +375,5 @@ class ReapResult(Payload):
     """ended"""
     uploads: int = 0
     """aborted"""
+    admitted: int = 0
+    nudged: int = 0

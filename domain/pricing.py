@@ -3,6 +3,8 @@
 1 µ$ = 0.000001 USD, so a price in USD per million tokens is also a price in µ$ per token.
 """
 
+import sys
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Annotated
 
@@ -57,8 +59,35 @@ class ModelPrice(Price):
             return self.above
         return self
 
+    def dearest(self, prompt_tokens: int) -> Price:
+        """The highest prices that may hold for a prompt of at most this length."""
+        reached = self.at(prompt_tokens)
+        return Price(**{name: max(getattr(self, name), getattr(reached, name)) for name in Price.model_fields})
+
 
 PriceTable = dict[str, ModelPrice]
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """The most that a call can cost: none of its prompt is in the cache, all of it is written there."""
+
+    prompt_tokens: int
+    price: Price
+
+    def cost(self, max_tokens: int) -> int:
+        """µ$ with so much output, rounded up."""
+        return _rounded_up(self._prompt() + max_tokens * self.price.output)
+
+    def output_for(self, microdollars: int) -> int:
+        """Tokens of output that so many µ$ pay for, after the prompt."""
+        if not self.price.output:
+            return sys.maxsize
+        return max(0, int((microdollars - self._prompt()) // self.price.output))
+
+    def _prompt(self) -> Decimal:
+        # A prompt is written to the cache with a lifetime of five minutes, the only one that is asked for.
+        return self.prompt_tokens * max(self.price.input, self.price.cache_write_5m)
 
 
 def price_of(table: PriceTable, model: str) -> ModelPrice:
@@ -73,6 +102,15 @@ def price_of(table: PriceTable, model: str) -> ModelPrice:
     return table[model]
 
 
+def worst_case(table: PriceTable, model: str, prompt_tokens: int) -> WorstCase:
+    """The worst case of a call with at most so many tokens of prompt.
+
+    Raises:
+        UnknownModel: the table has no price.
+    """
+    return WorstCase(prompt_tokens, price_of(table, model).dearest(prompt_tokens))
+
+
 def cost_microdollars(table: PriceTable, model: str, tokens: Tokens) -> int:
     """What the call cost in µ$, rounded up."""
     price = price_of(table, model).at(tokens.prompt)
@@ -83,4 +121,8 @@ def cost_microdollars(table: PriceTable, model: str, tokens: Tokens) -> int:
         + tokens.cache_read * price.cache_read
         + tokens.output * price.output
     )
-    return int(exact.to_integral_value(ROUND_CEILING))
+    return _rounded_up(exact)
+
+
+def _rounded_up(microdollars: Decimal) -> int:
+    return int(microdollars.to_integral_value(ROUND_CEILING))

@@ -94,6 +94,25 @@ LAST_TURN = (
 )
 
 
+WIND_DOWN = (
+    "Today's budget is nearly used up. Finish what you are doing in at most three turns: leave nothing half done, "
+    "commit, and then end your turn with a handoff note as your message: what is done, what you were doing, and what "
+    "comes next. You will go on from that note when there is budget again."
+)
+
+WIND_DOWN_OVER = "There is budget again: you need not wind down. Go on with the work."
+
+NO_HANDOFF = (
+    "You were stopped when the budget was used up and left no handoff note. Look at git status and the last commits, "
+    "and go on from there."
+)
+
+
+def handoff(note: str) -> str:
+    """What the first turn after a sleep starts from: the note that the agent ended the last one with."""
+    return f"This is the handoff note that you left:\n<handoff_note>\n{note}\n</handoff_note>\nGo on from there."
+
+
 def continue_after_cap(calls: int) -> str:
     """What the agent is told when a person lets it go on after its tool calls were used up."""
     return f"You may go on: {calls} more tool calls."

@@ -27,13 +27,25 @@ class WaitingFor(StrEnum):
     KILL_SWITCH = "kill_switch"
 
 
+class SleepPolicy(StrEnum):
+    """What a build does when the day's budget is used up."""
+
+    SLEEP = "sleep"
+    """Sleep until the next UTC day, or until it is woken."""
+    STOP = "stop"
+    """Fail, with its work snapshotted."""
+
+
+MAX_NIGHTS = 30
+"""So many nights a build sleeps before its founder is asked whether it should go on, unless said otherwise."""
+
 CLOSED = frozenset({Status.READY, Status.FAILED, Status.CANCELLED})
 """A build in one of these has ended."""
 
 WORKING = frozenset({Status.STARTING, Status.SCAFFOLD, Status.CODE, Status.CHECKS})
 
 _NEXT: dict[Status, frozenset[Status]] = {
-    Status.QUEUED: frozenset({Status.STARTING}),
+    Status.QUEUED: frozenset({Status.QUEUED, Status.STARTING}),
     Status.STARTING: frozenset({Status.SCAFFOLD}),
     Status.SCAFFOLD: frozenset({Status.CODE, Status.CHECKS}),
     Status.CODE: frozenset({Status.CHECKS}),

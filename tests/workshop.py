@@ -105,8 +105,12 @@ class Workshop:
         project_id: uuid.UUID | None = None,
         script: dict[str, Any] | None = None,
         faults: Sequence[dict[str, Any]] = (),
+        **columns: Any,
     ) -> uuid.UUID:
-        """Start a build; `script` and `faults` are the rehearsal's for this build alone, matched by its goal."""
+        """Start a build; `script` and `faults` are the rehearsal's for this build alone, matched by its goal.
+
+        `columns` are set in its row before its workflow is started.
+        """
         user_id = user_id or await self.founder()
         project_id = project_id or await self.project(user_id, brief)
         goal = f"{goal or 'Build the first version.'} [{uuid.uuid4().hex}]"
@@ -117,6 +121,8 @@ class Workshop:
         async with self.sessions.begin() as session:
             build = await insert_build(session, NewBuild(project_id, user_id, goal, None, "none"))
             assert build is not None, "the project has an open build"
+            for name, value in columns.items():
+                setattr(build, name, value)
             user = await session.get_one(User, user_id)
         await self.builds.start(BuildToStart(build.id, user_id, project_id, "a test", user.plan, goal))
         return build.id

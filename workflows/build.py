@@ -12,9 +12,12 @@ with workflow.unsafe.imports_passed_through():
     from activities.gate import GateActivities
     from activities.lifecycle import LifecycleActivities
     from activities.think import ThinkActivities
+    from domain.budget import WIND_DOWN_TURNS, WoundDown
     from domain.guards import is_repeating, remember
-    from domain.names import BUILD_WORKFLOW, FINISH, PREVIEW_WORKFLOW, WAKE, preview_workflow_id
+    from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MONEY, PREVIEW_WORKFLOW, WAKE, preview_workflow_id
     from domain.payloads import (
+        NO_MONEY,
+        BudgetCheck,
         BuildContext,
         BuildInput,
         BuildRef,
@@ -41,6 +44,9 @@ from workflows.shielding import shielded
 from workflows.waiting import Waiting, trying
 from workflows.workspace import Workspace
 
+_PLACES = "places"
+"""Versions the start of a build: it waits for a place, and for money before a sandbox is opened."""
+
 
 @workflow.defn(name=BUILD_WORKFLOW)
 class BuildWorkflow:
@@ -59,6 +65,16 @@ class BuildWorkflow:
     def wake(self) -> None:
         """Look again whether the build can go on."""
         self._state.wake = True
+
+    @workflow.signal(name=MONEY)
+    def money(self) -> None:
+        """The account's money or standing has changed: look whether that is what the build waits for."""
+        self._state.money_changed = True
+
+    @workflow.signal(name=ADMIT)
+    def admit(self) -> None:
+        """Look whether one of the user's places is free."""
+        self._state.admit = True
 
     @workflow.signal(name=FINISH)
     def finish(self) -> None:
@@ -88,10 +104,18 @@ class BuildWorkflow:
         """Context, model and workspace; a later run of the workflow has them already."""
         state = self._state
         if state.context is None:
+            # Builds that were started before there were places hold one; see migration 0003.
+            has_queue = workflow.patched(_PLACES)
+            if has_queue:
+                await self._waiting.for_place()
             await self._shown.become(Status.STARTING)
             context = await self._waiting.asking_people(self._load_context)
             await self._waiting.asking_people(self._resolve_model)
             state.context, state.tool_calls_allowed = context, context.tool_call_cap
+            if has_queue:
+                stop = await self._waiting.asking_people(self._waiting.check_budget)
+                if stop.exhausted:
+                    await self._waiting.for_budget(stop)
         if not self._workspace.is_open:
             await self._waiting.asking_people(self._workspace.open)
             await self._shown.become(Status.SCAFFOLD)
@@ -108,16 +132,22 @@ class BuildWorkflow:
                 self._run_turns += 1
                 state.turn_pending = True
             result = await self._think()
-            if result.outcome is ThinkOutcome.BUDGET:
-                await self._waiting.for_budget()
+            if result.outcome is ThinkOutcome.BUSY:
+                await self._waiting.for_others()
+                continue
+            if result.outcome in NO_MONEY:
+                await self._stop_for_budget(result)
                 continue
             state.turn_pending = False
+            wound_down = self._wind_down(result)
             if result.outcome is ThinkOutcome.REFUSED:
                 await self._waiting.for_person(WaitingFor.FOUNDER, result.reason or "The model did not go on.")
             elif result.outcome is ThinkOutcome.TOOL_USE:
                 await self._act(result.calls)
                 await self._guard(result.calls)
-            if result.outcome is ThinkOutcome.END_TURN or state.finish:
+            if wound_down and not state.finish:
+                await self._stop_for_budget(result)
+            elif result.outcome is ThinkOutcome.END_TURN or state.finish:
                 evidence = await self._look_at_evidence()
                 if evidence.findings == 0:
                     return evidence
@@ -132,15 +162,45 @@ class BuildWorkflow:
 
         async def think() -> ThinkResult:
             # Cleared before the budget is read: a wake that comes later is seen before falling asleep.
-            state.wake = False
+            state.wake = state.money_changed = False
             return await workflow.execute_activity_method(
                 ThinkActivities.think, asked, **policies.THINK, summary=f"turn {state.turn}"
             )
 
         result = await self._waiting.asking_people(think)
-        if result.outcome is not ThinkOutcome.BUDGET:
+        if result.outcome is not ThinkOutcome.BUSY and result.outcome not in NO_MONEY:
             state.notes = state.notes[len(notes) :]
         return result
+
+    def _wind_down(self, result: ThinkResult) -> bool:
+        """Tell the agent when the day's budget nears its end, or that it does no more. True: it has wound down."""
+        state = self._state
+        if not result.wind_down:
+            if state.wind_down_turns is not None:
+                state.wind_down_turns = None
+                state.notes = [note for note in state.notes if note is not TurnNote.WIND_DOWN]
+                state.notes.append(TurnNote.WIND_DOWN_OVER)
+            return False
+        if state.wind_down_turns is None:
+            state.wind_down_turns = WIND_DOWN_TURNS
+            state.notes.append(TurnNote.WIND_DOWN)
+            return False
+        state.wind_down_turns -= 1
+        return state.wind_down_turns == 0 or result.outcome is ThinkOutcome.END_TURN
+
+    async def _stop_for_budget(self, result: ThinkResult) -> None:
+        """Stop until there is money. The agent then goes on from its handoff note."""
+        state = self._state
+        if result.day is not None:
+            state.wound = WoundDown(day=result.day, allowance=result.allowance)
+        state.wind_down_turns = None
+        state.notes = [note for note in state.notes if note not in (TurnNote.WIND_DOWN, TurnNote.WIND_DOWN_OVER)]
+        why = ThinkOutcome.BUDGET if result.outcome not in NO_MONEY else result.outcome
+        stop = BudgetCheck(exhausted=True, outcome=why)
+        known = {"reason": result.reason, "waiting_for": result.waiting_for, "renews_on": result.renews_on}
+        await self._waiting.for_budget(stop.model_copy(update=known))
+        if why is ThinkOutcome.BUDGET:
+            state.notes.append(TurnNote.HANDOFF)
 
     async def _act(self, calls: list[RequestedCall]) -> None:
         """Run a turn's tool calls: those that only read side by side, the others in order."""

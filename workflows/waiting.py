@@ -1,17 +1,18 @@
 """How a build waits: for a new day's budget, and for people. It waits as long as it takes and loses nothing."""
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
+    from activities.places import PlaceActivities
     from activities.think import ThinkActivities
     from domain.budget import next_utc_midnight
-    from domain.payloads import BudgetCheck, BuildRef, LoopState
-    from domain.status import Status, WaitingFor
+    from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, Place, ThinkOutcome
+    from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 from workflows import policies
 from workflows.failures import end_if_cancelled, reason_of, whom_to_ask
@@ -19,6 +20,17 @@ from workflows.projection import Projection
 from workflows.workspace import Workspace
 
 T = TypeVar("T")
+
+_OTHERS_SETTLE = timedelta(seconds=15)
+"""A call is settled within minutes; nobody signals when it is."""
+
+_LOOK_FOR_A_PLACE = timedelta(hours=1)
+"""Whoever gives a place back signals `admit`, and the reaper repeats it; this is for when both are lost."""
+
+_TOLD_TO_STOP = (
+    "Today's budget is used up, and this build was started to stop then rather than to sleep. Its work is kept as a "
+    "snapshot."
+)
 
 
 class Waiting:
@@ -60,6 +72,9 @@ class Waiting:
     async def for_person(self, waiting_for: WaitingFor, reason: str, *, verified: bool = True) -> None:
         """Wait until somebody wakes the build. A workspace that is not verified is not saved over the snapshot."""
         before = self._state.status
+        if waiting_for is WaitingFor.FOUNDER:
+            # A wake that was sent before the question was asked is no answer to it; to finish is one to any question.
+            self._state.wake = self._state.finish
         if self._workspace.is_open and verified:
             await trying(self._workspace.snapshot("wait", policies.SNAPSHOT_IF_POSSIBLE))
         if self._workspace.is_open:
@@ -76,37 +91,133 @@ class Waiting:
                 waiting_for, reason = whom_to_ask(error)
         await self._shown.become(before)
 
-    async def for_budget(self) -> None:
-        """Sleep until there is money again: a new UTC day, or a wake that finds some."""
-        before, reason = self._state.status, "Today's budget is used up."
-        await self.asking_people(lambda: self._workspace.snapshot("sleep"))
-        await self.asking_people(self._workspace.pause)
-        while True:
-            wakes_at = next_utc_midnight(workflow.now())
-            await self._shown.become(Status.SLEEPING, reason=reason, wakes_at=wakes_at)
-            woken = await self._for_wake(wakes_at - workflow.now(), "sleeping until the next UTC day")
-            if not (await self.asking_people(self._check_budget)).exhausted:
-                break
-            reason = "Looked again, but today's budget is still used up."
-        cause = "woken by a signal" if woken else "a new day's budget"
-        await self.resuming(cause)
+    async def for_budget(self, stop: BudgetCheck) -> None:
+        """Stop until the build may spend again: asleep until a new UTC day, or waiting for who can mend it.
+
+        Whatever stopped it, what it waits for is looked at anew at every wake, and money or standing that has changed
+        is such a wake. The workspace is snapshotted first and its sandbox paused.
+
+        Raises:
+            ApplicationError: the build was told to stop rather than to sleep.
+        """
+        before, state = self._state.status, self._state
+        self._end_if_told_to_stop(stop)  # also before its sandbox is paused: the end takes a snapshot of its own
+        if self._workspace.is_open:
+            await self.asking_people(lambda: self._workspace.snapshot("sleep"))
+            await self.asking_people(self._workspace.pause)
+        again, woken = False, False
+        while stop.exhausted:
+            self._end_if_told_to_stop(stop)
+            if stop.outcome is ThinkOutcome.HELD:
+                woken = await self._while_held(stop)
+            elif stop.outcome is ThinkOutcome.TOO_SMALL:
+                woken = await self._until_renewal(stop)
+            elif state.nights >= self._most_nights():
+                woken = await self._after_the_last_night()
+            else:
+                woken = await self._for_a_night(again=again)
+            stop, again = await self.asking_people(self.check_budget), True
+        if self._workspace.is_open:
+            await self.resuming("woken by a signal" if woken else "a new day's budget")
         await self._shown.become(before)
 
-    async def _check_budget(self) -> BudgetCheck:
+    async def _for_a_night(self, *, again: bool) -> bool:
+        """Sleep until the next UTC day, or a wake; returns whether it was a wake."""
+        reason = "Looked again, but today's budget is still used up." if again else "Today's budget is used up."
+        wakes_at = next_utc_midnight(workflow.now())
+        await self._shown.become(Status.SLEEPING, reason=reason, wakes_at=wakes_at)
+        woken = await self._for_wake(wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed")
+        self._state.nights += not woken
+        return woken
+
+    async def _after_the_last_night(self) -> bool:
+        """Let the founder decide whether so slow a build should go on."""
+        reason = (
+            f"The build has slept for {self._state.nights} nights without being finished. Wake it to let it go on for "
+            "as many more, or cancel it: its work is kept."
+        )
+        await self._shown.become(Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=reason)
+        await self._for_wake(None, "waiting for founder")
+        self._state.nights = 0
+        return True
+
+    async def _until_renewal(self, stop: BudgetCheck) -> bool:
+        """Wait for more money than a day of this plan has; the next billing cycle may bring it."""
+        wakes_at = next_utc_midnight(workflow.now())
+        if stop.renews_on is not None:
+            wakes_at = max(wakes_at, datetime.combine(stop.renews_on, time(), UTC))
+        await self._shown.become(
+            Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=stop.reason, wakes_at=wakes_at
+        )
+        return await self._for_wake(wakes_at - workflow.now(), "waiting for the next billing cycle", "money_changed")
+
+    async def _while_held(self, stop: BudgetCheck) -> bool:
+        """Wait until the account is active again, or builds are switched on."""
+        held = stop.waiting_for or WaitingFor.OPERATOR
+        await self._shown.become(Status.NEEDS_INPUT, waiting_for=held, reason=stop.reason)
+        return await self._for_wake(None, f"waiting for {held.replace('_', ' ')}", "money_changed")
+
+    def _most_nights(self) -> int:
+        context = self._state.context
+        return MAX_NIGHTS if context is None else context.max_nights
+
+    def _end_if_told_to_stop(self, stop: BudgetCheck) -> None:
+        context = self._state.context
+        told = context is not None and context.sleep_policy is SleepPolicy.STOP
+        if told and stop.exhausted and stop.outcome is not ThinkOutcome.HELD:
+            raise ApplicationError(_TOLD_TO_STOP, type="BuildFailed", non_retryable=True)
+
+    async def for_others(self) -> None:
+        """Wait a moment for the calls of the user's other builds to be settled."""
+        await self._for_wake(_OTHERS_SETTLE, "waiting for the calls of other builds", "money_changed")
+
+    async def for_place(self) -> None:
+        """Wait as `queued` until one of the user's places is free for this build; look every hour, whatever happens."""
+        told: Place | None = None
+        while True:
+            place = await workflow.execute_activity_method(
+                PlaceActivities.claim_place, self._build, **policies.DATABASE, summary="a place among the user's builds"
+            )
+            if place.claimed:
+                return
+            if place != told:
+                told = place
+                await self._shown.become(Status.QUEUED, reason=_in_line(place))
+            await self._for_wake(_LOOK_FOR_A_PLACE, "waiting for a place", "admit", "money_changed")
+
+    async def check_budget(self) -> BudgetCheck:
+        """Whether the build may go on."""
+        asked = CheckBudget(build_id=self._build.build_id, turn=max(1, self._state.turn))
+        if self._state.wound is not None:
+            asked = asked.model_copy(update={"wound": self._state.wound})
         return await workflow.execute_activity_method(
-            ThinkActivities.check_budget, self._build, **policies.DATABASE, summary="budget"
+            ThinkActivities.check_budget, asked, **policies.DATABASE, summary="budget"
         )
 
-    async def _for_wake(self, at_most: timedelta | None, summary: str) -> bool:
-        """Wait for the wake signal; False when the time ran out. The flag is cleared before anything is looked at."""
+    async def _for_wake(self, at_most: timedelta | None, summary: str, *more: str) -> bool:
+        """Wait for the wake signal, or another one whose flag in the state is named; False when the time ran out.
+
+        The flags are cleared before anything is looked at.
+        """
         end_if_cancelled()
+        state, flags = self._state, ("wake", *more)
         try:
-            await workflow.wait_condition(lambda: self._state.wake, timeout=at_most, timeout_summary=summary)
+            await workflow.wait_condition(
+                lambda: any(getattr(state, flag) for flag in flags), timeout=at_most, timeout_summary=summary
+            )
         except TimeoutError:
             return False
         finally:
-            self._state.wake = False
+            for flag in flags:
+                setattr(state, flag, False)
         return True
+
+
+def _in_line(place: Place) -> str:
+    """Why a build is queued, for its founder."""
+    running = "Another build is" if place.running == 1 else f"{place.running} other builds are"
+    ahead = "" if not place.ahead else f" and {place.ahead} {'waits' if place.ahead == 1 else 'wait'} before it"
+    return f"{running} running{ahead}, as many as your plan allows at once. This one starts by itself."
 
 
 async def trying(step: Awaitable[None]) -> None:

@@ -17,7 +17,7 @@ from tests.workflows.scenarios import bash, steps
 from tests.workshop import Workshop
 
 
-async def test_a_reason_that_can_not_be_stored_does_not_stop_a_build(stack: LocalStack) -> None:
+async def test_a_reason_that_can_not_be_stored_does_not_stop_a_build(stack: LocalStack, shop: Workshop) -> None:
     async with open_rooms(stack) as rooms:
         build_id = await rooms.build()
         waits = StatusChange(
@@ -27,7 +27,7 @@ async def test_a_reason_that_can_not_be_stored_does_not_stop_a_build(stack: Loca
             waiting_for=WaitingFor.OPERATOR,
             reason="it said \x00\ud800",
         )
-        await rooms.run(LifecycleActivities(rooms.sessions).record_status, waits)
+        await rooms.run(LifecycleActivities(rooms.sessions, shop.builds).record_status, waits)
         failed = TakeSnapshot(build_id=build_id, sandbox_id="", number=1, reason="phase", error="it said \x00")
         await rooms.run(rooms.snapshot.note_snapshot_failure, failed)
         closed = PreviewChange(build_id=build_id, seq=1, state="failed", reason="it said \x00")

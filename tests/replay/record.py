@@ -15,6 +15,7 @@ from temporalio.client import Client
 
 from db.migrate import migrate
 from local.stack import LocalStack
+from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, Ended, Scenario
 from tests.workshop import workshop
 
@@ -29,15 +30,15 @@ def _without_traces(value: Any) -> Any:
     return [_without_traces(item) for item in value] if isinstance(value, list) else value
 
 
-async def _export(client: Client, scenario: Scenario, ended: Ended) -> list[dict[str, Any]]:
-    """Store every run of a workflow's chain, and say what they are."""
+async def _export(client: Client, scenario: Scenario, ended: Ended, stored: int) -> list[dict[str, Any]]:
+    """Store every run of a workflow's chain, and say what they are. Files of its kind are numbered after `stored`."""
     kind = ended.workflow_id.split("-")[0]
     entries = []
     runs = [run async for run in client.list_workflows(f'WorkflowId = "{ended.workflow_id}"')]
     runs.sort(key=lambda run: run.start_time)
     for number, run in enumerate(runs, 1):
         history = await client.get_workflow_handle(ended.workflow_id, run_id=run.run_id).fetch_history()
-        file = f"{scenario.name}-{kind}-{number}.json"
+        file = f"{scenario.name}-{kind}-{stored + number}.json"
         (HISTORIES / file).write_text(json.dumps(_without_traces(json.loads(history.to_json())), indent=1) + "\n")
         status = ended.status if number == len(runs) else "closed" if kind == "preview" else "continued as new"
         entries.append({"file": file, "path": scenario.path, "status": status, "events": len(history.events)})
@@ -50,7 +51,7 @@ async def record(names: list[str]) -> None:
     kept = json.loads(MANIFEST.read_text()) if MANIFEST.exists() else []
     async with LocalStack(durable=False, time_skipping=True) as stack:
         await migrate(stack.environment["DATABASE_URL"])
-        for scenario in SCENARIOS:
+        for scenario in [*SCENARIOS, *MONEY_SCENARIOS]:
             if names and scenario.name not in names:
                 continue
             sys.stderr.write(f"{scenario.name}: {scenario.path}\n")
@@ -61,7 +62,9 @@ async def record(names: list[str]) -> None:
                     old.unlink()
                 kept = [entry for entry in kept if not entry["file"].startswith(f"{scenario.name}-")]
                 for each in ended:
-                    kept += await _export(shop.client, scenario, each)
+                    kind = f"{scenario.name}-{each.workflow_id.split('-')[0]}-"
+                    stored = sum(entry["file"].startswith(kind) for entry in kept)
+                    kept += await _export(shop.client, scenario, each, stored)
             MANIFEST.write_text(json.dumps(sorted(kept, key=lambda entry: str(entry["file"])), indent=1) + "\n")
 
 

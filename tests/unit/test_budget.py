@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.budget import BudgetState, cycle_of, daily_allowance, next_utc_midnight
+from domain.budget import cycle_of, daily_allowance, next_utc_midnight
 from domain.errors import UnknownModel
 from domain.pricing import Tokens, cost_microdollars
 from settings import default_prices
@@ -43,13 +43,6 @@ def test_allowance_spreads_what_is_left() -> None:
     assert daily_allowance(30_000_000, 40_000_000, day, 1) == 0
     assert daily_allowance(None, 40_000_000, day, 1) is None
     assert daily_allowance(30_000_000, 20_000_000, date(2026, 11, 30), 1) == 10_000_000
-
-
-def test_exhausted() -> None:
-    assert BudgetState(allowance=100, spent=100).exhausted
-    assert not BudgetState(allowance=100, spent=99).exhausted
-    assert BudgetState(allowance=0, spent=0).exhausted
-    assert not BudgetState(allowance=None, spent=10**12).exhausted
 
 
 def test_next_midnight_is_utc() -> None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, text, update
+from sqlalchemy import select, text
 from temporalio.client import WorkflowFailureError
 from temporalio.testing import TimeSkipper
 
 from clients.sandbox import Role, Sandboxes
-from db.models import BusinessEvent, LedgerEntry, PlanTier, Preview, Project, ToolCall
+from db.models import BusinessEvent, LedgerEntry, Preview, Project, ToolCall
+from db.users import UserChange, change_user
 from domain.budget import cycle_of
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
@@ -89,7 +90,7 @@ def steps(*turns: list[dict[str, Any]]) -> dict[str, Any]:
 SMALL = steps([bash(PRODUCT)])
 
 
-async def _ready(shop: Workshop, build_id: uuid.UUID) -> list[Ended]:
+async def ready_build(shop: Workshop, build_id: uuid.UUID) -> list[Ended]:
     """Wait until the build is ready; its preview is closed, so that no sandbox is left."""
     row = await shop.finished(build_id)
     assert row.status == Status.READY, row.reason
@@ -100,13 +101,13 @@ async def _ready(shop: Workshop, build_id: uuid.UUID) -> list[Ended]:
     return [Ended(f"build-{build_id}", "ready"), Ended(preview.id, "cancelled")]
 
 
-async def _waits(shop: Workshop, build_id: uuid.UUID, waiting_for: str) -> str:
+async def waits(shop: Workshop, build_id: uuid.UUID, waiting_for: str) -> str:
     row = await shop.until(build_id, frozenset({Status.NEEDS_INPUT}))
     assert (row.status, row.waiting_for) == (Status.NEEDS_INPUT, waiting_for), row.reason
     return row.reason or ""
 
 
-async def _event(shop: Workshop, build_id: uuid.UUID, kind: str, seconds: float = 300) -> None:
+async def waits_for_event(shop: Workshop, build_id: uuid.UUID, kind: str, seconds: float = 300) -> None:
     async with asyncio.timeout(seconds):
         while not await shop.events(build_id, kind):
             await asyncio.sleep(0.05)
@@ -141,7 +142,7 @@ async def _refusing(
 @_scenario("from the brief to the preview")
 async def ready(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=SMALL)
-    ended = await _ready(shop, build_id)
+    ended = await ready_build(shop, build_id)
     assert await shop.statuses(build_id) == ["starting", "scaffold", "code", "checks", "ready"]
     async with shop.session() as session:
         row = await shop.row(build_id)
@@ -174,7 +175,7 @@ async def failed_no_brief(shop: Workshop) -> list[Ended]:
 @_scenario("cancelled while a tool runs")
 async def cancelled_mid_tool(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=steps([bash("sleep 300 & sleep 300", 400)]))
-    await _event(shop, build_id, "tool_started")
+    await waits_for_event(shop, build_id, "tool_started")
     await shop.builds.cancel(build_id)
     row = await shop.finished(build_id)
     assert row.status == Status.CANCELLED
@@ -187,7 +188,7 @@ async def cancelled_mid_tool(shop: Workshop) -> list[Ended]:
 async def gate_bounced(shop: Workshop) -> list[Ended]:
     hollow = PRODUCT.replace("python3 -m unittest", "true")
     build_id = await shop.start(script=steps([bash(hollow)], [{"text": "Done."}], [bash(PRODUCT)]))
-    ended = await _ready(shop, build_id)
+    ended = await ready_build(shop, build_id)
     assert [event.type for event in await shop.events(build_id) if event.type in ("gate_bounced", "gate_passed")] == [
         "gate_bounced",
         "gate_passed",
@@ -198,18 +199,22 @@ async def gate_bounced(shop: Workshop) -> list[Ended]:
 @_scenario("the gate is never passed; a person cancels", gate_attempts=2)
 async def gate_exhausted(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=steps([bash("true")]))
-    assert "did not pass" in await _waits(shop, build_id, "founder")
+    assert "did not pass" in await waits(shop, build_id, "founder")
     await shop.builds.cancel(build_id)
     assert (await shop.finished(build_id)).status == Status.CANCELLED
     return [Ended(f"build-{build_id}", "cancelled")]
 
 
-async def _poor_founder(shop: Workshop, allowance: int) -> tuple[str, str]:
-    """A founder who may spend so much (µ$) today, and the founder's plan."""
+async def poor_founder(shop: Workshop, allowance: int, **plan: Any) -> tuple[str, str]:
+    """A founder who may spend so much (µ$) today, and the founder's plan. Its cycle begins today."""
     today = datetime.now(UTC).date()
-    days_left = (cycle_of(today, 1)[1] - today).days
-    plan = await shop.plan(allowance * days_left)
-    return await shop.founder(plan), plan
+    days_left = (cycle_of(today, today.day)[1] - today).days
+    name = await shop.plan(allowance * days_left, **plan)
+    return await shop.founder(name, renewal_day=today.day), name
+
+
+FOUR_TURNS_A_DAY = 300_000
+"""An allowance (µ$) that pays for several small calls, but not for four worst cases: a wind-down begins at once."""
 
 
 _SLEEP_EVENTS = ("snapshot_stored", "status")
@@ -219,7 +224,7 @@ _FOUR_TURNS = steps([bash("echo one")], [bash("echo two")], [bash("echo three")]
 
 @_scenario("today's budget is used up; a wake finds none, another finds some")
 async def slept_woken_by_signal(shop: Workshop) -> list[Ended]:
-    user_id, plan = await _poor_founder(shop, 5_000)
+    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
     build_id = await shop.start(user_id, script=_FOUR_TURNS)
     row = await shop.until(build_id, frozenset({Status.SLEEPING}))
     assert row.wakes_at is not None
@@ -231,9 +236,9 @@ async def slept_woken_by_signal(shop: Workshop) -> list[Ended]:
         while "still used up" not in ((await shop.row(build_id)).reason or ""):
             await asyncio.sleep(0.05)
     async with shop.sessions.begin() as session:
-        await session.execute(update(PlanTier).where(PlanTier.name == plan).values(cycle_budget=10**9))
+        await change_user(session, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
     await shop.builds.wake(build_id)
-    ended = await _ready(shop, build_id)
+    ended = await ready_build(shop, build_id)
     [resumed] = await shop.events(build_id, "resumed")
     assert resumed.data["reason"] == "woken by a signal"
     return ended
@@ -241,13 +246,13 @@ async def slept_woken_by_signal(shop: Workshop) -> list[Ended]:
 
 @_scenario("today's budget is used up; a new UTC day begins")
 async def slept_woken_by_timer(shop: Workshop) -> list[Ended]:
-    user_id, _ = await _poor_founder(shop, 5_000)
+    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
     build_id = await shop.start(user_id, script=_FOUR_TURNS)
     row = await shop.until(build_id, frozenset({Status.SLEEPING}))
     assert row.wakes_at is not None
     left = row.wakes_at - datetime.now(UTC)
     await TimeSkipper(shop.client).fast_forward(shop.handle(build_id), left + timedelta(seconds=1))
-    ended = await _ready(shop, build_id)
+    ended = await ready_build(shop, build_id)
     assert (await shop.events(build_id, "resumed"))[0].data["reason"] == "a new day's budget"
     return ended
 
@@ -255,37 +260,37 @@ async def slept_woken_by_timer(shop: Workshop) -> list[Ended]:
 @_scenario("continued as new between turns", continue_as_new_turns=4)
 async def continued_as_new(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=steps(*([bash(f"echo {turn}")] for turn in range(9)), [bash(PRODUCT)]))
-    return await _ready(shop, build_id)
+    return await ready_build(shop, build_id)
 
 
 @_scenario("the model's API refuses the key; an operator mends it")
 async def needs_operator(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=SMALL, faults=[{"kind": "authentication"}])
-    assert "ANTHROPIC_API_KEY" in await _waits(shop, build_id, "operator")
+    assert "ANTHROPIC_API_KEY" in await waits(shop, build_id, "operator")
     [failed] = await shop.events(build_id, "turn_failed")
     assert "ANTHROPIC_API_KEY" in failed.data["error"]
     await shop.builds.wake(build_id)
-    return await _ready(shop, build_id)
+    return await ready_build(shop, build_id)
 
 
 @_scenario("the model refuses; the founder lets it try again")
 async def refused(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=SMALL, faults=[{"kind": "refusal"}])
-    await _waits(shop, build_id, "founder")
+    await waits(shop, build_id, "founder")
     await shop.builds.wake(build_id)
-    return await _ready(shop, build_id)
+    return await ready_build(shop, build_id)
 
 
 @_scenario("nobody can open a sandbox; cancelled while waiting", e2b_api_key="a-key-that-nobody-knows")
 async def no_sandbox(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=SMALL)
-    assert "E2B_API_KEY" in await _waits(shop, build_id, "operator")
+    assert "E2B_API_KEY" in await waits(shop, build_id, "operator")
     asked = (await shop.row(build_id)).status_seq
     await shop.builds.wake(build_id)
     async with asyncio.timeout(300):
         while (await shop.row(build_id)).status_seq < asked + 2:
             await asyncio.sleep(0.05)
-    await _waits(shop, build_id, "operator")
+    await waits(shop, build_id, "operator")
     await shop.builds.cancel(build_id)
     assert (await shop.finished(build_id)).status == Status.CANCELLED
     return [Ended(f"build-{build_id}", "cancelled")]
@@ -294,10 +299,10 @@ async def no_sandbox(shop: Workshop) -> list[Ended]:
 @_scenario("the agent repeats itself: steered, then the founder is asked")
 async def repeating(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=steps(*([bash("echo again")] for _ in range(5)), [bash(PRODUCT)]))
-    assert "same call" in await _waits(shop, build_id, "founder")
+    assert "same call" in await waits(shop, build_id, "founder")
     assert await shop.events(build_id, "guard"), "it was steered first"
     await shop.builds.wake(build_id)
-    return await _ready(shop, build_id)
+    return await ready_build(shop, build_id)
 
 
 @_scenario("the tool calls are used up: a last turn, then the founder decides", tool_call_cap=3)
@@ -305,17 +310,17 @@ async def tool_call_cap(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(
         script=steps([bash("echo 1")], [bash("echo 2")], [bash("echo 3")], [bash(PRODUCT)], [bash("echo 5")])
     )
-    assert "3 tool calls" in await _waits(shop, build_id, "founder")
+    assert "3 tool calls" in await waits(shop, build_id, "founder")
     await shop.builds.wake(build_id)
-    return await _ready(shop, build_id)
+    return await ready_build(shop, build_id)
 
 
 @_scenario("the founder takes what is there to the gate", tool_call_cap=1)
 async def finished_early(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=steps([bash(PRODUCT)], [bash("echo last")], [bash("echo more")]))
-    await _waits(shop, build_id, "founder")
+    await waits(shop, build_id, "founder")
     await shop.handle(build_id).signal(FINISH)
-    return await _ready(shop, build_id)
+    return await ready_build(shop, build_id)
 
 
 @_scenario("calls that only read, side by side, between calls that change; one does not fit its schema")
@@ -325,7 +330,7 @@ async def mixed_calls(shop: Workshop) -> list[Ended]:
 
     mixed = [glob("a*"), glob("b*"), bash("echo x > x"), {"tool": "bash", "input": {}}, glob("c*"), glob("d*")]
     build_id = await shop.start(script={"kind": "steps", "turns": [mixed, [bash(PRODUCT)]]})
-    return await _ready(shop, build_id)
+    return await ready_build(shop, build_id)
 
 
 @_scenario("the snapshot at a phase boundary fails, and the build goes on")
@@ -334,7 +339,7 @@ async def snapshot_failed(shop: Workshop) -> list[Ended]:
     project_id = await shop.project(user_id)
     async with _refusing(shop, "snapshots", project_id, "new.reason = 'phase'", "no snapshots today"):
         build_id = await shop.start(user_id, project_id=project_id, script=SMALL)
-        ended = await _ready(shop, build_id)
+        ended = await ready_build(shop, build_id)
     assert await shop.events(build_id, "snapshot_failed")
     return ended
 
@@ -345,7 +350,7 @@ async def hook_failed(shop: Workshop) -> list[Ended]:
     project_id = await shop.project(user_id)
     async with _refusing(shop, "business_events", project_id, "true", "nobody listens"):
         build_id = await shop.start(user_id, project_id=project_id, script=SMALL)
-        ended = await _ready(shop, build_id)
+        ended = await ready_build(shop, build_id)
     assert await shop.events(build_id, "hook_failed")
     return ended
 
@@ -361,7 +366,7 @@ async def sandbox_lost(shop: Workshop) -> list[Ended]:
     sandboxes = Sandboxes(sandbox_config(shop.settings))
     await sandboxes.kill(sandbox_id)
     await sandboxes.close()
-    ended = await _ready(shop, build_id)
+    ended = await ready_build(shop, build_id)
     [resumed] = await shop.events(build_id, "resumed")
     assert resumed.data["reason"] == "the sandbox was lost"
     return ended
@@ -403,11 +408,11 @@ async def preview_failed(shop: Workshop) -> list[Ended]:
 @_scenario("the reaper closes what is left of a build whose workflow an operator ended", reaper_spares_seconds=0)
 async def reaper(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=steps([bash("sleep 300", 400)]))
-    await _event(shop, build_id, "tool_started")
+    await waits_for_event(shop, build_id, "tool_started")
     sandboxes = Sandboxes(sandbox_config(shop.settings))
     strange = await sandboxes.create(str(uuid.uuid4()), Role.WORKSPACE)
     living = await shop.start(script=steps([bash("sleep 300", 400)]))
-    await _event(shop, living, "tool_started")
+    await waits_for_event(shop, living, "tool_started")
     await shop.handle(build_id).terminate("an operator's decision")
     async with shop.sessions.begin() as session:
         session.add(Preview(build_id=build_id, state="open", seq=3, url="http://gone", sandbox_id="gone"))

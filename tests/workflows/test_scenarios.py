@@ -7,8 +7,11 @@ import pytest
 
 from clients.browser import Browser
 from local.stack import LocalStack
+from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, Ended, Scenario
 from tests.workshop import Workshop, workshop
+
+ALL = [*MONEY_SCENARIOS, *SCENARIOS]
 
 AT_ONCE = 4
 """How many paths are under way side by side: most of a build is waiting."""
@@ -29,13 +32,13 @@ async def driven(
                 return await scenario.drive(own)
 
     chosen = {item.name for item in request.session.items}
-    tasks = {each.name: asyncio.create_task(drive(each)) for each in SCENARIOS if f"test_path[{each.name}]" in chosen}
+    tasks = {each.name: asyncio.create_task(drive(each)) for each in ALL if f"test_path[{each.name}]" in chosen}
     yield tasks
     for task in tasks.values():
         task.cancel()
     await asyncio.wait(tasks.values())
 
 
-@pytest.mark.parametrize("name", [each.name for each in SCENARIOS])
+@pytest.mark.parametrize("name", [each.name for each in ALL])
 async def test_path(driven: dict[str, asyncio.Task[list[Ended]]], name: str) -> None:
     assert await driven[name]

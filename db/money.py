@@ -1,0 +1,336 @@
+"""Money: what a user may spend on a day, reservations and settlements in the ledger, top-ups.
+
+Whoever reserves or settles locks the user's day. Locks are taken in this order, so that nobody waits in a circle: the
+turn's row, the user's row, the day's row, the build's row (which the feed takes).
+"""
+
+import uuid
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sqlalchemy import and_, func, insert, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.models import Build, LedgerEntry, Message, PlanTier, Prompt, ToolCall, TopUp, User, UserDay
+from domain.budget import BudgetState, Permission, Verdict, cycle_of, daily_allowance
+from domain.errors import Conflict
+from domain.pricing import Tokens, WorstCase
+from domain.status import Status, WaitingFor
+
+_BYTES_PER_TOKEN = 2
+"""Text that no server has counted yet is taken to have so few bytes a token; code and JSON have three or more."""
+
+_IMAGE_TOKENS = 2000
+"""More than a screenshot costs: width times height / 750, so 1366 on a desktop and 439 on a phone."""
+
+_REQUEST_TOKENS = 1000
+"""What a request holds besides stored text."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A model call that is about to be made. `claim` names its row in the ledger."""
+
+    claim: uuid.UUID
+    build_id: uuid.UUID
+    user_id: str
+    turn: int
+    day: date
+    model: str
+
+
+# ---- what there is
+
+
+async def budget_of(session: AsyncSession, user_id: str, day: date) -> BudgetState:
+    """What the user may spend on the day, has spent, and has reserved. Locks and fixes nothing."""
+    found = await session.scalar(select(UserDay).where(UserDay.user_id == user_id, UserDay.day == day))
+    from_plan = found.from_plan if found is not None else await _share_of_cycle(session, user_id, day)
+    return await _state(session, user_id, day, from_plan)
+
+
+async def _state(session: AsyncSession, user_id: str, day: date, from_plan: int | None) -> BudgetState:
+    total = func.sum(LedgerEntry.cost)
+    of_day = (LedgerEntry.user_id == user_id, LedgerEntry.day == day)
+    spent, reserved, topped_up = (
+        await session.execute(
+            select(
+                func.coalesce(total.filter(LedgerEntry.state != "open"), 0),
+                func.coalesce(total.filter(LedgerEntry.state == "open"), 0),
+                select(func.coalesce(func.sum(TopUp.amount), 0))
+                .where(TopUp.user_id == user_id, TopUp.day == day)
+                .scalar_subquery(),
+            ).where(*of_day)
+        )
+    ).one()
+    allowance = None if from_plan is None else from_plan + int(topped_up)
+    return BudgetState(allowance=allowance, spent=int(spent), reserved=int(reserved))
+
+
+async def _share_of_cycle(session: AsyncSession, user_id: str, day: date) -> int | None:
+    """The day's share of what is left of the cycle: the plan's budget and earlier top-ups, less what was spent."""
+    budget, renewal_day = (
+        await session.execute(
+            select(PlanTier.cycle_budget, User.renewal_day)
+            .join(User, User.plan == PlanTier.name)
+            .where(User.id == user_id)
+        )
+    ).one()
+    if budget is None:
+        return None
+    first, _ = cycle_of(day, renewal_day)
+    spent = await session.scalar(
+        select(func.coalesce(func.sum(LedgerEntry.cost), 0)).where(
+            LedgerEntry.user_id == user_id, LedgerEntry.day >= first, LedgerEntry.day < day
+        )
+    )
+    topped_up = await session.scalar(
+        select(func.coalesce(func.sum(TopUp.amount), 0)).where(
+            TopUp.user_id == user_id, TopUp.day >= first, TopUp.day < day
+        )
+    )
+    return daily_allowance(budget + int(topped_up or 0), int(spent or 0), day, renewal_day)
+
+
+async def lock_day(session: AsyncSession, user_id: str, day: date) -> BudgetState:
+    """Lock the user's day until the transaction ends; at its first use, fix its allowance."""
+    of_day = select(UserDay.from_plan).where(UserDay.user_id == user_id, UserDay.day == day)
+    found = (await session.execute(of_day.with_for_update())).one_or_none()
+    if found is None:
+        # A change of plan waits for this, or this for it: the share is that of the plan that is in force afterwards.
+        await session.execute(select(User.id).where(User.id == user_id).with_for_update(read=True))
+        share = await _share_of_cycle(session, user_id, day)
+        await session.execute(
+            upsert(UserDay).values(user_id=user_id, day=day, from_plan=share).on_conflict_do_nothing()
+        )
+        found = (await session.execute(of_day.with_for_update())).one()
+    return await _state(session, user_id, day, found.from_plan)
+
+
+# ---- calls
+
+
+async def reserve(
+    session: AsyncSession, call: Call, worst: WorstCase, max_tokens: int
+) -> tuple[Permission, BudgetState]:
+    """Reserve the worst case of a call, if it fits; otherwise nothing is written. The state is that of before.
+
+    The row stays `open` until the call is settled or released; if the process dies in it, its estimate stays.
+    """
+    state = await lock_day(session, call.user_id, call.day)
+    permission = state.permit(worst, max_tokens)
+    if permission.verdict is Verdict.GO:
+        await session.execute(
+            insert(LedgerEntry).values(
+                id=call.claim,
+                build_id=call.build_id,
+                user_id=call.user_id,
+                turn=call.turn,
+                day=call.day,
+                model=call.model,
+                cost=permission.reserved,
+            )
+        )
+    return permission, state
+
+
+async def settle(session: AsyncSession, call: Call, tokens: Tokens, cost: int, request_id: str | None) -> None:
+    """Put what was served in the place of the estimate, also when another attempt has marked it as lost since."""
+    await lock_day(session, call.user_id, call.day)
+    await session.execute(
+        update(LedgerEntry)
+        .where(LedgerEntry.id == call.claim, LedgerEntry.state.in_(("open", "estimated")))
+        .values(
+            state="settled",
+            request_id=request_id,
+            input_tokens=tokens.input,
+            cache_write_5m_tokens=tokens.cache_write_5m,
+            cache_write_1h_tokens=tokens.cache_write_1h,
+            cache_read_tokens=tokens.cache_read,
+            output_tokens=tokens.output,
+            cost=cost,
+            closed_at=func.now(),
+        )
+    )
+
+
+async def estimate(session: AsyncSession, claim: uuid.UUID) -> None:
+    """Nobody knows what the call came to; its estimate stays, so that the sum of the day is what it was."""
+    await session.execute(
+        update(LedgerEntry)
+        .where(LedgerEntry.id == claim, LedgerEntry.state == "open")
+        .values(state="estimated", closed_at=func.now())
+    )
+
+
+async def estimate_all_of(session: AsyncSession, build_id: uuid.UUID) -> None:
+    """What a build's calls came to that were cut short at its end, nobody knows; their estimates stay."""
+    await session.execute(
+        update(LedgerEntry)
+        .where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")
+        .values(state="estimated", closed_at=func.now())
+    )
+
+
+async def release(session: AsyncSession, call: Call) -> None:
+    """The call was refused before it began, so it costs nothing."""
+    await lock_day(session, call.user_id, call.day)
+    await session.execute(
+        update(LedgerEntry)
+        .where(LedgerEntry.id == call.claim, LedgerEntry.state == "open")
+        .values(state="released", cost=0, closed_at=func.now())
+    )
+
+
+async def prompt_tokens_at_most(session: AsyncSession, build_id: uuid.UUID, turn: int) -> int:
+    """An upper bound for the prompt of the turn's call, whose user message is stored, or is still to be said.
+
+    What the server counted last for this conversation, and all that has been added since, at two bytes a token.
+    """
+    counted_at, counted = (
+        await session.execute(
+            select(
+                LedgerEntry.turn,
+                LedgerEntry.input_tokens
+                + LedgerEntry.cache_write_5m_tokens
+                + LedgerEntry.cache_write_1h_tokens
+                + LedgerEntry.cache_read_tokens
+                + LedgerEntry.output_tokens,
+            )
+            .where(LedgerEntry.build_id == build_id, LedgerEntry.state == "settled", LedgerEntry.turn <= turn)
+            .where(LedgerEntry.input_tokens + LedgerEntry.cache_write_5m_tokens + LedgerEntry.cache_read_tokens > 0)
+            .order_by(LedgerEntry.turn.desc(), LedgerEntry.output_tokens.desc())
+            .limit(1)
+        )
+    ).one_or_none() or (0, 0)
+    said = func.coalesce(func.sum(func.octet_length(Message.content)), 0)
+    new = await session.scalar(
+        select(said).where(Message.build_id == build_id, Message.turn > counted_at, Message.turn <= turn)
+    )
+    result_bytes, images = (
+        await session.execute(
+            select(
+                func.coalesce(func.sum(func.octet_length(ToolCall.result)), 0),
+                func.coalesce(
+                    func.sum(
+                        (func.length(ToolCall.result) - func.length(func.replace(ToolCall.result, _IMAGE, "")))
+                        / len(_IMAGE)
+                    ),
+                    0,
+                ),
+            ).where(ToolCall.build_id == build_id, ToolCall.turn >= counted_at, ToolCall.turn < turn)
+        )
+    ).one()
+    prefix = 0
+    if not counted_at:
+        prefix = (
+            await session.scalar(
+                select(func.octet_length(Prompt.system) + func.octet_length(Prompt.tools)).where(
+                    Prompt.build_id == build_id, Prompt.prefix == 0
+                )
+            )
+            or 0
+        )
+    uncounted = int(new or 0) + int(result_bytes) + prefix
+    return int(counted) + uncounted // _BYTES_PER_TOKEN + int(images) * _IMAGE_TOKENS + _REQUEST_TOKENS
+
+
+_IMAGE = '"data":"sha256:'
+"""How an image stands in a stored tool result."""
+
+
+# ---- what operators change
+
+
+async def top_up(
+    session: AsyncSession, user_id: str, amount: int, day: date, *, note: str | None = None, key: str | None = None
+) -> TopUp:
+    """Add money (µ$) to the user's day. A repeat with the same key adds nothing and returns the first one.
+
+    Raises:
+        Conflict: the key was used for another amount.
+    """
+    await _note_money_changed(session, user_id)
+    await lock_day(session, user_id, day)
+    rows = await session.scalars(
+        upsert(TopUp)
+        .values(id=uuid.uuid4(), user_id=user_id, day=day, amount=amount, note=note, idempotency_key=key)
+        .on_conflict_do_nothing()
+        .returning(TopUp)
+    )
+    if (made := rows.one_or_none()) is not None:
+        return made
+    earlier = (await session.scalars(select(TopUp).where(TopUp.user_id == user_id, TopUp.idempotency_key == key))).one()
+    if earlier.amount != amount:
+        raise Conflict("This key was used for a top-up of another amount. Use a new key for a new top-up.")
+    return earlier
+
+
+async def recompute(session: AsyncSession, user_id: str, today: date) -> None:
+    """After a change of plan or renewal day, whose transaction this is: today's share anew, but never less than what is
+    spent and reserved."""
+    await _note_money_changed(session, user_id)
+    days = await session.scalars(select(UserDay.day).where(UserDay.user_id == user_id, UserDay.day >= today))
+    for day in sorted(days):
+        state = await lock_day(session, user_id, day)
+        share = await _share_of_cycle(session, user_id, day)
+        if share is not None:
+            topped_up = await _topped_up(session, user_id, day)
+            share = max(share, state.spent + state.reserved - topped_up)
+        await session.execute(
+            update(UserDay).where(UserDay.user_id == user_id, UserDay.day == day).values(from_plan=share)
+        )
+
+
+async def _topped_up(session: AsyncSession, user_id: str, day: date) -> int:
+    found = await session.scalar(
+        select(func.coalesce(func.sum(TopUp.amount), 0)).where(TopUp.user_id == user_id, TopUp.day == day)
+    )
+    return int(found or 0)
+
+
+async def _note_money_changed(session: AsyncSession, user_id: str) -> None:
+    """For the reaper, which repeats the nudge to the user's builds if the first one is lost."""
+    await session.execute(update(User).where(User.id == user_id).values(money_changed_at=func.now()))
+
+
+async def open_builds_of(session: AsyncSession, user_id: str) -> list[uuid.UUID]:
+    """The user's builds that a change of money may concern, oldest first."""
+    found = await session.scalars(
+        select(Build.id)
+        .where(Build.user_id == user_id, Build.started_at.is_not(None), Build.closed_at.is_(None))
+        .order_by(Build.created_at, Build.id)
+    )
+    return list(found)
+
+
+async def builds_to_tell(session: AsyncSession, before: datetime, *, switched_on: bool) -> list[uuid.UUID]:
+    """Builds that wait since before their user's money or standing changed, and have had until `before` to hear of it;
+    and with `switched_on`, those that the kill switch holds. Each once: see `note_told`."""
+    since = func.greatest(Build.status_at, Build.nudged_at)
+    changed = and_(User.money_changed_at > since, User.money_changed_at < before)
+    held = and_(
+        literal(switched_on),
+        Build.waiting_for == WaitingFor.KILL_SWITCH,
+        Build.status_at < before,
+        since == Build.status_at,
+    )
+    found = await session.scalars(
+        select(Build.id)
+        .join(User, User.id == Build.user_id)
+        .where(
+            Build.started_at.is_not(None),
+            Build.closed_at.is_(None),
+            Build.status.in_((Status.SLEEPING, Status.NEEDS_INPUT, Status.QUEUED)),
+            or_(changed, held),
+        )
+        .order_by(Build.created_at)
+    )
+    return list(found)
+
+
+async def note_told(session: AsyncSession, build_id: uuid.UUID) -> None:
+    """The reaper has told the build: not again before something else changes, since each nudge is an event of its
+    workflow's history."""
+    await session.execute(update(Build).where(Build.id == build_id).values(nudged_at=func.now()))

@@ -1,0 +1,70 @@
+"""Places: how many builds of a user run at once. A build holds one from `starting` to its end, also asleep."""
+
+import uuid
+
+from sqlalchemy import func, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.models import Build, PlanTier, User
+from domain.payloads import Place
+
+
+async def claim_place(session: AsyncSession, build_id: uuid.UUID) -> Place:
+    """Take a place under the lock on the user's row, if one is free for this build; first come, first served."""
+    build = await session.get_one(Build, build_id)
+    free, running = await _free_places(session, build.user_id)
+    await session.refresh(build)
+    if build.admitted_at is not None or build.closed_at is not None:
+        return Place(claimed=True)
+    ahead = await session.scalar(
+        select(func.count())
+        .select_from(Build)
+        .where(
+            Build.user_id == build.user_id,
+            Build.closed_at.is_(None),
+            Build.admitted_at.is_(None),
+            tuple_(Build.created_at, Build.id) < tuple_(build.created_at, build.id),
+        )
+    )
+    if int(ahead or 0) >= free:
+        return Place(claimed=False, running=running, ahead=int(ahead or 0))
+    await session.execute(update(Build).where(Build.id == build_id).values(admitted_at=func.now()))
+    return Place(claimed=True)
+
+
+async def next_in_line(session: AsyncSession, user_id: str) -> list[uuid.UUID]:
+    """The builds that wait and for which there is a place now, oldest first."""
+    free, _ = await _free_places(session, user_id)
+    if free <= 0:
+        return []
+    found = await session.scalars(
+        select(Build.id)
+        .where(Build.user_id == user_id, Build.closed_at.is_(None), Build.admitted_at.is_(None))
+        .order_by(Build.created_at, Build.id)
+        .limit(free)
+    )
+    return list(found)
+
+
+async def users_with_a_queue(session: AsyncSession) -> list[str]:
+    """Users with builds that have no place yet."""
+    found = await session.scalars(
+        select(Build.user_id)
+        .where(Build.closed_at.is_(None), Build.admitted_at.is_(None), Build.started_at.is_not(None))
+        .distinct()
+    )
+    return list(found)
+
+
+async def _free_places(session: AsyncSession, user_id: str) -> tuple[int, int]:
+    """How many places are free and how many are taken, under the lock on the user's row."""
+    await session.execute(select(User.id).where(User.id == user_id).with_for_update())
+    places = await session.scalar(
+        select(PlanTier.concurrent_builds).join(User, User.plan == PlanTier.name).where(User.id == user_id)
+    )
+    running = await session.scalar(
+        select(func.count())
+        .select_from(Build)
+        .where(Build.user_id == user_id, Build.closed_at.is_(None), Build.admitted_at.is_not(None))
+    )
+    return int(places or 0) - int(running or 0), int(running or 0)

@@ -1,0 +1,332 @@
+"""The paths on which money, places or an account's standing stop a build, and on which it goes on."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+from temporalio.testing import TimeSkipper
+
+from db import money
+from db.builds import NewBuild, insert_build
+from db.models import Build, LedgerEntry, Message, PlanTier, User
+from db.users import UserChange, change_user
+from domain.names import REAPER_WORKFLOW
+from domain.status import SleepPolicy, Status
+from tests.workflows.scenarios import (
+    FOUR_TURNS_A_DAY,
+    PRODUCT,
+    SMALL,
+    Ended,
+    Scenario,
+    bash,
+    poor_founder,
+    ready_build,
+    steps,
+    waits,
+    waits_for_event,
+)
+from tests.workshop import Workshop
+
+MONEY_SCENARIOS: list[Scenario] = []
+
+
+def _scenario(path: str, **settings: Any) -> Callable[[Callable[[Workshop], Awaitable[list[Ended]]]], None]:
+    def add(drive: Callable[[Workshop], Awaitable[list[Ended]]]) -> None:
+        MONEY_SCENARIOS.append(Scenario(drive.__name__, path, drive, settings))
+
+    return add
+
+
+def _echoes(turns: int) -> list[list[dict[str, Any]]]:
+    return [[bash(f"echo {turn}")] for turn in range(turns)]
+
+
+async def _sleeps(shop: Workshop, build_id: uuid.UUID, after: int = 0) -> Build:
+    """Wait until the build sleeps, with a later status than the one with the sequence `after`."""
+    async with asyncio.timeout(120):
+        while True:
+            row = await shop.until(build_id, frozenset({Status.SLEEPING, Status.NEEDS_INPUT}), 120)
+            assert row.closed_at is None, row.reason
+            if row.status == Status.SLEEPING and row.status_seq > after:
+                return row
+            await asyncio.sleep(0.05)
+
+
+async def _asked(shop: Workshop, build_id: uuid.UUID, after: int = 0) -> Build:
+    """Wait until the build waits for a person, with a later status than the one with the sequence `after`."""
+    async with asyncio.timeout(120):
+        while (row := await shop.row(build_id)).status != Status.NEEDS_INPUT or row.status_seq <= after:
+            assert row.closed_at is None, row.reason
+            await asyncio.sleep(0.05)
+    return row
+
+
+async def _let_a_night_pass(shop: Workshop, build_id: uuid.UUID, *, first: bool) -> None:
+    now = datetime.now(UTC)
+    midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
+    night = midnight - now + timedelta(seconds=1) if first else timedelta(days=1)
+    await TimeSkipper(shop.client).fast_forward(shop.handle(build_id), night)
+
+
+async def _change_plan(shop: Workshop, user_id: str, plan: str, *, tell: bool = True) -> None:
+    async with shop.sessions.begin() as session:
+        await change_user(session, user_id, UserChange(plan=plan), datetime.now(UTC).date())
+        builds = await money.open_builds_of(session, user_id)
+    for build_id in builds if tell else ():
+        await shop.builds.tell_of_money(build_id)
+
+
+async def _spend(shop: Workshop, user_id: str, cost: int, day: date, state: str = "settled") -> uuid.UUID:
+    """Money that another build of the user has spent, or is about to."""
+    project_id, entry = await shop.project(user_id), uuid.uuid4()
+    async with shop.sessions.begin() as session:
+        other = await insert_build(session, NewBuild(project_id, user_id, "Another.", None, "none"))
+        assert other is not None
+        other.status, other.closed_at = Status.FAILED, datetime.now(UTC)
+        closed_at = None if state == "open" else datetime.now(UTC)
+        session.add(
+            LedgerEntry(
+                id=entry,
+                build_id=other.id,
+                user_id=user_id,
+                turn=1,
+                day=day,
+                model="claude-sonnet-5-5",
+                state=state,
+                cost=cost,
+                closed_at=closed_at,
+            )
+        )
+    return entry
+
+
+async def _user_message(shop: Workshop, build_id: uuid.UUID, turn: int) -> str:
+    async with shop.session() as session:
+        return (await session.get_one(Message, (build_id, turn, "user"))).content
+
+
+@_scenario("three nights: each evening the agent winds down, each morning it goes on from its handoff note")
+async def three_nights(shop: Workshop) -> list[Ended]:
+    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
+    note = [{"text": "Half of it is done; the other half comes next."}]
+    build_id = await shop.start(user_id, script=steps(*_echoes(2), note, *_echoes(7), [bash(PRODUCT)]))
+    row = await _sleeps(shop, build_id)
+    for night in range(3):
+        assert row.wakes_at is not None
+        seq = row.status_seq
+        await _let_a_night_pass(shop, build_id, first=night == 0)
+        if night < 2:
+            row = await _sleeps(shop, build_id, seq + 1)
+    ended = await ready_build(shop, build_id)
+    assert (await shop.statuses(build_id)).count("sleeping") == 3
+    # The first day: turn 1 tells that four worst cases do not fit, turn 2 is told so, turn 3 ends with the note.
+    assert "nearly used up" in await _user_message(shop, build_id, 2)
+    morning = await _user_message(shop, build_id, 4)
+    assert "a new day's budget" in morning
+    assert "the other half comes next" in morning
+    assert "no handoff note" in await _user_message(shop, build_id, 8)
+    resumed = await shop.events(build_id, "resumed")
+    assert [event.data["reason"] for event in resumed] == ["a new day's budget"] * 3
+    assert all(event.data["continuing_from"] for event in resumed)
+    assert not any(event.data["changes"] for event in resumed)
+    async with shop.session() as session:
+        days = await session.scalars(select(LedgerEntry.day).where(LedgerEntry.build_id == build_id).distinct())
+        assert len(days.all()) == 4, "each call belongs to the day on which it began"
+    return ended
+
+
+@_scenario("its founder wakes it after an hour, with a bigger plan")
+async def woken_after_an_hour(shop: Workshop) -> list[Ended]:
+    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
+    build_id = await shop.start(user_id, script=steps(*_echoes(4), [bash(PRODUCT)]))
+    await _sleeps(shop, build_id)
+    if datetime.now(UTC).hour < 22:  # an hour later is the same day
+        await TimeSkipper(shop.client).fast_forward(shop.handle(build_id), timedelta(hours=1))
+    await _change_plan(shop, user_id, "cto_scale", tell=False)
+    for _ in range(3):  # a second and a third one change nothing
+        await shop.builds.wake(build_id)
+    ended = await ready_build(shop, build_id)
+    assert [event.data["reason"] for event in await shop.events(build_id, "resumed")] == ["woken by a signal"]
+    return ended
+
+
+@_scenario("the most nights are slept: the founder is asked, and lets it sleep on; then the plan changes")
+async def nights_exhausted(shop: Workshop) -> list[Ended]:
+    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
+    build_id = await shop.start(user_id, script=steps(*_echoes(9), [bash(PRODUCT)]), max_nights=1)
+    await _sleeps(shop, build_id)
+    await _let_a_night_pass(shop, build_id, first=True)
+    asked = await _asked(shop, build_id)
+    assert asked.waiting_for == "founder"
+    assert "1 nights" in (asked.reason or "")
+    await shop.builds.wake(build_id)
+    await _sleeps(shop, build_id, asked.status_seq)
+    await _change_plan(shop, user_id, "cto_scale")
+    return await ready_build(shop, build_id)
+
+
+@_scenario("a top-up wakes three builds and is enough for them", reaper_seconds=3600)
+async def woken_by_top_up(shop: Workshop) -> list[Ended]:
+    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
+    script = steps(*_echoes(4), [bash(PRODUCT)])
+    builds = [await shop.start(user_id, script=script) for _ in range(3)]
+    for build_id in builds:
+        await _sleeps(shop, build_id)
+    async with shop.sessions.begin() as session:
+        today = datetime.now(UTC).date()
+        for _ in range(2):  # a repeat adds nothing
+            await money.top_up(session, user_id, 10_000_000, today, key="once")
+        state = await money.budget_of(session, user_id, today)
+        assert state.allowance == FOUR_TURNS_A_DAY + 10_000_000
+        assert await money.open_builds_of(session, user_id) == builds
+    for build_id in builds:
+        await shop.builds.tell_of_money(build_id)
+    return [each for build_id in builds for each in await ready_build(shop, build_id)]
+
+
+@_scenario("the cycle's money is gone: asked before a sandbox is opened; the next cycle begins tomorrow")
+async def new_cycle(shop: Workshop) -> list[Ended]:
+    today = datetime.now(UTC).date()
+    tomorrow = today + timedelta(days=1)
+    plan = await shop.plan(90_000_000)
+    user_id = await shop.founder(plan, renewal_day=tomorrow.day)
+    await _spend(shop, user_id, 90_000_000, today - timedelta(days=1))
+    build_id = await shop.start(user_id, script=SMALL)
+    row = await _asked(shop, build_id)
+    assert (row.waiting_for, row.sandbox_id) == ("founder", None)
+    assert "$0.00" in (row.reason or "")
+    assert tomorrow.isoformat() in (row.reason or "")
+    await _let_a_night_pass(shop, build_id, first=True)
+    return await ready_build(shop, build_id)
+
+
+@_scenario("a tiny allowance is told with its figures; a bigger one lets the build go on")
+async def too_small(shop: Workshop) -> list[Ended]:
+    user_id, _ = await poor_founder(shop, 5_000)
+    build_id = await shop.start(user_id, script=SMALL)
+    row = await _asked(shop, build_id)
+    assert "$0.0050" in (row.reason or "")
+    await _change_plan(shop, user_id, "cto_scale")
+    return await ready_build(shop, build_id)
+
+
+@_scenario("the plan is downgraded below what is spent; the build sleeps at its next turn, with an alert")
+async def ceiling(shop: Workshop) -> list[Ended]:
+    user_id, plan = await poor_founder(shop, 4_000_000)
+    build_id = await shop.start(user_id, script=steps([bash("sleep 2")], *_echoes(2), [bash(PRODUCT)]))
+    await waits_for_event(shop, build_id, "tool_started")
+    today = datetime.now(UTC).date()
+    await _spend(shop, user_id, 3_900_000, today)
+    async with shop.sessions.begin() as session:
+        await session.execute(update(PlanTier).where(PlanTier.name == plan).values(cycle_budget=1_000_000))
+        await money.recompute(session, user_id, today)
+        state = await money.budget_of(session, user_id, today)
+        assert state.allowance == state.spent + state.reserved, "never below what is spent"
+    await _spend(shop, user_id, 390_000, today)  # what was reserved elsewhere came to more
+    await _sleeps(shop, build_id)
+    [alert] = await shop.events(build_id, "budget")
+    assert alert.data["alert"]
+    assert alert.data["budget_level"] == "red"
+    await _change_plan(shop, user_id, "cto_scale")
+    return await ready_build(shop, build_id)
+
+
+@_scenario("the money is reserved for another build's call; the build waits a moment")
+async def busy(shop: Workshop) -> list[Ended]:
+    user_id, _ = await poor_founder(shop, 1_000_000)
+    today = datetime.now(UTC).date()
+    entry = await _spend(shop, user_id, 1_090_000, today, state="open")
+    build_id = await shop.start(user_id, script=steps(*_echoes(1), [bash(PRODUCT)]))
+    async with asyncio.timeout(120):
+        while not (await shop.row(build_id)).sandbox_id:
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(1)
+    assert not await shop.events(build_id, "turn_started")
+    async with shop.sessions.begin() as session:
+        await session.execute(
+            update(LedgerEntry)
+            .where(LedgerEntry.id == entry)
+            .values(state="settled", cost=1000, closed_at=datetime.now(UTC))
+        )
+    await shop.builds.tell_of_money(build_id)
+    ended = await ready_build(shop, build_id)
+    assert "sleeping" not in await shop.statuses(build_id)
+    return ended
+
+
+@_scenario("one place: the second build waits for the first, the third is cancelled, a terminated one gives its place")
+async def queued(shop: Workshop) -> list[Ended]:
+    user_id = await shop.founder(await shop.plan(None, concurrent_builds=1))
+    first = await shop.start(user_id, script=steps([bash("sleep 300", 400)]))
+    await waits_for_event(shop, first, "tool_started")
+    second = await shop.start(user_id, script=SMALL)
+    await _in_line(shop, second, "another build is running")
+    third = await shop.start(user_id, script=SMALL)
+    await _in_line(shop, third, "1 waits before it")
+    await shop.builds.cancel(third)
+    assert (await shop.finished(third)).status == Status.CANCELLED
+    await shop.handle(first).terminate("an operator's decision")
+    reaped = f"reap-{uuid.uuid4()}"
+    await shop.client.execute_workflow(REAPER_WORKFLOW, id=reaped, task_queue=shop.settings.temporal_task_queue)
+    ended = await ready_build(shop, second)
+    assert (await shop.statuses(second))[:2] == ["queued", "starting"]
+    return [Ended(f"build-{third}", "cancelled"), *ended]
+
+
+@_scenario("a build that ends admits the next in line")
+async def admitted(shop: Workshop) -> list[Ended]:
+    user_id = await shop.founder(await shop.plan(None, concurrent_builds=1))
+    first = await shop.start(user_id, script=steps([bash("sleep 2")], [bash(PRODUCT)]))
+    await waits_for_event(shop, first, "tool_started")
+    second = await shop.start(user_id, script=SMALL)
+    await _in_line(shop, second, "another build is running")
+    await ready_build(shop, first)
+    return await ready_build(shop, second)
+
+
+@_scenario("the account is suspended while the build works, and reopened")
+async def held(shop: Workshop) -> list[Ended]:
+    user_id = await shop.founder()
+    build_id = await shop.start(user_id, script=steps([bash("sleep 2; echo kept > kept")], [bash(PRODUCT)]))
+    await waits_for_event(shop, build_id, "tool_started")
+    async with shop.sessions.begin() as session:
+        await session.execute(update(User).where(User.id == user_id).values(suspended=True))
+    row = await _asked(shop, build_id)
+    assert row.waiting_for == "operator"
+    assert [event.data["reason"] for event in await shop.events(build_id, "snapshot_stored")] == ["sleep"]
+    await shop.builds.wake(build_id)  # nothing has changed yet
+    row = await _asked(shop, build_id, row.status_seq)
+    async with shop.sessions.begin() as session:
+        await change_user(session, user_id, UserChange(suspended=False), datetime.now(UTC).date())
+    await shop.builds.tell_of_money(build_id)
+    return await ready_build(shop, build_id)
+
+
+@_scenario("builds are switched off", autonomous_agent=False)
+async def switched_off(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script=SMALL)
+    assert "AUTONOMOUS_AGENT" in await waits(shop, build_id, "kill_switch")
+    await shop.builds.cancel(build_id)
+    assert (await shop.finished(build_id)).status == Status.CANCELLED
+    return [Ended(f"build-{build_id}", "cancelled")]
+
+
+@_scenario("told to stop rather than to sleep when the budget is used up")
+async def told_to_stop(shop: Workshop) -> list[Ended]:
+    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
+    build_id = await shop.start(user_id, script=steps(*_echoes(9)), sleep_policy=SleepPolicy.STOP)
+    row = await shop.finished(build_id)
+    assert row.status == Status.FAILED
+    assert "to stop then" in (row.reason or "")
+    assert [event.data["reason"] for event in await shop.events(build_id, "snapshot_stored")] == ["end"]
+    return [Ended(f"build-{build_id}", "failed")]
+
+
+async def _in_line(shop: Workshop, build_id: uuid.UUID, said: str) -> None:
+    async with asyncio.timeout(120):
+        while said not in ((await shop.row(build_id)).reason or "").lower():
+            await asyncio.sleep(0.05)
+    assert (await shop.row(build_id)).status == Status.QUEUED
