@@ -16,7 +16,7 @@ from temporalio import activity
 from activities.crash_point import crash_point
 from activities.edge import edge
 from activities.heartbeat import heartbeating
-from clients.model import BrokenStream, ModelClient
+from clients.model import BrokenStream, LostCall, ModelClient
 from clients.shielded import to_the_end
 from db import money, turns
 from db.feed import append_events
@@ -277,7 +277,13 @@ class ThinkActivities:
             await crash_point("think.after_call")
             return answer, narrator
         except BrokenStream as error:
-            await self._settle(call, error.tokens, error.request_id)
+            # Before its first event nothing is known of what it costs, but it was accepted.
+            known = error.tokens != Tokens()
+            await (self._settle(call, error.tokens, error.request_id) if known else self._estimate(call))
+            await self._tell_failure(call, error)
+            raise
+        except LostCall as error:
+            await self._estimate(call)
             await self._tell_failure(call, error)
             raise
         except asyncio.CancelledError:

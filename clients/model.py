@@ -19,6 +19,10 @@ OnText = Callable[[str], Awaitable[None]]
 OnUsage = Callable[[Tokens, str | None], None]
 
 
+class LostCall(ModelCallFailed):
+    """The request was sent, and nobody knows what became of it: it may have been served, and then it is billed."""
+
+
 class BrokenStream(ModelCallFailed):
     """The call was accepted and then lost. `tokens` is what the server said so far that it would bill."""
 
@@ -61,7 +65,8 @@ class ModelClient:
             on_usage: called at each event with what the server has said so far that it bills, and its request id.
 
         Raises:
-            ModelCallFailed: nothing was accepted, or with `BrokenStream` it was and then lost; worth another attempt.
+            ModelCallFailed: nothing was accepted, or with `BrokenStream` it was and then lost, or with `LostCall`
+                nobody knows; worth another attempt.
             NeedsPerson: the key, the spend limit or the request itself; another attempt would fail too.
         """
         if not self._has_key:
@@ -79,7 +84,9 @@ class ModelClient:
         except APIStatusError as error:
             raise _from_status(error) from error
         except (APIConnectionError, httpx2.HTTPError) as error:
-            raise ModelCallFailed(f"The model's API could not be reached: {_plain(error)}") from error
+            if _was_never_sent(error):
+                raise ModelCallFailed(f"The model's API could not be reached: {_plain(error)}") from error
+            raise LostCall(f"The model's API was asked and its answer never came: {_plain(error)}") from error
 
         reader.request_id = stream.response.headers.get("request-id")
         try:
@@ -183,6 +190,12 @@ class _StreamReader:
         if not isinstance(given, dict):
             raise ValueError("the input of a tool call is not an object")
         block["input"] = given
+
+
+def _was_never_sent(error: BaseException) -> bool:
+    """Whether there was not even a connection to send the request over. Anything later may have been served."""
+    cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__
+    return isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout))
 
 
 def _plain(error: BaseException) -> str:

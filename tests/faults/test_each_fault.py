@@ -8,7 +8,6 @@ from tests.faults.invariants import check_nothing_left
 from tests.faults.report import Report
 
 KNOWN: dict[str, str] = {
-    "connections to model": "a call whose answer is lost before its headers is released, but was served and is billed",
     "sandbox is killed while a command runs": "edits since the snapshot are not re-applied when it is restored",
 }
 """Cases that show a defect which is known and not mended yet; one that has been mended may not stay here."""

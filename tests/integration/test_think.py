@@ -135,6 +135,35 @@ async def test_a_call_cancelled_before_it_was_answered_stays_as_estimated(rooms:
     assert entry.cost > 0
 
 
+async def test_a_call_that_was_sent_and_never_answered_may_have_been_billed(rooms: Rooms, build: str) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    model = ModelClient("a-key", address, idle_seconds=10)
+    with pytest.raises(ApplicationError, match="never came"):
+        await think(rooms, model, build)
+    entry = await ledger(rooms, build)
+    assert (entry.state, entry.cost > 0) == ("estimated", True)
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(ApplicationError, match="could not be reached"):
+        await think(rooms, model, build)
+    await model.close()
+    async with rooms.sessions() as session:
+        rows = await session.scalars(select(LedgerEntry.state).where(LedgerEntry.build_id == uuid.UUID(build)))
+        assert sorted(rows) == ["estimated", "released"]
+
+
+async def test_a_stream_without_an_event_may_have_been_billed(rooms: Rooms, build: str) -> None:
+    async with speaking() as model:
+        with pytest.raises(ApplicationError, match="answer"):
+            await think(rooms, model, build)
+    assert (await ledger(rooms, build)).state == "estimated"
+
+
 @pytest.mark.parametrize("odd", ["\x00", "\ud800"], ids=["nul", "lone-surrogate"])
 async def test_characters_that_postgresql_refuses_do_not_ask_the_model_again(
     rooms: Rooms, build: str, odd: str
