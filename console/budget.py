@@ -6,15 +6,14 @@ from rich.text import Text
 
 from console.screen import moment
 
-_GREEN_TO, _YELLOW_TO = 60, 90
+_COLOURS = ("green", "yellow", "red")
 
 
 def budget_text(percent: int | None, level: str | None) -> Text:
     """Today's share of the allowance that is used, in the colour of its level."""
     if percent is None:
         return Text("unlimited")
-    colour = level or ("green" if percent <= _GREEN_TO else "yellow" if percent <= _YELLOW_TO else "red")
-    return Text(f"{percent} %", colour if colour in ("green", "yellow", "red") else "")
+    return Text(f"{percent} %", level if level in _COLOURS else "")
 
 
 def budget_row(budget: dict[str, Any]) -> Text:

@@ -1,17 +1,17 @@
 """`cofounder users …`: what an operator changes of a founder's account, directly in the database at DATABASE_URL."""
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from console.connection import AsJson
-from domain.errors import InvalidInput, NotFound
+from domain.errors import InvalidInput
 
 if TYPE_CHECKING:  # the database layer takes a second to import
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from console.accounts import Account
+    from settings import Settings
 
 users_app = typer.Typer(
     no_args_is_help=True, help="Show and change founders' accounts (in the database at DATABASE_URL)."
@@ -35,7 +35,7 @@ def set_(
     as_json: AsJson = False,
 ) -> None:
     """Change a user; one that is new is made."""
-    from console.accounts import check_user_id, in_database, parse_models, read_account
+    from console.accounts import check_user_id, in_database, parse_models, read_account, today
     from db.users import UserChange, change_user, plan_names
     from settings import load_settings
 
@@ -47,29 +47,67 @@ def set_(
         plans = await plan_names(session)
         if plan is not None and plan not in plans:
             raise InvalidInput(f"There is no plan {plan}. The plans are: {', '.join(plans)}.")
-        return await read_account(session, await change_user(session, user_id, change, datetime.now(UTC).date()))
+        return await read_account(session, await change_user(session, user_id, change, today()))
 
-    _give(in_database(settings, run), as_json)
+    account = in_database(settings, run)
+    matters = plan is not None or renewal_day is not None or suspended is False
+    _tell_and_give(settings, account, account.open_builds if matters else [], as_json)
+
+
+@users_app.command(name="top-up", epilog="Example: cofounder users top-up ada 2.50 --note 'for the demo on Friday'")
+def top_up(
+    user_id: _UserId,
+    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="In dollars, as 5 or 2.50.")],
+    note: Annotated[str | None, typer.Option("--note", help="What it is for; kept with it.")] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Names this top-up: a repeat with the same key adds nothing.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add money to what a user may spend today, and wake the builds that wait for it."""
+    from console.accounts import find_account, in_database, microdollars, read_account, today
+    from db.money import budget_of
+    from db.money import top_up as add
+    from settings import load_settings
+
+    settings = load_settings()
+    added = microdollars(amount)
+
+    async def run(session: "AsyncSession") -> "Account":
+        user = await find_account(session, user_id)
+        if (await budget_of(session, user_id, today())).allowance is None:
+            raise InvalidInput(f"The plan {user.plan} has no limit, so there is nothing to top up.")
+        await add(session, user_id, added, today(), note=note, key=key)
+        return await read_account(session, user)
+
+    account = in_database(settings, run)
+    _tell_and_give(settings, account, account.open_builds, as_json)
 
 
 @users_app.command(epilog="Example: cofounder users show ada")
 def show(user_id: _UserId, as_json: AsJson = False) -> None:
     """Show a user's account, and what may be spent today."""
-    from console.accounts import in_database, read_account
-    from db.users import find_user
+    from console.accounts import find_account, in_database, print_account, read_account
+    from console.screen import Screen
     from settings import load_settings
 
     async def run(session: "AsyncSession") -> "Account":
-        user = await find_user(session, user_id)
-        if user is None:
-            raise NotFound(f"There is no user {user_id}. `cofounder users set {user_id}` makes one.")
-        return await read_account(session, user)
+        return await read_account(session, await find_account(session, user_id))
 
-    _give(in_database(load_settings(), run), as_json)
+    account = in_database(load_settings(), run)
+    Screen(as_json).give(account.as_json(), lambda console: print_account(console, account))
 
 
-def _give(account: "Account", as_json: bool) -> None:
-    from console.accounts import print_account
+def _tell_and_give(settings: "Settings", account: "Account", builds: "list[str]", as_json: bool) -> None:
+    """Tell the builds of the change that is committed, and show the account."""
+    from console.accounts import print_account, tell_builds
     from console.screen import Screen
 
-    Screen(as_json).give(account.as_json(), lambda console: print_account(console, account))
+    screen = Screen(as_json)
+    trouble = tell_builds(settings, builds)
+    told = {"builds_told": [] if trouble else builds, "trouble": trouble}
+    screen.give(account.as_json() | told, lambda console: print_account(console, account))
+    if trouble:
+        screen.note(f"The open builds were not told; the reaper tells them within a minute. ({trouble})")
+    elif builds:
+        screen.note(f"The open builds have been told: {len(builds)}.")

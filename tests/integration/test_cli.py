@@ -365,6 +365,38 @@ async def test_users_are_changed_and_shown(run: Run, api: RunningApi) -> None:
     assert "unlimited" in (await run("users", "show", "ada")).output
 
 
+async def test_top_up_is_money_of_today_and_wakes_builds(
+    run: Run, api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "There is no user eve" in told(await run("users", "top-up", "eve", "5"))
+    assert (await run("users", "set", "eve", "--plan", "bootstrapper")).exit_code == 0
+    before = json.loads((await run("users", "show", "eve", "--json")).stdout)
+    project = await api.project("eve")
+    started = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "x"}, headers=as_user("eve"))
+    build = started.json()["id"]
+
+    topped = await run("users", "top-up", "eve", "$2.50", "--note", "for Friday", "--key", "k", "--json")
+    after = json.loads(topped.stdout)
+    assert after["topped_up_microdollars"] == 2_500_000
+    assert after["allowance_microdollars"] == before["allowance_microdollars"] + 2_500_000
+    assert (after["builds_told"], after["trouble"], after["open_builds"]) == ([build], None, [build])
+    repeated = json.loads((await run("users", "top-up", "eve", "2.5", "--key", "k", "--json")).stdout)
+    assert repeated["allowance_microdollars"] == after["allowance_microdollars"]
+    assert "another amount" in told(await run("users", "top-up", "eve", "3", "--key", "k"))
+    for wrong in ("0", "five", "0.0000001", "nan", "1e99"):
+        assert "no amount of dollars" in told(await run("users", "top-up", "eve", wrong))
+    assert "nothing to top up" in told(await run("users", "top-up", "ada", "1"))
+    shown = (await run("users", "show", "eve")).stdout
+    assert "$2.5000 today" in shown
+    assert build in shown
+
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "no address")
+    away = await run("users", "top-up", "eve", "1")
+    assert away.exit_code == 0, away.output
+    assert "the reaper tells them within a minute" in away.stdout
+    assert "$3.5000 today" in away.stdout
+
+
 async def test_wrong_user_changes_make_no_row(run: Run, api: RunningApi) -> None:
     before = await api.rows()
     unknown_plan = told(await run("users", "set", "newcomer", "--plan", "gold"))
