@@ -2,16 +2,42 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 
 from api.body_limit import BodyLimit
-from api.deps import Services, require_token
+from api.deps import Services, require_json, require_token
 from api.errors import add_error_handlers
-from api.responses import problems
+from api.responses import kinds_table, problems
 from api.routes import builds, events, health, previews, projects, usage, workspaces
 
 BODY_MAX_BYTES = 256 * 1024
+
+_DESCRIPTION = """
+Money is in microdollars (1 µ$ = 0.000001 USD), times are UTC. Bodies are JSON of at most 256 KB.
+
+Every error is an `application/problem+json` (RFC 9457). Its `type` never changes, its `detail` says what to do, and
+where the request is not valid, `errors` names each field.
+
+{kinds}
+"""
+
+
+class _Api(FastAPI):
+    """The application. A parameter that may be left out is no parameter that may be null."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            described = super().openapi()
+            operations = [operation for path in described["paths"].values() for operation in path.values()]
+            for parameter in (each for operation in operations for each in operation.get("parameters", ())):
+                schema = parameter["schema"]
+                if (kinds := schema.pop("anyOf", None)) is not None:
+                    [kind] = [kind for kind in kinds if kind != {"type": "null"}]
+                    schema.update(kind)
+        assert self.openapi_schema is not None, "made above"
+        return self.openapi_schema
 
 
 def create_app(open_services: AbstractAsyncContextManager[Services]) -> FastAPI:
@@ -27,18 +53,21 @@ def create_app(open_services: AbstractAsyncContextManager[Services]) -> FastAPI:
             finally:
                 await services.feeds.stop()
 
-    app = FastAPI(
+    app = _Api(
         title="Cofounder",
         version="1",
         summary="A founder's idea goes in; a running, tested MVP comes out.",
-        description="Errors are problem+json (RFC 9457) with a stable `type`. Money is in microdollars.",
+        description=_DESCRIPTION.format(kinds=kinds_table()),
         lifespan=lifespan,
         responses=problems(500),
+        redirect_slashes=False,
     )
     app.add_middleware(BodyLimit, max_bytes=BODY_MAX_BYTES)
     add_error_handlers(app)
     app.include_router(health.router)
-    v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_token)], responses=problems(401, 503))
+    v1 = APIRouter(
+        prefix="/v1", dependencies=[Depends(require_token), Depends(require_json)], responses=problems(401, 503)
+    )
     for module in (projects, builds, events, previews, workspaces, usage):
         v1.include_router(module.router)
     app.include_router(v1)

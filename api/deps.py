@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Program
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.errors import UNAUTHORIZED, UNAVAILABLE, Problem
+from api.errors import MEDIA, UNAUTHORIZED, UNAVAILABLE, Problem
 from api.feeds import Feeds
 from clients.build_workflows import BuildWorkflows
 from db.session import Sessions
@@ -103,6 +103,17 @@ async def require_token(
             "Send the API's token in the header `Authorization: Bearer …`.",
             headers={"WWW-Authenticate": 'Bearer realm="cofounder"'},
         )
+
+
+async def require_json(request: Request) -> None:
+    """Refuse bodies of other types, which would only be found not to fit."""
+    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_json = media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
+    if has_body and not is_json:
+        raise Problem(MEDIA, "Send the body as JSON, with the header `Content-Type: application/json`.")
 
 
 async def _current_user_id(

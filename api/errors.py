@@ -1,6 +1,7 @@
 """Every error of the API as `application/problem+json` (RFC 9457), with a stable `type`."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -60,6 +61,11 @@ INVALID = Kind("invalid-request", 422, "The request is not valid")
 KILL_SWITCH = Kind("autonomous-agent-off", 503, "No builds are started at the moment")
 UNAVAILABLE = Kind("unavailable", 503, "A server behind the API does not answer")
 INTERNAL = Kind("internal", 500, "Something went wrong here")
+METHOD = Kind("method-not-allowed", 405, "That can't be done with this resource")
+MEDIA = Kind("unsupported-media-type", 415, "The body is not JSON")
+
+KINDS = [kind for kind in list(vars().values()) if isinstance(kind, Kind)]
+"""All of them, for the description of the API."""
 
 _KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (
     (AccountSuspended, SUSPENDED),
@@ -71,7 +77,7 @@ _KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (
     (StoreUnavailable, UNAVAILABLE),
     (NeedsPerson, UNAVAILABLE),
 )
-_KIND_OF_STATUS = {kind.status: kind for kind in (UNAUTHORIZED, NOT_FOUND, TOO_LARGE, MALFORMED, INVALID)}
+_KIND_OF_STATUS = {kind.status: kind for kind in (UNAUTHORIZED, NOT_FOUND, METHOD, TOO_LARGE, MALFORMED, INVALID)}
 
 
 class Problem(Exception):
@@ -152,7 +158,20 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         405: f"{request.method} is not possible at {request.url.path}.",
         413: "The request's body is larger than this API takes. Shorten it.",
     }.get(status, str(error.detail))
-    return problem_response(kind, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if status == 405:
+        headers["Allow"] = ", ".join(_methods_at(request))
+    return problem_response(kind, detail, headers=headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """What can be done at the request's path. The router names only the methods of the first route that fits."""
+    found: set[str] = set()
+    for template, operations in request.app.openapi()["paths"].items():
+        pattern = re.sub(r"\\{[^/]*?\\}", "[^/]+", re.escape(template))
+        if re.fullmatch(pattern, request.url.path):
+            found |= {method.upper() for method in operations}
+    return sorted(found) or ["GET", "HEAD"]  # the pages that describe the API
 
 
 async def _on_anything_else(request: Request, error: Exception) -> Response:

@@ -2,8 +2,11 @@
 
 from typing import Any
 
-from api.errors import MEDIA_TYPE
+from api.errors import INVALID, KINDS, MEDIA_TYPE, Kind
 from api.schemas import ProblemOut
+
+TAKES_BODY = (400, 413, 415, 422)
+"""How an operation that takes a body refuses one."""
 
 _MEANS = {
     400: "The body is not JSON.",
@@ -12,6 +15,7 @@ _MEANS = {
     404: "There is no such thing, or it is another user's.",
     409: "The request contradicts what is there.",
     413: "The body is too large.",
+    415: "The body's Content-Type is not application/json.",
     422: "The request is not valid; `errors` names the fields.",
     500: "An error in the program.",
     503: "A server behind the API does not answer, or no builds are started at the moment.",
@@ -21,5 +25,28 @@ _MEANS = {
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may answer with."""
     # Not FastAPI's `model`, which would describe it as application/json.
-    content = {MEDIA_TYPE: {"schema": ProblemOut.model_json_schema()}}
-    return {status: {"description": _MEANS[status], "content": content} for status in statuses}
+    schema = ProblemOut.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return {
+        status: {
+            "description": _MEANS[status],
+            "content": {MEDIA_TYPE: {"schema": schema, "examples": _examples(status)}},
+        }
+        for status in statuses
+    }
+
+
+def kinds_table() -> str:
+    """The problems' types as a table in Markdown."""
+    rows = [f"| `{kind.uri}` | {kind.status} | {kind.title} |" for kind in sorted(KINDS, key=lambda kind: kind.status)]
+    return "\n".join(["| type | status | title |", "| --- | --- | --- |", *rows])
+
+
+def _examples(status: int) -> dict[str, Any]:
+    return {kind.slug: {"value": _example(kind)} for kind in KINDS if kind.status == status}
+
+
+def _example(kind: Kind) -> dict[str, Any]:
+    problem = {"type": kind.uri, "title": kind.title, "status": kind.status, "detail": "What to do about it."}
+    errors = [{"field": "brief.features[0]", "message": "String should have at least 1 character"}]
+    return problem | ({"errors": errors} if kind is INVALID else {})

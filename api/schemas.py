@@ -141,6 +141,8 @@ class NewInterview(Body):
 class NewBuild(Body):
     """A build to start."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"goal": "Build the first version: a list, no login."}]})
+
     goal: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=GOAL_MAX_CHARACTERS)] = (
         Field(description="What this build is to do; it is the build plan.")
     )
@@ -148,6 +150,8 @@ class NewBuild(Body):
 
 class PreviewWish(Body):
     """How long a preview should stay open."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"seconds": 3600}]})
 
     seconds: int | None = Field(default=None, ge=60, le=86_400, description="From now; without it, the default.")
 
@@ -422,11 +426,14 @@ class Live(BaseModel):
 
 
 class ProblemOut(BaseModel):
-    """A problem as RFC 9457 has it."""
+    """A problem as RFC 9457 has it. Some types have further members."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(examples=["urn:cofounder:problem:not-found"])
+    type: str = Field(description="What programs compare; it never changes.", pattern="^urn:cofounder:problem:")
     title: str
     status: int
-    detail: str
+    detail: str = Field(description="For people: what is wrong and what to do.")
+    errors: list[dict[str, str]] = Field(
+        default=[], description="Where the request is not valid: `field` and `message` of each mistake."
+    )

@@ -12,7 +12,7 @@ from temporalio.service import RPCError
 from api.deps import CurrentUserId, Services, ServicesDep, Transaction, transaction_of
 from api.errors import BUILD_CLOSED, Problem, temporal_unavailable
 from api.paging import BuildsPage, Page
-from api.responses import problems
+from api.responses import TAKES_BODY, problems
 from api.schemas import BuildList, BuildOut, NewBuild
 from api.starting import start_build, start_if_unstarted
 from db import builds
@@ -40,7 +40,7 @@ IdempotencyKey = Annotated[
     "/projects/{project_id}/builds",
     status_code=201,
     summary="Start a build",
-    responses=problems(403, 404, 409, 413, 422, 503)
+    responses=problems(*TAKES_BODY, 403, 404, 409)
     | {200: {"model": BuildOut, "description": "A repeat: the build is there."}},
 )
 async def start(
@@ -97,7 +97,7 @@ async def read(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDe
     return await _read(services, user_id, build_id)
 
 
-@router.post("/builds/{build_id}/cancel", status_code=202, summary="Cancel", responses=problems(404, 409, 422, 503))
+@router.post("/builds/{build_id}/cancel", status_code=202, summary="Cancel", responses=problems(404, 409, 422))
 async def cancel(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep) -> BuildOut:
     """Ask the build to end. It snapshots the workspace and lets go of its sandbox first."""
     async with transaction_of(services.sessions) as session:
@@ -108,7 +108,7 @@ async def cancel(build_id: uuid.UUID, user_id: CurrentUserId, services: Services
     return await _read(services, user_id, build_id)
 
 
-@router.post("/builds/{build_id}/wake", status_code=202, summary="Wake", responses=problems(404, 409, 422, 503))
+@router.post("/builds/{build_id}/wake", status_code=202, summary="Wake", responses=problems(404, 409, 422))
 async def wake(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep) -> BuildOut:
     """Have a build that sleeps or waits look again whether it can go on."""
     async with transaction_of(services.sessions) as session:

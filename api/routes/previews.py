@@ -8,7 +8,7 @@ from temporalio.service import RPCError
 
 from api.deps import CurrentUserId, ServicesDep, Transaction, transaction_of
 from api.errors import BUILD_NOT_READY, Problem, temporal_unavailable
-from api.responses import problems
+from api.responses import TAKES_BODY, problems
 from api.routes.builds import find_or_404
 from api.schemas import PreviewOut, PreviewWish
 from db.builds import find_preview
@@ -25,7 +25,7 @@ async def read(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction
     return await _preview(session, build_id)
 
 
-@router.post("", status_code=202, summary="Open or extend the preview", responses=problems(404, 409, 422, 503))
+@router.post("", status_code=202, summary="Open or extend the preview", responses=problems(*TAKES_BODY, 404, 409))
 async def open_or_extend(
     build_id: uuid.UUID,
     user_id: CurrentUserId,

@@ -1,6 +1,5 @@
 """Projects: what a founder brings."""
 
-import re
 import uuid
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.deps import CurrentUserId, Transaction
 from api.errors import VERSION_CONFLICT, Problem
 from api.paging import ProjectsPage
-from api.responses import problems
+from api.responses import TAKES_BODY, problems
 from api.schemas import (
     BriefOut,
     InterviewOut,
@@ -24,17 +23,20 @@ from api.schemas import (
 from db import projects
 from db.models import Project
 from domain.brief import Interview
-from domain.errors import InvalidInput, NotFound
+from domain.errors import NotFound
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
 IfMatch = Annotated[
     str | None,
-    Header(max_length=200, description="The ETag of what this replaces; as `version` in the body, for HTTP libraries."),
+    Header(
+        pattern='^"?[0-9]{1,9}"?$',
+        description="The ETag of what this replaces; as `version` in the body, for HTTP libraries.",
+    ),
 ]
 
 
-@router.post("", status_code=201, summary="Create a project", responses=problems(400, 413, 422))
+@router.post("", status_code=201, summary="Create a project", responses=problems(*TAKES_BODY))
 async def create(new: NewProject, user_id: CurrentUserId, session: Transaction, response: Response) -> ProjectOut:
     """Store the idea brief and the interview. Without a brief the project can't be built yet."""
     name = new.name or (new.brief or {}).get("name", "").strip() or "Untitled"
@@ -70,7 +72,7 @@ async def read_brief(
     return await _brief(session, project_id, response)
 
 
-@router.put("/{project_id}/brief", summary="Replace the idea brief", responses=problems(400, 404, 409, 413, 422))
+@router.put("/{project_id}/brief", summary="Replace the idea brief", responses=problems(*TAKES_BODY, 404, 409))
 async def replace_brief(
     project_id: uuid.UUID,
     new: NewBrief,
@@ -96,7 +98,7 @@ async def read_interview(
     return await _interview(session, project_id, response)
 
 
-@router.put("/{project_id}/interview", summary="Replace the interview", responses=problems(400, 404, 409, 413, 422))
+@router.put("/{project_id}/interview", summary="Replace the interview", responses=problems(*TAKES_BODY, 404, 409))
 async def replace_interview(
     project_id: uuid.UUID,
     new: NewInterview,
@@ -123,10 +125,7 @@ def _next_version(current: int, read: int | None, if_match: str | None) -> int:
     """The version to store, unless the one that the sender has read is not there any more."""
     wanted = [] if read is None else [read]
     if if_match is not None:
-        match = re.fullmatch(r'\s*"(\d{1,9})"\s*', if_match)
-        if match is None:
-            raise InvalidInput('If-Match is an ETag of this API, such as "3", with its quotation marks.', "if-match")
-        wanted.append(int(match[1]))
+        wanted.append(int(if_match.strip('"')))
     if any(version != current for version in wanted):
         raise Problem(
             VERSION_CONFLICT,

@@ -1,9 +1,11 @@
 """What a user's model calls cost."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import BeforeValidator
 
 from api.deps import CurrentUserId, Transaction
 from api.responses import problems
@@ -17,14 +19,24 @@ _DAYS_SHOWN = 30
 _DAYS_MAX = 366
 
 
+def _only_iso(sent: object) -> object:
+    """Pydantic takes numbers for days, too: as seconds."""
+    if isinstance(sent, str) and not re.fullmatch(r"\d{4}-\d\d-\d\d", sent):
+        raise ValueError("Input should be a day such as 2026-11-24")
+    return sent
+
+
+Day = Annotated[date, BeforeValidator(_only_iso)]
+
+
 @router.get("/usage", summary="Read the usage", responses=problems(422))
 async def usage(
     user_id: CurrentUserId,
     session: Transaction,
     from_: Annotated[
-        date | None, Query(alias="from", description="The first UTC day; without it, 30 days up to `to`.")
+        Day | None, Query(alias="from", description="The first UTC day; without it, 30 days up to `to`.")
     ] = None,
-    to: Annotated[date | None, Query(description="The last UTC day, itself included; without it, today.")] = None,
+    to: Annotated[Day | None, Query(description="The last UTC day, itself included; without it, today.")] = None,
 ) -> UsageOut:
     """Cost and tokens of the user's model calls: per day and model, and per build. A call counts on the day on which
     it began. At most 366 days at once."""

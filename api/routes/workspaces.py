@@ -55,7 +55,7 @@ async def snapshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Transa
     "/snapshots/current/archive",
     summary="Download the workspace",
     response_class=StreamingResponse,
-    responses=problems(404, 422, 503) | _ARCHIVE,
+    responses=problems(404, 422) | _ARCHIVE,
 )
 async def current_archive(
     build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, wanted: Format = ArchiveFormat.TAR_GZ
@@ -73,7 +73,7 @@ async def current_archive(
     "/snapshots/{number}/archive",
     summary="Download a snapshot",
     response_class=StreamingResponse,
-    responses=problems(404, 409, 422, 503) | _ARCHIVE,
+    responses=problems(404, 409, 422) | _ARCHIVE,
 )
 async def archive(
     build_id: uuid.UUID,
@@ -117,7 +117,7 @@ async def screenshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Tran
     "/screenshots/{viewport}",
     summary="See the product",
     response_class=StreamingResponse,
-    responses=problems(404, 422, 503) | _bytes_of("image/webp"),
+    responses=problems(404, 422) | _bytes_of("image/webp"),
 )
 async def screenshot(
     build_id: uuid.UUID, viewport: Viewport, user_id: CurrentUserId, services: ServicesDep
