@@ -75,7 +75,9 @@ class Settings(BaseSettings):
         description="Hosts that sandboxes reach, comma-separated; `none` for none, `all` for the open internet.",
     )
 
-    autonomous_agent: bool = Field(default=True, description="The kill switch: false refuses new builds.")
+    autonomous_agent: bool = Field(
+        default=True, description="The kill switch: false refuses new builds and holds those that run."
+    )
     tool_call_cap: int | None = Field(default=None, ge=1, description="Tool calls a build; unset means the plan's.")
     tool_timeout_max_seconds: int = Field(default=600, ge=1, description="The longest a bash call may ask for.")
     gate_attempts: int = Field(default=3, ge=1, description="Evidence gates before a person is asked.")
