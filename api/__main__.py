@@ -6,6 +6,7 @@ import sys
 import uvicorn
 
 from api.main import application
+from api.protocol import Protocol
 from domain.errors import Misconfigured
 from logs import configure_logs
 from settings import load_settings
@@ -24,7 +25,15 @@ def main() -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     configure_logs(settings.log_format, settings.log_level)
-    uvicorn.run(app, host=given.host, port=given.port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    uvicorn.run(
+        app,
+        host=given.host,
+        port=given.port,
+        http=Protocol,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
     return 0
 
 

@@ -57,6 +57,7 @@ BUILD_CLOSED = Kind("build-closed", 409, "The build has ended")
 BUILD_NOT_READY = Kind("build-not-ready", 409, "The build is not ready")
 TOO_LARGE = Kind("body-too-large", 413, "The request is too large")
 MALFORMED = Kind("malformed-json", 400, "The request is not valid JSON")
+MALFORMED_HTTP = Kind("malformed-http", 400, "This is no HTTP request")
 INVALID = Kind("invalid-request", 422, "The request is not valid")
 KILL_SWITCH = Kind("autonomous-agent-off", 503, "No builds are started at the moment")
 UNAVAILABLE = Kind("unavailable", 503, "A server behind the API does not answer")
@@ -153,7 +154,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     status = HTTPStatus(error.status_code)
     kind = _KIND_OF_STATUS.get(status, Kind(status.phrase.lower().replace(" ", "-"), status, status.phrase))
     detail = {
-        400: "The body could not be read as JSON. Send a JSON object in UTF-8.",
+        400: "The body could not be read as JSON. Send a JSON object in UTF-8, not too deeply nested.",
         404: f"There is nothing at {request.url.path}.",
         405: f"{request.method} is not possible at {request.url.path}.",
         413: "The request's body is larger than this API takes. Shorten it.",

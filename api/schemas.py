@@ -26,13 +26,15 @@ from domain.brief import (
     BRIEF_MAX_BYTES,
     GOAL_MAX_CHARACTERS,
     INTERVIEW_MAX_BYTES,
+    MAX_DEPTH,
     IdeaBrief,
     Interview,
     Name,
     find_unstorable,
+    is_too_deep,
 )
 from domain.errors import InvalidBrief, InvalidInput
-from domain.status import Status, WaitingFor
+from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 
 class Body(BaseModel):
@@ -44,6 +46,8 @@ class Body(BaseModel):
     @classmethod
     def _storable(cls, sent: Any) -> Any:
         # Not a ValueError, so pydantic lets it pass, and the answer can name the field inside.
+        if isinstance(sent, dict) and (deep := next((name for name in sent if is_too_deep(sent[name])), None)):
+            raise InvalidInput(f"{deep} is nested more than {MAX_DEPTH} levels deep. Flatten it.", deep)
         if where := find_unstorable(sent):
             raise InvalidInput(f"{where} has a NUL character or a lone surrogate. Remove it.", where)
         return sent
@@ -141,10 +145,20 @@ class NewInterview(Body):
 class NewBuild(Body):
     """A build to start."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"goal": "Build the first version: a list, no login."}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"goal": "Build the first version: a list, no login.", "max_nights": 7}]}
+    )
 
     goal: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=GOAL_MAX_CHARACTERS)] = (
         Field(description="What this build is to do; it is the build plan.")
+    )
+    sleep_policy: SleepPolicy = Field(
+        default=SleepPolicy.SLEEP,
+        description="When the day's allowance is used up: `sleep` until there is money again, or `stop` and fail, with "
+        "the work kept.",
+    )
+    max_nights: int = Field(
+        default=MAX_NIGHTS, ge=0, le=1000, description="So many nights asleep, then the founder is asked."
     )
 
 
@@ -245,6 +259,8 @@ class BuildOut(BaseModel):
     id: uuid.UUID
     project_id: uuid.UUID
     goal: str
+    sleep_policy: SleepPolicy = Field(description="What it does when the day's allowance is used up.")
+    max_nights: int = Field(description="So many nights it sleeps before its founder is asked.")
     status: Status
     waiting_for: WaitingFor | None = Field(description="Who can end `needs_input`.")
     reason: str | None = Field(description="Why it sleeps, waits or failed.")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,6 +12,7 @@ from temporalio.service import RPCError
 
 from api.deps import Services, transaction_of
 from api.errors import KEY_REUSED, OPEN_BUILD, Problem, temporal_unavailable
+from api.schemas import NewBuild
 from clients.build_workflows import BuildToStart
 from db import builds
 from db.models import Build, Project, User
@@ -30,7 +32,7 @@ class Started:
 
 
 async def start_build(
-    services: Services, user_id: str, project_id: uuid.UUID, goal: str, idempotency_key: str | None
+    services: Services, user_id: str, project_id: uuid.UUID, wanted: NewBuild, idempotency_key: str | None
 ) -> Started:
     """Commit the build's row, then start its workflow.
 
@@ -41,7 +43,15 @@ async def start_build(
         NotFound, Refused, Problem: refused; no row was made.
     """
     reachable = await services.workflows.is_reachable()
-    new = builds.NewBuild(project_id, user_id, goal, idempotency_key, _body_hash(project_id, goal))
+    new = builds.NewBuild(
+        project_id=project_id,
+        user_id=user_id,
+        goal=wanted.goal,
+        idempotency_key=idempotency_key,
+        body_hash=_body_hash(project_id, wanted),
+        sleep_policy=wanted.sleep_policy,
+        max_nights=wanted.max_nights,
+    )
     async with transaction_of(services.sessions) as session:
         project = await find_project(session, user_id, project_id)
         if project is None:
@@ -121,5 +131,9 @@ async def _open_build(session: AsyncSession, project_id: uuid.UUID) -> Problem:
     )
 
 
-def _body_hash(project_id: uuid.UUID, goal: str) -> str:
-    return hashlib.sha256(json.dumps([str(project_id), goal]).encode()).hexdigest()
+def _body_hash(project_id: uuid.UUID, wanted: NewBuild) -> str:
+    """Of what was asked for. What is left as it is by default does not count, so that new fields change no hash."""
+    asked: list[Any] = [str(project_id), wanted.goal]
+    if further := wanted.model_dump(mode="json", exclude={"goal"}, exclude_defaults=True):
+        asked.append(further)
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

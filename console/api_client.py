@@ -65,10 +65,13 @@ class ApiClient:
         body = {key: value for key, value in given.items() if value is not None}
         return await self._json("POST", "/v1/projects", json_body=body)
 
-    async def start_build(self, project_id: str, goal: str) -> Json:
+    async def start_build(
+        self, project_id: str, goal: str, *, sleep_policy: str | None = None, max_nights: int | None = None
+    ) -> Json:
         """A new build. The request names itself, so that repeating it can't make a second one."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-        return await self._json("POST", f"/v1/projects/{project_id}/builds", json_body={"goal": goal}, headers=headers)
+        body = _given({"goal": goal, "sleep_policy": sleep_policy, "max_nights": max_nights})
+        return await self._json("POST", f"/v1/projects/{project_id}/builds", json_body=body, headers=headers)
 
     async def list_builds(
         self,

@@ -10,6 +10,7 @@ import typer
 from console.connection import ApiUrl, AsJson, BuildId, User, id_of, with_api
 from console.exits import WAITS_FOR_PERSON, code_of_build
 from domain.errors import CofounderError
+from domain.status import MAX_NIGHTS, SleepPolicy
 
 if TYPE_CHECKING:
     from console.api_client import ApiClient
@@ -39,6 +40,13 @@ def build(
     project: Annotated[uuid.UUID | None, typer.Option("--project", help="A project that is there already.")] = None,
     interview: Annotated[Path | None, typer.Option("--interview", metavar="FILE", help="An interview as JSON.")] = None,
     goal: Annotated[str, typer.Option("--goal", help="What this build is to do.")] = FIRST_GOAL,
+    sleep_policy: Annotated[
+        SleepPolicy,
+        typer.Option("--sleep-policy", help="When today's money is used up: sleep until there is more, or stop."),
+    ] = SleepPolicy.SLEEP,
+    max_nights: Annotated[
+        int, typer.Option("--max-nights", min=0, max=1000, help="So many nights asleep, then you are asked.")
+    ] = MAX_NIGHTS,
     watch: Annotated[
         bool, typer.Option("--watch/--no-watch", help="Show the build until it ends, or return at once.")
     ] = True,
@@ -65,7 +73,7 @@ def build(
         found = await (api.create_project(wanted, answers) if project is None else api.read_project(str(project)))
         screen.note(f"project {found['id']}")
         try:
-            started = await api.start_build(found["id"], goal)
+            started = await api.start_build(found["id"], goal, sleep_policy=sleep_policy.value, max_nights=max_nights)
         except CofounderError as error:
             if project is None:
                 screen.note(f"The project is stored; later: cofounder build --project {found['id']}")

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import Build, GateRun, LedgerEntry, Preview, Snapshot
 from db.paging import Position, page_after
-from domain.status import Status
+from domain.status import MAX_NIGHTS, SleepPolicy, Status
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class NewBuild:
     goal: str
     idempotency_key: str | None
     body_hash: str
+    sleep_policy: SleepPolicy = SleepPolicy.SLEEP
+    max_nights: int = MAX_NIGHTS
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ async def insert_build(session: AsyncSession, new: NewBuild) -> Build | None:
             goal=new.goal,
             idempotency_key=new.idempotency_key,
             body_hash=new.body_hash,
+            sleep_policy=new.sleep_policy,
+            max_nights=new.max_nights,
         )
         .on_conflict_do_nothing()
         .returning(Build)

@@ -18,7 +18,23 @@ GOAL_MAX_CHARACTERS = 20_000
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
 
+MAX_DEPTH = 64
+"""How many arrays and objects may lie in each other; what reads JSON everywhere else has its limits not far above."""
+
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether more than `MAX_DEPTH` arrays and objects lie in each other."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
 
 
 def find_unstorable(value: Any, path: str = "") -> str | None:
@@ -84,14 +100,18 @@ def parse_brief(text: str) -> IdeaBrief:
     """An idea brief from JSON text.
 
     Raises:
-        InvalidBrief: not JSON, not a brief, too large, or with characters that cannot be stored.
+        InvalidBrief: not JSON, not a brief, too large, too deep, or with characters that cannot be stored.
     """
     if len(text.encode("utf-8", "surrogatepass")) > BRIEF_MAX_BYTES:
         raise InvalidBrief(f"The idea brief is larger than {BRIEF_MAX_BYTES // 1024} KB. Shorten it.")
     try:
         data = json.loads(text)
+    except RecursionError:
+        raise _too_deep() from None
     except ValueError as error:
         raise InvalidBrief(f"The idea brief is not valid JSON: {error}") from error
+    if is_too_deep(data):
+        raise _too_deep()
     if where := find_unstorable(data):
         raise InvalidBrief(f"The idea brief has a NUL character or a lone surrogate in {where}. Remove it.", where)
     try:
@@ -100,6 +120,10 @@ def parse_brief(text: str) -> IdeaBrief:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise InvalidBrief(f"The idea brief does not fit: {field}: {first['msg']}", field) from error
+
+
+def _too_deep() -> InvalidBrief:
+    return InvalidBrief(f"The idea brief is nested more than {MAX_DEPTH} levels deep. Flatten it.")
 
 
 def brief_from_idea(idea: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ async def start(
     idempotency_key: IdempotencyKey = None,
 ) -> BuildOut:
     """Make the build's row and start its workflow. A project has at most one open build."""
-    started = await start_build(services, user_id, project_id, new.goal, idempotency_key)
+    started = await start_build(services, user_id, project_id, new, idempotency_key)
     response.headers["Location"] = f"/v1/builds/{started.build_id}"
     if not started.is_new:
         response.status_code = 200

@@ -19,6 +19,7 @@ from temporalio.client import Client
 from api.app import create_app
 from api.deps import Services
 from api.main import open_services
+from api.protocol import Protocol
 from clients.temporal import connect_temporal
 from db.migrate import migrate
 from db.models import Base, Build, Project, User
@@ -99,7 +100,7 @@ async def running_api(settings: Settings, environment: Mapping[str, str], port: 
     """Serve the API, on a free port where none is given; Temporal is where the environment says."""
     temporal = await connect_temporal(environment, lazy=True)
     app = create_app(open_services(settings, environment))
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, http=Protocol, log_config=None, timeout_graceful_shutdown=1))
     serving = asyncio.create_task(server.serve())
     while not server.started:
         assert not serving.done(), "the API did not start"

@@ -37,9 +37,9 @@ async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
         yield running
 
 
-async def _start(api: RunningApi, project: str, goal: str = "Build it.", key: str | None = None) -> Any:
+async def _start(api: RunningApi, project: str, goal: str = "Build it.", key: str | None = None, **further: Any) -> Any:
     headers = {} if key is None else {"Idempotency-Key": key}
-    return await api.http.post(f"/v1/projects/{project}/builds", json={"goal": goal}, headers=headers)
+    return await api.http.post(f"/v1/projects/{project}/builds", json={"goal": goal, **further}, headers=headers)
 
 
 async def _close(api: RunningApi, build: str, status: str = "failed") -> None:
@@ -61,6 +61,7 @@ async def test_build_is_a_row_and_a_workflow(api: RunningApi) -> None:
     assert answer.headers["location"] == f"/v1/builds/{build['id']}"
     assert (build["status"], build["goal"], build["cost_microdollars"]) == ("queued", "A waitlist.\nAnd more.", 0)
     assert build["started_at"] is not None
+    assert (build["sleep_policy"], build["max_nights"]) == ("sleep", 30)
 
     description = await api.services.workflows.describe(uuid.UUID(build["id"]))
     found = {key.name: value for key, value in ((p.key, p.value) for p in description.typed_search_attributes)}
@@ -81,15 +82,17 @@ async def test_build_is_a_row_and_a_workflow(api: RunningApi) -> None:
 
 async def test_repeat_with_the_key_returns_the_build(api: RunningApi) -> None:
     project = await api.project()
-    first = await _start(api, project, key="once")
+    first = await _start(api, project, key="once", sleep_policy="stop", max_nights=7)
     before = await api.rows()
-    again = await _start(api, project, key="once")
+    again = await _start(api, project, key="once", max_nights=7, sleep_policy="stop")
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json() == again.json()
+    assert (first.json()["sleep_policy"], first.json()["max_nights"]) == ("stop", 7)
+    other_policy = await _start(api, project, key="once")
     assert first.headers["location"] == again.headers["location"]
     other_goal = await _start(api, project, "Something else.", key="once")
     other_project = await _start(api, await api.project(), key="once")
-    for refused in (other_goal, other_project):
+    for refused in (other_policy, other_goal, other_project):
         assert refused.status_code == 409
         assert refused.json()["type"] == "urn:cofounder:problem:idempotency-key-reused"
     assert (await api.rows())["builds"] == before["builds"]

@@ -155,7 +155,9 @@ async def test_user_is_made_on_demand_and_sees_only_own_projects(api: RunningApi
 BAD_BODIES = {
     "not JSON": (b'{"name": ', 400, "malformed-json", None),
     "not UTF-8": (b"\xff\xfe", 400, "malformed-json", None),
-    "nested too deeply": (b"[" * 100_000, 400, "malformed-json", None),
+    "nested beyond what Python reads": (b"[" * 100_000, 400, "malformed-json", None),
+    "nested too deeply": (b'{"brief": {"x": ' + b"[" * 70 + b"]" * 70 + b"}}", 422, "invalid-request", "brief"),
+    "nested more deeply": (b'{"brief": {"x": ' + b"[" * 900 + b"]" * 900 + b"}}", 422, "invalid-request", "brief"),
     "not an object": (b"[1]", 422, "invalid-request", "body"),
     "a typing mistake": (b'{"breif": {}}', 422, "invalid-request", "breif"),
     "no features": ({"brief": {**BRIEF, "features": []}}, 422, "invalid-request", "brief.features"),
@@ -256,6 +258,14 @@ async def test_what_is_not_there_is_a_problem_too(api: RunningApi) -> None:
         assert answer.json()["status"] == status
         allowed = {"/v1/projects": "GET, POST", "/v1/projects/x/brief": "GET, PUT", "/v1/builds": "GET"}
         assert answer.headers.get("allow") == (allowed[path] if status == 405 else None)
+    for said in (b"\x16\x03\x01 is no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX-Cofounder-User: a\0b\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
+        writer.write(said)
+        sent, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        assert sent.startswith(b"HTTP/1.1 400 ")
+        assert b"application/problem+json" in sent
+        assert json.loads(body)["type"] == "urn:cofounder:problem:malformed-http"
     head = await api.http.head("/v1/projects")
     assert (head.status_code, head.headers["allow"], head.content) == (405, "GET, POST", b"")
 

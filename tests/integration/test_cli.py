@@ -67,11 +67,13 @@ def told(result: Result) -> str:
 
 
 async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> None:
-    started = await run("build", "--idea", "A waitlist for my bakery", "--goal", "Make it.", "--no-watch")
+    wishes = ("--goal", "Make it.", "--sleep-policy", "stop", "--max-nights", "3")
+    started = await run("build", "--idea", "A waitlist for my bakery", *wishes, "--no-watch")
     assert started.exit_code == 0, started.output
     (build,) = (line.split()[1] for line in started.output.splitlines() if line.startswith("build"))
     row = await api.row(build)
     assert (row.goal, row.user_id) == ("Make it.", "founder")
+    assert (row.sleep_policy, row.max_nights) == ("stop", 3)
 
     shown = await run("show", build)
     assert shown.exit_code == 0

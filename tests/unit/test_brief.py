@@ -1,10 +1,11 @@
 """What founders bring, what products declare, and what the agent is told."""
 
 import json
+from typing import Any
 
 import pytest
 
-from domain.brief import BRIEF_MAX_BYTES, Interview, brief_from_idea, find_unstorable, parse_brief
+from domain.brief import BRIEF_MAX_BYTES, MAX_DEPTH, Interview, brief_from_idea, find_unstorable, parse_brief
 from domain.errors import InvalidBrief, InvalidInput, InvalidToolInput
 from domain.product import count_tests, parse_product_manifest
 from domain.prompt import render_system_prompt
@@ -13,7 +14,15 @@ from domain.tools import TOOLS, check_tool_input, render_tools
 GOOD = {"name": "Pantry", "problem": "Food is thrown away.", "features": ["A list", "A reminder"]}
 
 
+def _nested(levels: int) -> list[Any]:
+    value: list[Any] = ["deep"]
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
 def test_a_brief_keeps_what_it_does_not_know() -> None:
+    assert parse_brief(json.dumps(GOOD | {"more": _nested(MAX_DEPTH - 1)})).name == "Pantry"
     assert parse_brief(json.dumps(GOOD | {"tone": "warm"})).model_dump() == GOOD | {"tone": "warm"}
 
 
@@ -28,6 +37,8 @@ def test_a_brief_keeps_what_it_does_not_know() -> None:
         (json.dumps(GOOD | {"name": "a\x00b"}), "NUL character or a lone surrogate in name"),
         (json.dumps(GOOD | {"more": {"deep": ["ok", "\ud800"]}}), r"more.deep\[1\]"),
         (json.dumps(GOOD | {"more": "x" * BRIEF_MAX_BYTES}), "larger than 64 KB"),
+        (json.dumps(GOOD | {"more": _nested(MAX_DEPTH)}), "nested more than 64 levels"),
+        ("[" * 50_000, "nested more than 64 levels"),
     ],
 )
 def test_bad_briefs_say_what_is_wrong(text: str, said: str) -> None:
