@@ -120,6 +120,7 @@ def _activities(
         settings.model_prices,
         settings.max_output_tokens,
         autonomous_agent=settings.autonomous_agent,
+        secrets=settings.secret_values(),
     )
     dispatch = DispatchActivities(
         sessions,

@@ -31,6 +31,7 @@ from clients.browser import Browser, PageFailed, is_blank
 from clients.object_store import ObjectStore, image_key
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL
+from db import steering
 from db.feed import append_events
 from db.models import GateRun
 from db.session import Sessions
@@ -48,6 +49,8 @@ from domain.errors import (
 from domain.events import EventType, NewEvent
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
+
+_SAID_MEANWHILE = "The product passes, but you have written meanwhile: the agent reads that first"
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ class GateActivities:
 
         A retry goes on in the sandbox of the attempt before, where install and check are attached to, not run again.
         Only the attempt that holds the claim writes and lets go of sandboxes: an older one that wakes up ends.
-        On findings the sandbox is killed; on a pass it keeps running, for the preview.
+        On findings the sandbox is killed; on a pass it keeps running, for the preview. Nothing is passed while the
+        founder has said something that no turn has read; and from the pass on, nothing more can be said.
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed. Never a finding.
@@ -97,6 +101,9 @@ class GateActivities:
         async with heartbeating():
             held = _Held(uuid.UUID(given.build_id), given.number, given.snapshot_number, uuid.uuid4())
             run = await self._claim(held)
+            if isinstance(run, GateResult):
+                await kill_all(self._sandboxes, given.build_id, Role.GATE)
+                return run
             if run.findings:
                 await kill_all(self._sandboxes, given.build_id, Role.GATE)
                 return GateResult(findings=len(run.findings))
@@ -112,10 +119,10 @@ class GateActivities:
                 raise
             except Misconfigured as error:
                 raise NeedsPerson(str(error), "operator") from error
-            findings = await self._record(held, seen)
-            if findings:
+            result = await self._record(held, seen)
+            if not result.passed:
                 await kill_all(self._sandboxes, given.build_id, Role.GATE)
-                return GateResult(findings=findings)
+                return result
             return GateResult(findings=0, sandbox_id=sandbox.id, preview_url=seen.url)
 
     # ---- the evidence, in order
@@ -192,9 +199,19 @@ class GateActivities:
 
     # ---- the row and the feed
 
-    async def _claim(self, held: "_Held") -> GateRun:
-        """Take the gate's row for this attempt, unless the gate has ended; the first attempt makes it."""
+    async def _claim(self, held: "_Held") -> GateRun | GateResult:
+        """Take the gate's row for this attempt, unless the gate has ended; the first attempt makes it.
+
+        While the founder has said something that no turn has read there is no gate, and no row: an older attempt that
+        wakes up ends, and the agent hears its founder first.
+        """
         async with self._sessions.begin() as session:
+            before = await session.get(GateRun, (held.build_id, held.number), with_for_update=True)
+            unended = before is None or before.ended_at is None
+            if unended and (unread := await steering.unread_messages(session, held.build_id)):
+                if before is not None:
+                    await session.delete(before)
+                return GateResult(findings=0, said=unread[-1].number)
             made = await session.scalar(
                 insert(GateRun)
                 .values(
@@ -210,12 +227,16 @@ class GateActivities:
             run.claim = held.claim
             return run
 
-    async def _record(self, held: "_Held", seen: _Evidence) -> int:
-        """Write what was found, unless an earlier attempt has; returns how many findings the row holds."""
+    async def _record(self, held: "_Held", seen: _Evidence) -> GateResult:
+        """Write what was found, unless an earlier attempt has. With the pass, the build is closed to its founder."""
         async with self._sessions.begin() as session:
             run = await _hold(session, held)
             if run.ended_at is not None:
-                return len(run.findings or [])
+                return GateResult(findings=len(run.findings or []))
+            if not seen.findings and (said := await steering.close_to_founder(session, held.build_id)):
+                await session.delete(run)
+                await append_events(session, held.build_id, [NewEvent(EventType.GATE_STEP, {"text": _SAID_MEANWHILE})])
+                return GateResult(findings=0, said=said)
             run.findings, run.tests_run, run.screenshots = seen.findings, seen.tests_run, seen.screenshots
             run.ended_at = func.now()
             event = (
@@ -227,7 +248,7 @@ class GateActivities:
                 )
             )
             await append_events(session, held.build_id, [event])
-            return len(seen.findings)
+            return GateResult(findings=len(seen.findings))
 
     async def _tell(self, held: "_Held", text: str) -> None:
         async with self._sessions.begin() as session:
@@ -277,8 +298,8 @@ async def _hold(session: AsyncSession, held: _Held) -> GateRun:
     Raises:
         StaleClaim: another attempt has taken it.
     """
-    run = await session.get_one(GateRun, (held.build_id, held.number), with_for_update=True)
-    if run.claim != held.claim:
+    run = await session.get(GateRun, (held.build_id, held.number), with_for_update=True)
+    if run is None or run.claim != held.claim:
         raise StaleClaim(f"Another attempt runs evidence gate {held.number} now.")
     return run
 

@@ -17,7 +17,7 @@ from activities.places import admit_next
 from clients.build_workflows import BuildToStart, BuildWorkflows
 from clients.object_store import ObjectStore
 from clients.sandbox import ListedSandbox, Sandboxes
-from db import money, places
+from db import money, places, steering
 from db.ending import close_what_is_open
 from db.feed import append_events
 from db.models import Build, Preview, Project, User
@@ -74,7 +74,7 @@ class ReaperActivities:
                 closed=await self._close_closed(),
                 cancelled=await self._repeat_cancels(),
                 admitted=await self._admit(),
-                nudged=await self._repeat_news_of_money(),
+                nudged=await self._repeat_news_of_money() + await self._repeat_messages(),
                 previews=await self._close_previews(),
                 sandboxes=await self._end_sandboxes(),
                 uploads=await self._abort_uploads(),
@@ -103,6 +103,22 @@ class ReaperActivities:
             return True
 
         return sum([await _tried("tell a build of money", build_id, tell(build_id)) for build_id in ids])
+
+    async def _repeat_messages(self) -> int:
+        """Tell builds, once more, of what their founders have said: whoever stored it may have died before saying so.
+
+        A build that works reads it at its next turn anyway; one that waits for its founder would wait for ever.
+        """
+        async with self._sessions() as session:
+            unheard = await steering.unheard_messages(session, datetime.now(UTC) - _YOUNG)
+
+        async def tell(each: steering.Unheard) -> bool:
+            await self._builds.tell_of_message(each.build_id, each.number)
+            async with self._sessions.begin() as session:
+                await steering.note_nudged(session, each)
+            return True
+
+        return sum([await _tried("tell a build of a message", each.build_id, tell(each)) for each in unheard])
 
     async def _start_unstarted(self) -> int:
         """Start what a crash between the row and the workflow has left."""

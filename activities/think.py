@@ -5,6 +5,8 @@ import base64
 import re
 import uuid
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date
 from typing import Protocol
 
@@ -18,9 +20,9 @@ from activities.edge import edge
 from activities.heartbeat import heartbeating
 from clients.model import BrokenStream, LostCall, ModelClient
 from clients.shielded import to_the_end
-from db import money, turns
+from db import money, steering, turns
 from db.feed import append_events
-from db.models import Build, User
+from db.models import Build, FounderMessage, User
 from db.session import Sessions
 from domain import prompt
 from domain.answer import Answer, Reading, SentenceBuffer, read_answer
@@ -31,7 +33,7 @@ from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, 
 from domain.pricing import PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
 from domain.status import WaitingFor
 from domain.text import storable
-from domain.tool_output import parse_stored_blocks
+from domain.tool_output import parse_stored_blocks, shown
 
 _IMAGE = re.compile(
     r'(\{"type":"image","source":\{"type":"base64","media_type":"image/webp","data":")sha256:([0-9a-f]{64})"'
@@ -70,7 +72,7 @@ class Images(Protocol):
 
 
 class ThinkActivities:
-    """`think`, with its clients."""
+    """`think`, with its clients. `secrets` are values that no prompt may hold."""
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class ThinkActivities:
         max_output_tokens: int,
         *,
         autonomous_agent: bool = True,
+        secrets: Sequence[str] = (),
     ) -> None:
         self._sessions = sessions
         self._model = model
@@ -88,6 +91,7 @@ class ThinkActivities:
         self._prices = prices
         self._max_output_tokens = max_output_tokens
         self._autonomous_agent = autonomous_agent
+        self._secrets = secrets
         self._encoded: OrderedDict[str, str] = OrderedDict()
 
     @activity.defn
@@ -112,15 +116,15 @@ class ThinkActivities:
                 turn = await turns.claim_turn(session, build_id, given.turn, run_id, claim)
                 if turn.outcome is not None:
                     return await self._reread(session, call, turn.outcome)
-                max_tokens = await self._begin(session, given, call, turn.lost, info.attempt)
+                begun = await self._begin(session, given, call, turn.lost, info.attempt)
         except _NoCall as stop:
             # Rolled back: a turn that waits for money is nobody's, and leaves nothing to withdraw.
             if stop.result.outcome is ThinkOutcome.BUDGET:
                 await self._alert(build_id, given.turn, stop.state)
             return stop.result
         async with heartbeating():
-            answer, narrator = await self._call(call, max_tokens)
-            return await self._store(call, answer, narrator)
+            answer, narrator = await self._call(call, begun.max_tokens)
+            return await self._store(call, answer, narrator, begun.read)
 
     @activity.defn
     @edge
@@ -148,8 +152,8 @@ class ThinkActivities:
 
     async def _begin(
         self, session: AsyncSession, given: ThinkInput, call: money.Call, lost: uuid.UUID | None, attempt: int
-    ) -> int:
-        """Store what is said in the turn and reserve its money; returns how much output the call may have.
+    ) -> "_Begun":
+        """Store what is said in the turn, what its founder has said among it, and reserve its money.
 
         Raises:
             _NoCall: no call may be made; the transaction has to be rolled back.
@@ -158,8 +162,12 @@ class ThinkActivities:
             raise _NoCall(ThinkResult(outcome=ThinkOutcome.HELD, reason=held[1], waiting_for=held[0]))
         if lost is not None:
             await money.estimate(session, lost)
-        said = await self._what_to_say(session, call.build_id, given)
-        await turns.store_user_message(session, call.build_id, call.turn, said)
+        unread = await steering.unread_messages(session, call.build_id)
+        said = await self._what_to_say(session, call.build_id, given, unread)
+        if await turns.store_user_message(session, call.build_id, call.turn, said):
+            await steering.mark_read(session, unread, call.turn)
+        else:
+            unread = []  # an earlier attempt has said what is said in this turn; these are for the next one
         worst = await self._worst(session, call.build_id, call.model, call.turn)
         permission, state = await money.reserve(session, call, worst, self._max_tokens(call.model))
         if permission.verdict is not Verdict.GO:
@@ -170,8 +178,11 @@ class ThinkActivities:
         events += [NewEvent(EventType.GUARD, {"text": _GUARDS[n]}, call.turn) for n in given.notes if n in _GUARDS]
         if TurnNote.WIND_DOWN in given.notes:
             events.append(NewEvent(EventType.BUDGET, {"text": _WINDS_DOWN, **_share(state)}, call.turn))
+        if unread:
+            numbers = [message.number for message in unread]
+            events.append(NewEvent(EventType.MESSAGES_READ, {"numbers": numbers}, call.turn))
         await append_events(session, call.build_id, events)
-        return permission.max_tokens
+        return _Begun(permission.max_tokens, await steering.last_read(session, call.build_id, call.turn))
 
     async def _no_money(
         self,
@@ -219,14 +230,18 @@ class ThinkActivities:
         stored = parse_stored_blocks(await turns.stored_answer(session, call.build_id, call.turn))
         state = await money.budget_of(session, call.user_id, call.day)
         reading = read_answer(Answer(stored, outcome, Tokens(), None))
-        return _result(reading, call.day, state, winds_down=await self._winds_down(session, call, state))
+        winds_down = await self._winds_down(session, call, state)
+        read = await steering.last_read(session, call.build_id, call.turn)
+        return _result(reading, call.day, state, winds_down=winds_down, read=read)
 
     async def _winds_down(self, session: AsyncSession, call: money.Call, state: BudgetState) -> bool:
         """Whether the turn after this one is to be the first of a wind-down."""
         worst = await self._worst(session, call.build_id, call.model, call.turn + 1)
         return state.winds_down(worst, self._max_tokens(call.model))
 
-    async def _what_to_say(self, session: AsyncSession, build_id: uuid.UUID, given: ThinkInput) -> list[str]:
+    async def _what_to_say(
+        self, session: AsyncSession, build_id: uuid.UUID, given: ThinkInput, unread: Sequence[FounderMessage]
+    ) -> list[str]:
         """The text blocks of this turn's user message, after any tool results."""
         said: list[str] = []
         before = await turns.outcome_of(session, build_id, given.turn - 1) if given.turn > 1 else None
@@ -257,6 +272,7 @@ class ThinkActivities:
                 case TurnNote.HANDOFF:
                     left = await turns.last_words(session, build_id, given.turn)
                     said.append(prompt.handoff(left) if left else prompt.NO_HANDOFF)
+        said += [prompt.founder_message(shown(message.text, self._secrets)) for message in unread]
         if not said and before != "tool_use":
             said.append(prompt.NUDGE_EMPTY)
         return said
@@ -322,7 +338,7 @@ class ThinkActivities:
             cost = cost_microdollars(self._prices, call.model, tokens)
             await money.settle(session, call, tokens, cost, request_id)
 
-    async def _store(self, call: money.Call, answer: Answer, narrator: "_Narrator") -> ThinkResult:
+    async def _store(self, call: money.Call, answer: Answer, narrator: "_Narrator", read: int) -> ThinkResult:
         """Message, cost and feed in one transaction, if this attempt still holds the turn."""
         reading = read_answer(answer)
         cost = cost_microdollars(self._prices, call.model, answer.tokens)
@@ -353,7 +369,7 @@ class ThinkActivities:
             await self._settle(call, answer.tokens, answer.request_id)
             raise
         await crash_point("think.committed")
-        return _result(reading, call.day, state, winds_down=winds_down)
+        return _result(reading, call.day, state, winds_down=winds_down, read=read)
 
     async def _body(self, stored: turns.StoredConversation, max_tokens: int, adaptive_thinking: bool) -> bytes:
         """The request: stored text between fixed text, so that its prefix is the same bytes at every turn."""
@@ -381,6 +397,14 @@ class ThinkActivities:
         return self._encoded[sha256]
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """A turn whose call may be made, with so much output at most. `read` is the last message that it has read."""
+
+    max_tokens: int
+    read: int
+
+
 class _NoCall(Exception):
     """No call may be made, so what was done in this transaction is taken back."""
 
@@ -400,7 +424,7 @@ def _share(state: BudgetState) -> dict[str, object]:
     return {} if state.percent is None else {"budget_percent": state.percent, "budget_level": state.level}
 
 
-def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool) -> ThinkResult:
+def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool, read: int) -> ThinkResult:
     fields: dict[str, object] = {"outcome": reading.outcome}
     if reading.calls:
         fields["calls"] = reading.calls
@@ -408,6 +432,8 @@ def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool
         fields["reason"] = reading.reason
     if winds_down:
         fields |= {"wind_down": True, "day": day, "allowance": state.allowance}
+    if read:
+        fields["read"] = read
     return ThinkResult.model_validate(fields)
 
 

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from db.builds import CostedBuild
-from db.models import Artifact, Preview, Project, Snapshot, UnderstandingSession
+from db.models import Artifact, FounderMessage, Preview, Project, Snapshot, UnderstandingSession
 from db.projects import VersionedProject
 from db.usage import Sums, UsageOfBuild, UsageOfDay
 from domain.brief import (
@@ -27,6 +27,7 @@ from domain.brief import (
     GOAL_MAX_CHARACTERS,
     INTERVIEW_MAX_BYTES,
     MAX_DEPTH,
+    MESSAGE_MAX_CHARACTERS,
     IdeaBrief,
     Interview,
     Name,
@@ -162,6 +163,16 @@ class NewBuild(Body):
     )
 
 
+class NewMessage(Body):
+    """A message to the agent."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "Please leave the login out for now."}]})
+
+    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MESSAGE_MAX_CHARACTERS)] = (
+        Field(description="What the agent is to know or do.")
+    )
+
+
 class PreviewWish(Body):
     """How long a preview should stay open."""
 
@@ -292,6 +303,27 @@ class BuildList(BaseModel):
 
     builds: list[BuildOut]
     next_cursor: NextCursor
+
+
+class MessageOut(BaseModel):
+    """A message to the agent."""
+
+    build_id: uuid.UUID
+    number: int = Field(description="Messages are read in this order.")
+    text: str
+    created_at: datetime
+    read_at: datetime | None = Field(description="When a turn took it up; null while it waits for the next one.")
+
+    @classmethod
+    def of(cls, message: FounderMessage) -> Self:
+        """The message as the row has it."""
+        return cls(
+            build_id=message.build_id,
+            number=message.number,
+            text=message.text,
+            created_at=message.created_at,
+            read_at=message.read_at,
+        )
 
 
 class PreviewOut(BaseModel):

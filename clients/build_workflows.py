@@ -22,6 +22,7 @@ from domain.names import (
     BUILD_USER,
     BUILD_WORKFLOW,
     EXTEND,
+    MESSAGE,
     MONEY,
     PREVIEW_WORKFLOW,
     WAKE,
@@ -131,6 +132,16 @@ class BuildWorkflows:
         """
         with _running(build_id):
             await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(ADMIT, rpc_timeout=_RPC_TIMEOUT)
+
+    async def tell_of_message(self, build_id: uuid.UUID, number: int) -> None:
+        """Tell the build that its founder has sent messages up to this number.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        with _running(build_id):
+            handle = self._client.get_workflow_handle(build_workflow_id(build_id))
+            await handle.signal(MESSAGE, number, rpc_timeout=_RPC_TIMEOUT)
 
     async def cancel(self, build_id: uuid.UUID) -> None:
         """Ask the build to end; it cleans up first.

@@ -106,6 +106,11 @@ class ApiClient:
         """Ask a build to end."""
         return await self._json("POST", f"/v1/builds/{build_id}/cancel")
 
+    async def say(self, build_id: str, text: str) -> Json:
+        """A message to the agent. The request names itself, so that repeating it can't say it twice."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return await self._json("POST", f"/v1/builds/{build_id}/messages", json_body={"text": text}, headers=headers)
+
     async def read_preview(self, build_id: str) -> Json:
         """A build's preview."""
         return await self._json("GET", f"/v1/builds/{build_id}/preview")

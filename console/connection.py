@@ -20,7 +20,12 @@ LAST = "last"
 """In place of a build's id: the user's newest build."""
 
 
-def _build_id(text: str) -> str:
+def parse_build(text: str) -> str:
+    """The id of a build, or `last`, as it was typed.
+
+    Raises:
+        BadParameter: it is neither.
+    """
     if text == LAST:
         return text
     try:
@@ -47,7 +52,7 @@ def _user(text: str) -> str:
 
 BuildId = Annotated[
     str,
-    typer.Argument(metavar="BUILD", parser=_build_id, help=f"The build's id, or `{LAST}` for your newest build."),
+    typer.Argument(metavar="BUILD", parser=parse_build, help=f"The build's id, or `{LAST}` for your newest build."),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="For scripts: one JSON document on standard output, nothing else.")

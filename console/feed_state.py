@@ -185,6 +185,11 @@ def _gate_bounced(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
     return state
 
 
+def _messages_read(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    count = len(data.get("numbers") or ())
+    return state._with_line(event, f"the agent reads your {'message' if count == 1 else f'{count} messages'}", "note")
+
+
 def _plain(look: Look, template: str) -> Any:
     def apply(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
         given = {name: data.get(name, "") for name in ("number", "reason", "error", "text", "tests_run", "files")}
@@ -197,6 +202,8 @@ def _plain(look: Look, template: str) -> Any:
 _HANDLERS: dict[str, Any] = {
     "status": _status,
     "model": _model,
+    "message": _plain("note", "you: {text}"),
+    "messages_read": _messages_read,
     "turn_started": _turn_started,
     "narration": _narration,
     "turn_failed": _plain("warning", "the model call failed: {error}"),

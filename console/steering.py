@@ -1,16 +1,45 @@
-"""Commands that nudge a build: each is one request, and one sentence about what it did."""
+"""Commands that steer a build: each is one request, and one sentence about what it did."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.connection import ApiUrl, AsJson, BuildId, User, id_of, with_api
+from console.connection import LAST, ApiUrl, AsJson, BuildId, User, id_of, parse_build, with_api
 
 if TYPE_CHECKING:
     from console.api_client import ApiClient
     from console.screen import Screen
 
 steering = typer.Typer()
+
+
+def _build_and_text(words: list[str]) -> tuple[str, str]:
+    """The build, your newest unless one is named, and what is said to it."""
+    if len(words) > 2:
+        raise typer.BadParameter("Put what you say between quotes.")
+    *named, text = words
+    if not text.strip():
+        raise typer.BadParameter("Say something.")
+    return (parse_build(named[0]) if named else LAST), text
+
+
+@steering.command(epilog='Example: cofounder say last "Leave the login out for now."')
+def say(
+    words: Annotated[
+        list[str], typer.Argument(metavar="[BUILD] TEXT", help="What you say, and before it a build other than `last`.")
+    ],
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+    user: User = None,
+) -> None:
+    """Say something to the agent. It reads it at its next turn; a build that waits for you goes on with it."""
+    build, text = _build_and_text(words)
+
+    async def run(api: "ApiClient", screen: "Screen") -> None:
+        found = await api.say(await id_of(api, build), text)
+        screen.give(found, f"Message {found['number']} is stored. The agent reads it at its next turn.")
+
+    with_api(run, as_json=as_json, api_url=api_url, user=user)
 
 
 @steering.command(epilog="Example: cofounder wake last")

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
@@ -216,6 +217,9 @@ class Build(Base):
     build_version: Mapped[int | None] = mapped_column(Integer())
     workspace_path: Mapped[str | None]
     phases_completed: Mapped[int] = mapped_column(Integer(), server_default="0")
+    gate_passed_at: Mapped[datetime | None] = mapped_column(
+        comment="the evidence gate is passed, and from then on nothing that is said can reach the agent"
+    )
     last_event_id: Mapped[int] = mapped_column(server_default="0")
 
     created_at: Mapped[datetime] = _now()
@@ -402,6 +406,86 @@ class Snapshot(Base):
             "(archive_sha256 is not null and manifest_sha256 is not null and stored_at is not null)",
             name="stored",
         ),
+    )
+
+
+class Question(Base):
+    """What a build asks its founder, with a few answers to choose from. The answer is the message that names it."""
+
+    __tablename__ = "questions"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"), index=True)
+    problem: Mapped[str]
+    tried: Mapped[list[Any]] = mapped_column(comment="what was tried, in order")
+    options: Mapped[list[Any]]
+    asked_at: Mapped[datetime] = _now()
+    closed_at: Mapped[datetime | None] = mapped_column(comment="the build no longer waits for it, answered or not")
+
+    __table_args__ = (
+        Index("uq_questions_open_build", "build_id", unique=True, postgresql_where=text("closed_at is null")),
+    )
+
+
+class FounderMessage(Base):
+    """What a founder has said to a build, and the turn in which the agent hears it.
+
+    Not to be confused with `Message`, which is what the model is sent: this text becomes a part of one of those, once.
+    """
+
+    __tablename__ = "founder_messages"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(Integer(), comment="the build's own sequence: commit order is number order")
+    text: Mapped[str]
+    question_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("questions.id", ondelete="CASCADE"), comment="the question that it answers"
+    )
+    idempotency_key: Mapped[str | None]
+    turn: Mapped[int | None] = mapped_column(
+        Integer(), comment="the turn in whose user message it stands; null: unread"
+    )
+    read_at: Mapped[datetime | None]
+    nudged_at: Mapped[datetime | None] = mapped_column(comment="when the reaper repeated its announcement")
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (
+        PrimaryKeyConstraint("build_id", "number"),
+        UniqueConstraint("build_id", "idempotency_key"),
+        UniqueConstraint("question_id"),
+        Index("ix_founder_messages_unread", "created_at", postgresql_where=literal_column("turn is null")),
+        CheckConstraint("(turn is null) = (read_at is null)", name="read"),
+        CheckConstraint("length(text) between 1 and 20000", name="text_length"),
+    )
+
+
+class Restore(Base):
+    """A founder's wish to have the workspace as it was at a snapshot or a commit; carried out between two turns."""
+
+    __tablename__ = "restores"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(Integer(), comment="the build's own sequence")
+    snapshot_number: Mapped[int | None] = mapped_column(Integer())
+    commit: Mapped[str | None]
+    idempotency_key: Mapped[str | None]
+    state: Mapped[str] = mapped_column(server_default="requested")
+    claim: Mapped[uuid.UUID | None] = mapped_column(comment="of the attempt that may change the workspace")
+    error: Mapped[str | None]
+    kept_as: Mapped[int | None] = mapped_column(Integer(), comment="the snapshot of what was there before")
+    stored_as: Mapped[int | None] = mapped_column(Integer(), comment="the snapshot of what is there since")
+    turn: Mapped[int | None] = mapped_column(Integer(), comment="the turn in whose user message the agent is told")
+    nudged_at: Mapped[datetime | None] = mapped_column(comment="when the reaper repeated its announcement")
+    created_at: Mapped[datetime] = _now()
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        PrimaryKeyConstraint("build_id", "number"),
+        UniqueConstraint("build_id", "idempotency_key"),
+        Index("uq_restores_requested_build", "build_id", unique=True, postgresql_where=text("state = 'requested'")),
+        CheckConstraint("(snapshot_number is null) <> (commit is null)", name="target"),
+        CheckConstraint(_one_of("state", ("requested", "done", "failed")), name="state"),
+        CheckConstraint("(state = 'requested') = (ended_at is null)", name="ended"),
     )
 
 

@@ -72,12 +72,16 @@ async def hold_claim(session: AsyncSession, build_id: uuid.UUID, number: int, cl
         raise StaleClaim(f"another attempt has taken turn {number}")
 
 
-async def store_user_message(session: AsyncSession, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> None:
-    """Store what Cofounder says in this turn, before its first send. A text that is there already stays."""
+async def store_user_message(session: AsyncSession, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> bool:
+    """Store what is said in this turn, before its first send. False: a text is there already, and stays."""
     content = to_stored_text([{"type": "text", "text": text} for text in blocks])
-    await session.execute(
-        upsert(Message).values(build_id=build_id, turn=number, role="user", content=content).on_conflict_do_nothing()
+    stored = await session.scalar(
+        upsert(Message)
+        .values(build_id=build_id, turn=number, role="user", content=content)
+        .on_conflict_do_nothing()
+        .returning(Message.turn)
     )
+    return stored is not None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ INTERVIEW_MAX_BYTES = 128 * 1024
 
 GOAL_MAX_CHARACTERS = 20_000
 
+MESSAGE_MAX_CHARACTERS = 10_000
+"""The longest that a founder may say to the agent at once."""
+
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
 

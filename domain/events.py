@@ -10,6 +10,8 @@ class EventType(StrEnum):
 
     STATUS = "status"  # status, waiting_for, reason, wakes_at, wake_command
     MODEL = "model"  # model, label, plan
+    MESSAGE = "message"  # number, text: what the founder said to the agent
+    MESSAGES_READ = "messages_read"  # numbers: these are part of what the turn's call sends
     TURN_STARTED = "turn_started"  # attempt
     NARRATION = "narration"  # text: a sentence that the model said; claim: the attempt that said it
     TURN_FAILED = "turn_failed"  # error: why the call failed; the turn is asked again, or a person is

@@ -21,6 +21,9 @@ ADMIT = "admit"
 FINISH = "finish"
 """Signal to a build, without an argument: finish with what there is."""
 
+MESSAGE = "message"
+"""Signal to a build, with a number as its argument: its founder has sent messages up to this one. They are rows."""
+
 EXTEND = "extend"
 """Signal to a preview, with seconds as its argument: stay open for at least so long from now."""
 

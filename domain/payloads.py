@@ -89,11 +89,20 @@ class LoopState(BaseModel):
     money_changed: bool = False
     admit: bool = False
     finish: bool = False
+    said: int = 0
+    """Number of the last message of its founder that the build was told of."""
+    read: int = 0
+    """Number of the last message that a turn has read."""
     wind_down_turns: int | None = None
     """How many turns are left of a wind-down that the agent has been told of, or is about to be."""
     wound: WoundDown | None = None
     nights: int = 0
     """Nights slept since a person last let the build go on."""
+
+    @property
+    def is_spoken_to(self) -> bool:
+        """Whether the founder has said something that no turn has read."""
+        return self.said > self.read
 
 
 class BuildInput(Payload):
@@ -246,6 +255,8 @@ class ThinkResult(Payload):
     """With `wind_down` and BUDGET: the UTC day whose allowance it is."""
     spent: int | None = None
     allowance: int | None = None
+    read: int = 0
+    """Number of the last message of the founder that this turn has read."""
 
 
 class Place(Payload):
@@ -307,11 +318,18 @@ class RunGate(Payload):
 
 
 class GateResult(Payload):
-    """Passed when there are no findings; then the gate's sandbox keeps running for the preview."""
+    """How a gate ended. When it was passed its sandbox keeps running, for the preview."""
 
     findings: int
     sandbox_id: str | None = None
     preview_url: str | None = None
+    said: int = 0
+    """Number of the last message of the founder that no turn has read. The agent reads it first: nothing is passed."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the build is ready with this."""
+        return not self.findings and not self.said
 
 
 class FinishBuild(Payload):

@@ -17,7 +17,8 @@ RULES = """\
 # Where you work
 - Your workspace is /home/user/project, a git repository. All paths that you give are relative to it.
 - You have seven tools: bash, read_file, write_file, edit_file, glob, grep, take_screenshot. There is nobody to ask
-  while you work; decide, and write down what you decided.
+  while you work; decide, and write down what you decided. The founder may write to you: heed what stands between
+  <founder_message> tags, also where it changes the brief or the goal.
 - {network}
 - Before you call tools, say in a sentence or two what you are about to do: the founder reads it live.
 
@@ -116,6 +117,11 @@ def handoff(note: str) -> str:
 def continue_after_cap(calls: int) -> str:
     """What the agent is told when a person lets it go on after its tool calls were used up."""
     return f"You may go on: {calls} more tool calls."
+
+
+def founder_message(text: str) -> str:
+    """What a founder says to the agent while it works."""
+    return f"The founder says:\n<founder_message>\n{text}\n</founder_message>"
 
 
 def gate_findings(findings: Sequence[str]) -> str:

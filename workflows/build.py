@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.think import ThinkActivities
     from domain.budget import WIND_DOWN_TURNS, WoundDown
     from domain.guards import is_repeating, remember
-    from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MONEY, PREVIEW_WORKFLOW, WAKE, preview_workflow_id
+    from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MESSAGE, MONEY, PREVIEW_WORKFLOW, WAKE, preview_workflow_id
     from domain.payloads import (
         NO_MONEY,
         BudgetCheck,
@@ -81,6 +81,11 @@ class BuildWorkflow:
         """Take what is there to the evidence gate instead of going on."""
         self._state.finish = self._state.wake = True
 
+    @workflow.signal(name=MESSAGE)
+    def message(self, number: int) -> None:
+        """The founder has said something; the agent reads it at its next turn."""
+        self._state.said = max(self._state.said, number)
+
     @workflow.run
     async def run(self, given: BuildInput) -> int:
         """Build the product; returns its version.
@@ -141,7 +146,7 @@ class BuildWorkflow:
             state.turn_pending = False
             wound_down = self._wind_down(result)
             if result.outcome is ThinkOutcome.REFUSED:
-                await self._waiting.for_person(WaitingFor.FOUNDER, result.reason or "The model did not go on.")
+                await self._waiting.for_founder(result.reason or "The model did not go on.")
             elif result.outcome is ThinkOutcome.TOOL_USE:
                 await self._act(result.calls)
                 await self._guard(result.calls)
@@ -149,7 +154,7 @@ class BuildWorkflow:
                 await self._stop_for_budget(result)
             elif result.outcome is ThinkOutcome.END_TURN or state.finish:
                 evidence = await self._look_at_evidence()
-                if evidence.findings == 0:
+                if evidence.passed:
                     return evidence
 
     async def _think(self) -> ThinkResult:
@@ -170,6 +175,7 @@ class BuildWorkflow:
         result = await self._waiting.asking_people(think)
         if result.outcome is not ThinkOutcome.BUSY and result.outcome not in NO_MONEY:
             state.notes = state.notes[len(notes) :]
+            state.read = max(state.read, result.read)
         return result
 
     def _wind_down(self, result: ThinkResult) -> bool:
@@ -262,7 +268,7 @@ class BuildWorkflow:
         elif repeating:
             state.steered, state.recent_calls = False, []
             circles = "The agent keeps making the same call and gets no further. Wake it to let it try again."
-            await self._waiting.for_person(WaitingFor.FOUNDER, circles)
+            await self._waiting.for_founder(circles)
         if self._calls_left() > 0:
             return
         if not state.last_turn_given:
@@ -270,27 +276,33 @@ class BuildWorkflow:
             state.notes.append(TurnNote.LAST_TURN)
             return
         used = f"The build has used its {state.tool_calls_allowed} tool calls. Wake it for as many more."
-        await self._waiting.for_person(WaitingFor.FOUNDER, used)
+        await self._waiting.for_person(WaitingFor.FOUNDER, used)  # whatever was said before, this is a new question
         state.last_turn_given = False
         state.tool_calls_allowed = state.tool_calls + self._context.tool_call_cap
         state.notes.append(TurnNote.CONTINUE_AFTER_CAP)
 
     async def _look_at_evidence(self) -> GateResult:
-        """Try the product in a fresh sandbox. If it does not pass the agent is told why, a bounded number of times."""
+        """Try the product in a fresh sandbox. If it does not pass the agent is told why, a bounded number of times.
+
+        Nothing is passed while the agent has not read all that its founder has said.
+        """
         state = self._state
-        state.finish = False
+        told_to_finish, state.finish = state.finish, False
         await self._shown.become(Status.CHECKS)
         await self._waiting.asking_people(lambda: self._workspace.snapshot("gate"))
         state.gates += 1
         result = await self._waiting.asking_people(self._run_gate)
-        if result.findings == 0:
+        if result.passed:
             return result
         await self._shown.become(Status.CODE if state.phases else Status.SCAFFOLD)
+        if result.said:
+            state.said, state.finish = max(state.said, result.said), told_to_finish
+            return result
         state.notes.append(TurnNote.GATE_FINDINGS)
         state.gates_since_person += 1
         if state.gates_since_person >= self._context.gate_attempts:
             tries = f"The product did not pass its checks in {state.gates_since_person} tries. Wake it for more."
-            await self._waiting.for_person(WaitingFor.FOUNDER, tries)
+            await self._waiting.for_founder(tries)
             state.gates_since_person = 0
         return result
 

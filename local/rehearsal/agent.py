@@ -23,6 +23,7 @@ _CUT_OFF = re.compile(r"reached the length limit", re.I)
 _LAST_TURN = re.compile(r"commit what you have in this one turn", re.I)
 _RESUMED = re.compile(r"^The build was resumed", re.I)
 _FINDINGS = re.compile(r"did not pass\. Findings:", re.I)
+_FOUNDER = re.compile(r"<founder_message>\n(.*)\n</founder_message>", re.S)
 _HANDOFF = re.compile(r"handoff|hand-over note", re.I)
 _HOUSEKEEPING = re.compile(
     r"^(Your last message was empty|You have made the same tool call|You may go on|Begin\. )", re.I
@@ -139,7 +140,9 @@ class Agent:
 
     def _hear(self, texts: Iterable[str]) -> None:
         for said in texts:
-            if _LAST_TURN.search(said):
+            if from_founder := _FOUNDER.search(said):
+                self._remarks.append(from_founder[1])
+            elif _LAST_TURN.search(said):
                 self._asked_to_commit = True
             elif _FINDINGS.search(said):
                 self.findings.append(said)

@@ -85,6 +85,11 @@ async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> Non
     assert f"Build {build} of this project is queued" in told(again)
     assert "only a ready build has a preview" in told(await run("preview", build))
 
+    assert "Message 1 is stored" in (await run("say", "Use blue.")).output
+    assert json.loads((await run("say", build, "And green.", "--json")).stdout)["number"] == 2
+    assert "between quotes" in (await run("say", "last", "Use", "blue.")).output
+    assert "not a build's id" in (await run("say", "Use", "blue.")).output
+
     assert (await run("cancel", build)).exit_code == 0
     assert (await api.row(build)).cancel_requested_at is not None
 

@@ -35,6 +35,13 @@ def test_repeated_event_changes_nothing() -> None:
     assert once.cost == 5
 
 
+def test_what_the_founder_says_and_that_it_is_read() -> None:
+    said = ("message", {"number": 1, "text": "Use blue.\x1b[2J"})
+    state = after(said, ("messages_read", {"numbers": [1]}), said, said, ("messages_read", {"numbers": [2, 3]}))
+    assert texts(state)[:2] == ["you: Use blue.[2J", "the agent reads your message"]
+    assert texts(state)[-1] == "the agent reads your 2 messages"
+
+
 def test_status_with_what_it_waits_for() -> None:
     state = after(
         ("status", {"status": "scaffold"}),

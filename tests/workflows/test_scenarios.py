@@ -9,9 +9,10 @@ from clients.browser import Browser
 from local.stack import LocalStack
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, Ended, Scenario
+from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 from tests.workshop import Workshop, workshop
 
-ALL = [*MONEY_SCENARIOS, *SCENARIOS]
+ALL = [*MONEY_SCENARIOS, *STEERING_SCENARIOS, *SCENARIOS]
 
 AT_ONCE = 4
 """How many paths are under way side by side: most of a build is waiting."""

@@ -1,0 +1,36 @@
+"""Steering a build: what its founder says to it while it works."""
+
+import uuid
+
+from fastapi import APIRouter, Response
+
+from api.deps import CurrentUserId, ServicesDep
+from api.responses import TAKES_BODY, problems
+from api.routes.builds import IdempotencyKey
+from api.saying import say
+from api.schemas import MessageOut, NewMessage
+
+router = APIRouter(prefix="/builds/{build_id}", tags=["steering"])
+
+
+@router.post(
+    "/messages",
+    status_code=201,
+    summary="Say something to the agent",
+    responses=problems(*TAKES_BODY, 404, 409)
+    | {200: {"model": MessageOut, "description": "A repeat: the message is there."}},
+)
+async def send_message(
+    build_id: uuid.UUID,
+    new: NewMessage,
+    user_id: CurrentUserId,
+    services: ServicesDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> MessageOut:
+    """Store the message. The agent reads it at its next turn, once and in order, whatever happens until then; a build
+    that waits for its founder goes on with it. One that sleeps reads it when it wakes."""
+    message, is_new = await say(services, user_id, build_id, new.text, idempotency_key)
+    if not is_new:
+        response.status_code = 200
+    return MessageOut.of(message)

@@ -1,0 +1,89 @@
+"""What a founder says to a build: its row first, then the signal that announces it."""
+
+import uuid
+from collections.abc import Awaitable, Callable
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.service import RPCError
+
+from api.deps import Services, transaction_of
+from api.errors import BUILD_CLOSED, KEY_REUSED, TOO_MANY_UNREAD, Problem
+from api.starting import start_if_unstarted
+from db import steering
+from db.models import Build, FounderMessage
+from domain.errors import NotFound
+from domain.tool_output import redact
+
+log = structlog.get_logger(__name__)
+
+UNREAD_MOST = 50
+"""So many messages may wait for the agent: they all go into one message to the model."""
+
+
+async def say(
+    services: Services, user_id: str, build_id: uuid.UUID, text: str, idempotency_key: str | None
+) -> tuple[FounderMessage, bool]:
+    """Commit a message to the agent, then announce it; whether it is new.
+
+    A crash between the two, or a Temporal that goes away there, leaves a row that the next turn reads all the same;
+    where the build waits for its founder, the reaper repeats the announcement.
+
+    Raises:
+        NotFound, Problem: refused; nothing was stored.
+    """
+    text = redact(text, services.settings.secret_values())
+    async with transaction_of(services.sessions) as session:
+        build = await _locked(session, user_id, build_id)
+        if idempotency_key is not None and (earlier := await steering.find_message(session, build.id, idempotency_key)):
+            if earlier.text != text or earlier.question_id is not None:
+                raise Problem(KEY_REUSED, "This Idempotency-Key was used for another message. Use a new key.")
+            message, is_new = earlier, False
+        else:
+            refuse_if_deaf(build)
+            if await steering.count_unread(session, build.id) >= UNREAD_MOST:
+                raise Problem(
+                    TOO_MANY_UNREAD,
+                    f"The agent has not read your last {UNREAD_MOST} messages yet; it does at its next turn. Send this "
+                    "one after that.",
+                )
+            message, is_new = await steering.add_message(session, build, text, idempotency_key), True
+    await announce(services, build, lambda: services.workflows.tell_of_message(build.id, message.number))
+    return message, is_new
+
+
+async def _locked(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> Build:
+    build = await steering.lock_build(session, build_id, user_id)
+    if build is None:
+        raise NotFound(f"There is no build {build_id}.")
+    return build
+
+
+def refuse_if_deaf(build: Build) -> None:
+    """Refuse what can't reach the agent any more, rather than acknowledge it.
+
+    Raises:
+        Problem: the build has ended, or is about to.
+    """
+    if build.closed_at is not None:
+        raise Problem(
+            BUILD_CLOSED,
+            f"Build {build.id} has ended: it is {build.status}. A new build of the project goes on from its work.",
+        )
+    if build.gate_passed_at is not None:
+        raise Problem(
+            BUILD_CLOSED,
+            f"Build {build.id} has just passed its checks and becomes ready. A new build of the project goes on from "
+            "its work.",
+        )
+    if build.cancel_requested_at is not None:
+        raise Problem(BUILD_CLOSED, f"Build {build.id} is being cancelled, so nothing reaches its agent any more.")
+
+
+async def announce(services: Services, build: Build, signal: Callable[[], Awaitable[None]]) -> None:
+    """Tell the workflow of a row that is committed. Only a nudge: where it fails, the reaper repeats it."""
+    await start_if_unstarted(services, build)
+    try:
+        await signal()
+    except (NotFound, RPCError, RuntimeError) as error:
+        log.warning("the build was not told of what its founder said", build_id=str(build.id), error=str(error))

@@ -1,0 +1,138 @@
+"""What founders say to a build. Rows are the truth; the signal that announces one may be lost or doubled.
+
+Whoever adds a row locks the build's row first. So numbers are given in commit order, and the gate, which takes the same
+lock when it is passed, knows of everything that was said before.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.feed import append_events
+from db.models import Build, FounderMessage
+from domain.events import EventType, NewEvent
+
+
+async def lock_build(session: AsyncSession, build_id: uuid.UUID, user_id: str | None = None) -> Build | None:
+    """The build's row, locked until the transaction ends; with `user_id`, only if it is this user's."""
+    query = select(Build).where(Build.id == build_id)
+    if user_id is not None:
+        query = query.where(Build.user_id == user_id)
+    return await session.scalar(query.with_for_update(key_share=True).execution_options(populate_existing=True))
+
+
+# ---- messages
+
+
+async def find_message(session: AsyncSession, build_id: uuid.UUID, idempotency_key: str) -> FounderMessage | None:
+    """The message that was sent by a request with this key."""
+    return await session.scalar(
+        select(FounderMessage).where(
+            FounderMessage.build_id == build_id, FounderMessage.idempotency_key == idempotency_key
+        )
+    )
+
+
+async def count_unread(session: AsyncSession, build_id: uuid.UUID) -> int:
+    """How many messages no turn has read yet."""
+    unread = select(func.count()).where(FounderMessage.build_id == build_id, FounderMessage.turn.is_(None))
+    return int(await session.scalar(unread) or 0)
+
+
+async def add_message(
+    session: AsyncSession, build: Build, text: str, idempotency_key: str | None = None
+) -> FounderMessage:
+    """A new message, with its line in the feed. The build's row is locked."""
+    last = await session.scalar(
+        select(func.coalesce(func.max(FounderMessage.number), 0)).where(FounderMessage.build_id == build.id)
+    )
+    message = FounderMessage(build_id=build.id, number=int(last or 0) + 1, text=text, idempotency_key=idempotency_key)
+    session.add(message)
+    await session.flush()
+    await session.refresh(message)
+    said = {"number": message.number, "text": text}
+    await append_events(session, build.id, [NewEvent(EventType.MESSAGE, said)])
+    return message
+
+
+async def unread_messages(session: AsyncSession, build_id: uuid.UUID) -> Sequence[FounderMessage]:
+    """The messages that no turn has read yet, in order."""
+    return (
+        await session.scalars(
+            select(FounderMessage)
+            .where(FounderMessage.build_id == build_id, FounderMessage.turn.is_(None))
+            .order_by(FounderMessage.number)
+        )
+    ).all()
+
+
+async def mark_read(session: AsyncSession, messages: Sequence[FounderMessage], turn: int) -> None:
+    """The messages are part of this turn's user message, which this transaction stores."""
+    for message in messages:
+        message.turn, message.read_at = turn, func.now()
+    await session.flush()
+
+
+async def last_read(session: AsyncSession, build_id: uuid.UUID, turn: int) -> int:
+    """The number of the last message that a turn has read; 0 where it has read none."""
+    number = await session.scalar(
+        select(func.max(FounderMessage.number)).where(FounderMessage.build_id == build_id, FounderMessage.turn == turn)
+    )
+    return int(number or 0)
+
+
+async def close_to_founder(session: AsyncSession, build_id: uuid.UUID) -> int:
+    """From now on nothing more can be said to the build; 0. Unless something was said that no turn has read: then
+    nothing changes, and this is the number of the last message."""
+    build = await lock_build(session, build_id)
+    if unread := await unread_messages(session, build_id):
+        return unread[-1].number
+    assert build is not None, "only a build that is there has a gate"
+    build.gate_passed_at = func.now()
+    await session.flush()
+    return 0
+
+
+# ---- nudges
+
+
+@dataclass(frozen=True)
+class Unheard:
+    """A build that may not know of the messages up to this one."""
+
+    build_id: uuid.UUID
+    number: int
+
+
+async def unheard_messages(session: AsyncSession, before: datetime) -> list[Unheard]:
+    """Open builds with messages from before that no turn has read, and that nobody has announced a second time."""
+    found = await session.execute(
+        select(FounderMessage.build_id, func.max(FounderMessage.number))
+        .join(Build, Build.id == FounderMessage.build_id)
+        .where(
+            FounderMessage.turn.is_(None),
+            FounderMessage.nudged_at.is_(None),
+            FounderMessage.created_at < before,
+            Build.closed_at.is_(None),
+            Build.started_at.is_not(None),
+        )
+        .group_by(FounderMessage.build_id)
+    )
+    return [Unheard(build_id, int(number)) for build_id, number in found]
+
+
+async def note_nudged(session: AsyncSession, unheard: Unheard) -> None:
+    """The workflow has been told for certain. Not again: each nudge is an event of its history."""
+    await session.execute(
+        update(FounderMessage)
+        .where(
+            FounderMessage.build_id == unheard.build_id,
+            FounderMessage.number <= unheard.number,
+            FounderMessage.nudged_at.is_(None),
+        )
+        .values(nudged_at=func.now())
+    )

@@ -1,0 +1,185 @@
+"""What a founder says reaches the agent once and in order, or is refused; whoever dies in between."""
+
+import asyncio
+import json
+import random
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+from temporalio.api.enums.v1 import EventType as HistoryEvent
+
+from api import saying
+from clients.build_workflows import BuildWorkflows
+from db import steering
+from db.models import Build, Event, FounderMessage, GateRun, Message, Prompt
+from domain.names import build_workflow_id
+from domain.payloads import RunGate, ThinkOutcome
+from local.stack import LocalStack
+from tests.integration.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
+from tests.integration.rooms import Rooms, open_rooms
+from tests.integration.test_think import MODEL, START, STOP, SYSTEM, ends, says, speaking, think
+
+
+@pytest.fixture(scope="module")
+async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
+    settings = settings_for(await new_database(stack), stack.environment)
+    async with running_api(settings, stack.environment) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def rooms(stack: LocalStack, api: RunningApi) -> AsyncIterator[Rooms]:
+    """Activities on the API's database."""
+    async with open_rooms(stack) as opened:
+        opened.sessions = api.sessions
+        opened.__post_init__()
+        yield opened
+
+
+async def _say(api: RunningApi, build: str, text: str, key: str | None = None, user: str | None = None) -> Any:
+    headers = as_user(user) | ({} if key is None else {"Idempotency-Key": key})
+    return await api.http.post(f"/v1/builds/{build}/messages", json={"text": text}, headers=headers)
+
+
+async def _change(api: RunningApi, build: str, **changes: Any) -> None:
+    async with api.sessions.begin() as session:
+        await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
+
+
+async def _sent(api: RunningApi, build: str) -> list[str]:
+    """What the founder said, as the model's user messages have it, in the order of sending."""
+    async with api.sessions() as session:
+        contents = await session.scalars(
+            select(Message.content)
+            .where(Message.build_id == uuid.UUID(build), Message.role == "user")
+            .order_by(Message.turn)
+        )
+        blocks = [block["text"] for content in contents for block in json.loads(content)]
+    marked = "The founder says:\n<founder_message>\n"
+    return [text.removeprefix(marked).partition("\n</")[0] for text in blocks if text.startswith(marked)]
+
+
+async def test_message_is_a_row_an_event_and_a_signal(api: RunningApi) -> None:
+    build = await api.build()
+    first = await _say(api, build, "  Use blue.\nNot red.  ", key="once")
+    again = await _say(api, build, "Use blue.\nNot red.", key="once")
+    second = await _say(api, build, f"My token is {TOKEN}.")
+    assert (first.status_code, again.status_code, second.status_code) == (201, 200, 201)
+    assert first.json() == again.json()
+    assert (first.json()["number"], first.json()["text"], first.json()["read_at"]) == (1, "Use blue.\nNot red.", None)
+    assert second.json()["text"] == "My token is [secret]."
+    async with api.sessions() as session:
+        events = await session.scalars(
+            select(Event.data).where(Event.build_id == uuid.UUID(build), Event.type == "message").order_by(Event.id)
+        )
+        assert [data["number"] for data in events] == [1, 2]
+    history = await api.temporal.get_workflow_handle(build_workflow_id(build)).fetch_history()
+    kinds = Counter(event.event_type for event in history.events)
+    assert kinds[HistoryEvent.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED] == 3
+
+
+async def test_what_cannot_be_said(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = await api.build()
+    before = await api.rows()
+    for text, status in (("", 422), (" \n", 422), ("x" * 10_001, 422), ("a\x00b", 422)):
+        assert (await _say(api, build, text)).status_code == status, text[:10]
+    lone = b'{"text": "\\ud800"}'
+    answer = await api.http.post(
+        f"/v1/builds/{build}/messages", content=lone, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 422
+    assert (await _say(api, build, "Hello.", user="eve")).status_code == 404
+    assert (await _say(api, str(uuid.uuid4()), "Hello.")).status_code == 404
+    assert await api.rows() == before
+    await _say(api, build, "Hello.", key="k")
+    refused = [await _say(api, build, "Goodbye.", key="k")]
+    monkeypatch.setattr(saying, "UNREAD_MOST", 1)
+    refused.append(await _say(api, build, "And more."))
+    for changes in (
+        {"cancel_requested_at": func.now()},
+        {"gate_passed_at": func.now()},
+        {"status": "failed", "closed_at": func.now()},
+    ):
+        await _change(api, build, **changes)
+        refused.append(await _say(api, build, "Anybody there?"))
+    assert [(answer.status_code, answer.json()["type"].rpartition(":")[2]) for answer in refused] == [
+        (409, "idempotency-key-reused"),
+        (409, "too-many-unread"),
+        *[(409, "build-closed")] * 3,
+    ]
+    assert (await _say(api, build, "Hello.", key="k")).status_code == 200, "it was said, and is not said again"
+
+
+async def test_message_is_stored_while_temporal_is_away(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = await api.build()
+
+    async def away(*_: object) -> None:
+        raise RuntimeError("no connection")
+
+    monkeypatch.setattr(BuildWorkflows, "tell_of_message", away)
+    assert (await _say(api, build, "Hello.")).status_code == 201
+
+
+async def test_each_message_is_sent_once_and_in_order(api: RunningApi, rooms: Rooms) -> None:
+    """Five speak at once while turns begin, die before their answer, and are asked again; then the gate is passed."""
+    build = await api.build()
+    async with api.sessions.begin() as session:
+        session.add(Prompt(build_id=uuid.UUID(build), system=SYSTEM, tools="[]"))
+    await _change(api, build, model=MODEL)
+    acknowledged: dict[int, str] = {}
+    refused: list[str] = []
+    chance = random.Random(11)
+
+    async def speak(speaker: int) -> None:
+        for number in range(8):
+            await asyncio.sleep(chance.random() * 0.1)
+            text = f"{speaker}-{number}"
+            answer = await _say(api, build, text, key=text)
+            if answer.status_code == 201:
+                acknowledged[answer.json()["number"]] = text
+                assert (await _say(api, build, text, key=text)).status_code == 200
+            else:
+                assert answer.json()["type"].endswith("build-closed"), answer.text
+                refused.append(text)
+
+    async def take_turns() -> None:
+        async with speaking(START, *says(0, "Hm."), ends("tool_use"), STOP) as model:
+            for turn in range(1, 1000):
+                if chance.random() < 0.6:
+                    await die_in(turn)
+                result = await think(rooms, model, build, turn)
+                assert result.outcome is ThinkOutcome.TOOL_USE
+                async with api.sessions.begin() as session:
+                    if turn >= 6 and not await steering.close_to_founder(session, uuid.UUID(build)):
+                        return
+
+    async def die_in(turn: int) -> None:
+        asked = asyncio.Event()
+        async with speaking(silent=asked) as silent:
+            attempt = asyncio.ensure_future(think(rooms, silent, build, turn))
+            await asked.wait()
+            attempt.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await attempt
+
+    await asyncio.gather(take_turns(), *(speak(speaker) for speaker in range(5)))
+    assert sorted(acknowledged) == list(range(1, len(acknowledged) + 1))
+    assert await _sent(api, build) == [acknowledged[number] for number in sorted(acknowledged)]
+    assert acknowledged
+    assert len(acknowledged) + len(refused) == 40
+
+
+async def test_gate_waits_for_what_was_said_before_it(api: RunningApi, rooms: Rooms) -> None:
+    build = await api.build()
+    await _say(api, build, "Wait.")
+    async with api.sessions.begin() as session:
+        session.add(GateRun(build_id=uuid.UUID(build), number=1, snapshot_number=1, claim=uuid.uuid4()))
+    result = await rooms.run(rooms.gate.run_evidence_gate, RunGate(build_id=build, number=1, snapshot_number=1))
+    assert (result.passed, result.said) == (False, 1)
+    async with api.sessions() as session:
+        assert await session.get(GateRun, (uuid.UUID(build), 1)) is None, "an older attempt can't pass any more"
+        assert (await session.get_one(FounderMessage, (uuid.UUID(build), 1))).turn is None
