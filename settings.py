@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     e2b_sandbox_url: str | None = Field(default=None, description="Another data plane than E2B's cloud.")
     e2b_template: str = Field(default="base", description="Template of new sandboxes.")
     sandbox_ttl_seconds: int = Field(default=1800, ge=60, description="Time to live, extended while in use.")
+    sandbox_max_seconds: int = Field(
+        default=3600,
+        ge=1,
+        description="How long the provider lets a sandbox run: E2B an hour on Hobby, 86400 s on Pro.",
+    )
     sandbox_egress_hosts: Annotated[list[str] | None, NoDecode] = Field(
         default=["pypi.org", "files.pythonhosted.org", "registry.npmjs.org"],
         description="Hosts that sandboxes reach, comma-separated; `none` for none, `all` for the open internet.",

@@ -109,6 +109,8 @@ def _activities(
         fallback_model=settings.fallback_model,
         rehearsal_model=settings.rehearsal_model,
         egress_hosts=settings.sandbox_egress_hosts,
+        sandbox_max_seconds=settings.sandbox_max_seconds,
+        longest_call_seconds=settings.tool_timeout_max_seconds,
     )
     context = ContextActivities(sessions, settings.model_prices, policy)
     lifecycle = LifecycleActivities(sessions, builds)

@@ -33,6 +33,8 @@ class BuildPolicy:
     fallback_model: str
     rehearsal_model: bool
     egress_hosts: list[str] | None
+    sandbox_max_seconds: int | None = None
+    longest_call_seconds: int = 0
 
 
 class ContextActivities:
@@ -71,6 +73,8 @@ class ContextActivities:
                 preview_seconds=self._policy.preview_seconds,
                 sleep_policy=SleepPolicy(build.sleep_policy),
                 max_nights=build.max_nights,
+                sandbox_max_seconds=self._policy.sandbox_max_seconds,
+                longest_call_seconds=self._policy.longest_call_seconds,
             )
             if await session.get(Prompt, (build_id, 0)) is not None:
                 return context

@@ -23,7 +23,8 @@ from clients.shielded import to_the_end
 from db.feed import append_events
 from db.models import Message, ToolCall
 from db.session import Sessions
-from domain.errors import CofounderError, InvalidInput, InvalidToolInput, SandboxGone, StaleClaim
+from domain.answer import input_of
+from domain.errors import CofounderError, InvalidInput, InvalidToolInput, SandboxFull, SandboxGone, StaleClaim
 from domain.events import EventType, NewEvent
 from domain.payloads import DispatchInput, DispatchResult
 from domain.product import PRODUCT_FILE, parse_product_manifest
@@ -68,6 +69,8 @@ class _Outcome:
     is_error: bool = False
     commit: str | None = None
     lost: bool = False
+    full: bool = False
+    """With `lost`: the sandbox's disk is full."""
 
 
 @dataclass(frozen=True)
@@ -135,15 +138,16 @@ class DispatchActivities:
         build_id, claim = uuid.UUID(given.build_id), uuid.uuid4()
         async with self._sessions.begin() as session:
             call = await session.get_one(ToolCall, (build_id, given.id), with_for_update=True)
+            same_boot = (call.sandbox_id, call.boot) == (given.sandbox.sandbox_id, given.sandbox.boot)
             if call.state == "done":
-                return _result(call.is_error, call.commit, call.lost)
+                # Lost with another sandbox than this one: the workflow knows, as it has opened this one since.
+                return _result(call.is_error, call.commit, call.lost and same_boot)
             spoken = await session.scalar(
                 select(Message.content).where(
                     Message.build_id == build_id, Message.turn == call.turn, Message.role == "assistant"
                 )
             )
             begun = call.state == "intended"
-            same_boot = (call.sandbox_id, call.boot) == (given.sandbox.sandbox_id, given.sandbox.boot)
             # The workflow has opened another sandbox since, or this one anew, and verified the workspace.
             unknown = begun and not same_boot and is_mutating(call.name)
             call.claim, call.state = claim, "intended"
@@ -155,15 +159,14 @@ class DispatchActivities:
                 await append_events(session, build_id, [NewEvent(EventType.TOOL_STARTED, started, turn=call.turn)])
             problem: str | None = None
             try:
-                checked = check_tool_input(call.name, _input_of(spoken, given.id))
+                checked = check_tool_input(call.name, input_of(parse_stored_blocks(spoken or "[]"), given.id))
             except InvalidToolInput as error:
                 problem = str(error)
             if unknown:
                 problem = UNKNOWN.format(why="the sandbox was restarted or replaced while it ran")
             await session.flush()
             if problem is not None:
-                # Not lost: the workflow knows, as it has opened the other sandbox.
-                await _write(session, call, claim, _Outcome([problem], is_error=True), monotonic())
+                await _write(session, call, claim, _Outcome([problem], is_error=True, lost=unknown), monotonic())
                 return _result(True, None)
         return _Intent(call, checked, claim, again=begun)
 
@@ -179,7 +182,7 @@ class DispatchActivities:
             if call.state != "done":
                 raise
             return _result(call.is_error, call.commit, call.lost)
-        return _result(outcome.is_error, outcome.commit, outcome.lost)
+        return _result(outcome.is_error, outcome.commit, outcome.lost, outcome.full)
 
     # ---- the act
 
@@ -197,6 +200,9 @@ class DispatchActivities:
             return _Outcome([shown(answer.text, self._secrets)], answer.is_error)
         except SandboxGone:
             return _lost("the sandbox was lost", ran=is_mutating(intent.call.name))
+        except SandboxFull:
+            # Where the call cannot be claimed there, it did not begin.
+            return _lost("the sandbox's disk is full", ran=intent.again, full=True)
 
     async def _run_once(self, sandbox: Sandbox, given: DispatchInput, intent: _Intent) -> _Outcome:
         """Start the call inside the sandbox, or attach to it there."""
@@ -329,20 +335,12 @@ async def _product_port(sandbox: Sandbox) -> int:
         return DEFAULT_PORT
 
 
-def _input_of(spoken: str | None, tool_use_id: str) -> Any:
-    """The input of a `tool_use` block of the turn's assistant message."""
-    for block in parse_stored_blocks(spoken or "[]"):
-        if block.get("type") == "tool_use" and block.get("id") == tool_use_id:
-            return block.get("input")
-    raise LookupError(f"the stored answer has no tool call {tool_use_id}")
-
-
-def _lost(why: str, *, ran: bool) -> _Outcome:
+def _lost(why: str, *, ran: bool, full: bool = False) -> _Outcome:
     told = UNKNOWN if ran else NOT_RUN
-    return _Outcome([told.format(why=why)], is_error=True, lost=True)
+    return _Outcome([told.format(why=why)], is_error=True, lost=True, full=full)
 
 
-def _result(is_error: bool | None, commit: str | None, lost: bool = False) -> DispatchResult:
+def _result(is_error: bool | None, commit: str | None, lost: bool = False, full: bool = False) -> DispatchResult:
     """Only what differs from the default is set: it stands in history for every call."""
     fields: dict[str, Any] = {}
     if is_error:
@@ -351,4 +349,6 @@ def _result(is_error: bool | None, commit: str | None, lost: bool = False) -> Di
         fields["commit"] = commit
     if lost:
         fields["lost"] = True
+    if full:
+        fields["full"] = True
     return DispatchResult.model_validate(fields)

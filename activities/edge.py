@@ -24,6 +24,7 @@ from domain.errors import (
     NeedsPerson,
     NotFound,
     Refused,
+    SandboxFull,
     SandboxGone,
     UnknownModel,
 )
@@ -46,6 +47,7 @@ _PERMANENT = (
     NeedsPerson,
     NotFound,
     Refused,
+    SandboxFull,
     SandboxGone,
     UnknownModel,
 )

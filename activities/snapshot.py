@@ -31,6 +31,7 @@ from clients.object_store import ObjectStore, StoredObject
 from clients.sandbox import Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL
 from clients.shielded import to_the_end
+from clients.workspace_hold import WorkspaceHold
 from db.feed import append_events
 from db.models import Build, Snapshot
 from db.session import Sessions
@@ -276,10 +277,15 @@ class _Claimed:
     manifest_key: str
 
 
-async def restore_snapshot(store: ObjectStore, sandbox: Sandbox, snapshot: Snapshot) -> None:
+async def restore_snapshot(
+    store: ObjectStore, sandbox: Sandbox, snapshot: Snapshot, hold: WorkspaceHold | None = None
+) -> None:
     """Replace a sandbox's workspace by a stored snapshot, and compare it with the snapshot's manifest.
 
+    `hold`: for a workspace that an agent works in, so that a stale attempt does not restore it once more.
+
     Raises:
+        StaleClaim: a later attempt holds the workspace.
         SnapshotFailed: the store's archive is not what was stored, or the workspace differs afterwards; says how.
     """
     manifest = await stored_manifest(store, snapshot)
@@ -305,7 +311,7 @@ async def restore_snapshot(store: ObjectStore, sandbox: Sandbox, snapshot: Snaps
         raise trouble or error from error
     if hashed.hexdigest() != snapshot.archive_sha256:
         raise SnapshotFailed(f"The archive of snapshot {snapshot.number} has changed in the object store.")
-    await unpack(sandbox)
+    await unpack(sandbox, hold)
     if differences := compare(manifest, await found_manifest(sandbox)):
         raise SnapshotFailed(
             f"Snapshot {snapshot.number} was restored, but the workspace is not what its manifest says: "

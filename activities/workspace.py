@@ -1,9 +1,11 @@
 """The build's sandbox: opened or adopted, paused, resumed and verified, and let go of."""
 
 import json
+import shlex
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy import func, select, update
@@ -18,11 +20,14 @@ from clients.archive import found_manifest
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
+from clients.workspace_hold import WorkspaceHold
 from db.feed import append_events
-from db.models import Build, Event, Snapshot, ToolCall, Turn
+from db.models import Build, Event, Snapshot, Turn
 from db.session import Sessions
-from db.snapshots import current_snapshot, snapshot_to_continue
-from domain.errors import SandboxGone, SandboxUnavailable
+from db.snapshots import snapshot_to_continue
+from db.tool_calls import calls_since, last_outcome_in
+from domain import recovery
+from domain.errors import SandboxGone, SandboxUnavailable, StaleClaim
 from domain.events import EventType, NewEvent
 from domain.manifest import compare
 from domain.payloads import (
@@ -33,10 +38,15 @@ from domain.payloads import (
     SandboxInput,
     SandboxRef,
 )
-from domain.tools import TOOLS
+from domain.recovery import Reapplied, RecordedCall
 
 _OPENED = f"{JOURNAL}/opened"
 """In the sandbox: the workspace is whole. Holds the number of the snapshot that it was restored from, if any."""
+
+_FRESH = (
+    "It is a fresh sandbox: no process of before runs, and what was installed outside of the workspace, or in folders "
+    "that git ignores, such as node_modules and .venv, has to be installed again."
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -61,15 +71,18 @@ class WorkspaceActivities:
         """
         build_id = uuid.UUID(given.build_id)
         async with heartbeating(), _again_when_gone():
-            sandbox = await self._adopt_or_create(build_id, None)
+            sandbox, age = await self._adopt_or_create(build_id, None)
             if not await _exists(sandbox, _OPENED):
+                hold = await _take_hold(sandbox)
                 async with self._sessions.begin() as session:
                     snapshot = await snapshot_to_continue(session, build_id)
-                await self._fill(sandbox, snapshot)
+                await self._fill(sandbox, hold, snapshot)
             await self._remember(build_id, sandbox)
             restored_from = await read_if_there(sandbox, _OPENED)
             return OpenedWorkspace(
-                sandbox=await _ref(sandbox), restored_from=int(restored_from) if restored_from else None
+                sandbox=await _ref(sandbox),
+                restored_from=int(restored_from) if restored_from else None,
+                opened_at=_ago(age),
             )
 
     @activity.defn
@@ -92,23 +105,35 @@ class WorkspaceActivities:
     @edge
     async def resume_workspace(self, given: ResumeWorkspace) -> ResumedWorkspace:
         """Resume the sandbox and verify its files against the current snapshot; where they differ, or where the
-        sandbox is gone, restore the snapshot. The RESUMED event tells the founder and the agent what changed.
+        sandbox is gone, restore the snapshot and apply the edits again that were made since. The RESUMED event tells
+        the founder and the agent what changed.
+
+        An attempt that finds a restore begun begins it anew: it wipes the workspace, so no edit is applied twice.
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed.
+            StaleClaim: a later attempt holds the workspace.
             NeedsPerson: the sandbox service or the store refuses.
         """
         build_id = uuid.UUID(given.build_id)
         async with heartbeating(), _again_when_gone():
-            sandbox = await self._adopt_or_create(build_id, given.sandbox_id)
+            sandbox, age = await self._adopt_or_create(build_id, given.sandbox_id, fresh=given.replace)
+            hold = await _take_hold(sandbox)
             async with self._sessions.begin() as session:
-                snapshot = await current_snapshot(session, build_id)
+                snapshot = await snapshot_to_continue(session, build_id)
             changes = await self._changes(build_id, sandbox, snapshot, given)
-            restored = bool(changes)
+            restored, reapplied = bool(changes), Reapplied()
             if restored:
-                await sandbox.write(CHANGES, json.dumps(changes))
-                await sandbox.run(f"rm -f {_OPENED}", timeout_seconds=SMALL_SECONDS, cwd="/")
-                await self._fill(sandbox, snapshot)
+                begun = shlex.quote(json.dumps(changes))
+                await hold.run(f"printf %s {begun} >{CHANGES} && rm -f {_OPENED}")
+                await self._fill(sandbox, hold, snapshot)
+                async with self._sessions.begin() as session:
+                    calls = await calls_since(session, build_id, snapshot)
+                reapplied = await _reapply(sandbox, hold, calls)
+                changes += recovery.told(calls, reapplied)
+                if sandbox.id != given.sandbox_id:
+                    changes.append(_FRESH)
+                    await self._let_go_of(given.sandbox_id)
             async with self._sessions.begin() as session:
                 data = {
                     "reason": given.cause,
@@ -117,8 +142,13 @@ class WorkspaceActivities:
                 }
                 await append_events(session, build_id, [NewEvent(EventType.RESUMED, data)])
             await self._remember(build_id, sandbox)
-            await sandbox.run(f"rm -f {CHANGES}", timeout_seconds=SMALL_SECONDS, cwd="/")
-            return ResumedWorkspace(sandbox=await _ref(sandbox), restored=restored)
+            await hold.run(f"rm -f {CHANGES}")
+            return ResumedWorkspace(
+                sandbox=await _ref(sandbox),
+                restored=restored,
+                reapplied=reapplied.applied > 0,
+                opened_at=_ago(age),
+            )
 
     @activity.defn
     @edge
@@ -142,16 +172,21 @@ class WorkspaceActivities:
 
     # ---- parts
 
-    async def _adopt_or_create(self, build_id: uuid.UUID, preferred: str | None) -> Sandbox:
-        """The build's one workspace sandbox, running: the preferred one, else the newest that there is, else a new one.
-        What an attempt has left besides is killed."""
-        found = await self._sandboxes.find(str(build_id), Role.WORKSPACE)
+    async def _adopt_or_create(
+        self, build_id: uuid.UUID, preferred: str | None, *, fresh: bool = False
+    ) -> tuple[Sandbox, timedelta]:
+        """The build's one workspace sandbox, running: the preferred one, else the newest that there is, else a new one;
+        and for how long it has run without a pause. What an attempt has left besides is killed.
+
+        `fresh`: not the preferred one, which stays until there is another whose workspace is whole.
+        """
+        listed = {each.id: each for each in await self._sandboxes.list_of(str(build_id), Role.WORKSPACE)}
         if preferred is None:
             async with self._sessions.begin() as session:
                 preferred = await session.scalar(select(Build.sandbox_id).where(Build.id == build_id))
-        candidates = ([preferred] if preferred else []) + [each for each in found if each != preferred]
+        first = [] if fresh or not preferred else [preferred]
         sandbox: Sandbox | None = None
-        for candidate in candidates:
+        for candidate in [*first, *(each for each in listed if each != preferred)]:
             if sandbox is None:
                 try:
                     sandbox = await self._sandboxes.resume(candidate)
@@ -159,7 +194,12 @@ class WorkspaceActivities:
                     _log.info("a sandbox is gone", build_id=str(build_id), sandbox_id=candidate)
             else:
                 await self._sandboxes.kill(candidate)
-        return sandbox or await self._sandboxes.create(str(build_id), Role.WORKSPACE)
+        if sandbox is None:
+            return await self._sandboxes.create(str(build_id), Role.WORKSPACE), timedelta()
+        known = listed.get(sandbox.id)
+        if known is None or known.state != "running":
+            return sandbox, timedelta()  # a pause has ended now, and with it what ran before
+        return sandbox, max(datetime.now(UTC) - known.started_at, timedelta())
 
     async def _changes(
         self, build_id: uuid.UUID, sandbox: Sandbox, snapshot: Snapshot | None, given: ResumeWorkspace
@@ -168,57 +208,54 @@ class WorkspaceActivities:
         if begun := await read_if_there(sandbox, CHANGES):
             return [str(change) for change in json.loads(begun)]
         if sandbox.id != given.sandbox_id or not await _exists(sandbox, _OPENED):
+            lost = "The sandbox was replaced" if given.replace else "The sandbox was lost"
             if snapshot is None:
-                return ["The sandbox was lost before anything was saved: the workspace is empty again."]
-            return [f"The sandbox was lost: the workspace is what it was at snapshot {snapshot.number}."]
-        if snapshot is None or await self._is_ahead(build_id, sandbox, snapshot):
-            return []
-        differences = compare(await stored_manifest(self._store, snapshot), await found_manifest(sandbox))
-        if not differences:
+                return [f"{lost} before anything was saved: the workspace was empty again."]
+            return [f"{lost}: the workspace was restored from {_named(build_id, snapshot)}."]
+        async with self._sessions.begin() as session:
+            last = await last_outcome_in(session, build_id, sandbox.id, snapshot)
+        if last is not None:
+            # The agent has worked here since the snapshot. That its files are as new as its work is seen by the journal
+            # of its last call, which is in the same file system; then they differ rightly.
+            if await _exists(sandbox, f"{JOURNAL}/calls/{last}/outcome"):
+                return []
+            was = "nothing" if snapshot is None else _named(build_id, snapshot)
+            return [f"Work was lost while the sandbox was paused: the workspace was restored from {was}."]
+        if snapshot is None or not (differences := await self._differences(sandbox, snapshot)):
             return []
         return [
-            f"Files had changed while the sandbox was paused and are what they were at snapshot {snapshot.number}.",
+            "Files had changed while the sandbox was paused: the workspace was restored from "
+            f"{_named(build_id, snapshot)}.",
             *differences,
         ]
 
-    async def _is_ahead(self, build_id: uuid.UUID, sandbox: Sandbox, snapshot: Snapshot) -> bool:
-        """Whether the agent has worked in this sandbox since the snapshot, and the work is still there.
+    async def _differences(self, sandbox: Sandbox, snapshot: Snapshot) -> list[str]:
+        return compare(await stored_manifest(self._store, snapshot), await found_manifest(sandbox))
 
-        Then the workspace differs rightly, and restoring would lose work. That its files are as new as the work is
-        seen by the journal of the last call, which is in the same file system.
-        """
-        mutating = [name for name, tool in TOOLS.items() if tool.mutating]
-        async with self._sessions.begin() as session:
-            last = await session.scalar(
-                select(ToolCall.tool_use_id)
-                .where(
-                    ToolCall.build_id == build_id,
-                    ToolCall.sandbox_id == sandbox.id,
-                    ToolCall.name.in_(mutating),
-                    ToolCall.state == "done",
-                    ToolCall.intended_at > snapshot.created_at,
-                )
-                .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
-                .limit(1)
-            )
-        return last is not None and await _exists(sandbox, f"{JOURNAL}/calls/{last}/outcome")
+    async def _let_go_of(self, sandbox_id: str) -> None:
+        """Kill a sandbox that has been replaced. Where it does not answer, the reaper comes for it."""
+        try:
+            await self._sandboxes.kill(sandbox_id)
+        except SandboxUnavailable as error:
+            _log.warning("a replaced sandbox could not be killed", sandbox_id=sandbox_id, error=str(error))
 
-    async def _fill(self, sandbox: Sandbox, snapshot: Snapshot | None) -> None:
+    async def _fill(self, sandbox: Sandbox, hold: WorkspaceHold, snapshot: Snapshot | None) -> None:
         """Restore the snapshot, if there is one, make the workspace a repository, and say that it is whole."""
         if snapshot is not None:
-            await restore_snapshot(self._store, sandbox, snapshot)
+            await restore_snapshot(self._store, sandbox, snapshot, hold)
+        empty = "" if snapshot is not None else f"rm -rf {WORKSPACE}"
+        number = "" if snapshot is None else snapshot.number
         command = f"""
 set -e
+{empty}
 mkdir -p {WORKSPACE}
 cd {WORKSPACE}
 [ -e .git ] || git init --quiet --initial-branch=main
 git config user.name >/dev/null || git config user.name 'Cofounder agent'
 git config user.email >/dev/null || git config user.email agent@cofounder.invalid
+printf %s '{number}' >{_OPENED}
 """
-        output = await sandbox.run(command, timeout_seconds=SMALL_SECONDS, cwd="/")
-        if output.exit_code != 0:
-            raise SandboxUnavailable(f"The workspace could not be made in sandbox {sandbox.id}: {output.stderr[-500:]}")
-        await sandbox.write(_OPENED, str(snapshot.number) if snapshot is not None else "")
+        await hold.run(command)
 
     async def _remember(self, build_id: uuid.UUID, sandbox: Sandbox) -> None:
         async with self._sessions.begin() as session:
@@ -227,6 +264,36 @@ git config user.email >/dev/null || git config user.email agent@cofounder.invali
 
 async def _ref(sandbox: Sandbox) -> SandboxRef:
     return SandboxRef(sandbox_id=sandbox.id, boot=await sandbox.boot())
+
+
+def _ago(age: timedelta) -> datetime:
+    """When something began that has this age now. The attempt's own time follows the workflow's, tests' included."""
+    return activity.info().started_time - age
+
+
+async def _take_hold(sandbox: Sandbox) -> WorkspaceHold:
+    """This attempt's hold on the workspace."""
+    return await WorkspaceHold.take(sandbox, activity.info().current_attempt_scheduled_time.timestamp())
+
+
+async def _reapply(sandbox: Sandbox, hold: WorkspaceHold, calls: Sequence[RecordedCall]) -> Reapplied:
+    """Apply the edits again that fit, in one journaled step of this attempt."""
+    edits = recovery.fitting(recovery.edits_to_reapply(calls))
+    if not edits:
+        return Reapplied()
+    given = {"holder": hold.name, "edits": [{"tool": edit.name, "input": edit.input} for edit in edits]}
+    outcome = await sandbox.call(f"reapply-{uuid.uuid4().hex}", "reapply", given, timeout_seconds=SMALL_SECONDS)
+    if outcome.state != "done" or outcome.is_error:
+        raise SandboxUnavailable(f"Edits could not be applied again in sandbox {sandbox.id}: {outcome.text}")
+    answer = json.loads(outcome.text)
+    if not answer["held"]:
+        raise StaleClaim(f"A later attempt restores the workspace in sandbox {sandbox.id}.")
+    return Reapplied(answer["applied"], answer["problem"])
+
+
+def _named(build_id: uuid.UUID, snapshot: Snapshot) -> str:
+    whose = "" if snapshot.build_id == build_id else " of the build before"
+    return f"snapshot {snapshot.number}{whose}"
 
 
 async def _position(session: AsyncSession, build_id: uuid.UUID) -> str:

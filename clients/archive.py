@@ -5,8 +5,10 @@ Nothing of an archive is ever written on this machine, so no member's name can d
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import inspect
+import os
 import re
 import shlex
 import tarfile
@@ -21,7 +23,8 @@ from clients import sandbox_manifest
 from clients.sandbox import CommandOutput, Sandbox
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from clients.shielded import to_the_end
-from domain.errors import Misconfigured, SnapshotFailed
+from clients.workspace_hold import WorkspaceHold
+from domain.errors import Misconfigured, SandboxFull, SnapshotFailed
 from domain.manifest import LEFT_OUT, Entry, Kind, directory, link, parse_manifest
 
 ARCHIVES = f"{JOURNAL}/archives"
@@ -87,6 +90,7 @@ echo {_RESULT} "$(stat --format=%s {path})" "$(sha256sum <{path} | cut -d' ' -f1
 """
     output = await _with_script(sandbox, command)
     result = re.search(rf"^{_RESULT} (\d+) ([0-9a-f]{{64}}) ([0-9a-f]{{40,64}}|-) (.*)$", output.stdout, re.M)
+    _check_space(output)
     if output.exit_code != 0 or result is None:
         raise SnapshotFailed(f"The workspace could not be archived: {_said(output)}")
     size, sha256, commit, subject = result.groups()
@@ -109,11 +113,12 @@ async def send(sandbox: Sandbox, pieces: AsyncIterable[bytes]) -> None:
     await sandbox.write(_ARRIVED, pieces)
 
 
-async def unpack(sandbox: Sandbox) -> None:
+async def unpack(sandbox: Sandbox, hold: WorkspaceHold | None = None) -> None:
     """Replace the workspace by what the archive holds that was sent; it is removed afterwards.
 
     Raises:
         SnapshotFailed: it can't be unpacked; says what tar said.
+        StaleClaim: the workspace was to be held, and is held by a later attempt; nothing was changed.
     """
     command = f"""
 set -e
@@ -124,7 +129,10 @@ tar --extract --gzip --file={_ARRIVED} --directory={WORKSPACE} --preserve-permis
   --delay-directory-restore
 rm -rf {ARCHIVES}
 """
-    output = await _run(sandbox, command)
+    output = await _run(sandbox, command if hold is None else hold.guarded(command))
+    if hold is not None:
+        hold.check(output)
+    _check_space(output)
     if output.exit_code != 0:
         raise SnapshotFailed(f"The archive could not be unpacked: {_said(output)}")
 
@@ -177,6 +185,11 @@ async def read_bounded(sandbox: Sandbox, path: str, limit: int) -> bytes:
             if len(content) > limit:
                 raise ValueError(f"{path} is larger than {limit:,} bytes")
     return bytes(content)
+
+
+def _check_space(output: CommandOutput) -> None:
+    if output.exit_code != 0 and os.strerror(errno.ENOSPC) in output.stderr:
+        raise SandboxFull("The sandbox's disk is full: there is no room for an archive of the workspace in it.")
 
 
 def _said(output: CommandOutput) -> str:

@@ -6,9 +6,11 @@ Locally the same SDK talks to `local/sandbox`. Every request has a deadline of o
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import inspect
 import json
+import os
 import re
 import shlex
 import time
@@ -26,7 +28,7 @@ from e2b.exceptions import SandboxNotRunningException, ServiceBusyException
 from clients import sandbox_runner
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from clients.shielded import answered
-from domain.errors import InvalidInput, Misconfigured, NeedsPerson, SandboxGone, SandboxUnavailable
+from domain.errors import InvalidInput, Misconfigured, NeedsPerson, SandboxFull, SandboxGone, SandboxUnavailable
 
 APP = "cofounder"
 """`app` in the metadata of every sandbox that we create."""
@@ -192,8 +194,11 @@ class Sandboxes:
 
     async def find(self, build_id: str, role: Role) -> list[str]:
         """Ids of a build's sandboxes in a role, newest first, running or paused."""
-        listed = await self._list({"app": APP, "build": build_id, "role": role.value})
-        return [sandbox.id for sandbox in listed]
+        return [sandbox.id for sandbox in await self.list_of(build_id, role)]
+
+    async def list_of(self, build_id: str, role: Role) -> list[ListedSandbox]:
+        """A build's sandboxes in a role, newest first, running or paused."""
+        return await self._list({"app": APP, "build": build_id, "role": role.value})
 
     async def list_all(self) -> list[ListedSandbox]:
         """Every sandbox that Cofounder created with this key, newest first."""
@@ -348,8 +353,8 @@ class Sandboxes:
                     "operator",
                 )
             case e2b.NotEnoughSpaceException():
-                return NeedsPerson(
-                    f"Cannot {what}: the sandbox's disk is full. Choose a larger template (E2B_TEMPLATE).", "operator"
+                return SandboxFull(
+                    f"Cannot {what}: the sandbox's disk is full. Choose a larger template (E2B_TEMPLATE)."
                 )
             case e2b.InvalidArgumentException():
                 return InvalidInput(f"Cannot {what}: {error}")
@@ -546,7 +551,11 @@ class Sandbox:
         with contextlib.suppress(ValueError):
             answer = json.loads(line)
             if isinstance(answer, dict):
+                if answer.pop("full", False):
+                    raise SandboxFull(_FULL)
                 return answer
+        if _is_full(output.stderr):
+            raise SandboxFull(_FULL)
         problem = (
             f"the sandbox's runner failed with exit code {output.exit_code}: {(output.stderr or output.stdout)[-500:]}"
         )
@@ -594,6 +603,13 @@ class Sandbox:
         """Whether a 502 is the sandbox service's own: nobody listens on the port."""
         body = (await answer.aread())[:2000].decode("utf-8", "replace")
         return "port is not open" in body or "was not found" in body
+
+
+_FULL = "The sandbox's disk is full. Choose a larger template (E2B_TEMPLATE)."
+
+
+def _is_full(text: str) -> bool:
+    return os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text
 
 
 def _check_call_id(call_id: str) -> None:

@@ -21,6 +21,7 @@ The agent's processes run as the same user and could tamper with all this; they 
 # ruff: noqa: PTH102, PTH103, PTH104, PTH108, PTH110, PTH112, PTH113, PTH116, PTH118, PTH120, PTH123, PTH208, SIM105
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 WORKSPACE = "/home/user/project"
 JOURNAL = "/home/user/.cofounder"
+LOCK = "lock"
+"""In the journal: whoever changes the workspace as a whole has it locked."""
+HOLDER = "holder"
+"""In the journal: names the attempt that may do so; see `clients/workspace_hold.py`."""
 
 CALL_ID = r"[A-Za-z0-9_-]{1,128}"
 INPUT_VARIABLE = "COFOUNDER_INPUT"
@@ -97,7 +102,8 @@ def main(arguments: list[str], workspace: str = WORKSPACE, journal: str = JOURNA
         else:
             answer = query(places, json.loads(given))
     except OSError as error:
-        answer = {"state": "lost", "is_error": True, "text": f"the journal cannot be written: {error}"}
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        answer = {"state": "lost", "is_error": True, "text": f"the journal cannot be written: {error}", "full": full}
     # A newline first: a login profile may have printed half a line.
     os.write(1, b"\n" + json.dumps(answer).encode() + b"\n")
 
@@ -634,7 +640,31 @@ def change(places: Places, tool: str, given: dict[str, Any]) -> str:
         return write_file(places, given["path"], given["content"])
     if tool == "edit_file":
         return edit_file(places, given)
+    if tool == "reapply":
+        return reapply(places, given)
     raise ToolError(f"There is no tool named {tool}.")
+
+
+def reapply(places: Places, given: dict[str, Any]) -> str:
+    """Apply recorded edits in order up to the first that does not fit, if `holder` holds the workspace.
+
+    Not a tool of the agent's. The answer is JSON: `held`, how many were `applied`, and the `problem` of the next.
+    """
+    import fcntl
+
+    with open(os.path.join(places.journal, LOCK), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _read_text(os.path.join(places.journal, HOLDER)) != given["holder"]:
+            return json.dumps({"held": False})
+        applied, problem = 0, ""
+        for edit in given["edits"]:
+            try:
+                change(places, edit["tool"], edit["input"])
+            except ToolError as error:
+                problem = str(error)
+                break
+            applied += 1
+    return json.dumps({"held": True, "applied": applied, "problem": problem})
 
 
 def write_file(places: Places, path: str, content: str) -> str:

@@ -97,6 +97,18 @@ def _read_tool_use(blocks: Sequence[Block]) -> Reading:
     return reading
 
 
+def input_of(blocks: Sequence[Block], tool_use_id: str) -> Any:
+    """The input of a `tool_use` block of a stored answer.
+
+    Raises:
+        LookupError: the answer has no such block.
+    """
+    for block in blocks:
+        if block.get("type") == "tool_use" and block.get("id") == tool_use_id:
+            return block.get("input")
+    raise LookupError(f"the stored answer has no tool call {tool_use_id}")
+
+
 _UNPAIRED = re.compile("[\ud800-\udfff]")
 
 

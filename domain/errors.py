@@ -18,6 +18,7 @@
     ├── ModelCallFailed         the model's API failed in a way that another attempt may mend
     ├── UnknownModel            a model without a price
     ├── SandboxGone             the sandbox does not exist any more
+    ├── SandboxFull             the sandbox's disk is full
     ├── SandboxUnavailable      the sandbox service did not do what it was asked, and may later
     ├── StoreUnavailable        the object store did not do what it was asked, and may later
     ├── SnapshotFailed
@@ -99,6 +100,10 @@ class UnknownModel(CofounderError):
 
 class SandboxGone(CofounderError):
     """The sandbox does not exist any more."""
+
+
+class SandboxFull(CofounderError):
+    """The sandbox's disk is full: nothing can be done in it any more, not even be written down."""
 
 
 class SandboxUnavailable(CofounderError):

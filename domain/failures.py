@@ -10,6 +10,18 @@ _FATAL = {"BuildFailed", "TurnOfAnotherRun", "AccountSuspended"}
 _OF_THE_STORE = {"SnapshotFailed", "StoreUnavailable"}
 
 
+_OUT_OF_USE = {
+    "SandboxGone": "the sandbox was lost",
+    "SandboxFull": "the sandbox's disk was full",
+    "SandboxUnavailable": "the sandbox could not be reached",
+}
+
+
+def out_of_use(kind: str | None) -> str | None:
+    """Why a sandbox is of no use any more, for founder and agent, by an application error's type; None for others."""
+    return _OUT_OF_USE.get(kind or "")
+
+
 @dataclass(frozen=True)
 class Verdict:
     """`waiting_for` is None when the build fails. `reason` is for the founder."""

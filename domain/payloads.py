@@ -48,6 +48,9 @@ class BuildContext(Payload):
     preview_seconds: int = 3600
     sleep_policy: SleepPolicy = SleepPolicy.SLEEP
     max_nights: int = MAX_NIGHTS
+    sandbox_max_seconds: int | None = None
+    """How long the sandbox's provider lets one run without a pause. None, as in builds begun before: not looked at."""
+    longest_call_seconds: int = 0
 
 
 class TurnNote(StrEnum):
@@ -68,6 +71,7 @@ class LoopState(BaseModel):
 
     context: BuildContext | None = None
     sandbox: SandboxRef | None = None
+    sandbox_opened_at: datetime | None = None
     status: Status = Status.QUEUED
     status_seq: int = 0
     turn: int = 0
@@ -144,6 +148,8 @@ class OpenedWorkspace(Payload):
 
     sandbox: SandboxRef
     restored_from: int | None = None
+    opened_at: datetime | None = None
+    """Since when it runs without a pause, by the clock of this build's workflow."""
 
 
 class SandboxInput(Payload):
@@ -155,10 +161,14 @@ class SandboxInput(Payload):
 
 
 class ResumedWorkspace(Payload):
-    """A workspace that has been verified after a pause, and whether it had to be restored."""
+    """A workspace that has been verified after a pause or a loss, and whether it had to be restored."""
 
     sandbox: SandboxRef
     restored: bool = False
+    reapplied: bool = False
+    """Edits were applied to it again that are in no snapshot."""
+    opened_at: datetime | None = None
+    """As in `OpenedWorkspace`."""
 
 
 class ResumeWorkspace(Payload):
@@ -168,6 +178,8 @@ class ResumeWorkspace(Payload):
     sandbox_id: str
     cause: str
     """Why the build goes on, for the founder and the agent, such as `a new day's budget`."""
+    replace: bool = False
+    """Restore into a fresh sandbox and let go of this one, whatever state it is in."""
 
 
 class ThinkInput(Payload):
@@ -283,6 +295,8 @@ class DispatchResult(Payload):
     commit: str | None = None
     lost: bool = False
     """The sandbox was gone or had been restarted, so the outcome is unknown and the workspace has to be verified."""
+    full: bool = False
+    """With `lost`: the sandbox's disk is full, and only another sandbox helps."""
 
 
 class TakeSnapshot(Payload):
@@ -292,7 +306,7 @@ class TakeSnapshot(Payload):
     sandbox_id: str
     number: int
     reason: str
-    """phase, sleep, wait, replace, gate or end"""
+    """phase, sleep, wait, replace, restored, gate or end"""
     phase: int | None = None
     """With reason `phase`: the phase that this snapshot ends."""
     commit: str | None = None

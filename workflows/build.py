@@ -42,7 +42,7 @@ from workflows.failures import end_if_cancelled, reason_of
 from workflows.projection import Projection
 from workflows.shielding import shielded
 from workflows.waiting import Waiting, trying
-from workflows.workspace import Workspace
+from workflows.workspace import REPLACES, Workspace
 
 _PLACES = "places"
 """Versions the start of a build: it waits for a place, and for money before a sandbox is opened."""
@@ -136,6 +136,7 @@ class BuildWorkflow:
                 state.turn += 1
                 self._run_turns += 1
                 state.turn_pending = True
+                await self._waiting.asking_people(self._workspace.replace_in_time, in_sandbox=True)
             result = await self._think()
             if result.outcome is ThinkOutcome.BUSY:
                 await self._waiting.for_others()
@@ -154,7 +155,7 @@ class BuildWorkflow:
                 await self._stop_for_budget(result)
             elif result.outcome is ThinkOutcome.END_TURN or state.finish:
                 evidence = await self._look_at_evidence()
-                if evidence.passed:
+                if evidence is not None and evidence.passed:
                     return evidence
 
     async def _think(self) -> ThinkResult:
@@ -218,11 +219,14 @@ class BuildWorkflow:
                 continue
             results += await self._read(reading)
             reading = []
+            await self._waiting.asking_people(self._workspace.replace_in_time, in_sandbox=True)
             results.append(await self._dispatch(call))
         results += await self._read(reading)
         self._state.tool_calls += len(calls)
         if any(result.lost for result in results):
-            await self._waiting.resuming("the sandbox was lost")
+            full = any(result.full for result in results)
+            why = "the sandbox's disk was full" if full else "the sandbox was lost"
+            await self._waiting.resuming(why, replace=full)
         if commits := [result.commit for result in results if result.commit]:
             await self._end_phase(commits)
 
@@ -237,7 +241,7 @@ class BuildWorkflow:
         return results
 
     async def _dispatch(self, call: RequestedCall) -> DispatchResult:
-        return await self._waiting.asking_people(lambda: self._dispatch_once(call))
+        return await self._waiting.asking_people(lambda: self._dispatch_once(call), in_sandbox=True)
 
     async def _dispatch_once(self, call: RequestedCall) -> DispatchResult:
         return await workflow.execute_activity_method(
@@ -281,15 +285,21 @@ class BuildWorkflow:
         state.tool_calls_allowed = state.tool_calls + self._context.tool_call_cap
         state.notes.append(TurnNote.CONTINUE_AFTER_CAP)
 
-    async def _look_at_evidence(self) -> GateResult:
+    async def _look_at_evidence(self) -> GateResult | None:
         """Try the product in a fresh sandbox. If it does not pass the agent is told why, a bounded number of times.
 
-        Nothing is passed while the agent has not read all that its founder has said.
+        Nothing is passed while the agent has not read all that its founder has said. None: the sandbox was lost
+        meanwhile, and the agent has to look first what that has cost it.
         """
         state = self._state
         told_to_finish, state.finish = state.finish, False
         await self._shown.become(Status.CHECKS)
-        await self._waiting.asking_people(lambda: self._workspace.snapshot("gate"))
+        opened = self._workspace.sandbox
+        await self._waiting.asking_people(lambda: self._workspace.snapshot("gate"), in_sandbox=True)
+        if self._workspace.sandbox != opened and workflow.patched(REPLACES):
+            state.finish = told_to_finish
+            await self._shown.become(Status.CODE if state.phases else Status.SCAFFOLD)
+            return None
         state.gates += 1
         result = await self._waiting.asking_people(self._run_gate)
         if result.passed:

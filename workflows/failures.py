@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from domain.failures import judge_failure
+    from domain import failures
     from domain.status import WaitingFor
 
 
@@ -29,6 +29,12 @@ def reason_of(error: BaseException) -> str:
     return getattr(cause, "message", None) or str(cause)
 
 
+def out_of_use(error: ActivityError) -> str | None:
+    """Why the sandbox is of no use any more, where that is what a failed step says."""
+    cause = error.cause
+    return failures.out_of_use(cause.type if isinstance(cause, ApplicationError) else None)
+
+
 def whom_to_ask(error: ActivityError) -> tuple[WaitingFor, str]:
     """Who can mend a failed step, and what they are told.
 
@@ -39,7 +45,7 @@ def whom_to_ask(error: ActivityError) -> tuple[WaitingFor, str]:
         raise error
     cause = error.cause
     kind, details = (cause.type, cause.details) if isinstance(cause, ApplicationError) else (None, ())
-    verdict = judge_failure(kind, reason_of(error), details)
+    verdict = failures.judge_failure(kind, reason_of(error), details)
     if verdict.waiting_for is None:
         raise error
     return verdict.waiting_for, verdict.reason

@@ -15,9 +15,9 @@ with workflow.unsafe.imports_passed_through():
     from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 from workflows import policies
-from workflows.failures import end_if_cancelled, reason_of, whom_to_ask
+from workflows.failures import end_if_cancelled, out_of_use, reason_of, whom_to_ask
 from workflows.projection import Projection
-from workflows.workspace import Workspace
+from workflows.workspace import REPLACES, Workspace
 
 T = TypeVar("T")
 
@@ -42,8 +42,11 @@ class Waiting:
         self._shown = shown
         self._workspace = workspace
 
-    async def asking_people(self, step: Callable[[], Awaitable[T]]) -> T:
+    async def asking_people(self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False) -> T:
         """Do a step; where it fails for a reason that a person can mend, wait for that person and do it again.
+
+        `in_sandbox`: it is done in the build's sandbox. Where that turns out to be gone, full or out of reach, the
+        workspace is restored in another before anybody is asked.
 
         Raises:
             ActivityError: nobody can mend it, or the build was cancelled.
@@ -55,16 +58,21 @@ class Waiting:
                 result = await step()
             except ActivityError as error:
                 end_if_cancelled()
+                cause = out_of_use(error) if in_sandbox else None
+                if cause is not None and workflow.patched(REPLACES):
+                    in_sandbox = False  # if another is of no use either, a person has to look
+                    await self.resuming(cause, replace=True)
+                    continue
                 waiting_for, reason = whom_to_ask(error)
             else:
                 end_if_cancelled()
                 return result
             await self.for_person(waiting_for, reason)
 
-    async def resuming(self, cause: str) -> None:
-        """Resume the workspace; where that fails, wait for the person who can mend it."""
+    async def resuming(self, cause: str, *, replace: bool = False) -> None:
+        """Resume or replace the workspace's sandbox; where that fails, wait for the person who can mend it."""
         try:
-            await self._workspace.resume(cause)
+            await (self._workspace.replace(cause) if replace else self._workspace.resume(cause))
         except ActivityError as error:
             end_if_cancelled()
             await self.for_person(*whom_to_ask(error), verified=False)
@@ -113,7 +121,7 @@ class Waiting:
         before, state = self._state.status, self._state
         self._end_if_told_to_stop(stop)  # also before its sandbox is paused: the end takes a snapshot of its own
         if self._workspace.is_open:
-            await self.asking_people(lambda: self._workspace.snapshot("sleep"))
+            await self.asking_people(lambda: self._workspace.snapshot("sleep"), in_sandbox=True)
             await self.asking_people(self._workspace.pause)
         again, woken = False, False
         while stop.exhausted:

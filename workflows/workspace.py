@@ -6,6 +6,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 with workflow.unsafe.imports_passed_through():
     from activities.snapshot import SnapshotActivities
     from activities.workspace import WorkspaceActivities
+    from domain.lifetime import is_near_its_end
     from domain.payloads import (
         LoopState,
         OpenWorkspace,
@@ -17,7 +18,10 @@ with workflow.unsafe.imports_passed_through():
     )
 
 from workflows import policies
-from workflows.failures import reason_of
+from workflows.failures import end_if_cancelled, out_of_use, reason_of
+
+REPLACES = "replaces"
+"""Versions what is done where a sandbox is gone, full or out of reach: it is replaced, where people were asked."""
 
 
 class Workspace:
@@ -46,7 +50,7 @@ class Workspace:
             **policies.SANDBOX,
             summary="open the sandbox",
         )
-        self._state.sandbox = opened.sandbox
+        self._state.sandbox, self._state.sandbox_opened_at = opened.sandbox, opened.opened_at
 
     async def snapshot(
         self,
@@ -90,16 +94,44 @@ class Workspace:
         )
 
     async def resume(self, cause: str) -> None:
-        """Resume the sandbox with its files verified against the snapshot; the agent is told in its next turn."""
+        """Resume the sandbox with its files verified against the snapshot; the agent is told in its next turn. One that
+        can't be resumed is replaced."""
+        try:
+            await self._resume(ResumeWorkspace(build_id=self._build_id, sandbox_id=self._id(), cause=cause))
+        except ActivityError as error:
+            end_if_cancelled()
+            if out_of_use(error) is None or not workflow.patched(REPLACES):
+                raise
+            await self.replace(cause)
+
+    async def replace(self, cause: str) -> None:
+        """Restore the workspace into a fresh sandbox and let go of this one; the agent is told in its next turn."""
+        asked = ResumeWorkspace(build_id=self._build_id, sandbox_id=self._id(), cause=cause, replace=True)
+        await self._resume(asked)
+
+    async def replace_in_time(self) -> None:
+        """Replace the sandbox when the provider would soon end it; nothing is lost but its processes."""
+        state, context = self._state, self._state.context
+        if context is None or not is_near_its_end(
+            state.sandbox_opened_at, workflow.now(), context.sandbox_max_seconds, context.longest_call_seconds
+        ):
+            return
+        await self.snapshot("replace")
+        await self.replace("the sandbox was near the end of the time that its provider gives it")
+
+    async def _resume(self, asked: ResumeWorkspace) -> None:
         resumed = await workflow.execute_activity_method(
-            WorkspaceActivities.resume_workspace,
-            ResumeWorkspace(build_id=self._build_id, sandbox_id=self.sandbox.sandbox_id, cause=cause),
-            **policies.SANDBOX,
-            summary="verify the workspace",
+            WorkspaceActivities.resume_workspace, asked, **policies.SANDBOX, summary="verify the workspace"
         )
-        self._state.sandbox = resumed.sandbox
+        self._state.sandbox, self._state.sandbox_opened_at = resumed.sandbox, resumed.opened_at
         # Also where it is there already: that one may be part of a message that has been sent.
         self._state.notes.append(TurnNote.RESUMED)
+        if resumed.reapplied:
+            # So that these edits need not be applied once more, perhaps after others that do not fit.
+            try:
+                await self.snapshot("restored", policies.SNAPSHOT_IF_POSSIBLE)
+            except ActivityError:
+                end_if_cancelled()
 
     async def release(self, keep: str | None = None) -> None:
         """Let go of every sandbox of the build, except the one that its preview keeps."""
@@ -107,6 +139,9 @@ class Workspace:
         await workflow.execute_activity_method(
             WorkspaceActivities.release_workspace, named, **policies.LETTING_GO, summary="let go of the sandbox"
         )
+
+    def _id(self) -> str:
+        return self.sandbox.sandbox_id
 
     def _named(self) -> SandboxInput:
         sandbox = self._state.sandbox

@@ -7,9 +7,7 @@ from tests.faults.ground import ground
 from tests.faults.invariants import check_nothing_left
 from tests.faults.report import Report
 
-KNOWN: dict[str, str] = {
-    "sandbox is killed while a command runs": "edits since the snapshot are not re-applied when it is restored",
-}
+KNOWN: dict[str, str] = {}
 """Cases that show a defect which is known and not mended yet; one that has been mended may not stay here."""
 
 

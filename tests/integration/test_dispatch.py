@@ -25,6 +25,7 @@ from db.session import Sessions, make_engine, make_sessions
 from db.users import ensure_user
 from domain.payloads import DispatchInput, DispatchResult, SandboxRef
 from local.stack import LocalStack
+from tests.integration.rooms import NO_WORKFLOW
 
 SECRET = "sk-ant-0123456789-secret"
 CANCELLED = ActivityCancellationDetails(cancel_requested=True)
@@ -141,6 +142,7 @@ async def bench(stack: LocalStack) -> AsyncIterator[Bench]:
         project = await create_project(session, user_id, "Bench", brief, None)
         build = await insert_build(session, NewBuild(project.id, user_id, "a goal", None, "none"))
         assert build is not None
+        build.created_at = NO_WORKFLOW
     sandbox = await sandboxes.create(str(build.id), Role.WORKSPACE)
     await sandbox.run(
         "git init -q -b main . && git config user.email a@b.c && git config user.name a", timeout_seconds=9

@@ -1,16 +1,23 @@
 """A build's sandbox: opened once, verified after a pause, restored when it is gone or differs, and let go of."""
 
+import json
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, update
 from temporalio.exceptions import ApplicationError
 
+from activities.snapshot import restore_snapshot
 from clients.sandbox import Role, Sandbox
-from db.models import Build, Snapshot, ToolCall
+from clients.workspace_hold import WorkspaceHold
+from db.models import Build, Message, Snapshot, ToolCall
+from db.snapshots import current_snapshot
+from domain.errors import StaleClaim
 from domain.payloads import OpenWorkspace, ResumedWorkspace, ResumeWorkspace, SandboxInput
 from domain.status import Status
+from domain.tools import summarize_call
 from local.stack import LocalStack
 from tests.integration.rooms import Rooms, open_rooms, shell
 
@@ -90,6 +97,10 @@ async def test_a_second_build_continues_the_product(rooms: Rooms, build: str) ->
     assert opened.restored_from == 1
     sandbox = await rooms.sandboxes.connect(opened.sandbox.sandbox_id)
     assert await shell(sandbox, "cat a.txt; git log --format=%s; git status --porcelain") == "kept\nA\n"
+    await rooms.sandboxes.kill(sandbox.id)  # before it has a snapshot of its own
+    resumed = await resume(rooms, second, sandbox)
+    assert (await changes(rooms, second))[0].endswith("from snapshot 1 of the build before.")
+    assert await shell(await rooms.sandboxes.connect(resumed.sandbox.sandbox_id), "cat a.txt") == "kept\n"
     await rooms.kill_all(second)
 
 
@@ -139,6 +150,119 @@ async def test_a_sandbox_that_is_gone_before_any_snapshot_begins_anew(rooms: Roo
     assert "before anything was saved" in (await changes(rooms, build))[0]
 
 
+async def did(rooms: Rooms, build: str, sandbox: Sandbox, turn: int, *calls: tuple[str, dict[str, Any]]) -> list[str]:
+    """A turn whose calls were run in the sandbox and recorded; returns their ids."""
+    build_id, boot = uuid.UUID(build), await sandbox.boot()
+    blocks, rows = [], []
+    for position, (name, given) in enumerate(calls):
+        call_id = f"toolu_{uuid.uuid4().hex}"
+        blocks.append({"type": "tool_use", "id": call_id, "name": name, "input": given})
+        row = ToolCall(build_id=build_id, tool_use_id=call_id, turn=turn, position=position, name=name)
+        row.summary, row.state, row.claim, row.result = summarize_call(name, given), "done", uuid.uuid4(), "{}"
+        row.sandbox_id, row.boot = sandbox.id, boot
+        row.is_error = (await sandbox.call(call_id, name, given, timeout_seconds=30)).is_error
+        rows.append(row)
+    async with rooms.sessions.begin() as session:
+        session.add(Message(build_id=build_id, turn=turn, role="assistant", content=json.dumps(blocks)))
+        for row in rows:
+            row.intended_at = row.done_at = func.clock_timestamp()
+            session.add(row)
+            await session.flush()
+    return [row.tool_use_id for row in rows]
+
+
+def bash(command: str) -> tuple[str, dict[str, Any]]:
+    return "bash", {"command": command, "timeout_seconds": None}
+
+
+def wrote(path: str, content: str) -> tuple[str, dict[str, Any]]:
+    return "write_file", {"path": path, "content": content}
+
+
+def edited(path: str, old: str, new: str) -> tuple[str, dict[str, Any]]:
+    return "edit_file", {"path": path, "old_text": old, "new_text": new, "replace_all": None}
+
+
+async def test_edits_since_the_snapshot_are_applied_again_up_to_the_first_that_does_not_fit(
+    rooms: Rooms, build: str
+) -> None:
+    sandbox = await rooms.open(build)
+    await did(rooms, build, sandbox, 1, wrote("a.txt", "one\n"), bash("git add -A; git commit -qm A"))
+    await rooms.take(build, sandbox, 1)
+    await did(rooms, build, sandbox, 2, edited("a.txt", "one", "one and one"), edited("a.txt", "none", "x"))
+    await did(rooms, build, sandbox, 3, wrote("b/c.txt", "new\n"), bash("sed -i s/one/two/g a.txt"))
+    await did(rooms, build, sandbox, 4, edited("b/c.txt", "new", "newer"), edited("a.txt", "two and", "three and"))
+    await did(rooms, build, sandbox, 5, wrote("b/d.txt", "last\n"))
+    await rooms.sandboxes.kill(sandbox.id)
+    resumed = await resume(rooms, build, sandbox)
+    assert (resumed.restored, resumed.reapplied) == (True, True)
+    again = await rooms.sandboxes.connect(resumed.sandbox.sandbox_id)
+    assert await shell(again, "cat a.txt b/c.txt; ls b") == "one and one\nnewer\nc.txt\n"
+    lost, applied, left, commands, fresh = await changes(rooms, build)
+    assert lost == "The sandbox was lost: the workspace was restored from snapshot 1."
+    assert applied == (
+        "Edits made since were applied again: edit_file: a.txt; write_file: b/c.txt; edit_file: b/c.txt."
+    )
+    assert "fit any more: edit_file: a.txt; write_file: b/d.txt. (old_text does not occur in a.txt." in left
+    assert commands.endswith("is lost: bash: sed -i s/one/two/g a.txt.")
+    assert "fresh sandbox" in fresh
+
+    # An attempt that dies after the edits, and before it has said so, is repeated: they are not applied twice.
+    await shell(again, """echo '["because"]' >/home/user/.cofounder/changes""")
+    assert (await resume(rooms, build, again)).reapplied
+    assert await shell(again, "cat a.txt") == "one and one\n"
+    assert (await changes(rooms, build))[0] == "because"
+
+
+async def test_an_edit_that_may_be_in_the_snapshot_is_not_applied_again(rooms: Rooms, build: str) -> None:
+    """It was begun before the snapshot and done after it, as when nobody could write down its result."""
+    sandbox = await rooms.open(build)
+    await did(rooms, build, sandbox, 1, wrote("a.txt", "one"))
+    unsure = await did(rooms, build, sandbox, 2, wrote("b.txt", "b"), edited("a.txt", "one", "one and one"))
+    await rooms.take(build, sandbox, 1)
+    async with rooms.sessions.begin() as session:
+        await session.execute(
+            update(ToolCall).where(ToolCall.tool_use_id.in_(unsure)).values(done_at=func.clock_timestamp())
+        )
+    await rooms.sandboxes.kill(sandbox.id)
+    resumed = await resume(rooms, build, sandbox)
+    again = await rooms.sandboxes.connect(resumed.sandbox.sandbox_id)
+    assert await shell(again, "cat a.txt") == "one and one"
+    assert "may be in the snapshot" in (await changes(rooms, build))[2]
+
+
+async def test_a_stale_attempt_restores_nothing(rooms: Rooms, build: str) -> None:
+    """It hung past its heartbeat, and comes back when another has restored the workspace and the agent works there."""
+    sandbox = await saved(rooms, build)
+    hold = await WorkspaceHold.take(sandbox, 2_000_000_000.0)
+    await hold.run("echo work >/home/user/project/b.txt")
+    given = ResumeWorkspace(build_id=build, sandbox_id=sandbox.id, cause="a test")
+    with pytest.raises(ApplicationError) as raised:
+        await rooms.run(rooms.workspace.resume_workspace, given)
+    assert raised.value.type == "StaleClaim"
+    stale = WorkspaceHold(sandbox, f"{1_000_000_000.0:020.6f}")
+    async with rooms.sessions() as session:
+        snapshot = await current_snapshot(session, uuid.UUID(build))
+    assert snapshot is not None
+    with pytest.raises(StaleClaim):
+        await restore_snapshot(rooms.store, sandbox, snapshot, stale)
+    given_edits = {"holder": stale.name, "edits": [{"tool": "write_file", "input": {"path": "b.txt", "content": ""}}]}
+    outcome = await sandbox.call("stale", "reapply", given_edits, timeout_seconds=30)
+    assert json.loads(outcome.text) == {"held": False}
+    assert await shell(sandbox, "cat a.txt b.txt; git log --format=%s") == "kept\nwork\nA\n"
+
+
+async def test_a_replaced_sandbox_is_let_go_of_once_another_is_whole(rooms: Rooms, build: str) -> None:
+    sandbox = await saved(rooms, build)
+    await did(rooms, build, sandbox, 1, wrote("b.txt", "b"))
+    given = ResumeWorkspace(build_id=build, sandbox_id=sandbox.id, cause="a test", replace=True)
+    resumed = await rooms.run(rooms.workspace.resume_workspace, given)
+    assert await rooms.sandboxes.find(build, Role.WORKSPACE) == [resumed.sandbox.sandbox_id] != [sandbox.id]
+    again = await rooms.sandboxes.connect(resumed.sandbox.sandbox_id)
+    assert await shell(again, "cat a.txt b.txt") == "kept\nb"
+    assert (await changes(rooms, build))[0] == "The sandbox was replaced: the workspace was restored from snapshot 1."
+
+
 async def test_an_interrupted_restore_goes_on_and_still_tells_why(rooms: Rooms, build: str) -> None:
     sandbox = await saved(rooms, build)
     await shell(
@@ -163,22 +287,9 @@ async def test_a_half_restored_workspace_is_not_saved(rooms: Rooms, build: str) 
 @pytest.mark.parametrize("journaled", [True, False], ids=["still-there", "rolled-back"])
 async def test_work_since_the_snapshot_stays_where_it_is_still_there(rooms: Rooms, build: str, journaled: bool) -> None:
     sandbox = await saved(rooms, build)
-    call = {"command": "echo work >b.txt", "timeout_seconds": None}
-    await sandbox.call("toolu_1", "bash", call, timeout_seconds=30)
-    async with rooms.sessions.begin() as session:
-        boot = await sandbox.boot()
-        row = ToolCall(build_id=uuid.UUID(build), tool_use_id="toolu_1", turn=1, position=0, name="bash", summary="")
-        row.state, row.claim, row.sandbox_id, row.boot = "done", uuid.uuid4(), sandbox.id, boot
-        row.is_error, row.result = False, "{}"
-        session.add(row)
-        await session.flush()
-        await session.refresh(row)
-        row.intended_at = (await session.get_one(Build, uuid.UUID(build))).created_at
+    [call] = await did(rooms, build, sandbox, 1, bash("echo work >b.txt"))
     if not journaled:
-        await shell(sandbox, "rm -r /home/user/.cofounder/calls/toolu_1")
-    async with rooms.sessions.begin() as session:
-        now = (await rooms.rows(build))[1].stored_at
-        await session.execute(update(ToolCall).where(ToolCall.build_id == uuid.UUID(build)).values(intended_at=now))
+        await shell(sandbox, f"rm -r /home/user/.cofounder/calls/{call}")
     assert (await resume(rooms, build, sandbox)).restored is not journaled
     assert await shell(sandbox, "ls") == ("a.txt\nb.txt\n" if journaled else "a.txt\n")
 

@@ -1,11 +1,16 @@
 """Guards, the order of statuses, the choice of a model, and what failures mean."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
+from domain import recovery
 from domain.errors import UnknownModel
 from domain.failures import judge_failure
 from domain.guards import call_signature, is_repeating, remember
+from domain.lifetime import is_near_its_end
 from domain.model_choice import choose_model
+from domain.recovery import RecordedCall
 from domain.status import CLOSED, WORKING, Status, WaitingFor, may_follow
 from settings import default_prices
 
@@ -59,3 +64,39 @@ def test_failures() -> None:
     assert judge_failure("SnapshotFailed", "differs", []).waiting_for is WaitingFor.STORE
     assert judge_failure("SandboxUnavailable", "away", []).waiting_for is WaitingFor.OPERATOR
     assert judge_failure(None, "who knows", []).waiting_for is WaitingFor.OPERATOR
+
+
+def test_a_sandbox_near_its_providers_cap_is_replaced() -> None:
+    opened, hour = datetime(2026, 1, 1, tzinfo=UTC), 3600
+
+    def near(minutes: float, cap: int | None = hour, longest: int = 600) -> bool:
+        return is_near_its_end(opened, opened + timedelta(minutes=minutes), cap, longest)
+
+    assert not near(44.9)
+    assert near(45), "the longest call and a snapshot still fit"
+    assert not near(10_000, cap=None)
+    assert not near(29, longest=7200), "half of the time at least is used"
+    assert near(30, longest=7200)
+    assert not is_near_its_end(None, opened, hour, 600)
+
+
+def test_what_is_told_of_edits_that_were_applied_again() -> None:
+    def call(name: str, summary: str, *, succeeded: bool = True, unsure: bool = False) -> RecordedCall:
+        return RecordedCall(summary, name, summary, {}, succeeded, unsure)
+
+    calls = [
+        call("write_file", "a", unsure=True),
+        call("bash", "make", succeeded=False),
+        call("edit_file", "b", succeeded=False),
+        call("edit_file", "c"),
+        call("edit_file", "d", unsure=True),
+        call("write_file", "e"),
+    ]
+    edits = recovery.edits_to_reapply(calls)
+    assert [edit.id for edit in edits] == ["a", "c", "d", "e"]
+    assert [edit.id for edit in recovery.fitting(edits)] == ["a", "c"]
+    applied, left, commands = recovery.told(calls, recovery.Reapplied(2))
+    assert applied.endswith(": a; c.")
+    assert left.endswith(": d; e. (It may be in the snapshot already.)")
+    assert commands.endswith(": make.")
+    assert recovery.told([], recovery.Reapplied()) == []

@@ -15,7 +15,8 @@ from sqlalchemy import select, text
 from temporalio.client import WorkflowFailureError
 from temporalio.testing import TimeSkipper
 
-from clients.sandbox import Role, Sandboxes
+from clients.sandbox import RUNNER_MODULE, RUNNER_SOURCE, Role, Sandboxes
+from clients.sandbox_runner import JOURNAL
 from db.models import BusinessEvent, LedgerEntry, Preview, Project, ToolCall
 from db.users import UserChange, change_user
 from domain.budget import cycle_of
@@ -370,6 +371,83 @@ async def sandbox_lost(shop: Workshop) -> list[Ended]:
     [resumed] = await shop.events(build_id, "resumed")
     assert resumed.data["reason"] == "the sandbox was lost"
     return ended
+
+
+@_scenario("the sandbox is replaced before its provider would end it", sandbox_max_seconds=2)
+async def sandbox_replaced(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(
+        script=steps([bash("echo kept > kept.txt; sleep 1.2")], [bash(f"cat kept.txt; {PRODUCT}")])
+    )
+    ended = await ready_build(shop, build_id)
+    told = [event.data for event in await shop.events(build_id, "resumed")]
+    assert told
+    assert "near the end of the time" in told[0]["reason"]
+    assert "was replaced: the workspace was restored from snapshot 1" in told[0]["changes"][0]
+    assert not any(event.data["is_error"] for event in await shop.events(build_id, "tool_done"))
+    return ended
+
+
+@_scenario(
+    "the sandbox is lost while the model thinks; the agent looks first what that has cost", stream_idle_seconds=2
+)
+async def sandbox_lost_in_thought(shop: Workshop) -> list[Ended]:
+    stalled = {"kind": "stall", "seconds": 300, "after": 2}
+    edit = {"tool": "write_file", "input": {"path": "notes.md", "content": "one"}}
+    turns = [bash(PRODUCT)], [edit], [{"text": "Done."}], [bash("git add -A; git commit -qm 'Add notes'")]
+    build_id = await shop.start(script=steps(*turns), faults=[stalled])
+    await _until_turn(shop, build_id, 3)
+    await _with_sandbox(shop, build_id, lambda sandboxes, sandbox_id: sandboxes.kill(sandbox_id))
+    ended = await ready_build(shop, build_id)
+    [resumed] = await shop.events(build_id, "resumed")
+    assert resumed.data["reason"] == "the sandbox was lost"
+    assert resumed.data["changes"][1] == "Edits made since were applied again: write_file: notes.md."
+    assert [event.data["reason"] for event in await shop.events(build_id, "snapshot_stored")] == [
+        "phase",
+        "restored",
+        "gate",
+        "phase",
+        "gate",
+    ]
+    return ended
+
+
+@_scenario("the sandbox's disk is full; the workspace is restored in another")
+async def sandbox_full(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(
+        script=steps([bash("touch /tmp/go; while [ -e /tmp/go ]; do sleep 0.1; done")], [bash(PRODUCT)])
+        | {"repeats_lost": True}
+    )
+    await waits_for_event(shop, build_id, "tool_started")
+    await _with_sandbox(shop, build_id, _fill_up)
+    ended = await ready_build(shop, build_id)
+    [resumed] = await shop.events(build_id, "resumed")
+    assert resumed.data["reason"] == "the sandbox's disk was full"
+    return ended
+
+
+async def _until_turn(shop: Workshop, build_id: uuid.UUID, turn: int) -> None:
+    async with asyncio.timeout(300):
+        while not any(event.turn == turn for event in await shop.events(build_id, "turn_started")):
+            await asyncio.sleep(0.05)
+
+
+async def _with_sandbox(shop: Workshop, build_id: uuid.UUID, do: Callable[[Sandboxes, str], Awaitable[None]]) -> None:
+    sandbox_id = (await shop.row(build_id)).sandbox_id
+    assert sandbox_id is not None
+    sandboxes = Sandboxes(sandbox_config(shop.settings))
+    await do(sandboxes, sandbox_id)
+    await sandboxes.close()
+
+
+async def _fill_up(sandboxes: Sandboxes, sandbox_id: str) -> None:
+    """From now on the runner in the sandbox finds no room to claim a call; the command that runs there ends."""
+    sandbox = await sandboxes.connect(sandbox_id)
+    await sandbox.run("until [ -e /tmp/go ]; do sleep 0.05; done", timeout_seconds=60, cwd="/")
+    claims = "        os.mkdir(folder)\n    except FileExistsError:"
+    assert claims in RUNNER_SOURCE
+    full = RUNNER_SOURCE.replace(claims, "        raise OSError(errno.ENOSPC, 'No space')\n    except FileExistsError:")
+    await sandbox.write(f"{JOURNAL}/{RUNNER_MODULE}.py", full)
+    await sandbox.run("rm /tmp/go", timeout_seconds=60, cwd="/")
 
 
 @_scenario("a preview is kept open, extended, closed by time, and opened again from the snapshot")

@@ -1,0 +1,75 @@
+"""Tool calls as they were recorded, for what is done again after a loss."""
+
+import uuid
+
+from sqlalchemy import and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.models import Message, Snapshot, ToolCall
+from domain.answer import input_of
+from domain.recovery import EDITS, RecordedCall
+from domain.tool_output import parse_stored_blocks
+from domain.tools import TOOLS
+
+_MUTATING = [name for name, tool in TOOLS.items() if tool.mutating]
+
+
+async def calls_since(session: AsyncSession, build_id: uuid.UUID, snapshot: Snapshot | None) -> list[RecordedCall]:
+    """The build's mutating calls that were done since its snapshot, in order; all of them where it has none.
+
+    Not those whose outcome was lost with a sandbox: of these the agent has been told already.
+    """
+    query = (
+        select(ToolCall, Message.content)
+        .join(
+            Message,
+            and_(Message.build_id == ToolCall.build_id, Message.turn == ToolCall.turn, Message.role == "assistant"),
+        )
+        .where(
+            ToolCall.build_id == build_id,
+            ToolCall.name.in_(_MUTATING),
+            ToolCall.state == "done",
+            ToolCall.intended_at.is_not(None),
+            ~ToolCall.lost,
+        )
+        .order_by(ToolCall.turn, ToolCall.position)
+    )
+    taken_at = None
+    if snapshot is not None and snapshot.build_id == build_id:
+        taken_at = snapshot.created_at
+        query = query.where(or_(ToolCall.intended_at > taken_at, ToolCall.done_at > taken_at))
+    calls = []
+    for call, content in await session.execute(query):
+        begun_before = taken_at is not None and call.intended_at is not None and call.intended_at <= taken_at
+        calls.append(
+            RecordedCall(
+                call.tool_use_id,
+                call.name,
+                call.summary,
+                input_of(parse_stored_blocks(content), call.tool_use_id) if call.name in EDITS else {},
+                succeeded=not call.is_error,
+                unsure=begun_before,
+            )
+        )
+    return calls
+
+
+async def last_outcome_in(
+    session: AsyncSession, build_id: uuid.UUID, sandbox_id: str, snapshot: Snapshot | None
+) -> str | None:
+    """The last mutating call since the snapshot whose outcome is known and was journaled in the sandbox."""
+    query = (
+        select(ToolCall.tool_use_id)
+        .where(
+            ToolCall.build_id == build_id,
+            ToolCall.sandbox_id == sandbox_id,
+            ToolCall.name.in_(_MUTATING),
+            ToolCall.state == "done",
+            ~ToolCall.lost,
+        )
+        .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
+        .limit(1)
+    )
+    if snapshot is not None and snapshot.build_id == build_id:
+        query = query.where(or_(ToolCall.intended_at > snapshot.created_at, ToolCall.done_at > snapshot.created_at))
+    return await session.scalar(query)
