@@ -28,7 +28,15 @@ from e2b.exceptions import SandboxNotRunningException, ServiceBusyException
 from clients import sandbox_runner
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from clients.shielded import answered
-from domain.errors import InvalidInput, Misconfigured, NeedsPerson, SandboxFull, SandboxGone, SandboxUnavailable
+from domain.errors import (
+    CofounderError,
+    InvalidInput,
+    Misconfigured,
+    NeedsPerson,
+    SandboxFull,
+    SandboxGone,
+    SandboxUnavailable,
+)
 
 APP = "cofounder"
 """`app` in the metadata of every sandbox that we create."""
@@ -248,7 +256,7 @@ class Sandboxes:
         """
         async with self._locks.setdefault(sandbox_id, asyncio.Lock()):
             known = self._open.get(sandbox_id)
-            if known is not None and time.monotonic() - known.extended_at < self._extend_every:
+            if known is not None and time.monotonic() - known.extended_at < self.extend_every:
                 return known
             return await self._connect(sandbox_id)
 
@@ -300,7 +308,8 @@ class Sandboxes:
         return f"The sandbox service at {self.config.api_url or 'E2B'}"
 
     @property
-    def _extend_every(self) -> float:
+    def extend_every(self) -> float:
+        """How often the time to live of a sandbox in use is extended; in seconds."""
         return min(60.0, self.config.ttl_seconds / 3)
 
     async def _connect(self, sandbox_id: str) -> "Sandbox":
@@ -442,8 +451,9 @@ class Sandbox:
         try:
             while (piece := await self._ask(what, lambda: anext(pieces, None), 2 * REQUEST_SECONDS)) is not None:
                 yield piece
+                await self._owner.connect(self.id)
         finally:
-            await reader.aclose()
+            await _let_go(reader.aclose())
 
     def url(self, port: int) -> str:
         """Where a browser finds the server on a port of the sandbox."""
@@ -580,7 +590,7 @@ class Sandbox:
                 return CommandOutput(failed.exit_code, failed.stdout, failed.stderr)
             finally:
                 if handle.exit_code is None:
-                    await handle.disconnect()
+                    await _let_go(handle.disconnect())
             return CommandOutput(ended.exit_code, ended.stdout, ended.stderr)
 
         return await self._ask(f"run a command in sandbox {self.id}", run, seconds + 10, again=again)
@@ -588,16 +598,38 @@ class Sandbox:
     async def _ask(
         self, what: str, request: Callable[[], Awaitable[T]], seconds: float = REQUEST_SECONDS, *, again: bool = False
     ) -> T:
+        async with self._kept_alive(seconds):
+            try:
+                return await self._owner.ask(what, request(), seconds)
+            except _NotRunning:
+                await self._owner.resume(self.id)
+                if not again:
+                    raise SandboxUnavailable(f"Could not {what}: it was paused. It runs again now.") from None
+            try:
+                return await self._owner.ask(what, request(), seconds)
+            except _NotRunning as error:
+                raise SandboxUnavailable(f"Could not {what}: it does not stay up. ({error})") from error
+
+    @contextlib.asynccontextmanager
+    async def _kept_alive(self, seconds: float) -> AsyncIterator[None]:
+        """Extend the time to live again and again while a request is under way that may take so long."""
+        if seconds <= self._owner.extend_every:
+            yield
+            return
+
+        async def extend() -> None:
+            while True:
+                await asyncio.sleep(self._owner.extend_every)
+                with contextlib.suppress(CofounderError):  # what is wrong, the request itself will say
+                    await self._owner.connect(self.id)
+
+        extending = asyncio.create_task(extend())
         try:
-            return await self._owner.ask(what, request(), seconds)
-        except _NotRunning:
-            await self._owner.resume(self.id)
-            if not again:
-                raise SandboxUnavailable(f"Could not {what}: it was paused. It runs again now.") from None
-        try:
-            return await self._owner.ask(what, request(), seconds)
-        except _NotRunning as error:
-            raise SandboxUnavailable(f"Could not {what}: it does not stay up. ({error})") from error
+            yield
+        finally:
+            extending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await extending
 
     async def _not_served(self, answer: httpx2.Response) -> bool:
         """Whether a 502 is the sandbox service's own: nobody listens on the port."""
@@ -610,6 +642,13 @@ _FULL = "The sandbox's disk is full. Choose a larger template (E2B_TEMPLATE)."
 
 def _is_full(text: str) -> bool:
     return os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text
+
+
+async def _let_go(closing: Awaitable[object]) -> None:
+    """Close what is not needed any more; a server that has gone must not hold us up there."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(CHECK_SECONDS):
+            await closing
 
 
 def _check_call_id(call_id: str) -> None:

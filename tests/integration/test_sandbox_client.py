@@ -1,6 +1,7 @@
 """The sandbox adapter: the real SDK against the real local server."""
 
 import asyncio
+import dataclasses
 import uuid
 from collections.abc import AsyncIterator
 
@@ -88,6 +89,21 @@ async def test_connecting_is_rate_limited_and_resumes(sandboxes: Sandboxes) -> N
     assert await again.boot() == boot
     assert await again.read(f"{WORKSPACE}/f") == b"kept"
     await sandboxes.kill(made.id)
+
+
+async def test_a_sandbox_does_not_expire_while_it_is_used(sandboxes: Sandboxes) -> None:
+    brief = Sandboxes(dataclasses.replace(sandboxes.config, ttl_seconds=2))
+    made = await brief.create(str(uuid.uuid4()), Role.GATE)
+    before = await made.boot()
+    assert (await made.run("sleep 4; echo there", timeout_seconds=60)).stdout == "there\n"
+    call = await made.call("long", "bash", {"command": "sleep 4; echo there"}, timeout_seconds=60)
+    assert (call.state, call.text) == ("done", "there\n")
+    assert await made.boot() == before
+    async with asyncio.timeout(120):  # left alone it is paused, not killed
+        while {one.id: one.state for one in await brief.list_all()}[made.id] != "paused":
+            await asyncio.sleep(0.1)
+    await brief.kill(made.id)
+    await brief.close()
 
 
 async def test_a_sandbox_that_another_process_paused_is_resumed_in_the_middle(sandboxes: Sandboxes) -> None:
