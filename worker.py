@@ -29,6 +29,7 @@ from activities.places import PlaceActivities
 from activities.preview import PreviewActivities
 from activities.reaper import ReaperActivities
 from activities.snapshot import SnapshotActivities
+from activities.steering import SteeringActivities
 from activities.think import ThinkActivities
 from activities.workspace import WorkspaceActivities
 from clients.browser import Browser, find_chromium
@@ -115,6 +116,7 @@ def _activities(
     context = ContextActivities(sessions, settings.model_prices, policy)
     lifecycle = LifecycleActivities(sessions, builds)
     places = PlaceActivities(sessions)
+    steering = SteeringActivities(sessions)
     think = ThinkActivities(
         sessions,
         model,
@@ -155,6 +157,7 @@ def _activities(
         context.load_build_context,
         context.resolve_model,
         places.claim_place,
+        steering.ask_founder,
         lifecycle.record_status,
         lifecycle.finish_build,
         lifecycle.run_post_build_hook,

@@ -26,9 +26,10 @@ from db.session import Sessions
 from domain.answer import input_of
 from domain.errors import CofounderError, InvalidInput, InvalidToolInput, SandboxFull, SandboxGone, StaleClaim
 from domain.events import EventType, NewEvent
+from domain.guards import error_signature
 from domain.payloads import DispatchInput, DispatchResult
 from domain.product import PRODUCT_FILE, parse_product_manifest
-from domain.tool_output import ImageRef, command_text, parse_stored_blocks, render_result, shown
+from domain.tool_output import ImageRef, command_text, parse_stored_blocks, render_result, result_text, shown
 from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, TakeScreenshotInput, ToolInput, check_tool_input, is_mutating
 
 FILE_SECONDS = 60
@@ -45,6 +46,8 @@ UNKNOWN = (
     "repeat it; processes that you had started have ended."
 )
 NOT_RUN = "This call was not run: {why}. Processes that you had started have ended. Look at the workspace, then repeat."
+_LOST = (UNKNOWN.partition(":")[0], NOT_RUN.partition(":")[0])
+
 CANCELLED = "The founder cancelled the build during this call, and its processes were ended."
 CANCELLED_BUT = (
     "The founder cancelled the build during this call. Its processes could not be ended; they may still run."
@@ -141,7 +144,7 @@ class DispatchActivities:
             same_boot = (call.sandbox_id, call.boot) == (given.sandbox.sandbox_id, given.sandbox.boot)
             if call.state == "done":
                 # Lost with another sandbox than this one: the workflow knows, as it has opened this one since.
-                return _result(call.is_error, call.commit, call.lost and same_boot)
+                return _result_of(call, lost=call.lost and same_boot)
             spoken = await session.scalar(
                 select(Message.content).where(
                     Message.build_id == build_id, Message.turn == call.turn, Message.role == "assistant"
@@ -181,8 +184,11 @@ class DispatchActivities:
                 call = await session.get_one(ToolCall, (build_id, given.id))
             if call.state != "done":
                 raise
-            return _result(call.is_error, call.commit, call.lost)
-        return _result(outcome.is_error, outcome.commit, outcome.lost, outcome.full)
+            return _result_of(call, lost=call.lost)
+        error = None
+        if outcome.is_error and not outcome.lost:
+            error = error_of(intent.call, render_result(intent.call.tool_use_id, outcome.content, is_error=True))
+        return _result(outcome.is_error, outcome.commit, outcome.lost, outcome.full, error)
 
     # ---- the act
 
@@ -340,7 +346,21 @@ def _lost(why: str, *, ran: bool, full: bool = False) -> _Outcome:
     return _Outcome([told.format(why=why)], is_error=True, lost=True, full=full)
 
 
-def _result(is_error: bool | None, commit: str | None, lost: bool = False, full: bool = False) -> DispatchResult:
+def error_of(call: ToolCall, result: str) -> str | None:
+    """The signature of the error that is this call's stored result; None where what became of the call is unknown."""
+    text = result_text(result)
+    return None if text.startswith(_LOST) else error_signature(call.name, call.summary, text)
+
+
+def _result_of(call: ToolCall, *, lost: bool) -> DispatchResult:
+    """What the workflow hears of a call that has its result."""
+    error = error_of(call, call.result) if call.is_error and not call.lost and call.result else None
+    return _result(call.is_error, call.commit, lost, error=error)
+
+
+def _result(
+    is_error: bool | None, commit: str | None, lost: bool = False, full: bool = False, error: str | None = None
+) -> DispatchResult:
     """Only what differs from the default is set: it stands in history for every call."""
     fields: dict[str, Any] = {}
     if is_error:
@@ -351,4 +371,6 @@ def _result(is_error: bool | None, commit: str | None, lost: bool = False, full:
         fields["lost"] = True
     if full:
         fields["full"] = True
+    if error:
+        fields["e"] = error
     return DispatchResult.model_validate(fields)

@@ -11,6 +11,7 @@ from activities.edge import edge
 from activities.places import admit_next
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
+from db import steering
 from db.ending import close_what_is_open
 from db.feed import append_events
 from db.models import Build, BusinessEvent, Project, Snapshot
@@ -65,6 +66,8 @@ class LifecycleActivities:
             }
             told = {key: value for key, value in data.items() if value is not None}
             await append_events(session, build_id, [NewEvent(EventType.STATUS, told)])
+            if given.status is not Status.NEEDS_INPUT:
+                await steering.close_question(session, build_id)
             if closed:
                 await close_what_is_open(session, build_id)
         if closed:

@@ -272,7 +272,15 @@ class ThinkActivities:
                 case TurnNote.HANDOFF:
                     left = await turns.last_words(session, build_id, given.turn)
                     said.append(prompt.handoff(left) if left else prompt.NO_HANDOFF)
-        said += [prompt.founder_message(shown(message.text, self._secrets)) for message in unread]
+                case TurnNote.ASKED:
+                    asked = await steering.find_question(session, build_id)
+                    if asked is not None and asked.answer is None:
+                        said.append(prompt.no_answer(asked.question.problem))
+        problems = await steering.problems_of(session, unread)
+        for message in unread:
+            text = shown(message.text, self._secrets)
+            problem = problems.get(message.question_id) if message.question_id else None
+            said.append(prompt.founder_message(text) if problem is None else prompt.founder_answer(problem, text))
         if not said and before != "tool_use":
             said.append(prompt.NUDGE_EMPTY)
         return said

@@ -8,11 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
 from api.deps import Services, transaction_of
-from api.errors import BUILD_CLOSED, KEY_REUSED, TOO_MANY_UNREAD, Problem
+from api.errors import ALREADY_ANSWERED, BUILD_CLOSED, KEY_REUSED, TOO_MANY_UNREAD, Problem
 from api.starting import start_if_unstarted
 from db import steering
-from db.models import Build, FounderMessage
-from domain.errors import NotFound
+from db.models import Build, FounderMessage, Question
+from db.steering import AnsweredQuestion
+from domain.errors import InvalidInput, NotFound
 from domain.tool_output import redact
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,44 @@ async def say(
             message, is_new = await steering.add_message(session, build, text, idempotency_key), True
     await announce(services, build, lambda: services.workflows.tell_of_message(build.id, message.number))
     return message, is_new
+
+
+async def answer(
+    services: Services, user_id: str, build_id: uuid.UUID, question_id: uuid.UUID, option: int | None, text: str | None
+) -> AnsweredQuestion:
+    """Commit the answer to a question, by the number of an option or in the founder's words, then announce it.
+
+    A repeat is the same answer. A question that the build did not wait for any longer is answered all the same: the
+    agent reads it at its next turn.
+
+    Raises:
+        NotFound, InvalidInput, Problem: refused; nothing was stored.
+    """
+    async with transaction_of(services.sessions) as session:
+        build = await _locked(session, user_id, build_id)
+        found = await steering.find_question(session, build.id, question_id)
+        if found is None:
+            raise NotFound(f"Build {build_id} has not asked a question {question_id}.")
+        said = redact(text or "", services.settings.secret_values()) or _option(found.question, option or 0)
+        if found.answer is None:
+            refuse_if_deaf(build)
+            message = await steering.add_message(session, build, said, question_id=question_id)
+        elif found.answer.text == said:
+            message = found.answer
+        else:
+            raise Problem(
+                ALREADY_ANSWERED,
+                f"This question was answered before: {found.answer.text} To say more, send a message.",
+                more={"answer": found.answer.text},
+            )
+    await announce(services, build, lambda: services.workflows.tell_of_message(build.id, message.number))
+    return AnsweredQuestion(found.question, message)
+
+
+def _option(question: Question, number: int) -> str:
+    if not 1 <= number <= len(question.options):
+        raise InvalidInput(f"The question has {len(question.options)} options, counted from 1.", "option")
+    return str(question.options[number - 1])
 
 
 async def _locked(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> Build:

@@ -21,6 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 from db.builds import CostedBuild
 from db.models import Artifact, FounderMessage, Preview, Project, Snapshot, UnderstandingSession
 from db.projects import VersionedProject
+from db.steering import AnsweredQuestion
 from db.usage import Sums, UsageOfBuild, UsageOfDay
 from domain.brief import (
     BRIEF_MAX_BYTES,
@@ -163,14 +164,33 @@ class NewBuild(Body):
     )
 
 
+MessageText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MESSAGE_MAX_CHARACTERS)]
+
+
 class NewMessage(Body):
     """A message to the agent."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"text": "Please leave the login out for now."}]})
 
-    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MESSAGE_MAX_CHARACTERS)] = (
-        Field(description="What the agent is to know or do.")
+    text: MessageText = Field(description="What the agent is to know or do.")
+
+
+class NewAnswer(Body):
+    """An answer to a question: one of its options, or the founder's own words."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"question_id": "1b4e28ba-2fa1-41d2-883f-0016d3cca427", "option": 1}]}
     )
+
+    question_id: uuid.UUID = Field(description="The `id` of the build's `question`.")
+    option: int | None = Field(default=None, ge=1, le=4, description="Which of the options, counted from 1.")
+    text: MessageText | None = Field(default=None, description="An answer of your own, instead of an option.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.option is None) == (self.text is None):
+            raise ValueError("give either `option` or `text`")
+        return self
 
 
 class PreviewWish(Body):
@@ -262,6 +282,32 @@ class InterviewOut(BaseModel):
     updated_at: datetime
 
 
+class QuestionOut(BaseModel):
+    """What a build asks its founder when its agent gets no further."""
+
+    id: uuid.UUID
+    problem: str
+    tried: list[str] = Field(description="What the agent tried, in order.")
+    options: list[str] = Field(description="Answers to choose from, counted from 1.")
+    asked_at: datetime
+    answer: str | None
+    answered_at: datetime | None
+
+    @classmethod
+    def of(cls, found: AnsweredQuestion) -> Self:
+        """The question with its answer."""
+        question, answer = found.question, found.answer
+        return cls(
+            id=question.id,
+            problem=question.problem,
+            tried=question.tried,
+            options=question.options,
+            asked_at=question.asked_at,
+            answer=None if answer is None else answer.text,
+            answered_at=None if answer is None else answer.created_at,
+        )
+
+
 class BuildOut(BaseModel):
     """A build."""
 
@@ -275,6 +321,7 @@ class BuildOut(BaseModel):
     status: Status
     waiting_for: WaitingFor | None = Field(description="Who can end `needs_input`.")
     reason: str | None = Field(description="Why it sleeps, waits or failed.")
+    question: QuestionOut | None = Field(description="What it asks its founder, as long as it waits for the answer.")
     wakes_at: datetime | None
     model: str | None
     model_label: str | None = Field(description="What people are told that the model is.")
@@ -294,8 +341,11 @@ class BuildOut(BaseModel):
     def of(cls, found: CostedBuild) -> Self:
         """The build with its cost."""
         row = found.build
-        values = {name: getattr(row, name) for name in cls.model_fields if name != "cost_microdollars"}
-        return cls(**values, cost_microdollars=found.cost)
+        others = {
+            "cost_microdollars": found.cost,
+            "question": None if found.question is None else QuestionOut.of(found.question),
+        }
+        return cls(**{name: getattr(row, name) for name in cls.model_fields if name not in others}, **others)
 
 
 class BuildList(BaseModel):

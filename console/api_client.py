@@ -111,6 +111,12 @@ class ApiClient:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         return await self._json("POST", f"/v1/builds/{build_id}/messages", json_body={"text": text}, headers=headers)
 
+    async def answer(self, build_id: str, question_id: str, given: Json) -> Json:
+        """The answer to a build's question: `{"option": …}` or `{"text": …}`."""
+        return await self._json(
+            "POST", f"/v1/builds/{build_id}/answer", json_body={"question_id": question_id, **given}
+        )
+
     async def read_preview(self, build_id: str) -> Json:
         """A build's preview."""
         return await self._json("GET", f"/v1/builds/{build_id}/preview")

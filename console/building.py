@@ -149,7 +149,8 @@ async def _watched(
         print_build(screen.people, ended)
     if state.closed:
         return ended, code_of_build(ended["status"])
-    screen.note(f"The build waits for a person ({state.waiting_for}). Then: cofounder wake {build_id}")
+    then = f"cofounder answer {build_id} …" if ended.get("question") else f"cofounder wake {build_id}"
+    screen.note(f"The build waits for a person ({state.waiting_for}). Then: {then}")
     return ended, WAITS_FOR_PERSON
 
 

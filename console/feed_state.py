@@ -185,6 +185,15 @@ def _gate_bounced(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
     return state
 
 
+def _question(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    state = state._with_line(event, f"asks you: {data.get('problem')}", "warning")
+    for tried in data.get("tried") or ():
+        state = state._with_line(event, f"  tried: {tried}", "warning")
+    for number, option in enumerate(data.get("options") or (), 1):
+        state = state._with_line(event, f"  {number}. {option}", "warning")
+    return state._with_line(event, "  answer with a number or in your own words: cofounder answer", "warning")
+
+
 def _messages_read(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
     count = len(data.get("numbers") or ())
     return state._with_line(event, f"the agent reads your {'message' if count == 1 else f'{count} messages'}", "note")
@@ -203,6 +212,8 @@ _HANDLERS: dict[str, Any] = {
     "status": _status,
     "model": _model,
     "message": _plain("note", "you: {text}"),
+    "question": _question,
+    "answer": _plain("note", "you answered: {text}"),
     "messages_read": _messages_read,
     "turn_started": _turn_started,
     "narration": _narration,

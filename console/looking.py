@@ -103,6 +103,17 @@ def print_build(console: "Console", found: Json) -> None:
         "ended": found["closed_at"] and moment(found["closed_at"]),
     }
     print_rows(console, ((name, value) for name, value in rows.items() if value is not None))
+    if question := found.get("question"):
+        print_rows(console, _question_rows(found["id"], question))
+
+
+def _question_rows(build_id: str, question: Json) -> list[tuple[str, str]]:
+    """The question in rows, with what to type."""
+    asked = [("asks", question["problem"]), *(("tried", tried) for tried in question["tried"])]
+    options = [(f"  answer {number}", option) for number, option in enumerate(question["options"], 1)]
+    if question["answer"] is not None:
+        return [*asked, ("answered", question["answer"])]
+    return [*asked, *options, ("to answer", f'cofounder answer {build_id} 1   or   "…" in your own words')]
 
 
 async def _gather(

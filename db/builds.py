@@ -4,12 +4,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.models import Build, GateRun, LedgerEntry, Preview, Snapshot
+from db.models import Build, FounderMessage, GateRun, LedgerEntry, Preview, Question, Snapshot
 from db.paging import Position, page_after
+from db.steering import AnsweredQuestion
 from domain.status import MAX_NIGHTS, SleepPolicy, Status
 
 
@@ -28,10 +29,11 @@ class NewBuild:
 
 @dataclass(frozen=True)
 class CostedBuild:
-    """A build, and what its model calls cost so far in µ$."""
+    """A build, what its model calls cost so far in µ$, and the question that it has put to its founder, if it has."""
 
     build: Build
     cost: int
+    question: AnsweredQuestion | None = None
 
 
 async def insert_build(session: AsyncSession, new: NewBuild) -> Build | None:
@@ -84,12 +86,21 @@ _COST = (
 )
 
 
+_COSTED = (
+    select(Build, _COST, Question, FounderMessage)
+    .outerjoin(Question, and_(Question.build_id == Build.id, Question.closed_at.is_(None)))
+    .outerjoin(FounderMessage, FounderMessage.question_id == Question.id)
+)
+
+
+def _costed(build: Build, cost: int, question: Question | None, answer: FounderMessage | None) -> CostedBuild:
+    return CostedBuild(build, int(cost), None if question is None else AnsweredQuestion(question, answer))
+
+
 async def read_build(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> CostedBuild | None:
     """The build with its cost, if it exists and is this user's."""
-    found = (
-        await session.execute(select(Build, _COST).where(Build.id == build_id, Build.user_id == user_id))
-    ).one_or_none()
-    return None if found is None else CostedBuild(found[0], int(found[1]))
+    found = (await session.execute(_COSTED.where(Build.id == build_id, Build.user_id == user_id))).one_or_none()
+    return None if found is None else _costed(*found)
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ async def list_builds(
     session: AsyncSession, user_id: str, wanted: BuildFilter, after: Position | None, limit: int
 ) -> list[CostedBuild]:
     """Up to `limit` of the user's builds with their costs, newest first."""
-    query = select(Build, _COST).where(Build.user_id == user_id)
+    query = _COSTED.where(Build.user_id == user_id)
     if wanted.statuses:
         query = query.where(Build.status.in_(wanted.statuses))
     if wanted.project_id is not None:
@@ -113,7 +124,7 @@ async def list_builds(
     if wanted.is_open is not None:
         query = query.where(Build.closed_at.is_(None) if wanted.is_open else Build.closed_at.is_not(None))
     found = await session.execute(page_after(query, Build, after, limit))
-    return [CostedBuild(build, int(cost)) for build, cost in found]
+    return [_costed(*row) for row in found]
 
 
 async def mark_started(session: AsyncSession, build_id: uuid.UUID) -> None:

@@ -5,7 +5,7 @@ import uuid
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db import money
+from db import money, steering
 from db.models import ToolCall
 from domain.tool_output import render_result
 
@@ -13,8 +13,10 @@ _ENDED_BEFORE = "The build ended before this call did."
 
 
 async def close_what_is_open(session: AsyncSession, build_id: uuid.UUID) -> None:
-    """What a cut short turn left: its call stays in the ledger as estimated, every tool call gets its one result."""
+    """What a cut short turn left: its call stays in the ledger as estimated, every tool call gets its one result. And
+    nobody waits for an answer any more."""
     await money.estimate_all_of(session, build_id)
+    await steering.close_question(session, build_id)
     left = await session.scalars(
         select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.state != "done").with_for_update()
     )

@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.feed import append_events
-from db.models import Build, FounderMessage
+from db.models import Build, FounderMessage, Question
 from domain.events import EventType, NewEvent
 
 
@@ -44,18 +44,32 @@ async def count_unread(session: AsyncSession, build_id: uuid.UUID) -> int:
 
 
 async def add_message(
-    session: AsyncSession, build: Build, text: str, idempotency_key: str | None = None
+    session: AsyncSession,
+    build: Build,
+    text: str,
+    idempotency_key: str | None = None,
+    *,
+    question_id: uuid.UUID | None = None,
 ) -> FounderMessage:
-    """A new message, with its line in the feed. The build's row is locked."""
+    """A new message, or the answer to a question, with its line in the feed. The build's row is locked."""
     last = await session.scalar(
         select(func.coalesce(func.max(FounderMessage.number), 0)).where(FounderMessage.build_id == build.id)
     )
-    message = FounderMessage(build_id=build.id, number=int(last or 0) + 1, text=text, idempotency_key=idempotency_key)
+    message = FounderMessage(
+        build_id=build.id,
+        number=int(last or 0) + 1,
+        text=text,
+        idempotency_key=idempotency_key,
+        question_id=question_id,
+    )
     session.add(message)
     await session.flush()
     await session.refresh(message)
-    said = {"number": message.number, "text": text}
-    await append_events(session, build.id, [NewEvent(EventType.MESSAGE, said)])
+    said: dict[str, object] = {"number": message.number, "text": text}
+    event = NewEvent(EventType.MESSAGE, said)
+    if question_id is not None:
+        event = NewEvent(EventType.ANSWER, said | {"question_id": str(question_id)})
+    await append_events(session, build.id, [event])
     return message
 
 
@@ -95,6 +109,65 @@ async def close_to_founder(session: AsyncSession, build_id: uuid.UUID) -> int:
     build.gate_passed_at = func.now()
     await session.flush()
     return 0
+
+
+# ---- questions
+
+
+@dataclass(frozen=True)
+class AnsweredQuestion:
+    """A question, and its answer where there is one."""
+
+    question: Question
+    answer: FounderMessage | None
+
+
+async def add_question(session: AsyncSession, question: Question) -> None:
+    """Ask it, with its line in the feed; once, however often this is done."""
+    if await session.get(Question, question.id) is not None:
+        return
+    session.add(question)
+    await session.flush()
+    data = {
+        "question_id": str(question.id),
+        "problem": question.problem,
+        "tried": question.tried,
+        "options": question.options,
+    }
+    await append_events(session, question.build_id, [NewEvent(EventType.QUESTION, data)])
+
+
+async def find_question(
+    session: AsyncSession, build_id: uuid.UUID, question_id: uuid.UUID | None = None
+) -> AnsweredQuestion | None:
+    """The build's question with this id, or without one its last question."""
+    query = (
+        select(Question, FounderMessage)
+        .outerjoin(FounderMessage, FounderMessage.question_id == Question.id)
+        .where(Question.build_id == build_id)
+        .order_by(Question.asked_at.desc())
+        .limit(1)
+    )
+    if question_id is not None:
+        query = query.where(Question.id == question_id)
+    found = (await session.execute(query)).one_or_none()
+    return None if found is None else AnsweredQuestion(*found)
+
+
+async def problems_of(session: AsyncSession, messages: Sequence[FounderMessage]) -> dict[uuid.UUID, str]:
+    """What the questions are about that these messages answer, by question."""
+    ids = [message.question_id for message in messages if message.question_id is not None]
+    if not ids:
+        return {}
+    found = await session.execute(select(Question.id, Question.problem).where(Question.id.in_(ids)))
+    return {question_id: problem for question_id, problem in found}
+
+
+async def close_question(session: AsyncSession, build_id: uuid.UUID) -> None:
+    """The build no longer waits for an answer to the question that it has asked, if it has."""
+    await session.execute(
+        update(Question).where(Question.build_id == build_id, Question.closed_at.is_(None)).values(closed_at=func.now())
+    )
 
 
 # ---- nudges

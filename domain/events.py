@@ -11,6 +11,8 @@ class EventType(StrEnum):
     STATUS = "status"  # status, waiting_for, reason, wakes_at, wake_command
     MODEL = "model"  # model, label, plan
     MESSAGE = "message"  # number, text: what the founder said to the agent
+    QUESTION = "question"  # question_id, problem, tried, options
+    ANSWER = "answer"  # question_id, number, text: the message that answers it
     MESSAGES_READ = "messages_read"  # numbers: these are part of what the turn's call sends
     TURN_STARTED = "turn_started"  # attempt
     NARRATION = "narration"  # text: a sentence that the model said; claim: the attempt that said it

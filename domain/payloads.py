@@ -64,6 +64,7 @@ class TurnNote(StrEnum):
     WIND_DOWN = "wind_down"
     WIND_DOWN_OVER = "wind_down_over"
     HANDOFF = "handoff"
+    ASKED = "asked"
 
 
 class LoopState(BaseModel):
@@ -82,6 +83,8 @@ class LoopState(BaseModel):
     tool_calls_allowed: int = 0
     recent_calls: list[str] = Field(default_factory=list)
     steered: bool = False
+    errors: dict[str, int] = Field(default_factory=dict)
+    """How often each error has struck since the last commit, by signature; see `domain/guards.py`."""
     last_turn_given: bool = False
     phases: int = 0
     snapshots: int = 0
@@ -297,6 +300,27 @@ class DispatchResult(Payload):
     """The sandbox was gone or had been restarted, so the outcome is unknown and the workspace has to be verified."""
     full: bool = False
     """With `lost`: the sandbox's disk is full, and only another sandbox helps."""
+    e: str | None = None
+    """With `err`: the error's signature, see `domain/guards.py`."""
+
+
+class AskFounder(Payload):
+    """Ask the founder about one of these: an error that has struck again and again, or a call that is made in circles.
+
+    Both are named by their signature; what they are about stands in the database.
+    """
+
+    build_id: str
+    question_id: str
+    error: str | None = None
+    call: str | None = None
+
+
+class AskedFounder(Payload):
+    """The question in a sentence; or, where the founder has said something that no turn has read, that instead."""
+
+    reason: str = ""
+    said: int = 0
 
 
 class TakeSnapshot(Payload):

@@ -124,6 +124,22 @@ def founder_message(text: str) -> str:
     return f"The founder says:\n<founder_message>\n{text}\n</founder_message>"
 
 
+def founder_answer(problem: str, answer: str) -> str:
+    """What a founder answers to a question that the build asked."""
+    return (
+        f"You got no further, so the founder was asked about this:\n<question>\n{problem}\n</question>\n"
+        f"The founder answers:\n<founder_message>\n{answer}\n</founder_message>"
+    )
+
+
+def no_answer(problem: str) -> str:
+    """What the agent is told when it may go on although its founder did not answer."""
+    return (
+        f"You got no further, so the founder was asked about this:\n<question>\n{problem}\n</question>\n"
+        "You may try again, without an answer. Do it in another way than before."
+    )
+
+
 def gate_findings(findings: Sequence[str]) -> str:
     """What the agent is told after the evidence gate bounced its work."""
     listed = "\n".join(f"- {finding}" for finding in findings)

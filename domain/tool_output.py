@@ -119,6 +119,12 @@ def render_result(tool_use_id: str, content: str | Sequence[str | ImageRef], is_
     return json.dumps(block, ensure_ascii=False, separators=(",", ":"))
 
 
+def result_text(stored: str) -> str:
+    """The text of a stored `tool_result` block."""
+    content = json.loads(stored)["content"]
+    return "\n".join(str(block["text"]) for block in content if block["type"] == "text")
+
+
 def _content_block(part: str | ImageRef) -> dict[str, Any]:
     if isinstance(part, ImageRef):
         source = {"type": "base64", "media_type": "image/webp", "data": f"sha256:{part.sha256}"}

@@ -13,7 +13,6 @@ with workflow.unsafe.imports_passed_through():
     from activities.lifecycle import LifecycleActivities
     from activities.think import ThinkActivities
     from domain.budget import WIND_DOWN_TURNS, WoundDown
-    from domain.guards import is_repeating, remember
     from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MESSAGE, MONEY, PREVIEW_WORKFLOW, WAKE, preview_workflow_id
     from domain.payloads import (
         NO_MONEY,
@@ -35,12 +34,13 @@ with workflow.unsafe.imports_passed_through():
         ThinkResult,
         TurnNote,
     )
-    from domain.status import Status, WaitingFor
+    from domain.status import Status
 
 from workflows import policies
 from workflows.failures import end_if_cancelled, reason_of
 from workflows.projection import Projection
 from workflows.shielding import shielded
+from workflows.steering import Steering
 from workflows.waiting import Waiting, trying
 from workflows.workspace import REPLACES, Workspace
 
@@ -60,6 +60,7 @@ class BuildWorkflow:
         self._shown = Projection(given.build_id, self._state)
         self._workspace = Workspace(given.build_id, self._state)
         self._waiting = Waiting(given.build_id, self._state, self._shown, self._workspace)
+        self._steering = Steering(given.build_id, self._state, self._waiting)
 
     @workflow.signal(name=WAKE)
     def wake(self) -> None:
@@ -149,8 +150,7 @@ class BuildWorkflow:
             if result.outcome is ThinkOutcome.REFUSED:
                 await self._waiting.for_founder(result.reason or "The model did not go on.")
             elif result.outcome is ThinkOutcome.TOOL_USE:
-                await self._act(result.calls)
-                await self._guard(result.calls)
+                await self._steering.guard(result.calls, await self._act(result.calls))
             if wound_down and not state.finish:
                 await self._stop_for_budget(result)
             elif result.outcome is ThinkOutcome.END_TURN or state.finish:
@@ -163,7 +163,7 @@ class BuildWorkflow:
         state, notes = self._state, list(self._state.notes)
         asked = ThinkInput(build_id=self._build.build_id, turn=state.turn)
         if notes:
-            asked = asked.model_copy(update={"notes": notes, "allow_calls": self._calls_left()})
+            asked = asked.model_copy(update={"notes": notes, "allow_calls": self._steering.calls_left})
         self._shown.describe()
 
         async def think() -> ThinkResult:
@@ -209,7 +209,7 @@ class BuildWorkflow:
         if why is ThinkOutcome.BUDGET:
             state.notes.append(TurnNote.HANDOFF)
 
-    async def _act(self, calls: list[RequestedCall]) -> None:
+    async def _act(self, calls: list[RequestedCall]) -> list[DispatchResult]:
         """Run a turn's tool calls: those that only read side by side, the others in order."""
         results: list[DispatchResult] = []
         reading: list[RequestedCall] = []
@@ -229,6 +229,7 @@ class BuildWorkflow:
             await self._waiting.resuming(why, replace=full)
         if commits := [result.commit for result in results if result.commit]:
             await self._end_phase(commits)
+        return results
 
     async def _read(self, calls: list[RequestedCall]) -> list[DispatchResult]:
         """Run calls side by side. Those that fail are done again one by one: people are asked one thing at a time."""
@@ -260,30 +261,6 @@ class BuildWorkflow:
         )
         if state.status is Status.SCAFFOLD:
             await self._shown.become(Status.CODE)
-
-    async def _guard(self, calls: list[RequestedCall]) -> None:
-        """Steer an agent that goes in circles, and stop one that has used up its tool calls."""
-        state, signatures = self._state, [call.s for call in calls]
-        repeating = is_repeating(state.recent_calls, signatures)
-        state.recent_calls = remember(state.recent_calls, signatures)
-        if repeating and not state.steered:
-            state.steered = True
-            state.notes.append(TurnNote.STEER_REPEATING)
-        elif repeating:
-            state.steered, state.recent_calls = False, []
-            circles = "The agent keeps making the same call and gets no further. Wake it to let it try again."
-            await self._waiting.for_founder(circles)
-        if self._calls_left() > 0:
-            return
-        if not state.last_turn_given:
-            state.last_turn_given = True
-            state.notes.append(TurnNote.LAST_TURN)
-            return
-        used = f"The build has used its {state.tool_calls_allowed} tool calls. Wake it for as many more."
-        await self._waiting.for_person(WaitingFor.FOUNDER, used)  # whatever was said before, this is a new question
-        state.last_turn_given = False
-        state.tool_calls_allowed = state.tool_calls + self._context.tool_call_cap
-        state.notes.append(TurnNote.CONTINUE_AFTER_CAP)
 
     async def _look_at_evidence(self) -> GateResult | None:
         """Try the product in a fresh sandbox. If it does not pass the agent is told why, a bounded number of times.
@@ -393,9 +370,6 @@ class BuildWorkflow:
     def _context(self) -> BuildContext:
         assert self._state.context is not None, "the context is loaded first"
         return self._state.context
-
-    def _calls_left(self) -> int:
-        return self._state.tool_calls_allowed - self._state.tool_calls
 
     def _history_is_long(self) -> bool:
         limit = self._context.continue_as_new_turns

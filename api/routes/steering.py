@@ -7,8 +7,8 @@ from fastapi import APIRouter, Response
 from api.deps import CurrentUserId, ServicesDep
 from api.responses import TAKES_BODY, problems
 from api.routes.builds import IdempotencyKey
-from api.saying import say
-from api.schemas import MessageOut, NewMessage
+from api.saying import answer, say
+from api.schemas import MessageOut, NewAnswer, NewMessage, QuestionOut
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["steering"])
 
@@ -34,3 +34,12 @@ async def send_message(
     if not is_new:
         response.status_code = 200
     return MessageOut.of(message)
+
+
+@router.post("/answer", summary="Answer the build's question", responses=problems(*TAKES_BODY, 404, 409))
+async def answer_question(
+    build_id: uuid.UUID, new: NewAnswer, user_id: CurrentUserId, services: ServicesDep
+) -> QuestionOut:
+    """Store the answer, by an option's number or in your own words. The build goes on, and the agent reads it once,
+    together with what was asked. The same answer again changes nothing; another one is refused."""
+    return QuestionOut.of(await answer(services, user_id, build_id, new.question_id, new.option, new.text))

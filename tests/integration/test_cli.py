@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 from cli import app
 from clients.object_store import ObjectStore
 from db.feed import append_events
-from db.models import Build, Snapshot
+from db.models import Build, Question, Snapshot
 from domain.errors import CofounderError
 from domain.events import EventType, NewEvent
 from local.stack import LocalStack
@@ -89,6 +89,17 @@ async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> Non
     assert json.loads((await run("say", build, "And green.", "--json")).stdout)["number"] == 2
     assert "between quotes" in (await run("say", "last", "Use", "blue.")).output
     assert "not a build's id" in (await run("say", "Use", "blue.")).output
+
+    assert "asks nothing" in told(await run("answer", "1"))
+    async with api.sessions.begin() as session:
+        asked = {"problem": "It fails.", "tried": ["Turn 1: make"], "options": ["Try again.", "Leave it."]}
+        session.add(Question(id=uuid.uuid4(), build_id=uuid.UUID(build), **asked))
+    seen = (await run("show", build)).output
+    assert "It fails." in seen
+    assert f"cofounder answer {build} 1" in seen
+    assert "Leave it." in (await run("answer", build, "2")).output
+    assert json.loads((await run("answer", "Leave it.", "--json")).stdout)["answer"] == "Leave it."
+    assert "was answered before: Leave it." in told(await run("answer", "1"))
 
     assert (await run("cancel", build)).exit_code == 0
     assert (await api.row(build)).cancel_requested_at is not None

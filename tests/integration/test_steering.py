@@ -9,15 +9,18 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 from temporalio.api.enums.v1 import EventType as HistoryEvent
 
+from activities.steering import SteeringActivities
 from api import saying
 from clients.build_workflows import BuildWorkflows
 from db import steering
-from db.models import Build, Event, FounderMessage, GateRun, Message, Prompt
+from db.models import Build, Event, FounderMessage, GateRun, Message, Prompt, ToolCall, Turn
+from domain.guards import error_signature
 from domain.names import build_workflow_id
-from domain.payloads import RunGate, ThinkOutcome
+from domain.payloads import AskFounder, RunGate, ThinkOutcome
+from domain.tool_output import render_result
 from local.stack import LocalStack
 from tests.integration.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 from tests.integration.rooms import Rooms, open_rooms
@@ -183,3 +186,89 @@ async def test_gate_waits_for_what_was_said_before_it(api: RunningApi, rooms: Ro
     async with api.sessions() as session:
         assert await session.get(GateRun, (uuid.UUID(build), 1)) is None, "an older attempt can't pass any more"
         assert (await session.get_one(FounderMessage, (uuid.UUID(build), 1))).turn is None
+
+
+async def _answer(api: RunningApi, build: str, question: object, **given: Any) -> Any:
+    return await api.http.post(f"/v1/builds/{build}/answer", json={"question_id": str(question), **given})
+
+
+async def _stuck(api: RunningApi, build: str) -> AskFounder:
+    """A build whose third call has ended in the error of the two before."""
+    text = "ImportError: no module named x\n[exit code 1]"
+    async with api.sessions.begin() as session:
+        for turn in range(1, 5):
+            call = {"type": "tool_use", "id": f"toolu_{turn}", "name": "bash", "input": {"command": "make"}}
+            said = [{"type": "text", "text": f"Attempt {turn}."}, call]
+            await session.execute(
+                insert(Turn).values(
+                    build_id=uuid.UUID(build),
+                    number=turn,
+                    run_id="r",
+                    claim=uuid.uuid4(),
+                    outcome="tool_use",
+                    answered_at=func.now(),
+                )
+            )
+            session.add(Message(build_id=uuid.UUID(build), turn=turn, role="assistant", content=json.dumps(said)))
+            result = text if turn != 2 else "Something else.\n[exit code 1]"
+            session.add(
+                ToolCall(
+                    build_id=uuid.UUID(build),
+                    tool_use_id=f"toolu_{turn}",
+                    turn=turn,
+                    position=0,
+                    name="bash",
+                    summary="bash: make",
+                    state="done",
+                    is_error=True,
+                    result=render_result(f"toolu_{turn}", result, is_error=True),
+                )
+            )
+    signature = error_signature("bash", "bash: make", text)
+    return AskFounder(build_id=build, question_id=str(uuid.uuid4()), error=signature)
+
+
+async def test_question_is_asked_once_shown_and_answered_once(api: RunningApi, rooms: Rooms) -> None:
+    build = await api.build()
+    assert (await api.http.get(f"/v1/builds/{build}")).json()["question"] is None
+    given, activities = await _stuck(api, build), SteeringActivities(rooms.sessions)
+    told = await rooms.run(activities.ask_founder, given)
+    assert await rooms.run(activities.ask_founder, given) == told
+    assert len(await rooms.events(build, "question")) == 1
+    shown = (await api.http.get(f"/v1/builds/{build}")).json()["question"]
+    assert (shown["id"], shown["answer"], len(shown["options"])) == (given.question_id, None, 3)
+    assert shown["tried"] == [f"Turn {turn}: Attempt {turn}. — bash: make" for turn in (1, 3, 4)]
+    assert shown["problem"].startswith(told.reason)
+    assert "no module named x" in shown["problem"]
+    assert (await api.http.get("/v1/builds", params={"limit": 1})).json()["builds"][0]["question"] == shown
+
+    before = await api.rows()
+    for wrong in ({}, {"option": 1, "text": "x"}, {"option": 4}, {"option": 0}, {"text": " "}, {"text": "\x00"}):
+        assert (await _answer(api, build, given.question_id, **wrong)).status_code == 422, wrong
+    assert (await _answer(api, build, uuid.uuid4(), option=1)).status_code == 404
+    assert await api.rows() == before
+
+    answers = await asyncio.gather(*(_answer(api, build, given.question_id, option=2) for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert [answer.json() for answer in answers] == [answers[0].json()] * 5
+    assert answers[0].json()["answer"] == shown["options"][1]
+    other = await _answer(api, build, given.question_id, text="No.")
+    assert (other.status_code, other.json()["type"]) == (409, "urn:cofounder:problem:already-answered")
+    assert (await _answer(api, build, given.question_id, text=shown["options"][1])).status_code == 200
+    assert (await api.rows())["founder_messages"] == before["founder_messages"] + 1
+    assert len(await rooms.events(build, "answer")) == 1
+
+    async with api.sessions.begin() as session:
+        await steering.close_question(session, uuid.UUID(build))
+    assert (await api.http.get(f"/v1/builds/{build}")).json()["question"] is None
+    await _change(api, build, status="failed", closed_at=func.now())
+    assert (await _answer(api, build, given.question_id, option=2)).status_code == 200, "it was answered"
+
+
+async def test_nothing_is_asked_while_the_founder_is_not_heard(api: RunningApi, rooms: Rooms) -> None:
+    build = await api.build()
+    given = await _stuck(api, build)
+    await _say(api, build, "Do it without x.")
+    told = await rooms.run(SteeringActivities(rooms.sessions).ask_founder, given)
+    assert (told.reason, told.said) == ("", 1)
+    assert await rooms.events(build, "question") == []

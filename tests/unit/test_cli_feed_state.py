@@ -42,6 +42,13 @@ def test_what_the_founder_says_and_that_it_is_read() -> None:
     assert texts(state)[-1] == "the agent reads your 2 messages"
 
 
+def test_a_question_with_its_options() -> None:
+    asked = {"problem": "It fails.", "tried": ["Turn 1: make"], "options": ["Try again.", "Leave it."]}
+    state = after(("question", asked), ("answer", {"text": "Leave it."}))
+    assert texts(state)[:4] == ["asks you: It fails.", "tried: Turn 1: make", "1. Try again.", "2. Leave it."]
+    assert texts(state)[-1] == "you answered: Leave it."
+
+
 def test_status_with_what_it_waits_for() -> None:
     state = after(
         ("status", {"status": "scaffold"}),

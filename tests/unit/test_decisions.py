@@ -7,9 +7,10 @@ import pytest
 from domain import recovery
 from domain.errors import UnknownModel
 from domain.failures import judge_failure
-from domain.guards import call_signature, is_repeating, remember
+from domain.guards import call_signature, count_errors, error_signature, is_repeating, remember, stuck_on
 from domain.lifetime import is_near_its_end
 from domain.model_choice import choose_model
+from domain.question import Attempt, about_circle, about_error
 from domain.recovery import RecordedCall
 from domain.status import CLOSED, WORKING, Status, WaitingFor, may_follow
 from settings import default_prices
@@ -31,6 +32,55 @@ def test_signatures_do_not_depend_on_key_order() -> None:
     assert call_signature("bash", {"a": 1, "b": 2}) == call_signature("bash", {"b": 2, "a": 1})
     assert call_signature("bash", {"a": 1}) != call_signature("glob", {"a": 1})
     assert call_signature("bash", {"a": "\ud800"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1 failed in 0.31s\n[exit code 1]", "1 failed in 12.02s\n[exit code 1]"),
+        ("KeyError: 0x7f3a at line 12", "KeyError: 0x99bc at line 140"),
+        ("no such file: /tmp/a1b2c3/x.py", "no such file: /var/lib/y.py"),
+        ("commit 4f9d2ac1 is bad", "commit 0011223344aa is bad"),
+        ("  It   FAILED\n", "it failed"),
+    ],
+)
+def test_an_error_is_the_same_whatever_varies_in_it(one: str, other: str) -> None:
+    assert error_signature("bash", "bash: a", one) == error_signature("bash", "bash: b", other)
+
+
+def test_other_errors_are_others() -> None:
+    errors = [
+        ("bash", "", "NameError: x is not defined\n[exit code 1]"),
+        ("bash", "", "NameError: y is not defined\n[exit code 1]"),
+        ("bash", "", "NameError: x is not defined\n[exit code 2]"),
+        ("grep", "", "NameError: x is not defined\n[exit code 1]"),
+        ("bash", "bash: grep -q a b", "(no output)\n[exit code 1]"),
+        ("bash", "bash: grep -q c d", "(no output)\n[exit code 1]"),
+        ("edit_file", "edit_file: a.py", "old_text does not occur."),
+        ("edit_file", "edit_file: b.py", "old_text does not occur."),
+    ]
+    signatures = {error_signature(*error) for error in errors}
+    assert len(signatures) == len(errors)
+    assert all(len(signature) == 8 for signature in signatures)
+    assert error_signature("bash", "", "x" * 100_000 + "\ud800")
+
+
+def test_the_third_equal_error_is_for_the_founder() -> None:
+    counted = count_errors(count_errors({}, ["a", "b", "a"]), ["b"])
+    assert stuck_on(counted) is None
+    assert stuck_on(count_errors(counted, ["b", "c"])) == "b"
+    assert len(count_errors(counted, map(str, range(1000)))) == 50
+
+
+def test_a_question_says_what_happened_and_what_was_tried() -> None:
+    attempts = [Attempt(turn, "I try\nagain.", "bash: make", "x" * 1000 + f"\nError {turn}") for turn in range(7)]
+    asked = about_error(attempts)
+    assert asked.problem.startswith(asked.reason)
+    assert asked.problem.endswith("Error 6")
+    assert len(asked.problem) < 1000
+    assert asked.tried == [f"Turn {turn}: I try again. — bash: make" for turn in range(2, 7)]
+    assert 2 <= len(asked.options) <= 4
+    assert about_circle(attempts).tried == asked.tried
 
 
 def test_status_order() -> None:

@@ -17,7 +17,7 @@ from temporalio.testing import TimeSkipper
 
 from clients.sandbox import RUNNER_MODULE, RUNNER_SOURCE, Role, Sandboxes
 from clients.sandbox_runner import JOURNAL
-from db.models import BusinessEvent, LedgerEntry, Preview, Project, ToolCall
+from db.models import BusinessEvent, LedgerEntry, Message, Preview, Project, ToolCall
 from db.users import UserChange, change_user
 from domain.budget import cycle_of
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
@@ -303,7 +303,11 @@ async def repeating(shop: Workshop) -> list[Ended]:
     assert "same call" in await waits(shop, build_id, "founder")
     assert await shop.events(build_id, "guard"), "it was steered first"
     await shop.builds.wake(build_id)
-    return await ready_build(shop, build_id)
+    ended = await ready_build(shop, build_id)
+    async with shop.session() as session:
+        sent = await session.scalars(select(Message.content).where(Message.build_id == build_id))
+        assert sum("try again, without an answer" in content for content in sent) == 1
+    return ended
 
 
 @_scenario("the tool calls are used up: a last turn, then the founder decides", tool_call_cap=3)

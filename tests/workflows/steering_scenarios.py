@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from temporalio.testing import TimeSkipper
 
 from db import steering
-from db.models import FounderMessage, Message
+from db.models import FounderMessage, Message, Question
 from domain.names import REAPER_WORKFLOW
 from domain.status import Status
 from tests.workflows.scenarios import (
@@ -38,11 +38,13 @@ def _scenario(path: str, **settings: Any) -> Callable[[Callable[[Workshop], Awai
     return add
 
 
-async def _say(shop: Workshop, build_id: uuid.UUID, text: str, *, announced: bool = True) -> None:
+async def _say(
+    shop: Workshop, build_id: uuid.UUID, text: str, *, answers: uuid.UUID | None = None, announced: bool = True
+) -> None:
     async with shop.sessions.begin() as session:
         build = await steering.lock_build(session, build_id)
         assert build is not None
-        number = (await steering.add_message(session, build, text)).number
+        number = (await steering.add_message(session, build, text, question_id=answers)).number
     if announced:
         await shop.builds.tell_of_message(build_id, number)
 
@@ -147,4 +149,46 @@ async def said_while_asleep(shop: Workshop) -> list[Ended]:
         turn = await session.scalar(select(FounderMessage.turn).where(FounderMessage.build_id == build_id))
         morning = (await session.get_one(Message, (build_id, turn, "user"))).content
     assert morning.index("a new day's budget") < morning.index("Good morning.")
+    return ended
+
+
+_FAILS = [[bash(f"cd /tmp; python3 -c 'import nothing_there # {attempt}'")] for attempt in range(3)]
+
+
+async def _asked(shop: Workshop, build_id: uuid.UUID) -> Question:
+    """The question for which the build waits."""
+    await waits(shop, build_id, "founder")
+    async with shop.session() as session:
+        found = await steering.find_question(session, build_id)
+    assert found is not None
+    assert found.question.closed_at is None
+    return found.question
+
+
+@_scenario("the same error strikes three times: the founder is asked, and answers")
+async def asked_about_error(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script=steps(*_FAILS, [bash(PRODUCT)]))
+    question = await _asked(shop, build_id)
+    assert "No module named 'nothing_there'" in question.problem
+    assert [tried.partition(":")[0] for tried in question.tried] == ["Turn 1", "Turn 2", "Turn 3"]
+    assert question.problem.startswith((await shop.row(build_id)).reason or "-")
+    await _say(shop, build_id, question.options[1], answers=question.id)
+    ended = await ready_build(shop, build_id)
+    assert await _heard(shop, build_id) == [(4, question.options[1])]
+    async with shop.session() as session:
+        told = (await session.get_one(Message, (build_id, 4, "user"))).content
+        assert (await session.get_one(Question, question.id)).closed_at is not None
+    assert "nothing_there" in told.partition("</question>")[0]
+    assert "without an answer" not in told
+    return ended
+
+
+@_scenario("the agent goes in circles although it was steered: the founder is asked, and answers in their own words")
+async def asked_about_circle(shop: Workshop) -> list[Ended]:
+    build_id = await shop.start(script=steps(*([bash("echo again")] for _ in range(5)), [bash(PRODUCT)]))
+    question = await _asked(shop, build_id)
+    assert "`bash: echo again`" in question.problem
+    await _say(shop, build_id, "Build the page instead.", answers=question.id)
+    ended = await ready_build(shop, build_id)
+    assert [text for _, text in await _heard(shop, build_id)] == ["Build the page instead."]
     return ended

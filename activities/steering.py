@@ -1,0 +1,104 @@
+"""Asking the founder when the agent gets no further."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+
+from activities.dispatch import error_of
+from activities.edge import edge
+from db import steering
+from db.models import Message, Question, ToolCall
+from db.session import Sessions
+from domain.guards import WINDOW, call_signature
+from domain.payloads import AskedFounder, AskFounder
+from domain.question import Attempt, about_circle, about_error
+from domain.tool_output import parse_stored_blocks, result_text
+
+_LOOKED_AT = 200
+"""So many of the build's last calls are looked at for the error that it is stuck on."""
+
+
+class SteeringActivities:
+    """`ask_founder`, with the database."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    @activity.defn
+    @edge
+    async def ask_founder(self, given: AskFounder) -> AskedFounder:
+        """Store the question and show it, once. Where the founder has said something that no turn has read, nothing is
+        asked: that may be the answer already."""
+        build_id, question_id = uuid.UUID(given.build_id), uuid.UUID(given.question_id)
+        async with self._sessions.begin() as session:
+            await steering.lock_build(session, build_id)
+            if unread := await steering.unread_messages(session, build_id):
+                return AskedFounder(said=unread[-1].number)
+            if given.error is not None:
+                asked = about_error(await _failed(session, build_id, given.error))
+            else:
+                asked = about_circle(await _repeated(session, build_id, given.call or ""))
+            question = Question(
+                id=question_id,
+                build_id=build_id,
+                problem=asked.problem,
+                tried=asked.tried,
+                options=asked.options,
+            )
+            await steering.add_question(session, question)
+        return AskedFounder(reason=asked.reason)
+
+
+async def _failed(session: AsyncSession, build_id: uuid.UUID, error: str) -> list[Attempt]:
+    """The build's last calls that ended in this error, in order."""
+    calls = await session.scalars(
+        select(ToolCall)
+        .where(ToolCall.build_id == build_id, ToolCall.is_error.is_(True), ~ToolCall.lost)
+        .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
+        .limit(_LOOKED_AT)
+    )
+    return await _attempts(session, build_id, [call for call in calls if error_of(call, call.result or "") == error])
+
+
+async def _repeated(session: AsyncSession, build_id: uuid.UUID, signature: str) -> list[Attempt]:
+    """The build's last calls with this signature, in order."""
+    calls = (
+        await session.scalars(
+            select(ToolCall)
+            .where(ToolCall.build_id == build_id)
+            .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
+            .limit(WINDOW)
+        )
+    ).all()
+    signatures: dict[str, str] = {}
+    for blocks in (await _answers(session, build_id, {call.turn for call in calls})).values():
+        used = (block for block in blocks if block["type"] == "tool_use")
+        signatures |= {block["id"]: call_signature(block["name"], block["input"]) for block in used}
+    return await _attempts(session, build_id, [call for call in calls if signatures[call.tool_use_id] == signature])
+
+
+async def _attempts(session: AsyncSession, build_id: uuid.UUID, calls: Sequence[ToolCall]) -> list[Attempt]:
+    answers = await _answers(session, build_id, {call.turn for call in calls})
+    return [
+        Attempt(
+            turn=call.turn,
+            said=" ".join(str(block["text"]) for block in answers[call.turn] if block["type"] == "text"),
+            call=call.summary,
+            result=result_text(call.result) if call.result else "",
+        )
+        for call in reversed(calls)
+    ]
+
+
+async def _answers(session: AsyncSession, build_id: uuid.UUID, turns: set[int]) -> dict[int, list[dict[str, Any]]]:
+    """The content blocks of what the agent said in these turns."""
+    rows = await session.execute(
+        select(Message.turn, Message.content).where(
+            Message.build_id == build_id, Message.role == "assistant", Message.turn.in_(turns)
+        )
+    )
+    return {turn: parse_stored_blocks(content) for turn, content in rows}

@@ -1,0 +1,92 @@
+"""Where the agent is steered: by guards, and by its founder, who is asked when it gets no further."""
+
+from collections.abc import Sequence
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.steering import SteeringActivities
+    from domain.guards import count_errors, is_repeating, remember, stuck_on
+    from domain.payloads import AskFounder, BuildContext, DispatchResult, LoopState, RequestedCall, TurnNote
+    from domain.status import WaitingFor
+
+from workflows import policies
+from workflows.waiting import Waiting
+
+_QUESTIONS = "questions"
+"""Versions what follows when the guard against circles fires twice: the founder is asked a question."""
+
+
+class Steering:
+    """Looks at what a turn's calls came to, and stops for the founder where going on would lead nowhere."""
+
+    def __init__(self, build_id: str, state: LoopState, waiting: Waiting) -> None:
+        self._build_id = build_id
+        self._state = state
+        self._waiting = waiting
+
+    @property
+    def calls_left(self) -> int:
+        """How many tool calls the agent may still make."""
+        return self._state.tool_calls_allowed - self._state.tool_calls
+
+    async def guard(self, calls: Sequence[RequestedCall], results: Sequence[DispatchResult]) -> None:
+        """Steer an agent that goes in circles, and stop one that is stuck or has used up its tool calls."""
+        state, signatures = self._state, [call.s for call in calls]
+        repeating = is_repeating(state.recent_calls, signatures)
+        state.recent_calls = remember(state.recent_calls, signatures)
+        known = {} if any(result.commit for result in results) else state.errors
+        state.errors = count_errors(known, [result.e for result in results if result.e])
+        if error := stuck_on(state.errors):
+            await self._ask(AskFounder(build_id=self._build_id, question_id=str(workflow.uuid4()), error=error))
+        elif repeating and not state.steered:
+            state.steered = True
+            state.notes.append(TurnNote.STEER_REPEATING)
+        elif repeating:
+            await self._ask_about_circle(signatures)
+        await self._stop_at_cap()
+
+    async def _ask_about_circle(self, signatures: Sequence[str]) -> None:
+        state = self._state
+        if workflow.patched(_QUESTIONS):
+            call = max(signatures, key=state.recent_calls.count)
+            await self._ask(AskFounder(build_id=self._build_id, question_id=str(workflow.uuid4()), call=call))
+            return
+        state.steered, state.recent_calls = False, []
+        circles = "The agent keeps making the same call and gets no further. Wake it to let it try again."
+        await self._waiting.for_person(WaitingFor.FOUNDER, circles)
+
+    async def _ask(self, about: AskFounder) -> None:
+        """Ask the founder, and wait for an answer; a wake is the leave to try again without one.
+
+        Where the founder has said something that the agent has not read, that comes first, and nothing is asked.
+        """
+        state = self._state
+        state.steered, state.recent_calls, state.errors = False, [], {}
+        asked = await workflow.execute_activity_method(
+            SteeringActivities.ask_founder, about, **policies.DATABASE, summary="a question to the founder"
+        )
+        state.said = max(state.said, asked.said)
+        if asked.said:
+            return
+        await self._waiting.for_founder(asked.reason)
+        state.notes.append(TurnNote.ASKED)
+
+    async def _stop_at_cap(self) -> None:
+        state = self._state
+        if self.calls_left > 0:
+            return
+        if not state.last_turn_given:
+            state.last_turn_given = True
+            state.notes.append(TurnNote.LAST_TURN)
+            return
+        used = f"The build has used its {state.tool_calls_allowed} tool calls. Wake it for as many more."
+        await self._waiting.for_person(WaitingFor.FOUNDER, used)  # whatever was said before, this is a new question
+        state.last_turn_given = False
+        state.tool_calls_allowed = state.tool_calls + self._context.tool_call_cap
+        state.notes.append(TurnNote.CONTINUE_AFTER_CAP)
+
+    @property
+    def _context(self) -> BuildContext:
+        assert self._state.context is not None, "the context is loaded first"
+        return self._state.context
