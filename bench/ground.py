@@ -72,7 +72,8 @@ class Ground:
         """So many workers on the shop's queue, each a `python worker.py` of its own, started and ready."""
         variables = {**_WORKER_SETTINGS, "TEMPORAL_TASK_QUEUE": self.shop.settings.temporal_task_queue}
         async with AsyncExitStack() as stopping:
-            started = [await stopping.enter_async_context(self.program([str(_ROOT / "worker.py")], variables)) for _ in range(count)]
+            program = [str(_ROOT / "worker.py")]
+            started = [await stopping.enter_async_context(self.program(program, variables)) for _ in range(count)]
             for process in started:
                 await process.has_logged('"worker started"')
             yield started

@@ -132,9 +132,7 @@ async def _durable(at: Ground, worker: Process, plan: str, turns: int) -> _Durab
     grown = await at.relation_bytes()
     calls = await _calls_of(shop, build_id)
     async with shop.session() as session:
-        begun = await session.scalar(
-            select(Turn.claimed_at).where(Turn.build_id == build_id, Turn.number == turns + 2)
-        )
+        begun = await session.scalar(select(Turn.claimed_at).where(Turn.build_id == build_id, Turn.number == turns + 2))
         said = await session.scalar(
             select(func.sum(func.octet_length(Message.content))).where(Message.build_id == build_id)
         )

@@ -1,24 +1,57 @@
 """Connections: one engine a process, one session a transaction."""
 
+from time import monotonic
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 Sessions = async_sessionmaker[AsyncSession]
 """`async with sessions.begin() as session:` is one transaction, committed at the end of the block."""
 
+_TRUSTED_SECONDS = 10.0
+"""So long after its last use a connection is taken for alive unless the driver has seen it close."""
+
 
 def make_engine(database_url: str, pool_size: int = 10) -> AsyncEngine:
     """An engine. Connects when first used; dispose of it when done."""
-    return create_async_engine(
+    engine = create_async_engine(
         database_url,
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_pre_ping=True,
+        pool_use_lifo=True,  # few connections are used, so that each has most statements prepared
         pool_timeout=20,
         hide_parameters=True,  # what founders wrote must not stand in an error's text, and so in history or a log
         connect_args={"timeout": 10, "server_settings": {"application_name": "cofounder", "timezone": "UTC"}},
     )
+    _look_before_use(engine)
+    return engine
 
 
 def make_sessions(engine: AsyncEngine) -> Sessions:
     """A factory of sessions on the engine."""
     return async_sessionmaker(engine, expire_on_commit=False)
+
+
+def _look_before_use(engine: AsyncEngine) -> None:
+    """Hand out no connection that is dead, as `pool_pre_ping` does, but without asking the server each time: its
+    question is three round trips, and a turn has half a dozen transactions."""
+    dialect = engine.dialect
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def note_use(_: Any, entry: ConnectionPoolEntry) -> None:
+        entry.info["used_at"] = monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def look(connection: Any, entry: ConnectionPoolEntry, _: Any) -> None:
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError("the server has closed the connection")
+        used_at = entry.info.get("used_at")
+        if used_at is None or monotonic() - used_at < _TRUSTED_SECONDS:
+            return
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError("the connection is dead") from error
