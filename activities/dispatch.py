@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
@@ -20,9 +20,10 @@ from clients.browser import Browser, PageFailed
 from clients.sandbox import CallOutcome, Sandbox, Sandboxes
 from clients.sandbox_runner import WORKSPACE
 from clients.shielded import to_the_end
+from db import tool_calls
 from db.feed import append_events
-from db.models import Message, ToolCall
-from db.session import Sessions
+from db.models import ToolCall
+from db.session import Sessions, one_statement
 from domain.answer import input_of
 from domain.errors import CofounderError, InvalidInput, InvalidToolInput, SandboxFull, SandboxGone, StaleClaim
 from domain.events import EventType, NewEvent
@@ -140,16 +141,11 @@ class DispatchActivities:
         """Take the call's row for this attempt, and say so before anything is done; or find its result."""
         build_id, claim = uuid.UUID(given.build_id), uuid.uuid4()
         async with self._sessions.begin() as session:
-            call = await session.get_one(ToolCall, (build_id, given.id), with_for_update=True)
+            call, spoken = await tool_calls.call_to_run(session, build_id, given.id)
             same_boot = (call.sandbox_id, call.boot) == (given.sandbox.sandbox_id, given.sandbox.boot)
             if call.state == "done":
                 # Lost with another sandbox than this one: the workflow knows, as it has opened this one since.
                 return _result_of(call, lost=call.lost and same_boot)
-            spoken = await session.scalar(
-                select(Message.content).where(
-                    Message.build_id == build_id, Message.turn == call.turn, Message.role == "assistant"
-                )
-            )
             begun = call.state == "intended"
             # The workflow has opened another sandbox since, or this one anew, and verified the workspace.
             unknown = begun and not same_boot and is_mutating(call.name)
@@ -157,17 +153,17 @@ class DispatchActivities:
             call.intended_at = call.intended_at or func.now()
             if not unknown:
                 call.sandbox_id, call.boot = given.sandbox.sandbox_id, given.sandbox.boot
+            await session.flush()
             if not begun:
                 started = {"tool_use_id": call.tool_use_id, "name": call.name, "summary": call.summary}
                 await append_events(session, build_id, [NewEvent(EventType.TOOL_STARTED, started, turn=call.turn)])
             problem: str | None = None
             try:
-                checked = check_tool_input(call.name, input_of(parse_stored_blocks(spoken or "[]"), given.id))
+                checked = check_tool_input(call.name, input_of(parse_stored_blocks(spoken), given.id))
             except InvalidToolInput as error:
                 problem = str(error)
             if unknown:
                 problem = UNKNOWN.format(why="the sandbox was restarted or replaced while it ran")
-            await session.flush()
             if problem is not None:
                 await _write(session, call, claim, _Outcome([problem], is_error=True, lost=unknown), monotonic())
                 return _result(True, None)
@@ -177,7 +173,7 @@ class DispatchActivities:
         """Write the result, if this attempt still holds the call. If another has finished it, that one's counts."""
         build_id = uuid.UUID(given.build_id)
         try:
-            async with self._sessions.begin() as session:
+            async with one_statement(self._sessions) as session:
                 await _write(session, intent.call, intent.claim, outcome, intent.began)
         except StaleClaim:
             async with self._sessions() as session:
@@ -269,7 +265,7 @@ class DispatchActivities:
                 except CofounderError as error:
                     _log.warning("could not end a cancelled call", tool_use_id=given.id, error=str(error))
                     told = CANCELLED_BUT
-            async with self._sessions.begin() as session:
+            async with one_statement(self._sessions) as session:
                 await _write(session, call, claim, _Outcome([told], is_error=True), began)
 
     async def _take_screenshots(self, sandbox: Sandbox, asked: TakeScreenshotInput) -> _Outcome:
@@ -302,27 +298,6 @@ async def _write(session: AsyncSession, call: ToolCall, claim: uuid.UUID, outcom
     Raises:
         StaleClaim: it does not; nothing is written.
     """
-    written = await session.scalar(
-        update(ToolCall)
-        .where(
-            ToolCall.build_id == call.build_id,
-            ToolCall.tool_use_id == call.tool_use_id,
-            ToolCall.claim == claim,
-            ToolCall.state != "done",
-        )
-        .values(
-            state="done",
-            is_error=outcome.is_error,
-            result=render_result(call.tool_use_id, outcome.content, outcome.is_error),
-            lost=outcome.lost,
-            commit=outcome.commit,
-            done_at=func.now(),
-        )
-        .returning(ToolCall.tool_use_id)
-        .execution_options(synchronize_session=False)
-    )
-    if written is None:
-        raise StaleClaim(f"Another attempt has taken tool call {call.tool_use_id}.")
     done = {
         "tool_use_id": call.tool_use_id,
         "name": call.name,
@@ -330,7 +305,16 @@ async def _write(session: AsyncSession, call: ToolCall, claim: uuid.UUID, outcom
         "is_error": outcome.is_error,
         "seconds": round(monotonic() - began, 2),
     }
-    await append_events(session, call.build_id, [NewEvent(EventType.TOOL_DONE, done, turn=call.turn)])
+    await tool_calls.store_result(
+        session,
+        call,
+        claim,
+        result=render_result(call.tool_use_id, outcome.content, outcome.is_error),
+        is_error=outcome.is_error,
+        lost=outcome.lost,
+        commit=outcome.commit,
+        event=NewEvent(EventType.TOOL_DONE, done, turn=call.turn),
+    )
 
 
 async def _product_port(sandbox: Sandbox) -> int:

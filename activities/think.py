@@ -18,12 +18,13 @@ from temporalio import activity
 from activities.crash_point import crash_point
 from activities.edge import edge
 from activities.heartbeat import heartbeating
+from activities.sent import Sent, SentConversations
 from clients.model import BrokenStream, LostCall, ModelClient
 from clients.shielded import to_the_end
 from db import money, steering, turns
 from db.feed import append_events
 from db.models import Build, FounderMessage, User
-from db.session import Sessions
+from db.session import Sessions, one_statement
 from domain import prompt
 from domain.answer import Answer, Reading, SentenceBuffer, read_answer
 from domain.budget import BudgetState, Verdict, cycle_of, may_go_on, too_small
@@ -93,6 +94,7 @@ class ThinkActivities:
         self._autonomous_agent = autonomous_agent
         self._secrets = secrets
         self._encoded: OrderedDict[str, str] = OrderedDict()
+        self._sent = SentConversations()
 
     @activity.defn
     @edge
@@ -109,14 +111,13 @@ class ThinkActivities:
         build_id, claim, info = uuid.UUID(given.build_id), uuid.uuid4(), activity.info()
         try:
             async with self._sessions.begin() as session:
-                build = await session.get_one(Build, build_id)
-                day = _day()
-                call = money.Call(claim, build_id, build.user_id, given.turn, day, build.model or "")
+                found = await turns.look(session, build_id, given.turn)
+                call = money.Call(claim, build_id, found.user_id, given.turn, _day(), found.model)
                 run_id = info.workflow_run_id or ""
                 turn = await turns.claim_turn(session, build_id, given.turn, run_id, claim)
                 if turn.outcome is not None:
                     return await self._reread(session, call, turn.outcome)
-                begun = await self._begin(session, given, call, turn.lost, info.attempt)
+                begun = await self._begin(session, given, call, found, turn.lost, info.attempt)
         except _NoCall as stop:
             # Rolled back: a turn that waits for money is nobody's, and leaves nothing to withdraw.
             if stop.result.outcome is ThinkOutcome.BUDGET:
@@ -133,7 +134,8 @@ class ThinkActivities:
         build_id, day = uuid.UUID(given.build_id), _day()
         async with self._sessions.begin() as session:
             build = await session.get_one(Build, build_id)
-            if (held := await self._held(session, build.user_id)) is not None:
+            suspended = await session.scalar(select(User.suspended).where(User.id == build.user_id))
+            if (held := self._held(suspended=bool(suspended))) is not None:
                 return BudgetCheck(exhausted=True, outcome=ThinkOutcome.HELD, reason=held[1], waiting_for=held[0])
             state = await money.lock_day(session, build.user_id, day)
             worst = await self._worst(session, build_id, build.model or "", given.turn)
@@ -151,23 +153,32 @@ class ThinkActivities:
         )
 
     async def _begin(
-        self, session: AsyncSession, given: ThinkInput, call: money.Call, lost: uuid.UUID | None, attempt: int
+        self,
+        session: AsyncSession,
+        given: ThinkInput,
+        call: money.Call,
+        found: turns.Found,
+        lost: uuid.UUID | None,
+        attempt: int,
     ) -> "_Begun":
         """Store what is said in the turn, what its founder has said among it, and reserve its money.
 
         Raises:
             _NoCall: no call may be made; the transaction has to be rolled back.
         """
-        if (held := await self._held(session, call.user_id)) is not None:
+        if (held := self._held(suspended=found.suspended)) is not None:
             raise _NoCall(ThinkResult(outcome=ThinkOutcome.HELD, reason=held[1], waiting_for=held[0]))
         if lost is not None:
             await money.estimate(session, lost)
-        unread = await steering.unread_messages(session, call.build_id)
-        said = await self._what_to_say(session, call.build_id, given, unread)
-        if await turns.store_user_message(session, call.build_id, call.turn, said):
-            await steering.mark_read(session, unread, call.turn)
-        else:
+        unread = await steering.unread_messages(session, call.build_id) if found.has_unread else []
+        said = await self._what_to_say(session, call.build_id, given, found.before, unread)
+        read = 0
+        if not await turns.store_user_message(session, call.build_id, call.turn, said):
             unread = []  # an earlier attempt has said what is said in this turn; these are for the next one
+            read = await steering.last_read(session, call.build_id, call.turn)
+        elif unread:
+            await steering.mark_read(session, unread, call.turn)
+            read = unread[-1].number
         worst = await self._worst(session, call.build_id, call.model, call.turn)
         permission, state = await money.reserve(session, call, worst, self._max_tokens(call.model))
         if permission.verdict is not Verdict.GO:
@@ -182,7 +193,7 @@ class ThinkActivities:
             numbers = [message.number for message in unread]
             events.append(NewEvent(EventType.MESSAGES_READ, {"numbers": numbers}, call.turn))
         await append_events(session, call.build_id, events)
-        return _Begun(permission.max_tokens, await steering.last_read(session, call.build_id, call.turn))
+        return _Begun(permission.max_tokens, read)
 
     async def _no_money(
         self,
@@ -204,11 +215,10 @@ class ThinkActivities:
         reason = too_small(state, worst, self._max_tokens(build.model or ""), renews_on)
         return ThinkResult(outcome=ThinkOutcome.TOO_SMALL, reason=reason, renews_on=renews_on, **figures)
 
-    async def _held(self, session: AsyncSession, user_id: str) -> tuple[WaitingFor, str] | None:
+    def _held(self, *, suspended: bool) -> tuple[WaitingFor, str] | None:
         """Whom a build has to wait for whatever money there is, and why."""
         if not self._autonomous_agent:
             return WaitingFor.KILL_SWITCH, _SWITCHED_OFF
-        suspended = await session.scalar(select(User.suspended).where(User.id == user_id))
         return (WaitingFor.OPERATOR, _SUSPENDED) if suspended else None
 
     async def _alert(self, build_id: uuid.UUID, turn: int, state: BudgetState | None) -> None:
@@ -240,11 +250,15 @@ class ThinkActivities:
         return state.winds_down(worst, self._max_tokens(call.model))
 
     async def _what_to_say(
-        self, session: AsyncSession, build_id: uuid.UUID, given: ThinkInput, unread: Sequence[FounderMessage]
+        self,
+        session: AsyncSession,
+        build_id: uuid.UUID,
+        given: ThinkInput,
+        before: str | None,
+        unread: Sequence[FounderMessage],
     ) -> list[str]:
-        """The text blocks of this turn's user message, after any tool results."""
+        """The text blocks of this turn's user message, after any tool results. `before`: how the last turn ended."""
         said: list[str] = []
-        before = await turns.outcome_of(session, build_id, given.turn - 1) if given.turn > 1 else None
         if given.turn == 1:
             said.append(prompt.OPENING)
         elif before == "max_tokens":
@@ -288,9 +302,7 @@ class ThinkActivities:
     async def _call(self, call: money.Call, max_tokens: int) -> tuple[Answer, "_Narrator"]:
         """Make the call whose money is reserved, and settle what it came to if it fails."""
         try:
-            async with self._sessions() as session:
-                stored = await turns.load_conversation(session, call.build_id, call.turn)
-            body = await self._body(stored, max_tokens, price_of(self._prices, call.model).adaptive_thinking)
+            body = await self._body(call, max_tokens, price_of(self._prices, call.model).adaptive_thinking)
         except BaseException:
             await to_the_end(self._release(call))
             raise
@@ -360,8 +372,7 @@ class ThinkActivities:
                     stop_reason=reading.stored_as,
                     reading=reading,
                 )
-                await money.settle(session, call, answer.tokens, cost, answer.request_id)
-                state = await money.budget_of(session, call.user_id, call.day)
+                state = await money.settle(session, call, answer.tokens, cost, answer.request_id)
                 winds_down = await self._winds_down(session, call, state)
                 summary = {
                     "cost": cost,
@@ -379,15 +390,23 @@ class ThinkActivities:
         await crash_point("think.committed")
         return _result(reading, call.day, state, winds_down=winds_down, read=read)
 
-    async def _body(self, stored: turns.StoredConversation, max_tokens: int, adaptive_thinking: bool) -> bytes:
+    async def _body(self, call: money.Call, max_tokens: int, adaptive_thinking: bool) -> bytes:
         """The request: stored text between fixed text, so that its prefix is the same bytes at every turn."""
-        messages = [await self._with_images(message) for message in stored.messages]
+        sent = self._sent.take(call.build_id, call.turn)
+        if sent is None:
+            async with one_statement(self._sessions) as session:
+                system, tools = await turns.load_prompt(session, call.build_id)
+            sent = Sent(bytearray(f'"system":{system},"tools":{tools},"messages":['.encode()))
+        async with one_statement(self._sessions) as session:
+            messages = await turns.load_messages(session, call.build_id, call.turn, sent.turn)
+        sent.add(call.turn, [await self._with_images(message) for message in messages])
+        self._sent.keep(call.build_id, sent)
         thinking = '"thinking":{"type":"adaptive","display":"summarized"},' if adaptive_thinking else ""
-        return (
-            f'{{"model":"{stored.model}","max_tokens":{max_tokens},"stream":true,'
+        head = (
+            f'{{"model":"{call.model}","max_tokens":{max_tokens},"stream":true,'
             f'"cache_control":{{"type":"ephemeral"}},{thinking}'
-            f'"system":{stored.system},"tools":{stored.tools},"messages":[{",".join(messages)}]}}'
-        ).encode()
+        )
+        return b"".join((head.encode(), sent.text, b"]}"))
 
     async def _with_images(self, message: str) -> str:
         """A message with its images in place. Only user messages hold images, in blocks that we rendered ourselves."""
@@ -470,9 +489,8 @@ class _Narrator:
             StaleClaim: another attempt speaks now.
         """
         if lines := self._lines(self._sentences.feed(text)):
-            async with self._sessions.begin() as session:
-                await turns.hold_claim(session, self._build_id, self._turn, self._claim)
-                await append_events(session, self._build_id, lines)
+            async with one_statement(self._sessions) as session:
+                await turns.narrate(session, self._build_id, self._turn, self._claim, lines)
 
     def last_lines(self) -> list[NewEvent]:
         """What was left unfinished when the text ended."""

@@ -2,8 +2,9 @@
 
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import JSON, UUID, BigInteger, bindparam, text
+from sqlalchemy import JSON, UUID, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.events import NewEvent
@@ -12,24 +13,39 @@ CHANNEL = "cofounder_events"
 """NOTIFY channel; the payload is the build's id. Readers select what is after the last event that they have."""
 
 
-_APPEND = text(
+def appending(condition: str | None = None) -> str:
+    """The common table expressions `seq` and `made`, which append `:events` to the feed of `:build`, in SQL.
+
+    One round trip, since every turn makes several. The build's row is locked, by the update, before anything is
+    inserted. With `condition`, the name of an expression before them, nothing is appended where that has no row; it is
+    evaluated first.
     """
-    with seq as (
-        update builds set last_event_id = last_event_id + :count where id = :build returning last_event_id
+    given = f" from {condition}" if condition else ""
+    return f"""
+    seq as (
+        update builds set last_event_id = last_event_id + json_array_length(:events){given}
+        where builds.id = :build
+        returning last_event_id as last, last_event_id - json_array_length(:events) as before
     ), made as (
         insert into events (build_id, id, type, turn, data)
-        select :build, seq.last_event_id - :count + new.position, new.type, new.turn, new.data
+        select :build, seq.before + new.position, new.type, new.turn, new.data
         from seq, rows from (json_to_recordset(:events) as (type text, turn integer, data jsonb))
             with ordinality as new (type, turn, data, position)
-    )
-    select seq.last_event_id, pg_notify(:channel, cast(:build as text)) from seq
-    """
-).bindparams(
-    bindparam("build", type_=UUID(as_uuid=True)),
-    bindparam("count", type_=BigInteger()),
-    bindparam("events", type_=JSON),
-)
-"""One round trip, since every turn makes several. The update locks the build's row before anything is inserted."""
+    )"""
+
+
+def appended(build_id: uuid.UUID, events: Sequence[NewEvent]) -> dict[str, Any]:
+    """The parameters of `appending` and `TOLD`."""
+    rows = [{"type": event.type, "turn": event.turn, "data": event.data} for event in events]
+    return {"build": build_id, "events": rows, "channel": CHANNEL}
+
+
+TOLD = "select seq.last, pg_notify(:channel, cast(:build as text)) from seq"
+"""The last event's id, and the nudge to whoever reads the feed."""
+
+APPENDED_TYPES = (bindparam("build", type_=UUID(as_uuid=True)), bindparam("events", type_=JSON))
+
+_APPEND = text(f"with {appending()} {TOLD}").bindparams(*APPENDED_TYPES)
 
 
 async def append_events(session: AsyncSession, build_id: uuid.UUID, events: Sequence[NewEvent]) -> int:
@@ -38,9 +54,7 @@ async def append_events(session: AsyncSession, build_id: uuid.UUID, events: Sequ
     The sequence is taken by an update of the build's row, whose lock is held until commit: an event with a higher id
     can't be committed, and so can't be read, before one with a lower id.
     """
-    rows = [{"type": event.type, "turn": event.turn, "data": event.data} for event in events]
-    given = {"build": build_id, "count": len(rows), "events": rows, "channel": CHANNEL}
-    last = (await session.execute(_APPEND, given)).scalar()
+    last = (await session.execute(_APPEND, appended(build_id, events))).scalar()
     if last is None:
         raise LookupError(f"there is no build {build_id}")
     return int(last)

@@ -8,11 +8,11 @@ import uuid
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import and_, func, insert, literal, or_, select, update
+from sqlalchemy import UUID, Text, and_, bindparam, func, insert, literal, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.models import Build, LedgerEntry, Message, PlanTier, Prompt, ToolCall, TopUp, User, UserDay
+from db.models import Build, LedgerEntry, PlanTier, TopUp, User, UserDay
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, daily_allowance
 from domain.errors import Conflict
 from domain.pricing import Tokens, WorstCase
@@ -95,6 +95,13 @@ async def _share_of_cycle(session: AsyncSession, user_id: str, day: date) -> int
 
 async def lock_day(session: AsyncSession, user_id: str, day: date) -> BudgetState:
     """Lock the user's day until the transaction ends; at its first use, fix its allowance."""
+    from_plan = await _locked(session, user_id, day)
+    # Another statement: what others have committed while this one waited for the lock is only seen by the next.
+    return await _state(session, user_id, day, from_plan)
+
+
+async def _locked(session: AsyncSession, user_id: str, day: date) -> int | None:
+    """Lock the user's day; returns its share of the cycle."""
     of_day = select(UserDay.from_plan).where(UserDay.user_id == user_id, UserDay.day == day)
     found = (await session.execute(of_day.with_for_update())).one_or_none()
     if found is None:
@@ -105,7 +112,8 @@ async def lock_day(session: AsyncSession, user_id: str, day: date) -> BudgetStat
             upsert(UserDay).values(user_id=user_id, day=day, from_plan=share).on_conflict_do_nothing()
         )
         found = (await session.execute(of_day.with_for_update())).one()
-    return await _state(session, user_id, day, found.from_plan)
+    from_plan: int | None = found.from_plan
+    return from_plan
 
 
 # ---- calls
@@ -135,9 +143,10 @@ async def reserve(
     return permission, state
 
 
-async def settle(session: AsyncSession, call: Call, tokens: Tokens, cost: int, request_id: str | None) -> None:
-    """Put what was served in the place of the estimate, also when another attempt has marked it as lost since."""
-    await lock_day(session, call.user_id, call.day)
+async def settle(session: AsyncSession, call: Call, tokens: Tokens, cost: int, request_id: str | None) -> BudgetState:
+    """Put what was served in the place of the estimate, also when another attempt has marked it as lost since. The
+    state is that of afterwards."""
+    from_plan = await _locked(session, call.user_id, call.day)
     await session.execute(
         update(LedgerEntry)
         .where(LedgerEntry.id == call.claim, LedgerEntry.state.in_(("open", "estimated")))
@@ -152,7 +161,9 @@ async def settle(session: AsyncSession, call: Call, tokens: Tokens, cost: int, r
             cost=cost,
             closed_at=func.now(),
         )
+        .execution_options(synchronize_session=False)
     )
+    return await _state(session, call.user_id, call.day, from_plan)
 
 
 async def estimate(session: AsyncSession, claim: uuid.UUID) -> None:
@@ -175,7 +186,7 @@ async def estimate_all_of(session: AsyncSession, build_id: uuid.UUID) -> None:
 
 async def release(session: AsyncSession, call: Call) -> None:
     """The call was refused before it began, so it costs nothing."""
-    await lock_day(session, call.user_id, call.day)
+    await _locked(session, call.user_id, call.day)
     await session.execute(
         update(LedgerEntry)
         .where(LedgerEntry.id == call.claim, LedgerEntry.state == "open")
@@ -183,61 +194,47 @@ async def release(session: AsyncSession, call: Call) -> None:
     )
 
 
+_IMAGE = '"data":"sha256:'
+"""How an image stands in a stored tool result."""
+
+_PROMPT_SIZE = text(
+    """
+    with counted as (
+        select turn, input_tokens + cache_write_5m_tokens + cache_write_1h_tokens + cache_read_tokens + output_tokens
+            as tokens
+        from ledger
+        where build_id = :build and state = 'settled' and turn <= :turn
+            and input_tokens + cache_write_5m_tokens + cache_read_tokens > 0
+        order by turn desc, output_tokens desc limit 1
+    ), since as (
+        select coalesce(max(turn), 0) as turn, coalesce(max(tokens), 0) as tokens from counted
+    )
+    select
+        since.tokens,
+        case when since.turn = 0 then
+            (select octet_length(system) + octet_length(tools) from prompts where build_id = :build and prefix = 0)
+        end as prefix,
+        (select sum(octet_length(content)) from messages
+            where build_id = :build and turn > since.turn and turn <= :turn) as said,
+        results.bytes,
+        results.images
+    from since, lateral (
+        select sum(octet_length(result)) as bytes,
+            sum((length(result) - length(replace(result, :image, ''))) / length(:image)) as images
+        from tool_calls where build_id = :build and turn >= since.turn and turn < :turn
+    ) as results
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("image", type_=Text()))
+
+
 async def prompt_tokens_at_most(session: AsyncSession, build_id: uuid.UUID, turn: int) -> int:
     """An upper bound for the prompt of the turn's call, whose user message is stored, or is still to be said.
 
     What the server counted last for this conversation, and all that has been added since, at two bytes a token.
     """
-    counted_at, counted = (
-        await session.execute(
-            select(
-                LedgerEntry.turn,
-                LedgerEntry.input_tokens
-                + LedgerEntry.cache_write_5m_tokens
-                + LedgerEntry.cache_write_1h_tokens
-                + LedgerEntry.cache_read_tokens
-                + LedgerEntry.output_tokens,
-            )
-            .where(LedgerEntry.build_id == build_id, LedgerEntry.state == "settled", LedgerEntry.turn <= turn)
-            .where(LedgerEntry.input_tokens + LedgerEntry.cache_write_5m_tokens + LedgerEntry.cache_read_tokens > 0)
-            .order_by(LedgerEntry.turn.desc(), LedgerEntry.output_tokens.desc())
-            .limit(1)
-        )
-    ).one_or_none() or (0, 0)
-    said = func.coalesce(func.sum(func.octet_length(Message.content)), 0)
-    new = await session.scalar(
-        select(said).where(Message.build_id == build_id, Message.turn > counted_at, Message.turn <= turn)
-    )
-    result_bytes, images = (
-        await session.execute(
-            select(
-                func.coalesce(func.sum(func.octet_length(ToolCall.result)), 0),
-                func.coalesce(
-                    func.sum(
-                        (func.length(ToolCall.result) - func.length(func.replace(ToolCall.result, _IMAGE, "")))
-                        / len(_IMAGE)
-                    ),
-                    0,
-                ),
-            ).where(ToolCall.build_id == build_id, ToolCall.turn >= counted_at, ToolCall.turn < turn)
-        )
-    ).one()
-    prefix = 0
-    if not counted_at:
-        prefix = (
-            await session.scalar(
-                select(func.octet_length(Prompt.system) + func.octet_length(Prompt.tools)).where(
-                    Prompt.build_id == build_id, Prompt.prefix == 0
-                )
-            )
-            or 0
-        )
-    uncounted = int(new or 0) + int(result_bytes) + prefix
-    return int(counted) + uncounted // _BYTES_PER_TOKEN + int(images) * _IMAGE_TOKENS + _REQUEST_TOKENS
-
-
-_IMAGE = '"data":"sha256:'
-"""How an image stands in a stored tool result."""
+    found = (await session.execute(_PROMPT_SIZE, {"build": build_id, "turn": turn, "image": _IMAGE})).one()
+    counted, prefix, said, results, images = (int(number or 0) for number in found)
+    return counted + (prefix + said + results) // _BYTES_PER_TOKEN + images * _IMAGE_TOKENS + _REQUEST_TOKENS
 
 
 # ---- what operators change

@@ -1,5 +1,7 @@
 """Connections: one engine a process, one session a transaction."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 
@@ -33,6 +35,14 @@ def make_engine(database_url: str, pool_size: int = 10) -> AsyncEngine:
 def make_sessions(engine: AsyncEngine) -> Sessions:
     """A factory of sessions on the engine."""
     return async_sessionmaker(engine, expire_on_commit=False)
+
+
+@asynccontextmanager
+async def one_statement(sessions: Sessions) -> AsyncIterator[AsyncSession]:
+    """A session for a single statement. It is a transaction by itself, so that BEGIN and COMMIT need not be sent."""
+    async with sessions() as session:
+        await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        yield session
 
 
 def _look_before_use(engine: AsyncEngine) -> None:

@@ -1,12 +1,15 @@
-"""Tool calls as they were recorded, for what is done again after a loss."""
+"""Tool calls: taking one, its one result, and what was recorded of them for what is done again after a loss."""
 
 import uuid
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import UUID, and_, bindparam, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from db.feed import APPENDED_TYPES, TOLD, appended, appending
 from db.models import Message, Snapshot, ToolCall
 from domain.answer import input_of
+from domain.errors import StaleClaim
+from domain.events import NewEvent
 from domain.recovery import EDITS, RecordedCall
 from domain.tool_output import parse_stored_blocks
 from domain.tools import TOOLS
@@ -73,3 +76,53 @@ async def last_outcome_in(
     if snapshot is not None and snapshot.build_id == build_id:
         query = query.where(or_(ToolCall.intended_at > snapshot.created_at, ToolCall.done_at > snapshot.created_at))
     return await session.scalar(query)
+
+
+async def call_to_run(session: AsyncSession, build_id: uuid.UUID, tool_use_id: str) -> tuple[ToolCall, str]:
+    """A tool call's row, locked until the transaction ends, and the stored answer that it is part of."""
+    found = await session.execute(
+        select(ToolCall, Message.content)
+        .join(
+            Message,
+            and_(Message.build_id == ToolCall.build_id, Message.turn == ToolCall.turn, Message.role == "assistant"),
+        )
+        .where(ToolCall.build_id == build_id, ToolCall.tool_use_id == tool_use_id)
+        .with_for_update(of=ToolCall)
+    )
+    call, answer = found.one()
+    return call, answer
+
+
+_RESULT = text(
+    f"""
+    with written as (
+        update tool_calls
+        set state = 'done', is_error = :is_error, result = :result, lost = :lost, commit = :commit, done_at = now()
+        where build_id = :build and tool_use_id = :tool_use_id and claim = :claim and state <> 'done'
+        returning 1
+    ), {appending("written")} {TOLD}
+    """
+).bindparams(*APPENDED_TYPES, bindparam("claim", type_=UUID(as_uuid=True)))
+
+
+async def store_result(
+    session: AsyncSession,
+    call: ToolCall,
+    claim: uuid.UUID,
+    *,
+    result: str,
+    is_error: bool,
+    lost: bool,
+    commit: str | None,
+    event: NewEvent,
+) -> None:
+    """Write the one result of a tool call and tell of it, if the claim still holds, in one statement.
+
+    Raises:
+        StaleClaim: it does not; nothing is written.
+    """
+    outcome = {"result": result, "is_error": is_error, "lost": lost, "commit": commit}
+    named = {"tool_use_id": call.tool_use_id, "claim": claim}
+    written = await session.execute(_RESULT, appended(call.build_id, [event]) | named | outcome)
+    if written.first() is None:
+        raise StaleClaim(f"Another attempt has taken tool call {call.tool_use_id}.")

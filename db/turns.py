@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import JSON, UUID, and_, bindparam, exists, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.models import Build, Event, GateRun, Message, Prompt, ToolCall, Turn
+from db.feed import APPENDED_TYPES, TOLD, appended, appending
+from db.models import Build, Event, FounderMessage, GateRun, Message, Prompt, Turn, User
 from domain.answer import Reading, to_stored_text
 from domain.errors import StaleClaim, TurnOfAnotherRun
-from domain.events import EventType
+from domain.events import EventType, NewEvent
 from domain.payloads import RequestedCall
 from domain.tool_output import parse_stored_blocks, render_result
 
@@ -23,6 +24,37 @@ class ClaimedTurn:
 
     outcome: str | None
     lost: uuid.UUID | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an attempt finds before it takes its turn. `before` is the stop reason of the turn before."""
+
+    user_id: str
+    model: str
+    suspended: bool
+    before: str | None
+    has_unread: bool
+    """Whether the founder has said something that no turn has read."""
+
+
+_LOOK = (
+    select(
+        Build.user_id,
+        func.coalesce(Build.model, ""),
+        User.suspended,
+        Turn.outcome,
+        exists().where(FounderMessage.build_id == Build.id, FounderMessage.turn.is_(None)),
+    )
+    .join(User, User.id == Build.user_id)
+    .join(Turn, and_(Turn.build_id == Build.id, Turn.number == bindparam("before")), isouter=True)
+    .where(Build.id == bindparam("build"))
+)
+
+
+async def look(session: AsyncSession, build_id: uuid.UUID, number: int) -> Found:
+    """What there is before the turn is taken."""
+    return Found(*(await session.execute(_LOOK, {"build": build_id, "before": number - 1})).one())
 
 
 def _check_run(turn: Turn, run_id: str) -> None:
@@ -57,18 +89,27 @@ async def claim_turn(
     return ClaimedTurn(None, lost)
 
 
-async def hold_claim(session: AsyncSession, build_id: uuid.UUID, number: int, claim: uuid.UUID) -> None:
-    """Make sure that this attempt still holds the turn, until the transaction ends.
+_NARRATE = text(
+    f"""
+    with held as (
+        select 1 from turns
+        where build_id = :build and number = :turn and claim = :claim and outcome is null
+        for share
+    ), {appending("held")} {TOLD}
+    """
+).bindparams(*APPENDED_TYPES, bindparam("claim", type_=UUID(as_uuid=True)))
+
+
+async def narrate(
+    session: AsyncSession, build_id: uuid.UUID, number: int, claim: uuid.UUID, events: Sequence[NewEvent]
+) -> None:
+    """Append events to the feed if this attempt still holds the turn, in one statement.
 
     Raises:
         StaleClaim: another attempt has taken it.
     """
-    held = await session.scalar(
-        select(Turn.claim)
-        .where(Turn.build_id == build_id, Turn.number == number, Turn.claim == claim, Turn.outcome.is_(None))
-        .with_for_update(read=True)
-    )
-    if held is None:
+    given = appended(build_id, events) | {"turn": number, "claim": claim}
+    if (await session.execute(_NARRATE, given)).first() is None:
         raise StaleClaim(f"another attempt has taken turn {number}")
 
 
@@ -84,45 +125,42 @@ async def store_user_message(session: AsyncSession, build_id: uuid.UUID, number:
     return stored is not None
 
 
-@dataclass(frozen=True)
-class StoredConversation:
-    """The stored texts of a request. `messages` is the JSON text of the whole array; images are still placeholders."""
-
-    model: str
-    system: str
-    tools: str
-    messages: list[str]
-
-
-async def load_conversation(session: AsyncSession, build_id: uuid.UUID, turn: int) -> StoredConversation:
-    """The conversation up to this turn's user message, put together from texts that never change."""
-    model = await session.scalar(select(Build.model).where(Build.id == build_id))
+async def load_prompt(session: AsyncSession, build_id: uuid.UUID) -> tuple[str, str]:
+    """The stored texts of `system` and `tools`, with which every request of the build begins."""
     prompt = await session.get_one(Prompt, (build_id, 0))
-    rows = await session.execute(
-        select(Message.turn, Message.role, Message.content)
-        .where(Message.build_id == build_id, Message.turn <= turn)
-        .order_by(Message.turn, Message.role.desc())  # "user" before "assistant"
-    )
-    results: dict[int, list[str]] = {}
-    for of_turn, result in await session.execute(
-        select(ToolCall.turn, ToolCall.result)
-        .where(ToolCall.build_id == build_id, ToolCall.turn < turn)
-        .order_by(ToolCall.turn, ToolCall.position)
+    return prompt.system, prompt.tools
+
+
+_MESSAGES = text(
+    """
+    select turn + 1 as turn, 0 as part, position, result as content from tool_calls
+    where build_id = :build and turn >= :after and turn < :turn
+    union all
+    select turn, case role when 'user' then 1 else 2 end, 0, content from messages
+    where build_id = :build and turn <= :turn and (turn > :after or turn = :after and role = 'assistant')
+    order by 1, 2, 3
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
+
+
+async def load_messages(session: AsyncSession, build_id: uuid.UUID, turn: int, after: int = 0) -> list[str]:
+    """The messages after the user message of turn `after`, up to that of `turn`, each as the JSON text that is sent,
+    put together from texts that never change; images are still placeholders."""
+    messages: list[str] = []
+    before: list[str] = []
+    for of_turn, part, _, content in await session.execute(
+        _MESSAGES, {"build": build_id, "turn": turn, "after": after}
     ):
-        if result is None:
-            raise LookupError(f"a tool call of turn {of_turn} has no result yet")
-        results.setdefault(of_turn, []).append(result)
-    messages = []
-    for of_turn, role, content in rows:
-        before = results.get(of_turn - 1, []) if role == "user" else []
+        if content is None:
+            raise LookupError(f"a tool call of turn {of_turn - 1} has no result yet")
+        if part == 0:
+            before.append(content)
+            continue
         own = content[1:-1]
+        role = "user" if part == 1 else "assistant"
         messages.append(f'{{"role":"{role}","content":[{",".join([*before, own] if own else before)}]}}')
-    return StoredConversation(model or "", prompt.system, prompt.tools, messages)
-
-
-async def outcome_of(session: AsyncSession, build_id: uuid.UUID, number: int) -> str | None:
-    """The stop reason with which a turn was answered."""
-    return await session.scalar(select(Turn.outcome).where(Turn.build_id == build_id, Turn.number == number))
+        before = []
+    return messages
 
 
 async def resumed_since_last_said(session: AsyncSession, build_id: uuid.UUID, turn: int) -> list[dict[str, Any]]:
@@ -148,6 +186,30 @@ async def latest_findings(session: AsyncSession, build_id: uuid.UUID) -> list[st
     return [str(finding) for finding in found or []]
 
 
+_ANSWER = text(
+    """
+    with held as (
+        update turns set outcome = :outcome, answered_at = now()
+        where build_id = :build and number = :turn and claim = :claim and outcome is null
+        returning number
+    ), said as (
+        insert into messages (build_id, turn, role, content) select :build, held.number, 'assistant', :content from held
+    ), asked as (
+        insert into tool_calls (build_id, tool_use_id, turn, position, name, summary, state, is_error, result)
+        select :build, call.id, held.number, call.position, call.name, call.summary, call.state, call.is_error,
+            call.result
+        from held, json_to_recordset(:calls) as call
+            (id text, position integer, name text, summary text, state text, is_error boolean, result text)
+    )
+    select number from held
+    """
+).bindparams(
+    bindparam("build", type_=UUID(as_uuid=True)),
+    bindparam("claim", type_=UUID(as_uuid=True)),
+    bindparam("calls", type_=JSON),
+)
+
+
 async def store_answer(
     session: AsyncSession,
     *,
@@ -162,44 +224,30 @@ async def store_answer(
     Raises:
         StaleClaim: another attempt has taken the turn; nothing is written.
     """
-    held = await session.scalar(
-        update(Turn)
-        .where(Turn.build_id == build_id, Turn.number == number, Turn.claim == claim, Turn.outcome.is_(None))
-        .values(outcome=stop_reason, answered_at=func.now())
-        .returning(Turn.number)
+    calls = [
+        _requested(position, name, call, reading.invalid.get(call.id))
+        for position, (name, call) in enumerate(zip(reading.names, reading.calls, strict=True))
+    ]
+    held = await session.execute(
+        _ANSWER,
+        {
+            "build": build_id,
+            "turn": number,
+            "claim": claim,
+            "outcome": stop_reason,
+            "content": to_stored_text(reading.blocks),
+            "calls": calls,
+        },
     )
-    if held is None:
+    if held.first() is None:
         raise StaleClaim(f"another attempt has taken turn {number}")
-    await session.execute(
-        insert(Message).values(build_id=build_id, turn=number, role="assistant", content=to_stored_text(reading.blocks))
-    )
-    if reading.calls:
-        await session.execute(
-            insert(ToolCall),
-            [
-                _tool_call_row(build_id, number, position, name, call, reading.invalid.get(call.id))
-                for position, (name, call) in enumerate(zip(reading.names, reading.calls, strict=True))
-            ],
-        )
 
 
-def _tool_call_row(
-    build_id: uuid.UUID, turn: int, position: int, name: str, call: RequestedCall, problem: str | None
-) -> dict[str, object]:
-    row: dict[str, object] = {
-        "build_id": build_id,
-        "tool_use_id": call.id,
-        "turn": turn,
-        "position": position,
-        "name": name,
-        "summary": call.t,
-        "state": "requested",
-        "is_error": None,
-        "result": None,
-    }
-    if problem is not None:
-        row |= {"state": "done", "is_error": True, "result": render_result(call.id, problem, is_error=True)}
-    return row
+def _requested(position: int, name: str, call: RequestedCall, problem: str | None) -> dict[str, object]:
+    row: dict[str, object] = {"id": call.id, "position": position, "name": name, "summary": call.t}
+    if problem is None:
+        return row | {"state": "requested"}
+    return row | {"state": "done", "is_error": True, "result": render_result(call.id, problem, is_error=True)}
 
 
 async def stored_answer(session: AsyncSession, build_id: uuid.UUID, number: int) -> str:
