@@ -5,6 +5,8 @@ The SDK's own accumulator is not used: it repairs unfinished tool input and trea
 
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
@@ -103,14 +105,18 @@ class ModelClient:
                     str(translated), reader.tokens, reader.request_id, translated.retry_after_seconds
                 ) from error
             raise translated from error
-        except (APIConnectionError, httpx2.HTTPError, httpx2.StreamError, AssertionError, ValueError) as error:
-            # AssertionError and ValueError are what the SDK raises for an empty body and for broken JSON.
+        except (APIConnectionError, httpx2.HTTPError, httpx2.StreamError, *_NONSENSE) as error:
             raise BrokenStream(
                 f"The model's answer broke off: {_plain(error)}", reader.tokens, reader.request_id
             ) from error
         if not reader.stopped:
             raise BrokenStream("The model's answer ended before it was complete.", reader.tokens, reader.request_id)
-        return reader.answer()
+        try:
+            return reader.answer()
+        except ValueError as error:
+            raise BrokenStream(
+                f"The model's answer holds a tool call that can't be read: {error}", reader.tokens, reader.request_id
+            ) from error
 
 
 class _StreamReader:
@@ -148,8 +154,6 @@ class _StreamReader:
                 self._tool_json[event.index] = ""
             case "content_block_delta":
                 return self._take_delta(self._blocks[event.index], event.index, event.delta.to_dict())
-            case "content_block_stop":
-                self._finish_block(self._blocks[event.index], self._tool_json[event.index])
             case "message_delta":
                 self._stop_reason = event.delta.stop_reason
                 self._note_usage(event.usage.to_dict(exclude_none=True))
@@ -158,7 +162,16 @@ class _StreamReader:
         return ""
 
     def answer(self) -> Answer:
-        """The whole answer."""
+        """The whole answer. Only at `tool_use` are tool calls looked at: in a message that was cut off, one may end
+        anywhere, and is never run.
+
+        Raises:
+            ValueError: the input of a tool call is no JSON object.
+        """
+        if self._stop_reason == "tool_use":
+            for index, block in self._blocks.items():
+                if block["type"] == "tool_use":
+                    block["input"] = _tool_input(block, self._tool_json[index])
         blocks = [self._blocks[index] for index in sorted(self._blocks)]
         # The API does not take blank text blocks back.
         kept = [block for block in blocks if block["type"] != "text" or block["text"].strip()]
@@ -179,17 +192,24 @@ class _StreamReader:
             case "signature_delta":
                 block["signature"] = delta["signature"]
             case other:
-                raise ValueError(f"a delta of an unknown type: {other}")
+                raise NeedsPerson(
+                    f"The model's API sends what this version does not know ({other}). Update Cofounder, then wake the "
+                    "build.",
+                    "operator",
+                )
         return ""
 
-    @staticmethod
-    def _finish_block(block: Block, tool_json: str) -> None:
-        if block["type"] != "tool_use":
-            return
-        given = json.loads(tool_json) if tool_json else block["input"]
-        if not isinstance(given, dict):
-            raise ValueError("the input of a tool call is not an object")
-        block["input"] = given
+
+_NONSENSE = (AssertionError, ValueError, LookupError)
+"""What comes of a stream that makes no sense: the SDK raises the first for an empty body, the second for broken JSON;
+the third is of events out of order."""
+
+
+def _tool_input(block: Block, streamed: str) -> dict[str, Any]:
+    given = json.loads(streamed) if streamed else block["input"]
+    if not isinstance(given, dict):
+        raise ValueError("its input is not an object")
+    return given
 
 
 def _was_never_sent(error: BaseException) -> bool:
@@ -216,14 +236,34 @@ def _from_status(error: APIStatusError) -> ModelCallFailed | NeedsPerson:
     else:
         transient = status in (408, 409, 429) or status >= 500
     if transient:
-        return ModelCallFailed(f"The model's API answered {status} {kind or ''}: {said}", _retry_after(error))
+        wait = _retry_after(error)
+        asked = f" It wants to be asked again in {wait:.0f} s." if wait else ""
+        return ModelCallFailed(f"The model's API answered {status} {kind or ''}: {said}{asked}", wait)
     if status in (401, 403) or kind in ("authentication_error", "permission_error"):
         return NeedsPerson(f"The Anthropic API does not accept the key. Check ANTHROPIC_API_KEY. ({said})", "operator")
+    if kind == "not_found_error":
+        return NeedsPerson(
+            "The Anthropic API does not know the model. Choose another for the plan or the user, or another "
+            f"FALLBACK_MODEL. ({said})",
+            "operator",
+        )
+    if status == 413:
+        return NeedsPerson(
+            "The conversation has become larger than the Anthropic API takes. Let the build finish with what there "
+            f"is. ({said})",
+            "founder",
+        )
     return NeedsPerson(f"The Anthropic API refuses the request: {said}", "operator")
 
 
 def _retry_after(error: APIStatusError) -> float | None:
+    """How long the server wants to be left alone, in seconds; it says so in seconds or as a date."""
+    said = error.response.headers.get("retry-after", "")
     try:
-        return float(error.response.headers["retry-after"])
-    except (KeyError, ValueError):
+        return float(said)
+    except ValueError:
+        pass
+    try:
+        return (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
         return None

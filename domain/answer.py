@@ -50,9 +50,13 @@ def read_answer(answer: Answer) -> Reading:
     Stop reasons: https://docs.claude.com/en/api/handling-stop-reasons
     """
     stopped = answer.stop_reason or "none"
+    # A thinking block that was cut off has no signature, and the API does not take it back.
+    whole = [block for block in answer.blocks if block["type"] != "thinking" or block.get("signature")]
     if stopped == "tool_use":
-        return _read_tool_use(answer.blocks)
-    blocks = [block for block in answer.blocks if block["type"] != "tool_use"]
+        if any(block["type"] == "tool_use" for block in whole):
+            return _read_tool_use(whole)
+        stopped = "empty"
+    blocks = [block for block in whole if block["type"] != "tool_use"]
     spoke = any(block["type"] == "text" and block["text"].strip() for block in blocks)
     if not spoke:
         # The conversation must alternate and the API takes no empty message back, so something has to stand here.
@@ -65,7 +69,10 @@ def read_answer(answer: Answer) -> Reading:
         case "refusal":
             reason = "The model declined to go on with this. Change the brief or the goal, or wake the build to retry."
         case "model_context_window_exceeded":
-            reason = "The conversation has become longer than the model can read."
+            reason = (
+                "The conversation has become longer than the model can read. Let the build finish with what there is; "
+                "a new build goes on from there with a new conversation."
+            )
         case _:
             reason = f"The model stopped for a reason that this version does not know: {stopped}."
     return Reading(ThinkOutcome.REFUSED, blocks, stopped, reason=reason)

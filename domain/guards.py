@@ -12,6 +12,9 @@ WINDOW = 10
 REPEATS = 3
 """So many equal calls in the window are a circle."""
 
+FRUITLESS = 5
+"""So many turns in a row that came to nothing (cut off, paused or empty) are enough: each of them is paid for."""
+
 
 FAILURES = 3
 """So many times the same error, and the founder is asked."""

@@ -85,6 +85,8 @@ class LoopState(BaseModel):
     steered: bool = False
     errors: dict[str, int] = Field(default_factory=dict)
     """How often each error has struck since the last commit, by signature; see `domain/guards.py`."""
+    fruitless: int = 0
+    """Turns in a row that came to nothing."""
     last_turn_given: bool = False
     phases: int = 0
     snapshots: int = 0

@@ -151,6 +151,7 @@ class BuildWorkflow:
                 await self._waiting.for_founder(result.reason or "The model did not go on.")
             elif result.outcome is ThinkOutcome.TOOL_USE:
                 await self._steering.guard(result.calls, await self._act(result.calls))
+            await self._steering.guard_against_nothing(result)
             if wound_down and not state.finish:
                 await self._stop_for_budget(result)
             elif result.outcome is ThinkOutcome.END_TURN or state.finish:

@@ -6,8 +6,17 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.steering import SteeringActivities
-    from domain.guards import count_errors, is_repeating, remember, stuck_on
-    from domain.payloads import AskFounder, BuildContext, DispatchResult, LoopState, RequestedCall, TurnNote
+    from domain.guards import FRUITLESS, count_errors, is_repeating, remember, stuck_on
+    from domain.payloads import (
+        AskFounder,
+        BuildContext,
+        DispatchResult,
+        LoopState,
+        RequestedCall,
+        ThinkOutcome,
+        ThinkResult,
+        TurnNote,
+    )
     from domain.status import WaitingFor
 
 from workflows import policies
@@ -15,6 +24,9 @@ from workflows.waiting import Waiting
 
 _QUESTIONS = "questions"
 """Versions what follows when the guard against circles fires twice: the founder is asked a question."""
+
+_FRUITLESS = "fruitless"
+"""Versions the end of a row of turns that come to nothing; before, it had none."""
 
 
 class Steering:
@@ -45,6 +57,18 @@ class Steering:
         elif repeating:
             await self._ask_about_circle(signatures)
         await self._stop_at_cap()
+
+    async def guard_against_nothing(self, result: ThinkResult) -> None:
+        """Stop an agent whose turns come to nothing again and again: each of them is paid for."""
+        state = self._state
+        state.fruitless = state.fruitless + 1 if result.outcome is ThinkOutcome.CONTINUE else 0
+        if state.fruitless >= FRUITLESS and workflow.patched(_FRUITLESS):
+            state.fruitless = 0
+            nothing = (
+                f"The model's last {FRUITLESS} answers came to nothing: they were cut off, or empty. Wake the build to "
+                "let it try again."
+            )
+            await self._waiting.for_founder(nothing)
 
     async def _ask_about_circle(self, signatures: Sequence[str]) -> None:
         state = self._state

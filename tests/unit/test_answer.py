@@ -58,6 +58,7 @@ def test_unknown_tool() -> None:
     [
         ("end_turn", [TEXT], ThinkOutcome.END_TURN, "end_turn"),
         ("end_turn", [], ThinkOutcome.CONTINUE, "empty"),
+        ("tool_use", [TEXT], ThinkOutcome.CONTINUE, "empty"),
         ("max_tokens", [TEXT], ThinkOutcome.CONTINUE, "max_tokens"),
         ("pause_turn", [TEXT], ThinkOutcome.CONTINUE, "pause_turn"),
         ("refusal", [], ThinkOutcome.REFUSED, "refusal"),
@@ -73,6 +74,12 @@ def test_each_stop_reason_has_a_path(
     assert reading.blocks, "a message is never empty: the API would not take it back"
     # What was stored reads the same again, as it must for an attempt that finds the turn answered.
     assert read_answer(_answer(stored_as, *reading.blocks)).outcome is outcome
+
+
+def test_thinking_that_was_cut_off_is_not_sent_back() -> None:
+    whole = {"type": "thinking", "thinking": "So.", "signature": "sig"}
+    reading = read_answer(_answer("max_tokens", whole, {"type": "thinking", "thinking": "And th", "signature": ""}))
+    assert [block["type"] for block in reading.blocks] == ["thinking", "text"]
 
 
 @given(st.text())

@@ -282,6 +282,20 @@ async def refused(shop: Workshop) -> list[Ended]:
     return await ready_build(shop, build_id)
 
 
+@_scenario("the model's answers come to nothing again and again; the founder lets it try again")
+async def fruitless(shop: Workshop) -> list[Ended]:
+    times = {"rate_limited": 1, "max_tokens": 2, "empty": 2, "pause_turn": 1}
+    faults = [{"kind": kind, "times": number} for kind, number in times.items()]
+    build_id = await shop.start(script=SMALL, faults=faults)
+    assert "came to nothing" in await waits(shop, build_id, "founder")
+    assert len(await shop.events(build_id, "turn_answered")) == 5
+    await shop.builds.wake(build_id)
+    ended = await ready_build(shop, build_id)
+    [failed] = await shop.events(build_id, "turn_failed")
+    assert "wants to be asked again in 1 s" in failed.data["error"]
+    return ended
+
+
 @_scenario("nobody can open a sandbox; cancelled while waiting", e2b_api_key="a-key-that-nobody-knows")
 async def no_sandbox(shop: Workshop) -> list[Ended]:
     build_id = await shop.start(script=SMALL)
