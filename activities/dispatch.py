@@ -47,12 +47,11 @@ UNKNOWN = (
     "repeat it; processes that you had started have ended."
 )
 NOT_RUN = "This call was not run: {why}. Processes that you had started have ended. Look at the workspace, then repeat."
-_LOST = (UNKNOWN.partition(":")[0], NOT_RUN.partition(":")[0])
-
 CANCELLED = "The founder cancelled the build during this call, and its processes were ended."
 CANCELLED_BUT = (
     "The founder cancelled the build during this call. Its processes could not be ended; they may still run."
 )
+_NOT_THE_CALLS_FAULT = (UNKNOWN.partition(":")[0], NOT_RUN.partition(":")[0], CANCELLED.partition(",")[0])
 
 _log = structlog.get_logger(__name__)
 
@@ -331,9 +330,9 @@ def _lost(why: str, *, ran: bool, full: bool = False) -> _Outcome:
 
 
 def error_of(call: ToolCall, result: str) -> str | None:
-    """The signature of the error that is this call's stored result; None where what became of the call is unknown."""
+    """The signature of the error that a call ended in; None where it was lost, or ended from outside."""
     text = result_text(result)
-    return None if text.startswith(_LOST) else error_signature(call.name, call.summary, text)
+    return None if text.startswith(_NOT_THE_CALLS_FAULT) else error_signature(call.name, call.summary, text)
 
 
 def _result_of(call: ToolCall, *, lost: bool) -> DispatchResult:

@@ -23,6 +23,7 @@ from db.models import Event, Message, ToolCall, Turn
 from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
 from db.users import ensure_user
+from domain.guards import error_signature
 from domain.payloads import DispatchInput, DispatchResult, SandboxRef
 from local.stack import LocalStack
 from tests.integration.rooms import NO_WORKFLOW
@@ -157,7 +158,9 @@ async def bench(stack: LocalStack) -> AsyncIterator[Bench]:
 
 async def test_a_command_is_run_and_its_result_stored(bench: Bench) -> None:
     call = await bench.bash("echo hello; exit 3")
-    assert await bench.attempt(call) == DispatchResult(err=True)
+    error = error_signature("bash", "", "hello\n[exit code 3]")
+    assert await bench.attempt(call) == DispatchResult(err=True, e=error)
+    assert await bench.attempt(call) == DispatchResult(err=True, e=error)
     assert await bench.told(call) == "hello\n[exit code 3]"
     assert await bench.events(call) == ["tool_started", "tool_done"]
     row = await bench.row(call)
