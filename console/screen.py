@@ -57,7 +57,7 @@ def print_rows(console: Console, rows: Iterable[tuple[str, str | Text]]) -> None
     """Names and values side by side. Long values are left to the terminal, so that an address can be copied whole."""
     for name, value in rows:
         told = value if isinstance(value, Text) else Text(printable(value))
-        console.print(Text(f"{name:<12} ", "dim").append_text(told), soft_wrap=True)
+        console.print(Text.assemble((f"{name:<12} ", "dim"), told), soft_wrap=True)
 
 
 def print_table(console: Console, names: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
@@ -96,7 +96,7 @@ def _print_blocks(console: Console, names: Sequence[str], rows: Iterable[Sequenc
         console.print(row[0])
         for name, cell in zip(names[1:], row[1:], strict=True):
             if cell.plain:
-                line = Text(f"  {name} ", "dim").append_text(cell)
+                line = Text.assemble((f"  {name} ", "dim"), cell)
                 line.truncate(max(console.width, 8), overflow="ellipsis")
                 console.print(line)
 

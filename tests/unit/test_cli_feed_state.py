@@ -182,6 +182,7 @@ def test_view_survives_narrow_terminals_and_odd_names(width: int) -> None:
 def test_table_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     monkeypatch.setattr(file, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
     console = Console(width=width, force_terminal=True, soft_wrap=True, file=file, color_system=None)
     build = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
     print_table(console, ["build", "status", "goal"], [[build, "ready", "龍\x1b[2J\t[bold]" * 30], [build, "code", ""]])

@@ -1,9 +1,18 @@
 """The Dockerfile: pinned, without secrets, not as root, and of all that the package is made of."""
 
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 from tests.dockerfile import ROOT, context, stages
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    found = subprocess.run([hadolint, "--no-color", "Dockerfile"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout) == (0, "")
 
 
 def test_images_are_pinned_to_a_patch_version() -> None:
