@@ -1,7 +1,7 @@
 """The reaper: mends what a crash, or an operator, has left between the rows, the workflows and the sandboxes."""
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from activities.heartbeat import heartbeating
 from activities.places import admit_next
 from clients.build_workflows import BuildToStart, BuildWorkflows
 from clients.object_store import ObjectStore
-from clients.sandbox import ListedSandbox, Sandboxes
+from clients.sandbox import ListedSandbox, Role, Sandboxes
 from db import money, places, steering
 from db.ending import close_what_is_open
 from db.feed import append_events
@@ -242,26 +242,40 @@ class ReaperActivities:
     # ---- sandboxes and uploads
 
     async def _end_sandboxes(self) -> int:
-        """Kill sandboxes whose build and preview have both ended."""
+        """Kill sandboxes whose build and preview have both ended, and those that an open build has replaced."""
         try:
             listed = await self._sandboxes.list_all()
         except CofounderError as error:
             _log.warning("the reaper could not list sandboxes", error=str(error))
             return 0
         before = datetime.now(UTC) - self._fresh
+        since = {sandbox.id: sandbox.started_at for sandbox in listed}
         old = [sandbox for sandbox in listed if sandbox.started_at < before]
-        return sum([await _tried("end a sandbox", sandbox.build_id, self._end_if_nobodys(sandbox)) for sandbox in old])
+        return sum(
+            [await _tried("end a sandbox", sandbox.build_id, self._end_if_nobodys(sandbox, since)) for sandbox in old]
+        )
 
-    async def _end_if_nobodys(self, sandbox: ListedSandbox) -> bool:
-        """A build that is not in this database is another deployment's under the same key, and none of ours."""
+    async def _end_if_nobodys(self, sandbox: ListedSandbox, since: Mapping[str, datetime]) -> bool:
+        """A build that is not in this database is another deployment's under the same key, and none of ours.
+
+        `since` tells when each sandbox was made. A workspace that is older than the one that its open build works in
+        has been replaced by it, and whoever replaced it could not let go of it. A newer one may be replacing it now.
+        """
         try:
             build_id = uuid.UUID(sandbox.build_id)
         except ValueError:
             return False
         async with self._sessions() as session:
             build = await session.get(Build, build_id)
-        if build is None or build.closed_at is None:
+        if build is None:
             return False
+        if build.closed_at is None:
+            in_use = since.get(build.sandbox_id or "")
+            if sandbox.role != Role.WORKSPACE or in_use is None or in_use <= sandbox.started_at:
+                return False
+            await self._sandboxes.kill(sandbox.id)
+            _log.info("ended a sandbox that was replaced", build_id=sandbox.build_id, sandbox_id=sandbox.id)
+            return True
         # A workflow that has closed the row may still be letting go, or hand the sandbox to the preview.
         for workflow_id in (build_workflow_id(build_id), preview_workflow_id(build_id)):
             if await self._builds.ending(workflow_id) is None:

@@ -71,13 +71,15 @@ class WorkspaceActivities:
         """
         build_id = uuid.UUID(given.build_id)
         async with heartbeating(), _again_when_gone():
-            sandbox, age = await self._adopt_or_create(build_id, None)
+            before = await self._known(build_id)
+            sandbox, age = await self._adopt_or_create(build_id, before)
             if not await _exists(sandbox, _OPENED):
                 hold = await _take_hold(sandbox)
                 async with self._sessions.begin() as session:
                     snapshot = await snapshot_to_continue(session, build_id)
                 await self._fill(sandbox, hold, snapshot)
-            await self._remember(build_id, sandbox)
+            async with self._sessions.begin() as session:
+                await _name(session, build_id, sandbox, before)
             restored_from = await read_if_there(sandbox, _OPENED)
             return OpenedWorkspace(
                 sandbox=await _ref(sandbox),
@@ -117,6 +119,7 @@ class WorkspaceActivities:
         """
         build_id = uuid.UUID(given.build_id)
         async with heartbeating(), _again_when_gone():
+            before = await self._known(build_id)
             sandbox, age = await self._adopt_or_create(build_id, given.sandbox_id, fresh=given.replace)
             hold = await _take_hold(sandbox)
             async with self._sessions.begin() as session:
@@ -133,15 +136,16 @@ class WorkspaceActivities:
                 changes += recovery.told(calls, reapplied)
                 if sandbox.id != given.sandbox_id:
                     changes.append(_FRESH)
-                    await self._let_go_of(given.sandbox_id)
             async with self._sessions.begin() as session:
+                await _name(session, build_id, sandbox, before)
                 data = {
                     "reason": given.cause,
                     "continuing_from": await _position(session, build_id),
                     "changes": changes,
                 }
                 await append_events(session, build_id, [NewEvent(EventType.RESUMED, data)])
-            await self._remember(build_id, sandbox)
+            if sandbox.id != given.sandbox_id:
+                await self._let_go_of(given.sandbox_id)
             await hold.run(f"rm -f {CHANGES}")
             return ResumedWorkspace(
                 sandbox=await _ref(sandbox),
@@ -181,9 +185,6 @@ class WorkspaceActivities:
         `fresh`: not the preferred one, which stays until there is another whose workspace is whole.
         """
         listed = {each.id: each for each in await self._sandboxes.list_of(str(build_id), Role.WORKSPACE)}
-        if preferred is None:
-            async with self._sessions.begin() as session:
-                preferred = await session.scalar(select(Build.sandbox_id).where(Build.id == build_id))
         first = [] if fresh or not preferred else [preferred]
         sandbox: Sandbox | None = None
         for candidate in [*first, *(each for each in listed if each != preferred)]:
@@ -257,9 +258,24 @@ printf %s '{number}' >{_OPENED}
 """
         await hold.run(command)
 
-    async def _remember(self, build_id: uuid.UUID, sandbox: Sandbox) -> None:
-        async with self._sessions.begin() as session:
-            await session.execute(update(Build).where(Build.id == build_id).values(sandbox_id=sandbox.id))
+    async def _known(self, build_id: uuid.UUID) -> str | None:
+        """The sandbox that the build's row names."""
+        async with self._sessions() as session:
+            return await session.scalar(select(Build.sandbox_id).where(Build.id == build_id))
+
+
+async def _name(session: AsyncSession, build_id: uuid.UUID, sandbox: Sandbox, before: str | None) -> None:
+    """Name the sandbox in the build's row, if that still names the one of `before`, as this attempt began, or this one.
+
+    Raises:
+        StaleClaim: another attempt has named another one since.
+    """
+    named = Build.sandbox_id.is_not_distinct_from(before) | (Build.sandbox_id == sandbox.id)
+    written = await session.scalar(
+        update(Build).where(Build.id == build_id, named).values(sandbox_id=sandbox.id).returning(Build.id)
+    )
+    if written is None:
+        raise StaleClaim(f"Another attempt has opened another sandbox than {sandbox.id}.")
 
 
 async def _ref(sandbox: Sandbox) -> SandboxRef:

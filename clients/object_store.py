@@ -172,7 +172,9 @@ class ObjectStore:
                 while len(part) >= PART_BYTES:
                     if upload is None:
                         upload = await self._begin(key)
-                    await self._add(upload, bytes(part[:PART_BYTES]))
+                    with memoryview(part) as whole:  # a slice of the array itself would be one more copy
+                        content = bytes(whole[:PART_BYTES])
+                    await self._add(upload, content)
                     del part[:PART_BYTES]
             if upload is None:
                 await self.put(key, bytes(part))

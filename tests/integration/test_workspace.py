@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, update
 from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
 
 from activities.snapshot import restore_snapshot
 from clients.sandbox import Role, Sandbox
@@ -20,6 +21,9 @@ from domain.status import Status
 from domain.tools import summarize_call
 from local.stack import LocalStack
 from tests.integration.rooms import Rooms, open_rooms, shell
+
+NOW = ActivityEnvironment.default_info().started_time
+"""When attempts start in these tests."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,10 @@ async def test_a_second_attempt_adopts_the_sandbox_and_kills_what_is_too_many(ro
     first = await rooms.run(rooms.workspace.open_workspace, OpenWorkspace(build_id=build))
     await rooms.sandboxes.create(build, Role.WORKSPACE)
     again = await rooms.run(rooms.workspace.open_workspace, OpenWorkspace(build_id=build))
-    assert again == first
+    assert again.sandbox == first.sandbox
+    assert first.opened_at == NOW, "it has just been made"
+    assert again.opened_at is not None
+    assert again.opened_at < NOW, "it has run since then"
     assert await rooms.sandboxes.find(build, Role.WORKSPACE) == [first.sandbox.sandbox_id]
 
 
@@ -112,6 +119,7 @@ async def test_pausing_ends_processes_and_resuming_finds_all_as_it_was(rooms: Ro
     await pause(rooms, build, sandbox)
     resumed = await resume(rooms, build, sandbox)
     assert (resumed.restored, resumed.sandbox.sandbox_id) == (False, sandbox.id)
+    assert resumed.opened_at == NOW, "a pause has ended"
     assert await changes(rooms, build) == []
     assert "sleep" not in await shell(sandbox, "cat /proc/[0-9]*/comm")
 

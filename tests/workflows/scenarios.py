@@ -17,7 +17,7 @@ from temporalio.testing import TimeSkipper
 
 from clients.sandbox import RUNNER_MODULE, RUNNER_SOURCE, Role, Sandboxes
 from clients.sandbox_runner import JOURNAL
-from db.models import BusinessEvent, LedgerEntry, Message, Preview, Project, ToolCall
+from db.models import Build, BusinessEvent, LedgerEntry, Message, Preview, Project, ToolCall
 from db.users import UserChange, change_user
 from domain.budget import cycle_of
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
@@ -509,6 +509,7 @@ async def reaper(shop: Workshop) -> list[Ended]:
     strange = await sandboxes.create(str(uuid.uuid4()), Role.WORKSPACE)
     living = await shop.start(script=steps([bash("sleep 300", 400)]))
     await waits_for_event(shop, living, "tool_started")
+    works_in, newer = (await shop.row(living)).sandbox_id, await sandboxes.create(str(living), Role.WORKSPACE)
     await shop.handle(build_id).terminate("an operator's decision")
     async with shop.sessions.begin() as session:
         session.add(Preview(build_id=build_id, state="open", seq=3, url="http://gone", sandbox_id="gone"))
@@ -519,7 +520,7 @@ async def reaper(shop: Workshop) -> list[Ended]:
     assert "terminated" in (row.reason or "")
     left = {each.id: each.build_id for each in await sandboxes.list_all()}
     assert strange.id in left, "another deployment's"
-    assert str(living) in left.values()
+    assert {works_in, newer.id} <= left.keys(), "one of these may replace the other now"
     assert str(build_id) not in left.values()
     async with shop.session() as session:
         calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id))).all()
@@ -527,6 +528,13 @@ async def reaper(shop: Workshop) -> list[Ended]:
         open_calls = select(LedgerEntry).where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")
         assert (await session.scalars(open_calls)).all() == []
         assert (await session.get_one(Preview, build_id)).state == "closed"
+    async with shop.sessions.begin() as session:
+        (await session.get_one(Build, living)).sandbox_id = newer.id
+    again = f"reap-{uuid.uuid4()}"
+    await shop.client.execute_workflow(REAPER_WORKFLOW, id=again, task_queue=shop.settings.temporal_task_queue)
+    left = {each.id: each.build_id for each in await sandboxes.list_all()}
+    assert works_in not in left, "it has been replaced"
+    assert newer.id in left
     await sandboxes.kill(strange.id)
     await sandboxes.close()
     await shop.builds.cancel(living)
