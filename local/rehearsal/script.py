@@ -52,7 +52,7 @@ class StepsScript(_Script):
     kind: Literal["steps"]
     turns: list[list[dict[str, Any]]]
     then: Literal["product", "end_turn"] = "end_turn"
-    repeats_lost: bool = Field(default=False, description="Call again what was lost, as an agent does that looks.")
+    repeats_lost: bool = Field(default=False, description="Do again what was lost, as an agent does that looks.")
 
 
 AnyScript = Annotated[ProductScript | LongScript | StepsScript, Field(discriminator="kind")]
@@ -82,13 +82,27 @@ def _until_it_happens(turn: Turn) -> Play:
 _LOST = ("The outcome of this call is unknown", "This call was not run")
 """How the result of a call begins that was lost with its sandbox."""
 
+_UNDONE = ("what they changed in the workspace is lost", "Edits not applied again")
+"""What the agent is told when earlier work went with a sandbox and was not done again for it."""
 
-def _until_nothing_is_lost(turn: Turn) -> Play:
-    while turn.calls:
-        outcome = yield from _until_it_happens(turn)
+
+def _until_nothing_is_lost(turn: Turn, earlier: list[Call]) -> Play:
+    """A turn of an agent that looks at what is lost; `earlier`: its calls so far, in order, this turn's come to it."""
+    while True:
+        told: list[str] = []
+        happened = False
+        while not happened:
+            outcome: Outcome = yield turn
+            told += outcome.texts
+            happened = outcome.happened
         lost = [
             call for call, result in zip(turn.calls, outcome.results, strict=False) if result.text.startswith(_LOST)
         ]
+        earlier += [call for call in turn.calls if call not in earlier]
+        if any(sign in text for text in told for sign in _UNDONE):
+            lost = list(earlier)
+        if not lost:
+            return
         turn = Turn("That was lost. Once more.", tuple(lost))
 
 
@@ -100,9 +114,15 @@ def _step_turn(steps: list[dict[str, Any]]) -> Turn:
 
 
 def _steps(script: StepsScript) -> Play:
+    if not script.repeats_lost:
+        for steps in script.turns:
+            yield from _until_it_happens(_step_turn(steps))
+        return
+    earlier: list[Call] = []
     for steps in script.turns:
-        turn = _step_turn(steps)
-        yield from _until_nothing_is_lost(turn) if script.repeats_lost and turn.calls else _until_it_happens(turn)
+        yield from _until_nothing_is_lost(_step_turn(steps), earlier)
+    while script.then == "end_turn":
+        yield from _until_nothing_is_lost(Turn(NOTHING_LEFT), earlier)
 
 
 def _play(script: ProductScript | LongScript | StepsScript, conversation: Conversation) -> Play:

@@ -4,7 +4,6 @@ Cases that need the same blow get it together: one SIGKILL finds nine builds, ea
 """
 
 import asyncio
-import shutil
 import signal
 import uuid
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from db.models import LedgerEntry, Snapshot, ToolCall, Turn
 from domain.names import BUILD_WORKFLOW
 from domain.status import Status
 from local.stack import PARTS, PartName
-from tests.faults.ground import Ground, until
+from tests.faults.ground import Ground, copy_tree, put_back, until
 from tests.faults.invariants import Damage, check_build
 from tests.faults.proxy import FaultProxy
 from tests.faults.report import Report, closed, side_by_side
@@ -277,16 +276,9 @@ async def until_reverted(ground: Ground, shop: Workshop, build_id: uuid.UUID) ->
     earlier = ground.directory / f"earlier-{build_id}"
     while not [event for event in await shop.events(build_id, "tool_done")]:
         await asyncio.sleep(0.02)
-    await _copy(home, earlier)
+    await copy_tree(home, earlier)
     await shop.until(build_id, frozenset({Status.NEEDS_INPUT}))
-    for there in home.iterdir():  # not the folder itself, which the paused sandbox holds
-        await asyncio.to_thread(shutil.rmtree, there)
-    await _copy(earlier, home)
-
-
-async def _copy(source: Path, target: Path) -> None:
-    process = await asyncio.create_subprocess_exec("cp", "-a", f"{source}/.", str(target))
-    assert await process.wait() == 0
+    await put_back(earlier, home)
 
 
 async def terminated(report: Report) -> None:

@@ -3,10 +3,11 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -38,7 +39,11 @@ _URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {
     "model": ("ANTHROPIC_BASE_URL",),
 }
 
+SECRET = "planted-secret-of-the-operator-7Qw9"
+"""A secret among the workers' settings that every build's first command prints: nothing may show it anywhere."""
+
 WORKER_SETTINGS = {
+    "API_TOKEN": SECRET,
     "GRACEFUL_SHUTDOWN_SECONDS": "1",
     "REAPER_SECONDS": "5",
     "REAPER_SPARES_SECONDS": "5",
@@ -150,6 +155,15 @@ class Ground:
         self, shop: Workshop, front: Front | None = None, *, without: str = "", **settings: str
     ) -> WorkerProcess:
         """Start a worker for the shop's queue, behind proxies if they are given. It has started when this returns."""
+        worker = self.launch(shop, front, without=without, **settings)
+        await until(lambda: worker.has_started or not worker.is_running)
+        assert worker.is_running, worker.log.read_text()[-3000:]
+        return worker
+
+    def launch(
+        self, shop: Workshop, front: Front | None = None, *, without: str = "", **settings: str
+    ) -> WorkerProcess:
+        """Start a worker, which ends again by itself where a server does not answer it."""
         log = self.directory / f"worker-{len(self.workers)}.log"
         environment = {
             "PATH": os.environ["PATH"],
@@ -162,8 +176,6 @@ class Ground:
         }
         worker = WorkerProcess(start_worker(environment, log, self.rig, without), log)
         self.workers.append(worker)
-        await until(lambda: worker.has_started or not worker.is_running)
-        assert worker.is_running, log.read_text()[-3000:]
         return worker
 
     def _environment(self, front: Front) -> dict[str, str]:
@@ -212,6 +224,10 @@ class Ground:
         """The processes that the sandboxes' stand-in has started for its clients."""
         return [json.loads(line) for line in (self.oracle / "started.jsonl").read_text().splitlines()]
 
+    def crashed(self) -> list[str]:
+        """The crash points that somebody has got to."""
+        return [path.name.partition("@")[0] for path in self.rig.glob("*.reached")]
+
     def sandbox_directory(self, sandbox_id: str) -> Path:
         """Where a sandbox is on this machine."""
         return self.stack.directory("sandbox") / "sandboxes" / sandbox_id
@@ -226,12 +242,17 @@ def _directory() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def ground() -> AsyncIterator[Ground]:
-    """A stack of its own, on disk, as a database that dies has to find its data again."""
+async def ground(scripts: Sequence[Mapping[str, Any]] = ()) -> AsyncIterator[Ground]:
+    """A stack of its own, on disk, as a database that dies has to find its data again.
+
+    `scripts`: the rehearsal's from the start, as `{"match": …, "script": …}`.
+    """
     with _directory() as directory:
+        given = directory / "scripts.json"
+        given.write_text(json.dumps({"scripts": list(scripts)}))
         oracle = ("--oracle", str(directory / "oracle"))
-        bodies = ("--bodies", str(directory / "bodies"))
-        async with LocalStack(temporal_ui=False, model_options=bodies, sandbox_options=oracle) as stack:
+        model = ("--bodies", str(directory / "bodies"), "--scripts", str(given))
+        async with LocalStack(temporal_ui=False, model_options=model, sandbox_options=oracle) as stack:
             await migrate(stack.environment["DATABASE_URL"])
             running = Ground(stack, directory)
             await running.open()
@@ -246,3 +267,16 @@ async def until(what: Callable[[], bool], seconds: float = 120) -> None:
     async with asyncio.timeout(seconds):
         while not what():
             await asyncio.sleep(0.05)
+
+
+async def copy_tree(source: Path, target: Path) -> None:
+    """Copy all that is in a directory, as it is, into another."""
+    process = await asyncio.create_subprocess_exec("cp", "-a", f"{source}/.", str(target))
+    await process.wait()
+
+
+async def put_back(source: Path, target: Path) -> None:
+    """Let a directory hold what another does; itself it stays the same, as whoever has it open needs it."""
+    for there in target.iterdir():  # noqa: ASYNC240 - of this machine's disk, like all here
+        await asyncio.to_thread(shutil.rmtree, there)
+    await copy_tree(source, target)

@@ -1,31 +1,41 @@
 """What must be true of a build when it has closed, whatever has struck it, and of the ground when all have."""
 
-import hashlib
 import itertools
 import json
 import re
 import uuid
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import psutil
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
-from clients.archive import MANIFEST_MAX_BYTES
-from clients.sandbox_runner import WORKSPACE
-from db.models import Build, BusinessEvent, Event, LedgerEntry, Message, Snapshot, ToolCall, Turn
-from domain.manifest import parse_manifest
+from activities.snapshot import restore_snapshot, stored_manifest
+from bench.flat import chain_of, largest_payload, shares_of
+from clients.sandbox import Role, Sandbox
+from db.models import Base, Build, BusinessEvent, Event, LedgerEntry, Message, Snapshot, ToolCall, Turn, UserDay
+from db.money import budget_of
+from db.snapshots import SNAPSHOTS_PREFIX
+from domain.errors import SnapshotFailed
 from domain.status import Status
-from tests.faults.ground import Ground
+from tests.faults.ground import SECRET, Ground
 from tests.faults.story import EFFECT
 
 KEPT = 5
 """Snapshots of a build, the final one aside."""
 
 _CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
+_LARGEST_PAYLOAD = 4096
+"""Bytes of one payload in a history: ids, counts and short summaries."""
+
+_LARGEST_TURN = 16_384
+"""Bytes of one turn in a history, whatever befell it."""
+
 _NOT_RUN = "This call was not run"
 _STARTED = re.compile(r"\bstart (toolu_\w+)")
 
@@ -40,36 +50,61 @@ class Damage(AssertionError):
 
 @dataclass(frozen=True)
 class Handed:
-    """What a build hands over: the tree of its last commit, and every file with its mode and hash. No commit's id or
-    date, which differ from run to run."""
+    """What a build hands over: the tree of its last commit, every file that is in no commit with its mode and hash, and
+    every file of its snapshot. No commit's id or date, which differ from run to run."""
 
     tree: str
+    uncommitted: str
     files: frozenset[tuple[str, str, int, str]]
 
     def differs_from(self, other: "Handed") -> str | None:
         """How it differs, in words; None if it does not."""
-        if self.tree == other.tree and self.files == other.files:
+        if self == other:
             return None
         paths = sorted({entry[0] for entry in self.files ^ other.files})
-        return f"tree {self.tree[:12]} instead of {other.tree[:12]}, paths that differ: {paths}"
+        return (
+            f"tree {self.tree[:12]} instead of {other.tree[:12]}, paths that differ: {paths}; in no commit: "
+            f"{self.uncommitted or 'nothing'} instead of {other.uncommitted or 'nothing'}"
+        )
+
+
+@asynccontextmanager
+async def restored(ground: Ground, snapshot: Snapshot) -> AsyncIterator[Sandbox]:
+    """A fresh sandbox, of no build, with the snapshot restored into it and compared with its manifest.
+
+    Raises:
+        SnapshotFailed: they differ, or it can't be restored.
+    """
+    sandbox = await ground.sandboxes.create(str(uuid.uuid4()), Role.GATE)
+    try:
+        await restore_snapshot(ground.store, sandbox, snapshot)
+        yield sandbox
+    finally:
+        await ground.sandboxes.kill(sandbox.id)
+
+
+_UNCOMMITTED = """
+git status --porcelain --untracked-files=no
+git ls-files -z --others --exclude-standard | xargs -0 -r stat --printf '%a '
+git ls-files -z --others --exclude-standard | xargs -0 -r sha256sum
+"""
 
 
 async def handed_over(ground: Ground, build_id: uuid.UUID) -> Handed:
-    """What a ready build has handed over; while its preview is open."""
+    """What a ready build has handed over: its final snapshot, restored."""
     async with ground.sessions() as session:
-        build = await session.get_one(Build, build_id)
         final = await session.scalar(select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.final))
-    assert final is not None, "a ready build has no final snapshot"
-    assert build.sandbox_id is not None
-    sandbox = await ground.sandboxes.connect(build.sandbox_id)
-    answer = await sandbox.run("git rev-parse 'HEAD^{tree}'", timeout_seconds=30, cwd=WORKSPACE)
-    manifest = parse_manifest((await ground.store.get(final.manifest_key, MANIFEST_MAX_BYTES)).decode())
+    if final is None:
+        raise Damage(["a ready build has no final snapshot"])
+    async with restored(ground, final) as sandbox:
+        tree = await sandbox.run("git rev-parse 'HEAD^{tree}'", timeout_seconds=30)
+        uncommitted = await sandbox.run(_UNCOMMITTED, timeout_seconds=30)
     files = frozenset(
         (entry.path, entry.kind.value, entry.mode, entry.sha256)
-        for entry in manifest
+        for entry in await stored_manifest(ground.store, final)
         if entry.path != ".git" and not entry.path.startswith(".git/")
     )
-    return Handed(answer.stdout.strip(), files)
+    return Handed(tree.stdout.strip(), uncommitted.stdout.strip() + uncommitted.stderr, files)
 
 
 async def check_build(ground: Ground, build_id: uuid.UUID, expected: Handed | None) -> None:
@@ -91,7 +126,9 @@ async def check_build(ground: Ground, build_id: uuid.UUID, expected: Handed | No
     found += await _conversation(ground, build)
     found += await _effects(ground, build_id)
     found += await _snapshots(ground, build)
+    found += await _sandboxes(ground, build)
     found += await _feed(ground, build)
+    found += await _history(ground, build)
     if found:
         raise Damage(found)
 
@@ -109,6 +146,11 @@ async def check_nothing_left(ground: Ground) -> None:
         for process in psutil.Process(ground.stack.pid("sandbox")).children(recursive=True)
         if process.status() != psutil.STATUS_ZOMBIE
     ]
+    found += [
+        f"process {' '.join(process.cmdline())[:200]} of a worker is left"
+        for process in psutil.process_iter()
+        if _is_of(ground, process)
+    ]
     await ground.forget_connections()
     url = ground.settings.database_url.replace("+asyncpg", "")
     connection = await asyncpg.connect(url, server_settings={"application_name": "faults"})
@@ -119,7 +161,66 @@ async def check_nothing_left(ground: Ground) -> None:
         raise Damage(found)
 
 
+def _is_of(ground: Ground, process: psutil.Process) -> bool:
+    """Whether a worker has started this process, such as Chromium."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get("HOME") == str(ground.directory)
+    except psutil.Error:
+        return False
+
+
+async def check_no_secret(ground: Ground) -> None:
+    """Rule 9: no secret in a prompt, a log, an event or any other row, a history or a snapshot.
+
+    Raises:
+        Damage: there is one.
+    """
+    found: list[str] = []
+    environment = ground.stack.environment
+    secrets = [SECRET, environment["E2B_API_KEY"], environment["AWS_SECRET_ACCESS_KEY"]]
+    wanted = [secret.encode() for secret in secrets]
+
+    def look(where: str, data: bytes) -> None:
+        if any(secret in data for secret in wanted):
+            found.append(f"a secret is in {where}")
+
+    for path in [*ground.bodies.glob("*.json"), *(worker.log for worker in ground.workers)]:
+        look(f"{path.parent.name}/{path.name}", path.read_bytes())
+    async with ground.sessions() as session:
+        for table in Base.metadata.sorted_tables:
+            rows = await session.scalars(text(f'select t::text from "{table.name}" t'))
+            look(f"table {table.name}", "\n".join(rows).encode())
+    async for workflow in ground.client.list_workflows():
+        handle = ground.client.get_workflow_handle(workflow.id, run_id=workflow.run_id)
+        async for event in handle.fetch_history_events():
+            look(f"the history of {workflow.id}", event.SerializeToString())
+    for key in await ground.store.keys(SNAPSHOTS_PREFIX):
+        unpacked, rest = zlib.decompressobj(wbits=47), b""
+        async for piece in ground.store.stream(key):
+            data = unpacked.decompress(piece) if key.endswith(".gz") else piece
+            look(key, rest + data)
+            rest = data[-64:]
+    if found:
+        raise Damage(sorted(set(found)))
+
+
 # ---- money
+
+
+async def check_spending(ground: Ground) -> None:
+    """Rule 2: no user has spent more than 110 % of a day's allowance.
+
+    Raises:
+        Damage: somebody has.
+    """
+    found = []
+    async with ground.sessions() as session:
+        for day in await session.scalars(select(UserDay)):
+            state = await budget_of(session, day.user_id, day.day)
+            if state.ceiling is not None and state.spent > state.ceiling:
+                found.append(f"{day.user_id} has spent {state.spent} of {state.allowance} on {day.day}")
+    if found:
+        raise Damage(found)
 
 
 async def _ledger(ground: Ground, build: Build) -> list[str]:
@@ -233,7 +334,7 @@ async def _effects(ground: Ground, build_id: uuid.UUID) -> list[str]:
 
 
 async def _snapshots(ground: Ground, build: Build) -> list[str]:
-    """Rule 6: the current snapshot is what its row says, no more than five stay, and nothing else is in the store."""
+    """Rule 6: the current snapshot restores to its manifest, at most five stay, and nothing else is in the store."""
     found: list[str] = []
     async with ground.sessions() as session:
         rows = (
@@ -248,20 +349,28 @@ async def _snapshots(ground: Ground, build: Build) -> list[str]:
     for row in stored:
         if await ground.store.size(row.archive_key) != row.archive_bytes:
             found.append(f"the archive of snapshot {row.number} is not what its row says")
-    if stored:
-        hashed = hashlib.sha256()
-        async for piece in ground.store.stream(stored[0].archive_key):
-            hashed.update(piece)
-        manifest = await ground.store.get(stored[0].manifest_key, MANIFEST_MAX_BYTES)
-        if hashed.hexdigest() != stored[0].archive_sha256:
-            found.append(f"the archive of the current snapshot {stored[0].number} has another hash")
-        if hashlib.sha256(manifest).hexdigest() != stored[0].manifest_sha256:
-            found.append(f"the manifest of the current snapshot {stored[0].number} has another hash")
+    if stored and not stored[0].final:  # what a ready build hands over has been restored before
+        try:
+            async with restored(ground, stored[0]):
+                pass
+        except SnapshotFailed as error:
+            found.append(f"the current snapshot {stored[0].number} does not restore to its manifest: {error}")
+    elif not stored and any(row.state == "deleted" for row in rows):
+        found.append("no snapshot is left")
     needed = {key for row in stored for key in (row.archive_key, row.manifest_key)}
     prefix = f"snapshots/{build.id}/"
     found += [f"{key} belongs to no snapshot" for key in await ground.store.keys(prefix) if key not in needed]
     found += [f"upload {key} is left" for key in await ground.store.unfinished_uploads(prefix)]
     return found
+
+
+async def _sandboxes(ground: Ground, build: Build) -> list[str]:
+    """Rule 7: a ready build has at most its preview's sandbox, any other closed one has none."""
+    if build.status == Status.FAILED:
+        return []  # by an operator, perhaps, who has terminated its workflow: then the reaper ends its sandbox
+    living = [each for each in await ground.sandboxes.list_all() if each.build_id == str(build.id)]
+    most = 1 if build.status == Status.READY else 0
+    return [] if len(living) <= most else [f"{len(living)} sandboxes of a {build.status} build live"]
 
 
 # ---- what is told
@@ -278,7 +387,7 @@ async def _feed(ground: Ground, build: Build) -> list[str]:
         found.append("the feed has gaps")
     shown = {event.data["claim"] for event in events if event.type == "narration"}
     withdrawn = {event.data["claim"] for event in events if event.type == "turn_withdrawn"}
-    if wrong := shown - answered - withdrawn:
+    if build.status == Status.READY and (wrong := shown - answered - withdrawn):
         found.append(f"the feed shows lines of {len(wrong)} attempts that died")
     done = Counter(event.data["tool_use_id"] for event in events if event.type == "tool_done")
     found += [
@@ -291,3 +400,15 @@ async def _announcements(ground: Ground, build_id: uuid.UUID) -> list[str]:
     async with ground.sessions() as session:
         told = await session.scalar(select(func.count()).where(BusinessEvent.build_id == build_id))
     return [] if told == 1 else [f"the rest of the business has heard {told} times of the build"]
+
+
+async def _history(ground: Ground, build: Build) -> list[str]:
+    """Rule 10: a turn adds ids, counts and short summaries to history, and no more for having gone wrong."""
+    found: list[str] = []
+    for events in await chain_of(ground.client, str(build.id)):
+        found += [
+            f"a turn takes {share.bytes} bytes of history" for share in shares_of(events) if share.bytes > _LARGEST_TURN
+        ]
+        if (largest := max(map(largest_payload, events), default=0)) > _LARGEST_PAYLOAD:
+            found.append(f"a payload in history has {largest} bytes")
+    return found

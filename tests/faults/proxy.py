@@ -1,7 +1,7 @@
 """A TCP proxy in front of one server, with the faults that a network has.
 
-It knows two protocols a little: PostgreSQL's, to lose the answer to a COMMIT, and HTTP's, to lose the answer to what
-changes something, or to answer in S3's place.
+It knows three protocols a little: PostgreSQL's, to lose the answer to a COMMIT, HTTP's, to lose the answer to what
+changes something, or to answer in S3's place, and HTTP/2's as Temporal's clients speak it.
 """
 
 import asyncio
@@ -15,6 +15,12 @@ _COMMIT = b"Q\x00\x00\x00\x0cCOMMIT;\x00"
 _CHANGES = (b"POST ", b"PUT ")
 """What begins an HTTP request that changes something, or costs something."""
 
+_HTTP2 = b"PRI * HTTP/2.0"
+"""How a connection begins that speaks HTTP/2."""
+
+_HTTP2_CHANGE_BYTES = 600
+"""A piece of HTTP/2 that is larger than a poll is the outcome of a task, a signal or a start."""
+
 _PIECE_BYTES = 1 << 16
 
 
@@ -25,6 +31,14 @@ class _Connection:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
     loses: bool = False
+    is_http2: bool = False
+
+    def changes(self, data: bytes) -> bool:
+        """Whether a piece of what the client sends asks for a change."""
+        self.is_http2 = self.is_http2 or data.startswith(_HTTP2)
+        if self.is_http2:
+            return len(data) >= _HTTP2_CHANGE_BYTES
+        return data.endswith(_COMMIT) or data.startswith(_CHANGES)
 
     def abort(self) -> None:
         for writer in (self.client, self.server):
@@ -46,8 +60,8 @@ class FaultProxy:
         self.refusal: int | None = None
         """Requests get this HTTP status instead of an answer."""
         self.answers_to_lose = 0
-        """So many COMMITs of PostgreSQL, or POSTs and PUTs of HTTP, get through, and their answers do not: the
-        connection ends instead."""
+        """So many COMMITs of PostgreSQL, POSTs and PUTs of HTTP, or calls of Temporal that carry something, get
+        through, and their answers do not: the connection ends instead."""
         self.struck: Counter[str] = Counter()
         self._open_ended = asyncio.Event()
         self._open_ended.set()
@@ -120,7 +134,7 @@ class FaultProxy:
         """Pass on what the client sends."""
         assert connection.server is not None
         while data := await self._next(reader):
-            if self.answers_to_lose > 0 and (data.endswith(_COMMIT) or data.startswith(_CHANGES)):
+            if connection.changes(data) and self.answers_to_lose > 0:
                 self.answers_to_lose -= 1
                 connection.loses = True
             connection.server.write(data)

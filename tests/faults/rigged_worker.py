@@ -21,7 +21,7 @@ from temporalio import activity
 
 import worker
 from activities import crash_point, dispatch, lifecycle, snapshot, think
-from tests.faults.without import switch_off
+from tests.faults.without import count_edits, switch_off
 
 _LOOK_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
@@ -44,6 +44,7 @@ def _run(environment: dict[str, str], log: Path, rig: Path, without: str) -> Non
     for number in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
     _rig(rig)
+    count_edits()
     if without:
         switch_off(without)
     asyncio.run(worker.main())

@@ -2,10 +2,14 @@
 
 from typing import Any
 
+from tests.faults.ground import SECRET
 from tests.workflows.scenarios import PRODUCT, bash, steps
 
 EFFECT = 'echo "$COFOUNDER_CALL" >> /tmp/effects'
 """What a call does outside of the workspace: nothing undoes it, and done twice it is there twice."""
+
+_LEAK = f"printf '%s%s\\n' {SECRET[:9]} {SECRET[9:]}"
+"""Prints the secret, without having it in its own text."""
 
 HELD = "/tmp/held"
 """While this file is in the sandbox, the third turn's command waits."""
@@ -23,7 +27,7 @@ def story(*, held: bool = False) -> dict[str, Any]:
     """
     hold = f"touch {HELD}; while [ -e {HELD} ]; do sleep 0.1; done; " if held else ""
     script = steps(
-        [bash(f"{EFFECT}; {PRODUCT}")],
+        [bash(f"{EFFECT}; {_LEAK}; {PRODUCT}")],
         [
             tool("write_file", path="notes.md", content="one\n"),
             tool("read_file", path="notes.md"),

@@ -20,6 +20,15 @@ NEWER = "newer"
 SAFEGUARDS = ("claim", "intent", "journal", "verification")
 
 
+def count_edits() -> None:
+    """Let write_file and edit_file do outside of the workspace what the story's commands do there: leave a line for
+    each time that they take effect."""
+    edits = "                outcome = {"
+    assert sandbox.RUNNER_SOURCE.count(edits) == 1
+    counts = "                open('/tmp/effects', 'a').write(call_id + chr(10))\n"
+    _use_runner(sandbox.RUNNER_SOURCE.replace(edits, counts + edits))
+
+
 def switch_off(safeguard: str) -> None:
     """Do without it in this process, from now on."""
     off: dict[str, Callable[[], None]] = {
