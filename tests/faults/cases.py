@@ -6,11 +6,12 @@ Cases that need the same blow get it together: one SIGKILL finds nine builds, ea
 import asyncio
 import signal
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
 from activities.crash_point import CrashPoint
@@ -18,7 +19,7 @@ from db.models import LedgerEntry, Snapshot, ToolCall, Turn
 from domain.names import BUILD_WORKFLOW
 from domain.status import Status
 from local.stack import PARTS, PartName
-from tests.faults.ground import Ground, copy_tree, put_back, until
+from tests.faults.ground import Ground, WorkerProcess, copy_tree, put_back, until
 from tests.faults.invariants import Damage, check_build
 from tests.faults.proxy import FaultProxy
 from tests.faults.report import Report, closed, side_by_side
@@ -93,19 +94,8 @@ async def stopped(report: Report) -> None:
     at = {point: await start_held(ground, shop, point) for point in STALE}
     running = await shop.start(script=story(held=True))
     held = await until_command_held(ground, shop, running)
-    await until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
     before = await claims(shop, running)
-    stale.send(signal.SIGSTOP)
-    for point, build_id in at.items():
-        ground.let_go(point, build_id)  # once it can
-        ground.ask(point, build_id, "hold")
-    fresh = await ground.worker(shop)
-    await until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
-    await changed(shop, running, before)
-    logged = stale.log.stat().st_size
-    stale.send(signal.SIGCONT)
-    await until(lambda: stale.log.stat().st_size > logged)
-    await asyncio.sleep(1)  # its four attempts write, or find that they may not
+    fresh = await taken_over(ground, shop, stale, at, lambda: changed(shop, running, before))
     held.unlink()
     for point, build_id in at.items():
         ground.let_go(point, build_id)
@@ -114,6 +104,34 @@ async def stopped(report: Report) -> None:
         report.ready("SIGSTOP and SIGCONT in bash", shop, running),
     )
     await side_by_side(stale.end(), fresh.end())
+
+
+async def taken_over(
+    ground: Ground,
+    shop: Workshop,
+    stale: WorkerProcess,
+    at: Mapping[CrashPoint, uuid.UUID],
+    and_besides: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0),
+    *,
+    without: str = "",
+) -> WorkerProcess:
+    """Stop a worker while builds are held at points, until another is held there, and let it go on; returns the other.
+
+    `and_besides` waits for what else has to be taken over.
+    """
+    await until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
+    stale.send(signal.SIGSTOP)
+    for point, build_id in at.items():
+        ground.let_go(point, build_id)  # once it can
+        ground.ask(point, build_id, "hold")
+    fresh = await ground.worker(shop, without=without)
+    await until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
+    await and_besides()
+    logged = stale.log.stat().st_size
+    stale.send(signal.SIGCONT)
+    await until(lambda: stale.log.stat().st_size > logged)
+    await asyncio.sleep(1)  # its attempts write, or find that they may not
+    return fresh
 
 
 async def newer(report: Report) -> None:
@@ -239,7 +257,7 @@ async def server_killed(report: Report, part: PartName) -> None:
     held.unlink()
     await asyncio.sleep(1)
     await ground.stack.restart(part)
-    letting_go = asyncio.create_task(_never_held(held))
+    letting_go = asyncio.create_task(never_held(ground, shop, running))
     await side_by_side(
         report.ready(f"{part} is killed while an answer is to be written", shop, writing),
         report.ready(f"{part} is killed while a command runs", shop, running),
@@ -248,23 +266,29 @@ async def server_killed(report: Report, part: PartName) -> None:
     await worker.end()
 
 
-async def _never_held(path: Path) -> None:
-    """A command that was lost is repeated by the agent, and waits again."""
+async def never_held(ground: Ground, shop: Workshop, build_id: uuid.UUID) -> None:
+    """Let go of the build's command whenever it waits: one that was lost is repeated by the agent, and waits again."""
     while True:
-        path.unlink(missing_ok=True)  # noqa: ASYNC240 - of this machine's disk, like all here
+        with suppress(SQLAlchemyError, OSError):
+            row = await shop.row(build_id)
+            _held_in(ground, row.sandbox_id).unlink(missing_ok=True)
         await asyncio.sleep(0.1)
+
+
+def _held_in(ground: Ground, sandbox_id: str | None) -> Path:
+    return ground.sandbox_directory(sandbox_id or "-") / HELD.lstrip("/")
 
 
 # ---- the sandbox and the workflow
 
 
-async def reverted(report: Report) -> None:
+async def reverted(report: Report, without: str = "") -> None:
     """A paused sandbox comes back with its files as they were earlier."""
     ground, shop = report.ground, report.ground.shop()
-    worker = await ground.worker(shop)
+    worker = await ground.worker(shop, without=without)
     build_id = await shop.start(script=story(), faults=[{"kind": "refusal", "after": 2}])
     await until_reverted(ground, shop, build_id)
-    await report.ready("files are reverted on resume", shop, build_id, wake=True)
+    await report.ready(without or "files are reverted on resume", shop, build_id, wake=True)
     await worker.end()
 
 
@@ -318,8 +342,7 @@ async def until_command_held(ground: Ground, shop: Workshop, build_id: uuid.UUID
     """Wait until the third turn's command waits in its sandbox; returns the file that holds it there."""
     async with asyncio.timeout(120):
         while True:
-            row = await shop.row(build_id)
-            held = ground.sandbox_directory(row.sandbox_id or "-") / HELD.lstrip("/")
+            held = _held_in(ground, (await shop.row(build_id)).sandbox_id)
             if held.exists():
                 return held
             await asyncio.sleep(0.05)
@@ -353,3 +376,38 @@ async def changed(shop: Workshop, build_id: uuid.UUID, before: set[uuid.UUID]) -
     async with asyncio.timeout(120):
         while await claims(shop, build_id) == before:
             await asyncio.sleep(0.1)
+
+
+# ---- the narrowest fault that each safeguard is against
+
+
+async def stale_snapshot(report: Report, without: str) -> None:
+    """A worker hangs when it has uploaded a snapshot, and comes back when another has taken it, too."""
+    ground, shop = report.ground, report.ground.shop()
+    stale = await ground.worker(shop, without=without)
+    build_id = await start_held(ground, shop, "snapshot.uploaded")
+    fresh = await taken_over(ground, shop, stale, {"snapshot.uploaded": build_id}, without=without)
+    ground.let_go("snapshot.uploaded", build_id)
+    await report.ready(without, shop, build_id)
+    await side_by_side(stale.end(), fresh.end())
+
+
+async def killed_in_bash(report: Report, without: str, *, sandbox_too: bool = False) -> None:
+    """A worker is killed while a command runs, and another takes over."""
+    ground, shop = report.ground, report.ground.shop()
+    worker = await ground.worker(shop, without=without)
+    build_id = await shop.start(script=story(held=True))
+    await until_command_held(ground, shop, build_id)
+    await worker.end(signal.SIGKILL)
+    if sandbox_too:
+        await ground.sandboxes.kill((await shop.row(build_id)).sandbox_id or "-")
+    successor = await ground.worker(shop, without=without)
+    letting_go = asyncio.create_task(never_held(ground, shop, build_id))
+    await report.ready(without, shop, build_id)
+    letting_go.cancel()
+    await successor.end()
+
+
+async def killed_with_its_sandbox(report: Report, without: str) -> None:
+    """A worker is killed while a command runs, and so is its sandbox."""
+    await killed_in_bash(report, without, sandbox_too=True)
