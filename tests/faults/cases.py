@@ -19,7 +19,7 @@ from db.models import LedgerEntry, Snapshot, ToolCall, Turn
 from domain.names import BUILD_WORKFLOW
 from domain.status import Status
 from local.stack import PARTS, PartName
-from tests.faults.ground import Ground, WorkerProcess, copy_tree, put_back, until
+from tests.faults.ground import Front, Ground, WorkerProcess, copy_tree, put_back, until
 from tests.faults.invariants import Damage, check_build
 from tests.faults.proxy import FaultProxy
 from tests.faults.report import Report, closed, side_by_side
@@ -90,12 +90,13 @@ async def killed(report: Report) -> None:
 async def stopped(report: Report) -> None:
     """SIGSTOP past the heartbeat, then SIGCONT: by then another worker has taken everything over."""
     ground, shop = report.ground, report.ground.shop()
-    stale = await ground.worker(shop)
+    front = await ground.front()
+    stale = await ground.worker(shop, front)
     at = {point: await start_held(ground, shop, point) for point in STALE}
     running = await shop.start(script=story(held=True))
     held = await until_command_held(ground, shop, running)
     before = await claims(shop, running)
-    fresh = await taken_over(ground, shop, stale, at, lambda: changed(shop, running, before))
+    fresh = await taken_over(ground, shop, stale, front, at, lambda: changed(shop, running, before))
     held.unlink()
     for point, build_id in at.items():
         ground.let_go(point, build_id)
@@ -110,6 +111,7 @@ async def taken_over(
     ground: Ground,
     shop: Workshop,
     stale: WorkerProcess,
+    front: Front,
     at: Mapping[CrashPoint, uuid.UUID],
     and_besides: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0),
     *,
@@ -117,6 +119,7 @@ async def taken_over(
 ) -> WorkerProcess:
     """Stop a worker while builds are held at points, until another is held there, and let it go on; returns the other.
 
+    Temporal can't tell the first one at once that its attempts are over: they do what they have come to do.
     `and_besides` waits for what else has to be taken over.
     """
     await until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
@@ -127,10 +130,10 @@ async def taken_over(
     fresh = await ground.worker(shop, without=without)
     await until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
     await and_besides()
-    logged = stale.log.stat().st_size
+    front["temporal"].blackhole()
     stale.send(signal.SIGCONT)
-    await until(lambda: stale.log.stat().st_size > logged)
-    await asyncio.sleep(1)  # its attempts write, or find that they may not
+    await asyncio.sleep(3)  # its attempts write, or find that they may not
+    front["temporal"].heal()
     return fresh
 
 
@@ -384,9 +387,10 @@ async def changed(shop: Workshop, build_id: uuid.UUID, before: set[uuid.UUID]) -
 async def stale_snapshot(report: Report, without: str) -> None:
     """A worker hangs when it has uploaded a snapshot, and comes back when another has taken it, too."""
     ground, shop = report.ground, report.ground.shop()
-    stale = await ground.worker(shop, without=without)
+    front = await ground.front()
+    stale = await ground.worker(shop, front, without=without)
     build_id = await start_held(ground, shop, "snapshot.uploaded")
-    fresh = await taken_over(ground, shop, stale, {"snapshot.uploaded": build_id}, without=without)
+    fresh = await taken_over(ground, shop, stale, front, {"snapshot.uploaded": build_id}, without=without)
     ground.let_go("snapshot.uploaded", build_id)
     await report.ready(without, shop, build_id)
     await side_by_side(stale.end(), fresh.end())

@@ -276,10 +276,6 @@ class Chaos:
         for line in self.here.served():
             if line["fault"]:
                 struck[f"model: {line['fault']}"] += 1
-        for front in self._fronts:
-            for part, proxy in front.items():
-                for fault in {"delay", "cut", "blackhole", "answer lost", "503", "403"} & proxy.struck.keys():
-                    struck[f"to {part}: {fault}"] += proxy.struck[fault]
         return struck
 
     # ---- faults
@@ -353,20 +349,21 @@ class Chaos:
             self.here.stack.kill(part, signal.SIGCONT)
 
     async def _strike_connections(self, proxy: FaultProxy, action: Action, how: str) -> None:
+        before = proxy.struck[how]
         if how == "cut":
             proxy.cut()
-            return
-        if how == "answer lost":
+        elif how == "answer lost":
             proxy.answers_to_lose += 1
-            return
-        if how == "delay":
+        elif how == "delay":
             proxy.delay_seconds = 0.1
         elif how == "blackhole":
             proxy.blackhole()
         else:
             proxy.refuse(int(how))
         await asyncio.sleep(action.seconds)
-        proxy.heal()
+        if how != "cut":
+            proxy.heal()
+        self._struck[action.kind] += proxy.struck[how] > before
 
     async def _strike_workspace(self, action: Action, how: str) -> None:
         if how == "files reverted":

@@ -195,7 +195,7 @@ class Ground:
 
     def ask(self, point: CrashPoint, build_id: uuid.UUID, what: str) -> None:
         """Let the next worker that gets to the point in the build `kill` itself, or `hold`."""
-        (self.rig / f"{point}@{build_workflow_id(build_id)}").write_text(what)
+        (self.rig / f"{point}@{build_workflow_id(build_id)}").write_text(f"{what} {uuid.uuid4()}")
 
     def has_reached(self, point: CrashPoint, build_id: uuid.UUID) -> bool:
         """Whether one has got there."""

@@ -3,7 +3,7 @@
 Forked from a server of this module's process, which has imported the program once: a test starts dozens of workers.
 
 A file `<crash point>@<workflow id>` in the rig's directory asks: whoever gets there renames it to `….reached`; then,
-where it says `kill`, the process is killed on the spot; where it says `hold`, it waits until the file is gone.
+where it says `kill …`, the process is killed on the spot; where it says `hold …`, it waits until the file is gone.
 """
 
 import asyncio
@@ -61,9 +61,11 @@ def _rig(directory: Path) -> None:
             asked.rename(reached)
         except FileNotFoundError:
             return
-        if reached.read_text() == "kill":
+        told = reached.read_text()
+        if told.startswith("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
-        while reached.exists():
+        # Another file in its place holds another worker, when this one has been stopped meanwhile.
+        while reached.exists() and reached.read_text() == told:
             await asyncio.sleep(_LOOK_SECONDS)
 
     for module in (think, dispatch, snapshot, lifecycle):
