@@ -338,6 +338,8 @@ async def start_held(ground: Ground, shop: Workshop, point: CrashPoint) -> uuid.
     """Start a build that is held when it gets to the point."""
     build_id = await shop.start(script=story())
     ground.ask(point, build_id, "hold")
+    await ground.say(shop, build_id, f"Before {point}.")
+    await ground.say(shop, build_id, f"Again before {point}.")
     return build_id
 
 

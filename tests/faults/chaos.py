@@ -31,6 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
 from activities.crash_point import CrashPoint
+from api.errors import Problem
 from clients.build_workflows import BuildToStart
 from db.builds import NewBuild, insert_build, mark_started, request_cancel
 from db.models import Build, Event, User
@@ -65,7 +66,7 @@ _TOP_UP = 1_000_000
 """µ$: founders with a small plan, whose builds fall asleep; and what wakes them."""
 
 _GOAL = "Build the story's product."
-_MISSED = (CofounderError, RPCError, OSError, SQLAlchemyError)
+_MISSED = (CofounderError, Problem, RPCError, OSError, SQLAlchemyError)
 """What people and the harness itself see of faults; they try again."""
 
 T = TypeVar("T")
@@ -165,7 +166,7 @@ class Chaos:
         self._projects: dict[str, list[uuid.UUID]] = {}
         self._locks: dict[str, asyncio.Lock] = {part: asyncio.Lock() for part in PARTS}
         self._poison: list[str] = []
-        self._keys = itertools.count(1)
+        self._numbers = itertools.count(1)
         self._starting = True
 
     # ---- what goes on, whatever strikes
@@ -182,12 +183,12 @@ class Chaos:
 
     @property
     def _settings(self) -> dict[str, str]:
-        return {"CONTINUE_AS_NEW_TURNS": "3"}
+        return {"CONTINUE_AS_NEW_TURNS": "3", "SANDBOX_MAX_SECONDS": "20"}
 
     @asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:
         """Workers that die are replaced, builds are started, and people do what builds wait for."""
-        loops = [self._replace_workers(), self._start_builds(), self._be_people()]
+        loops = [self._replace_workers(), self._start_builds(), self._be_people(), self._say_things()]
         tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             yield
@@ -249,10 +250,19 @@ class Chaos:
                         await self._copy(build)
             await asyncio.sleep(1)
 
+    async def _say_things(self) -> None:
+        """Say something to one of the builds now and then."""
+        while self._starting:
+            await asyncio.sleep(self._rng.uniform(0.5, 3))
+            with suppress(*_MISSED):
+                if builds := await self._open():
+                    build = self._rng.choice(builds)
+                    await self.here.say(self.shop, build.id, f"Number {next(self._numbers)}: keep it small.")
+
     async def _top_up(self, build: Build) -> None:
         today = datetime.now(UTC).date()
         async with self.here.sessions.begin() as session:
-            await top_up(session, build.user_id, _TOP_UP, today, key=f"{build.id}-{next(self._keys)}")
+            await top_up(session, build.user_id, _TOP_UP, today, key=f"{build.id}-{next(self._numbers)}")
         await self.shop.builds.tell_of_money(build.id)
 
     # ---- what is there

@@ -18,6 +18,10 @@ import psutil
 from sqlalchemy.engine import make_url
 
 from activities.crash_point import CrashPoint
+from api.deps import Services
+from api.feeds import Feeds
+from api.nudges import FeedNudges
+from api.saying import say
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes
 from clients.temporal import connect_temporal
@@ -142,6 +146,18 @@ class Ground:
         """A founder's and an operator's view, without a worker, on a task queue of its own unless one is given."""
         settings = self.settings.model_copy(update={"temporal_task_queue": queue or f"faults-{uuid.uuid4()}"})
         return Workshop(settings, self.client, self.sessions, settings.anthropic_base_url or "")
+
+    async def say(self, shop: Workshop, build_id: uuid.UUID, text: str) -> None:
+        """Say something to a build as its founder, as the API does it. It is acknowledged when this returns.
+
+        Raises:
+            Problem: the build does not hear any more.
+        """
+        user_id = (await shop.row(build_id)).user_id
+        services = Services(
+            self.settings, self.sessions, shop.builds, Feeds(self.sessions, FeedNudges(self._engine)), self.store
+        )
+        await say(services, user_id, build_id, text, str(uuid.uuid4()))
 
     async def front(self) -> Front:
         """A proxy before each server, for the workers that are given it."""

@@ -18,10 +18,23 @@ from sqlalchemy import func, select, text
 from activities.snapshot import restore_snapshot, stored_manifest
 from bench.flat import chain_of, largest_payload, shares_of
 from clients.sandbox import Role, Sandbox
-from db.models import Base, Build, BusinessEvent, Event, LedgerEntry, Message, Snapshot, ToolCall, Turn, UserDay
+from db.models import (
+    Base,
+    Build,
+    BusinessEvent,
+    Event,
+    FounderMessage,
+    LedgerEntry,
+    Message,
+    Snapshot,
+    ToolCall,
+    Turn,
+    UserDay,
+)
 from db.money import budget_of
 from db.snapshots import SNAPSHOTS_PREFIX
 from domain.errors import SnapshotFailed
+from domain.prompt import founder_message
 from domain.status import Status
 from tests.faults.ground import SECRET, Ground
 from tests.faults.story import EFFECT
@@ -124,6 +137,7 @@ async def check_build(ground: Ground, build_id: uuid.UUID, expected: Handed | No
         found += await _announcements(ground, build_id)
     found += await _ledger(ground, build)
     found += await _conversation(ground, build)
+    found += await _messages(ground, build)
     found += await _effects(ground, build_id)
     found += await _snapshots(ground, build)
     found += await _sandboxes(ground, build)
@@ -302,6 +316,27 @@ def _ill_formed(messages: list[dict[str, Any]]) -> list[str]:
         if said["role"] == "assistant" and uses != results:
             found.append(f"the calls {uses} are followed by the results {results}")
     return found
+
+
+async def _messages(ground: Ground, build: Build) -> list[str]:
+    """Rule 5: what a founder got an acknowledgement for reaches the agent once, in order."""
+    async with ground.sessions() as session:
+        rows = await session.scalars(
+            select(FounderMessage).where(FounderMessage.build_id == build.id).order_by(FounderMessage.number)
+        )
+        said = [row.text for row in rows]
+    if not said or build.status != Status.READY:
+        return []
+    longest = max((body["messages"] for _, body in _bodies(ground, build.goal)), key=len)
+    told = [
+        block["text"]
+        for message in longest
+        if message["role"] == "user"
+        for block in message["content"]
+        if block["type"] == "text"
+    ]
+    heard = [text for block in told for text in said if founder_message(text) == block]
+    return [] if heard == said else [f"the founder has said {said}, the agent has heard {heard}"]
 
 
 # ---- side effects
