@@ -1,6 +1,6 @@
 # What a newcomer types. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check quick replay histories setup clean
+.PHONY: help demo test check quick replay histories chaos setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -53,6 +53,11 @@ replay: setup ## replay the stored histories against the workflows, without a se
 
 histories: setup ## record the stored histories afresh
 	@$(CLEAN) $(BIN)/python -m tests.replay.record $(ARGS)
+
+chaos: ## set up, then random faults while builds run: SECONDS=600, SEED=1, RUNS=1 (with the seeds that follow)
+	@REAL= $(PYTHON) scripts/setup --system
+	@$(TIDY) $(CLEAN) $(BIN)/python -m tests.faults.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) \
+		--runs $(or $(RUNS),1) $(ARGS)
 
 setup: ## the virtual environment with the locked dependencies
 	@$(PYTHON) scripts/setup
