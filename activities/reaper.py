@@ -14,6 +14,7 @@ from temporalio.service import RPCError
 from activities.edge import edge
 from activities.heartbeat import heartbeating
 from activities.places import admit_next
+from activities.snapshot import sweep_snapshots
 from clients.build_workflows import BuildToStart, BuildWorkflows
 from clients.object_store import ObjectStore
 from clients.sandbox import ListedSandbox, Role, Sandboxes
@@ -34,6 +35,9 @@ _YOUNG = timedelta(seconds=15)
 
 _ABANDONED = timedelta(hours=2)
 """An upload that was begun so long ago is nobody's: a snapshot takes a quarter of an hour at most."""
+
+_SWEPT_FOR = timedelta(hours=1)
+"""How long after its end a build's snapshots are looked through, as the store may be away when it ends."""
 
 _AT_ONCE = 500
 """Rows read in one query."""
@@ -78,6 +82,7 @@ class ReaperActivities:
                 previews=await self._close_previews(),
                 sandboxes=await self._end_sandboxes(),
                 uploads=await self._abort_uploads(),
+                objects=await self._sweep_snapshots(),
             )
 
     # ---- rows and workflows
@@ -291,6 +296,22 @@ class ReaperActivities:
         except CofounderError as error:
             _log.warning("the reaper could not abort uploads", error=str(error))
             return 0
+
+    async def _sweep_snapshots(self) -> int:
+        """Delete what killed attempts have left of builds that have ended since: no next snapshot of theirs does it."""
+        query = select(Build.id).where(Build.closed_at > datetime.now(UTC) - _SWEPT_FOR)
+        async with self._sessions() as session:
+            ids = (await session.scalars(query)).all()
+        deleted = 0
+
+        async def sweep(build_id: uuid.UUID) -> bool:
+            nonlocal deleted
+            deleted += await sweep_snapshots(self._sessions, self._store, build_id)
+            return True
+
+        for build_id in ids:
+            await _tried("sweep up after a build", build_id, sweep(build_id))
+        return deleted
 
 
 async def _tried(what: str, build_id: object, step: Awaitable[bool]) -> bool:

@@ -133,6 +133,8 @@ class SnapshotActivities:
         claimed = _Claimed(uuid.uuid4(), build_id, claim, f"{name}.tar.gz", f"{name}.manifest.jsonl")
         async with self._sessions.begin() as session:
             project_id = select(Build.project_id).where(Build.id == build_id).scalar_subquery()
+            if await session.scalar(select(Build.closed_at).where(Build.id == build_id)) is not None:
+                raise StaleClaim("The build has ended, so no snapshot of it is taken any more.")
             columns = {"claim": claim, "archive_key": claimed.archive_key, "manifest_key": claimed.manifest_key}
             await session.execute(
                 insert(Snapshot)
@@ -178,7 +180,7 @@ class SnapshotActivities:
             await to_the_end(self._store.delete([claimed.archive_key, claimed.manifest_key]))
             raise
         try:
-            await self._sweep(claimed.build_id)
+            await sweep_snapshots(self._sessions, self._store, claimed.build_id)
         except (NeedsPerson, NotFound, StoreUnavailable) as error:
             _log.warning(
                 "old snapshots were not deleted; the next one tries again", build_id=given.build_id, error=str(error)
@@ -247,23 +249,25 @@ class SnapshotActivities:
                 events.insert(0, await _complete_phase(session, given, given.commit or packed.commit, packed.subject))
             await append_events(session, claimed.build_id, events)
 
-    async def _sweep(self, build_id: uuid.UUID) -> None:
-        """Delete what no snapshot of the build needs: deleted ones, and what killed attempts have left.
 
-        The objects are listed before the rows are read: an attempt takes its row before it writes its objects, so
-        what was listed and has no row is nobody's.
-        """
-        prefix = _prefix(build_id)
-        listed = await self._store.keys(prefix)
-        async with self._sessions.begin() as session:
-            rows = await session.execute(
-                select(Snapshot.archive_key, Snapshot.manifest_key).where(
-                    Snapshot.build_id == build_id, Snapshot.state.in_(("taking", "stored"))
-                )
+async def sweep_snapshots(sessions: Sessions, store: ObjectStore, build_id: uuid.UUID) -> int:
+    """Delete what no snapshot of the build needs, deleted ones and what killed attempts have left; returns how much.
+
+    The objects are listed before the rows are read: an attempt takes its row before it writes its objects, so what was
+    listed and has no row is nobody's.
+    """
+    prefix = _prefix(build_id)
+    listed = await store.keys(prefix)
+    async with sessions.begin() as session:
+        rows = await session.execute(
+            select(Snapshot.archive_key, Snapshot.manifest_key).where(
+                Snapshot.build_id == build_id, Snapshot.state.in_(("taking", "stored"))
             )
-            needed = {key for row in rows for key in row}
-        await self._store.delete([key for key in listed if key not in needed])
-        await self._store.abort_uploads(prefix, keep=sorted(needed))
+        )
+        needed = {key for row in rows for key in row}
+    nobodys = [key for key in listed if key not in needed]
+    await store.delete(nobodys)
+    return len(nobodys) + await store.abort_uploads(prefix, keep=sorted(needed))
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 import uuid
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import money, steering
-from db.models import ToolCall
+from db.models import Snapshot, ToolCall
 from domain.tool_output import render_result
 
 _ENDED_BEFORE = "The build ended before this call did."
@@ -23,3 +23,8 @@ async def close_what_is_open(session: AsyncSession, build_id: uuid.UUID) -> None
     for call in left:
         call.result = render_result(call.tool_use_id, _ENDED_BEFORE, is_error=True)
         call.is_error, call.state, call.done_at = True, "done", func.now()
+    await session.execute(
+        update(Snapshot)
+        .where(Snapshot.build_id == build_id, Snapshot.state == "taking")
+        .values(state="failed", claim=uuid.uuid4())
+    )

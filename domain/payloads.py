@@ -433,5 +433,7 @@ class ReapResult(Payload):
     """ended"""
     uploads: int = 0
     """aborted"""
+    objects: int = 0
+    """that no snapshot needs, deleted"""
     admitted: int = 0
     nudged: int = 0

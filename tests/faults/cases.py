@@ -309,26 +309,38 @@ async def until_reverted(ground: Ground, shop: Workshop, build_id: uuid.UUID) ->
 
 
 async def terminated(report: Report) -> None:
-    """An operator terminates a workflow: its row is closed, and its sandbox goes."""
+    """An operator terminates workflows, and a worker dies of it that has just uploaded a snapshot: the rows are closed,
+    and the sandboxes and what belongs to no snapshot go."""
     ground, shop = report.ground, report.ground.shop()
     worker = await ground.worker(shop)
-    build_id = await shop.start(script=story(held=True))
-    await until_command_held(ground, shop, build_id)
-    await shop.handle(build_id).terminate("an operator's decision")
+    in_bash = await shop.start(script=story(held=True))
+    uploaded = await start_held(ground, shop, "snapshot.uploaded")
+    await until_command_held(ground, shop, in_bash)
+    await until(lambda: ground.has_reached("snapshot.uploaded", uploaded))
+    for build_id in (in_bash, uploaded):
+        await shop.handle(build_id).terminate("an operator's decision")
+    await worker.end(signal.SIGKILL)
+    successor = await ground.worker(shop)
     async with report.case("a workflow is terminated"):
-        await closed(shop, build_id)
-        await check_build(ground, build_id, None)
-    async with report.case("a terminated workflow's sandbox goes"):
-        for _ in range(200):
-            left = [each for each in await ground.sandboxes.list_all() if each.build_id == str(build_id)]
+        for build_id in (in_bash, uploaded):
+            await closed(shop, build_id)
+            await until_swept(ground, build_id)
+    await successor.end()
+
+
+async def until_swept(ground: Ground, build_id: uuid.UUID) -> None:
+    """Wait until the reaper has tidied up after a build that was ended from outside, and check it."""
+    for _ in range(300):
+        try:
+            await check_build(ground, build_id, None)
+            left = [each.id for each in await ground.sandboxes.list_all() if each.build_id == str(build_id)]
             if not left:
-                break
-            await asyncio.sleep(0.1)
-        for each in left:
-            await ground.sandboxes.kill(each.id)
-        if left:
-            raise Damage([f"sandbox {left[0].id} has outlived its build"])
-    await worker.end()
+                return
+            found = Damage([f"sandbox {left[0]} has outlived its build"])
+        except Damage as damage:
+            found = damage
+        await asyncio.sleep(0.1)
+    raise found
 
 
 # ---- waiting for the right moment

@@ -40,6 +40,7 @@ from domain.errors import CofounderError
 from domain.names import BUILD_WORKFLOW, build_workflow_id
 from domain.status import Status
 from local.stack import PARTS, PartName
+from tests.faults.cases import until_swept
 from tests.faults.ground import Front, Ground, WorkerProcess, copy_tree, ground, put_back
 from tests.faults.invariants import (
     Damage,
@@ -118,8 +119,10 @@ async def _judge(here: Ground, chaos: "Chaos", expected: Handed, outcome: Outcom
         builds = (await session.scalars(select(Build).order_by(Build.created_at))).all()
     for build in builds:
         outcome.builds[build.status] += 1
-        ended = build.id in chaos.ended
-        await note(f"build {build.id}", check_build(here, build.id, None if ended else expected))
+        if build.id in chaos.ended:
+            await note(f"build {build.id}", until_swept(here, build.id))
+        else:
+            await note(f"build {build.id}", check_build(here, build.id, expected))
         await close_preview(chaos.shop, build.id)
     await note("money", check_spending(here))
     await note("secrets", check_no_secret(here))
@@ -323,7 +326,9 @@ class Chaos:
                 return self._strike_workflow(action, which)
             case _:
                 part = cast("PartName", what.removeprefix("to "))
-                return self._strike_connections(self._fronts[int(action.whom * WORKERS)][part], action, which)
+                all_of_them = action.whom < 0.5
+                struck = self._fronts if all_of_them else [self._fronts[int(action.whom * WORKERS)]]
+                return self._strike_connections([front[part] for front in struck], action, which)
 
     async def _strike_worker(self, action: Action, how: str) -> None:
         worker = self._one_of([worker for worker in self._workers if worker.is_running], action)
@@ -358,22 +363,25 @@ class Chaos:
             await asyncio.sleep(action.seconds)
             self.here.stack.kill(part, signal.SIGCONT)
 
-    async def _strike_connections(self, proxy: FaultProxy, action: Action, how: str) -> None:
-        before = proxy.struck[how]
-        if how == "cut":
-            proxy.cut()
-        elif how == "answer lost":
-            proxy.answers_to_lose += 1
-        elif how == "delay":
-            proxy.delay_seconds = 0.1
-        elif how == "blackhole":
-            proxy.blackhole()
-        else:
-            proxy.refuse(int(how))
-        await asyncio.sleep(action.seconds)
+    async def _strike_connections(self, proxies: Sequence[FaultProxy], action: Action, how: str) -> None:
+        before = sum(proxy.struck[how] for proxy in proxies)
+        for proxy in proxies:
+            if how == "cut":
+                proxy.cut()
+            elif how == "answer lost":
+                proxy.answers_to_lose += 1
+            elif how == "delay":
+                proxy.delay_seconds = 0.1
+            elif how == "blackhole":
+                proxy.blackhole()
+            else:
+                proxy.refuse(int(how))
         if how != "cut":
-            proxy.heal()
-        self._struck[action.kind] += proxy.struck[how] > before
+            await asyncio.sleep(action.seconds)
+            for proxy in proxies:
+                proxy.heal()
+        if sum(proxy.struck[how] for proxy in proxies) > before:
+            self._struck[action.kind] += 1
 
     async def _strike_workspace(self, action: Action, how: str) -> None:
         if how == "files reverted":

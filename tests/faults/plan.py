@@ -13,7 +13,7 @@ KILLED_SERVERS: tuple[PartName, ...] = ("postgres", "temporal", "s3", "sandbox")
 """Not the model's: it would forget what it has served, and with it what the ledger is compared with."""
 
 _GAP_SECONDS = 1.5, 4.5
-_LASTING_SECONDS = 1.0, 6.0
+_LASTING_SECONDS = 2.0, 8.0
 _STOPPED_SECONDS = 1.0, 25.0
 """Heartbeats are missed after 15 to 30 seconds: some workers come back before, some after."""
 
