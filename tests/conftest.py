@@ -27,7 +27,7 @@ for _variable in [name for name in os.environ if _points_outside(name)]:
 
 
 _LONGEST = (
-    *("test_each_fault", "test_chaos"),
+    *("test_each_fault", "test_chaos", "test_servers_killed", "test_safeguards"),
     *("test_whole_build", "test_demo", "test_local_stack", "test_scenarios", "test_nothing_left", "test_snapshot"),
     *("test_local_sandbox_server", "test_gate", "test_rehearsal", "test_local_sandbox_confinement", "test_flat"),
     *("test_local_sandbox", "test_dispatch", "test_replay", "test_lifecycle", "test_sandbox_client", "test_bad_input"),

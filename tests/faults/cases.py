@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
+from typing import get_args
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +20,7 @@ from activities.crash_point import CrashPoint
 from db.models import LedgerEntry, Snapshot, ToolCall, Turn
 from domain.names import BUILD_WORKFLOW
 from domain.status import Status
+from local.rehearsal.control import FaultKind
 from local.stack import PARTS, PartName
 from tests.faults.ground import Front, Ground, WorkerProcess, copy_tree, put_back, until
 from tests.faults.invariants import Damage, check_build
@@ -30,11 +33,8 @@ from tests.workshop import Workshop
 LONG = "600"
 """Seconds: a stalled stream is not noticed."""
 
-ANSWERS_LOST, CUTS = 3, 3
+DELAYS, ANSWERS_LOST, CUTS = 3, 3, 3
 """So many of each strike a build's connections to a server."""
-
-LOSES_ANSWERS: tuple[PartName, ...] = ("postgres", "s3", "sandbox", "model")
-"""Temporal speaks HTTP/2, which the proxy does not read."""
 
 POINTS: tuple[CrashPoint, ...] = (
     "think.before_call",
@@ -51,13 +51,21 @@ STALE: tuple[CrashPoint, ...] = ("think.after_call", "dispatch.acted", "snapshot
 
 
 async def each_fault_alone(report: Report) -> None:
-    """All cases; what became of them is in the report."""
+    """All cases but those in which a server dies; what became of them is in the report."""
     ground = report.ground
     shop = ground.shop()
     worker = await ground.worker(shop)
-    reference = report.reference(shop)
     groups = (killed, stopped, model, store, connections, newer, reverted, terminated)
-    await side_by_side(reference, *(group(report) for group in groups))
+    await side_by_side(report.reference(shop), *(group(report) for group in groups))
+    await worker.end()
+
+
+async def each_server_killed(report: Report) -> None:
+    """A server that dies strikes all that run on it: one case after the other."""
+    ground = report.ground
+    shop = ground.shop()
+    worker = await ground.worker(shop)
+    await report.reference(shop)
     await worker.end()
     for part in ("postgres", "temporal", "sandbox"):
         await server_killed(report, part)
@@ -158,6 +166,7 @@ _KINDS = (
     ("pause_turn", "unknown_stop_reason", "refusal", "context_exceeded"),
     ("spend_limit", "authentication"),
 )
+assert {kind for kinds in _KINDS for kind in kinds} == set(get_args(FaultKind))
 
 
 async def model(report: Report) -> None:
@@ -217,32 +226,39 @@ async def store(report: Report) -> None:
 
 
 async def connections(report: Report, parts: Sequence[PartName] = PARTS) -> None:
-    """Connections are cut, answers are lost after what was asked for has been done, and nothing arrives for a while."""
+    """Connections are slow, answers are lost after what was asked for has been done, connections are cut, and nothing
+    arrives for a while."""
 
     async def one(part: PartName) -> None:
         ground, shop = report.ground, report.ground.shop()
         front = await ground.front()
         worker, proxy = await ground.worker(shop, front), front[part]
         build_id = await shop.start(script=story())
-        striking = asyncio.create_task(_strike(proxy, part))
+        striking = asyncio.create_task(_strike(proxy))
         await report.ready(f"connections to {part}", shop, build_id, wake=True)
         striking.cancel()
         async with report.case(f"struck: connections to {part}"):
-            assert proxy.struck["cut"], proxy.struck
-            assert proxy.struck["answer lost"] or part not in LOSES_ANSWERS, proxy.struck
+            assert proxy.struck.keys() >= {"delay", "answer lost", "cut", "blackhole"}, proxy.struck
         await worker.end()
 
     await side_by_side(*(one(part) for part in parts))
 
 
-async def _strike(proxy: FaultProxy, part: PartName) -> None:
-    while proxy.struck["answer lost"] < ANSWERS_LOST and part in LOSES_ANSWERS:
+async def _strike(proxy: FaultProxy) -> None:
+    """Strike what passes by, in each way after the other."""
+    proxy.delay_seconds = 0.1
+    while proxy.struck["delay"] < DELAYS:
+        await asyncio.sleep(0.05)
+    proxy.heal()
+    while proxy.struck["answer lost"] < ANSWERS_LOST:
         proxy.answers_to_lose = 1
         await asyncio.sleep(0.3)
     while proxy.struck["cut"] < CUTS:
         proxy.cut()
         await asyncio.sleep(0.3)
     proxy.blackhole()
+    while not proxy.struck["blackhole"]:
+        await asyncio.sleep(0.05)
     await asyncio.sleep(2)
     proxy.heal()
 
@@ -292,6 +308,13 @@ async def reverted(report: Report, without: str = "") -> None:
     build_id = await shop.start(script=story(), faults=[{"kind": "refusal", "after": 2}])
     await until_reverted(ground, shop, build_id)
     await report.ready(without or "files are reverted on resume", shop, build_id, wake=True)
+    if not without:
+        build_id = await shop.start(script=story(held=True))
+        await until_command_held(ground, shop, build_id)
+        await ground.sandboxes.kill((await shop.row(build_id)).sandbox_id or "-")
+        letting_go = asyncio.create_task(never_held(ground, shop, build_id))
+        await report.ready("a sandbox vanishes", shop, build_id)
+        letting_go.cancel()
     await worker.end()
 
 
@@ -330,7 +353,8 @@ async def terminated(report: Report) -> None:
 
 async def until_swept(ground: Ground, build_id: uuid.UUID) -> None:
     """Wait until the reaper has tidied up after a build that was ended from outside, and check it."""
-    for _ in range(300):
+    deadline = monotonic() + 20
+    while True:
         try:
             await check_build(ground, build_id, None)
             left = [each.id for each in await ground.sandboxes.list_all() if each.build_id == str(build_id)]
@@ -339,8 +363,9 @@ async def until_swept(ground: Ground, build_id: uuid.UUID) -> None:
             found = Damage([f"sandbox {left[0]} has outlived its build"])
         except Damage as damage:
             found = damage
-        await asyncio.sleep(0.1)
-    raise found
+        if monotonic() > deadline:
+            raise found
+        await asyncio.sleep(0.2)
 
 
 # ---- waiting for the right moment

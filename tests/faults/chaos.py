@@ -115,15 +115,17 @@ async def _judge(here: Ground, chaos: "Chaos", expected: Handed, outcome: Outcom
         except Damage as damage:
             outcome.damage += [f"{what}: {each}" for each in damage.found]
 
+    async def judge(build: Build) -> None:
+        async with at_once:
+            check = until_swept(here, build.id) if build.id in chaos.ended else check_build(here, build.id, expected)
+            await note(f"build {build.id}", check)
+            await close_preview(chaos.shop, build.id)
+
+    at_once = asyncio.Semaphore(4)
     async with here.sessions() as session:
         builds = (await session.scalars(select(Build).order_by(Build.created_at))).all()
-    for build in builds:
-        outcome.builds[build.status] += 1
-        if build.id in chaos.ended:
-            await note(f"build {build.id}", until_swept(here, build.id))
-        else:
-            await note(f"build {build.id}", check_build(here, build.id, expected))
-        await close_preview(chaos.shop, build.id)
+    outcome.builds.update(build.status for build in builds)
+    await asyncio.gather(*map(judge, builds))
     await note("money", check_spending(here))
     await note("secrets", check_no_secret(here))
     await chaos.dismiss()
@@ -186,7 +188,7 @@ class Chaos:
 
     @property
     def _settings(self) -> dict[str, str]:
-        return {"CONTINUE_AS_NEW_TURNS": "3", "SANDBOX_MAX_SECONDS": "20"}
+        return {"CONTINUE_AS_NEW_TURNS": "3", "SANDBOX_MAX_SECONDS": "60"}
 
     @asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:
@@ -256,7 +258,7 @@ class Chaos:
     async def _say_things(self) -> None:
         """Say something to one of the builds now and then."""
         while self._starting:
-            await asyncio.sleep(self._rng.uniform(0.5, 3))
+            await asyncio.sleep(self._rng.uniform(1, 8))
             with suppress(*_MISSED):
                 if builds := await self._open():
                     build = self._rng.choice(builds)

@@ -46,8 +46,8 @@ _CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
 _LARGEST_PAYLOAD = 4096
 """Bytes of one payload in a history: ids, counts and short summaries."""
 
-_LARGEST_TURN = 16_384
-"""Bytes of one turn in a history, whatever befell it."""
+_LARGEST_TURN = 65_536
+"""Bytes of one turn in a history, whatever befell it and however often its founder spoke meanwhile."""
 
 _NOT_RUN = "This call was not run"
 _STARTED = re.compile(r"\bstart (toolu_\w+)")

@@ -1,0 +1,17 @@
+"""Without a safeguard, the fault that it is against does damage, and the harness finds it."""
+
+import pytest
+
+from tests.faults.ground import ground
+from tests.faults.report import Report
+from tests.faults.safeguards import FAULTS, found, without_each
+from tests.faults.without import SAFEGUARDS
+
+
+@pytest.mark.timeout(900)
+async def test_each_safeguard_is_needed() -> None:
+    assert FAULTS.keys() == set(SAFEGUARDS)
+    async with ground() as here:
+        report = Report(here)
+        await without_each(report)
+    assert all(found(report, safeguard) for safeguard in FAULTS), report.cases
