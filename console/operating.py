@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.connection import AsJson
+from console.connection import LAST, ApiUrl, AsJson, User, id_of, with_api
 from console.exits import DONE, NOT_DONE, Unreachable
 from domain.errors import CofounderError, Misconfigured
 
@@ -34,14 +34,20 @@ def migrate(as_json: AsJson = False) -> None:
 
 @operating.command(epilog="Example: cofounder replay tests/replay/histories/ready.json")
 def replay(
-    history: Annotated[str, typer.Argument(metavar="BUILD|FILE", help="A build's id, or an exported history.")],
+    history: Annotated[
+        str, typer.Argument(metavar="BUILD|FILE", help=f"A build's id, `{LAST}`, or an exported history.")
+    ],
     as_json: AsJson = False,
+    api_url: ApiUrl = None,
+    user: User = None,
 ) -> None:
     """Replay a build's history against the code at hand: whether this version could go on with it."""
     from console.screen import Screen
 
     is_file = Path(history).suffix == ".json" or Path(history).exists()
-    build_id = "" if is_file else _build_id(history)
+    build_id = "" if is_file or history == LAST else _build_id(history)
+    if history == LAST and not is_file:
+        build_id = with_api(lambda api, _: id_of(api, LAST), as_json=as_json, api_url=api_url, user=user)
     verdict = asyncio.run(_replay(history, build_id))
     document = {
         "workflow_id": verdict.workflow_id,

@@ -71,6 +71,7 @@ def print_table(console: Console, names: Sequence[str], rows: Iterable[Sequence[
         for row in cells:
             # Not by `print`, which makes spaces of tabs.
             console.file.write("\t".join(cell.plain for cell in row) + "\n")
+        console.file.flush()  # here, where a reader that has gone away is no error
         return
     fixed = [max(cell_len(text) for text in (name, *(row[at].plain for row in cells))) for at, name in enumerate(names)]
     room = console.width - sum(width + 2 for width in fixed[:-1])

@@ -34,6 +34,9 @@ DATA = Path(".cofounder") / "up"
 _FOR_CLIENTS = ("HOME", "TMPDIR", "PATH", "LANG", "PYTHONUNBUFFERED", "NO_PROXY", "GRACEFUL_SHUTDOWN_SECONDS")
 """What the programs are given and a person's shell has of its own."""
 
+_BUILDS_ALONE = "/namespaces/default/workflows?query=WorkflowType%3D%22BuildWorkflow%22"
+"""In the UI: without the reaper, which runs every minute."""
+
 
 @dataclass(frozen=True)
 class UpWish:
@@ -125,7 +128,7 @@ def _tell(console: Console, stack: LocalStack, environment: Mapping[str, str], a
         write_json(document)
         return
     console.print()
-    where = [("API", own["COFOUNDER_API_URL"]), ("Temporal UI", str(stack.temporal_ui_url))]
+    where = [("API", own["COFOUNDER_API_URL"]), ("Temporal UI", f"{stack.temporal_ui_url}{_BUILDS_ALONE}")]
     print_rows(console, [*where, ("data, logs", str(stack.data))])
     source = os.path.relpath(file)
     console.print("\nIn another terminal:", style="bold")

@@ -80,6 +80,8 @@ async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> Non
     assert ["status", "queued"] in [line.split() for line in shown.output.splitlines()]
     woken = await run("wake", build)
     assert (woken.exit_code, "queued" in woken.output) == (0, True)
+    replayed = await run("replay", "last")
+    assert (replayed.exit_code, replayed.output.startswith(f"build-{build}: ")) == (0, True), replayed.output
 
     again = await run("build", "--project", str(row.project_id), "--no-watch")
     assert f"Build {build} of this project is queued" in told(again)

@@ -145,11 +145,11 @@ def test_commands_are_understood(services: dict[str, dict[str, Any]]) -> None:
     assert program == "mini"
     for option in options:
         assert re.search(rf"^  {option.partition('=')[0]}\b", known, re.M), option
-    for name in ("sandbox", "model"):
+    for name in ("sandbox", "model", "api"):
         python, flag, module, *options = services[name]["command"]
         assert (python, flag) == ("python", "-m")
         said = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, timeout=60)
-        for option in options:
+        for option in (word for word in options if word.startswith("-")):
             assert option.partition("=")[0] in said.stdout, option
     ports = " ".join([*services["sandbox"]["command"], *services["model"]["command"]])
     environment = services["rehearsal-worker"]["environment"]
@@ -194,6 +194,15 @@ def test_the_image_is_of_this_version(services: dict[str, dict[str, Any]]) -> No
     assert len(ours) == 6
     assert {service["image"] for service in ours} == {f"cofounder:{version}"}
     assert f"cofounder:{version}" in (ROOT / "Dockerfile").read_text()
+
+
+def test_workers_can_be_as_many_as_one_likes_and_the_migration_is_one(services: dict[str, dict[str, Any]]) -> None:
+    """`--scale worker=N`: nothing of a worker's is there only once on a machine."""
+    assert not {"ports", "container_name", "hostname", "volumes", "network_mode"} & set(services["worker"])
+    assert services["migrate"]["command"] == ["cofounder", "migrate"]
+    assert services["migrate"]["restart"].startswith("on-failure")
+    for name in ("api", "worker", "rehearsal-worker"):
+        assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
 def test_services_wait_for_what_they_need(services: dict[str, dict[str, Any]]) -> None:
