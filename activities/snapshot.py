@@ -16,6 +16,7 @@ from temporalio import activity
 from activities.crash_point import crash_point
 from activities.edge import edge
 from activities.heartbeat import heartbeating
+from activities.holding import take_hold
 from activities.product import read_if_there, stop_processes
 from clients.archive import (
     MANIFEST_MAX_BYTES,
@@ -94,7 +95,7 @@ class SnapshotActivities:
             if await read_if_there(sandbox, CHANGES) is not None:
                 raise SnapshotFailed("The workspace is being restored, so it is not whole. The snapshot before stands.")
             if given.reason in STILL:
-                await stop_processes(sandbox)
+                await stop_processes(await take_hold(sandbox))
             try:
                 packed = await pack(sandbox, f"snapshot-{given.number}")
                 return await self._store_and_record(claimed, given, sandbox, packed)

@@ -14,6 +14,7 @@ from temporalio import activity
 
 from activities.edge import edge
 from activities.heartbeat import heartbeating
+from activities.holding import take_hold
 from activities.product import SMALL_SECONDS, kill_all, read_if_there, stop_processes
 from activities.snapshot import CHANGES, restore_snapshot, stored_manifest
 from clients.archive import found_manifest
@@ -74,7 +75,7 @@ class WorkspaceActivities:
             before = await self._known(build_id)
             sandbox, age = await self._adopt_or_create(build_id, before)
             if not await _exists(sandbox, _OPENED):
-                hold = await _take_hold(sandbox)
+                hold = await take_hold(sandbox)
                 async with self._sessions.begin() as session:
                     snapshot = await snapshot_to_continue(session, build_id)
                 await self._fill(sandbox, hold, snapshot)
@@ -94,11 +95,12 @@ class WorkspaceActivities:
 
         Raises:
             SandboxUnavailable: another attempt may succeed.
+            StaleClaim: the build has gone on since.
         """
         async with heartbeating():
             try:
                 sandbox = await self._sandboxes.connect(given.sandbox_id)
-                await stop_processes(sandbox)
+                await stop_processes(await take_hold(sandbox))
             except SandboxGone:
                 return
             await self._sandboxes.pause(given.sandbox_id)
@@ -121,7 +123,7 @@ class WorkspaceActivities:
         async with heartbeating(), _again_when_gone():
             before = await self._known(build_id)
             sandbox, age = await self._adopt_or_create(build_id, given.sandbox_id, fresh=given.replace)
-            hold = await _take_hold(sandbox)
+            hold = await take_hold(sandbox)
             async with self._sessions.begin() as session:
                 snapshot = await snapshot_to_continue(session, build_id)
             changes = await self._changes(build_id, sandbox, snapshot, given)
@@ -285,11 +287,6 @@ async def _ref(sandbox: Sandbox) -> SandboxRef:
 def _ago(age: timedelta) -> datetime:
     """When something began that has this age now. The attempt's own time follows the workflow's, tests' included."""
     return activity.info().started_time - age
-
-
-async def _take_hold(sandbox: Sandbox) -> WorkspaceHold:
-    """This attempt's hold on the workspace."""
-    return await WorkspaceHold.take(sandbox, activity.info().current_attempt_scheduled_time.timestamp())
 
 
 async def _reapply(sandbox: Sandbox, hold: WorkspaceHold, calls: Sequence[RecordedCall]) -> Reapplied:

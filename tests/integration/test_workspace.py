@@ -244,6 +244,7 @@ async def test_a_stale_attempt_restores_nothing(rooms: Rooms, build: str) -> Non
     sandbox = await saved(rooms, build)
     hold = await WorkspaceHold.take(sandbox, 2_000_000_000.0)
     await hold.run("echo work >/home/user/project/b.txt")
+    await shell(sandbox, "setsid nohup sleep 1000 >/dev/null 2>&1 &")
     given = ResumeWorkspace(build_id=build, sandbox_id=sandbox.id, cause="a test")
     with pytest.raises(ApplicationError) as raised:
         await rooms.run(rooms.workspace.resume_workspace, given)
@@ -257,7 +258,12 @@ async def test_a_stale_attempt_restores_nothing(rooms: Rooms, build: str) -> Non
     given_edits = {"holder": stale.name, "edits": [{"tool": "write_file", "input": {"path": "b.txt", "content": ""}}]}
     outcome = await sandbox.call("stale", "reapply", given_edits, timeout_seconds=30)
     assert json.loads(outcome.text) == {"held": False}
+    for stop in (rooms.take(build, sandbox, 2, "sleep"), pause(rooms, build, sandbox)):
+        with pytest.raises(ApplicationError) as raised:
+            await stop
+        assert raised.value.type == "StaleClaim"
     assert await shell(sandbox, "cat a.txt b.txt; git log --format=%s") == "kept\nwork\nA\n"
+    assert "sleep" in await shell(sandbox, "cat /proc/[0-9]*/comm")
 
 
 async def test_a_replaced_sandbox_is_let_go_of_once_another_is_whole(rooms: Rooms, build: str) -> None:
