@@ -97,6 +97,9 @@ class Settings(BaseSettings):
     graceful_shutdown_seconds: float = Field(default=10, ge=0, description="How long a stopping worker lets work end.")
 
     api_token: SecretStr | None = Field(default=None, description="Bearer token of the API.")
+    api_operator_token: SecretStr | None = Field(
+        default=None, description="Bearer token of operators: they change accounts, and see money. Unset: nobody does."
+    )
     api_user: str = Field(default="founder", description="User of requests that name none.")
     cofounder_api_url: str = Field(default="http://127.0.0.1:8000", description="API that the command line talks to.")
 
@@ -112,6 +115,7 @@ class Settings(BaseSettings):
             self.e2b_api_key,
             self.aws_secret_access_key,
             self.api_token,
+            self.api_operator_token,
         )
         values = [secret.get_secret_value() for secret in secrets if secret is not None]
         from sqlalchemy.engine import make_url  # takes half a second, which most commands can do without
@@ -158,7 +162,7 @@ class Settings(BaseSettings):
                 raise ValueError("must be of the form https://host or http://host:port")
         return value
 
-    @field_validator("anthropic_api_key", "e2b_api_key", "api_token")
+    @field_validator("anthropic_api_key", "e2b_api_key", "api_token", "api_operator_token")
     @classmethod
     def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
         secret = value.get_secret_value() if value is not None else ""

@@ -11,7 +11,7 @@ from activities.edge import edge
 from activities.places import admit_next
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
-from db import steering
+from db import money, steering
 from db.ending import close_what_is_open
 from db.feed import append_events
 from db.models import Build, BusinessEvent, Project, Snapshot
@@ -35,9 +35,12 @@ class LifecycleActivities:
     async def record_status(self, given: StatusChange) -> None:
         """Write the status to the build's row and feed, unless a newer one is there already."""
         build_id = uuid.UUID(given.build_id)
-        closed = given.status in CLOSED
+        closed, waits = given.status in CLOSED, given.status in (Status.SLEEPING, Status.NEEDS_INPUT)
         # It may quote an error that did not pass our edge, and a status that can't be written would be tried for ever.
         reason = None if given.reason is None else storable(given.reason)
+        if waits:
+            async with self._sessions.begin() as session:
+                await money.estimate_all_of(session, build_id)
         async with self._sessions.begin() as session:
             user_id = await session.scalar(
                 update(Build)
@@ -54,23 +57,15 @@ class LifecycleActivities:
                 )
                 .returning(Build.user_id)
             )
-            if user_id is None:
-                return
-            waits = given.status in (Status.SLEEPING, Status.NEEDS_INPUT)
-            data = {
-                "status": given.status,
-                "waiting_for": given.waiting_for,
-                "reason": reason,
-                "wakes_at": given.wakes_at.isoformat() if given.wakes_at else None,
-                "wake_command": wake_command(given.build_id) if waits else None,
-            }
-            told = {key: value for key, value in data.items() if value is not None}
-            await append_events(session, build_id, [NewEvent(EventType.STATUS, told)])
-            if given.status is not Status.NEEDS_INPUT:
-                await steering.close_question(session, build_id)
-            if closed:
-                await close_what_is_open(session, build_id)
+            if user_id is not None:
+                await append_events(session, build_id, [NewEvent(EventType.STATUS, _told(given, reason, waits))])
+                if given.status is not Status.NEEDS_INPUT:
+                    await steering.close_question(session, build_id)
         if closed:
+            # Not in that transaction: whoever settles a call locks the call's row before the build's.
+            async with self._sessions.begin() as session:
+                await close_what_is_open(session, build_id)
+        if closed and user_id is not None:
             await admit_next(self._sessions, self._builds, user_id)
 
     @activity.defn
@@ -140,3 +135,15 @@ class LifecycleActivities:
         async with self._sessions.begin() as session:
             said = {"error": "What follows a build could not be done. The build itself is ready."}
             await append_events(session, uuid.UUID(given.build_id), [NewEvent(EventType.HOOK_FAILED, said)])
+
+
+def _told(given: StatusChange, reason: str | None, waits: bool) -> dict[str, object]:
+    """The status as the feed tells it."""
+    data: dict[str, object] = {
+        "status": given.status,
+        "waiting_for": given.waiting_for,
+        "reason": reason,
+        "wakes_at": given.wakes_at.isoformat() if given.wakes_at else None,
+        "wake_command": wake_command(given.build_id) if waits else None,
+    }
+    return {key: value for key, value in data.items() if value is not None}

@@ -94,20 +94,20 @@ class ReaperActivities:
         return sum([await admit_next(self._sessions, self._builds, user_id) for user_id in users])
 
     async def _repeat_news_of_money(self) -> int:
-        """Tell builds that wait of a top-up, a change of plan or of standing that came after they began to wait, and
-        those that the kill switch holds that it is off."""
+        """Tell builds that wait of a change of money or standing that nobody has told them of, and those that the kill
+        switch holds that it is off."""
         before = datetime.now(UTC) - _YOUNG
         async with self._sessions() as session:
-            ids = await money.builds_to_tell(session, before, switched_on=self._autonomous_agent)
+            news = await money.builds_to_tell(session, before, switched_on=self._autonomous_agent)
 
-        async def tell(build_id: uuid.UUID) -> bool:
+        async def tell(each: money.News) -> bool:
             with suppress(NotFound):
-                await self._builds.tell_of_money(build_id)
+                await self._builds.tell_of_money(each.build_id)
             async with self._sessions.begin() as session:
-                await money.note_told(session, build_id)
+                await money.note_told(session, [each.build_id], each.since)
             return True
 
-        return sum([await _tried("tell a build of money", build_id, tell(build_id)) for build_id in ids])
+        return sum([await _tried("tell a build of money", each.build_id, tell(each)) for each in news])
 
     async def _repeat_messages(self) -> int:
         """Tell builds, once more, of what their founders have said: whoever stored it may have died before saying so.
@@ -178,6 +178,12 @@ class ReaperActivities:
         return await self._each_open(select(Build).where(Build.started_at.is_not(None)), close)
 
     async def _close(self, build_id: uuid.UUID, reason: str) -> bool:
+        async def close_what_is_left() -> None:
+            # Not in that transaction: whoever settles a call locks the call's row before the build's.
+            async with self._sessions.begin() as session:
+                await close_what_is_open(session, build_id)
+
+        await close_what_is_left()  # also here, since nobody comes back for it once the build is closed
         async with self._sessions.begin() as session:
             written = await session.scalar(
                 update(Build)
@@ -195,9 +201,9 @@ class ReaperActivities:
             )
             if written is None:
                 return False
-            await close_what_is_open(session, build_id)
             data = {"status": Status.FAILED, "reason": reason}
             await append_events(session, build_id, [NewEvent(EventType.STATUS, data)])
+        await close_what_is_left()
         return True
 
     async def _close_previews(self) -> int:

@@ -136,7 +136,9 @@ class ThinkActivities:
             build = await session.get_one(Build, build_id)
             suspended = await session.scalar(select(User.suspended).where(User.id == build.user_id))
             if (held := self._held(suspended=bool(suspended))) is not None:
-                return BudgetCheck(exhausted=True, outcome=ThinkOutcome.HELD, reason=held[1], waiting_for=held[0])
+                return BudgetCheck(
+                    exhausted=True, outcome=ThinkOutcome.HELD, reason=held[1], waiting_for=held[0], day=day
+                )
             state = await money.lock_day(session, build.user_id, day)
             worst = await self._worst(session, build_id, build.model or "", given.turn)
             verdict = may_go_on(state, day, worst, self._max_tokens(build.model or ""), given.wound)
@@ -148,6 +150,7 @@ class ThinkActivities:
             outcome=stop.outcome,
             reason=stop.reason,
             renews_on=stop.renews_on,
+            day=day,
             spent=state.spent,
             allowance=state.allowance,
         )
@@ -168,8 +171,6 @@ class ThinkActivities:
         """
         if (held := self._held(suspended=found.suspended)) is not None:
             raise _NoCall(ThinkResult(outcome=ThinkOutcome.HELD, reason=held[1], waiting_for=held[0]))
-        if lost is not None:
-            await money.estimate(session, lost)
         unread = await steering.unread_messages(session, call.build_id) if found.has_unread else []
         said = await self._what_to_say(session, call.build_id, given, found.before, unread)
         read = 0
@@ -180,7 +181,7 @@ class ThinkActivities:
             await steering.mark_read(session, unread, call.turn)
             read = unread[-1].number
         worst = await self._worst(session, call.build_id, call.model, call.turn)
-        permission, state = await money.reserve(session, call, worst, self._max_tokens(call.model))
+        permission, state = await money.reserve(session, call, worst, self._max_tokens(call.model), lost)
         if permission.verdict is not Verdict.GO:
             build = await session.get_one(Build, call.build_id)
             raise _NoCall(await self._no_money(session, build, call.day, state, permission.verdict, worst), state)
@@ -213,7 +214,7 @@ class ThinkActivities:
         renewal_day = await session.scalar(select(User.renewal_day).where(User.id == build.user_id))
         _, renews_on = cycle_of(day, renewal_day or 1)
         reason = too_small(state, worst, self._max_tokens(build.model or ""), renews_on)
-        return ThinkResult(outcome=ThinkOutcome.TOO_SMALL, reason=reason, renews_on=renews_on, **figures)
+        return ThinkResult(outcome=ThinkOutcome.TOO_SMALL, reason=reason, renews_on=renews_on, day=day, **figures)
 
     def _held(self, *, suspended: bool) -> tuple[WaitingFor, str] | None:
         """Whom a build has to wait for whatever money there is, and why."""
@@ -316,27 +317,24 @@ class ThinkActivities:
             # Before its first event nothing is known of what it costs, but it was accepted.
             known = error.tokens != Tokens()
             await (self._settle(call, error.tokens, error.request_id) if known else self._estimate(call))
-            await self._tell_failure(call, error)
+            await self._tell_failure(call, error, narrator)
             raise
         except LostCall as error:
             await self._estimate(call)
-            await self._tell_failure(call, error)
+            await self._tell_failure(call, error, narrator)
             raise
         except asyncio.CancelledError:
             # Whether or not the server has begun, it may bill the call: it is not stopped by our going away.
             await to_the_end(self._settle_seen(call, narrator) if narrator.heard else self._estimate(call))
             raise
         except CofounderError as error:
-            if narrator.heard or isinstance(error, StaleClaim):
-                await self._settle_seen(call, narrator)
-            else:
-                await self._release(call)
-            await self._tell_failure(call, error)
+            await (self._settle_seen(call, narrator) if narrator.heard else self._release(call))
+            await self._tell_failure(call, error, narrator)
             raise
 
-    async def _tell_failure(self, call: money.Call, error: CofounderError) -> None:
+    async def _tell_failure(self, call: money.Call, error: CofounderError, narrator: "_Narrator") -> None:
         """Say in the feed why a call failed. A stale attempt says nothing: another one speaks now."""
-        if isinstance(error, StaleClaim):
+        if narrator.stale:
             return
         async with self._sessions.begin() as session:
             told = {"error": storable(str(error), _TOLD_CHARACTERS)}
@@ -477,20 +475,22 @@ class _Narrator:
         self.request_id: str | None = None
         self.heard = False
         """Whether the server has begun to answer, and so to bill."""
+        self.stale = False
+        """Whether another attempt speaks now. The answer is heard to its end all the same: only that tells its cost."""
 
     def note_usage(self, tokens: Tokens, request_id: str | None) -> None:
         """Keep what the server has said so far of what it bills."""
         self.tokens, self.request_id, self.heard = tokens, request_id, True
 
     async def hear(self, text: str) -> None:
-        """Take a piece of text; writes the sentences that are complete to the feed.
-
-        Raises:
-            StaleClaim: another attempt speaks now.
-        """
-        if lines := self._lines(self._sentences.feed(text)):
+        """Take a piece of text; its complete sentences go to the feed, unless another attempt speaks now."""
+        if self.stale or not (lines := self._lines(self._sentences.feed(text))):
+            return
+        try:
             async with one_statement(self._sessions) as session:
                 await turns.narrate(session, self._build_id, self._turn, self._claim, lines)
+        except StaleClaim:
+            self.stale = True
 
     def last_lines(self) -> list[NewEvent]:
         """What was left unfinished when the text ended."""

@@ -10,7 +10,7 @@ from api.body_limit import BodyLimit
 from api.deps import Services, require_json, require_token
 from api.errors import add_error_handlers
 from api.responses import kinds_table, problems
-from api.routes import builds, events, health, previews, projects, steering, usage, workspaces
+from api.routes import account, builds, events, health, previews, projects, steering, usage, workspaces
 
 BODY_MAX_BYTES = 256 * 1024
 
@@ -68,7 +68,7 @@ def create_app(open_services: AbstractAsyncContextManager[Services]) -> FastAPI:
     v1 = APIRouter(
         prefix="/v1", dependencies=[Depends(require_token), Depends(require_json)], responses=problems(401, 503)
     )
-    for module in (projects, builds, steering, events, previews, workspaces, usage):
+    for module in (projects, builds, steering, events, previews, workspaces, usage, account):
         v1.include_router(module.router)
     app.include_router(v1)
     return app

@@ -9,11 +9,12 @@ from typing import Annotated, Protocol
 import asyncpg
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.errors import MEDIA, UNAUTHORIZED, UNAVAILABLE, Problem
+from api.errors import MEDIA, REFUSED, UNAUTHORIZED, UNAVAILABLE, Problem
 from api.feeds import Feeds
 from clients.build_workflows import BuildWorkflows
 from db.session import Sessions
@@ -88,21 +89,46 @@ async def _transaction(services: ServicesDep) -> AsyncIterator[AsyncSession]:
 Transaction = Annotated[AsyncSession, Depends(_transaction, scope="function")]
 """One transaction a request. `scope="function"` commits it before the response is sent."""
 
-_bearer = HTTPBearer(auto_error=False, description="The API's token, API_TOKEN.")
+_bearer = HTTPBearer(auto_error=False, description="The API's token, API_TOKEN; or the operators', API_OPERATOR_TOKEN.")
+
+_Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-async def require_token(
-    services: ServicesDep, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-) -> None:
-    """Let only holders of the API's token pass."""
-    token = services.settings.api_token
-    assert token is not None, "the API does not start without a token"
-    if given is None or not secrets.compare_digest(given.credentials.encode(), token.get_secret_value().encode()):
+async def require_token(services: ServicesDep, given: _Credentials) -> None:
+    """Let only holders of one of the API's tokens pass."""
+    assert services.settings.api_token is not None, "the API does not start without a token"
+    if not _is(given, services.settings.api_token) and not _is(given, services.settings.api_operator_token):
         raise Problem(
             UNAUTHORIZED,
             "Send the API's token in the header `Authorization: Bearer …`.",
             headers={"WWW-Authenticate": 'Bearer realm="cofounder"'},
         )
+
+
+async def _is_operator(services: ServicesDep, given: _Credentials) -> bool:
+    return _is(given, services.settings.api_operator_token)
+
+
+IsOperator = Annotated[bool, Depends(_is_operator)]
+"""Whether the request came with the operators' token. Founders are told shares of a budget, operators money."""
+
+
+async def require_operator(services: ServicesDep, operator: IsOperator) -> None:
+    """Let only operators pass."""
+    if services.settings.api_operator_token is None:
+        raise Problem(
+            REFUSED,
+            "Only operators may do this, and this API has no token for them. Set API_OPERATOR_TOKEN where it runs, or "
+            "use `cofounder users` there.",
+        )
+    if not operator:
+        raise Problem(REFUSED, "Only operators may do this. Send the token that the API has as API_OPERATOR_TOKEN.")
+
+
+def _is(given: HTTPAuthorizationCredentials | None, token: SecretStr | None) -> bool:
+    if given is None or token is None:
+        return False
+    return secrets.compare_digest(given.credentials.encode(), token.get_secret_value().encode())
 
 
 async def require_json(request: Request) -> None:

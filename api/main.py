@@ -49,5 +49,9 @@ def application(settings: Settings | None = None) -> FastAPI:
     settings = settings or load_settings()
     if settings.api_token is None or not settings.api_token.get_secret_value():
         raise Misconfigured("API_TOKEN is not set, so anybody could start builds. Set it to a long random text.")
+    if settings.api_operator_token == settings.api_token:
+        raise Misconfigured(
+            "API_OPERATOR_TOKEN is API_TOKEN, so every founder would be an operator. Change one of them."
+        )
     temporal_config()  # now, where what is wrong is one sentence and not the traceback of a failed start-up
     return create_app(open_services(settings))

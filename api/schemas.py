@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from db.accounts import TOP_UP_MOST, Account
 from db.builds import CostedBuild
 from db.models import Artifact, FounderMessage, Preview, Project, Snapshot, UnderstandingSession
 from db.projects import VersionedProject
@@ -35,6 +36,7 @@ from domain.brief import (
     find_unstorable,
     is_too_deep,
 )
+from domain.budget import BudgetState, Level, next_utc_midnight
 from domain.errors import InvalidBrief, InvalidInput
 from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
@@ -256,6 +258,8 @@ class ListedProject(BaseModel):
         )
 
 
+_OnlyOperators = Annotated[int | None, Field(description="In microdollars, for operators; null for founders.")]
+
 NextCursor = Annotated[str | None, Field(description="`cursor` of the next page; null where this is the last.")]
 
 
@@ -308,6 +312,80 @@ class QuestionOut(BaseModel):
         )
 
 
+class BudgetOut(BaseModel):
+    """How much of today's allowance is used, all builds of the user together. Amounts are in microdollars."""
+
+    percent: int | None = Field(description="Reserved money included; null for an unlimited plan.")
+    level: Level = Field(description="green up to 60 %, yellow up to 90 %, red above.")
+    refreshes_at: datetime = Field(description="When the next day's allowance begins.")
+    allowance: _OnlyOperators
+    spent: _OnlyOperators
+    reserved: _OnlyOperators
+
+    @classmethod
+    def of(cls, state: BudgetState, now: datetime, *, operator: bool) -> Self:
+        """The budget as a founder, or as an operator sees it."""
+        return cls(
+            percent=state.percent,
+            level=state.level,
+            refreshes_at=next_utc_midnight(now),
+            allowance=state.allowance if operator else None,
+            spent=state.spent if operator else None,
+            reserved=state.reserved if operator else None,
+        )
+
+
+class AccountOut(BaseModel):
+    """A user's account."""
+
+    user: str
+    plan: str
+    models: dict[str, str] = Field(description="Models of the user's own, by role; other roles have the plan's.")
+    suspended: bool
+    renewal_day: int = Field(description="Day of the month on which a billing cycle begins.")
+    budget: BudgetOut
+    topped_up: _OnlyOperators
+    open_builds: list[uuid.UUID]
+
+    @classmethod
+    def of(cls, account: Account, now: datetime, *, operator: bool) -> Self:
+        """The account as a founder, or as an operator sees it."""
+        return cls(
+            user=account.user.id,
+            plan=account.user.plan,
+            models={role: str(model) for role, model in account.user.model_overrides.items()},
+            suspended=account.user.suspended,
+            renewal_day=account.user.renewal_day,
+            budget=BudgetOut.of(account.budget, now, operator=operator),
+            topped_up=account.topped_up if operator else None,
+            open_builds=account.open_builds,
+        )
+
+
+class AccountChange(Body):
+    """What to change of an account; what is left out stays as it is."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"plan": "partner", "renewal_day": 15}]})
+
+    plan: str | None = None
+    models: dict[str, str | None] | None = Field(
+        default=None, description="A model by role, such as `coder`; null takes it back."
+    )
+    suspended: bool | None = Field(default=None, description="Whether builds are refused, and open ones held.")
+    renewal_day: int | None = Field(default=None, ge=1, le=31)
+
+
+class NewTopUp(Body):
+    """Money to add to what a user may spend today."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"amount": 2_500_000, "note": "For the demo on Friday."}]}
+    )
+
+    amount: int = Field(gt=0, le=TOP_UP_MOST, strict=True, description="In microdollars.")
+    note: str | None = Field(default=None, max_length=1000, description="What it is for; kept with it.")
+
+
 class BuildOut(BaseModel):
     """A build."""
 
@@ -326,6 +404,7 @@ class BuildOut(BaseModel):
     model: str | None
     model_label: str | None = Field(description="What people are told that the model is.")
     cost_microdollars: int = Field(description="What its model calls cost so far.")
+    budget: BudgetOut
     phases_completed: int
     sandbox_id: str | None
     preview_url: str | None
@@ -338,14 +417,17 @@ class BuildOut(BaseModel):
     closed_at: datetime | None
 
     @classmethod
-    def of(cls, found: CostedBuild) -> Self:
-        """The build with its cost."""
+    def of(cls, found: CostedBuild, budget: BudgetOut) -> Self:
+        """The build with its cost, and what is left of its user's budget."""
         row = found.build
         others = {
             "cost_microdollars": found.cost,
+            "budget": budget,
             "question": None if found.question is None else QuestionOut.of(found.question),
         }
         return cls(**{name: getattr(row, name) for name in cls.model_fields if name not in others}, **others)
+        values = {name: getattr(row, name) for name in cls.model_fields if name not in ("cost_microdollars", "budget")}
+        return cls(**values, cost_microdollars=found.cost, budget=budget)
 
 
 class BuildList(BaseModel):

@@ -64,9 +64,11 @@ async def _run(console: Console, wish: UpWish) -> bool:
         async with stack_for(console, wish.keys, wish.data) as stack:
             port = _port(ports, wish.port, stack.data / "api-port")
             token = os.environ.get("API_TOKEN") or _kept_token(stack.data / "api-token")
+            operators = os.environ.get("API_OPERATOR_TOKEN") or _kept_token(stack.data / "api-operator-token")
             environment = {
                 **program_environment(os.environ, stack.environment, wish.keys, stack.data / "tmp"),
                 "API_TOKEN": token,
+                "API_OPERATOR_TOKEN": operators,
                 "API_USER": FOUNDER,
             }
             await migrate(environment["DATABASE_URL"])

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console.connection import AsJson
-from domain.errors import InvalidInput
 
 if TYPE_CHECKING:  # the database layer takes a second to import
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from console.accounts import Account
+    from db.accounts import Account
     from settings import Settings
 
 users_app = typer.Typer(
@@ -35,8 +34,9 @@ def set_(
     as_json: AsJson = False,
 ) -> None:
     """Change a user; one that is new is made."""
-    from console.accounts import check_user_id, in_database, parse_models, read_account, today
-    from db.users import UserChange, change_user, plan_names
+    from console.accounts import check_user_id, in_database, parse_models, today
+    from db.accounts import change_account
+    from db.users import UserChange
     from settings import load_settings
 
     check_user_id(user_id)
@@ -44,14 +44,11 @@ def set_(
     change = UserChange(plan, parse_models(model or [], settings.model_prices), suspended, renewal_day)
 
     async def run(session: "AsyncSession") -> "Account":
-        plans = await plan_names(session)
-        if plan is not None and plan not in plans:
-            raise InvalidInput(f"There is no plan {plan}. The plans are: {', '.join(plans)}.")
-        return await read_account(session, await change_user(session, user_id, change, today()))
+        return await change_account(session, user_id, change, today())
 
     account = in_database(settings, run)
     matters = plan is not None or renewal_day is not None or suspended is False
-    _tell_and_give(settings, account, account.open_builds if matters else [], as_json)
+    _tell_and_give(settings, account, as_json, tell=matters)
 
 
 @users_app.command(name="top-up", epilog="Example: cofounder users top-up ada 2.50 --note 'for the demo on Friday'")
@@ -65,49 +62,48 @@ def top_up(
     as_json: AsJson = False,
 ) -> None:
     """Add money to what a user may spend today, and wake the builds that wait for it."""
-    from console.accounts import find_account, in_database, microdollars, read_account, today
-    from db.money import budget_of
-    from db.money import top_up as add
+    from console.accounts import in_database, microdollars, today
+    from db.accounts import top_up_account
     from settings import load_settings
 
     settings = load_settings()
     added = microdollars(amount)
 
     async def run(session: "AsyncSession") -> "Account":
-        user = await find_account(session, user_id)
-        if (await budget_of(session, user_id, today())).allowance is None:
-            raise InvalidInput(f"The plan {user.plan} has no limit, so there is nothing to top up.")
-        await add(session, user_id, added, today(), note=note, key=key)
-        return await read_account(session, user)
+        return await top_up_account(session, user_id, added, today(), note=note, key=key)
 
     account = in_database(settings, run)
-    _tell_and_give(settings, account, account.open_builds, as_json)
+    _tell_and_give(settings, account, as_json)
 
 
 @users_app.command(epilog="Example: cofounder users show ada")
 def show(user_id: _UserId, as_json: AsJson = False) -> None:
     """Show a user's account, and what may be spent today."""
-    from console.accounts import find_account, in_database, print_account, read_account
+    from console.accounts import as_json as to_json
+    from console.accounts import in_database, print_account, today
     from console.screen import Screen
+    from db.accounts import read_account
     from settings import load_settings
 
     async def run(session: "AsyncSession") -> "Account":
-        return await read_account(session, await find_account(session, user_id))
+        return await read_account(session, user_id, today())
 
     account = in_database(load_settings(), run)
-    Screen(as_json).give(account.as_json(), lambda console: print_account(console, account))
+    Screen(as_json).give(to_json(account), lambda console: print_account(console, account))
 
 
-def _tell_and_give(settings: "Settings", account: "Account", builds: "list[str]", as_json: bool) -> None:
-    """Tell the builds of the change that is committed, and show the account."""
+def _tell_and_give(settings: "Settings", account: "Account", as_json: bool, *, tell: bool = True) -> None:
+    """Tell the open builds of the change that is committed, and show the account."""
+    from console.accounts import as_json as to_json
     from console.accounts import print_account, tell_builds
     from console.screen import Screen
 
     screen = Screen(as_json)
-    trouble = tell_builds(settings, builds)
-    told = {"builds_told": [] if trouble else builds, "trouble": trouble}
-    screen.give(account.as_json() | told, lambda console: print_account(console, account))
+    told, trouble = tell_builds(settings, account.user.id) if tell and account.open_builds else ([], None)
+    screen.give(
+        to_json(account) | {"builds_told": told, "trouble": trouble}, lambda console: print_account(console, account)
+    )
     if trouble:
         screen.note(f"The open builds were not told; the reaper tells them within a minute. ({trouble})")
-    elif builds:
-        screen.note(f"The open builds have been told: {len(builds)}.")
+    elif told:
+        screen.note(f"The open builds have been told: {len(told)}.")

@@ -92,7 +92,7 @@ class User(Base):
     suspended: Mapped[bool] = mapped_column(server_default=text("false"))
     renewal_day: Mapped[int] = mapped_column(SmallInteger(), server_default="1", comment="day of the month")
     money_changed_at: Mapped[datetime | None] = mapped_column(
-        comment="top-up, plan change or release from suspension; builds that wait since before are woken"
+        comment="top-up, change of plan or of standing; builds that wait and were not told of it are told"
     )
     created_at: Mapped[datetime] = _now()
 
@@ -205,7 +205,9 @@ class Build(Base):
     waiting_for: Mapped[str | None]
     reason: Mapped[str | None] = mapped_column(comment="why it sleeps, waits or failed; for the founder")
     wakes_at: Mapped[datetime | None]
-    nudged_at: Mapped[datetime | None] = mapped_column(comment="when the reaper last told it of money")
+    nudged_at: Mapped[datetime | None] = mapped_column(
+        comment="the last change of money that it was told of, as in users.money_changed_at"
+    )
     cancel_requested_at: Mapped[datetime | None]
 
     brief_version: Mapped[int | None] = mapped_column(Integer())

@@ -1,25 +1,24 @@
 """Money: what a user may spend on a day, reservations and settlements in the ledger, top-ups.
 
 Whoever reserves or settles locks the user's day. Locks are taken in this order, so that nobody waits in a circle: the
-turn's row, the user's row, the day's row, the build's row (which the feed takes).
+turn's row, the user's row, the day's row, the ledger's row, the build's row (which the feed takes). The user's row is
+never locked against references (`for update`): a row that is added to the ledger refers to it, after the day's lock.
 """
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import UUID, Text, and_, bindparam, func, insert, literal, or_, select, text, update
+from sqlalchemy import UUID, Text, and_, bindparam, case, func, insert, literal, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import Build, LedgerEntry, PlanTier, TopUp, User, UserDay
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, daily_allowance
-from domain.errors import Conflict
+from domain.errors import BuildFailed, Conflict
 from domain.pricing import Tokens, WorstCase
 from domain.status import Status, WaitingFor
-
-_BYTES_PER_TOKEN = 2
-"""Text that no server has counted yet is taken to have so few bytes a token; code and JSON have three or more."""
 
 _IMAGE_TOKENS = 2000
 """More than a screenshot costs: width times height / 750, so 1366 on a desktop and 439 on a phone."""
@@ -53,7 +52,7 @@ async def budget_of(session: AsyncSession, user_id: str, day: date) -> BudgetSta
 async def _state(session: AsyncSession, user_id: str, day: date, from_plan: int | None) -> BudgetState:
     total = func.sum(LedgerEntry.cost)
     of_day = (LedgerEntry.user_id == user_id, LedgerEntry.day == day)
-    spent, reserved, topped_up = (
+    spent, reserved, added = (
         await session.execute(
             select(
                 func.coalesce(total.filter(LedgerEntry.state != "open"), 0),
@@ -64,7 +63,7 @@ async def _state(session: AsyncSession, user_id: str, day: date, from_plan: int 
             ).where(*of_day)
         )
     ).one()
-    allowance = None if from_plan is None else from_plan + int(topped_up)
+    allowance = None if from_plan is None else from_plan + int(added)
     return BudgetState(allowance=allowance, spent=int(spent), reserved=int(reserved))
 
 
@@ -85,12 +84,12 @@ async def _share_of_cycle(session: AsyncSession, user_id: str, day: date) -> int
             LedgerEntry.user_id == user_id, LedgerEntry.day >= first, LedgerEntry.day < day
         )
     )
-    topped_up = await session.scalar(
+    added = await session.scalar(
         select(func.coalesce(func.sum(TopUp.amount), 0)).where(
             TopUp.user_id == user_id, TopUp.day >= first, TopUp.day < day
         )
     )
-    return daily_allowance(budget + int(topped_up or 0), int(spent or 0), day, renewal_day)
+    return daily_allowance(budget + int(added or 0), int(spent or 0), day, renewal_day)
 
 
 async def lock_day(session: AsyncSession, user_id: str, day: date) -> BudgetState:
@@ -120,26 +119,37 @@ async def _locked(session: AsyncSession, user_id: str, day: date) -> int | None:
 
 
 async def reserve(
-    session: AsyncSession, call: Call, worst: WorstCase, max_tokens: int
+    session: AsyncSession, call: Call, worst: WorstCase, max_tokens: int, lost: uuid.UUID | None = None
 ) -> tuple[Permission, BudgetState]:
-    """Reserve the worst case of a call, if it fits; otherwise nothing is written. The state is that of before.
+    """Reserve the worst case of a call, if it fits; otherwise no row is added. The state is that of before.
 
-    The row stays `open` until the call is settled or released; if the process dies in it, its estimate stays.
+    The row stays `open` until the call is settled or released; if the process dies in it, its estimate stays. `lost` is
+    the claim of such a call, which this one takes over from.
+
+    Raises:
+        BuildFailed: the build has ended.
     """
-    state = await lock_day(session, call.user_id, call.day)
+    from_plan = await _locked(session, call.user_id, call.day)
+    if lost is not None:
+        await estimate(session, lost)
+    state = await _state(session, call.user_id, call.day, from_plan)
     permission = state.permit(worst, max_tokens)
     if permission.verdict is Verdict.GO:
-        await session.execute(
-            insert(LedgerEntry).values(
-                id=call.claim,
-                build_id=call.build_id,
-                user_id=call.user_id,
-                turn=call.turn,
-                day=call.day,
-                model=call.model,
-                cost=permission.reserved,
-            )
-        )
+        row = {
+            "id": call.claim,
+            "build_id": call.build_id,
+            "user_id": call.user_id,
+            "turn": call.turn,
+            "day": call.day,
+            "model": call.model,
+            "cost": permission.reserved,
+        }
+        # With a lock that whoever closes the build waits for, so that it finds this row and closes it, too.
+        values = [literal(value, LedgerEntry.__table__.c[name].type) for name, value in row.items()]
+        of_open = select(*values).where(Build.id == call.build_id, Build.closed_at.is_(None)).with_for_update(read=True)
+        made = await session.scalar(insert(LedgerEntry).from_select(list(row), of_open).returning(LedgerEntry.id))
+        if made is None:
+            raise BuildFailed("The build has ended, so no more model calls are made for it.")
     return permission, state
 
 
@@ -176,7 +186,10 @@ async def estimate(session: AsyncSession, claim: uuid.UUID) -> None:
 
 
 async def estimate_all_of(session: AsyncSession, build_id: uuid.UUID) -> None:
-    """What a build's calls came to that were cut short at its end, nobody knows; their estimates stay."""
+    """What a build's calls came to that were cut short, nobody knows once it waits or has ended; their estimates stay.
+
+    An attempt that hangs, and comes back to such a call later, still settles it.
+    """
     await session.execute(
         update(LedgerEntry)
         .where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")
@@ -185,11 +198,11 @@ async def estimate_all_of(session: AsyncSession, build_id: uuid.UUID) -> None:
 
 
 async def release(session: AsyncSession, call: Call) -> None:
-    """The call was refused before it began, so it costs nothing."""
+    """The call was refused before it began, so it costs nothing, also when another attempt has marked it as lost."""
     await _locked(session, call.user_id, call.day)
     await session.execute(
         update(LedgerEntry)
-        .where(LedgerEntry.id == call.claim, LedgerEntry.state == "open")
+        .where(LedgerEntry.id == call.claim, LedgerEntry.state.in_(("open", "estimated")))
         .values(state="released", cost=0, closed_at=func.now())
     )
 
@@ -230,11 +243,12 @@ _PROMPT_SIZE = text(
 async def prompt_tokens_at_most(session: AsyncSession, build_id: uuid.UUID, turn: int) -> int:
     """An upper bound for the prompt of the turn's call, whose user message is stored, or is still to be said.
 
-    What the server counted last for this conversation, and all that has been added since, at two bytes a token.
+    What the server counted last for this conversation, and a token for every byte that has been added since: there are
+    texts, such as figures, of which a tokenizer makes nearly so many.
     """
     found = (await session.execute(_PROMPT_SIZE, {"build": build_id, "turn": turn, "image": _IMAGE})).one()
     counted, prefix, said, results, images = (int(number or 0) for number in found)
-    return counted + (prefix + said + results) // _BYTES_PER_TOKEN + images * _IMAGE_TOKENS + _REQUEST_TOKENS
+    return counted + prefix + said + results + images * _IMAGE_TOKENS + _REQUEST_TOKENS
 
 
 # ---- what operators change
@@ -273,14 +287,14 @@ async def recompute(session: AsyncSession, user_id: str, today: date) -> None:
         state = await lock_day(session, user_id, day)
         share = await _share_of_cycle(session, user_id, day)
         if share is not None:
-            topped_up = await _topped_up(session, user_id, day)
-            share = max(share, state.spent + state.reserved - topped_up)
+            share = max(share, state.spent + state.reserved - await topped_up(session, user_id, day))
         await session.execute(
             update(UserDay).where(UserDay.user_id == user_id, UserDay.day == day).values(from_plan=share)
         )
 
 
-async def _topped_up(session: AsyncSession, user_id: str, day: date) -> int:
+async def topped_up(session: AsyncSession, user_id: str, day: date) -> int:
+    """What was added to the user's day, in µ$."""
     found = await session.scalar(
         select(func.coalesce(func.sum(TopUp.amount), 0)).where(TopUp.user_id == user_id, TopUp.day == day)
     )
@@ -288,8 +302,11 @@ async def _topped_up(session: AsyncSession, user_id: str, day: date) -> int:
 
 
 async def _note_money_changed(session: AsyncSession, user_id: str) -> None:
-    """For the reaper, which repeats the nudge to the user's builds if the first one is lost."""
-    await session.execute(update(User).where(User.id == user_id).values(money_changed_at=func.now()))
+    """For the reaper, which repeats the nudge to the user's builds if the first one is lost.
+
+    The time is that of the row's lock, not of the transaction's start: of two changes the later one has the later time.
+    """
+    await session.execute(update(User).where(User.id == user_id).values(money_changed_at=func.clock_timestamp()))
 
 
 async def open_builds_of(session: AsyncSession, user_id: str) -> list[uuid.UUID]:
@@ -302,19 +319,35 @@ async def open_builds_of(session: AsyncSession, user_id: str) -> list[uuid.UUID]
     return list(found)
 
 
-async def builds_to_tell(session: AsyncSession, before: datetime, *, switched_on: bool) -> list[uuid.UUID]:
-    """Builds that wait since before their user's money or standing changed, and have had until `before` to hear of it;
-    and with `switched_on`, those that the kill switch holds. Each once: see `note_told`."""
-    since = func.greatest(Build.status_at, Build.nudged_at)
-    changed = and_(User.money_changed_at > since, User.money_changed_at < before)
+async def last_change(session: AsyncSession, user_id: str) -> datetime | None:
+    """When the user's money or standing last changed."""
+    return await session.scalar(select(User.money_changed_at).where(User.id == user_id))
+
+
+@dataclass(frozen=True)
+class News:
+    """A build that waits and has not been told of a change since `since`, which is what it is about to be told of."""
+
+    build_id: uuid.UUID
+    since: datetime
+
+
+async def builds_to_tell(session: AsyncSession, before: datetime, *, switched_on: bool) -> list[News]:
+    """Builds that wait and were not told of the last change of their user's money or standing, if that was before
+    `before`; and with `switched_on`, those that the kill switch holds. Each once: see `note_told`.
+
+    Whether a build began to wait after the change does not matter: it may have read the budget before it.
+    """
+    told = func.greatest(Build.created_at, Build.nudged_at)
+    changed = and_(User.money_changed_at > told, User.money_changed_at < before)
     held = and_(
         literal(switched_on),
         Build.waiting_for == WaitingFor.KILL_SWITCH,
         Build.status_at < before,
-        since == Build.status_at,
+        or_(Build.nudged_at.is_(None), Build.nudged_at < Build.status_at),
     )
-    found = await session.scalars(
-        select(Build.id)
+    found = await session.execute(
+        select(Build.id, func.greatest(User.money_changed_at, case((held, Build.status_at))))
         .join(User, User.id == Build.user_id)
         .where(
             Build.started_at.is_not(None),
@@ -324,10 +357,12 @@ async def builds_to_tell(session: AsyncSession, before: datetime, *, switched_on
         )
         .order_by(Build.created_at)
     )
-    return list(found)
+    return [News(build_id, since) for build_id, since in found]
 
 
-async def note_told(session: AsyncSession, build_id: uuid.UUID) -> None:
-    """The reaper has told the build: not again before something else changes, since each nudge is an event of its
-    workflow's history."""
-    await session.execute(update(Build).where(Build.id == build_id).values(nudged_at=func.now()))
+async def note_told(session: AsyncSession, build_ids: Sequence[uuid.UUID], since: datetime | None) -> None:
+    """Temporal has taken the news of a change for these builds, so it is not repeated: each nudge is an event of a
+    workflow's history. `since` is `User.money_changed_at` as it was when the news was sent."""
+    if since is not None and build_ids:
+        told = func.greatest(Build.nudged_at, since)
+        await session.execute(update(Build).where(Build.id.in_(build_ids)).values(nudged_at=told))

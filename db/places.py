@@ -58,7 +58,7 @@ async def users_with_a_queue(session: AsyncSession) -> list[str]:
 
 async def _free_places(session: AsyncSession, user_id: str) -> tuple[int, int]:
     """How many places are free and how many are taken, under the lock on the user's row."""
-    await session.execute(select(User.id).where(User.id == user_id).with_for_update())
+    await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
     places = await session.scalar(
         select(PlanTier.concurrent_builds).join(User, User.plan == PlanTier.name).where(User.id == user_id)
     )

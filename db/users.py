@@ -43,7 +43,7 @@ async def change_user(session: AsyncSession, user_id: str, change: UserChange, t
     Afterwards the user's open builds want a nudge: `clients.build_workflows.BuildWorkflows.tell_of_money`.
     """
     await ensure_user(session, user_id)
-    user = (await session.scalars(select(User).where(User.id == user_id).with_for_update())).one()
+    user = (await session.scalars(select(User).where(User.id == user_id).with_for_update(key_share=True))).one()
     overrides = {**user.model_overrides, **(change.models or {})}
     values = {
         "plan": change.plan,

@@ -237,6 +237,8 @@ class BudgetCheck(Payload):
     reason: str | None = None
     waiting_for: WaitingFor | None = None
     renews_on: date | None = None
+    day: date | None = None
+    """The UTC day that was looked at."""
     spent: int = 0
     allowance: int | None = None
 
@@ -269,7 +271,7 @@ class ThinkResult(Payload):
     wind_down: bool = False
     """The day's budget is nearly used up."""
     day: date | None = None
-    """With `wind_down` and BUDGET: the UTC day whose allowance it is."""
+    """With `wind_down`, BUDGET and TOO_SMALL: the UTC day whose allowance it is."""
     spent: int | None = None
     allowance: int | None = None
     read: int = 0

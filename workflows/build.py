@@ -96,8 +96,7 @@ class BuildWorkflow:
             CancelledError: the build was cancelled.
         """
         try:
-            await self._prepare()
-            evidence = await self._work()
+            evidence = await self._work() if await self._prepare() else None
         except (asyncio.CancelledError, FailureError) as error:
             # Any other exception is a defect of ours: it fails the workflow task, and a mended worker goes on there.
             return await shielded(self._close(error))
@@ -106,14 +105,14 @@ class BuildWorkflow:
             workflow.continue_as_new(BuildInput(build_id=given.build_id, state=self._state))
         return await shielded(self._succeed(evidence))
 
-    async def _prepare(self) -> None:
-        """Context, model and workspace; a later run of the workflow has them already."""
+    async def _prepare(self) -> bool:
+        """A place, context, model and workspace; a later run of the workflow has them already. False: still in line."""
         state = self._state
         if state.context is None:
             # Builds that were started before there were places hold one; see migration 0003.
             has_queue = workflow.patched(_PLACES)
-            if has_queue:
-                await self._waiting.for_place()
+            if has_queue and not await self._waiting.for_place():
+                return False
             await self._shown.become(Status.STARTING)
             context = await self._waiting.asking_people(self._load_context)
             await self._waiting.asking_people(self._resolve_model)
@@ -125,10 +124,11 @@ class BuildWorkflow:
         if not self._workspace.is_open:
             await self._waiting.asking_people(self._workspace.open)
             await self._shown.become(Status.SCAFFOLD)
+        return True
 
     async def _work(self) -> GateResult | None:
         """Turn after turn, until the evidence gate is passed. None: the history is long, continue as new."""
-        state = self._state
+        state, waited = self._state, 0
         while True:
             if not state.turn_pending:
                 end_if_cancelled()  # a new run would not hear of a cancel of this one
@@ -140,8 +140,10 @@ class BuildWorkflow:
                 await self._waiting.asking_people(self._workspace.replace_in_time, in_sandbox=True)
             result = await self._think()
             if result.outcome is ThinkOutcome.BUSY:
-                await self._waiting.for_others()
+                await self._waiting.for_others(waited)
+                waited += 1
                 continue
+            waited = 0
             if result.outcome in NO_MONEY:
                 await self._stop_for_budget(result)
                 continue
@@ -205,7 +207,12 @@ class BuildWorkflow:
         state.notes = [note for note in state.notes if note not in (TurnNote.WIND_DOWN, TurnNote.WIND_DOWN_OVER)]
         why = ThinkOutcome.BUDGET if result.outcome not in NO_MONEY else result.outcome
         stop = BudgetCheck(exhausted=True, outcome=why)
-        known = {"reason": result.reason, "waiting_for": result.waiting_for, "renews_on": result.renews_on}
+        known = {
+            "reason": result.reason,
+            "waiting_for": result.waiting_for,
+            "renews_on": result.renews_on,
+            "day": result.day,
+        }
         await self._waiting.for_budget(stop.model_copy(update=known))
         if why is ThinkOutcome.BUDGET:
             state.notes.append(TurnNote.HANDOFF)

@@ -22,10 +22,17 @@ from workflows.workspace import REPLACES, Workspace
 T = TypeVar("T")
 
 _OTHERS_SETTLE = timedelta(seconds=15)
-"""A call is settled within minutes; nobody signals when it is."""
+"""A call is settled within minutes; nobody signals when it is. Each wait is twice as long as the one before."""
+
+_OTHERS_SETTLE_AT_MOST = timedelta(minutes=5)
+"""So that a day of waiting does not fill a history."""
 
 _LOOK_FOR_A_PLACE = timedelta(hours=1)
 """Whoever gives a place back signals `admit`, and the reaper repeats it; this is for when both are lost."""
+
+_LOOKS_A_RUN = 50
+"""So often a run of the workflow looks for a place, at about 13 events each time. A build that sleeps holds its place:
+the next one may be in line for months."""
 
 _TOLD_TO_STOP = (
     "Today's budget is used up, and this build was started to stop then rather than to sleep. Its work is kept as a "
@@ -126,7 +133,9 @@ class Waiting:
         again, woken = False, False
         while stop.exhausted:
             self._end_if_told_to_stop(stop)
-            if stop.outcome is ThinkOutcome.HELD:
+            if stop.day is not None and stop.day < workflow.now().date():
+                woken = False  # while the workspace was saved, say, a new day began, and nobody has looked at it yet
+            elif stop.outcome is ThinkOutcome.HELD:
                 woken = await self._while_held(stop)
             elif stop.outcome is ThinkOutcome.TOO_SMALL:
                 woken = await self._until_renewal(stop)
@@ -150,8 +159,9 @@ class Waiting:
 
     async def _after_the_last_night(self) -> bool:
         """Let the founder decide whether so slow a build should go on."""
+        nights = "a night" if self._state.nights == 1 else f"{self._state.nights} nights"
         reason = (
-            f"The build has slept for {self._state.nights} nights without being finished. Wake it to let it go on for "
+            f"The build has slept for {nights} without being finished. Wake it to let it go on for "
             "as many more, or cancel it: its work is kept."
         )
         await self._shown.become(Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=reason)
@@ -185,23 +195,29 @@ class Waiting:
         if told and stop.exhausted and stop.outcome is not ThinkOutcome.HELD:
             raise ApplicationError(_TOLD_TO_STOP, type="BuildFailed", non_retryable=True)
 
-    async def for_others(self) -> None:
-        """Wait a moment for the calls of the user's other builds to be settled."""
-        await self._for_wake(_OTHERS_SETTLE, "waiting for the calls of other builds", "money_changed")
+    async def for_others(self, waited: int) -> None:
+        """Wait a moment for the calls of the user's other builds to be settled, longer the more often one has."""
+        moment = min(_OTHERS_SETTLE * 2 ** min(waited, 10), _OTHERS_SETTLE_AT_MOST)
+        await self._for_wake(moment, "waiting for the calls of other builds", "money_changed")
 
-    async def for_place(self) -> None:
-        """Wait as `queued` until one of the user's places is free for this build; look every hour, whatever happens."""
+    async def for_place(self) -> bool:
+        """Wait as `queued` until one of the user's places is free for this build; look every hour, whatever happens.
+
+        False: the history is long, so the next run of the workflow goes on looking.
+        """
         told: Place | None = None
-        while True:
+        for _ in range(_LOOKS_A_RUN):
             place = await workflow.execute_activity_method(
                 PlaceActivities.claim_place, self._build, **policies.DATABASE, summary="a place among the user's builds"
             )
             if place.claimed:
-                return
+                return True
             if place != told:
                 told = place
                 await self._shown.become(Status.QUEUED, reason=_in_line(place))
             await self._for_wake(_LOOK_FOR_A_PLACE, "waiting for a place", "admit", "money_changed")
+        end_if_cancelled()  # a new run would not hear of a cancel of this one
+        return False
 
     async def check_budget(self) -> BudgetCheck:
         """Whether the build may go on."""

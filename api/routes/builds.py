@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Annotated
 
 import structlog
@@ -9,13 +10,13 @@ from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
-from api.deps import CurrentUserId, Services, ServicesDep, Transaction, transaction_of
+from api.deps import CurrentUserId, IsOperator, Services, ServicesDep, Transaction, transaction_of
 from api.errors import BUILD_CLOSED, Problem, temporal_unavailable
 from api.paging import BuildsPage, Page
 from api.responses import TAKES_BODY, problems
-from api.schemas import BuildList, BuildOut, NewBuild
+from api.schemas import BudgetOut, BuildList, BuildOut, NewBuild
 from api.starting import start_build, start_if_unstarted
-from db import builds
+from db import builds, money
 from db.builds import BuildFilter, CostedBuild
 from db.projects import find_project
 from domain.errors import NotFound
@@ -49,6 +50,7 @@ async def start(
     user_id: CurrentUserId,
     services: ServicesDep,
     response: Response,
+    operator: IsOperator,
     idempotency_key: IdempotencyKey = None,
 ) -> BuildOut:
     """Make the build's row and start its workflow. A project has at most one open build."""
@@ -56,17 +58,17 @@ async def start(
     response.headers["Location"] = f"/v1/builds/{started.build_id}"
     if not started.is_new:
         response.status_code = 200
-    return await _read(services, user_id, started.build_id)
+    return await _read(services, user_id, started.build_id, operator)
 
 
 @router.get("/projects/{project_id}/builds", summary="List a project's builds", responses=problems(404, 422))
 async def list_of_project(
-    project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction, page: BuildsPage
+    project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction, page: BuildsPage, operator: IsOperator
 ) -> BuildList:
     """Newest first."""
     if await find_project(session, user_id, project_id) is None:
         raise NotFound(f"There is no project {project_id}.")
-    return await _listed(session, user_id, BuildFilter(project_id=project_id), page)
+    return await _listed(session, user_id, BuildFilter(project_id=project_id), page, operator)
 
 
 @router.get("/builds", summary="List builds", responses=problems(422))
@@ -74,49 +76,53 @@ async def list_of_user(
     user_id: CurrentUserId,
     session: Transaction,
     page: BuildsPage,
+    operator: IsOperator,
     status: Annotated[list[Status], Query(description="Only builds with one of these.")] = [],  # noqa: B006
     project_id: Annotated[uuid.UUID | None, Query(description="Only this project's builds.")] = None,
     open: Annotated[bool | None, Query(description="true: only open builds; false: only ended ones.")] = None,
 ) -> BuildList:
     """The user's builds, newest first. A project that is not there has none."""
-    return await _listed(session, user_id, BuildFilter(status, project_id, open), page)
+    return await _listed(session, user_id, BuildFilter(status, project_id, open), page, operator)
 
 
-async def _listed(session: AsyncSession, user_id: str, wanted: BuildFilter, page: Page) -> BuildList:
+async def _listed(session: AsyncSession, user_id: str, wanted: BuildFilter, page: Page, operator: bool) -> BuildList:
     found = await builds.list_builds(session, user_id, wanted, page.after, page.limit + 1)
     shown = found[: page.limit]
+    if not shown:
+        return BuildList(builds=[], next_cursor=None)
+    budget = await _budget(session, user_id, operator)
     return BuildList(
-        builds=[BuildOut.of(each) for each in shown],
+        builds=[BuildOut.of(each, budget) for each in shown],
         next_cursor=page.next_cursor(shown[-1].build if len(found) > page.limit else None),
     )
 
 
 @router.get("/builds/{build_id}", summary="Read a build", responses=problems(404, 422))
-async def read(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep) -> BuildOut:
+async def read(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
     """Where the build stands, and what it cost so far."""
-    return await _read(services, user_id, build_id)
+    return await _read(services, user_id, build_id, operator)
 
 
 @router.post("/builds/{build_id}/cancel", status_code=202, summary="Cancel", responses=problems(404, 409, 422))
-async def cancel(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep) -> BuildOut:
+async def cancel(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
     """Ask the build to end. It snapshots the workspace and lets go of its sandbox first."""
     async with transaction_of(services.sessions) as session:
         found = await find_or_404(session, user_id, build_id)
         if not await builds.request_cancel(session, build_id):
             raise _closed(found)
     await _nudge(services, found, services.workflows.cancel)
-    return await _read(services, user_id, build_id)
+    return await _read(services, user_id, build_id, operator)
 
 
 @router.post("/builds/{build_id}/wake", status_code=202, summary="Wake", responses=problems(404, 409, 422))
-async def wake(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep) -> BuildOut:
+async def wake(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
     """Have a build that sleeps or waits look again whether it can go on."""
     async with transaction_of(services.sessions) as session:
         found = await find_or_404(session, user_id, build_id)
     if found.build.closed_at is not None:
         raise _closed(found)
     await _nudge(services, found, services.workflows.wake)
-    return await _read(services, user_id, build_id)
+    return await _read(services, user_id, build_id, operator)
 
 
 async def find_or_404(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> CostedBuild:
@@ -127,9 +133,16 @@ async def find_or_404(session: AsyncSession, user_id: str, build_id: uuid.UUID) 
     return found
 
 
-async def _read(services: Services, user_id: str, build_id: uuid.UUID) -> BuildOut:
+async def _read(services: Services, user_id: str, build_id: uuid.UUID, operator: bool) -> BuildOut:
     async with transaction_of(services.sessions) as session:
-        return BuildOut.of(await find_or_404(session, user_id, build_id))
+        found = await find_or_404(session, user_id, build_id)
+        return BuildOut.of(found, await _budget(session, user_id, operator))
+
+
+async def _budget(session: AsyncSession, user_id: str, operator: bool) -> BudgetOut:
+    """Today's, also for builds that ended long ago: it is the user's, not the build's."""
+    now = datetime.now(UTC)
+    return BudgetOut.of(await money.budget_of(session, user_id, now.date()), now, operator=operator)
 
 
 async def _nudge(services: Services, found: CostedBuild, send: Callable[[uuid.UUID], Awaitable[None]]) -> None:

@@ -146,7 +146,7 @@ async def test_list_filters_and_goes_through_pages(run: Run, api: RunningApi) ->
     await change(api, builds[0]["id"], status="failed", closed_at=func.now())
     lines = (await run("list", *user)).stdout.splitlines()
     assert [line.split("\t")[0] for line in lines] == [build["id"] for build in reversed(builds)]
-    assert lines[0].split("\t")[1:] == ["queued", builds[2]["created_at"], "Goal 2 [bold][2J 龍"]
+    assert lines[0].split("\t")[1:] == ["queued", builds[2]["created_at"], "0 %", "Goal 2 [bold][2J 龍"]
 
     async def ids(*options: str) -> list[str]:
         return [line.split("\t")[0] for line in (await run("list", *user, *options)).stdout.splitlines()]

@@ -1,7 +1,9 @@
 """Stored histories replay against the workflows at hand, without a server; and they cover every command."""
 
 import ast
+import base64
 import json
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,15 @@ REQUIRED = {
     "slept_woken_by_signal",
     "slept_woken_by_timer",
     "continued_as_new",
+    "three_nights",
+    "nights_exhausted",
+    "woken_by_top_up",
+    "woken_while_falling_asleep",
+    "ceiling",
+    "queued",
+    "admitted",
+    "long_in_line",
+    "switched_off_midway",
 }
 
 COMMANDS = {
@@ -125,4 +136,19 @@ async def test_a_dropped_activity_makes_histories_fail() -> None:
     altered = WorkflowHistory.from_json(history.workflow_id, raw)
     replayer = Replayer(workflows=[BuildWorkflow], data_converter=DATA_CONVERTER)
     with pytest.raises(workflow.NondeterminismError):
+        await replayer.replay_workflow(altered)
+
+
+async def test_a_build_does_not_sleep_on_into_a_day_that_has_begun() -> None:
+    """Had midnight passed while it fell asleep, this build would have looked at the new day's budget, and not slept."""
+    raw = json.loads((HISTORIES / "three_nights-build-1.json").read_text())
+    for event in raw["events"]:
+        for payload in event.get("activityTaskCompletedEventAttributes", {}).get("result", {}).get("payloads", []):
+            said = json.loads(base64.b64decode(payload.get("data", "")) or "null")
+            if isinstance(said, dict) and said.get("wind_down"):
+                said["day"] = (date.fromisoformat(said["day"]) - timedelta(days=1)).isoformat()
+                payload["data"] = base64.b64encode(json.dumps(said).encode()).decode()
+    altered = WorkflowHistory.from_json("build-of-yesterday", raw)
+    replayer = Replayer(workflows=[BuildWorkflow], data_converter=DATA_CONVERTER)
+    with pytest.raises(workflow.NondeterminismError, match="UpsertWorkflowSearchAttributes"):
         await replayer.replay_workflow(altered)

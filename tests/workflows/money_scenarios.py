@@ -3,16 +3,19 @@
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select, update
 from temporalio.testing import TimeSkipper
 
+from clients.sandbox import Sandboxes
 from db import money
 from db.builds import NewBuild, insert_build
 from db.models import Build, LedgerEntry, Message, PlanTier, User
 from db.users import UserChange, change_user
+from domain.errors import NotFound
 from domain.names import REAPER_WORKFLOW
 from domain.status import SleepPolicy, Status
 from tests.workflows.scenarios import (
@@ -24,11 +27,13 @@ from tests.workflows.scenarios import (
     bash,
     poor_founder,
     ready_build,
+    refusing,
     steps,
     waits,
     waits_for_event,
 )
 from tests.workshop import Workshop
+from worker import sandbox_config, wired_worker
 
 MONEY_SCENARIOS: list[Scenario] = []
 
@@ -40,8 +45,14 @@ def _scenario(path: str, **settings: Any) -> Callable[[Callable[[Workshop], Awai
     return add
 
 
-def _echoes(turns: int) -> list[list[dict[str, Any]]]:
-    return [[bash(f"echo {turn}")] for turn in range(turns)]
+def _echoes(turns: int, and_then: str = "true") -> list[list[dict[str, Any]]]:
+    return [[bash(f"echo {turn}; {and_then}")] for turn in range(turns)]
+
+
+_A_SERVER_THAT_WRITES = (
+    "echo dev.log >> .git/info/exclude; (while :; do date +%N >> dev.log; sleep 0.02; done) > /dev/null 2>&1 &"
+)
+"""What a dev server does in the workspace for as long as it runs. It is part of snapshots, and of no commit."""
 
 
 async def _sleeps(shop: Workshop, build_id: uuid.UUID, after: int = 0) -> Build:
@@ -62,6 +73,34 @@ async def _asked(shop: Workshop, build_id: uuid.UUID, after: int = 0) -> Build:
             assert row.closed_at is None, row.reason
             await asyncio.sleep(0.05)
     return row
+
+
+async def _costs_nothing(shop: Workshop, build_id: uuid.UUID) -> None:
+    """Asleep: nothing runs for it or waits for a worker, and its one sandbox is paused."""
+    async with asyncio.timeout(60):  # its status is written before the workflow goes on to wait
+        while True:
+            described = (await shop.handle(build_id).describe()).raw_description
+            if not described.pending_activities and not described.HasField("pending_workflow_task"):
+                break
+            await asyncio.sleep(0.05)
+    sandboxes = Sandboxes(sandbox_config(shop.settings))
+    assert [each.state for each in await sandboxes.list_all() if each.build_id == str(build_id)] == ["paused"]
+    await sandboxes.close()
+
+
+async def _falls_asleep(shop: Workshop, build_id: uuid.UUID, snapshots: int) -> None:
+    """Wait until the build has failed to take so many snapshots as the one before its sleep, and tries on."""
+    async with asyncio.timeout(180):
+        while True:
+            described = (await shop.handle(build_id).describe()).raw_description
+            trying = [each.attempt for each in described.pending_activities if _is_snapshot(each)]
+            if trying and trying[0] > snapshots:
+                return
+            await asyncio.sleep(0.1)
+
+
+def _is_snapshot(pending: Any) -> bool:
+    return bool(pending.activity_type.name == "snapshot_workspace")
 
 
 async def _let_a_night_pass(shop: Workshop, build_id: uuid.UUID, *, first: bool) -> None:
@@ -112,10 +151,14 @@ async def _user_message(shop: Workshop, build_id: uuid.UUID, turn: int) -> str:
 async def three_nights(shop: Workshop) -> list[Ended]:
     user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
     note = [{"text": "Half of it is done; the other half comes next."}]
-    build_id = await shop.start(user_id, script=steps(*_echoes(2), note, *_echoes(7), [bash(PRODUCT)]))
+    build_id = await shop.start(
+        user_id,
+        script=steps(*_echoes(2, _A_SERVER_THAT_WRITES), note, *_echoes(7, _A_SERVER_THAT_WRITES), [bash(PRODUCT)]),
+    )
     row = await _sleeps(shop, build_id)
     for night in range(3):
         assert row.wakes_at is not None
+        await _costs_nothing(shop, build_id)
         seq = row.status_seq
         await _let_a_night_pass(shop, build_id, first=night == 0)
         if night < 2:
@@ -131,7 +174,7 @@ async def three_nights(shop: Workshop) -> list[Ended]:
     resumed = await shop.events(build_id, "resumed")
     assert [event.data["reason"] for event in resumed] == ["a new day's budget"] * 3
     assert all(event.data["continuing_from"] for event in resumed)
-    assert not any(event.data["changes"] for event in resumed)
+    assert not any(event.data["changes"] for event in resumed), "what a dev server writes makes no wake a restore"
     async with shop.session() as session:
         days = await session.scalars(select(LedgerEntry.day).where(LedgerEntry.build_id == build_id).distinct())
         assert len(days.all()) == 4, "each call belongs to the day on which it began"
@@ -161,7 +204,7 @@ async def nights_exhausted(shop: Workshop) -> list[Ended]:
     await _let_a_night_pass(shop, build_id, first=True)
     asked = await _asked(shop, build_id)
     assert asked.waiting_for == "founder"
-    assert "1 nights" in (asked.reason or "")
+    assert "slept for a night" in (asked.reason or "")
     await shop.builds.wake(build_id)
     await _sleeps(shop, build_id, asked.status_seq)
     await _change_plan(shop, user_id, "cto_scale")
@@ -203,12 +246,22 @@ async def new_cycle(shop: Workshop) -> list[Ended]:
     return await ready_build(shop, build_id)
 
 
-@_scenario("a tiny allowance is told with its figures; a bigger one lets the build go on")
+@_scenario("no allowance, and the same in the next cycle; then a tiny one; told with figures each time; then no limit")
 async def too_small(shop: Workshop) -> list[Ended]:
-    user_id, _ = await poor_founder(shop, 5_000)
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    user_id = await shop.founder(await shop.plan(0), renewal_day=tomorrow.day)
     build_id = await shop.start(user_id, script=SMALL)
     row = await _asked(shop, build_id)
-    assert "$0.0050" in (row.reason or "")
+    assert "$0.00," in (row.reason or "")
+    await _let_a_night_pass(shop, build_id, first=True)
+    row = await _asked(shop, build_id, row.status_seq)
+    assert "$0.00," in (row.reason or "")
+    assert row.wakes_at is not None
+    assert (row.wakes_at.date() - tomorrow).days >= 28, "it looks again when the cycle after that begins"
+    await _change_plan(shop, user_id, await shop.plan(5_000 * 31))
+    row = await _asked(shop, build_id, row.status_seq)
+    assert "$0.0" in (row.reason or "")
+    assert "$0.00," not in (row.reason or "")
     await _change_plan(shop, user_id, "cto_scale")
     return await ready_build(shop, build_id)
 
@@ -276,6 +329,23 @@ async def queued(shop: Workshop) -> list[Ended]:
     return [Ended(f"build-{third}", "cancelled"), *ended]
 
 
+@_scenario("so long in line that the workflow continues as new")
+async def long_in_line(shop: Workshop) -> list[Ended]:
+    user_id = await shop.founder(await shop.plan(None, concurrent_builds=1))
+    first = await shop.start(user_id, script=steps([bash("sleep 300", 400)]))
+    await waits_for_event(shop, first, "tool_started")
+    second = await shop.start(user_id, script=SMALL)
+    await _in_line(shop, second, "another build is running")
+    began = (await shop.handle(second).describe()).run_id
+    async with asyncio.timeout(300):
+        while (await shop.handle(second).describe()).run_id == began:
+            await shop.builds.admit(second)  # instead of hours
+            await asyncio.sleep(0.05)
+    await shop.builds.cancel(first)
+    assert (await shop.finished(first)).status == Status.CANCELLED
+    return await ready_build(shop, second)
+
+
 @_scenario("a build that ends admits the next in line")
 async def admitted(shop: Workshop) -> list[Ended]:
     user_id = await shop.founder(await shop.plan(None, concurrent_builds=1))
@@ -312,6 +382,68 @@ async def switched_off(shop: Workshop) -> list[Ended]:
     await shop.builds.cancel(build_id)
     assert (await shop.finished(build_id)).status == Status.CANCELLED
     return [Ended(f"build-{build_id}", "cancelled")]
+
+
+@_scenario("builds are switched off while one works, and on again")
+async def switched_off_midway(shop: Workshop) -> list[Ended]:
+    settings = shop.settings.model_copy(update={"temporal_task_queue": f"switch-{uuid.uuid4()}"})
+    own = Workshop(settings, shop.client, shop.sessions, shop.model_url)
+    async with wired_worker(settings, shop.client) as worker, worker:
+        build_id = await own.start(script=steps([bash("sleep 1; echo kept > kept")], [bash(PRODUCT)]))
+        await waits_for_event(shop, build_id, "tool_started")
+    off = settings.model_copy(update={"autonomous_agent": False})
+    async with wired_worker(off, shop.client) as worker, worker:
+        row = await _asked(shop, build_id)
+        assert (row.waiting_for, "AUTONOMOUS_AGENT" in (row.reason or "")) == ("kill_switch", True)
+        assert [event.data["reason"] for event in await shop.events(build_id, "snapshot_stored")] == ["sleep"]
+        await _costs_nothing(shop, build_id)
+        await own.builds.wake(build_id)
+        await _asked(shop, build_id, row.status_seq)
+    async with wired_worker(settings, shop.client) as worker, worker:
+        async with shop.sessions.begin() as session:
+            later = datetime.now(UTC) + timedelta(minutes=1)
+            told = await money.builds_to_tell(session, later, switched_on=True)
+            assert build_id in [each.build_id for each in told], "the reaper tells it that builds are switched on"
+        await own.builds.tell_of_money(build_id)
+        return await ready_build(own, build_id)
+
+
+@_scenario("money and one wake come while it falls asleep", reaper_seconds=3600)
+async def woken_while_falling_asleep(shop: Workshop) -> list[Ended]:
+    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
+    project_id = await shop.project(user_id)
+    async with refusing(shop, "snapshots", project_id, "new.reason = 'sleep'", "not yet"):
+        build_id = await shop.start(user_id, project_id=project_id, script=steps(*_echoes(4), [bash(PRODUCT)]))
+        await _falls_asleep(shop, build_id, 1)
+        await _change_plan(shop, user_id, "cto_scale", tell=False)
+        await shop.builds.wake(build_id)
+    ended = await ready_build(shop, build_id)
+    [resumed] = await shop.events(build_id, "resumed")
+    assert resumed.data["reason"] == "woken by a signal"
+    return ended
+
+
+@_scenario("wakes all the time: awake, winding down, asleep, and as it continues as new", continue_as_new_turns=2)
+async def woken_all_the_time(shop: Workshop) -> list[Ended]:
+    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
+    build_id = await shop.start(user_id, script=steps(*_echoes(6), [bash(PRODUCT)]))
+
+    async def wake_on() -> None:
+        with suppress(NotFound):
+            while True:
+                await shop.builds.wake(build_id)
+                await asyncio.sleep(0.3)
+
+    waking = asyncio.create_task(wake_on())
+    await _sleeps(shop, build_id)
+    await _change_plan(shop, user_id, "cto_scale", tell=False)
+    ended = await ready_build(shop, build_id)
+    waking.cancel()
+    done = await shop.events(build_id, "tool_done")
+    assert len(done) == 7, "each call once"
+    assert [event.data["is_error"] for event in done] == [False] * 7
+    assert "needs_input" not in await shop.statuses(build_id)
+    return ended
 
 
 @_scenario("told to stop rather than to sleep when the budget is used up")

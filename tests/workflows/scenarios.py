@@ -115,9 +115,7 @@ async def waits_for_event(shop: Workshop, build_id: uuid.UUID, kind: str, second
 
 
 @asynccontextmanager
-async def _refusing(
-    shop: Workshop, table: str, project_id: uuid.UUID, condition: str, name: str
-) -> AsyncIterator[None]:
+async def refusing(shop: Workshop, table: str, project_id: uuid.UUID, condition: str, name: str) -> AsyncIterator[None]:
     """The database refuses the project's rows that meet the condition, in one table, while the block runs."""
     function = f"refuse_{uuid.uuid4().hex}"
     async with shop.sessions.begin() as session:
@@ -356,7 +354,7 @@ async def mixed_calls(shop: Workshop) -> list[Ended]:
 async def snapshot_failed(shop: Workshop) -> list[Ended]:
     user_id = await shop.founder()
     project_id = await shop.project(user_id)
-    async with _refusing(shop, "snapshots", project_id, "new.reason = 'phase'", "no snapshots today"):
+    async with refusing(shop, "snapshots", project_id, "new.reason = 'phase'", "no snapshots today"):
         build_id = await shop.start(user_id, project_id=project_id, script=SMALL)
         ended = await ready_build(shop, build_id)
     assert await shop.events(build_id, "snapshot_failed")
@@ -367,7 +365,7 @@ async def snapshot_failed(shop: Workshop) -> list[Ended]:
 async def hook_failed(shop: Workshop) -> list[Ended]:
     user_id = await shop.founder()
     project_id = await shop.project(user_id)
-    async with _refusing(shop, "business_events", project_id, "true", "nobody listens"):
+    async with refusing(shop, "business_events", project_id, "true", "nobody listens"):
         build_id = await shop.start(user_id, project_id=project_id, script=SMALL)
         ended = await ready_build(shop, build_id)
     assert await shop.events(build_id, "hook_failed")

@@ -1,0 +1,72 @@
+"""A user's account: read by founders in shares, and by operators in money; changed by operators."""
+
+from datetime import UTC, datetime
+
+import structlog
+from fastapi import APIRouter, Depends
+from temporalio.service import RPCError
+
+from api.deps import CurrentUserId, IsOperator, Services, ServicesDep, Transaction, require_operator, transaction_of
+from api.responses import TAKES_BODY, problems
+from api.routes.builds import IdempotencyKey
+from api.schemas import AccountChange, AccountOut, NewTopUp
+from db.accounts import Account, change_account, check_models, read_account, top_up_account
+from db.news import tell_of_money
+from db.users import UserChange
+from domain.errors import InvalidInput, UnknownModel
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter(tags=["account"])
+
+
+@router.get("/account", summary="Read the account", responses=problems(404, 422))
+async def read(user_id: CurrentUserId, session: Transaction, operator: IsOperator) -> AccountOut:
+    """The user's plan, and how much of today's allowance is used."""
+    now = datetime.now(UTC)
+    return AccountOut.of(await read_account(session, user_id, now.date()), now, operator=operator)
+
+
+@router.patch(
+    "/account",
+    summary="Change an account",
+    dependencies=[Depends(require_operator)],
+    responses=problems(*TAKES_BODY, 403),
+)
+async def change(wanted: AccountChange, user_id: CurrentUserId, services: ServicesDep) -> AccountOut:
+    """For operators. A user that is new is made. Open builds hear of it and look at their budget again."""
+    try:
+        check_models(wanted.models or {}, services.settings.model_prices)
+    except UnknownModel as error:
+        raise InvalidInput(str(error), "models") from error
+    now = datetime.now(UTC)
+    asked = UserChange(wanted.plan, wanted.models, wanted.suspended, wanted.renewal_day)
+    async with transaction_of(services.sessions) as session:
+        account = await change_account(session, user_id, asked, now.date())
+    return await _told(services, account, now)
+
+
+@router.post(
+    "/account/top-ups",
+    summary="Top up an account",
+    dependencies=[Depends(require_operator)],
+    responses=problems(*TAKES_BODY, 403, 404, 409),
+)
+async def top_up(
+    new: NewTopUp, user_id: CurrentUserId, services: ServicesDep, idempotency_key: IdempotencyKey = None
+) -> AccountOut:
+    """For operators. Adds in full to what the user may spend today; open builds hear of it. A repeat with the same
+    `Idempotency-Key` adds nothing."""
+    now = datetime.now(UTC)
+    async with transaction_of(services.sessions) as session:
+        account = await top_up_account(session, user_id, new.amount, now.date(), note=new.note, key=idempotency_key)
+    return await _told(services, account, now)
+
+
+async def _told(services: Services, account: Account, now: datetime) -> AccountOut:
+    """The account after a change that is committed, and that its open builds are told of."""
+    try:
+        await tell_of_money(services.sessions, services.workflows.tell_of_money, account.user.id)
+    except (RPCError, RuntimeError) as error:
+        log.warning("the reaper tells the builds of the change", user_id=account.user.id, error=str(error))
+    return AccountOut.of(account, now, operator=True)

