@@ -18,10 +18,15 @@ PAUSE_SECONDS = 1.5
 _SOURCES = ("domain", "workflows", "activities", "clients", "db", "api")
 
 
-def script(turns: int, *, pauses: bool = True) -> dict[str, Any]:
-    """A script for the rehearsal model: so many turns, and with `pauses` a pause before and after them."""
-    pause = [[_bash(f"sleep {PAUSE_SECONDS}")]] if pauses else []
-    return {"kind": "steps", "turns": [*pause, *_turns(turns), *pause]}
+def script(turns: int, *, pause: float = PAUSE_SECONDS, rest: float = PAUSE_SECONDS) -> dict[str, Any]:
+    """A script for the rehearsal model: so many turns, with a pause of seconds before them (none: 0) and a rest after
+    them."""
+    before = [[_sleep(pause)]] if pause else []
+    return {"kind": "steps", "turns": [*before, *_turns(turns), [_sleep(rest)]]}
+
+
+def _sleep(seconds: float) -> Step:
+    return _bash(f"sleep {seconds}")
 
 
 def _turns(count: int) -> list[Sequence[Step]]:

@@ -25,7 +25,7 @@ from tests.workshop import Workshop
 from workflows.replaying import replay_history
 
 _LOOK_SECONDS = 0.1
-_BUDGET = 10**12
+PLAN_BUDGET = 10**12
 """Of a plan that every check is made for and nothing is refused; in microdollars."""
 
 
@@ -61,20 +61,25 @@ class TurnCost:
         return self.wall - self.model - self.plain_tool
 
     @property
+    def cpu_beyond_plain(self) -> float:
+        """The worker's CPU time beyond that of the process with the plain loop, which talks to the same servers."""
+        return self.worker_cpu - self.plain_cpu
+
+    @property
     def bytes_per_byte(self) -> float:
         """Database bytes for each byte of conversation."""
         return self.database_bytes / self.conversation_bytes
 
     def figures(self) -> dict[str, Any]:
         """All of them, for JSON."""
-        derived = ("beyond_plain", "beyond_model_and_tool", "bytes_per_byte")
+        derived = ("beyond_plain", "beyond_model_and_tool", "cpu_beyond_plain", "bytes_per_byte")
         return asdict(self) | {name: getattr(self, name) for name in derived}
 
 
 async def measure(sizes: Sequence[int]) -> list[TurnCost]:
     """Each size once, the small ones first, on one stack and one worker that has made a small build before."""
     async with ground() as at, at.workers() as [worker]:
-        plan = await at.shop.plan(_BUDGET)
+        plan = await at.shop.plan(PLAN_BUDGET)
         await _durable(at, worker, plan, 4)
         return [await _both(at, worker, plan, turns) for turns in sorted(sizes)]
 

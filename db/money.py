@@ -10,7 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import UUID, Text, and_, bindparam, case, func, insert, literal, or_, select, text, update
+from sqlalchemy import (
+    UUID,
+    BigInteger,
+    Date,
+    Integer,
+    Text,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -49,20 +64,19 @@ async def budget_of(session: AsyncSession, user_id: str, day: date) -> BudgetSta
     return await _state(session, user_id, day, from_plan)
 
 
+_STATE = text(
+    """
+    select
+        coalesce(sum(cost) filter (where state <> 'open'), 0),
+        coalesce(sum(cost) filter (where state = 'open'), 0),
+        (select coalesce(sum(amount), 0) from top_ups where user_id = :user and day = :day)
+    from ledger where user_id = :user and day = :day
+    """
+).bindparams(bindparam("user", type_=Text()), bindparam("day", type_=Date()))
+
+
 async def _state(session: AsyncSession, user_id: str, day: date, from_plan: int | None) -> BudgetState:
-    total = func.sum(LedgerEntry.cost)
-    of_day = (LedgerEntry.user_id == user_id, LedgerEntry.day == day)
-    spent, reserved, added = (
-        await session.execute(
-            select(
-                func.coalesce(total.filter(LedgerEntry.state != "open"), 0),
-                func.coalesce(total.filter(LedgerEntry.state == "open"), 0),
-                select(func.coalesce(func.sum(TopUp.amount), 0))
-                .where(TopUp.user_id == user_id, TopUp.day == day)
-                .scalar_subquery(),
-            ).where(*of_day)
-        )
-    ).one()
+    spent, reserved, added = (await session.execute(_STATE, {"user": user_id, "day": day})).one()
     allowance = None if from_plan is None else from_plan + int(added)
     return BudgetState(allowance=allowance, spent=int(spent), reserved=int(reserved))
 
@@ -99,10 +113,13 @@ async def lock_day(session: AsyncSession, user_id: str, day: date) -> BudgetStat
     return await _state(session, user_id, day, from_plan)
 
 
+_LOCK = text("select from_plan from user_days where user_id = :user and day = :day for update")
+
+
 async def _locked(session: AsyncSession, user_id: str, day: date) -> int | None:
     """Lock the user's day; returns its share of the cycle."""
-    of_day = select(UserDay.from_plan).where(UserDay.user_id == user_id, UserDay.day == day)
-    found = (await session.execute(of_day.with_for_update())).one_or_none()
+    of_day = {"user": user_id, "day": day}
+    found = (await session.execute(_LOCK, of_day)).one_or_none()
     if found is None:
         # A change of plan waits for this, or this for it: the share is that of the plan that is in force afterwards.
         await session.execute(select(User.id).where(User.id == user_id).with_for_update(read=True))
@@ -110,12 +127,29 @@ async def _locked(session: AsyncSession, user_id: str, day: date) -> int | None:
         await session.execute(
             upsert(UserDay).values(user_id=user_id, day=day, from_plan=share).on_conflict_do_nothing()
         )
-        found = (await session.execute(of_day.with_for_update())).one()
+        found = (await session.execute(_LOCK, of_day)).one()
     from_plan: int | None = found.from_plan
     return from_plan
 
 
 # ---- calls
+
+
+_RESERVE = text(
+    """
+    insert into ledger (id, build_id, user_id, turn, day, model, cost)
+    select :claim, :build_id, :user_id, :turn, :day, :model, :cost
+    from builds where id = :build_id and closed_at is null for share
+    returning 1
+    """
+).bindparams(
+    *(bindparam(name, type_=UUID(as_uuid=True)) for name in ("claim", "build_id")),
+    *(bindparam(name, type_=Text()) for name in ("user_id", "model")),
+    bindparam("turn", type_=Integer()),
+    bindparam("day", type_=Date()),
+    bindparam("cost", type_=BigInteger()),
+)
+"""With a lock that whoever closes the build waits for, so that it finds this row and closes it, too."""
 
 
 async def reserve(
@@ -135,44 +169,28 @@ async def reserve(
     state = await _state(session, call.user_id, call.day, from_plan)
     permission = state.permit(worst, max_tokens)
     if permission.verdict is Verdict.GO:
-        row = {
-            "id": call.claim,
-            "build_id": call.build_id,
-            "user_id": call.user_id,
-            "turn": call.turn,
-            "day": call.day,
-            "model": call.model,
-            "cost": permission.reserved,
-        }
-        # With a lock that whoever closes the build waits for, so that it finds this row and closes it, too.
-        values = [literal(value, LedgerEntry.__table__.c[name].type) for name, value in row.items()]
-        of_open = select(*values).where(Build.id == call.build_id, Build.closed_at.is_(None)).with_for_update(read=True)
-        made = await session.scalar(insert(LedgerEntry).from_select(list(row), of_open).returning(LedgerEntry.id))
-        if made is None:
+        made = await session.execute(_RESERVE, {**call.__dict__, "cost": permission.reserved})
+        if made.first() is None:
             raise BuildFailed("The build has ended, so no more model calls are made for it.")
     return permission, state
+
+
+_SETTLE = text(
+    """
+    update ledger set state = 'settled', request_id = :request_id, input_tokens = :input,
+        cache_write_5m_tokens = :cache_write_5m, cache_write_1h_tokens = :cache_write_1h,
+        cache_read_tokens = :cache_read, output_tokens = :output, cost = :cost, closed_at = now()
+    where id = :claim and state in ('open', 'estimated')
+    """
+).bindparams(bindparam("claim", type_=UUID(as_uuid=True)))
 
 
 async def settle(session: AsyncSession, call: Call, tokens: Tokens, cost: int, request_id: str | None) -> BudgetState:
     """Put what was served in the place of the estimate, also when another attempt has marked it as lost since. The
     state is that of afterwards."""
     from_plan = await _locked(session, call.user_id, call.day)
-    await session.execute(
-        update(LedgerEntry)
-        .where(LedgerEntry.id == call.claim, LedgerEntry.state.in_(("open", "estimated")))
-        .values(
-            state="settled",
-            request_id=request_id,
-            input_tokens=tokens.input,
-            cache_write_5m_tokens=tokens.cache_write_5m,
-            cache_write_1h_tokens=tokens.cache_write_1h,
-            cache_read_tokens=tokens.cache_read,
-            output_tokens=tokens.output,
-            cost=cost,
-            closed_at=func.now(),
-        )
-        .execution_options(synchronize_session=False)
-    )
+    served = {"request_id": request_id, "cost": cost, **tokens.model_dump()}
+    await session.execute(_SETTLE, {"claim": call.claim, **served})
     return await _state(session, call.user_id, call.day, from_plan)
 
 

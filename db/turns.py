@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import JSON, UUID, and_, bindparam, exists, func, select, text
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import JSON, UUID, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.feed import APPENDED_TYPES, TOLD, appended, appending
-from db.models import Build, Event, FounderMessage, GateRun, Message, Prompt, Turn, User
+from db.models import Event, GateRun, Message, Prompt, Turn
 from domain.answer import Reading, to_stored_text
 from domain.errors import StaleClaim, TurnOfAnotherRun
 from domain.events import EventType, NewEvent
@@ -38,18 +37,16 @@ class Found:
     """Whether the founder has said something that no turn has read."""
 
 
-_LOOK = (
-    select(
-        Build.user_id,
-        func.coalesce(Build.model, ""),
-        User.suspended,
-        Turn.outcome,
-        exists().where(FounderMessage.build_id == Build.id, FounderMessage.turn.is_(None)),
-    )
-    .join(User, User.id == Build.user_id)
-    .join(Turn, and_(Turn.build_id == Build.id, Turn.number == bindparam("before")), isouter=True)
-    .where(Build.id == bindparam("build"))
-)
+_LOOK = text(
+    """
+    select builds.user_id, coalesce(builds.model, ''), users.suspended, turns.outcome,
+        exists (select 1 from founder_messages where build_id = :build and turn is null)
+    from builds
+    join users on users.id = builds.user_id
+    left join turns on turns.build_id = builds.id and turns.number = :before
+    where builds.id = :build
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
 async def look(session: AsyncSession, build_id: uuid.UUID, number: int) -> Found:
@@ -65,6 +62,14 @@ def _check_run(turn: Turn, run_id: str) -> None:
         )
 
 
+_CLAIM = text(
+    """
+    insert into turns (build_id, number, run_id, claim) values (:build, :turn, :run, :claim)
+    on conflict do nothing returning 1
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True)))
+
+
 async def claim_turn(
     session: AsyncSession, build_id: uuid.UUID, number: int, run_id: str, claim: uuid.UUID
 ) -> ClaimedTurn:
@@ -73,13 +78,8 @@ async def claim_turn(
     Raises:
         TurnOfAnotherRun: the row is of another run of the workflow, as after a reset.
     """
-    made = await session.scalar(
-        upsert(Turn)
-        .values(build_id=build_id, number=number, run_id=run_id, claim=claim)
-        .on_conflict_do_nothing()
-        .returning(Turn.claim)
-    )
-    if made:
+    made = await session.execute(_CLAIM, {"build": build_id, "turn": number, "run": run_id, "claim": claim})
+    if made.first():
         return ClaimedTurn(None, None)
     turn = await session.get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
     _check_run(turn, run_id)
@@ -113,16 +113,19 @@ async def narrate(
         raise StaleClaim(f"another attempt has taken turn {number}")
 
 
+_SAY = text(
+    """
+    insert into messages (build_id, turn, role, content) values (:build, :turn, 'user', :content)
+    on conflict do nothing returning 1
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
+
+
 async def store_user_message(session: AsyncSession, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> bool:
     """Store what is said in this turn, before its first send. False: a text is there already, and stays."""
     content = to_stored_text([{"type": "text", "text": text} for text in blocks])
-    stored = await session.scalar(
-        upsert(Message)
-        .values(build_id=build_id, turn=number, role="user", content=content)
-        .on_conflict_do_nothing()
-        .returning(Message.turn)
-    )
-    return stored is not None
+    stored = await session.execute(_SAY, {"build": build_id, "turn": number, "content": content})
+    return stored.first() is not None
 
 
 async def load_prompt(session: AsyncSession, build_id: uuid.UUID) -> tuple[str, str]:
