@@ -40,7 +40,7 @@ def _turns(count: int) -> list[Sequence[Step]]:
             call = {"tool": "write_file", "input": {"path": path, "content": content}}
         else:
             call = _bash(f"cat {path} # step {number + 1}")
-        made.append([{"text": f"Step {number + 1}: I go on with {path}."}, call])
+        made.append([{"text": f"In step {number + 1} I go on with {path}."}, call])
     return made
 
 
