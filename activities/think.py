@@ -374,7 +374,7 @@ class ThinkActivities:
                 winds_down = await self._winds_down(session, call, state)
                 summary = {
                     "cost": cost,
-                    "tokens": answer.tokens.model_dump(),
+                    "tokens": answer.tokens.model_dump(exclude_defaults=True),
                     "tool_calls": len(reading.calls),
                     "stop_reason": reading.stored_as,
                     **_share(state),
