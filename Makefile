@@ -1,6 +1,6 @@
 # What a newcomer types. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check quick replay histories chaos setup clean
+.PHONY: help demo test check quick replay histories chaos bench setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -58,6 +58,10 @@ chaos: ## set up, then random faults while builds run: SECONDS=600, SEED=1, RUNS
 	@REAL= $(PYTHON) scripts/setup --system
 	@$(TIDY) $(CLEAN) $(BIN)/python -m tests.faults.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) \
 		--runs $(or $(RUNS),1) $(ARGS)
+
+bench: ## set up, then measure: JSON=figures.json, ARGS="--small", ARGS="turns --turns 25,100" (ARGS=--help tells all)
+	@$(PYTHON) scripts/setup --system
+	@$(TIDY) $(CLEAN) $(BIN)/python -m bench $(if $(JSON),--json "$(JSON)") $(ARGS)
 
 setup: ## the virtual environment with the locked dependencies
 	@$(PYTHON) scripts/setup

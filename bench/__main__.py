@@ -1,11 +1,17 @@
 """Run benchmarks by name, all of them unless some are named; print a table each, and with --json write all figures.
 
-    python -m bench [turns] [throughput] [viewers] [start] [--small] [--json PATH]
+    python -m bench [NAME…] [--small] [--json PATH]
 
     turns       what a turn costs at 25, 100, 400 and 1,000 turns, beside the same turns in a plain loop
     throughput  builds a minute: 20 and 100 builds of 25 turns at once, with one worker and with two
     viewers     from an event's commit to 1, 50 and 200 viewers
     start       from POST to 201, and to the workflow's first task
+
+Only when named, each with its own sizes (`python -m bench.sleep --help` and so on tell which):
+
+    wake, asleep, reserve   sleeping, waking and reserving money
+    recovery                how long a build stands still when its worker is killed
+    snapshot_memory         how much a worker grows while it takes a snapshot
 
 Everything runs on an embedded stack of its own, durable as in use, with the rehearsal model and no think time. Figures
 depend on the machine and on what else it does; both are told. All of it takes about 15 minutes on 2 cores; --small
@@ -17,6 +23,7 @@ import asyncio
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +37,15 @@ from bench import starting, targets, throughput, turns, viewers
 from bench.machine import machine
 
 NAMES = ("turns", "throughput", "viewers", "start")
+
+PROGRAMS = {
+    "wake": ("bench.sleep", "wake"),
+    "asleep": ("bench.sleep", "asleep"),
+    "reserve": ("bench.sleep", "reserve"),
+    "recovery": ("bench.recovery",),
+    "snapshot_memory": ("bench.snapshot_memory",),
+}
+"""Benchmarks that are programs of their own."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +150,18 @@ async def _start(sizes: Sizes) -> tuple[list[dict[str, Any]], list[targets.Targe
     return [found.figures()], []
 
 
+async def _program(name: str) -> object:
+    """Run a benchmark that is a program of its own; its figures, if it writes any."""
+    with tempfile.TemporaryDirectory() as made:
+        figures = Path(made) / "figures.json"
+        program = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", *PROGRAMS[name], env={**os.environ, "JSON": str(figures)}
+        )
+        if await program.wait() != 0:
+            raise SystemExit(f"the benchmark {name} failed")
+        return json.loads(figures.read_text()) if figures.exists() else None
+
+
 _MEASURES = {"turns": _turns, "throughput": _throughput, "viewers": _viewers, "start": _start}
 
 
@@ -142,14 +170,14 @@ async def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which ones; the first four unless some are named")
     parser.add_argument("--small", action="store_true", help="small sizes, to see that it works")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures to this file")
     for name in ("turns", "builds", "workers", "viewers"):
         parser.add_argument(f"--{name}", type=_numbers, metavar="N,…", help="these sizes instead")
     given = parser.parse_args()
-    if unknown := set(given.names) - set(NAMES):
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if unknown := set(given.names) - {*NAMES, *PROGRAMS}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join([*NAMES, *PROGRAMS])}")
     chosen = asdict(SMALL if given.small else Sizes())
     chosen |= {name: value for name, value in vars(given).items() if name in chosen and value}
     on = machine()
@@ -157,6 +185,9 @@ async def main() -> None:
     figures: dict[str, Any] = {"machine": on}
     judged: list[targets.Target] = []
     for name in given.names or NAMES:
+        if name in PROGRAMS:
+            figures[name] = await _program(name)
+            continue
         figures[name], met = await _MEASURES[name](Sizes(**chosen))
         judged += met
     if judged:
