@@ -1,6 +1,7 @@
 """One model call against a server that says on the wire exactly what a test wants: what is stored of it, and paid."""
 
 import asyncio
+import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -63,12 +64,17 @@ def calls(index: int, tool: str, given: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def speaking(*events: dict[str, Any], silent: asyncio.Event | None = None) -> AsyncIterator[ModelClient]:
-    """A client of a server that streams these events to everybody; with `silent` it sets that and never answers."""
+async def speaking(
+    *events: dict[str, Any], silent: asyncio.Event | None = None, heard: list[bytes] | None = None
+) -> AsyncIterator[ModelClient]:
+    """A client of a server that streams these events to everybody; with `silent` it sets that and never answers. The
+    bodies of the requests are added to `heard`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+        asked = await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+        if heard is not None:
+            heard.append(asked)
         if silent is not None:
             silent.set()
             await reader.read()
@@ -213,3 +219,17 @@ async def test_the_agent_hears_of_every_resume_since_it_was_last_spoken_to(rooms
     assert "resumed: woken" in second
     assert second.count("b.txt is missing") == 1
     assert "a.txt" not in second
+
+
+async def test_what_is_sent_is_what_is_stored_whoever_has_sent_the_turns_before(rooms: Rooms, build: str) -> None:
+    heard: list[bytes] = []
+    async with speaking(START, *says(0, "I go on."), ends("max_tokens"), STOP, heard=heard) as model:
+        one, other = (ThinkActivities(rooms.sessions, model, rooms.store, default_prices(), 1000) for _ in range(2))
+        for turn, worker in enumerate([one, one, other, one, one, other], 1):
+            await ActivityEnvironment().run(worker.think, ThinkInput(build_id=build, turn=turn))
+        await ActivityEnvironment().run(one.think, ThinkInput(build_id=build, turn=7))
+    for number, (before, after) in enumerate(itertools.pairwise(heard), 2):
+        assert after.startswith(before.removesuffix(b"]}"))
+        said = [message["role"] for message in json.loads(after)["messages"]]
+        assert said == ["user", *["assistant", "user"] * (number - 1)]
+    assert len(heard) == 7
