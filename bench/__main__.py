@@ -113,11 +113,14 @@ async def _throughput(sizes: Sizes) -> tuple[list[dict[str, Any]], list[targets.
     found = await throughput.measure(sizes.builds, sizes.workers, sizes.build_turns)
     _print(
         f"Builds of {sizes.build_turns} turns at once",
-        ("builds", "workers", "builds a minute", "seconds", "then closing, s", "CPU ms a turn", "worker peak MB"),
+        (
+            *("builds", "workers", "builds a minute", "seconds", "then closing, s", "CPU ms a turn", "worker peak MB"),
+            *("database bytes a turn", "per byte"),
+        ),
         [
             (
                 *(each.builds, each.workers, each.per_minute, each.seconds, each.closing_seconds),
-                *(each.worker_cpu_per_turn, each.peak_mb),
+                *(each.worker_cpu_per_turn, each.peak_mb, each.database_bytes, f"{each.bytes_per_byte:.2f}"),
             )
             for each in found
         ],

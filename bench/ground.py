@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
 from clients.temporal import connect_temporal
 from db.migrate import migrate
+from db.models import Message, ToolCall
 from db.session import make_engine, make_sessions
 from local.process import Command
 from local.stack import LocalStack
@@ -94,14 +95,21 @@ class Ground:
         finally:
             await guarded.stop()
 
-    async def relation_bytes(self) -> dict[str, int]:
-        """The size of each table with its TOAST and its indexes, dead rows included."""
+    async def database_bytes(self) -> int:
+        """The size of all tables with their TOAST and their indexes, dead rows included."""
         query = text(
-            "select relname, pg_total_relation_size(oid) from pg_class "
+            "select sum(pg_total_relation_size(oid)) from pg_class "
             "where relkind = 'r' and relnamespace = 'public'::regnamespace"
         )
         async with self.shop.session() as session:
-            return {str(name): int(size) for name, size in await session.execute(query)}
+            return int(await session.scalar(query) or 0)
+
+    async def conversation_bytes(self, builds: Sequence[uuid.UUID]) -> int:
+        """How long the builds' conversations are: every message and every tool result, as they are sent."""
+        said = select(func.sum(func.octet_length(Message.content))).where(Message.build_id.in_(builds))
+        told = select(func.sum(func.octet_length(ToolCall.result))).where(ToolCall.build_id.in_(builds))
+        async with self.shop.session() as session:
+            return int(await session.scalar(said) or 0) + int(await session.scalar(told) or 0)
 
 
 @asynccontextmanager

@@ -13,6 +13,9 @@ BYTES_PER_BYTE = 1.2
 BUILDS_PER_MINUTE = 100.0
 VIEWER_P99_MS = 100.0
 
+FEWEST_TURNS = 400
+"""Tables and indexes grow by pages, and by whole further files: the first turns in a small database say little."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -30,12 +33,16 @@ def of_turns(costs: Sequence[TurnCost]) -> Iterator[Target]:
         name = f"{cost.turns} turns"
         yield _at_most(f"{name}: ms a turn beyond the plain loop", cost.beyond_plain, BEYOND_PLAIN_MS)
         yield _at_most(f"{name}: ms of CPU a turn beyond the plain loop", cost.cpu_beyond_plain, WORKER_CPU_MS)
-        yield _at_most(f"{name}: database bytes for a byte of conversation", cost.bytes_per_byte, BYTES_PER_BYTE)
+        if cost.turns >= FEWEST_TURNS:
+            yield _at_most(f"{name}: database bytes for a byte of conversation", cost.bytes_per_byte, BYTES_PER_BYTE)
 
 
 def of_throughput(found: Sequence[Throughput]) -> Iterator[Target]:
-    """With one worker, at 100 builds at once."""
+    """The rate with one worker, at 100 builds at once; the bytes of short builds, where there are enough of them."""
     for each in found:
+        if each.builds * each.turns >= FEWEST_TURNS:
+            name = f"{each.builds} builds of {each.turns} turns: database bytes for a byte of conversation"
+            yield _at_most(name, each.bytes_per_byte, BYTES_PER_BYTE)
         if each.builds == 100 and each.workers == 1:
             name = "100 builds at once, one worker: builds a minute"
             bound = f"at least {BUILDS_PER_MINUTE:g}"

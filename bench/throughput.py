@@ -39,15 +39,24 @@ class Throughput:
     """Milliseconds, all workers together, opening the sandbox included."""
     peak_mb: float
     """Of the largest worker."""
+    conversation_bytes: float
+    """A turn."""
+    database_bytes: float
+    """A turn, with all that belongs to the builds."""
 
     @property
     def per_minute(self) -> float:
         """Builds a minute."""
         return self.builds * 60 / self.seconds
 
+    @property
+    def bytes_per_byte(self) -> float:
+        """Database bytes for each byte of conversation."""
+        return self.database_bytes / self.conversation_bytes
+
     def figures(self) -> dict[str, Any]:
         """All of them, for JSON."""
-        return asdict(self) | {"per_minute": self.per_minute}
+        return asdict(self) | {name: getattr(self, name) for name in ("per_minute", "bytes_per_byte")}
 
 
 async def measure(counts: Sequence[int], workers: Sequence[int], turns: int) -> list[Throughput]:
@@ -65,12 +74,14 @@ async def _one(count: int, workers: int, turns: int) -> Throughput:
         for _ in range(count):
             user_id = await shop.founder(plan)
             projects.append((user_id, await shop.project(user_id)))
+        size = await at.database_bytes()
         before = [process.used() for process in processes]
         builds = await asyncio.gather(
             *(shop.start(user_id, project_id=project, goal=mark) for user_id, project in projects)
         )
         ended = await _all_done(at, builds, turns)
         after = [process.used() for process in processes]
+        grown = await at.database_bytes()
         async with shop.session() as session:
             began = await session.scalar(select(func.min(Build.created_at)).where(Build.id.in_(builds)))
         assert began is not None
@@ -85,6 +96,8 @@ async def _one(count: int, workers: int, turns: int) -> Throughput:
             closing_seconds=(closed - ended).total_seconds(),
             worker_cpu_per_turn=cpu / count / turns * 1000,
             peak_mb=max(process.used().peak_bytes for process in processes) / 1e6,
+            conversation_bytes=await at.conversation_bytes(builds) / count / turns,
+            database_bytes=(grown - size) / count / turns,
         )
 
 

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from temporalio.client import WorkflowHistory
 
 from bench.conversation import script
 from bench.flat import chain_of, shares_of
 from bench.ground import Ground, Process, ground
 from bench.plain import run_plainly
-from db.models import Build, LedgerEntry, Message, Prompt, ToolCall, Turn
+from db.models import Build, LedgerEntry, Prompt, ToolCall, Turn
 from domain.names import build_workflow_id
 from domain.status import CLOSED, Status
 from tests.workshop import Workshop
@@ -128,22 +128,16 @@ async def _durable(at: Ground, worker: Process, plan: str, turns: int) -> _Durab
     """A build of so many turns between two pauses; cancelled after the second, and closed when this returns."""
     shop = at.shop
     user_id = await shop.founder(plan)
-    sizes = await at.relation_bytes()
+    size = await at.database_bytes()
     build_id = await shop.start(user_id, script=script(turns))
     await _until_intended(shop, build_id, 1)
     before = worker.used()
     await _until_intended(shop, build_id, turns + 2)
     after = worker.used()
-    grown = await at.relation_bytes()
+    grown = await at.database_bytes()
     calls = await _calls_of(shop, build_id)
     async with shop.session() as session:
         begun = await session.scalar(select(Turn.claimed_at).where(Turn.build_id == build_id, Turn.number == turns + 2))
-        said = await session.scalar(
-            select(func.sum(func.octet_length(Message.content))).where(Message.build_id == build_id)
-        )
-        told = await session.scalar(
-            select(func.sum(func.octet_length(ToolCall.result))).where(ToolCall.build_id == build_id)
-        )
     assert begun is not None
     first = calls[0].done_at
     assert first is not None
@@ -153,8 +147,8 @@ async def _durable(at: Ground, worker: Process, plan: str, turns: int) -> _Durab
         build_id,
         wall_seconds=(begun - first).total_seconds(),
         cpu_seconds=after.cpu_seconds - before.cpu_seconds,
-        database_bytes=sum(grown.values()) - sum(sizes.values()),
-        conversation_bytes=int(said or 0) + int(told or 0),
+        database_bytes=grown - size,
+        conversation_bytes=await at.conversation_bytes([build_id]),
     )
 
 
