@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Any, Protocol
 
 import structlog
-from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
@@ -21,7 +20,6 @@ from clients.sandbox import CallOutcome, Sandbox, Sandboxes
 from clients.sandbox_runner import WORKSPACE
 from clients.shielded import to_the_end
 from db import tool_calls
-from db.feed import append_events
 from db.models import ToolCall
 from db.session import Sessions, one_statement
 from domain.answer import input_of
@@ -148,14 +146,9 @@ class DispatchActivities:
             begun = call.state == "intended"
             # The workflow has opened another sandbox since, or this one anew, and verified the workspace.
             unknown = begun and not same_boot and is_mutating(call.name)
-            call.claim, call.state = claim, "intended"
-            call.intended_at = call.intended_at or func.now()
-            if not unknown:
-                call.sandbox_id, call.boot = given.sandbox.sandbox_id, given.sandbox.boot
-            await session.flush()
-            if not begun:
-                started = {"tool_use_id": call.tool_use_id, "name": call.name, "summary": call.summary}
-                await append_events(session, build_id, [NewEvent(EventType.TOOL_STARTED, started, turn=call.turn)])
+            said = {"tool_use_id": call.tool_use_id, "name": call.name, "summary": call.summary}
+            started = [] if begun else [NewEvent(EventType.TOOL_STARTED, said, turn=call.turn)]
+            await tool_calls.take_call(session, call, claim, None if unknown else given.sandbox, started)
             problem: str | None = None
             try:
                 checked = check_tool_input(call.name, input_of(parse_stored_blocks(spoken), given.id))

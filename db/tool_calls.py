@@ -1,6 +1,7 @@
 """Tool calls: taking one, its one result, and what was recorded of them for what is done again after a loss."""
 
 import uuid
+from collections.abc import Sequence
 
 from sqlalchemy import UUID, and_, bindparam, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,6 +11,7 @@ from db.models import Message, Snapshot, ToolCall
 from domain.answer import input_of
 from domain.errors import StaleClaim
 from domain.events import NewEvent
+from domain.payloads import SandboxRef
 from domain.recovery import EDITS, RecordedCall
 from domain.tool_output import parse_stored_blocks
 from domain.tools import TOOLS
@@ -91,6 +93,31 @@ async def call_to_run(session: AsyncSession, build_id: uuid.UUID, tool_use_id: s
     )
     call, answer = found.one()
     return call, answer
+
+
+_TAKE = text(
+    f"""
+    with taken as (
+        update tool_calls
+        set state = 'intended', claim = :claim, sandbox_id = :sandbox_id, boot = :boot,
+            intended_at = coalesce(intended_at, now())
+        where build_id = :build and tool_use_id = :tool_use_id
+        returning 1
+    ), {appending("taken")} {TOLD}
+    """
+).bindparams(*APPENDED_TYPES, bindparam("claim", type_=UUID(as_uuid=True)))
+
+
+async def take_call(
+    session: AsyncSession, call: ToolCall, claim: uuid.UUID, sandbox: SandboxRef | None, events: Sequence[NewEvent]
+) -> None:
+    """Note that the attempt with this claim is about to act, and tell of it, in one statement. The row is locked.
+
+    `sandbox`: where it acts; None where that of an earlier attempt is to stay.
+    """
+    where = {"sandbox_id": call.sandbox_id, "boot": call.boot} if sandbox is None else sandbox.model_dump()
+    named = {"tool_use_id": call.tool_use_id, "claim": claim}
+    await session.execute(_TAKE, appended(call.build_id, events) | named | where)
 
 
 _RESULT = text(
