@@ -28,6 +28,7 @@ from activities.lifecycle import LifecycleActivities
 from activities.places import PlaceActivities
 from activities.preview import PreviewActivities
 from activities.reaper import ReaperActivities
+from activities.restoring import RestoreActivities
 from activities.snapshot import SnapshotActivities
 from activities.steering import SteeringActivities
 from activities.think import ThinkActivities
@@ -117,6 +118,7 @@ def _activities(
     lifecycle = LifecycleActivities(sessions, builds)
     places = PlaceActivities(sessions)
     steering = SteeringActivities(sessions)
+    restoring = RestoreActivities(sessions, sandboxes, store)
     think = ThinkActivities(
         sessions,
         model,
@@ -158,6 +160,8 @@ def _activities(
         context.resolve_model,
         places.claim_place,
         steering.ask_founder,
+        restoring.restore_workspace,
+        restoring.finish_restore,
         lifecycle.record_status,
         lifecycle.finish_build,
         lifecycle.run_post_build_hook,

@@ -50,7 +50,7 @@ from domain.events import EventType, NewEvent
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
 
-_SAID_MEANWHILE = "The product passes, but you have written meanwhile: the agent reads that first"
+_SAID_MEANWHILE = "The product passes, but you have written meanwhile: that comes first"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class GateActivities:
         A retry goes on in the sandbox of the attempt before, where install and check are attached to, not run again.
         Only the attempt that holds the claim writes and lets go of sandboxes: an older one that wakes up ends.
         On findings the sandbox is killed; on a pass it keeps running, for the preview. Nothing is passed while the
-        founder has said something that no turn has read; and from the pass on, nothing more can be said.
+        founder has said or asked for something that is not done; and from the pass on, nothing more can be said.
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed. Never a finding.
@@ -202,16 +202,16 @@ class GateActivities:
     async def _claim(self, held: "_Held") -> GateRun | GateResult:
         """Take the gate's row for this attempt, unless the gate has ended; the first attempt makes it.
 
-        While the founder has said something that no turn has read there is no gate, and no row: an older attempt that
-        wakes up ends, and the agent hears its founder first.
+        While the founder has said or asked for something that is not done there is no gate, and no row: an older
+        attempt that wakes up ends, and the founder comes first.
         """
         async with self._sessions.begin() as session:
             before = await session.get(GateRun, (held.build_id, held.number), with_for_update=True)
             unended = before is None or before.ended_at is None
-            if unended and (unread := await steering.unread_messages(session, held.build_id)):
+            if unended and (unheard := await steering.unheard_of(session, held.build_id)):
                 if before is not None:
                     await session.delete(before)
-                return GateResult(findings=0, said=unread[-1].number)
+                return GateResult(findings=0, said=unheard.said, restore=unheard.restore)
             made = await session.scalar(
                 insert(GateRun)
                 .values(
@@ -233,10 +233,10 @@ class GateActivities:
             run = await _hold(session, held)
             if run.ended_at is not None:
                 return GateResult(findings=len(run.findings or []))
-            if not seen.findings and (said := await steering.close_to_founder(session, held.build_id)):
+            if not seen.findings and (unheard := await steering.close_to_founder(session, held.build_id)):
                 await session.delete(run)
                 await append_events(session, held.build_id, [NewEvent(EventType.GATE_STEP, {"text": _SAID_MEANWHILE})])
-                return GateResult(findings=0, said=said)
+                return GateResult(findings=0, said=unheard.said, restore=unheard.restore)
             run.findings, run.tests_run, run.screenshots = seen.findings, seen.tests_run, seen.screenshots
             run.ended_at = func.now()
             event = (

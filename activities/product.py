@@ -35,7 +35,8 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 -1 2>/dev/null || break; sleep 0.05; d
 kill -KILL -1 2>/dev/null; true"""
 """The shell that does it and the sandbox's first process are spared by kill(2) itself."""
 
-_GIT = f"git -C {WORKSPACE} -c core.hooksPath=/dev/null -c core.quotePath=false -c core.sparseCheckout=false"
+GIT = f"git -C {WORKSPACE} -c core.hooksPath=/dev/null -c core.quotePath=false -c core.sparseCheckout=false"
+"""Git in the workspace, whose configuration is the agent's."""
 
 
 class OutcomeUnknown(SandboxUnavailable):
@@ -58,8 +59,8 @@ async def keep_only_the_commit(sandbox: Sandbox) -> CommittedTree:
     assume-unchanged) could keep a file as it is.
     """
     command = f"""
-cd {WORKSPACE} && [ -e .git ] && {_GIT} rev-parse --quiet --verify HEAD >/dev/null || exit {_NO_COMMIT}
-{_GIT} status --porcelain=v1 --untracked-files=all >{_STATUS} || exit $?
+cd {WORKSPACE} && [ -e .git ] && {GIT} rev-parse --quiet --verify HEAD >/dev/null || exit {_NO_COMMIT}
+{GIT} status --porcelain=v1 --untracked-files=all >{_STATUS} || exit $?
 head --bytes={_STATUS_BYTES} {_STATUS}
 """
     status = await sandbox.run(command, timeout_seconds=SMALL_SECONDS, cwd="/")
@@ -72,7 +73,7 @@ set -e
 cd {WORKSPACE}
 find . -mindepth 1 -maxdepth 1 ! -name .git -exec rm -rf {{}} +
 rm -f .git/index .git/index.lock
-{_GIT} reset --quiet --hard HEAD
+{GIT} reset --quiet --hard HEAD
 """
     findings = [found] if (found := evidence.uncommitted(status.stdout)) else []
     reset = await sandbox.run(command, timeout_seconds=5 * SMALL_SECONDS, cwd="/")

@@ -27,7 +27,7 @@ from db.snapshots import SNAPSHOTS_PREFIX
 from domain.errors import CofounderError, NotFound
 from domain.events import EventType, NewEvent
 from domain.names import build_workflow_id, preview_workflow_id
-from domain.payloads import ReapResult
+from domain.payloads import ReapResult, Unheard
 from domain.status import Status
 
 _YOUNG = timedelta(seconds=15)
@@ -78,7 +78,7 @@ class ReaperActivities:
                 closed=await self._close_closed(),
                 cancelled=await self._repeat_cancels(),
                 admitted=await self._admit(),
-                nudged=await self._repeat_news_of_money() + await self._repeat_messages(),
+                nudged=await self._repeat_news_of_money() + await self._repeat_steering(),
                 previews=await self._close_previews(),
                 sandboxes=await self._end_sandboxes(),
                 uploads=await self._abort_uploads(),
@@ -109,21 +109,23 @@ class ReaperActivities:
 
         return sum([await _tried("tell a build of money", each.build_id, tell(each)) for each in news])
 
-    async def _repeat_messages(self) -> int:
-        """Tell builds, once more, of what their founders have said: whoever stored it may have died before saying so.
-
-        A build that works reads it at its next turn anyway; one that waits for its founder would wait for ever.
+    async def _repeat_steering(self) -> int:
+        """Tell builds, once more, of what their founders have said or asked for: whoever stored it may have died before
+        saying so. A build that works sees it at its next turn anyway; one that waits for its founder would not.
         """
         async with self._sessions() as session:
-            unheard = await steering.unheard_messages(session, datetime.now(UTC) - _YOUNG)
+            found = await steering.builds_to_tell(session, datetime.now(UTC) - _YOUNG)
 
-        async def tell(each: steering.Unheard) -> bool:
-            await self._builds.tell_of_message(each.build_id, each.number)
+        async def tell(build_id: uuid.UUID, unheard: Unheard) -> bool:
+            if unheard.said:
+                await self._builds.tell_of_message(build_id, unheard.said)
+            if unheard.restore:
+                await self._builds.tell_of_restore(build_id, unheard.restore)
             async with self._sessions.begin() as session:
-                await steering.note_nudged(session, each)
+                await steering.note_told(session, build_id, unheard)
             return True
 
-        return sum([await _tried("tell a build of a message", each.build_id, tell(each)) for each in unheard])
+        return sum([await _tried("tell a build of its founder", each, tell(each, unheard)) for each, unheard in found])
 
     async def _start_unstarted(self) -> int:
         """Start what a crash between the row and the workflow has left."""

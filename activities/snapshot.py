@@ -36,7 +36,7 @@ from clients.workspace_hold import WorkspaceHold
 from db.feed import append_events
 from db.models import Build, Snapshot
 from db.session import Sessions
-from db.snapshots import SNAPSHOTS_PREFIX
+from db.snapshots import SNAPSHOTS_PREFIX, superfluous_snapshots
 from domain.errors import (
     CofounderError,
     NeedsPerson,
@@ -237,12 +237,7 @@ class SnapshotActivities:
             )
             if recorded is None:
                 raise StaleClaim(f"Another attempt takes snapshot {given.number} now.")
-            superfluous = (
-                select(Snapshot.id)
-                .where(Snapshot.build_id == claimed.build_id, Snapshot.state == "stored", ~Snapshot.final)
-                .order_by(Snapshot.number.desc())
-                .offset(self._kept)
-            )
+            superfluous = await superfluous_snapshots(session, claimed.build_id, self._kept)
             await session.execute(update(Snapshot).where(Snapshot.id.in_(superfluous)).values(state="deleted"))
             data = {"number": given.number, "reason": given.reason, "bytes": stored.bytes, "files": files}
             events = [NewEvent(EventType.SNAPSHOT_STORED, data)]

@@ -31,13 +31,13 @@ class SteeringActivities:
     @activity.defn
     @edge
     async def ask_founder(self, given: AskFounder) -> AskedFounder:
-        """Store the question and show it, once. Where the founder has said something that no turn has read, nothing is
-        asked: that may be the answer already."""
+        """Store the question and show it, once. Where the founder has said or asked for something that is not done,
+        nothing is asked: that may be the answer already."""
         build_id, question_id = uuid.UUID(given.build_id), uuid.UUID(given.question_id)
         async with self._sessions.begin() as session:
             await steering.lock_build(session, build_id)
-            if unread := await steering.unread_messages(session, build_id):
-                return AskedFounder(said=unread[-1].number)
+            if unheard := await steering.unheard_of(session, build_id):
+                return AskedFounder(said=unheard.said, restore=unheard.restore)
             if given.error is not None:
                 asked = about_error(await _failed(session, build_id, given.error))
             else:

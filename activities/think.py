@@ -21,9 +21,9 @@ from activities.heartbeat import heartbeating
 from activities.sent import Sent, SentConversations
 from clients.model import BrokenStream, LostCall, ModelClient
 from clients.shielded import to_the_end
-from db import money, steering, turns
+from db import money, restores, steering, turns
 from db.feed import append_events
-from db.models import Build, FounderMessage, User
+from db.models import Build, FounderMessage, Restore, User
 from db.session import Sessions, one_statement
 from domain import prompt
 from domain.answer import Answer, Reading, SentenceBuffer, read_answer
@@ -172,14 +172,16 @@ class ThinkActivities:
         if (held := self._held(suspended=found.suspended)) is not None:
             raise _NoCall(ThinkResult(outcome=ThinkOutcome.HELD, reason=held[1], waiting_for=held[0]))
         unread = await steering.unread_messages(session, call.build_id) if found.has_unread else []
-        said = await self._what_to_say(session, call.build_id, given, found.before, unread)
+        untold = await restores.untold_restores(session, call.build_id) if found.has_untold else []
+        said = await self._what_to_say(session, call.build_id, given, found.before, unread, untold)
         read = 0
         if not await turns.store_user_message(session, call.build_id, call.turn, said):
             unread = []  # an earlier attempt has said what is said in this turn; these are for the next one
             read = await steering.last_read(session, call.build_id, call.turn)
-        elif unread:
+        elif unread or untold:
             await steering.mark_read(session, unread, call.turn)
-            read = unread[-1].number
+            await restores.mark_told(session, untold, call.turn)
+            read = unread[-1].number if unread else 0
         worst = await self._worst(session, call.build_id, call.model, call.turn)
         permission, state = await money.reserve(session, call, worst, self._max_tokens(call.model), lost)
         if permission.verdict is not Verdict.GO:
@@ -257,6 +259,7 @@ class ThinkActivities:
         given: ThinkInput,
         before: str | None,
         unread: Sequence[FounderMessage],
+        untold: Sequence[tuple[Restore, str | None]],
     ) -> list[str]:
         """The text blocks of this turn's user message, after any tool results. `before`: how the last turn ended."""
         said: list[str] = []
@@ -291,6 +294,7 @@ class ThinkActivities:
                     asked = await steering.find_question(session, build_id)
                     if asked is not None and asked.answer is None:
                         said.append(prompt.no_answer(asked.question.problem))
+        said += [prompt.restored(restores.what_of(restore), commit) for restore, commit in untold]
         problems = await steering.problems_of(session, unread)
         for message in unread:
             text = shown(message.text, self._secrets)

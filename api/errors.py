@@ -56,6 +56,7 @@ SNAPSHOT_NOT_STORED = Kind("snapshot-not-stored", 409, "The snapshot is not stor
 BUILD_CLOSED = Kind("build-closed", 409, "The build has ended")
 BUILD_NOT_READY = Kind("build-not-ready", 409, "The build is not ready")
 ALREADY_ANSWERED = Kind("already-answered", 409, "The question has another answer already")
+RESTORE_WAITS = Kind("restore-waits", 409, "Another restore has not been carried out yet")
 TOO_MANY_UNREAD = Kind("too-many-unread", 409, "Too many messages wait for the agent")
 TOO_LARGE = Kind("body-too-large", 413, "The request is too large")
 MALFORMED = Kind("malformed-json", 400, "The request is not valid JSON")

@@ -35,7 +35,7 @@ async def say(
     """
     text = redact(text, services.settings.secret_values())
     async with transaction_of(services.sessions) as session:
-        build = await _locked(session, user_id, build_id)
+        build = await locked_build(session, user_id, build_id)
         if idempotency_key is not None and (earlier := await steering.find_message(session, build.id, idempotency_key)):
             if earlier.text != text or earlier.question_id is not None:
                 raise Problem(KEY_REUSED, "This Idempotency-Key was used for another message. Use a new key.")
@@ -65,7 +65,7 @@ async def answer(
         NotFound, InvalidInput, Problem: refused; nothing was stored.
     """
     async with transaction_of(services.sessions) as session:
-        build = await _locked(session, user_id, build_id)
+        build = await locked_build(session, user_id, build_id)
         found = await steering.find_question(session, build.id, question_id)
         if found is None:
             raise NotFound(f"Build {build_id} has not asked a question {question_id}.")
@@ -91,7 +91,12 @@ def _option(question: Question, number: int) -> str:
     return str(question.options[number - 1])
 
 
-async def _locked(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> Build:
+async def locked_build(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> Build:
+    """The build's row, locked until the transaction ends.
+
+    Raises:
+        NotFound: there is none, or it is another user's.
+    """
     build = await steering.lock_build(session, build_id, user_id)
     if build is None:
         raise NotFound(f"There is no build {build_id}.")

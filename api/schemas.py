@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from db.accounts import TOP_UP_MOST, Account
 from db.builds import CostedBuild
-from db.models import Artifact, FounderMessage, Preview, Project, Snapshot, UnderstandingSession
+from db.models import Artifact, FounderMessage, Preview, Project, Restore, Snapshot, UnderstandingSession
 from db.projects import VersionedProject
 from db.steering import AnsweredQuestion
 from db.usage import Sums, UsageOfBuild, UsageOfDay
@@ -192,6 +192,23 @@ class NewAnswer(Body):
     def _one_of_both(self) -> Self:
         if (self.option is None) == (self.text is None):
             raise ValueError("give either `option` or `text`")
+        return self
+
+
+class NewRestore(Body):
+    """What the workspace is to be again: a snapshot that is kept, or a commit that ended a phase."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"snapshot": 3}, {"commit": "4f9d2ac1"}]})
+
+    snapshot: int | None = Field(default=None, ge=1, le=2**31 - 1, description="A snapshot's number.")
+    commit: Annotated[str, StringConstraints(pattern="^[0-9a-fA-F]{7,40}$")] | None = Field(
+        default=None, description="A commit of this build, or at least its first seven digits."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.snapshot is None) == (self.commit is None):
+            raise ValueError("give either `snapshot` or `commit`")
         return self
 
 
@@ -456,6 +473,27 @@ class MessageOut(BaseModel):
             created_at=message.created_at,
             read_at=message.read_at,
         )
+
+
+class RestoreOut(BaseModel):
+    """A restore of the workspace, and how it went. A repeat of the request reads it again."""
+
+    build_id: uuid.UUID
+    number: int
+    snapshot: int | None
+    commit: str | None
+    state: str = Field(description="requested, done or failed.")
+    error: str | None = Field(description="Why it failed; the workspace is as it was then.")
+    kept_as: int | None = Field(description="The snapshot of what was there before.")
+    stored_as: int | None = Field(description="The snapshot of what was there after.")
+    created_at: datetime
+    ended_at: datetime | None
+
+    @classmethod
+    def of(cls, restore: Restore) -> Self:
+        """The restore as the row has it."""
+        values = {name: getattr(restore, name) for name in cls.model_fields if name != "snapshot"}
+        return cls(**values, snapshot=restore.snapshot_number)
 
 
 class PreviewOut(BaseModel):

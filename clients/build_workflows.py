@@ -25,6 +25,7 @@ from domain.names import (
     MESSAGE,
     MONEY,
     PREVIEW_WORKFLOW,
+    RESTORE,
     WAKE,
     build_workflow_id,
     preview_workflow_id,
@@ -139,9 +140,20 @@ class BuildWorkflows:
         Raises:
             NotFound: its workflow is closed, or was never started.
         """
+        await self._signal_number(build_id, MESSAGE, number)
+
+    async def tell_of_restore(self, build_id: uuid.UUID, number: int) -> None:
+        """Tell the build that its founder has asked for restores up to this number.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        await self._signal_number(build_id, RESTORE, number)
+
+    async def _signal_number(self, build_id: uuid.UUID, signal: str, number: int) -> None:
         with _running(build_id):
             handle = self._client.get_workflow_handle(build_workflow_id(build_id))
-            await handle.signal(MESSAGE, number, rpc_timeout=_RPC_TIMEOUT)
+            await handle.signal(signal, number, rpc_timeout=_RPC_TIMEOUT)
 
     async def cancel(self, build_id: uuid.UUID) -> None:
         """Ask the build to end; it cleans up first.

@@ -117,6 +117,15 @@ class ApiClient:
             "POST", f"/v1/builds/{build_id}/answer", json_body={"question_id": question_id, **given}
         )
 
+    async def restore(self, build_id: str, target: Json) -> Json:
+        """Have the workspace put back: `{"snapshot": …}` or `{"commit": …}`. The request names itself."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return await self._json("POST", f"/v1/builds/{build_id}/restore", json_body=target, headers=headers)
+
+    async def list_snapshots(self, build_id: str) -> Json:
+        """The snapshots of a build that are kept, the current one first."""
+        return await self._json("GET", f"/v1/builds/{build_id}/snapshots")
+
     async def read_preview(self, build_id: str) -> Json:
         """A build's preview."""
         return await self._json("GET", f"/v1/builds/{build_id}/preview")

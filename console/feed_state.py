@@ -194,6 +194,14 @@ def _question(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
     return state._with_line(event, "  answer with a number or in your own words: cofounder answer", "warning")
 
 
+def _restore(template: str) -> Any:
+    def apply(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+        what = f"commit {data['commit']}" if data.get("commit") else f"snapshot {data.get('snapshot')}"
+        return state._with_line(event, template.format(what=what, kept_as=data.get("kept_as")), "note")
+
+    return apply
+
+
 def _messages_read(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
     count = len(data.get("numbers") or ())
     return state._with_line(event, f"the agent reads your {'message' if count == 1 else f'{count} messages'}", "note")
@@ -215,6 +223,9 @@ _HANDLERS: dict[str, Any] = {
     "question": _question,
     "answer": _plain("note", "you answered: {text}"),
     "messages_read": _messages_read,
+    "restore_asked": _restore("you want the workspace back at {what}"),
+    "restore_done": _restore("the workspace is what it was at {what}; what was there before is snapshot {kept_as}"),
+    "restore_failed": _plain("warning", "{error}"),
     "turn_started": _turn_started,
     "narration": _narration,
     "turn_failed": _plain("warning", "the model call failed: {error}"),

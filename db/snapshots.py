@@ -5,7 +5,7 @@ import uuid
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.models import Build, Snapshot
+from db.models import Build, Restore, Snapshot
 from domain.status import Status
 
 SNAPSHOTS_PREFIX = "snapshots/"
@@ -55,3 +55,20 @@ async def snapshot_of(session: AsyncSession, build_id: uuid.UUID, number: int) -
     return await session.scalar(
         select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.number == number, Snapshot.state == "stored")
     )
+
+
+async def superfluous_snapshots(session: AsyncSession, build_id: uuid.UUID, kept: int) -> list[uuid.UUID]:
+    """The stored snapshots of a build that are more than so many, oldest first to go. The current one stays; during a
+    restore what is restored as well, and what was there before."""
+    rows = await session.execute(
+        select(Snapshot.id, Snapshot.number)
+        .where(Snapshot.build_id == build_id, Snapshot.state == "stored", ~Snapshot.final)
+        .order_by(Snapshot.number.desc())
+    )
+    wanted = await session.scalar(
+        select(Restore.snapshot_number).where(Restore.build_id == build_id, Restore.state == "requested")
+    )
+    stored = [(snapshot_id, number) for snapshot_id, number in rows]
+    others = [snapshot_id for snapshot_id, number in stored if number != wanted]
+    least = 1 if wanted is None else 2
+    return others[max(least, kept - (len(stored) - len(others))) :]

@@ -13,8 +13,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.feed import append_events
-from db.models import Build, FounderMessage, Question
+from db.models import Build, FounderMessage, Question, Restore
 from domain.events import EventType, NewEvent
+from domain.payloads import Unheard
 
 
 async def lock_build(session: AsyncSession, build_id: uuid.UUID, user_id: str | None = None) -> Build | None:
@@ -99,16 +100,29 @@ async def last_read(session: AsyncSession, build_id: uuid.UUID, turn: int) -> in
     return int(number or 0)
 
 
-async def close_to_founder(session: AsyncSession, build_id: uuid.UUID) -> int:
-    """From now on nothing more can be said to the build; 0. Unless something was said that no turn has read: then
-    nothing changes, and this is the number of the last message."""
+async def unheard_of(session: AsyncSession, build_id: uuid.UUID) -> Unheard | None:
+    """What the founder has said that no turn has read, or asked for that has not been done; None where that is all."""
+    said = await session.scalar(
+        select(func.max(FounderMessage.number)).where(
+            FounderMessage.build_id == build_id, FounderMessage.turn.is_(None)
+        )
+    )
+    restore = await session.scalar(
+        select(func.max(Restore.number)).where(Restore.build_id == build_id, Restore.state == "requested")
+    )
+    return Unheard(said=said or 0, restore=restore or 0) if said or restore else None
+
+
+async def close_to_founder(session: AsyncSession, build_id: uuid.UUID) -> Unheard | None:
+    """From now on nothing more can be said to the build; None. Unless something was said that no turn has read, or
+    asked for that has not been done: then nothing changes, and this is it."""
     build = await lock_build(session, build_id)
-    if unread := await unread_messages(session, build_id):
-        return unread[-1].number
+    if unheard := await unheard_of(session, build_id):
+        return unheard
     assert build is not None, "only a build that is there has a gate"
     build.gate_passed_at = func.now()
     await session.flush()
-    return 0
+    return None
 
 
 # ---- questions
@@ -173,39 +187,32 @@ async def close_question(session: AsyncSession, build_id: uuid.UUID) -> None:
 # ---- nudges
 
 
-@dataclass(frozen=True)
-class Unheard:
-    """A build that may not know of the messages up to this one."""
-
-    build_id: uuid.UUID
-    number: int
-
-
-async def unheard_messages(session: AsyncSession, before: datetime) -> list[Unheard]:
-    """Open builds with messages from before that no turn has read, and that nobody has announced a second time."""
-    found = await session.execute(
+async def builds_to_tell(session: AsyncSession, before: datetime) -> list[tuple[uuid.UUID, Unheard]]:
+    """Open builds whose founders have said something, or asked for it, before, that is not done and that nobody has
+    announced a second time."""
+    of_open = (Build.closed_at.is_(None), Build.started_at.is_not(None))
+    said = await session.execute(
         select(FounderMessage.build_id, func.max(FounderMessage.number))
         .join(Build, Build.id == FounderMessage.build_id)
-        .where(
-            FounderMessage.turn.is_(None),
-            FounderMessage.nudged_at.is_(None),
-            FounderMessage.created_at < before,
-            Build.closed_at.is_(None),
-            Build.started_at.is_not(None),
-        )
+        .where(FounderMessage.turn.is_(None), FounderMessage.nudged_at.is_(None), FounderMessage.created_at < before)
+        .where(*of_open)
         .group_by(FounderMessage.build_id)
     )
-    return [Unheard(build_id, int(number)) for build_id, number in found]
-
-
-async def note_nudged(session: AsyncSession, unheard: Unheard) -> None:
-    """The workflow has been told for certain. Not again: each nudge is an event of its history."""
-    await session.execute(
-        update(FounderMessage)
-        .where(
-            FounderMessage.build_id == unheard.build_id,
-            FounderMessage.number <= unheard.number,
-            FounderMessage.nudged_at.is_(None),
-        )
-        .values(nudged_at=func.now())
+    asked = await session.execute(
+        select(Restore.build_id, Restore.number)
+        .join(Build, Build.id == Restore.build_id)
+        .where(Restore.state == "requested", Restore.nudged_at.is_(None), Restore.created_at < before)
+        .where(*of_open)
     )
+    found = [(build_id, Unheard(said=number)) for build_id, number in said]
+    return found + [(build_id, Unheard(restore=number)) for build_id, number in asked]
+
+
+async def note_told(session: AsyncSession, build_id: uuid.UUID, unheard: Unheard) -> None:
+    """The workflow has been told for certain. Not again: each nudge is an event of its history."""
+    for row, number in ((FounderMessage, unheard.said), (Restore, unheard.restore)):
+        await session.execute(
+            update(row)
+            .where(row.build_id == build_id, row.number <= number, row.nudged_at.is_(None))
+            .values(nudged_at=func.now())
+        )

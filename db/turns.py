@@ -35,12 +35,15 @@ class Found:
     before: str | None
     has_unread: bool
     """Whether the founder has said something that no turn has read."""
+    has_untold: bool
+    """Whether the workspace was restored and the agent was not told."""
 
 
 _LOOK = text(
     """
     select builds.user_id, coalesce(builds.model, ''), users.suspended, turns.outcome,
-        exists (select 1 from founder_messages where build_id = :build and turn is null)
+        exists (select 1 from founder_messages where build_id = :build and turn is null),
+        exists (select 1 from restores where build_id = :build and state = 'done' and turn is null)
     from builds
     join users on users.id = builds.user_id
     left join turns on turns.build_id = builds.id and turns.number = :before

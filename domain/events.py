@@ -13,6 +13,9 @@ class EventType(StrEnum):
     MESSAGE = "message"  # number, text: what the founder said to the agent
     QUESTION = "question"  # question_id, problem, tried, options
     ANSWER = "answer"  # question_id, number, text: the message that answers it
+    RESTORE_ASKED = "restore_asked"  # number, snapshot or commit: what the founder wants the workspace to be
+    RESTORE_DONE = "restore_done"  # number, snapshot or commit, kept_as, stored_as: snapshots of before and after
+    RESTORE_FAILED = "restore_failed"  # number, error
     MESSAGES_READ = "messages_read"  # numbers: these are part of what the turn's call sends
     TURN_STARTED = "turn_started"  # attempt
     NARRATION = "narration"  # text: a sentence that the model said; claim: the attempt that said it

@@ -24,6 +24,9 @@ FINISH = "finish"
 MESSAGE = "message"
 """Signal to a build, with a number as its argument: its founder has sent messages up to this one. They are rows."""
 
+RESTORE = "restore"
+"""Signal to a build, with a number as its argument: its founder has asked for restores up to this one. Rows, too."""
+
 EXTEND = "extend"
 """Signal to a preview, with seconds as its argument: stay open for at least so long from now."""
 

@@ -67,6 +67,20 @@ class TurnNote(StrEnum):
     ASKED = "asked"
 
 
+class Unheard(Payload):
+    """What a founder has said or asked for that is not done."""
+
+    said: int = 0
+    """Number of the last message, if a turn has not read it."""
+    restore: int = 0
+    """Number of the last restore, if it was not carried out."""
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.said or self.restore)
+
+
 class LoopState(BaseModel):
     """Everything that a build carries from one run of its workflow to the next. The workflow alone changes it."""
 
@@ -102,6 +116,10 @@ class LoopState(BaseModel):
     """Number of the last message of its founder that the build was told of."""
     read: int = 0
     """Number of the last message that a turn has read."""
+    restore_asked: int = 0
+    """Number of the last restore that the founder has asked for, as far as the build was told."""
+    restored: int = 0
+    """Number of the last restore that was carried out, or could not be."""
     wind_down_turns: int | None = None
     """How many turns are left of a wind-down that the agent has been told of, or is about to be."""
     wound: WoundDown | None = None
@@ -109,9 +127,24 @@ class LoopState(BaseModel):
     """Nights slept since a person last let the build go on."""
 
     @property
+    def heard(self) -> int:
+        """Grows with everything that the founder says or asks for."""
+        return self.said + self.restore_asked
+
+    @property
     def is_spoken_to(self) -> bool:
-        """Whether the founder has said something that no turn has read."""
-        return self.said > self.read
+        """Whether the founder has said or asked for something that has not been done."""
+        return self.said > self.read or self.is_to_restore
+
+    @property
+    def is_to_restore(self) -> bool:
+        """Whether the workspace is to be restored before the next turn."""
+        return self.restore_asked > self.restored
+
+    def hear(self, unheard: "Unheard") -> None:
+        """Take note of what an activity has found."""
+        self.said = max(self.said, unheard.said)
+        self.restore_asked = max(self.restore_asked, unheard.restore)
 
 
 class BuildInput(Payload):
@@ -320,11 +353,33 @@ class AskFounder(Payload):
     call: str | None = None
 
 
-class AskedFounder(Payload):
-    """The question in a sentence; or, where the founder has said something that no turn has read, that instead."""
+class AskedFounder(Unheard):
+    """The question in a sentence; or, where the founder has said or asked for something already, that instead."""
 
     reason: str = ""
-    said: int = 0
+
+
+class RestoreWorkspace(Payload):
+    """Bring the workspace to what a restore's row says."""
+
+    build_id: str
+    number: int
+    sandbox_id: str
+
+
+class RestoredWorkspace(Payload):
+    """Whether it was done; otherwise the row says why it can't be."""
+
+    done: bool
+
+
+class FinishRestore(Payload):
+    """Write that a restore is done: the snapshots of what was there before, and of what is there since."""
+
+    build_id: str
+    number: int
+    kept_as: int
+    stored_as: int
 
 
 class TakeSnapshot(Payload):
@@ -359,19 +414,18 @@ class RunGate(Payload):
     snapshot_number: int
 
 
-class GateResult(Payload):
-    """How a gate ended. When it was passed its sandbox keeps running, for the preview."""
+class GateResult(Unheard):
+    """How a gate ended. When it was passed its sandbox keeps running, for the preview. What the founder has said or
+    asked for meanwhile comes first, so nothing is passed then."""
 
     findings: int
     sandbox_id: str | None = None
     preview_url: str | None = None
-    said: int = 0
-    """Number of the last message of the founder that no turn has read. The agent reads it first: nothing is passed."""
 
     @property
     def passed(self) -> bool:
         """Whether the build is ready with this."""
-        return not self.findings and not self.said
+        return not self.findings and not self.is_unheard
 
 
 class FinishBuild(Payload):

@@ -140,6 +140,16 @@ def no_answer(problem: str) -> str:
     )
 
 
+def restored(what: str, commit: str | None) -> str:
+    """What the agent is told after its founder had the workspace put back."""
+    head = f" HEAD is {commit[:12]} now." if commit else ""
+    return (
+        f"Your founder had your workspace put back to {what}.{head} What you did after that is not in it any more, and "
+        "processes that you had started have ended. Look at the files and at git log before you go on; what git "
+        "ignores, such as node_modules, may have to be installed again."
+    )
+
+
 def gate_findings(findings: Sequence[str]) -> str:
     """What the agent is told after the evidence gate bounced its work."""
     listed = "\n".join(f"- {finding}" for finding in findings)

@@ -13,7 +13,17 @@ with workflow.unsafe.imports_passed_through():
     from activities.lifecycle import LifecycleActivities
     from activities.think import ThinkActivities
     from domain.budget import WIND_DOWN_TURNS, WoundDown
-    from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MESSAGE, MONEY, PREVIEW_WORKFLOW, WAKE, preview_workflow_id
+    from domain.names import (
+        ADMIT,
+        BUILD_WORKFLOW,
+        FINISH,
+        MESSAGE,
+        MONEY,
+        PREVIEW_WORKFLOW,
+        RESTORE,
+        WAKE,
+        preview_workflow_id,
+    )
     from domain.payloads import (
         NO_MONEY,
         BudgetCheck,
@@ -60,7 +70,7 @@ class BuildWorkflow:
         self._shown = Projection(given.build_id, self._state)
         self._workspace = Workspace(given.build_id, self._state)
         self._waiting = Waiting(given.build_id, self._state, self._shown, self._workspace)
-        self._steering = Steering(given.build_id, self._state, self._waiting)
+        self._steering = Steering(given.build_id, self._state, self._workspace, self._waiting)
 
     @workflow.signal(name=WAKE)
     def wake(self) -> None:
@@ -86,6 +96,11 @@ class BuildWorkflow:
     def message(self, number: int) -> None:
         """The founder has said something; the agent reads it at its next turn."""
         self._state.said = max(self._state.said, number)
+
+    @workflow.signal(name=RESTORE)
+    def restore(self, number: int) -> None:
+        """The founder wants the workspace put back; that is done between two turns."""
+        self._state.restore_asked = max(self._state.restore_asked, number)
 
     @workflow.run
     async def run(self, given: BuildInput) -> int:
@@ -138,6 +153,8 @@ class BuildWorkflow:
                 self._run_turns += 1
                 state.turn_pending = True
                 await self._waiting.asking_people(self._workspace.replace_in_time, in_sandbox=True)
+            if state.is_to_restore:
+                await self._steering.restore()
             result = await self._think()
             if result.outcome is ThinkOutcome.BUSY:
                 await self._waiting.for_others(waited)
@@ -156,7 +173,7 @@ class BuildWorkflow:
             await self._steering.guard_against_nothing(result)
             if wound_down and not state.finish:
                 await self._stop_for_budget(result)
-            elif result.outcome is ThinkOutcome.END_TURN or state.finish:
+            elif (result.outcome is ThinkOutcome.END_TURN or state.finish) and not state.is_to_restore:
                 evidence = await self._look_at_evidence()
                 if evidence is not None and evidence.passed:
                     return evidence
@@ -273,7 +290,7 @@ class BuildWorkflow:
     async def _look_at_evidence(self) -> GateResult | None:
         """Try the product in a fresh sandbox. If it does not pass the agent is told why, a bounded number of times.
 
-        Nothing is passed while the agent has not read all that its founder has said. None: the sandbox was lost
+        Nothing is passed while the founder has said or asked for something that is not done. None: the sandbox was lost
         meanwhile, and the agent has to look first what that has cost it.
         """
         state = self._state
@@ -290,8 +307,9 @@ class BuildWorkflow:
         if result.passed:
             return result
         await self._shown.become(Status.CODE if state.phases else Status.SCAFFOLD)
-        if result.said:
-            state.said, state.finish = max(state.said, result.said), told_to_finish
+        if result.is_unheard:
+            state.hear(result)
+            state.finish = told_to_finish
             return result
         state.notes.append(TurnNote.GATE_FINDINGS)
         state.gates_since_person += 1

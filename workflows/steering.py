@@ -1,18 +1,22 @@
-"""Where the agent is steered: by guards, and by its founder, who is asked when it gets no further."""
+"""Where the agent is steered: by guards, and by its founder, who is asked when it gets no further, and may have the
+workspace put back."""
 
 from collections.abc import Sequence
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from activities.restoring import RestoreActivities
     from activities.steering import SteeringActivities
     from domain.guards import FRUITLESS, count_errors, is_repeating, remember, stuck_on
     from domain.payloads import (
         AskFounder,
         BuildContext,
         DispatchResult,
+        FinishRestore,
         LoopState,
         RequestedCall,
+        RestoreWorkspace,
         ThinkOutcome,
         ThinkResult,
         TurnNote,
@@ -21,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
 
 from workflows import policies
 from workflows.waiting import Waiting
+from workflows.workspace import Workspace
 
 _QUESTIONS = "questions"
 """Versions what follows when the guard against circles fires twice: the founder is asked a question."""
@@ -32,9 +37,10 @@ _FRUITLESS = "fruitless"
 class Steering:
     """Looks at what a turn's calls came to, and stops for the founder where going on would lead nowhere."""
 
-    def __init__(self, build_id: str, state: LoopState, waiting: Waiting) -> None:
+    def __init__(self, build_id: str, state: LoopState, workspace: Workspace, waiting: Waiting) -> None:
         self._build_id = build_id
         self._state = state
+        self._workspace = workspace
         self._waiting = waiting
 
     @property
@@ -83,18 +89,41 @@ class Steering:
     async def _ask(self, about: AskFounder) -> None:
         """Ask the founder, and wait for an answer; a wake is the leave to try again without one.
 
-        Where the founder has said something that the agent has not read, that comes first, and nothing is asked.
+        Where the founder has said or asked for something that is not done, that comes first, and nothing is asked.
         """
         state = self._state
         state.steered, state.recent_calls, state.errors = False, [], {}
         asked = await workflow.execute_activity_method(
             SteeringActivities.ask_founder, about, **policies.DATABASE, summary="a question to the founder"
         )
-        state.said = max(state.said, asked.said)
-        if asked.said:
+        if asked.is_unheard:
+            state.hear(asked)
             return
         await self._waiting.for_founder(asked.reason)
         state.notes.append(TurnNote.ASKED)
+
+    async def restore(self) -> None:
+        """Put the workspace back to what its founder has asked for. What was there before is kept as a snapshot, and
+        what is there afterwards is one as well: the current."""
+        state, number = self._state, self._state.restore_asked
+        await self._waiting.asking_people(lambda: self._workspace.snapshot("before_restore"), in_sandbox=True)
+        kept_as = state.snapshots
+        if await self._waiting.asking_people(lambda: self._restore_once(number), in_sandbox=True):
+            finished = FinishRestore(build_id=self._build_id, number=number, kept_as=kept_as, stored_as=state.snapshots)
+            await workflow.execute_activity_method(
+                RestoreActivities.finish_restore, finished, **policies.DATABASE, summary="the workspace is restored"
+            )
+        state.restored, state.steered, state.recent_calls, state.errors = number, False, [], {}
+
+    async def _restore_once(self, number: int) -> bool:
+        """Both in one step: where the second fails and the sandbox is resumed, it is what it was before the first."""
+        asked = RestoreWorkspace(build_id=self._build_id, number=number, sandbox_id=self._workspace.sandbox.sandbox_id)
+        restored = await workflow.execute_activity_method(
+            RestoreActivities.restore_workspace, asked, **policies.SANDBOX, summary="restore the workspace"
+        )
+        if restored.done:
+            await self._workspace.snapshot("restore")
+        return restored.done
 
     async def _stop_at_cap(self) -> None:
         state = self._state

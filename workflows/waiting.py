@@ -85,16 +85,17 @@ class Waiting:
             await self.for_person(*whom_to_ask(error), verified=False)
 
     async def for_founder(self, reason: str) -> None:
-        """Wait for the founder, unless there is something of theirs that the agent has not read: that comes first."""
+        """Wait for the founder, unless they have said or asked for something that is not done: that comes first."""
         if not self._state.is_spoken_to:
             await self.for_person(WaitingFor.FOUNDER, reason)
 
     async def for_person(self, waiting_for: WaitingFor, reason: str, *, verified: bool = True) -> None:
-        """Wait until somebody wakes the build; one that waits for its founder also goes on with whatever they say.
+        """Wait until somebody wakes the build; one that waits for its founder also goes on with whatever they say or
+        ask for.
 
         A workspace that is not verified is not saved over the snapshot.
         """
-        before, heard = self._state.status, self._state.said
+        before, heard = self._state.status, self._state.heard
         if waiting_for is WaitingFor.FOUNDER:
             # A wake that was sent before the question was asked is no answer to it; to finish is one to any question.
             self._state.wake = self._state.finish
@@ -104,9 +105,9 @@ class Waiting:
             await trying(self._workspace.pause())
         while True:
             await self._shown.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=reason)
-            said_from = heard if waiting_for is WaitingFor.FOUNDER else None
-            await self._for_wake(None, f"waiting for {waiting_for.replace('_', ' ')}", said_from=said_from)
-            heard = self._state.said
+            known = heard if waiting_for is WaitingFor.FOUNDER else None
+            await self._for_wake(None, f"waiting for {waiting_for.replace('_', ' ')}", heard=known)
+            heard = self._state.heard
             try:
                 if self._workspace.is_open:
                     await self._workspace.resume("a person asked the build to go on")
@@ -228,19 +229,17 @@ class Waiting:
             ThinkActivities.check_budget, asked, **policies.DATABASE, summary="budget"
         )
 
-    async def _for_wake(
-        self, at_most: timedelta | None, summary: str, *more: str, said_from: int | None = None
-    ) -> bool:
+    async def _for_wake(self, at_most: timedelta | None, summary: str, *more: str, heard: int | None = None) -> bool:
         """Wait for the wake signal, or another one whose flag in the state is named; False when the time ran out.
 
-        With `said_from` a message after the one with this number wakes as well. The flags are cleared before anything
-        is looked at.
+        With `heard`, what the founder says beyond that wakes as well. The flags are cleared before anything is looked
+        at.
         """
         end_if_cancelled()
         state, flags = self._state, ("wake", *more)
 
         def woken() -> bool:
-            spoken_to = said_from is not None and state.said > said_from
+            spoken_to = heard is not None and state.heard > heard
             return spoken_to or any(getattr(state, flag) for flag in flags)
 
         try:

@@ -6,9 +6,10 @@ from fastapi import APIRouter, Response
 
 from api.deps import CurrentUserId, ServicesDep
 from api.responses import TAKES_BODY, problems
+from api.restoring import ask_for_restore
 from api.routes.builds import IdempotencyKey
 from api.saying import answer, say
-from api.schemas import MessageOut, NewAnswer, NewMessage, QuestionOut
+from api.schemas import MessageOut, NewAnswer, NewMessage, NewRestore, QuestionOut, RestoreOut
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["steering"])
 
@@ -43,3 +44,28 @@ async def answer_question(
     """Store the answer, by an option's number or in your own words. The build goes on, and the agent reads it once,
     together with what was asked. The same answer again changes nothing; another one is refused."""
     return QuestionOut.of(await answer(services, user_id, build_id, new.question_id, new.option, new.text))
+
+
+@router.post(
+    "/restore",
+    status_code=202,
+    summary="Put the workspace back",
+    responses=problems(*TAKES_BODY, 404, 409)
+    | {200: {"model": RestoreOut, "description": "A repeat: the restore as it stands."}},
+)
+async def restore(
+    build_id: uuid.UUID,
+    new: NewRestore,
+    user_id: CurrentUserId,
+    services: ServicesDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> RestoreOut:
+    """Have the workspace of an open build put back to a snapshot that is kept, or to a commit that ended a phase. It is
+    done once, between two turns; what was there before is kept as a snapshot, and the agent is told. A build that waits
+    for its founder goes on with it, one that sleeps does it when it wakes. An ended build stays as it is: a new one
+    goes on from the project's last ready version."""
+    found, is_new = await ask_for_restore(services, user_id, build_id, new.snapshot, new.commit, idempotency_key)
+    if not is_new:
+        response.status_code = 200
+    return RestoreOut.of(found)

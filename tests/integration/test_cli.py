@@ -103,6 +103,11 @@ async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> Non
     assert json.loads((await run("answer", "Leave it.", "--json")).stdout)["answer"] == "Leave it."
     assert "was answered before: Leave it." in told(await run("answer", "1"))
 
+    assert f"Build {build} has no snapshot 7." in told(await run("restore", "--snapshot", "7"))
+    assert "has no phase that ended with commit 4f9d2ac1" in told(await run("restore", build, "--commit", "4f9d2ac1"))
+    assert "not both" in (await run("restore", "--commit", "4f9d2ac1", "--snapshot", "1")).output
+    assert json.loads((await run("restore", "--json")).stdout) == {"snapshots": []}
+
     assert (await run("cancel", build)).exit_code == 0
     assert (await api.row(build)).cancel_requested_at is not None
 

@@ -1,29 +1,38 @@
 """What a founder says reaches the agent once and in order, or is refused; whoever dies in between."""
 
 import asyncio
+import dataclasses
 import json
 import random
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select, update
 from temporalio.api.enums.v1 import EventType as HistoryEvent
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
 
+from activities.restoring import RestoreActivities
+from activities.snapshot import CHANGES
 from activities.steering import SteeringActivities
 from api import saying
 from clients.build_workflows import BuildWorkflows
+from clients.sandbox import Sandbox
 from db import steering
-from db.models import Build, Event, FounderMessage, GateRun, Message, Prompt, ToolCall, Turn
+from db.models import Build, Event, FounderMessage, GateRun, Message, Prompt, Snapshot, ToolCall, Turn
+from db.restores import add_restore, end_restore
+from db.snapshots import superfluous_snapshots
 from domain.guards import error_signature
 from domain.names import build_workflow_id
-from domain.payloads import AskFounder, RunGate, ThinkOutcome
+from domain.payloads import AskFounder, FinishRestore, RestoreWorkspace, RunGate, ThinkOutcome
 from domain.tool_output import render_result
 from local.stack import LocalStack
 from tests.integration.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
-from tests.integration.rooms import Rooms, open_rooms
+from tests.integration.rooms import Rooms, open_rooms, shell
 from tests.integration.test_think import MODEL, START, STOP, SYSTEM, ends, says, speaking, think
 
 
@@ -272,3 +281,142 @@ async def test_nothing_is_asked_while_the_founder_is_not_heard(api: RunningApi, 
     told = await rooms.run(SteeringActivities(rooms.sessions).ask_founder, given)
     assert (told.reason, told.said) == ("", 1)
     assert await rooms.events(build, "question") == []
+
+
+async def _restore(api: RunningApi, build: str, key: str | None = None, **target: Any) -> Any:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return await api.http.post(f"/v1/builds/{build}/restore", json=target, headers=headers)
+
+
+def _snapshot(build: Build, number: int, state: str = "stored", commit: str | None = None) -> Snapshot:
+    return Snapshot(
+        id=uuid.uuid4(),
+        build_id=build.id,
+        project_id=build.project_id,
+        number=number,
+        state=state,
+        claim=uuid.uuid4(),
+        reason="phase",
+        archive_key=f"a-{number}",
+        manifest_key=f"m-{number}",
+        archive_sha256="a",
+        manifest_sha256="m",
+        stored_at=func.now(),
+        commit=commit,
+    )
+
+
+async def test_restore_is_asked_for_once(api: RunningApi, rooms: Rooms) -> None:
+    build = await api.build()
+    row = await api.row(build)
+    async with api.sessions.begin() as session:
+        session.add_all([_snapshot(row, 1, commit="abcdef0" + "1" * 33), _snapshot(row, 2, "deleted")])
+        session.add_all([_snapshot(row, 3, "failed"), _snapshot(row, 4, commit="abcdef0" + "2" * 33)])
+    before = await api.rows()
+    wrong: list[dict[str, Any]] = [{}, {"snapshot": 1, "commit": "abcdef01"}, {"snapshot": 0}, {"commit": "xyz"}]
+    wrong += [{"commit": "abcdef"}, {"commit": "--hard; rm -rf /"}, {"snapshot": 2**40}]
+    assert {(await _restore(api, build, **target)).status_code for target in wrong} == {422}
+    for target, status in (
+        ({"snapshot": 9}, 404),
+        ({"snapshot": 2}, 409),
+        ({"snapshot": 3}, 409),
+        ({"commit": "1234567"}, 404),
+        ({"commit": "abcdef0"}, 409),
+    ):
+        assert (await _restore(api, build, **target)).status_code == status, target
+    assert await api.rows() == before
+
+    answers = await asyncio.gather(*(_restore(api, build, "once", commit="ABCDEF01") for _ in range(5)))
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 200, 202]
+    first = answers[0].json()
+    assert all(answer.json() == first for answer in answers)
+    assert (first["number"], first["commit"], first["state"]) == (1, "abcdef0" + "1" * 33, "requested")
+    assert (await _restore(api, build, "once", snapshot=1)).json()["type"].endswith("idempotency-key-reused")
+    waits = await _restore(api, build, snapshot=1)
+    assert (waits.status_code, waits.json()["type"]) == (409, "urn:cofounder:problem:restore-waits")
+    assert (await api.rows())["restores"] == before["restores"] + 1
+    [asked] = await rooms.events(build, "restore_asked")
+    assert asked.data == {"number": 1, "commit": first["commit"]}
+
+    async with api.sessions.begin() as session:
+        assert await steering.close_to_founder(session, uuid.UUID(build)) is not None, "nothing is passed before that"
+        await end_restore(session, uuid.UUID(build), 1, kept_as=5, stored_as=6)
+        await end_restore(session, uuid.UUID(build), 1, error="too late")
+        assert await steering.close_to_founder(session, uuid.UUID(build)) is None
+    again = (await _restore(api, build, "once", commit="abcdef01")).json()
+    assert (again["state"], again["kept_as"], again["stored_as"], again["error"]) == ("done", 5, 6, None)
+    assert (await _restore(api, build, snapshot=1)).json()["type"].endswith("build-closed")
+
+
+async def test_the_wanted_snapshot_outlives_those_that_the_restore_takes(api: RunningApi) -> None:
+    build = await api.build()
+    row = await api.row(build)
+    async with api.sessions.begin() as session:
+        made = [_snapshot(row, number) for number in range(1, 8)]
+        session.add_all(made)
+        await session.flush()
+        numbers = {each.id: each.number for each in made}
+
+        async def superfluous(kept: int) -> set[int]:
+            return {numbers[each] for each in await superfluous_snapshots(session, row.id, kept)}
+
+        assert await superfluous(5) == {1, 2}
+        await add_restore(session, row.id, snapshot_number=1, commit=None, idempotency_key=None)
+        assert await superfluous(5) == {2, 3}
+        assert await superfluous(1) == {2, 3, 4, 5}
+
+
+async def _git(sandbox: Sandbox, command: str) -> str:
+    return await shell(sandbox, f"cd /home/user/project; git config user.name x; git config user.email x@x; {command}")
+
+
+async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, rooms: Rooms) -> None:
+    """To a commit, whatever the agent has done to its repository; again; and never by an attempt of before."""
+    build = await api.build()
+    sandbox = await rooms.open(build)
+    await _git(sandbox, "echo 1 > a; echo b > b; echo i > .gitignore; git add -A; git commit -qm 1")
+    first = (await _git(sandbox, "git rev-parse HEAD")).strip()
+    await _git(sandbox, "echo 2 > a; git rm -q b; echo j >> .gitignore; echo new > c; git add -A; git commit -qm 2")
+    await _git(
+        sandbox,
+        "git update-index --skip-worktree a; echo 3 > a; echo dirty > c; echo x > untracked; "
+        "echo kept > i; echo gone > j; "
+        "mkdir nested; cd nested; git init -q; echo x > y; cd ..; touch .git/index.lock; "
+        "printf 'touch /tmp/hooked' > .git/hooks/post-checkout; chmod +x .git/hooks/*",
+    )
+    await rooms.take(build, sandbox, 1)
+    async with api.sessions.begin() as session:
+        await add_restore(session, uuid.UUID(build), snapshot_number=None, commit=first[:12], idempotency_key=None)
+    activities = RestoreActivities(rooms.sessions, rooms.sandboxes, rooms.store)
+    given = RestoreWorkspace(build_id=build, number=1, sandbox_id=sandbox.id)
+    for _ in range(2):
+        assert (await rooms.run(activities.restore_workspace, given)).done
+        assert await _git(sandbox, "cat a b; ls; git log --format=%s; git status --short") == "1\nb\na\nb\ni\n1\n"
+    await rooms.take(build, sandbox, 2)
+
+    await _git(sandbox, "echo worked on > a")
+    stale = ActivityEnvironment()
+    stale.info = dataclasses.replace(stale.info, current_attempt_scheduled_time=datetime(2020, 1, 1, tzinfo=UTC))
+    with pytest.raises(ApplicationError, match="later attempt"):
+        await stale.run(activities.restore_workspace, given)
+    assert await _git(sandbox, "cat a") == "worked on\n"
+
+    await sandbox.write(CHANGES, "[]")  # as an attempt leaves it that died in the middle
+    with pytest.raises(ApplicationError, match="not whole"):
+        await rooms.take(build, sandbox, 3)
+    assert (await rooms.run(activities.restore_workspace, given)).done
+    assert await _git(sandbox, "cat a") == "1\n"
+
+    await rooms.run(activities.finish_restore, FinishRestore(build_id=build, number=1, kept_as=1, stored_as=2))
+    await _git(sandbox, "echo later > a")
+    assert (await rooms.run(activities.restore_workspace, given)).done, "it was, and is not done again"
+    assert await _git(sandbox, "cat a") == "later\n"
+
+    async with api.sessions.begin() as session:
+        await add_restore(session, uuid.UUID(build), snapshot_number=None, commit="0" * 12, idempotency_key=None)
+    missing = given.model_copy(update={"number": 2})
+    assert not (await rooms.run(activities.restore_workspace, missing)).done
+    [failed] = await rooms.events(build, "restore_failed")
+    assert "stays as it is" in failed.data["error"]
+    assert await _git(sandbox, "cat a") == "later\n"
+    await rooms.kill_all(build)

@@ -49,6 +49,14 @@ def test_a_question_with_its_options() -> None:
     assert texts(state)[-1] == "you answered: Leave it."
 
 
+def test_a_restore() -> None:
+    state = after(("restore_asked", {"snapshot": 3}), ("restore_done", {"commit": "4f9d", "kept_as": 7}))
+    assert texts(state) == [
+        "you want the workspace back at snapshot 3",
+        "the workspace is what it was at commit 4f9d; what was there before is snapshot 7",
+    ]
+
+
 def test_status_with_what_it_waits_for() -> None:
     state = after(
         ("status", {"status": "scaffold"}),

@@ -10,9 +10,12 @@ from sqlalchemy import select, update
 from temporalio.testing import TimeSkipper
 
 from db import steering
-from db.models import FounderMessage, Message, Question
+from db.models import FounderMessage, Message, Question, Restore, Snapshot, ToolCall
+from db.restores import add_restore
+from db.users import UserChange, change_user
 from domain.names import REAPER_WORKFLOW
 from domain.status import Status
+from domain.tool_output import render_result
 from tests.workflows.scenarios import (
     FOUR_TURNS_A_DAY,
     PRODUCT,
@@ -54,6 +57,7 @@ async def _reap(shop: Workshop) -> None:
     async with shop.sessions.begin() as session:
         long_ago = datetime.now(UTC) - timedelta(minutes=1)
         await session.execute(update(FounderMessage).where(FounderMessage.turn.is_(None)).values(created_at=long_ago))
+        await session.execute(update(Restore).where(Restore.state == "requested").values(created_at=long_ago))
     queue = shop.settings.temporal_task_queue
     await shop.client.execute_workflow(REAPER_WORKFLOW, id=f"reap-{uuid.uuid4()}", task_queue=queue)
 
@@ -192,3 +196,122 @@ async def asked_about_circle(shop: Workshop) -> list[Ended]:
     ended = await ready_build(shop, build_id)
     assert [text for _, text in await _heard(shop, build_id)] == ["Build the page instead."]
     return ended
+
+
+async def _restore(shop: Workshop, build_id: uuid.UUID, *, announced: bool = True, **target: Any) -> int:
+    wanted: dict[str, Any] = {"snapshot_number": None, "commit": None} | target
+    async with shop.sessions.begin() as session:
+        await steering.lock_build(session, build_id)
+        number = (await add_restore(session, build_id, idempotency_key=None, **wanted)).number
+    if announced:
+        await shop.builds.tell_of_restore(build_id, number)
+    return number
+
+
+async def _restored(shop: Workshop, build_id: uuid.UUID, number: int) -> Restore:
+    async with asyncio.timeout(120):
+        while (row := await _restore_row(shop, build_id, number)).state == "requested":
+            await asyncio.sleep(0.05)
+    return row
+
+
+async def _restore_row(shop: Workshop, build_id: uuid.UUID, number: int) -> Restore:
+    async with shop.session() as session:
+        return await session.get_one(Restore, (build_id, number))
+
+
+async def _until_begun(shop: Workshop, build_id: uuid.UUID, turn: int) -> None:
+    """Wait until a tool call of the turn runs."""
+    async with asyncio.timeout(120):
+        while not any(event.turn == turn for event in await shop.events(build_id, "tool_started")):
+            await asyncio.sleep(0.05)
+
+
+async def _files_of(shop: Workshop, build_id: uuid.UUID, number: int | None) -> str | None:
+    """The hash of a stored snapshot's manifest."""
+    async with shop.session() as session:
+        return await session.scalar(
+            select(Snapshot.manifest_sha256).where(
+                Snapshot.build_id == build_id, Snapshot.number == number, Snapshot.state == "stored"
+            )
+        )
+
+
+async def _call(shop: Workshop, build_id: uuid.UUID, turn: int) -> ToolCall:
+    async with shop.session() as session:
+        return (
+            await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.turn == turn))
+        ).one()
+
+
+def _phase(number: int) -> list[dict[str, Any]]:
+    return [bash(f"echo {number} > phase; echo x > only-{number}; git add -A; git commit -qm 'Phase {number}'")]
+
+
+_DIRTY = "echo ignored > .gitignore; echo x > ignored; echo dirty > phase; echo x > untracked"
+_LOOK = [bash("cat phase; ls; git log --format=%s; git status --short")]
+
+
+@_scenario("put back to the oldest snapshot that is kept, and then to a commit that came after it", snapshots_kept=3)
+async def restored_while_working(shop: Workshop) -> list[Ended]:
+    busy = [bash(f"{_DIRTY}; sleep 3")]
+    script = steps(_phase(1), _phase(2), _phase(3), busy, _LOOK, busy, _LOOK, [bash(PRODUCT)])
+    build_id = await shop.start(script=script)
+    await _until_begun(shop, build_id, turn=4)
+    first = await _files_of(shop, build_id, 1)
+    number = await _restore(shop, build_id, snapshot_number=1)
+    await shop.builds.tell_of_restore(build_id, number)  # a doubled signal does nothing
+    await _say(shop, build_id, "Again from there.")
+    done = await _restored(shop, build_id, number)
+    assert (done.state, done.kept_as, done.stored_as) == ("done", 4, 5)
+    assert first is not None
+    assert await _files_of(shop, build_id, 5) == first
+    assert await _files_of(shop, build_id, 4) is not None, "nothing is lost"
+    await _until_begun(shop, build_id, turn=6)
+    commit = (await _call(shop, build_id, 3)).commit
+    again = await _restored(shop, build_id, await _restore(shop, build_id, commit=commit))
+    assert again.state == "done", "the snapshot of before has it"
+    ended = await ready_build(shop, build_id)
+    looked, looked_again = await _call(shop, build_id, 5), await _call(shop, build_id, 7)
+    assert looked.result == render_result(looked.tool_use_id, "1\nonly-1\nphase\nPhase 1")
+    there = "3\nonly-1\nonly-2\nonly-3\nphase\nPhase 3\nPhase 2\nPhase 1"
+    assert looked_again.result == render_result(looked_again.tool_use_id, there)
+    async with shop.session() as session:
+        told = (await session.get_one(Message, (build_id, 5, "user"))).content
+    assert told.index("put back to snapshot 1. HEAD is") < told.index("Again from there.")
+    assert (await _restore_row(shop, build_id, number)).turn == 5
+    assert len(await shop.events(build_id, "restore_done")) == 2
+    return ended
+
+
+@_scenario("put back to a commit while the founder is waited for; the announcement is lost")
+async def restored_while_waiting(shop: Workshop) -> list[Ended]:
+    script = steps(_phase(1), _phase(2), [bash(_DIRTY)], [bash("true")], _LOOK, [bash(PRODUCT)])
+    build_id = await shop.start(script=script, faults=[{"kind": "refusal", "after": 3}])
+    await waits(shop, build_id, "founder")
+    commit = (await _call(shop, build_id, 1)).commit
+    number = await _restore(shop, build_id, commit=commit, announced=False)
+    await _reap(shop)
+    ended = await ready_build(shop, build_id)
+    assert (await _restore_row(shop, build_id, number)).state == "done"
+    looked = [call for turn in range(5, 8) if "git log" in (call := await _call(shop, build_id, turn)).summary]
+    assert '"text":"1\\nonly-1\\nphase\\nPhase 1"' in (looked[0].result or "")
+    return ended
+
+
+@_scenario("put back when it wakes, to a build that sleeps")
+async def restored_when_woken(shop: Workshop) -> list[Ended]:
+    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
+    build_id = await shop.start(user_id, script=steps(_phase(1), [bash(_DIRTY)], _LOOK, _LOOK, [bash(PRODUCT)]))
+    row = await shop.until(build_id, frozenset({Status.SLEEPING}))
+    number = await _restore(shop, build_id, snapshot_number=1)
+    assert row.wakes_at is not None
+    left = row.wakes_at - datetime.now(UTC)
+    await TimeSkipper(shop.client).fast_forward(shop.handle(build_id), left + timedelta(seconds=1))
+    done = await _restored(shop, build_id, number)
+    assert done.state == "done"
+    assert await _files_of(shop, build_id, done.stored_as) == await _files_of(shop, build_id, 1)
+    async with shop.sessions.begin() as session:
+        await change_user(session, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
+    await shop.builds.tell_of_money(build_id)
+    return await ready_build(shop, build_id)

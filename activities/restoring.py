@@ -1,0 +1,116 @@
+"""Putting a workspace back to what it was, as its founder has asked for; between two turns."""
+
+import shlex
+import uuid
+
+from temporalio import activity
+
+from activities.edge import edge
+from activities.heartbeat import heartbeating
+from activities.holding import take_hold
+from activities.product import GIT, SMALL_SECONDS, stop_processes
+from activities.snapshot import CHANGES, restore_snapshot
+from clients.object_store import ObjectStore
+from clients.sandbox import Sandbox, Sandboxes
+from clients.sandbox_runner import WORKSPACE
+from clients.workspace_hold import WorkspaceHold
+from db.models import Restore
+from db.restores import end_restore, snapshot_at, what_of
+from db.session import Sessions
+from db.snapshots import snapshot_of
+from domain.payloads import FinishRestore, RestoredWorkspace, RestoreWorkspace
+
+_NOT_WHOLE = "The workspace was being put back to {what}, and that did not come to its end."
+"""Stands in the sandbox meanwhile: nobody takes a snapshot, and whoever resumes it restores the current one first."""
+
+
+class RestoreActivities:
+    """`restore_workspace` and `finish_restore`."""
+
+    def __init__(self, sessions: Sessions, sandboxes: Sandboxes, store: ObjectStore) -> None:
+        self._sessions = sessions
+        self._sandboxes = sandboxes
+        self._store = store
+
+    @activity.defn
+    @edge
+    async def restore_workspace(self, given: RestoreWorkspace) -> RestoredWorkspace:
+        """Make the workspace what the restore's row says, and verify it.
+
+        Another attempt does it all again, which comes to the same: the agent does not work meanwhile. A stale attempt,
+        which may come back when it does, no longer holds the workspace.
+
+        Raises:
+            SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed.
+            SandboxGone: the workspace has to be restored elsewhere first.
+            StaleClaim: a later attempt holds the workspace.
+            NeedsPerson: the store refuses.
+        """
+        build_id = uuid.UUID(given.build_id)
+        async with heartbeating():
+            async with self._sessions() as session:
+                restore = await session.get_one(Restore, (build_id, given.number))
+                commit = restore.commit
+                if commit is None:
+                    snapshot = await snapshot_of(session, build_id, restore.snapshot_number or 0)
+                else:
+                    snapshot = await snapshot_at(session, build_id, commit)
+            if restore.state != "requested":
+                return RestoredWorkspace(done=restore.state == "done")
+            sandbox = await self._sandboxes.connect(given.sandbox_id)
+            hold = await take_hold(sandbox)
+            if commit is not None and await _has_commit(sandbox, commit):
+                snapshot = None
+            elif snapshot is None:
+                why = "It is not kept any more." if commit is None else "Neither its git nor a kept snapshot has it."
+                return await self._give_up(restore, why)
+            changes = shlex.quote(f'["{_NOT_WHOLE.format(what=what_of(restore))}"]')
+            await hold.run(f"printf %s {changes} >{CHANGES}")
+            await stop_processes(hold)
+            if snapshot is not None:
+                await restore_snapshot(self._store, sandbox, snapshot, hold)
+            if commit is not None:
+                await _reset(hold, commit)
+            await hold.run(f"rm -f {CHANGES}")
+            return RestoredWorkspace(done=True)
+
+    @activity.defn
+    @edge
+    async def finish_restore(self, given: FinishRestore) -> None:
+        """Write that the restore is done and stored."""
+        async with self._sessions.begin() as session:
+            await end_restore(
+                session, uuid.UUID(given.build_id), given.number, kept_as=given.kept_as, stored_as=given.stored_as
+            )
+
+    async def _give_up(self, restore: Restore, why: str) -> RestoredWorkspace:
+        """It can't be done, and nothing was changed."""
+        error = f"The workspace stays as it is: it could not be put back to {what_of(restore)}. {why}"
+        async with self._sessions.begin() as session:
+            await end_restore(session, restore.build_id, restore.number, error=error)
+        return RestoredWorkspace(done=False)
+
+
+async def _has_commit(sandbox: Sandbox, commit: str) -> bool:
+    command = f"{GIT} cat-file -e {commit}^{{commit}}"
+    return (await sandbox.run(command, timeout_seconds=SMALL_SECONDS, cwd="/")).exit_code == 0
+
+
+async def _reset(hold: WorkspaceHold, commit: str) -> None:
+    """Make HEAD and all files what the commit says; only what git ignores stays.
+
+    All twice: flags in the index (skip-worktree, assume-unchanged) could keep a file as it is, and without the index,
+    files that the commit does not have would stay; and what is ignored changes when a .gitignore goes.
+    """
+    await hold.run(f"""
+set -e
+cd {WORKSPACE}
+rm -rf .git/index.lock .git/rebase-merge .git/rebase-apply
+{GIT} reset --quiet --hard {commit}
+rm -f .git/index
+{GIT} reset --quiet --hard {commit}
+{GIT} clean --quiet -ffd
+{GIT} clean --quiet -ffd
+[ "$({GIT} rev-parse HEAD)" = "$({GIT} rev-parse '{commit}^{{commit}}')" ]
+[ -z "$({GIT} status --porcelain=v1)" ]
+""")
