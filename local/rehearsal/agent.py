@@ -21,7 +21,7 @@ MAX_TORN = 4
 
 _CUT_OFF = re.compile(r"reached the length limit", re.I)
 _LAST_TURN = re.compile(r"commit what you have in this one turn", re.I)
-_RESUMED = re.compile(r"^The build was resumed", re.I)
+_RESUMED = re.compile(r"^(The build was resumed|Your founder had your workspace put back)", re.I)
 _FINDINGS = re.compile(r"did not pass\. Findings:", re.I)
 _FOUNDER = re.compile(r"<founder_message>\n(.*)\n</founder_message>", re.S)
 _HANDOFF = re.compile(r"handoff|hand-over note", re.I)
