@@ -99,15 +99,14 @@ async def _has_commit(sandbox: Sandbox, commit: str) -> bool:
 async def _reset(hold: WorkspaceHold, commit: str) -> None:
     """Make HEAD and all files what the commit says; only what git ignores stays.
 
-    All twice: flags in the index (skip-worktree, assume-unchanged) could keep a file as it is, and without the index,
-    files that the commit does not have would stay; and what is ignored changes when a .gitignore goes.
+    The index is made anew first: flags in it (skip-worktree, assume-unchanged) would keep files as they are. What is
+    untracked goes twice, as what is ignored changes when a .gitignore goes.
     """
     await hold.run(f"""
 set -e
 cd {WORKSPACE}
-rm -rf .git/index.lock .git/rebase-merge .git/rebase-apply
-{GIT} reset --quiet --hard {commit}
-rm -f .git/index
+rm -rf .git/index .git/index.lock .git/rebase-merge .git/rebase-apply
+{GIT} read-tree HEAD
 {GIT} reset --quiet --hard {commit}
 {GIT} clean --quiet -ffd
 {GIT} clean --quiet -ffd

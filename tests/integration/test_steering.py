@@ -159,12 +159,12 @@ async def test_each_message_is_sent_once_and_in_order(api: RunningApi, rooms: Ro
                 refused.append(text)
 
     async def take_turns() -> None:
-        async with speaking(START, *says(0, "Hm."), ends("tool_use"), STOP) as model:
+        async with speaking(START, *says(0, "Hm."), ends("end_turn"), STOP) as model:
             for turn in range(1, 1000):
                 if chance.random() < 0.6:
                     await die_in(turn)
                 result = await think(rooms, model, build, turn)
-                assert result.outcome is ThinkOutcome.TOOL_USE
+                assert result.outcome is ThinkOutcome.END_TURN
                 async with api.sessions.begin() as session:
                     if turn >= 6 and not await steering.close_to_founder(session, uuid.UUID(build)):
                         return
