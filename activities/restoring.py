@@ -106,7 +106,7 @@ async def _reset(hold: WorkspaceHold, commit: str) -> None:
 set -e
 cd {WORKSPACE}
 rm -rf .git/index .git/index.lock .git/rebase-merge .git/rebase-apply
-{GIT} read-tree HEAD
+{GIT} read-tree HEAD || true
 {GIT} reset --quiet --hard {commit}
 {GIT} clean --quiet -ffd
 {GIT} clean --quiet -ffd

@@ -7,7 +7,7 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -389,33 +389,38 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, rooms:
         await add_restore(session, uuid.UUID(build), snapshot_number=None, commit=first[:12], idempotency_key=None)
     activities = RestoreActivities(rooms.sessions, rooms.sandboxes, rooms.store)
     given = RestoreWorkspace(build_id=build, number=1, sandbox_id=sandbox.id)
-    for _ in range(2):
-        assert (await rooms.run(activities.restore_workspace, given)).done
+
+    async def attempt(number: int, given: RestoreWorkspace = given) -> bool:
+        """The attempt that was scheduled after so many others."""
+        environment = ActivityEnvironment()
+        scheduled = datetime(2026, 11, 26, tzinfo=UTC) + timedelta(seconds=number)
+        environment.info = dataclasses.replace(environment.info, current_attempt_scheduled_time=scheduled)
+        return (await environment.run(activities.restore_workspace, given)).done
+
+    for number in (1, 2):
+        assert await attempt(number)
         assert await _git(sandbox, "cat a b; ls; git log --format=%s; git status --short") == "1\nb\na\nb\ni\n1\n"
     await rooms.take(build, sandbox, 2)
 
     await _git(sandbox, "echo worked on > a")
-    stale = ActivityEnvironment()
-    stale.info = dataclasses.replace(stale.info, current_attempt_scheduled_time=datetime(2020, 1, 1, tzinfo=UTC))
     with pytest.raises(ApplicationError, match="later attempt"):
-        await stale.run(activities.restore_workspace, given)
+        await attempt(1)
     assert await _git(sandbox, "cat a") == "worked on\n"
 
     await sandbox.write(CHANGES, "[]")  # as an attempt leaves it that died in the middle
     with pytest.raises(ApplicationError, match="not whole"):
         await rooms.take(build, sandbox, 3)
-    assert (await rooms.run(activities.restore_workspace, given)).done
+    assert await attempt(3)
     assert await _git(sandbox, "cat a") == "1\n"
 
     await rooms.run(activities.finish_restore, FinishRestore(build_id=build, number=1, kept_as=1, stored_as=2))
     await _git(sandbox, "echo later > a")
-    assert (await rooms.run(activities.restore_workspace, given)).done, "it was, and is not done again"
+    assert await attempt(4), "it was, and is not done again"
     assert await _git(sandbox, "cat a") == "later\n"
 
     async with api.sessions.begin() as session:
         await add_restore(session, uuid.UUID(build), snapshot_number=None, commit="0" * 12, idempotency_key=None)
-    missing = given.model_copy(update={"number": 2})
-    assert not (await rooms.run(activities.restore_workspace, missing)).done
+    assert not await attempt(5, given.model_copy(update={"number": 2}))
     [failed] = await rooms.events(build, "restore_failed")
     assert "stays as it is" in failed.data["error"]
     assert await _git(sandbox, "cat a") == "later\n"
