@@ -207,10 +207,17 @@ def _messages_read(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
     return state._with_line(event, f"the agent reads your {'message' if count == 1 else f'{count} messages'}", "note")
 
 
+def _resumed(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
+    where = data.get("continuing_from", "where it was")
+    state = state._with_line(event, f"Resuming: {data.get('reason', '')}, continuing from {where}", "note")
+    for change in data.get("changes") or ():
+        state = state._with_line(event, change, "warning")
+    return state
+
+
 def _plain(look: Look, template: str) -> Any:
     def apply(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
         given = {name: data.get(name, "") for name in ("number", "reason", "error", "text", "tests_run", "files")}
-        given["continuing_from"] = data.get("continuing_from", "where it was")
         return state._with_line(event, template.format(**given), look)
 
     return apply
@@ -241,7 +248,7 @@ _HANDLERS: dict[str, Any] = {
     "gate_step": _plain("note", "  {text}"),
     "gate_bounced": _gate_bounced,
     "gate_passed": _plain("good", "evidence gate {number}: passed, {tests_run} tests ran"),
-    "resumed": _plain("note", "Resuming: {reason}, continuing from {continuing_from}"),
+    "resumed": _resumed,
     "budget": _plain("warning", "{text}"),
     "preview": _preview,
     "hook_failed": _plain("warning", "after the build: {error}"),

@@ -16,6 +16,7 @@ from clients.archive import found_manifest
 from clients.object_store import PART_BYTES, ObjectStore, StoredObject
 from clients.sandbox import Role, Sandbox
 from db.models import Snapshot
+from db.snapshots import current_snapshot
 from domain.errors import SnapshotFailed
 from domain.manifest import Kind, compare
 from domain.payloads import ResumeWorkspace, SandboxInput, TakeSnapshot
@@ -130,6 +131,21 @@ async def test_five_stay_and_the_final_one(rooms: Rooms, build: str) -> None:
     assert sorted(stored) == [1, 4, 5, 6, 7, 8]
     keys = {key for number in stored for key in (rows[number].archive_key, rows[number].manifest_key)}
     assert set(await rooms.store.keys(f"snapshots/{build}/")) == keys
+
+
+async def test_an_older_one_that_comes_late_is_not_the_current_one(rooms: Rooms, build: str) -> None:
+    sandbox = await rooms.open(build)
+    await rooms.take(build, sandbox, 2)
+    await shell(sandbox, "echo later >later.txt")
+    await rooms.take(build, sandbox, 1)
+    async with rooms.sessions() as session:
+        current = await current_snapshot(session, uuid.UUID(build))
+    assert current is not None
+    assert current.number == 2
+    await rooms.sandboxes.kill(sandbox.id)
+    given = ResumeWorkspace(build_id=build, sandbox_id=sandbox.id, cause="a test")
+    again = (await rooms.run(rooms.workspace.resume_workspace, given)).sandbox
+    assert await shell(await rooms.sandboxes.connect(again.sandbox_id), "ls") == ""
 
 
 async def test_the_feed_tells_of_phases_and_snapshots_once(rooms: Rooms, build: str) -> None:

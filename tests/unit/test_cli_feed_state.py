@@ -130,6 +130,15 @@ def test_gate_findings_are_shown_one_by_one() -> None:
     assert texts(state) == ["evidence gate 1: not yet", "No test ran.", "The page is blank."]
 
 
+def test_what_a_loss_has_cost_is_shown() -> None:
+    lost = {"reason": "the sandbox was lost", "continuing_from": "phase 1 (Scaffold), turn 3", "changes": ["a", "b"]}
+    assert texts(after(("resumed", lost))) == [
+        "Resuming: the sandbox was lost, continuing from phase 1 (Scaffold), turn 3",
+        "a",
+        "b",
+    ]
+
+
 def test_unknown_events_and_missing_keys_do_no_harm() -> None:
     kinds = ["from_the_future", "status", "model", "turn_withdrawn", "turn_answered", "tool_done", "phase_completed"]
     kinds += ["snapshot_stored", "gate_started", "gate_passed", "guard", "preview", "ready", "resumed", "hook_failed"]
