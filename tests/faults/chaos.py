@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import logging
 import os
 import random
 import shutil
@@ -26,6 +27,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar, cast
 
+import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
@@ -200,7 +202,9 @@ class Chaos:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    raise ended
 
     async def dismiss(self) -> None:
         """End the workers; all that they began has ended."""
@@ -480,6 +484,8 @@ def show(outcome: Outcome) -> None:
 
 def main() -> int:
     """The exit code."""
+    # What the API would log of the nudges that get lost.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seconds", type=float, default=180)
     options.add_argument("--seed", type=int, default=1)

@@ -42,6 +42,9 @@ from tests.faults.story import EFFECT
 KEPT = 5
 """Snapshots of a build, the final one aside."""
 
+_Sent = tuple[str, dict[str, Any]]
+"""A request's id and its body."""
+
 _CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
 _LARGEST_PAYLOAD = 4096
 """Bytes of one payload in a history: ids, counts and short summaries."""
@@ -135,9 +138,10 @@ async def check_build(ground: Ground, build_id: uuid.UUID, expected: Handed | No
         if difference := (await handed_over(ground, build_id)).differs_from(expected):
             found.append(f"the workspace is another: {difference}")
         found += await _announcements(ground, build_id)
-    found += await _ledger(ground, build)
-    found += await _conversation(ground, build)
-    found += await _messages(ground, build)
+    sent = list(_bodies(ground, build.goal))
+    found += await _ledger(ground, build, sent)
+    found += await _conversation(ground, build, sent)
+    found += await _messages(ground, build, sent)
     found += await _effects(ground, build_id)
     found += await _snapshots(ground, build)
     found += await _sandboxes(ground, build)
@@ -237,14 +241,14 @@ async def check_spending(ground: Ground) -> None:
         raise Damage(found)
 
 
-async def _ledger(ground: Ground, build: Build) -> list[str]:
+async def _ledger(ground: Ground, build: Build, sent: list[_Sent]) -> list[str]:
     """Rule 1: the ledger equals what the model server says it served; what a crash lost is marked as estimated."""
     async with ground.sessions() as session:
         entries = (await session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build.id))).all()
         answered = set((await session.scalars(select(Turn.claim).where(Turn.build_id == build.id))).all())
     found = [f"ledger entry of turn {entry.turn} is still open" for entry in entries if entry.state == "open"]
     settled = {entry.request_id: entry for entry in entries if entry.state == "settled"}
-    ours = {request_id for request_id, _ in _bodies(ground, build.goal)}
+    ours = {request_id for request_id, _ in sent}
     served = {line["request_id"]: line for line in ground.served() if line["request_id"] in ours}
     billed = {request_id for request_id, line in served.items() if line["status"] == 200}
     found += [f"the ledger has request {request_id}, which was not served" for request_id in settled.keys() - billed]
@@ -272,7 +276,7 @@ async def _ledger(ground: Ground, build: Build) -> list[str]:
 # ---- the conversation
 
 
-def _bodies(ground: Ground, goal: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _bodies(ground: Ground, goal: str) -> Iterator[_Sent]:
     """Request ids and bodies of what was sent for a build, in the order of arrival."""
     for path in sorted(ground.bodies.glob("*.json")):
         text = path.read_text()
@@ -280,7 +284,7 @@ def _bodies(ground: Ground, goal: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield path.stem.partition("-")[2], json.loads(text)
 
 
-async def _conversation(ground: Ground, build: Build) -> list[str]:
+async def _conversation(ground: Ground, build: Build, sent: list[_Sent]) -> list[str]:
     """Rule 3: one result per tool call, right after it; roles alternate; what was sent never changes."""
     found: list[str] = []
     async with ground.sessions() as session:
@@ -295,10 +299,10 @@ async def _conversation(ground: Ground, build: Build) -> list[str]:
         found.append("the tool calls in the answers are not those in the table")
     found += [f"call {call.tool_use_id} has no result" for call in calls if call.state != "done"]
 
-    sent = sorted((body for _, body in _bodies(ground, build.goal)), key=lambda body: len(body["messages"]))
-    for body in sent:
+    bodies = sorted((body for _, body in sent), key=lambda body: len(body["messages"]))
+    for body in bodies:
         found += _ill_formed(body["messages"])
-    for shorter, longer in itertools.pairwise(sent):
+    for shorter, longer in itertools.pairwise(bodies):
         if (shorter["system"], shorter["tools"]) != (longer["system"], longer["tools"]):
             found.append("the system prompt or the tools have changed")
         if json.dumps(longer["messages"][: len(shorter["messages"])]) != json.dumps(shorter["messages"]):
@@ -318,7 +322,7 @@ def _ill_formed(messages: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-async def _messages(ground: Ground, build: Build) -> list[str]:
+async def _messages(ground: Ground, build: Build, sent: list[_Sent]) -> list[str]:
     """Rule 5: what a founder got an acknowledgement for reaches the agent once, in order."""
     async with ground.sessions() as session:
         rows = await session.scalars(
@@ -327,7 +331,7 @@ async def _messages(ground: Ground, build: Build) -> list[str]:
         said = [row.text for row in rows]
     if not said or build.status != Status.READY:
         return []
-    longest = max((body["messages"] for _, body in _bodies(ground, build.goal)), key=len)
+    longest = max((body["messages"] for _, body in sent), key=len)
     told = [
         block["text"]
         for message in longest

@@ -22,6 +22,9 @@ from tests.workshop import Workshop
 
 _PATIENCE_SECONDS = 400
 
+_LOOK_SECONDS = 0.5
+"""Dozens of builds are looked at side by side; each look is a query."""
+
 
 class Report:
     """Cases by name; None is a case in which everything held, a text says what did not."""
@@ -79,7 +82,7 @@ async def closed(shop: Workshop, build_id: uuid.UUID, *, wake: bool = False) -> 
                         raise Damage([f"it waits for {row.waiting_for}: {row.reason}"])
                     with suppress(CofounderError, RPCError):
                         await shop.builds.wake(build_id)
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(_LOOK_SECONDS)
             with suppress(WorkflowFailureError):
                 await shop.handle(build_id).result()
             return row
