@@ -106,7 +106,9 @@ class Ground:
         self.stack = stack
         self.directory = directory
         self._proxies: list[FaultProxy] = []
-        found = stack.environment
+        # Taken once: a server that is being started again has no variables meanwhile.
+        self.environment: Mapping[str, str] = stack.environment
+        found = self.environment
         self._ports: dict[PartName, int] = {
             "postgres": make_url(found["DATABASE_URL"]).port or 0,
             "temporal": int(found["TEMPORAL_ADDRESS"].rpartition(":")[2]),
@@ -123,7 +125,7 @@ class Ground:
         self.settings: Settings = settings_of(self.stack)
         self._engine = make_engine(self.settings.database_url)
         self.sessions = make_sessions(self._engine)
-        self.client = await connect_temporal(self.stack.environment)
+        self.client = await connect_temporal(self.environment)
         self.sandboxes = Sandboxes(sandbox_config(self.settings))
         self.store = ObjectStore(store_config(self.settings))
         await self.store.__aenter__()
@@ -196,7 +198,7 @@ class Ground:
 
     def _environment(self, front: Front) -> dict[str, str]:
         """The stack's variables, with the proxies in the servers' places."""
-        changed = dict(self.stack.environment)
+        changed = dict(self.environment)
         for part, proxy in front.items():
             for name in _URL_VARIABLES[part]:
                 changed[name] = changed[name].replace(f":{proxy.upstream}", f":{proxy.port}")

@@ -194,7 +194,7 @@ async def check_no_secret(ground: Ground) -> None:
         Damage: there is one.
     """
     found: list[str] = []
-    environment = ground.stack.environment
+    environment = ground.environment
     secrets = [SECRET, environment["E2B_API_KEY"], environment["AWS_SECRET_ACCESS_KEY"]]
     wanted = [secret.encode() for secret in secrets]
 
