@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 import uuid
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from multiprocessing.context import ForkServerProcess
@@ -288,8 +289,8 @@ async def until(what: Callable[[], bool], seconds: float = 120) -> None:
 
 
 async def copy_tree(source: Path, target: Path) -> None:
-    """Copy all that is in a directory, as it is, into another."""
-    process = await asyncio.create_subprocess_exec("cp", "-a", f"{source}/.", str(target))
+    """Copy all that is in a directory, as it is, into another; what goes away meanwhile is left out."""
+    process = await asyncio.create_subprocess_exec("cp", "-a", f"{source}/.", str(target), stderr=DEVNULL)
     await process.wait()
 
 
