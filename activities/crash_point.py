@@ -14,6 +14,8 @@ CrashPoint = Literal[
     "dispatch.intended",
     "dispatch.acted",
     "snapshot.uploaded",
+    "workspace.made",
+    "gate.recorded",
     "finish_build.committed",
 ]
 

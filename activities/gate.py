@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
+from activities.crash_point import crash_point
 from activities.edge import edge
 from activities.heartbeat import heartbeating
 from activities.product import (
@@ -120,6 +121,7 @@ class GateActivities:
             except Misconfigured as error:
                 raise NeedsPerson(str(error), "operator") from error
             result = await self._record(held, seen)
+            await crash_point("gate.recorded")
             if not result.passed:
                 await kill_all(self._sandboxes, given.build_id, Role.GATE)
                 return result

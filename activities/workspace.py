@@ -12,6 +12,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
+from activities.crash_point import crash_point
 from activities.edge import edge
 from activities.heartbeat import heartbeating
 from activities.holding import take_hold
@@ -74,6 +75,7 @@ class WorkspaceActivities:
         async with heartbeating(), _again_when_gone():
             before = await self._known(build_id)
             sandbox, age = await self._adopt_or_create(build_id, before)
+            await crash_point("workspace.made")
             if not await _exists(sandbox, _OPENED):
                 hold = await take_hold(sandbox)
                 async with self._sessions.begin() as session:

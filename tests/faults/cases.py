@@ -1,6 +1,6 @@
 """Each fault alone. A group has a task queue and workers of its own, so that what it does to them strikes no other's.
 
-Cases that need the same blow get it together: one SIGKILL finds nine builds, each held at another place.
+Cases that need the same blow get it together: one SIGKILL finds eleven builds, each held at another place.
 """
 
 import asyncio
@@ -36,15 +36,7 @@ LONG = "600"
 DELAYS, ANSWERS_LOST, CUTS = 3, 3, 3
 """So many of each strike a build's connections to a server."""
 
-POINTS: tuple[CrashPoint, ...] = (
-    "think.before_call",
-    "think.after_call",
-    "think.committed",
-    "dispatch.intended",
-    "dispatch.acted",
-    "snapshot.uploaded",
-    "finish_build.committed",
-)
+POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 
 STALE: tuple[CrashPoint, ...] = ("think.after_call", "dispatch.acted", "snapshot.uploaded")
 """Where an attempt is held that has done everything but write so."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from temporalio import activity
 
 import worker
-from activities import crash_point, dispatch, lifecycle, snapshot, think
+from activities import crash_point, dispatch, gate, lifecycle, snapshot, think, workspace
 from tests.faults.without import count_edits, switch_off
 
 _LOOK_SECONDS = 0.05
@@ -68,6 +68,6 @@ def _rig(directory: Path) -> None:
         while reached.exists() and reached.read_text() == told:
             await asyncio.sleep(_LOOK_SECONDS)
 
-    for module in (think, dispatch, snapshot, lifecycle):
+    for module in (think, dispatch, snapshot, workspace, gate, lifecycle):
         assert "crash_point" in vars(module)
         vars(module)["crash_point"] = rigged
