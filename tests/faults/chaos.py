@@ -116,6 +116,8 @@ async def _judge(here: Ground, chaos: "Chaos", expected: Handed, outcome: Outcom
             await check
         except Damage as damage:
             outcome.damage += [f"{what}: {each}" for each in damage.found]
+        except Exception as error:
+            outcome.damage.append(f"{what} could not be checked: {error!r}")
 
     async def judge(build: Build) -> None:
         async with at_once:

@@ -269,7 +269,8 @@ async def ground(scripts: Sequence[Mapping[str, Any]] = ()) -> AsyncIterator[Gro
     with _directory() as directory:
         given = directory / "scripts.json"
         given.write_text(json.dumps({"scripts": list(scripts)}))
-        oracle = ("--oracle", str(directory / "oracle"))
+        # Each ready build has its preview's, and fault tests make them by the dozen.
+        oracle = ("--oracle", str(directory / "oracle"), "--max-sandboxes", "300")
         model = ("--bodies", str(directory / "bodies"), "--scripts", str(given))
         async with LocalStack(temporal_ui=False, model_options=model, sandbox_options=oracle) as stack:
             await migrate(stack.environment["DATABASE_URL"])
