@@ -36,7 +36,7 @@ from db import steering
 from db.feed import append_events
 from db.models import GateRun
 from db.session import Sessions
-from db.snapshots import snapshot_of
+from db.snapshots import latest_snapshot
 from domain import evidence
 from domain.errors import (
     InvalidInput,
@@ -146,12 +146,15 @@ class GateActivities:
         return seen
 
     async def _prepare(self, held: "_Held", sandbox: Sandbox) -> CommittedTree:
-        """Restore the snapshot and keep only its commit. Done once per sandbox: a second time, all is committed."""
+        """Restore the snapshot and keep only its commit. Done once per sandbox: a second time, all is committed.
+
+        A snapshot that failed since, as the gate waited for a person, holds nothing else than the one before.
+        """
         marker = _marker(held)
         if (seen := await read_if_there(sandbox, marker)) is not None:
             return CommittedTree(**json.loads(seen))
         async with self._sessions.begin() as session:
-            snapshot = await snapshot_of(session, held.build_id, held.snapshot_number)
+            snapshot = await latest_snapshot(session, held.build_id, held.snapshot_number)
         if snapshot is None:
             raise SnapshotFailed(f"Snapshot {held.snapshot_number} is not stored, so the gate can't look at it.")
         await self._tell(held, f"Restoring snapshot {snapshot.number} into a fresh sandbox")

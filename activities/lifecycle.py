@@ -14,8 +14,9 @@ from clients.sandbox_runner import WORKSPACE
 from db import money, steering
 from db.ending import close_what_is_open
 from db.feed import append_events
-from db.models import Build, BusinessEvent, Project, Snapshot
+from db.models import Build, BusinessEvent, Project
 from db.session import Sessions
+from db.snapshots import latest_snapshot
 from domain.events import EventType, NewEvent
 from domain.names import wake_command
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
@@ -87,11 +88,9 @@ class LifecycleActivities:
             build.phases_completed = given.phases_completed
             build.closed_at = func.now()
             await session.flush()
-            await session.execute(
-                update(Snapshot)
-                .where(Snapshot.build_id == build_id, Snapshot.number == given.snapshot_number)
-                .values(final=True)
-            )
+            final = await latest_snapshot(session, build_id, given.snapshot_number)
+            if final is not None:
+                final.final = True
             ready = {
                 "build_version": build.build_version,
                 "preview_url": given.preview_url,

@@ -50,6 +50,16 @@ async def snapshot_to_continue(session: AsyncSession, build_id: uuid.UUID) -> Sn
     )
 
 
+async def latest_snapshot(session: AsyncSession, build_id: uuid.UUID, up_to: int) -> Snapshot | None:
+    """A build's stored snapshot with the highest number up to this one: those that failed after it are none."""
+    return await session.scalar(
+        select(Snapshot)
+        .where(Snapshot.build_id == build_id, Snapshot.state == "stored", Snapshot.number <= up_to)
+        .order_by(Snapshot.number.desc())
+        .limit(1)
+    )
+
+
 async def snapshot_of(session: AsyncSession, build_id: uuid.UUID, number: int) -> Snapshot | None:
     """A build's stored snapshot with this number."""
     return await session.scalar(

@@ -4,15 +4,18 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import pytest
+from sqlalchemy import select
 from temporalio.exceptions import ApplicationError
 
 from activities.gate import GatePolicy
+from activities.lifecycle import LifecycleActivities
 from clients.browser import PageFailed, Screenshot
 from clients.sandbox import Role, Sandbox
-from db.models import GateRun
-from domain.payloads import GateResult, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
+from db.models import Build, GateRun, Snapshot
+from domain.payloads import FinishBuild, GateResult, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
 from local.stack import LocalStack
 from tests.integration.rooms import Rooms, open_rooms, shell
 
@@ -137,6 +140,31 @@ async def test_a_good_product_passes_and_goes_on_running(rooms: Rooms, build: st
 
     opened = await open_preview(rooms, build, result.sandbox_id)
     assert opened == OpenedPreview(sandbox_id=result.sandbox_id, url=result.preview_url)
+
+
+async def test_a_snapshot_that_failed_while_the_gate_waited_is_not_what_is_handed_over(
+    rooms: Rooms, build: str
+) -> None:
+    workspace = await product(rooms, build)
+    await rooms.take(build, workspace, 1)
+    build_id = uuid.UUID(build)
+    async with rooms.sessions.begin() as session:
+        row = await session.get_one(Build, build_id)
+        columns = {"build_id": build_id, "project_id": row.project_id, "reason": "wait", "claim": uuid.uuid4()}
+        session.add(
+            Snapshot(id=uuid.uuid4(), number=2, state="failed", archive_key="none", manifest_key="none", **columns)
+        )
+    given = RunGate(build_id=build, number=1, snapshot_number=2)
+    result = await rooms.run(rooms.gate.run_evidence_gate, given)
+    assert result.passed
+    lifecycle = LifecycleActivities(rooms.sessions, cast("Any", None))
+    ready = FinishBuild(
+        build_id=build, seq=9, sandbox_id=result.sandbox_id or "", preview_url="", phases_completed=1, snapshot_number=2
+    )
+    await rooms.run(lifecycle.finish_build, ready)
+    async with rooms.sessions() as session:
+        final = await session.scalars(select(Snapshot.number).where(Snapshot.build_id == build_id, Snapshot.final))
+        assert final.all() == [1]
 
 
 async def test_a_check_that_tests_nothing_is_bounced(rooms: Rooms, build: str) -> None:
