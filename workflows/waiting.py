@@ -159,14 +159,15 @@ class Waiting:
         return woken
 
     async def _after_the_last_night(self) -> bool:
-        """Let the founder decide whether so slow a build should go on."""
+        """Let the founder decide whether so slow a build should go on; whatever they say from now on means yes."""
+        heard = self._state.heard
         nights = "a night" if self._state.nights == 1 else f"{self._state.nights} nights"
         reason = (
             f"The build has slept for {nights} without being finished. Wake it to let it go on for "
             "as many more, or cancel it: its work is kept."
         )
         await self._shown.become(Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=reason)
-        await self._for_wake(None, "waiting for founder")
+        await self._for_wake(None, "waiting for founder", heard=heard)
         self._state.nights = 0
         return True
 

@@ -30,7 +30,7 @@ async def send_message(
     idempotency_key: IdempotencyKey = None,
 ) -> MessageOut:
     """Store the message. The agent reads it at its next turn, once and in order, whatever happens until then; a build
-    that waits for its founder goes on with it. One that sleeps reads it when it wakes."""
+    that waits for its founder's word goes on with it. One that sleeps or waits for money reads it when it goes on."""
     message, is_new = await say(services, user_id, build_id, new.text, idempotency_key)
     if not is_new:
         response.status_code = 200
