@@ -137,6 +137,7 @@ async def _asleep(builds: int, awake: int) -> Figures:
         await asyncio.gather(*map(start, range(builds)))
         await _all_sleep(office, builds, 0)
         figures["all_asleep_after_s"] = time.monotonic() - began
+        _say(figures)
 
         await asyncio.sleep(5)
         cpu = worker.cpu_times()
@@ -148,12 +149,14 @@ async def _asleep(builds: int, awake: int) -> Figures:
         port = make_url(office.settings.database_url).port
         connected = [each for each in worker.net_connections() if each.raddr and each.raddr.port == port]
         figures["worker_database_connections"] = len(connected)
+        _say(figures)
 
         began = time.monotonic()
         await _wake_all(f'BuildStatus="{Status.SLEEPING}" AND ExecutionStatus="Running"')
         await _all_sleep(office, builds, 1)
         figures["all_looked_again_after_s"] = time.monotonic() - began
         figures["worker_rss_after_mb"] = worker.memory_info().rss / 2**20
+        _say(figures)
 
         rich = users[: max(1, awake * len(users) // builds)]
         async with office.sessions.begin() as session:
@@ -280,6 +283,11 @@ async def _reserve(builds: int) -> Figures:
         await engine.dispose()
     figures: Figures = {"builds": builds} | _spread("alone_ms", alone) | _spread("calls_of_1_s_ms", quick)
     return figures | {"pressed_per_s": len(pressed) / 10} | _spread("pressed_ms", pressed)
+
+
+def _say(figures: Figures) -> None:
+    """What is known so far, for whoever waits, or waits no longer."""
+    sys.stderr.write(f"{json.dumps({name: round(value, 1) for name, value in figures.items()})}\n")
 
 
 def _spread(name: str, values: Sequence[float]) -> Figures:
