@@ -184,6 +184,7 @@ class Ground:
     ) -> WorkerProcess:
         """Start a worker, which ends again by itself where a server does not answer it."""
         log = self.directory / f"worker-{len(self.workers)}.log"
+        log.touch()  # it may be killed before it says anything
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.directory),
