@@ -443,8 +443,6 @@ class BuildOut(BaseModel):
             "question": None if found.question is None else QuestionOut.of(found.question),
         }
         return cls(**{name: getattr(row, name) for name in cls.model_fields if name not in others}, **others)
-        values = {name: getattr(row, name) for name in cls.model_fields if name not in ("cost_microdollars", "budget")}
-        return cls(**values, cost_microdollars=found.cost, budget=budget)
 
 
 class BuildList(BaseModel):

@@ -63,7 +63,8 @@ def list_(
         if not screen.as_json and found["next_cursor"] is not None:
             _whisper(f"There are more: --limit {2 * limit}, or --all.")
         elif not screen.as_json and not found[kind]:
-            _whisper(f"No {kind}. Start a build: cofounder build --idea …")
+            narrowed = "No such builds." if status or project or only_open else f"No {kind}."
+            _whisper(f"{narrowed} Start a build: cofounder build --idea …")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)
 
