@@ -377,7 +377,6 @@ class ThinkActivities:
                 state = await money.settle(session, call, answer.tokens, cost, answer.request_id)
                 winds_down = await self._winds_down(session, call, state)
                 summary = {
-                    "cost": cost,
                     "tokens": answer.tokens.model_dump(exclude_defaults=True),
                     "tool_calls": len(reading.calls),
                     "stop_reason": reading.stored_as,

@@ -11,6 +11,7 @@ from api.deps import Services, require_json, require_token
 from api.errors import add_error_handlers
 from api.responses import kinds_table, problems
 from api.routes import account, builds, events, health, previews, projects, steering, usage, workspaces
+from api.schemas import examples_of
 
 BODY_MAX_BYTES = 256 * 1024
 
@@ -36,6 +37,9 @@ class _Api(FastAPI):
                 if (kinds := schema.pop("anyOf", None)) is not None:
                     [kind] = [kind for kind in kinds if kind != {"type": "null"}]
                     schema.update(kind)
+            for name, schema in described["components"]["schemas"].items():
+                if "examples" in schema:
+                    schema["examples"] = examples_of(name)  # FastAPI leaves nulls out
         assert self.openapi_schema is not None, "made above"
         return self.openapi_schema
 

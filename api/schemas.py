@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from api import examples
 from db.accounts import TOP_UP_MOST, Account
 from db.builds import CostedBuild
 from db.models import Artifact, FounderMessage, Preview, Project, Restore, Snapshot, UnderstandingSession
@@ -90,22 +91,12 @@ def _interview_fits(interview: Interview) -> Interview:
 Brief = Annotated[dict[str, Any], _KeptVerbatim(IdeaBrief), AfterValidator(_brief_fits)]
 UnderstandingSessionIn = Annotated[Interview, AfterValidator(_interview_fits)]
 
-_BRIEF_EXAMPLE: dict[str, Any] = {
-    "name": "Pantry Pal",
-    "problem": "People who cook forget what they have, and it spoils.",
-    "features": ["A list of what is in the pantry", "A reminder before something spoils"],
-}
-_INTERVIEW_EXAMPLE: dict[str, Any] = {
-    "questions": [{"id": "who", "text": "Who is it for?"}],
-    "answers": {"who": "People who cook for a family."},
-}
-
 
 class NewProject(Body):
     """A project to create."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"brief": _BRIEF_EXAMPLE, "interview": _INTERVIEW_EXAMPLE}]}
+        json_schema_extra={"examples": [{"brief": examples.BRIEF, "interview": examples.INTERVIEW}]}
     )
 
     name: Name | None = Field(default=None, description="The project's name; without one, the brief's.")
@@ -131,7 +122,7 @@ ReadVersion = Annotated[
 class NewBrief(Body):
     """An idea brief in the place of the one before."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"brief": _BRIEF_EXAMPLE, "version": 1}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"brief": examples.BRIEF, "version": 1}]})
 
     brief: Brief
     version: ReadVersion = None
@@ -140,7 +131,7 @@ class NewBrief(Body):
 class NewInterview(Body):
     """An understanding session in the place of the one before."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"interview": _INTERVIEW_EXAMPLE, "version": 1}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"interview": examples.INTERVIEW, "version": 1}]})
 
     interview: UnderstandingSessionIn
     version: ReadVersion = None
@@ -223,6 +214,8 @@ class PreviewWish(Body):
 class ProjectOut(BaseModel):
     """A project."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.WHOLE_PROJECT]})
+
     id: uuid.UUID
     name: str
     status: str
@@ -283,12 +276,16 @@ NextCursor = Annotated[str | None, Field(description="`cursor` of the next page;
 class ProjectList(BaseModel):
     """Projects, newest first."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"projects": [examples.PROJECT], "next_cursor": None}]})
+
     projects: list[ListedProject]
     next_cursor: NextCursor
 
 
 class BriefOut(BaseModel):
     """A project's idea brief."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.STORED_BRIEF]})
 
     brief: dict[str, Any]
     version: int
@@ -298,6 +295,8 @@ class BriefOut(BaseModel):
 class InterviewOut(BaseModel):
     """A project's latest understanding session."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.STORED_INTERVIEW]})
+
     interview: Interview
     version: int
     updated_at: datetime
@@ -305,6 +304,8 @@ class InterviewOut(BaseModel):
 
 class QuestionOut(BaseModel):
     """What a build asks its founder when its agent gets no further."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.QUESTION]})
 
     id: uuid.UUID
     problem: str
@@ -354,6 +355,8 @@ class BudgetOut(BaseModel):
 
 class AccountOut(BaseModel):
     """A user's account."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.ACCOUNT]})
 
     user: str
     plan: str
@@ -406,7 +409,7 @@ class NewTopUp(Body):
 class BuildOut(BaseModel):
     """A build."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [examples.BUILD]})
 
     id: uuid.UUID
     project_id: uuid.UUID
@@ -420,7 +423,7 @@ class BuildOut(BaseModel):
     wakes_at: datetime | None
     model: str | None
     model_label: str | None = Field(description="What people are told that the model is.")
-    cost_microdollars: int = Field(description="What its model calls cost so far.")
+    cost_microdollars: _OnlyOperators
     budget: BudgetOut
     phases_completed: int
     sandbox_id: str | None
@@ -434,11 +437,11 @@ class BuildOut(BaseModel):
     closed_at: datetime | None
 
     @classmethod
-    def of(cls, found: CostedBuild, budget: BudgetOut) -> Self:
-        """The build with its cost, and what is left of its user's budget."""
+    def of(cls, found: CostedBuild, budget: BudgetOut, *, operator: bool) -> Self:
+        """The build with its cost, for operators, and what is left of its user's budget."""
         row = found.build
         others = {
-            "cost_microdollars": found.cost,
+            "cost_microdollars": found.cost if operator else None,
             "budget": budget,
             "question": None if found.question is None else QuestionOut.of(found.question),
         }
@@ -448,12 +451,16 @@ class BuildOut(BaseModel):
 class BuildList(BaseModel):
     """Builds, newest first."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"builds": [examples.BUILD], "next_cursor": None}]})
+
     builds: list[BuildOut]
     next_cursor: NextCursor
 
 
 class MessageOut(BaseModel):
     """A message to the agent."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.MESSAGE]})
 
     build_id: uuid.UUID
     number: int = Field(description="Messages are read in this order.")
@@ -476,6 +483,8 @@ class MessageOut(BaseModel):
 class RestoreOut(BaseModel):
     """A restore of the workspace, and how it went. A repeat of the request reads it again."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.RESTORE]})
+
     build_id: uuid.UUID
     number: int
     snapshot: int | None
@@ -496,6 +505,8 @@ class RestoreOut(BaseModel):
 
 class PreviewOut(BaseModel):
     """A ready build's running product. `open` until `expires_at`, and longer on request."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PREVIEW]})
 
     build_id: uuid.UUID
     state: str
@@ -545,6 +556,8 @@ class SnapshotOut(BaseModel):
 class SnapshotList(BaseModel):
     """A build's snapshots, the current one first."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"snapshots": [examples.SNAPSHOT]}]})
+
     snapshots: list[SnapshotOut]
 
 
@@ -565,6 +578,8 @@ class ScreenshotOut(BaseModel):
 class ScreenshotList(BaseModel):
     """The last evidence gate's screenshots."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.SCREENSHOTS]})
+
     screenshots: list[ScreenshotOut]
 
 
@@ -577,12 +592,14 @@ class Usage(BaseModel):
     cache_write_1h_tokens: int
     cache_read_tokens: int
     output_tokens: int
-    cost_microdollars: int
+    cost_microdollars: _OnlyOperators
 
     @staticmethod
-    def values(sums: Sums) -> dict[str, int]:
-        """The sums by field."""
-        return {("cost_microdollars" if name == "cost" else name): value for name, value in asdict(sums).items()}
+    def values(sums: Sums, *, operator: bool) -> dict[str, int | None]:
+        """The sums by field, as a founder or as an operator sees them."""
+        values: dict[str, int | None] = asdict(sums)
+        cost = values.pop("cost")
+        return values | {"cost_microdollars": cost if operator else None}
 
 
 class DayUsage(Usage):
@@ -592,9 +609,9 @@ class DayUsage(Usage):
     model: str
 
     @classmethod
-    def of(cls, found: UsageOfDay) -> Self:
+    def of(cls, found: UsageOfDay, *, operator: bool) -> Self:
         """The day as the ledger has it."""
-        return cls(day=found.day, model=found.model, **cls.values(found.sums))
+        return cls.model_validate({"day": found.day, "model": found.model} | cls.values(found.sums, operator=operator))
 
 
 class BuildUsage(Usage):
@@ -604,19 +621,20 @@ class BuildUsage(Usage):
     project_id: uuid.UUID
 
     @classmethod
-    def of(cls, found: UsageOfBuild) -> Self:
+    def of(cls, found: UsageOfBuild, *, operator: bool) -> Self:
         """The build as the ledger has it."""
-        return cls(build_id=found.build_id, project_id=found.project_id, **cls.values(found.sums))
+        ids = {"build_id": found.build_id, "project_id": found.project_id}
+        return cls.model_validate(ids | cls.values(found.sums, operator=operator))
 
 
 class UsageOut(BaseModel):
-    """What a user's model calls cost. `days` and `builds` each sum up to `cost_microdollars`."""
+    """What a user's model calls came to. `days` and `builds` each sum up to the same."""
 
-    model_config = ConfigDict(serialize_by_alias=True)
+    model_config = ConfigDict(serialize_by_alias=True, json_schema_extra={"examples": [examples.USAGE]})
 
     from_day: date = Field(serialization_alias="from")
     to_day: date = Field(serialization_alias="to")
-    cost_microdollars: int
+    cost_microdollars: _OnlyOperators
     days: list[DayUsage] = Field(description="By day, then model.")
     builds: list[BuildUsage] = Field(description="The newest build first.")
 
@@ -631,12 +649,16 @@ class Dependency(BaseModel):
 class Readiness(BaseModel):
     """Whether the API can do its work."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.READINESS]})
+
     ready: bool
     dependencies: dict[str, Dependency]
 
 
 class Live(BaseModel):
     """The process runs."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
 
     status: str = "ok"
 
@@ -653,3 +675,11 @@ class ProblemOut(BaseModel):
     errors: list[dict[str, str]] = Field(
         default=[], description="Where the request is not valid: `field` and `message` of each mistake."
     )
+
+
+def examples_of(name: str) -> list[dict[str, Any]]:
+    """The examples of one of these, as they are written here."""
+    model: type[BaseModel] = globals()[name]
+    extra: Any = model.model_config["json_schema_extra"]
+    found: list[dict[str, Any]] = extra["examples"]
+    return found

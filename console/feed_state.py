@@ -44,7 +44,7 @@ class Line:
 
 @dataclass(frozen=True)
 class FeedState:
-    """Where a build stands after the events so far. `cost` is in µ$."""
+    """Where a build stands after the events so far."""
 
     last_id: int = 0
     status: str = "queued"
@@ -56,7 +56,6 @@ class FeedState:
     turn: int = 0
     calls_done: int = 0
     calls_failed: int = 0
-    cost: int = 0
     budget_percent: int | None = None
     budget_level: str | None = None
     phases: tuple[str, ...] = ()
@@ -146,7 +145,7 @@ def _turn_withdrawn(state: FeedState, event: FeedEvent, data: Data) -> FeedState
 
 
 def _turn_answered(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    return replace(state, cost=state.cost + int(data.get("cost", 0)), turn=max(state.turn, event.turn or 0))
+    return replace(state, turn=max(state.turn, event.turn or 0))
 
 
 def _tool_started(state: FeedState, event: FeedEvent, data: Data) -> FeedState:

@@ -96,7 +96,7 @@ def print_build(console: "Console", found: Json) -> None:
         "wakes at": found["wakes_at"] and moment(found["wakes_at"]),
         "model": describe_model(found["model_label"]) if found["model_label"] else None,
         "budget": budget_row(budget) if budget else None,
-        "cost": None if budget else dollars(found["cost_microdollars"]),
+        "cost": None if found["cost_microdollars"] is None else dollars(found["cost_microdollars"]),
         "phases": str(found["phases_completed"]),
         "version": found["build_version"] and str(found["build_version"]),
         "preview": found["preview_url"],

@@ -13,7 +13,7 @@ from rich.text import Text
 from console.api_client import ApiClient
 from console.budget import budget_text
 from console.feed_state import FeedEvent, FeedState, Line, describe_model, is_rehearsal, printable
-from console.screen import clock, console_for_people, dollars, is_interactive, write_json
+from console.screen import clock, console_for_people, is_interactive, write_json
 
 _MARKS = {
     "said": ("  ", ""),
@@ -84,8 +84,6 @@ class _View:
         return Text(describe_model(label), style="yellow" if is_rehearsal(label) else "")
 
     def _budget(self) -> Text:
-        if self.state.budget_percent is None:
-            return Text(f"cost {dollars(self.state.cost)}")
         return Text("budget ").append_text(budget_text(self.state.budget_percent, self.state.budget_level))
 
     def _phases(self) -> Text:

@@ -21,7 +21,7 @@ class EventType(StrEnum):
     NARRATION = "narration"  # text: a sentence that the model said; claim: the attempt that said it
     TURN_FAILED = "turn_failed"  # error: why the call failed; the turn is asked again, or a person is
     TURN_WITHDRAWN = "turn_withdrawn"  # claim: its lines no longer count, the turn is asked again
-    TURN_ANSWERED = "turn_answered"  # cost (µ$), tokens by class, tool_calls, stop_reason, budget_percent, budget_level
+    TURN_ANSWERED = "turn_answered"  # tokens by class, tool_calls, stop_reason, budget_percent, budget_level
     TOOL_STARTED = "tool_started"  # tool_use_id, name, summary
     TOOL_DONE = "tool_done"  # tool_use_id, name, summary, is_error, seconds
     PHASE_COMPLETED = "phase_completed"  # phase, commit, title

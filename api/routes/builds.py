@@ -92,14 +92,14 @@ async def _listed(session: AsyncSession, user_id: str, wanted: BuildFilter, page
         return BuildList(builds=[], next_cursor=None)
     budget = await _budget(session, user_id, operator)
     return BuildList(
-        builds=[BuildOut.of(each, budget) for each in shown],
+        builds=[BuildOut.of(each, budget, operator=operator) for each in shown],
         next_cursor=page.next_cursor(shown[-1].build if len(found) > page.limit else None),
     )
 
 
 @router.get("/builds/{build_id}", summary="Read a build", responses=problems(404, 422))
 async def read(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
-    """Where the build stands, and what it cost so far."""
+    """Where the build stands."""
     return await _read(services, user_id, build_id, operator)
 
 
@@ -136,7 +136,7 @@ async def find_or_404(session: AsyncSession, user_id: str, build_id: uuid.UUID) 
 async def _read(services: Services, user_id: str, build_id: uuid.UUID, operator: bool) -> BuildOut:
     async with transaction_of(services.sessions) as session:
         found = await find_or_404(session, user_id, build_id)
-        return BuildOut.of(found, await _budget(session, user_id, operator))
+        return BuildOut.of(found, await _budget(session, user_id, operator), operator=operator)
 
 
 async def _budget(session: AsyncSession, user_id: str, operator: bool) -> BudgetOut:

@@ -28,6 +28,8 @@ from local.stack import LocalStack
 from settings import Settings
 
 TOKEN = "a-token-for-tests"
+OPERATORS = "a-token-of-operators"
+AS_OPERATOR = {"Authorization": f"Bearer {OPERATORS}"}
 BRIEF = {"name": "Pantry Pal", "problem": "Food is forgotten.", "features": ["A list", "A reminder"], "tone": "warm"}
 
 

@@ -13,10 +13,15 @@ from db import money
 from db.models import Build, LedgerEntry, User
 from domain.names import MONEY, build_workflow_id
 from local.stack import LocalStack
-from tests.integration.api_server import RunningApi, as_user, new_database, running_api, settings_for
-
-OPERATORS = "a-token-of-operators"
-AS_OPERATOR = {"Authorization": f"Bearer {OPERATORS}"}
+from tests.integration.api_server import (
+    AS_OPERATOR,
+    OPERATORS,
+    RunningApi,
+    as_user,
+    new_database,
+    running_api,
+    settings_for,
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import func, update
 from temporalio.api.enums.v1 import EventType as HistoryEvent
 
@@ -21,6 +22,8 @@ from db.models import Build, GateRun, LedgerEntry, Preview, Snapshot
 from domain.names import BUILD_PLAN, BUILD_PROJECT, BUILD_STATUS, BUILD_USER, build_workflow_id, preview_workflow_id
 from local.stack import LocalStack
 from tests.integration.api_server import (
+    AS_OPERATOR,
+    OPERATORS,
     RunningApi,
     as_user,
     new_database,
@@ -32,7 +35,8 @@ from tests.integration.api_server import (
 
 @pytest.fixture(scope="module")
 async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
-    settings = settings_for(await new_database(stack), stack.environment)
+    operators = SecretStr(OPERATORS)
+    settings = settings_for(await new_database(stack), stack.environment, api_operator_token=operators)
     async with running_api(settings, stack.environment) as running:
         yield running
 
@@ -59,7 +63,7 @@ async def test_build_is_a_row_and_a_workflow(api: RunningApi) -> None:
     assert answer.status_code == 201
     build = answer.json()
     assert answer.headers["location"] == f"/v1/builds/{build['id']}"
-    assert (build["status"], build["goal"], build["cost_microdollars"]) == ("queued", "A waitlist.\nAnd more.", 0)
+    assert (build["status"], build["goal"], build["cost_microdollars"]) == ("queued", "A waitlist.\nAnd more.", None)
     assert build["started_at"] is not None
     assert (build["sleep_policy"], build["max_nights"]) == ("sleep", 30)
 
@@ -495,11 +499,12 @@ async def test_cost_is_the_sum_of_the_ledger(api: RunningApi) -> None:
                     cost=cost,
                 )
             )
-    assert (await api.http.get(f"/v1/builds/{build}")).json()["cost_microdollars"] == 1234
+    assert (await api.http.get(f"/v1/builds/{build}")).json()["cost_microdollars"] is None, "founders see shares"
+    assert (await api.http.get(f"/v1/builds/{build}", headers=AS_OPERATOR)).json()["cost_microdollars"] == 1234
 
 
 async def test_usage_sums_the_ledger_by_day_model_and_build(api: RunningApi) -> None:
-    user = as_user("spender")
+    user = as_user("spender") | AS_OPERATOR
     builds: list[uuid.UUID] = []
     for _ in range(2):
         project = await api.project("spender")
@@ -539,6 +544,9 @@ async def test_usage_sums_the_ledger_by_day_model_and_build(api: RunningApi) -> 
     assert (read["days"][1]["input_tokens"], read["days"][1]["output_tokens"]) == (42, 6)
     by_build = [(each["build_id"], each["calls"], each["cost_microdollars"]) for each in read["builds"]]
     assert by_build == [(str(builds[1]), 1, 4000), (str(builds[0]), 3, 321)]
+    told = (await api.http.get("/v1/usage", params=november, headers=as_user("spender"))).json()
+    assert {told["cost_microdollars"], *(each["cost_microdollars"] for each in told["days"] + told["builds"])} == {None}
+    assert told["days"][1]["input_tokens"] == 42
     december = await api.http.get("/v1/usage", params={"from": "2026-11-02", "to": "2026-12-01"}, headers=user)
     assert december.json()["cost_microdollars"] == 54_000
     assert (await api.http.get("/v1/usage", params=november, headers=as_user("saver"))).json()["days"] == []

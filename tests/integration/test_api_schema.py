@@ -8,7 +8,9 @@ import sys
 import tarfile
 import uuid
 from pathlib import Path
+from typing import Any
 
+from jsonschema import Draft202012Validator
 from sqlalchemy import func, update
 
 from clients.object_store import ObjectStore
@@ -147,9 +149,24 @@ async def test_every_operation_is_described(stack: LocalStack) -> None:
                 schema = json.dumps(body["schema"])
                 named = schema.rpartition("/")[2].split('"')[0]
                 assert description["components"]["schemas"][named]["examples"], where
+            for status, answer in operation["responses"].items():
+                if int(status) < 300 and (
+                    schema := answer.get("content", {}).get("application/json", {}).get("schema")
+                ):
+                    _check_examples(description, schema, f"{where} {status}")
             for status, answer in errors.items():
                 if (status, path) != ("503", "/readyz"):
                     assert set(answer["content"]) == {"application/problem+json"}, where
     for kind in ("not-found", "version-conflict", "unsupported-media-type", "body-too-large"):
         assert f"`urn:cofounder:problem:{kind}`" in description["info"]["description"]
     assert "HTTPValidationError" not in json.dumps(description)
+
+
+def _check_examples(description: dict[str, Any], schema: dict[str, Any], where: str) -> None:
+    """An answer has an example, and each example fits."""
+    named = description["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    assert named["examples"], where
+    validator = Draft202012Validator({**schema, "components": description["components"]})
+    for example in named["examples"]:
+        assert not list(validator.iter_errors(example)), where
+        assert example.keys() >= set(named.get("properties", ())), where

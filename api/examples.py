@@ -1,0 +1,140 @@
+"""Examples of what goes in and out of the API, for its description. A test holds them to the schemas."""
+
+from typing import Any
+
+_BUILD_ID = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
+_LATER = "2026-11-24T12:21:30Z"
+
+_PROJECT_ID = "9b2f0c1e-6a54-4a0b-9d5e-2f1f8f0f6c11"
+_BEFORE = "2026-11-24T12:00:00Z"
+
+BRIEF: dict[str, Any] = {
+    "name": "Pantry Pal",
+    "problem": "People who cook forget what they have, and it spoils.",
+    "features": ["A list of what is in the pantry", "A reminder before something spoils"],
+}
+INTERVIEW: dict[str, Any] = {
+    "questions": [{"id": "who", "text": "Who is it for?"}],
+    "answers": {"who": "People who cook for a family."},
+}
+PROJECT: dict[str, Any] = {
+    "id": _PROJECT_ID,
+    "name": "Pantry Pal",
+    "status": "mvp_built",
+    "last_build_version": 1,
+    "brief_version": 1,
+    "interview_version": 1,
+    "created_at": _BEFORE,
+}
+WHOLE_PROJECT = PROJECT | {"brief": BRIEF, "interview": INTERVIEW}
+STORED_BRIEF: dict[str, Any] = {"brief": BRIEF, "version": 2, "updated_at": _LATER}
+STORED_INTERVIEW: dict[str, Any] = {"interview": INTERVIEW, "version": 2, "updated_at": _LATER}
+_BUDGET: dict[str, Any] = {
+    "percent": 42,
+    "level": "green",
+    "refreshes_at": "2026-11-25T00:00:00Z",
+    "allowance": None,
+    "spent": None,
+    "reserved": None,
+}
+ACCOUNT: dict[str, Any] = {
+    "user": "ada",
+    "plan": "partner",
+    "models": {"coder": "claude-opus-5-5"},
+    "suspended": False,
+    "renewal_day": 15,
+    "budget": _BUDGET | {"allowance": 6_000_000, "spent": 2_310_000, "reserved": 210_000},
+    "topped_up": 0,
+    "open_builds": [_BUILD_ID],
+}
+BUILD: dict[str, Any] = {
+    "id": _BUILD_ID,
+    "project_id": _PROJECT_ID,
+    "goal": "Build the first version: a list, no login.",
+    "sleep_policy": "sleep",
+    "max_nights": 30,
+    "status": "sleeping",
+    "waiting_for": None,
+    "reason": "Today's budget is used up.",
+    "question": None,
+    "wakes_at": "2026-11-25T00:00:00Z",
+    "model": "claude-sonnet-5-5",
+    "model_label": "claude-sonnet-5-5",
+    "cost_microdollars": None,
+    "budget": _BUDGET | {"percent": 97, "level": "red"},
+    "phases_completed": 3,
+    "sandbox_id": "i2c9c1d3f8e7b",
+    "preview_url": None,
+    "build_version": None,
+    "workspace_path": None,
+    "last_event_id": 212,
+    "created_at": _BEFORE,
+    "started_at": _BEFORE,
+    "cancel_requested_at": None,
+    "closed_at": None,
+}
+MESSAGE: dict[str, Any] = {
+    "build_id": _BUILD_ID,
+    "number": 1,
+    "text": "Please leave the login out for now.",
+    "created_at": _BEFORE,
+    "read_at": None,
+}
+QUESTION: dict[str, Any] = {
+    "id": "5f0c8c1a-7f0e-4b0e-9a55-0c7b8f1f2a33",
+    "problem": "The tests fail with the same error three times in a row: no module named waitlist.",
+    "tried": ["Turn 7: Install it. — bash: pip install waitlist", "Turn 8: Rename it. — bash: make test"],
+    "options": ["Try another way.", "Leave this part out.", "Stop here and check what is there."],
+    "asked_at": _BEFORE,
+    "answer": "Leave this part out.",
+    "answered_at": _LATER,
+}
+RESTORE: dict[str, Any] = {
+    "build_id": _BUILD_ID,
+    "number": 1,
+    "snapshot": 3,
+    "commit": None,
+    "state": "done",
+    "error": None,
+    "kept_as": 5,
+    "stored_as": 6,
+    "created_at": _BEFORE,
+    "ended_at": _LATER,
+}
+PREVIEW: dict[str, Any] = {
+    "build_id": _BUILD_ID,
+    "state": "open",
+    "url": "https://8000-i2c9c1d3f8e7b.e2b.app",
+    "expires_at": "2026-11-24T13:21:30Z",
+    "reason": None,
+}
+SNAPSHOT: dict[str, Any] = {
+    "number": 3,
+    "reason": "phase",
+    "final": False,
+    "bytes": 48_213,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "files": 61,
+    "commit": "4f9d2ac1b7e05d3c8a6f4e2d1c0b9a8f7e6d5c4b",
+    "stored_at": _LATER,
+}
+SCREENSHOTS: dict[str, Any] = {
+    "screenshots": [{"viewport": "desktop", "path": f"/v1/builds/{_BUILD_ID}/screenshots/desktop"}]
+}
+_SUMS: dict[str, Any] = {
+    "calls": 23,
+    "input_tokens": 2_100,
+    "cache_write_5m_tokens": 31_000,
+    "cache_write_1h_tokens": 0,
+    "cache_read_tokens": 410_000,
+    "output_tokens": 9_800,
+    "cost_microdollars": None,
+}
+USAGE: dict[str, Any] = {
+    "from": "2026-11-01",
+    "to": "2026-11-30",
+    "cost_microdollars": None,
+    "days": [_SUMS | {"day": "2026-11-24", "model": "claude-sonnet-5-5"}],
+    "builds": [_SUMS | {"build_id": _BUILD_ID, "project_id": _PROJECT_ID}],
+}
+READINESS: dict[str, Any] = {"ready": True, "dependencies": {"database": {"ok": True, "detail": "answers"}}}
