@@ -29,7 +29,14 @@ from domain.guards import error_signature
 from domain.payloads import DispatchInput, DispatchResult
 from domain.product import PRODUCT_FILE, parse_product_manifest
 from domain.tool_output import ImageRef, command_text, parse_stored_blocks, render_result, result_text, shown
-from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, TakeScreenshotInput, ToolInput, check_tool_input, is_mutating
+from domain.tools import (
+    BASH_TIMEOUT_DEFAULT_SECONDS,
+    TakeScreenshotInput,
+    ToolInput,
+    check_tool_input,
+    command_of,
+    is_mutating,
+)
 
 FILE_SECONDS = 60
 """How long write_file and edit_file may take."""
@@ -83,6 +90,11 @@ class _Intent:
     claim: uuid.UUID
     again: bool
     began: float = field(default_factory=monotonic)
+
+    @property
+    def command(self) -> str | None:
+        """What bash runs for it, where its tool is a command."""
+        return command_of(self.call.name, self.input)
 
 
 class DispatchActivities:
@@ -201,10 +213,13 @@ class DispatchActivities:
     async def _run_once(self, sandbox: Sandbox, given: DispatchInput, intent: _Intent) -> _Outcome:
         """Start the call inside the sandbox, or attach to it there."""
         timeout = self._timeout(intent)
+        tool, wanted = intent.call.name, intent.input.model_dump()
+        if intent.command is not None:
+            tool, wanted = "bash", {"command": intent.command}
         ran = await sandbox.call(
             intent.call.tool_use_id,
-            intent.call.name,
-            intent.input.model_dump(),
+            tool,
+            wanted,
             timeout_seconds=timeout,
             boot=given.sandbox.boot,
         )
@@ -220,7 +235,7 @@ class DispatchActivities:
         """What the agent is told of a call that ran."""
         if ran.ended:
             return CANCELLED
-        if intent.call.name != "bash":
+        if intent.command is None:
             return shown(ran.text, self._secrets)
         return command_text(
             head=ran.text,
@@ -233,9 +248,9 @@ class DispatchActivities:
         )
 
     def _timeout(self, intent: _Intent) -> float:
-        if intent.call.name != "bash":
+        if intent.command is None:
             return FILE_SECONDS
-        asked: int | None = intent.input.model_dump()["timeout_seconds"]
+        asked: int | None = intent.input.model_dump().get("timeout_seconds")
         return min(asked or BASH_TIMEOUT_DEFAULT_SECONDS, self._bash_timeout_max_seconds)
 
     async def _end(self, given: DispatchInput) -> None:

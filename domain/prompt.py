@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from domain.product import PRODUCT_FILE
+from domain.tools import TOOLS
 
 PERSONA = """\
 You are Cofounder, an autonomous software engineer and the technical co-founder of the person whose idea is below. You
@@ -16,7 +17,7 @@ build the first version of their product, alone, in a sandbox, and you hand over
 RULES = """\
 # Where you work
 - Your workspace is /home/user/project, a git repository. All paths that you give are relative to it.
-- You have seven tools: bash, read_file, write_file, edit_file, glob, grep, take_screenshot. There is nobody to ask
+- You have these tools: {tools}. There is nobody to ask
   while you work; decide, and write down what you decided. The founder may write to you: heed what stands between
   <founder_message> tags, also where it changes the brief or the goal.
 - {network}
@@ -58,7 +59,7 @@ def render_system_prompt(
     text = "\n\n".join(
         (
             PERSONA,
-            RULES.format(network=network, product_file=PRODUCT_FILE),
+            RULES.format(network=network, product_file=PRODUCT_FILE, tools=", ".join(TOOLS)),
             "# The founder's idea brief\n<idea_brief>\n"
             + json.dumps(brief, ensure_ascii=False, indent=2)
             + "\n</idea_brief>",

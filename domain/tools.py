@@ -1,9 +1,11 @@
-"""The seven tools: what the model is told of each, and the strict check of what it asks for.
+"""The tools: what the model is told of each, and the strict check of what it asks for.
 
-A contributor adds a tool here (its input and description) and in `activities/dispatch.py` (what it does).
+A contributor adds a tool to `TOOLS`, and nowhere else when a command of the sandbox can do what it does. Otherwise
+`clients/sandbox_runner.py` does it inside the sandbox (`look`, or `change` for a mutating one).
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -85,6 +87,12 @@ class Tool:
     description: str
     input: type[ToolInput]
     mutating: bool
+    command: Callable[[Any], str] | None = None
+    """What bash runs in the workspace for an input; such a tool is mutating. Its input may have `timeout_seconds`."""
+
+    def __post_init__(self) -> None:
+        if self.command is not None and not self.mutating:
+            raise ValueError(f"The tool {self.name} is a command, so it is mutating.")
 
     def sent_schema(self) -> dict[str, Any]:
         """The JSON schema of the input, in the subset that the API's strict mode takes; we check the rest ourselves."""
@@ -112,6 +120,7 @@ TOOLS: dict[str, Tool] = {
             "in a file that the result names. Start servers in the background with nohup and &, output to a file.",
             BashInput,
             mutating=True,
+            command=lambda given: str(given.command),
         ),
         Tool("read_file", "Read a text file of the workspace, with line numbers.", ReadFileInput, mutating=False),
         Tool(
@@ -174,6 +183,12 @@ def check_tool_input(name: str, given: object) -> ToolInput:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in error.errors())
         raise InvalidToolInput(f"The input of {name} does not fit its schema, so it was not run. {problems}") from None
+
+
+def command_of(name: str, given: ToolInput) -> str | None:
+    """What bash runs for a call of this tool; None where the tool is no command."""
+    command = TOOLS[name].command
+    return None if command is None else command(given)
 
 
 def is_mutating(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from db.session import Sessions, make_engine, make_sessions
 from db.users import ensure_user
 from domain.guards import error_signature
 from domain.payloads import DispatchInput, DispatchResult, SandboxRef
+from domain.prompt import render_system_prompt
+from domain.tools import TOOLS, Tool, ToolInput, render_tools
 from local.stack import LocalStack
 from tests.integration.rooms import NO_WORKFLOW
 
@@ -165,6 +168,34 @@ async def test_a_command_is_run_and_its_result_stored(bench: Bench) -> None:
     assert await bench.events(call) == ["tool_started", "tool_done"]
     row = await bench.row(call)
     assert (row.state, row.sandbox_id, row.boot) == ("done", bench.sandbox.id, bench.boot)
+
+
+class CountLinesInput(ToolInput):
+    """The input of a tool that a contributor might add."""
+
+    path: str
+
+
+async def test_a_tool_is_added_in_one_place(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = Tool(
+        "count_lines",
+        "Count the lines of a file.",
+        CountLinesInput,
+        mutating=True,
+        command=lambda given: f"echo x >> counted; wc -l < {shlex.quote(given.path)}",
+    )
+    monkeypatch.setitem(TOOLS, tool.name, tool)
+    assert tool.name in render_system_prompt({}, [], "goal", [])
+    assert json.loads(render_tools())[-1]["input_schema"]["required"] == ["path"]
+    await bench.sandbox.write(f"{WORKSPACE}/odd 'name", "one\ntwo\n")
+    call = await bench.ask("count_lines", path="odd 'name")
+    for _ in range(2):
+        assert await bench.attempt(call) == DispatchResult()
+    assert await bench.told(call) == "2"
+    assert await bench.sandbox.read(f"{WORKSPACE}/counted") == b"x\n"
+    wrong = await bench.ask("count_lines", file="counted")
+    assert (await bench.attempt(wrong)).err
+    assert "does not fit its schema" in await bench.told(wrong)
 
 
 async def test_a_stored_result_is_returned_and_nothing_run(bench: Bench) -> None:
