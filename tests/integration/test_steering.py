@@ -23,7 +23,7 @@ from api import saying
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox import Sandbox
 from db import steering
-from db.models import Build, Event, FounderMessage, GateRun, Message, Prompt, Snapshot, ToolCall, Turn
+from db.models import Build, Event, FounderMessage, GateRun, Message, Prompt, Snapshot, ToolCall, Turn, User
 from db.restores import add_restore, end_restore
 from db.snapshots import superfluous_snapshots
 from domain.guards import error_signature
@@ -142,6 +142,8 @@ async def test_each_message_is_sent_once_and_in_order(api: RunningApi, rooms: Ro
     async with api.sessions.begin() as session:
         session.add(Prompt(build_id=uuid.UUID(build), system=SYSTEM, tools="[]"))
     await _change(api, build, model=MODEL)
+    async with api.sessions.begin() as session:
+        (await session.get_one(User, "founder")).plan = "cto_scale"  # each death costs an estimate
     acknowledged: dict[int, str] = {}
     refused: list[str] = []
     chance = random.Random(11)
@@ -374,13 +376,15 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, rooms:
     """To a commit, whatever the agent has done to its repository; again; and never by an attempt of before."""
     build = await api.build()
     sandbox = await rooms.open(build)
-    await _git(sandbox, "echo 1 > a; echo b > b; echo i > .gitignore; git add -A; git commit -qm 1")
+    await _git(sandbox, "echo 1 > a; echo b > b; printf 'i\\nk' > .gitignore; git add -A; git commit -qm 1")
     first = (await _git(sandbox, "git rev-parse HEAD")).strip()
-    await _git(sandbox, "echo 2 > a; git rm -q b; echo j >> .gitignore; echo new > c; git add -A; git commit -qm 2")
+    await _git(
+        sandbox, "echo 2 > a; git rm -q b; echo j > .gitignore; echo new > c; echo k > k; git add -A; git commit -qm 2"
+    )
     await _git(
         sandbox,
         "git update-index --skip-worktree a; echo 3 > a; echo dirty > c; echo x > untracked; "
-        "echo kept > i; echo gone > j; "
+        "echo kept > i; echo i >> .gitignore; echo gone > j; "
         "mkdir nested; cd nested; git init -q; echo x > y; cd ..; touch .git/index.lock; "
         "printf 'touch /tmp/hooked' > .git/hooks/post-checkout; chmod +x .git/hooks/*",
     )
