@@ -298,6 +298,7 @@ async def reverted(report: Report, without: str = "") -> None:
     ground, shop = report.ground, report.ground.shop()
     worker = await ground.worker(shop, without=without)
     build_id = await shop.start(script=story(), faults=[{"kind": "refusal", "after": 2}])
+    ground.ask("dispatch.acted", build_id, "hold")
     await until_reverted(ground, shop, build_id)
     await report.ready(without or "files are reverted on resume", shop, build_id, wake=True)
     if not without:
@@ -311,14 +312,13 @@ async def reverted(report: Report, without: str = "") -> None:
 
 
 async def until_reverted(ground: Ground, shop: Workshop, build_id: uuid.UUID) -> None:
-    """Wait until the build waits for a person, and put its files back to what they were after its first turn."""
-    while (sandbox_id := (await shop.row(build_id)).sandbox_id) is None:
-        await asyncio.sleep(0.05)
-    home = ground.sandbox_directory(sandbox_id) / "home"
+    """Wait until the build waits for a person, and put its files back to what they were after its first call, at which
+    it is held."""
+    await until(lambda: ground.has_reached("dispatch.acted", build_id))
+    home = ground.sandbox_directory((await shop.row(build_id)).sandbox_id or "-") / "home"
     earlier = ground.directory / f"earlier-{build_id}"
-    while not [event for event in await shop.events(build_id, "tool_done")]:
-        await asyncio.sleep(0.02)
     await copy_tree(home, earlier)
+    ground.let_go("dispatch.acted", build_id)
     await shop.until(build_id, frozenset({Status.NEEDS_INPUT}))
     await put_back(earlier, home)
 

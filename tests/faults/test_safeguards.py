@@ -14,4 +14,5 @@ async def test_each_safeguard_is_needed() -> None:
     async with ground() as here:
         report = Report(here)
         await without_each(report)
-    assert all(found(report, safeguard) for safeguard in FAULTS), report.cases
+    missed = {safeguard: report.cases.get(safeguard) for safeguard in FAULTS if not found(report, safeguard)}
+    assert not missed

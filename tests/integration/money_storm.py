@@ -390,7 +390,8 @@ class Storm:
         given = ThinkInput(build_id=str(build_id), turn=turn)
         result = await self._environment().run(activities.think, given)
         assert result.outcome in (ThinkOutcome.END_TURN, ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL)
-        assert (result.outcome is ThinkOutcome.END_TURN) is not said.exhausted
+        # The turn's own message is not stored when the budget is looked at, so the call may come to a little more.
+        assert not (said.exhausted and result.outcome is ThinkOutcome.END_TURN)
         await model.close()
 
 
@@ -446,7 +447,7 @@ async def rewriting(engine: AsyncEngine, pattern: str, instead: str) -> AsyncIte
 
     def rewrite(*args: Any) -> tuple[str, Any]:
         nonlocal found
-        statement, count = re.subn(pattern, instead, args[2], flags=re.DOTALL)
+        statement, count = re.subn(pattern, instead, args[2], flags=re.DOTALL | re.IGNORECASE)
         found += count
         return statement, args[3]
 
