@@ -121,7 +121,9 @@ async def _judge(here: Ground, chaos: "Chaos", expected: Handed, outcome: Outcom
 
     async def judge(build: Build) -> None:
         async with at_once:
-            check = until_swept(here, build.id) if build.id in chaos.ended else check_build(here, build.id, expected)
+            # A cancel that comes too late ends a build as ready.
+            ended = build.id in chaos.ended and build.status != Status.READY
+            check = until_swept(here, build.id) if ended else check_build(here, build.id, expected)
             await note(f"build {build.id}", check)
             await close_preview(chaos.shop, build.id)
 
