@@ -14,8 +14,8 @@ Only when named, each with its own sizes (`python -m bench.sleep --help` and so 
     snapshot_memory         how much a worker grows while it takes a snapshot
 
 Everything runs on an embedded stack of its own, durable as in use, with the rehearsal model and no think time. Figures
-depend on the machine and on what else it does; both are told. All of it takes about 15 minutes on 2 cores; --small
-takes less than one. Other sizes: --turns 25,100 --builds 20 --workers 1 --viewers 200.
+depend on the machine and on what else it does; both are told. All of it takes long; --small takes a minute or two.
+Other sizes: --turns 25,100 --builds 20 --workers 1 --viewers 200.
 """
 
 import argparse
