@@ -27,9 +27,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.engine import make_url
 
 from clients.temporal import connect_temporal
@@ -214,9 +215,9 @@ async def _all_sleep(office: Workshop, builds: int, times: int) -> None:
             await asyncio.sleep(0.5)
 
 
-async def _count(office: Workshop, query: object) -> int:
+async def _count(office: Workshop, query: Select[Any]) -> int:
     async with office.sessions() as session:
-        return int(await session.scalar(query) or 0)  # type: ignore[call-overload]
+        return int(await session.scalar(query) or 0)
 
 
 async def _wake_all(query: str) -> None:

@@ -22,7 +22,7 @@ def _said(columns: int) -> str:
         for lines in (["a", "b", "c"], ["d"], ["e & f", "<g>"]):
             live.update(Group(*(Text(line, "bold green") for line in lines)), refresh=True)
     console.print("z" * 25, soft_wrap=True)
-    output = console.file.getvalue()  # type: ignore[attr-defined]
+    output = console.file.getvalue()  # type: ignore[attr-defined]  # it is a StringIO
     return str(output).replace("\n", "\r\n")
 
 
