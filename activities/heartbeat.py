@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from temporalio import activity
+
+from clients.shielded import ended
 
 _EVERY_SECONDS = 2.0
 
@@ -23,6 +25,4 @@ async def heartbeating() -> AsyncIterator[None]:
     try:
         yield
     finally:
-        beating.cancel()
-        with suppress(asyncio.CancelledError):
-            await beating
+        await ended(beating)

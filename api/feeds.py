@@ -183,7 +183,9 @@ class Feeds:
                         return
                     if len(page.events) < _PAGE_EVENTS:
                         with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(nudged.wait(), _POLL_SECONDS)
+                            # Not `wait_for`: in Python 3.11 a nudge at the same moment swallows the cancel.
+                            async with asyncio.timeout(_POLL_SECONDS):
+                                await nudged.wait()
         finally:
             # Whoever comes from here on gets a reader of its own.
             self._forget(build_id, reader)

@@ -75,8 +75,9 @@ class FeedNudges:
                 self._nudge_all()  # what was announced while nobody listened
                 while not ended.is_set():
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(ended.wait(), _CHECK_SECONDS)
-                        break
+                        async with asyncio.timeout(_CHECK_SECONDS):  # not `wait_for`, see `Feeds._run`
+                            await ended.wait()
+                            break
                     await driver.fetchval("select 1", timeout=10)
             finally:
                 await connection.invalidate()  # a connection that listens must not go back into the pool

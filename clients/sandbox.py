@@ -27,7 +27,7 @@ from e2b.exceptions import SandboxNotRunningException, ServiceBusyException
 
 from clients import sandbox_runner
 from clients.sandbox_runner import JOURNAL, WORKSPACE
-from clients.shielded import answered
+from clients.shielded import answered, cancel_kept, ended
 from domain.errors import (
     CofounderError,
     InvalidInput,
@@ -279,13 +279,14 @@ class Sandboxes:
 
     async def ask(self, what: str, request: Awaitable[T], seconds: float = REQUEST_SECONDS) -> T:
         """The answer to one request of the SDK, within a deadline, its errors turned into ours."""
-        try:
-            async with asyncio.timeout(seconds):
-                return await request
-        except TimeoutError as error:
-            raise SandboxUnavailable(f"{self._where} did not {what} within {seconds:.0f} s.") from error
-        except Exception as error:
-            raise self._translated(what, error) from error
+        with cancel_kept():
+            try:
+                async with asyncio.timeout(seconds):
+                    return await request
+            except TimeoutError as error:
+                raise SandboxUnavailable(f"{self._where} did not {what} within {seconds:.0f} s.") from error
+            except Exception as error:
+                raise self._translated(what, error) from error
 
     async def resume(self, sandbox_id: str) -> "Sandbox":
         """Connect now, whatever was known; for a sandbox that the data plane says is not running."""
@@ -627,9 +628,7 @@ class Sandbox:
         try:
             yield
         finally:
-            extending.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await extending
+            await ended(extending)
 
     async def _not_served(self, answer: httpx2.Response) -> bool:
         """Whether a 502 is the sandbox service's own: nobody listens on the port."""

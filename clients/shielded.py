@@ -1,7 +1,8 @@
-"""What a cancellation must not stop half-way."""
+"""What a cancellation must not stop half-way, and cancellations that must not get lost."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+import contextlib
+from collections.abc import Awaitable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import structlog
@@ -43,3 +44,31 @@ async def to_the_end(cleanup: Coroutine[Any, Any, None]) -> None:
             break
     if error := task.exception():
         _log.warning("clean-up failed", error=str(error), kind=type(error).__name__)
+
+
+@contextlib.contextmanager
+def cancel_kept() -> Iterator[None]:
+    """Raise the cancellation that came during the block also when a library has swallowed it.
+
+    `asyncio.wait_for` of Python 3.11 does (cpython #86296), where the answer comes at the same moment; `pyqwest` and
+    `connectrpc` use it. The one who cancelled would wait for ever, or a cancelled build go on.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task that runs beside a block, and wait for its end. A cancellation of our own goes on its way.
+
+    Raises:
+        Exception: what the task had ended with, before it was cancelled.
+    """
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()

@@ -239,8 +239,9 @@ class LocalStack:
                 del self._processes[part]
                 raise self._failure(part, f"ended at once, with exit code {process.exit_code.result()}")
             try:
-                if await asyncio.wait_for(server.is_ready(), timeout=10):
-                    break
+                async with asyncio.timeout(10):
+                    if await server.is_ready():
+                        break
             except Exception as error:  # whatever it is, it means: not yet
                 trouble = error
             if time.monotonic() > deadline:
