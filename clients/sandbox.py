@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import json
 import os
-import re
 import shlex
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -651,7 +650,7 @@ async def _let_go(closing: Awaitable[object]) -> None:
 
 
 def _check_call_id(call_id: str) -> None:
-    if not re.fullmatch(sandbox_runner.CALL_ID, call_id):
+    if not sandbox_runner.is_call_id(call_id):
         raise InvalidInput(f"A call id has up to 128 letters, digits, _ and -, unlike {call_id[:200]!r}.")
 
 

@@ -17,23 +17,25 @@ the call and records the outcome, so that neither a caller that is gone nor a ba
 The agent's processes run as the same user and could tamper with all this; they would deceive only their own build.
 """
 
-# Importing pathlib, contextlib, subprocess or typing would cost milliseconds of every tool call.
+# Importing pathlib, contextlib, subprocess or typing would cost milliseconds of every tool call, and so would re, json
+# and signal: together they take as long as the start of Python itself.
 # ruff: noqa: PTH102, PTH103, PTH104, PTH108, PTH110, PTH112, PTH113, PTH116, PTH118, PTH120, PTH123, PTH208, SIM105
 from __future__ import annotations
 
 import errno
-import json
 import os
-import re
 import select
-import signal
 import stat
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
+    import signal
     from collections.abc import Iterator
     from typing import Any, NoReturn
+else:
+    import _signal as signal  # the same functions, with plain numbers instead of enums
 
 WORKSPACE = "/home/user/project"
 JOURNAL = "/home/user/.cofounder"
@@ -42,7 +44,7 @@ LOCK = "lock"
 HOLDER = "holder"
 """In the journal: names the attempt that may do so; see `clients/workspace_hold.py`."""
 
-CALL_ID = r"[A-Za-z0-9_-]{1,128}"
+CALL_ID_LENGTH = 128
 INPUT_VARIABLE = "COFOUNDER_INPUT"
 """Holds the input as JSON; when empty, `start` reads JOURNAL/inputs/CALL_ID.json."""
 
@@ -90,8 +92,8 @@ class Places:
         return os.path.join(self.journal, "calls", call_id)
 
 
-def main(arguments: list[str], workspace: str = WORKSPACE, journal: str = JOURNAL) -> None:
-    """Do what the arguments say and print the answer."""
+def main(arguments: list[str], workspace: str = WORKSPACE, journal: str = JOURNAL) -> NoReturn:
+    """Do what the arguments say, print the answer and end the process."""
     places = Places(workspace, journal)
     given = os.environ.pop(INPUT_VARIABLE, "")
     try:
@@ -100,12 +102,64 @@ def main(arguments: list[str], workspace: str = WORKSPACE, journal: str = JOURNA
         elif arguments[0] == "end":
             answer = end(places, arguments[1])
         else:
-            answer = query(places, json.loads(given))
+            answer = query(places, parsed(given))
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         answer = {"state": "lost", "is_error": True, "text": f"the journal cannot be written: {error}", "full": full}
     # A newline first: a login profile may have printed half a line.
-    os.write(1, b"\n" + json.dumps(answer).encode() + b"\n")
+    os.write(1, b"\n" + rendered(answer).encode() + b"\n")
+    os._exit(0)  # Python would take a millisecond to clean up
+
+
+def is_call_id(text: str) -> bool:
+    """Whether it is up to 128 letters, digits, _ and -."""
+    plain = text.replace("_", "a").replace("-", "a")
+    return len(text) <= CALL_ID_LENGTH and plain.isascii() and plain.isalnum()
+
+
+# ---- JSON
+
+
+class _Plainly:
+    """The settings of `json`'s decoder, for the part of it that is written in C."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float = parse_constant = float
+    parse_int = int
+
+
+def parsed(text: str) -> Any:
+    """As `json.loads`, which answers only what is out of the ordinary.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        from _json import make_scanner
+
+        value, end = make_scanner(_Plainly)(text, 0)  # type: ignore[arg-type]  # it only reads these attributes
+        if end == len(text):
+            return value
+    except Exception:
+        pass  # not JSON, or not this Python's way
+    import json
+
+    return json.loads(text)
+
+
+def rendered(value: Any) -> str:
+    """As `json.dumps`, which answers only what is out of the ordinary."""
+    try:
+        from _json import encode_basestring_ascii, make_encoder
+
+        quote = encode_basestring_ascii
+        encode = make_encoder(None, quote, quote, None, ": ", ", ", False, False, True)
+        return "".join(encode(value, 0))
+    except Exception:
+        import json
+
+        return json.dumps(value)
 
 
 # ---- identity of processes
@@ -149,7 +203,7 @@ def _write_whole(path: str, text: str) -> None:
 
 def start(places: Places, call_id: str, boot: str, wait: float, given: str) -> dict[str, Any]:
     """Claim and run the call, or attach to it. `state` in the answer: done, running, lost or not_run."""
-    if not re.fullmatch(CALL_ID, call_id):
+    if not is_call_id(call_id):
         return {"state": "lost", "is_error": True, "text": "the call's id is not valid"}
     folder = places.call(call_id)
     until = time.monotonic() + wait
@@ -161,7 +215,7 @@ def start(places: Places, call_id: str, boot: str, wait: float, given: str) -> d
     except FileExistsError:
         return _attach(folder, until)
     try:
-        envelope = json.loads(given or _read_text(os.path.join(places.journal, "inputs", call_id + ".json")))
+        envelope = parsed(given or _read_text(os.path.join(places.journal, "inputs", call_id + ".json")))
     except (OSError, ValueError) as error:
         _record(folder, {"is_error": True, "text": f"The call's input could not be read: {error}"})
         return _answer(folder)
@@ -227,7 +281,7 @@ def _record(folder: str, outcome: dict[str, Any]) -> None:
     """Write the outcome, unless there is one: the first counts."""
     unfinished = os.path.join(folder, f"outcome.{os.getpid()}")
     with open(unfinished, "w", encoding="utf-8") as file:
-        file.write(json.dumps(outcome))
+        file.write(rendered(outcome))
     try:
         os.link(unfinished, os.path.join(folder, "outcome"))
     except FileExistsError:
@@ -237,7 +291,7 @@ def _record(folder: str, outcome: dict[str, Any]) -> None:
 
 def _answer(folder: str) -> dict[str, Any]:
     """The recorded outcome with the head and tail of the output."""
-    outcome: dict[str, Any] = {"state": "done", **json.loads(_read_text(os.path.join(folder, "outcome")))}
+    outcome: dict[str, Any] = {"state": "done", **parsed(_read_text(os.path.join(folder, "outcome")))}
     path = os.path.join(folder, "output")
     if not os.path.exists(path):
         return outcome
@@ -655,7 +709,7 @@ def reapply(places: Places, given: dict[str, Any]) -> str:
     with open(os.path.join(places.journal, LOCK), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _read_text(os.path.join(places.journal, HOLDER)) != given["holder"]:
-            return json.dumps({"held": False})
+            return rendered({"held": False})
         applied, problem = 0, ""
         for edit in given["edits"]:
             try:
@@ -664,7 +718,7 @@ def reapply(places: Places, given: dict[str, Any]) -> str:
                 problem = str(error)
                 break
             applied += 1
-    return json.dumps({"held": True, "applied": applied, "problem": problem})
+    return rendered({"held": True, "applied": applied, "problem": problem})
 
 
 def write_file(places: Places, path: str, content: str) -> str:
@@ -787,6 +841,8 @@ def _walk(top: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 def glob_expression(pattern: str) -> str:
     """A regular expression for a glob pattern: `*`, `?`, `[…]`, `{a,b}`, and `**` for any number of folders."""
+    import re
+
     out, index, depth = "", 0, 0
     while index < len(pattern):
         rest = pattern[index:]
@@ -817,6 +873,8 @@ def glob_expression(pattern: str) -> str:
 
 
 def _matcher(places: Places, pattern: str) -> re.Pattern[str]:
+    import re
+
     relative = pattern
     if relative.startswith(places.workspace + "/"):
         relative = relative[len(places.workspace) + 1 :]
@@ -849,6 +907,8 @@ def find_files(places: Places, pattern: str) -> str:
 
 def grep(places: Places, pattern: str, only: str | None) -> str:
     """Lines that match, as `path:line: text`."""
+    import re
+
     try:
         expression = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:

@@ -307,6 +307,35 @@ def test_a_large_input_comes_as_a_file(runner: Runner) -> None:
     assert "could not be read" in runner.ask("start", "missing", "-", "5")["text"]
 
 
+def test_json_is_read_and_written_as_by_the_standard_library(runner: Runner) -> None:
+    values = [{}, [], "x", None, {"a": None, "b": [True, -2, 2.5e-9, {"c": 'é\ud800\n\0"\\'}], "": float("inf")}]
+    for text in ['{"a": 1, "a": 2}', ' {"a":1}\n', "[NaN, -Infinity]", '"\\ud83d\\ude00"', *map(json.dumps, values)]:
+        assert repr(sandbox_runner.parsed(text)) == repr(json.loads(text))
+    assert [sandbox_runner.rendered(value) for value in values] == [json.dumps(value) for value in values]
+    for text in ["", "{", '{"a": 1}x', '{"a": "\n"}', "{'a': 1}", '"\\x"']:
+        with pytest.raises(ValueError, match="column"):
+            sandbox_runner.parsed(text)
+    with pytest.raises(TypeError):
+        sandbox_runner.rendered({"a": object()})
+
+
+def test_what_makes_python_start_slowly_is_not_imported(runner: Runner) -> None:
+    (runner.workspace / "f").write_text("text")
+    start = ("start", "quick", "-", "20")
+    for words, tool, given in (
+        (start, "bash", {"command": "true"}),
+        (("query",), "read_file", {"path": "f"}),
+    ):
+        command = runner.command(*words)
+        command[1:1] = ["-X", "importtime"]
+        envelope = {"tool": tool, "input": given, "timeout": 20}
+        done = subprocess.run(command, env=runner.environment(envelope), capture_output=True, text=True, check=True)
+        assert not json.loads(done.stdout).get("is_error")
+        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert "runner" in imported
+        assert not imported & {"collections", "contextlib", "enum", "json", "pathlib", "re", "signal", "subprocess"}
+
+
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "link/x", "file-link", "loop", "dangling"])
 def test_no_path_leads_out_of_the_workspace(runner: Runner, path: str) -> None:
     outside = runner.workspace.parent / "outside"
