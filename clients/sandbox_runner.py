@@ -331,20 +331,20 @@ def _whole_characters(data: bytes) -> str:
 
 
 def _fork_keeper(places: Places, folder: str, call_id: str, envelope: dict[str, Any]) -> int:
-    """Start the keeper; returns the end of a pipe that reads as closed when it is gone."""
+    """Start the keeper; returns the end of a pipe that reads as closed when it is gone.
+
+    It is this process's child until that ends, long before it or just after it.
+    """
     # Blocked before it exists, so that it can't die of a signal that it has not learned to handle yet.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
     reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
+    if os.fork() == 0:
         try:
             os.setsid()
-            if os.fork() == 0:
-                _keep(places, folder, call_id, envelope)
+            _keep(places, folder, call_id, envelope)
         finally:
             os._exit(0)
     os.close(writing)
-    os.waitpid(child, 0)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return reading
 
@@ -388,10 +388,12 @@ def run_command(places: Places, folder: str, call_id: str, command: str, timeout
     head_before, moves_before = head_commit(places.workspace), _head_moves_size(places.workspace)
     path = os.path.join(folder, "output")
     output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    bash = os.fork()
-    if bash == 0:
-        _become_bash(places.workspace, call_id, command, output)
-    os.close(output)
+    try:
+        bash = _start_bash(places.workspace, call_id, command, output)
+    except OSError as error:
+        return {"is_error": True, "text": f"bash could not be started: {error}"}
+    finally:
+        os.close(output)
     outcome: dict[str, Any] = {}
     status = None
     adopting = False
@@ -422,23 +424,22 @@ def run_command(places: Places, folder: str, call_id: str, command: str, timeout
     return outcome
 
 
-def _become_bash(workspace: str, call_id: str, command: str, output: int) -> NoReturn:
-    try:
-        os.setsid()
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        signal.pthread_sigmask(signal.SIG_SETMASK, set())
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what is ignored stays so across exec
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        os.makedirs(workspace, exist_ok=True)
-        os.chdir(workspace)
-        environment = {**os.environ, MARK_VARIABLE: call_id, "PWD": workspace}
-        environment.pop("OLDPWD", None)
-        os.execve("/bin/bash", ["bash", "-c", command], environment)
-    except OSError as error:
-        os.write(2, (f"bash could not be started: {error}\n").encode())
-    finally:
-        os._exit(126)
+def _start_bash(workspace: str, call_id: str, command: str, output: int) -> int:
+    os.makedirs(workspace, exist_ok=True)
+    os.chdir(workspace)
+    environment = {**os.environ, MARK_VARIABLE: call_id, "PWD": workspace}
+    environment.pop("OLDPWD", None)
+    # Not by a fork, which would copy this process first.
+    return os.posix_spawn(
+        "/bin/bash",
+        ["bash", "-c", command],
+        environment,
+        file_actions=[(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)],
+        setsid=True,
+        setsigmask=(),
+        # Python ignores these, and what is ignored stays so across exec.
+        setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+    )
 
 
 def _reaped(bash: int) -> int | None:
