@@ -8,8 +8,10 @@ import binascii
 import hashlib
 import io
 import json
+import marshal
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from local.rehearsal.errors import invalid
 
@@ -28,9 +30,19 @@ _MAGIC = {
 }
 
 
+_MARSHAL_VERSION = 2
+"""Without references, so that equal values have equal bytes."""
+
+_WRITER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+
+
 def text_tokens(text: str) -> int:
     """Tokens of a text."""
-    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
+    return _tokens(len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")))
+
+
+def _tokens(size: int) -> int:
+    return -(-size // BYTES_PER_TOKEN)
 
 
 def image_tokens(source: dict[str, Any]) -> int:
@@ -61,29 +73,35 @@ def image_tokens(source: dict[str, Any]) -> int:
     return max(1, int(width * scale * height * scale / PIXELS_PER_TOKEN))
 
 
-def _canonical(block: dict[str, Any]) -> str:
+def _bare(block: dict[str, Any]) -> dict[str, Any]:
+    """The block without its cache marker."""
+    if "cache_control" not in block:
+        return block
+    return {key: value for key, value in block.items() if key != "cache_control"}
+
+
+def _canonical(block: dict[str, Any]) -> bytes:
     """The block's JSON without its cache marker. Key order counts: the real cache compares what was sent."""
-    bare = {key: value for key, value in block.items() if key != "cache_control"}
-    return json.dumps(bare, ensure_ascii=False, separators=(",", ":"))
+    return _WRITER.encode(_bare(block)).encode("utf-8", "surrogatepass")
 
 
-def _block_tokens(block: dict[str, Any]) -> int:
+def _block_tokens(block: dict[str, Any], size: int) -> int:
+    """Tokens of a block whose JSON has so many bytes."""
     match block.get("type"):
         case "text":
             return text_tokens(str(block.get("text", "")))
         case "image":
             return image_tokens(block.get("source") or {})
         case "tool_result" if isinstance(block.get("content"), list):
-            return sum(_block_tokens(part) for part in block["content"]) + 8
+            return sum(_block_tokens(part, len(_canonical(part))) for part in block["content"]) + 8
         case _:
-            return text_tokens(_canonical(block))
+            return _tokens(size)
 
 
-@dataclass(frozen=True)
-class Block:
-    """One block of a request.
+class Block(NamedTuple):
+    """One block of a request. A tuple, since a request has thousands of them.
 
-    `chain` is the hash of this block and all before it in its part; `key` identifies the whole prefix in the cache.
+    `chain` is the hash of this block and all before it in its part.
     """
 
     part: str
@@ -94,8 +112,16 @@ class Block:
     kind: str
     tokens: int
     chain: str
-    key: str
     cache_ttl: str | None
+    before: str
+    """The hash of the parts before this one."""
+    settings: str
+    """What else of the request a prefix that ends here depends on."""
+
+    @property
+    def key(self) -> str:
+        """Identifies the whole prefix in the cache."""
+        return _hash(self.before, self.chain, self.settings)
 
 
 @dataclass(frozen=True)
@@ -113,8 +139,21 @@ class Prefix:
         return sum(block.tokens for block in self.blocks)
 
 
-def _hash(*parts: str) -> str:
-    return hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+def _hash(*parts: str | bytes) -> str:
+    whole = b"\x00".join(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in parts)
+    return hashlib.sha256(whole).hexdigest()[:32]
+
+
+@lru_cache(maxsize=1 << 14)
+def _read_block(chain: str, role: str, marshalled: bytes) -> tuple[str, int]:
+    """The chain with this block, and the block's tokens.
+
+    Remembered, as each request has the blocks of the one before it and few more. `marshalled`: the block in the form
+    that Python makes the quickest; it keeps the order of keys.
+    """
+    block = marshal.loads(marshalled)
+    canonical = _canonical(block)
+    return _hash(chain, role, canonical), _block_tokens(block, len(canonical))
 
 
 def content_blocks(content: Any) -> list[dict[str, Any]]:
@@ -149,7 +188,7 @@ def read_prefix(body: dict[str, Any]) -> Prefix:
     for part, entries in parts:
         chain = _hash(part)
         for role, message, block in entries:
-            chain = _hash(chain, role, _canonical(block))
+            chain, tokens = _read_block(chain, role, marshal.dumps(_bare(block), _MARSHAL_VERSION))
             marker = block.get("cache_control") or {}
             blocks.append(
                 Block(
@@ -157,10 +196,11 @@ def read_prefix(body: dict[str, Any]) -> Prefix:
                     role=role,
                     message=message,
                     kind=str(block.get("type", "tool" if part == "tools" else "")),
-                    tokens=_block_tokens(block),
+                    tokens=tokens,
                     chain=chain,
-                    key=_hash(before, chain, settings if part == "messages" else ""),
                     cache_ttl=marker.get("ttl", "5m") if marker else None,
+                    before=before,
+                    settings=settings if part == "messages" else "",
                 )
             )
         ends[part] = chain

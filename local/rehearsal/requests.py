@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any, cast
 
+from pydantic_core import from_json
+
 from local.rehearsal.errors import ApiError, invalid
 from local.rehearsal.models import ALWAYS_THINKS, known_models
 from local.rehearsal.prefix import content_blocks
@@ -27,9 +29,13 @@ def parse_body(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_BODY_BYTES:
         raise ApiError("request_too_large", "Request exceeds the maximum size")
     try:
-        body = json.loads(raw)
-    except ValueError as error:
-        raise invalid(f"The request body is not valid JSON: {error}") from None
+        body = from_json(raw)
+    except ValueError:
+        # The quick parser knows no lone surrogates, for one. What it refuses, the other may take or says why not.
+        try:
+            body = json.loads(raw)
+        except ValueError as error:
+            raise invalid(f"The request body is not valid JSON: {error}") from None
     if not isinstance(body, dict):
         raise invalid("The request body must be a JSON object")
     return cast(dict[str, Any], body)
@@ -207,7 +213,7 @@ def _check_text(block: dict[str, Any], at: str) -> None:
     text = block.get("text")
     if not isinstance(text, str):
         raise invalid(f"{at}.text: Input should be a valid string")
-    if not text.strip():
+    if not text or text.isspace():
         raise invalid(f"{at}: text content blocks must contain non-whitespace text")
 
 

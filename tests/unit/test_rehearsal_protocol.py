@@ -130,6 +130,10 @@ def test_a_body_that_is_no_object_is_refused(raw: bytes) -> None:
         parse_body(raw)
 
 
+def test_a_lone_surrogate_is_read_as_it_was_sent() -> None:
+    assert parse_body(b'{"text": "\\ud800"}') == {"text": "\ud800"}
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -180,6 +184,16 @@ class TestSeals:
         given = self.served()
         given["messages"][1]["content"][0][field] = value
         with pytest.raises(ApiError, match="Invalid `signature`"):
+            self.check(given)
+
+    def test_the_order_of_keys_counts(self) -> None:
+        given = self.served()
+        self.check(given)
+        given["messages"].append({"role": "assistant", "content": [tool_use(new_tool_use_id(read_prefix(given)))]})
+        self.check(given)
+        result = given["messages"][2]["content"][0]
+        given["messages"][2]["content"][0] = dict(reversed(result.items()))
+        with pytest.raises(ApiError, match="the earlier messages changed"):
             self.check(given)
 
     def test_a_changed_prefix_is_refused_and_named(self) -> None:
