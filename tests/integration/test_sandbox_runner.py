@@ -308,7 +308,13 @@ def test_a_large_input_comes_as_a_file(runner: Runner) -> None:
 
 
 def test_json_is_read_and_written_as_by_the_standard_library(runner: Runner) -> None:
-    values = [{}, [], "x", None, {"a": None, "b": [True, -2, 2.5e-9, {"c": 'é\ud800\n\0"\\'}], "": float("inf")}]
+    values: list[Any] = [
+        {},
+        [],
+        "x",
+        None,
+        {"a": None, "b": [True, -2, 2.5e-9, {"c": 'é\ud800\n\0"\\'}], "": float("inf")},
+    ]
     for text in ['{"a": 1, "a": 2}', ' {"a":1}\n', "[NaN, -Infinity]", '"\\ud83d\\ude00"', *map(json.dumps, values)]:
         assert repr(sandbox_runner.parsed(text)) == repr(json.loads(text))
     assert [sandbox_runner.rendered(value) for value in values] == [json.dumps(value) for value in values]
