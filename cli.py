@@ -1,8 +1,11 @@
 """The `cofounder` command: its commands are in `console/`, those of the embedded stack in `local/cli.py`."""
 
+import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from console.building import building
 from console.exits import INTERRUPTED, MEANINGS, code_of
@@ -16,16 +19,28 @@ from domain.errors import CofounderError
 from local.cli import local_app
 from local.errors import StackError
 
-_EPILOG = "Commands speak to the API at COFOUNDER_API_URL with the token in API_TOKEN.\n\nExit codes:\n" + "\n".join(
-    f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items()
-)
+# \b: these lines stay as they are, where there is no terminal.
+_EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())
+
+
+class _Commands(TyperGroup):
+    """All commands. What is wrong with an option is said without the word that pydantic puts before it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
 
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     help="An idea goes in; a running, tested product comes out.",
-    epilog=_EPILOG,
+    epilog=f"Commands speak to the API at COFOUNDER_API_URL with the token in API_TOKEN.\n\n{_EXIT_CODES}",
 )
 for commands in (on_this_machine, building, looking, steering, product, operating):
     app.add_typer(commands)
@@ -39,6 +54,7 @@ def main() -> None:
         # A terminal that can't show a character of somebody's goal shows a question mark.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    app.rich_markup_mode = "rich" if _is_for_eyes() else None
     try:
         app()
     except (CofounderError, StackError) as error:
@@ -46,6 +62,12 @@ def main() -> None:
         sys.exit(code_of(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _is_for_eyes() -> bool:
+    """Whether help and what is wrong with a command may have boxes and colours."""
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM", "dumb") == "dumb"
+    return not plain and sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def _tell(error: Exception) -> None:

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
     Schedule,
@@ -23,6 +26,8 @@ from temporalio.service import RPCError, TLSConfig
 
 from domain.errors import Misconfigured
 from domain.names import REAPER_ID, REAPER_WORKFLOW
+
+_RPC_TIMEOUT = timedelta(seconds=8)
 
 
 class CompactPayloadConverter(PydanticPayloadConverter):
@@ -116,3 +121,18 @@ async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> 
             f"The schedule {REAPER_ID} could not be made in Temporal's namespace {client.namespace} ({error.message}). "
             "Check that Temporal runs and that its key may write there."
         ) from error
+
+
+async def workers_on(client: Client, task_queue: str) -> list[str]:
+    """Who takes the workflows' tasks there, or did in the last minutes: identities, sorted.
+
+    Raises:
+        RPCError: Temporal has gone away, or this client may not ask.
+    """
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=task_queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    )
+    answer = await client.workflow_service.describe_task_queue(request, timeout=_RPC_TIMEOUT)
+    return sorted({poller.identity for poller in answer.pollers})

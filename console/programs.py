@@ -1,6 +1,7 @@
 """The embedded stack with an API and a worker beside it: what `cofounder up` and `cofounder demo` run."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from temporalio.service import RPCError
 
+from clients.temporal import connect_temporal, workers_on
 from console.api_client import ApiClient
 from console.feed_state import printable
 from console.screen import dollars, is_interactive
@@ -23,11 +26,13 @@ from local.ports import LOOPBACK
 from local.process import Command, GuardedProcess
 from local.sandbox.egress import PACKAGE_REGISTRIES
 from local.stack import PARTS, LocalStack, PartName, Progress
+from settings import Settings
 
 FOUNDER = "founder"
 """The user of requests that name none."""
 
 _API_START_SECONDS = 30.0
+_WORKER_START_SECONDS = 120.0
 _LOG_LINES = 12
 
 # The rehearsal model answers at once; at this pace a person can read along.
@@ -108,10 +113,11 @@ def stack_for(console: Console, keys: RealKeys, data: Path | None = None) -> Loc
 async def running_programs(
     console: Console, stack: LocalStack, environment: Mapping[str, str], *, port: int, token: str, logs: Path
 ) -> AsyncIterator[Programs]:
-    """An API on the port and a worker, as processes of their own, until the end of the block.
+    """An API on the port and a worker, as processes of their own, until the end of the block. Both are at work when it
+    begins, so that whoever looks then, `cofounder doctor` for one, misses nothing.
 
     Raises:
-        StartFailed: the API did not come up.
+        StartFailed: one of them did not come up.
     """
     commands = {
         "api": ["-m", "api", "--host", LOOPBACK, "--port", str(port)],
@@ -133,7 +139,9 @@ async def running_programs(
         url = f"http://{LOOPBACK}:{port}"
         api = await closing.enter_async_context(ApiClient(url, token))
         await first_of(asyncio.create_task(_wait_until_live(api)), *watchers)
-        console.print("  api       ready\n  worker    started")
+        console.print("  api       ready")
+        await first_of(asyncio.create_task(_wait_until_worked_on(environment)), *watchers)
+        console.print("  worker    ready")
         yield Programs(api, url, watchers)
 
 
@@ -186,6 +194,21 @@ async def _wait_until_live(api: ApiClient) -> None:
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise StartFailed(f"The API did not answer within {_API_START_SECONDS:.0f} seconds.") from None
+
+
+async def _wait_until_worked_on(environment: Mapping[str, str]) -> None:
+    """By then the worker has made the search attributes and the reaper's schedule, too: it does that first."""
+    queue = environment.get("TEMPORAL_TASK_QUEUE") or Settings.model_fields["temporal_task_queue"].default
+    try:
+        async with asyncio.timeout(_WORKER_START_SECONDS):
+            client = await connect_temporal(environment)
+            while True:
+                with contextlib.suppress(RPCError):  # if Temporal has ended, the stack says so
+                    if await workers_on(client, queue):
+                        return
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise StartFailed(f"The worker took no work within {_WORKER_START_SECONDS:.0f} seconds.") from None
 
 
 async def say_what_it_may_cost(console: Console, keys: RealKeys, database_url: str, *, confirmed: bool) -> None:

@@ -19,7 +19,9 @@ users_app = typer.Typer(
 _UserId = Annotated[str, typer.Argument(metavar="USER", help="The user's id.")]
 
 
-@users_app.command(name="set", epilog="Example: cofounder users set ada --plan partner --model coder=claude-opus-5-5")
+@users_app.command(
+    name="set", epilog="\b\nExample: cofounder users set ada --plan partner --model coder=claude-opus-5-5"
+)
 def set_(
     user_id: _UserId,
     plan: Annotated[str | None, typer.Option("--plan", help="The plan's name.")] = None,

@@ -2,14 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest, GetSystemInfoRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from clients.search_attributes import find_search_attributes
-from clients.temporal import temporal_config
+from clients.temporal import temporal_config, workers_on
 from console.checks.findings import Circumstances, Finding, fail, ok, warn
 from domain.names import REAPER_ID, SEARCH_ATTRIBUTES
 
@@ -91,13 +89,7 @@ async def check_reaper(given: Circumstances) -> Finding:
 async def check_worker(given: Circumstances) -> Finding:
     """Whether somebody takes the builds' tasks."""
     client, queue = await given.temporal(), given.settings.temporal_task_queue
-    request = DescribeTaskQueueRequest(
-        namespace=client.namespace,
-        task_queue=TaskQueue(name=queue),
-        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-    )
-    answer = await client.workflow_service.describe_task_queue(request, timeout=_RPC_TIMEOUT)
-    workers = sorted({poller.identity for poller in answer.pollers})
+    workers = await workers_on(client, queue)
     if not workers:
         return fail(
             f"nobody works on the task queue {queue}, so builds stay queued",

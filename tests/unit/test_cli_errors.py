@@ -112,6 +112,15 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert "Traceback" not in result.output
 
 
+def test_what_is_not_for_eyes_is_plain_text(run: Run) -> None:
+    wrong, helped = run("list", "--status", "nonsense"), run("--help")
+    assert (wrong.exit_code, wrong.out, helped.exit_code, helped.err) == (2, "", 0, "")
+    assert "'nonsense' is not one of 'queued', 'starting'," in wrong.err
+    assert "Value error" not in wrong.err
+    assert (wrong.err + helped.out).isascii()
+    assert "\n    130  stopped by Ctrl-C\n" in helped.out
+
+
 def test_unreachable_api(run: Run) -> None:
     done = run("show", "1b4e28ba-2fa1-11d2-883f-0016d3cca427")
     assert (done.exit_code, done.out) == (3, "")
