@@ -1,5 +1,6 @@
 """`cofounder list` and `cofounder show`."""
 
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,7 @@ def list_(
     status: Annotated[
         list[Status] | None, typer.Option("--status", help="Only builds that stand there. Repeatable.")
     ] = None,
-    project: Annotated[str | None, typer.Option("--project", metavar="ID", help="Only builds of this project.")] = None,
+    project: Annotated[uuid.UUID | None, typer.Option("--project", help="Only builds of this project.")] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only builds that have not ended.")] = False,
     projects: Annotated[bool, typer.Option("--projects", help="List projects instead of builds.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 20,
@@ -50,7 +51,11 @@ def list_(
         async def builds_page(size: int, after: str | None) -> Json:
             statuses = [str(each) for each in status or ()]
             return await api.list_builds(
-                statuses=statuses, project_id=project, only_open=only_open, limit=size, cursor=after
+                statuses=statuses,
+                project_id=None if project is None else str(project),
+                only_open=only_open,
+                limit=size,
+                cursor=after,
             )
 
         async def projects_page(size: int, after: str | None) -> Json:

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Depends
 from temporalio.service import RPCError
 
 from api.deps import CurrentUserId, IsOperator, Services, ServicesDep, Transaction, require_operator, transaction_of
+from api.errors import KEY_REUSED, Problem
 from api.responses import TAKES_BODY, problems
 from api.routes.builds import IdempotencyKey
 from api.schemas import AccountChange, AccountOut, NewTopUp
 from db.accounts import Account, change_account, check_models, read_account, top_up_account
 from db.news import tell_of_money
 from db.users import UserChange
-from domain.errors import InvalidInput, UnknownModel
+from domain.errors import Conflict, InvalidInput, UnknownModel
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,10 @@ async def top_up(
     `Idempotency-Key` adds nothing."""
     now = datetime.now(UTC)
     async with transaction_of(services.sessions) as session:
-        account = await top_up_account(session, user_id, new.amount, now.date(), note=new.note, key=idempotency_key)
+        try:
+            account = await top_up_account(session, user_id, new.amount, now.date(), note=new.note, key=idempotency_key)
+        except Conflict as error:
+            raise Problem(KEY_REUSED, str(error)) from error
     return await _told(services, account, now)
 
 

@@ -67,10 +67,12 @@ class Circumstances:
         return self._settings
 
     async def check_settings(self) -> Finding:
-        """Whether the settings could be read."""
-        return (
-            fail(str(self._settings)) if isinstance(self._settings, CofounderError) else ok("every variable is right")
-        )
+        """Whether the settings could be read, and let builds be started."""
+        if isinstance(self._settings, CofounderError):
+            return fail(str(self._settings))
+        if not self._settings.autonomous_agent:
+            return warn("every variable is right, and AUTONOMOUS_AGENT is false: no build is started, and none goes on")
+        return ok("every variable is right")
 
     async def connect(self) -> Client:
         """The connection to Temporal.

@@ -114,7 +114,7 @@ async def test_operators_top_up_and_change_plans_and_builds_hear_of_it(api: Runn
         assert (account["topped_up"], account["budget"]["allowance"]) == (2_500_000, before + 2_500_000)
         assert account["open_builds"] == [build]
     other = await api.http.post("/v1/account/top-ups", json={"amount": 1}, headers=headers | {"Idempotency-Key": "k"})
-    assert other.status_code == 409
+    assert (other.status_code, other.json()["type"]) == (409, "urn:cofounder:problem:idempotency-key-reused")
     for amount in (0, -1, 1.5, "5", 10**13, None):
         wrong = await api.http.post("/v1/account/top-ups", json={"amount": amount}, headers=headers)
         assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "amount")

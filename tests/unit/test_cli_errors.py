@@ -99,6 +99,7 @@ def test_help_needs_none_of_the_program() -> None:
         ["users", "set", "ada", "--renewal-day", "32"],
         ["nonsense"],
         ["list", "--status", "nonsense"],
+        ["list", "--project", "no-uuid"],
         ["list", "--projects", "--open"],
         ["show", "last", "--api-url", "ftp://x"],
         ["show", "last", "--user", "a b"],
@@ -267,6 +268,12 @@ def test_doctor_with_wrong_settings(run: Run) -> None:
     lines = done.out.splitlines()
     assert [line.split()[:2] for line in lines] == [["fail", "settings"], ["warn", "database"], ["ok", "disk"]]
     assert "DATABASE_URL: must begin with" in lines[0]
+
+
+def test_doctor_tells_of_the_kill_switch(run: Run) -> None:
+    done = run("doctor", "--only", "settings", AUTONOMOUS_AGENT="false")
+    assert (done.exit_code, done.out.split()[:2]) == (0, ["warn", "settings"])
+    assert "AUTONOMOUS_AGENT" in done.out
 
 
 def test_doctor_without_keys(run: Run) -> None:
