@@ -1,7 +1,7 @@
 """The API's services and settings, served by `python -m api`, in the container and by `cofounder up`, too.
 
-Another server can serve `api.main:application`, but answers what is no HTTP at all in its own words and not as a problem;
-see `api.protocol`.
+Another server can serve `api.main:application`, but answers what is no HTTP at all in its own words and not as a
+problem; see `api.protocol`.
 """
 
 from collections.abc import AsyncIterator, Mapping
