@@ -8,14 +8,14 @@ import typer
 from typer.core import TyperGroup
 
 from console.building import building
-from console.exits import INTERRUPTED, MEANINGS, code_of
+from console.exits import INTERRUPTED, MEANINGS, MISUSED, code_of
 from console.looking import looking
 from console.on_this_machine import on_this_machine
 from console.operating import operating
 from console.product import product
 from console.steering import steering
 from console.users import users_app
-from domain.errors import CofounderError
+from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
 
@@ -54,6 +54,9 @@ def main() -> None:
         # A terminal that can't show a character of somebody's goal shows a question mark.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    if not all(_is_text(argument) for argument in sys.argv):
+        _tell(InvalidInput("The command is not all text in UTF-8. Type it again."))
+        sys.exit(MISUSED)
     app.rich_markup_mode = "rich" if _is_for_eyes() else None
     try:
         app()
@@ -62,6 +65,11 @@ def main() -> None:
         sys.exit(code_of(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _is_text(argument: str) -> bool:
+    """Whether it can be sent, stored and shown. Python makes lone surrogates of bytes that are no UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _is_for_eyes() -> bool:

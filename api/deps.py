@@ -132,7 +132,9 @@ def _is(given: HTTPAuthorizationCredentials | None, token: SecretStr | None) -> 
 
 
 async def require_json(request: Request) -> None:
-    """Refuse bodies of other types, which would only be found not to fit."""
+    """Refuse bodies of other types, which would only be found not to fit; what takes no body ignores it."""
+    if request.scope["route"].body_field is None:
+        return
     has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_json = media_type == "application/json" or (

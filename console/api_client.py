@@ -13,7 +13,7 @@ import httpx2
 
 from console.exits import Unreachable
 from console.feed_state import FeedEvent
-from domain.errors import CofounderError
+from domain.errors import CofounderError, Misconfigured
 
 _SILENCE_SECONDS = 60.0
 """The feed sends a heartbeat every 15 seconds; one that is silent for so long is dead."""
@@ -45,13 +45,19 @@ class ApiClient:
     """Requests to one API. Raises `ApiUnreachable` and `ApiProblem`, whose messages are for people."""
 
     def __init__(self, url: str, token: str, user: str | None = None) -> None:
+        """Raises `Misconfigured` where the URL is none."""
         self._url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}", "User-Agent": "cofounder"}
         if user is not None:
             headers["X-Cofounder-User"] = user
         on_this_machine = (urlsplit(url).hostname or "") in ("127.0.0.1", "::1", "localhost")
-        # A proxy in the environment is not meant for servers on this machine.
-        self._http = httpx2.AsyncClient(base_url=self._url, headers=headers, timeout=30, trust_env=not on_this_machine)
+        try:
+            # A proxy in the environment is not meant for servers on this machine.
+            self._http = httpx2.AsyncClient(
+                base_url=self._url, headers=headers, timeout=30, trust_env=not on_this_machine
+            )
+        except httpx2.InvalidURL as error:
+            raise Misconfigured(f"{url} is no address ({error}). Correct --api-url or COFOUNDER_API_URL.") from error
 
     async def __aenter__(self) -> Self:
         return self

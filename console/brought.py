@@ -50,12 +50,13 @@ def read_interview(file: Path) -> Json:
         raise InvalidInput(f"{file} is larger than {INTERVIEW_MAX_BYTES // 1024} KB. Shorten it.")
     try:
         sent: Json = json.loads(text)
+        json.dumps(sent, allow_nan=False)
         Interview.model_validate(sent)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "interview"
         raise InvalidInput(f"{file} does not fit: {where}: {first['msg'].removeprefix('Value error, ')}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{file} is not valid JSON: {error}") from None
     if unstorable := find_unstorable(sent):
         raise InvalidInput(f"{file} has a NUL character or a lone surrogate in {unstorable}. Remove it.")

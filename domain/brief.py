@@ -109,6 +109,7 @@ def parse_brief(text: str) -> IdeaBrief:
         raise InvalidBrief(f"The idea brief is larger than {BRIEF_MAX_BYTES // 1024} KB. Shorten it.")
     try:
         data = json.loads(text)
+        json.dumps(data, allow_nan=False)  # `loads` also takes numbers that JSON does not know
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:

@@ -184,6 +184,8 @@ def _ports_by_part(options: list[str]) -> dict[str, int]:
     for option in options:
         part, _, number = option.partition("=")
         if part not in PARTS or not number.isdigit() or not 0 < int(number) < 65536:
-            raise typer.BadParameter(f"--port {option}: write PART=N, where PART is one of {', '.join(PARTS)}.")
+            raise typer.BadParameter(
+                f"--port {option}: write PART=N, where PART is one of {', '.join(PARTS)} and N a port."
+            )
         ports[part] = int(number)
     return ports

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -278,5 +279,7 @@ async def test_body_of_another_type_is_refused(api: RunningApi, content_type: st
     answer = await api.http.post("/v1/projects", content=b'{"name": "x"}', headers=headers)
     assert answer.status_code == 415
     assert answer.json()["type"] == "urn:cofounder:problem:unsupported-media-type"
+    nobodys = f"/v1/builds/{uuid.uuid4()}/wake"
+    assert (await api.http.post(nobodys, content=b"x", headers=headers)).status_code == 404, "takes no body"
     patched = {"Content-Type": "application/merge-patch+json; charset=utf-8"}
     assert (await api.http.post("/v1/projects", content=b'{"name": "x"}', headers=patched)).status_code == 201

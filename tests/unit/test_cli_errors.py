@@ -129,6 +129,15 @@ def test_unreachable_api(run: Run) -> None:
     assert "COFOUNDER_API_URL" in done.err
 
 
+def test_what_is_no_text_is_not_sent(run: Run) -> None:
+    done = run("say", "last", "\udcff")
+    assert (done.exit_code, done.out) == (2, "")
+    assert "UTF-8" in done.err
+    done = run("list", "--api-url", "http://a..b\u2028")
+    assert (done.exit_code, done.out) == (1, "")
+    assert "--api-url" in done.err
+
+
 def test_missing_token(run: Run) -> None:
     done = run("build", "--idea", "A waitlist", API_TOKEN="")
     assert (done.exit_code, done.err.startswith("error: API_TOKEN is not set.")) == (1, True)
@@ -188,6 +197,7 @@ def test_brief_is_sent_as_it_was_written(tmp_path: Path) -> None:
         (b"\xff", "not a text in UTF-8"),
         (b"[]", "does not fit"),
         (b'{"name": "a", "problem": "b", "features": []}', "features"),
+        (b'{"name": "a", "problem": "b", "features": ["c"], "price": -1e999}', "not valid JSON"),
         (b'{"name": "a", "problem": "b\\u0000", "features": ["c"]}', "NUL character or a lone surrogate in problem"),
         (b'{"name": "a", "problem": "b", "features": ["' + b"c" * 70_000 + b'"]}', "larger than 64 KB"),
     ],
@@ -210,6 +220,8 @@ def test_bad_idea(idea: str) -> None:
     ("content", "says"),
     [
         ("[", "not valid JSON"),
+        ("[" * 60_000, "not valid JSON"),
+        ('{"questions": [], "price": NaN}', "not valid JSON"),
         ('{"questions": [{"id": "a"}]}', r"questions\.0\.text"),
         ('{"questions": [], "answers": {"a": "b"}}', "answers to questions that are not there: a"),
         ('{"questions": [{"id": "a", "text": "b"}], "answers": {"a": "\\ud800"}}', "answers.a"),
