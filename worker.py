@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
 from activities.context import BuildPolicy, ContextActivities
 from activities.dispatch import DispatchActivities
@@ -56,10 +56,16 @@ WORKFLOWS: list[type] = [BuildWorkflow, PreviewWorkflow, ReaperWorkflow]
 
 
 @asynccontextmanager
-async def wired_worker(settings: Settings, client: Client, browser: Browser | None = None) -> AsyncIterator[Worker]:
+async def wired_worker(
+    settings: Settings, client: Client, browser: Browser | None = None, runner: WorkflowRunner | None = None
+) -> AsyncIterator[Worker]:
     """A worker, not yet running, with its clients checked; they are closed at the end of the block.
 
-    `browser`: one to share with others in this process, who close it; None starts one of its own.
+    Args:
+        settings: where everything is.
+        client: Temporal.
+        browser: one to share with others in this process, who close it; None starts one of its own.
+        runner: how workflow code is run; None for without the SDK's sandbox (ADR 0005).
 
     Raises:
         Misconfigured: a server is missing or wrong; says which, and what to do.
@@ -88,6 +94,7 @@ async def wired_worker(settings: Settings, client: Client, browser: Browser | No
             client,
             task_queue=settings.temporal_task_queue,
             workflows=WORKFLOWS,
+            workflow_runner=runner or UnsandboxedWorkflowRunner(),
             activities=_activities(settings, sessions, store, model, sandboxes, browser, builds),
             graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
         )

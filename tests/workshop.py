@@ -15,6 +15,7 @@ import httpx2
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client, WorkflowHandle
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from clients.browser import Browser
 from clients.build_workflows import BuildToStart, BuildWorkflows
@@ -190,11 +191,14 @@ def settings_of(stack: LocalStack, **changes: Any) -> Settings:
 
 @asynccontextmanager
 async def workshop(stack: LocalStack, browser: Browser | None = None, **changes: Any) -> AsyncIterator[Workshop]:
-    """A worker of its own, on a task queue of its own, with settings changed as given, and perhaps a shared browser."""
+    """A worker of its own, on a task queue of its own, with settings changed as given, and perhaps a shared browser.
+
+    Workflows run in the SDK's sandbox, which a worker in use does without: here is where it finds what it is for.
+    """
     settings = settings_of(stack, temporal_task_queue=f"test-{uuid.uuid4()}", **changes)
     client = await connect_temporal(stack.environment)
     engine = make_engine(settings.database_url)
-    async with wired_worker(settings, client, browser) as worker, worker:
+    async with wired_worker(settings, client, browser, SandboxedWorkflowRunner()) as worker, worker:
         assert settings.anthropic_base_url is not None
         yield Workshop(settings, client, make_sessions(engine), settings.anthropic_base_url)
     await engine.dispose()

@@ -1,0 +1,47 @@
+"""What a stored history takes to replay, with the SDK's sandbox around the workflow and without it (ADR 0005).
+
+python -m bench.replay [HISTORY…]     without any, the longest one of tests/replay/histories/
+"""
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from clients.temporal import DATA_CONVERTER
+from workflows.build import BuildWorkflow
+from workflows.replaying import load_history
+
+_HISTORIES = Path(__file__).parents[1] / "tests" / "replay" / "histories"
+_TIMES = 5
+
+
+async def _seconds(runner: WorkflowRunner, history: WorkflowHistory) -> float:
+    replayer = Replayer(workflows=[BuildWorkflow], data_converter=DATA_CONVERTER, workflow_runner=runner)
+    began = time.perf_counter()
+    await replayer.replay_workflow(history)
+    return time.perf_counter() - began
+
+
+async def _main(paths: list[Path]) -> None:
+    runners = {"in the sandbox": SandboxedWorkflowRunner(), "without": UnsandboxedWorkflowRunner()}
+    for path in paths:
+        history = load_history(path)
+        taken: dict[str, list[float]] = {name: [] for name in runners}
+        for _ in range(_TIMES):  # side by side: what else the machine does strikes both
+            for name, runner in runners.items():
+                taken[name].append(await _seconds(runner, history) * 1000)
+        told = ", ".join(f"{name} {min(each):.0f} to {max(each):.0f} ms" for name, each in taken.items())
+        print(f"{path.name}: {len(history.events)} events, {told}")
+
+
+if __name__ == "__main__":
+    longest = max(_HISTORIES.glob("*-build-1.json"), key=lambda path: path.stat().st_size)
+    asyncio.run(_main([Path(word) for word in sys.argv[1:]] or [longest]))
+    sys.stdout.flush()
+    os._exit(0)
