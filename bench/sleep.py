@@ -1,7 +1,7 @@
 """What sleeping and waking costs, and what a reservation does.
 
     python -m bench.sleep wake [--wakes 50]        from the wake signal to the next model call
-    python -m bench.sleep asleep [--builds 2000] [--awake 40]
+    python -m bench.sleep asleep [--builds 2000] [--awake 2000]
                                                    one worker while so many builds sleep, and when all are woken at once
     python -m bench.sleep reserve [--builds 20]    reserving money for calls of many builds of one user at once
 
@@ -10,8 +10,8 @@ without think time. Prints a table; with JSON=path in the environment writes the
 
 The builds of `asleep` have no sandbox: their money is used up before one is opened, so that this measures our own
 parts and not how many sandboxes the machine can hold. First all are woken while there is still no money, by one batch
-signal, as an operator does: each looks at its budget and sleeps on. Then some of them (`--awake`) get money: those open
-a sandbox and make their next model call.
+signal, as an operator does: each looks at its budget and sleeps on. Then they get money, or as many as `--awake` says:
+these open a sandbox each, on this machine, and make their next model call.
 """
 
 import argparse
@@ -56,9 +56,9 @@ Figures = dict[str, float]
 
 
 @asynccontextmanager
-async def _office(queue: str) -> AsyncIterator[tuple[Workshop, psutil.Process]]:
+async def _office(queue: str, sandboxes: int = 50) -> AsyncIterator[tuple[Workshop, psutil.Process]]:
     """The stack, and one worker in a process of its own; no reaper that would wake anybody, and no think time."""
-    async with LocalStack() as stack:
+    async with LocalStack(temporal_ui=False, sandbox_options=("--max-sandboxes", str(sandboxes))) as stack:
         await migrate(stack.environment["DATABASE_URL"])
         settings = settings_of(stack, temporal_task_queue=queue)
         engine = make_engine(settings.database_url, pool_size=20)
@@ -113,9 +113,9 @@ async def _next_call(office: Workshop, build_id: uuid.UUID, after: int) -> datet
 
 
 async def _asleep(builds: int, awake: int) -> Figures:
-    """Many builds sleep on one worker; all are woken without money, then some with money."""
+    """Many builds sleep on one worker; all are woken without money, then with money."""
     figures: Figures = {"builds": builds}
-    async with _office("bench-asleep") as (office, worker):
+    async with _office("bench-asleep", sandboxes=awake + 50) as (office, worker):
         today = datetime.now(UTC).date()
         users = []
         for _ in range(max(1, builds // 20)):
@@ -171,7 +171,7 @@ async def _asleep(builds: int, awake: int) -> Figures:
         called = select(func.count(func.distinct(LedgerEntry.build_id))).where(
             LedgerEntry.user_id.in_(rich), LedgerEntry.turn == 1
         )
-        async with asyncio.timeout(1200):
+        async with asyncio.timeout(2400):
             while await _count(office, called) < count:
                 await asyncio.sleep(0.2)
         figures |= {"woken_with_money": count, "all_called_after_s": time.monotonic() - began}
@@ -301,12 +301,13 @@ def _main() -> None:
     parser.add_argument("what", choices=["wake", "asleep", "reserve"])
     parser.add_argument("--wakes", type=int, default=50)
     parser.add_argument("--builds", type=int)
-    parser.add_argument("--awake", type=int, default=40)
+    parser.add_argument("--awake", type=int)
     given = parser.parse_args()
     if given.what == "wake":
         figures = asyncio.run(_wake(given.wakes))
     elif given.what == "asleep":
-        figures = asyncio.run(_asleep(given.builds or 2000, given.awake))
+        builds = given.builds or 2000
+        figures = asyncio.run(_asleep(builds, given.awake or builds))
     else:
         figures = asyncio.run(_reserve(given.builds or 20))
     for name, value in figures.items():
