@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Any, Protocol
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.crash_point import crash_point
@@ -20,8 +19,10 @@ from clients.sandbox import CallOutcome, Sandbox, Sandboxes
 from clients.sandbox_runner import WORKSPACE
 from clients.shielded import to_the_end
 from db import tool_calls
+from db.direct import Runs, one_statement, transaction
 from db.models import ToolCall
-from db.session import Sessions, one_statement
+from db.session import Sessions
+from db.tool_calls import StoredCall
 from domain.answer import input_of
 from domain.errors import CofounderError, InvalidInput, InvalidToolInput, SandboxFull, SandboxGone, StaleClaim
 from domain.events import EventType, NewEvent
@@ -85,7 +86,7 @@ class _Outcome:
 class _Intent:
     """A call that this attempt holds. `again`: an earlier attempt had begun it in the same boot of the same sandbox."""
 
-    call: ToolCall
+    call: StoredCall
     input: ToolInput
     claim: uuid.UUID
     again: bool
@@ -149,7 +150,7 @@ class DispatchActivities:
     async def _intend(self, given: DispatchInput) -> DispatchResult | _Intent:
         """Take the call's row for this attempt, and say so before anything is done; or find its result."""
         build_id, claim = uuid.UUID(given.build_id), uuid.uuid4()
-        async with self._sessions.begin() as session:
+        async with transaction(self._sessions) as session:
             call, spoken = await tool_calls.call_to_run(session, build_id, given.id)
             same_boot = (call.sandbox_id, call.boot) == (given.sandbox.sandbox_id, given.sandbox.boot)
             if call.state == "done":
@@ -180,8 +181,8 @@ class DispatchActivities:
             async with one_statement(self._sessions) as session:
                 await _write(session, intent.call, intent.claim, outcome, intent.began)
         except StaleClaim:
-            async with self._sessions() as session:
-                call = await session.get_one(ToolCall, (build_id, given.id))
+            async with transaction(self._sessions) as session:
+                call, _ = await tool_calls.call_to_run(session, build_id, given.id)
             if call.state != "done":
                 raise
             return _result_of(call, lost=call.lost)
@@ -257,11 +258,11 @@ class DispatchActivities:
         """The founder cancelled: end what runs, and give the call its result, whoever held it."""
         claim, began = uuid.uuid4(), monotonic()
         async with heartbeating():
-            async with self._sessions.begin() as session:
-                call = await session.get_one(ToolCall, (uuid.UUID(given.build_id), given.id), with_for_update=True)
+            async with transaction(self._sessions) as session:
+                call, _ = await tool_calls.call_to_run(session, uuid.UUID(given.build_id), given.id)
                 if call.state == "done":
                     return
-                call.claim = claim
+                await tool_calls.claim_call(session, call, claim)
             told = CANCELLED
             if call.state == "intended" and is_mutating(call.name):
                 try:
@@ -299,7 +300,7 @@ class DispatchActivities:
         return _Outcome([*content, f"{asked.path} on port {port}: {sizes}; HTTP status {pictures[0].http_status}."])
 
 
-async def _write(session: AsyncSession, call: ToolCall, claim: uuid.UUID, outcome: _Outcome, began: float) -> None:
+async def _write(session: Runs, call: StoredCall, claim: uuid.UUID, outcome: _Outcome, began: float) -> None:
     """Write the result, if the claim still holds.
 
     Raises:
@@ -337,13 +338,13 @@ def _lost(why: str, *, ran: bool, full: bool = False) -> _Outcome:
     return _Outcome([told.format(why=why)], is_error=True, lost=True, full=full)
 
 
-def error_of(call: ToolCall, result: str) -> str | None:
+def error_of(call: StoredCall | ToolCall, result: str) -> str | None:
     """The signature of the error that a call ended in; None where it was lost, or ended from outside."""
     text = result_text(result)
     return None if text.startswith(_NOT_THE_CALLS_FAULT) else error_signature(call.name, call.summary, text)
 
 
-def _result_of(call: ToolCall, *, lost: bool) -> DispatchResult:
+def _result_of(call: StoredCall, *, lost: bool) -> DispatchResult:
     """What the workflow hears of a call that has its result."""
     error = error_of(call, call.result) if call.is_error and not call.lost and call.result else None
     return _result(call.is_error, call.commit, lost, error=error)

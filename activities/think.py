@@ -12,7 +12,6 @@ from typing import Protocol
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.crash_point import crash_point
@@ -22,9 +21,10 @@ from activities.sent import Sent, SentConversations
 from clients.model import BrokenStream, LostCall, ModelClient
 from clients.shielded import to_the_end
 from db import money, restores, steering, turns
+from db.direct import DirectConnection, Runs, one_statement, orm, transaction
 from db.feed import append_events
 from db.models import Build, FounderMessage, Restore, User
-from db.session import Sessions, one_statement
+from db.session import Sessions
 from domain import prompt
 from domain.answer import Answer, Reading, SentenceBuffer, read_answer
 from domain.budget import BudgetState, Verdict, cycle_of, may_go_on, too_small
@@ -110,7 +110,7 @@ class ThinkActivities:
         """
         build_id, claim, info = uuid.UUID(given.build_id), uuid.uuid4(), activity.info()
         try:
-            async with self._sessions.begin() as session:
+            async with transaction(self._sessions) as session:
                 found = await turns.look(session, build_id, given.turn)
                 call = money.Call(claim, build_id, found.user_id, given.turn, _day(), found.model)
                 run_id = info.workflow_run_id or ""
@@ -157,7 +157,7 @@ class ThinkActivities:
 
     async def _begin(
         self,
-        session: AsyncSession,
+        session: DirectConnection,
         given: ThinkInput,
         call: money.Call,
         found: turns.Found,
@@ -171,21 +171,21 @@ class ThinkActivities:
         """
         if (held := self._held(suspended=found.suspended)) is not None:
             raise _NoCall(ThinkResult(outcome=ThinkOutcome.HELD, reason=held[1], waiting_for=held[0]))
-        unread = await steering.unread_messages(session, call.build_id) if found.has_unread else []
-        untold = await restores.untold_restores(session, call.build_id) if found.has_untold else []
+        unread = await steering.unread_messages(session.orm(), call.build_id) if found.has_unread else []
+        untold = await restores.untold_restores(session.orm(), call.build_id) if found.has_untold else []
         said = await self._what_to_say(session, call.build_id, given, found.before, unread, untold)
         read = 0
         if not await turns.store_user_message(session, call.build_id, call.turn, said):
             unread = []  # an earlier attempt has said what is said in this turn; these are for the next one
-            read = await steering.last_read(session, call.build_id, call.turn)
+            read = await steering.last_read(session.orm(), call.build_id, call.turn)
         elif unread or untold:
-            await steering.mark_read(session, unread, call.turn)
-            await restores.mark_told(session, untold, call.turn)
+            await steering.mark_read(session.orm(), unread, call.turn)
+            await restores.mark_told(session.orm(), untold, call.turn)
             read = unread[-1].number if unread else 0
         worst = await self._worst(session, call.build_id, call.model, call.turn)
         permission, state = await money.reserve(session, call, worst, self._max_tokens(call.model), lost)
         if permission.verdict is not Verdict.GO:
-            build = await session.get_one(Build, call.build_id)
+            build = await session.orm().get_one(Build, call.build_id)
             raise _NoCall(await self._no_money(session, build, call.day, state, permission.verdict, worst), state)
         withdrawn = [] if lost is None else [NewEvent(EventType.TURN_WITHDRAWN, {"claim": str(lost)}, turn=call.turn)]
         events = [*withdrawn, NewEvent(EventType.TURN_STARTED, {"attempt": attempt}, turn=call.turn)]
@@ -200,7 +200,7 @@ class ThinkActivities:
 
     async def _no_money(
         self,
-        session: AsyncSession,
+        session: Runs,
         build: Build,
         day: date,
         state: BudgetState,
@@ -213,7 +213,7 @@ class ThinkActivities:
         figures = {"spent": state.spent, "allowance": state.allowance}
         if verdict is Verdict.EXHAUSTED:
             return ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, **figures)
-        renewal_day = await session.scalar(select(User.renewal_day).where(User.id == build.user_id))
+        renewal_day = await orm(session).scalar(select(User.renewal_day).where(User.id == build.user_id))
         _, renews_on = cycle_of(day, renewal_day or 1)
         reason = too_small(state, worst, self._max_tokens(build.model or ""), renews_on)
         return ThinkResult(outcome=ThinkOutcome.TOO_SMALL, reason=reason, renews_on=renews_on, day=day, **figures)
@@ -232,29 +232,29 @@ class ThinkActivities:
             data = {"text": _AT_THE_CEILING, "alert": True, **share}
             await append_events(session, build_id, [NewEvent(EventType.BUDGET, data, turn)])
 
-    async def _worst(self, session: AsyncSession, build_id: uuid.UUID, model: str, turn: int) -> WorstCase:
+    async def _worst(self, session: Runs, build_id: uuid.UUID, model: str, turn: int) -> WorstCase:
         return worst_case(self._prices, model, await money.prompt_tokens_at_most(session, build_id, turn))
 
     def _max_tokens(self, model: str) -> int:
         return min(self._max_output_tokens, price_of(self._prices, model).max_output_tokens)
 
-    async def _reread(self, session: AsyncSession, call: money.Call, outcome: str) -> ThinkResult:
+    async def _reread(self, session: DirectConnection, call: money.Call, outcome: str) -> ThinkResult:
         """What an answer comes to that an earlier attempt has stored."""
-        stored = parse_stored_blocks(await turns.stored_answer(session, call.build_id, call.turn))
-        state = await money.budget_of(session, call.user_id, call.day)
+        stored = parse_stored_blocks(await turns.stored_answer(session.orm(), call.build_id, call.turn))
+        state = await money.budget_of(session.orm(), call.user_id, call.day)
         reading = read_answer(Answer(stored, outcome, Tokens(), None))
         winds_down = await self._winds_down(session, call, state)
-        read = await steering.last_read(session, call.build_id, call.turn)
+        read = await steering.last_read(session.orm(), call.build_id, call.turn)
         return _result(reading, call.day, state, winds_down=winds_down, read=read)
 
-    async def _winds_down(self, session: AsyncSession, call: money.Call, state: BudgetState) -> bool:
+    async def _winds_down(self, session: DirectConnection, call: money.Call, state: BudgetState) -> bool:
         """Whether the turn after this one is to be the first of a wind-down."""
         worst = await self._worst(session, call.build_id, call.model, call.turn + 1)
         return state.winds_down(worst, self._max_tokens(call.model))
 
     async def _what_to_say(
         self,
-        session: AsyncSession,
+        session: DirectConnection,
         build_id: uuid.UUID,
         given: ThinkInput,
         before: str | None,
@@ -278,9 +278,9 @@ class ThinkActivities:
                 case TurnNote.CONTINUE_AFTER_CAP:
                     said.append(prompt.continue_after_cap(given.allow_calls))
                 case TurnNote.GATE_FINDINGS:
-                    said.append(prompt.gate_findings(await turns.latest_findings(session, build_id)))
+                    said.append(prompt.gate_findings(await turns.latest_findings(session.orm(), build_id)))
                 case TurnNote.RESUMED:
-                    if resumed := await turns.resumed_since_last_said(session, build_id, given.turn):
+                    if resumed := await turns.resumed_since_last_said(session.orm(), build_id, given.turn):
                         changes = [change for event in resumed for change in event.get("changes", [])]
                         said.append(prompt.resumed(resumed[-1].get("reason", ""), changes))
                 case TurnNote.WIND_DOWN:
@@ -288,14 +288,14 @@ class ThinkActivities:
                 case TurnNote.WIND_DOWN_OVER:
                     said.append(prompt.WIND_DOWN_OVER)
                 case TurnNote.HANDOFF:
-                    left = await turns.last_words(session, build_id, given.turn)
+                    left = await turns.last_words(session.orm(), build_id, given.turn)
                     said.append(prompt.handoff(left) if left else prompt.NO_HANDOFF)
                 case TurnNote.ASKED:
-                    asked = await steering.find_question(session, build_id)
+                    asked = await steering.find_question(session.orm(), build_id)
                     if asked is not None and asked.answer is None:
                         said.append(prompt.no_answer(asked.question.problem))
         said += [prompt.restored(restores.what_of(restore), commit) for restore, commit in untold]
-        problems = await steering.problems_of(session, unread)
+        problems = await steering.problems_of(session.orm(), unread) if unread else {}
         for message in unread:
             text = shown(message.text, self._secrets)
             problem = problems.get(message.question_id) if message.question_id else None
@@ -356,7 +356,7 @@ class ThinkActivities:
             await money.release(session, call)
 
     async def _settle(self, call: money.Call, tokens: Tokens, request_id: str | None) -> None:
-        async with self._sessions.begin() as session:
+        async with transaction(self._sessions) as session:
             cost = cost_microdollars(self._prices, call.model, tokens)
             await money.settle(session, call, tokens, cost, request_id)
 
@@ -365,7 +365,7 @@ class ThinkActivities:
         reading = read_answer(answer)
         cost = cost_microdollars(self._prices, call.model, answer.tokens)
         try:
-            async with self._sessions.begin() as session:
+            async with transaction(self._sessions) as session:
                 await turns.store_answer(
                     session,
                     build_id=call.build_id,

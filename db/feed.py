@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import JSON, UUID, bindparam, text
-from sqlalchemy.ext.asyncio import AsyncSession
 
+from db.direct import Runs
 from domain.events import NewEvent
 
 CHANNEL = "cofounder_events"
@@ -48,7 +48,7 @@ APPENDED_TYPES = (bindparam("build", type_=UUID(as_uuid=True)), bindparam("event
 _APPEND = text(f"with {appending()} {TOLD}").bindparams(*APPENDED_TYPES)
 
 
-async def append_events(session: AsyncSession, build_id: uuid.UUID, events: Sequence[NewEvent]) -> int:
+async def append_events(session: Runs, build_id: uuid.UUID, events: Sequence[NewEvent]) -> int:
     """Append events to a build's feed in the caller's transaction; returns the last one's id.
 
     The sequence is taken by an update of the build's row, whose lock is held until commit: an event with a higher id

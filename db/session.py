@@ -1,7 +1,5 @@
 """Connections: one engine a process, one session a transaction."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 
@@ -9,9 +7,6 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
-
-Sessions = async_sessionmaker[AsyncSession]
-"""`async with sessions.begin() as session:` is one transaction, committed at the end of the block."""
 
 _TRUSTED_SECONDS = 10.0
 """So long after its last use a connection is taken for alive unless the driver has seen it close."""
@@ -32,17 +27,18 @@ def make_engine(database_url: str, pool_size: int = 10) -> AsyncEngine:
     return engine
 
 
+class Sessions(async_sessionmaker[AsyncSession]):
+    """`async with sessions.begin() as session:` is one transaction, committed at the end of the block."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__(engine, expire_on_commit=False)
+        self.statements = engine.execution_options(isolation_level="AUTOCOMMIT")
+        """The same connections, each statement of which is a transaction by itself unless one is begun."""
+
+
 def make_sessions(engine: AsyncEngine) -> Sessions:
     """A factory of sessions on the engine."""
-    return async_sessionmaker(engine, expire_on_commit=False)
-
-
-@asynccontextmanager
-async def one_statement(sessions: Sessions) -> AsyncIterator[AsyncSession]:
-    """A session for a single statement. It is a transaction by itself, so that BEGIN and COMMIT need not be sent."""
-    async with sessions() as session:
-        await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-        yield session
+    return Sessions(engine)
 
 
 def _look_before_use(engine: AsyncEngine) -> None:

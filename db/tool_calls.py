@@ -2,10 +2,12 @@
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import UUID, and_, bindparam, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from db.direct import Runs
 from db.feed import APPENDED_TYPES, TOLD, appended, appending
 from db.models import Message, Snapshot, ToolCall
 from domain.answer import input_of
@@ -80,19 +82,41 @@ async def last_outcome_in(
     return await session.scalar(query)
 
 
-async def call_to_run(session: AsyncSession, build_id: uuid.UUID, tool_use_id: str) -> tuple[ToolCall, str]:
-    """A tool call's row, locked until the transaction ends, and the stored answer that it is part of."""
-    found = await session.execute(
-        select(ToolCall, Message.content)
-        .join(
-            Message,
-            and_(Message.build_id == ToolCall.build_id, Message.turn == ToolCall.turn, Message.role == "assistant"),
-        )
-        .where(ToolCall.build_id == build_id, ToolCall.tool_use_id == tool_use_id)
-        .with_for_update(of=ToolCall)
-    )
-    call, answer = found.one()
-    return call, answer
+@dataclass(frozen=True)
+class StoredCall:
+    """A tool call's row, as it was found."""
+
+    build_id: uuid.UUID
+    tool_use_id: str
+    turn: int
+    name: str
+    summary: str
+    state: str
+    sandbox_id: str | None
+    boot: str | None
+    result: str | None
+    is_error: bool | None
+    lost: bool
+    commit: str | None
+
+
+_CALL = text(
+    """
+    select calls.build_id, calls.tool_use_id, calls.turn, calls.name, calls.summary, calls.state, calls.sandbox_id,
+        calls.boot, calls.result, calls.is_error, calls.lost, calls.commit, messages.content
+    from tool_calls as calls
+    join messages
+        on messages.build_id = calls.build_id and messages.turn = calls.turn and messages.role = 'assistant'
+    where calls.build_id = :build and calls.tool_use_id = :tool_use_id
+    for update of calls
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
+
+
+async def call_to_run(session: Runs, build_id: uuid.UUID, tool_use_id: str) -> tuple[StoredCall, str]:
+    """A tool call, its row locked until the transaction ends, and the stored answer that it is part of."""
+    *row, answer = (await session.execute(_CALL, {"build": build_id, "tool_use_id": tool_use_id})).one()
+    return StoredCall(*row), answer
 
 
 _TAKE = text(
@@ -109,7 +133,7 @@ _TAKE = text(
 
 
 async def take_call(
-    session: AsyncSession, call: ToolCall, claim: uuid.UUID, sandbox: SandboxRef | None, events: Sequence[NewEvent]
+    session: Runs, call: StoredCall, claim: uuid.UUID, sandbox: SandboxRef | None, events: Sequence[NewEvent]
 ) -> None:
     """Note that the attempt with this claim is about to act, and tell of it, in one statement. The row is locked.
 
@@ -118,6 +142,16 @@ async def take_call(
     where = {"sandbox_id": call.sandbox_id, "boot": call.boot} if sandbox is None else sandbox.model_dump()
     named = {"tool_use_id": call.tool_use_id, "claim": claim}
     await session.execute(_TAKE, appended(call.build_id, events) | named | where)
+
+
+_CLAIM = text("update tool_calls set claim = :claim where build_id = :build and tool_use_id = :tool_use_id").bindparams(
+    bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True))
+)
+
+
+async def claim_call(session: Runs, call: StoredCall, claim: uuid.UUID) -> None:
+    """Take the call from whoever holds it, without acting on it. The row is locked."""
+    await session.execute(_CLAIM, {"build": call.build_id, "tool_use_id": call.tool_use_id, "claim": claim})
 
 
 _RESULT = text(
@@ -133,8 +167,8 @@ _RESULT = text(
 
 
 async def store_result(
-    session: AsyncSession,
-    call: ToolCall,
+    session: Runs,
+    call: StoredCall,
     claim: uuid.UUID,
     *,
     result: str,

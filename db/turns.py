@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, UUID, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from db.direct import Runs, orm
 from db.feed import APPENDED_TYPES, TOLD, appended, appending
 from db.models import Event, GateRun, Message, Prompt, Turn
 from domain.answer import Reading, to_stored_text
@@ -52,7 +53,7 @@ _LOOK = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def look(session: AsyncSession, build_id: uuid.UUID, number: int) -> Found:
+async def look(session: Runs, build_id: uuid.UUID, number: int) -> Found:
     """What there is before the turn is taken."""
     return Found(*(await session.execute(_LOOK, {"build": build_id, "before": number - 1})).one())
 
@@ -73,9 +74,7 @@ _CLAIM = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True)))
 
 
-async def claim_turn(
-    session: AsyncSession, build_id: uuid.UUID, number: int, run_id: str, claim: uuid.UUID
-) -> ClaimedTurn:
+async def claim_turn(session: Runs, build_id: uuid.UUID, number: int, run_id: str, claim: uuid.UUID) -> ClaimedTurn:
     """Take the turn's row for this attempt, unless it has been answered.
 
     Raises:
@@ -84,7 +83,7 @@ async def claim_turn(
     made = await session.execute(_CLAIM, {"build": build_id, "turn": number, "run": run_id, "claim": claim})
     if made.first():
         return ClaimedTurn(None, None)
-    turn = await session.get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
+    turn = await orm(session).get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
     _check_run(turn, run_id)
     if turn.outcome is not None:
         return ClaimedTurn(turn.outcome, None)
@@ -104,7 +103,7 @@ _NARRATE = text(
 
 
 async def narrate(
-    session: AsyncSession, build_id: uuid.UUID, number: int, claim: uuid.UUID, events: Sequence[NewEvent]
+    session: Runs, build_id: uuid.UUID, number: int, claim: uuid.UUID, events: Sequence[NewEvent]
 ) -> None:
     """Append events to the feed if this attempt still holds the turn, in one statement.
 
@@ -124,16 +123,16 @@ _SAY = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def store_user_message(session: AsyncSession, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> bool:
+async def store_user_message(session: Runs, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> bool:
     """Store what is said in this turn, before its first send. False: a text is there already, and stays."""
     content = to_stored_text([{"type": "text", "text": text} for text in blocks])
     stored = await session.execute(_SAY, {"build": build_id, "turn": number, "content": content})
     return stored.first() is not None
 
 
-async def load_prompt(session: AsyncSession, build_id: uuid.UUID) -> tuple[str, str]:
+async def load_prompt(session: Runs, build_id: uuid.UUID) -> tuple[str, str]:
     """The stored texts of `system` and `tools`, with which every request of the build begins."""
-    prompt = await session.get_one(Prompt, (build_id, 0))
+    prompt = await orm(session).get_one(Prompt, (build_id, 0))
     return prompt.system, prompt.tools
 
 
@@ -149,7 +148,7 @@ _MESSAGES = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def load_messages(session: AsyncSession, build_id: uuid.UUID, turn: int, after: int = 0) -> list[str]:
+async def load_messages(session: Runs, build_id: uuid.UUID, turn: int, after: int = 0) -> list[str]:
     """The messages after the user message of turn `after`, up to that of `turn`, each as the JSON text that is sent,
     put together from texts that never change; images are still placeholders."""
     messages: list[str] = []
@@ -217,7 +216,7 @@ _ANSWER = text(
 
 
 async def store_answer(
-    session: AsyncSession,
+    session: Runs,
     *,
     build_id: uuid.UUID,
     number: int,
