@@ -125,6 +125,18 @@ async def _throughput(sizes: Sizes) -> tuple[list[dict[str, Any]], list[targets.
             for each in found
         ],
     )
+    parts = list(found[0].cpu_by_part) if found else []
+    _print(
+        "Where the CPU goes, milliseconds a turn",
+        ("builds", "workers", "the workers", *parts, "the cores are busy"),
+        [
+            (
+                *(each.builds, each.workers, each.worker_cpu_per_turn, *each.cpu_by_part.values()),
+                f"{each.busy:.0%}",
+            )
+            for each in found
+        ],
+    )
     return [each.figures() for each in found], list(targets.of_throughput(found))
 
 

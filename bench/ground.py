@@ -1,6 +1,7 @@
 """The ground that benchmarks run on: the whole stack as processes, durable as in use, and workers to be measured."""
 
 import asyncio
+import contextlib
 import os
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from sqlalchemy import func, select, text
 
 from clients.temporal import connect_temporal
 from db.migrate import migrate
-from db.models import Message, ToolCall
+from db.models import Message, Prompt, ToolCall
 from db.session import make_engine, make_sessions
 from local.process import Command
 from local.stack import LocalStack
@@ -95,6 +96,11 @@ class Ground:
         finally:
             await guarded.stop()
 
+    def cpu_by_part(self) -> dict[str, float]:
+        """Seconds of CPU that each server of the stack has used so far, with the processes that it has started: a
+        sandbox's commands are among those of the sandbox server."""
+        return {part: _cpu_of_tree(self.stack.pid(part)) for part in self.stack.parts}
+
     async def database_bytes(self) -> int:
         """The size of all tables with their TOAST and their indexes, dead rows included."""
         query = text(
@@ -105,11 +111,25 @@ class Ground:
             return int(await session.scalar(query) or 0)
 
     async def conversation_bytes(self, builds: Sequence[uuid.UUID]) -> int:
-        """How long the builds' conversations are: every message and every tool result, as they are sent."""
+        """How long the builds' conversations are: the prompt, every message and every tool result, as they are sent."""
         said = select(func.sum(func.octet_length(Message.content))).where(Message.build_id.in_(builds))
         told = select(func.sum(func.octet_length(ToolCall.result))).where(ToolCall.build_id.in_(builds))
+        first = select(func.sum(func.octet_length(Prompt.system) + func.octet_length(Prompt.tools))).where(
+            Prompt.build_id.in_(builds)
+        )
         async with self.shop.session() as session:
-            return int(await session.scalar(said) or 0) + int(await session.scalar(told) or 0)
+            return sum([int(await session.scalar(part) or 0) for part in (first, said, told)])
+
+
+def _cpu_of_tree(pid: int) -> float:
+    """Of the process, those it has started, and those they have waited for."""
+    seconds = 0.0
+    top = psutil.Process(pid)
+    for process in [top, *top.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile, and is its parent's now
+            times = process.cpu_times()
+            seconds += times.user + times.system + times.children_user + times.children_system
+    return seconds
 
 
 @asynccontextmanager

@@ -5,12 +5,15 @@ snapshots and released sandboxes, are counted apart.
 """
 
 import asyncio
+import os
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+import psutil
 from sqlalchemy import Select, func, select
 
 from bench.conversation import script
@@ -37,6 +40,10 @@ class Throughput:
     """From then until all are cancelled, snapshotted and closed, and their sandboxes gone."""
     worker_cpu_per_turn: float
     """Milliseconds, all workers together, opening the sandbox included."""
+    cpu_by_part: dict[str, float]
+    """Milliseconds a turn of each server of the stack; the sandboxes' commands are with the sandbox server."""
+    busy: float
+    """The share of the machine's cores that was in use, by whomever."""
     peak_mb: float
     """Of the largest worker."""
     conversation_bytes: float
@@ -75,12 +82,15 @@ async def _one(count: int, workers: int, turns: int) -> Throughput:
             user_id = await shop.founder(plan)
             projects.append((user_id, await shop.project(user_id)))
         size = await at.database_bytes()
-        before = [process.used() for process in processes]
+        before, parts, busy = [process.used() for process in processes], at.cpu_by_part(), _busy_seconds()
+        looked = time.monotonic()
         builds = await asyncio.gather(
             *(shop.start(user_id, project_id=project, goal=mark) for user_id, project in projects)
         )
         ended = await _all_done(at, builds, turns)
         after = [process.used() for process in processes]
+        used = {part: seconds - parts[part] for part, seconds in at.cpu_by_part().items()}
+        busy = (_busy_seconds() - busy) / (time.monotonic() - looked) / len(os.sched_getaffinity(0))
         grown = await at.database_bytes()
         async with shop.session() as session:
             began = await session.scalar(select(func.min(Build.created_at)).where(Build.id.in_(builds)))
@@ -95,10 +105,17 @@ async def _one(count: int, workers: int, turns: int) -> Throughput:
             seconds=(ended - began).total_seconds(),
             closing_seconds=(closed - ended).total_seconds(),
             worker_cpu_per_turn=cpu / count / turns * 1000,
+            cpu_by_part={part: seconds / count / turns * 1000 for part, seconds in used.items()},
+            busy=busy,
             peak_mb=max(process.used().peak_bytes for process in processes) / 1e6,
             conversation_bytes=await at.conversation_bytes(builds) / count / turns,
             database_bytes=(grown - size) / count / turns,
         )
+
+
+def _busy_seconds() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq)
 
 
 async def _all_done(at: Ground, builds: Sequence[uuid.UUID], turns: int) -> datetime:
