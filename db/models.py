@@ -366,7 +366,6 @@ class LedgerEntry(Base):
     __table_args__ = (
         Index("ix_ledger_user_day", "user_id", "day"),
         Index("ix_ledger_build", "build_id", "turn"),
-        UniqueConstraint("request_id"),
         CheckConstraint(_one_of("state", ("open", "settled", "estimated", "released")), name="state"),
         CheckConstraint("(state = 'open') = (closed_at is null)", name="closed"),
         CheckConstraint(

@@ -124,7 +124,10 @@ _SAY = text(
 
 
 async def store_user_message(session: Runs, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> bool:
-    """Store what is said in this turn, before its first send. False: a text is there already, and stays."""
+    """Store what is said in this turn, before its first send. False: a text is there already, and stays.
+
+    A turn in which nothing is said besides tool results has no such row.
+    """
     content = to_stored_text([{"type": "text", "text": text} for text in blocks])
     stored = await session.execute(_SAY, {"build": build_id, "turn": number, "content": content})
     return stored.first() is not None
@@ -152,20 +155,28 @@ async def load_messages(session: Runs, build_id: uuid.UUID, turn: int, after: in
     """The messages after the user message of turn `after`, up to that of `turn`, each as the JSON text that is sent,
     put together from texts that never change; images are still placeholders."""
     messages: list[str] = []
-    before: list[str] = []
+    results: list[str] = []
     for of_turn, part, _, content in await session.execute(
         _MESSAGES, {"build": build_id, "turn": turn, "after": after}
     ):
         if content is None:
             raise LookupError(f"a tool call of turn {of_turn - 1} has no result yet")
-        if part == 0:
-            before.append(content)
-            continue
-        own = content[1:-1]
-        role = "user" if part == 1 else "assistant"
-        messages.append(f'{{"role":"{role}","content":[{",".join([*before, own] if own else before)}]}}')
-        before = []
-    return messages
+        own = content if part == 0 else content[1:-1]
+        if part == 2:
+            if results:
+                messages.append(_user_message(results))
+            messages.append(f'{{"role":"assistant","content":[{own}]}}')
+            results = []
+        elif own:
+            results.append(own)
+        if part == 1:
+            messages.append(_user_message(results))
+            results = []
+    return [*messages, _user_message(results)] if results else messages
+
+
+def _user_message(blocks: Sequence[str]) -> str:
+    return f'{{"role":"user","content":[{",".join(blocks)}]}}'
 
 
 async def resumed_since_last_said(session: AsyncSession, build_id: uuid.UUID, turn: int) -> list[dict[str, Any]]:

@@ -9,16 +9,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.think import ThinkActivities
 from clients.model import ModelClient
 from db.feed import append_events
-from db.models import Build, LedgerEntry, Message, Prompt, ToolCall
+from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall
 from domain.events import EventType, NewEvent
 from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult, TurnNote
+from domain.tool_output import render_result
 from local.stack import LocalStack
 from settings import default_prices
 from tests.integration.rooms import Rooms, open_rooms
@@ -233,3 +234,35 @@ async def test_what_is_sent_is_what_is_stored_whoever_has_sent_the_turns_before(
         said = [message["role"] for message in json.loads(after)["messages"]]
         assert said == ["user", *["assistant", "user"] * (number - 1)]
     assert len(heard) == 7
+
+
+async def test_what_an_attempt_had_not_to_say_the_next_one_may(rooms: Rooms, build: str) -> None:
+    """Between two attempts of a turn that has tool results only, the founder says something."""
+    build_id, heard = uuid.UUID(build), list[bytes]()
+    activities = ThinkActivities(rooms.sessions, ModelClient("a-key", "http://127.0.0.1:1", 1), rooms.store, {}, 1000)
+
+    async def attempt(turn: int, model: ModelClient) -> ThinkResult:
+        activities._model, activities._prices = model, default_prices()
+        return await ActivityEnvironment().run(activities.think, ThinkInput(build_id=build, turn=turn))
+
+    async with speaking(START, *calls(0, "bash", {"command": "true"}), ends("tool_use"), STOP, heard=heard) as model:
+        (call,) = (await attempt(1, model)).calls
+    async with rooms.sessions.begin() as session:
+        done = {"state": "done", "is_error": False, "result": render_result(call.id, "it ran", is_error=False)}
+        await session.execute(update(ToolCall).where(ToolCall.build_id == build_id).values(**done))
+    began = asyncio.Event()
+    async with speaking(silent=began, heard=heard) as model:
+        first = asyncio.create_task(attempt(2, model))
+        await began.wait()
+        first.cancel()
+        await asyncio.wait({first})
+    async with rooms.sessions.begin() as session:
+        session.add(FounderMessage(build_id=build_id, number=1, text="Use blue.", idempotency_key="blue"))
+    async with speaking(START, *says(0, "Blue."), ends("end_turn"), STOP, heard=heard) as model:
+        assert (await attempt(2, model)).read == 1
+    opening, without, with_it = (json.loads(body)["messages"] for body in heard)
+    assert [block["type"] for block in without[-1]["content"]] == ["tool_result"]
+    assert [block["type"] for block in with_it[-1]["content"]] == ["tool_result", "text"]
+    assert "Use blue." in with_it[-1]["content"][1]["text"]
+    assert opening == without[:1] == with_it[:1]
+    assert without[1:-1] == with_it[1:-1]
