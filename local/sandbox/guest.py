@@ -88,8 +88,11 @@ class Guest:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for _ in range(WORKER_THREADS):
             threading.Thread(target=self.work, daemon=True).start()
+        polled = select.poll()  # not `select`, which takes no number from 1024 on: a server has many sandboxes
+        for descriptor in (self.control.fileno(), woken):
+            polled.register(descriptor, select.POLLIN)
         while True:
-            ready = select.select([self.control.fileno(), woken], [], [])[0]
+            ready = [descriptor for descriptor, _ in polled.poll()]
             if woken in ready:
                 os.read(woken, 4096)
                 self.reap()

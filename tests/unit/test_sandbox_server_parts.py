@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -214,6 +215,23 @@ class TestGuestLink:
         with pytest.raises(FileNotFoundError, match="no such thing"):
             await calling
         link.close("over")
+
+    async def test_a_guest_serves_a_channel_of_any_number(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        """A server with a thousand sandboxes hands out descriptors that `select` does not take."""
+        number = os.dup2(pair[1].fileno(), 1500)
+        program = "import sys; from local.sandbox import guest; guest.main()"
+        guest = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", program, str(number), "{}"), pass_fds=[number], cwd=Path(__file__).parents[2]
+        )
+        os.close(number)
+        pair[1].close()
+        lost: list[str] = []
+        link = GuestLink(pair[0], lost.append)
+        async with asyncio.timeout(60):
+            assert (await link.call("stat", path="/")).value is not None
+            link.close("over")
+            await guest.wait()
+        assert not lost
 
     @pytest.mark.parametrize("message", [{"id": 99, "value": 1}, {}, {"id": 1}, {"id": []}, {"id": 1, "error": 5}])
     async def test_nonsense_ends_it(
