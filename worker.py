@@ -54,6 +54,10 @@ log = structlog.get_logger(__name__)
 
 WORKFLOWS: list[type] = [BuildWorkflow, PreviewWorkflow, ReaperWorkflow]
 
+WORKFLOW_TASKS = 20
+"""How many workflow tasks a worker takes at once. Python runs one at a time, and each has ten seconds from when it is
+taken: of the SDK's default of 100, taken at a mass wake, the last ones would be given to another, and done twice."""
+
 
 @asynccontextmanager
 async def wired_worker(
@@ -95,6 +99,7 @@ async def wired_worker(
             task_queue=settings.temporal_task_queue,
             workflows=WORKFLOWS,
             workflow_runner=runner or UnsandboxedWorkflowRunner(),
+            max_concurrent_workflow_tasks=WORKFLOW_TASKS,
             activities=_activities(settings, sessions, store, model, sandboxes, browser, builds),
             graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
         )
