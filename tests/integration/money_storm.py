@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import TextClause, event, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
@@ -26,7 +26,7 @@ from activities.lifecycle import LifecycleActivities
 from activities.think import ThinkActivities
 from clients.build_workflows import BuildWorkflows
 from clients.model import ModelClient
-from db import money
+from db import direct, money
 from db.builds import NewBuild, insert_build
 from db.models import LedgerEntry, Message, PlanTier, Prompt, Turn, User
 from db.projects import create_project
@@ -442,18 +442,29 @@ async def weather(
 
 @asynccontextmanager
 async def rewriting(engine: AsyncEngine, pattern: str, instead: str) -> AsyncIterator[None]:
-    """Switch a safeguard off: each statement is sent with what matches the pattern replaced. It must match."""
+    """Switch a safeguard off: each statement, of SQLAlchemy's sessions and past them, is sent with what matches the
+    pattern replaced. It must match."""
     found = 0
 
-    def rewrite(*args: Any) -> tuple[str, Any]:
+    def rewritten(statement: str) -> str:
         nonlocal found
-        statement, count = re.subn(pattern, instead, args[2], flags=re.DOTALL | re.IGNORECASE)
+        statement, count = re.subn(pattern, instead, statement, flags=re.DOTALL | re.IGNORECASE)
         found += count
-        return statement, args[3]
+        return statement
 
+    def rewrite(*args: Any) -> tuple[str, Any]:
+        return rewritten(args[2]), args[3]
+
+    def compiled(statement: TextClause) -> Any:
+        known = as_written(statement)
+        return replace(known, sql=rewritten(known.sql))
+
+    as_written = direct._compiled
     event.listen(engine.sync_engine, "before_cursor_execute", rewrite, retval=True)
+    direct._compiled = compiled  # type: ignore[assignment]
     try:
         yield
     finally:
+        direct._compiled = as_written
         event.remove(engine.sync_engine, "before_cursor_execute", rewrite)
     assert found, "the safeguard is written in another way now"
