@@ -31,6 +31,7 @@ from domain.brief import (
     INTERVIEW_MAX_BYTES,
     MAX_DEPTH,
     MESSAGE_MAX_CHARACTERS,
+    NOT_BLANK,
     IdeaBrief,
     Interview,
     Name,
@@ -144,9 +145,10 @@ class NewBuild(Body):
         json_schema_extra={"examples": [{"goal": "Build the first version: a list, no login.", "max_nights": 7}]}
     )
 
-    goal: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=GOAL_MAX_CHARACTERS)] = (
-        Field(description="What this build is to do; it is the build plan.")
-    )
+    goal: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=GOAL_MAX_CHARACTERS, pattern=NOT_BLANK),
+    ] = Field(description="What this build is to do; it is the build plan.")
     sleep_policy: SleepPolicy = Field(
         default=SleepPolicy.SLEEP,
         description="When the day's allowance is used up: `sleep` until there is money again, or `stop` and fail, with "
@@ -157,7 +159,9 @@ class NewBuild(Body):
     )
 
 
-MessageText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MESSAGE_MAX_CHARACTERS)]
+MessageText = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MESSAGE_MAX_CHARACTERS, pattern=NOT_BLANK)
+]
 
 
 class NewMessage(Body):

@@ -18,8 +18,11 @@ GOAL_MAX_CHARACTERS = 20_000
 MESSAGE_MAX_CHARACTERS = 10_000
 """The longest that a founder may say to the agent at once."""
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
+NOT_BLANK = r"\S"
+"""For what is stripped and must not be empty then: JSON Schema knows no stripping."""
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000, pattern=NOT_BLANK)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120, pattern=NOT_BLANK)]
 
 MAX_DEPTH = 64
 """How many arrays and objects may lie in each other; what reads JSON everywhere else has its limits not far above."""
