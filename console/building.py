@@ -147,7 +147,7 @@ async def _watched(
     ended = await api.read_build(build_id)
     if not screen.as_json:
         print_build(screen.people, ended)
-    if state.closed:
+    if state.closed or ended["closed_at"] is not None:  # the latter where nothing was ever said in its feed
         return ended, code_of_build(ended["status"])
     then = f"cofounder answer {build_id} …" if ended.get("question") else f"cofounder wake {build_id}"
     screen.note(f"The build waits for a person ({state.waiting_for}). Then: {then}")

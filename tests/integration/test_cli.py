@@ -367,6 +367,13 @@ async def test_watch_ends_with_the_build(run: Run, api: RunningApi, status: str,
     assert f"status: {status}" in watched.output
 
 
+async def test_watch_of_a_build_that_ended_without_a_word(run: Run, api: RunningApi) -> None:
+    build = await api.build()
+    await change(api, build, status="cancelled", closed_at=func.now())
+    watched = await run("watch", build)
+    assert (watched.exit_code, "waits for a person" in watched.output) == (4, False), watched.output
+
+
 async def test_users_are_changed_and_shown(run: Run, api: RunningApi) -> None:
     assert "There is no user ada" in told(await run("users", "show", "ada"))
     made = await run(
