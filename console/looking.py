@@ -29,7 +29,10 @@ Json = dict[str, Any]
 @looking.command(name="list", epilog="Example: cofounder list --open --status sleeping")
 def list_(
     status: Annotated[
-        list[Status] | None, typer.Option("--status", help="Only builds that stand there. Repeatable.")
+        list[Status] | None,
+        typer.Option(
+            "--status", metavar="STATUS", help=f"Only builds that are {', '.join(Status)}: one of these. Repeatable."
+        ),
     ] = None,
     project: Annotated[uuid.UUID | None, typer.Option("--project", help="Only builds of this project.")] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only builds that have not ended.")] = False,
