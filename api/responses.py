@@ -4,6 +4,7 @@ from typing import Any
 
 from api.errors import INVALID, KINDS, MEDIA_TYPE, Kind
 from api.schemas import ProblemOut
+from domain.events import EventType
 
 TAKES_BODY = (400, 413, 415, 422)
 """How an operation that takes a body refuses one."""
@@ -40,6 +41,12 @@ def kinds_table() -> str:
     """The problems' types as a table in Markdown."""
     rows = [f"| `{kind.uri}` | {kind.status} | {kind.title} |" for kind in sorted(KINDS, key=lambda kind: kind.status)]
     return "\n".join(["| type | status | title |", "| --- | --- | --- |", *rows])
+
+
+def events_table() -> str:
+    """The types of a feed's events as a table in Markdown."""
+    rows = [f"| `{kind}` | {kind.data} | {kind.means} |" for kind in EventType]
+    return "\n".join(["| event | keys of `data` | what |", "| --- | --- | --- |", *rows])
 
 
 def _examples(status: int) -> dict[str, Any]:

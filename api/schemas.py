@@ -215,6 +215,10 @@ class PreviewWish(Body):
     seconds: int | None = Field(default=None, ge=60, le=86_400, description="From now; without it, the default.")
 
 
+ProjectStatus = Annotated[str, Field(description="draft, then mvp_built once a build was ready.")]
+LastVersion = Annotated[int, Field(description="Of the last ready build; 0 before the first.")]
+
+
 class ProjectOut(BaseModel):
     """A project."""
 
@@ -222,8 +226,8 @@ class ProjectOut(BaseModel):
 
     id: uuid.UUID
     name: str
-    status: str
-    last_build_version: int
+    status: ProjectStatus
+    last_build_version: LastVersion
     brief: dict[str, Any] | None
     brief_version: int | None
     interview: Interview | None
@@ -251,8 +255,8 @@ class ListedProject(BaseModel):
 
     id: uuid.UUID
     name: str
-    status: str
-    last_build_version: int
+    status: ProjectStatus
+    last_build_version: LastVersion
     brief_version: int | None
     interview_version: int | None
     created_at: datetime
@@ -424,7 +428,7 @@ class BuildOut(BaseModel):
     waiting_for: WaitingFor | None = Field(description="Who can end `needs_input`.")
     reason: str | None = Field(description="Why it sleeps, waits or failed.")
     question: QuestionOut | None = Field(description="What it asks its founder, as long as it waits for the answer.")
-    wakes_at: datetime | None
+    wakes_at: datetime | None = Field(description="When it wakes by itself.")
     model: str | None
     model_label: str | None = Field(description="What people are told that the model is.")
     cost_microdollars: _OnlyOperators
@@ -432,9 +436,9 @@ class BuildOut(BaseModel):
     phases_completed: int
     sandbox_id: str | None
     preview_url: str | None
-    build_version: int | None
-    workspace_path: str | None
-    last_event_id: int
+    build_version: int | None = Field(description="The project's version that it made, once it is ready.")
+    workspace_path: str | None = Field(description="Where the workspace is in a sandbox.")
+    last_event_id: int = Field(description="Of its feed, as it was when this was read.")
     created_at: datetime
     started_at: datetime | None
     cancel_requested_at: datetime | None
@@ -513,10 +517,10 @@ class PreviewOut(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [examples.PREVIEW]})
 
     build_id: uuid.UUID
-    state: str
+    state: str = Field(description="opening, open, closed or failed.")
     url: str | None
     expires_at: datetime | None
-    reason: str | None
+    reason: str | None = Field(description="Why it failed.")
 
     @classmethod
     def of(cls, preview: Preview) -> Self:
@@ -534,8 +538,8 @@ class SnapshotOut(BaseModel):
     """A verified archive of the workspace."""
 
     number: int
-    reason: str
-    final: bool
+    reason: str = Field(description="What it was taken for, such as phase, gate or sleep.")
+    final: bool = Field(description="A ready build's last one, which is kept.")
     bytes: int | None
     sha256: str | None
     files: int | None

@@ -10,7 +10,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from api.deps import CurrentUserId, ServicesDep, transaction_of
-from api.responses import problems
+from api.responses import events_table, problems
 from db.builds import find_build
 from domain.errors import NotFound
 
@@ -40,7 +40,7 @@ class _Feed(EventSourceResponse):
     responses=problems(404, 422)
     | {
         200: {
-            "description": "The feed.",
+            "description": f"The feed. Programs leave events alone that they do not know.\n\n{events_table()}",
             "content": {
                 "text/event-stream": {
                     "schema": {"type": "string"},

@@ -15,6 +15,7 @@ from sqlalchemy import func, update
 
 from clients.object_store import ObjectStore
 from db.models import Build, GateRun, Snapshot
+from domain.events import EventType
 from local.stack import LocalStack
 from tests.integration.api_server import TOKEN, RunningApi, new_database, running_api, settings_for
 
@@ -159,6 +160,8 @@ async def test_every_operation_is_described(stack: LocalStack) -> None:
                     assert set(answer["content"]) == {"application/problem+json"}, where
     for kind in ("not-found", "version-conflict", "unsupported-media-type", "body-too-large"):
         assert f"`urn:cofounder:problem:{kind}`" in description["info"]["description"]
+    feed = description["paths"]["/v1/builds/{build_id}/events"]["get"]["responses"]["200"]["description"]
+    assert [kind for kind in EventType if f"| `{kind}` | {kind.data} |" not in feed] == []
     assert "HTTPValidationError" not in json.dumps(description)
 
 
