@@ -186,7 +186,9 @@ async def test_state_is_saved_after_each_turn(shop: Workshop, built: Built) -> N
         prompt = await session.get_one(Prompt, (built.row.id, 0))
     assert [turn.number for turn in turns] == list(range(1, len(built.bodies) + 1))
     assert all(turn.outcome for turn in turns)
-    assert len(messages) == 2 * len(turns)
+    numbers = [turn.number for turn in turns]
+    assert sorted(message.turn for message in messages if message.role == "assistant") == numbers
+    assert [message.turn for message in messages if message.role == "user"] == [1], "results stand with their calls"
     assert {call.name for call in calls} == {
         *("bash", "read_file", "write_file", "edit_file", "glob", "grep", "take_screenshot")
     }
@@ -283,11 +285,7 @@ async def test_a_second_build_continues_the_product(shop: Workshop, built: Built
     row = await shop.finished(build_id)
     assert (row.status, row.build_version) == (Status.READY, 2), row.reason
     async with shop.session() as session:
-        first = await session.scalar(
-            select(Message.content).where(Message.build_id == build_id, Message.turn == 2, Message.role == "user")
-        )
         calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.turn == 1))).all()
-    assert first is not None
     assert any("server.py" in (call.result or "") for call in calls), "the workspace holds the first build's product"
     await shop.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
 
