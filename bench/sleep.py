@@ -36,6 +36,7 @@ from sqlalchemy.engine import make_url
 from clients.temporal import connect_temporal
 from db import money
 from db.builds import NewBuild, insert_build
+from db.direct import transaction
 from db.migrate import migrate
 from db.models import Build, Event, LedgerEntry, PlanTier
 from db.projects import create_project
@@ -146,7 +147,8 @@ async def _asleep(builds: int, awake: int) -> Figures:
         spent = worker.cpu_times()
         figures["worker_rss_before_mb"] = before / 2**20
         figures["worker_rss_asleep_mb"] = worker.memory_info().rss / 2**20
-        figures["worker_cpu_asleep_percent"] = (spent.user + spent.system - cpu.user - cpu.system) / 20 * 100
+        used = spent.user + spent.system - cpu.user - cpu.system
+        figures["worker_cpu_asleep_percent"] = max(0.0, used / 20 * 100)
         port = make_url(office.settings.database_url).port
         connected = [each for each in worker.net_connections() if each.raddr and each.raddr.port == port]
         figures["worker_database_connections"] = len(connected)
@@ -265,11 +267,11 @@ async def _reserve(builds: int) -> Figures:
                 await asyncio.sleep(random.random() * pause)
                 call = money.Call(uuid.uuid4(), build_id, user_id, turn, today, MODEL)
                 began = time.perf_counter()
-                async with sessions.begin() as session:
+                async with transaction(sessions) as session:
                     permission, _ = await money.reserve(session, call, worst, 16_000)
                 taken.append((time.perf_counter() - began) * 1000)
                 assert permission.reserved
-                async with sessions.begin() as session:
+                async with transaction(sessions) as session:
                     await money.settle(session, call, served, cost, str(call.claim))
 
         async def all_of_them(seconds: float, pause: float, chosen: Sequence[uuid.UUID]) -> list[float]:
@@ -292,7 +294,7 @@ def _say(figures: Figures) -> None:
 
 
 def _spread(name: str, values: Sequence[float]) -> Figures:
-    cuts = statistics.quantiles(values, n=100)
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
     return {f"{name}_p50": statistics.median(values), f"{name}_p99": cuts[98], f"{name}_max": max(values)}
 
 
