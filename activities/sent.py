@@ -36,12 +36,9 @@ class SentConversations:
         self._kept: OrderedDict[uuid.UUID, Sent] = OrderedDict()
 
     def take(self, build_id: uuid.UUID, turn: int) -> Sent | None:
-        """What was sent of the build's conversation before this turn; it is forgotten here.
-
-        Not what an earlier attempt has sent of this turn itself: where that had nothing to say, this one may.
-        """
+        """What was sent of the build's conversation, if no more than is part of this turn; it is forgotten here."""
         sent = self._kept.pop(build_id, None)
-        return sent if sent is not None and sent.turn < turn else None
+        return sent if sent is not None and sent.turn <= turn else None
 
     def keep(self, build_id: uuid.UUID, sent: Sent) -> None:
         """Keep it for the next turn."""

@@ -175,14 +175,15 @@ class ThinkActivities:
         untold = await restores.untold_restores(session.orm(), call.build_id) if found.has_untold else []
         said = await self._what_to_say(session, call.build_id, given, found.before, unread, untold)
         read = 0
-        if said and await turns.store_user_message(session, call.build_id, call.turn, said):
+        if lost is not None:
+            unread = []  # an earlier attempt has said what there is to say in this turn; these are for the next one
+            read = await steering.last_read(session.orm(), call.build_id, call.turn)
+        elif said:
+            await turns.store_user_message(session, call.build_id, call.turn, said)
             if unread or untold:
                 await steering.mark_read(session.orm(), unread, call.turn)
                 await restores.mark_told(session.orm(), untold, call.turn)
                 read = unread[-1].number if unread else 0
-        elif said or lost is not None:
-            unread = []  # an earlier attempt has said what is said in this turn; these are for the next one
-            read = await steering.last_read(session.orm(), call.build_id, call.turn)
         worst = await self._worst(session, call.build_id, call.model, call.turn)
         permission, state = await money.reserve(session, call, worst, self._max_tokens(call.model), lost)
         if permission.verdict is not Verdict.GO:

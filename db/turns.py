@@ -118,19 +118,17 @@ async def narrate(
 _SAY = text(
     """
     insert into messages (build_id, turn, role, content) values (:build, :turn, 'user', :content)
-    on conflict do nothing returning 1
     """
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def store_user_message(session: Runs, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> bool:
-    """Store what is said in this turn, before its first send. False: a text is there already, and stays.
+async def store_user_message(session: Runs, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> None:
+    """Store what is said in this turn, by the first attempt, before it is sent. From then on it never changes.
 
     A turn in which nothing is said besides tool results has no such row.
     """
     content = to_stored_text([{"type": "text", "text": text} for text in blocks])
-    stored = await session.execute(_SAY, {"build": build_id, "turn": number, "content": content})
-    return stored.first() is not None
+    await session.execute(_SAY, {"build": build_id, "turn": number, "content": content})
 
 
 async def load_prompt(session: Runs, build_id: uuid.UUID) -> tuple[str, str]:

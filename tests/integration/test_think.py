@@ -236,8 +236,8 @@ async def test_what_is_sent_is_what_is_stored_whoever_has_sent_the_turns_before(
     assert len(heard) == 7
 
 
-async def test_what_an_attempt_had_not_to_say_the_next_one_may(rooms: Rooms, build: str) -> None:
-    """Between two attempts of a turn that has tool results only, the founder says something."""
+async def test_what_was_sent_never_changes_not_even_where_nothing_was_said(rooms: Rooms, build: str) -> None:
+    """Between two attempts of a turn with tool results only the founder says something; that is for the next turn."""
     build_id, heard = uuid.UUID(build), list[bytes]()
     activities = ThinkActivities(rooms.sessions, ModelClient("a-key", "http://127.0.0.1:1", 1), rooms.store, {}, 1000)
 
@@ -258,11 +258,10 @@ async def test_what_an_attempt_had_not_to_say_the_next_one_may(rooms: Rooms, bui
         await asyncio.wait({first})
     async with rooms.sessions.begin() as session:
         session.add(FounderMessage(build_id=build_id, number=1, text="Use blue.", idempotency_key="blue"))
-    async with speaking(START, *says(0, "Blue."), ends("end_turn"), STOP, heard=heard) as model:
-        assert (await attempt(2, model)).read == 1
-    opening, without, with_it = (json.loads(body)["messages"] for body in heard)
-    assert [block["type"] for block in without[-1]["content"]] == ["tool_result"]
-    assert [block["type"] for block in with_it[-1]["content"]] == ["tool_result", "text"]
-    assert "Use blue." in with_it[-1]["content"][1]["text"]
-    assert opening == without[:1] == with_it[:1]
-    assert without[1:-1] == with_it[1:-1]
+    async with speaking(START, *says(0, "Hm."), ends("max_tokens"), STOP, heard=heard) as model:
+        assert (await attempt(2, model)).read == 0
+        assert (await attempt(3, model)).read == 1
+    _, before, again, after = (json.loads(body)["messages"] for body in heard)
+    assert before == again == after[:3]
+    assert [block["type"] for block in before[-1]["content"]] == ["tool_result"]
+    assert "Use blue." in after[-1]["content"][-1]["text"]

@@ -29,11 +29,12 @@ def test_whoever_takes_one_has_it_alone() -> None:
     assert kept.take(ONE, 4) is None
 
 
-def test_a_turn_that_is_asked_again_or_an_earlier_one_finds_nothing() -> None:
+def test_a_turn_that_is_asked_again_finds_its_own_message_and_an_earlier_one_nothing() -> None:
     kept = SentConversations()
-    for turn in (3, 2):
-        kept.keep(ONE, _sent(3))
-        assert kept.take(ONE, turn) is None
+    kept.keep(ONE, sent := _sent(3))
+    assert kept.take(ONE, 3) is sent
+    kept.keep(ONE, sent)
+    assert kept.take(ONE, 2) is None
 
 
 def test_what_was_used_longest_ago_is_forgotten() -> None:
