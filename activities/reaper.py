@@ -82,7 +82,7 @@ class ReaperActivities:
                 previews=await self._close_previews(),
                 sandboxes=await self._end_sandboxes(),
                 uploads=await self._abort_uploads(),
-                objects=await self._sweep_snapshots(),
+                objects=await self._sweep_up(),
             )
 
     # ---- rows and workflows
@@ -305,8 +305,12 @@ class ReaperActivities:
             _log.warning("the reaper could not abort uploads", error=str(error))
             return 0
 
-    async def _sweep_snapshots(self) -> int:
-        """Delete what killed attempts have left of builds that have ended since: no next snapshot of theirs does it."""
+    async def _sweep_up(self) -> int:
+        """Delete what killed attempts have left of builds that have ended since: no next snapshot of theirs does it.
+
+        And estimate the calls that such a build still has open, if it was terminated just before it would have done so
+        itself: while one is open, its user's other builds wait for it instead of sleeping.
+        """
         query = select(Build.id).where(Build.closed_at > datetime.now(UTC) - _SWEPT_FOR)
         async with self._sessions() as session:
             ids = (await session.scalars(query)).all()
@@ -314,6 +318,8 @@ class ReaperActivities:
 
         async def sweep(build_id: uuid.UUID) -> bool:
             nonlocal deleted
+            async with self._sessions.begin() as session:
+                await money.estimate_all_of(session, build_id)
             deleted += await sweep_snapshots(self._sessions, self._store, build_id)
             return True
 

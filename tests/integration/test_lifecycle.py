@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import update
 
 from activities.lifecycle import LifecycleActivities
-from db.models import Build, Preview
+from db.models import Build, LedgerEntry, Preview
 from domain.names import REAPER_WORKFLOW
 from domain.payloads import PreviewChange, StatusChange, TakeSnapshot
 from domain.status import Status, WaitingFor
@@ -38,6 +38,27 @@ async def test_a_reason_that_can_not_be_stored_does_not_stop_a_build(stack: Loca
         assert (await rooms.events(build_id, "snapshot_failed"))[0].data["error"] == "it said \ufffd"
 
 
+async def test_the_reaper_closes_the_calls_of_a_build_that_was_terminated_as_it_ended(
+    stack: LocalStack, shop: Workshop
+) -> None:
+    async with open_rooms(stack) as rooms:
+        build_id, claim, today = uuid.UUID(await rooms.build()), uuid.uuid4(), datetime.now(UTC).date()
+        async with rooms.sessions.begin() as session:
+            build = await session.get_one(Build, build_id)
+            build.status, build.closed_at = Status.FAILED, datetime.now(UTC)
+            call = {"turn": 1, "day": today, "model": "claude-sonnet-5-5", "cost": 7}
+            session.add(LedgerEntry(id=claim, build_id=build_id, user_id=build.user_id, **call))
+        await _reap(shop)
+        async with rooms.sessions() as session:
+            entry = await session.get_one(LedgerEntry, claim)
+        assert (entry.state, entry.cost) == ("estimated", 7)
+
+
+async def _reap(shop: Workshop) -> None:
+    reaped = f"reap-{uuid.uuid4()}"
+    await shop.client.execute_workflow(REAPER_WORKFLOW, id=reaped, task_queue=shop.settings.temporal_task_queue)
+
+
 async def test_the_reaper_repeats_a_cancel_that_was_lost(shop: Workshop) -> None:
     build_id = await shop.start(script=steps([bash("sleep 300", 400)]))
     async with asyncio.timeout(300):
@@ -46,6 +67,5 @@ async def test_the_reaper_repeats_a_cancel_that_was_lost(shop: Workshop) -> None
     async with shop.sessions.begin() as session:
         asked = datetime.now(UTC) - timedelta(minutes=1)
         await session.execute(update(Build).where(Build.id == build_id).values(cancel_requested_at=asked))
-    reaped = f"reap-{uuid.uuid4()}"
-    await shop.client.execute_workflow(REAPER_WORKFLOW, id=reaped, task_queue=shop.settings.temporal_task_queue)
+    await _reap(shop)
     assert (await shop.finished(build_id)).status == Status.CANCELLED
