@@ -115,12 +115,13 @@ async def taken_over(
     at: Mapping[CrashPoint, uuid.UUID],
     and_besides: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0),
     *,
+    acted: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(3),
     without: str = "",
 ) -> WorkerProcess:
     """Stop a worker while builds are held at points, until another is held there, and let it go on; returns the other.
 
     Temporal can't tell the first one at once that its attempts are over: they do what they have come to do.
-    `and_besides` waits for what else has to be taken over.
+    `and_besides` waits for what else has to be taken over, `acted` until they have written, or found that they may not.
     """
     await until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
     stale.send(signal.SIGSTOP)
@@ -132,7 +133,7 @@ async def taken_over(
     await and_besides()
     front["temporal"].blackhole()
     stale.send(signal.SIGCONT)
-    await asyncio.sleep(3)  # its attempts write, or find that they may not
+    await acted()
     front["temporal"].heal()
     return fresh
 
@@ -421,7 +422,20 @@ async def stale_snapshot(report: Report, without: str) -> None:
     front = await ground.front()
     stale = await ground.worker(shop, front, without=without)
     build_id = await start_held(ground, shop, "snapshot.uploaded")
-    fresh = await taken_over(ground, shop, stale, front, {"snapshot.uploaded": build_id}, without=without)
+
+    async def stored() -> None:
+        """The one that hung writes, in whatever time it takes; the other is held."""
+        query = select(Snapshot.id).where(Snapshot.build_id == build_id, Snapshot.state == "stored")
+        async with asyncio.timeout(120):
+            while True:
+                async with shop.sessions() as session:
+                    if (await session.scalars(query)).first() is not None:
+                        break
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(1)  # and ends
+
+    at: dict[CrashPoint, uuid.UUID] = {"snapshot.uploaded": build_id}
+    fresh = await taken_over(ground, shop, stale, front, at, acted=stored, without=without)
     ground.let_go("snapshot.uploaded", build_id)
     await report.ready(without, shop, build_id)
     await side_by_side(stale.end(), fresh.end())
