@@ -12,6 +12,7 @@ from sqlalchemy import update
 
 from activities import dispatch, snapshot, workspace
 from clients import sandbox
+from clients.shielded import answered
 from db.models import Snapshot, ToolCall
 
 NEWER = "newer"
@@ -42,9 +43,16 @@ def switch_off(safeguard: str) -> None:
 
 
 def _without_claim() -> None:
-    """Every attempt at a snapshot has the same token, so that a stale one's write goes through."""
+    """Every attempt at a snapshot has the same token, so that a stale one's write goes through.
 
-    original = snapshot.SnapshotActivities._claim
+    The SDK cancels an attempt that has hung past its heartbeat as soon as it goes on, which comes before the write or
+    just after it; here it comes after it.
+    """
+
+    original, taking = snapshot.SnapshotActivities._claim, snapshot.SnapshotActivities._store_and_record
+
+    async def take(*args: Any, **kwargs: Any) -> Any:
+        return await answered(taking(*args, **kwargs))
 
     async def claim(self: Any, build_id: UUID, given: Any) -> Any:
         claimed = await original(self, build_id, given)
@@ -55,6 +63,7 @@ def _without_claim() -> None:
         return snapshot._Claimed(claimed.id, claimed.build_id, UUID(int=1), claimed.archive_key, claimed.manifest_key)
 
     snapshot.SnapshotActivities._claim = claim  # type: ignore[method-assign]
+    snapshot.SnapshotActivities._store_and_record = take  # type: ignore[method-assign]
 
 
 def _without_intent() -> None:
