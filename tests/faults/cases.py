@@ -417,28 +417,40 @@ async def changed(shop: Workshop, build_id: uuid.UUID, before: set[uuid.UUID]) -
 
 
 async def stale_snapshot(report: Report, without: str) -> None:
-    """A worker hangs when it has uploaded a snapshot, and comes back when another has taken it, too."""
+    """A worker hangs when it has uploaded a snapshot, and comes back when another has taken it, too.
+
+    Whether it comes to write is chance: what it talked to may have given it up. So it is tried more than once.
+    """
+    for _ in range(6):
+        if await _came_back_and_wrote(report, without):
+            return
+
+
+async def _came_back_and_wrote(report: Report, without: str) -> bool:
     ground, shop = report.ground, report.ground.shop()
     front = await ground.front()
     stale = await ground.worker(shop, front, without=without)
     build_id = await start_held(ground, shop, "snapshot.uploaded")
+    wrote = False
 
-    async def stored() -> None:
-        """The one that hung writes, in whatever time it takes; the other is held."""
+    async def written() -> None:
+        nonlocal wrote
         query = select(Snapshot.id).where(Snapshot.build_id == build_id, Snapshot.state == "stored")
-        async with asyncio.timeout(120):
-            while True:
-                async with shop.sessions() as session:
-                    if (await session.scalars(query)).first() is not None:
-                        break
-                await asyncio.sleep(0.1)
+        for _ in range(80):
+            async with shop.sessions() as session:
+                wrote = (await session.scalars(query)).first() is not None
+            if wrote:
+                break
+            await asyncio.sleep(0.1)
         await asyncio.sleep(1)  # and ends
 
     at: dict[CrashPoint, uuid.UUID] = {"snapshot.uploaded": build_id}
-    fresh = await taken_over(ground, shop, stale, front, at, acted=stored, without=without)
+    fresh = await taken_over(ground, shop, stale, front, at, acted=written, without=without)
     ground.let_go("snapshot.uploaded", build_id)
-    await report.ready(without, shop, build_id)
+    if wrote:
+        await report.ready(without, shop, build_id)
     await side_by_side(stale.end(), fresh.end())
+    return wrote
 
 
 async def killed_in_bash(report: Report, without: str, *, sandbox_too: bool = False) -> None:
