@@ -32,7 +32,7 @@ def default_prices() -> dict[str, ModelPrice]:
     """USD per million tokens, from Anthropic's documentation of November 2026; cache writes are 1.25x and 2x input."""
     return {
         "claude-opus-5-5": ModelPrice(**_price("4", "20", "0.20")),
-        "claude-sonnet-5-5": ModelPrice(**_price("2", "10", "0.20")),
+        "claude-sonnet-5-5": ModelPrice(**_price("2", "10", "0.10")),
         "claude-haiku-5-5": ModelPrice(
             **_price("0.10", "0.50", "0.01"), above_prompt_tokens=100_000, above=Price(**_price("0.50", "2.50", "0.05"))
         ),
