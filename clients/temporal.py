@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from temporalio.client import (
     SchedulePolicy,
     ScheduleSpec,
     ScheduleUpdate,
+    ScheduleUpdateInput,
 )
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import DataConverter
@@ -102,7 +104,7 @@ def _has_host_and_port(address: str) -> bool:
 
 
 async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> None:
-    """Create the reaper's schedule, or bring it up to date.
+    """Create the reaper's schedule, or bring it up to date. A schedule that an operator has paused stays paused.
 
     Raises:
         Misconfigured: this client may not, or Temporal has gone away.
@@ -112,10 +114,14 @@ async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> 
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
     )
+
+    def keep_state(current: ScheduleUpdateInput) -> ScheduleUpdate:
+        return ScheduleUpdate(schedule=replace(schedule, state=current.description.schedule.state))
+
     try:
         await client.create_schedule(REAPER_ID, schedule)
     except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle(REAPER_ID).update(lambda _: ScheduleUpdate(schedule=schedule))
+        await client.get_schedule_handle(REAPER_ID).update(keep_state)
     except RPCError as error:
         raise Misconfigured(
             f"The schedule {REAPER_ID} could not be made in Temporal's namespace {client.namespace} ({error.message}). "

@@ -1,0 +1,59 @@
+"""What the reaper leaves alone: it acts on positive evidence only, so "not found" and "completed" end nothing."""
+
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from clients.browser import Browser
+from clients.temporal import connect_temporal, schedule_reaper
+from db.models import Build
+from domain.names import REAPER_ID, REAPER_WORKFLOW
+from domain.status import Status
+from local.stack import LocalStack
+from tests.integration.rooms import Rooms, open_rooms
+from tests.workshop import Workshop, workshop
+
+
+@pytest.fixture
+async def rooms(stack: LocalStack) -> AsyncIterator[Rooms]:
+    async with open_rooms(stack) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def worker(stack: LocalStack, browser: Browser) -> AsyncIterator[Workshop]:
+    """A worker whose reaper spares no sandbox for its age."""
+    async with workshop(stack, browser, reaper_spares_seconds=0) as running:
+        yield running
+
+
+async def reap(worker: Workshop) -> None:
+    queue = worker.settings.temporal_task_queue
+    await worker.client.execute_workflow(REAPER_WORKFLOW, id=f"reap-{uuid.uuid4()}", task_queue=queue)
+
+
+async def started_build(rooms: Rooms, *, closed: bool = False) -> uuid.UUID:
+    """The row of a build whose workflow was started an hour ago, as far as the row knows."""
+    build_id = uuid.UUID(await rooms.build())
+    async with rooms.sessions.begin() as session:
+        build = await session.get_one(Build, build_id)
+        build.started_at = datetime.now(UTC) - timedelta(hours=1)
+        build.status = Status.FAILED if closed else Status.CODE
+        build.closed_at = datetime.now(UTC) if closed else None
+    return build_id
+
+
+async def test_a_paused_schedule_stays_paused(stack: LocalStack, worker: Workshop) -> None:
+    """An operator pauses the reaper in an incident; a worker that starts then must not resume it."""
+    client, queue = await connect_temporal(stack.environment), worker.settings.temporal_task_queue
+    handle = client.get_schedule_handle(REAPER_ID)
+    await handle.pause(note="an incident")
+    try:
+        await schedule_reaper(client, queue, timedelta(seconds=61))
+        schedule = (await handle.describe()).schedule
+        assert (schedule.state.paused, schedule.state.note) == (True, "an incident")
+        assert [interval.every for interval in schedule.spec.intervals] == [timedelta(seconds=61)]
+    finally:
+        await handle.unpause()
