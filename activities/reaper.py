@@ -15,7 +15,7 @@ from activities.edge import edge
 from activities.heartbeat import heartbeating
 from activities.places import admit_next
 from activities.snapshot import sweep_snapshots
-from clients.build_workflows import BuildToStart, BuildWorkflows
+from clients.build_workflows import BuildToStart, BuildWorkflows, WorkflowFate
 from clients.object_store import ObjectStore
 from clients.sandbox import ListedSandbox, Role, Sandboxes
 from db import money, places, steering
@@ -101,8 +101,7 @@ class ReaperActivities:
             news = await money.builds_to_tell(session, before, switched_on=self._autonomous_agent)
 
         async def tell(each: money.News) -> bool:
-            with suppress(NotFound):
-                await self._builds.tell_of_money(each.build_id)
+            await self._builds.tell_of_money(each.build_id)
             async with self._sessions.begin() as session:
                 await money.note_told(session, [each.build_id], each.since)
             return True
@@ -168,14 +167,20 @@ class ReaperActivities:
         return await self._each_open(select(Build).where(Build.started_at.is_not(None), asked), cancel)
 
     async def _close_closed(self) -> int:
-        """Close the rows of builds whose workflow has ended without doing so, as one does that is terminated."""
+        """Close the rows of builds whose workflow Temporal lists as ended without having closed them itself.
+
+        A workflow that is not found proves no failure: the namespace may be another one. Such a build is reported and
+        left as it is.
+        """
 
         async def close(row: Any) -> bool:
             build_id = row[0].id
-            how = await self._builds.ending(build_workflow_id(build_id))
-            if how is None:
-                return False
-            return await self._close(build_id, f"The build's workflow was ended from outside ({how}).")
+            fate = await self._builds.fate(build_workflow_id(build_id))
+            if fate.has_ended:
+                return await self._close(build_id, f"The build's workflow was ended from outside ({fate}).")
+            if fate is not WorkflowFate.OPEN:
+                _log.warning("an open build has no running workflow", build_id=str(build_id), workflow=fate)
+            return False
 
         return await self._each_open(select(Build).where(Build.started_at.is_not(None)), close)
 
@@ -209,12 +214,12 @@ class ReaperActivities:
         return True
 
     async def _close_previews(self) -> int:
-        """Close the rows of previews whose workflow has ended without doing so."""
+        """Close the rows of previews whose workflow Temporal lists as ended without having closed them itself."""
         async with self._sessions() as session:
             rows = (await session.scalars(select(Preview).where(Preview.state.in_(("opening", "open"))))).all()
 
         async def close(row: Preview) -> bool:
-            if await self._builds.ending(preview_workflow_id(row.build_id)) is None:
+            if not (await self._builds.fate(preview_workflow_id(row.build_id))).has_ended:
                 return False
             async with self._sessions.begin() as session:
                 closed = {"state": "closed", "seq": row.seq + 1, "sandbox_id": None, "url": None, "expires_at": None}
@@ -290,9 +295,11 @@ class ReaperActivities:
             _log.info("ended a sandbox that was replaced", build_id=sandbox.build_id, sandbox_id=sandbox.id)
             return True
         # A workflow that has closed the row may still be letting go, or hand the sandbox to the preview.
-        for workflow_id in (build_workflow_id(build_id), preview_workflow_id(build_id)):
-            if await self._builds.ending(workflow_id) is None:
-                return False
+        if not (await self._builds.fate(build_workflow_id(build_id))).has_ended:
+            return False
+        # The build's workflow is in this namespace, so a preview that is not found was never opened, or is long over.
+        if await self._builds.fate(preview_workflow_id(build_id)) is WorkflowFate.OPEN:
+            return False
         await self._sandboxes.kill(sandbox.id)
         _log.info("ended a sandbox that nobody had let go of", build_id=sandbox.build_id, sandbox_id=sandbox.id)
         return True

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
@@ -36,16 +37,37 @@ from domain.status import Status
 _RPC_TIMEOUT = timedelta(seconds=10)
 """A person waits for the answer, and the reaper repeats what did not get through."""
 
-_ENDED = {
-    WorkflowExecutionStatus.COMPLETED,
-    WorkflowExecutionStatus.FAILED,
-    WorkflowExecutionStatus.CANCELED,
-    WorkflowExecutionStatus.TERMINATED,
-    WorkflowExecutionStatus.TIMED_OUT,
-}
-
 _SUMMARY_BYTES = 200
 """Temporal refuses summaries above 400 bytes."""
+
+
+class WorkflowFate(StrEnum):
+    """What Temporal says about a workflow's latest run."""
+
+    OPEN = "open"
+    """It runs, or has a status that this version does not know."""
+    UNKNOWN = "unknown"
+    """This namespace does not have it. That proves nothing: the client may be connected to another namespace, or the
+    workflow may be past the namespace's retention."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    TERMINATED = "terminated"
+    TIMED_OUT = "timed out"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether Temporal itself lists the workflow as ended."""
+        return self not in (WorkflowFate.OPEN, WorkflowFate.UNKNOWN)
+
+
+_FATES = {
+    WorkflowExecutionStatus.COMPLETED: WorkflowFate.COMPLETED,
+    WorkflowExecutionStatus.FAILED: WorkflowFate.FAILED,
+    WorkflowExecutionStatus.CANCELED: WorkflowFate.CANCELED,
+    WorkflowExecutionStatus.TERMINATED: WorkflowFate.TERMINATED,
+    WorkflowExecutionStatus.TIMED_OUT: WorkflowFate.TIMED_OUT,
+}
 
 
 @dataclass(frozen=True)
@@ -190,8 +212,8 @@ class BuildWorkflows:
             handle = self._client.get_workflow_handle(build_workflow_id(build_id))
             return await handle.describe(rpc_timeout=_RPC_TIMEOUT)
 
-    async def ending(self, workflow_id: str) -> str | None:
-        """How a workflow has ended, in words, or that there is none; None while it lives.
+    async def fate(self, workflow_id: str) -> WorkflowFate:
+        """What has become of a workflow.
 
         Raises:
             RPCError: Temporal does not say.
@@ -201,10 +223,10 @@ class BuildWorkflows:
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
-            return "it is not there any more"
-        # Whatever a newer server calls the others (paused, say), they are no end.
-        ended = described.status if described.status in _ENDED else None
-        return ended.name.lower().replace("_", " ") if ended else None
+            return WorkflowFate.UNKNOWN
+        if described.status is None:
+            return WorkflowFate.OPEN
+        return _FATES.get(described.status, WorkflowFate.OPEN)
 
     async def is_reachable(self) -> bool:
         """Whether the Temporal server answers and serves."""

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from clients.browser import Browser
+from clients.sandbox import Role
 from clients.temporal import connect_temporal, schedule_reaper
-from db.models import Build
+from db.models import Build, Preview
 from domain.names import REAPER_ID, REAPER_WORKFLOW
 from domain.status import Status
 from local.stack import LocalStack
@@ -43,6 +44,22 @@ async def started_build(rooms: Rooms, *, closed: bool = False) -> uuid.UUID:
         build.status = Status.FAILED if closed else Status.CODE
         build.closed_at = datetime.now(UTC) if closed else None
     return build_id
+
+
+async def test_a_build_whose_workflow_is_not_found_stays_open(rooms: Rooms, worker: Workshop) -> None:
+    """A worker may have been started with another namespace, in which no build is found."""
+    open_id, closed_id = await started_build(rooms), await started_build(rooms, closed=True)
+    async with rooms.sessions.begin() as session:
+        session.add(Preview(build_id=open_id, state="open", seq=3, url="http://there", sandbox_id="there"))
+    sandboxes = [await rooms.sandboxes.create(str(build_id), Role.WORKSPACE) for build_id in (open_id, closed_id)]
+    await reap(worker)
+    async with rooms.sessions() as session:
+        build, preview = await session.get_one(Build, open_id), await session.get_one(Preview, open_id)
+    assert (build.status, build.closed_at) == (Status.CODE, None)
+    assert (preview.state, preview.sandbox_id) == ("open", "there")
+    assert {sandbox.id for sandbox in sandboxes} <= {each.id for each in await rooms.sandboxes.list_all()}
+    for sandbox in sandboxes:
+        await rooms.sandboxes.kill(sandbox.id)
 
 
 async def test_a_paused_schedule_stays_paused(stack: LocalStack, worker: Workshop) -> None:
