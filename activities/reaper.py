@@ -169,14 +169,14 @@ class ReaperActivities:
     async def _close_closed(self) -> int:
         """Close the rows of builds whose workflow Temporal lists as ended without having closed them itself.
 
-        A workflow that is not found proves no failure: the namespace may be another one. Such a build is reported and
-        left as it is.
+        A workflow that is not found or has completed proves no failure: the namespace may be another one, or the
+        database an older one. Such a build is reported and left as it is.
         """
 
         async def close(row: Any) -> bool:
             build_id = row[0].id
             fate = await self._builds.fate(build_workflow_id(build_id))
-            if fate.has_ended:
+            if fate.left_work_undone:
                 return await self._close(build_id, f"The build's workflow was ended from outside ({fate}).")
             if fate is not WorkflowFate.OPEN:
                 _log.warning("an open build has no running workflow", build_id=str(build_id), workflow=fate)

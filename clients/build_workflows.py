@@ -60,6 +60,11 @@ class WorkflowFate(StrEnum):
         """Whether Temporal itself lists the workflow as ended."""
         return self not in (WorkflowFate.OPEN, WorkflowFate.UNKNOWN)
 
+    @property
+    def left_work_undone(self) -> bool:
+        """Whether it ended without doing what a workflow does at its end, or while doing so."""
+        return self.has_ended and self is not WorkflowFate.COMPLETED
+
 
 _FATES = {
     WorkflowExecutionStatus.COMPLETED: WorkflowFate.COMPLETED,

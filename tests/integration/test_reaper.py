@@ -10,7 +10,7 @@ from clients.browser import Browser
 from clients.sandbox import Role
 from clients.temporal import connect_temporal, schedule_reaper
 from db.models import Build, Preview
-from domain.names import REAPER_ID, REAPER_WORKFLOW
+from domain.names import REAPER_ID, REAPER_WORKFLOW, build_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
 from tests.integration.rooms import Rooms, open_rooms
@@ -60,6 +60,17 @@ async def test_a_build_whose_workflow_is_not_found_stays_open(rooms: Rooms, work
     assert {sandbox.id for sandbox in sandboxes} <= {each.id for each in await rooms.sandboxes.list_all()}
     for sandbox in sandboxes:
         await rooms.sandboxes.kill(sandbox.id)
+
+
+async def test_a_build_whose_workflow_completed_is_not_failed(rooms: Rooms, worker: Workshop) -> None:
+    """After a restore of the database the row of a ready build says that it is still open."""
+    build_id = await started_build(rooms)
+    queue = worker.settings.temporal_task_queue
+    await worker.client.execute_workflow(REAPER_WORKFLOW, id=build_workflow_id(build_id), task_queue=queue)
+    await reap(worker)
+    async with rooms.sessions() as session:
+        build = await session.get_one(Build, build_id)
+    assert (build.status, build.closed_at) == (Status.CODE, None)
 
 
 async def test_a_paused_schedule_stays_paused(stack: LocalStack, worker: Workshop) -> None:
