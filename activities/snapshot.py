@@ -130,7 +130,7 @@ class SnapshotActivities:
     async def _claim(self, build_id: uuid.UUID, given: TakeSnapshot) -> "_Claimed | TakenSnapshot":
         """Take the row for this attempt; a snapshot that was stored before is returned as it is."""
         claim = uuid.uuid4()
-        name = f"{_prefix(build_id)}{given.number:06d}-{claim.hex[:12]}"
+        name = f"{_prefix(build_id)}{given.number:06d}-{claim.hex[:12]}"  # read by `_number_of`
         claimed = _Claimed(uuid.uuid4(), build_id, claim, f"{name}.tar.gz", f"{name}.manifest.jsonl")
         async with self._sessions.begin() as session:
             project_id = select(Build.project_id).where(Build.id == build_id).scalar_subquery()
@@ -247,23 +247,25 @@ class SnapshotActivities:
 
 
 async def sweep_snapshots(sessions: Sessions, store: ObjectStore, build_id: uuid.UUID) -> int:
-    """Delete what no snapshot of the build needs, deleted ones and what killed attempts have left; returns how much.
+    """Delete the objects that the build's rows show to be superfluous; returns how many.
 
-    The objects are listed before the rows are read: an attempt takes its row before it writes its objects, so what was
-    listed and has no row is nobody's.
+    A row makes the objects of its number superfluous when it is deleted or failed, and those of killed attempts at it
+    when it is stored. An object whose number has no row is kept: the database may have been restored from a backup that
+    is older than the snapshot.
     """
     prefix = _prefix(build_id)
-    listed = await store.keys(prefix)
+    # Listed before the rows are read: an attempt takes its row before it writes its objects.
+    keys = [*await store.keys(prefix), *await store.unfinished_uploads(prefix)]
     async with sessions.begin() as session:
         rows = await session.execute(
-            select(Snapshot.archive_key, Snapshot.manifest_key).where(
-                Snapshot.build_id == build_id, Snapshot.state.in_(("taking", "stored"))
+            select(Snapshot.number, Snapshot.state, Snapshot.archive_key, Snapshot.manifest_key).where(
+                Snapshot.build_id == build_id, Snapshot.state != "taking"
             )
         )
-        needed = {key for row in rows for key in row}
-    nobodys = [key for key in listed if key not in needed]
-    await store.delete(nobodys)
-    return len(nobodys) + await store.abort_uploads(prefix, keep=sorted(needed))
+    needed = {row.number: {row.archive_key, row.manifest_key} if row.state == "stored" else set() for row in rows}
+    superfluous = {key for key in keys if key not in needed.get(_number_of(key), {key})}
+    await store.delete(sorted(superfluous))
+    return len(superfluous) + await store.abort_uploads(prefix, only=superfluous)
 
 
 @dataclass(frozen=True)
@@ -365,3 +367,9 @@ async def _complete_phase(session: AsyncSession, given: TakeSnapshot, commit: st
 
 def _prefix(build_id: uuid.UUID) -> str:
     return f"{SNAPSHOTS_PREFIX}{build_id}/"
+
+
+def _number_of(key: str) -> int | None:
+    """The number of the snapshot that a key belongs to; None for a key that no snapshot has."""
+    number = key.rpartition("/")[2].partition("-")[0]
+    return int(number) if number.isdecimal() else None

@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -256,13 +256,20 @@ class ObjectStore:
         """The keys of multipart uploads that were begun and neither completed nor aborted."""
         return [upload.key for upload in await self._unfinished(prefix)]
 
-    async def abort_uploads(self, prefix: str, keep: Sequence[str] = (), before: datetime | None = None) -> int:
-        """Abort what a killed process has left of its uploads, except those of the keys in `keep`, and those that were
-        begun after `before`; returns how many."""
+    async def abort_uploads(
+        self, prefix: str, *, only: Collection[str] | None = None, before: datetime | None = None
+    ) -> int:
+        """Abort the unfinished uploads that killed processes have left; returns how many.
+
+        Args:
+            prefix: what their keys begin with.
+            only: abort only the uploads of these keys.
+            before: abort only uploads that were begun before this time.
+        """
         aborted = 0
         for upload in await self._unfinished(prefix):
             young = before is not None and (upload.begun_at is None or upload.begun_at >= before)
-            if upload.key not in keep and not young:
+            if (only is None or upload.key in only) and not young:
                 await self._abort(upload)
                 aborted += 1
         return aborted

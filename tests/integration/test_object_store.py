@@ -84,7 +84,7 @@ async def test_uploads_of_a_killed_process_can_be_aborted(store: ObjectStore) ->
     for name in ("lost", "kept"):
         await store._begin(f"{prefix}/{name}")
     assert await store.abort_uploads(f"{prefix}/", before=datetime.now(UTC) - timedelta(hours=1)) == 0
-    assert await store.abort_uploads(f"{prefix}/", keep=[f"{prefix}/kept"]) == 1
+    assert await store.abort_uploads(f"{prefix}/", only=[f"{prefix}/lost"]) == 1
     assert await store.unfinished_uploads(f"{prefix}/") == [f"{prefix}/kept"]
     assert await store.abort_uploads(f"{prefix}/", before=datetime.now(UTC) + timedelta(hours=1)) == 1
 

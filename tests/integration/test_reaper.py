@@ -73,6 +73,23 @@ async def test_a_build_whose_workflow_completed_is_not_failed(rooms: Rooms, work
     assert (build.status, build.closed_at) == (Status.CODE, None)
 
 
+async def test_no_object_is_deleted_because_a_row_is_missing(rooms: Rooms, worker: Workshop) -> None:
+    """After a restore of the database, snapshots taken since the backup have objects and no rows."""
+    build = await rooms.build()
+    without_rows = {f"snapshots/{build}/000007-lost.tar.gz", f"snapshots/{build}/000007-lost.manifest.jsonl"}
+    for key in without_rows:
+        await rooms.store.put(key, b"work of an hour")
+    sandbox = await rooms.open(build)
+    await rooms.take(build, sandbox, 8)
+    assert without_rows <= set(await rooms.store.keys(f"snapshots/{build}/"))
+    async with rooms.sessions.begin() as session:
+        row = await session.get_one(Build, uuid.UUID(build))
+        row.status, row.closed_at = Status.FAILED, datetime.now(UTC)
+    await reap(worker)
+    assert without_rows <= set(await rooms.store.keys(f"snapshots/{build}/"))
+    await rooms.kill_all(build)
+
+
 async def test_a_paused_schedule_stays_paused(stack: LocalStack, worker: Workshop) -> None:
     """An operator pauses the reaper in an incident; a worker that starts then must not resume it."""
     client, queue = await connect_temporal(stack.environment), worker.settings.temporal_task_queue
