@@ -151,7 +151,7 @@ class DispatchActivities:
         """Take the call's row for this attempt, and say so before anything is done; or find its result."""
         build_id, claim = uuid.UUID(given.build_id), uuid.uuid4()
         async with transaction(self._sessions) as session:
-            call, spoken = await tool_calls.call_to_run(session, build_id, given.id)
+            call, spoken = await tool_calls.call_to_run(session, build_id, given.tool_use_id)
             same_boot = (call.sandbox_id, call.boot) == (given.sandbox.sandbox_id, given.sandbox.boot)
             if call.state == "done":
                 # Lost with another sandbox than this one: the workflow knows, as it has opened this one since.
@@ -164,7 +164,7 @@ class DispatchActivities:
             await tool_calls.take_call(session, call, claim, None if unknown else given.sandbox, started)
             problem: str | None = None
             try:
-                checked = check_tool_input(call.name, input_of(parse_stored_blocks(spoken), given.id))
+                checked = check_tool_input(call.name, input_of(parse_stored_blocks(spoken), given.tool_use_id))
             except InvalidToolInput as error:
                 problem = str(error)
             if unknown:
@@ -182,7 +182,7 @@ class DispatchActivities:
                 await _write(session, intent.call, intent.claim, outcome, intent.began)
         except StaleClaim:
             async with transaction(self._sessions) as session:
-                call, _ = await tool_calls.call_to_run(session, build_id, given.id)
+                call, _ = await tool_calls.call_to_run(session, build_id, given.tool_use_id)
             if call.state != "done":
                 raise
             return _result_of(call, lost=call.lost)
@@ -259,7 +259,7 @@ class DispatchActivities:
         claim, began = uuid.uuid4(), monotonic()
         async with heartbeating():
             async with transaction(self._sessions) as session:
-                call, _ = await tool_calls.call_to_run(session, uuid.UUID(given.build_id), given.id)
+                call, _ = await tool_calls.call_to_run(session, uuid.UUID(given.build_id), given.tool_use_id)
                 if call.state == "done":
                     return
                 await tool_calls.claim_call(session, call, claim)
@@ -271,7 +271,7 @@ class DispatchActivities:
                 except SandboxGone:
                     pass
                 except CofounderError as error:
-                    _log.warning("could not end a cancelled call", tool_use_id=given.id, error=str(error))
+                    _log.warning("could not end a cancelled call", tool_use_id=given.tool_use_id, error=str(error))
                     told = CANCELLED_BUT
             async with one_statement(self._sessions) as session:
                 await _write(session, call, claim, _Outcome([told], is_error=True), began)
@@ -356,13 +356,13 @@ def _result(
     """Only what differs from the default is set: it stands in history for every call."""
     fields: dict[str, Any] = {}
     if is_error:
-        fields["err"] = True
+        fields["is_error"] = True
     if commit:
         fields["commit"] = commit
     if lost:
         fields["lost"] = True
     if full:
-        fields["full"] = True
+        fields["disk_full"] = True
     if error:
-        fields["e"] = error
+        fields["error_signature"] = error
     return DispatchResult.model_validate(fields)

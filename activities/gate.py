@@ -216,7 +216,7 @@ class GateActivities:
             if unended and (unheard := await steering.unheard_of(session, held.build_id)):
                 if before is not None:
                     await session.delete(before)
-                return GateResult(findings=0, said=unheard.said, restore=unheard.restore)
+                return GateResult(findings=0, message=unheard.message, restore=unheard.restore)
             made = await session.scalar(
                 insert(GateRun)
                 .values(
@@ -241,7 +241,7 @@ class GateActivities:
             if not seen.findings and (unheard := await steering.close_to_founder(session, held.build_id)):
                 await session.delete(run)
                 await append_events(session, held.build_id, [NewEvent(EventType.GATE_STEP, {"text": _SAID_MEANWHILE})])
-                return GateResult(findings=0, said=unheard.said, restore=unheard.restore)
+                return GateResult(findings=0, message=unheard.message, restore=unheard.restore)
             run.findings, run.tests_run, run.screenshots = seen.findings, seen.tests_run, seen.screenshots
             run.ended_at = func.now()
             event = (

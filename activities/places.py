@@ -11,7 +11,7 @@ from clients.build_workflows import BuildWorkflows
 from db import places
 from db.session import Sessions
 from domain.errors import NotFound
-from domain.payloads import BuildRef, Place
+from domain.payloads import BuildRef, SlotClaim
 
 _log = structlog.get_logger(__name__)
 
@@ -24,7 +24,7 @@ class PlaceActivities:
 
     @activity.defn
     @edge
-    async def claim_place(self, given: BuildRef) -> Place:
+    async def claim_place(self, given: BuildRef) -> SlotClaim:
         """Take one of the user's places, if one is free; a build that has one keeps it."""
         async with self._sessions.begin() as session:
             return await places.claim_place(session, uuid.UUID(given.build_id))

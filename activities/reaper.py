@@ -27,7 +27,7 @@ from db.snapshots import SNAPSHOTS_PREFIX
 from domain.errors import CofounderError, NotFound
 from domain.events import EventType, NewEvent
 from domain.names import build_workflow_id, preview_workflow_id
-from domain.payloads import ReapResult, Unheard
+from domain.payloads import PendingInput, ReapResult
 from domain.status import Status
 
 _YOUNG = timedelta(seconds=15)
@@ -115,9 +115,9 @@ class ReaperActivities:
         async with self._sessions() as session:
             found = await steering.builds_to_tell(session, datetime.now(UTC) - _YOUNG)
 
-        async def tell(build_id: uuid.UUID, unheard: Unheard) -> bool:
-            if unheard.said:
-                await self._builds.tell_of_message(build_id, unheard.said)
+        async def tell(build_id: uuid.UUID, unheard: PendingInput) -> bool:
+            if unheard.message:
+                await self._builds.tell_of_message(build_id, unheard.message)
             if unheard.restore:
                 await self._builds.tell_of_restore(build_id, unheard.restore)
             async with self._sessions.begin() as session:

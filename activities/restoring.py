@@ -80,7 +80,11 @@ class RestoreActivities:
         """Write that the restore is done and stored."""
         async with self._sessions.begin() as session:
             await end_restore(
-                session, uuid.UUID(given.build_id), given.number, kept_as=given.kept_as, stored_as=given.stored_as
+                session,
+                uuid.UUID(given.build_id),
+                given.number,
+                kept_as=given.snapshot_before,
+                stored_as=given.snapshot_after,
             )
 
     async def _give_up(self, restore: Restore, why: str) -> RestoredWorkspace:

@@ -37,7 +37,7 @@ class SteeringActivities:
         async with self._sessions.begin() as session:
             await steering.lock_build(session, build_id)
             if unheard := await steering.unheard_of(session, build_id):
-                return AskedFounder(said=unheard.said, restore=unheard.restore)
+                return AskedFounder(message=unheard.message, restore=unheard.restore)
             if given.error is not None:
                 asked = about_error(await _failed(session, build_id, given.error))
             else:

@@ -141,7 +141,7 @@ class ThinkActivities:
                 )
             state = await money.lock_day(session, build.user_id, day)
             worst = await self._worst(session, build_id, build.model or "", given.turn)
-            verdict = may_go_on(state, day, worst, self._max_tokens(build.model or ""), given.wound)
+            verdict = may_go_on(state, day, worst, self._max_tokens(build.model or ""), given.last_wind_down)
             if verdict not in (Verdict.TOO_SMALL, Verdict.EXHAUSTED):
                 return BudgetCheck(exhausted=False)
             stop = await self._no_money(session, build, day, state, verdict, worst)
@@ -463,7 +463,7 @@ def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool
     if winds_down:
         fields |= {"wind_down": True, "day": day, "allowance": state.allowance}
     if read:
-        fields["read"] = read
+        fields["message_read"] = read
     return ThinkResult.model_validate(fields)
 
 

@@ -65,8 +65,10 @@ async def _loop(
         tool_began = time.monotonic()
         for call, name in zip(reading.calls, reading.names, strict=True):
             assert is_mutating(name), "the benchmarks' scripts make no other calls"
-            ran = await sandbox.call(call.id, name, inputs[call.id], timeout_seconds=BASH_TIMEOUT_DEFAULT_SECONDS)
-            results.append(render_result(call.id, _told(name, ran), ran.is_error))
+            ran = await sandbox.call(
+                call.tool_use_id, name, inputs[call.tool_use_id], timeout_seconds=BASH_TIMEOUT_DEFAULT_SECONDS
+            )
+            results.append(render_result(call.tool_use_id, _told(name, ran), ran.is_error))
         ended = time.monotonic()
         messages.append(f'{{"role":"user","content":[{",".join(results)}]}}')
         turns.append(PlainTurn(ended, answered - began, ended - tool_began, time.process_time()))

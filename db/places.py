@@ -6,16 +6,16 @@ from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import Build, PlanTier, User
-from domain.payloads import Place
+from domain.payloads import SlotClaim
 
 
-async def claim_place(session: AsyncSession, build_id: uuid.UUID) -> Place:
+async def claim_place(session: AsyncSession, build_id: uuid.UUID) -> SlotClaim:
     """Take a place under the lock on the user's row, if one is free for this build; first come, first served."""
     build = await session.get_one(Build, build_id)
     free, running = await _free_places(session, build.user_id)
     await session.refresh(build)
     if build.admitted_at is not None or build.closed_at is not None:
-        return Place(claimed=True)
+        return SlotClaim(claimed=True)
     ahead = await session.scalar(
         select(func.count())
         .select_from(Build)
@@ -27,9 +27,9 @@ async def claim_place(session: AsyncSession, build_id: uuid.UUID) -> Place:
         )
     )
     if int(ahead or 0) >= free:
-        return Place(claimed=False, running=running, ahead=int(ahead or 0))
+        return SlotClaim(claimed=False, running=running, ahead=int(ahead or 0))
     await session.execute(update(Build).where(Build.id == build_id).values(admitted_at=func.now()))
-    return Place(claimed=True)
+    return SlotClaim(claimed=True)
 
 
 async def next_in_line(session: AsyncSession, user_id: str) -> list[uuid.UUID]:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db.feed import append_events
 from db.models import Build, FounderMessage, Question, Restore
 from domain.events import EventType, NewEvent
-from domain.payloads import Unheard
+from domain.payloads import PendingInput
 
 
 async def lock_build(session: AsyncSession, build_id: uuid.UUID, user_id: str | None = None) -> Build | None:
@@ -100,7 +100,7 @@ async def last_read(session: AsyncSession, build_id: uuid.UUID, turn: int) -> in
     return int(number or 0)
 
 
-async def unheard_of(session: AsyncSession, build_id: uuid.UUID) -> Unheard | None:
+async def unheard_of(session: AsyncSession, build_id: uuid.UUID) -> PendingInput | None:
     """What the founder has said that no turn has read, or asked for that has not been done; None where that is all."""
     said = await session.scalar(
         select(func.max(FounderMessage.number)).where(
@@ -110,10 +110,10 @@ async def unheard_of(session: AsyncSession, build_id: uuid.UUID) -> Unheard | No
     restore = await session.scalar(
         select(func.max(Restore.number)).where(Restore.build_id == build_id, Restore.state == "requested")
     )
-    return Unheard(said=said or 0, restore=restore or 0) if said or restore else None
+    return PendingInput(message=said or 0, restore=restore or 0) if said or restore else None
 
 
-async def close_to_founder(session: AsyncSession, build_id: uuid.UUID) -> Unheard | None:
+async def close_to_founder(session: AsyncSession, build_id: uuid.UUID) -> PendingInput | None:
     """From now on nothing more can be said to the build; None. Unless something was said that no turn has read, or
     asked for that has not been done: then nothing changes, and this is it."""
     build = await lock_build(session, build_id)
@@ -187,7 +187,7 @@ async def close_question(session: AsyncSession, build_id: uuid.UUID) -> None:
 # ---- nudges
 
 
-async def builds_to_tell(session: AsyncSession, before: datetime) -> list[tuple[uuid.UUID, Unheard]]:
+async def builds_to_tell(session: AsyncSession, before: datetime) -> list[tuple[uuid.UUID, PendingInput]]:
     """Open builds whose founders have said something, or asked for it, before, that is not done and that nobody has
     announced a second time."""
     of_open = (Build.closed_at.is_(None), Build.started_at.is_not(None))
@@ -204,13 +204,13 @@ async def builds_to_tell(session: AsyncSession, before: datetime) -> list[tuple[
         .where(Restore.state == "requested", Restore.nudged_at.is_(None), Restore.created_at < before)
         .where(*of_open)
     )
-    found = [(build_id, Unheard(said=number)) for build_id, number in said]
-    return found + [(build_id, Unheard(restore=number)) for build_id, number in asked]
+    found = [(build_id, PendingInput(message=number)) for build_id, number in said]
+    return found + [(build_id, PendingInput(restore=number)) for build_id, number in asked]
 
 
-async def note_told(session: AsyncSession, build_id: uuid.UUID, unheard: Unheard) -> None:
+async def note_told(session: AsyncSession, build_id: uuid.UUID, unheard: PendingInput) -> None:
     """The workflow has been told for certain. Not again: each nudge is an event of its history."""
-    for row, number in ((FounderMessage, unheard.said), (Restore, unheard.restore)):
+    for row, number in ((FounderMessage, unheard.message), (Restore, unheard.restore)):
         await session.execute(
             update(row)
             .where(row.build_id == build_id, row.number <= number, row.nudged_at.is_(None))

@@ -239,7 +239,7 @@ async def store_answer(
         StaleClaim: another attempt has taken the turn; nothing is written.
     """
     calls = [
-        _requested(position, name, call, reading.invalid.get(call.id))
+        _requested(position, name, call, reading.invalid.get(call.tool_use_id))
         for position, (name, call) in enumerate(zip(reading.names, reading.calls, strict=True))
     ]
     held = await session.execute(
@@ -258,10 +258,10 @@ async def store_answer(
 
 
 def _requested(position: int, name: str, call: RequestedCall, problem: str | None) -> dict[str, object]:
-    row: dict[str, object] = {"id": call.id, "position": position, "name": name, "summary": call.t}
+    row: dict[str, object] = {"id": call.tool_use_id, "position": position, "name": name, "summary": call.summary}
     if problem is None:
         return row | {"state": "requested"}
-    return row | {"state": "done", "is_error": True, "result": render_result(call.id, problem, is_error=True)}
+    return row | {"state": "done", "is_error": True, "result": render_result(call.tool_use_id, problem, is_error=True)}
 
 
 async def stored_answer(session: AsyncSession, build_id: uuid.UUID, number: int) -> str:

@@ -94,11 +94,11 @@ def _read_tool_use(blocks: Sequence[Block]) -> Reading:
         reading.names.append(storable(name))
         reading.calls.append(
             RequestedCall(
-                id=identity,
-                s=call_signature(name, given),
-                t=summarize_call(name, given),
-                **({} if is_mutating(name) else {"m": False}),
-                **({"ok": False} if identity in reading.invalid else {}),
+                tool_use_id=identity,
+                signature=call_signature(name, given),
+                summary=summarize_call(name, given),
+                **({} if is_mutating(name) else {"mutating": False}),
+                **({"is_valid": False} if identity in reading.invalid else {}),
             )
         )
     return reading

@@ -115,7 +115,7 @@ class BudgetState(BaseModel):
         )
 
 
-class WoundDown(BaseModel):
+class WindDown(BaseModel):
     """The day and the allowance with which a build last wound down or met the ceiling."""
 
     model_config = ConfigDict(frozen=True)
@@ -124,7 +124,7 @@ class WoundDown(BaseModel):
     allowance: int | None
 
 
-def may_go_on(state: BudgetState, day: date, call: WorstCase, max_tokens: int, wound: WoundDown | None) -> Verdict:
+def may_go_on(state: BudgetState, day: date, call: WorstCase, max_tokens: int, wound: WindDown | None) -> Verdict:
     """Whether a build that was stopped by its budget may go on.
 
     On a new day, or with another allowance, one call that fits is enough. Otherwise there has to be money for more than

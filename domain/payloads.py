@@ -10,14 +10,17 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.budget import WoundDown
+from domain.budget import WindDown
 from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 
 class Payload(BaseModel):
-    """Frozen. Unknown fields are ignored on the wire: an older worker may read a newer payload."""
+    """Frozen. Unknown fields are ignored on the wire: an older worker may read a newer payload.
 
-    model_config = ConfigDict(frozen=True)
+    An alias is a field's JSON key in the histories of builds that run; the field's own name may change.
+    """
+
+    model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
 
 class BuildRef(Payload):
@@ -67,22 +70,24 @@ class TurnNote(StrEnum):
     ASKED = "asked"
 
 
-class Unheard(Payload):
-    """What a founder has said or asked for that is not done."""
+class PendingInput(Payload):
+    """Input from the founder that the build has not acted on yet."""
 
-    said: int = 0
-    """Number of the last message, if a turn has not read it."""
+    message: int = Field(default=0, alias="said")
+    """Number of the last message, if no turn has read it; otherwise 0."""
     restore: int = 0
-    """Number of the last restore, if it was not carried out."""
+    """Number of the last requested restore, if it was not carried out; otherwise 0."""
 
     @property
-    def is_unheard(self) -> bool:
-        """Whether there is anything."""
-        return bool(self.said or self.restore)
+    def is_pending(self) -> bool:
+        """Whether there is any."""
+        return bool(self.message or self.restore)
 
 
 class LoopState(BaseModel):
     """Everything that a build carries from one run of its workflow to the next. The workflow alone changes it."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
     context: BuildContext | None = None
     sandbox: SandboxRef | None = None
@@ -97,10 +102,10 @@ class LoopState(BaseModel):
     tool_calls_allowed: int = 0
     recent_calls: list[str] = Field(default_factory=list)
     steered: bool = False
-    errors: dict[str, int] = Field(default_factory=dict)
-    """How often each error has struck since the last commit, by signature; see `domain/guards.py`."""
-    fruitless: int = 0
-    """Turns in a row that came to nothing."""
+    error_counts: dict[str, int] = Field(default_factory=dict, alias="errors")
+    """How often each error has occurred since the last commit, by signature; see `domain/guards.py`."""
+    fruitless_turns: int = Field(default=0, alias="fruitless")
+    """Turns in a row without a usable answer."""
     last_turn_given: bool = False
     phases: int = 0
     snapshots: int = 0
@@ -112,39 +117,39 @@ class LoopState(BaseModel):
     money_changed: bool = False
     admit: bool = False
     finish: bool = False
-    said: int = 0
-    """Number of the last message of its founder that the build was told of."""
-    read: int = 0
+    message_received: int = Field(default=0, alias="said")
+    """Number of the founder's last message that the build was notified of."""
+    message_read: int = Field(default=0, alias="read")
     """Number of the last message that a turn has read."""
-    restore_asked: int = 0
-    """Number of the last restore that the founder has asked for, as far as the build was told."""
-    restored: int = 0
-    """Number of the last restore that was carried out, or could not be."""
+    restore_requested: int = Field(default=0, alias="restore_asked")
+    """Number of the founder's last restore request that the build was notified of."""
+    restore_done: int = Field(default=0, alias="restored")
+    """Number of the last restore that was carried out, or turned out to be impossible."""
     wind_down_turns: int | None = None
-    """How many turns are left of a wind-down that the agent has been told of, or is about to be."""
-    wound: WoundDown | None = None
+    """Turns left of a wind-down that the agent knows of, or will with the next message."""
+    last_wind_down: WindDown | None = Field(default=None, alias="wound")
     nights: int = 0
-    """Nights slept since a person last let the build go on."""
+    """Nights slept since a person last let the build continue."""
 
     @property
-    def heard(self) -> int:
-        """Grows with everything that the founder says or asks for."""
-        return self.said + self.restore_asked
+    def input_count(self) -> int:
+        """Grows with every message and restore request of the founder."""
+        return self.message_received + self.restore_requested
 
     @property
-    def is_spoken_to(self) -> bool:
-        """Whether the founder has said or asked for something that has not been done."""
-        return self.said > self.read or self.is_to_restore
+    def has_pending_input(self) -> bool:
+        """Whether the founder has sent a message or requested a restore that the build has not acted on."""
+        return self.message_received > self.message_read or self.has_pending_restore
 
     @property
-    def is_to_restore(self) -> bool:
-        """Whether the workspace is to be restored before the next turn."""
-        return self.restore_asked > self.restored
+    def has_pending_restore(self) -> bool:
+        """Whether the workspace has to be restored before the next turn."""
+        return self.restore_requested > self.restore_done
 
-    def hear(self, unheard: "Unheard") -> None:
-        """Take note of what an activity has found."""
-        self.said = max(self.said, unheard.said)
-        self.restore_asked = max(self.restore_asked, unheard.restore)
+    def note_received(self, pending: PendingInput) -> None:
+        """Take note of the pending input that an activity has seen."""
+        self.message_received = max(self.message_received, pending.message)
+        self.restore_requested = max(self.restore_requested, pending.restore)
 
 
 class BuildInput(Payload):
@@ -254,11 +259,11 @@ NO_MONEY = frozenset({ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL, ThinkOutcome.
 
 
 class CheckBudget(Payload):
-    """Ask whether a build may go on. `wound` is the wind-down that it has behind it."""
+    """Ask whether a build may continue. `last_wind_down`: the wind-down that it has completed, if any."""
 
     build_id: str
     turn: int = 1
-    wound: WoundDown | None = None
+    last_wind_down: WindDown | None = Field(default=None, alias="wound")
 
 
 class BudgetCheck(Payload):
@@ -277,18 +282,17 @@ class BudgetCheck(Payload):
 
 
 class RequestedCall(Payload):
-    """One tool call of a turn. Terse names: one of these stands in history for every call."""
+    """One tool call of a turn. Its JSON keys are short: history holds one of these for every call."""
 
-    id: str
-    """tool_use_id"""
-    s: str
-    """signature, see `domain/guards.py`"""
-    t: str
-    """summary for the timeline"""
-    m: bool = True
-    """mutating: must run in order"""
-    ok: bool = True
-    """False: the input did not fit, its result is already stored and there is nothing to dispatch"""
+    tool_use_id: str = Field(alias="id")
+    signature: str = Field(alias="s")
+    """Tells equal calls apart from others, see `domain/guards.py`."""
+    summary: str = Field(alias="t")
+    """One line for the timeline."""
+    mutating: bool = Field(default=True, alias="m")
+    """Whether the call must run in order."""
+    is_valid: bool = Field(default=True, alias="ok")
+    """False if the input did not match the tool's schema. Its error result is stored; there is nothing to dispatch."""
 
 
 class ThinkResult(Payload):
@@ -307,12 +311,12 @@ class ThinkResult(Payload):
     """With `wind_down`, BUDGET and TOO_SMALL: the UTC day whose allowance it is."""
     spent: int | None = None
     allowance: int | None = None
-    read: int = 0
-    """Number of the last message of the founder that this turn has read."""
+    message_read: int = Field(default=0, alias="read")
+    """Number of the founder's last message that this turn has read."""
 
 
-class Place(Payload):
-    """Whether a build may start, and if not, how many of its user's builds run and how many wait before it."""
+class SlotClaim(Payload):
+    """Whether a build may start; if not, how many of its user's builds run and how many are ahead in the queue."""
 
     claimed: bool
     running: int = 0
@@ -323,22 +327,21 @@ class DispatchInput(Payload):
     """Run one tool call, or find what became of it."""
 
     build_id: str
-    id: str
-    """tool_use_id"""
+    tool_use_id: str = Field(alias="id")
     sandbox: SandboxRef
 
 
 class DispatchResult(Payload):
-    """How a tool call went. `commit` is the workspace's new HEAD where the call ended a phase."""
+    """How a tool call ended. `commit` is the workspace's new HEAD if the call ended a phase."""
 
-    err: bool = False
+    is_error: bool = Field(default=False, alias="err")
     commit: str | None = None
     lost: bool = False
     """The sandbox was gone or had been restarted, so the outcome is unknown and the workspace has to be verified."""
-    full: bool = False
+    disk_full: bool = Field(default=False, alias="full")
     """With `lost`: the sandbox's disk is full, and only another sandbox helps."""
-    e: str | None = None
-    """With `err`: the error's signature, see `domain/guards.py`."""
+    error_signature: str | None = Field(default=None, alias="e")
+    """With `is_error`: tells equal errors apart from others, see `domain/guards.py`."""
 
 
 class AskFounder(Payload):
@@ -353,7 +356,7 @@ class AskFounder(Payload):
     call: str | None = None
 
 
-class AskedFounder(Unheard):
+class AskedFounder(PendingInput):
     """The question in a sentence; or, where the founder has said or asked for something already, that instead."""
 
     reason: str = ""
@@ -374,12 +377,12 @@ class RestoredWorkspace(Payload):
 
 
 class FinishRestore(Payload):
-    """Write that a restore is done: the snapshots of what was there before, and of what is there since."""
+    """Record that a restore is done, with the numbers of the snapshots taken before and after it."""
 
     build_id: str
     number: int
-    kept_as: int
-    stored_as: int
+    snapshot_before: int = Field(alias="kept_as")
+    snapshot_after: int = Field(alias="stored_as")
 
 
 class TakeSnapshot(Payload):
@@ -414,7 +417,7 @@ class RunGate(Payload):
     snapshot_number: int
 
 
-class GateResult(Unheard):
+class GateResult(PendingInput):
     """How a gate ended. When it was passed its sandbox keeps running, for the preview. What the founder has said or
     asked for meanwhile comes first, so nothing is passed then."""
 
@@ -425,7 +428,7 @@ class GateResult(Unheard):
     @property
     def passed(self) -> bool:
         """Whether the build is ready with this."""
-        return not self.findings and not self.is_unheard
+        return not self.findings and not self.is_pending
 
 
 class FinishBuild(Payload):

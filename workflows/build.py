@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.gate import GateActivities
     from activities.lifecycle import LifecycleActivities
     from activities.think import ThinkActivities
-    from domain.budget import WIND_DOWN_TURNS, WoundDown
+    from domain.budget import WIND_DOWN_TURNS, WindDown
     from domain.names import (
         ADMIT,
         BUILD_WORKFLOW,
@@ -95,12 +95,12 @@ class BuildWorkflow:
     @workflow.signal(name=MESSAGE)
     def message(self, number: int) -> None:
         """The founder has said something; the agent reads it at its next turn."""
-        self._state.said = max(self._state.said, number)
+        self._state.message_received = max(self._state.message_received, number)
 
     @workflow.signal(name=RESTORE)
     def restore(self, number: int) -> None:
         """The founder wants the workspace put back; that is done between two turns."""
-        self._state.restore_asked = max(self._state.restore_asked, number)
+        self._state.restore_requested = max(self._state.restore_requested, number)
 
     @workflow.run
     async def run(self, given: BuildInput) -> int:
@@ -153,7 +153,7 @@ class BuildWorkflow:
                 self._run_turns += 1
                 state.turn_pending = True
                 await self._waiting.asking_people(self._workspace.replace_in_time, in_sandbox=True)
-            if state.is_to_restore:
+            if state.has_pending_restore:
                 await self._steering.restore()
             result = await self._think()
             if result.outcome is ThinkOutcome.BUSY:
@@ -173,7 +173,7 @@ class BuildWorkflow:
             await self._steering.guard_against_nothing(result)
             if wound_down and not state.finish:
                 await self._stop_for_budget(result)
-            elif (result.outcome is ThinkOutcome.END_TURN or state.finish) and not state.is_to_restore:
+            elif (result.outcome is ThinkOutcome.END_TURN or state.finish) and not state.has_pending_restore:
                 evidence = await self._look_at_evidence()
                 if evidence is not None and evidence.passed:
                     return evidence
@@ -196,7 +196,7 @@ class BuildWorkflow:
         result = await self._waiting.asking_people(think)
         if result.outcome is not ThinkOutcome.BUSY and result.outcome not in NO_MONEY:
             state.notes = state.notes[len(notes) :]
-            state.read = max(state.read, result.read)
+            state.message_read = max(state.message_read, result.message_read)
         return result
 
     def _wind_down(self, result: ThinkResult) -> bool:
@@ -219,7 +219,7 @@ class BuildWorkflow:
         """Stop until there is money. The agent then goes on from its handoff note."""
         state = self._state
         if result.day is not None:
-            state.wound = WoundDown(day=result.day, allowance=result.allowance)
+            state.last_wind_down = WindDown(day=result.day, allowance=result.allowance)
         state.wind_down_turns = None
         state.notes = [note for note in state.notes if note not in (TurnNote.WIND_DOWN, TurnNote.WIND_DOWN_OVER)]
         why = ThinkOutcome.BUDGET if result.outcome not in NO_MONEY else result.outcome
@@ -238,8 +238,8 @@ class BuildWorkflow:
         """Run a turn's tool calls: those that only read side by side, the others in order."""
         results: list[DispatchResult] = []
         reading: list[RequestedCall] = []
-        for call in (call for call in calls if call.ok):
-            if not call.m:
+        for call in (call for call in calls if call.is_valid):
+            if not call.mutating:
                 reading.append(call)
                 continue
             results += await self._read(reading)
@@ -249,7 +249,7 @@ class BuildWorkflow:
         results += await self._read(reading)
         self._state.tool_calls += len(calls)
         if any(result.lost for result in results):
-            full = any(result.full for result in results)
+            full = any(result.disk_full for result in results)
             why = "the sandbox's disk was full" if full else "the sandbox was lost"
             await self._waiting.resuming(why, replace=full)
         if commits := [result.commit for result in results if result.commit]:
@@ -272,9 +272,9 @@ class BuildWorkflow:
     async def _dispatch_once(self, call: RequestedCall) -> DispatchResult:
         return await workflow.execute_activity_method(
             DispatchActivities.dispatch_tool,
-            DispatchInput(build_id=self._build.build_id, id=call.id, sandbox=self._workspace.sandbox),
+            DispatchInput(build_id=self._build.build_id, tool_use_id=call.tool_use_id, sandbox=self._workspace.sandbox),
             **policies.TOOL,
-            summary=call.t,
+            summary=call.summary,
         )
 
     async def _end_phase(self, commits: list[str]) -> None:
@@ -307,8 +307,8 @@ class BuildWorkflow:
         if result.passed:
             return result
         await self._shown.become(Status.CODE if state.phases else Status.SCAFFOLD)
-        if result.is_unheard:
-            state.hear(result)
+        if result.is_pending:
+            state.note_received(result)
             state.finish = told_to_finish
             return result
         state.notes.append(TurnNote.GATE_FINDINGS)

@@ -50,12 +50,14 @@ class Steering:
 
     async def guard(self, calls: Sequence[RequestedCall], results: Sequence[DispatchResult]) -> None:
         """Steer an agent that goes in circles, and stop one that is stuck or has used up its tool calls."""
-        state, signatures = self._state, [call.s for call in calls]
+        state, signatures = self._state, [call.signature for call in calls]
         repeating = is_repeating(state.recent_calls, signatures)
         state.recent_calls = remember(state.recent_calls, signatures)
-        known = {} if any(result.commit for result in results) else state.errors
-        state.errors = count_errors(known, [result.e for result in results if result.e])
-        if error := stuck_on(state.errors):
+        known = {} if any(result.commit for result in results) else state.error_counts
+        state.error_counts = count_errors(
+            known, [result.error_signature for result in results if result.error_signature]
+        )
+        if error := stuck_on(state.error_counts):
             await self._ask(AskFounder(build_id=self._build_id, question_id=str(workflow.uuid4()), error=error))
         elif repeating and not state.steered:
             state.steered = True
@@ -67,9 +69,9 @@ class Steering:
     async def guard_against_nothing(self, result: ThinkResult) -> None:
         """Stop an agent whose turns come to nothing again and again: each of them is paid for."""
         state = self._state
-        state.fruitless = state.fruitless + 1 if result.outcome is ThinkOutcome.CONTINUE else 0
-        if state.fruitless >= FRUITLESS and workflow.patched(_FRUITLESS):
-            state.fruitless = 0
+        state.fruitless_turns = state.fruitless_turns + 1 if result.outcome is ThinkOutcome.CONTINUE else 0
+        if state.fruitless_turns >= FRUITLESS and workflow.patched(_FRUITLESS):
+            state.fruitless_turns = 0
             nothing = (
                 f"The model's last {FRUITLESS} answers came to nothing: they were cut off, or empty. Wake the build to "
                 "let it try again."
@@ -92,12 +94,12 @@ class Steering:
         Where the founder has said or asked for something that is not done, that comes first, and nothing is asked.
         """
         state = self._state
-        state.steered, state.recent_calls, state.errors = False, [], {}
+        state.steered, state.recent_calls, state.error_counts = False, [], {}
         asked = await workflow.execute_activity_method(
             SteeringActivities.ask_founder, about, **policies.DATABASE, summary="a question to the founder"
         )
-        if asked.is_unheard:
-            state.hear(asked)
+        if asked.is_pending:
+            state.note_received(asked)
             return
         await self._waiting.for_founder(asked.reason)
         state.notes.append(TurnNote.ASKED)
@@ -105,15 +107,17 @@ class Steering:
     async def restore(self) -> None:
         """Put the workspace back to what its founder has asked for. What was there before is kept as a snapshot, and
         what is there afterwards is one as well: the current."""
-        state, number = self._state, self._state.restore_asked
+        state, number = self._state, self._state.restore_requested
         await self._waiting.asking_people(lambda: self._workspace.snapshot("before_restore"), in_sandbox=True)
         kept_as = state.snapshots
         if await self._waiting.asking_people(lambda: self._restore_once(number), in_sandbox=True):
-            finished = FinishRestore(build_id=self._build_id, number=number, kept_as=kept_as, stored_as=state.snapshots)
+            finished = FinishRestore(
+                build_id=self._build_id, number=number, snapshot_before=kept_as, snapshot_after=state.snapshots
+            )
             await workflow.execute_activity_method(
                 RestoreActivities.finish_restore, finished, **policies.DATABASE, summary="the workspace is restored"
             )
-        state.restored, state.steered, state.recent_calls, state.errors = number, False, [], {}
+        state.restore_done, state.steered, state.recent_calls, state.error_counts = number, False, [], {}
 
     async def _restore_once(self, number: int) -> bool:
         """Both in one step: where the second fails and the sandbox is resumed, it is what it was before the first."""

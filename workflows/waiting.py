@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.places import PlaceActivities
     from activities.think import ThinkActivities
     from domain.budget import next_utc_midnight
-    from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, Place, ThinkOutcome
+    from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, ThinkOutcome
     from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 from workflows import policies
@@ -86,7 +86,7 @@ class Waiting:
 
     async def for_founder(self, reason: str) -> None:
         """Wait for the founder, unless they have said or asked for something that is not done: that comes first."""
-        if not self._state.is_spoken_to:
+        if not self._state.has_pending_input:
             await self.for_person(WaitingFor.FOUNDER, reason)
 
     async def for_person(self, waiting_for: WaitingFor, reason: str, *, verified: bool = True) -> None:
@@ -95,7 +95,7 @@ class Waiting:
 
         A workspace that is not verified is not saved over the snapshot.
         """
-        before, heard = self._state.status, self._state.heard
+        before, heard = self._state.status, self._state.input_count
         if waiting_for is WaitingFor.FOUNDER:
             # A wake that was sent before the question was asked is no answer to it; to finish is one to any question.
             self._state.wake = self._state.finish
@@ -107,7 +107,7 @@ class Waiting:
             await self._shown.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=reason)
             known = heard if waiting_for is WaitingFor.FOUNDER else None
             await self._for_wake(None, f"waiting for {waiting_for.replace('_', ' ')}", heard=known)
-            heard = self._state.heard
+            heard = self._state.input_count
             try:
                 if self._workspace.is_open:
                     await self._workspace.resume("a person asked the build to go on")
@@ -160,7 +160,7 @@ class Waiting:
 
     async def _after_the_last_night(self) -> bool:
         """Let the founder decide whether so slow a build should go on; whatever they say from now on means yes."""
-        heard = self._state.heard
+        heard = self._state.input_count
         nights = "a night" if self._state.nights == 1 else f"{self._state.nights} nights"
         reason = (
             f"The build has slept for {nights} without being finished. Wake it to let it go on for "
@@ -207,7 +207,7 @@ class Waiting:
 
         False: the history is long, so the next run of the workflow goes on looking.
         """
-        told: Place | None = None
+        told: SlotClaim | None = None
         for _ in range(_LOOKS_A_RUN):
             place = await workflow.execute_activity_method(
                 PlaceActivities.claim_place, self._build, **policies.DATABASE, summary="a place among the user's builds"
@@ -224,8 +224,8 @@ class Waiting:
     async def check_budget(self) -> BudgetCheck:
         """Whether the build may go on."""
         asked = CheckBudget(build_id=self._build.build_id, turn=max(1, self._state.turn))
-        if self._state.wound is not None:
-            asked = asked.model_copy(update={"wound": self._state.wound})
+        if self._state.last_wind_down is not None:
+            asked = asked.model_copy(update={"last_wind_down": self._state.last_wind_down})
         return await workflow.execute_activity_method(
             ThinkActivities.check_budget, asked, **policies.DATABASE, summary="budget"
         )
@@ -240,7 +240,7 @@ class Waiting:
         state, flags = self._state, ("wake", *more)
 
         def woken() -> bool:
-            spoken_to = heard is not None and state.heard > heard
+            spoken_to = heard is not None and state.input_count > heard
             return spoken_to or any(getattr(state, flag) for flag in flags)
 
         try:
@@ -253,7 +253,7 @@ class Waiting:
         return True
 
 
-def _in_line(place: Place) -> str:
+def _in_line(place: SlotClaim) -> str:
     """Why a build is queued, for its founder."""
     running = "Another build is" if place.running == 1 else f"{place.running} other builds are"
     ahead = "" if not place.ahead else f" and {place.ahead} {'waits' if place.ahead == 1 else 'wait'} before it"

@@ -102,7 +102,7 @@ class Bench:
     ) -> DispatchResult:
         """One attempt of the activity."""
         where = where or SandboxRef(sandbox_id=self.sandbox.id, boot=self.boot)
-        given = DispatchInput(build_id=str(self.build_id), id=tool_use_id, sandbox=where)
+        given = DispatchInput(build_id=str(self.build_id), tool_use_id=tool_use_id, sandbox=where)
         return await (environment or ActivityEnvironment()).run(self.activities.dispatch_tool, given)
 
     async def row(self, tool_use_id: str) -> ToolCall:
@@ -162,8 +162,8 @@ async def bench(stack: LocalStack) -> AsyncIterator[Bench]:
 async def test_a_command_is_run_and_its_result_stored(bench: Bench) -> None:
     call = await bench.bash("echo hello; exit 3")
     error = error_signature("bash", "", "hello\n[exit code 3]")
-    assert await bench.attempt(call) == DispatchResult(err=True, e=error)
-    assert await bench.attempt(call) == DispatchResult(err=True, e=error)
+    assert await bench.attempt(call) == DispatchResult(is_error=True, error_signature=error)
+    assert await bench.attempt(call) == DispatchResult(is_error=True, error_signature=error)
     assert await bench.told(call) == "hello\n[exit code 3]"
     assert await bench.events(call) == ["tool_started", "tool_done"]
     row = await bench.row(call)
@@ -194,7 +194,7 @@ async def test_a_tool_is_added_in_one_place(bench: Bench, monkeypatch: pytest.Mo
     assert await bench.told(call) == "2"
     assert await bench.sandbox.read(f"{WORKSPACE}/counted") == b"x\n"
     wrong = await bench.ask("count_lines", file="counted")
-    assert (await bench.attempt(wrong)).err
+    assert (await bench.attempt(wrong)).is_error
     assert "does not fit its schema" in await bench.told(wrong)
 
 
@@ -273,7 +273,7 @@ async def test_heartbeats_while_it_runs(bench: Bench) -> None:
 
 async def test_a_timeout_is_told(bench: Bench) -> None:
     call = await bench.bash("echo slow; sleep 62 & sleep 62", timeout_seconds=1)
-    assert (await bench.attempt(call)).err
+    assert (await bench.attempt(call)).is_error
     assert await bench.told(call) == "slow\n[timed out after 1 s; its processes were ended]"
     assert "sleep 62" not in await bench.processes()
 
@@ -309,24 +309,24 @@ async def test_files(bench: Bench) -> None:
     assert await bench.attempt(edit) == DispatchResult()
     for given, problem in (({"old_text": "three"}, "does not occur"), ({"old_text": "two"}, "occurs 2 times")):
         call = await bench.ask("edit_file", path="f", new_text="x", replace_all=None, **given)
-        assert (await bench.attempt(call)).err
+        assert (await bench.attempt(call)).is_error
         assert problem in await bench.told(call)
     outside = await bench.ask("write_file", path="../../x", content="x")
-    assert (await bench.attempt(outside)).err
+    assert (await bench.attempt(outside)).is_error
     assert "outside the workspace" in await bench.told(outside)
     read = await bench.ask("read_file", path="f", start_line=None, line_count=None)
     assert await bench.attempt(read) == DispatchResult()
     assert await bench.told(read) == "     1\t1 two two"
     assert (await bench.attempt(await bench.ask("glob", pattern="**/*"))) == DispatchResult()
-    assert (await bench.attempt(await bench.ask("grep", pattern="(", glob=None))).err
+    assert (await bench.attempt(await bench.ask("grep", pattern="(", glob=None))).is_error
 
 
 async def test_a_call_that_does_not_fit_is_not_run(bench: Bench) -> None:
     unknown = await bench.ask("rm_rf", path="/")
-    assert (await bench.attempt(unknown)).err
+    assert (await bench.attempt(unknown)).is_error
     assert "no tool named rm_rf" in await bench.told(unknown)
     incomplete = await bench.ask("bash", command="touch never")
-    assert (await bench.attempt(incomplete)).err
+    assert (await bench.attempt(incomplete)).is_error
     assert "does not fit its schema" in await bench.told(incomplete)
     assert (await bench.sandbox.run("test -e never", timeout_seconds=5)).exit_code == 1
 
@@ -346,7 +346,7 @@ async def test_begun_in_another_boot_the_outcome_is_unknown(bench: Bench, ref: d
     call = await bench.bash("touch twice")
     before = SandboxRef(sandbox_id=bench.sandbox.id, boot=bench.boot).model_copy(update=ref)
     await begin(bench, call, before)
-    assert await bench.attempt(call) == DispatchResult(err=True)
+    assert await bench.attempt(call) == DispatchResult(is_error=True)
     assert "outcome of this call is unknown" in await bench.told(call)
     assert (await bench.sandbox.run("test -e twice", timeout_seconds=5)).exit_code == 1
     reading = await bench.ask("glob", pattern="*")
@@ -377,23 +377,23 @@ async def test_a_sandbox_that_was_restarted_or_is_gone(bench: Bench) -> None:
     async with httpx2.AsyncClient(headers={"X-API-KEY": config.api_key}, trust_env=False) as client:
         body = {"timeout": 300, "memory": False}
         (await client.post(f"{config.api_url}/v2/sandboxes/{own.id}/connect", json=body)).raise_for_status()
-    assert await bench.attempt(lost, where=here) == DispatchResult(err=True, lost=True)
+    assert await bench.attempt(lost, where=here) == DispatchResult(is_error=True, lost=True)
     assert "outcome of this call is unknown" in await bench.told(lost)
 
     refused = await bench.bash("touch refused")
-    assert await bench.attempt(refused, where=here) == DispatchResult(err=True, lost=True)
+    assert await bench.attempt(refused, where=here) == DispatchResult(is_error=True, lost=True)
     assert "was not run" in await bench.told(refused)
     # The worker died before it could say so: the next attempt does.
-    assert await bench.attempt(refused, where=here) == DispatchResult(err=True, lost=True)
+    assert await bench.attempt(refused, where=here) == DispatchResult(is_error=True, lost=True)
 
     await bench.sandboxes.kill(own.id)
     for name, given in (("bash", {"command": "true", "timeout_seconds": None}), ("glob", {"pattern": "*"})):
         call = await bench.ask(name, **given)
-        assert await bench.attempt(call, where=here) == DispatchResult(err=True, lost=True)
+        assert await bench.attempt(call, where=here) == DispatchResult(is_error=True, lost=True)
         assert "was not run" in await bench.told(call)
     begun = await bench.bash("true")
     await begin(bench, begun, here)
-    assert await bench.attempt(begun, where=here) == DispatchResult(err=True, lost=True)
+    assert await bench.attempt(begun, where=here) == DispatchResult(is_error=True, lost=True)
     assert "is unknown" in await bench.told(begun)
 
 
@@ -418,7 +418,7 @@ async def test_a_service_that_does_not_answer_is_worth_another_attempt(bench: Be
 
 async def test_screenshots(bench: Bench) -> None:
     missing = await bench.ask("take_screenshot", path="/")
-    assert (await bench.attempt(missing)).err
+    assert (await bench.attempt(missing)).is_error
     assert "No server answers on port 8000" in await bench.told(missing)
     product = {"install": "true", "check": "true", "start": "true", "port": 8321}
     await bench.sandbox.write(f"{WORKSPACE}/cofounder.json", json.dumps(product))
@@ -450,5 +450,5 @@ async def test_cancelled_at_any_moment_it_has_one_result(bench: Bench, steps: in
     assert "cancelled" in await bench.told(call)
     assert (await bench.events(call)).count("tool_done") == 1
     # One that comes late finds the result, and the sandbox starts nothing.
-    assert await bench.attempt(call) == DispatchResult(err=True)
+    assert await bench.attempt(call) == DispatchResult(is_error=True)
     assert "sleep 64" not in await bench.processes()

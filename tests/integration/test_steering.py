@@ -193,7 +193,7 @@ async def test_gate_waits_for_what_was_said_before_it(api: RunningApi, rooms: Ro
     async with api.sessions.begin() as session:
         session.add(GateRun(build_id=uuid.UUID(build), number=1, snapshot_number=1, claim=uuid.uuid4()))
     result = await rooms.run(rooms.gate.run_evidence_gate, RunGate(build_id=build, number=1, snapshot_number=1))
-    assert (result.passed, result.said) == (False, 1)
+    assert (result.passed, result.message) == (False, 1)
     async with api.sessions() as session:
         assert await session.get(GateRun, (uuid.UUID(build), 1)) is None, "an older attempt can't pass any more"
         assert (await session.get_one(FounderMessage, (uuid.UUID(build), 1))).turn is None
@@ -281,7 +281,7 @@ async def test_nothing_is_asked_while_the_founder_is_not_heard(api: RunningApi, 
     given = await _stuck(api, build)
     await _say(api, build, "Do it without x.")
     told = await rooms.run(SteeringActivities(rooms.sessions).ask_founder, given)
-    assert (told.reason, told.said) == ("", 1)
+    assert (told.reason, told.message) == ("", 1)
     assert await rooms.events(build, "question") == []
 
 
@@ -417,7 +417,9 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, rooms:
     assert await attempt(3)
     assert await _git(sandbox, "cat a") == "1\n"
 
-    await rooms.run(activities.finish_restore, FinishRestore(build_id=build, number=1, kept_as=1, stored_as=2))
+    await rooms.run(
+        activities.finish_restore, FinishRestore(build_id=build, number=1, snapshot_before=1, snapshot_after=2)
+    )
     await _git(sandbox, "echo later > a")
     assert await attempt(4), "it was, and is not done again"
     assert await _git(sandbox, "cat a") == "later\n"

@@ -181,7 +181,7 @@ async def test_characters_that_postgresql_refuses_do_not_ask_the_model_again(
         result = await think(rooms, model, build)
     assert result.outcome is ThinkOutcome.TOOL_USE
     assert result.model_dump_json()
-    assert [call.t for call in result.calls] == ["bash: echo \ufffd", "to\ufffdol"]
+    assert [call.summary for call in result.calls] == ["bash: echo \ufffd", "to\ufffdol"]
     assert [event.data["text"] for event in await rooms.events(build, "narration")] == [
         "Look\ufffd here.",
         "And\ufffd there.",
@@ -248,7 +248,7 @@ async def test_what_was_sent_never_changes_not_even_where_nothing_was_said(rooms
     async with speaking(START, *calls(0, "bash", {"command": "true"}), ends("tool_use"), STOP, heard=heard) as model:
         (call,) = (await attempt(1, model)).calls
     async with rooms.sessions.begin() as session:
-        done = {"state": "done", "is_error": False, "result": render_result(call.id, "it ran", is_error=False)}
+        done = {"state": "done", "is_error": False, "result": render_result(call.tool_use_id, "it ran", is_error=False)}
         await session.execute(update(ToolCall).where(ToolCall.build_id == build_id).values(**done))
     began = asyncio.Event()
     async with speaking(silent=began, heard=heard) as model:
@@ -259,8 +259,8 @@ async def test_what_was_sent_never_changes_not_even_where_nothing_was_said(rooms
     async with rooms.sessions.begin() as session:
         session.add(FounderMessage(build_id=build_id, number=1, text="Use blue.", idempotency_key="blue"))
     async with speaking(START, *says(0, "Hm."), ends("max_tokens"), STOP, heard=heard) as model:
-        assert (await attempt(2, model)).read == 0
-        assert (await attempt(3, model)).read == 1
+        assert (await attempt(2, model)).message_read == 0
+        assert (await attempt(3, model)).message_read == 1
     _, before, again, after = (json.loads(body)["messages"] for body in heard)
     assert before == again == after[:3]
     assert [block["type"] for block in before[-1]["content"]] == ["tool_result"]
