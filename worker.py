@@ -25,10 +25,10 @@ from activities.context import BuildPolicy, ContextActivities
 from activities.dispatch import DispatchActivities
 from activities.gate import GateActivities, GatePolicy
 from activities.lifecycle import LifecycleActivities
-from activities.places import PlaceActivities
 from activities.preview import PreviewActivities
 from activities.reaper import ReaperActivities
 from activities.restoring import RestoreActivities
+from activities.slots import SlotActivities
 from activities.snapshot import SnapshotActivities
 from activities.steering import SteeringActivities
 from activities.think import ThinkActivities
@@ -128,7 +128,7 @@ def _activities(
     )
     context = ContextActivities(sessions, settings.model_prices, policy)
     lifecycle = LifecycleActivities(sessions, builds)
-    places = PlaceActivities(sessions)
+    slots = SlotActivities(sessions)
     steering = SteeringActivities(sessions)
     restoring = RestoreActivities(sessions, sandboxes, store)
     think = ThinkActivities(
@@ -170,7 +170,7 @@ def _activities(
     return [
         context.load_build_context,
         context.resolve_model,
-        places.claim_place,
+        slots.claim_slot,
         steering.ask_founder,
         restoring.restore_workspace,
         restoring.finish_restore,

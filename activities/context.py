@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
-from activities.edge import edge
+from activities.errors import application_errors
 from db.feed import append_events
 from db.models import Artifact, Build, PlanTier, Prompt, UnderstandingSession, User
 from db.session import Sessions
@@ -46,7 +46,7 @@ class ContextActivities:
         self._policy = policy
 
     @activity.defn
-    @edge
+    @application_errors
     async def load_build_context(self, given: BuildRef) -> BuildContext:
         """Read the brief and the latest interview, pin their versions and store the rendered prompt.
 
@@ -108,7 +108,7 @@ class ContextActivities:
             return context
 
     @activity.defn
-    @edge
+    @application_errors
     async def resolve_model(self, given: BuildRef) -> ResolvedModel:
         """The user's override for the coder, the plan's default, or the global fallback; written to the build's row.
 

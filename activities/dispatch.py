@@ -12,7 +12,7 @@ import structlog
 from temporalio import activity
 
 from activities.crash_point import crash_point
-from activities.edge import edge
+from activities.errors import application_errors
 from activities.heartbeat import heartbeating
 from clients.browser import Browser, PageFailed
 from clients.sandbox import CallOutcome, Sandbox, Sandboxes
@@ -119,7 +119,7 @@ class DispatchActivities:
         self._secrets = secrets
 
     @activity.defn
-    @edge
+    @application_errors
     async def dispatch_tool(self, given: DispatchInput) -> DispatchResult:
         """Run a tool call, or find what became of it.
 

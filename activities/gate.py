@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.crash_point import crash_point
-from activities.edge import edge
+from activities.errors import application_errors
 from activities.heartbeat import heartbeating
 from activities.product import (
     CommittedTree,
@@ -85,7 +85,7 @@ class GateActivities:
         self._policy = policy
 
     @activity.defn
-    @edge
+    @application_errors
     async def run_evidence_gate(self, given: RunGate) -> GateResult:
         """Restore a snapshot into a fresh sandbox and look whether its last commit is a product that works.
 

@@ -7,8 +7,8 @@ from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
 from activities.crash_point import crash_point
-from activities.edge import edge
-from activities.places import admit_next
+from activities.errors import application_errors
+from activities.slots import admit_next
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
 from db import money, steering
@@ -32,12 +32,13 @@ class LifecycleActivities:
         self._builds = builds
 
     @activity.defn
-    @edge
+    @application_errors
     async def record_status(self, given: StatusChange) -> None:
         """Write the status to the build's row and feed, unless a newer one is there already."""
         build_id = uuid.UUID(given.build_id)
         closed, waits = given.status in CLOSED, given.status in (Status.SLEEPING, Status.NEEDS_INPUT)
-        # It may quote an error that did not pass our edge, and a status that can't be written would be tried for ever.
+        # It may quote an error that `activities/errors.py` did not clean. A status that can't be written would be
+        # retried for ever.
         reason = None if given.reason is None else storable(given.reason)
         if waits:
             async with self._sessions.begin() as session:
@@ -70,7 +71,7 @@ class LifecycleActivities:
             await admit_next(self._sessions, self._builds, user_id)
 
     @activity.defn
-    @edge
+    @application_errors
     async def finish_build(self, given: FinishBuild) -> FinishedBuild:
         """Close the build as ready, with the project's next version. A second attempt finds the first one's version."""
         build_id = uuid.UUID(given.build_id)
@@ -107,7 +108,7 @@ class LifecycleActivities:
         return finished
 
     @activity.defn
-    @edge
+    @application_errors
     async def run_post_build_hook(self, given: BuildRef) -> None:
         """The project becomes `mvp_built`, and the rest of the business hears of it, once."""
         build_id = uuid.UUID(given.build_id)
@@ -128,7 +129,7 @@ class LifecycleActivities:
             )
 
     @activity.defn
-    @edge
+    @application_errors
     async def note_hook_failure(self, given: BuildRef) -> None:
         """Say in the feed that the post-build hook failed; the build stays ready."""
         async with self._sessions.begin() as session:

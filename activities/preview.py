@@ -5,7 +5,7 @@ import uuid
 from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
-from activities.edge import edge
+from activities.errors import application_errors
 from activities.heartbeat import heartbeating
 from activities.product import (
     OutcomeUnknown,
@@ -57,7 +57,7 @@ class PreviewActivities:
         self._start_seconds = start_seconds
 
     @activity.defn
-    @edge
+    @application_errors
     async def open_preview(self, given: PreviewInput) -> OpenedPreview:
         """Take over the sandbox that the gate has left running, if its product still answers; else start the product
         again from the build's last snapshot, in a sandbox of its own.
@@ -78,7 +78,7 @@ class PreviewActivities:
                 raise
 
     @activity.defn
-    @edge
+    @application_errors
     async def keep_preview(self, given: SandboxInput) -> None:
         """Extend the sandbox's time to live.
 
@@ -89,7 +89,7 @@ class PreviewActivities:
             await self._sandboxes.connect(given.sandbox_id)
 
     @activity.defn
-    @edge
+    @application_errors
     async def record_preview(self, given: PreviewChange) -> None:
         """Project the preview's state to its row and the feed. An older change than the row's changes nothing."""
         build_id = uuid.UUID(given.build_id)
@@ -116,7 +116,7 @@ class PreviewActivities:
             await append_events(session, build_id, [NewEvent(EventType.PREVIEW, data)])
 
     @activity.defn
-    @edge
+    @application_errors
     async def close_preview(self, given: SandboxInput) -> None:
         """Kill the preview's sandbox, the gate's that it took over, and any that a failed attempt has left.
 

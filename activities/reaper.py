@@ -11,14 +11,14 @@ from sqlalchemy import ColumnElement, Select, func, select, tuple_, update
 from temporalio import activity
 from temporalio.service import RPCError
 
-from activities.edge import edge
+from activities.errors import application_errors
 from activities.heartbeat import heartbeating
-from activities.places import admit_next
+from activities.slots import admit_next
 from activities.snapshot import sweep_snapshots
 from clients.build_workflows import BuildToStart, BuildWorkflows, WorkflowFate
 from clients.object_store import ObjectStore
 from clients.sandbox import ListedSandbox, Role, Sandboxes
-from db import money, places, steering
+from db import money, slots, steering
 from db.ending import close_what_is_open
 from db.feed import append_events
 from db.models import Build, Preview, Project, User
@@ -69,7 +69,7 @@ class ReaperActivities:
         self._autonomous_agent = autonomous_agent
 
     @activity.defn
-    @edge
+    @application_errors
     async def reap(self) -> ReapResult:
         """Look once at everything that is open. What can't be mended now is left for the next run."""
         async with heartbeating():
@@ -88,9 +88,9 @@ class ReaperActivities:
     # ---- rows and workflows
 
     async def _admit(self) -> int:
-        """Tell builds of the places that are free for them: whoever gave one back may have died before saying so."""
+        """Nudge queued builds whose slot is free: the worker that freed it may have died before it could."""
         async with self._sessions() as session:
-            users = await places.users_with_a_queue(session)
+            users = await slots.users_with_a_queue(session)
         return sum([await admit_next(self._sessions, self._builds, user_id) for user_id in users])
 
     async def _repeat_news_of_money(self) -> int:

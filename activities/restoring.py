@@ -5,7 +5,7 @@ import uuid
 
 from temporalio import activity
 
-from activities.edge import edge
+from activities.errors import application_errors
 from activities.heartbeat import heartbeating
 from activities.holding import take_hold
 from activities.product import GIT, SMALL_SECONDS, stop_processes
@@ -33,7 +33,7 @@ class RestoreActivities:
         self._store = store
 
     @activity.defn
-    @edge
+    @application_errors
     async def restore_workspace(self, given: RestoreWorkspace) -> RestoredWorkspace:
         """Make the workspace what the restore's row says, and verify it.
 
@@ -75,7 +75,7 @@ class RestoreActivities:
             return RestoredWorkspace(done=True)
 
     @activity.defn
-    @edge
+    @application_errors
     async def finish_restore(self, given: FinishRestore) -> None:
         """Write that the restore is done and stored."""
         async with self._sessions.begin() as session:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.crash_point import crash_point
-from activities.edge import edge
+from activities.errors import application_errors
 from activities.heartbeat import heartbeating
 from activities.holding import take_hold
 from activities.product import read_if_there, stop_processes
@@ -74,7 +74,7 @@ class SnapshotActivities:
         self._kept = kept
 
     @activity.defn
-    @edge
+    @application_errors
     async def snapshot_workspace(self, given: TakeSnapshot) -> TakenSnapshot:
         """Archive the workspace into the object store, verify it there, and let older snapshots go.
 
@@ -103,7 +103,7 @@ class SnapshotActivities:
                 await discard(sandbox)
 
     @activity.defn
-    @edge
+    @application_errors
     async def note_snapshot_failure(self, given: TakeSnapshot) -> None:
         """Tell in the feed that a snapshot was not taken. The phase that it was to end has ended all the same."""
         build_id = uuid.UUID(given.build_id)

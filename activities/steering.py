@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.dispatch import error_of
-from activities.edge import edge
+from activities.errors import application_errors
 from db import steering
 from db.models import Message, Question, ToolCall
 from db.session import Sessions
@@ -29,7 +29,7 @@ class SteeringActivities:
         self._sessions = sessions
 
     @activity.defn
-    @edge
+    @application_errors
     async def ask_founder(self, given: AskFounder) -> AskedFounder:
         """Store the question and show it, once. Where the founder has said or asked for something that is not done,
         nothing is asked: that may be the answer already."""

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from temporalio import activity
 
 from activities.crash_point import crash_point
-from activities.edge import edge
+from activities.errors import application_errors
 from activities.heartbeat import heartbeating
 from activities.sent import Sent, SentConversations
 from clients.model import BrokenStream, LostCall, ModelClient
@@ -97,7 +97,7 @@ class ThinkActivities:
         self._sent = SentConversations()
 
     @activity.defn
-    @edge
+    @application_errors
     async def think(self, given: ThinkInput) -> ThinkResult:
         """Ask the model for a turn, unless it has answered before.
 
@@ -128,7 +128,7 @@ class ThinkActivities:
             return await self._store(call, answer, narrator, begun.read)
 
     @activity.defn
-    @edge
+    @application_errors
     async def check_budget(self, given: CheckBudget) -> BudgetCheck:
         """Whether the build may go on; before a sandbox is opened or woken for nothing."""
         build_id, day = uuid.UUID(given.build_id), _day()

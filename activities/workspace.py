@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.crash_point import crash_point
-from activities.edge import edge
+from activities.errors import application_errors
 from activities.heartbeat import heartbeating
 from activities.holding import take_hold
 from activities.product import SMALL_SECONDS, kill_all, read_if_there, stop_processes
@@ -62,7 +62,7 @@ class WorkspaceActivities:
         self._store = store
 
     @activity.defn
-    @edge
+    @application_errors
     async def open_workspace(self, given: OpenWorkspace) -> OpenedWorkspace:
         """Adopt the build's sandbox that an earlier attempt made, or create one. A fresh one is given the build's own
         current snapshot, or that of the project's last ready build, so that a second build continues the product.
@@ -91,7 +91,7 @@ class WorkspaceActivities:
             )
 
     @activity.defn
-    @edge
+    @application_errors
     async def pause_workspace(self, given: SandboxInput) -> None:
         """End the processes that the agent has started, then pause the sandbox. One that is gone needs no pause.
 
@@ -108,7 +108,7 @@ class WorkspaceActivities:
             await self._sandboxes.pause(given.sandbox_id)
 
     @activity.defn
-    @edge
+    @application_errors
     async def resume_workspace(self, given: ResumeWorkspace) -> ResumedWorkspace:
         """Resume the sandbox and verify its files against the current snapshot; where they differ, or where the
         sandbox is gone, restore the snapshot and apply the edits again that were made since. The RESUMED event tells
@@ -159,7 +159,7 @@ class WorkspaceActivities:
             )
 
     @activity.defn
-    @edge
+    @application_errors
     async def release_workspace(self, given: SandboxInput) -> None:
         """Kill every sandbox of the build but the preview's, and the one to keep.
 

@@ -31,7 +31,7 @@ class Start:
 
 
 async def measure(count: int) -> Start:
-    """Start so many builds of one user, of whom the second and all further ones wait for a place."""
+    """Start so many builds of one user, of whom the second and all further ones wait for a slot."""
     async with ground() as at, at.workers(), api_process(at) as api:
         headers = {"Authorization": f"Bearer {api.token}", "X-Cofounder-User": f"founder-{uuid.uuid4()}"}
         async with httpx2.AsyncClient(base_url=api.url, headers=headers, timeout=30, trust_env=False) as http:

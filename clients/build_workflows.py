@@ -153,7 +153,7 @@ class BuildWorkflows:
             await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(MONEY, rpc_timeout=_RPC_TIMEOUT)
 
     async def admit(self, build_id: uuid.UUID) -> None:
-        """Tell a queued build to look for a place.
+        """Tell a queued build to look for a slot.
 
         Raises:
             NotFound: its workflow is closed, or was never started.

@@ -16,7 +16,7 @@ MONEY = "money"
 person's word: it ends no wait for a founder's decision."""
 
 ADMIT = "admit"
-"""Signal to a queued build, without an argument: look whether there is a place for you."""
+"""Signal to a queued build, without an argument: look whether a slot is free."""
 
 FINISH = "finish"
 """Signal to a build, without an argument: finish with what there is."""

@@ -54,8 +54,8 @@ from workflows.steering import Steering
 from workflows.waiting import Waiting, trying
 from workflows.workspace import REPLACES, Workspace
 
-_PLACES = "places"
-"""Versions the start of a build: it waits for a place, and for money before a sandbox is opened."""
+_SLOTS = "places"
+"""Versions the start of a build: it waits for a slot, and for money before a sandbox is opened."""
 
 
 @workflow.defn(name=BUILD_WORKFLOW)
@@ -84,7 +84,7 @@ class BuildWorkflow:
 
     @workflow.signal(name=ADMIT)
     def admit(self) -> None:
-        """Look whether one of the user's places is free."""
+        """Look whether one of the user's slots is free."""
         self._state.admit = True
 
     @workflow.signal(name=FINISH)
@@ -121,12 +121,12 @@ class BuildWorkflow:
         return await shielded(self._succeed(evidence))
 
     async def _prepare(self) -> bool:
-        """A place, context, model and workspace; a later run of the workflow has them already. False: still in line."""
+        """A slot, context, model and workspace; a later run of the workflow has them already. False: still in line."""
         state = self._state
         if state.context is None:
-            # Builds that were started before there were places hold one; see migration 0003.
-            has_queue = workflow.patched(_PLACES)
-            if has_queue and not await self._waiting.for_place():
+            # Builds that were started before there were slots hold one; see migration 0003.
+            has_queue = workflow.patched(_SLOTS)
+            if has_queue and not await self._waiting.wait_for_slot():
                 return False
             await self._shown.become(Status.STARTING)
             context = await self._waiting.asking_people(self._load_context)

@@ -8,7 +8,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.places import PlaceActivities
+    from activities.slots import SlotActivities
     from activities.think import ThinkActivities
     from domain.budget import next_utc_midnight
     from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, ThinkOutcome
@@ -27,12 +27,12 @@ _OTHERS_SETTLE = timedelta(seconds=15)
 _OTHERS_SETTLE_AT_MOST = timedelta(minutes=5)
 """So that a day of waiting does not fill a history."""
 
-_LOOK_FOR_A_PLACE = timedelta(hours=1)
-"""Whoever gives a place back signals `admit`, and the reaper repeats it; this is for when both are lost."""
+_SLOT_CHECK_INTERVAL = timedelta(hours=1)
+"""How often a queued build checks for a free slot by itself, in case the `admit` signal and its repeats are lost."""
 
-_LOOKS_A_RUN = 50
-"""So often a run of the workflow looks for a place, at about 13 events each time. A build that sleeps holds its place:
-the next one may be in line for months."""
+_SLOT_CHECKS_PER_RUN = 50
+"""Slot checks per run before continuing as new; each adds about 13 history events. A sleeping build keeps its slot, so
+the next one may be queued for months."""
 
 _TOLD_TO_STOP = (
     "Today's budget is used up, and this build was started to stop then rather than to sleep. Its work is kept as a "
@@ -202,22 +202,23 @@ class Waiting:
         moment = min(_OTHERS_SETTLE * 2 ** min(waited, 10), _OTHERS_SETTLE_AT_MOST)
         await self._for_wake(moment, "waiting for the calls of other builds", "money_changed")
 
-    async def for_place(self) -> bool:
-        """Wait as `queued` until one of the user's places is free for this build; look every hour, whatever happens.
+    async def wait_for_slot(self) -> bool:
+        """Wait as `queued` until one of the user's slots is free for this build; check every hour, whatever happens.
 
-        False: the history is long, so the next run of the workflow goes on looking.
+        Returns:
+            False if the history is long, so that the next run of the workflow has to go on waiting.
         """
-        told: SlotClaim | None = None
-        for _ in range(_LOOKS_A_RUN):
-            place = await workflow.execute_activity_method(
-                PlaceActivities.claim_place, self._build, **policies.DATABASE, summary="a place among the user's builds"
+        last: SlotClaim | None = None
+        for _ in range(_SLOT_CHECKS_PER_RUN):
+            claim = await workflow.execute_activity_method(
+                SlotActivities.claim_slot, self._build, **policies.DATABASE, summary="claim a slot"
             )
-            if place.claimed:
+            if claim.claimed:
                 return True
-            if place != told:
-                told = place
-                await self._shown.become(Status.QUEUED, reason=_in_line(place))
-            await self._for_wake(_LOOK_FOR_A_PLACE, "waiting for a place", "admit", "money_changed")
+            if claim != last:
+                last = claim
+                await self._shown.become(Status.QUEUED, reason=_queue_reason(claim))
+            await self._for_wake(_SLOT_CHECK_INTERVAL, "waiting for a slot", "admit", "money_changed")
         end_if_cancelled()  # a new run would not hear of a cancel of this one
         return False
 
@@ -253,11 +254,12 @@ class Waiting:
         return True
 
 
-def _in_line(place: SlotClaim) -> str:
+def _queue_reason(claim: SlotClaim) -> str:
     """Why a build is queued, for its founder."""
-    running = "Another build is" if place.running == 1 else f"{place.running} other builds are"
-    ahead = "" if not place.ahead else f" and {place.ahead} {'waits' if place.ahead == 1 else 'wait'} before it"
-    return f"{running} running{ahead}, as many as your plan allows at once. This one starts by itself."
+    running = "1 build" if claim.running == 1 else f"{claim.running} builds"
+    ahead = f" {claim.ahead} more {'is' if claim.ahead == 1 else 'are'} ahead of it." if claim.ahead else ""
+    others = "the other finishes" if claim.running == 1 else "another finishes"
+    return f"Your plan runs {running} at a time. This one starts automatically when {others}.{ahead}"
 
 
 async def trying(step: Awaitable[None]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import places
+from db import slots
 from db.models import Build
 from db.session import make_engine, make_sessions
 from local.stack import LocalStack
@@ -113,7 +113,7 @@ async def _some_run_too_many(engine: AsyncEngine, shop: Workshop) -> bool:
 
 
 async def _most_at_once(engine: AsyncEngine, shop: Workshop, *, locked: bool, seed: int) -> int:
-    """How many of twelve builds of one user have run at once, who has two places."""
+    """How many of twelve builds of one user have run at once, who has two slots."""
     sessions, dice, most = make_sessions(engine), random.Random(seed), 0
     storm = Storm(sessions, "", Oracle(dice), shop.builds)
     await storm.begin(12)
@@ -129,7 +129,7 @@ async def _most_at_once(engine: AsyncEngine, shop: Workshop, *, locked: bool, se
             build_id = storm.builds[number]
             while True:
                 async with sessions.begin() as session:
-                    if (await places.claim_place(session, build_id)).claimed:
+                    if (await slots.claim_slot(session, build_id)).claimed:
                         break
                 await asyncio.sleep(dice.random() / 50)
             await asyncio.sleep(holding * dice.random())

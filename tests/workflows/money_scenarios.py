@@ -1,4 +1,4 @@
-"""The paths on which money, places or an account's standing stop a build, and on which it goes on."""
+"""The paths on which money, slots or an account's standing stop a build, and on which it goes on."""
 
 import asyncio
 import uuid
@@ -316,9 +316,9 @@ async def queued(shop: Workshop) -> list[Ended]:
     first = await shop.start(user_id, script=steps([bash("sleep 300", 400)]))
     await waits_for_event(shop, first, "tool_started")
     second = await shop.start(user_id, script=SMALL)
-    await _in_line(shop, second, "another build is running")
+    await _queue_reason(shop, second, "another build is running")
     third = await shop.start(user_id, script=SMALL)
-    await _in_line(shop, third, "1 waits before it")
+    await _queue_reason(shop, third, "1 waits before it")
     await shop.builds.cancel(third)
     assert (await shop.finished(third)).status == Status.CANCELLED
     await shop.handle(first).terminate("an operator's decision")
@@ -335,7 +335,7 @@ async def long_in_line(shop: Workshop) -> list[Ended]:
     first = await shop.start(user_id, script=steps([bash("sleep 300", 400)]))
     await waits_for_event(shop, first, "tool_started")
     second = await shop.start(user_id, script=SMALL)
-    await _in_line(shop, second, "another build is running")
+    await _queue_reason(shop, second, "another build is running")
     began = (await shop.handle(second).describe()).run_id
     async with asyncio.timeout(300):
         while (await shop.handle(second).describe()).run_id == began:
@@ -352,7 +352,7 @@ async def admitted(shop: Workshop) -> list[Ended]:
     first = await shop.start(user_id, script=steps([bash("sleep 2")], [bash(PRODUCT)]))
     await waits_for_event(shop, first, "tool_started")
     second = await shop.start(user_id, script=SMALL)
-    await _in_line(shop, second, "another build is running")
+    await _queue_reason(shop, second, "another build is running")
     await ready_build(shop, first)
     return await ready_build(shop, second)
 
@@ -457,7 +457,7 @@ async def told_to_stop(shop: Workshop) -> list[Ended]:
     return [Ended(f"build-{build_id}", "failed")]
 
 
-async def _in_line(shop: Workshop, build_id: uuid.UUID, said: str) -> None:
+async def _queue_reason(shop: Workshop, build_id: uuid.UUID, said: str) -> None:
     async with asyncio.timeout(120):
         while said not in ((await shop.row(build_id)).reason or "").lower():
             await asyncio.sleep(0.05)

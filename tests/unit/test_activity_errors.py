@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.edge import DATABASE_UNAVAILABLE, LONGEST_MESSAGE, edge, to_application_error
+from activities.errors import DATABASE_UNAVAILABLE, LONGEST_MESSAGE, application_errors, to_application_error
 from domain.errors import (
     BuildFailed,
     CofounderError,
@@ -76,7 +76,7 @@ def test_the_database_and_the_system(error: OSError | DBAPIError, kind: str) -> 
 
 class Activities:
     @activity.defn
-    @edge
+    @application_errors
     async def work(self, given: BuildRef) -> BuildRef:
         """Fails as its input says."""
         match given.build_id:

@@ -1,4 +1,4 @@
-"""Places: how many builds of a user run at once. A build holds one from `starting` to its end, also asleep."""
+"""Slots: how many builds of a user run at once. A build holds one from `starting` to its end, sleep included."""
 
 import uuid
 
@@ -9,10 +9,10 @@ from db.models import Build, PlanTier, User
 from domain.payloads import SlotClaim
 
 
-async def claim_place(session: AsyncSession, build_id: uuid.UUID) -> SlotClaim:
-    """Take a place under the lock on the user's row, if one is free for this build; first come, first served."""
+async def claim_slot(session: AsyncSession, build_id: uuid.UUID) -> SlotClaim:
+    """Take a slot under the lock on the user's row, if one is free for this build; first come, first served."""
     build = await session.get_one(Build, build_id)
-    free, running = await _free_places(session, build.user_id)
+    free, running = await _free_slots(session, build.user_id)
     await session.refresh(build)
     if build.admitted_at is not None or build.closed_at is not None:
         return SlotClaim(claimed=True)
@@ -32,9 +32,9 @@ async def claim_place(session: AsyncSession, build_id: uuid.UUID) -> SlotClaim:
     return SlotClaim(claimed=True)
 
 
-async def next_in_line(session: AsyncSession, user_id: str) -> list[uuid.UUID]:
-    """The builds that wait and for which there is a place now, oldest first."""
-    free, _ = await _free_places(session, user_id)
+async def builds_next_in_queue(session: AsyncSession, user_id: str) -> list[uuid.UUID]:
+    """The queued builds for which a slot is free now, oldest first."""
+    free, _ = await _free_slots(session, user_id)
     if free <= 0:
         return []
     found = await session.scalars(
@@ -47,7 +47,7 @@ async def next_in_line(session: AsyncSession, user_id: str) -> list[uuid.UUID]:
 
 
 async def users_with_a_queue(session: AsyncSession) -> list[str]:
-    """Users with builds that have no place yet."""
+    """Users with builds that have no slot yet."""
     found = await session.scalars(
         select(Build.user_id)
         .where(Build.closed_at.is_(None), Build.admitted_at.is_(None), Build.started_at.is_not(None))
@@ -56,10 +56,10 @@ async def users_with_a_queue(session: AsyncSession) -> list[str]:
     return list(found)
 
 
-async def _free_places(session: AsyncSession, user_id: str) -> tuple[int, int]:
-    """How many places are free and how many are taken, under the lock on the user's row."""
+async def _free_slots(session: AsyncSession, user_id: str) -> tuple[int, int]:
+    """How many slots are free and how many are taken, under the lock on the user's row."""
     await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
-    places = await session.scalar(
+    slots = await session.scalar(
         select(PlanTier.concurrent_builds).join(User, User.plan == PlanTier.name).where(User.id == user_id)
     )
     running = await session.scalar(
@@ -67,4 +67,4 @@ async def _free_places(session: AsyncSession, user_id: str) -> tuple[int, int]:
         .select_from(Build)
         .where(Build.user_id == user_id, Build.closed_at.is_(None), Build.admitted_at.is_not(None))
     )
-    return int(places or 0) - int(running or 0), int(running or 0)
+    return int(slots or 0) - int(running or 0), int(running or 0)

@@ -1,4 +1,4 @@
-"""The activities' edge: our exceptions become `ApplicationError`s, whose type is the exception's name.
+"""Turns our exceptions into `ApplicationError`s, whose type is the exception's name.
 
 Temporal reads two things from an error: its type, and whether another attempt may help.
 """
@@ -61,17 +61,17 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
-def edge(activity: Callable[Given, Awaitable[Result]]) -> Callable[Given, Awaitable[Result]]:
+def application_errors(activity: Callable[Given, Awaitable[Result]]) -> Callable[Given, Awaitable[Result]]:
     """Decorates an activity, below `@activity.defn`. Cancellations and `ApplicationError`s pass as they are."""
 
     @functools.wraps(activity)
-    async def at_the_edge(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+    async def with_application_errors(*args: Given.args, **kwargs: Given.kwargs) -> Result:
         try:
             return await activity(*args, **kwargs)
         except (CofounderError, SQLAlchemyError, OSError) as error:
             raise to_application_error(error) from error
 
-    return at_the_edge
+    return with_application_errors
 
 
 def to_application_error(error: CofounderError | SQLAlchemyError | OSError) -> ApplicationError:
