@@ -47,11 +47,11 @@ with workflow.unsafe.imports_passed_through():
     from domain.status import Status
 
 from workflows import policies
+from workflows.cleanup import shielded
 from workflows.failures import end_if_cancelled, reason_of
 from workflows.projection import Projection
-from workflows.shielding import shielded
 from workflows.steering import Steering
-from workflows.waiting import Waiting, trying
+from workflows.waiting import Waiting, best_effort
 from workflows.workspace import REPLACES, Workspace
 
 _SLOTS = "places"
@@ -118,7 +118,7 @@ class BuildWorkflow:
         if evidence is None:
             await workflow.wait_condition(workflow.all_handlers_finished)
             workflow.continue_as_new(BuildInput(build_id=given.build_id, state=self._state))
-        return await shielded(self._succeed(evidence))
+        return await shielded(self._finish(evidence))
 
     async def _prepare(self) -> bool:
         """A slot, context, model and workspace; a later run of the workflow has them already. False: still in line."""
@@ -129,15 +129,15 @@ class BuildWorkflow:
             if has_queue and not await self._waiting.wait_for_slot():
                 return False
             await self._shown.become(Status.STARTING)
-            context = await self._waiting.asking_people(self._load_context)
-            await self._waiting.asking_people(self._resolve_model)
+            context = await self._waiting.retry_with_help(self._load_context)
+            await self._waiting.retry_with_help(self._resolve_model)
             state.context, state.tool_calls_allowed = context, context.tool_call_cap
             if has_queue:
-                stop = await self._waiting.asking_people(self._waiting.check_budget)
+                stop = await self._waiting.retry_with_help(self._waiting.check_budget)
                 if stop.exhausted:
-                    await self._waiting.for_budget(stop)
+                    await self._waiting.wait_for_budget(stop)
         if not self._workspace.is_open:
-            await self._waiting.asking_people(self._workspace.open)
+            await self._waiting.retry_with_help(self._workspace.open)
             await self._shown.become(Status.SCAFFOLD)
         return True
 
@@ -152,12 +152,12 @@ class BuildWorkflow:
                 state.turn += 1
                 self._run_turns += 1
                 state.turn_pending = True
-                await self._waiting.asking_people(self._workspace.replace_in_time, in_sandbox=True)
+                await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True)
             if state.has_pending_restore:
                 await self._steering.restore()
             result = await self._think()
             if result.outcome is ThinkOutcome.BUSY:
-                await self._waiting.for_others(waited)
+                await self._waiting.wait_for_settlements(waited)
                 waited += 1
                 continue
             waited = 0
@@ -167,14 +167,14 @@ class BuildWorkflow:
             state.turn_pending = False
             wound_down = self._wind_down(result)
             if result.outcome is ThinkOutcome.REFUSED:
-                await self._waiting.for_founder(result.reason or "The model did not go on.")
+                await self._waiting.wait_for_founder(result.reason or "The model did not go on.")
             elif result.outcome is ThinkOutcome.TOOL_USE:
                 await self._steering.guard(result.calls, await self._act(result.calls))
             await self._steering.guard_against_nothing(result)
             if wound_down and not state.finish:
                 await self._stop_for_budget(result)
             elif (result.outcome is ThinkOutcome.END_TURN or state.finish) and not state.has_pending_restore:
-                evidence = await self._look_at_evidence()
+                evidence = await self._pass_gate()
                 if evidence is not None and evidence.passed:
                     return evidence
 
@@ -193,7 +193,7 @@ class BuildWorkflow:
                 ThinkActivities.think, asked, **policies.THINK, summary=f"turn {state.turn}"
             )
 
-        result = await self._waiting.asking_people(think)
+        result = await self._waiting.retry_with_help(think)
         if result.outcome is not ThinkOutcome.BUSY and result.outcome not in NO_MONEY:
             state.notes = state.notes[len(notes) :]
             state.message_read = max(state.message_read, result.message_read)
@@ -230,7 +230,7 @@ class BuildWorkflow:
             "renews_on": result.renews_on,
             "day": result.day,
         }
-        await self._waiting.for_budget(stop.model_copy(update=known))
+        await self._waiting.wait_for_budget(stop.model_copy(update=known))
         if why is ThinkOutcome.BUDGET:
             state.notes.append(TurnNote.HANDOFF)
 
@@ -244,14 +244,14 @@ class BuildWorkflow:
                 continue
             results += await self._read(reading)
             reading = []
-            await self._waiting.asking_people(self._workspace.replace_in_time, in_sandbox=True)
+            await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True)
             results.append(await self._dispatch(call))
         results += await self._read(reading)
         self._state.tool_calls += len(calls)
         if any(result.lost for result in results):
             full = any(result.disk_full for result in results)
             why = "the sandbox's disk was full" if full else "the sandbox was lost"
-            await self._waiting.resuming(why, replace=full)
+            await self._waiting.resume_workspace(why, replace=full)
         if commits := [result.commit for result in results if result.commit]:
             await self._end_phase(commits)
         return results
@@ -267,7 +267,7 @@ class BuildWorkflow:
         return results
 
     async def _dispatch(self, call: RequestedCall) -> DispatchResult:
-        return await self._waiting.asking_people(lambda: self._dispatch_once(call), in_sandbox=True)
+        return await self._waiting.retry_with_help(lambda: self._dispatch_once(call), in_sandbox=True)
 
     async def _dispatch_once(self, call: RequestedCall) -> DispatchResult:
         return await workflow.execute_activity_method(
@@ -281,13 +281,13 @@ class BuildWorkflow:
         """A commit ends a phase, and a phase ends with a snapshot; if that fails, the next one makes up for it."""
         state = self._state
         state.phases += len(commits)
-        await trying(
+        await best_effort(
             self._workspace.snapshot("phase", policies.SNAPSHOT_IF_POSSIBLE, phase=state.phases, commit=commits[-1])
         )
         if state.status is Status.SCAFFOLD:
             await self._shown.become(Status.CODE)
 
-    async def _look_at_evidence(self) -> GateResult | None:
+    async def _pass_gate(self) -> GateResult | None:
         """Try the product in a fresh sandbox. If it does not pass the agent is told why, a bounded number of times.
 
         Nothing is passed while the founder has said or asked for something that is not done. None: the sandbox was lost
@@ -297,13 +297,13 @@ class BuildWorkflow:
         told_to_finish, state.finish = state.finish, False
         await self._shown.become(Status.CHECKS)
         opened = self._workspace.sandbox
-        await self._waiting.asking_people(lambda: self._workspace.snapshot("gate"), in_sandbox=True)
+        await self._waiting.retry_with_help(lambda: self._workspace.snapshot("gate"), in_sandbox=True)
         if self._workspace.sandbox != opened and workflow.patched(REPLACES):
             state.finish = told_to_finish
             await self._shown.become(Status.CODE if state.phases else Status.SCAFFOLD)
             return None
         state.gates += 1
-        result = await self._waiting.asking_people(self._run_gate)
+        result = await self._waiting.retry_with_help(self._run_gate)
         if result.passed:
             return result
         await self._shown.become(Status.CODE if state.phases else Status.SCAFFOLD)
@@ -315,11 +315,11 @@ class BuildWorkflow:
         state.gates_since_person += 1
         if state.gates_since_person >= self._context.gate_attempts:
             tries = f"The product did not pass its checks in {state.gates_since_person} tries. Wake it for more."
-            await self._waiting.for_founder(tries)
+            await self._waiting.wait_for_founder(tries)
             state.gates_since_person = 0
         return result
 
-    async def _succeed(self, evidence: GateResult) -> int:
+    async def _finish(self, evidence: GateResult) -> int:
         """Hand the gate's sandbox to the preview, close the build as ready, and tell the rest of the business."""
         state = self._state
         sandbox_id, url = evidence.sandbox_id or "", evidence.preview_url or ""
@@ -354,7 +354,7 @@ class BuildWorkflow:
             await workflow.execute_activity_method(
                 LifecycleActivities.note_hook_failure, self._build, **policies.DATABASE, summary="after it: failed"
             )
-        await trying(self._workspace.release(keep=sandbox_id))
+        await best_effort(self._workspace.release(keep=sandbox_id))
         return finished.build_version
 
     async def _close(self, error: BaseException) -> NoReturn:
@@ -362,8 +362,8 @@ class BuildWorkflow:
         cancelled = is_cancelled_exception(error)
         reason = None if cancelled else reason_of(error)
         if self._workspace.is_open:
-            await trying(self._workspace.snapshot("end", policies.SNAPSHOT_IF_POSSIBLE))
-        await trying(self._workspace.release())
+            await best_effort(self._workspace.snapshot("end", policies.SNAPSHOT_IF_POSSIBLE))
+        await best_effort(self._workspace.release())
         await self._shown.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
         if cancelled:
             raise asyncio.CancelledError

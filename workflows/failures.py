@@ -35,7 +35,7 @@ def out_of_use(error: ActivityError) -> str | None:
     return failures.out_of_use(cause.type if isinstance(cause, ApplicationError) else None)
 
 
-def whom_to_ask(error: ActivityError) -> tuple[WaitingFor, str]:
+def responsible_party(error: ActivityError) -> tuple[WaitingFor, str]:
     """Who can mend a failed step, and what they are told.
 
     Raises:

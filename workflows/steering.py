@@ -76,7 +76,7 @@ class Steering:
                 f"The model's last {FRUITLESS} answers came to nothing: they were cut off, or empty. Wake the build to "
                 "let it try again."
             )
-            await self._waiting.for_founder(nothing)
+            await self._waiting.wait_for_founder(nothing)
 
     async def _ask_about_circle(self, signatures: Sequence[str]) -> None:
         state = self._state
@@ -86,7 +86,7 @@ class Steering:
             return
         state.steered, state.recent_calls = False, []
         circles = "The agent keeps making the same call and gets no further. Wake it to let it try again."
-        await self._waiting.for_person(WaitingFor.FOUNDER, circles)
+        await self._waiting.wait_for_person(WaitingFor.FOUNDER, circles)
 
     async def _ask(self, about: AskFounder) -> None:
         """Ask the founder, and wait for an answer; a wake is the leave to try again without one.
@@ -101,16 +101,16 @@ class Steering:
         if asked.is_pending:
             state.note_received(asked)
             return
-        await self._waiting.for_founder(asked.reason)
+        await self._waiting.wait_for_founder(asked.reason)
         state.notes.append(TurnNote.ASKED)
 
     async def restore(self) -> None:
         """Put the workspace back to what its founder has asked for. What was there before is kept as a snapshot, and
         what is there afterwards is one as well: the current."""
         state, number = self._state, self._state.restore_requested
-        await self._waiting.asking_people(lambda: self._workspace.snapshot("before_restore"), in_sandbox=True)
+        await self._waiting.retry_with_help(lambda: self._workspace.snapshot("before_restore"), in_sandbox=True)
         kept_as = state.snapshots
-        if await self._waiting.asking_people(lambda: self._restore_once(number), in_sandbox=True):
+        if await self._waiting.retry_with_help(lambda: self._restore_once(number), in_sandbox=True):
             finished = FinishRestore(
                 build_id=self._build_id, number=number, snapshot_before=kept_as, snapshot_after=state.snapshots
             )
@@ -138,7 +138,9 @@ class Steering:
             state.notes.append(TurnNote.LAST_TURN)
             return
         used = f"The build has used its {state.tool_calls_allowed} tool calls. Wake it for as many more."
-        await self._waiting.for_person(WaitingFor.FOUNDER, used)  # whatever was said before, this is a new question
+        await self._waiting.wait_for_person(
+            WaitingFor.FOUNDER, used
+        )  # whatever was said before, this is a new question
         state.last_turn_given = False
         state.tool_calls_allowed = state.tool_calls + self._context.tool_call_cap
         state.notes.append(TurnNote.CONTINUE_AFTER_CAP)

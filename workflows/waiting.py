@@ -15,16 +15,16 @@ with workflow.unsafe.imports_passed_through():
     from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 from workflows import policies
-from workflows.failures import end_if_cancelled, out_of_use, reason_of, whom_to_ask
+from workflows.failures import end_if_cancelled, out_of_use, reason_of, responsible_party
 from workflows.projection import Projection
 from workflows.workspace import REPLACES, Workspace
 
 T = TypeVar("T")
 
-_OTHERS_SETTLE = timedelta(seconds=15)
+_SETTLEMENT_WAIT = timedelta(seconds=15)
 """A call is settled within minutes; nobody signals when it is. Each wait is twice as long as the one before."""
 
-_OTHERS_SETTLE_AT_MOST = timedelta(minutes=5)
+_SETTLEMENT_WAIT_MAX = timedelta(minutes=5)
 """So that a day of waiting does not fill a history."""
 
 _SLOT_CHECK_INTERVAL = timedelta(hours=1)
@@ -34,7 +34,7 @@ _SLOT_CHECKS_PER_RUN = 50
 """Slot checks per run before continuing as new; each adds about 13 history events. A sleeping build keeps its slot, so
 the next one may be queued for months."""
 
-_TOLD_TO_STOP = (
+_STOPPED_BY_POLICY = (
     "Today's budget is used up, and this build was started to stop then rather than to sleep. Its work is kept as a "
     "snapshot."
 )
@@ -49,7 +49,7 @@ class Waiting:
         self._shown = shown
         self._workspace = workspace
 
-    async def asking_people(self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False) -> T:
+    async def retry_with_help(self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False) -> T:
         """Do a step; where it fails for a reason that a person can mend, wait for that person and do it again.
 
         `in_sandbox`: it is done in the build's sandbox. Where that turns out to be gone, full or out of reach, the
@@ -68,28 +68,28 @@ class Waiting:
                 cause = out_of_use(error) if in_sandbox else None
                 if cause is not None and workflow.patched(REPLACES):
                     in_sandbox = False  # if another is of no use either, a person has to look
-                    await self.resuming(cause, replace=True)
+                    await self.resume_workspace(cause, replace=True)
                     continue
-                waiting_for, reason = whom_to_ask(error)
+                waiting_for, reason = responsible_party(error)
             else:
                 end_if_cancelled()
                 return result
-            await self.for_person(waiting_for, reason)
+            await self.wait_for_person(waiting_for, reason)
 
-    async def resuming(self, cause: str, *, replace: bool = False) -> None:
+    async def resume_workspace(self, cause: str, *, replace: bool = False) -> None:
         """Resume or replace the workspace's sandbox; where that fails, wait for the person who can mend it."""
         try:
             await (self._workspace.replace(cause) if replace else self._workspace.resume(cause))
         except ActivityError as error:
             end_if_cancelled()
-            await self.for_person(*whom_to_ask(error), verified=False)
+            await self.wait_for_person(*responsible_party(error), verified=False)
 
-    async def for_founder(self, reason: str) -> None:
+    async def wait_for_founder(self, reason: str) -> None:
         """Wait for the founder, unless they have said or asked for something that is not done: that comes first."""
         if not self._state.has_pending_input:
-            await self.for_person(WaitingFor.FOUNDER, reason)
+            await self.wait_for_person(WaitingFor.FOUNDER, reason)
 
-    async def for_person(self, waiting_for: WaitingFor, reason: str, *, verified: bool = True) -> None:
+    async def wait_for_person(self, waiting_for: WaitingFor, reason: str, *, verified: bool = True) -> None:
         """Wait until somebody wakes the build; one that waits for its founder also goes on with whatever they say or
         ask for.
 
@@ -100,13 +100,13 @@ class Waiting:
             # A wake that was sent before the question was asked is no answer to it; to finish is one to any question.
             self._state.wake = self._state.finish
         if self._workspace.is_open and verified:
-            await trying(self._workspace.snapshot("wait", policies.SNAPSHOT_IF_POSSIBLE))
+            await best_effort(self._workspace.snapshot("wait", policies.SNAPSHOT_IF_POSSIBLE))
         if self._workspace.is_open:
-            await trying(self._workspace.pause())
+            await best_effort(self._workspace.pause())
         while True:
             await self._shown.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=reason)
             known = heard if waiting_for is WaitingFor.FOUNDER else None
-            await self._for_wake(None, f"waiting for {waiting_for.replace('_', ' ')}", heard=known)
+            await self._wait_for_wake(None, f"waiting for {waiting_for.replace('_', ' ')}", heard=known)
             heard = self._state.input_count
             try:
                 if self._workspace.is_open:
@@ -114,10 +114,10 @@ class Waiting:
                 break
             except ActivityError as error:
                 end_if_cancelled()
-                waiting_for, reason = whom_to_ask(error)
+                waiting_for, reason = responsible_party(error)
         await self._shown.become(before)
 
-    async def for_budget(self, stop: BudgetCheck) -> None:
+    async def wait_for_budget(self, stop: BudgetCheck) -> None:
         """Stop until the build may spend again: asleep until a new UTC day, or waiting for who can mend it.
 
         Whatever stopped it, what it waits for is looked at anew at every wake, and money or standing that has changed
@@ -127,38 +127,38 @@ class Waiting:
             ApplicationError: the build was told to stop rather than to sleep.
         """
         before, state = self._state.status, self._state
-        self._end_if_told_to_stop(stop)  # also before its sandbox is paused: the end takes a snapshot of its own
+        self._fail_if_stop_policy(stop)  # also before its sandbox is paused: the end takes a snapshot of its own
         if self._workspace.is_open:
-            await self.asking_people(lambda: self._workspace.snapshot("sleep"), in_sandbox=True)
-            await self.asking_people(self._workspace.pause)
+            await self.retry_with_help(lambda: self._workspace.snapshot("sleep"), in_sandbox=True)
+            await self.retry_with_help(self._workspace.pause)
         again, woken = False, False
         while stop.exhausted:
-            self._end_if_told_to_stop(stop)
+            self._fail_if_stop_policy(stop)
             if stop.day is not None and stop.day < workflow.now().date():
                 woken = False  # while the workspace was saved, say, a new day began, and nobody has looked at it yet
             elif stop.outcome is ThinkOutcome.HELD:
-                woken = await self._while_held(stop)
+                woken = await self._wait_while_on_hold(stop)
             elif stop.outcome is ThinkOutcome.TOO_SMALL:
-                woken = await self._until_renewal(stop)
-            elif state.nights >= self._most_nights():
-                woken = await self._after_the_last_night()
+                woken = await self._wait_for_renewal(stop)
+            elif state.nights >= self._max_nights():
+                woken = await self._ask_after_last_night()
             else:
-                woken = await self._for_a_night(again=again)
-            stop, again = await self.asking_people(self.check_budget), True
+                woken = await self._sleep_until_midnight(again=again)
+            stop, again = await self.retry_with_help(self.check_budget), True
         if self._workspace.is_open:
-            await self.resuming("woken by a signal" if woken else "a new day's budget")
+            await self.resume_workspace("woken by a signal" if woken else "a new day's budget")
         await self._shown.become(before)
 
-    async def _for_a_night(self, *, again: bool) -> bool:
+    async def _sleep_until_midnight(self, *, again: bool) -> bool:
         """Sleep until the next UTC day, or a wake; returns whether it was a wake."""
         reason = "Looked again, but today's budget is still used up." if again else "Today's budget is used up."
         wakes_at = next_utc_midnight(workflow.now())
         await self._shown.become(Status.SLEEPING, reason=reason, wakes_at=wakes_at)
-        woken = await self._for_wake(wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed")
+        woken = await self._wait_for_wake(wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed")
         self._state.nights += not woken
         return woken
 
-    async def _after_the_last_night(self) -> bool:
+    async def _ask_after_last_night(self) -> bool:
         """Let the founder decide whether so slow a build should go on; whatever they say from now on means yes."""
         heard = self._state.input_count
         nights = "a night" if self._state.nights == 1 else f"{self._state.nights} nights"
@@ -167,11 +167,11 @@ class Waiting:
             "as many more, or cancel it: its work is kept."
         )
         await self._shown.become(Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=reason)
-        await self._for_wake(None, "waiting for founder", heard=heard)
+        await self._wait_for_wake(None, "waiting for founder", heard=heard)
         self._state.nights = 0
         return True
 
-    async def _until_renewal(self, stop: BudgetCheck) -> bool:
+    async def _wait_for_renewal(self, stop: BudgetCheck) -> bool:
         """Wait for more money than a day of this plan has; the next billing cycle may bring it."""
         wakes_at = next_utc_midnight(workflow.now())
         if stop.renews_on is not None:
@@ -179,28 +179,30 @@ class Waiting:
         await self._shown.become(
             Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=stop.reason, wakes_at=wakes_at
         )
-        return await self._for_wake(wakes_at - workflow.now(), "waiting for the next billing cycle", "money_changed")
+        return await self._wait_for_wake(
+            wakes_at - workflow.now(), "waiting for the next billing cycle", "money_changed"
+        )
 
-    async def _while_held(self, stop: BudgetCheck) -> bool:
+    async def _wait_while_on_hold(self, stop: BudgetCheck) -> bool:
         """Wait until the account is active again, or builds are switched on."""
         held = stop.waiting_for or WaitingFor.OPERATOR
         await self._shown.become(Status.NEEDS_INPUT, waiting_for=held, reason=stop.reason)
-        return await self._for_wake(None, f"waiting for {held.replace('_', ' ')}", "money_changed")
+        return await self._wait_for_wake(None, f"waiting for {held.replace('_', ' ')}", "money_changed")
 
-    def _most_nights(self) -> int:
+    def _max_nights(self) -> int:
         context = self._state.context
         return MAX_NIGHTS if context is None else context.max_nights
 
-    def _end_if_told_to_stop(self, stop: BudgetCheck) -> None:
+    def _fail_if_stop_policy(self, stop: BudgetCheck) -> None:
         context = self._state.context
         told = context is not None and context.sleep_policy is SleepPolicy.STOP
         if told and stop.exhausted and stop.outcome is not ThinkOutcome.HELD:
-            raise ApplicationError(_TOLD_TO_STOP, type="BuildFailed", non_retryable=True)
+            raise ApplicationError(_STOPPED_BY_POLICY, type="BuildFailed", non_retryable=True)
 
-    async def for_others(self, waited: int) -> None:
+    async def wait_for_settlements(self, waited: int) -> None:
         """Wait a moment for the calls of the user's other builds to be settled, longer the more often one has."""
-        moment = min(_OTHERS_SETTLE * 2 ** min(waited, 10), _OTHERS_SETTLE_AT_MOST)
-        await self._for_wake(moment, "waiting for the calls of other builds", "money_changed")
+        moment = min(_SETTLEMENT_WAIT * 2 ** min(waited, 10), _SETTLEMENT_WAIT_MAX)
+        await self._wait_for_wake(moment, "waiting for the calls of other builds", "money_changed")
 
     async def wait_for_slot(self) -> bool:
         """Wait as `queued` until one of the user's slots is free for this build; check every hour, whatever happens.
@@ -218,7 +220,7 @@ class Waiting:
             if claim != last:
                 last = claim
                 await self._shown.become(Status.QUEUED, reason=_queue_reason(claim))
-            await self._for_wake(_SLOT_CHECK_INTERVAL, "waiting for a slot", "admit", "money_changed")
+            await self._wait_for_wake(_SLOT_CHECK_INTERVAL, "waiting for a slot", "admit", "money_changed")
         end_if_cancelled()  # a new run would not hear of a cancel of this one
         return False
 
@@ -231,7 +233,9 @@ class Waiting:
             ThinkActivities.check_budget, asked, **policies.DATABASE, summary="budget"
         )
 
-    async def _for_wake(self, at_most: timedelta | None, summary: str, *more: str, heard: int | None = None) -> bool:
+    async def _wait_for_wake(
+        self, at_most: timedelta | None, summary: str, *more: str, heard: int | None = None
+    ) -> bool:
         """Wait for the wake signal, or another one whose flag in the state is named; False when the time ran out.
 
         With `heard`, what the founder says beyond that wakes as well. The flags are cleared before anything is looked
@@ -262,7 +266,7 @@ def _queue_reason(claim: SlotClaim) -> str:
     return f"Your plan runs {running} at a time. This one starts automatically when {others}.{ahead}"
 
 
-async def trying(step: Awaitable[None]) -> None:
+async def best_effort(step: Awaitable[None]) -> None:
     """Do a step whose failure stops nothing: the step tells of it itself, or a later one makes up for it."""
     try:
         await step

@@ -1,4 +1,4 @@
-"""Running the end of a workflow to its end."""
+"""Run cleanup to completion even if the workflow is cancelled."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def shielded(ending: Coroutine[Any, Any, T]) -> T:
-    """Await an ending to its end, also when a cancel arrives meanwhile."""
-    task = asyncio.create_task(ending)
+async def shielded(cleanup: Coroutine[Any, Any, T]) -> T:
+    """Await the cleanup and return its result; a cancel that arrives meanwhile is ignored."""
+    task = asyncio.create_task(cleanup)
     while not task.done():
         with suppress(asyncio.CancelledError):
             await asyncio.shield(task)
