@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from clients.archive import read_bounded
 from clients.sandbox import CallOutcome, HttpAnswer, Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
-from clients.workspace_hold import WorkspaceHold
+from clients.workspace_lock import WorkspaceLock
 from domain import evidence
 from domain.errors import InvalidInput, SandboxUnavailable
 from domain.product import PRODUCT_FILE, ProductManifest, parse_product_manifest
@@ -111,13 +111,13 @@ async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float)
     return outcome
 
 
-async def stop_processes(hold: WorkspaceHold) -> None:
+async def stop_processes(lock: WorkspaceLock) -> None:
     """End everything in the held sandbox that the agent or the product has started: SIGTERM, then SIGKILL.
 
     Raises:
         StaleClaim: a later attempt holds it, and what runs there now is not to be ended.
     """
-    await hold.run(_STOP)
+    await lock.run(_STOP)
 
 
 async def start_product(sandbox: Sandbox, name: str, command: str) -> None:

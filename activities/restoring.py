@@ -7,13 +7,13 @@ from temporalio import activity
 
 from activities.errors import application_errors
 from activities.heartbeat import heartbeating
-from activities.holding import take_hold
 from activities.product import GIT, SMALL_SECONDS, stop_processes
 from activities.snapshot import CHANGES, restore_snapshot
+from activities.workspace_lock import lock_workspace
 from clients.object_store import ObjectStore
 from clients.sandbox import Sandbox, Sandboxes
 from clients.sandbox_runner import WORKSPACE
-from clients.workspace_hold import WorkspaceHold
+from clients.workspace_lock import WorkspaceLock
 from db.models import Restore
 from db.restores import end_restore, snapshot_at, what_of
 from db.session import Sessions
@@ -58,20 +58,20 @@ class RestoreActivities:
             if restore.state != "requested":
                 return RestoredWorkspace(done=restore.state == "done")
             sandbox = await self._sandboxes.connect(given.sandbox_id)
-            hold = await take_hold(sandbox)
+            lock = await lock_workspace(sandbox)
             if commit is not None and await _has_commit(sandbox, commit):
                 snapshot = None
             elif snapshot is None:
                 why = "It is not kept any more." if commit is None else "Neither its git nor a kept snapshot has it."
                 return await self._give_up(restore, why)
             changes = shlex.quote(f'["{_NOT_WHOLE.format(what=what_of(restore))}"]')
-            await hold.run(f"printf %s {changes} >{CHANGES}")
-            await stop_processes(hold)
+            await lock.run(f"printf %s {changes} >{CHANGES}")
+            await stop_processes(lock)
             if snapshot is not None:
-                await restore_snapshot(self._store, sandbox, snapshot, hold)
+                await restore_snapshot(self._store, sandbox, snapshot, lock)
             if commit is not None:
-                await _reset(hold, commit)
-            await hold.run(f"rm -f {CHANGES}")
+                await _reset(lock, commit)
+            await lock.run(f"rm -f {CHANGES}")
             return RestoredWorkspace(done=True)
 
     @activity.defn
@@ -100,13 +100,13 @@ async def _has_commit(sandbox: Sandbox, commit: str) -> bool:
     return (await sandbox.run(command, timeout_seconds=SMALL_SECONDS, cwd="/")).exit_code == 0
 
 
-async def _reset(hold: WorkspaceHold, commit: str) -> None:
+async def _reset(lock: WorkspaceLock, commit: str) -> None:
     """Make HEAD and all files what the commit says; only what git ignores stays.
 
     The index is made anew first: flags in it (skip-worktree, assume-unchanged) would keep files as they are. What is
     untracked goes twice, as what is ignored changes when a .gitignore goes.
     """
-    await hold.run(f"""
+    await lock.run(f"""
 set -e
 cd {WORKSPACE}
 rm -rf .git/index .git/index.lock .git/rebase-merge .git/rebase-apply

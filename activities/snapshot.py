@@ -16,8 +16,8 @@ from temporalio import activity
 from activities.crash_point import crash_point
 from activities.errors import application_errors
 from activities.heartbeat import heartbeating
-from activities.holding import take_hold
 from activities.product import read_if_there, stop_processes
+from activities.workspace_lock import lock_workspace
 from clients.archive import (
     MANIFEST_MAX_BYTES,
     ArchiveReader,
@@ -32,7 +32,7 @@ from clients.object_store import ObjectStore, StoredObject
 from clients.sandbox import Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL
 from clients.shielded import to_the_end
-from clients.workspace_hold import WorkspaceHold
+from clients.workspace_lock import WorkspaceLock
 from db.feed import append_events
 from db.models import Build, Snapshot
 from db.session import Sessions
@@ -95,7 +95,7 @@ class SnapshotActivities:
             if await read_if_there(sandbox, CHANGES) is not None:
                 raise SnapshotFailed("The workspace is being restored, so it is not whole. The snapshot before stands.")
             if given.reason in STILL:
-                await stop_processes(await take_hold(sandbox))
+                await stop_processes(await lock_workspace(sandbox))
             try:
                 packed = await pack(sandbox, f"snapshot-{given.number}")
                 return await self._store_and_record(claimed, given, sandbox, packed)
@@ -280,11 +280,11 @@ class _Claimed:
 
 
 async def restore_snapshot(
-    store: ObjectStore, sandbox: Sandbox, snapshot: Snapshot, hold: WorkspaceHold | None = None
+    store: ObjectStore, sandbox: Sandbox, snapshot: Snapshot, lock: WorkspaceLock | None = None
 ) -> None:
     """Replace a sandbox's workspace by a stored snapshot, and compare it with the snapshot's manifest.
 
-    `hold`: for a workspace that an agent works in, so that a stale attempt does not restore it once more.
+    `lock`: for a workspace that an agent works in, so that a stale attempt does not restore it once more.
 
     Raises:
         StaleClaim: a later attempt holds the workspace.
@@ -313,7 +313,7 @@ async def restore_snapshot(
         raise trouble or error from error
     if hashed.hexdigest() != snapshot.archive_sha256:
         raise SnapshotFailed(f"The archive of snapshot {snapshot.number} has changed in the object store.")
-    await unpack(sandbox, hold)
+    await unpack(sandbox, lock)
     if differences := compare(manifest, await found_manifest(sandbox)):
         raise SnapshotFailed(
             f"Snapshot {snapshot.number} was restored, but the workspace is not what its manifest says: "

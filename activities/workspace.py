@@ -15,14 +15,14 @@ from temporalio import activity
 from activities.crash_point import crash_point
 from activities.errors import application_errors
 from activities.heartbeat import heartbeating
-from activities.holding import take_hold
 from activities.product import SMALL_SECONDS, kill_all, read_if_there, stop_processes
 from activities.snapshot import CHANGES, restore_snapshot, stored_manifest
+from activities.workspace_lock import lock_workspace
 from clients.archive import found_manifest
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
-from clients.workspace_hold import WorkspaceHold
+from clients.workspace_lock import WorkspaceLock
 from db.feed import append_events
 from db.models import Build, Event, Snapshot, Turn
 from db.session import Sessions
@@ -77,10 +77,10 @@ class WorkspaceActivities:
             sandbox, age = await self._adopt_or_create(build_id, before)
             await crash_point("workspace.made")
             if not await _exists(sandbox, _OPENED):
-                hold = await take_hold(sandbox)
+                lock = await lock_workspace(sandbox)
                 async with self._sessions.begin() as session:
                     snapshot = await snapshot_to_continue(session, build_id)
-                await self._fill(sandbox, hold, snapshot)
+                await self._fill(sandbox, lock, snapshot)
             async with self._sessions.begin() as session:
                 await _name(session, build_id, sandbox, before)
             restored_from = await read_if_there(sandbox, _OPENED)
@@ -102,7 +102,7 @@ class WorkspaceActivities:
         async with heartbeating():
             try:
                 sandbox = await self._sandboxes.connect(given.sandbox_id)
-                await stop_processes(await take_hold(sandbox))
+                await stop_processes(await lock_workspace(sandbox))
             except SandboxGone:
                 return
             await self._sandboxes.pause(given.sandbox_id)
@@ -125,18 +125,18 @@ class WorkspaceActivities:
         async with heartbeating(), _again_when_gone():
             before = await self._known(build_id)
             sandbox, age = await self._adopt_or_create(build_id, given.sandbox_id, fresh=given.replace)
-            hold = await take_hold(sandbox)
+            lock = await lock_workspace(sandbox)
             async with self._sessions.begin() as session:
                 snapshot = await snapshot_to_continue(session, build_id)
             changes = await self._changes(build_id, sandbox, snapshot, given)
             restored, reapplied = bool(changes), Reapplied()
             if restored:
                 begun = shlex.quote(json.dumps(changes))
-                await hold.run(f"printf %s {begun} >{CHANGES} && rm -f {_OPENED}")
-                await self._fill(sandbox, hold, snapshot)
+                await lock.run(f"printf %s {begun} >{CHANGES} && rm -f {_OPENED}")
+                await self._fill(sandbox, lock, snapshot)
                 async with self._sessions.begin() as session:
                     calls = await calls_since(session, build_id, snapshot)
-                reapplied = await _reapply(sandbox, hold, calls)
+                reapplied = await _reapply(sandbox, lock, calls)
                 changes += recovery.told(calls, reapplied)
                 if sandbox.id != given.sandbox_id:
                     changes.append(_FRESH)
@@ -150,7 +150,7 @@ class WorkspaceActivities:
                 await append_events(session, build_id, [NewEvent(EventType.RESUMED, data)])
             if sandbox.id != given.sandbox_id:
                 await self._let_go_of(given.sandbox_id)
-            await hold.run(f"rm -f {CHANGES}")
+            await lock.run(f"rm -f {CHANGES}")
             return ResumedWorkspace(
                 sandbox=await _ref(sandbox),
                 restored=restored,
@@ -244,10 +244,10 @@ class WorkspaceActivities:
         except SandboxUnavailable as error:
             _log.warning("a replaced sandbox could not be killed", sandbox_id=sandbox_id, error=str(error))
 
-    async def _fill(self, sandbox: Sandbox, hold: WorkspaceHold, snapshot: Snapshot | None) -> None:
+    async def _fill(self, sandbox: Sandbox, lock: WorkspaceLock, snapshot: Snapshot | None) -> None:
         """Restore the snapshot, if there is one, make the workspace a repository, and say that it is whole."""
         if snapshot is not None:
-            await restore_snapshot(self._store, sandbox, snapshot, hold)
+            await restore_snapshot(self._store, sandbox, snapshot, lock)
         empty = "" if snapshot is not None else f"rm -rf {WORKSPACE}"
         number = "" if snapshot is None else snapshot.number
         command = f"""
@@ -260,7 +260,7 @@ git config user.name >/dev/null || git config user.name 'Cofounder agent'
 git config user.email >/dev/null || git config user.email agent@cofounder.invalid
 printf %s '{number}' >{_OPENED}
 """
-        await hold.run(command)
+        await lock.run(command)
 
     async def _known(self, build_id: uuid.UUID) -> str | None:
         """The sandbox that the build's row names."""
@@ -291,12 +291,12 @@ def _ago(age: timedelta) -> datetime:
     return activity.info().started_time - age
 
 
-async def _reapply(sandbox: Sandbox, hold: WorkspaceHold, calls: Sequence[RecordedCall]) -> Reapplied:
+async def _reapply(sandbox: Sandbox, lock: WorkspaceLock, calls: Sequence[RecordedCall]) -> Reapplied:
     """Apply the edits again that fit, in one journaled step of this attempt."""
     edits = recovery.fitting(recovery.edits_to_reapply(calls))
     if not edits:
         return Reapplied()
-    given = {"holder": hold.name, "edits": [{"tool": edit.name, "input": edit.input} for edit in edits]}
+    given = {"holder": lock.token, "edits": [{"tool": edit.name, "input": edit.input} for edit in edits]}
     outcome = await sandbox.call(f"reapply-{uuid.uuid4().hex}", "reapply", given, timeout_seconds=SMALL_SECONDS)
     if outcome.state != "done" or outcome.is_error:
         raise SandboxUnavailable(f"Edits could not be applied again in sandbox {sandbox.id}: {outcome.text}")

@@ -23,7 +23,7 @@ from clients import sandbox_manifest
 from clients.sandbox import CommandOutput, Sandbox
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from clients.shielded import to_the_end
-from clients.workspace_hold import WorkspaceHold
+from clients.workspace_lock import WorkspaceLock
 from domain.errors import Misconfigured, SandboxFull, SnapshotFailed
 from domain.manifest import LEFT_OUT, Entry, Kind, directory, link, parse_manifest
 
@@ -113,7 +113,7 @@ async def send(sandbox: Sandbox, pieces: AsyncIterable[bytes]) -> None:
     await sandbox.write(_ARRIVED, pieces)
 
 
-async def unpack(sandbox: Sandbox, hold: WorkspaceHold | None = None) -> None:
+async def unpack(sandbox: Sandbox, lock: WorkspaceLock | None = None) -> None:
     """Replace the workspace by what the archive holds that was sent; it is removed afterwards.
 
     Raises:
@@ -129,9 +129,9 @@ tar --extract --gzip --file={_ARRIVED} --directory={WORKSPACE} --preserve-permis
   --delay-directory-restore
 rm -rf {ARCHIVES}
 """
-    output = await _run(sandbox, command if hold is None else hold.guarded(command))
-    if hold is not None:
-        hold.check(output)
+    output = await _run(sandbox, command if lock is None else lock.guarded(command))
+    if lock is not None:
+        lock.check(output)
     _check_space(output)
     if output.exit_code != 0:
         raise SnapshotFailed(f"The archive could not be unpacked: {_said(output)}")
@@ -206,7 +206,7 @@ class ArchiveReader:
 
     def __init__(self) -> None:
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUED_PIECES)
-        # Its own thread: it waits for pieces, and in a shared pool it could hold up those who bring them.
+        # Its own thread: it waits for pieces, and in a shared pool it could lock up those who bring them.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="archive")
         self._reading: asyncio.Future[list[Entry]]
         self._ended = False

@@ -42,7 +42,7 @@ JOURNAL = "/home/user/.cofounder"
 LOCK = "lock"
 """In the journal: whoever changes the workspace as a whole has it locked."""
 HOLDER = "holder"
-"""In the journal: names the attempt that may do so; see `clients/workspace_hold.py`."""
+"""In the journal: names the attempt that may do so; see `clients/workspace_lock.py`."""
 
 CALL_ID_LENGTH = 128
 INPUT_VARIABLE = "COFOUNDER_INPUT"

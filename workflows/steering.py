@@ -138,9 +138,8 @@ class Steering:
             state.notes.append(TurnNote.LAST_TURN)
             return
         used = f"The build has used its {state.tool_calls_allowed} tool calls. Wake it for as many more."
-        await self._waiting.wait_for_person(
-            WaitingFor.FOUNDER, used
-        )  # whatever was said before, this is a new question
+        # Pending input answers an older question; this is a new one.
+        await self._waiting.wait_for_person(WaitingFor.FOUNDER, used)
         state.last_turn_given = False
         state.tool_calls_allowed = state.tool_calls + self._context.tool_call_cap
         state.notes.append(TurnNote.CONTINUE_AFTER_CAP)

@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.snapshot import restore_snapshot
 from clients.sandbox import Role, Sandbox
-from clients.workspace_hold import WorkspaceHold
+from clients.workspace_lock import WorkspaceLock
 from db.models import Build, Message, Snapshot, ToolCall
 from db.snapshots import current_snapshot
 from domain.errors import StaleClaim
@@ -242,20 +242,20 @@ async def test_an_edit_that_may_be_in_the_snapshot_is_not_applied_again(rooms: R
 async def test_a_stale_attempt_restores_nothing(rooms: Rooms, build: str) -> None:
     """It hung past its heartbeat, and comes back when another has restored the workspace and the agent works there."""
     sandbox = await saved(rooms, build)
-    hold = await WorkspaceHold.take(sandbox, 2_000_000_000.0)
-    await hold.run("echo work >/home/user/project/b.txt")
+    lock = await WorkspaceLock.acquire(sandbox, 2_000_000_000.0)
+    await lock.run("echo work >/home/user/project/b.txt")
     await shell(sandbox, "setsid nohup sleep 1000 >/dev/null 2>&1 &")
     given = ResumeWorkspace(build_id=build, sandbox_id=sandbox.id, cause="a test")
     with pytest.raises(ApplicationError) as raised:
         await rooms.run(rooms.workspace.resume_workspace, given)
     assert raised.value.type == "StaleClaim"
-    stale = WorkspaceHold(sandbox, f"{1_000_000_000.0:020.6f}")
+    stale = WorkspaceLock(sandbox, f"{1_000_000_000.0:020.6f}")
     async with rooms.sessions() as session:
         snapshot = await current_snapshot(session, uuid.UUID(build))
     assert snapshot is not None
     with pytest.raises(StaleClaim):
         await restore_snapshot(rooms.store, sandbox, snapshot, stale)
-    given_edits = {"holder": stale.name, "edits": [{"tool": "write_file", "input": {"path": "b.txt", "content": ""}}]}
+    given_edits = {"holder": stale.token, "edits": [{"tool": "write_file", "input": {"path": "b.txt", "content": ""}}]}
     outcome = await sandbox.call("stale", "reapply", given_edits, timeout_seconds=30)
     assert json.loads(outcome.text) == {"held": False}
     for stop in (rooms.take(build, sandbox, 2, "sleep"), pause(rooms, build, sandbox)):
