@@ -17,7 +17,7 @@ from temporalio import activity
 from activities.crash_point import crash_point
 from activities.errors import application_errors
 from activities.heartbeat import heartbeating
-from activities.sent import Sent, SentConversations
+from activities.request_cache import PrefixCache, RequestPrefix
 from clients.model import BrokenStream, LostCall, ModelClient
 from clients.shielded import to_the_end
 from db import money, restores, steering, turns
@@ -94,7 +94,7 @@ class ThinkActivities:
         self._autonomous_agent = autonomous_agent
         self._secrets = secrets
         self._encoded: OrderedDict[str, str] = OrderedDict()
-        self._sent = SentConversations()
+        self._prefixes = PrefixCache()
 
     @activity.defn
     @application_errors
@@ -395,21 +395,21 @@ class ThinkActivities:
 
     async def _body(self, call: money.Call, max_tokens: int, adaptive_thinking: bool) -> bytes:
         """The request: stored text between fixed text, so that its prefix is the same bytes at every turn."""
-        sent = self._sent.take(call.build_id, call.turn)
-        if sent is None:
+        prefix = self._prefixes.pop(call.build_id, call.turn)
+        if prefix is None:
             async with one_statement(self._sessions) as session:
                 system, tools = await turns.load_prompt(session, call.build_id)
-            sent = Sent(bytearray(f'"system":{system},"tools":{tools},"messages":['.encode()))
+            prefix = RequestPrefix(bytearray(f'"system":{system},"tools":{tools},"messages":['.encode()))
         async with one_statement(self._sessions) as session:
-            messages = await turns.load_messages(session, call.build_id, call.turn, sent.turn)
-        sent.add(call.turn, [await self._with_images(message) for message in messages])
-        self._sent.keep(call.build_id, sent)
+            messages = await turns.load_messages(session, call.build_id, call.turn, prefix.turn)
+        prefix.add(call.turn, [await self._with_images(message) for message in messages])
+        self._prefixes.put(call.build_id, prefix)
         thinking = '"thinking":{"type":"adaptive","display":"summarized"},' if adaptive_thinking else ""
         head = (
             f'{{"model":"{call.model}","max_tokens":{max_tokens},"stream":true,'
             f'"cache_control":{{"type":"ephemeral"}},{thinking}'
         )
-        return b"".join((head.encode(), sent.text, b"]}"))
+        return b"".join((head.encode(), prefix.text, b"]}"))
 
     async def _with_images(self, message: str) -> str:
         """A message with its images in place. Only user messages hold images, in blocks that we rendered ourselves."""
