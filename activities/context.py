@@ -47,13 +47,13 @@ class ContextActivities:
 
     @activity.defn
     @application_errors
-    async def load_build_context(self, given: BuildRef) -> BuildContext:
+    async def load_build_context(self, request: BuildRef) -> BuildContext:
         """Read the brief and the latest interview, pin their versions and store the rendered prompt.
 
         Raises:
             BuildFailed: the project has no brief; the message is for the founder.
         """
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         async with self._sessions.begin() as session:
             build = await session.get_one(Build, build_id)
             plan, cap = (
@@ -109,14 +109,14 @@ class ContextActivities:
 
     @activity.defn
     @application_errors
-    async def resolve_model(self, given: BuildRef) -> ResolvedModel:
+    async def resolve_model(self, request: BuildRef) -> ResolvedModel:
         """The user's override for the coder, the plan's default, or the global fallback; written to the build's row.
 
         Raises:
             AccountSuspended: fails the build; the message is for the founder.
             UnknownModel: the choice has no price.
         """
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         async with self._sessions.begin() as session:
             build = await session.get_one(Build, build_id)
             user, plan = (

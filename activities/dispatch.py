@@ -19,10 +19,10 @@ from clients.sandbox import CallOutcome, Sandbox, Sandboxes
 from clients.sandbox_runner import WORKSPACE
 from clients.shielded import to_the_end
 from db import tool_calls
-from db.direct import Runs, one_statement, transaction
 from db.models import ToolCall
 from db.session import Sessions
 from db.tool_calls import StoredCall
+from db.transaction import Executor, autocommit, transaction
 from domain.answer import input_of
 from domain.errors import CofounderError, InvalidInput, InvalidToolInput, SandboxFull, SandboxGone, StaleClaim
 from domain.events import EventType, NewEvent
@@ -120,7 +120,7 @@ class DispatchActivities:
 
     @activity.defn
     @application_errors
-    async def dispatch_tool(self, given: DispatchInput) -> DispatchResult:
+    async def dispatch_tool(self, request: DispatchInput) -> DispatchResult:
         """Run a tool call, or find what became of it.
 
         A cancelled build ends the call's processes; a worker that shuts down leaves them running, and the next attempt
@@ -132,27 +132,27 @@ class DispatchActivities:
         """
         try:
             async with heartbeating():
-                intent = await self._intend(given)
+                intent = await self._intend(request)
                 if isinstance(intent, DispatchResult):
                     return intent
                 await crash_point("dispatch.intended")
-                outcome = await self._act(given, intent)
+                outcome = await self._act(request, intent)
                 await crash_point("dispatch.acted")
-                return await self._store(given, intent, outcome)
+                return await self._store(request, intent, outcome)
         except asyncio.CancelledError:
             details = activity.cancellation_details()
             if details is not None and details.cancel_requested and not details.worker_shutdown:
-                await to_the_end(self._end(given))
+                await to_the_end(self._end(request))
             raise
 
     # ---- the row
 
-    async def _intend(self, given: DispatchInput) -> DispatchResult | _Intent:
+    async def _intend(self, request: DispatchInput) -> DispatchResult | _Intent:
         """Take the call's row for this attempt, and say so before anything is done; or find its result."""
-        build_id, claim = uuid.UUID(given.build_id), uuid.uuid4()
+        build_id, claim = uuid.UUID(request.build_id), uuid.uuid4()
         async with transaction(self._sessions) as session:
-            call, spoken = await tool_calls.call_to_run(session, build_id, given.tool_use_id)
-            same_boot = (call.sandbox_id, call.boot) == (given.sandbox.sandbox_id, given.sandbox.boot)
+            call, spoken = await tool_calls.call_to_run(session, build_id, request.tool_use_id)
+            same_boot = (call.sandbox_id, call.boot) == (request.sandbox.sandbox_id, request.sandbox.boot)
             if call.state == "done":
                 # Lost with another sandbox than this one: the workflow knows, as it has opened this one since.
                 return _result_of(call, lost=call.lost and same_boot)
@@ -161,10 +161,10 @@ class DispatchActivities:
             unknown = begun and not same_boot and is_mutating(call.name)
             said = {"tool_use_id": call.tool_use_id, "name": call.name, "summary": call.summary}
             started = [] if begun else [NewEvent(EventType.TOOL_STARTED, said, turn=call.turn)]
-            await tool_calls.take_call(session, call, claim, None if unknown else given.sandbox, started)
+            await tool_calls.take_call(session, call, claim, None if unknown else request.sandbox, started)
             problem: str | None = None
             try:
-                checked = check_tool_input(call.name, input_of(parse_stored_blocks(spoken), given.tool_use_id))
+                checked = check_tool_input(call.name, input_of(parse_stored_blocks(spoken), request.tool_use_id))
             except InvalidToolInput as error:
                 problem = str(error)
             if unknown:
@@ -174,15 +174,15 @@ class DispatchActivities:
                 return _result(True, None)
         return _Intent(call, checked, claim, again=begun)
 
-    async def _store(self, given: DispatchInput, intent: _Intent, outcome: _Outcome) -> DispatchResult:
+    async def _store(self, request: DispatchInput, intent: _Intent, outcome: _Outcome) -> DispatchResult:
         """Write the result, if this attempt still holds the call. If another has finished it, that one's counts."""
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         try:
-            async with one_statement(self._sessions) as session:
+            async with autocommit(self._sessions) as session:
                 await _write(session, intent.call, intent.claim, outcome, intent.began)
         except StaleClaim:
             async with transaction(self._sessions) as session:
-                call, _ = await tool_calls.call_to_run(session, build_id, given.tool_use_id)
+                call, _ = await tool_calls.call_to_run(session, build_id, request.tool_use_id)
             if call.state != "done":
                 raise
             return _result_of(call, lost=call.lost)
@@ -193,16 +193,16 @@ class DispatchActivities:
 
     # ---- the act
 
-    async def _act(self, given: DispatchInput, intent: _Intent) -> _Outcome:
+    async def _act(self, request: DispatchInput, intent: _Intent) -> _Outcome:
         try:
-            sandbox = await self._sandboxes.connect(given.sandbox.sandbox_id)
+            sandbox = await self._sandboxes.connect(request.sandbox.sandbox_id)
         except SandboxGone:
             return _lost("the sandbox is gone", ran=intent.again and is_mutating(intent.call.name))
         try:
             if isinstance(intent.input, TakeScreenshotInput):
                 return await self._take_screenshots(sandbox, intent.input)
             if is_mutating(intent.call.name):
-                return await self._run_once(sandbox, given, intent)
+                return await self._run_once(sandbox, request, intent)
             answer = await sandbox.query(intent.call.name, intent.input.model_dump())
             return _Outcome([shown(answer.text, self._secrets)], answer.is_error)
         except SandboxGone:
@@ -211,7 +211,7 @@ class DispatchActivities:
             # Where the call cannot be claimed there, it did not begin.
             return _lost("the sandbox's disk is full", ran=intent.again, full=True)
 
-    async def _run_once(self, sandbox: Sandbox, given: DispatchInput, intent: _Intent) -> _Outcome:
+    async def _run_once(self, sandbox: Sandbox, request: DispatchInput, intent: _Intent) -> _Outcome:
         """Start the call inside the sandbox, or attach to it there."""
         timeout = self._timeout(intent)
         tool, wanted = intent.call.name, intent.input.model_dump()
@@ -222,7 +222,7 @@ class DispatchActivities:
             tool,
             wanted,
             timeout_seconds=timeout,
-            boot=given.sandbox.boot,
+            boot=request.sandbox.boot,
         )
         if ran.state == "not_run":
             return _lost("the sandbox was restarted", ran=intent.again)
@@ -254,26 +254,26 @@ class DispatchActivities:
         asked: int | None = intent.input.model_dump().get("timeout_seconds")
         return min(asked or BASH_TIMEOUT_DEFAULT_SECONDS, self._bash_timeout_max_seconds)
 
-    async def _end(self, given: DispatchInput) -> None:
+    async def _end(self, request: DispatchInput) -> None:
         """The founder cancelled: end what runs, and give the call its result, whoever held it."""
         claim, began = uuid.uuid4(), monotonic()
         async with heartbeating():
             async with transaction(self._sessions) as session:
-                call, _ = await tool_calls.call_to_run(session, uuid.UUID(given.build_id), given.tool_use_id)
+                call, _ = await tool_calls.call_to_run(session, uuid.UUID(request.build_id), request.tool_use_id)
                 if call.state == "done":
                     return
                 await tool_calls.claim_call(session, call, claim)
             told = CANCELLED
             if call.state == "intended" and is_mutating(call.name):
                 try:
-                    sandbox = await self._sandboxes.connect(given.sandbox.sandbox_id)
+                    sandbox = await self._sandboxes.connect(request.sandbox.sandbox_id)
                     await sandbox.end_call(call.tool_use_id)
                 except SandboxGone:
                     pass
                 except CofounderError as error:
-                    _log.warning("could not end a cancelled call", tool_use_id=given.tool_use_id, error=str(error))
+                    _log.warning("could not end a cancelled call", tool_use_id=request.tool_use_id, error=str(error))
                     told = CANCELLED_BUT
-            async with one_statement(self._sessions) as session:
+            async with autocommit(self._sessions) as session:
                 await _write(session, call, claim, _Outcome([told], is_error=True), began)
 
     async def _take_screenshots(self, sandbox: Sandbox, asked: TakeScreenshotInput) -> _Outcome:
@@ -300,7 +300,7 @@ class DispatchActivities:
         return _Outcome([*content, f"{asked.path} on port {port}: {sizes}; HTTP status {pictures[0].http_status}."])
 
 
-async def _write(session: Runs, call: StoredCall, claim: uuid.UUID, outcome: _Outcome, began: float) -> None:
+async def _write(session: Executor, call: StoredCall, claim: uuid.UUID, outcome: _Outcome, began: float) -> None:
     """Write the result, if the claim still holds.
 
     Raises:

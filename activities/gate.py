@@ -86,7 +86,7 @@ class GateActivities:
 
     @activity.defn
     @application_errors
-    async def run_evidence_gate(self, given: RunGate) -> GateResult:
+    async def run_evidence_gate(self, request: RunGate) -> GateResult:
         """Restore a snapshot into a fresh sandbox and look whether its last commit is a product that works.
 
         A retry goes on in the sandbox of the attempt before, where install and check are attached to, not run again.
@@ -100,13 +100,13 @@ class GateActivities:
             StaleClaim: another attempt has taken over.
         """
         async with heartbeating():
-            held = _Held(uuid.UUID(given.build_id), given.number, given.snapshot_number, uuid.uuid4())
+            held = _Held(uuid.UUID(request.build_id), request.number, request.snapshot_number, uuid.uuid4())
             run = await self._claim(held)
             if isinstance(run, GateResult):
-                await kill_all(self._sandboxes, given.build_id, Role.GATE)
+                await kill_all(self._sandboxes, request.build_id, Role.GATE)
                 return run
             if run.findings:
-                await kill_all(self._sandboxes, given.build_id, Role.GATE)
+                await kill_all(self._sandboxes, request.build_id, Role.GATE)
                 return GateResult(findings=len(run.findings))
             sandbox: Sandbox | None = None
             try:
@@ -123,7 +123,7 @@ class GateActivities:
             result = await self._record(held, seen)
             await crash_point("gate.recorded")
             if not result.passed:
-                await kill_all(self._sandboxes, given.build_id, Role.GATE)
+                await kill_all(self._sandboxes, request.build_id, Role.GATE)
                 return result
             return GateResult(findings=0, sandbox_id=sandbox.id, preview_url=seen.url)
 
@@ -213,10 +213,10 @@ class GateActivities:
         async with self._sessions.begin() as session:
             before = await session.get(GateRun, (held.build_id, held.number), with_for_update=True)
             unended = before is None or before.ended_at is None
-            if unended and (unheard := await steering.unheard_of(session, held.build_id)):
+            if unended and (pending := await steering.pending_input(session, held.build_id)):
                 if before is not None:
                     await session.delete(before)
-                return GateResult(findings=0, message=unheard.message, restore=unheard.restore)
+                return GateResult(findings=0, message=pending.message, restore=pending.restore)
             made = await session.scalar(
                 insert(GateRun)
                 .values(
@@ -238,10 +238,10 @@ class GateActivities:
             run = await _hold(session, held)
             if run.ended_at is not None:
                 return GateResult(findings=len(run.findings or []))
-            if not seen.findings and (unheard := await steering.close_to_founder(session, held.build_id)):
+            if not seen.findings and (pending := await steering.close_to_founder(session, held.build_id)):
                 await session.delete(run)
                 await append_events(session, held.build_id, [NewEvent(EventType.GATE_STEP, {"text": _SAID_MEANWHILE})])
-                return GateResult(findings=0, message=unheard.message, restore=unheard.restore)
+                return GateResult(findings=0, message=pending.message, restore=pending.restore)
             run.findings, run.tests_run, run.screenshots = seen.findings, seen.tests_run, seen.screenshots
             run.ended_at = func.now()
             event = (

@@ -58,7 +58,7 @@ class PreviewActivities:
 
     @activity.defn
     @application_errors
-    async def open_preview(self, given: PreviewInput) -> OpenedPreview:
+    async def open_preview(self, request: PreviewInput) -> OpenedPreview:
         """Take over the sandbox that the gate has left running, if its product still answers; else start the product
         again from the build's last snapshot, in a sandbox of its own.
 
@@ -67,66 +67,66 @@ class PreviewActivities:
             BuildFailed: there is no snapshot, or the product does not start; for the founder.
         """
         async with heartbeating():
-            if given.sandbox_id and (taken := await self._take_over(given.sandbox_id)):
+            if request.sandbox_id and (taken := await self._take_over(request.sandbox_id)):
                 return taken
             try:
-                return await self._start(uuid.UUID(given.build_id), given)
+                return await self._start(uuid.UUID(request.build_id), request)
             except SandboxGone as error:
                 raise SandboxUnavailable("The preview's sandbox went away; it is opened again.") from error
             except OutcomeUnknown:
-                await kill_all(self._sandboxes, given.build_id, Role.PREVIEW)
+                await kill_all(self._sandboxes, request.build_id, Role.PREVIEW)
                 raise
 
     @activity.defn
     @application_errors
-    async def keep_preview(self, given: SandboxInput) -> None:
+    async def keep_preview(self, request: SandboxInput) -> None:
         """Extend the sandbox's time to live.
 
         Raises:
             SandboxGone: it is not there any more.
         """
         async with heartbeating():
-            await self._sandboxes.connect(given.sandbox_id)
+            await self._sandboxes.connect(request.sandbox_id)
 
     @activity.defn
     @application_errors
-    async def record_preview(self, given: PreviewChange) -> None:
+    async def record_preview(self, request: PreviewChange) -> None:
         """Project the preview's state to its row and the feed. An older change than the row's changes nothing."""
-        build_id = uuid.UUID(given.build_id)
-        reason = None if given.reason is None else storable(given.reason)
+        build_id = uuid.UUID(request.build_id)
+        reason = None if request.reason is None else storable(request.reason)
         values = {
-            "state": given.state,
-            "seq": given.seq,
-            "sandbox_id": given.sandbox_id,
-            "url": given.url,
+            "state": request.state,
+            "seq": request.seq,
+            "sandbox_id": request.sandbox_id,
+            "url": request.url,
             "reason": reason,
-            "expires_at": given.expires_at,
+            "expires_at": request.expires_at,
         }
         async with self._sessions.begin() as session:
             written = await session.scalar(
                 insert(Preview)
                 .values(build_id=build_id, **values)
-                .on_conflict_do_update(index_elements=["build_id"], set_=values, where=Preview.seq < given.seq)
+                .on_conflict_do_update(index_elements=["build_id"], set_=values, where=Preview.seq < request.seq)
                 .returning(Preview.seq)
             )
             if written is None:
                 return
-            expires_at = given.expires_at.isoformat() if given.expires_at else None
-            data = {"state": given.state, "url": given.url, "expires_at": expires_at, "reason": reason}
+            expires_at = request.expires_at.isoformat() if request.expires_at else None
+            data = {"state": request.state, "url": request.url, "expires_at": expires_at, "reason": reason}
             await append_events(session, build_id, [NewEvent(EventType.PREVIEW, data)])
 
     @activity.defn
     @application_errors
-    async def close_preview(self, given: SandboxInput) -> None:
+    async def close_preview(self, request: SandboxInput) -> None:
         """Kill the preview's sandbox, the gate's that it took over, and any that a failed attempt has left.
 
         Raises:
             SandboxUnavailable: another attempt may succeed.
         """
         async with heartbeating():
-            killed = await kill_all(self._sandboxes, given.build_id, Role.PREVIEW, Role.GATE)
-            if given.sandbox_id not in ("", *killed):
-                await self._sandboxes.kill(given.sandbox_id)
+            killed = await kill_all(self._sandboxes, request.build_id, Role.PREVIEW, Role.GATE)
+            if request.sandbox_id not in ("", *killed):
+                await self._sandboxes.kill(request.sandbox_id)
 
     # ---- parts
 
@@ -140,8 +140,8 @@ class PreviewActivities:
             pass
         return None
 
-    async def _start(self, build_id: uuid.UUID, given: PreviewInput) -> OpenedPreview:
-        sandbox = await self._adopt_or_create(given)
+    async def _start(self, build_id: uuid.UUID, request: PreviewInput) -> OpenedPreview:
+        sandbox = await self._adopt_or_create(request)
         if await read_if_there(sandbox, _RESTORED) is None:
             await self._restore(build_id, sandbox)
         try:
@@ -154,16 +154,16 @@ class PreviewActivities:
             raise BuildFailed(trouble)
         return OpenedPreview(sandbox_id=sandbox.id, url=sandbox.url(product.port))
 
-    async def _adopt_or_create(self, given: PreviewInput) -> Sandbox:
+    async def _adopt_or_create(self, request: PreviewInput) -> Sandbox:
         """The preview's sandbox of an attempt before, else a new one. A gate's that does not answer any more goes."""
-        found = await self._sandboxes.find(given.build_id, Role.PREVIEW)
-        if given.sandbox_id and given.sandbox_id not in found:
-            await self._sandboxes.kill(given.sandbox_id)
+        found = await self._sandboxes.find(request.build_id, Role.PREVIEW)
+        if request.sandbox_id and request.sandbox_id not in found:
+            await self._sandboxes.kill(request.sandbox_id)
         for surplus in found[1:]:
             await self._sandboxes.kill(surplus)
         if found:
             return await self._sandboxes.resume(found[0])
-        return await self._sandboxes.create(given.build_id, Role.PREVIEW)
+        return await self._sandboxes.create(request.build_id, Role.PREVIEW)
 
     async def _restore(self, build_id: uuid.UUID, sandbox: Sandbox) -> None:
         async with self._sessions.begin() as session:

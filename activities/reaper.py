@@ -19,7 +19,7 @@ from clients.build_workflows import BuildToStart, BuildWorkflows, WorkflowFate
 from clients.object_store import ObjectStore
 from clients.sandbox import ListedSandbox, Role, Sandboxes
 from db import money, slots, steering
-from db.ending import close_what_is_open
+from db.ending import close_dangling_work
 from db.feed import append_events
 from db.models import Build, Preview, Project, User
 from db.session import Sessions
@@ -115,16 +115,16 @@ class ReaperActivities:
         async with self._sessions() as session:
             found = await steering.builds_to_tell(session, datetime.now(UTC) - _YOUNG)
 
-        async def tell(build_id: uuid.UUID, unheard: PendingInput) -> bool:
-            if unheard.message:
-                await self._builds.tell_of_message(build_id, unheard.message)
-            if unheard.restore:
-                await self._builds.tell_of_restore(build_id, unheard.restore)
+        async def tell(build_id: uuid.UUID, pending: PendingInput) -> bool:
+            if pending.message:
+                await self._builds.tell_of_message(build_id, pending.message)
+            if pending.restore:
+                await self._builds.tell_of_restore(build_id, pending.restore)
             async with self._sessions.begin() as session:
-                await steering.note_told(session, build_id, unheard)
+                await steering.note_told(session, build_id, pending)
             return True
 
-        return sum([await _tried("tell a build of its founder", each, tell(each, unheard)) for each, unheard in found])
+        return sum([await _tried("tell a build of its founder", each, tell(each, pending)) for each, pending in found])
 
     async def _start_unstarted(self) -> int:
         """Start what a crash between the row and the workflow has left."""
@@ -188,7 +188,7 @@ class ReaperActivities:
         async def close_what_is_left() -> None:
             # Not in that transaction: whoever settles a call locks the call's row before the build's.
             async with self._sessions.begin() as session:
-                await close_what_is_open(session, build_id)
+                await close_dangling_work(session, build_id)
 
         await close_what_is_left()  # also here, since nobody comes back for it once the build is closed
         async with self._sessions.begin() as session:

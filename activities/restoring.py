@@ -15,7 +15,7 @@ from clients.sandbox import Sandbox, Sandboxes
 from clients.sandbox_runner import WORKSPACE
 from clients.workspace_lock import WorkspaceLock
 from db.models import Restore
-from db.restores import end_restore, snapshot_at, what_of
+from db.restores import describe_target, end_restore, snapshot_at
 from db.session import Sessions
 from db.snapshots import snapshot_of
 from domain.payloads import FinishRestore, RestoredWorkspace, RestoreWorkspace
@@ -34,7 +34,7 @@ class RestoreActivities:
 
     @activity.defn
     @application_errors
-    async def restore_workspace(self, given: RestoreWorkspace) -> RestoredWorkspace:
+    async def restore_workspace(self, request: RestoreWorkspace) -> RestoredWorkspace:
         """Make the workspace what the restore's row says, and verify it.
 
         Another attempt does it all again, which comes to the same: the agent does not work meanwhile. A stale attempt,
@@ -46,10 +46,10 @@ class RestoreActivities:
             StaleClaim: a later attempt holds the workspace.
             NeedsPerson: the store refuses.
         """
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         async with heartbeating():
             async with self._sessions() as session:
-                restore = await session.get_one(Restore, (build_id, given.number))
+                restore = await session.get_one(Restore, (build_id, request.number))
                 commit = restore.commit
                 if commit is None:
                     snapshot = await snapshot_of(session, build_id, restore.snapshot_number or 0)
@@ -57,14 +57,14 @@ class RestoreActivities:
                     snapshot = await snapshot_at(session, build_id, commit)
             if restore.state != "requested":
                 return RestoredWorkspace(done=restore.state == "done")
-            sandbox = await self._sandboxes.connect(given.sandbox_id)
+            sandbox = await self._sandboxes.connect(request.sandbox_id)
             lock = await lock_workspace(sandbox)
             if commit is not None and await _has_commit(sandbox, commit):
                 snapshot = None
             elif snapshot is None:
                 why = "It is not kept any more." if commit is None else "Neither its git nor a kept snapshot has it."
                 return await self._give_up(restore, why)
-            changes = shlex.quote(f'["{_NOT_WHOLE.format(what=what_of(restore))}"]')
+            changes = shlex.quote(f'["{_NOT_WHOLE.format(what=describe_target(restore))}"]')
             await lock.run(f"printf %s {changes} >{CHANGES}")
             await stop_processes(lock)
             if snapshot is not None:
@@ -76,20 +76,20 @@ class RestoreActivities:
 
     @activity.defn
     @application_errors
-    async def finish_restore(self, given: FinishRestore) -> None:
+    async def finish_restore(self, request: FinishRestore) -> None:
         """Write that the restore is done and stored."""
         async with self._sessions.begin() as session:
             await end_restore(
                 session,
-                uuid.UUID(given.build_id),
-                given.number,
-                kept_as=given.snapshot_before,
-                stored_as=given.snapshot_after,
+                uuid.UUID(request.build_id),
+                request.number,
+                kept_as=request.snapshot_before,
+                stored_as=request.snapshot_after,
             )
 
     async def _give_up(self, restore: Restore, why: str) -> RestoredWorkspace:
         """It can't be done, and nothing was changed."""
-        error = f"The workspace stays as it is: it could not be put back to {what_of(restore)}. {why}"
+        error = f"The workspace stays as it is: it could not be put back to {describe_target(restore)}. {why}"
         async with self._sessions.begin() as session:
             await end_restore(session, restore.build_id, restore.number, error=error)
         return RestoredWorkspace(done=False)

@@ -24,10 +24,10 @@ class SlotActivities:
 
     @activity.defn(name="claim_place")
     @application_errors
-    async def claim_slot(self, given: BuildRef) -> SlotClaim:
+    async def claim_slot(self, request: BuildRef) -> SlotClaim:
         """Take one of the user's slots, if one is free; a build that has one keeps it."""
         async with self._sessions.begin() as session:
-            return await slots.claim_slot(session, uuid.UUID(given.build_id))
+            return await slots.claim_slot(session, uuid.UUID(request.build_id))
 
 
 async def admit_next(sessions: Sessions, builds: BuildWorkflows, user_id: str) -> int:

@@ -75,7 +75,7 @@ class SnapshotActivities:
 
     @activity.defn
     @application_errors
-    async def snapshot_workspace(self, given: TakeSnapshot) -> TakenSnapshot:
+    async def snapshot_workspace(self, request: TakeSnapshot) -> TakenSnapshot:
         """Archive the workspace into the object store, verify it there, and let older snapshots go.
 
         The row is taken with a claim, and the archive's name holds the claim: two attempts never write the same object.
@@ -86,51 +86,51 @@ class SnapshotActivities:
             SandboxGone: there is nothing to archive any more.
             StaleClaim: another attempt has taken over.
         """
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         async with heartbeating():
-            claimed = await self._claim(build_id, given)
+            claimed = await self._claim(build_id, request)
             if isinstance(claimed, TakenSnapshot):
                 return claimed
-            sandbox = await self._sandboxes.connect(given.sandbox_id)
+            sandbox = await self._sandboxes.connect(request.sandbox_id)
             if await read_if_there(sandbox, CHANGES) is not None:
                 raise SnapshotFailed("The workspace is being restored, so it is not whole. The snapshot before stands.")
-            if given.reason in STILL:
+            if request.reason in STILL:
                 await stop_processes(await lock_workspace(sandbox))
             try:
-                packed = await pack(sandbox, f"snapshot-{given.number}")
-                return await self._store_and_record(claimed, given, sandbox, packed)
+                packed = await pack(sandbox, f"snapshot-{request.number}")
+                return await self._store_and_record(claimed, request, sandbox, packed)
             finally:
                 await discard(sandbox)
 
     @activity.defn
     @application_errors
-    async def note_snapshot_failure(self, given: TakeSnapshot) -> None:
+    async def note_snapshot_failure(self, request: TakeSnapshot) -> None:
         """Tell in the feed that a snapshot was not taken. The phase that it was to end has ended all the same."""
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         async with self._sessions.begin() as session:
             state = await session.scalar(
                 select(Snapshot.state)
-                .where(Snapshot.build_id == build_id, Snapshot.number == given.number)
+                .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
                 .with_for_update()
             )
             if state in ("stored", "deleted", "failed"):
                 return
             await session.execute(
                 update(Snapshot)
-                .where(Snapshot.build_id == build_id, Snapshot.number == given.number)
+                .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
                 .values(state="failed", claim=uuid.uuid4())
             )
-            error = storable(given.error or "") or "It could not be stored. The next snapshot makes up for it."
-            data = {"number": given.number, "reason": given.reason, "error": error}
+            error = storable(request.error or "") or "It could not be stored. The next snapshot makes up for it."
+            data = {"number": request.number, "reason": request.reason, "error": error}
             events = [NewEvent(EventType.SNAPSHOT_FAILED, data)]
-            if given.reason == PHASE:
-                events.append(await _complete_phase(session, given, given.commit, ""))
+            if request.reason == PHASE:
+                events.append(await _complete_phase(session, request, request.commit, ""))
             await append_events(session, build_id, events)
 
-    async def _claim(self, build_id: uuid.UUID, given: TakeSnapshot) -> "_Claimed | TakenSnapshot":
+    async def _claim(self, build_id: uuid.UUID, request: TakeSnapshot) -> "_Claimed | TakenSnapshot":
         """Take the row for this attempt; a snapshot that was stored before is returned as it is."""
         claim = uuid.uuid4()
-        name = f"{_prefix(build_id)}{given.number:06d}-{claim.hex[:12]}"  # read by `_number_of`
+        name = f"{_prefix(build_id)}{request.number:06d}-{claim.hex[:12]}"  # read by `_number_of`
         claimed = _Claimed(uuid.uuid4(), build_id, claim, f"{name}.tar.gz", f"{name}.manifest.jsonl")
         async with self._sessions.begin() as session:
             project_id = select(Build.project_id).where(Build.id == build_id).scalar_subquery()
@@ -143,8 +143,8 @@ class SnapshotActivities:
                     id=claimed.id,
                     build_id=build_id,
                     project_id=project_id,
-                    number=given.number,
-                    reason=given.reason,
+                    number=request.number,
+                    reason=request.reason,
                     **columns,
                 )
                 .on_conflict_do_nothing(index_elements=["build_id", "number"])
@@ -152,7 +152,7 @@ class SnapshotActivities:
             row = (
                 await session.scalars(
                     select(Snapshot)
-                    .where(Snapshot.build_id == build_id, Snapshot.number == given.number)
+                    .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
                     .with_for_update()
                 )
             ).one()
@@ -164,7 +164,7 @@ class SnapshotActivities:
             return _Claimed(row.id, build_id, claim, claimed.archive_key, claimed.manifest_key)
 
     async def _store_and_record(
-        self, claimed: "_Claimed", given: TakeSnapshot, sandbox: Sandbox, packed: PackedArchive
+        self, claimed: "_Claimed", request: TakeSnapshot, sandbox: Sandbox, packed: PackedArchive
     ) -> TakenSnapshot:
         try:
             stored, entries = await self._upload(claimed.archive_key, sandbox, packed)
@@ -176,7 +176,7 @@ class SnapshotActivities:
             await to_the_end(self._store.delete([claimed.archive_key, claimed.manifest_key]))
             raise
         try:
-            await self._record(claimed, given, packed, stored, entries, digest(manifest))
+            await self._record(claimed, request, packed, stored, entries, digest(manifest))
         except StaleClaim:
             await to_the_end(self._store.delete([claimed.archive_key, claimed.manifest_key]))
             raise
@@ -184,9 +184,9 @@ class SnapshotActivities:
             await sweep_snapshots(self._sessions, self._store, claimed.build_id)
         except (NeedsPerson, NotFound, StoreUnavailable) as error:
             _log.warning(
-                "old snapshots were not deleted; the next one tries again", build_id=given.build_id, error=str(error)
+                "old snapshots were not deleted; the next one tries again", build_id=request.build_id, error=str(error)
             )
-        return TakenSnapshot(number=given.number, files=len(entries), bytes=stored.bytes, commit=packed.commit)
+        return TakenSnapshot(number=request.number, files=len(entries), bytes=stored.bytes, commit=packed.commit)
 
     async def _upload(self, key: str, sandbox: Sandbox, packed: PackedArchive) -> tuple[StoredObject, list[Entry]]:
         """Stream the archive from the sandbox to the store; the manifest comes of the same bytes as they pass by."""
@@ -212,7 +212,7 @@ class SnapshotActivities:
     async def _record(
         self,
         claimed: "_Claimed",
-        given: TakeSnapshot,
+        request: TakeSnapshot,
         packed: PackedArchive,
         stored: StoredObject,
         entries: list[Entry],
@@ -236,13 +236,15 @@ class SnapshotActivities:
                 .returning(Snapshot.id)
             )
             if recorded is None:
-                raise StaleClaim(f"Another attempt takes snapshot {given.number} now.")
+                raise StaleClaim(f"Another attempt takes snapshot {request.number} now.")
             superfluous = await superfluous_snapshots(session, claimed.build_id, self._kept)
             await session.execute(update(Snapshot).where(Snapshot.id.in_(superfluous)).values(state="deleted"))
-            data = {"number": given.number, "reason": given.reason, "bytes": stored.bytes, "files": files}
+            data = {"number": request.number, "reason": request.reason, "bytes": stored.bytes, "files": files}
             events = [NewEvent(EventType.SNAPSHOT_STORED, data)]
-            if given.reason == PHASE:
-                events.insert(0, await _complete_phase(session, given, given.commit or packed.commit, packed.subject))
+            if request.reason == PHASE:
+                events.insert(
+                    0, await _complete_phase(session, request, request.commit or packed.commit, packed.subject)
+                )
             await append_events(session, claimed.build_id, events)
 
 
@@ -354,12 +356,12 @@ async def verify_stored(store: ObjectStore, key: str, stored: StoredObject) -> N
         raise SnapshotFailed("The archive in the object store is not what was sent.")
 
 
-async def _complete_phase(session: AsyncSession, given: TakeSnapshot, commit: str | None, title: str) -> NewEvent:
+async def _complete_phase(session: AsyncSession, request: TakeSnapshot, commit: str | None, title: str) -> NewEvent:
     """Count the phase on the build's row; returns what the feed says of it."""
-    phase = given.phase or 0
+    phase = request.phase or 0
     await session.execute(
         update(Build)
-        .where(Build.id == uuid.UUID(given.build_id))
+        .where(Build.id == uuid.UUID(request.build_id))
         .values(phases_completed=func.greatest(Build.phases_completed, phase))
     )
     return NewEvent(EventType.PHASE_COMPLETED, {"phase": phase, "commit": commit, "title": shown(title)})

@@ -30,18 +30,18 @@ class SteeringActivities:
 
     @activity.defn
     @application_errors
-    async def ask_founder(self, given: AskFounder) -> AskedFounder:
+    async def ask_founder(self, request: AskFounder) -> AskedFounder:
         """Store the question and show it, once. Where the founder has said or asked for something that is not done,
         nothing is asked: that may be the answer already."""
-        build_id, question_id = uuid.UUID(given.build_id), uuid.UUID(given.question_id)
+        build_id, question_id = uuid.UUID(request.build_id), uuid.UUID(request.question_id)
         async with self._sessions.begin() as session:
             await steering.lock_build(session, build_id)
-            if unheard := await steering.unheard_of(session, build_id):
-                return AskedFounder(message=unheard.message, restore=unheard.restore)
-            if given.error is not None:
-                asked = about_error(await _failed(session, build_id, given.error))
+            if pending := await steering.pending_input(session, build_id):
+                return AskedFounder(message=pending.message, restore=pending.restore)
+            if request.error is not None:
+                asked = about_error(await _failed(session, build_id, request.error))
             else:
-                asked = about_circle(await _repeated(session, build_id, given.call or ""))
+                asked = about_circle(await _repeated(session, build_id, request.call or ""))
             question = Question(
                 id=question_id,
                 build_id=build_id,

@@ -21,10 +21,10 @@ from activities.request_cache import PrefixCache, RequestPrefix
 from clients.model import BrokenStream, LostCall, ModelClient
 from clients.shielded import to_the_end
 from db import money, restores, steering, turns
-from db.direct import DirectConnection, Runs, one_statement, orm, transaction
 from db.feed import append_events
 from db.models import Build, FounderMessage, Restore, User
 from db.session import Sessions
+from db.transaction import Executor, Transaction, autocommit, session_of, transaction
 from domain import prompt
 from domain.answer import Answer, Reading, SentenceBuffer, read_answer
 from domain.budget import BudgetState, Verdict, cycle_of, may_go_on, too_small
@@ -98,30 +98,30 @@ class ThinkActivities:
 
     @activity.defn
     @application_errors
-    async def think(self, given: ThinkInput) -> ThinkResult:
+    async def think(self, request: ThinkInput) -> ThinkResult:
         """Ask the model for a turn, unless it has answered before.
 
         Returns:
-            What the turn came to. BUDGET, BUSY, TOO_SMALL, HELD: no call was made, and nothing of the turn is stored.
+            How the turn ended. With BUDGET, BUSY, TOO_SMALL and ON_HOLD no call was made and nothing is stored.
 
         Raises:
             TurnOfAnotherRun: the workflow was reset.
             ModelCallFailed, NeedsPerson: see `clients/model.py`.
         """
-        build_id, claim, info = uuid.UUID(given.build_id), uuid.uuid4(), activity.info()
+        build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
         try:
             async with transaction(self._sessions) as session:
-                found = await turns.look(session, build_id, given.turn)
-                call = money.Call(claim, build_id, found.user_id, given.turn, _day(), found.model)
+                found = await turns.look(session, build_id, request.turn)
+                call = money.Call(claim, build_id, found.user_id, request.turn, _day(), found.model)
                 run_id = info.workflow_run_id or ""
-                turn = await turns.claim_turn(session, build_id, given.turn, run_id, claim)
+                turn = await turns.claim_turn(session, build_id, request.turn, run_id, claim)
                 if turn.outcome is not None:
                     return await self._reread(session, call, turn.outcome)
-                begun = await self._begin(session, given, call, found, turn.lost, info.attempt)
+                begun = await self._begin(session, request, call, found, turn.lost, info.attempt)
         except _NoCall as stop:
             # Rolled back: a turn that waits for money is nobody's, and leaves nothing to withdraw.
             if stop.result.outcome is ThinkOutcome.BUDGET:
-                await self._alert(build_id, given.turn, stop.state)
+                await self._alert(build_id, request.turn, stop.state)
             return stop.result
         async with heartbeating():
             answer, narrator = await self._call(call, begun.max_tokens)
@@ -129,19 +129,19 @@ class ThinkActivities:
 
     @activity.defn
     @application_errors
-    async def check_budget(self, given: CheckBudget) -> BudgetCheck:
+    async def check_budget(self, request: CheckBudget) -> BudgetCheck:
         """Whether the build may go on; before a sandbox is opened or woken for nothing."""
-        build_id, day = uuid.UUID(given.build_id), _day()
+        build_id, day = uuid.UUID(request.build_id), _day()
         async with self._sessions.begin() as session:
             build = await session.get_one(Build, build_id)
             suspended = await session.scalar(select(User.suspended).where(User.id == build.user_id))
             if (held := self._held(suspended=bool(suspended))) is not None:
                 return BudgetCheck(
-                    exhausted=True, outcome=ThinkOutcome.HELD, reason=held[1], waiting_for=held[0], day=day
+                    exhausted=True, outcome=ThinkOutcome.ON_HOLD, reason=held[1], waiting_for=held[0], day=day
                 )
             state = await money.lock_day(session, build.user_id, day)
-            worst = await self._worst(session, build_id, build.model or "", given.turn)
-            verdict = may_go_on(state, day, worst, self._max_tokens(build.model or ""), given.last_wind_down)
+            worst = await self._worst(session, build_id, build.model or "", request.turn)
+            verdict = may_go_on(state, day, worst, self._max_tokens(build.model or ""), request.last_wind_down)
             if verdict not in (Verdict.TOO_SMALL, Verdict.EXHAUSTED):
                 return BudgetCheck(exhausted=False)
             stop = await self._no_money(session, build, day, state, verdict, worst)
@@ -157,8 +157,8 @@ class ThinkActivities:
 
     async def _begin(
         self,
-        session: DirectConnection,
-        given: ThinkInput,
+        session: Transaction,
+        request: ThinkInput,
         call: money.Call,
         found: turns.Found,
         lost: uuid.UUID | None,
@@ -170,29 +170,29 @@ class ThinkActivities:
             _NoCall: no call may be made; the transaction has to be rolled back.
         """
         if (held := self._held(suspended=found.suspended)) is not None:
-            raise _NoCall(ThinkResult(outcome=ThinkOutcome.HELD, reason=held[1], waiting_for=held[0]))
-        unread = await steering.unread_messages(session.orm(), call.build_id) if found.has_unread else []
-        untold = await restores.untold_restores(session.orm(), call.build_id) if found.has_untold else []
-        said = await self._what_to_say(session, call.build_id, given, found.before, unread, untold)
+            raise _NoCall(ThinkResult(outcome=ThinkOutcome.ON_HOLD, reason=held[1], waiting_for=held[0]))
+        unread = await steering.unread_messages(session.session, call.build_id) if found.has_unread else []
+        untold = await restores.untold_restores(session.session, call.build_id) if found.has_untold else []
+        said = await self._what_to_say(session, call.build_id, request, found.before, unread, untold)
         read = 0
         if lost is not None:
             unread = []  # an earlier attempt has said what there is to say in this turn; these are for the next one
-            read = await steering.last_read(session.orm(), call.build_id, call.turn)
+            read = await steering.last_read(session.session, call.build_id, call.turn)
         elif said:
             await turns.store_user_message(session, call.build_id, call.turn, said)
             if unread or untold:
-                await steering.mark_read(session.orm(), unread, call.turn)
-                await restores.mark_told(session.orm(), untold, call.turn)
+                await steering.mark_read(session.session, unread, call.turn)
+                await restores.mark_told(session.session, untold, call.turn)
                 read = unread[-1].number if unread else 0
         worst = await self._worst(session, call.build_id, call.model, call.turn)
         permission, state = await money.reserve(session, call, worst, self._max_tokens(call.model), lost)
         if permission.verdict is not Verdict.GO:
-            build = await session.orm().get_one(Build, call.build_id)
+            build = await session.session.get_one(Build, call.build_id)
             raise _NoCall(await self._no_money(session, build, call.day, state, permission.verdict, worst), state)
         withdrawn = [] if lost is None else [NewEvent(EventType.TURN_WITHDRAWN, {"claim": str(lost)}, turn=call.turn)]
         events = [*withdrawn, NewEvent(EventType.TURN_STARTED, {"attempt": attempt}, turn=call.turn)]
-        events += [NewEvent(EventType.GUARD, {"text": _GUARDS[n]}, call.turn) for n in given.notes if n in _GUARDS]
-        if TurnNote.WIND_DOWN in given.notes:
+        events += [NewEvent(EventType.GUARD, {"text": _GUARDS[n]}, call.turn) for n in request.notes if n in _GUARDS]
+        if TurnNote.WIND_DOWN in request.notes:
             events.append(NewEvent(EventType.BUDGET, {"text": _WINDS_DOWN, **_share(state)}, call.turn))
         if unread:
             numbers = [message.number for message in unread]
@@ -202,7 +202,7 @@ class ThinkActivities:
 
     async def _no_money(
         self,
-        session: Runs,
+        session: Executor,
         build: Build,
         day: date,
         state: BudgetState,
@@ -215,7 +215,7 @@ class ThinkActivities:
         figures = {"spent": state.spent, "allowance": state.allowance}
         if verdict is Verdict.EXHAUSTED:
             return ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, **figures)
-        renewal_day = await orm(session).scalar(select(User.renewal_day).where(User.id == build.user_id))
+        renewal_day = await session_of(session).scalar(select(User.renewal_day).where(User.id == build.user_id))
         _, renews_on = cycle_of(day, renewal_day or 1)
         reason = too_small(state, worst, self._max_tokens(build.model or ""), renews_on)
         return ThinkResult(outcome=ThinkOutcome.TOO_SMALL, reason=reason, renews_on=renews_on, day=day, **figures)
@@ -234,55 +234,55 @@ class ThinkActivities:
             data = {"text": _AT_THE_CEILING, "alert": True, **share}
             await append_events(session, build_id, [NewEvent(EventType.BUDGET, data, turn)])
 
-    async def _worst(self, session: Runs, build_id: uuid.UUID, model: str, turn: int) -> WorstCase:
+    async def _worst(self, session: Executor, build_id: uuid.UUID, model: str, turn: int) -> WorstCase:
         return worst_case(self._prices, model, await money.prompt_tokens_at_most(session, build_id, turn))
 
     def _max_tokens(self, model: str) -> int:
         return min(self._max_output_tokens, price_of(self._prices, model).max_output_tokens)
 
-    async def _reread(self, session: DirectConnection, call: money.Call, outcome: str) -> ThinkResult:
+    async def _reread(self, session: Transaction, call: money.Call, outcome: str) -> ThinkResult:
         """What an answer comes to that an earlier attempt has stored."""
-        stored = parse_stored_blocks(await turns.stored_answer(session.orm(), call.build_id, call.turn))
-        state = await money.budget_of(session.orm(), call.user_id, call.day)
+        stored = parse_stored_blocks(await turns.stored_answer(session.session, call.build_id, call.turn))
+        state = await money.budget_of(session.session, call.user_id, call.day)
         reading = read_answer(Answer(stored, outcome, Tokens(), None))
         winds_down = await self._winds_down(session, call, state)
-        read = await steering.last_read(session.orm(), call.build_id, call.turn)
+        read = await steering.last_read(session.session, call.build_id, call.turn)
         return _result(reading, call.day, state, winds_down=winds_down, read=read)
 
-    async def _winds_down(self, session: DirectConnection, call: money.Call, state: BudgetState) -> bool:
+    async def _winds_down(self, session: Transaction, call: money.Call, state: BudgetState) -> bool:
         """Whether the turn after this one is to be the first of a wind-down."""
         worst = await self._worst(session, call.build_id, call.model, call.turn + 1)
         return state.winds_down(worst, self._max_tokens(call.model))
 
     async def _what_to_say(
         self,
-        session: DirectConnection,
+        session: Transaction,
         build_id: uuid.UUID,
-        given: ThinkInput,
+        request: ThinkInput,
         before: str | None,
         unread: Sequence[FounderMessage],
         untold: Sequence[tuple[Restore, str | None]],
     ) -> list[str]:
         """The text blocks of this turn's user message, after any tool results. `before`: how the last turn ended."""
         said: list[str] = []
-        if given.turn == 1:
+        if request.turn == 1:
             said.append(prompt.OPENING)
         elif before == "max_tokens":
             said.append(prompt.CUT_OFF)
         elif before == "pause_turn":
             said.append(prompt.GO_ON)
-        for note in dict.fromkeys(given.notes):
+        for note in dict.fromkeys(request.notes):
             match note:
                 case TurnNote.STEER_REPEATING:
                     said.append(prompt.STEER_REPEATING)
                 case TurnNote.LAST_TURN:
                     said.append(prompt.LAST_TURN)
                 case TurnNote.CONTINUE_AFTER_CAP:
-                    said.append(prompt.continue_after_cap(given.allow_calls))
+                    said.append(prompt.continue_after_cap(request.allow_calls))
                 case TurnNote.GATE_FINDINGS:
-                    said.append(prompt.gate_findings(await turns.latest_findings(session.orm(), build_id)))
+                    said.append(prompt.gate_findings(await turns.latest_findings(session.session, build_id)))
                 case TurnNote.RESUMED:
-                    if resumed := await turns.resumed_since_last_said(session.orm(), build_id, given.turn):
+                    if resumed := await turns.resumed_since_last_said(session.session, build_id, request.turn):
                         changes = [change for event in resumed for change in event.get("changes", [])]
                         said.append(prompt.resumed(resumed[-1].get("reason", ""), changes))
                 case TurnNote.WIND_DOWN:
@@ -290,14 +290,14 @@ class ThinkActivities:
                 case TurnNote.WIND_DOWN_OVER:
                     said.append(prompt.WIND_DOWN_OVER)
                 case TurnNote.HANDOFF:
-                    left = await turns.last_words(session.orm(), build_id, given.turn)
+                    left = await turns.last_words(session.session, build_id, request.turn)
                     said.append(prompt.handoff(left) if left else prompt.NO_HANDOFF)
                 case TurnNote.ASKED:
-                    asked = await steering.find_question(session.orm(), build_id)
+                    asked = await steering.find_question(session.session, build_id)
                     if asked is not None and asked.answer is None:
                         said.append(prompt.no_answer(asked.question.problem))
-        said += [prompt.restored(restores.what_of(restore), commit) for restore, commit in untold]
-        problems = await steering.problems_of(session.orm(), unread) if unread else {}
+        said += [prompt.restored(restores.describe_target(restore), commit) for restore, commit in untold]
+        problems = await steering.problems_of(session.session, unread) if unread else {}
         for message in unread:
             text = shown(message.text, self._secrets)
             problem = problems.get(message.question_id) if message.question_id else None
@@ -397,10 +397,10 @@ class ThinkActivities:
         """The request: stored text between fixed text, so that its prefix is the same bytes at every turn."""
         prefix = self._prefixes.pop(call.build_id, call.turn)
         if prefix is None:
-            async with one_statement(self._sessions) as session:
+            async with autocommit(self._sessions) as session:
                 system, tools = await turns.load_prompt(session, call.build_id)
             prefix = RequestPrefix(bytearray(f'"system":{system},"tools":{tools},"messages":['.encode()))
-        async with one_statement(self._sessions) as session:
+        async with autocommit(self._sessions) as session:
             messages = await turns.load_messages(session, call.build_id, call.turn, prefix.turn)
         prefix.add(call.turn, [await self._with_images(message) for message in messages])
         self._prefixes.put(call.build_id, prefix)
@@ -492,7 +492,7 @@ class _Narrator:
         if self.stale or not (lines := self._lines(self._sentences.feed(text))):
             return
         try:
-            async with one_statement(self._sessions) as session:
+            async with autocommit(self._sessions) as session:
                 await turns.narrate(session, self._build_id, self._turn, self._claim, lines)
         except StaleClaim:
             self.stale = True

@@ -63,7 +63,7 @@ class WorkspaceActivities:
 
     @activity.defn
     @application_errors
-    async def open_workspace(self, given: OpenWorkspace) -> OpenedWorkspace:
+    async def open_workspace(self, request: OpenWorkspace) -> OpenedWorkspace:
         """Adopt the build's sandbox that an earlier attempt made, or create one. A fresh one is given the build's own
         current snapshot, or that of the project's last ready build, so that a second build continues the product.
 
@@ -71,7 +71,7 @@ class WorkspaceActivities:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed.
             NeedsPerson: the sandbox service or the store refuses.
         """
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         async with heartbeating(), _again_when_gone():
             before = await self._known(build_id)
             sandbox, age = await self._adopt_or_create(build_id, before)
@@ -82,17 +82,17 @@ class WorkspaceActivities:
                     snapshot = await snapshot_to_continue(session, build_id)
                 await self._fill(sandbox, lock, snapshot)
             async with self._sessions.begin() as session:
-                await _name(session, build_id, sandbox, before)
+                await _claim_sandbox(session, build_id, sandbox, before)
             restored_from = await read_if_there(sandbox, _OPENED)
             return OpenedWorkspace(
                 sandbox=await _ref(sandbox),
                 restored_from=int(restored_from) if restored_from else None,
-                opened_at=_ago(age),
+                opened_at=_started_at(age),
             )
 
     @activity.defn
     @application_errors
-    async def pause_workspace(self, given: SandboxInput) -> None:
+    async def pause_workspace(self, request: SandboxInput) -> None:
         """End the processes that the agent has started, then pause the sandbox. One that is gone needs no pause.
 
         Raises:
@@ -101,15 +101,15 @@ class WorkspaceActivities:
         """
         async with heartbeating():
             try:
-                sandbox = await self._sandboxes.connect(given.sandbox_id)
+                sandbox = await self._sandboxes.connect(request.sandbox_id)
                 await stop_processes(await lock_workspace(sandbox))
             except SandboxGone:
                 return
-            await self._sandboxes.pause(given.sandbox_id)
+            await self._sandboxes.pause(request.sandbox_id)
 
     @activity.defn
     @application_errors
-    async def resume_workspace(self, given: ResumeWorkspace) -> ResumedWorkspace:
+    async def resume_workspace(self, request: ResumeWorkspace) -> ResumedWorkspace:
         """Resume the sandbox and verify its files against the current snapshot; where they differ, or where the
         sandbox is gone, restore the snapshot and apply the edits again that were made since. The RESUMED event tells
         the founder and the agent what changed.
@@ -121,14 +121,14 @@ class WorkspaceActivities:
             StaleClaim: a later attempt holds the workspace.
             NeedsPerson: the sandbox service or the store refuses.
         """
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         async with heartbeating(), _again_when_gone():
             before = await self._known(build_id)
-            sandbox, age = await self._adopt_or_create(build_id, given.sandbox_id, fresh=given.replace)
+            sandbox, age = await self._adopt_or_create(build_id, request.sandbox_id, fresh=request.replace)
             lock = await lock_workspace(sandbox)
             async with self._sessions.begin() as session:
                 snapshot = await snapshot_to_continue(session, build_id)
-            changes = await self._changes(build_id, sandbox, snapshot, given)
+            changes = await self._changes(build_id, sandbox, snapshot, request)
             restored, reapplied = bool(changes), Reapplied()
             if restored:
                 begun = shlex.quote(json.dumps(changes))
@@ -137,44 +137,44 @@ class WorkspaceActivities:
                 async with self._sessions.begin() as session:
                     calls = await calls_since(session, build_id, snapshot)
                 reapplied = await _reapply(sandbox, lock, calls)
-                changes += recovery.told(calls, reapplied)
-                if sandbox.id != given.sandbox_id:
+                changes += recovery.describe_reapplied(calls, reapplied)
+                if sandbox.id != request.sandbox_id:
                     changes.append(_FRESH)
             async with self._sessions.begin() as session:
-                await _name(session, build_id, sandbox, before)
+                await _claim_sandbox(session, build_id, sandbox, before)
                 data = {
-                    "reason": given.cause,
+                    "reason": request.cause,
                     "continuing_from": await _position(session, build_id),
                     "changes": changes,
                 }
                 await append_events(session, build_id, [NewEvent(EventType.RESUMED, data)])
-            if sandbox.id != given.sandbox_id:
-                await self._let_go_of(given.sandbox_id)
+            if sandbox.id != request.sandbox_id:
+                await self._let_go_of(request.sandbox_id)
             await lock.run(f"rm -f {CHANGES}")
             return ResumedWorkspace(
                 sandbox=await _ref(sandbox),
                 restored=restored,
                 reapplied=reapplied.applied > 0,
-                opened_at=_ago(age),
+                opened_at=_started_at(age),
             )
 
     @activity.defn
     @application_errors
-    async def release_workspace(self, given: SandboxInput) -> None:
+    async def release_workspace(self, request: SandboxInput) -> None:
         """Kill every sandbox of the build but the preview's, and the one to keep.
 
         Raises:
             SandboxUnavailable: another attempt may succeed.
         """
         async with heartbeating():
-            killed = await kill_all(self._sandboxes, given.build_id, Role.WORKSPACE, Role.GATE, keep=given.keep)
-            if given.sandbox_id not in ("", given.keep, *killed):
-                await self._sandboxes.kill(given.sandbox_id)
-                killed.add(given.sandbox_id)
+            killed = await kill_all(self._sandboxes, request.build_id, Role.WORKSPACE, Role.GATE, keep=request.keep)
+            if request.sandbox_id not in ("", request.keep, *killed):
+                await self._sandboxes.kill(request.sandbox_id)
+                killed.add(request.sandbox_id)
             async with self._sessions.begin() as session:
                 await session.execute(
                     update(Build)
-                    .where(Build.id == uuid.UUID(given.build_id), Build.sandbox_id.in_(killed))
+                    .where(Build.id == uuid.UUID(request.build_id), Build.sandbox_id.in_(killed))
                     .values(sandbox_id=None)
                 )
 
@@ -207,13 +207,13 @@ class WorkspaceActivities:
         return sandbox, max(datetime.now(UTC) - known.started_at, timedelta())
 
     async def _changes(
-        self, build_id: uuid.UUID, sandbox: Sandbox, snapshot: Snapshot | None, given: ResumeWorkspace
+        self, build_id: uuid.UUID, sandbox: Sandbox, snapshot: Snapshot | None, request: ResumeWorkspace
     ) -> list[str]:
         """What has to be restored, in sentences for the agent; empty when the workspace is as it should be."""
         if begun := await read_if_there(sandbox, CHANGES):
             return [str(change) for change in json.loads(begun)]
-        if sandbox.id != given.sandbox_id or not await _exists(sandbox, _OPENED):
-            lost = "The sandbox was replaced" if given.replace else "The sandbox was lost"
+        if sandbox.id != request.sandbox_id or not await _exists(sandbox, _OPENED):
+            lost = "The sandbox was replaced" if request.replace else "The sandbox was lost"
             if snapshot is None:
                 return [f"{lost} before anything was saved: the workspace was empty again."]
             return [f"{lost}: the workspace was restored from {_named(build_id, snapshot)}."]
@@ -268,7 +268,7 @@ printf %s '{number}' >{_OPENED}
             return await session.scalar(select(Build.sandbox_id).where(Build.id == build_id))
 
 
-async def _name(session: AsyncSession, build_id: uuid.UUID, sandbox: Sandbox, before: str | None) -> None:
+async def _claim_sandbox(session: AsyncSession, build_id: uuid.UUID, sandbox: Sandbox, before: str | None) -> None:
     """Name the sandbox in the build's row, if that still names the one of `before`, as this attempt began, or this one.
 
     Raises:
@@ -286,18 +286,18 @@ async def _ref(sandbox: Sandbox) -> SandboxRef:
     return SandboxRef(sandbox_id=sandbox.id, boot=await sandbox.boot())
 
 
-def _ago(age: timedelta) -> datetime:
+def _started_at(age: timedelta) -> datetime:
     """When something began that has this age now. The attempt's own time follows the workflow's, tests' included."""
     return activity.info().started_time - age
 
 
 async def _reapply(sandbox: Sandbox, lock: WorkspaceLock, calls: Sequence[RecordedCall]) -> Reapplied:
     """Apply the edits again that fit, in one journaled step of this attempt."""
-    edits = recovery.fitting(recovery.edits_to_reapply(calls))
+    edits = recovery.reapplicable(recovery.edits_to_reapply(calls))
     if not edits:
         return Reapplied()
-    given = {"holder": lock.token, "edits": [{"tool": edit.name, "input": edit.input} for edit in edits]}
-    outcome = await sandbox.call(f"reapply-{uuid.uuid4().hex}", "reapply", given, timeout_seconds=SMALL_SECONDS)
+    batch = {"holder": lock.token, "edits": [{"tool": edit.name, "input": edit.input} for edit in edits]}
+    outcome = await sandbox.call(f"reapply-{uuid.uuid4().hex}", "reapply", batch, timeout_seconds=SMALL_SECONDS)
     if outcome.state != "done" or outcome.is_error:
         raise SandboxUnavailable(f"Edits could not be applied again in sandbox {sandbox.id}: {outcome.text}")
     answer = json.loads(outcome.text)

@@ -36,11 +36,11 @@ from sqlalchemy.engine import make_url
 from clients.temporal import connect_temporal
 from db import money
 from db.builds import NewBuild, insert_build
-from db.direct import transaction
 from db.migrate import migrate
 from db.models import Build, Event, LedgerEntry, PlanTier
 from db.projects import create_project
 from db.session import make_engine, make_sessions
+from db.transaction import transaction
 from db.users import UserChange, change_user, ensure_user
 from domain.pricing import Tokens, cost_microdollars, worst_case
 from domain.status import Status

@@ -12,7 +12,7 @@ from domain.tool_output import render_result
 _ENDED_BEFORE = "The build ended before this call did."
 
 
-async def close_what_is_open(session: AsyncSession, build_id: uuid.UUID) -> None:
+async def close_dangling_work(session: AsyncSession, build_id: uuid.UUID) -> None:
     """What a cut short turn left: its call stays in the ledger as estimated, every tool call gets its one result. And
     nobody waits for an answer any more."""
     await money.estimate_all_of(session, build_id)

@@ -6,18 +6,18 @@ from typing import Any
 
 from sqlalchemy import JSON, UUID, bindparam, text
 
-from db.direct import Runs
+from db.transaction import Executor
 from domain.events import NewEvent
 
 CHANNEL = "cofounder_events"
 """NOTIFY channel; the payload is the build's id. Readers select what is after the last event that they have."""
 
 
-def appending(condition: str | None = None) -> str:
+def append_events_cte(condition: str | None = None) -> str:
     """The common table expressions `seq` and `made`, which append `:events` to the feed of `:build`, in SQL.
 
     One round trip, since every turn makes several. The build's row is locked, by the update, before anything is
-    inserted. With `condition`, the name of an expression before them, nothing is appended where that has no row; it is
+    inserted. With `condition`, the name of an expression before them, nothing is appended if that has no row; it is
     evaluated first.
     """
     given = f" from {condition}" if condition else ""
@@ -34,27 +34,27 @@ def appending(condition: str | None = None) -> str:
     )"""
 
 
-def appended(build_id: uuid.UUID, events: Sequence[NewEvent]) -> dict[str, Any]:
-    """The parameters of `appending` and `TOLD`."""
+def append_params(build_id: uuid.UUID, events: Sequence[NewEvent]) -> dict[str, Any]:
+    """The parameters of `append_events_cte` and `NOTIFY_READERS`."""
     rows = [{"type": event.type, "turn": event.turn, "data": event.data} for event in events]
     return {"build": build_id, "events": rows, "channel": CHANNEL}
 
 
-TOLD = "select seq.last, pg_notify(:channel, cast(:build as text)) from seq"
+NOTIFY_READERS = "select seq.last, pg_notify(:channel, cast(:build as text)) from seq"
 """The last event's id, and the nudge to whoever reads the feed."""
 
-APPENDED_TYPES = (bindparam("build", type_=UUID(as_uuid=True)), bindparam("events", type_=JSON))
+APPEND_BINDS = (bindparam("build", type_=UUID(as_uuid=True)), bindparam("events", type_=JSON))
 
-_APPEND = text(f"with {appending()} {TOLD}").bindparams(*APPENDED_TYPES)
+_APPEND = text(f"with {append_events_cte()} {NOTIFY_READERS}").bindparams(*APPEND_BINDS)
 
 
-async def append_events(session: Runs, build_id: uuid.UUID, events: Sequence[NewEvent]) -> int:
+async def append_events(session: Executor, build_id: uuid.UUID, events: Sequence[NewEvent]) -> int:
     """Append events to a build's feed in the caller's transaction; returns the last one's id.
 
     The sequence is taken by an update of the build's row, whose lock is held until commit: an event with a higher id
     can't be committed, and so can't be read, before one with a lower id.
     """
-    last = (await session.execute(_APPEND, appended(build_id, events))).scalar()
+    last = (await session.execute(_APPEND, append_params(build_id, events))).scalar()
     if last is None:
         raise LookupError(f"there is no build {build_id}")
     return int(last)

@@ -29,8 +29,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.direct import Runs, orm
 from db.models import Build, LedgerEntry, PlanTier, TopUp, User, UserDay
+from db.transaction import Executor, session_of
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, daily_allowance
 from domain.errors import BuildFailed, Conflict
 from domain.pricing import Tokens, WorstCase
@@ -76,7 +76,7 @@ _STATE = text(
 ).bindparams(bindparam("user", type_=Text()), bindparam("day", type_=Date()))
 
 
-async def _state(session: Runs, user_id: str, day: date, from_plan: int | None) -> BudgetState:
+async def _state(session: Executor, user_id: str, day: date, from_plan: int | None) -> BudgetState:
     spent, reserved, added = (await session.execute(_STATE, {"user": user_id, "day": day})).one()
     allowance = None if from_plan is None else from_plan + int(added)
     return BudgetState(allowance=allowance, spent=int(spent), reserved=int(reserved))
@@ -107,7 +107,7 @@ async def _share_of_cycle(session: AsyncSession, user_id: str, day: date) -> int
     return daily_allowance(budget + int(added or 0), int(spent or 0), day, renewal_day)
 
 
-async def lock_day(session: Runs, user_id: str, day: date) -> BudgetState:
+async def lock_day(session: Executor, user_id: str, day: date) -> BudgetState:
     """Lock the user's day until the transaction ends; at its first use, fix its allowance."""
     from_plan = await _locked(session, user_id, day)
     # Another statement: what others have committed while this one waited for the lock is only seen by the next.
@@ -117,13 +117,13 @@ async def lock_day(session: Runs, user_id: str, day: date) -> BudgetState:
 _LOCK = text("select from_plan from user_days where user_id = :user and day = :day for update")
 
 
-async def _locked(session: Runs, user_id: str, day: date) -> int | None:
+async def _locked(session: Executor, user_id: str, day: date) -> int | None:
     """Lock the user's day; returns its share of the cycle."""
     of_day = {"user": user_id, "day": day}
     found = (await session.execute(_LOCK, of_day)).one_or_none()
     if found is None:
         # A change of plan waits for this, or this for it: the share is that of the plan that is in force afterwards.
-        own = orm(session)
+        own = session_of(session)
         await own.execute(select(User.id).where(User.id == user_id).with_for_update(read=True))
         share = await _share_of_cycle(own, user_id, day)
         await own.execute(upsert(UserDay).values(user_id=user_id, day=day, from_plan=share).on_conflict_do_nothing())
@@ -153,7 +153,7 @@ _RESERVE = text(
 
 
 async def reserve(
-    session: Runs, call: Call, worst: WorstCase, max_tokens: int, lost: uuid.UUID | None = None
+    session: Executor, call: Call, worst: WorstCase, max_tokens: int, lost: uuid.UUID | None = None
 ) -> tuple[Permission, BudgetState]:
     """Reserve the worst case of a call, if it fits; otherwise no row is added. The state is that of before.
 
@@ -165,7 +165,7 @@ async def reserve(
     """
     from_plan = await _locked(session, call.user_id, call.day)
     if lost is not None:
-        await estimate(orm(session), lost)
+        await estimate(session_of(session), lost)
     state = await _state(session, call.user_id, call.day, from_plan)
     permission = state.permit(worst, max_tokens)
     if permission.verdict is Verdict.GO:
@@ -185,7 +185,7 @@ _SETTLE = text(
 ).bindparams(bindparam("claim", type_=UUID(as_uuid=True)))
 
 
-async def settle(session: Runs, call: Call, tokens: Tokens, cost: int, request_id: str | None) -> BudgetState:
+async def settle(session: Executor, call: Call, tokens: Tokens, cost: int, request_id: str | None) -> BudgetState:
     """Put what was served in the place of the estimate, also when another attempt has marked it as lost since. The
     state is that of afterwards."""
     from_plan = await _locked(session, call.user_id, call.day)
@@ -258,7 +258,7 @@ _PROMPT_SIZE = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("image", type_=Text()))
 
 
-async def prompt_tokens_at_most(session: Runs, build_id: uuid.UUID, turn: int) -> int:
+async def prompt_tokens_at_most(session: Executor, build_id: uuid.UUID, turn: int) -> int:
     """An upper bound for the prompt of the turn's call, whose user message is stored, or is still to be said.
 
     What the server counted last for this conversation, and a token for every byte that has been added since: there are

@@ -113,7 +113,7 @@ async def mark_told(session: AsyncSession, untold: Sequence[tuple[Restore, str |
     await session.flush()
 
 
-def what_of(restore: Restore) -> str:
+def describe_target(restore: Restore) -> str:
     """What the workspace is restored to, in words."""
     return f"commit {restore.commit}" if restore.commit else f"snapshot {restore.snapshot_number}"
 

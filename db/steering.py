@@ -100,7 +100,7 @@ async def last_read(session: AsyncSession, build_id: uuid.UUID, turn: int) -> in
     return int(number or 0)
 
 
-async def unheard_of(session: AsyncSession, build_id: uuid.UUID) -> PendingInput | None:
+async def pending_input(session: AsyncSession, build_id: uuid.UUID) -> PendingInput | None:
     """What the founder has said that no turn has read, or asked for that has not been done; None where that is all."""
     said = await session.scalar(
         select(func.max(FounderMessage.number)).where(
@@ -117,8 +117,8 @@ async def close_to_founder(session: AsyncSession, build_id: uuid.UUID) -> Pendin
     """From now on nothing more can be said to the build; None. Unless something was said that no turn has read, or
     asked for that has not been done: then nothing changes, and this is it."""
     build = await lock_build(session, build_id)
-    if unheard := await unheard_of(session, build_id):
-        return unheard
+    if pending := await pending_input(session, build_id):
+        return pending
     assert build is not None, "only a build that is there has a gate"
     build.gate_passed_at = func.now()
     await session.flush()
@@ -208,9 +208,9 @@ async def builds_to_tell(session: AsyncSession, before: datetime) -> list[tuple[
     return found + [(build_id, PendingInput(restore=number)) for build_id, number in asked]
 
 
-async def note_told(session: AsyncSession, build_id: uuid.UUID, unheard: PendingInput) -> None:
+async def note_told(session: AsyncSession, build_id: uuid.UUID, pending: PendingInput) -> None:
     """The workflow has been told for certain. Not again: each nudge is an event of its history."""
-    for row, number in ((FounderMessage, unheard.message), (Restore, unheard.restore)):
+    for row, number in ((FounderMessage, pending.message), (Restore, pending.restore)):
         await session.execute(
             update(row)
             .where(row.build_id == build_id, row.number <= number, row.nudged_at.is_(None))

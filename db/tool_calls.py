@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from sqlalchemy import UUID, and_, bindparam, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.direct import Runs
-from db.feed import APPENDED_TYPES, TOLD, appended, appending
+from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
 from db.models import Message, Snapshot, ToolCall
+from db.transaction import Executor
 from domain.answer import input_of
 from domain.errors import StaleClaim
 from domain.events import NewEvent
@@ -113,7 +113,7 @@ _CALL = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def call_to_run(session: Runs, build_id: uuid.UUID, tool_use_id: str) -> tuple[StoredCall, str]:
+async def call_to_run(session: Executor, build_id: uuid.UUID, tool_use_id: str) -> tuple[StoredCall, str]:
     """A tool call, its row locked until the transaction ends, and the stored answer that it is part of."""
     *row, answer = (await session.execute(_CALL, {"build": build_id, "tool_use_id": tool_use_id})).one()
     return StoredCall(*row), answer
@@ -127,13 +127,13 @@ _TAKE = text(
             intended_at = coalesce(intended_at, now())
         where build_id = :build and tool_use_id = :tool_use_id
         returning 1
-    ), {appending("taken")} {TOLD}
+    ), {append_events_cte("taken")} {NOTIFY_READERS}
     """
-).bindparams(*APPENDED_TYPES, bindparam("claim", type_=UUID(as_uuid=True)))
+).bindparams(*APPEND_BINDS, bindparam("claim", type_=UUID(as_uuid=True)))
 
 
 async def take_call(
-    session: Runs, call: StoredCall, claim: uuid.UUID, sandbox: SandboxRef | None, events: Sequence[NewEvent]
+    session: Executor, call: StoredCall, claim: uuid.UUID, sandbox: SandboxRef | None, events: Sequence[NewEvent]
 ) -> None:
     """Note that the attempt with this claim is about to act, and tell of it, in one statement. The row is locked.
 
@@ -141,7 +141,7 @@ async def take_call(
     """
     where = {"sandbox_id": call.sandbox_id, "boot": call.boot} if sandbox is None else sandbox.model_dump()
     named = {"tool_use_id": call.tool_use_id, "claim": claim}
-    await session.execute(_TAKE, appended(call.build_id, events) | named | where)
+    await session.execute(_TAKE, append_params(call.build_id, events) | named | where)
 
 
 _CLAIM = text("update tool_calls set claim = :claim where build_id = :build and tool_use_id = :tool_use_id").bindparams(
@@ -149,7 +149,7 @@ _CLAIM = text("update tool_calls set claim = :claim where build_id = :build and 
 )
 
 
-async def claim_call(session: Runs, call: StoredCall, claim: uuid.UUID) -> None:
+async def claim_call(session: Executor, call: StoredCall, claim: uuid.UUID) -> None:
     """Take the call from whoever holds it, without acting on it. The row is locked."""
     await session.execute(_CLAIM, {"build": call.build_id, "tool_use_id": call.tool_use_id, "claim": claim})
 
@@ -161,13 +161,13 @@ _RESULT = text(
         set state = 'done', is_error = :is_error, result = :result, lost = :lost, commit = :commit, done_at = now()
         where build_id = :build and tool_use_id = :tool_use_id and claim = :claim and state <> 'done'
         returning 1
-    ), {appending("written")} {TOLD}
+    ), {append_events_cte("written")} {NOTIFY_READERS}
     """
-).bindparams(*APPENDED_TYPES, bindparam("claim", type_=UUID(as_uuid=True)))
+).bindparams(*APPEND_BINDS, bindparam("claim", type_=UUID(as_uuid=True)))
 
 
 async def store_result(
-    session: Runs,
+    session: Executor,
     call: StoredCall,
     claim: uuid.UUID,
     *,
@@ -184,6 +184,6 @@ async def store_result(
     """
     outcome = {"result": result, "is_error": is_error, "lost": lost, "commit": commit}
     named = {"tool_use_id": call.tool_use_id, "claim": claim}
-    written = await session.execute(_RESULT, appended(call.build_id, [event]) | named | outcome)
+    written = await session.execute(_RESULT, append_params(call.build_id, [event]) | named | outcome)
     if written.first() is None:
         raise StaleClaim(f"Another attempt has taken tool call {call.tool_use_id}.")

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import JSON, UUID, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.direct import Runs, orm
-from db.feed import APPENDED_TYPES, TOLD, appended, appending
+from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
 from db.models import Event, GateRun, Message, Prompt, Turn
+from db.transaction import Executor, session_of
 from domain.answer import Reading, to_stored_text
 from domain.errors import StaleClaim, TurnOfAnotherRun
 from domain.events import EventType, NewEvent
@@ -53,7 +53,7 @@ _LOOK = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def look(session: Runs, build_id: uuid.UUID, number: int) -> Found:
+async def look(session: Executor, build_id: uuid.UUID, number: int) -> Found:
     """What there is before the turn is taken."""
     return Found(*(await session.execute(_LOOK, {"build": build_id, "before": number - 1})).one())
 
@@ -74,7 +74,7 @@ _CLAIM = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True)))
 
 
-async def claim_turn(session: Runs, build_id: uuid.UUID, number: int, run_id: str, claim: uuid.UUID) -> ClaimedTurn:
+async def claim_turn(session: Executor, build_id: uuid.UUID, number: int, run_id: str, claim: uuid.UUID) -> ClaimedTurn:
     """Take the turn's row for this attempt, unless it has been answered.
 
     Raises:
@@ -83,7 +83,7 @@ async def claim_turn(session: Runs, build_id: uuid.UUID, number: int, run_id: st
     made = await session.execute(_CLAIM, {"build": build_id, "turn": number, "run": run_id, "claim": claim})
     if made.first():
         return ClaimedTurn(None, None)
-    turn = await orm(session).get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
+    turn = await session_of(session).get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
     _check_run(turn, run_id)
     if turn.outcome is not None:
         return ClaimedTurn(turn.outcome, None)
@@ -97,20 +97,20 @@ _NARRATE = text(
         select 1 from turns
         where build_id = :build and number = :turn and claim = :claim and outcome is null
         for share
-    ), {appending("held")} {TOLD}
+    ), {append_events_cte("held")} {NOTIFY_READERS}
     """
-).bindparams(*APPENDED_TYPES, bindparam("claim", type_=UUID(as_uuid=True)))
+).bindparams(*APPEND_BINDS, bindparam("claim", type_=UUID(as_uuid=True)))
 
 
 async def narrate(
-    session: Runs, build_id: uuid.UUID, number: int, claim: uuid.UUID, events: Sequence[NewEvent]
+    session: Executor, build_id: uuid.UUID, number: int, claim: uuid.UUID, events: Sequence[NewEvent]
 ) -> None:
     """Append events to the feed if this attempt still holds the turn, in one statement.
 
     Raises:
         StaleClaim: another attempt has taken it.
     """
-    given = appended(build_id, events) | {"turn": number, "claim": claim}
+    given = append_params(build_id, events) | {"turn": number, "claim": claim}
     if (await session.execute(_NARRATE, given)).first() is None:
         raise StaleClaim(f"another attempt has taken turn {number}")
 
@@ -122,7 +122,7 @@ _SAY = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def store_user_message(session: Runs, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> None:
+async def store_user_message(session: Executor, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> None:
     """Store what is said in this turn, by the first attempt, before it is sent. From then on it never changes.
 
     A turn in which nothing is said besides tool results has no such row.
@@ -131,9 +131,9 @@ async def store_user_message(session: Runs, build_id: uuid.UUID, number: int, bl
     await session.execute(_SAY, {"build": build_id, "turn": number, "content": content})
 
 
-async def load_prompt(session: Runs, build_id: uuid.UUID) -> tuple[str, str]:
+async def load_prompt(session: Executor, build_id: uuid.UUID) -> tuple[str, str]:
     """The stored texts of `system` and `tools`, with which every request of the build begins."""
-    prompt = await orm(session).get_one(Prompt, (build_id, 0))
+    prompt = await session_of(session).get_one(Prompt, (build_id, 0))
     return prompt.system, prompt.tools
 
 
@@ -149,7 +149,7 @@ _MESSAGES = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def load_messages(session: Runs, build_id: uuid.UUID, turn: int, after: int = 0) -> list[str]:
+async def load_messages(session: Executor, build_id: uuid.UUID, turn: int, after: int = 0) -> list[str]:
     """The messages after the user message of turn `after`, up to that of `turn`, each as the JSON text that is sent,
     put together from texts that never change; images are still placeholders."""
     messages: list[str] = []
@@ -225,7 +225,7 @@ _ANSWER = text(
 
 
 async def store_answer(
-    session: Runs,
+    session: Executor,
     *,
     build_id: uuid.UUID,
     number: int,

@@ -248,13 +248,13 @@ class ThinkOutcome(StrEnum):
     """No call was made: it may fit once the calls of the user's other builds are settled."""
     TOO_SMALL = "too_small"
     """No call was made: it would pass even an untouched day's allowance."""
-    HELD = "held"
+    ON_HOLD = "held"
     """No call was made: the account is suspended, or the kill switch is on."""
     REFUSED = "refused"
     """The model refused, or the context is full: a person decides."""
 
 
-NO_MONEY = frozenset({ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL, ThinkOutcome.HELD})
+BLOCKED = frozenset({ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL, ThinkOutcome.ON_HOLD})
 """No call was made, and none will be until something changes."""
 
 
@@ -271,7 +271,7 @@ class BudgetCheck(Payload):
 
     exhausted: bool
     outcome: ThinkOutcome | None = None
-    """Why not: BUDGET, TOO_SMALL or HELD."""
+    """Why not: BUDGET, TOO_SMALL or ON_HOLD."""
     reason: str | None = None
     waiting_for: WaitingFor | None = None
     renews_on: date | None = None
@@ -302,7 +302,7 @@ class ThinkResult(Payload):
     calls: list[RequestedCall] = Field(default_factory=list)
     reason: str | None = None
     waiting_for: WaitingFor | None = None
-    """With HELD."""
+    """With ON_HOLD."""
     renews_on: date | None = None
     """With TOO_SMALL: the day on which the next cycle begins."""
     wind_down: bool = False

@@ -39,15 +39,15 @@ def edits_to_reapply(calls: Sequence[RecordedCall]) -> list[RecordedCall]:
     return [call for call in calls if call.name in EDITS and call.succeeded]
 
 
-def fitting(edits: Sequence[RecordedCall]) -> list[RecordedCall]:
+def reapplicable(edits: Sequence[RecordedCall]) -> list[RecordedCall]:
     """Those before the first that may not be tried: a piece that may have been replaced already would be twice. To
     write a whole file again does no harm."""
     doubtful = (number for number, edit in enumerate(edits) if edit.unsure and edit.name != "write_file")
     return list(edits[: next(doubtful, len(edits))])
 
 
-def told(calls: Sequence[RecordedCall], reapplied: Reapplied) -> list[str]:
-    """What founder and agent are told of the calls since the snapshot, in sentences."""
+def describe_reapplied(calls: Sequence[RecordedCall], reapplied: Reapplied) -> list[str]:
+    """Sentences for the founder and the agent about the calls made since the snapshot."""
     edits = edits_to_reapply(calls)
     commands = [call.summary for call in calls if call.name not in EDITS]
     done, left = edits[: reapplied.applied], edits[reapplied.applied :]

@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
         preview_workflow_id,
     )
     from domain.payloads import (
-        NO_MONEY,
+        BLOCKED,
         BudgetCheck,
         BuildContext,
         BuildInput,
@@ -63,14 +63,14 @@ class BuildWorkflow:
     """One build. A chain of runs: each carries `LoopState` on to the next."""
 
     @workflow.init
-    def __init__(self, given: BuildInput) -> None:
-        self._build = BuildRef(build_id=given.build_id)
-        self._state = given.state or LoopState()
+    def __init__(self, request: BuildInput) -> None:
+        self._build = BuildRef(build_id=request.build_id)
+        self._state = request.state or LoopState()
         self._run_turns = 0
-        self._shown = Projection(given.build_id, self._state)
-        self._workspace = Workspace(given.build_id, self._state)
-        self._waiting = Waiting(given.build_id, self._state, self._shown, self._workspace)
-        self._steering = Steering(given.build_id, self._state, self._workspace, self._waiting)
+        self._shown = Projection(request.build_id, self._state)
+        self._workspace = Workspace(request.build_id, self._state)
+        self._waiting = Waiting(request.build_id, self._state, self._shown, self._workspace)
+        self._steering = Steering(request.build_id, self._state, self._workspace, self._waiting)
 
     @workflow.signal(name=WAKE)
     def wake(self) -> None:
@@ -103,7 +103,7 @@ class BuildWorkflow:
         self._state.restore_requested = max(self._state.restore_requested, number)
 
     @workflow.run
-    async def run(self, given: BuildInput) -> int:
+    async def run(self, request: BuildInput) -> int:
         """Build the product; returns its version.
 
         Raises:
@@ -117,7 +117,7 @@ class BuildWorkflow:
             return await shielded(self._close(error))
         if evidence is None:
             await workflow.wait_condition(workflow.all_handlers_finished)
-            workflow.continue_as_new(BuildInput(build_id=given.build_id, state=self._state))
+            workflow.continue_as_new(BuildInput(build_id=request.build_id, state=self._state))
         return await shielded(self._finish(evidence))
 
     async def _prepare(self) -> bool:
@@ -161,7 +161,7 @@ class BuildWorkflow:
                 waited += 1
                 continue
             waited = 0
-            if result.outcome in NO_MONEY:
+            if result.outcome in BLOCKED:
                 await self._stop_for_budget(result)
                 continue
             state.turn_pending = False
@@ -194,7 +194,7 @@ class BuildWorkflow:
             )
 
         result = await self._waiting.retry_with_help(think)
-        if result.outcome is not ThinkOutcome.BUSY and result.outcome not in NO_MONEY:
+        if result.outcome is not ThinkOutcome.BUSY and result.outcome not in BLOCKED:
             state.notes = state.notes[len(notes) :]
             state.message_read = max(state.message_read, result.message_read)
         return result
@@ -222,7 +222,7 @@ class BuildWorkflow:
             state.last_wind_down = WindDown(day=result.day, allowance=result.allowance)
         state.wind_down_turns = None
         state.notes = [note for note in state.notes if note not in (TurnNote.WIND_DOWN, TurnNote.WIND_DOWN_OVER)]
-        why = ThinkOutcome.BUDGET if result.outcome not in NO_MONEY else result.outcome
+        why = ThinkOutcome.BUDGET if result.outcome not in BLOCKED else result.outcome
         stop = BudgetCheck(exhausted=True, outcome=why)
         known = {
             "reason": result.reason,

@@ -27,12 +27,12 @@ class PreviewWorkflow:
     """One preview, from its start to its end."""
 
     @workflow.init
-    def __init__(self, given: PreviewInput) -> None:
-        self._given = given
-        self._seq = given.seq
-        self._sandbox_id = given.sandbox_id
-        self._url = given.url
-        self._expires_at = workflow.now() + timedelta(seconds=given.seconds)
+    def __init__(self, request: PreviewInput) -> None:
+        self._request = request
+        self._seq = request.seq
+        self._sandbox_id = request.sandbox_id
+        self._url = request.url
+        self._expires_at = workflow.now() + timedelta(seconds=request.seconds)
         self._shown_until: datetime | None = None
 
     @workflow.signal(name=EXTEND)
@@ -41,7 +41,7 @@ class PreviewWorkflow:
         self._expires_at = max(self._expires_at, workflow.now() + timedelta(seconds=seconds))
 
     @workflow.run
-    async def run(self, given: PreviewInput) -> None:
+    async def run(self, request: PreviewInput) -> None:
         """Open the product, keep it open, close it."""
         while True:
             try:
@@ -54,14 +54,14 @@ class PreviewWorkflow:
             if workflow.now() >= self._expires_at:
                 return
             # Extended while it closed: whoever asked was told that it stays open.
-            self._given = given.model_copy(update={"sandbox_id": None, "url": None})
+            self._request = request.model_copy(update={"sandbox_id": None, "url": None})
             self._sandbox_id, self._shown_until = None, None
 
     async def _open(self) -> None:
         """Take over the gate's sandbox, or start the product again from the ready build's snapshot."""
         await self._record("opening")
         opened = await workflow.execute_activity_method(
-            PreviewActivities.open_preview, self._given, **policies.GATE, summary="open the product"
+            PreviewActivities.open_preview, self._request, **policies.GATE, summary="open the product"
         )
         self._sandbox_id, self._url = opened.sandbox_id, opened.url
 
@@ -97,7 +97,7 @@ class PreviewWorkflow:
         return self._shown_until == self._expires_at
 
     def _sandbox(self) -> SandboxInput:
-        return SandboxInput(build_id=self._given.build_id, sandbox_id=self._sandbox_id or "")
+        return SandboxInput(build_id=self._request.build_id, sandbox_id=self._sandbox_id or "")
 
     async def _record(self, state: str, reason: str | None = None) -> None:
         """Project the state to the previews row and the UI."""
@@ -110,7 +110,7 @@ class PreviewWorkflow:
             workflow.set_current_details(f"**{state}** {reason or ''}")
         await workflow.execute_activity_method(
             PreviewActivities.record_preview,
-            PreviewChange(build_id=self._given.build_id, seq=self._seq, state=state).model_copy(update=told),
+            PreviewChange(build_id=self._request.build_id, seq=self._seq, state=state).model_copy(update=told),
             **policies.DATABASE,
             summary=state,
         )

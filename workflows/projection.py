@@ -36,8 +36,8 @@ class Projection:
     ) -> None:
         """Take a status and show it everywhere."""
         seq = self.take(status)
-        given: dict[str, Any] = {"waiting_for": waiting_for, "reason": reason, "wakes_at": wakes_at}
-        told = {key: value for key, value in given.items() if value is not None}
+        request: dict[str, Any] = {"waiting_for": waiting_for, "reason": reason, "wakes_at": wakes_at}
+        told = {key: value for key, value in request.items() if value is not None}
         self._shown = StatusChange(build_id=self._build_id, seq=seq, status=status, **told)
         self.describe()
         waits = _WAITING_FOR.value_set(waiting_for) if waiting_for else _WAITING_FOR.value_unset()

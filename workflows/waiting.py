@@ -136,7 +136,7 @@ class Waiting:
             self._fail_if_stop_policy(stop)
             if stop.day is not None and stop.day < workflow.now().date():
                 woken = False  # while the workspace was saved, say, a new day began, and nobody has looked at it yet
-            elif stop.outcome is ThinkOutcome.HELD:
+            elif stop.outcome is ThinkOutcome.ON_HOLD:
                 woken = await self._wait_while_on_hold(stop)
             elif stop.outcome is ThinkOutcome.TOO_SMALL:
                 woken = await self._wait_for_renewal(stop)
@@ -196,7 +196,7 @@ class Waiting:
     def _fail_if_stop_policy(self, stop: BudgetCheck) -> None:
         context = self._state.context
         told = context is not None and context.sleep_policy is SleepPolicy.STOP
-        if told and stop.exhausted and stop.outcome is not ThinkOutcome.HELD:
+        if told and stop.exhausted and stop.outcome is not ThinkOutcome.ON_HOLD:
             raise ApplicationError(_STOPPED_BY_POLICY, type="BuildFailed", non_retryable=True)
 
     async def wait_for_settlements(self, waited: int) -> None:

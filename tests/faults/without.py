@@ -54,8 +54,8 @@ def _without_claim() -> None:
     async def take(*args: Any, **kwargs: Any) -> Any:
         return await answered(taking(*args, **kwargs))
 
-    async def claim(self: Any, build_id: UUID, given: Any) -> Any:
-        claimed = await original(self, build_id, given)
+    async def claim(self: Any, build_id: UUID, request: Any) -> Any:
+        claimed = await original(self, build_id, request)
         if not isinstance(claimed, snapshot._Claimed):
             return claimed
         async with self._sessions.begin() as session:
@@ -70,12 +70,12 @@ def _without_intent() -> None:
     """Nothing is written before a tool call is acted on: its row is as if nobody had begun."""
     original = dispatch.DispatchActivities._intend
 
-    async def intend(self: Any, given: Any) -> Any:
-        intent = await original(self, given)
+    async def intend(self: Any, request: Any) -> Any:
+        intent = await original(self, request)
         async with self._sessions.begin() as session:
             await session.execute(
                 update(ToolCall)
-                .where(ToolCall.tool_use_id == given.id, ToolCall.state == "intended")
+                .where(ToolCall.tool_use_id == request.id, ToolCall.state == "intended")
                 .values(state="requested", sandbox_id=None, boot=None)
             )
         return intent

@@ -10,9 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from activities.errors import DATABASE_UNAVAILABLE, to_application_error
-from db.direct import one_statement, transaction
 from db.models import User
 from db.session import Sessions, make_engine, make_sessions
+from db.transaction import autocommit, transaction
 from local.stack import LocalStack
 
 _ADD = text("insert into users (id) values (:id)")
@@ -34,37 +34,37 @@ async def sessions(stack: LocalStack) -> AsyncIterator[Sessions]:
 
 
 async def _is_there(sessions: Sessions, user_id: str) -> bool:
-    async with one_statement(sessions) as direct:
-        return (await direct.execute(_FIND, {"id": user_id})).first() is not None
+    async with autocommit(sessions) as tx:
+        return (await tx.execute(_FIND, {"id": user_id})).first() is not None
 
 
 async def test_a_transaction_is_committed_whole_or_not_at_all(sessions: Sessions) -> None:
     kept, dropped = str(uuid.uuid4()), str(uuid.uuid4())
-    async with transaction(sessions) as direct:
-        await direct.execute(_ADD, {"id": kept})
+    async with transaction(sessions) as tx:
+        await tx.execute(_ADD, {"id": kept})
         assert not await _is_there(sessions, kept), "another connection sees it before it is committed"
     assert await _is_there(sessions, kept)
     with contextlib.suppress(_Stop):
-        async with transaction(sessions) as direct:
-            await direct.execute(_ADD, {"id": dropped})
+        async with transaction(sessions) as tx:
+            await tx.execute(_ADD, {"id": dropped})
             raise _Stop
     assert not await _is_there(sessions, dropped)
 
 
 async def test_the_orm_works_in_the_same_transaction(sessions: Sessions) -> None:
     one, other = str(uuid.uuid4()), str(uuid.uuid4())
-    async with transaction(sessions) as direct:
-        direct.orm().add(User(id=one))
-        assert (await direct.execute(_FIND, {"id": one})).one()[0] == one, "what it is to write was not written before"
-        await direct.execute(_ADD, {"id": other})
-        assert (await direct.orm().get_one(User, other)).plan
-        (await direct.orm().get_one(User, one)).suspended = True
+    async with transaction(sessions) as tx:
+        tx.session.add(User(id=one))
+        assert (await tx.execute(_FIND, {"id": one})).one()[0] == one, "the session is flushed first"
+        await tx.execute(_ADD, {"id": other})
+        assert (await tx.session.get_one(User, other)).plan
+        (await tx.session.get_one(User, one)).suspended = True
     async with sessions() as session:
         assert (await session.get_one(User, one)).suspended
     with contextlib.suppress(_Stop):
-        async with transaction(sessions) as direct:
-            (await direct.orm().get_one(User, one)).suspended = False
-            await direct.orm().flush()
+        async with transaction(sessions) as tx:
+            (await tx.session.get_one(User, one)).suspended = False
+            await tx.session.flush()
             raise _Stop
     async with sessions() as session:
         assert (await session.get_one(User, one)).suspended
@@ -72,30 +72,30 @@ async def test_the_orm_works_in_the_same_transaction(sessions: Sessions) -> None
 
 async def test_errors_are_those_of_a_session(sessions: Sessions) -> None:
     user_id = str(uuid.uuid4())
-    async with one_statement(sessions) as direct:
-        await direct.execute(_ADD, {"id": user_id})
+    async with autocommit(sessions) as tx:
+        await tx.execute(_ADD, {"id": user_id})
     with pytest.raises(IntegrityError) as found:
-        async with transaction(sessions) as direct:
-            await direct.execute(_ADD, {"id": user_id})
+        async with transaction(sessions) as tx:
+            await tx.execute(_ADD, {"id": user_id})
     assert user_id not in str(found.value).partition("DETAIL")[0]
     with pytest.raises(ProgrammingError):
-        async with one_statement(sessions) as direct:
-            await direct.execute(text("select nothing from nowhere"), {})
+        async with autocommit(sessions) as tx:
+            await tx.execute(text("select nothing from nowhere"), {})
     with pytest.raises(DataError):
-        async with one_statement(sessions) as direct:
-            await direct.execute(text("select 1 / cast(:value as integer)"), {"value": 0})
-    async with one_statement(sessions) as direct:
-        assert (await direct.execute(_ONE, {"value": 3})).scalar() == 3
+        async with autocommit(sessions) as tx:
+            await tx.execute(text("select 1 / cast(:value as integer)"), {"value": 0})
+    async with autocommit(sessions) as tx:
+        assert (await tx.execute(_ONE, {"value": 3})).scalar() == 3
 
 
 async def test_an_error_that_was_not_noticed_is_not_taken_for_a_commit(sessions: Sessions) -> None:
     user_id = str(uuid.uuid4())
 
     async def work() -> None:
-        async with transaction(sessions) as direct:
-            await direct.execute(_ADD, {"id": user_id})
+        async with transaction(sessions) as tx:
+            await tx.execute(_ADD, {"id": user_id})
             with contextlib.suppress(ProgrammingError):
-                await direct.execute(text("select nothing from nowhere"), {})
+                await tx.execute(text("select nothing from nowhere"), {})
 
     with pytest.raises(OperationalError, match="not noticed"):
         await work()
@@ -106,9 +106,9 @@ async def test_a_cancel_in_a_statement_rolls_back_and_leaves_a_connection_that_w
     user_id = str(uuid.uuid4())
 
     async def work() -> None:
-        async with transaction(sessions) as direct:
-            await direct.execute(_ADD, {"id": user_id})
-            await direct.execute(_SLEEP, {})
+        async with transaction(sessions) as tx:
+            await tx.execute(_ADD, {"id": user_id})
+            await tx.execute(_SLEEP, {})
 
     working = asyncio.create_task(work())
     await asyncio.sleep(0.3)
@@ -125,8 +125,8 @@ async def test_a_cancel_in_a_statement_rolls_back_and_leaves_a_connection_that_w
 async def test_a_connection_that_the_server_ends_is_told_of_and_replaced(sessions: Sessions) -> None:
     end = text("select pg_terminate_backend(pg_backend_pid())")
     with pytest.raises(DBAPIError) as found:
-        async with transaction(sessions) as direct:
-            await direct.execute(end, {})
+        async with transaction(sessions) as tx:
+            await tx.execute(end, {})
     assert to_application_error(found.value).type == DATABASE_UNAVAILABLE
-    async with transaction(sessions) as direct:
-        assert (await direct.execute(_ONE, {"value": 4})).scalar() == 4
+    async with transaction(sessions) as tx:
+        assert (await tx.execute(_ONE, {"value": 4})).scalar() == 4

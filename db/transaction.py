@@ -1,8 +1,8 @@
-"""The statements of every turn, past SQLAlchemy: compiled by it once, and run by the driver.
+"""Transactions whose statements go straight to the driver, with an ORM session beside them when one is needed.
 
-A build's turn makes two dozen statements, and SQLAlchemy's session takes several times as long over one as the driver.
-So what happens in every turn is written in SQL and runs here; what happens now and then takes the ORM, in the same
-transaction if it must (`orm`). Connections are the engine's, from the same pool.
+A turn of a build makes two dozen statements, and SQLAlchemy's session takes several times as long over each as the
+driver does. So the statements of every turn are written in SQL, compiled once by SQLAlchemy and run here. Rarer work
+uses `Transaction.session`, in the same transaction. Connections come from the engine's pool.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _ERRORS: Sequence[tuple[type[Exception], type[DBAPIError]]] = (
     (asyncpg.DataError, DataError),
     (asyncpg.SyntaxOrAccessError, ProgrammingError),
 )
-"""As SQLAlchemy tells them; all others are the server's or the connection's."""
+"""The driver's errors and SQLAlchemy's for them; every other one becomes an OperationalError."""
 
 
 class Rows:
@@ -72,8 +72,8 @@ class Rows:
         return None if row is None else row[0]
 
 
-class DirectConnection:
-    """A connection whose statements go to the driver. Made by `transaction` and `one_statement`."""
+class Transaction:
+    """A connection whose statements go to the driver. Made by `transaction` and `autocommit`."""
 
     def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection) -> None:
         self._connection = connection
@@ -95,8 +95,9 @@ class DirectConnection:
         ]
         return Rows(await self._ask(self._driver.fetch(compiled.sql, *values), compiled.sql))
 
-    def orm(self) -> AsyncSession:
-        """A session on this connection, in its transaction; what it has to write goes before the next statement."""
+    @property
+    def session(self) -> AsyncSession:
+        """An ORM session in this transaction. It is flushed before the next statement and before the commit."""
         if self._session is None:
             self._session = AsyncSession(self._connection, expire_on_commit=False)
         return self._session
@@ -109,7 +110,7 @@ class DirectConnection:
         """Commit it.
 
         Raises:
-            DBAPIError: it was not committed, or nobody knows.
+            DBAPIError: it was not committed, or the outcome is unknown.
         """
         if self._session is not None:
             await self._session.flush()
@@ -117,7 +118,7 @@ class DirectConnection:
             raise OperationalError("commit", None, RuntimeError("an error in the transaction was not noticed"))
 
     async def undo(self) -> None:
-        """Roll back; a connection that can't be, is closed, and the server rolls back."""
+        """Roll back. If that fails, close the connection, so that the server rolls back."""
         undone = False
         try:
             async with asyncio.timeout(_UNDO_SECONDS):
@@ -130,7 +131,7 @@ class DirectConnection:
                 await self._connection.invalidate()
 
     async def close(self) -> None:
-        """Let go of the session, if there is one."""
+        """Close the session, if there is one."""
         if self._session is not None:
             await self._session.close()
 
@@ -142,48 +143,48 @@ class DirectConnection:
             raise kind(sql, None, error, hide_parameters=True) from error
 
 
-Runs = AsyncSession | DirectConnection
-"""What runs a statement of `text`."""
+Executor = AsyncSession | Transaction
+"""Runs a statement of `text`."""
 
 
-def orm(runs: Runs) -> AsyncSession:
-    """A session for what is not a statement of every turn, in the same transaction."""
-    return runs if isinstance(runs, AsyncSession) else runs.orm()
+def session_of(executor: Executor) -> AsyncSession:
+    """The ORM session of a transaction, or the session itself."""
+    return executor if isinstance(executor, AsyncSession) else executor.session
 
 
 @asynccontextmanager
-async def transaction(sessions: Sessions) -> AsyncIterator[DirectConnection]:
+async def transaction(sessions: Sessions) -> AsyncIterator[Transaction]:
     """One transaction, committed at the end of the block, rolled back at an error."""
-    async with one_statement(sessions) as direct:
+    async with autocommit(sessions) as begun:
         committed = False
         try:
-            await direct.begin()
-            yield direct
-            await direct.commit()
+            await begun.begin()
+            yield begun
+            await begun.commit()
             committed = True
         finally:
             if not committed:
-                await direct.undo()
+                await begun.undo()
 
 
 @asynccontextmanager
-async def one_statement(sessions: Sessions) -> AsyncIterator[DirectConnection]:
-    """For a single statement. It is a transaction by itself, so that BEGIN and COMMIT need not be sent."""
+async def autocommit(sessions: Sessions) -> AsyncIterator[Transaction]:
+    """A connection for a single statement, which is a transaction by itself: BEGIN and COMMIT need not be sent."""
     async with sessions.statements.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
-        direct = DirectConnection(connection, driver)
+        single = Transaction(connection, driver)
         try:
-            yield direct
+            yield single
         finally:
-            await direct.close()
+            await single.close()
 
 
 @dataclass(frozen=True)
 class _Compiled:
     sql: str
     parameters: Sequence[tuple[str, Callable[[Any], Any] | None]]
-    """Their names, in the order in which the driver takes them, and what turns a value into the driver's."""
+    """Names in the driver's order, each with the function that converts a value for the driver."""
 
 
 @lru_cache(maxsize=256)
