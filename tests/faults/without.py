@@ -75,7 +75,7 @@ def _without_intent() -> None:
         async with self._sessions.begin() as session:
             await session.execute(
                 update(ToolCall)
-                .where(ToolCall.tool_use_id == request.id, ToolCall.state == "intended")
+                .where(ToolCall.tool_use_id == request.tool_use_id, ToolCall.state == "intended")
                 .values(state="requested", sandbox_id=None, boot=None)
             )
         return intent
