@@ -285,7 +285,7 @@ async def fruitless(shop: Workshop) -> list[Ended]:
     times = {"rate_limited": 1, "max_tokens": 2, "empty": 2, "pause_turn": 1}
     faults = [{"kind": kind, "times": number} for kind, number in times.items()]
     build_id = await shop.start(script=SMALL, faults=faults)
-    assert "came to nothing" in await waits(shop, build_id, "founder")
+    assert "cut off or empty" in await waits(shop, build_id, "founder")
     assert len(await shop.events(build_id, "turn_answered")) == 5
     await shop.builds.wake(build_id)
     ended = await ready_build(shop, build_id)
