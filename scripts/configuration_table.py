@@ -1,4 +1,4 @@
-"""Writes the table of settings into README.md, between its two markers, from settings.py.
+"""Write the table of settings into README.md, between its two markers, from settings.py.
 
 .venv/bin/python -m scripts.configuration_table
 """
@@ -24,16 +24,16 @@ GROUPS = {
     "api_token": "API and command line",
     "log_format": "Logs",
 }
-"""A group begins with this setting and goes on to the next of them, in the order of settings.py."""
+"""Heading by the first setting of each group. A group ends where the next one begins, in the order of settings.py."""
 
 
 def table() -> str:
-    """Every setting with its default and what it is for, in Markdown."""
+    """Return every setting with its default and purpose, as a Markdown table."""
     return "\n".join(_rows())
 
 
 def with_table(readme: str) -> str:
-    """The text of the README with the table of now between its markers.
+    """Return the README's text with the current table between its markers.
 
     Raises:
         ValueError: a marker is missing.
@@ -74,11 +74,11 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    """Write it, and say whether anything changed."""
+    """Update README.md, and print whether anything changed."""
     readme = README.read_text()
-    changed = with_table(readme)
-    README.write_text(changed)
-    sys.stdout.write("README.md is up to date.\n" if changed == readme else "README.md has been written.\n")
+    updated = with_table(readme)
+    README.write_text(updated)
+    sys.stdout.write("README.md is up to date.\n" if updated == readme else "README.md has been updated.\n")
 
 
 if __name__ == "__main__":
