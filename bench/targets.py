@@ -23,7 +23,7 @@ VIEWER_P99_MS = 100.0
 """Most milliseconds from commit to viewer at the 99th percentile, with 200 viewers."""
 
 FEWEST_TURNS = 400
-"""Fewest turns for which database bytes are judged: tables grow by pages and whole files, so few turns say little."""
+"""Fewest turns for which database bytes are judged: tables grow by pages and whole files, so few turns show little."""
 
 
 @dataclass(frozen=True)
