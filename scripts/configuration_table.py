@@ -1,4 +1,4 @@
-"""Writes the table of settings into docs/configuration.md, between its two markers, from settings.py.
+"""Write the table of settings into docs/configuration.md, between its two markers, from settings.py.
 
 .venv/bin/python -m scripts.configuration_table
 """
@@ -33,7 +33,7 @@ def table() -> str:
 
 
 def with_table(document: str) -> str:
-    """The text of the document with the current table between its markers.
+    """Return the document with the current table between its markers.
 
     Raises:
         ValueError: a marker is missing.
@@ -74,7 +74,7 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    """Write it, and say whether anything changed."""
+    """Update docs/configuration.md, and print whether anything changed."""
     document = DOCUMENT.read_text()
     changed = with_table(document)
     DOCUMENT.write_text(changed)

@@ -313,7 +313,7 @@ async def test_the_model_comes_from_override_plan_or_fallback(
 
 
 async def test_with_the_mend_withheld_it_never_becomes_ready(shop: Workshop) -> None:
-    build_id: uuid.UUID = await shop.start(script={"kind": "product", "withhold_mend": True})
+    build_id: uuid.UUID = await shop.start(script={"kind": "product", "withhold_fix": True})
     row = await shop.until(build_id, frozenset({Status.NEEDS_INPUT}))
     assert row.status == Status.NEEDS_INPUT
     bounced = await shop.events(build_id, "gate_bounced")
