@@ -20,7 +20,7 @@ from db.models import Message, Prompt, ToolCall
 from db.session import make_engine, make_sessions
 from local.process import Command
 from local.stack import LocalStack
-from tests.workshop import Workshop, settings_of
+from tests.harness.worker import WorkerHarness, settings_of
 
 _ROOT = Path(__file__).parent.parent
 
@@ -69,7 +69,7 @@ class BenchStack:
     """The running servers, and a test harness on a task queue of its own. No worker runs yet."""
 
     servers: LocalStack
-    harness: Workshop
+    harness: WorkerHarness
     directory: Path
 
     @asynccontextmanager
@@ -147,7 +147,7 @@ async def bench_stack(max_sandboxes: int = 50) -> AsyncIterator[BenchStack]:
             settings = settings_of(servers, temporal_task_queue=f"bench-{uuid.uuid4()}")
             engine = make_engine(settings.database_url)
             client = await connect_temporal(servers.environment)
-            harness = Workshop(settings, client, make_sessions(engine), settings.anthropic_base_url or "")
+            harness = WorkerHarness(settings, client, make_sessions(engine), settings.anthropic_base_url or "")
             try:
                 yield BenchStack(servers, harness, Path(directory))
             finally:

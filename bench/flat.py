@@ -70,11 +70,11 @@ async def _measure(turns: int, calls: int) -> None:
     from db.migrate import migrate
     from domain.status import Status
     from local.stack import LocalStack
-    from tests.workshop import workshop
+    from tests.harness.worker import worker_harness
 
     async with LocalStack(durable=False) as stack:
         await migrate(stack.environment["DATABASE_URL"])
-        async with workshop(stack, tool_call_cap=10**6) as harness:
+        async with worker_harness(stack, tool_call_cap=10**6) as harness:
             script = {"kind": "long", "turns": turns, "calls_per_turn": calls, "end": "end_turn"}
             build_id = await harness.start(script=script)
             row = await harness.until(build_id, frozenset({Status.CHECKS, Status.NEEDS_INPUT}), seconds=1800)

@@ -20,25 +20,25 @@ from sqlalchemy import func, select
 
 from db.models import Event
 from tests.faults.cases import LONG, until_calling, until_command_held
-from tests.faults.ground import Ground, ground
 from tests.faults.report import close_preview, closed
-from tests.faults.story import story
-from tests.workshop import Workshop
+from tests.faults.sample_build import sample_script
+from tests.harness.faults import FaultHarness, fault_harness
+from tests.harness.worker import WorkerHarness
 
 MOMENTS = ("a model call", "a command")
 
 
-async def recovery_seconds(faults: Ground, moment: str, *, second: bool) -> float:
+async def recovery_seconds(faults: FaultHarness, moment: str, *, second: bool) -> float:
     """Return the seconds from the worker's death to the build's next event."""
-    harness = faults.shop()
+    harness = faults.harness()
     first = await faults.worker(harness, STREAM_IDLE_SECONDS=LONG)
     if moment == "a model call":
         stalls = [{"kind": "stall", "seconds": 600, "after": 1}]
-        build_id = await harness.start(script=story(), faults=stalls)
+        build_id = await harness.start(script=sample_script(), faults=stalls)
         await until_calling(harness, build_id, turn=2)
         hold = None
     else:
-        build_id = await harness.start(script=story(held=True))
+        build_id = await harness.start(script=sample_script(held=True))
         hold = await until_command_held(faults, harness, build_id)
     other = await faults.worker(harness) if second else None
     before = await _last_event(harness, build_id)
@@ -56,7 +56,7 @@ async def recovery_seconds(faults: Ground, moment: str, *, second: bool) -> floa
     return seconds
 
 
-async def _last_event(harness: Workshop, build_id: uuid.UUID) -> int | None:
+async def _last_event(harness: WorkerHarness, build_id: uuid.UUID) -> int | None:
     async with harness.session() as session:
         return await session.scalar(select(func.max(Event.id)).where(Event.build_id == build_id))
 
@@ -64,12 +64,12 @@ async def _last_event(harness: Workshop, build_id: uuid.UUID) -> int | None:
 async def _measure(repetitions: int) -> None:
     kinds = [(moment, second) for moment in MOMENTS for second in (True, False)]
 
-    async def row(faults: Ground, moment: str, second: bool) -> None:
+    async def row(faults: FaultHarness, moment: str, second: bool) -> None:
         seconds = [await recovery_seconds(faults, moment, second=second) for _ in range(repetitions)]
         how = "with a second worker" if second else "without"
         print(f"killed in {moment:13} {how:21} p50 {statistics.median(seconds):5.1f} s  longest {max(seconds):5.1f} s")
 
-    async with ground() as faults:
+    async with fault_harness() as faults:
         await asyncio.gather(*(row(faults, moment, second) for moment, second in kinds))
 
 

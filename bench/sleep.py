@@ -47,8 +47,8 @@ from domain.status import Status
 from local import binaries
 from local.stack import LocalStack
 from settings import default_prices
+from tests.harness.worker import WorkerHarness, settings_of
 from tests.workflows.scenarios import FOUR_TURNS_A_DAY, poor_founder
-from tests.workshop import Workshop, settings_of
 
 ROOT = Path(__file__).parents[1]
 MODEL = "claude-sonnet-5-5"
@@ -57,7 +57,7 @@ Figures = dict[str, float]
 
 
 @asynccontextmanager
-async def _one_worker(queue: str, sandboxes: int = 50) -> AsyncIterator[tuple[Workshop, psutil.Process]]:
+async def _one_worker(queue: str, sandboxes: int = 50) -> AsyncIterator[tuple[WorkerHarness, psutil.Process]]:
     """The stack and one worker in a process of its own. The reaper never runs, so it wakes no build; no think time."""
     async with LocalStack(temporal_ui=False, sandbox_options=("--max-sandboxes", str(sandboxes))) as stack:
         await migrate(stack.environment["DATABASE_URL"])
@@ -71,7 +71,7 @@ async def _one_worker(queue: str, sandboxes: int = 50) -> AsyncIterator[tuple[Wo
         os.environ.update(stack.environment)  # for the `temporal` command
         try:
             assert settings.anthropic_base_url is not None
-            harness = Workshop(settings, client, make_sessions(engine), settings.anthropic_base_url)
+            harness = WorkerHarness(settings, client, make_sessions(engine), settings.anthropic_base_url)
             yield harness, psutil.Process(worker.pid)
         finally:
             worker.kill()
@@ -100,7 +100,7 @@ async def _wake(wakes: int) -> Figures:
     return {"wakes": len(durations)} | _spread("wake_to_call_ms", durations)
 
 
-async def _next_call(harness: Workshop, build_id: uuid.UUID, after: int) -> datetime:
+async def _next_call(harness: WorkerHarness, build_id: uuid.UUID, after: int) -> datetime:
     """Return when the first model call after the event was about to go out, just after its money was reserved."""
     query = select(func.min(Event.created_at)).where(
         Event.build_id == build_id, Event.type == "turn_started", Event.id > after
@@ -182,7 +182,7 @@ async def _asleep(builds: int, awake: int) -> Figures:
     return figures
 
 
-async def _use_up(harness: Workshop, user_id: str) -> None:
+async def _use_up(harness: WorkerHarness, user_id: str) -> None:
     """Book the rest of the user's day on a build that has ended."""
     project_id, today = await harness.project(user_id), datetime.now(UTC).date()
     async with harness.sessions.begin() as session:
@@ -205,7 +205,7 @@ async def _use_up(harness: Workshop, user_id: str) -> None:
         )
 
 
-async def _all_sleep(harness: Workshop, builds: int, times: int) -> None:
+async def _all_sleep(harness: WorkerHarness, builds: int, times: int) -> None:
     """Wait until every build has gone to sleep more than `times` times."""
     sleepers = (
         select(Event.build_id)
@@ -219,7 +219,7 @@ async def _all_sleep(harness: Workshop, builds: int, times: int) -> None:
             await asyncio.sleep(0.5)
 
 
-async def _count(harness: Workshop, query: Select[Any]) -> int:
+async def _count(harness: WorkerHarness, query: Select[Any]) -> int:
     async with harness.sessions() as session:
         return int(await session.scalar(query) or 0)
 

@@ -53,11 +53,11 @@ async def _measure(megabytes: int) -> None:
     from activities.snapshot import restore_snapshot
     from db.migrate import migrate
     from local.stack import LocalStack
-    from tests.integration.rooms import open_rooms, shell
+    from tests.harness.activities import open_activity_harness, shell
 
     async with LocalStack(durable=False, temporal_ui=False) as stack:
         await migrate(stack.environment["DATABASE_URL"])
-        async with open_rooms(stack) as harness:
+        async with open_activity_harness(stack) as harness:
             small = await harness.build()
             # Warm up, so that imports and first connections do not count as growth.
             await harness.take(small, await harness.open(small), 1)

@@ -12,7 +12,7 @@ import httpx2
 from bench.deployment import BenchStack, bench_stack
 from bench.viewers import api_process
 from domain.names import build_workflow_id
-from tests.workshop import sample_brief
+from tests.harness.worker import sample_brief
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from bench.plain import run_plainly
 from db.models import Build, LedgerEntry, Prompt, ToolCall, Turn
 from domain.names import build_workflow_id
 from domain.status import CLOSED, Status
-from tests.workshop import Workshop
+from tests.harness.worker import WorkerHarness
 from workflows.replaying import replay_history
 
 _LOOK_SECONDS = 0.1
@@ -154,7 +154,7 @@ async def _durable(bench: BenchStack, worker: Process, plan: str, turns: int) ->
     )
 
 
-async def _until_intended(harness: Workshop, build_id: uuid.UUID, turn: int) -> None:
+async def _until_intended(harness: WorkerHarness, build_id: uuid.UUID, turn: int) -> None:
     """Wait until the turn's tool call is with the sandbox, so that the worker only waits for its result."""
     query = select(Build.status, ToolCall.state).join(
         ToolCall, (ToolCall.build_id == Build.id) & (ToolCall.turn == turn), isouter=True
@@ -172,13 +172,13 @@ async def _until_intended(harness: Workshop, build_id: uuid.UUID, turn: int) -> 
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _calls_of(harness: Workshop, build_id: uuid.UUID) -> Sequence[ToolCall]:
+async def _calls_of(harness: WorkerHarness, build_id: uuid.UUID) -> Sequence[ToolCall]:
     query = select(ToolCall).where(ToolCall.build_id == build_id).order_by(ToolCall.turn, ToolCall.position)
     async with harness.session() as session:
         return (await session.scalars(query)).all()
 
 
-async def _served_seconds(harness: Workshop, build_id: uuid.UUID, turns: int) -> float:
+async def _served_seconds(harness: WorkerHarness, build_id: uuid.UUID, turns: int) -> float:
     """Return the seconds that the model's server reports for the turns between the idle ones."""
     query = select(LedgerEntry.request_id).where(
         LedgerEntry.build_id == build_id, LedgerEntry.turn > 1, LedgerEntry.turn <= turns + 1
