@@ -173,7 +173,7 @@ class FaultHarness:
     async def worker(
         self, harness: WorkerHarness, front: Front | None = None, *, without: str = "", **settings: str
     ) -> WorkerProcess:
-        """Start a worker for the shop's queue, behind proxies if they are given. It has started when this returns."""
+        """Start a worker for the harness's queue, behind proxies if there are any. It has started when this returns."""
         worker = self.launch(harness, front, without=without, **settings)
         await until(lambda: worker.has_started or not worker.is_running)
         assert worker.is_running, worker.log.read_text()[-3000:]

@@ -80,7 +80,7 @@ async def worker_process(harness: WorkerHarness, stack: LocalStack) -> AsyncIter
 
 @pytest.fixture
 async def harness(stack: LocalStack) -> AsyncIterator[WorkerHarness]:
-    """A workshop without a worker, on a task queue of its own."""
+    """A harness without a worker, on a task queue of its own."""
     settings = settings_of(stack, temporal_task_queue=f"test-{uuid.uuid4()}")
     engine = make_engine(settings.database_url)
     assert settings.anthropic_base_url is not None
