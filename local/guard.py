@@ -25,7 +25,10 @@ import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAP_DAC_OVERRIDE = 1
@@ -59,7 +62,14 @@ def _become(uid: int, gid: int, keep_dac_override: bool) -> None:
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     if keep_dac_override:
+        # Without this bit access(2), with which PostgreSQL looks for its programs, ignores the capabilities of any
+        # user but root. A root without CAP_SETPCAP may not set it: then only data may lie in a closed directory, and
+        # PostgreSQL says so of its programs.
+        with contextlib.suppress(PermissionError):
+            _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)
         _prctl(_PR_SET_KEEPCAPS, 1)
+        # With that bit, a program with the set-user-ID bit could not drop its capabilities by changing its user.
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     os.setresuid(uid, uid, uid)
     if keep_dac_override:
         _keep_only_dac_override()

@@ -3,6 +3,11 @@
 Its own `get_server` is not used: it shares instances between processes, leaves them running, listens on a Unix socket
 only, trusts everyone, and opens the directories on the way to its files when it runs as root. Here the server is a
 supervised child that listens on loopback TCP and wants a password.
+
+PostgreSQL refuses to run as root, so root starts it as another user. If its programs or its data lie in a directory
+that is closed to that user, as everything in /root does, the server keeps the capability CAP_DAC_OVERRIDE and no other.
+The home stays closed, the data stays in the checkout, and neither mounts nor user namespaces are needed, which many
+containers forbid.
 """
 
 import os
@@ -32,10 +37,6 @@ class Postgres:
     """The database server. `durable=False` turns fsync off: faster, and what a power cut leaves is not readable."""
 
     name = "postgres"
-    hint = (
-        "If the log speaks of permissions or of root, run as an ordinary user. "
-        "If it speaks of a damaged or newer data directory, start with another --data directory."
-    )
     start_seconds = 60.0
 
     def __init__(self, directory: Path, *, port: int, password: str, durable: bool = True) -> None:
@@ -45,7 +46,9 @@ class Postgres:
         self._password = password
         self._durable = durable
         self._binaries = _binaries()
-        self._account = _account(self._binaries, directory, self._cluster)
+        closed = next(filter(None, map(_closed_directory, (self._binaries, directory))), None)
+        self._account = _account(self._cluster, dac_override=closed is not None)
+        self.hint = _hint(self._account, closed)
 
     async def prepare(self, run: Run) -> None:
         """Create the cluster if there is none."""
@@ -139,8 +142,8 @@ def _binaries() -> Path:
     )
 
 
-def _account(binaries: Path, directory: Path, cluster: Path) -> Account | None:
-    """Return whom PostgreSQL runs as when this is root, which it refuses to be: the first of `_ACCOUNTS` here.
+def _account(cluster: Path, *, dac_override: bool) -> Account | None:
+    """Return the user that PostgreSQL runs as if this process is root: the first of `_ACCOUNTS` that exists here.
 
     A cluster that exists stays with its owner.
     """
@@ -148,13 +151,35 @@ def _account(binaries: Path, directory: Path, cluster: Path) -> Account | None:
         return None
     if cluster.exists():
         owner = cluster.stat()
-        uid, gid = owner.st_uid, owner.st_gid
-    else:
-        account = next(entry for name in _ACCOUNTS for entry in pwd.getpwall() if entry.pw_name == name)
-        uid, gid = account.pw_uid, account.pw_gid
-    return Account(uid, gid, dac_override=not all(_is_open(path) for path in (binaries, directory)))
+        return Account(owner.st_uid, owner.st_gid, dac_override)
+    entries = {entry.pw_name: entry for entry in pwd.getpwall()}
+    for name in _ACCOUNTS:
+        if entry := entries.get(name):
+            return Account(entry.pw_uid, entry.pw_gid, dac_override)
+    raise PartFailed(
+        "postgres",
+        f"postgres: PostgreSQL refuses to run as root, and none of the users {', '.join(_ACCOUNTS)} exists here. "
+        "Create one with: useradd --system postgres",
+    )
 
 
-def _is_open(directory: Path) -> bool:
-    """Say whether everybody may enter the directory; one in the home of root usually is closed."""
-    return all(path.stat().st_mode & stat.S_IXOTH for path in (directory, *directory.resolve().parents))
+def _closed_directory(directory: Path) -> Path | None:
+    """Return the outermost directory on the way to this one that other users may not enter, if there is one."""
+    directory = directory.resolve()
+    for path in (*reversed(directory.parents), directory):
+        if not path.stat().st_mode & stat.S_IXOTH:
+            return path
+    return None
+
+
+def _hint(account: Account | None, closed: Path | None) -> str:
+    hints = ["If its log speaks of a damaged or newer data directory, start with another --data directory."]
+    if account is not None and closed is not None:
+        hints.append(
+            f"If it speaks of permissions: PostgreSQL refuses to run as root, and {closed} is closed to other users. "
+            "To pass it, root needs the capabilities SETPCAP and DAC_OVERRIDE; start the container with both. "
+            "Or move the checkout to a directory that other users may enter, such as /opt, or run as an ordinary user."
+        )
+    elif account is not None:
+        hints.append("If it speaks of permissions or of root, run as an ordinary user.")
+    return "\n".join(hints)
