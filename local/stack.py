@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -304,7 +305,7 @@ class LocalStack:
 
     async def _open_data(self) -> None:
         if self._requested_data is None:
-            self._data = Path(tempfile.mkdtemp(prefix="cofounder-"))
+            self._data = _temporary_directory()
             (self._data / "lock").touch(mode=0o600)
             self._remover = await Remover.start(self._data)
         else:
@@ -447,6 +448,23 @@ async def _all_or_first_error(steps: Sequence[Awaitable[None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _temporary_directory() -> Path:
+    """Make a temporary directory for the data.
+
+    Sandboxes run what agents install there. So if the usual place is mounted noexec, make it in `.cofounder`.
+    """
+    try:
+        parent = Path(tempfile.gettempdir())
+        if sys.platform.startswith("linux") and os.statvfs(parent).f_flag & os.ST_NOEXEC:
+            parent = Path(".cofounder").resolve()
+            parent.mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="cofounder-", dir=parent))
+    except OSError as error:
+        raise StackError(
+            f"Cannot make a temporary directory: {error}. Set TMPDIR to a directory that you may write to."
+        ) from None
 
 
 def _is_alive(pid: int) -> bool:

@@ -23,7 +23,7 @@ from temporalio.client import Client
 from local.errors import DataInUse, PartDied, PartFailed, PortBusy, StackError
 from local.stack import LocalStack, PartName, Progress
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change users and mount file systems")
 
 SERVERS: tuple[PartName, ...] = ("postgres", "temporal", "s3")
 """The parts that are others' programs; those of this project have tests of their own."""
@@ -244,6 +244,29 @@ async def test_root_that_may_not_pass_on_a_capability_is_told_what_to_do(nothing
     assert "SETPCAP" in said.decode()
     assert "/opt" in said.decode()
     assert "Traceback" not in said.decode()
+
+
+@needs_root
+async def test_temporary_data_is_not_where_programs_may_not_run(nothing_left: Path, tmp_path: Path) -> None:
+    program = (
+        "import asyncio\n"
+        "from local.stack import LocalStack\n"
+        "async def main():\n"
+        "    async with LocalStack(parts=('temporal',), durable=False) as stack:\n"
+        "        print(stack.data)\n"
+        "asyncio.run(main())\n"
+    )
+    script = f'mount -t tmpfs -o noexec tmpfs {nothing_left} && exec "$@"'
+    process = await asyncio.create_subprocess_exec(
+        *("unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", program),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 90)
+    assert process.returncode == 0
+    data = Path(output.decode().strip())
+    assert data.parent == tmp_path / ".cofounder"
+    assert data not in _modes(tmp_path)
 
 
 async def test_a_directory_in_use_is_refused(nothing_left: Path, tmp_path: Path) -> None:
