@@ -294,7 +294,7 @@ async def fruitless(harness: WorkerHarness) -> list[Ended]:
     await harness.builds.wake(build_id)
     ended = await ready_build(harness, build_id)
     [failed] = await harness.events(build_id, "turn_failed")
-    assert "wants to be asked again in 1 s" in failed.data["error"]
+    assert "can be asked again in 1 s" in failed.data["error"]
     return ended
 
 
