@@ -35,7 +35,7 @@ async def stands_still(here: Ground, place: str, *, second: bool) -> float:
     if place == "a model call":
         stalls = [{"kind": "stall", "seconds": 600, "after": 1}]
         build_id = await shop.start(script=story(), faults=stalls)
-        await until_calling(shop, build_id, turn=2)
+        await until_calling(here, shop, build_id, turn=2)
         held = None
     else:
         build_id = await shop.start(script=story(held=True))

@@ -22,12 +22,14 @@ from domain.names import BUILD_WORKFLOW
 from domain.status import Status
 from local.rehearsal.control import FaultKind
 from local.stack import PARTS, PartName
-from tests.faults.ground import Front, Ground, WorkerProcess, copy_tree, put_back, until
-from tests.faults.invariants import Damage, check_build
+from tests.faults.ground import Front, Ground, WorkerProcess, copy_tree, put_back
+from tests.faults.invariants import Damage, check_build, requests_of
 from tests.faults.proxy import FaultProxy
 from tests.faults.report import Report, closed, side_by_side
-from tests.faults.story import HELD, story
-from tests.faults.without import NEWER
+from tests.faults.story import story
+from tests.faults.without import NEWER, TAKEN
+from tests.wait import DEADLINE, wait_until
+from tests.workflows.scenarios import HELD
 from tests.workshop import Workshop
 
 LONG = "600"
@@ -35,6 +37,9 @@ LONG = "600"
 
 DELAYS, ANSWERS_LOST, CUTS = 3, 3, 3
 """So many of each strike a build's connections to a server."""
+
+_BUILDS_TO_STRIKE = 6
+"""Start this many builds one after the other, if a server's connections have not been struck in every way before."""
 
 POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 
@@ -73,9 +78,9 @@ async def killed(report: Report) -> None:
     at = {point: await start_held(ground, shop, point) for point in POINTS}
     calling = await shop.start(script=story(), faults=[{"kind": "stall", "seconds": 300, "after": 1}])
     running = await shop.start(script=story(held=True))
-    await until_calling(shop, calling, turn=2)
+    await until_calling(ground, shop, calling, turn=2)
     held = await until_command_held(ground, shop, running)
-    await until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
+    await until_held(ground, at)
     await worker.end(signal.SIGKILL)
     held.unlink()
     successor = await ground.worker(shop)
@@ -123,19 +128,24 @@ async def taken_over(
     Temporal can't tell the first one at once that its attempts are over: they do what they have come to do.
     `and_besides` waits for what else has to be taken over, `acted` until they have written, or found that they may not.
     """
-    await until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
+    await until_held(ground, at)
     stale.send(signal.SIGSTOP)
     for point, build_id in at.items():
         ground.let_go(point, build_id)  # once it can
         ground.ask(point, build_id, "hold")
     fresh = await ground.worker(shop, without=without)
-    await until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
+    await until_held(ground, at)
     await and_besides()
     front["temporal"].blackhole()
     stale.send(signal.SIGCONT)
     await acted()
     front["temporal"].heal()
     return fresh
+
+
+async def until_held(ground: Ground, at: Mapping[CrashPoint, uuid.UUID]) -> None:
+    """Wait until each of these builds is held at its point."""
+    await wait_until(lambda: all(ground.has_reached(point, build_id) for point, build_id in at.items()))
 
 
 async def newer(report: Report) -> None:
@@ -199,7 +209,7 @@ async def store(report: Report) -> None:
 
     s3.refuse(503)
     build_id = await shop.start(script=story())
-    await until(lambda: s3.struck["503"] >= 3)
+    await wait_until(lambda: s3.struck["503"] >= 3)
     s3.heal()
     await report.ready("S3 answers 503", shop, build_id)
 
@@ -226,9 +236,13 @@ async def connections(report: Report, parts: Sequence[PartName] = PARTS) -> None
         ground, shop = report.ground, report.ground.shop()
         front = await ground.front()
         worker, proxy = await ground.worker(shop, front), front[part]
-        build_id = await shop.start(script=story())
         striking = asyncio.create_task(_strike(proxy))
-        await report.ready(f"connections to {part}", shop, build_id, wake=True)
+        # How much of it befalls one build depends on which of the two is faster.
+        for number in range(1, _BUILDS_TO_STRIKE + 1):
+            build_id = await shop.start(script=story())
+            await report.ready(f"connections to {part}, build {number}", shop, build_id, wake=True)
+            if striking.done():
+                break
         striking.cancel()
         async with report.case(f"struck: connections to {part}"):
             assert proxy.struck.keys() >= {"delay", "answer lost", "cut", "blackhole"}, proxy.struck
@@ -263,7 +277,7 @@ async def server_killed(report: Report, part: PartName) -> None:
     writing = await start_held(ground, shop, "think.after_call")
     running = await shop.start(script=story(held=True))
     held = await until_command_held(ground, shop, running)
-    await until(lambda: ground.has_reached("think.after_call", writing))
+    await until_held(ground, {"think.after_call": writing})
     ground.stack.kill(part, signal.SIGQUIT if part == "postgres" else signal.SIGKILL)  # `pg_ctl stop -m immediate`
     ground.let_go("think.after_call", writing)
     held.unlink()
@@ -298,8 +312,8 @@ async def reverted(report: Report, without: str = "") -> None:
     """A paused sandbox comes back with its files as they were earlier."""
     ground, shop = report.ground, report.ground.shop()
     worker = await ground.worker(shop, without=without)
-    build_id = await shop.start(script=story(), faults=[{"kind": "refusal", "after": 2}])
-    ground.ask("dispatch.acted", build_id, "hold")
+    faults = [{"kind": "refusal", "after": 2}]
+    build_id = await shop.start(script=story(), faults=faults, prepare=_to_hold(ground, "dispatch.acted"))
     await until_reverted(ground, shop, build_id)
     await report.ready(without or "files are reverted on resume", shop, build_id, wake=True)
     if not without:
@@ -315,7 +329,7 @@ async def reverted(report: Report, without: str = "") -> None:
 async def until_reverted(ground: Ground, shop: Workshop, build_id: uuid.UUID) -> None:
     """Wait until the build waits for a person, and put its files back to what they were after its first call, at which
     it is held."""
-    await until(lambda: ground.has_reached("dispatch.acted", build_id))
+    await until_held(ground, {"dispatch.acted": build_id})
     home = ground.sandbox_directory((await shop.row(build_id)).sandbox_id or "-") / "home"
     earlier = ground.directory / f"earlier-{build_id}"
     await copy_tree(home, earlier)
@@ -332,7 +346,7 @@ async def terminated(report: Report) -> None:
     in_bash = await shop.start(script=story(held=True))
     uploaded = await start_held(ground, shop, "snapshot.uploaded")
     await until_command_held(ground, shop, in_bash)
-    await until(lambda: ground.has_reached("snapshot.uploaded", uploaded))
+    await until_held(ground, {"snapshot.uploaded": uploaded})
     for build_id in (in_bash, uploaded):
         await shop.handle(build_id).terminate("an operator's decision")
     await worker.end(signal.SIGKILL)
@@ -346,7 +360,7 @@ async def terminated(report: Report) -> None:
 
 async def until_swept(ground: Ground, build_id: uuid.UUID) -> None:
     """Wait until the reaper has tidied up after a build that was ended from outside, and check it."""
-    deadline = monotonic() + 20
+    deadline = monotonic() + DEADLINE
     while True:
         try:
             await check_build(ground, build_id, None)
@@ -366,33 +380,37 @@ async def until_swept(ground: Ground, build_id: uuid.UUID) -> None:
 
 async def start_held(ground: Ground, shop: Workshop, point: CrashPoint) -> uuid.UUID:
     """Start a build that is held when it gets to the point."""
-    build_id = await shop.start(script=story())
-    ground.ask(point, build_id, "hold")
+    build_id = await shop.start(script=story(), prepare=_to_hold(ground, point))
     await ground.say(shop, build_id, f"Before {point}.")
     await ground.say(shop, build_id, f"Again before {point}.")
     return build_id
 
 
+def _to_hold(ground: Ground, point: CrashPoint) -> Callable[[uuid.UUID], None]:
+    """Holds a build at the point; for before it starts, as it may get there at once."""
+    return lambda build_id: ground.ask(point, build_id, "hold")
+
+
 async def until_command_held(ground: Ground, shop: Workshop, build_id: uuid.UUID) -> Path:
     """Wait until the third turn's command waits in its sandbox; returns the file that holds it there."""
-    async with asyncio.timeout(120):
-        while True:
-            held = _held_in(ground, (await shop.row(build_id)).sandbox_id)
-            if held.exists():
-                return held
-            await asyncio.sleep(0.05)
+
+    async def held() -> Path | None:
+        path = _held_in(ground, (await shop.row(build_id)).sandbox_id)
+        return path if path.exists() else None
+
+    return await wait_until(held)
 
 
-async def until_calling(shop: Workshop, build_id: uuid.UUID, turn: int) -> None:
-    """Wait until the turn's model call is in flight."""
-    async with asyncio.timeout(120):
-        while True:
-            async with shop.session() as session:
-                calls = select(func.count()).where(LedgerEntry.build_id == build_id, LedgerEntry.turn == turn)
-                if await session.scalar(calls):
-                    break
-            await asyncio.sleep(0.05)
-    await asyncio.sleep(0.5)
+async def until_calling(ground: Ground, shop: Workshop, build_id: uuid.UUID, turn: int) -> None:
+    """Wait until the turn's model call has reached the model."""
+    goal = (await shop.row(build_id)).goal
+
+    async def calling() -> bool:
+        async with shop.session() as session:
+            calls = select(func.count()).where(LedgerEntry.build_id == build_id, LedgerEntry.turn == turn)
+            return bool(await session.scalar(calls)) and len(requests_of(ground, goal)) >= turn
+
+    await wait_until(calling, look_seconds=0.2)
 
 
 async def claims(shop: Workshop, build_id: uuid.UUID) -> set[uuid.UUID]:
@@ -408,9 +426,11 @@ async def claims(shop: Workshop, build_id: uuid.UUID) -> set[uuid.UUID]:
 
 async def changed(shop: Workshop, build_id: uuid.UUID, before: set[uuid.UUID]) -> None:
     """Wait until another attempt has taken one of the build's rows."""
-    async with asyncio.timeout(120):
-        while await claims(shop, build_id) == before:
-            await asyncio.sleep(0.1)
+
+    async def are_others() -> bool:
+        return await claims(shop, build_id) != before
+
+    await wait_until(are_others, look_seconds=0.1)
 
 
 # ---- the narrowest fault that each safeguard is against
@@ -435,14 +455,10 @@ async def _came_back_and_wrote(report: Report, without: str) -> bool:
 
     async def written() -> None:
         nonlocal wrote
+        await wait_until((ground.directory / TAKEN.format(pid=stale.pid)).exists)
         query = select(Snapshot.id).where(Snapshot.build_id == build_id, Snapshot.state == "stored")
-        for _ in range(80):
-            async with shop.sessions() as session:
-                wrote = (await session.scalars(query)).first() is not None
-            if wrote:
-                break
-            await asyncio.sleep(0.1)
-        await asyncio.sleep(1)  # and ends
+        async with shop.sessions() as session:
+            wrote = (await session.scalars(query)).first() is not None
 
     at: dict[CrashPoint, uuid.UUID] = {"snapshot.uploaded": build_id}
     fresh = await taken_over(ground, shop, stale, front, at, acted=written, without=without)

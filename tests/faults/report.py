@@ -18,9 +18,10 @@ from domain.status import CLOSED, Status
 from tests.faults.ground import Ground
 from tests.faults.invariants import Damage, Handed, check_build, handed_over
 from tests.faults.story import story
+from tests.wait import DEADLINE
 from tests.workshop import Workshop
 
-_PATIENCE_SECONDS = 400
+_PATIENCE_SECONDS = 2 * DEADLINE
 
 _LOOK_SECONDS = 0.5
 """Dozens of builds are looked at side by side; each look is a query."""

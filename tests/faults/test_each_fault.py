@@ -10,7 +10,7 @@ from tests.faults.invariants import check_no_secret, check_nothing_left
 from tests.faults.report import Report
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 async def test_each_fault_alone(subtests: pytest.Subtests) -> None:
     await all_holds(each_fault_alone, subtests)
 
