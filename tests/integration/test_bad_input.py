@@ -19,6 +19,7 @@ from domain.errors import CofounderError, Misconfigured
 from domain.pricing import ModelPrice
 from local.stack import LocalStack
 from tests.integration.api_server import TOKEN, RunningApi, new_database, running_api, settings_for, suspend
+from tests.wait import DEADLINE
 from tests.workshop import settings_of
 from worker import wired_worker
 
@@ -46,7 +47,7 @@ async def _ended(arguments: list[str], environment: dict[str, str]) -> tuple[int
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        output, said = await asyncio.wait_for(process.communicate(), 120)
+        output, said = await asyncio.wait_for(process.communicate(), DEADLINE)
     finally:
         if process.returncode is None:
             process.kill()

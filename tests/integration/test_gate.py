@@ -18,6 +18,7 @@ from db.models import Build, GateRun, Snapshot
 from domain.payloads import FinishBuild, GateResult, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
 from local.stack import LocalStack
 from tests.integration.rooms import Rooms, open_rooms, shell
+from tests.wait import DEADLINE
 
 PAGE = "<!doctype html><title>Rooms</title><h1>Rooms</h1><p>A place for everything.</p>"
 
@@ -130,7 +131,7 @@ async def test_a_good_product_passes_and_goes_on_running(rooms: Rooms, build: st
     (passed,) = await rooms.events(build, "gate_passed")
     assert passed.data == {"number": 1, "tests_run": 1, "screenshots": run.screenshots}
     running = await rooms.sandboxes.connect(result.sandbox_id)
-    answer = await running.http_get(8000, "/", 5)
+    answer = await running.http_get(8000, "/", DEADLINE)
     assert answer is not None
     assert (answer.status, answer.body.decode()) == (200, PAGE)
     assert result.preview_url == running.url(8000)
@@ -195,7 +196,8 @@ async def test_a_failing_install_is_bounced_at_once(rooms: Rooms, build: str) ->
 
 async def test_a_server_that_answers_500_is_bounced(rooms: Rooms, build: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox = await product(rooms, build, server_py=SERVER.replace("send_response(200)", "send_response(500)"))
-    monkeypatch.setattr(rooms.gate, "_policy", GatePolicy(command_seconds=60, start_seconds=3))
+    # It may take long to start, and is looked at for as long however it answers.
+    monkeypatch.setattr(rooms.gate, "_policy", GatePolicy(command_seconds=DEADLINE, start_seconds=8))
     assert "answered with status 500, not 200" in await only_finding(rooms, build, sandbox)
 
 
@@ -368,7 +370,7 @@ async def test_a_preview_starts_again_from_the_snapshot(rooms: Rooms, build: str
     assert opened.sandbox_id not in (gone.id, workspace.id)
     assert await open_preview(rooms, build) == opened
     running = await rooms.sandboxes.connect(opened.sandbox_id)
-    answer = await running.http_get(8000, "/", 5)
+    answer = await running.http_get(8000, "/", DEADLINE)
     assert answer is not None
     assert (answer.status, opened.url) == (200, running.url(8000))
     given = SandboxInput(build_id=build, sandbox_id=opened.sandbox_id)

@@ -1,6 +1,5 @@
 """What is written of a build's status, and what the reaper repeats."""
 
-import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -61,9 +60,7 @@ async def _reap(shop: Workshop) -> None:
 
 async def test_the_reaper_repeats_a_cancel_that_was_lost(shop: Workshop) -> None:
     build_id = await shop.start(script=steps([bash("sleep 300", 400)]))
-    async with asyncio.timeout(300):
-        while not await shop.events(build_id, "tool_started"):
-            await asyncio.sleep(0.05)
+    await shop.until_event(build_id, "tool_started")
     async with shop.sessions.begin() as session:
         asked = datetime.now(UTC) - timedelta(minutes=1)
         await session.execute(update(Build).where(Build.id == build_id).values(cancel_requested_at=asked))

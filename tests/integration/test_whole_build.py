@@ -27,6 +27,7 @@ from domain.names import preview_workflow_id
 from domain.pricing import Tokens, cost_microdollars
 from domain.prompt import OPENING
 from domain.status import Status, may_follow
+from tests.wait import DEADLINE
 from tests.workshop import Workshop
 from worker import sandbox_config
 
@@ -93,7 +94,7 @@ async def test_every_word_of_the_brief_is_in_the_served_page(shop: Workshop, bui
         preview = await session.get_one(Preview, built.row.id)
     assert (preview.state, preview.url) == ("open", built.row.preview_url)
     sandbox = await sandboxes.connect(preview.sandbox_id or "")
-    answer = await sandbox.http_get(8000, "/", 10)
+    answer = await sandbox.http_get(8000, "/", DEADLINE)
     await sandboxes.close()
     assert answer is not None
     assert answer.status == 200

@@ -21,6 +21,7 @@ from domain.status import Status
 from domain.tools import summarize_call
 from local.stack import LocalStack
 from tests.integration.rooms import Rooms, open_rooms, shell
+from tests.wait import DEADLINE
 
 NOW = ActivityEnvironment.default_info().started_time
 """When attempts start in these tests."""
@@ -168,7 +169,7 @@ async def did(rooms: Rooms, build: str, sandbox: Sandbox, turn: int, *calls: tup
         row = ToolCall(build_id=build_id, tool_use_id=call_id, turn=turn, position=position, name=name)
         row.summary, row.state, row.claim, row.result = summarize_call(name, given), "done", uuid.uuid4(), "{}"
         row.sandbox_id, row.boot = sandbox.id, boot
-        row.is_error = (await sandbox.call(call_id, name, given, timeout_seconds=30)).is_error
+        row.is_error = (await sandbox.call(call_id, name, given, timeout_seconds=DEADLINE)).is_error
         rows.append(row)
     async with rooms.sessions.begin() as session:
         session.add(Message(build_id=build_id, turn=turn, role="assistant", content=json.dumps(blocks)))
@@ -256,7 +257,7 @@ async def test_a_stale_attempt_restores_nothing(rooms: Rooms, build: str) -> Non
     with pytest.raises(StaleClaim):
         await restore_snapshot(rooms.store, sandbox, snapshot, stale)
     given_edits = {"holder": stale.name, "edits": [{"tool": "write_file", "input": {"path": "b.txt", "content": ""}}]}
-    outcome = await sandbox.call("stale", "reapply", given_edits, timeout_seconds=30)
+    outcome = await sandbox.call("stale", "reapply", given_edits, timeout_seconds=DEADLINE)
     assert json.loads(outcome.text) == {"held": False}
     for stop in (rooms.take(build, sandbox, 2, "sleep"), pause(rooms, build, sandbox)):
         with pytest.raises(ApplicationError) as raised:
