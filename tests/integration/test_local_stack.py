@@ -19,7 +19,7 @@ from temporalio.client import Client
 
 from local.errors import DataInUse, PartDied, PartFailed, PortBusy, StackError
 from local.stack import LocalStack, PartName, Progress
-from tests.processes import left_in
+from tests.processes import left_in, outliving
 from tests.wait import DEADLINE
 
 SERVERS: tuple[PartName, ...] = ("postgres", "temporal", "s3")
@@ -205,11 +205,14 @@ async def test_a_part_that_dies_is_noticed_and_can_be_restarted_with_its_data(no
 
 async def test_killing_a_part_on_purpose_is_no_accident(nothing_left: Path) -> None:
     async with LocalStack(parts={"temporal"}, durable=False) as stack:
+        guard = psutil.Process(stack.pid("temporal")).parent()
+        assert guard is not None
         stack.kill("temporal", signal.SIGSTOP)
         stack.kill("temporal")
-        await stack.restart("temporal")  # which has noticed its end
+        assert not await asyncio.to_thread(outliving, [guard])  # it ends when it has noticed
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(stack.wait(), 0.1)
+            await asyncio.wait_for(stack.wait(), 1)
+        await stack.restart("temporal")
         await Client.connect(stack.environment["TEMPORAL_ADDRESS"])
 
 
