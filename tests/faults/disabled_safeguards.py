@@ -4,7 +4,9 @@ Each is undone in the narrowest place: what else protects the same thing stays.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +19,9 @@ from db.models import Snapshot, ToolCall
 
 NEWER = "newer"
 """No safeguard: a worker of the next version, whose runner inside of sandboxes is another one."""
+
+TAKEN = "taken-{pid}"
+"""A file in the home directory of a worker without claims: its attempt at a snapshot is over, written or failed."""
 
 SAFEGUARDS = ("claim", "intent", "journal", "verification")
 
@@ -51,8 +56,14 @@ def _without_claim() -> None:
 
     original, taking = snapshot.SnapshotActivities._claim, snapshot.SnapshotActivities._store_and_record
 
+    async def to_its_end(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await taking(*args, **kwargs)
+        finally:
+            (Path(os.environ["HOME"]) / TAKEN.format(pid=os.getpid())).touch()
+
     async def take(*args: Any, **kwargs: Any) -> Any:
-        return await wait_for_answer(taking(*args, **kwargs))
+        return await wait_for_answer(to_its_end(*args, **kwargs))
 
     async def claim(self: Any, build_id: UUID, request: Any) -> Any:
         claimed = await original(self, build_id, request)
