@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 
 from db.models import Event
 from tests.faults.cases import LONG, until_calling, until_command_held
-from tests.faults.report import close_preview, closed
+from tests.faults.report import close_preview, until_closed
 from tests.faults.sample_build import sample_script
 from tests.harness.faults import FaultHarness, fault_harness
 from tests.harness.worker import WorkerHarness
@@ -38,7 +38,7 @@ async def recovery_seconds(faults: FaultHarness, moment: str, *, second: bool) -
         await until_calling(faults, harness, build_id, turn=2)
         hold = None
     else:
-        build_id = await harness.start(script=sample_script(held=True))
+        build_id = await harness.start(script=sample_script(hold=True))
         hold = await until_command_held(faults, harness, build_id)
     other = await faults.worker(harness) if second else None
     before = await _last_event(harness, build_id)
@@ -50,7 +50,7 @@ async def recovery_seconds(faults: FaultHarness, moment: str, *, second: bool) -
     while await _last_event(harness, build_id) == before:
         await asyncio.sleep(0.02)
     seconds = monotonic() - died
-    await closed(harness, build_id)
+    await until_closed(harness, build_id)
     await close_preview(harness, build_id)
     await other.end()
     return seconds

@@ -1,4 +1,4 @@
-"""What every test gets: an environment that points nowhere, and the embedded stack."""
+"""Fixtures of all tests: an environment that points to no real service, and the embedded stack."""
 
 import os
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ def _points_outside(variable: str) -> bool:
     return name in _NAMES or name.startswith(_PREFIXES) or name.endswith("_PROXY")
 
 
-# At import, before any test module is: whatever the machine's owner has set, no test may reach a real service.
+# At import, before any test module: no test may reach a real service, whatever variables the machine's owner has set.
 for _variable in [name for name in os.environ if _points_outside(name)]:
     del os.environ[_variable]
 
@@ -32,25 +32,25 @@ _LONGEST = (
     *("test_local_sandbox_server", "test_gate", "test_rehearsal", "test_local_sandbox_confinement", "test_flat"),
     *("test_local_sandbox", "test_dispatch", "test_replay", "test_lifecycle", "test_sandbox_client", "test_bad_input"),
 )
-"""The modules that take the longest. Each process gets one module after the other; at the end none should wait for
-another that has just begun with a long one."""
+"""The modules that take the longest; they start first. Each process runs one module at a time, so a long module that
+starts last would keep one process busy while the others have nothing left."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest modules first, the others as they come."""
-    rank = {name: place for place, name in enumerate(_LONGEST)}
+    """Run the longest modules first, the others in their usual order."""
+    rank = {name: position for position, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session")
 def bodies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the rehearsal model keeps the raw bodies of the requests that it was sent."""
+    """The directory in which the rehearsal model stores the raw bodies of its requests."""
     return tmp_path_factory.mktemp("bodies")
 
 
 @pytest.fixture(scope="session")
 async def stack(bodies: Path) -> "AsyncIterator[LocalStack]":
-    """The whole embedded stack, once per session: migrated, no fsync, and timers that tests may skip."""
+    """The whole embedded stack, once per session: migrated, without fsync, and with timers that tests can skip."""
     from db.migrate import migrate
     from local.stack import LocalStack
 
@@ -61,7 +61,7 @@ async def stack(bodies: Path) -> "AsyncIterator[LocalStack]":
 
 @pytest.fixture(scope="session")
 async def browser() -> "AsyncIterator[Browser]":
-    """One Chromium for all workers in this process: it takes seconds to start."""
+    """One Chromium for all workers in this process, as it takes seconds to start."""
     from clients.browser import Browser, find_chromium
 
     shared = Browser(find_chromium(None))
@@ -71,7 +71,7 @@ async def browser() -> "AsyncIterator[Browser]":
 
 @pytest.fixture(scope="session")
 async def harness(stack: "LocalStack", browser: "Browser") -> "AsyncIterator[WorkerHarness]":
-    """A worker with the default settings, for the tests that need no others."""
+    """A worker with the default settings, for tests that need no others."""
     from tests.harness.worker import worker_harness  # the whole program, which the unit tests must not wait for
 
     async with worker_harness(stack, browser) as running:

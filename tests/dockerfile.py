@@ -1,4 +1,4 @@
-"""The Dockerfile as the tests read it: its stages, and of each its instructions in their order."""
+"""Parses the Dockerfile for tests: its stages, and the instructions of each stage in order."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,34 +9,34 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass
 class Stage:
-    """From one FROM to the next."""
+    """A build stage: the instructions from one FROM to the next."""
 
     image: str
     name: str
     steps: list[tuple[str, str]] = field(default_factory=list)
-    """Instruction and the rest of its line, continuations joined."""
+    """Each instruction with the rest of its line, continuation lines joined."""
 
     def all(self, instruction: str) -> list[str]:
-        """The rests of the lines with this instruction."""
+        """Return the rest of each line with this instruction."""
         return [rest for word, rest in self.steps if word == instruction]
 
 
 def stages() -> list[Stage]:
-    """All stages of the Dockerfile."""
+    """Parse all stages of the Dockerfile."""
     text = re.sub(r"(?m)^\s*#.*\n", "", (ROOT / "Dockerfile").read_text()).replace("\\\n", " ")
-    found: list[Stage] = []
+    parsed: list[Stage] = []
     for line in filter(None, map(str.strip, text.splitlines())):
         instruction, _, rest = line.partition(" ")
         if instruction == "FROM":
             image, _, name = rest.partition(" AS ")
-            found.append(Stage(image, name))
+            parsed.append(Stage(image, name))
         else:
-            found[-1].steps.append((instruction, re.sub(r"\s+", " ", rest)))
-    return found
+            parsed[-1].steps.append((instruction, re.sub(r"\s+", " ", rest)))
+    return parsed
 
 
 def context() -> list[str]:
-    """The files and directories that .dockerignore lets in: it shuts out everything, then names what comes in."""
+    """Return the files and directories that .dockerignore lets in: it excludes everything, then lists exceptions."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in lines
     return [line.removeprefix("!") for line in lines if line.startswith("!")]

@@ -1,4 +1,4 @@
-"""Looks at a test's own processes, which may end while they are looked at."""
+"""Inspects the processes of a test, which may end at any moment."""
 
 import os
 import time
@@ -11,7 +11,7 @@ from tests.wait import DEADLINE
 
 
 def lives(process: psutil.Process) -> bool:
-    """Whether it has not ended; a zombie that waits for the host's init has."""
+    """Whether the process has not ended. A zombie that waits for the host's init has ended."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -19,32 +19,32 @@ def lives(process: psutil.Process) -> bool:
 
 
 def command_line(process: psutil.Process) -> list[str]:
-    """Its program and arguments; none once it has ended."""
+    """Return the program and its arguments, or an empty list once the process has ended."""
     try:
         return process.cmdline()
     except psutil.Error:
         return []
 
 
-def outliving(processes: Iterable[psutil.Process], seconds: float = DEADLINE) -> list[psutil.Process]:
-    """Those that have not ended in time."""
+def survivors(processes: Iterable[psutil.Process], seconds: float = DEADLINE) -> list[psutil.Process]:
+    """Wait until the processes have ended, and return those that have not ended in time."""
     deadline = time.monotonic() + seconds
     while (alive := [process for process in processes if lives(process)]) and time.monotonic() < deadline:
         time.sleep(0.02)
     return alive
 
 
-def left_in(directory: Path, seconds: float = DEADLINE) -> list[psutil.Process]:
-    """Wait until no process names the directory; those that still do so in the end."""
+def processes_left_in(directory: Path, seconds: float = DEADLINE) -> list[psutil.Process]:
+    """Wait until no process names the directory, and return those that still do after the deadline."""
     deadline = time.monotonic() + seconds
-    while (left := naming(directory)) and time.monotonic() < deadline:
+    while (left := processes_naming(directory)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
 
 
-def naming(directory: Path) -> list[psutil.Process]:
-    """The processes whose arguments, working directory or environment name the directory, this one and those that it
-    runs under aside. Other runs of the tests on this machine have other directories."""
+def processes_naming(directory: Path) -> list[psutil.Process]:
+    """Return the processes whose arguments, working directory or environment name the directory, except this process
+    and its ancestors. Other runs of the tests on this machine have other directories."""
     above = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     return [each for each in psutil.process_iter() if each.pid not in above and _names(each, str(directory))]
 

@@ -1,4 +1,4 @@
-"""Waits for a condition, for as long as a busy machine may need."""
+"""Waits for conditions, with deadlines that also suit a busy machine."""
 
 import asyncio
 import inspect
@@ -9,11 +9,11 @@ from typing import Any, TypeVar, overload
 T = TypeVar("T")
 
 DEADLINE = 300.0
-"""Give up a wait after this many seconds. Only a test that fails waits that long: two suites at once on a small machine
-take many times what one takes alone."""
+"""Give up a wait after this many seconds. Only a failing test waits that long, but two suites at once on a small
+machine take many times as long as one alone."""
 
 LOOK_SECONDS = 0.05
-"""Look at a condition again after this many seconds."""
+"""Check a condition again after this many seconds."""
 
 
 @overload
@@ -29,7 +29,7 @@ async def wait_until(condition: Callable[[], T | None], *, seconds: float = ...,
 async def wait_until(
     condition: Callable[[], Any], *, seconds: float = DEADLINE, look_seconds: float = LOOK_SECONDS
 ) -> Any:
-    """Return what the condition answers, or what it is awaited for, as soon as that is true.
+    """Return the result of the condition, which may be a coroutine function, as soon as it is true.
 
     Raises:
         TimeoutError: it did not become true in time.
@@ -45,7 +45,7 @@ async def wait_until(
 
 
 def wait_until_blocking(condition: Callable[[], T | None], *, seconds: float = DEADLINE) -> T:
-    """Do the same in a test that has no event loop.
+    """Do the same in a test without an event loop.
 
     Raises:
         TimeoutError: it did not become true in time.

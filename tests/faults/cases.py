@@ -1,6 +1,6 @@
-"""Each fault alone. A group has a task queue and workers of its own, so that what it does to them strikes no other's.
+"""Each fault alone. A group has its own task queue and workers, so that its faults do not affect other groups.
 
-Cases that need the same blow get it together: one SIGKILL finds eleven builds, each held at another place.
+Cases that need the same fault share it: one SIGKILL strikes eleven builds, each held at a different point.
 """
 
 import asyncio
@@ -22,43 +22,52 @@ from domain.names import BUILD_WORKFLOW
 from domain.status import Status
 from local.rehearsal.control import FaultKind
 from local.stack import PARTS, PartName
-from tests.faults.disabled_safeguards import NEWER, TAKEN
+from tests.faults.disabled_safeguards import NEXT_VERSION, SNAPSHOT_ATTEMPTED
 from tests.faults.invariants import Damage, check_build, requests_of
 from tests.faults.proxy import FaultProxy
-from tests.faults.report import Report, closed, side_by_side
+from tests.faults.report import Report, side_by_side, until_closed
 from tests.faults.sample_build import sample_script
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, put_back
 from tests.harness.worker import WorkerHarness
 from tests.wait import DEADLINE, wait_until
-from tests.workflows.scenarios import HELD
+from tests.workflows.scenarios import HOLD_FILE
 
 LONG = "600"
-"""Seconds: a stalled stream is not noticed."""
+"""Seconds of STREAM_IDLE_SECONDS, so that a stalled stream is not noticed."""
 
 DELAYS, ANSWERS_LOST, CUTS = 3, 3, 3
-"""So many of each strike a build's connections to a server."""
+"""Strike a build's connections to a server this many times in each way."""
 
 _BUILDS_TO_STRIKE = 6
-"""Start this many builds one after the other, if a server's connections have not been struck in every way before."""
+"""Start at most this many builds one after the other, until a server's connections have been struck in every way."""
 
 POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 
-STALE: tuple[CrashPoint, ...] = ("think.after_call", "dispatch.acted", "snapshot.uploaded")
-"""Where an attempt is held that has done everything but write so."""
+BEFORE_WRITE: tuple[CrashPoint, ...] = ("think.after_call", "dispatch.acted", "snapshot.uploaded")
+"""Crash points at which an attempt has done everything except record the result."""
 
 
 async def each_fault_alone(report: Report) -> None:
-    """All cases but those in which a server dies; what became of them is in the report."""
+    """Run all cases except those that kill a server; the report has the results."""
     fault_harness = report.fault_harness
     harness = fault_harness.harness()
     worker = await fault_harness.worker(harness)
-    groups = (killed, stopped, model, store, connections, newer, reverted, terminated)
+    groups = (
+        worker_killed,
+        worker_stopped,
+        model_faults,
+        store_faults,
+        connection_faults,
+        next_version_joins,
+        files_reverted,
+        workflow_terminated,
+    )
     await side_by_side(report.reference(harness), *(group(report) for group in groups))
     await worker.end()
 
 
 async def each_server_killed(report: Report) -> None:
-    """A server that dies strikes all that run on it: one case after the other."""
+    """Kill each server. These cases run one after the other, as a dead server affects every build."""
     fault_harness = report.fault_harness
     harness = fault_harness.harness()
     worker = await fault_harness.worker(harness)
@@ -71,18 +80,18 @@ async def each_server_killed(report: Report) -> None:
 # ---- the worker
 
 
-async def killed(report: Report) -> None:
-    """SIGKILL, at every crash point, in a model call and in a command."""
+async def worker_killed(report: Report) -> None:
+    """SIGKILL at every crash point, in a model call and in a command."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     worker = await fault_harness.worker(harness, STREAM_IDLE_SECONDS=LONG)
     at = {point: await start_held(fault_harness, harness, point) for point in POINTS}
     calling = await harness.start(script=sample_script(), faults=[{"kind": "stall", "seconds": 300, "after": 1}])
-    running = await harness.start(script=sample_script(held=True))
+    running = await harness.start(script=sample_script(hold=True))
     await until_calling(fault_harness, harness, calling, turn=2)
-    held = await until_command_held(fault_harness, harness, running)
+    hold_file = await until_command_held(fault_harness, harness, running)
     await until_held(fault_harness, at)
     await worker.end(signal.SIGKILL)
-    held.unlink()
+    hold_file.unlink()
     successor = await fault_harness.worker(harness)
     await side_by_side(
         *(report.ready(f"SIGKILL at {point}", harness, build_id) for point, build_id in at.items()),
@@ -92,19 +101,21 @@ async def killed(report: Report) -> None:
     await successor.end()
 
 
-async def stopped(report: Report) -> None:
-    """SIGSTOP past the heartbeat, then SIGCONT: by then another worker has taken everything over."""
+async def worker_stopped(report: Report) -> None:
+    """SIGSTOP until the heartbeat times out, then SIGCONT: by then another worker has taken over."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     front = await fault_harness.front()
     stale = await fault_harness.worker(harness, front)
-    at = {point: await start_held(fault_harness, harness, point) for point in STALE}
-    running = await harness.start(script=sample_script(held=True))
-    held = await until_command_held(fault_harness, harness, running)
-    before = await claims(harness, running)
-    fresh = await taken_over(fault_harness, harness, stale, front, at, lambda: changed(harness, running, before))
-    held.unlink()
+    at = {point: await start_held(fault_harness, harness, point) for point in BEFORE_WRITE}
+    running = await harness.start(script=sample_script(hold=True))
+    hold_file = await until_command_held(fault_harness, harness, running)
+    before = await claims_of(harness, running)
+    fresh = await take_over(
+        fault_harness, harness, stale, front, at, lambda: until_claims_change(harness, running, before)
+    )
+    hold_file.unlink()
     for point, build_id in at.items():
-        fault_harness.let_go(point, build_id)
+        fault_harness.release(point, build_id)
     await side_by_side(
         *(report.ready(f"SIGSTOP and SIGCONT at {point}", harness, build_id) for point, build_id in at.items()),
         report.ready("SIGSTOP and SIGCONT in bash", harness, running),
@@ -112,51 +123,52 @@ async def stopped(report: Report) -> None:
     await side_by_side(stale.end(), fresh.end())
 
 
-async def taken_over(
+async def take_over(
     fault_harness: FaultHarness,
     harness: WorkerHarness,
     stale: WorkerProcess,
     front: Front,
     at: Mapping[CrashPoint, uuid.UUID],
-    and_besides: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0),
+    also_wait: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0),
     *,
-    acted: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(3),
+    until_acted: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(3),
     without: str = "",
 ) -> WorkerProcess:
-    """Stop a worker while builds are held at points, until another is held there, and let it go on; returns the other.
+    """Stop a worker while builds are held at points, continue it once another is held there, and return the other.
 
-    Temporal can't tell the first one at once that its attempts are over: they do what they have come to do.
-    `and_besides` waits for what else has to be taken over, `acted` until they have written, or found that they may not.
+    Temporal can't tell the stale worker at once that its attempts are over: they go on and try to write.
+    `also_wait` waits for whatever else must be taken over. `until_acted` waits until the stale attempts have written or
+    were refused.
     """
     await until_held(fault_harness, at)
     stale.send(signal.SIGSTOP)
     for point, build_id in at.items():
-        fault_harness.let_go(point, build_id)  # once it can
+        fault_harness.release(point, build_id)  # takes effect once it continues
         fault_harness.ask(point, build_id, "hold")
     fresh = await fault_harness.worker(harness, without=without)
     await until_held(fault_harness, at)
-    await and_besides()
+    await also_wait()
     front["temporal"].blackhole()
     stale.send(signal.SIGCONT)
-    await acted()
+    await until_acted()
     front["temporal"].heal()
     return fresh
 
 
 async def until_held(fault_harness: FaultHarness, at: Mapping[CrashPoint, uuid.UUID]) -> None:
-    """Wait until each of these builds is held at its point."""
+    """Wait until each of these builds is held at its crash point."""
     await wait_until(lambda: all(fault_harness.has_reached(point, build_id) for point, build_id in at.items()))
 
 
-async def newer(report: Report) -> None:
-    """A worker of the next version joins in the middle of a call, and the older one leaves."""
+async def next_version_joins(report: Report) -> None:
+    """A worker of the next version starts in the middle of a call, and the older one shuts down."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     old = await fault_harness.worker(harness)
-    build_id = await harness.start(script=sample_script(held=True))
-    held = await until_command_held(fault_harness, harness, build_id)
-    new = await fault_harness.worker(harness, without=NEWER)
+    build_id = await harness.start(script=sample_script(hold=True))
+    hold_file = await until_command_held(fault_harness, harness, build_id)
+    new = await fault_harness.worker(harness, without=NEXT_VERSION)
     await old.end()
-    held.unlink()
+    hold_file.unlink()
     await report.ready("a newer worker mid-build", harness, build_id)
     await new.end()
 
@@ -172,15 +184,15 @@ _KINDS = (
 assert {kind for kinds in _KINDS for kind in kinds} == set(get_args(FaultKind))
 
 
-async def model(report: Report) -> None:
-    """Everything that the model can answer instead of an answer; beside workflows that can't get anywhere."""
+async def model_faults(report: Report) -> None:
+    """Every way in which the model can fail, while workflows with an invalid input keep failing on the same queue."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     worker = await fault_harness.worker(harness, STREAM_IDLE_SECONDS="3")
     poison = [
         await harness.client.start_workflow(
-            BUILD_WORKFLOW, given, id=f"build-{uuid.uuid4()}", task_queue=harness.settings.temporal_task_queue
+            BUILD_WORKFLOW, payload, id=f"build-{uuid.uuid4()}", task_queue=harness.settings.temporal_task_queue
         )
-        for given in ({"build_id": str(uuid.uuid4())}, {"build_id": "no id"}, ["no build"])
+        for payload in ({"build_id": str(uuid.uuid4())}, {"build_id": "no id"}, ["no build"])
     ]
 
     async def one(kinds: tuple[str, ...]) -> None:
@@ -201,8 +213,8 @@ async def model(report: Report) -> None:
 # ---- connections and servers
 
 
-async def store(report: Report) -> None:
-    """S3 answers 5xx, slowly, or 403."""
+async def store_faults(report: Report) -> None:
+    """S3 answers 503, answers slowly, or answers 403."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     front = await fault_harness.front()
     worker, s3 = await fault_harness.worker(harness, front), front["s3"]
@@ -228,16 +240,16 @@ async def store(report: Report) -> None:
     await worker.end()
 
 
-async def connections(report: Report, parts: Sequence[PartName] = PARTS) -> None:
-    """Connections are slow, answers are lost after what was asked for has been done, connections are cut, and nothing
-    arrives for a while."""
+async def connection_faults(report: Report, parts: Sequence[PartName] = PARTS) -> None:
+    """Connections are slow, answers are lost after the request took effect, connections are cut, and nothing arrives
+    for a while."""
 
     async def one(part: PartName) -> None:
         fault_harness, harness = report.fault_harness, report.fault_harness.harness()
         front = await fault_harness.front()
         worker, proxy = await fault_harness.worker(harness, front), front[part]
         striking = asyncio.create_task(_strike(proxy))
-        # How much of it befalls one build depends on which of the two is faster.
+        # How many faults strike one build depends on whether the build or the proxy is faster.
         for number in range(1, _BUILDS_TO_STRIKE + 1):
             build_id = await harness.start(script=sample_script())
             await report.ready(f"connections to {part}, build {number}", harness, build_id, wake=True)
@@ -252,7 +264,7 @@ async def connections(report: Report, parts: Sequence[PartName] = PARTS) -> None
 
 
 async def _strike(proxy: FaultProxy) -> None:
-    """Strike what passes by, in each way after the other."""
+    """Strike the traffic in one way after the other."""
     proxy.delay_seconds = 0.1
     while proxy.struck["delay"] < DELAYS:
         await asyncio.sleep(0.05)
@@ -271,47 +283,46 @@ async def _strike(proxy: FaultProxy) -> None:
 
 
 async def server_killed(report: Report, part: PartName) -> None:
-    """A server dies under two builds, one in a command and one before it writes an answer, and comes back."""
+    """A server dies and comes back while one build runs a command and another is about to write an answer."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     worker = await fault_harness.worker(harness)
     writing = await start_held(fault_harness, harness, "think.after_call")
-    running = await harness.start(script=sample_script(held=True))
-    held = await until_command_held(fault_harness, harness, running)
+    running = await harness.start(script=sample_script(hold=True))
+    hold_file = await until_command_held(fault_harness, harness, running)
     await until_held(fault_harness, {"think.after_call": writing})
-    fault_harness.stack.kill(
-        part, signal.SIGQUIT if part == "postgres" else signal.SIGKILL
-    )  # `pg_ctl stop -m immediate`
-    fault_harness.let_go("think.after_call", writing)
-    held.unlink()
+    # SIGQUIT is `pg_ctl stop -m immediate`.
+    fault_harness.stack.kill(part, signal.SIGQUIT if part == "postgres" else signal.SIGKILL)
+    fault_harness.release("think.after_call", writing)
+    hold_file.unlink()
     await asyncio.sleep(1)
     await fault_harness.stack.restart(part)
-    letting_go = asyncio.create_task(never_held(fault_harness, harness, running))
+    releasing = asyncio.create_task(keep_releasing(fault_harness, harness, running))
     await side_by_side(
         report.ready(f"{part} is killed while an answer is to be written", harness, writing),
         report.ready(f"{part} is killed while a command runs", harness, running),
     )
-    letting_go.cancel()
+    releasing.cancel()
     await worker.end()
 
 
-async def never_held(fault_harness: FaultHarness, harness: WorkerHarness, build_id: uuid.UUID) -> None:
-    """Let go of the build's command whenever it waits: one that was lost is repeated by the agent, and waits again."""
+async def keep_releasing(fault_harness: FaultHarness, harness: WorkerHarness, build_id: uuid.UUID) -> None:
+    """Release the build's command whenever it waits: the agent repeats a lost command, which then waits again."""
     while True:
         with suppress(SQLAlchemyError, OSError):
             row = await harness.row(build_id)
-            _held_in(fault_harness, row.sandbox_id).unlink(missing_ok=True)
+            _hold_file(fault_harness, row.sandbox_id).unlink(missing_ok=True)
         await asyncio.sleep(0.1)
 
 
-def _held_in(fault_harness: FaultHarness, sandbox_id: str | None) -> Path:
-    return fault_harness.sandbox_directory(sandbox_id or "-") / HELD.lstrip("/")
+def _hold_file(fault_harness: FaultHarness, sandbox_id: str | None) -> Path:
+    return fault_harness.sandbox_directory(sandbox_id or "-") / HOLD_FILE.lstrip("/")
 
 
 # ---- the sandbox and the workflow
 
 
-async def reverted(report: Report, without: str = "") -> None:
-    """A paused sandbox comes back with its files as they were earlier."""
+async def files_reverted(report: Report, without: str = "") -> None:
+    """A paused sandbox resumes with the files of an earlier moment, and another sandbox vanishes."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     worker = await fault_harness.worker(harness, without=without)
     faults = [{"kind": "refusal", "after": 2}]
@@ -321,33 +332,33 @@ async def reverted(report: Report, without: str = "") -> None:
     await until_reverted(fault_harness, harness, build_id)
     await report.ready(without or "files are reverted on resume", harness, build_id, wake=True)
     if not without:
-        build_id = await harness.start(script=sample_script(held=True))
+        build_id = await harness.start(script=sample_script(hold=True))
         await until_command_held(fault_harness, harness, build_id)
         await fault_harness.sandboxes.kill((await harness.row(build_id)).sandbox_id or "-")
-        letting_go = asyncio.create_task(never_held(fault_harness, harness, build_id))
+        releasing = asyncio.create_task(keep_releasing(fault_harness, harness, build_id))
         await report.ready("a sandbox vanishes", harness, build_id)
-        letting_go.cancel()
+        releasing.cancel()
     await worker.end()
 
 
 async def until_reverted(fault_harness: FaultHarness, harness: WorkerHarness, build_id: uuid.UUID) -> None:
-    """Wait until the build waits for a person, and put its files back to what they were after its first call, at which
+    """Wait until the build waits for a person, then revert its files to their state after its first call, at which
     it is held."""
     await until_held(fault_harness, {"dispatch.acted": build_id})
     home = fault_harness.sandbox_directory((await harness.row(build_id)).sandbox_id or "-") / "home"
     earlier = fault_harness.directory / f"earlier-{build_id}"
     await copy_tree(home, earlier)
-    fault_harness.let_go("dispatch.acted", build_id)
+    fault_harness.release("dispatch.acted", build_id)
     await harness.until(build_id, frozenset({Status.NEEDS_INPUT}))
     await put_back(earlier, home)
 
 
-async def terminated(report: Report) -> None:
-    """An operator terminates workflows, and a worker dies of it that has just uploaded a snapshot: the rows are closed,
-    and the sandboxes and what belongs to no snapshot go."""
+async def workflow_terminated(report: Report) -> None:
+    """An operator terminates workflows, and the worker is killed when it has just uploaded a snapshot: the rows are
+    closed, and the sandboxes and the objects that belong to no snapshot are deleted."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     worker = await fault_harness.worker(harness)
-    in_bash = await harness.start(script=sample_script(held=True))
+    in_bash = await harness.start(script=sample_script(hold=True))
     uploaded = await start_held(fault_harness, harness, "snapshot.uploaded")
     await until_command_held(fault_harness, harness, in_bash)
     await until_held(fault_harness, {"snapshot.uploaded": uploaded})
@@ -357,13 +368,13 @@ async def terminated(report: Report) -> None:
     successor = await fault_harness.worker(harness)
     async with report.case("a workflow is terminated"):
         for build_id in (in_bash, uploaded):
-            await closed(harness, build_id)
+            await until_closed(harness, build_id)
             await until_swept(fault_harness, build_id)
     await successor.end()
 
 
 async def until_swept(fault_harness: FaultHarness, build_id: uuid.UUID) -> None:
-    """Wait until the reaper has tidied up after a build that was ended from outside, and check it."""
+    """Wait until the reaper has cleaned up after a build that was ended from outside, and check the build."""
     deadline = monotonic() + DEADLINE
     while True:
         try:
@@ -371,11 +382,11 @@ async def until_swept(fault_harness: FaultHarness, build_id: uuid.UUID) -> None:
             left = [each.id for each in await fault_harness.sandboxes.list_all() if each.build_id == str(build_id)]
             if not left:
                 return
-            found = Damage([f"sandbox {left[0]} has outlived its build"])
+            problem = Damage([f"sandbox {left[0]} has outlived its build"])
         except Damage as damage:
-            found = damage
+            problem = damage
         if monotonic() > deadline:
-            raise found
+            raise problem
         await asyncio.sleep(0.2)
 
 
@@ -383,7 +394,7 @@ async def until_swept(fault_harness: FaultHarness, build_id: uuid.UUID) -> None:
 
 
 async def start_held(fault_harness: FaultHarness, harness: WorkerHarness, point: CrashPoint) -> uuid.UUID:
-    """Start a build that is held when it gets to the point."""
+    """Start a build that is held when it reaches the crash point."""
     build_id = await harness.start(script=sample_script(), prepare=_to_hold(fault_harness, point))
     await fault_harness.say(harness, build_id, f"Before {point}.")
     await fault_harness.say(harness, build_id, f"Again before {point}.")
@@ -391,18 +402,18 @@ async def start_held(fault_harness: FaultHarness, harness: WorkerHarness, point:
 
 
 def _to_hold(fault_harness: FaultHarness, point: CrashPoint) -> Callable[[uuid.UUID], None]:
-    """Holds a build at the point; for before it starts, as it may get there at once."""
+    """Return a callback that holds a build at the point, for use before the build starts: it may get there at once."""
     return lambda build_id: fault_harness.ask(point, build_id, "hold")
 
 
 async def until_command_held(fault_harness: FaultHarness, harness: WorkerHarness, build_id: uuid.UUID) -> Path:
-    """Wait until the third turn's command waits in its sandbox; returns the file that holds it there."""
+    """Wait until the third turn's command waits in its sandbox, and return the file that holds it there."""
 
-    async def held() -> Path | None:
-        path = _held_in(fault_harness, (await harness.row(build_id)).sandbox_id)
+    async def find_hold_file() -> Path | None:
+        path = _hold_file(fault_harness, (await harness.row(build_id)).sandbox_id)
         return path if path.exists() else None
 
-    return await wait_until(held)
+    return await wait_until(find_hold_file)
 
 
 async def until_calling(fault_harness: FaultHarness, harness: WorkerHarness, build_id: uuid.UUID, turn: int) -> None:
@@ -417,56 +428,56 @@ async def until_calling(fault_harness: FaultHarness, harness: WorkerHarness, bui
     await wait_until(calling, look_seconds=0.2)
 
 
-async def claims(harness: WorkerHarness, build_id: uuid.UUID) -> set[uuid.UUID]:
-    """The tokens with which attempts hold the build's rows."""
+async def claims_of(harness: WorkerHarness, build_id: uuid.UUID) -> set[uuid.UUID]:
+    """The tokens of the attempts that hold the build's rows."""
     async with harness.session() as session:
-        found = [
+        tokens = [
             *(await session.scalars(select(Turn.claim).where(Turn.build_id == build_id))),
             *(await session.scalars(select(ToolCall.claim).where(ToolCall.build_id == build_id))),
             *(await session.scalars(select(Snapshot.claim).where(Snapshot.build_id == build_id))),
         ]
-    return {claim for claim in found if claim is not None}
+    return {claim for claim in tokens if claim is not None}
 
 
-async def changed(harness: WorkerHarness, build_id: uuid.UUID, before: set[uuid.UUID]) -> None:
+async def until_claims_change(harness: WorkerHarness, build_id: uuid.UUID, before: set[uuid.UUID]) -> None:
     """Wait until another attempt has taken one of the build's rows."""
 
-    async def are_others() -> bool:
-        return await claims(harness, build_id) != before
+    async def have_changed() -> bool:
+        return await claims_of(harness, build_id) != before
 
-    await wait_until(are_others, look_seconds=0.1)
+    await wait_until(have_changed, look_seconds=0.1)
 
 
-# ---- the narrowest fault that each safeguard is against
+# ---- the narrowest fault against which each safeguard protects
 
 
 async def stale_snapshot(report: Report, without: str) -> None:
-    """A worker hangs when it has uploaded a snapshot, and comes back when another has taken it, too.
+    """A worker hangs after it has uploaded a snapshot, and continues after another worker has taken the same one.
 
-    Whether it comes to write is chance: what it talked to may have given it up. So it is tried more than once.
+    Whether the stale worker gets to write is chance: a server may have closed its connection. So try more than once.
     """
     for _ in range(6):
-        if await _came_back_and_wrote(report, without):
+        if await _stale_worker_wrote(report, without):
             return
 
 
-async def _came_back_and_wrote(report: Report, without: str) -> bool:
+async def _stale_worker_wrote(report: Report, without: str) -> bool:
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     front = await fault_harness.front()
     stale = await fault_harness.worker(harness, front, without=without)
     build_id = await start_held(fault_harness, harness, "snapshot.uploaded")
     wrote = False
 
-    async def written() -> None:
+    async def until_attempted() -> None:
         nonlocal wrote
-        await wait_until((fault_harness.directory / TAKEN.format(pid=stale.pid)).exists)
+        await wait_until((fault_harness.directory / SNAPSHOT_ATTEMPTED.format(pid=stale.pid)).exists)
         query = select(Snapshot.id).where(Snapshot.build_id == build_id, Snapshot.state == "stored")
         async with harness.sessions() as session:
             wrote = (await session.scalars(query)).first() is not None
 
     at: dict[CrashPoint, uuid.UUID] = {"snapshot.uploaded": build_id}
-    fresh = await taken_over(fault_harness, harness, stale, front, at, acted=written, without=without)
-    fault_harness.let_go("snapshot.uploaded", build_id)
+    fresh = await take_over(fault_harness, harness, stale, front, at, until_acted=until_attempted, without=without)
+    fault_harness.release("snapshot.uploaded", build_id)
     if wrote:
         await report.ready(without, harness, build_id)
     await side_by_side(stale.end(), fresh.end())
@@ -477,18 +488,18 @@ async def killed_in_bash(report: Report, without: str, *, sandbox_too: bool = Fa
     """A worker is killed while a command runs, and another takes over."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     worker = await fault_harness.worker(harness, without=without)
-    build_id = await harness.start(script=sample_script(held=True))
+    build_id = await harness.start(script=sample_script(hold=True))
     await until_command_held(fault_harness, harness, build_id)
     await worker.end(signal.SIGKILL)
     if sandbox_too:
         await fault_harness.sandboxes.kill((await harness.row(build_id)).sandbox_id or "-")
     successor = await fault_harness.worker(harness, without=without)
-    letting_go = asyncio.create_task(never_held(fault_harness, harness, build_id))
+    releasing = asyncio.create_task(keep_releasing(fault_harness, harness, build_id))
     await report.ready(without, harness, build_id)
-    letting_go.cancel()
+    releasing.cancel()
     await successor.end()
 
 
 async def killed_with_its_sandbox(report: Report, without: str) -> None:
-    """A worker is killed while a command runs, and so is its sandbox."""
+    """A worker and its sandbox are killed while a command runs."""
     await killed_in_bash(report, without, sandbox_too=True)

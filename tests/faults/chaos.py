@@ -1,10 +1,10 @@
-"""Faults of all kinds at random moments, on the real stack, while builds run; then everything has to come to its end.
+"""Injects faults of all kinds at random moments into the real stack while builds run; then every build must close.
 
     python -m tests.faults.chaos [--seconds 180] [--seed 1] [--runs 1] [--plan]
 
-The seed fixes which faults come when (`--plan` prints them, and does nothing else); what they find there it can't fix.
-Prints what struck and what became of the builds; exit code 1 when something is not as it must be, when no build got
-ready or when nothing struck. `--runs`: so many runs, one after the other, with the seeds that follow.
+The seed determines which faults come when (`--plan` only prints them), but not what each fault hits.
+Prints the faults that struck and the outcomes of the builds. The exit code is 1 if an invariant does not hold, if no
+build became ready or if no fault struck. `--runs`: the number of runs, one after the other, with consecutive seeds.
 """
 
 import argparse
@@ -43,19 +43,19 @@ from domain.names import BUILD_WORKFLOW, build_workflow_id
 from domain.status import Status
 from local.stack import PARTS, PartName
 from tests.faults.cases import until_swept
-from tests.faults.disabled_safeguards import NEWER
+from tests.faults.disabled_safeguards import NEXT_VERSION
 from tests.faults.invariants import (
     Damage,
-    Handed,
+    Deliverable,
     check_build,
     check_no_secret,
     check_nothing_left,
     check_spending,
-    handed_over,
+    deliverable_of,
 )
-from tests.faults.plan import Action, planned
+from tests.faults.plan import Action, plan_faults
 from tests.faults.proxy import FaultProxy
-from tests.faults.report import close_preview, closed
+from tests.faults.report import close_preview, until_closed
 from tests.faults.sample_build import sample_script
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
 from tests.wait import DEADLINE
@@ -63,22 +63,22 @@ from tests.wait import DEADLINE
 WORKERS = 2
 BUILDS_AT_ONCE = 3
 PATIENCE_SECONDS = 2 * DEADLINE
-"""How long after the last fault everything may take to come to its end."""
+"""Seconds after the last fault within which every build must have closed."""
 
 _ALLOWANCE_A_CYCLE = 60_000_000
 _TOP_UP = 1_000_000
-"""µ$: founders with a small plan, whose builds fall asleep; and what wakes them."""
+"""Micro-dollars. A small plan, on which builds fall asleep, and the top-up that wakes them."""
 
 _GOAL = "Build the story's product."
 _MISSED = (CofounderError, Problem, RPCError, OSError, SQLAlchemyError)
-"""What people and the harness itself see of faults; they try again."""
+"""Errors that faults cause to people and to the harness itself; they try again."""
 
 T = TypeVar("T")
 
 
 @dataclass
 class Outcome:
-    """What a run came to. `damage` is empty if all is well."""
+    """The result of a run. `damage` is empty if every invariant holds."""
 
     seed: int
     struck: Counter[str] = field(default_factory=Counter)
@@ -88,20 +88,20 @@ class Outcome:
 
 
 async def run_chaos(seed: int, seconds: float, keep: Path | None = None) -> Outcome:
-    """One run on a ground of its own. `keep`: where the feeds, histories and logs go if something is wrong."""
+    """Run once in a harness of its own. `keep`: where to store feeds, histories and logs if there is damage."""
     outcome = Outcome(seed)
-    async with fault_harness([{"match": _GOAL, "script": sample_script()}]) as here:
-        chaos = Chaos(here, random.Random(f"people of {seed}"))
+    async with fault_harness([{"match": _GOAL, "script": sample_script()}]) as faults:
+        chaos = Chaos(faults, random.Random(f"people of {seed}"))
         expected = await chaos.reference()
-        async with chaos.going_on():
-            await chaos.strike(planned(seed, seconds), seconds)
+        async with chaos.background():
+            await chaos.strike(plan_faults(seed, seconds), seconds)
             began = monotonic()
             await chaos.end()
             outcome.seconds_to_the_end = monotonic() - began
         outcome.struck = chaos.struck()
-        await _judge(here, chaos, expected, outcome)
+        await _judge(faults, chaos, expected, outcome)
         if keep is not None and outcome.damage:
-            await _keep(here, keep / f"seed-{seed}")
+            await _keep(faults, keep / f"seed-{seed}")
     if not outcome.builds[Status.READY]:
         outcome.damage.append("nothing progressed: no build became ready")
     if not outcome.struck:
@@ -109,40 +109,40 @@ async def run_chaos(seed: int, seconds: float, keep: Path | None = None) -> Outc
     return outcome
 
 
-async def _judge(here: FaultHarness, chaos: "Chaos", expected: Handed, outcome: Outcome) -> None:
-    """Check every build that the database knows, then the ground."""
+async def _judge(faults: FaultHarness, chaos: "Chaos", expected: Deliverable, outcome: Outcome) -> None:
+    """Check every build in the database, then the stack."""
 
     async def note(what: str, check: Awaitable[None]) -> None:
         try:
             await check
         except Damage as damage:
-            outcome.damage += [f"{what}: {each}" for each in damage.found]
+            outcome.damage += [f"{what}: {each}" for each in damage.findings]
         except Exception as error:
             outcome.damage.append(f"{what} could not be checked: {error!r}")
 
     async def judge(build: Build) -> None:
         async with at_once:
-            # A cancel that comes too late ends a build as ready.
+            # A build that was cancelled too late becomes ready.
             ended = build.id in chaos.ended and build.status != Status.READY
-            check = until_swept(here, build.id) if ended else check_build(here, build.id, expected)
+            check = until_swept(faults, build.id) if ended else check_build(faults, build.id, expected)
             await note(f"build {build.id}", check)
             await close_preview(chaos.harness, build.id)
 
     at_once = asyncio.Semaphore(4)
-    async with here.sessions() as session:
+    async with faults.sessions() as session:
         builds = (await session.scalars(select(Build).order_by(Build.created_at))).all()
     outcome.builds.update(build.status for build in builds)
     await asyncio.gather(*map(judge, builds))
-    await note("money", check_spending(here))
-    await note("secrets", check_no_secret(here))
-    await chaos.dismiss()
-    await note("the end", check_nothing_left(here))
+    await note("money", check_spending(faults))
+    await note("secrets", check_no_secret(faults))
+    await chaos.end_workers()
+    await note("the end", check_nothing_left(faults))
 
 
-async def _keep(here: FaultHarness, directory: Path) -> None:
-    """Keep what tells how it came: each build's feed and history, the workers' and the servers' logs."""
+async def _keep(faults: FaultHarness, directory: Path) -> None:
+    """Keep what explains the damage: the feed and history of each build, the logs of workers and servers."""
     directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - of this machine's disk, like all here
-    async with here.sessions() as session:
+    async with faults.sessions() as session:
         ids = (await session.scalars(select(Build.id))).all()
         for build_id in ids:
             events = await session.scalars(select(Event).where(Event.build_id == build_id).order_by(Event.id))
@@ -150,24 +150,24 @@ async def _keep(here: FaultHarness, directory: Path) -> None:
                 f"{each.created_at:%H:%M:%S.%f} {each.turn} {each.type} {json.dumps(each.data)}" for each in events
             ]
             (directory / f"{build_id}.feed").write_text("\n".join(lines))
-            history = await here.client.get_workflow_handle(build_workflow_id(build_id)).fetch_history()
+            history = await faults.client.get_workflow_handle(build_workflow_id(build_id)).fetch_history()
             (directory / f"{build_id}.json").write_text(history.to_json())
     for log in (
-        *here.directory.glob("*.log"),
-        *(here.stack.data / "logs").glob("*.log"),
-        here.oracle / "started.jsonl",
+        *faults.directory.glob("*.log"),
+        *(faults.stack.data / "logs").glob("*.log"),
+        faults.oracle / "started.jsonl",
     ):
         await asyncio.to_thread(shutil.copy, log, directory)
 
 
 class Chaos:
-    """The ground with people and workers on it, and the hand that strikes."""
+    """Runs workers, people and builds on the stack, and strikes them with faults."""
 
-    def __init__(self, here: FaultHarness, rng: random.Random) -> None:
-        self.here = here
-        self.harness = here.harness()
+    def __init__(self, faults: FaultHarness, rng: random.Random) -> None:
+        self.faults = faults
+        self.harness = faults.harness()
         self.ended: set[uuid.UUID] = set()
-        """Builds that somebody has cancelled or terminated."""
+        """Builds that were cancelled or terminated."""
         self._rng = rng
         self._struck: Counter[str] = Counter()
         self._fronts: list[Front] = []
@@ -181,46 +181,46 @@ class Chaos:
         self._numbers = itertools.count(1)
         self._starting = True
 
-    # ---- what goes on, whatever strikes
+    # ---- what goes on during the faults
 
-    async def reference(self) -> Handed:
-        """The first build, which nothing strikes: what all others have to hand over."""
-        self._fronts = [await self.here.front() for _ in range(WORKERS)]
-        self._workers = [await self.here.worker(self.harness, front, **self._settings) for front in self._fronts]
+    async def reference(self) -> Deliverable:
+        """Run the first build without faults and return its deliverable, which all others must deliver too."""
+        self._fronts = [await self.faults.front() for _ in range(WORKERS)]
+        self._workers = [await self.faults.worker(self.harness, front, **self._settings) for front in self._fronts]
         plan = await self.harness.plan(_ALLOWANCE_A_CYCLE)
         self._projects = {await self.harness.founder(): [], await self.harness.founder(plan): []}
         build_id = await self.harness.start(goal=_GOAL)
-        await closed(self.harness, build_id)
-        return await handed_over(self.here, build_id)
+        await until_closed(self.harness, build_id)
+        return await deliverable_of(self.faults, build_id)
 
     @property
     def _settings(self) -> dict[str, str]:
         return {"CONTINUE_AS_NEW_TURNS": "3", "SANDBOX_MAX_SECONDS": "60"}
 
     @asynccontextmanager
-    async def going_on(self) -> AsyncIterator[None]:
-        """Workers that die are replaced, builds are started, and people do what builds wait for."""
-        loops = [self._replace_workers(), self._start_builds(), self._be_people(), self._say_things()]
+    async def background(self) -> AsyncIterator[None]:
+        """Replace dead workers, start builds, and do what builds wait for people to do, while the block runs."""
+        loops = [self._replace_workers(), self._start_builds(), self._act_for_people(), self._say_things()]
         tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
-            for ended in await asyncio.gather(*tasks, return_exceptions=True):
-                if isinstance(ended, Exception):
-                    raise ended
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(result, Exception):
+                    raise result
 
-    async def dismiss(self) -> None:
-        """End the workers; all that they began has ended."""
+    async def end_workers(self) -> None:
+        """End the workers. Call it when all builds have closed."""
         await asyncio.gather(*(worker.end() for worker in self._workers))
 
     async def _replace_workers(self) -> None:
         while True:
             for number, worker in enumerate(self._workers):
                 if not worker.is_running:
-                    without = NEWER if self._newer else ""
-                    self._workers[number] = self.here.launch(
+                    without = NEXT_VERSION if self._newer else ""
+                    self._workers[number] = self.faults.launch(
                         self.harness, self._fronts[number], without=without, **self._settings
                     )
             await asyncio.sleep(0.5)
@@ -233,24 +233,24 @@ class Chaos:
             await asyncio.sleep(0.5)
 
     async def _start_one(self) -> None:
-        """As the API does it: the row first, then the workflow; what gets lost between them the reaper mends."""
+        """Start a build as the API does: the row first, then the workflow. The reaper repeats a lost start."""
         user_id = self._rng.choice(list(self._projects))
         projects = self._projects[user_id]
         again = projects.pop(0) if len(projects) > BUILDS_AT_ONCE else None
         project_id = again or await self.harness.project(user_id)
         projects.append(project_id)
         goal = f"{_GOAL} [{uuid.uuid4().hex}]"
-        async with self.here.sessions.begin() as session:
+        async with self.faults.sessions.begin() as session:
             build = await insert_build(session, NewBuild(project_id, user_id, goal, None, "none"))
             if build is None:
                 return  # the project's last one is still open
             user = await session.get_one(User, user_id)
         await self.harness.builds.start(BuildToStart(build.id, user_id, project_id, "chaos", user.plan, goal))
-        async with self.here.sessions.begin() as session:
+        async with self.faults.sessions.begin() as session:
             await mark_started(session, build.id)
 
-    async def _be_people(self) -> None:
-        """Wake what waits for a person, and give money to what sleeps."""
+    async def _act_for_people(self) -> None:
+        """Wake builds that wait for a person, and top up the budget of builds that sleep."""
         while True:
             with suppress(*_MISSED):
                 for build in await self._open():
@@ -265,29 +265,29 @@ class Chaos:
             await asyncio.sleep(1)
 
     async def _say_things(self) -> None:
-        """Say something to one of the builds now and then."""
+        """Send a message to one of the builds now and then."""
         while self._starting:
             await asyncio.sleep(self._rng.uniform(1, 8))
             with suppress(*_MISSED):
                 if builds := await self._open():
                     build = self._rng.choice(builds)
-                    await self.here.say(self.harness, build.id, f"Number {next(self._numbers)}: keep it small.")
+                    await self.faults.say(self.harness, build.id, f"Number {next(self._numbers)}: keep it small.")
 
     async def _top_up(self, build: Build) -> None:
         today = datetime.now(UTC).date()
-        async with self.here.sessions.begin() as session:
+        async with self.faults.sessions.begin() as session:
             await top_up(session, build.user_id, _TOP_UP, today, key=f"{build.id}-{next(self._numbers)}")
         await self.harness.builds.tell_of_money(build.id)
 
-    # ---- what is there
+    # ---- the state of builds and faults
 
     async def _open(self) -> Sequence[Build]:
-        async with self.here.sessions() as session:
+        async with self.faults.sessions() as session:
             query = select(Build).where(Build.closed_at.is_(None)).order_by(Build.created_at)
             return (await session.scalars(query)).all()
 
-    def _one_of(self, there: Sequence[T], action: Action) -> T | None:
-        return there[int(action.whom * len(there))] if there else None
+    def _one_of(self, items: Sequence[T], action: Action) -> T | None:
+        return items[int(action.target * len(items))] if items else None
 
     async def _build(self, action: Action) -> Build | None:
         return self._one_of(await self._open(), action)
@@ -295,9 +295,9 @@ class Chaos:
     def struck(self) -> Counter[str]:
         """How often each kind of fault has struck."""
         struck = self._struck.copy()
-        for point in self.here.crashed():
+        for point in self.faults.crashed():
             struck[f"crash at: {point}"] += 1
-        for line in self.here.served():
+        for line in self.faults.served():
             if line["fault"]:
                 struck[f"model: {line['fault']}"] += 1
         return struck
@@ -305,7 +305,7 @@ class Chaos:
     # ---- faults
 
     async def strike(self, actions: Sequence[Action], seconds: float) -> None:
-        """Let each fault strike at its moment; returns when their time is over, and theirs alone."""
+        """Strike each fault at its moment. Returns when the time of the plan is over and the last fault has ended."""
         began = monotonic()
         async with asyncio.TaskGroup() as striking:
             for action in actions:
@@ -337,9 +337,9 @@ class Chaos:
                 return self._strike_workflow(action, which)
             case _:
                 part = cast("PartName", what.removeprefix("to "))
-                all_of_them = action.whom < 0.5
-                struck = self._fronts if all_of_them else [self._fronts[int(action.whom * WORKERS)]]
-                return self._strike_connections([front[part] for front in struck], action, which)
+                all_of_them = action.target < 0.5
+                fronts = self._fronts if all_of_them else [self._fronts[int(action.target * WORKERS)]]
+                return self._strike_connections([front[part] for front in fronts], action, which)
 
     async def _strike_worker(self, action: Action, how: str) -> None:
         worker = self._one_of([worker for worker in self._workers if worker.is_running], action)
@@ -358,21 +358,21 @@ class Chaos:
 
     async def _crash_at(self, action: Action, point: CrashPoint) -> None:
         if (build := await self._build(action)) is not None:
-            self.here.ask(point, build.id, "kill")
+            self.faults.ask(point, build.id, "kill")
 
     async def _kill_server(self, part: PartName) -> None:
         async with self._locks[part]:
             self._struck[f"killed: {part}"] += 1
-            self.here.stack.kill(part, signal.SIGQUIT if part == "postgres" else signal.SIGKILL)
+            self.faults.stack.kill(part, signal.SIGQUIT if part == "postgres" else signal.SIGKILL)
             await asyncio.sleep(0.5)
-            await self.here.stack.restart(part)
+            await self.faults.stack.restart(part)
 
     async def _hang(self, action: Action, part: PartName) -> None:
         async with self._locks[part]:
             self._struck[f"hangs: {part}"] += 1
-            self.here.stack.kill(part, signal.SIGSTOP)
+            self.faults.stack.kill(part, signal.SIGSTOP)
             await asyncio.sleep(action.seconds)
-            self.here.stack.kill(part, signal.SIGCONT)
+            self.faults.stack.kill(part, signal.SIGCONT)
 
     async def _strike_connections(self, proxies: Sequence[FaultProxy], action: Action, how: str) -> None:
         before = sum(proxy.struck[how] for proxy in proxies)
@@ -397,40 +397,40 @@ class Chaos:
     async def _strike_workspace(self, action: Action, how: str) -> None:
         if how == "files reverted":
             self._reverts_due += 1
-        elif (sandbox := self._one_of(await self.here.sandboxes.list_all(), action)) is not None:
+        elif (sandbox := self._one_of(await self.faults.sandboxes.list_all(), action)) is not None:
             self._struck[action.kind] += 1
-            await (self.here.sandboxes.kill if how == "sandbox killed" else self.here.sandboxes.pause)(sandbox.id)
+            await (self.faults.sandboxes.kill if how == "sandbox killed" else self.faults.sandboxes.pause)(sandbox.id)
 
     async def _copy(self, build: Build) -> None:
-        """Keep what a workspace is at some moment, so that its files can be put back to that."""
+        """Copy the files of a workspace, so that they can be reverted to this moment later."""
         if await self.harness.events(build.id, "tool_done"):
             self._copied.add(build.id)
-            await copy_tree(self._home(build), self._kept(build))
+            await copy_tree(self._home(build), self._copy_of(build))
 
     async def _revert(self, build: Build) -> None:
-        """Put a paused workspace's files back to what they were earlier, if that is due."""
+        """Revert the files of a paused workspace to the copy made earlier, if a revert is due."""
         if not self._reverts_due or build.id not in self._copied or not self._home(build).exists():
             return
-        listed = await self.here.sandboxes.list_all()
+        listed = await self.faults.sandboxes.list_all()
         if (build.sandbox_id, "paused") not in {(each.id, each.state) for each in listed}:
             return
         self._reverts_due -= 1
         self._struck["workspace: files reverted"] += 1
-        await put_back(self._kept(build), self._home(build))
+        await put_back(self._copy_of(build), self._home(build))
 
     def _home(self, build: Build) -> Path:
-        return self.here.sandbox_directory(build.sandbox_id or "-") / "home"
+        return self.faults.sandbox_directory(build.sandbox_id or "-") / "home"
 
-    def _kept(self, build: Build) -> Path:
-        return self.here.directory / f"earlier-{build.id}"
+    def _copy_of(self, build: Build) -> Path:
+        return self.faults.directory / f"earlier-{build.id}"
 
     async def _strike_workflow(self, action: Action, how: str) -> None:
         if how == "a poison one":
             self._struck[action.kind] += 1
-            given = {"build_id": str(uuid.uuid4())} if action.whom < 0.5 else ["no build"]
+            payload = {"build_id": str(uuid.uuid4())} if action.target < 0.5 else ["no build"]
             self._poison.append(f"build-{uuid.uuid4()}")
-            await self.here.client.start_workflow(
-                BUILD_WORKFLOW, given, id=self._poison[-1], task_queue=self.harness.settings.temporal_task_queue
+            await self.faults.client.start_workflow(
+                BUILD_WORKFLOW, payload, id=self._poison[-1], task_queue=self.harness.settings.temporal_task_queue
             )
         elif (build := await self._build(action)) is not None:
             self._struck[action.kind] += 1
@@ -438,23 +438,23 @@ class Chaos:
             if how == "terminated":
                 await self.harness.handle(build.id).terminate("chaos")
                 return
-            async with self.here.sessions.begin() as session:
+            async with self.faults.sessions.begin() as session:
                 await request_cancel(session, build.id)
             await self.harness.builds.cancel(build.id)
 
     # ---- the end
 
     async def end(self) -> None:
-        """No fault any more; returns when every build has closed, its workflow too, or everybody has lost patience."""
-        for asked in self.here.rig.glob("*"):
-            if asked.suffix != ".reached":
-                asked.unlink(missing_ok=True)
+        """Stop all faults, and wait until every build and its workflow have closed or PATIENCE_SECONDS are over."""
+        for request in self.faults.rig.glob("*"):
+            if request.suffix != ".reached":
+                request.unlink(missing_ok=True)
         for front in self._fronts:
             for proxy in front.values():
                 proxy.heal()
         for workflow_id in self._poison:
             with suppress(RPCError):
-                await self.here.client.get_workflow_handle(workflow_id).terminate("the end of chaos")
+                await self.faults.client.get_workflow_handle(workflow_id).terminate("the end of chaos")
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while not await self._all_ended():
@@ -465,7 +465,7 @@ class Chaos:
             if await self._open():
                 return False
             running = 'WorkflowType="BuildWorkflow" AND ExecutionStatus="Running"'
-            return (await self.here.client.count_workflows(running)).count == 0
+            return (await self.faults.client.count_workflows(running)).count == 0
         return False
 
 
@@ -473,37 +473,37 @@ class Chaos:
 
 
 def show(outcome: Outcome) -> None:
-    """Print what a run came to."""
+    """Print the result of a run."""
     struck, builds = sum(outcome.struck.values()), sum(outcome.builds.values())
     print(f"seed {outcome.seed}: {struck} faults of {len(outcome.struck)} kinds struck, {builds} builds ended")
     for name, number in sorted(outcome.struck.items()):
         print(f"  {number:6}  {name}")
     for name, number in sorted(outcome.builds.items()):
         print(f"  {number:6}  builds {name}")
-    print(f"  after the last fault everything had ended within {outcome.seconds_to_the_end:.0f} s")
+    print(f"  every build had closed within {outcome.seconds_to_the_end:.0f} s after the last fault")
     for damage in outcome.damage:
         print(f"  DAMAGE  {damage}")
     if not outcome.damage:
-        print("  everything holds")
+        print("  every invariant holds")
 
 
 def main() -> int:
-    """The exit code."""
-    # What the API would log of the nudges that get lost.
+    """Return the exit code."""
+    # Hide what the API logs about lost nudges.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--seconds", type=float, default=180)
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--runs", type=int, default=1)
-    options.add_argument("--keep", type=Path, help="where to keep feeds, histories and logs of a run that shows damage")
-    options.add_argument("--plan", action="store_true", help="print the plan only")
-    given = options.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="directory for the feeds, histories and logs of a run with damage")
+    parser.add_argument("--plan", action="store_true", help="print the plan only")
+    options = parser.parse_args()
     damaged = False
-    for seed in range(given.seed, given.seed + given.runs):
-        if given.plan:
-            print(*planned(seed, given.seconds), sep="\n")
+    for seed in range(options.seed, options.seed + options.runs):
+        if options.plan:
+            print(*plan_faults(seed, options.seconds), sep="\n")
             continue
-        outcome = asyncio.run(run_chaos(seed, given.seconds, given.keep))
+        outcome = asyncio.run(run_chaos(seed, options.seconds, options.keep))
         show(outcome)
         sys.stdout.flush()
         damaged = damaged or bool(outcome.damage)

@@ -1,6 +1,6 @@
-"""Safeguards switched off one at a time, to see that the fault tests find the damage. Only in a rigged worker.
+"""Switches off one safeguard at a time, to show that the fault tests find the damage. Only in a rigged worker.
 
-Each is undone in the narrowest place: what else protects the same thing stays.
+Each is disabled as narrowly as possible: other safeguards that protect the same thing stay on.
 """
 
 import hashlib
@@ -17,68 +17,69 @@ from clients import sandbox
 from clients.shielded import wait_for_answer
 from db.models import Snapshot, ToolCall
 
-NEWER = "newer"
-"""No safeguard: a worker of the next version, whose runner inside of sandboxes is another one."""
+NEXT_VERSION = "newer"
+"""Not a safeguard: makes the worker one of the next version, with a different runner inside sandboxes."""
 
-TAKEN = "taken-{pid}"
-"""A file in the home directory of a worker without claims: its attempt at a snapshot is over, written or failed."""
+SNAPSHOT_ATTEMPTED = "taken-{pid}"
+"""The file that a worker without claims puts into its home directory when its attempt at a snapshot has ended, whether
+it wrote the row or failed."""
 
 SAFEGUARDS = ("claim", "intent", "journal", "verification")
 
 
 def count_edits() -> None:
-    """Let write_file and edit_file do outside of the workspace what the story's commands do there: leave a line for
-    each time that they take effect."""
-    edits = "                outcome = {"
-    assert sandbox.RUNNER_SOURCE.count(edits) == 1
-    counts = "                open('/tmp/effects', 'a').write(call_id + chr(10))\n"
-    _use_runner(sandbox.RUNNER_SOURCE.replace(edits, counts + edits))
+    """Make write_file and edit_file add a line to a file outside the workspace each time they take effect, as the
+    commands of the sample build do."""
+    edit_code = "                outcome = {"
+    assert sandbox.RUNNER_SOURCE.count(edit_code) == 1
+    count_code = "                open('/tmp/effects', 'a').write(call_id + chr(10))\n"
+    _use_runner(sandbox.RUNNER_SOURCE.replace(edit_code, count_code + edit_code))
 
 
 def switch_off(safeguard: str) -> None:
-    """Do without it in this process, from now on."""
+    """Disable the safeguard in this process."""
     off: dict[str, Callable[[], None]] = {
         "claim": _without_claim,
         "intent": _without_intent,
         "journal": _without_journal,
         "verification": _without_verification,
-        NEWER: _newer,
+        NEXT_VERSION: _use_next_version,
     }
     off[safeguard]()
 
 
 def _without_claim() -> None:
-    """Every attempt at a snapshot has the same token, so that a stale one's write goes through.
+    """Give every attempt at a snapshot the same token, so that a stale attempt's write succeeds.
 
-    The SDK cancels an attempt that has hung past its heartbeat as soon as it goes on, which comes before the write or
-    just after it; here it comes after it.
+    The SDK cancels an attempt that has missed its heartbeat as soon as it continues. The cancel can arrive before the
+    write or just after it; here it always arrives after it.
     """
 
-    original, taking = snapshot.SnapshotActivities._claim, snapshot.SnapshotActivities._store_and_record
+    original, store_and_record = snapshot.SnapshotActivities._claim, snapshot.SnapshotActivities._store_and_record
 
-    async def to_its_end(*args: Any, **kwargs: Any) -> Any:
+    async def attempt(*args: Any, **kwargs: Any) -> Any:
         try:
-            return await taking(*args, **kwargs)
+            return await store_and_record(*args, **kwargs)
         finally:
-            (Path(os.environ["HOME"]) / TAKEN.format(pid=os.getpid())).touch()
+            (Path(os.environ["HOME"]) / SNAPSHOT_ATTEMPTED.format(pid=os.getpid())).touch()
 
-    async def take(*args: Any, **kwargs: Any) -> Any:
-        return await wait_for_answer(to_its_end(*args, **kwargs))
+    async def shielded_attempt(*args: Any, **kwargs: Any) -> Any:
+        return await wait_for_answer(attempt(*args, **kwargs))
 
     async def claim(self: Any, build_id: UUID, request: Any) -> Any:
-        claimed = await original(self, build_id, request)
-        if not isinstance(claimed, snapshot._Claimed):
-            return claimed
+        result = await original(self, build_id, request)
+        if not isinstance(result, snapshot._Claimed):
+            return result
         async with self._sessions.begin() as session:
-            await session.execute(update(Snapshot).where(Snapshot.id == claimed.id).values(claim=UUID(int=1)))
-        return snapshot._Claimed(claimed.id, claimed.build_id, UUID(int=1), claimed.archive_key, claimed.manifest_key)
+            await session.execute(update(Snapshot).where(Snapshot.id == result.id).values(claim=UUID(int=1)))
+        return snapshot._Claimed(result.id, result.build_id, UUID(int=1), result.archive_key, result.manifest_key)
 
     snapshot.SnapshotActivities._claim = claim  # type: ignore[method-assign]
-    snapshot.SnapshotActivities._store_and_record = take  # type: ignore[method-assign]
+    snapshot.SnapshotActivities._store_and_record = shielded_attempt  # type: ignore[method-assign]
 
 
 def _without_intent() -> None:
-    """Nothing is written before a tool call is acted on: its row is as if nobody had begun."""
+    """Act on a tool call without recording the intent first: its row looks as if no attempt had begun."""
     original = dispatch.DispatchActivities._intend
 
     async def intend(self: Any, request: Any) -> Any:
@@ -95,15 +96,15 @@ def _without_intent() -> None:
 
 
 def _without_journal() -> None:
-    """The runner inside the sandbox forgets that it has begun a call, and begins it again."""
-    claims = "        os.mkdir(folder)\n    except FileExistsError:"
-    assert claims in sandbox.RUNNER_SOURCE
-    forgets = f"        os.path.isdir(folder) and os.rename(folder, folder + str(time.time()))\n{claims}"
-    _use_runner(sandbox.RUNNER_SOURCE.replace(claims, forgets))
+    """Make the runner inside the sandbox forget the calls that it has begun, and begin them again."""
+    claim_code = "        os.mkdir(folder)\n    except FileExistsError:"
+    assert claim_code in sandbox.RUNNER_SOURCE
+    forgetful_code = f"        os.path.isdir(folder) and os.rename(folder, folder + str(time.time()))\n{claim_code}"
+    _use_runner(sandbox.RUNNER_SOURCE.replace(claim_code, forgetful_code))
 
 
 def _without_verification() -> None:
-    """A resumed workspace is taken for what it was, whatever it is."""
+    """Accept a resumed workspace without comparing it with its last known state."""
 
     async def changes(*_: Any) -> list[str]:
         return []
@@ -111,7 +112,7 @@ def _without_verification() -> None:
     workspace.WorkspaceActivities._changes = changes  # type: ignore[assignment,method-assign]
 
 
-def _newer() -> None:
+def _use_next_version() -> None:
     _use_runner(sandbox.RUNNER_SOURCE + "\n# the next version\n")
 
 

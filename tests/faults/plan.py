@@ -1,4 +1,4 @@
-"""A seeded plan of faults: what strikes, when, whom, and for how long. The same seed gives the same plan."""
+"""A seeded plan of faults: what strikes which target, when, and for how long. The same seed gives the same plan."""
 
 import random
 from collections.abc import Iterator
@@ -10,29 +10,30 @@ from local.rehearsal.control import FaultKind
 from local.stack import PARTS, PartName
 
 KILLED_SERVERS: tuple[PartName, ...] = ("postgres", "temporal", "s3", "sandbox")
-"""Not the model's: it would forget what it has served, and with it what the ledger is compared with."""
+"""Servers that may be killed. The model's may not: it would forget the usage that the ledger is compared with."""
 
 _GAP_SECONDS = 1.5, 4.5
 _LASTING_SECONDS = 2.0, 8.0
 _STOPPED_SECONDS = 1.0, 25.0
-"""Heartbeats are missed after 15 to 30 seconds: some workers come back before, some after."""
+"""How long a stopped worker stays stopped. Heartbeats time out after 15 to 30 seconds: some workers continue before
+that, some after."""
 
 
 @dataclass(frozen=True, order=True)
 class Action:
-    """One fault. `whom`, in [0, 1), says which of those that are there at the moment."""
+    """One fault. `target`, in [0, 1), selects among the builds, workers or servers that exist at the moment."""
 
     at: float
     kind: str
-    whom: float
+    target: float
     seconds: float
 
     def __str__(self) -> str:
-        return f"{self.at:7.2f} s  {self.kind}, for {self.seconds:.2f} s if it lasts, whom {self.whom:.3f}"
+        return f"{self.at:7.2f} s  {self.kind}, for {self.seconds:.2f} s if it lasts, target {self.target:.3f}"
 
 
 def kinds() -> tuple[str, ...]:
-    """Every kind of fault: `what: which`."""
+    """Every kind of fault, as `what: which`."""
     return (
         *("worker: SIGKILL", "worker: SIGSTOP, SIGCONT", "worker: SIGTERM, and a newer one"),
         *(f"crash at: {point}" for point in get_args(CrashPoint)),
@@ -45,15 +46,15 @@ def kinds() -> tuple[str, ...]:
     )
 
 
-def planned(seed: int, seconds: float) -> list[Action]:
-    """The faults of a run, in order. None comes a second time before all have come once."""
+def plan_faults(seed: int, seconds: float) -> list[Action]:
+    """Return the faults of a run in order. No kind repeats before every kind has occurred once."""
     rng = random.Random(seed)
     deck = _deck(rng)
     actions, at = [], rng.uniform(*_GAP_SECONDS)
     while at < seconds:
         kind = next(deck)
-        lasting = _STOPPED_SECONDS if kind == "worker: SIGSTOP, SIGCONT" else _LASTING_SECONDS
-        actions.append(Action(round(at, 3), kind, round(rng.random(), 4), round(rng.uniform(*lasting), 3)))
+        duration = _STOPPED_SECONDS if kind == "worker: SIGSTOP, SIGCONT" else _LASTING_SECONDS
+        actions.append(Action(round(at, 3), kind, round(rng.random(), 4), round(rng.uniform(*duration), 3)))
         at += rng.uniform(*_GAP_SECONDS)
     return actions
 

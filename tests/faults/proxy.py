@@ -1,7 +1,7 @@
-"""A TCP proxy in front of one server, with the faults that a network has.
+"""A TCP proxy in front of one server that injects network faults.
 
-It knows three protocols a little: PostgreSQL's, to lose the answer to a COMMIT, HTTP's, to lose the answer to what
-changes something, or to answer in S3's place, and HTTP/2's as Temporal's clients speak it.
+It understands parts of three protocols: PostgreSQL, to lose the answer to a COMMIT; HTTP, to lose the answer to a
+request that changes something, or to answer in place of S3; and HTTP/2 as Temporal's clients use it.
 """
 
 import asyncio
@@ -10,23 +10,23 @@ from collections import Counter
 from dataclasses import dataclass
 
 _COMMIT = b"Q\x00\x00\x00\x0cCOMMIT;\x00"
-"""A transaction's end as asyncpg sends it, in one piece."""
+"""The end of a transaction as asyncpg sends it, in one piece."""
 
 _CHANGES = (b"POST ", b"PUT ")
-"""What begins an HTTP request that changes something, or costs something."""
+"""The first bytes of an HTTP request that changes or costs something."""
 
 _HTTP2 = b"PRI * HTTP/2.0"
-"""How a connection begins that speaks HTTP/2."""
+"""The first bytes of an HTTP/2 connection."""
 
 _HTTP2_CHANGE_BYTES = 600
-"""A piece of HTTP/2 that is larger than a poll is the outcome of a task, a signal or a start."""
+"""A piece of HTTP/2 of at least this many bytes is not a poll but the outcome of a task, a signal or a start."""
 
 _PIECE_BYTES = 1 << 16
 
 
 @dataclass(eq=False)
 class _Connection:
-    """A client's connection and the one behind it. `loses`: the next answer does not arrive."""
+    """A client's connection and the one to the server. `loses`: the next answer is dropped."""
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
@@ -34,7 +34,7 @@ class _Connection:
     is_http2: bool = False
 
     def changes(self, data: bytes) -> bool:
-        """Whether a piece of what the client sends asks for a change."""
+        """Whether this piece of the client's data requests a change."""
         self.is_http2 = self.is_http2 or data.startswith(_HTTP2)
         if self.is_http2:
             return len(data) >= _HTTP2_CHANGE_BYTES
@@ -47,21 +47,21 @@ class _Connection:
 
 
 class FaultProxy:
-    """Passes bytes between its clients and `127.0.0.1:upstream`, unless it is told otherwise.
+    """Passes bytes between its clients and `127.0.0.1:upstream`, with the faults that are switched on.
 
-    `struck` counts what befell connections: a fault that hit nobody is not counted.
+    `struck` counts the faults that hit a connection; one that hit none is not counted.
     """
 
     def __init__(self, upstream: int) -> None:
         self.upstream = upstream
         self.port = 0
         self.delay_seconds = 0.0
-        """Each piece of data waits for so long, in both directions."""
+        """Delay each piece of data by this many seconds, in both directions."""
         self.refusal: int | None = None
-        """Requests get this HTTP status instead of an answer."""
+        """Answer every request with this HTTP status instead of passing it on."""
         self.answers_to_lose = 0
-        """So many COMMITs of PostgreSQL, POSTs and PUTs of HTTP, or calls of Temporal that carry something, get
-        through, and their answers do not: the connection ends instead."""
+        """Pass on this many PostgreSQL COMMITs, HTTP POSTs and PUTs, or Temporal calls with a payload, but lose their
+        answers: the connection ends instead."""
         self.struck: Counter[str] = Counter()
         self._open_ended = asyncio.Event()
         self._open_ended.set()
@@ -83,21 +83,21 @@ class FaultProxy:
             await asyncio.wait(list(self._connections))
 
     def cut(self) -> None:
-        """End every connection now, in the middle of whatever it carries. New ones are served."""
+        """End every connection now, even in the middle of a request. New connections are served."""
         self.struck["cut"] += len(self._connections)
         self._abort()
 
     def blackhole(self) -> None:
-        """From now on nothing arrives, and nobody is told."""
+        """From now on hold back all data, without ending connections."""
         self._open_ended.clear()
 
     def refuse(self, status: int) -> None:
-        """From now on answer every HTTP request with this status; connections that are open end."""
+        """From now on answer every HTTP request with this status, and end the open connections."""
         self.refusal = status
         self._abort()
 
     def heal(self) -> None:
-        """End what was begun. What a black hole has held up arrives now."""
+        """Switch off all faults. Data that a black hole held back arrives now."""
         self.delay_seconds, self.refusal, self.answers_to_lose = 0.0, None, 0
         self._open_ended.set()
 
@@ -111,13 +111,13 @@ class FaultProxy:
         connection = self._connections[task] = _Connection(writer)
         try:
             if self.refusal is not None:
-                await self._answer(reader, writer, self.refusal)
+                await self._refuse_request(reader, writer, self.refusal)
                 return
-            there, connection.server = await asyncio.open_connection("127.0.0.1", self.upstream)
-            # One end's going ends both: nothing here half-closes a connection.
+            answers, connection.server = await asyncio.open_connection("127.0.0.1", self.upstream)
+            # If one end closes, both end: nothing here half-closes a connection.
             pumps = [
-                asyncio.create_task(self._ask(reader, connection)),
-                asyncio.create_task(self._tell(there, connection)),
+                asyncio.create_task(self._forward_requests(reader, connection)),
+                asyncio.create_task(self._forward_answers(answers, connection)),
             ]
             try:
                 await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -126,12 +126,12 @@ class FaultProxy:
                     pump.cancel()
                 await asyncio.gather(*pumps, return_exceptions=True)
         except (OSError, asyncio.IncompleteReadError):
-            pass  # the server is down: so is the connection
+            pass  # the server is down, and the connection with it
         finally:
             self._connections.pop(task).abort()
 
-    async def _ask(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
-        """Pass on what the client sends."""
+    async def _forward_requests(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
+        """Pass on the client's data."""
         assert connection.server is not None
         while data := await self._next(reader):
             if connection.changes(data) and self.answers_to_lose > 0:
@@ -140,8 +140,8 @@ class FaultProxy:
             connection.server.write(data)
             await connection.server.drain()
 
-    async def _tell(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
-        """Pass on what the server answers."""
+    async def _forward_answers(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
+        """Pass on the server's answers."""
         while data := await self._next(reader):
             if connection.loses:
                 self.struck["answer lost"] += 1
@@ -162,17 +162,17 @@ class FaultProxy:
             await self._open_ended.wait()
         return data
 
-    # ---- instead of an answer
+    # ---- answers of the proxy itself
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: int) -> None:
-        """Read a request, so that its sender gets to read, and refuse it as S3 does."""
+    async def _refuse_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: int) -> None:
+        """Read the request, so that the client gets to read the answer, and refuse it as S3 does."""
         head = await reader.readuntil(b"\r\n\r\n")
         self.struck[str(status)] += 1
-        code, said = ("AccessDenied", "Forbidden") if status == 403 else ("InternalError", "Internal Server Error")
+        code, phrase = ("AccessDenied", "Forbidden") if status == 403 else ("InternalError", "Internal Server Error")
         body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>A fault test refuses.</Message></Error>'
         if head.startswith(b"HEAD"):
             body = ""
-        answer = f"HTTP/1.1 {status} {said}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
+        answer = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
         writer.write(f"{answer}Connection: close\r\n\r\n{body}".encode())
         await writer.drain()
         with contextlib.suppress(TimeoutError):

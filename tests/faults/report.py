@@ -1,4 +1,4 @@
-"""What became of each case: driven to its end, checked against the invariants, and noted under its name."""
+"""Runs the cases of a fault test to their end, checks the invariants, and records each result by name."""
 
 import asyncio
 import traceback
@@ -15,7 +15,7 @@ from db.models import Build
 from domain.errors import CofounderError
 from domain.names import preview_workflow_id
 from domain.status import CLOSED, Status
-from tests.faults.invariants import Damage, Handed, check_build, handed_over
+from tests.faults.invariants import Damage, Deliverable, check_build, deliverable_of
 from tests.faults.sample_build import sample_script
 from tests.harness.faults import FaultHarness
 from tests.harness.worker import WorkerHarness
@@ -24,33 +24,33 @@ from tests.wait import DEADLINE
 _PATIENCE_SECONDS = 2 * DEADLINE
 
 _LOOK_SECONDS = 0.5
-"""Dozens of builds are looked at side by side; each look is a query."""
+"""Look at a build again after this many seconds. Dozens of builds are watched side by side; each look is a query."""
 
 
 class Report:
-    """Cases by name; None is a case in which everything held, a text says what did not."""
+    """The result of each case by name: None if every invariant held, otherwise a text that says which did not."""
 
     def __init__(self, fault_harness: FaultHarness) -> None:
         self.fault_harness = fault_harness
         self.cases: dict[str, str | None] = {}
-        self._expected: asyncio.Future[Handed] = asyncio.get_running_loop().create_future()
+        self._expected: asyncio.Future[Deliverable] = asyncio.get_running_loop().create_future()
 
     async def reference(self, harness: WorkerHarness) -> None:
-        """A build that nothing strikes: what the others have to hand over."""
+        """Run a build without faults. Its deliverable is what all others must deliver."""
         async with self.case("nothing happens"):
             build_id = await harness.start(script=sample_script())
-            await closed(harness, build_id)
-            self._expected.set_result(await handed_over(self.fault_harness, build_id))
+            await until_closed(harness, build_id)
+            self._expected.set_result(await deliverable_of(self.fault_harness, build_id))
             await self.check(harness, build_id)
 
     async def ready(self, name: str, harness: WorkerHarness, build_id: uuid.UUID, *, wake: bool = False) -> None:
-        """The case's build becomes ready, with what the reference has, and everything holds."""
+        """Record whether the case's build becomes ready, equals the reference and keeps every invariant."""
         async with self.case(name):
-            await closed(harness, build_id, wake=wake)
+            await until_closed(harness, build_id, wake=wake)
             await self.check(harness, build_id)
 
     async def check(self, harness: WorkerHarness, build_id: uuid.UUID) -> None:
-        """Check a build that has to be ready, and close its preview."""
+        """Check a build that must be ready, and close its preview."""
         try:
             await check_build(self.fault_harness, build_id, await asyncio.wait_for(self._expected, _PATIENCE_SECONDS))
         finally:
@@ -58,7 +58,7 @@ class Report:
 
     @asynccontextmanager
     async def case(self, name: str) -> AsyncIterator[None]:
-        """Note how the block ends."""
+        """Record how the block ends."""
         try:
             yield
         except Damage as damage:
@@ -69,11 +69,11 @@ class Report:
             self.cases[name] = None
 
 
-async def closed(harness: WorkerHarness, build_id: uuid.UUID, *, wake: bool = False) -> Build:
-    """Wait until a build has closed, its workflow too. `wake`: when it waits for a person, there is one.
+async def until_closed(harness: WorkerHarness, build_id: uuid.UUID, *, wake: bool = False) -> Build:
+    """Wait until a build and its workflow have closed. `wake`: wake the build whenever it waits for a person.
 
     Raises:
-        Damage: it waits for ever.
+        Damage: the build waits for a person without `wake`, or does not close in time.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -92,7 +92,7 @@ async def closed(harness: WorkerHarness, build_id: uuid.UUID, *, wake: bool = Fa
 
 
 async def _pending(harness: WorkerHarness, build_id: uuid.UUID) -> str:
-    """What the build's workflow waits for."""
+    """The pending activities of the build's workflow."""
     described = (await harness.handle(build_id).describe()).raw_description
     return "; ".join(
         f"{each.activity_type.name}, attempt {each.attempt}, after: {each.last_failure.message[:300]}"
@@ -109,7 +109,7 @@ async def row_of(harness: WorkerHarness, build_id: uuid.UUID) -> Build | None:
 
 
 async def close_preview(harness: WorkerHarness, build_id: uuid.UUID) -> None:
-    """Close the preview of a ready build, as the end of its hour would."""
+    """Close the preview of a ready build before its hour is over."""
     preview = harness.client.get_workflow_handle(preview_workflow_id(build_id))
     with suppress(WorkflowFailureError, RPCError):
         await preview.cancel()
@@ -117,8 +117,8 @@ async def close_preview(harness: WorkerHarness, build_id: uuid.UUID) -> None:
 
 
 async def side_by_side(*cases: Coroutine[Any, Any, None]) -> None:
-    """Run them all to their ends; the first error is raised then."""
-    ended = await asyncio.gather(*cases, return_exceptions=True)
-    for error in ended:
+    """Run all cases to their end, then raise the first error."""
+    results = await asyncio.gather(*cases, return_exceptions=True)
+    for error in results:
         if isinstance(error, BaseException):
             raise error

@@ -1,9 +1,10 @@
-"""A worker as `worker.py` starts it, whose crash points do what a fault test asks of them.
+"""A worker as `worker.py` starts it, whose crash points follow the instructions of a fault test.
 
-Forked from a server of this module's process, which has imported the program once: a test starts dozens of workers.
+Workers are forked from a server process that has imported the program once, as a test starts dozens of them.
 
-A file `<crash point>@<workflow id>` in the rig's directory asks: whoever gets there renames it to `….reached`; then,
-where it says `kill …`, the process is killed on the spot; where it says `hold …`, it waits until the file is gone.
+A file `<crash point>@<workflow id>` in the rig's directory is an instruction. The first worker that gets there renames
+the file to `….reached`. If the file says `kill …`, the process is killed on the spot; if it says `hold …`, the activity
+waits until the file is gone.
 """
 
 import asyncio
@@ -31,7 +32,10 @@ _forking.set_forkserver_preload([__name__])
 
 
 def start_worker(environment: Mapping[str, str], log: Path, rig: Path, without: str) -> ForkServerProcess:
-    """Start a worker with these variables and no others, its log going to the file; see `without.py` for `without`."""
+    """Start a worker with exactly these environment variables, logging to the file.
+
+    `without` is a safeguard of `disabled_safeguards.py` to switch off, or empty.
+    """
     process = _forking.Process(target=_run, args=(dict(environment), log, rig, without), daemon=True)
     process.start()
     return process
@@ -54,27 +58,27 @@ def _run(environment: dict[str, str], log: Path, rig: Path, without: str) -> Non
 
 
 def _rig(directory: Path) -> None:
-    async def rigged(name: crash_point.CrashPoint) -> None:
-        asked = directory / f"{name}@{activity.info().workflow_id}"
-        reached = asked.with_name(f"{asked.name}.reached")
+    async def rigged_crash_point(name: crash_point.CrashPoint) -> None:
+        request = directory / f"{name}@{activity.info().workflow_id}"
+        reached = request.with_name(f"{request.name}.reached")
         try:
-            asked.rename(reached)
+            request.rename(reached)
         except FileNotFoundError:
             return
-        told = reached.read_text()
-        if told.startswith("kill"):
+        instruction = reached.read_text()
+        if instruction.startswith("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
-        # Another file in its place holds another worker, when this one has been stopped meanwhile.
-        while _holds(reached, told):
+        # If this worker was stopped meanwhile, a new file with the same name may hold another worker.
+        while _holds(reached, instruction):
             await asyncio.sleep(_LOOK_SECONDS)
 
     for module in (think, dispatch, snapshot, workspace, gate, lifecycle):
         assert "crash_point" in vars(module)
-        vars(module)["crash_point"] = rigged
+        vars(module)["crash_point"] = rigged_crash_point
 
 
-def _holds(reached: Path, told: str) -> bool:
+def _holds(reached: Path, instruction: str) -> bool:
     try:
-        return reached.read_text() == told
+        return reached.read_text() == instruction
     except FileNotFoundError:
         return False

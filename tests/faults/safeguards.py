@@ -1,8 +1,8 @@
-"""Each safeguard is needed: without it, the fault that it is against does damage, and the harness finds it.
+"""Shows that each safeguard is needed: without it, its fault does damage, and the harness finds the damage.
 
     python -m tests.faults.safeguards
 
-Prints what was found for each; exit code 1 when for one of them nothing was found.
+Prints the damage found without each safeguard; exit code 1 if one was missing without damage.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tests.faults.cases import killed_in_bash, killed_with_its_sandbox, reverted, stale_snapshot
+from tests.faults.cases import files_reverted, killed_in_bash, killed_with_its_sandbox, stale_snapshot
 from tests.faults.report import Report, side_by_side
 from tests.harness.faults import fault_harness
 
@@ -19,13 +19,13 @@ FAULTS: dict[str, Callable[[Report, str], Coroutine[Any, Any, None]]] = {
     "claim": stale_snapshot,
     "intent": killed_with_its_sandbox,
     "journal": killed_in_bash,
-    "verification": reverted,
+    "verification": files_reverted,
 }
-"""The fault that each safeguard of `without.py` is against."""
+"""The fault against which each safeguard of `disabled_safeguards.py` protects."""
 
 
 async def without_each(report: Report) -> None:
-    """Switch each off in turn; what was found is in the report under its name."""
+    """Strike each fault without its safeguard; the report has the damage under the safeguard's name."""
     fault_harness = report.fault_harness
     harness = fault_harness.harness()
     worker = await fault_harness.worker(harness)
@@ -33,22 +33,23 @@ async def without_each(report: Report) -> None:
     await worker.end()
 
 
-def found(report: Report, safeguard: str) -> str | None:
-    """The damage that was found without the safeguard; a fault test that broke has found none."""
+def damage_without(report: Report, safeguard: str) -> str | None:
+    """The damage found without the safeguard. None if there was none, or if the fault test itself broke."""
     damage = report.cases.get(safeguard)
     return None if damage is None or damage.startswith("Traceback") else damage
 
 
 async def _show() -> bool:
-    async with fault_harness() as here:
-        report = Report(here)
+    async with fault_harness() as faults:
+        report = Report(faults)
         await without_each(report)
     for safeguard in FAULTS:
-        print(f"without the {safeguard}: {found(report, safeguard) or f'NO DAMAGE, but {report.cases.get(safeguard)}'}")
-    return all(found(report, safeguard) for safeguard in FAULTS)
+        damage = damage_without(report, safeguard)
+        print(f"without the {safeguard}: {damage or f'NO DAMAGE, but {report.cases.get(safeguard)}'}")
+    return all(damage_without(report, safeguard) for safeguard in FAULTS)
 
 
 if __name__ == "__main__":
-    shown = asyncio.run(_show())
+    all_found = asyncio.run(_show())
     sys.stdout.flush()
-    os._exit(int(not shown))
+    os._exit(int(not all_found))

@@ -1,19 +1,19 @@
-"""A short random run with a fixed seed; `make chaos` makes long ones."""
+"""A short random run with a fixed seed. `make chaos` runs longer ones."""
 
 import pytest
 
 from tests.faults.chaos import run_chaos
-from tests.faults.plan import kinds, planned
+from tests.faults.plan import kinds, plan_faults
 
 SECONDS, SEED = 25, 1349
-"""Servers and workers are killed, connections cut, files put back, and the model fails, in so short a time."""
+"""In these seconds, servers and workers are killed, connections are cut, files are reverted, and the model fails."""
 
 
-def test_a_plan_comes_of_its_seed_alone() -> None:
-    assert planned(5, 600) == planned(5, 600)
-    assert planned(5, 600) != planned(6, 600)
-    assert planned(5, 600)[:20] == planned(5, 600.5)[:20]
-    struck = [action.kind for action in planned(5, 3600)]
+def test_a_plan_depends_only_on_its_seed() -> None:
+    assert plan_faults(5, 600) == plan_faults(5, 600)
+    assert plan_faults(5, 600) != plan_faults(6, 600)
+    assert plan_faults(5, 600)[:20] == plan_faults(5, 600.5)[:20]
+    struck = [action.kind for action in plan_faults(5, 3600)]
     assert set(struck[: len(kinds())]) == set(kinds())
 
 

@@ -1,4 +1,4 @@
-"""Each fault alone: the build ends ready with the workspace that it has without faults, and everything holds."""
+"""Each fault alone: the build becomes ready with the same workspace as without faults, and every invariant holds."""
 
 from collections.abc import Awaitable, Callable
 
@@ -12,18 +12,18 @@ from tests.harness.faults import fault_harness
 
 @pytest.mark.timeout(3000)
 async def test_each_fault_alone(subtests: pytest.Subtests) -> None:
-    await all_holds(each_fault_alone, subtests)
+    await check_cases(each_fault_alone, subtests)
 
 
-async def all_holds(cases: Callable[[Report], Awaitable[None]], subtests: pytest.Subtests) -> None:
-    """Try the cases on a ground of their own; each is a subtest, and so is what they leave."""
-    async with fault_harness() as here:
-        report = Report(here)
+async def check_cases(cases: Callable[[Report], Awaitable[None]], subtests: pytest.Subtests) -> None:
+    """Run the cases in a harness of their own. Each is a subtest, and so is the check of what they leave behind."""
+    async with fault_harness() as faults:
+        report = Report(faults)
         await cases(report)
         async with report.case("no secret is anywhere"):
-            await check_no_secret(here)
+            await check_no_secret(faults)
         async with report.case("nothing is left"):
-            await check_nothing_left(here)
+            await check_nothing_left(faults)
     for name, damage in sorted(report.cases.items()):
         with subtests.test(name):
             assert damage is None, damage

@@ -1,4 +1,4 @@
-"""Runs single activities for tests: clients on the embedded stack, the activities, and a build's rows."""
+"""Runs single activities in tests: clients of the embedded stack, the activities, and helpers for a build's rows."""
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,19 +27,20 @@ from local.stack import LocalStack
 from tests.harness.worker import sample_brief
 from tests.wait import DEADLINE
 
-Given = TypeVar("Given")
+Request = TypeVar("Request")
 Result = TypeVar("Result")
 
-KEPT = 5
+KEPT_SNAPSHOTS = 5
+"""Snapshots kept for a build, not counting the final one."""
 
 NO_WORKFLOW = datetime(2200, 1, 1, tzinfo=UTC)
-"""When a build is said to have been made that has a row and no workflow. The reaper of any worker on the same stack
-would start it otherwise, and a build that runs takes the test's sandbox for its own."""
+"""The creation time of a build that has a row but no workflow. With an earlier one, the reaper of any worker on the
+same stack would start the build, which would then take over the test's sandbox."""
 
 
 @dataclass
 class ActivityHarness:
-    """Clients and activities on the stack."""
+    """Clients of the stack, and the activities that use them."""
 
     sessions: Sessions
     sandboxes: Sandboxes
@@ -49,9 +50,9 @@ class ActivityHarness:
     def __post_init__(self) -> None:
         policy = GatePolicy(command_seconds=DEADLINE, start_seconds=DEADLINE)
         self.workspace = WorkspaceActivities(self.sessions, self.sandboxes, self.store)
-        self.snapshot = SnapshotActivities(self.sessions, self.sandboxes, self.store, KEPT)
+        self.snapshot = SnapshotActivities(self.sessions, self.sandboxes, self.store, KEPT_SNAPSHOTS)
         self.gate = GateActivities(self.sessions, self.sandboxes, self.store, self.browser, policy)
-        # For servers that will never answer with 200.
+        # For servers that never answer with 200.
         hasty = GatePolicy(command_seconds=DEADLINE, start_seconds=1)
         self.hasty_gate = GateActivities(self.sessions, self.sandboxes, self.store, self.browser, hasty)
         self.preview = PreviewActivities(
@@ -62,12 +63,12 @@ class ActivityHarness:
             start_seconds=DEADLINE,
         )
 
-    async def run(self, activity: Callable[[Given], Awaitable[Result]], given: Given) -> Result:
-        """Run one attempt of an activity."""
-        return await ActivityEnvironment().run(activity, given)
+    async def run(self, activity: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
+        """Run one attempt of an activity and return its result."""
+        return await ActivityEnvironment().run(activity, request)
 
     async def build(self, project_id: uuid.UUID | None = None) -> str:
-        """A new build's id; its workflow is not started."""
+        """Insert a build without starting its workflow, and return its id."""
         async with self.sessions.begin() as session:
             user_id = f"founder-{uuid.uuid4()}"
             await ensure_user(session, user_id)
@@ -79,14 +80,14 @@ class ActivityHarness:
             return str(build.id)
 
     async def open(self, build_id: str) -> Sandbox:
-        """The build's workspace."""
+        """Open the build's workspace and return its sandbox."""
         opened = await self.run(self.workspace.open_workspace, OpenWorkspace(build_id=build_id))
         return await self.sandboxes.connect(opened.sandbox.sandbox_id)
 
     async def take(self, build_id: str, sandbox: Sandbox, number: int, reason: str = "gate") -> TakenSnapshot:
-        """Take a snapshot."""
-        given = TakeSnapshot(build_id=build_id, sandbox_id=sandbox.id, number=number, reason=reason)
-        return await self.run(self.snapshot.snapshot_workspace, given)
+        """Take a snapshot of the build's sandbox."""
+        request = TakeSnapshot(build_id=build_id, sandbox_id=sandbox.id, number=number, reason=reason)
+        return await self.run(self.snapshot.snapshot_workspace, request)
 
     async def kill_all(self, build_id: str) -> None:
         """Kill every sandbox of a build."""
@@ -95,20 +96,20 @@ class ActivityHarness:
                 await self.sandboxes.kill(sandbox_id)
 
     async def rows(self, build_id: str) -> dict[int, Snapshot]:
-        """The build's snapshots by number."""
+        """Read the build's snapshots by number."""
         async with self.sessions() as session:
-            found = await session.scalars(select(Snapshot).where(Snapshot.build_id == uuid.UUID(build_id)))
-            return {row.number: row for row in found}
+            snapshots = await session.scalars(select(Snapshot).where(Snapshot.build_id == uuid.UUID(build_id)))
+            return {row.number: row for row in snapshots}
 
     async def events(self, build_id: str, kind: str) -> list[Event]:
-        """The build's events of one kind."""
+        """Read the build's events of one kind, in order."""
         query = select(Event).where(Event.build_id == uuid.UUID(build_id), Event.type == kind).order_by(Event.id)
         async with self.sessions() as session:
             return list(await session.scalars(query))
 
 
 async def shell(sandbox: Sandbox, command: str) -> str:
-    """What a command prints in the sandbox; it must succeed."""
+    """Run a command in the project's directory and return its output; fail the test if the command fails."""
     output = await sandbox.run(f"set -e; {command}", timeout_seconds=DEADLINE, cwd="/home/user/project")
     assert output.exit_code == 0, output.stderr
     return output.stdout
@@ -116,7 +117,7 @@ async def shell(sandbox: Sandbox, command: str) -> str:
 
 @asynccontextmanager
 async def open_activity_harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
-    """A harness on the stack."""
+    """Open a harness on the stack, and close its clients at the end."""
     env = stack.environment
     async with AsyncExitStack() as closing:
         engine = make_engine(env["DATABASE_URL"])
@@ -131,7 +132,7 @@ async def open_activity_harness(stack: LocalStack) -> AsyncIterator[ActivityHarn
 
 
 def store_config(env: dict[str, str]) -> StoreConfig:
-    """The stack's object store."""
+    """Return the configuration of the stack's object store."""
     return StoreConfig(
         bucket=env["PROJECT_SNAPSHOT_BUCKET"],
         region=env["AWS_REGION"],

@@ -1,4 +1,4 @@
-"""Runs builds under faults: the whole stack as processes, a proxy before each server, workers to kill."""
+"""Runs builds under faults: the whole stack as processes, a proxy in front of each server, and workers to kill."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ _URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {
 }
 
 SECRET = "planted-secret-of-the-operator-7Qw9"
-"""A secret among the workers' settings that every build's first command prints: nothing may show it anywhere."""
+"""A secret in the workers' settings that the first command of every build prints. It must not appear anywhere."""
 
 WORKER_SETTINGS = {
     "API_TOKEN": SECRET,
@@ -59,7 +59,7 @@ WORKER_SETTINGS = {
 
 
 class WorkerProcess:
-    """A rigged worker in a process of its own. `log` is what it has logged."""
+    """A rigged worker in a process of its own. `log` is its log file."""
 
     def __init__(self, process: ForkServerProcess, log: Path) -> None:
         self._process = process
@@ -68,28 +68,28 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         assert self._process.pid is not None
         return self._process.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process has not ended."""
         return self._process.exitcode is None
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send the process a signal."""
         with suppress(ProcessLookupError, psutil.Error):
             self._family += psutil.Process(self.pid).children(recursive=True)
             os.kill(self.pid, number)
 
     @property
     def has_started(self) -> bool:
-        """Whether it has begun to ask for work."""
+        """Whether the worker has begun to poll for work."""
         return self.log.exists() and b'"worker started"' in self.log.read_bytes()
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it and wait until it is gone, and what it had started: Chromium ends by itself, as its pipes close."""
+        """End the process, and wait until it and its children are gone. Chromium ends when its pipes close."""
         if self.is_running:
             self.send(number)
             self.send(signal.SIGCONT)
@@ -101,28 +101,28 @@ Front = Mapping[PartName, FaultProxy]
 
 
 class FaultHarness:
-    """The stack, its proxies and its workers. Made by `fault_harness()`."""
+    """The stack, its proxies and its workers. Create it with `fault_harness()`."""
 
     def __init__(self, stack: LocalStack, directory: Path) -> None:
         self.stack = stack
         self.directory = directory
         self._proxies: list[FaultProxy] = []
-        # Taken once: a server that is being started again has no variables meanwhile.
+        # Read once: while a server restarts, its variables are missing.
         self.environment: Mapping[str, str] = stack.environment
-        found = self.environment
+        urls = self.environment
         self._ports: dict[PartName, int] = {
-            "postgres": make_url(found["DATABASE_URL"]).port or 0,
-            "temporal": int(found["TEMPORAL_ADDRESS"].rpartition(":")[2]),
-            "s3": urlsplit(found["S3_ENDPOINT_URL"]).port or 0,
-            "sandbox": urlsplit(found["E2B_API_URL"]).port or 0,
-            "model": urlsplit(found["ANTHROPIC_BASE_URL"]).port or 0,
+            "postgres": make_url(urls["DATABASE_URL"]).port or 0,
+            "temporal": int(urls["TEMPORAL_ADDRESS"].rpartition(":")[2]),
+            "s3": urlsplit(urls["S3_ENDPOINT_URL"]).port or 0,
+            "sandbox": urlsplit(urls["E2B_API_URL"]).port or 0,
+            "model": urlsplit(urls["ANTHROPIC_BASE_URL"]).port or 0,
         }
         self.bodies = directory / "bodies"
         self.oracle = directory / "oracle"
         self.workers: list[WorkerProcess] = []
 
     async def open(self) -> None:
-        """Connect the harness itself, past the proxies."""
+        """Connect the harness itself directly, not through the proxies."""
         self.settings: Settings = settings_of(self.stack)
         self._engine = make_engine(self.settings.database_url)
         self.sessions = make_sessions(self._engine)
@@ -142,19 +142,19 @@ class FaultHarness:
         await self._engine.dispose()
 
     async def forget_connections(self) -> None:
-        """Let go of connections to a database that has been killed."""
+        """Drop the connections to a database that has been killed."""
         await self._engine.dispose()
 
     def harness(self, queue: str | None = None) -> WorkerHarness:
-        """A founder's and an operator's view, without a worker, on a task queue of its own unless one is given."""
+        """Return a worker harness without a worker, on the given task queue or on a new one."""
         settings = self.settings.model_copy(update={"temporal_task_queue": queue or f"faults-{uuid.uuid4()}"})
         return WorkerHarness(settings, self.client, self.sessions, settings.anthropic_base_url or "")
 
     async def say(self, harness: WorkerHarness, build_id: uuid.UUID, text: str) -> None:
-        """Say something to a build as its founder, as the API does it. It is acknowledged when this returns.
+        """Send a message to a build as its founder, as the API does. It is acknowledged when this returns.
 
         Raises:
-            Problem: the build does not hear any more.
+            Problem: the build no longer accepts messages.
         """
         user_id = (await harness.row(build_id)).user_id
         services = Services(
@@ -163,7 +163,7 @@ class FaultHarness:
         await say(services, user_id, build_id, text, str(uuid.uuid4()))
 
     async def front(self) -> Front:
-        """A proxy before each server, for the workers that are given it."""
+        """Start a proxy in front of each server, for workers that are started with it."""
         front = {part: FaultProxy(port) for part, port in self._ports.items()}
         for proxy in front.values():
             await proxy.start()
@@ -182,9 +182,9 @@ class FaultHarness:
     def launch(
         self, harness: WorkerHarness, front: Front | None = None, *, without: str = "", **settings: str
     ) -> WorkerProcess:
-        """Start a worker, which ends again by itself where a server does not answer it."""
+        """Start a worker without waiting. It ends by itself if a server does not answer."""
         log = self.directory / f"worker-{len(self.workers)}.log"
-        log.touch()  # it may be killed before it says anything
+        log.touch()  # it may be killed before it logs anything
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.directory),
@@ -199,7 +199,7 @@ class FaultHarness:
         return worker
 
     def _environment(self, front: Front) -> dict[str, str]:
-        """The stack's variables, with the proxies in the servers' places."""
+        """Return the stack's variables, with the proxies' ports instead of the servers'."""
         changed = dict(self.environment)
         for part, proxy in front.items():
             for name in _URL_VARIABLES[part]:
@@ -210,22 +210,22 @@ class FaultHarness:
 
     @property
     def rig(self) -> Path:
-        """Where rigged workers look for what to do."""
+        """The directory in which rigged workers look for instructions."""
         return self.directory / "rig"
 
     def ask(self, point: CrashPoint, build_id: uuid.UUID, what: str) -> None:
-        """Let the next worker that gets to the point in the build `kill` itself, or `hold`."""
-        asked = self.rig / f"{point}@{build_workflow_id(build_id)}"
-        written = self.directory / asked.name
-        written.write_text(f"{what} {uuid.uuid4()}")
-        written.rename(asked)  # whole: a worker may get there at any moment
+        """Tell the next worker that reaches the point in the build to `kill` itself or to `hold`."""
+        request = self.rig / f"{point}@{build_workflow_id(build_id)}"
+        unfinished = self.directory / request.name
+        unfinished.write_text(f"{what} {uuid.uuid4()}")
+        unfinished.rename(request)  # atomic: a worker may get there at any moment
 
     def has_reached(self, point: CrashPoint, build_id: uuid.UUID) -> bool:
-        """Whether one has got there."""
+        """Whether a worker has reached the point in the build."""
         return self._reached(point, build_id).exists()
 
-    def let_go(self, point: CrashPoint, build_id: uuid.UUID) -> None:
-        """Let the one that is held go on."""
+    def release(self, point: CrashPoint, build_id: uuid.UUID) -> None:
+        """Release the worker that is held at the point."""
         self._reached(point, build_id).unlink(missing_ok=True)
 
     def _reached(self, point: CrashPoint, build_id: uuid.UUID) -> Path:
@@ -234,50 +234,50 @@ class FaultHarness:
     # ---- the oracles
 
     def served(self) -> list[dict[str, Any]]:
-        """What the model's stand-in says it served, oldest first."""
+        """Return the calls that the rehearsal model served, oldest first."""
         return _whole_lines(self.stack.directory("model") / "served.jsonl")
 
     def effects(self) -> list[str]:
-        """The calls that have taken effect outside of their workspaces, in all sandboxes ever: once for each time."""
+        """Return the ids of calls that took effect outside their workspaces in any sandbox, once for each time."""
         living, kept = self.stack.directory("sandbox") / "sandboxes", self.oracle / "tmp"
         ids = {path.name for path in living.iterdir()} | {path.name for path in kept.iterdir()}
-        # A sandbox that is killed meanwhile has its /tmp moved from the first place to the second.
+        # If a sandbox is killed meanwhile, its /tmp moves from the first directory to the second.
         texts = [_text_of(living / each / "tmp" / "effects", kept / each / "effects") for each in ids]
         return [word for text in texts for word in text.split()]
 
     def started(self) -> list[dict[str, Any]]:
-        """The processes that the sandboxes' stand-in has started for its clients."""
+        """Return the processes that the local sandbox server has started for its clients."""
         return _whole_lines(self.oracle / "started.jsonl")
 
     def crashed(self) -> list[str]:
-        """The crash points that somebody has got to."""
+        """Return the crash points that workers have reached on instruction."""
         return [path.name.partition("@")[0] for path in self.rig.glob("*.reached")]
 
     def sandbox_directory(self, sandbox_id: str) -> Path:
-        """Where a sandbox is on this machine."""
+        """Return the directory of a sandbox on this machine."""
         return self.stack.directory("sandbox") / "sandboxes" / sandbox_id
 
 
 @contextmanager
 def _directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="cf-") as made:
-        directory = Path(made)
+    with tempfile.TemporaryDirectory(prefix="cf-") as name:
+        directory = Path(name)
         (directory / "rig").mkdir()
         yield directory
 
 
 @asynccontextmanager
 async def fault_harness(scripts: Sequence[Mapping[str, Any]] = ()) -> AsyncIterator[FaultHarness]:
-    """A stack of its own, on disk, as a database that dies has to find its data again.
+    """Start a stack of its own, on disk, so that a killed database finds its data again.
 
-    `scripts`: the rehearsal's from the start, as `{"match": …, "script": …}`.
+    `scripts` are the rehearsal model's from the start, as `{"match": …, "script": …}`.
     """
     with _directory() as directory:
-        given = directory / "scripts.json"
-        given.write_text(json.dumps({"scripts": list(scripts)}))
-        # Each ready build has its preview's, and fault tests make them by the dozen.
+        scripts_file = directory / "scripts.json"
+        scripts_file.write_text(json.dumps({"scripts": list(scripts)}))
+        # Each ready build keeps the sandbox of its preview, and fault tests make dozens of builds.
         oracle = ("--oracle", str(directory / "oracle"), "--max-sandboxes", "300")
-        model = ("--bodies", str(directory / "bodies"), "--scripts", str(given))
+        model = ("--bodies", str(directory / "bodies"), "--scripts", str(scripts_file))
         async with LocalStack(temporal_ui=False, model_options=model, sandbox_options=oracle) as stack:
             await migrate(stack.environment["DATABASE_URL"])
             running = FaultHarness(stack, directory)
@@ -288,28 +288,28 @@ async def fault_harness(scripts: Sequence[Mapping[str, Any]] = ()) -> AsyncItera
                 await running.close()
 
 
-def _text_of(*places: Path) -> str:
-    """The text of the first of these files that is there."""
-    for path in places:
+def _text_of(*paths: Path) -> str:
+    """Return the text of the first of these files that exists, or an empty one."""
+    for path in paths:
         with suppress(FileNotFoundError, NotADirectoryError):
             return path.read_text()
     return ""
 
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """What a log of JSON lines says; a line that is still being written is left out."""
+    """Parse a log of JSON lines, without a last line that is still being written."""
     lines = _text_of(path).splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 async def copy_tree(source: Path, target: Path) -> None:
-    """Copy all that is in a directory, as it is, into another; what goes away meanwhile is left out."""
+    """Copy the contents of a directory into another, with their attributes. Skip files that vanish meanwhile."""
     process = await asyncio.create_subprocess_exec("cp", "-a", f"{source}/.", str(target), stderr=DEVNULL)
     await process.wait()
 
 
 async def put_back(source: Path, target: Path) -> None:
-    """Let a directory hold what another does; itself it stays the same, as whoever has it open needs it."""
-    for there in target.iterdir():  # noqa: ASYNC240 - of this machine's disk, like all here
-        await asyncio.to_thread(shutil.rmtree, there)
+    """Replace the contents of a directory by those of another. Keep the directory itself, as processes have it open."""
+    for entry in target.iterdir():  # noqa: ASYNC240 - of this machine's disk, like all here
+        await asyncio.to_thread(shutil.rmtree, entry)
     await copy_tree(source, target)

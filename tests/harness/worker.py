@@ -1,4 +1,4 @@
-"""Runs whole builds for tests: a worker on the embedded stack, founders, projects, the rehearsal model's controls."""
+"""Runs whole builds in tests: a worker on the embedded stack, founders, projects and the rehearsal model's controls."""
 
 import asyncio
 import itertools
@@ -38,23 +38,23 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 WAITS = frozenset({Status.NEEDS_INPUT, Status.SLEEPING})
 
 _LOOK_SECONDS = 0.1
-"""How often a wait looks again; each look is a query that the builds' own work has to wait for."""
+"""Look at a row again after this many seconds. Each look is a query that delays the builds' own work."""
 
-_ASKED_SECONDS = 180.0
-"""Give up on a build that has asked a person the same thing for this long: a test that answers does so at once."""
+_ANSWER_SECONDS = 180.0
+"""Fail after a build has waited for a person's answer for this many seconds. Tests that answer do so at once."""
 
 _numbers = itertools.count(1)
 
 
 def sample_brief(**changes: Any) -> dict[str, Any]:
-    """The example's brief, under a name of its own."""
+    """Return the example's brief with a unique name."""
     brief: dict[str, Any] = json.loads((EXAMPLES / "brief.json").read_text())
     return brief | {"name": f"{brief['name']} {next(_numbers)}"} | changes
 
 
 @dataclass
 class WorkerHarness:
-    """A worker with its stack, and short methods for what tests do with them."""
+    """A worker and its stack, with short methods for what tests do with builds."""
 
     settings: Settings
     client: Client
@@ -66,11 +66,11 @@ class WorkerHarness:
         self.builds = BuildWorkflows(self.client, self.settings.temporal_task_queue)
 
     def session(self) -> AsyncSession:
-        """A session that only reads."""
+        """Open a session for reading."""
         return self.sessions()
 
     async def founder(self, plan: str = "cto_scale", **changes: Any) -> str:
-        """A new user; the unlimited plan unless said otherwise."""
+        """Insert a user, on the unlimited plan by default, and return the id."""
         user_id = f"founder-{uuid.uuid4()}"
         async with self.sessions.begin() as session:
             await ensure_user(session, user_id)
@@ -81,7 +81,7 @@ class WorkerHarness:
         return user_id
 
     async def plan(self, cycle_budget: int | None, **changes: Any) -> str:
-        """A plan of this test's own."""
+        """Insert a plan for this test alone, and return its name."""
         values: dict[str, Any] = {
             "default_models": {"coder": "claude-sonnet-5-5"},
             "concurrent_builds": 10,
@@ -95,10 +95,10 @@ class WorkerHarness:
     async def project(
         self, user_id: str, brief: dict[str, Any] | None = None, interview: Interview | None = None
     ) -> uuid.UUID:
-        """A new project with a brief; the example's unless given. `brief={}` makes one without."""
-        given = sample_brief() if brief is None else brief
+        """Insert a project with the given brief or the example's, and return its id. `brief={}`: without a brief."""
+        brief = sample_brief() if brief is None else brief
         async with self.sessions.begin() as session:
-            project = await create_project(session, user_id, given.get("name", "Nameless"), given or None, interview)
+            project = await create_project(session, user_id, brief.get("name", "Nameless"), brief or None, interview)
             return project.id
 
     async def start(
@@ -113,9 +113,9 @@ class WorkerHarness:
         prepare: Callable[[uuid.UUID], None] | None = None,
         **columns: Any,
     ) -> uuid.UUID:
-        """Start a build; `script` and `faults` are the rehearsal's for this build alone, matched by its goal.
+        """Start a build and return its id. `script` and `faults` apply to this build alone; its goal identifies it.
 
-        `columns` are set in its row, and `prepare` is given its id, before its workflow is started.
+        `columns` are set in the row, and `prepare` is called with the id, before the workflow starts.
         """
         user_id = user_id or await self.founder()
         project_id = project_id or await self.project(user_id, brief)
@@ -136,22 +136,22 @@ class WorkerHarness:
         return build.id
 
     async def rehearse(self, what: str, body: dict[str, Any]) -> None:
-        """Tell the rehearsal model what to do."""
+        """Send a script or a fault to the rehearsal model."""
         async with httpx2.AsyncClient(timeout=DEADLINE) as http:
             (await http.post(f"{self.model_url}/_rehearsal/{what}", json=body)).raise_for_status()
 
     async def served(self) -> list[dict[str, Any]]:
-        """What the rehearsal model says it served."""
+        """Return the calls that the rehearsal model served."""
         async with httpx2.AsyncClient(timeout=DEADLINE) as http:
             answer: list[dict[str, Any]] = (await http.get(f"{self.model_url}/_rehearsal/served")).json()
             return answer
 
     def handle(self, build_id: uuid.UUID) -> WorkflowHandle[Any, Any]:
-        """The build's workflow."""
+        """Return the handle of the build's workflow."""
         return self.client.get_workflow_handle(build_workflow_id(build_id))
 
     async def row(self, build_id: uuid.UUID) -> Build:
-        """The build's row as it is now."""
+        """Read the build's row."""
         async with self.sessions() as session:
             return await session.get_one(Build, build_id)
 
@@ -163,13 +163,13 @@ class WorkerHarness:
         return row
 
     async def finished(self, build_id: uuid.UUID, seconds: float = 2 * DEADLINE) -> Build:
-        """Wait until the build has closed, its workflow too. One that goes on waiting for a person fails the test."""
+        """Wait until the build and its workflow have closed. A build that keeps waiting for a person fails the test."""
         waiting_since: dict[int, float] = {}
         async with asyncio.timeout(seconds):
             while (row := await self.row(build_id)).status not in CLOSED:
                 if row.status == Status.NEEDS_INPUT:
                     since = waiting_since.setdefault(row.status_seq, monotonic())
-                    assert monotonic() - since < _ASKED_SECONDS, f"the build waits for {row.waiting_for}: {row.reason}"
+                    assert monotonic() - since < _ANSWER_SECONDS, f"the build waits for {row.waiting_for}: {row.reason}"
                 await asyncio.sleep(_LOOK_SECONDS)
         async with asyncio.timeout(DEADLINE):
             await self.handle(build_id).result() if row.status == Status.READY else await self._ended(build_id)
@@ -180,15 +180,15 @@ class WorkerHarness:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def until_event(self, build_id: uuid.UUID, kind: str, *, turn: int | None = None, count: int = 1) -> None:
-        """Wait until so many events of the kind are in the build's feed, of the turn if one is given."""
+        """Wait until the build's feed has at least `count` events of the kind, of the turn if one is given."""
 
-        async def told() -> bool:
+        async def are_there() -> bool:
             return len([each for each in await self.events(build_id, kind) if turn in (None, each.turn)]) >= count
 
-        await wait_until(told, look_seconds=_LOOK_SECONDS)
+        await wait_until(are_there, look_seconds=_LOOK_SECONDS)
 
     async def until_idle(self, build_id: uuid.UUID) -> None:
-        """Wait until the build's workflow has dealt with all that it was told, and has nothing under way."""
+        """Wait until the build's workflow has handled its signals and has no activity pending."""
 
         async def is_idle() -> bool:
             described = (await self.handle(build_id).describe()).raw_description
@@ -197,29 +197,30 @@ class WorkerHarness:
         await wait_until(is_idle, look_seconds=_LOOK_SECONDS)
 
     async def events(self, build_id: uuid.UUID, kind: str | None = None) -> list[Event]:
-        """The build's feed."""
+        """Read the build's feed, or its events of one kind."""
         query = select(Event).where(Event.build_id == build_id).order_by(Event.id)
         async with self.sessions() as session:
             return list((await session.scalars(query.where(Event.type == kind) if kind else query)).all())
 
     async def statuses(self, build_id: uuid.UUID) -> list[str]:
-        """The statuses that the feed told of, in order."""
+        """Read the statuses in the feed, in order."""
         return [event.data["status"] for event in await self.events(build_id, "status")]
 
 
 def settings_of(stack: LocalStack, **changes: Any) -> Settings:
-    """The settings that point at the stack."""
-    given = {name.lower(): value for name, value in stack.environment.items()}
-    return Settings.model_validate(given | changes)
+    """Return settings that point at the stack."""
+    values = {name.lower(): value for name, value in stack.environment.items()}
+    return Settings.model_validate(values | changes)
 
 
 @asynccontextmanager
 async def worker_harness(
     stack: LocalStack, browser: Browser | None = None, **changes: Any
 ) -> AsyncIterator[WorkerHarness]:
-    """A worker of its own, on a task queue of its own, with settings changed as given, and perhaps a shared browser.
+    """Run a worker on a task queue of its own, with changed settings and, if given, a shared browser.
 
-    Workflows run in the SDK's sandbox, which a production worker does without (ADR 0005): its checks happen here.
+    Workflows run in the SDK's workflow sandbox, so that its checks happen here: production workers run without it
+    (ADR 0005).
     """
     settings = settings_of(stack, temporal_task_queue=f"test-{uuid.uuid4()}", **changes)
     client = await connect_temporal(stack.environment)

@@ -14,7 +14,7 @@ import httpx
 import psutil
 from e2b import AsyncSandbox
 
-from tests.processes import outliving
+from tests.processes import survivors
 from tests.wait import DEADLINE
 
 REPOSITORY = Path(__file__).parents[2]
@@ -82,7 +82,7 @@ async def sandbox_server(root: Path, *arguments: str) -> AsyncIterator[SandboxSe
                 server.process.wait()
         assert server.process.stdout is not None
         server.process.stdout.close()
-        for process in await asyncio.to_thread(outliving, left):
+        for process in await asyncio.to_thread(survivors, left):
             process.kill()
 
 

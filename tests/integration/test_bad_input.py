@@ -151,7 +151,7 @@ async def test_unknown_aws_profile(stack: LocalStack, monkeypatch: pytest.Monkey
 
 
 async def test_refused_sandbox_key_is_told_and_left_to_the_builds(stack: LocalStack) -> None:
-    settings = settings_of(stack, e2b_api_key="a-key-that-nobody-knows")
+    settings = settings_of(stack, e2b_api_key="an-unknown-key")
     with capture_logs() as logs:
         async with wired_worker(settings, await connect_temporal(stack.environment)):
             pass

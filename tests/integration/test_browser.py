@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from clients.browser import VIEWPORTS, Browser, PageFailed, find_chromium, is_blank
 from domain.errors import Misconfigured
-from tests.processes import command_line, lives, outliving
+from tests.processes import command_line, lives, survivors
 from tests.wait import wait_until
 
 
@@ -151,7 +151,7 @@ async def test_it_starts_again_after_a_crash_and_leaves_nothing_behind() -> None
     assert started
     await own.close()
     await own.close()
-    assert not await asyncio.to_thread(outliving, started)
+    assert not await asyncio.to_thread(survivors, started)
     site.shutdown()
 
 

@@ -17,7 +17,7 @@ from domain.status import Status
 from local.stack import LocalStack
 from tests.harness.worker import WorkerHarness, worker_harness
 from tests.wait import DEADLINE, wait_until
-from tests.workflows.scenarios import HELD, PRODUCT, bash, steps
+from tests.workflows.scenarios import HOLD_FILE, PRODUCT, bash, steps
 from worker import sandbox_config
 
 
@@ -30,12 +30,12 @@ async def _sandboxes_of(harness: WorkerHarness, build_id: uuid.UUID) -> list[str
 
 async def test_a_tool_that_ends_before_the_cancel_reaches_it(harness: WorkerHarness) -> None:
     go = "/tmp/go"
-    waits = bash(f"touch {HELD}; until [ -e {go} ]; do sleep 0.02; done")
+    waits = bash(f"touch {HOLD_FILE}; until [ -e {go} ]; do sleep 0.02; done")
     build_id = await harness.start(script=steps([waits], [bash("sleep 2")], [bash("sleep 20")]))
     await harness.until_event(build_id, "tool_started")
     sandboxes = Sandboxes(sandbox_config(harness.settings))
     sandbox = await sandboxes.connect((await harness.row(build_id)).sandbox_id or "")
-    await sandbox.run(f"until [ -e {HELD} ]; do sleep 0.02; done", timeout_seconds=DEADLINE, cwd="/")
+    await sandbox.run(f"until [ -e {HOLD_FILE} ]; do sleep 0.02; done", timeout_seconds=DEADLINE, cwd="/")
     await harness.builds.cancel(build_id)
     with suppress(SandboxGone, SandboxUnavailable):  # the cancel was faster
         await sandbox.write(go, "")

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from console.doctor import CHECKS, examine
-from tests.processes import command_line, left_in, naming
+from tests.processes import command_line, processes_left_in, processes_naming
 from tests.wait import DEADLINE, wait_until
 
 _ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ class Demo:
 
     async def assert_nothing_is_left(self) -> None:
         """No process that names its directory, and no file in its temporary one."""
-        assert not await asyncio.to_thread(left_in, self.directory)
+        assert not await asyncio.to_thread(processes_left_in, self.directory)
         await wait_until(lambda: not list((self.directory / "tmp").iterdir()))
 
 
@@ -198,7 +198,7 @@ async def test_worker_that_dies_is_told_with_its_last_words(directory: Path) -> 
     async with demo(directory) as running:
         await running.until("status: scaffold")
         # What it starts looks like it for a moment.
-        worker = min(filter(_is_worker, naming(directory)), key=psutil.Process.create_time)
+        worker = min(filter(_is_worker, processes_naming(directory)), key=psutil.Process.create_time)
         worker.kill()
         assert await running.end() == 1
         assert "The worker ended by itself" in running.text

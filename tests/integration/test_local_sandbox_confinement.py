@@ -18,7 +18,7 @@ from local.sandbox.egress import EgressProxy
 from local.sandbox.record import SandboxRecord
 from local.sandbox.registry import Registry
 from tests.integration.sandbox_server import SandboxServer, new_sandbox, sandbox_server
-from tests.processes import command_line, outliving
+from tests.processes import command_line, survivors
 from tests.wait import DEADLINE, wait_until
 
 
@@ -249,7 +249,7 @@ class TestProcesses:
             await bombed.kill()
             await wait_until(lambda: len(server.descendants()) < 10)
             remaining = {each.pid for each in server.descendants()}
-            assert not outliving([each for each in inside if each.pid not in remaining])
+            assert not survivors([each for each in inside if each.pid not in remaining])
 
     async def test_a_large_file_is_stopped(self, tmp_path: Path) -> None:
         async with (

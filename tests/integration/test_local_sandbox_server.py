@@ -24,7 +24,7 @@ from tests.integration.sandbox_server import (
     new_sandbox,
     sandbox_server,
 )
-from tests.processes import command_line, outliving
+from tests.processes import command_line, survivors
 from tests.wait import DEADLINE, wait_until
 
 
@@ -92,7 +92,7 @@ class TestProcess:
             await wait_until(all_started)
             processes = server.descendants()
             assert await server.end(number) == 0
-            assert not outliving(processes)
+            assert not survivors(processes)
             with pytest.raises(SandboxException):
                 await handle.wait()
 
@@ -115,7 +115,7 @@ class TestProcess:
             await paused.pause()
             processes = server.descendants()
             await server.end(signal.SIGKILL)
-            assert not outliving(processes)
+            assert not survivors(processes)
             edit(record_of(server, to_kill), end_at=1.0)
             edit(record_of(server, to_pause), end_at=1.0)
             edit(record_of(server, paused), end_at=1.0)
@@ -182,7 +182,7 @@ class TestProcess:
         starting.kill()
         starting.wait()
         starting.stdout.close()
-        assert not outliving(processes)
+        assert not survivors(processes)
 
     async def test_two_servers_do_not_disturb_each_other(self, server: SandboxServer, tmp_path: Path) -> None:
         async with (

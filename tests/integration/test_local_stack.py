@@ -21,7 +21,7 @@ from temporalio.client import Client
 
 from local.errors import DataInUse, PartDied, PartFailed, PortBusy, StackError
 from local.stack import LocalStack, PartName, Progress
-from tests.processes import left_in, outliving
+from tests.processes import processes_left_in, survivors
 from tests.wait import DEADLINE
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change users and mount file systems")
@@ -42,7 +42,7 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield temporary
-    assert not left_in(tmp_path)
+    assert not processes_left_in(tmp_path)
     assert not list(temporary.iterdir())
 
 
@@ -305,7 +305,7 @@ async def test_killing_a_part_on_purpose_is_no_accident(nothing_left: Path) -> N
         assert guard is not None
         stack.kill("temporal", signal.SIGSTOP)
         stack.kill("temporal")
-        assert not await asyncio.to_thread(outliving, [guard])  # it ends when it has noticed
+        assert not await asyncio.to_thread(survivors, [guard])  # it ends when it has noticed
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(stack.wait(), 1)
         await stack.restart("temporal")

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes import command_line, left_in, outliving
+from tests.processes import command_line, processes_left_in, survivors
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -94,8 +94,8 @@ class Session:
 
     async def assert_nothing_is_left(self) -> None:
         """No process that it started or that names its directory, so no port, and no file but pytest's own."""
-        assert not await asyncio.to_thread(left_in, self.directory)
-        assert not await asyncio.to_thread(outliving, self._descendants)
+        assert not await asyncio.to_thread(processes_left_in, self.directory)
+        assert not await asyncio.to_thread(survivors, self._descendants)
         await wait_until(lambda: not self._files())
 
     def kill(self) -> None:

@@ -32,7 +32,7 @@ from local.rehearsal.product_files import CHECK_COMMAND, SABOTAGES, product, rea
 from local.rehearsal.replies import PAUSE_TEXT
 from scripts.cache_share import main as print_share
 from tests.integration.rehearsal_tools import Answer, Session, Workspace
-from tests.processes import outliving
+from tests.processes import survivors
 from tests.wait import DEADLINE, wait_until, wait_until_blocking
 
 ROOT = Path(__file__).parents[2]
@@ -425,7 +425,7 @@ class TestProcess:
         assert "ANTHROPIC_BASE_URL" in shell.stdout.readline()
         shell.kill()
         shell.wait()
-        for left in outliving([server]):
+        for left in survivors([server]):
             left.kill()
             pytest.fail("the server outlived its parent")
 

@@ -21,7 +21,7 @@ from domain.errors import SnapshotFailed
 from domain.manifest import Kind, compare
 from domain.payloads import ResumeWorkspace, SandboxInput, TakeSnapshot
 from local.stack import LocalStack
-from tests.harness.activities import KEPT, ActivityHarness, open_activity_harness, shell
+from tests.harness.activities import KEPT_SNAPSHOTS, ActivityHarness, open_activity_harness, shell
 
 MEGABYTE = 1024 * 1024
 
@@ -121,7 +121,7 @@ async def test_large_files_are_streamed(harness: ActivityHarness, build: str) ->
 
 async def test_five_stay_and_the_final_one(harness: ActivityHarness, build: str) -> None:
     sandbox = await harness.open(build)
-    for number in range(1, KEPT + 4):
+    for number in range(1, KEPT_SNAPSHOTS + 4):
         await harness.take(build, sandbox, number)
         if number == 1:
             async with harness.sessions.begin() as session:

@@ -17,7 +17,7 @@ from db.migrate import migrate
 from local.stack import LocalStack
 from tests.harness.worker import worker_harness
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
-from tests.workflows.scenarios import SCENARIOS, Ended, Scenario
+from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -31,17 +31,17 @@ def _without_traces(value: Any) -> Any:
     return [_without_traces(item) for item in value] if isinstance(value, list) else value
 
 
-async def _export(client: Client, scenario: Scenario, ended: Ended, stored: int) -> list[dict[str, Any]]:
+async def _export(client: Client, scenario: Scenario, workflow: EndedWorkflow, stored: int) -> list[dict[str, Any]]:
     """Store every run of a workflow's chain, and say what they are. Files of its kind are numbered after `stored`."""
-    kind = ended.workflow_id.split("-")[0]
+    kind = workflow.workflow_id.split("-")[0]
     entries = []
-    runs = [run async for run in client.list_workflows(f'WorkflowId = "{ended.workflow_id}"')]
+    runs = [run async for run in client.list_workflows(f'WorkflowId = "{workflow.workflow_id}"')]
     runs.sort(key=lambda run: run.start_time)
     for number, run in enumerate(runs, 1):
-        history = await client.get_workflow_handle(ended.workflow_id, run_id=run.run_id).fetch_history()
+        history = await client.get_workflow_handle(workflow.workflow_id, run_id=run.run_id).fetch_history()
         file = f"{scenario.name}-{kind}-{stored + number}.json"
         (HISTORIES / file).write_text(json.dumps(_without_traces(json.loads(history.to_json())), indent=1) + "\n")
-        status = ended.status if number == len(runs) else "closed" if kind == "preview" else "continued as new"
+        status = workflow.status if number == len(runs) else "closed" if kind == "preview" else "continued as new"
         entries.append({"file": file, "path": scenario.path, "status": status, "events": len(history.events)})
     return entries
 
@@ -57,12 +57,12 @@ async def record(names: list[str]) -> None:
                 continue
             sys.stderr.write(f"{scenario.name}: {scenario.path}\n")
             async with worker_harness(stack, **scenario.settings) as harness:
-                ended = await scenario.drive(harness)
+                workflows = await scenario.drive(harness)
                 await asyncio.sleep(1)  # visibility follows the workflows a moment later
                 for old in HISTORIES.glob(f"{scenario.name}-*.json"):
                     old.unlink()
                 kept = [entry for entry in kept if not entry["file"].startswith(f"{scenario.name}-")]
-                for each in ended:
+                for each in workflows:
                     kind = f"{scenario.name}-{each.workflow_id.split('-')[0]}-"
                     stored = sum(entry["file"].startswith(kind) for entry in kept)
                     kept += await _export(harness.client, scenario, each, stored)

@@ -1,4 +1,4 @@
-"""The paths on which money, slots or an account's standing stop a build, and on which it goes on."""
+"""The paths on which money, slots or an account's state stop a build, and on which it continues."""
 
 import asyncio
 import uuid
@@ -24,60 +24,63 @@ from tests.workflows.scenarios import (
     FOUR_TURNS_A_DAY,
     PRODUCT,
     SMALL,
-    Ended,
+    Drive,
+    EndedWorkflow,
     Scenario,
     bash,
     hold,
-    let_go,
     poor_founder,
     ready_build,
-    refusing,
+    refuse_rows,
+    release_command,
     steps,
     until_row,
-    waits,
+    until_waiting,
 )
 from worker import sandbox_config, wired_worker
 
 MONEY_SCENARIOS: list[Scenario] = []
 
 
-def _scenario(path: str, **settings: Any) -> Callable[[Callable[[WorkerHarness], Awaitable[list[Ended]]]], None]:
-    def add(drive: Callable[[WorkerHarness], Awaitable[list[Ended]]]) -> None:
+def _scenario(
+    path: str, **settings: Any
+) -> Callable[[Callable[[WorkerHarness], Awaitable[list[EndedWorkflow]]]], None]:
+    def add(drive: Drive) -> None:
         MONEY_SCENARIOS.append(Scenario(drive.__name__, path, drive, settings))
 
     return add
 
 
-def _echoes(turns: int, and_then: str = "true") -> list[list[dict[str, Any]]]:
-    return [[bash(f"echo {turn}; {and_then}")] for turn in range(turns)]
+def _echoes(turns: int, command_after: str = "true") -> list[list[dict[str, Any]]]:
+    return [[bash(f"echo {turn}; {command_after}")] for turn in range(turns)]
 
 
-_A_SERVER_THAT_WRITES = (
+_START_WRITING_SERVER = (
     "echo dev.log >> .git/info/exclude; (while :; do date +%N >> dev.log; sleep 0.02; done) > /dev/null 2>&1 &"
 )
-"""What a dev server does in the workspace for as long as it runs. It is part of snapshots, and of no commit."""
+"""Starts a dev server that keeps writing to the workspace. Its log is part of snapshots but of no commit."""
 
 
-async def _sleeps(harness: WorkerHarness, build_id: uuid.UUID, after: int = 0) -> Build:
-    """Wait until the build sleeps, with a later status than the one with the sequence `after`."""
+async def _until_asleep(harness: WorkerHarness, build_id: uuid.UUID, after: int = 0) -> Build:
+    """Wait until the build sleeps, in a status later than the one with the sequence number `after`."""
     return await until_row(harness, build_id, lambda row: row.status == Status.SLEEPING and row.status_seq > after)
 
 
-async def _asked(harness: WorkerHarness, build_id: uuid.UUID, after: int = 0) -> Build:
-    """Wait until the build waits for a person, with a later status than the one with the sequence `after`."""
+async def _until_waiting_for_person(harness: WorkerHarness, build_id: uuid.UUID, after: int = 0) -> Build:
+    """Wait until the build waits for a person, in a status later than the one with the sequence number `after`."""
     return await until_row(harness, build_id, lambda row: row.status == Status.NEEDS_INPUT and row.status_seq > after)
 
 
-async def _costs_nothing(harness: WorkerHarness, build_id: uuid.UUID) -> None:
-    """Asleep: nothing runs for it or waits for a worker, and its one sandbox is paused."""
-    await harness.until_idle(build_id)  # its status is written before the workflow goes on to wait
+async def _assert_costs_nothing(harness: WorkerHarness, build_id: uuid.UUID) -> None:
+    """Check that a sleeping build uses nothing: no activity is pending, and its only sandbox is paused."""
+    await harness.until_idle(build_id)  # the status is written before the workflow starts to wait
     sandboxes = Sandboxes(sandbox_config(harness.settings))
     assert [each.state for each in await sandboxes.list_all() if each.build_id == str(build_id)] == ["paused"]
     await sandboxes.close()
 
 
-async def _falls_asleep(harness: WorkerHarness, build_id: uuid.UUID, snapshots: int) -> None:
-    """Wait until the build has failed to take so many snapshots as the one before its sleep, and tries on."""
+async def _until_falling_asleep(harness: WorkerHarness, build_id: uuid.UUID, snapshots: int) -> None:
+    """Wait until this many attempts at the snapshot before the build's sleep have failed and another is pending."""
 
     async def tries_on() -> bool:
         described = (await harness.handle(build_id).describe()).raw_description
@@ -90,7 +93,7 @@ def _is_snapshot(pending: Any) -> bool:
     return bool(pending.activity_type.name == "snapshot_workspace")
 
 
-async def _let_a_night_pass(harness: WorkerHarness, build_id: uuid.UUID, *, first: bool) -> None:
+async def _skip_night(harness: WorkerHarness, build_id: uuid.UUID, *, first: bool) -> None:
     now = datetime.now(UTC)
     midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
     night = midnight - now + timedelta(seconds=1) if first else timedelta(days=1)
@@ -106,7 +109,7 @@ async def _change_plan(harness: WorkerHarness, user_id: str, plan: str, *, tell:
 
 
 async def _spend(harness: WorkerHarness, user_id: str, cost: int, day: date, state: str = "settled") -> uuid.UUID:
-    """Money that another build of the user has spent, or is about to."""
+    """Insert a ledger entry of another build of the user, and return its id."""
     project_id, entry = await harness.project(user_id), uuid.uuid4()
     async with harness.sessions.begin() as session:
         other = await insert_build(session, NewBuild(project_id, user_id, "Another.", None, "none"))
@@ -135,24 +138,24 @@ async def _user_message(harness: WorkerHarness, build_id: uuid.UUID, turn: int) 
 
 
 @_scenario("three nights: each evening the agent winds down, each morning it goes on from its handoff note")
-async def three_nights(harness: WorkerHarness) -> list[Ended]:
+async def three_nights(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
     note = [{"text": "Half of it is done; the other half comes next."}]
     build_id = await harness.start(
         user_id,
-        script=steps(*_echoes(2, _A_SERVER_THAT_WRITES), note, *_echoes(7, _A_SERVER_THAT_WRITES), [bash(PRODUCT)]),
+        script=steps(*_echoes(2, _START_WRITING_SERVER), note, *_echoes(7, _START_WRITING_SERVER), [bash(PRODUCT)]),
     )
-    row = await _sleeps(harness, build_id)
+    row = await _until_asleep(harness, build_id)
     for night in range(3):
         assert row.wakes_at is not None
-        await _costs_nothing(harness, build_id)
+        await _assert_costs_nothing(harness, build_id)
         seq = row.status_seq
-        await _let_a_night_pass(harness, build_id, first=night == 0)
+        await _skip_night(harness, build_id, first=night == 0)
         if night < 2:
-            row = await _sleeps(harness, build_id, seq + 1)
-    ended = await ready_build(harness, build_id)
+            row = await _until_asleep(harness, build_id, seq + 1)
+    workflows = await ready_build(harness, build_id)
     assert (await harness.statuses(build_id)).count("sleeping") == 3
-    # The first day: turn 1 tells that four worst cases do not fit, turn 2 is told so, turn 3 ends with the note.
+    # The first day: turn 1 finds that four worst cases do not fit, turn 2 tells the agent, turn 3 ends with the note.
     assert "nearly used up" in await _user_message(harness, build_id, 2)
     morning = await _user_message(harness, build_id, 4)
     assert "a new day's budget" in morning
@@ -161,53 +164,53 @@ async def three_nights(harness: WorkerHarness) -> list[Ended]:
     resumed = await harness.events(build_id, "resumed")
     assert [event.data["reason"] for event in resumed] == ["a new day's budget"] * 3
     assert all(event.data["continuing_from"] for event in resumed)
-    assert not any(event.data["changes"] for event in resumed), "what a dev server writes makes no wake a restore"
+    assert not any(event.data["changes"] for event in resumed), "a dev server's log must not count as a change"
     async with harness.session() as session:
         days = await session.scalars(select(LedgerEntry.day).where(LedgerEntry.build_id == build_id).distinct())
-        assert len(days.all()) == 4, "each call belongs to the day on which it began"
-    return ended
+        assert len(days.all()) == 4, "each call must count towards the day on which it began"
+    return workflows
 
 
 @_scenario("its founder wakes it after an hour, with a bigger plan")
-async def woken_after_an_hour(harness: WorkerHarness) -> list[Ended]:
+async def woken_after_an_hour(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
     build_id = await harness.start(user_id, script=steps(*_echoes(4), [bash(PRODUCT)]))
-    await _sleeps(harness, build_id)
+    await _until_asleep(harness, build_id)
     if datetime.now(UTC).hour < 22:  # an hour later is the same day
         await TimeSkipper(harness.client).fast_forward(harness.handle(build_id), timedelta(hours=1))
     await _change_plan(harness, user_id, "cto_scale", tell=False)
-    for _ in range(3):  # a second and a third one change nothing
+    for _ in range(3):  # the second and the third change nothing
         await harness.builds.wake(build_id)
-    ended = await ready_build(harness, build_id)
+    workflows = await ready_build(harness, build_id)
     assert [event.data["reason"] for event in await harness.events(build_id, "resumed")] == ["woken by a signal"]
-    return ended
+    return workflows
 
 
 @_scenario("the most nights are slept: the founder is asked, and lets it sleep on; then the plan changes")
-async def nights_exhausted(harness: WorkerHarness) -> list[Ended]:
+async def nights_exhausted(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
     build_id = await harness.start(user_id, script=steps(*_echoes(9), [bash(PRODUCT)]), max_nights=1)
-    await _sleeps(harness, build_id)
-    await _let_a_night_pass(harness, build_id, first=True)
-    asked = await _asked(harness, build_id)
-    assert asked.waiting_for == "founder"
-    assert "slept for a night" in (asked.reason or "")
+    await _until_asleep(harness, build_id)
+    await _skip_night(harness, build_id, first=True)
+    waiting = await _until_waiting_for_person(harness, build_id)
+    assert waiting.waiting_for == "founder"
+    assert "slept for a night" in (waiting.reason or "")
     await harness.builds.wake(build_id)
-    await _sleeps(harness, build_id, asked.status_seq)
+    await _until_asleep(harness, build_id, waiting.status_seq)
     await _change_plan(harness, user_id, "cto_scale")
     return await ready_build(harness, build_id)
 
 
 @_scenario("a top-up wakes three builds and is enough for them", reaper_seconds=3600)
-async def woken_by_top_up(harness: WorkerHarness) -> list[Ended]:
+async def woken_by_top_up(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
     script = steps(*_echoes(4), [bash(PRODUCT)])
     builds = [await harness.start(user_id, script=script) for _ in range(3)]
     for build_id in builds:
-        await _sleeps(harness, build_id)
+        await _until_asleep(harness, build_id)
     async with harness.sessions.begin() as session:
         today = datetime.now(UTC).date()
-        for _ in range(2):  # a repeat adds nothing
+        for _ in range(2):  # the second has the same key and adds nothing
             await money.top_up(session, user_id, 10_000_000, today, key="once")
         state = await money.budget_of(session, user_id, today)
         assert state.allowance == FOUR_TURNS_A_DAY + 10_000_000
@@ -218,35 +221,35 @@ async def woken_by_top_up(harness: WorkerHarness) -> list[Ended]:
 
 
 @_scenario("the cycle's money is gone: asked before a sandbox is opened; the next cycle begins tomorrow")
-async def new_cycle(harness: WorkerHarness) -> list[Ended]:
+async def new_cycle(harness: WorkerHarness) -> list[EndedWorkflow]:
     today = datetime.now(UTC).date()
     tomorrow = today + timedelta(days=1)
     plan = await harness.plan(90_000_000)
     user_id = await harness.founder(plan, renewal_day=tomorrow.day)
     await _spend(harness, user_id, 90_000_000, today - timedelta(days=1))
     build_id = await harness.start(user_id, script=SMALL)
-    row = await _asked(harness, build_id)
+    row = await _until_waiting_for_person(harness, build_id)
     assert (row.waiting_for, row.sandbox_id) == ("founder", None)
     assert "$0.00" in (row.reason or "")
     assert tomorrow.isoformat() in (row.reason or "")
-    await _let_a_night_pass(harness, build_id, first=True)
+    await _skip_night(harness, build_id, first=True)
     return await ready_build(harness, build_id)
 
 
 @_scenario("no allowance, and the same in the next cycle; then a tiny one; told with figures each time; then no limit")
-async def too_small(harness: WorkerHarness) -> list[Ended]:
+async def too_small(harness: WorkerHarness) -> list[EndedWorkflow]:
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
     user_id = await harness.founder(await harness.plan(0), renewal_day=tomorrow.day)
     build_id = await harness.start(user_id, script=SMALL)
-    row = await _asked(harness, build_id)
+    row = await _until_waiting_for_person(harness, build_id)
     assert "$0.00," in (row.reason or "")
-    await _let_a_night_pass(harness, build_id, first=True)
-    row = await _asked(harness, build_id, row.status_seq)
+    await _skip_night(harness, build_id, first=True)
+    row = await _until_waiting_for_person(harness, build_id, row.status_seq)
     assert "$0.00," in (row.reason or "")
     assert row.wakes_at is not None
-    assert (row.wakes_at.date() - tomorrow).days >= 28, "it looks again when the cycle after that begins"
+    assert (row.wakes_at.date() - tomorrow).days >= 28, "the next check is when the cycle after that begins"
     await _change_plan(harness, user_id, await harness.plan(5_000 * 31))
-    row = await _asked(harness, build_id, row.status_seq)
+    row = await _until_waiting_for_person(harness, build_id, row.status_seq)
     assert "$0.0" in (row.reason or "")
     assert "$0.00," not in (row.reason or "")
     await _change_plan(harness, user_id, "cto_scale")
@@ -254,7 +257,7 @@ async def too_small(harness: WorkerHarness) -> list[Ended]:
 
 
 @_scenario("the plan is downgraded below what is spent; the build sleeps at its next turn, with an alert")
-async def ceiling(harness: WorkerHarness) -> list[Ended]:
+async def ceiling(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id, plan = await poor_founder(harness, 4_000_000)
     build_id = await harness.start(user_id, script=steps([hold()], *_echoes(2), [bash(PRODUCT)]))
     await harness.until_event(build_id, "tool_started")
@@ -264,10 +267,10 @@ async def ceiling(harness: WorkerHarness) -> list[Ended]:
         await session.execute(update(PlanTier).where(PlanTier.name == plan).values(cycle_budget=1_000_000))
         await money.recompute(session, user_id, today)
         state = await money.budget_of(session, user_id, today)
-        assert state.allowance == state.spent + state.reserved, "never below what is spent"
-    await _spend(harness, user_id, 390_000, today)  # what was reserved elsewhere came to more
-    await let_go(harness, build_id)
-    await _sleeps(harness, build_id)
+        assert state.allowance == state.spent + state.reserved, "the allowance must not fall below the spending"
+    await _spend(harness, user_id, 390_000, today)  # a call elsewhere cost more than its reservation
+    await release_command(harness, build_id)
+    await _until_asleep(harness, build_id)
     [alert] = await harness.events(build_id, "budget")
     assert alert.data["alert"]
     assert alert.data["budget_level"] == "red"
@@ -275,21 +278,21 @@ async def ceiling(harness: WorkerHarness) -> list[Ended]:
     return await ready_build(harness, build_id)
 
 
-async def _was_told_to_wait(harness: WorkerHarness, build_id: uuid.UUID) -> bool:
-    """Whether a think of the build's has come to nothing because others' money is reserved."""
+async def _has_waited_for_money(harness: WorkerHarness, build_id: uuid.UUID) -> bool:
+    """Whether a think activity of the build has returned "busy", as other builds have reserved the money."""
     history = await harness.handle(build_id).fetch_history()
     results = [event.activity_task_completed_event_attributes.result for event in history.events]
     return any(b'"busy"' in payload.data for result in results for payload in result.payloads)
 
 
 @_scenario("the money is reserved for another build's call; the build waits a moment")
-async def busy(harness: WorkerHarness) -> list[Ended]:
+async def busy(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id, _ = await poor_founder(harness, 1_000_000)
     today = datetime.now(UTC).date()
     entry = await _spend(harness, user_id, 1_090_000, today, state="open")
     build_id = await harness.start(user_id, script=steps(*_echoes(1), [bash(PRODUCT)]))
     await until_row(harness, build_id, lambda row: row.sandbox_id is not None)
-    await wait_until(lambda: _was_told_to_wait(harness, build_id))
+    await wait_until(lambda: _has_waited_for_money(harness, build_id))
     assert not await harness.events(build_id, "turn_started")
     async with harness.sessions.begin() as session:
         await session.execute(
@@ -298,41 +301,43 @@ async def busy(harness: WorkerHarness) -> list[Ended]:
             .values(state="settled", cost=1000, closed_at=datetime.now(UTC))
         )
     await harness.builds.tell_of_money(build_id)
-    ended = await ready_build(harness, build_id)
+    workflows = await ready_build(harness, build_id)
     assert "sleeping" not in await harness.statuses(build_id)
-    return ended
+    return workflows
 
 
 @_scenario("one place: the second build waits for the first, the third is cancelled, a terminated one gives its place")
-async def queued(harness: WorkerHarness) -> list[Ended]:
+async def queued(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
     first = await harness.start(user_id, script=steps([bash("sleep 300", 400)]))
     await harness.until_event(first, "tool_started")
     second = await harness.start(user_id, script=SMALL)
-    await _queue_reason(harness, second, "another build is running")
+    await _until_queued(harness, second, "another build is running")
     third = await harness.start(user_id, script=SMALL)
-    await _queue_reason(harness, third, "1 waits before it")
+    await _until_queued(harness, third, "1 waits before it")
     await harness.builds.cancel(third)
     assert (await harness.finished(third)).status == Status.CANCELLED
     await harness.handle(first).terminate("an operator's decision")
-    reaped = f"reap-{uuid.uuid4()}"
-    await harness.client.execute_workflow(REAPER_WORKFLOW, id=reaped, task_queue=harness.settings.temporal_task_queue)
-    ended = await ready_build(harness, second)
+    reaper_id = f"reap-{uuid.uuid4()}"
+    await harness.client.execute_workflow(
+        REAPER_WORKFLOW, id=reaper_id, task_queue=harness.settings.temporal_task_queue
+    )
+    workflows = await ready_build(harness, second)
     assert (await harness.statuses(second))[:2] == ["queued", "starting"]
-    return [Ended(f"build-{third}", "cancelled"), *ended]
+    return [EndedWorkflow(f"build-{third}", "cancelled"), *workflows]
 
 
 @_scenario("so long in line that the workflow continues as new")
-async def long_in_line(harness: WorkerHarness) -> list[Ended]:
+async def long_in_line(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
     first = await harness.start(user_id, script=steps([bash("sleep 300", 400)]))
     await harness.until_event(first, "tool_started")
     second = await harness.start(user_id, script=SMALL)
-    await _queue_reason(harness, second, "another build is running")
+    await _until_queued(harness, second, "another build is running")
     began = (await harness.handle(second).describe()).run_id
 
     async def is_another_run() -> bool:
-        await harness.builds.admit(second)  # instead of hours
+        await harness.builds.admit(second)  # instead of waiting for hours
         return (await harness.handle(second).describe()).run_id != began
 
     await wait_until(is_another_run)
@@ -342,30 +347,30 @@ async def long_in_line(harness: WorkerHarness) -> list[Ended]:
 
 
 @_scenario("a build that ends admits the next in line")
-async def admitted(harness: WorkerHarness) -> list[Ended]:
+async def admitted(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
     first = await harness.start(user_id, script=steps([hold()], [bash(PRODUCT)]))
     await harness.until_event(first, "tool_started")
     second = await harness.start(user_id, script=SMALL)
-    await _queue_reason(harness, second, "another build is running")
-    await let_go(harness, first)
+    await _until_queued(harness, second, "another build is running")
+    await release_command(harness, first)
     await ready_build(harness, first)
     return await ready_build(harness, second)
 
 
 @_scenario("the account is suspended while the build works, and reopened")
-async def held(harness: WorkerHarness) -> list[Ended]:
+async def held(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id = await harness.founder()
     build_id = await harness.start(user_id, script=steps([hold("echo kept > kept")], [bash(PRODUCT)]))
     await harness.until_event(build_id, "tool_started")
     async with harness.sessions.begin() as session:
         await session.execute(update(User).where(User.id == user_id).values(suspended=True))
-    await let_go(harness, build_id)
-    row = await _asked(harness, build_id)
+    await release_command(harness, build_id)
+    row = await _until_waiting_for_person(harness, build_id)
     assert row.waiting_for == "operator"
     assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == ["sleep"]
     await harness.builds.wake(build_id)  # nothing has changed yet
-    row = await _asked(harness, build_id, row.status_seq)
+    row = await _until_waiting_for_person(harness, build_id, row.status_seq)
     async with harness.sessions.begin() as session:
         await change_user(session, user_id, UserChange(suspended=False), datetime.now(UTC).date())
     await harness.builds.tell_of_money(build_id)
@@ -373,16 +378,16 @@ async def held(harness: WorkerHarness) -> list[Ended]:
 
 
 @_scenario("builds are switched off", autonomous_agent=False)
-async def switched_off(harness: WorkerHarness) -> list[Ended]:
+async def switched_off(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=SMALL)
-    assert "AUTONOMOUS_AGENT" in await waits(harness, build_id, "kill_switch")
+    assert "AUTONOMOUS_AGENT" in await until_waiting(harness, build_id, "kill_switch")
     await harness.builds.cancel(build_id)
     assert (await harness.finished(build_id)).status == Status.CANCELLED
-    return [Ended(f"build-{build_id}", "cancelled")]
+    return [EndedWorkflow(f"build-{build_id}", "cancelled")]
 
 
 @_scenario("builds are switched off while one works, and on again")
-async def switched_off_midway(harness: WorkerHarness) -> list[Ended]:
+async def switched_off_midway(harness: WorkerHarness) -> list[EndedWorkflow]:
     settings = harness.settings.model_copy(update={"temporal_task_queue": f"switch-{uuid.uuid4()}"})
     own = WorkerHarness(settings, harness.client, harness.sessions, harness.model_url)
     async with wired_worker(settings, harness.client) as worker, worker:
@@ -390,39 +395,41 @@ async def switched_off_midway(harness: WorkerHarness) -> list[Ended]:
         await harness.until_event(build_id, "tool_started")
     off = settings.model_copy(update={"autonomous_agent": False})
     async with wired_worker(off, harness.client) as worker, worker:
-        await let_go(harness, build_id)
-        row = await _asked(harness, build_id)
+        await release_command(harness, build_id)
+        row = await _until_waiting_for_person(harness, build_id)
         assert (row.waiting_for, "AUTONOMOUS_AGENT" in (row.reason or "")) == ("kill_switch", True)
         assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == ["sleep"]
-        await _costs_nothing(harness, build_id)
+        await _assert_costs_nothing(harness, build_id)
         await own.builds.wake(build_id)
-        await _asked(harness, build_id, row.status_seq)
+        await _until_waiting_for_person(harness, build_id, row.status_seq)
     async with wired_worker(settings, harness.client) as worker, worker:
         async with harness.sessions.begin() as session:
             later = datetime.now(UTC) + timedelta(minutes=1)
-            told = await money.builds_to_tell(session, later, switched_on=True)
-            assert build_id in [each.build_id for each in told], "the reaper tells it that builds are switched on"
+            recipients = await money.builds_to_tell(session, later, switched_on=True)
+            assert build_id in [each.build_id for each in recipients], (
+                "the reaper must tell it that builds are on again"
+            )
         await own.builds.tell_of_money(build_id)
         return await ready_build(own, build_id)
 
 
 @_scenario("money and one wake come while it falls asleep", reaper_seconds=3600)
-async def woken_while_falling_asleep(harness: WorkerHarness) -> list[Ended]:
+async def woken_while_falling_asleep(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
     project_id = await harness.project(user_id)
-    async with refusing(harness, "snapshots", project_id, "new.reason = 'sleep'", "not yet"):
+    async with refuse_rows(harness, "snapshots", project_id, "new.reason = 'sleep'", "not yet"):
         build_id = await harness.start(user_id, project_id=project_id, script=steps(*_echoes(4), [bash(PRODUCT)]))
-        await _falls_asleep(harness, build_id, 1)
+        await _until_falling_asleep(harness, build_id, 1)
         await _change_plan(harness, user_id, "cto_scale", tell=False)
         await harness.builds.wake(build_id)
-    ended = await ready_build(harness, build_id)
+    workflows = await ready_build(harness, build_id)
     [resumed] = await harness.events(build_id, "resumed")
     assert resumed.data["reason"] == "woken by a signal"
-    return ended
+    return workflows
 
 
 @_scenario("wakes all the time: awake, winding down, asleep, and as it continues as new", continue_as_new_turns=2)
-async def woken_all_the_time(harness: WorkerHarness) -> list[Ended]:
+async def woken_all_the_time(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
     build_id = await harness.start(user_id, script=steps(*_echoes(6), [bash(PRODUCT)]))
 
@@ -433,28 +440,28 @@ async def woken_all_the_time(harness: WorkerHarness) -> list[Ended]:
                 await asyncio.sleep(0.3)
 
     waking = asyncio.create_task(wake_on())
-    await _sleeps(harness, build_id)
+    await _until_asleep(harness, build_id)
     await _change_plan(harness, user_id, "cto_scale", tell=False)
-    ended = await ready_build(harness, build_id)
+    workflows = await ready_build(harness, build_id)
     waking.cancel()
     done = await harness.events(build_id, "tool_done")
-    assert len(done) == 7, "each call once"
+    assert len(done) == 7, "each call must run once"
     assert [event.data["is_error"] for event in done] == [False] * 7
     assert "needs_input" not in await harness.statuses(build_id)
-    return ended
+    return workflows
 
 
 @_scenario("told to stop rather than to sleep when the budget is used up")
-async def told_to_stop(harness: WorkerHarness) -> list[Ended]:
+async def told_to_stop(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
     build_id = await harness.start(user_id, script=steps(*_echoes(9)), sleep_policy=SleepPolicy.STOP)
     row = await harness.finished(build_id)
     assert row.status == Status.FAILED
     assert "to stop then" in (row.reason or "")
     assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == ["end"]
-    return [Ended(f"build-{build_id}", "failed")]
+    return [EndedWorkflow(f"build-{build_id}", "failed")]
 
 
-async def _queue_reason(harness: WorkerHarness, build_id: uuid.UUID, said: str) -> None:
-    row = await until_row(harness, build_id, lambda row: said in (row.reason or "").lower())
+async def _until_queued(harness: WorkerHarness, build_id: uuid.UUID, reason: str) -> None:
+    row = await until_row(harness, build_id, lambda row: reason in (row.reason or "").lower())
     assert row.status == Status.QUEUED

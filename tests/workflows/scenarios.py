@@ -1,6 +1,7 @@
-"""The paths that a build and its preview can take, each driven to its end on real servers.
+"""The paths that a build and its preview can take, each run to its end on real servers.
 
-`test_scenarios.py` runs them as tests, `tests/replay/record.py` stores the histories that they leave.
+`test_scenarios.py` runs them as tests, `tests/replay/record.py` stores the histories that they leave. The name of a
+scenario's function is part of the names of its stored histories.
 """
 
 import uuid
@@ -27,28 +28,34 @@ from worker import sandbox_config
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A workflow that a scenario has driven to its end, and how it ended."""
+class EndedWorkflow:
+    """A workflow that a scenario has run to its end, and how it ended."""
 
     workflow_id: str
     status: str
 
 
+Drive = Callable[[WorkerHarness], Awaitable[list[EndedWorkflow]]]
+"""Runs a path to its end, and returns the workflows that it leaves."""
+
+
 @dataclass(frozen=True)
 class Scenario:
-    """A path, with the settings that its worker needs."""
+    """A path and the settings that its worker needs."""
 
     name: str
     path: str
-    drive: Callable[[WorkerHarness], Awaitable[list[Ended]]]
+    drive: Drive
     settings: dict[str, Any]
 
 
 SCENARIOS: list[Scenario] = []
 
 
-def _scenario(path: str, **settings: Any) -> Callable[[Callable[[WorkerHarness], Awaitable[list[Ended]]]], None]:
-    def add(drive: Callable[[WorkerHarness], Awaitable[list[Ended]]]) -> None:
+def _scenario(
+    path: str, **settings: Any
+) -> Callable[[Callable[[WorkerHarness], Awaitable[list[EndedWorkflow]]]], None]:
+    def add(drive: Drive) -> None:
         SCENARIOS.append(Scenario(drive.__name__, path, drive, settings))
 
     return add
@@ -75,7 +82,7 @@ echo '{"install": "true", "check": "python3 -m unittest", "start": "python3 serv
 echo __pycache__ > .gitignore
 git add -A && git -c user.name=c -c user.email=c@example.org commit -qm "A small product"
 """
-"""What makes the smallest product that passes the gate, in one command."""
+"""A command that writes and commits the smallest product that passes the gate."""
 
 
 def bash(command: str, seconds: int | None = None) -> dict[str, Any]:
@@ -90,41 +97,41 @@ def steps(*turns: list[dict[str, Any]]) -> dict[str, Any]:
 
 SMALL = steps([bash(PRODUCT)])
 
-HELD = "/tmp/held"
-"""While this file is in the sandbox, a command waits at `HOLD`."""
+HOLD_FILE = "/tmp/held"
+"""A command waits at `HOLD` while this file is in the sandbox."""
 
-HOLD = f"touch {HELD}; while [ -e {HELD} ]; do sleep 0.1; done"
-"""In a command: wait until somebody lets it go on. What a test does meanwhile has all the time that it needs."""
+HOLD = f"touch {HOLD_FILE}; while [ -e {HOLD_FILE} ]; do sleep 0.1; done"
+"""Shell code that makes a command wait until `release_command`, so that a test has all the time it needs meanwhile."""
 
 
 def hold(command: str = "true") -> dict[str, Any]:
-    """A step that calls bash, and waits there for `let_go`."""
+    """A step that calls bash; the command waits for `release_command` first."""
     return bash(f"{HOLD}; {command}", 600)
 
 
-async def let_go(harness: WorkerHarness, build_id: uuid.UUID, role: Role = Role.WORKSPACE) -> None:
-    """Wait until a command waits at `HOLD` in the build's newest sandbox of the role, and let it go on."""
+async def release_command(harness: WorkerHarness, build_id: uuid.UUID, role: Role = Role.WORKSPACE) -> None:
+    """Wait until a command waits at `HOLD` in the build's newest sandbox of the role, and release it."""
     sandboxes = Sandboxes(sandbox_config(harness.settings))
     [newest, *_] = await wait_until(lambda: sandboxes.find(str(build_id), role))
     sandbox = await sandboxes.connect(newest)
-    command = f"until [ -e {HELD} ]; do sleep 0.05; done; rm {HELD}"
+    command = f"until [ -e {HOLD_FILE} ]; do sleep 0.05; done; rm {HOLD_FILE}"
     await sandbox.run(command, timeout_seconds=DEADLINE, cwd="/")
     await sandboxes.close()
 
 
-async def ready_build(harness: WorkerHarness, build_id: uuid.UUID) -> list[Ended]:
-    """Wait until the build is ready; its preview is closed, so that no sandbox is left."""
+async def ready_build(harness: WorkerHarness, build_id: uuid.UUID) -> list[EndedWorkflow]:
+    """Wait until the build is ready, and close its preview, so that no sandbox is left."""
     row = await harness.finished(build_id)
     assert row.status == Status.READY, row.reason
     preview = harness.client.get_workflow_handle(preview_workflow_id(build_id))
     await preview.cancel()
     with suppress(WorkflowFailureError):
         await preview.result()
-    return [Ended(f"build-{build_id}", "ready"), Ended(preview.id, "cancelled")]
+    return [EndedWorkflow(f"build-{build_id}", "ready"), EndedWorkflow(preview.id, "cancelled")]
 
 
 async def until_row(harness: WorkerHarness, build_id: uuid.UUID, condition: Callable[[Build], bool]) -> Build:
-    """Wait until the build's row meets the condition; a build that has closed first fails the test."""
+    """Wait until the build's row meets the condition. Fails the test if the build closes first."""
 
     async def met() -> Build | None:
         row = await harness.row(build_id)
@@ -136,17 +143,18 @@ async def until_row(harness: WorkerHarness, build_id: uuid.UUID, condition: Call
     return await wait_until(met)
 
 
-async def waits(harness: WorkerHarness, build_id: uuid.UUID, waiting_for: str) -> str:
+async def until_waiting(harness: WorkerHarness, build_id: uuid.UUID, waiting_for: str) -> str:
+    """Wait until the build waits for this party, and return the reason."""
     row = await harness.until(build_id, frozenset({Status.NEEDS_INPUT}))
     assert (row.status, row.waiting_for) == (Status.NEEDS_INPUT, waiting_for), row.reason
     return row.reason or ""
 
 
 @asynccontextmanager
-async def refusing(
+async def refuse_rows(
     harness: WorkerHarness, table: str, project_id: uuid.UUID, condition: str, name: str
 ) -> AsyncIterator[None]:
-    """The database refuses the project's rows that meet the condition, in one table, while the block runs."""
+    """Make the database refuse the project's new rows that meet the condition, in one table, while the block runs."""
     function = f"refuse_{uuid.uuid4().hex}"
     async with harness.sessions.begin() as session:
         await session.execute(
@@ -169,40 +177,40 @@ async def refusing(
 
 
 @_scenario("from the brief to the preview")
-async def ready(harness: WorkerHarness) -> list[Ended]:
+async def ready(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=SMALL)
-    ended = await ready_build(harness, build_id)
+    workflows = await ready_build(harness, build_id)
     assert await harness.statuses(build_id) == ["starting", "scaffold", "code", "checks", "ready"]
     async with harness.session() as session:
         row = await harness.row(build_id)
         project = await session.get_one(Project, row.project_id)
         assert (project.status, row.build_version) == ("mvp_built", 1)
-        told = (await session.scalars(select(BusinessEvent).where(BusinessEvent.build_id == build_id))).all()
-        assert [event.type for event in told] == ["artifact_generated"]
-    return ended
+        announcements = (await session.scalars(select(BusinessEvent).where(BusinessEvent.build_id == build_id))).all()
+        assert [event.type for event in announcements] == ["artifact_generated"]
+    return workflows
 
 
 @_scenario("the account is suspended")
-async def failed_suspended(harness: WorkerHarness) -> list[Ended]:
+async def failed_suspended(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(await harness.founder(suspended=True))
     row = await harness.finished(build_id)
     assert row.status == Status.FAILED
     assert "suspended" in (row.reason or "")
-    return [Ended(f"build-{build_id}", "failed")]
+    return [EndedWorkflow(f"build-{build_id}", "failed")]
 
 
 @_scenario("the project has no brief")
-async def failed_no_brief(harness: WorkerHarness) -> list[Ended]:
+async def failed_no_brief(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id = await harness.founder()
     build_id = await harness.start(user_id, project_id=await harness.project(user_id, brief={}))
     row = await harness.finished(build_id)
     assert row.status == Status.FAILED
     assert "no idea brief" in (row.reason or "")
-    return [Ended(f"build-{build_id}", "failed")]
+    return [EndedWorkflow(f"build-{build_id}", "failed")]
 
 
 @_scenario("cancelled while a tool runs")
-async def cancelled_mid_tool(harness: WorkerHarness) -> list[Ended]:
+async def cancelled_mid_tool(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=steps([bash("sleep 300 & sleep 300", 400)]))
     await harness.until_event(build_id, "tool_started")
     await harness.builds.cancel(build_id)
@@ -210,34 +218,37 @@ async def cancelled_mid_tool(harness: WorkerHarness) -> list[Ended]:
     assert row.status == Status.CANCELLED
     [done] = await harness.events(build_id, "tool_done")
     assert done.data["is_error"]
-    return [Ended(f"build-{build_id}", "cancelled")]
+    return [EndedWorkflow(f"build-{build_id}", "cancelled")]
 
 
-@_scenario("the evidence gate bounces a product whose check tests nothing, and the agent mends it")
-async def gate_bounced(harness: WorkerHarness) -> list[Ended]:
+@_scenario("the evidence gate bounces a product whose check tests nothing, and the agent fixes it")
+async def gate_bounced(harness: WorkerHarness) -> list[EndedWorkflow]:
     hollow = PRODUCT.replace("python3 -m unittest", "true")
     build_id = await harness.start(script=steps([bash(hollow)], [{"text": "Done."}], [bash(PRODUCT)]))
-    ended = await ready_build(harness, build_id)
+    workflows = await ready_build(harness, build_id)
     assert [
         event.type for event in await harness.events(build_id) if event.type in ("gate_bounced", "gate_passed")
     ] == [
         "gate_bounced",
         "gate_passed",
     ]
-    return ended
+    return workflows
 
 
 @_scenario("the gate is never passed; a person cancels", gate_attempts=2)
-async def gate_exhausted(harness: WorkerHarness) -> list[Ended]:
+async def gate_exhausted(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=steps([bash("true")]))
-    assert "did not pass" in await waits(harness, build_id, "founder")
+    assert "did not pass" in await until_waiting(harness, build_id, "founder")
     await harness.builds.cancel(build_id)
     assert (await harness.finished(build_id)).status == Status.CANCELLED
-    return [Ended(f"build-{build_id}", "cancelled")]
+    return [EndedWorkflow(f"build-{build_id}", "cancelled")]
 
 
 async def poor_founder(harness: WorkerHarness, allowance: int, **plan: Any) -> tuple[str, str]:
-    """A founder who may spend so much (µ$) today, and the founder's plan. Its cycle begins today."""
+    """Insert a founder who may spend this allowance (micro-dollars) today, with a plan whose cycle begins today.
+
+    Returns the ids of the founder and of the plan.
+    """
     today = datetime.now(UTC).date()
     days_left = (cycle_of(today, today.day)[1] - today).days
     name = await harness.plan(allowance * days_left, **plan)
@@ -245,7 +256,8 @@ async def poor_founder(harness: WorkerHarness, allowance: int, **plan: Any) -> t
 
 
 FOUR_TURNS_A_DAY = 300_000
-"""An allowance (µ$) that pays for several small calls, but not for four worst cases: a wind-down begins at once."""
+"""An allowance (micro-dollars) that pays for several small calls but not for four worst cases, so that the agent winds
+down at once."""
 
 
 _SLEEP_EVENTS = ("snapshot_stored", "status")
@@ -254,48 +266,48 @@ _FOUR_TURNS = steps([bash("echo one")], [bash("echo two")], [bash("echo three")]
 
 
 @_scenario("today's budget is used up; a wake finds none, another finds some")
-async def slept_woken_by_signal(harness: WorkerHarness) -> list[Ended]:
+async def slept_woken_by_signal(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
     build_id = await harness.start(user_id, script=_FOUR_TURNS)
     row = await harness.until(build_id, frozenset({Status.SLEEPING}))
     assert row.wakes_at is not None
     assert row.wakes_at.time().isoformat() == "00:00:00"
-    told = [event.data.get("reason") for event in await harness.events(build_id) if event.type in _SLEEP_EVENTS]
-    assert told[-2:] == ["sleep", "Today's budget is used up."], "the snapshot comes first"
+    sleep_events = [event.data.get("reason") for event in await harness.events(build_id) if event.type in _SLEEP_EVENTS]
+    assert sleep_events[-2:] == ["sleep", "Today's budget is used up."], "the snapshot must come before the status"
     await harness.builds.wake(build_id)
     await until_row(harness, build_id, lambda row: "still used up" in (row.reason or ""))
     async with harness.sessions.begin() as session:
         await change_user(session, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
     await harness.builds.wake(build_id)
-    ended = await ready_build(harness, build_id)
+    workflows = await ready_build(harness, build_id)
     [resumed] = await harness.events(build_id, "resumed")
     assert resumed.data["reason"] == "woken by a signal"
-    return ended
+    return workflows
 
 
 @_scenario("today's budget is used up; a new UTC day begins")
-async def slept_woken_by_timer(harness: WorkerHarness) -> list[Ended]:
+async def slept_woken_by_timer(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
     build_id = await harness.start(user_id, script=_FOUR_TURNS)
     row = await harness.until(build_id, frozenset({Status.SLEEPING}))
     assert row.wakes_at is not None
     left = row.wakes_at - datetime.now(UTC)
     await TimeSkipper(harness.client).fast_forward(harness.handle(build_id), left + timedelta(seconds=1))
-    ended = await ready_build(harness, build_id)
+    workflows = await ready_build(harness, build_id)
     assert (await harness.events(build_id, "resumed"))[0].data["reason"] == "a new day's budget"
-    return ended
+    return workflows
 
 
 @_scenario("continued as new between turns", continue_as_new_turns=4)
-async def continued_as_new(harness: WorkerHarness) -> list[Ended]:
+async def continued_as_new(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=steps(*([bash(f"echo {turn}")] for turn in range(9)), [bash(PRODUCT)]))
     return await ready_build(harness, build_id)
 
 
-@_scenario("the model's API refuses the key; an operator mends it")
-async def needs_operator(harness: WorkerHarness) -> list[Ended]:
+@_scenario("the model's API refuses the key; an operator fixes it")
+async def needs_operator(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=SMALL, faults=[{"kind": "authentication"}])
-    assert "ANTHROPIC_API_KEY" in await waits(harness, build_id, "operator")
+    assert "ANTHROPIC_API_KEY" in await until_waiting(harness, build_id, "operator")
     [failed] = await harness.events(build_id, "turn_failed")
     assert "ANTHROPIC_API_KEY" in failed.data["error"]
     await harness.builds.wake(build_id)
@@ -303,73 +315,73 @@ async def needs_operator(harness: WorkerHarness) -> list[Ended]:
 
 
 @_scenario("the model refuses; the founder lets it try again")
-async def refused(harness: WorkerHarness) -> list[Ended]:
+async def refused(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=SMALL, faults=[{"kind": "refusal"}])
-    await waits(harness, build_id, "founder")
+    await until_waiting(harness, build_id, "founder")
     await harness.builds.wake(build_id)
     return await ready_build(harness, build_id)
 
 
-@_scenario("the model's answers come to nothing again and again; the founder lets it try again")
-async def fruitless(harness: WorkerHarness) -> list[Ended]:
+@_scenario("the model's answers are cut off or empty again and again; the founder lets it try again")
+async def fruitless(harness: WorkerHarness) -> list[EndedWorkflow]:
     times = {"rate_limited": 1, "max_tokens": 2, "empty": 2, "pause_turn": 1}
     faults = [{"kind": kind, "times": number} for kind, number in times.items()]
     build_id = await harness.start(script=SMALL, faults=faults)
-    assert "cut off or empty" in await waits(harness, build_id, "founder")
+    assert "cut off or empty" in await until_waiting(harness, build_id, "founder")
     assert len(await harness.events(build_id, "turn_answered")) == 5
     await harness.builds.wake(build_id)
-    ended = await ready_build(harness, build_id)
+    workflows = await ready_build(harness, build_id)
     [failed] = await harness.events(build_id, "turn_failed")
     assert "can be asked again in 1 s" in failed.data["error"]
-    return ended
+    return workflows
 
 
-@_scenario("nobody can open a sandbox; cancelled while waiting", e2b_api_key="a-key-that-nobody-knows")
-async def no_sandbox(harness: WorkerHarness) -> list[Ended]:
+@_scenario("no sandbox can be opened; cancelled while waiting", e2b_api_key="an-unknown-key")
+async def no_sandbox(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=SMALL)
-    assert "E2B_API_KEY" in await waits(harness, build_id, "operator")
-    asked = (await harness.row(build_id)).status_seq
+    assert "E2B_API_KEY" in await until_waiting(harness, build_id, "operator")
+    first_request = (await harness.row(build_id)).status_seq
     await harness.builds.wake(build_id)
-    await until_row(harness, build_id, lambda row: row.status_seq >= asked + 2)
-    await waits(harness, build_id, "operator")
+    await until_row(harness, build_id, lambda row: row.status_seq >= first_request + 2)
+    await until_waiting(harness, build_id, "operator")
     await harness.builds.cancel(build_id)
     assert (await harness.finished(build_id)).status == Status.CANCELLED
-    return [Ended(f"build-{build_id}", "cancelled")]
+    return [EndedWorkflow(f"build-{build_id}", "cancelled")]
 
 
 @_scenario("the agent repeats itself: steered, then the founder is asked")
-async def repeating(harness: WorkerHarness) -> list[Ended]:
+async def repeating(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=steps(*([bash("echo again")] for _ in range(5)), [bash(PRODUCT)]))
-    assert "same call" in await waits(harness, build_id, "founder")
-    assert await harness.events(build_id, "guard"), "it was steered first"
+    assert "same call" in await until_waiting(harness, build_id, "founder")
+    assert await harness.events(build_id, "guard"), "the agent must be steered first"
     await harness.builds.wake(build_id)
-    ended = await ready_build(harness, build_id)
+    workflows = await ready_build(harness, build_id)
     async with harness.session() as session:
-        sent = await session.scalars(select(Message.content).where(Message.build_id == build_id))
-        assert sum("try again, without an answer" in content for content in sent) == 1
-    return ended
+        messages = await session.scalars(select(Message.content).where(Message.build_id == build_id))
+        assert sum("try again, without an answer" in content for content in messages) == 1
+    return workflows
 
 
 @_scenario("the tool calls are used up: a last turn, then the founder decides", tool_call_cap=3)
-async def tool_call_cap(harness: WorkerHarness) -> list[Ended]:
+async def tool_call_cap(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(
         script=steps([bash("echo 1")], [bash("echo 2")], [bash("echo 3")], [bash(PRODUCT)], [bash("echo 5")])
     )
-    assert "3 tool calls" in await waits(harness, build_id, "founder")
+    assert "3 tool calls" in await until_waiting(harness, build_id, "founder")
     await harness.builds.wake(build_id)
     return await ready_build(harness, build_id)
 
 
 @_scenario("the founder takes what is there to the gate", tool_call_cap=1)
-async def finished_early(harness: WorkerHarness) -> list[Ended]:
+async def finished_early(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=steps([bash(PRODUCT)], [bash("echo last")], [bash("echo more")]))
-    await waits(harness, build_id, "founder")
+    await until_waiting(harness, build_id, "founder")
     await harness.handle(build_id).signal(FINISH)
     return await ready_build(harness, build_id)
 
 
 @_scenario("calls that only read, side by side, between calls that change; one does not fit its schema")
-async def mixed_calls(harness: WorkerHarness) -> list[Ended]:
+async def mixed_calls(harness: WorkerHarness) -> list[EndedWorkflow]:
     def glob(pattern: str) -> dict[str, Any]:
         return {"tool": "glob", "input": {"pattern": pattern}}
 
@@ -379,29 +391,29 @@ async def mixed_calls(harness: WorkerHarness) -> list[Ended]:
 
 
 @_scenario("the snapshot at a phase boundary fails, and the build goes on")
-async def snapshot_failed(harness: WorkerHarness) -> list[Ended]:
+async def snapshot_failed(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id = await harness.founder()
     project_id = await harness.project(user_id)
-    async with refusing(harness, "snapshots", project_id, "new.reason = 'phase'", "no snapshots today"):
+    async with refuse_rows(harness, "snapshots", project_id, "new.reason = 'phase'", "no snapshots today"):
         build_id = await harness.start(user_id, project_id=project_id, script=SMALL)
-        ended = await ready_build(harness, build_id)
+        workflows = await ready_build(harness, build_id)
     assert await harness.events(build_id, "snapshot_failed")
-    return ended
+    return workflows
 
 
 @_scenario("what follows a build fails, and the build stays ready")
-async def hook_failed(harness: WorkerHarness) -> list[Ended]:
+async def hook_failed(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id = await harness.founder()
     project_id = await harness.project(user_id)
-    async with refusing(harness, "business_events", project_id, "true", "nobody listens"):
+    async with refuse_rows(harness, "business_events", project_id, "true", "not today"):
         build_id = await harness.start(user_id, project_id=project_id, script=SMALL)
-        ended = await ready_build(harness, build_id)
+        workflows = await ready_build(harness, build_id)
     assert await harness.events(build_id, "hook_failed")
-    return ended
+    return workflows
 
 
 @_scenario("the sandbox is lost while a tool runs; the workspace is restored")
-async def sandbox_lost(harness: WorkerHarness) -> list[Ended]:
+async def sandbox_lost(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=steps([bash(PRODUCT)], [bash("sleep 300", 400)], [bash("ls")]))
     await harness.until_event(build_id, "tool_started", count=2)
     sandbox_id = (await harness.row(build_id)).sandbox_id
@@ -409,37 +421,37 @@ async def sandbox_lost(harness: WorkerHarness) -> list[Ended]:
     sandboxes = Sandboxes(sandbox_config(harness.settings))
     await sandboxes.kill(sandbox_id)
     await sandboxes.close()
-    ended = await ready_build(harness, build_id)
+    workflows = await ready_build(harness, build_id)
     [resumed] = await harness.events(build_id, "resumed")
     assert resumed.data["reason"] == "the sandbox was lost"
-    return ended
+    return workflows
 
 
 @_scenario("the sandbox is replaced before its provider would end it", sandbox_max_seconds=2)
-async def sandbox_replaced(harness: WorkerHarness) -> list[Ended]:
+async def sandbox_replaced(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(
         script=steps([bash("echo kept > kept.txt; sleep 1.2")], [bash(f"cat kept.txt; {PRODUCT}")])
     )
-    ended = await ready_build(harness, build_id)
-    told = [event.data for event in await harness.events(build_id, "resumed")]
-    assert told
-    assert "near the end of the time" in told[0]["reason"]
-    assert "was replaced: the workspace was restored from snapshot 1" in told[0]["changes"][0]
+    workflows = await ready_build(harness, build_id)
+    resumed = [event.data for event in await harness.events(build_id, "resumed")]
+    assert resumed
+    assert "near the end of the time" in resumed[0]["reason"]
+    assert "was replaced: the workspace was restored from snapshot 1" in resumed[0]["changes"][0]
     assert not any(event.data["is_error"] for event in await harness.events(build_id, "tool_done"))
-    return ended
+    return workflows
 
 
 @_scenario(
     "the sandbox is lost while the model thinks; the agent looks first what that has cost", stream_idle_seconds=8
 )
-async def sandbox_lost_in_thought(harness: WorkerHarness) -> list[Ended]:
+async def sandbox_lost_in_thought(harness: WorkerHarness) -> list[EndedWorkflow]:
     stalled = {"kind": "stall", "seconds": 300, "after": 2}
     edit = {"tool": "write_file", "input": {"path": "notes.md", "content": "one"}}
     turns = [bash(PRODUCT)], [edit], [{"text": "Done."}], [bash("git add -A; git commit -qm 'Add notes'")]
     build_id = await harness.start(script=steps(*turns), faults=[stalled])
     await harness.until_event(build_id, "turn_started", turn=3)
     await _with_sandbox(harness, build_id, lambda sandboxes, sandbox_id: sandboxes.kill(sandbox_id))
-    ended = await ready_build(harness, build_id)
+    workflows = await ready_build(harness, build_id)
     [resumed] = await harness.events(build_id, "resumed")
     assert resumed.data["reason"] == "the sandbox was lost"
     assert resumed.data["changes"][1] == "Edits made since were applied again: write_file: notes.md."
@@ -450,20 +462,20 @@ async def sandbox_lost_in_thought(harness: WorkerHarness) -> list[Ended]:
         "phase",
         "gate",
     ]
-    return ended
+    return workflows
 
 
 @_scenario("the sandbox's disk is full; the workspace is restored in another")
-async def sandbox_full(harness: WorkerHarness) -> list[Ended]:
+async def sandbox_full(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=steps([hold()], [bash(PRODUCT)]) | {"repeats_lost": True})
     await harness.until_event(build_id, "tool_started")
     await _with_sandbox(harness, build_id, _fill_up)
     await harness.until_event(build_id, "resumed")
-    await let_go(harness, build_id)  # the agent repeats the call that was lost with the sandbox
-    ended = await ready_build(harness, build_id)
+    await release_command(harness, build_id)  # the agent repeats the call that was lost with the sandbox
+    workflows = await ready_build(harness, build_id)
     [resumed] = await harness.events(build_id, "resumed")
     assert resumed.data["reason"] == "the sandbox's disk was full"
-    return ended
+    return workflows
 
 
 async def _with_sandbox(
@@ -477,18 +489,20 @@ async def _with_sandbox(
 
 
 async def _fill_up(sandboxes: Sandboxes, sandbox_id: str) -> None:
-    """From now on the runner in the sandbox finds no room to claim a call; the command that runs there ends."""
+    """Make the runner in the sandbox fail to claim calls for lack of disk space, and release the waiting command."""
     sandbox = await sandboxes.connect(sandbox_id)
-    await sandbox.run(f"until [ -e {HELD} ]; do sleep 0.05; done", timeout_seconds=DEADLINE, cwd="/")
-    claims = "        os.mkdir(folder)\n    except FileExistsError:"
-    assert claims in RUNNER_SOURCE
-    full = RUNNER_SOURCE.replace(claims, "        raise OSError(errno.ENOSPC, 'No space')\n    except FileExistsError:")
+    await sandbox.run(f"until [ -e {HOLD_FILE} ]; do sleep 0.05; done", timeout_seconds=DEADLINE, cwd="/")
+    claim_code = "        os.mkdir(folder)\n    except FileExistsError:"
+    assert claim_code in RUNNER_SOURCE
+    full = RUNNER_SOURCE.replace(
+        claim_code, "        raise OSError(errno.ENOSPC, 'No space')\n    except FileExistsError:"
+    )
     await sandbox.write(f"{JOURNAL}/{RUNNER_MODULE}.py", full)
-    await sandbox.run(f"rm {HELD}", timeout_seconds=DEADLINE, cwd="/")
+    await sandbox.run(f"rm {HOLD_FILE}", timeout_seconds=DEADLINE, cwd="/")
 
 
 @_scenario("a preview is kept open, extended, closed by time, and opened again from the snapshot")
-async def preview(harness: WorkerHarness) -> list[Ended]:
+async def preview(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=SMALL)
     assert (await harness.finished(build_id)).status == Status.READY
     handle = harness.client.get_workflow_handle(preview_workflow_id(build_id))
@@ -507,11 +521,11 @@ async def preview(harness: WorkerHarness) -> list[Ended]:
     await again.cancel()
     with suppress(WorkflowFailureError):
         await again.result()
-    return [Ended(handle.id, "cancelled")]
+    return [EndedWorkflow(handle.id, "cancelled")]
 
 
 @_scenario("a preview of a build that has no snapshot fails readably")
-async def preview_failed(harness: WorkerHarness) -> list[Ended]:
+async def preview_failed(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id = await harness.founder(suspended=True)
     build_id = await harness.start(user_id)
     await harness.finished(build_id)
@@ -519,29 +533,31 @@ async def preview_failed(harness: WorkerHarness) -> list[Ended]:
     handle = harness.client.get_workflow_handle(preview_workflow_id(build_id))
     with suppress(WorkflowFailureError):
         await handle.result()
-    return [Ended(handle.id, "failed")]
+    return [EndedWorkflow(handle.id, "failed")]
 
 
 @_scenario("the reaper closes what is left of a build whose workflow an operator ended", reaper_spares_seconds=0)
-async def reaper(harness: WorkerHarness) -> list[Ended]:
+async def reaper(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=steps([bash("sleep 300", 400)]))
     await harness.until_event(build_id, "tool_started")
     sandboxes = Sandboxes(sandbox_config(harness.settings))
     strange = await sandboxes.create(str(uuid.uuid4()), Role.WORKSPACE)
-    living = await harness.start(script=steps([bash("sleep 300", 400)]))
-    await harness.until_event(living, "tool_started")
-    works_in, newer = (await harness.row(living)).sandbox_id, await sandboxes.create(str(living), Role.WORKSPACE)
+    other = await harness.start(script=steps([bash("sleep 300", 400)]))
+    await harness.until_event(other, "tool_started")
+    works_in, newer = (await harness.row(other)).sandbox_id, await sandboxes.create(str(other), Role.WORKSPACE)
     await harness.handle(build_id).terminate("an operator's decision")
     async with harness.sessions.begin() as session:
         session.add(Preview(build_id=build_id, state="open", seq=3, url="http://gone", sandbox_id="gone"))
-    reaped = f"reap-{uuid.uuid4()}"
-    await harness.client.execute_workflow(REAPER_WORKFLOW, id=reaped, task_queue=harness.settings.temporal_task_queue)
+    reaper_id = f"reap-{uuid.uuid4()}"
+    await harness.client.execute_workflow(
+        REAPER_WORKFLOW, id=reaper_id, task_queue=harness.settings.temporal_task_queue
+    )
     row = await harness.row(build_id)
     assert row.status == Status.FAILED
     assert "terminated" in (row.reason or "")
     left = {each.id: each.build_id for each in await sandboxes.list_all()}
-    assert strange.id in left, "another deployment's"
-    assert {works_in, newer.id} <= left.keys(), "one of these may replace the other now"
+    assert strange.id in left, "a sandbox of another deployment must stay"
+    assert {works_in, newer.id} <= left.keys(), "both must stay: one may be about to replace the other"
     assert str(build_id) not in left.values()
     async with harness.session() as session:
         calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id))).all()
@@ -550,14 +566,14 @@ async def reaper(harness: WorkerHarness) -> list[Ended]:
         assert (await session.scalars(open_calls)).all() == []
         assert (await session.get_one(Preview, build_id)).state == "closed"
     async with harness.sessions.begin() as session:
-        (await session.get_one(Build, living)).sandbox_id = newer.id
-    again = f"reap-{uuid.uuid4()}"
-    await harness.client.execute_workflow(REAPER_WORKFLOW, id=again, task_queue=harness.settings.temporal_task_queue)
+        (await session.get_one(Build, other)).sandbox_id = newer.id
+    again_id = f"reap-{uuid.uuid4()}"
+    await harness.client.execute_workflow(REAPER_WORKFLOW, id=again_id, task_queue=harness.settings.temporal_task_queue)
     left = {each.id: each.build_id for each in await sandboxes.list_all()}
-    assert works_in not in left, "it has been replaced"
+    assert works_in not in left, "a replaced sandbox must go"
     assert newer.id in left
     await sandboxes.kill(strange.id)
     await sandboxes.close()
-    await harness.builds.cancel(living)
-    assert (await harness.finished(living)).status == Status.CANCELLED
-    return [Ended(reaped, "done")]
+    await harness.builds.cancel(other)
+    assert (await harness.finished(other)).status == Status.CANCELLED
+    return [EndedWorkflow(reaper_id, "done")]

@@ -1,4 +1,4 @@
-"""History grows by a constant per turn, and a long build continues as new."""
+"""History grows by a constant amount per turn, and a long build continues as new."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ async def test_a_turn_takes_a_constant_share_of_history(
         await harness.finished(build_id)
         chain = await chain_of(harness.client, str(build_id))
 
-    assert len(chain) == runs, "continued as new once, and a short build not at all"
+    assert len(chain) == runs, "the long build continues as new once, the short one never"
     shares = [share for events in chain for share in shares_of(_without_lost_tasks(events))]
     assert len(shares) == turns - runs + 1, "all but the last turn of each run"
     for share in shares:
@@ -43,12 +43,12 @@ async def test_a_turn_takes_a_constant_share_of_history(
 
 
 def _without_lost_tasks(events: Sequence[HistoryEvent]) -> list[HistoryEvent]:
-    """The history without workflow tasks that a busy machine did not get to in time: Temporal has repeated them."""
+    """Return the history without workflow tasks that a busy machine did not run in time: Temporal has repeated them."""
     lost: set[int] = set()
     for event in events:
-        told = event.workflow_task_timed_out_event_attributes
+        timed_out = event.workflow_task_timed_out_event_attributes
         if event.HasField("workflow_task_timed_out_event_attributes"):
-            lost |= {event.event_id, told.scheduled_event_id, told.started_event_id}
+            lost |= {event.event_id, timed_out.scheduled_event_id, timed_out.started_event_id}
         failed = event.workflow_task_failed_event_attributes
         if event.HasField("workflow_task_failed_event_attributes"):
             lost |= {event.event_id, failed.scheduled_event_id, failed.started_event_id}

@@ -1,4 +1,4 @@
-"""Every path of a build, on real servers: it ends as it should."""
+"""Every path of a build ends as it should, on real servers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,23 +9,23 @@ from clients.browser import Browser
 from local.stack import LocalStack
 from tests.harness.worker import WorkerHarness, worker_harness
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
-from tests.workflows.scenarios import SCENARIOS, Ended, Scenario
+from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
 ALL = [*MONEY_SCENARIOS, *STEERING_SCENARIOS, *SCENARIOS]
 
 AT_ONCE = 4
-"""How many paths are under way side by side: most of a build is waiting."""
+"""Scenarios that run side by side. Most of a build's time is waiting."""
 
 
 @pytest.fixture(scope="module")
-async def driven(
+async def scenario_tasks(
     request: pytest.FixtureRequest, stack: LocalStack, browser: Browser, harness: WorkerHarness
-) -> AsyncIterator[dict[str, asyncio.Task[list[Ended]]]]:
-    """The chosen scenarios by name, under way in the order of their tests; what changes no setting shares a worker."""
+) -> AsyncIterator[dict[str, asyncio.Task[list[EndedWorkflow]]]]:
+    """The selected scenarios by name, started in the order of their tests. All with default settings share a worker."""
     free = asyncio.Semaphore(AT_ONCE)
 
-    async def drive(scenario: Scenario) -> list[Ended]:
+    async def drive(scenario: Scenario) -> list[EndedWorkflow]:
         async with free:
             if not scenario.settings:
                 return await scenario.drive(harness)
@@ -41,5 +41,5 @@ async def driven(
 
 
 @pytest.mark.parametrize("name", [each.name for each in ALL])
-async def test_path(driven: dict[str, asyncio.Task[list[Ended]]], name: str) -> None:
-    assert await driven[name]
+async def test_path(scenario_tasks: dict[str, asyncio.Task[list[EndedWorkflow]]], name: str) -> None:
+    assert await scenario_tasks[name]
