@@ -1,4 +1,4 @@
-"""The API as its process runs it, on a database of its own, for the tests of `test_api_*` and `test_feed`."""
+"""Runs the API as its process does, on a database of its own, for `test_api_*` and `test_feed`."""
 
 import asyncio
 import secrets
@@ -36,7 +36,7 @@ BRIEF = {"name": "Pantry Pal", "problem": "Food is forgotten.", "features": ["A 
 
 @dataclass
 class RunningApi:
-    """An API that answers, and what stands behind it."""
+    """A running API and its clients."""
 
     url: str
     http: httpx2.AsyncClient
@@ -45,20 +45,20 @@ class RunningApi:
     temporal: Client
 
     async def project(self, user: str | None = None, **body: Any) -> str:
-        """A new project's id."""
+        """Create a project and return its id."""
         answer = await self.http.post("/v1/projects", json=body or {"brief": BRIEF}, headers=as_user(user))
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 
     async def build(self, project: str | None = None) -> str:
-        """A new build's id."""
+        """Start a build and return its id."""
         project = project or await self.project()
         answer = await self.http.post(f"/v1/projects/{project}/builds", json={"goal": "Build it."})
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 
     async def rows(self) -> dict[str, int]:
-        """How many rows each table has."""
+        """Count the rows of each table."""
         async with self.sessions() as session:
             return {
                 name: int(await session.scalar(select(func.count()).select_from(table)) or 0)
@@ -66,18 +66,18 @@ class RunningApi:
             }
 
     async def row(self, build_id: str) -> Build:
-        """A build's row."""
+        """Read a build's row."""
         async with self.sessions() as session:
             return (await session.scalars(select(Build).where(Build.id == uuid.UUID(build_id)))).one()
 
 
 def as_user(user: str | None) -> dict[str, str]:
-    """The headers that name a user."""
+    """Return the headers that name a user."""
     return {} if user is None else {"X-Cofounder-User": user}
 
 
 async def new_database(stack: LocalStack) -> str:
-    """The URL of an empty database in the stack's PostgreSQL, migrated."""
+    """Create a migrated, empty database in the stack's PostgreSQL and return its URL."""
     url = make_url(stack.environment["DATABASE_URL"])
     name = f"api_{secrets.token_hex(4)}"
     connection = await asyncpg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
@@ -91,7 +91,7 @@ async def new_database(stack: LocalStack) -> str:
 
 
 def settings_for(database_url: str, environment: Mapping[str, str] | None = None, **changed: Any) -> Settings:
-    """Settings of an API on this database, and otherwise on what the environment points to."""
+    """Return settings of an API on this database; everything else comes from the environment."""
     pointed = {name.lower(): value for name, value in (environment or {}).items()}
     given = {name: value for name, value in pointed.items() if name in Settings.model_fields}
     own = {"database_url": database_url, "api_token": SecretStr(TOKEN), "temporal_task_queue": "api-tests"}
@@ -100,7 +100,7 @@ def settings_for(database_url: str, environment: Mapping[str, str] | None = None
 
 @asynccontextmanager
 async def running_api(settings: Settings, environment: Mapping[str, str], port: int = 0) -> AsyncIterator[RunningApi]:
-    """Serve the API, on a free port where none is given; Temporal is where the environment says."""
+    """Serve the API on the given port or a free one, with the Temporal of the environment."""
     temporal = await connect_temporal(environment, lazy=True)
     app = create_app(open_services(settings, environment))
     server = uvicorn.Server(uvicorn.Config(app, port=port, http=Protocol, log_config=None, timeout_graceful_shutdown=1))
@@ -127,6 +127,6 @@ async def suspend(api: RunningApi, user: str) -> None:
 
 
 async def project_row(api: RunningApi, project: str) -> Project:
-    """A project's row."""
+    """Read a project's row."""
     async with api.sessions() as session:
         return (await session.scalars(select(Project).where(Project.id == uuid.UUID(project)))).one()

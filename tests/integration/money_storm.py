@@ -1,6 +1,6 @@
-"""A storm: model calls of one user's builds that succeed, fail, crash, stall and go stale side by side, while money is
-added, plans change and days pass. The calls are `think`'s own, over real HTTP, on as many connections as there are
-calls; what the model's server says it served is the oracle.
+"""Runs a storm: model calls of one user's builds succeed, fail, crash, stall and go stale side by side, while money is
+added, plans change and days pass. The calls are those of `think`, over real HTTP, each on a connection of its own. The
+oracle is what the model server says it billed.
 """
 
 import asyncio
@@ -46,35 +46,35 @@ SYSTEM = json.dumps([{"type": "text", "text": "Build. " * 100}])
 
 START = date(2031, 1, 29)
 RENEWAL_DAY = 31
-"""The cycle ends with the second night."""
+"""The first day. The cycle ends with the second night."""
 
 DAY_OF_THE_PLAN = {"small": 90_000, "bigger": 200_000}
-"""What a day has that nothing was saved for, in µ$; a worst case is about 25,000."""
+"""The allowance in micro-dollars of a day without savings. A worst-case call costs about 25,000."""
 
 
 class Fate(StrEnum):
-    """What becomes of an attempt at a turn."""
+    """What happens to an attempt at a turn."""
 
     ANSWERED = "answered"
     REFUSED = "refused"
-    """with a status above 200"""
+    """the server answers with an error status"""
     BROKEN = "broken"
-    """after the server has said what it bills"""
+    """the stream ends after the server has said what it bills"""
     HUNG_UP = "hung_up"
-    """before the server has said anything"""
+    """the stream ends before the server has said anything"""
     CANCELLED = "cancelled"
     CRASHED_BEFORE = "crashed_before"
-    """the process dies with its money reserved"""
+    """the process dies after it has reserved the money"""
     CRASHED_AFTER = "crashed_after"
-    """the process dies with the answer in its hands"""
+    """the process dies after it has received the answer"""
     STALLED_BEFORE = "stalled_before"
-    """the attempt hangs, and another one takes over; later it comes back and makes its call"""
+    """the attempt hangs before its call and another takes over; later it continues and makes the call"""
     STALLED_AFTER = "stalled_after"
-    """the same, and it comes back with an answer in its hands"""
+    """the attempt hangs after its call and another takes over; later it continues with the answer"""
 
 
 class Crash(BaseException):
-    """The process dies here: no clean-up of ours may run."""
+    """The process dies here: none of our clean-up may run."""
 
 
 _POINT = {
@@ -98,15 +98,15 @@ _attempt: ContextVar[_Attempt] = ContextVar("attempt")
 
 @dataclass
 class Oracle:
-    """A model server that keeps a list of what it bills, by request id. What a call costs is as dear as it may be or
-    cheaper, as the dice fall; a token of its prompt is one byte."""
+    """A model server that records what it bills by request id. Each call costs a random amount up to its worst case;
+    one byte of the prompt counts as one token."""
 
     dice: random.Random
     billed: dict[str, Tokens] = field(default_factory=dict)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[str]:
-        """The server, and its address."""
+        """Serve, and return the server and its address."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         server.close()
@@ -164,7 +164,7 @@ class _NoImages:
 
 @dataclass
 class Storm:
-    """One user, several builds, and a clock. `sent` counts the attempts whose money was reserved."""
+    """One user, several builds, and a clock. `sent` counts the attempts that reserved money."""
 
     sessions: Sessions
     address: str
@@ -181,7 +181,7 @@ class Storm:
     added: dict[date, int] = field(default_factory=dict)
 
     async def begin(self, builds: int) -> None:
-        """Make the rows."""
+        """Insert the rows."""
         tag = uuid.uuid4().hex[:8]
         days_of_next = 28  # from 31 January to 28 February
         budgets = {name: share * days_of_next for name, share in DAY_OF_THE_PLAN.items()}
@@ -203,7 +203,7 @@ class Storm:
                 session.add(Prompt(build_id=build.id, system=SYSTEM, tools="[]"))
                 self.builds.append(build.id)
                 self.turns[build.id] = 1
-        # Of this cycle as much is left as its days have.
+        # The cycle has as much money left as its days have allowances.
         spent = budgets["small"] - 2 * DAY_OF_THE_PLAN["small"]
         before: dict[str, Any] = {"day": START - timedelta(days=1), "model": MODEL, "turn": 0}
         async with self.sessions.begin() as session:
@@ -222,7 +222,7 @@ class Storm:
     # ---- what happens
 
     async def think(self, number: int, fate: Fate) -> None:
-        """An attempt at the build's turn, as Temporal makes it: the next one begins when this is over, or hangs."""
+        """Make an attempt at the build's turn, as Temporal does: the next begins when this one has ended or hangs."""
         build_id = self.builds[number % len(self.builds)]
         if build_id in self.closed:
             return
@@ -250,7 +250,7 @@ class Storm:
                 self.turns[build_id] += 1
 
     async def _think(self, build_id: uuid.UUID, attempt: _Attempt) -> ThinkResult | None:
-        """One attempt; None where it failed as attempts may."""
+        """Run one attempt; None if it failed in an expected way."""
         _attempt.set(attempt)
         model = ModelClient("a-key", f"{self.address}/{_PATH.get(attempt.fate, 'answered')}", idle_seconds=DEADLINE)
         activities = ThinkActivities(self.sessions, model, _NoImages(), PRICES, MAX_TOKENS)
@@ -273,7 +273,7 @@ class Storm:
         return environment
 
     async def point(self, name: str) -> None:
-        """Stands in the place of `activities.crash_point`."""
+        """Replaces `activities.crash_point`."""
         attempt = _attempt.get()
         if name == "think.before_call":
             self.sent += 1
@@ -287,15 +287,15 @@ class Storm:
         await attempt.goes_on.wait()
 
     async def comes_back(self) -> None:
-        """Every attempt that hangs goes on, all at once."""
+        """Let all hanging attempts continue at once."""
         hanging, self.hanging = self.hanging, []
         for attempt, _ in hanging:
             attempt.goes_on.set()
-        # Its result reaches nobody: Temporal has given it up.
+        # Its result is ignored: Temporal has given up the attempt.
         await asyncio.gather(*(task for _, task in hanging))
 
     async def top_up(self, amount: int) -> None:
-        """The same top-up arrives twice at once; it counts once."""
+        """Send the same top-up twice at once; it must count once."""
         key, day = str(uuid.uuid4()), self.day
 
         async def add() -> None:
@@ -306,16 +306,16 @@ class Storm:
         self.added[day] = self.added.get(day, 0) + amount
 
     async def change_plan(self, plan: str) -> None:
-        """To another plan, or the same."""
+        """Change to another plan or to the same one."""
         async with self.sessions.begin() as session:
             await change_user(session, self.user_id, UserChange(plan=self.plans[plan]), self.day)
 
     async def midnight(self) -> None:
-        """A new day begins, whatever is under way."""
+        """Begin a new day, while calls may be in flight."""
         self.day += timedelta(days=1)
 
     async def close(self, number: int) -> None:
-        """A build ends with its calls in flight, as one does that is terminated."""
+        """Close a build with calls in flight, as if it had been terminated."""
         build_id = self.builds[number % len(self.builds)]
         self.closed.add(build_id)
         lifecycle = LifecycleActivities(self.sessions, self.workflows)
@@ -325,7 +325,7 @@ class Storm:
     # ---- what must hold
 
     async def look(self) -> None:
-        """No day has spent or reserved more than 110 % of its allowance. Read as of one moment."""
+        """Check in one snapshot of the database that no day has spent or reserved more than 110 % of its allowance."""
         async with self.sessions() as session:
             await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             for night in range((self.day - START).days + 1):
@@ -334,17 +334,17 @@ class Storm:
                     assert state.spent + state.reserved <= state.ceiling, f"night {night}: {state}"
 
     async def settle_down(self) -> None:
-        """Every attempt ends; every turn that was lost is asked once more, or waits for money rightly."""
+        """End every attempt, and repeat every turn that was lost, or check that it rightly waits for money."""
         await self.comes_back()
         for build_id in set(self.builds) - self.closed:
             await self._over(build_id, asyncio.create_task(self._think(build_id, _Attempt(Fate.ANSWERED))))
-            # What a lost call has left open is closed by the turn's next attempt, or when the build stops to wait.
+            # An entry that a lost call left open is closed by the turn's next attempt, or when the build waits.
             lifecycle = LifecycleActivities(self.sessions, self.workflows)
             waits = StatusChange(build_id=str(build_id), seq=10, status=Status.SLEEPING)
             await ActivityEnvironment().run(lifecycle.record_status, waits)
 
     async def check(self) -> None:
-        """The ledger against the oracle, call by call; and nobody is left waiting for others."""
+        """Compare the ledger with the oracle call by call, and check that no build still waits for others."""
         await self.look()
         async with self.sessions() as session:
             of_storm = (LedgerEntry.user_id == self.user_id, LedgerEntry.day >= START)
@@ -363,7 +363,7 @@ class Storm:
         assert answered.one() == said.one()
         by_state = {state: [row for row in rows if row.state == state] for state in _STATES}
         assert not by_state["open"]
-        assert len(rows) == self.sent, "one row for each call whose money was reserved"
+        assert len(rows) == self.sent, "there must be one row for each call that reserved money"
         settled = {row.request_id: row for row in by_state["settled"]}
         assert len(settled) == len(by_state["settled"])
         for request_id, row in settled.items():
@@ -371,9 +371,9 @@ class Storm:
             assert _tokens(row) == billed
             assert row.cost == cost_microdollars(PRICES, MODEL, billed)
         lost = set(self.oracle.billed) - set(settled)
-        assert len(lost) <= len(by_state["estimated"]), "what was billed is settled, or stays as an estimate"
+        assert len(lost) <= len(by_state["estimated"]), "a billed call must be settled or stay an estimate"
         estimates = sum(row.cost for row in by_state["estimated"])
-        assert self._cost(lost) <= estimates, "an estimate is no less than what was billed"
+        assert self._cost(lost) <= estimates, "an estimate must not be less than the bill"
         assert int(spent or 0) == self._cost(settled) + estimates
         assert all(row.cost == 0 for row in by_state["released"])
         for build_id in set(self.builds) - self.closed:
@@ -392,7 +392,7 @@ class Storm:
         given = ThinkInput(build_id=str(build_id), turn=turn)
         result = await self._environment().run(activities.think, given)
         assert result.outcome in (ThinkOutcome.END_TURN, ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL)
-        # The turn's own message is not stored when the budget is looked at, so the call may come to a little more.
+        # The turn's own message is not stored yet when the budget is checked, so the call may cost a little more.
         assert not (said.exhausted and result.outcome is ThinkOutcome.END_TURN)
         await model.close()
 
@@ -420,7 +420,7 @@ async def weather(
     rounds: Iterable[list[Happening]],
     builds: int = 4,
 ) -> None:
-    """Let the happenings of each round happen side by side, look all the while, and check what is left."""
+    """Run the events of each round side by side, check the limit all the while, and check the ledger at the end."""
     oracle = Oracle(random.Random(seed))
     async with oracle.listening() as address:
         storm = Storm(make_sessions(engine), address, oracle, workflows)
@@ -444,8 +444,8 @@ async def weather(
 
 @asynccontextmanager
 async def rewriting(engine: AsyncEngine, pattern: str, instead: str) -> AsyncIterator[None]:
-    """Switch a safeguard off: each statement, of SQLAlchemy's sessions and past them, is sent with what matches the
-    pattern replaced. It must match."""
+    """Switch a safeguard off: in each statement, of SQLAlchemy sessions and of direct SQL, replace what matches the
+    pattern. Fails if nothing matches."""
     found = 0
 
     def rewritten(statement: str) -> str:
@@ -469,4 +469,4 @@ async def rewriting(engine: AsyncEngine, pattern: str, instead: str) -> AsyncIte
     finally:
         transactions._compiled = as_written
         event.remove(engine.sync_engine, "before_cursor_execute", rewrite)
-    assert found, "the safeguard is written in another way now"
+    assert found, "the pattern matches nothing: the safeguard is written differently now"

@@ -1,6 +1,6 @@
-"""The seven tools on a plain directory, and a loop that lets a model use them: the least that an agent needs.
+"""The seven tools on a plain directory, and a loop in which a model uses them: a minimal agent.
 
-Not how Cofounder runs tools; it is what lets the rehearsal model be tested without Cofounder.
+Cofounder does not run tools this way. This tests the rehearsal model without Cofounder.
 """
 
 import contextlib
@@ -24,23 +24,23 @@ from local.ports import Ports
 from tests.wait import DEADLINE
 
 WEBP = "UklGRiQAAABXRUJQVlA4IBgAAAAwAQCdASoBAAEAAUAmJaQAA3AA/v02aAA="
-"""A picture of one white pixel."""
+"""A PNG image of one white pixel."""
 
 Answer = tuple[str, bool]
 """A tool's text, and whether it is an error."""
 
 
 class ToolFailed(Exception):
-    """The text is for the model."""
+    """A tool failed; the text is for the model."""
 
 
 class Workspace:
-    """Runs tool calls in a directory; the product's server listens on `port` in place of 8000."""
+    """Runs tool calls in a directory. The product's server listens on `port` instead of 8000."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.ports = Ports()
-        """Kept from other stacks and tests on this machine until `close`."""
+        """Reserved until `close`, so that other stacks and tests on this machine do not take them."""
         self.port = self.ports.choose(set())
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -51,7 +51,7 @@ class Workspace:
         }
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the workspace, standard error with standard output."""
+        """Run a command in the workspace, with standard error in standard output."""
         return subprocess.run(
             ["bash", "-c", command],
             cwd=self.directory,
@@ -73,7 +73,7 @@ class Workspace:
         self.ports.release()
 
     def call(self, name: str, given: dict[str, Any]) -> Answer:
-        """What the tool answers."""
+        """Run a tool call and return its result."""
         check_tool_input(name, given)
         try:
             return getattr(self, f"_{name}")(**given), False
@@ -126,7 +126,7 @@ class Workspace:
 
 
 Spoil = Callable[[str, dict[str, Any]], Answer | None]
-"""Answers a call in place of the tool, or returns None to let the tool do it."""
+"""Answers a call instead of the tool, or returns None to run the tool."""
 
 
 @dataclass
@@ -144,7 +144,7 @@ class Session:
     replies: list[Message] = field(default_factory=list)
 
     async def turn(self) -> Message:
-        """One model call and its tool calls."""
+        """Make one model call and run its tool calls."""
         interview = [{"question": "Who is it for?", "answer": "People who own a garden but no time."}]
         async with self.client.messages.stream(
             model=self.model,
@@ -178,7 +178,7 @@ class Session:
         return {"type": "tool_result", "tool_use_id": identifier, "content": content, "is_error": is_error}
 
     async def until_end_of_turn(self, limit: int = 60) -> Message:
-        """Turns until the model ends its turn."""
+        """Repeat until the model ends its turn."""
         for _ in range(limit):
             reply = await self.turn()
             if reply.stop_reason != "tool_use":
@@ -186,7 +186,7 @@ class Session:
         raise AssertionError(f"no end after {limit} turns")
 
     def tell(self, text: str) -> None:
-        """Say something to the model: after the results of its calls, or in a message of its own."""
+        """Add a text for the model, after the results of its calls or in a message of its own."""
         if self.messages[-1]["role"] == "assistant":
             self.messages.append({"role": "user", "content": [{"type": "text", "text": text}]})
         elif isinstance(self.messages[-1]["content"], list):

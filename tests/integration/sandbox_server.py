@@ -1,4 +1,4 @@
-"""The local sandbox server as its users run it: a process of its own, talked to by the real SDK and by raw HTTP."""
+"""Runs the local sandbox server as a process, for tests with the real SDK and with raw HTTP."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ API_KEY = "e2b_test"
 
 
 class SandboxServer:
-    """A running server. `options` point the SDK at it."""
+    """A running server. `options` make the SDK use it."""
 
     def __init__(self, root: Path, *arguments: str) -> None:
         self.root = root
@@ -55,18 +55,18 @@ class SandboxServer:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     async def end(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal and wait; the exit code."""
+        """Send a signal, wait for the end, and return the exit code."""
         self.process.send_signal(number)
         return await asyncio.to_thread(self.process.wait, DEADLINE)
 
     def client(self) -> httpx.AsyncClient:
-        """Raw HTTP with the API key."""
+        """An HTTP client with the API key."""
         return httpx.AsyncClient(base_url=self.url, headers={"X-API-KEY": API_KEY}, timeout=DEADLINE)
 
 
 @contextlib.asynccontextmanager
 async def sandbox_server(root: Path, *arguments: str) -> AsyncIterator[SandboxServer]:
-    """A server for the length of a block; nothing of it is left afterwards, whatever happened inside."""
+    """Run a server while the block runs, and check that nothing is left of it afterwards."""
     server = await asyncio.to_thread(SandboxServer, root, *arguments)
     left = []
     try:
@@ -88,7 +88,7 @@ async def sandbox_server(root: Path, *arguments: str) -> AsyncIterator[SandboxSe
 
 @contextlib.asynccontextmanager
 async def new_sandbox(server: SandboxServer, **arguments: Any) -> AsyncIterator[AsyncSandbox]:
-    """A sandbox for the length of a block."""
+    """Create a sandbox, and kill it after the block."""
     sandbox = await AsyncSandbox.create(**{"timeout": 300, **server.options, **arguments})
     try:
         yield sandbox

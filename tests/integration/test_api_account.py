@@ -1,4 +1,4 @@
-"""An account over HTTP: founders see shares of the budget, operators money; only operators change anything."""
+"""Accounts over HTTP: founders see shares of the budget, operators see money, and only operators change anything."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -93,8 +93,8 @@ async def test_only_operators_change_accounts(api: RunningApi) -> None:
     assert (await read(api, "/v1/account", "eve"))["plan"] == "bootstrapper"
     object.__setattr__(api.services.settings, "api_operator_token", None)
     try:
-        nobody = await api.http.patch("/v1/account", json={"plan": "partner"}, headers=as_user("eve") | AS_OPERATOR)
-        assert nobody.status_code == 401
+        anonymous = await api.http.patch("/v1/account", json={"plan": "partner"}, headers=as_user("eve") | AS_OPERATOR)
+        assert anonymous.status_code == 401
         unset = await api.http.patch("/v1/account", json={"plan": "partner"}, headers=as_user("eve"))
         assert "cofounder users" in unset.json()["detail"]
     finally:
@@ -149,7 +149,7 @@ async def test_operators_top_up_and_change_plans_and_builds_hear_of_it(api: Runn
                 .where(Build.id == uuid.UUID(build))
             )
         ).one()
-        assert told == changed_at, "so the reaper does not repeat it"
+        assert told == changed_at, "the reaper must not repeat it"
 
 
 async def test_news_is_repeated_until_it_was_taken(api: RunningApi) -> None:
@@ -171,9 +171,9 @@ async def test_news_is_repeated_until_it_was_taken(api: RunningApi) -> None:
     for _ in range(2):
         async with api.sessions.begin() as session:
             await money.top_up(session, "joe", 1, today)
-        await sleeps()  # it read its budget before the top-up, and wrote so after it
+        await sleeps()  # it read its budget before the top-up and wrote its status after it
         [news] = await to_tell()
-        assert [news] == await to_tell(), "until it was told"
+        assert [news] == await to_tell(), "repeated until the build was notified"
         async with api.sessions.begin() as session:
             await money.note_told(session, [build], news.since)
         assert not await to_tell()

@@ -1,4 +1,4 @@
-"""Builds over HTTP: started once, refused without a trace, nudged."""
+"""Builds over HTTP: they start once, a refusal leaves no row, and commands become signals."""
 
 import asyncio
 import io
@@ -163,7 +163,7 @@ async def test_builds_in_pages_and_filtered(api: RunningApi) -> None:
         made.insert(0, answer.json()["id"])
         if number < 4:
             await _close(api, made[0], "failed" if number % 2 else "ready")
-    async with api.sessions.begin() as session:  # rows of the same moment: the id decides
+    async with api.sessions.begin() as session:  # rows created at the same moment are ordered by id
         same = update(Build).where(Build.id.in_(map(uuid.UUID, made[2:5]))).values(created_at=func.now())
         await session.execute(same)
 
@@ -302,7 +302,7 @@ async def test_temporal_that_goes_away_leaves_a_queued_build(api: RunningApi, st
 
 
 async def test_unreachable_database(stack: LocalStack) -> None:
-    settings = settings_for("postgresql://nobody@127.0.0.1:1/nothing")
+    settings = settings_for("postgresql://user@127.0.0.1:1/nothing")
     async with running_api(settings, stack.environment) as api:
         answers = [
             await api.http.post("/v1/projects", json={"name": "x"}),
@@ -397,7 +397,7 @@ async def test_preview_is_for_ready_builds_and_opens_again(api: RunningApi) -> N
         session.add(Preview(build_id=uuid.UUID(build), state="closed", seq=7))
     opened = await api.http.post(f"/v1/builds/{build}/preview", json={"seconds": 600})
     assert opened.status_code == 202
-    assert opened.json()["state"] == "closed"  # until the preview's workflow says otherwise
+    assert opened.json()["state"] == "closed"  # until the preview's workflow reports another state
     extended = await api.http.post(f"/v1/builds/{build}/preview")
     assert extended.status_code == 202
     history = await _history(api, preview_workflow_id(build))
@@ -499,7 +499,7 @@ async def test_cost_is_the_sum_of_the_ledger(api: RunningApi) -> None:
                     cost=cost,
                 )
             )
-    assert (await api.http.get(f"/v1/builds/{build}")).json()["cost_microdollars"] is None, "founders see shares"
+    assert (await api.http.get(f"/v1/builds/{build}")).json()["cost_microdollars"] is None, "founders see shares only"
     assert (await api.http.get(f"/v1/builds/{build}", headers=AS_OPERATOR)).json()["cost_microdollars"] == 1234
 
 

@@ -1,4 +1,4 @@
-"""Projects over HTTP, and everything that a request can get wrong."""
+"""Projects over HTTP, and every mistake that a request can have."""
 
 import asyncio
 import json
@@ -119,13 +119,13 @@ async def test_projects_in_pages(api: RunningApi) -> None:
             break
         assert len(page.json()["projects"]) == 2
         cursor = {"cursor": following}
-        await api.project("lister")  # what is new stands before, and shifts nothing
+        await api.project("lister")  # a new project comes first, and shifts no page
     assert found == made[::-1]
     [listed, *_] = page.json()["projects"]
     assert listed["brief_version"] == 1
     assert "brief" not in listed
-    nobody = await api.http.get("/v1/projects", headers=as_user("nobody"))
-    assert nobody.json() == {"projects": [], "next_cursor": None}
+    empty = await api.http.get("/v1/projects", headers=as_user("newcomer"))
+    assert empty.json() == {"projects": [], "next_cursor": None}
 
 
 @pytest.mark.parametrize("resource", ["", "/brief", "/interview", "/builds"])
@@ -279,7 +279,7 @@ async def test_body_of_another_type_is_refused(api: RunningApi, content_type: st
     answer = await api.http.post("/v1/projects", content=b'{"name": "x"}', headers=headers)
     assert answer.status_code == 415
     assert answer.json()["type"] == "urn:cofounder:problem:unsupported-media-type"
-    nobodys = f"/v1/builds/{uuid.uuid4()}/wake"
-    assert (await api.http.post(nobodys, content=b"x", headers=headers)).status_code == 404, "takes no body"
+    unknown_build = f"/v1/builds/{uuid.uuid4()}/wake"
+    assert (await api.http.post(unknown_build, content=b"x", headers=headers)).status_code == 404, "takes no body"
     patched = {"Content-Type": "application/merge-patch+json; charset=utf-8"}
     assert (await api.http.post("/v1/projects", content=b'{"name": "x"}', headers=patched)).status_code == 201

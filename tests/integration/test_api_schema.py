@@ -1,4 +1,4 @@
-"""The API against its own description: schemathesis sends what OpenAPI allows and forbids, and finds nothing."""
+"""The API matches its own description: schemathesis sends what OpenAPI allows and forbids, and finds nothing."""
 
 import asyncio
 import io
@@ -89,7 +89,7 @@ async def test_schemathesis_finds_nothing(stack: LocalStack, tmp_path: Path) -> 
 
 
 async def _project_with_a_ready_build(api: RunningApi) -> tuple[str, str]:
-    """A build with a snapshot and screenshots; nothing follows in its feed."""
+    """Insert a build with a snapshot and screenshots, whose feed has ended."""
     project = await api.project()
     build = await api.build(project)
     store = api.services.store
@@ -133,7 +133,7 @@ async def _project_with_a_ready_build(api: RunningApi) -> tuple[str, str]:
 
 
 async def test_every_operation_is_described(stack: LocalStack) -> None:
-    async with running_api(settings_for("postgresql://nobody@127.0.0.1:1/nothing"), {}) as api:
+    async with running_api(settings_for("postgresql://user@127.0.0.1:1/nothing"), {}) as api:
         description = (await api.http.get("/openapi.json")).json()
     for path, operations in description["paths"].items():
         for method, operation in operations.items():
@@ -166,7 +166,7 @@ async def test_every_operation_is_described(stack: LocalStack) -> None:
 
 
 def _check_examples(description: dict[str, Any], schema: dict[str, Any], where: str) -> None:
-    """An answer has an example, and each example fits."""
+    """Check that an answer has an example, and that each example fits its schema."""
     named = description["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     assert named["examples"], where
     validator = Draft202012Validator({**schema, "components": description["components"]})

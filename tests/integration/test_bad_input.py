@@ -1,4 +1,4 @@
-"""What operators and founders get wrong: one sentence that says what to do, no traceback, no half-made row."""
+"""Mistakes of operators and founders: one sentence that says what to do, no traceback, no half-made row."""
 
 import asyncio
 import os
@@ -68,7 +68,7 @@ async def test_a_process_that_can_not_work_says_why_in_one_sentence(stack: Local
         assert [word for word in words if word not in said] == [], (name, said)
 
 
-# ---- what a worker looks at before it takes work
+# ---- what a worker checks before it takes work
 
 
 def _other_database(stack: LocalStack, name: str) -> str:
@@ -150,7 +150,7 @@ async def test_unknown_aws_profile(stack: LocalStack, monkeypatch: pytest.Monkey
             pass
 
 
-async def test_refused_sandbox_key_is_told_and_left_to_the_builds(stack: LocalStack) -> None:
+async def test_refused_sandbox_key_is_logged_and_left_to_the_builds(stack: LocalStack) -> None:
     settings = settings_of(stack, e2b_api_key="an-unknown-key")
     with capture_logs() as logs:
         async with wired_worker(settings, await connect_temporal(stack.environment)):
@@ -169,7 +169,7 @@ async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
 
 
 async def _build(api: RunningApi, *arguments: str) -> Result:
-    """Run `cofounder build`; it has an event loop of its own, so it runs beside ours."""
+    """Run `cofounder build` in a thread, as it has an event loop of its own."""
     environment = {"COFOUNDER_API_URL": api.url, "API_TOKEN": TOKEN}
     command = ["build", *arguments, "--no-watch"]
     return await asyncio.to_thread(CliRunner(env=environment).invoke, app, command)
@@ -212,7 +212,7 @@ async def test_unknown_project_makes_no_row(api: RunningApi) -> None:
 
 
 async def test_refused_build_tells_what_was_stored(api: RunningApi) -> None:
-    """Making a project and building it are two requests: when the second is refused, the first is not lost."""
+    """Creating a project and building it are two requests: if the second is refused, the project stays."""
     await api.project()
     await suspend(api, "founder")
     before = await api.rows()

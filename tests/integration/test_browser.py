@@ -1,4 +1,4 @@
-"""Screenshots of pages that try things, by the system's Chromium."""
+"""Screenshots of difficult and hostile pages, with the system's Chromium."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from tests.wait import wait_until
 
 
 class Site(http.server.ThreadingHTTPServer):
-    """A server of the test's own that remembers what it was asked for."""
+    """A server of the test that records its requests."""
 
     pages: dict[str, bytes]
     asked: list[str]
@@ -79,7 +79,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 def browsers() -> set[psutil.Process]:
-    """The Chromiums of this process and what drives them; other tests' servers start processes as they please."""
+    """Return this process's Chromium processes and their drivers, without other children such as tests' servers."""
     return {
         child
         for child in psutil.Process().children(recursive=True)

@@ -1,4 +1,4 @@
-"""A cancel ends a build, whatever it is doing and however soon that is over."""
+"""A cancel ends a build whatever it is doing, even if that ends at the same moment."""
 
 import asyncio
 import uuid
@@ -54,7 +54,7 @@ async def test_while_a_sandbox_is_opened(stack: LocalStack, browser: Browser, st
         await harness.builds.cancel(build_id)
         assert (await harness.finished(build_id)).status == Status.CANCELLED
         assert await _sandboxes_of(harness, build_id) == []
-    # The worker has ended, so has each attempt that it had begun: what was about to make a sandbox has made it.
+    # The worker has ended, and with it every attempt: none can still create a sandbox.
     assert await _sandboxes_of(harness, build_id) == []
 
 

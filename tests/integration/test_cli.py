@@ -1,4 +1,4 @@
-"""The command line against a running API and its database."""
+"""The command line with a running API and its database."""
 
 import asyncio
 import hashlib
@@ -34,7 +34,7 @@ Run = Callable[..., Coroutine[Any, Any, Result]]
 
 @pytest.fixture(scope="module")
 async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
-    # The API logs in this process, whose standard output is a command's while that runs.
+    # The API logs in this process, and a command under test takes over its standard output.
     with structlog.testing.capture_logs():
         async with running_api(
             settings_for(await new_database(stack), stack.environment), stack.environment
@@ -44,7 +44,7 @@ async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
 
 @pytest.fixture
 def run(api: RunningApi, stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command; it has an event loop of its own, so it runs beside ours."""
+    """Runs a command in a thread, as it has an event loop of its own."""
     environment = {
         **stack.environment,
         "COFOUNDER_API_URL": api.url,
@@ -61,7 +61,7 @@ def run(api: RunningApi, stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def told(result: Result) -> str:
-    """The sentence that `main` would show."""
+    """Return the sentence that `main` would show."""
     assert isinstance(result.exception, CofounderError), result.output
     return str(result.exception)
 
@@ -178,7 +178,7 @@ async def test_watch_leaves_a_build_that_waits_and_can_be_resumed(run: Run, api:
     await change(api, build, status="needs_input", waiting_for="founder", reason="Which colour?")
     left = await run("watch", build)
     assert left.exit_code == 5, left.output
-    assert "status: code" in left.stdout  # that it waited before was no reason to leave
+    assert "status: code" in left.stdout  # it must not leave because the build waited earlier
     assert f"cofounder wake {build}" in left.stdout
     resumed = await run("watch", build, "--json", "--after", "2")
     (event,) = (json.loads(line) for line in resumed.stdout.splitlines())
@@ -222,14 +222,14 @@ async def test_download_is_there_whole_or_not_at_all(run: Run, api: RunningApi, 
 
 
 def names_in(directory: Path) -> list[str]:
-    """What is there."""
+    """List the names of the files in the directory."""
     return sorted(path.name for path in directory.iterdir())
 
 
 async def store_snapshot(
     api: RunningApi, build: str, number: int, content: bytes, announced: int | None = None
 ) -> None:
-    """A snapshot of the build with this content, whatever its row says of its length."""
+    """Store a snapshot of the build with this content; the length in its row may differ."""
     row, key = await api.row(build), f"test/{build}/{number}"
     assert isinstance(api.services.store, ObjectStore)
     await api.services.store.put(key, content)
@@ -254,9 +254,9 @@ async def store_snapshot(
 
 
 async def test_watch_reconnects_and_leaves_the_build_running(run: Run, api: RunningApi) -> None:
-    """Through a door that can be closed: as when the API is restarted, or a network goes away for a moment."""
+    """Connect through a proxy that can interrupt, as if the API restarted or the network failed for a moment."""
     build = await api.build()
-    door = Door(int(api.url.rpartition(":")[2]))
+    door = BreakingProxy(int(api.url.rpartition(":")[2]))
     async with door:
         watching = await asyncio.create_subprocess_exec(
             *[sys.executable, "-c", "import cli; cli.main()", "watch", build, "--api-url", door.url, "--stay"],
@@ -282,14 +282,14 @@ async def test_watch_reconnects_and_leaves_the_build_running(run: Run, api: Runn
     assert (await api.row(build)).cancel_requested_at is None
 
 
-class Door:
-    """A way to a port of this machine that breaks when told to."""
+class BreakingProxy:
+    """A TCP proxy to a local port that can break its connections."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._passing: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> "Door":
+    async def __aenter__(self) -> "BreakingProxy":
         self._server = await asyncio.start_server(self._enter, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
@@ -299,7 +299,7 @@ class Door:
         await self.interrupt()
 
     async def interrupt(self) -> None:
-        """Break what passes now."""
+        """Break the open connections."""
         for task in list(self._passing):
             task.cancel()
         if self._passing:
@@ -314,7 +314,7 @@ class Door:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            pass  # the end of a connection is not that of the test
+            pass  # a broken connection must not fail the test
         finally:
             for way in ways:
                 way.cancel()
@@ -329,7 +329,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.drain()
 
 
-async def test_output_that_nobody_reads_ends_silently(run: Run, api: RunningApi) -> None:
+async def test_output_without_a_reader_ends_silently(run: Run, api: RunningApi) -> None:
     await api.build()
     for options in ([], ["--json"]):
         reader, writer = os.pipe()
@@ -343,7 +343,7 @@ async def test_output_that_nobody_reads_ends_silently(run: Run, api: RunningApi)
 
 
 async def change(api: RunningApi, build: str, **values: Any) -> None:
-    """Change a build's row as its workflow would."""
+    """Change a build's row as its workflow does."""
     async with api.sessions.begin() as session:
         await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**values))
 

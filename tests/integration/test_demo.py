@@ -1,4 +1,4 @@
-"""`cofounder demo`: from a brief to a running preview, and nothing left behind, however it ends."""
+"""`cofounder demo` leads from a brief to a running preview and leaves nothing behind, however it ends."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from tests.wait import DEADLINE, wait_until
 
 _ROOT = Path(__file__).parents[2]
 
-# The demo at full speed: the rehearsal model speaks without pauses.
+# Full speed: the rehearsal model speaks without pauses.
 _PROGRAM = "import cli, console.programs; console.programs._REHEARSAL_OPTIONS = (); cli.main()"
 
 
@@ -36,27 +36,27 @@ class Demo:
         self.text = ""
 
     async def until(self, words: str) -> None:
-        """Read its output until these words were in it."""
+        """Read the output until it contains these words."""
         while words not in self.text:
             piece = await self._output.read(4096)
             assert piece, f"the demo ended before it said {words!r}:\n{self.text}"
             self.text += piece.decode(errors="replace")
 
     async def end(self) -> int:
-        """Read the rest; its exit code."""
-        with suppress(OSError):  # how a terminal says that nobody is at its other end
+        """Read the rest of the output, and return the exit code."""
+        with suppress(OSError):  # a terminal reports this way that its other end is closed
             while piece := await self._output.read(4096):
                 self.text += piece.decode(errors="replace")
         return await self.process.wait()
 
     @property
     def results(self) -> Path:
-        """Where it saved what it made."""
+        """Return the directory in which the demo saved its results."""
         (found,) = (self.directory / ".cofounder" / "demo").iterdir()
         return found
 
     async def assert_nothing_is_left(self) -> None:
-        """No process that names its directory, and no file in its temporary one."""
+        """Check that no process names its directory, and that its temporary directory is empty."""
         assert not await asyncio.to_thread(processes_left_in, self.directory)
         await wait_until(lambda: not list((self.directory / "tmp").iterdir()))
 
@@ -65,7 +65,7 @@ class Demo:
 async def demo(
     directory: Path, *, command: str = "demo", terminal: bool = False, **environment: str
 ) -> AsyncIterator[Demo]:
-    """Start a demo, in a terminal or with a pipe; it is killed at the end if it still runs."""
+    """Start a demo in a terminal or with a pipe, and kill it at the end if it still runs."""
     (directory / "tmp").mkdir(parents=True, exist_ok=True)
     given = {
         "PATH": os.environ["PATH"],
@@ -103,7 +103,7 @@ async def demo(
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """A directory with a short name: a socket's path below it, Chromium's for one, may have 107 bytes."""
+    """A directory with a short name, as the path of a socket below it, such as Chromium's, may have only 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="cf-", dir="/tmp") as made:
         yield Path(made)
 
@@ -149,7 +149,7 @@ async def test_two_demos_at_once_one_of_them_in_a_terminal(directory: Path) -> N
 async def test_stopped_in_the_middle(directory: Path, moment: str, number: signal.Signals) -> None:
     async with demo(directory) as running:
         await running.until(moment)
-        for _ in range(2):  # somebody impatient
+        for _ in range(2):  # an impatient user
             running.process.send_signal(number)
             await asyncio.sleep(0.05)
         assert await running.end() == 130
@@ -157,7 +157,7 @@ async def test_stopped_in_the_middle(directory: Path, moment: str, number: signa
         await running.assert_nothing_is_left()
 
 
-async def test_up_serves_until_ctrl_c_and_keeps_what_it_holds(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_up_serves_until_ctrl_c_and_keeps_its_data(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = directory / ".cofounder" / "up"
     async with demo(directory, command="up") as running:
         await running.until("Everything stays up until Ctrl-C")
@@ -182,7 +182,7 @@ async def test_up_serves_until_ctrl_c_and_keeps_what_it_holds(directory: Path, m
 
 
 def environment_of(data: Path) -> list[str]:
-    """The lines for a shell."""
+    """Parse the lines for a shell."""
     return (data / "env.sh").read_text().splitlines()
 
 
@@ -194,10 +194,10 @@ async def test_killed(directory: Path) -> None:
         await running.assert_nothing_is_left()
 
 
-async def test_worker_that_dies_is_told_with_its_last_words(directory: Path) -> None:
+async def test_worker_that_dies_is_reported_with_its_last_output(directory: Path) -> None:
     async with demo(directory) as running:
         await running.until("status: scaffold")
-        # What it starts looks like it for a moment.
+        # For a moment its children have the same command line.
         worker = min(filter(_is_worker, processes_naming(directory)), key=psutil.Process.create_time)
         worker.kill()
         assert await running.end() == 1

@@ -1,4 +1,4 @@
-"""Tool calls, dispatched on a real database and a real sandbox: once each, with one result, whatever happens."""
+"""Tool calls on a real database and a real sandbox: each runs once and has one result, whatever happens."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ SHUT_DOWN = ActivityCancellationDetails(worker_shutdown=True)
 
 
 class MemoryImages:
-    """Where the object store would be; its own tests are elsewhere."""
+    """Stands in for the object store, which has its own tests."""
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
@@ -50,7 +50,7 @@ class MemoryImages:
 
 @dataclass
 class DispatchHarness:
-    """A build with a sandbox, and a short way to ask for tool calls in it."""
+    """A build with a sandbox, and short methods to request and run tool calls."""
 
     sessions: Sessions
     sandboxes: Sandboxes
@@ -73,7 +73,7 @@ class DispatchHarness:
         )
 
     async def ask(self, name: str, **given: Any) -> str:
-        """Store an answer of the model that asks for the tool; returns the tool_use_id."""
+        """Store an answer of the model that calls the tool, and return the tool_use_id."""
         self.turns += 1
         tool_use_id = f"toolu_{uuid.uuid4().hex}"
         blocks = [
@@ -101,7 +101,7 @@ class DispatchHarness:
     async def attempt(
         self, tool_use_id: str, environment: ActivityEnvironment | None = None, where: SandboxRef | None = None
     ) -> DispatchResult:
-        """One attempt of the activity."""
+        """Run one attempt of the activity."""
         where = where or SandboxRef(sandbox_id=self.sandbox.id, boot=self.boot)
         given = DispatchInput(build_id=str(self.build_id), tool_use_id=tool_use_id, sandbox=where)
         return await (environment or ActivityEnvironment()).run(self.activities.dispatch_tool, given)
@@ -110,8 +110,8 @@ class DispatchHarness:
         async with self.sessions() as session:
             return await session.get_one(ToolCall, (self.build_id, tool_use_id))
 
-    async def told(self, tool_use_id: str) -> str:
-        """The texts of the stored result."""
+    async def result_text(self, tool_use_id: str) -> str:
+        """Return the text of the stored result."""
         row = await self.row(tool_use_id)
         assert row.result is not None
         block = json.loads(row.result)
@@ -165,14 +165,14 @@ async def test_a_command_is_run_and_its_result_stored(harness: DispatchHarness) 
     error = error_signature("bash", "", "hello\n[exit code 3]")
     assert await harness.attempt(call) == DispatchResult(is_error=True, error_signature=error)
     assert await harness.attempt(call) == DispatchResult(is_error=True, error_signature=error)
-    assert await harness.told(call) == "hello\n[exit code 3]"
+    assert await harness.result_text(call) == "hello\n[exit code 3]"
     assert await harness.events(call) == ["tool_started", "tool_done"]
     row = await harness.row(call)
     assert (row.state, row.sandbox_id, row.boot) == ("done", harness.sandbox.id, harness.boot)
 
 
 class CountLinesInput(ToolInput):
-    """The input of a tool that a contributor might add."""
+    """The input of a tool that a contributor could add."""
 
     path: str
 
@@ -192,11 +192,11 @@ async def test_a_tool_is_added_in_one_place(harness: DispatchHarness, monkeypatc
     call = await harness.ask("count_lines", path="odd 'name")
     for _ in range(2):
         assert await harness.attempt(call) == DispatchResult()
-    assert await harness.told(call) == "2"
+    assert await harness.result_text(call) == "2"
     assert await harness.sandbox.read(f"{WORKSPACE}/counted") == b"x\n"
     wrong = await harness.ask("count_lines", file="counted")
     assert (await harness.attempt(wrong)).is_error
-    assert "does not fit its schema" in await harness.told(wrong)
+    assert "does not fit its schema" in await harness.result_text(wrong)
 
 
 async def test_a_stored_result_is_returned_and_nothing_run(harness: DispatchHarness) -> None:
@@ -207,7 +207,7 @@ async def test_a_stored_result_is_returned_and_nothing_run(harness: DispatchHarn
     assert await harness.events(call) == ["tool_started", "tool_done"]
 
 
-async def test_only_what_differs_stands_in_history(harness: DispatchHarness) -> None:
+async def test_history_has_only_values_that_differ_from_the_default(harness: DispatchHarness) -> None:
     call = await harness.bash("true")
     result = await harness.attempt(call)
     assert result.model_dump(exclude_unset=True) == {}
@@ -216,7 +216,7 @@ async def test_only_what_differs_stands_in_history(harness: DispatchHarness) -> 
 async def test_two_attempts_at_once(harness: DispatchHarness) -> None:
     call = await harness.bash("echo x >> both; sleep 0.4; wc -l < both")
     results = await asyncio.gather(*(harness.attempt(call) for _ in range(3)), return_exceptions=True)
-    # The stale ones end without a write: with the result if it was there by then, else as stale.
+    # Stale attempts write nothing: they return the result if it is stored by then, or fail as stale.
     for result in results:
         if isinstance(result, ApplicationError):
             assert result.type == "StaleClaim"
@@ -224,16 +224,16 @@ async def test_two_attempts_at_once(harness: DispatchHarness) -> None:
         else:
             assert result == DispatchResult()
     assert DispatchResult() in results
-    assert (await harness.told(call)).strip() == "1"
+    assert (await harness.result_text(call)).strip() == "1"
     assert (await harness.events(call)).count("tool_started") == 1
     assert (await harness.events(call)).count("tool_done") == 1
 
 
 @pytest.mark.parametrize("why", [SHUT_DOWN, PAUSED], ids=["shut-down", "paused"])
-async def test_a_worker_that_lets_go_leaves_it_running_for_the_next(
+async def test_a_worker_that_stops_leaves_it_running_for_the_next(
     harness: DispatchHarness, why: ActivityCancellationDetails
 ) -> None:
-    """It shuts down, or an operator has paused the activity."""
+    """The worker shuts down, or an operator has paused the activity."""
     await harness.sandbox.run("rm -f shut go", timeout_seconds=DEADLINE)
     call = await harness.bash("echo x >> shut; until [ -e go ]; do sleep 0.02; done; wc -l < shut")
     environment = ActivityEnvironment()
@@ -245,7 +245,7 @@ async def test_a_worker_that_lets_go_leaves_it_running_for_the_next(
     assert (await harness.row(call)).state == "intended"
     await harness.sandbox.write(f"{WORKSPACE}/go", "")
     assert await harness.attempt(call) == DispatchResult()
-    assert (await harness.told(call)).strip() == "1"
+    assert (await harness.result_text(call)).strip() == "1"
     assert await harness.events(call) == ["tool_started", "tool_done"]
 
 
@@ -257,7 +257,7 @@ async def test_a_cancelled_build_ends_the_tree_and_has_a_result(harness: Dispatc
     environment.cancel(CANCELLED)
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert "cancelled" in await harness.told(call)
+    assert "cancelled" in await harness.result_text(call)
     assert (await harness.row(call)).is_error
     assert "sleep 61" not in await harness.processes()
     assert await harness.events(call) == ["tool_started", "tool_done"]
@@ -269,7 +269,7 @@ async def test_heartbeats_while_it_runs(harness: DispatchHarness, monkeypatch: p
     environment.on_heartbeat = lambda *details: beats.append(details)
     monkeypatch.setattr("activities.heartbeat._EVERY_SECONDS", 3600)
     await harness.attempt(await harness.bash("true"), environment)
-    assert not beats, "what is short needs none"
+    assert not beats, "a short call needs no heartbeat"
     monkeypatch.setattr("activities.heartbeat._EVERY_SECONDS", 0.1)
     call = await harness.bash("until [ -e beaten ]; do sleep 0.02; done")
     running = asyncio.create_task(harness.attempt(call, environment))
@@ -278,23 +278,23 @@ async def test_heartbeats_while_it_runs(harness: DispatchHarness, monkeypatch: p
     assert await running == DispatchResult()
 
 
-async def test_a_timeout_is_told(harness: DispatchHarness) -> None:
+async def test_a_timeout_is_reported(harness: DispatchHarness) -> None:
     call = await harness.bash("echo slow; sleep 62 & sleep 62", timeout_seconds=3)
     assert (await harness.attempt(call)).is_error
-    assert await harness.told(call) == "slow\n[timed out after 3 s; its processes were ended]"
+    assert await harness.result_text(call) == "slow\n[timed out after 3 s; its processes were ended]"
     assert "sleep 62" not in await harness.processes()
 
 
 async def test_output_is_cleaned_bounded_and_without_secrets(harness: DispatchHarness) -> None:
     call = await harness.bash(r"printf '\033[31mred\033[0m a\0b \377\n'; echo key " + SECRET)
     await harness.attempt(call)
-    assert await harness.told(call) == "red a\ufffdb \ufffd\nkey [secret]"
+    assert await harness.result_text(call) == "red a\ufffdb \ufffd\nkey [secret]"
     loud = await harness.bash("yes | head -c 5000000; echo the end")
     await harness.attempt(loud)
-    told = await harness.told(loud)
-    assert len(told) < 25_000
-    assert f"/.cofounder/calls/{loud}/output" in told
-    assert told.endswith("the end")
+    result_text = await harness.result_text(loud)
+    assert len(result_text) < 25_000
+    assert f"/.cofounder/calls/{loud}/output" in result_text
+    assert result_text.endswith("the end")
 
 
 async def test_commits_end_phases(harness: DispatchHarness) -> None:
@@ -317,13 +317,13 @@ async def test_files(harness: DispatchHarness) -> None:
     for given, problem in (({"old_text": "three"}, "does not occur"), ({"old_text": "two"}, "occurs 2 times")):
         call = await harness.ask("edit_file", path="f", new_text="x", replace_all=None, **given)
         assert (await harness.attempt(call)).is_error
-        assert problem in await harness.told(call)
+        assert problem in await harness.result_text(call)
     outside = await harness.ask("write_file", path="../../x", content="x")
     assert (await harness.attempt(outside)).is_error
-    assert "outside the workspace" in await harness.told(outside)
+    assert "outside the workspace" in await harness.result_text(outside)
     read = await harness.ask("read_file", path="f", start_line=None, line_count=None)
     assert await harness.attempt(read) == DispatchResult()
-    assert await harness.told(read) == "     1\t1 two two"
+    assert await harness.result_text(read) == "     1\t1 two two"
     assert (await harness.attempt(await harness.ask("glob", pattern="**/*"))) == DispatchResult()
     assert (await harness.attempt(await harness.ask("grep", pattern="(", glob=None))).is_error
 
@@ -331,15 +331,15 @@ async def test_files(harness: DispatchHarness) -> None:
 async def test_a_call_that_does_not_fit_is_not_run(harness: DispatchHarness) -> None:
     unknown = await harness.ask("rm_rf", path="/")
     assert (await harness.attempt(unknown)).is_error
-    assert "no tool named rm_rf" in await harness.told(unknown)
+    assert "no tool named rm_rf" in await harness.result_text(unknown)
     incomplete = await harness.ask("bash", command="touch never")
     assert (await harness.attempt(incomplete)).is_error
-    assert "does not fit its schema" in await harness.told(incomplete)
+    assert "does not fit its schema" in await harness.result_text(incomplete)
     assert (await harness.sandbox.run("test -e never", timeout_seconds=DEADLINE)).exit_code == 1
 
 
 async def begin(harness: DispatchHarness, tool_use_id: str, where: SandboxRef) -> None:
-    """What an attempt leaves that died after it had begun."""
+    """Leave what an attempt leaves that died after it had begun."""
     async with harness.sessions.begin() as session:
         await session.execute(
             update(ToolCall)
@@ -349,12 +349,12 @@ async def begin(harness: DispatchHarness, tool_use_id: str, where: SandboxRef) -
 
 
 @pytest.mark.parametrize("ref", [{"sandbox_id": "another"}, {"boot": "another"}])
-async def test_begun_in_another_boot_the_outcome_is_unknown(harness: DispatchHarness, ref: dict[str, str]) -> None:
+async def test_after_a_reboot_the_outcome_is_unknown(harness: DispatchHarness, ref: dict[str, str]) -> None:
     call = await harness.bash("touch twice")
     before = SandboxRef(sandbox_id=harness.sandbox.id, boot=harness.boot).model_copy(update=ref)
     await begin(harness, call, before)
     assert await harness.attempt(call) == DispatchResult(is_error=True)
-    assert "outcome of this call is unknown" in await harness.told(call)
+    assert "outcome of this call is unknown" in await harness.result_text(call)
     assert (await harness.sandbox.run("test -e twice", timeout_seconds=DEADLINE)).exit_code == 1
     reading = await harness.ask("glob", pattern="*")
     await begin(harness, reading, before)
@@ -365,7 +365,7 @@ async def test_a_call_that_began_and_never_reached_the_sandbox_is_run(harness: D
     call = await harness.bash("echo x >> reached; cat reached")
     await begin(harness, call, SandboxRef(sandbox_id=harness.sandbox.id, boot=harness.boot))
     assert await harness.attempt(call) == DispatchResult()
-    assert await harness.told(call) == "x"
+    assert await harness.result_text(call) == "x"
 
 
 async def test_a_sandbox_that_was_restarted_or_is_gone(harness: DispatchHarness) -> None:
@@ -384,23 +384,23 @@ async def test_a_sandbox_that_was_restarted_or_is_gone(harness: DispatchHarness)
         body = {"timeout": 300, "memory": False}
         (await client.post(f"{config.api_url}/v2/sandboxes/{own.id}/connect", json=body)).raise_for_status()
     assert await harness.attempt(lost, where=here) == DispatchResult(is_error=True, lost=True)
-    assert "outcome of this call is unknown" in await harness.told(lost)
+    assert "outcome of this call is unknown" in await harness.result_text(lost)
 
     refused = await harness.bash("touch refused")
     assert await harness.attempt(refused, where=here) == DispatchResult(is_error=True, lost=True)
-    assert "was not run" in await harness.told(refused)
-    # The worker died before it could say so: the next attempt does.
+    assert "was not run" in await harness.result_text(refused)
+    # The worker died before it could report it: the next attempt reports it.
     assert await harness.attempt(refused, where=here) == DispatchResult(is_error=True, lost=True)
 
     await harness.sandboxes.kill(own.id)
     for name, given in (("bash", {"command": "true", "timeout_seconds": None}), ("glob", {"pattern": "*"})):
         call = await harness.ask(name, **given)
         assert await harness.attempt(call, where=here) == DispatchResult(is_error=True, lost=True)
-        assert "was not run" in await harness.told(call)
+        assert "was not run" in await harness.result_text(call)
     begun = await harness.bash("true")
     await begin(harness, begun, here)
     assert await harness.attempt(begun, where=here) == DispatchResult(is_error=True, lost=True)
-    assert "is unknown" in await harness.told(begun)
+    assert "is unknown" in await harness.result_text(begun)
 
 
 async def test_a_service_that_does_not_answer_is_worth_another_attempt(harness: DispatchHarness) -> None:
@@ -418,14 +418,14 @@ async def test_a_service_that_does_not_answer_is_worth_another_attempt(harness: 
     assert failed.value.type == "SandboxUnavailable"
     assert not failed.value.non_retryable
     assert await harness.attempt(call) == DispatchResult()
-    assert await harness.told(call) == "late"
+    assert await harness.result_text(call) == "late"
     assert await harness.events(call) == ["tool_started", "tool_done"]
 
 
 async def test_screenshots(harness: DispatchHarness) -> None:
     missing = await harness.ask("take_screenshot", path="/")
     assert (await harness.attempt(missing)).is_error
-    assert "No server answers on port 8000" in await harness.told(missing)
+    assert "No server answers on port 8000" in await harness.result_text(missing)
     product = {"install": "true", "check": "true", "start": "true", "port": 8321}
     await harness.sandbox.write(f"{WORKSPACE}/cofounder.json", json.dumps(product))
     await harness.sandbox.write(f"{WORKSPACE}/www/index.html", "<h1>Shown</h1>")
@@ -434,7 +434,7 @@ async def test_screenshots(harness: DispatchHarness) -> None:
     assert await harness.attempt(await harness.bash(serve + wait)) == DispatchResult()
     call = await harness.ask("take_screenshot", path="/")
     assert await harness.attempt(call) == DispatchResult()
-    assert await harness.told(call) == "/ on port 8321: desktop 1280x800 and mobile 390x844; HTTP status 200."
+    assert await harness.result_text(call) == "/ on port 8321: desktop 1280x800 and mobile 390x844; HTTP status 200."
     row = await harness.row(call)
     assert row.result is not None
     pictures = [part["source"] for part in json.loads(row.result)["content"] if part["type"] == "image"]
@@ -453,8 +453,8 @@ async def test_cancelled_at_any_moment_it_has_one_result(harness: DispatchHarnes
     environment.cancel(CANCELLED)
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert "cancelled" in await harness.told(call)
+    assert "cancelled" in await harness.result_text(call)
     assert (await harness.events(call)).count("tool_done") == 1
-    # One that comes late finds the result, and the sandbox starts nothing.
+    # A late attempt finds the result, and the sandbox starts nothing.
     assert await harness.attempt(call) == DispatchResult(is_error=True)
     assert "sleep 64" not in await harness.processes()

@@ -1,4 +1,4 @@
-"""The live feed over HTTP: nothing lost, nothing doubled, nothing out of order, whoever goes away in between."""
+"""The live feed over HTTP loses, doubles and reorders nothing, whichever side goes away in between."""
 
 import asyncio
 import random
@@ -46,7 +46,7 @@ async def _close(api: RunningApi, build: str) -> None:
 
 
 async def _follow(client: ApiClient, build: str, after: int = 0, until: int | None = None) -> list[int]:
-    """The ids of the events after one, to the end of the feed or until so many have come."""
+    """Return the ids of the events after the given one, to the end of the feed or until enough have arrived."""
     ids: list[int] = []
     async with aclosing(client.follow(build, after)) as events:
         async for event in events:
@@ -98,7 +98,7 @@ async def test_more_events_than_one_page(api: RunningApi, client: ApiClient) -> 
 async def test_no_event_is_lost_or_doubled_while_writers_race(
     api: RunningApi, client: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.feeds._POLL_SECONDS", 3600)  # nudges alone have to do
+    monkeypatch.setattr("api.feeds._POLL_SECONDS", 3600)  # nudges must suffice
     build = await api.build()
     writers, each = 6, 20
 
@@ -108,7 +108,7 @@ async def test_no_event_is_lost_or_doubled_while_writers_race(
             async with api.sessions.begin() as session:
                 said = NewEvent(EventType.NARRATION, {"text": f"{writer}:{number}"})
                 await append_events(session, uuid.UUID(build), [said])
-                # Transactions overlap; a sequence without the row's lock would commit out of order here.
+                # Transactions overlap: without the row's lock, ids would be committed out of order.
                 await asyncio.sleep(chance.random() * 0.003)
 
     async def read_with_breaks(seed: int) -> list[int]:
@@ -145,7 +145,7 @@ async def test_reader_survives_the_loss_of_the_listener(api: RunningApi, client:
             return int(ended or 0)
 
     assert await wait_until(end_listener) == 1
-    await _say(api, build, "while nobody listens")
+    await _say(api, build, "while no one listens")
     await _close(api, build)
     assert await reading == [1, 2, 3]
 
@@ -154,7 +154,7 @@ async def test_reader_survives_an_api_that_goes_and_comes_back(api: RunningApi, 
     build = await api.build()
     troubles: list[str | None] = []
     ids: list[int] = []
-    ports = Ports()  # kept from other stacks and tests while nobody listens on it
+    ports = Ports()  # reserved, so that other stacks and tests do not take it while the API is away
     port = ports.choose(set())
     async with running_api(api.services.settings, stack.environment, port=port) as first:
         client = ApiClient(first.url, TOKEN)
@@ -222,7 +222,7 @@ async def test_slow_viewer_is_dropped_alone(
         attentive = asyncio.create_task(_follow(client, build))
         for _ in range(events):
             await _say(api, build, long)
-        # Nobody waits for the one that takes nothing.
+        # The API must not wait for the viewer that reads nothing.
         await wait_until(lambda: api.services.feeds.viewers(uuid.UUID(build)) <= 1)
         await _close(api, build)
         assert await attentive == list(range(1, events + 2))
@@ -258,7 +258,7 @@ async def test_silent_feed_has_a_heartbeat(api: RunningApi, monkeypatch: pytest.
 async def _raw_feed(
     api: RunningApi, build: str, receive_buffer: int | None = None
 ) -> AsyncIterator[asyncio.StreamReader]:
-    """A connection that follows the build and reads only when told."""
+    """Open a connection that follows the build and reads only when the test does."""
     host, port = api.url.removeprefix("http://").split(":")
     opened = socket.socket()
     opened.setblocking(False)
@@ -275,7 +275,7 @@ async def _raw_feed(
 
 
 async def _read_ids(feed: asyncio.StreamReader, number: int) -> list[int]:
-    """The next whole events' ids; fewer where the feed ends."""
+    """Read the ids of the next whole events; fewer if the feed ends."""
     ids: list[int] = []
     found: int | None = None
     while len(ids) < number:
@@ -293,6 +293,6 @@ async def _read_ids(feed: asyncio.StreamReader, number: int) -> list[int]:
     return ids
 
 
-async def test_unknown_build_is_told_at_once(client: ApiClient) -> None:
+async def test_unknown_build_is_reported_at_once(client: ApiClient) -> None:
     with pytest.raises(ApiProblem, match="There is no build"):
         await _follow(client, str(uuid.uuid4()))

@@ -1,4 +1,4 @@
-"""The evidence gate on real products: one that is good, and each kind of one that is not."""
+"""The evidence gate on real products: a good one, and each kind of bad one."""
 
 import asyncio
 import json
@@ -72,7 +72,7 @@ async def build(harness: ActivityHarness) -> AsyncIterator[str]:
 async def product(
     harness: ActivityHarness, build: str, commands: dict[str, object] | None = None, **files: str
 ) -> Sandbox:
-    """A committed product that is good but for what is given. `page_html` is the name of page.html."""
+    """Commit a product that is good except for the given files. `page_html` is the name of page.html."""
     sandbox = await harness.open(build)
     contents = {"page.html": PAGE, "server.py": SERVER, "test_page.py": TESTS} | {
         ".".join(name.rsplit("_", 1)): content for name, content in files.items()
@@ -95,7 +95,7 @@ async def gate(
 async def again(
     harness: ActivityHarness, build: str, number: int = 1, *, hasty: bool = False
 ) -> tuple[GateResult, list[str]]:
-    """Another attempt of a gate."""
+    """Run another attempt of a gate."""
     given = RunGate(build_id=build, number=number, snapshot_number=number)
     activities = harness.hasty_gate if hasty else harness.gate
     result = await harness.run(activities.run_evidence_gate, given)
@@ -111,7 +111,7 @@ async def run_of(harness: ActivityHarness, build: str, number: int = 1) -> GateR
 
 
 async def only_finding(harness: ActivityHarness, build: str, sandbox: Sandbox, *, hasty: bool = False) -> str:
-    """The one finding for which the product is bounced."""
+    """Check that the product is bounced for one reason, and return the finding."""
     result, findings = await gate(harness, build, sandbox, hasty=hasty)
     assert len(findings) == 1, findings
     assert (result.sandbox_id, result.preview_url) == (None, None)
@@ -202,7 +202,7 @@ async def test_a_server_that_answers_500_is_bounced(
     harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox = await product(harness, build, server_py=SERVER.replace("send_response(200)", "send_response(500)"))
-    # It may take long to start, and is looked at for as long however it answers.
+    # A server may take long to start, so the gate keeps asking whatever the answer.
     monkeypatch.setattr(harness.gate, "_policy", GatePolicy(command_seconds=DEADLINE, start_seconds=8))
     assert "answered with status 500, not 200" in await only_finding(harness, build, sandbox)
 
@@ -250,7 +250,7 @@ async def test_what_works_only_with_an_uncommitted_file_is_bounced(harness: Acti
 async def test_what_works_only_with_an_ignored_file_is_bounced(
     harness: ActivityHarness, build: str, ignored: str
 ) -> None:
-    """One that the snapshot holds, since it is ignored only, and one that it leaves out."""
+    """One ignored file is in the snapshot, another is left out of it."""
     server = SERVER.replace('"page.html"', f'"{ignored}"')
     sandbox = await product(harness, build, server_py=server, test_page_py=TESTS)
     await shell(
@@ -299,7 +299,7 @@ async def test_a_declaration_that_would_fill_the_memory_is_bounced(harness: Acti
 async def test_a_retry_attaches_and_runs_nothing_twice(
     harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first attempt dies while it looks at the page; the second one goes on in the same sandbox."""
+    """The first attempt dies while it checks the page; the second continues in the same sandbox."""
     sandbox = await product(harness, build, {"install": "echo ran >>/home/user/installs"})
 
     async def dies(url: str) -> list[object]:
@@ -320,7 +320,7 @@ async def test_a_retry_attaches_and_runs_nothing_twice(
 async def test_an_attempt_that_wakes_up_late_disturbs_nothing(
     harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first attempt hangs while it looks at the page; a second one passes; then the first one goes on."""
+    """The first attempt hangs while it checks the page, a second passes, then the first continues."""
     sandbox = await product(harness, build)
     await harness.take(build, sandbox, 1)
     looked, go_on = asyncio.Event(), asyncio.Event()
@@ -346,7 +346,7 @@ async def test_an_attempt_that_wakes_up_late_disturbs_nothing(
     assert await harness.events(build, "gate_bounced") == []
 
 
-async def test_a_retry_whose_sandbox_is_gone_begins_anew(harness: ActivityHarness, build: str) -> None:
+async def test_a_retry_whose_sandbox_is_gone_starts_again(harness: ActivityHarness, build: str) -> None:
     sandbox = await product(harness, build)
     first, _ = await gate(harness, build, sandbox)
     await harness.sandboxes.kill(first.sandbox_id or "")
@@ -355,12 +355,12 @@ async def test_a_retry_whose_sandbox_is_gone_begins_anew(harness: ActivityHarnes
     assert second.sandbox_id not in (None, first.sandbox_id)
 
 
-async def test_a_bounced_product_is_looked_at_anew_when_mended(harness: ActivityHarness, build: str) -> None:
+async def test_a_fixed_product_is_checked_again_after_a_bounce(harness: ActivityHarness, build: str) -> None:
     sandbox = await product(harness, build, page_html="<h1>No title</h1>")
     first, findings = await gate(harness, build, sandbox)
     assert first.findings == len(findings) == 1
     await sandbox.write("/home/user/project/page.html", PAGE)
-    await shell(sandbox, "git commit -qam 'Mend it'")
+    await shell(sandbox, "git commit -qam 'Fix it'")
     second, findings = await gate(harness, build, sandbox, 2)
     assert (second.findings, findings) == (0, [])
 

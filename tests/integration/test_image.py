@@ -1,4 +1,4 @@
-"""The image's own install steps, read from the Dockerfile and run in a clean directory; then what they installed."""
+"""The install steps of the image: read from the Dockerfile, run in a clean directory, and checked for their result."""
 
 import json
 import os
@@ -20,7 +20,7 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def _uv() -> str:
-    """The uv that the set-up used: one on PATH, or its own."""
+    """Return the uv that scripts/setup used: the one on PATH or its own."""
     own = ROOT / ".cofounder" / "tools" / "uv" / "bin" / "uv"
     found = str(own) if own.exists() else shutil.which("uv")
     assert found is not None, "run scripts/setup first"
@@ -28,19 +28,19 @@ def _uv() -> str:
 
 
 def _below(root: Path, path: str) -> str:
-    """An absolute path of the image, in the clean directory instead."""
+    """Map an absolute path of the image to the clean directory."""
     return str(root / path.lstrip("/"))
 
 
 def _environment(stage: Stage, root: Path) -> dict[str, str]:
-    """What the stage's RUN lines see."""
+    """Return the environment of the stage's RUN lines."""
     variables = dict(assignment.split("=", 1) for rest in stage.all("ENV") for assignment in shlex.split(rest))
     kept = {name: os.environ[name] for name in ("HOME", "PATH", "TMPDIR") if name in os.environ}
     return {
         **kept,
         **({"UV_SYSTEM_CERTS": "true"} if CERTIFICATES.exists() else {}),
         **{name: _below(root, value) if value.startswith("/") else value for name, value in variables.items()},
-        # The same result, sooner: half a gigabyte is neither copied nor compiled.
+        # Faster with the same result: half a gigabyte is neither copied nor compiled.
         "UV_COMPILE_BYTECODE": "0",
         "UV_LINK_MODE": "hardlink",
         "UV_PYTHON": sys.executable,
@@ -60,14 +60,14 @@ def _copy(rest: str, to: Path) -> None:
 
 def _run(rest: str, directory: Path, environment: Mapping[str, str]) -> None:
     program, *arguments = shlex.split(re.sub(r"--mount=\S+ ", "", rest))
-    assert program == "uv", f"a step that this test does not know: {rest}"
+    assert program == "uv", f"this test does not know the step: {rest}"
     done = subprocess.run([_uv(), *arguments], cwd=directory, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The environment that the Dockerfile's stage `build` makes."""
+    """The virtual environment that the Dockerfile's stage `build` creates."""
     root = tmp_path_factory.mktemp("image")
     [build] = [stage for stage in stages() if stage.name == "build"]
     environment = _environment(build, root)
@@ -80,12 +80,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             _copy(rest, directory)
         elif instruction == "RUN":
             _run(rest, directory, environment)
-    shutil.rmtree(directory)  # the image's last stage has only what was installed
+    shutil.rmtree(directory)  # the last stage of the image has only the installed files
     return Path(environment["UV_PROJECT_ENVIRONMENT"])
 
 
 def _say(installed: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the image, in a directory with nothing in it."""
+    """Run a command of the image in an empty directory."""
     program, *arguments = command
     empty = installed.parent / "data"
     empty.mkdir(exist_ok=True)
@@ -100,7 +100,7 @@ def _say(installed: Path, *command: str, **variables: str) -> subprocess.Complet
 
 
 def test_everything_of_the_package_is_installed(installed: Path) -> None:
-    """Also what is no Python: the migrations' template, the rehearsal's product."""
+    """Files that are not Python are installed too: the migrations' template, the rehearsal's product."""
     [site] = (installed / "lib").glob("python3*/site-packages")
     packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     for name in packaged["only-include"]:
@@ -114,7 +114,7 @@ def test_the_tools_of_development_are_not(installed: Path) -> None:
 
 
 def test_its_programs_start(installed: Path) -> None:
-    """The worker imports nearly everything, and says what it lacks; the others are few more imports."""
+    """The worker imports nearly everything and reports missing settings; the others import little more."""
     [command] = stages()[-1].all("CMD")
     worker = _say(installed, *json.loads(command), TEMPORAL_ADDRESS="127.0.0.1:1")
     assert worker.returncode == 1

@@ -1,4 +1,4 @@
-"""What is written of a build's status, and what the reaper repeats."""
+"""The stored status of a build, and the signals that the reaper repeats."""
 
 import uuid
 from datetime import UTC, datetime, timedelta

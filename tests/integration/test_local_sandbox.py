@@ -1,4 +1,4 @@
-"""The official SDK, unmodified, against the local sandbox server: what it does in E2B's cloud it does here."""
+"""The official, unmodified SDK with the local sandbox server: it does the same as with E2B's cloud."""
 
 import asyncio
 import io
@@ -212,7 +212,7 @@ class TestCommands:
         await handle.close_stdin()
         assert (await handle.wait()).stdout == "abc\neof\n"
 
-    async def test_stdin_that_nobody_reads_waits_without_harm(self, sandbox: AsyncSandbox) -> None:
+    async def test_stdin_without_a_reader_waits_without_harm(self, sandbox: AsyncSandbox) -> None:
         handle = await sandbox.commands.run("exec sleep 100", background=True, stdin=True)
         full = asyncio.create_task(handle.send_stdin("x" * 1_000_000))
         await asyncio.gather(*(sandbox.files.write(f"f{number}", "x" * 100_000) for number in range(20)))
@@ -439,7 +439,7 @@ class TestListing:
 
 
 class TestPorts:
-    """What listens inside is reached from outside by the name that `get_host` gives."""
+    """A server inside is reached from outside by the name that `get_host` returns."""
 
     SERVER = """
 import http.server, socketserver

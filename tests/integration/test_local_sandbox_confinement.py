@@ -1,4 +1,4 @@
-"""Programs that want out of a sandbox, or want to harm the server from within, get nowhere."""
+"""Programs cannot escape from a sandbox or harm the server from inside."""
 
 import asyncio
 import json
@@ -30,13 +30,13 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sand
 
 @pytest.fixture(scope="module")
 async def sandbox(server: SandboxServer) -> AsyncIterator[AsyncSandbox]:
-    """Shared by the tests that leave it as it was."""
+    """Shared by tests that leave it unchanged."""
     async with new_sandbox(server) as made:
         yield made
 
 
 async def output(sandbox: AsyncSandbox, command: str) -> str:
-    """What a command says, however it ends."""
+    """Run a command and return its output, however it ends."""
     return (await sandbox.commands.run(f"({command}) 2>&1 || true", timeout=DEADLINE)).stdout
 
 
@@ -60,7 +60,7 @@ class TestFiles:
         assert await sandbox.files.read("r/etc/passwd") == await sandbox.files.read("/etc/passwd")
         with pytest.raises(SandboxException):
             await sandbox.files.write("up/etc/cron.d/x", "")
-        assert "x:0:0" in await sandbox.files.read("../../etc/passwd")  # its own, made for it
+        assert "x:0:0" in await sandbox.files.read("../../etc/passwd")  # its own file, created for it
         assert (await sandbox.files.read("/etc/passwd")).count("\n") == 2
 
     async def test_the_directories_of_the_host_are_not_there(
@@ -270,7 +270,7 @@ class TestNetwork:
 
     async def test_abstract_sockets_of_the_host_are_out_of_reach(self, sandbox: AsyncSandbox) -> None:
         with socket.socket(socket.AF_UNIX) as listening:
-            name = f"cofounder-test-{secrets.token_hex(8)}"  # the whole machine has one space of names
+            name = f"cofounder-test-{secrets.token_hex(8)}"  # the whole machine shares one namespace
             listening.bind(f"\0{name}")
             listening.listen()
             said = await python(sandbox, f"import socket; socket.socket(1).connect('\\0{name}')")
@@ -304,7 +304,7 @@ class TestNetwork:
                 assert "not on the list" not in await output(closed, "curl -sS -m 5 http://example.com/")
 
     async def test_what_is_on_the_list_is_reached(self, tmp_path: Path) -> None:
-        """In this process, because only a test may allow a loopback address."""
+        """Runs in this process, because only a test may allow a loopback address."""
         requests = []
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -328,7 +328,7 @@ class TestNetwork:
             sandbox = await registry.create(record)
             listening = await sandbox.call("connect", port=3128)
             reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=listening.descriptors[0]))
-            # Two requests in one go, the second one for a host that is not on the list.
+            # Two requests at once, the second for a host that is not on the list.
             writer.write(
                 f"POST http://localhost:{port}/a?b=c HTTP/1.1\r\nHost: evil\r\nProxy-Connection: keep-alive\r\n"
                 "Content-Length: 2\r\n\r\nokGET http://evil/ HTTP/1.1\r\nHost: evil\r\n\r\n".encode()
@@ -375,7 +375,7 @@ async def test_a_listener_that_does_not_read_costs_no_memory(server: SandboxServ
     before = psutil.Process(server.process.pid).memory_info().rss
     writer.write("\r\n".join((*head, "", "")).encode() + envelope)
     assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
-    await asyncio.sleep(2)  # for as much as would come without backpressure
+    await asyncio.sleep(2)  # enough for everything that would arrive without backpressure
     assert psutil.Process(server.process.pid).memory_info().rss < before + (64 << 20)
     assert not await sandbox.files.exists("/tmp/finished")
     writer.close()

@@ -1,4 +1,4 @@
-"""The sandbox server as a process: how it starts, ends and starts again, and what it answers to nonsense."""
+"""The sandbox server as a process: it starts, ends and starts again, and refuses invalid requests."""
 
 import asyncio
 import fcntl
@@ -36,7 +36,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sand
 
 @pytest.fixture(scope="module")
 async def sandbox(server: SandboxServer) -> AsyncIterator[AsyncSandbox]:
-    """Shared by the tests that leave it as it was."""
+    """Shared by tests that leave it unchanged."""
     async with new_sandbox(server) as made:
         yield made
 
@@ -50,7 +50,7 @@ def edit(path: Path, **changes: object) -> None:
 
 
 async def run_server(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """A server that is expected to end by itself."""
+    """Run a server that is expected to end by itself."""
 
     def run() -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
@@ -119,7 +119,7 @@ class TestProcess:
             edit(record_of(server, to_kill), end_at=1.0)
             edit(record_of(server, to_pause), end_at=1.0)
             edit(record_of(server, paused), end_at=1.0)
-            # So late that the next server has started by then, on this machine as it is now.
+            # Late enough that the next server has started by then, even on a busy machine.
             edit(record_of(server, soon), end_at=time.time() + 4 + 4 * took_to_start)
             record_of(server, corrupt).write_text('{"id": "../../etc"')
             unfinished = server.root / "sandboxes" / ("i" + "0" * 20)
@@ -150,7 +150,7 @@ class TestProcess:
             assert not unfinished.exists()
 
     async def test_it_ends_with_the_process_that_started_it(self, tmp_path: Path) -> None:
-        """The parent starts it in a thread that ends, which must not end the server; then it is killed."""
+        """The parent starts the server in a thread. The thread's end must not end the server; the parent's must."""
         parent = tmp_path / "parent.py"
         parent.write_text(
             textwrap.dedent(
@@ -201,7 +201,7 @@ class TestProcess:
         assert "another sandbox server is using" in done.stderr
         assert "Traceback" not in done.stderr
 
-    async def test_a_taken_port_is_told(self, server: SandboxServer, tmp_path: Path) -> None:
+    async def test_a_taken_port_is_reported(self, server: SandboxServer, tmp_path: Path) -> None:
         done = await run_server("--root", tmp_path / "root", "--port", server.url.rpartition(":")[2])
         assert done.returncode == 1
         assert "could not start" in done.stderr
@@ -235,7 +235,7 @@ class TestProcess:
 
 
 class TestRefusals:
-    """Every refusal is JSON with a code and a message; nothing of it is a 500."""
+    """Every refusal is JSON with a code and a message, and none is a 500."""
 
     @staticmethod
     def headers(sandbox: AsyncSandbox) -> dict[str, str]:

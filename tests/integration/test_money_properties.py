@@ -1,4 +1,4 @@
-"""Money under random interleavings on real connections: what must hold does, and without its safeguards does not."""
+"""Money under random interleavings on real connections: the rules hold, and without their safeguards they do not."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ async def engine(stack: LocalStack) -> AsyncIterator[AsyncEngine]:
 _thinks = st.builds(
     lambda number, fate: functools.partial(Storm.think, number=number, fate=fate),
     st.integers(0, _BUILDS - 1),
-    # An answer is as likely as all that can go wrong together.
+    # An answer is as likely as all failures together.
     st.one_of(st.just(Fate.ANSWERED), st.sampled_from(Fate)),
 )
 _changes = st.one_of(
@@ -48,7 +48,7 @@ _changes = st.one_of(
 
 @st.composite
 def _rounds(draw: st.DrawFn) -> list[list[Happening]]:
-    """Rounds of calls of different builds, and of what changes meanwhile."""
+    """Generate rounds of calls of different builds and of changes meanwhile."""
     rounds = []
     for _ in range(draw(st.integers(6, 12))):
         thinks = draw(st.lists(_thinks, min_size=2, max_size=_BUILDS, unique_by=lambda each: each.keywords["number"]))
@@ -59,7 +59,7 @@ def _rounds(draw: st.DrawFn) -> list[list[Happening]]:
 @settings(
     max_examples=6,
     deadline=None,
-    phases=[Phase.generate],  # a failure depends on who was faster, so it does not shrink
+    phases=[Phase.generate],  # a failure depends on timing, so shrinking does not help
     suppress_health_check=list(HealthCheck),
 )
 @given(rounds=_rounds(), seed=st.integers(0, 2**32))
@@ -78,8 +78,8 @@ _RUSH: list[list[Happening]] = [
     [functools.partial(Storm.top_up, amount=1_000_000)],
     _all(Fate.STALLED_AFTER),
 ]
-"""Eight builds at once, where there is money for four calls. Then there is enough, and what died, and what hangs, is
-taken over; in the end what hung comes back."""
+"""Eight builds at once with money for four calls. Then there is enough money, and other attempts take over from those
+that died or hang; at the end the hanging ones continue."""
 
 _OFF = {
     "the lock on the day": (r"(from user_days.*) for update", r"\1"),
@@ -89,7 +89,7 @@ _OFF = {
     ),
     "the estimate of a lost call": (r"SET state=(\$\d+)(.*ledger\.state = \$)", r"SET cost=0, state=\1\2"),
 }
-"""Safeguards, and how each is taken out of the statements that have it."""
+"""Each safeguard, with the pattern that removes it from its statements."""
 
 
 @pytest.mark.parametrize("off", [None, *_OFF])
@@ -102,7 +102,7 @@ async def test_each_safeguard_is_needed(engine: AsyncEngine, harness: WorkerHarn
 
 
 async def _does_damage(engine: AsyncEngine, harness: WorkerHarness) -> bool:
-    """Whether the rush comes to what must not be; without a lock it does where calls overlap, which takes chance."""
+    """Whether the rush breaks a rule. Without a lock it does so only if calls overlap, which is a matter of chance."""
     for seed in range(1, 6):
         try:
             await weather(engine, harness.builds, seed, _RUSH, 8)
@@ -111,9 +111,9 @@ async def _does_damage(engine: AsyncEngine, harness: WorkerHarness) -> bool:
     return False
 
 
-async def test_no_more_builds_run_than_there_are_places(engine: AsyncEngine, harness: WorkerHarness) -> None:
+async def test_no_more_builds_run_than_there_are_slots(engine: AsyncEngine, harness: WorkerHarness) -> None:
     assert await _most_at_once(engine, harness, locked=True, seed=7) <= 2
-    # Without the lock it takes a coincidence, which comes in two of three tries.
+    # Without the lock it takes a coincidence, which happens in two of three tries.
     assert await _some_run_too_many(engine, harness)
 
 
@@ -125,12 +125,12 @@ async def _some_run_too_many(engine: AsyncEngine, harness: WorkerHarness) -> boo
 
 
 async def _most_at_once(engine: AsyncEngine, harness: WorkerHarness, *, locked: bool, seed: int) -> int:
-    """How many of twelve builds of one user have run at once, who has two slots."""
+    """Return how many of a user's twelve builds ran at once, with two slots."""
     sessions, dice, most = make_sessions(engine), random.Random(seed), 0
     storm = Storm(sessions, "", Oracle(dice), harness.builds)
     await storm.begin(12)
     unlocked = rewriting(engine, r"(FROM users.*) FOR NO KEY UPDATE", r"\1")
-    # Who counts does not act on it at once, so that others act meanwhile if they can.
+    # Wait between counting and acting, so that others can act meanwhile if nothing stops them.
     seconds, holding = (0.02, 0.0) if locked else (0.1, 0.2)
     hesitating = f"SELECT count(*) + (SELECT count(*) * 0 FROM pg_sleep(random() * {seconds})) AS count_1"
     slow = rewriting(engine, r"SELECT count\(\*\) AS count_1", hesitating)
@@ -155,6 +155,6 @@ async def _most_at_once(engine: AsyncEngine, harness: WorkerHarness, *, locked: 
             await asyncio.sleep(dice.random() / 50)
             await storm.close(number)
 
-        async with asyncio.timeout(DEADLINE):  # nobody waits for ever
+        async with asyncio.timeout(DEADLINE):  # no build waits for ever
             await asyncio.gather(*map(live, range(12)))
     return most

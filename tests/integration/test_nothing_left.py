@@ -1,7 +1,6 @@
-"""What a run of tests leaves behind on the machine: nothing, also when it is interrupted, or killed, and twice at once.
+"""A run of tests leaves no process, port or file behind, even if it is interrupted or killed or two run at once.
 
-Of its processes, ports and files, that is. pytest itself keeps the last runs' `tmp_path`, for whoever looks into a
-failure.
+pytest itself keeps the `tmp_path` directories of the last runs, for debugging failures.
 """
 
 import asyncio
@@ -44,8 +43,8 @@ async def test_with_everything(stack, tmp_path):
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory with a short name, as Unix sockets want it."""
+def short_directory() -> Iterator[Path]:
+    """A directory with a short name, as Unix sockets need one."""
     made = Path(tempfile.mkdtemp(prefix="cf-"))
     yield made
     shutil.rmtree(made)
@@ -60,7 +59,7 @@ class Session:
         self._descendants: list[psutil.Process] = []
 
     async def start(self, held_seconds: float) -> None:
-        """Begin a test that holds the whole stack and a sandbox for so long."""
+        """Start a test that holds the whole stack and a sandbox for this many seconds."""
         self._temporary.mkdir(parents=True)
         (self.directory / "test_inner.py").write_text(_TEST)
         options = ["-p", "tests.conftest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
@@ -80,26 +79,26 @@ class Session:
         )
 
     async def until_held(self) -> None:
-        """Wait until the test has everything."""
+        """Wait until the test holds the stack and the sandbox."""
         reached = self.directory / "reached"
         await wait_until(lambda: reached.exists() or self.process.returncode is not None)
         assert reached.exists(), await self.end()
-        # What runs in a sandbox does not name the directory.
+        # Processes in a sandbox do not name the directory.
         self._descendants = psutil.Process(self.process.pid).children(recursive=True)
         assert any(command_line(process) == ["sleep", "1000"] for process in self._descendants)
 
     async def end(self) -> str:
-        """Its output, once it has ended."""
+        """Wait for the end, and return the output."""
         return (await self.process.communicate())[0].decode()
 
     async def assert_nothing_is_left(self) -> None:
-        """No process that it started or that names its directory, so no port, and no file but pytest's own."""
+        """Check that no process (so no port) of the run and no file except pytest's is left."""
         assert not await asyncio.to_thread(processes_left_in, self.directory)
         assert not await asyncio.to_thread(survivors, self._descendants)
         await wait_until(lambda: not self._files())
 
     def kill(self) -> None:
-        """End what is left of it."""
+        """Kill what is left of the run."""
         with suppress(ProcessLookupError):
             self.process.kill()
 
@@ -107,8 +106,8 @@ class Session:
         return [path for path in self._temporary.iterdir() if not path.name.startswith("pytest-of-")]
 
 
-async def test_two_at_once(place: Path) -> None:
-    sessions = [Session(place / "one"), Session(place / "two")]
+async def test_two_at_once(short_directory: Path) -> None:
+    sessions = [Session(short_directory / "one"), Session(short_directory / "two")]
     try:
         for session in sessions:
             await session.start(held_seconds=0)
@@ -121,13 +120,13 @@ async def test_two_at_once(place: Path) -> None:
             session.kill()
 
 
-async def test_interrupted_and_killed(place: Path) -> None:
-    interrupted, killed = Session(place / "interrupted"), Session(place / "killed")
+async def test_interrupted_and_killed(short_directory: Path) -> None:
+    interrupted, killed = Session(short_directory / "interrupted"), Session(short_directory / "killed")
     try:
         for session in (interrupted, killed):
             await session.start(held_seconds=600)
         await interrupted.until_held()
-        os.killpg(interrupted.process.pid, signal.SIGINT)  # as a terminal does at Ctrl-C
+        os.killpg(interrupted.process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
         await killed.until_held()
         killed.kill()
         output = await interrupted.end()

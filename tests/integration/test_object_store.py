@@ -1,4 +1,4 @@
-"""The object store's client against a real S3 server."""
+"""The object store's client with a real S3 server."""
 
 import asyncio
 import dataclasses
@@ -33,7 +33,7 @@ async def pieces(total: int, size: int = 700_001) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("total", [0, 1, PART_BYTES - 1, PART_BYTES, 2 * PART_BYTES + 12_345])
-async def test_what_is_streamed_up_comes_down_again(store: ObjectStore, total: int) -> None:
+async def test_a_streamed_upload_is_read_back(store: ObjectStore, total: int) -> None:
     name = key()
     stored = await store.put_stream(name, pieces(total))
     hashed, size = hashlib.sha256(), 0
@@ -108,11 +108,11 @@ async def test_images_are_found_by_their_hash(store: ObjectStore) -> None:
     assert await store.keys(f"images/{sha256}") == [f"images/{sha256}.webp"]
 
 
-async def test_what_is_wrong_is_said_with_the_variable_to_mend(stack: LocalStack) -> None:
+async def test_an_error_names_the_variable_to_fix(stack: LocalStack) -> None:
     right = store_config(stack.environment)
     wrong = {
         "PROJECT_SNAPSHOT_BUCKET": dataclasses.replace(right, bucket="not-there"),
-        "AWS_ACCESS_KEY_ID": dataclasses.replace(right, access_key="somebody"),
+        "AWS_ACCESS_KEY_ID": dataclasses.replace(right, access_key="another"),
         "AWS_SECRET_ACCESS_KEY": dataclasses.replace(right, secret_key="wrong"),
         "S3_ENDPOINT_URL": dataclasses.replace(right, endpoint_url="http://127.0.0.1:9"),
     }

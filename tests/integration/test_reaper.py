@@ -1,4 +1,4 @@
-"""What the reaper leaves alone: it acts on positive evidence only, so "not found" and "completed" end nothing."""
+"""The reaper acts on positive evidence only: neither "not found" nor "completed" ends anything."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ async def harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
 
 @pytest.fixture
 async def worker(stack: LocalStack, browser: Browser) -> AsyncIterator[WorkerHarness]:
-    """A worker whose reaper spares no sandbox for its age."""
+    """A worker whose reaper does not spare young sandboxes."""
     async with worker_harness(stack, browser, reaper_spares_seconds=0) as running:
         yield running
 
@@ -36,7 +36,7 @@ async def reap(worker: WorkerHarness) -> None:
 
 
 async def started_build(harness: ActivityHarness, *, closed: bool = False) -> uuid.UUID:
-    """The row of a build whose workflow was started an hour ago, as far as the row knows."""
+    """Insert a build whose workflow was started an hour ago according to its row."""
     build_id = uuid.UUID(await harness.build())
     async with harness.sessions.begin() as session:
         build = await session.get_one(Build, build_id)
@@ -47,7 +47,7 @@ async def started_build(harness: ActivityHarness, *, closed: bool = False) -> uu
 
 
 async def test_a_build_whose_workflow_is_not_found_stays_open(harness: ActivityHarness, worker: WorkerHarness) -> None:
-    """A worker may have been started with another namespace, in which no build is found."""
+    """A worker may have been started with a wrong namespace, in which it finds no build."""
     open_id, closed_id = await started_build(harness), await started_build(harness, closed=True)
     async with harness.sessions.begin() as session:
         session.add(Preview(build_id=open_id, state="open", seq=3, url="http://there", sandbox_id="there"))
@@ -63,7 +63,7 @@ async def test_a_build_whose_workflow_is_not_found_stays_open(harness: ActivityH
 
 
 async def test_a_build_whose_workflow_completed_is_not_failed(harness: ActivityHarness, worker: WorkerHarness) -> None:
-    """After a restore of the database the row of a ready build says that it is still open."""
+    """After the database was restored from a backup, the row of a ready build may say that it is still open."""
     build_id = await started_build(harness)
     queue = worker.settings.temporal_task_queue
     await worker.client.execute_workflow(REAPER_WORKFLOW, id=build_workflow_id(build_id), task_queue=queue)
@@ -74,7 +74,7 @@ async def test_a_build_whose_workflow_completed_is_not_failed(harness: ActivityH
 
 
 async def test_no_object_is_deleted_because_a_row_is_missing(harness: ActivityHarness, worker: WorkerHarness) -> None:
-    """After a restore of the database, snapshots taken since the backup have objects and no rows."""
+    """After the database was restored from a backup, newer snapshots have objects but no rows."""
     build = await harness.build()
     without_rows = {f"snapshots/{build}/000007-lost.tar.gz", f"snapshots/{build}/000007-lost.manifest.jsonl"}
     for key in without_rows:
@@ -91,7 +91,7 @@ async def test_no_object_is_deleted_because_a_row_is_missing(harness: ActivityHa
 
 
 async def test_a_paused_schedule_stays_paused(stack: LocalStack, worker: WorkerHarness) -> None:
-    """An operator pauses the reaper in an incident; a worker that starts then must not resume it."""
+    """An operator pauses the reaper during an incident; a worker that starts then must not resume it."""
     client, queue = await connect_temporal(stack.environment), worker.settings.temporal_task_queue
     handle = client.get_schedule_handle(REAPER_ID)
     await handle.pause(note="an incident")

@@ -1,4 +1,4 @@
-"""The rehearsal model over HTTP, with the vendor's own SDK; and what it builds, by real tools in a directory."""
+"""The rehearsal model over HTTP with the vendor's SDK, and the product that it builds with real tools."""
 
 import asyncio
 import itertools
@@ -101,12 +101,12 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
 @pytest.fixture
 def token() -> str:
-    """Text that only one test's conversations have in their system prompt."""
+    """A text that only this test's conversations have in their system prompt."""
     return secrets.token_hex(8)
 
 
-def asked(token: str, **more: Any) -> dict[str, Any]:
-    """A minimal request."""
+def minimal_request(token: str, **more: Any) -> dict[str, Any]:
+    """Return a minimal request."""
     return {
         "model": "claude-sonnet-5-5",
         "max_tokens": 2000,
@@ -132,7 +132,7 @@ class TestMessages:
     async def test_streams_thinking_text_and_tools(self, server: Server, client: AsyncAnthropic, token: str) -> None:
         server.register("scripts", steps(token, STEP))
         kinds: list[str] = []
-        async with client.messages.stream(**asked(token, thinking={"type": "adaptive"})) as stream:
+        async with client.messages.stream(**minimal_request(token, thinking={"type": "adaptive"})) as stream:
             async for event in stream:
                 kinds.append(event.type)
             message = await stream.get_final_message()
@@ -159,14 +159,14 @@ class TestMessages:
 
     async def test_answers_in_one_piece(self, server: Server, client: AsyncAnthropic, token: str) -> None:
         server.register("scripts", steps(token, STEP))
-        message = await client.messages.create(**asked(token))
+        message = await client.messages.create(**minimal_request(token))
         assert [block.type for block in message.content] == ["text", "tool_use"]
-        beta = await client.beta.messages.create(**asked(token))
+        beta = await client.beta.messages.create(**minimal_request(token))
         assert [block.type for block in beta.content] == ["text", "tool_use"]
 
     async def test_ids_are_unique(self, server: Server, client: AsyncAnthropic, token: str) -> None:
         server.register("scripts", steps(token, STEP))
-        one, two = [await client.messages.create(**asked(token)) for _ in range(2)]
+        one, two = [await client.messages.create(**minimal_request(token)) for _ in range(2)]
         assert one.id != two.id
         assert one._request_id != two._request_id
         assert one.content[1].id != two.content[1].id
@@ -175,17 +175,17 @@ class TestMessages:
         server = Server(tmp_path, "--think-ms", "60000")
         try:
             server.register("scripts", steps(token, [{"text": "word " * 400}]))
-            async with server.client() as client, client.messages.stream(**asked(token)) as stream:
+            async with server.client() as client, client.messages.stream(**minimal_request(token)) as stream:
                 pieces = aiter(stream.text_stream)
                 for _ in range(3):
                     assert await anext(pieces)
-                assert server.served() == [], "it is spoken to its end in a minute"
+                assert server.served() == [], "the answer must still be streaming"
         finally:
             server.stop()
 
     async def test_what_a_short_limit_tears_is_said(self, server: Server, client: AsyncAnthropic, token: str) -> None:
         server.register("scripts", steps(token, STEP))
-        message = await client.messages.create(**asked(token, max_tokens=30))
+        message = await client.messages.create(**minimal_request(token, max_tokens=30))
         assert message.stop_reason == "max_tokens"
         assert message.usage.output_tokens <= 30
 
@@ -193,19 +193,19 @@ class TestMessages:
         self, server: Server, client: AsyncAnthropic, token: str
     ) -> None:
         server.register("scripts", steps(token, STEP))
-        silent = await client.messages.create(**asked(token, model="claude-opus-5-5"))
+        silent = await client.messages.create(**minimal_request(token, model="claude-opus-5-5"))
         assert [block.type for block in silent.content] == ["thinking", "tool_use"]
         summarized = {"type": "adaptive", "display": "summarized"}
-        spoken = await client.messages.create(**asked(token, model="claude-opus-5-5", thinking=summarized))
+        spoken = await client.messages.create(**minimal_request(token, model="claude-opus-5-5", thinking=summarized))
         assert [block.type for block in spoken.content] == ["thinking", "text", "tool_use"]
 
     async def test_bodies_are_kept_as_received(self, server: Server, client: AsyncAnthropic, token: str) -> None:
-        message = await client.messages.create(**asked(token))
+        message = await client.messages.create(**minimal_request(token))
         (kept,) = server.bodies.glob(f"*-{message._request_id}.json")
         assert json.loads(kept.read_bytes())["system"] == token
 
     async def test_counts_tokens_as_it_bills_them(self, client: AsyncAnthropic, token: str) -> None:
-        request = asked(token)
+        request = minimal_request(token)
         message = await client.messages.create(**request)
         del request["max_tokens"]
         assert (await client.messages.count_tokens(**request)).input_tokens == message.usage.input_tokens
@@ -227,7 +227,7 @@ class TestCache:
         messages: list[Any] = [{"role": "user", "content": "Begin."}]
         usages = []
         for _ in range(4):
-            request = asked(token, system=system, messages=messages, cache_control={"type": "ephemeral"})
+            request = minimal_request(token, system=system, messages=messages, cache_control={"type": "ephemeral"})
             message = await client.messages.create(**request)
             usages.append(message.usage)
             call = message.content[-1]
@@ -245,7 +245,9 @@ class TestCache:
 
     async def test_an_hour_is_accounted_apart(self, client: AsyncAnthropic, token: str) -> None:
         hour = {"type": "ephemeral", "ttl": "1h"}
-        message = await client.messages.create(**asked(token, system=token + "word " * 1500, cache_control=hour))
+        message = await client.messages.create(
+            **minimal_request(token, system=token + "word " * 1500, cache_control=hour)
+        )
         assert message.usage.cache_creation is not None
         assert message.usage.cache_creation.ephemeral_1h_input_tokens > 1800
         assert message.usage.cache_creation.ephemeral_5m_input_tokens == 0
@@ -253,7 +255,7 @@ class TestCache:
 
 class TestRefusals:
     async def test_needs_a_key(self, server: Server, token: str) -> None:
-        response = httpx2.post(server.address + "/v1/messages", json=asked(token))
+        response = httpx2.post(server.address + "/v1/messages", json=minimal_request(token))
         assert response.status_code == 401
         body = response.json()
         assert body["type"] == "error"
@@ -262,14 +264,14 @@ class TestRefusals:
 
     async def test_says_what_is_wrong(self, server: Server, client: AsyncAnthropic, token: str) -> None:
         with pytest.raises(anthropic.BadRequestError, match="roles must alternate"):
-            await client.messages.create(**asked(token, messages=[{"role": "user", "content": "a"}] * 2))
+            await client.messages.create(**minimal_request(token, messages=[{"role": "user", "content": "a"}] * 2))
         assert server.served()[-1]["status"] == 400
         with pytest.raises(anthropic.NotFoundError, match="claude-nobody"):
-            await client.messages.create(**asked(token, model="claude-nobody"))
+            await client.messages.create(**minimal_request(token, model="claude-nobody"))
 
     async def test_the_sent_prefix_is_frozen(self, server: Server, client: AsyncAnthropic, token: str) -> None:
         server.register("scripts", steps(token, STEP))
-        request = asked(token, thinking={"type": "adaptive"})
+        request = minimal_request(token, thinking={"type": "adaptive"})
         message = await client.messages.create(**request)
         content = [block.model_dump(exclude_none=True, exclude={"caller"}) for block in message.content]
         result = {"type": "tool_result", "tool_use_id": content[-1]["id"], "content": "fine"}
@@ -284,9 +286,9 @@ class TestRefusals:
 
 class TestFaults:
     async def stream(self, client: AsyncAnthropic, token: str) -> tuple[Message, bool]:
-        """The message that the SDK makes of the stream, and whether message_stop was seen."""
+        """Return the message that the SDK assembles from the stream, and whether message_stop arrived."""
         stopped = False
-        async with client.messages.stream(**asked(token)) as stream:
+        async with client.messages.stream(**minimal_request(token)) as stream:
             async for event in stream:
                 stopped = stopped or event.type == "message_stop"
             return await stream.get_final_message(), stopped
@@ -306,13 +308,13 @@ class TestFaults:
     ) -> None:
         server.register("faults", {"kind": kind, "match": token, "retry_after": 7})
         with pytest.raises(anthropic.APIStatusError) as caught:
-            await client.messages.create(**asked(token))
+            await client.messages.create(**minimal_request(token))
         assert (caught.value.status_code, caught.value.type) == (status, error)
         assert ("enforced_spend_limit_reached" in str(caught.value.body)) is (kind == "spend_limit")
         assert caught.value.response.headers.get("retry-after") == ("7" if kind == "rate_limited" else None)
         line = server.served()[-1]
         assert (line["status"], line["fault"], sum(line["usage"].values())) == (status, kind, 0)
-        await client.messages.create(**asked(token))
+        await client.messages.create(**minimal_request(token))
 
     async def test_an_error_in_the_stream(self, server: Server, client: AsyncAnthropic, token: str) -> None:
         server.register("scripts", steps(token, STEP))
@@ -330,7 +332,7 @@ class TestFaults:
         with pytest.raises(httpx2.RemoteProtocolError):
             await self.stream(client, token)
         with pytest.raises((httpx2.RemoteProtocolError, anthropic.APIConnectionError)):
-            await client.messages.create(**asked(token))
+            await client.messages.create(**minimal_request(token))
         assert [line["stream"] for line in server.served()[-2:]] == ["cut", "cut"]
 
     async def test_an_early_clean_end(self, server: Server, client: AsyncAnthropic, token: str) -> None:
@@ -383,7 +385,7 @@ class TestFaults:
     async def test_a_paused_turn_goes_on(self, server: Server, client: AsyncAnthropic, token: str) -> None:
         server.register("scripts", steps(token, STEP))
         server.register("faults", {"kind": "pause_turn", "match": token})
-        request = asked(token)
+        request = minimal_request(token)
         await client.messages.create(**request)
         request["messages"].append({"role": "assistant", "content": PAUSE_TEXT})
         assert (await client.messages.create(**request)).stop_reason == "tool_use"
@@ -392,7 +394,7 @@ class TestFaults:
         self, server: Server, client: AsyncAnthropic, token: str
     ) -> None:
         server.register("faults", {"kind": "overloaded", "match": token + "x"})
-        await client.messages.create(**asked(token))
+        await client.messages.create(**minimal_request(token))
         for where, value in [("faults", {"kind": "sunshine"}), ("scripts", {"script": {"kind": "x"}}), ("faults", 3)]:
             assert httpx2.post(f"{server.address}/_rehearsal/{where}", json=value).status_code == 422
 
@@ -409,7 +411,7 @@ class TestProcess:
         server = Server(tmp_path)
         server.register("faults", {"kind": "stall", "seconds": 600})
         async with server.client() as client:
-            pending = asyncio.create_task(client.messages.create(**asked(token)))
+            pending = asyncio.create_task(client.messages.create(**minimal_request(token)))
             await wait_until(lambda: list(server.bodies.glob("*.json")))
             assert server.stop() == 0
             with pytest.raises(anthropic.APIError):
@@ -464,7 +466,7 @@ class TestProcess:
 
 
 def served_page(workspace: Workspace) -> str:
-    """The product's page, from the last commit alone."""
+    """Serve the last commit alone, and return the product's page."""
     checkout = workspace.directory.parent / "checkout"
     shutil.rmtree(checkout, ignore_errors=True)
     subprocess.run(["git", "clone", "-q", workspace.directory, checkout], check=True)
@@ -486,7 +488,7 @@ def served_page(workspace: Workspace) -> str:
 
 
 def _answer(port: int) -> str | None:
-    """The page, or what is wrong with it; None while nothing listens there."""
+    """Return the page or what is wrong with it; None while nothing listens."""
     try:
         with urlopen(f"http://127.0.0.1:{port}/", timeout=DEADLINE) as response:
             return str(response.read().decode())
@@ -499,12 +501,12 @@ def _answer(port: int) -> str | None:
 
 
 def checks(session: Session) -> list[bool]:
-    """Which runs of the product's check passed, in order."""
+    """Return whether each run of the product's check passed, in order."""
     return [not answer[1] for _, given, answer in session.calls if "unittest" in str(given.get("command"))]
 
 
 class TestProduct:
-    """What it builds, by the seven tools on a directory."""
+    """The product that it builds with the seven tools in a directory."""
 
     async def test_a_build_from_random_words_and_a_second_one(
         self, tmp_path: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]
@@ -552,7 +554,7 @@ class TestProduct:
             server.stop()
 
     def shares(self, bodies: Path, stripped: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
-        """What the script prints for the bodies as sent, and without `cache_control`."""
+        """Return what the script prints for the original bodies, and without `cache_control`."""
         stripped.mkdir()
         for file in bodies.iterdir():
             body = json.loads(file.read_bytes())
@@ -564,7 +566,7 @@ class TestProduct:
         return capsys.readouterr().out.split()
 
     async def build_again(self, server: Server, workspace: Workspace, brief: dict[str, Any]) -> None:
-        """A second build continues what the first one left."""
+        """A second build continues the product of the first one."""
         brief = brief | {"features": [*brief["features"], "Share the harvest."]}
         async with server.client() as client:
             session = Session(client, workspace, brief, goal="Let neighbours share the harvest.")
@@ -588,7 +590,7 @@ class TestProduct:
         assert checks(session)[-1]
         assert "Offer a plot." in served_page(workspace)
 
-    async def test_a_withheld_mend_never_gets_to_green(
+    async def test_a_withheld_fix_never_makes_the_check_pass(
         self, server: Server, client: AsyncAnthropic, workspace: Workspace, token: str
     ) -> None:
         server.register("scripts", {"match": token, "script": {"kind": "product", "withhold_fix": True}})
@@ -599,7 +601,7 @@ class TestProduct:
         assert workspace.run("python3 -m unittest discover -s tests -t .").returncode == 1
         assert checks(session).count(False) == 1
 
-    async def test_what_the_gate_finds_is_mended(
+    async def test_findings_of_the_gate_are_fixed(
         self, server: Server, client: AsyncAnthropic, workspace: Workspace, token: str
     ) -> None:
         script = {"kind": "product", "sabotage": "uncommitted_file"}
@@ -621,7 +623,7 @@ class TestProduct:
         assert self.wrong_with(workspace) == sabotage
 
     def wrong_with(self, workspace: Workspace) -> str | None:
-        """Look at the last commit as the evidence gate would, with what only the workspace has left out."""
+        """Check the last commit as the evidence gate does, without files that only the workspace has."""
         page, checkout = served_page(workspace), workspace.directory.parent / "checkout"
         manifest = parse_product_manifest((checkout / "cofounder.json").read_text())
         done = workspace.run(f"cd ../checkout && {manifest.check}")

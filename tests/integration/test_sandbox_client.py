@@ -1,4 +1,4 @@
-"""The sandbox adapter: the real SDK against the real local server."""
+"""The sandbox adapter: the real SDK with the real local server."""
 
 import asyncio
 import dataclasses
@@ -39,7 +39,7 @@ async def bash(sandbox: Sandbox, call_id: str, command: str) -> str:
 
 
 async def restart_without_memory(sandboxes: Sandboxes, sandbox_id: str) -> None:
-    """Pause the sandbox and boot it anew from its files, as a provider does that has lost its memory."""
+    """Pause the sandbox and boot it again from its files, as a provider does after losing its memory."""
     await sandboxes.pause(sandbox_id)
     async with httpx2.AsyncClient(headers={"X-API-KEY": sandboxes.config.api_key}, trust_env=False) as client:
         answer = await client.post(
@@ -112,7 +112,7 @@ async def test_a_sandbox_does_not_expire_while_it_is_used(sandboxes: Sandboxes) 
         async def is_paused() -> bool:
             return {one.id: one.state for one in await brief.list_all()}[made.id] == "paused"
 
-        await wait_until(is_paused)  # left alone, and not killed
+        await wait_until(is_paused)  # left unused, but not killed
         await brief.kill(made.id)
 
     await asyncio.gather(runs(), calls())
@@ -138,7 +138,7 @@ async def test_a_new_boot_is_another_boot(sandboxes: Sandboxes) -> None:
     waiting = asyncio.create_task(made.call("cut", "bash", {"command": "sleep 600"}, timeout_seconds=2 * DEADLINE))
     begun = f"until [ -e {JOURNAL}/calls/cut/keeper ]; do sleep 0.02; done"
     await made.run(begun, timeout_seconds=DEADLINE)
-    waiting.cancel()  # it would resume the sandbox with its memory
+    waiting.cancel()  # it would resume the sandbox including its memory
     with pytest.raises(asyncio.CancelledError):
         await waiting
     await restart_without_memory(sandboxes, made.id)
@@ -278,9 +278,9 @@ async def test_what_is_wrong_with_the_service_is_said(sandboxes: Sandboxes) -> N
     with pytest.raises(NeedsPerson, match="E2B_API_KEY") as refused:
         await wrong_key.list_all()
     assert refused.value.waiting_for == "operator"
-    nobody = Sandboxes(SandboxConfig("k", "http://127.0.0.1:9", "http://127.0.0.1:9"))
+    unreachable = Sandboxes(SandboxConfig("k", "http://127.0.0.1:9", "http://127.0.0.1:9"))
     with pytest.raises(SandboxUnavailable, match=r"http://127\.0\.0\.1:9 .*E2B_API_URL"):
-        await nobody.list_all()
+        await unreachable.list_all()
 
 
 async def test_an_answer_that_is_no_json_is_the_service_s_failure() -> None:
@@ -300,7 +300,7 @@ async def test_an_answer_that_is_no_json_is_the_service_s_failure() -> None:
     server.close()
 
 
-async def test_a_cancelled_creation_is_over_before_anybody_cleans_up() -> None:
+async def test_a_cancelled_creation_is_over_before_the_clean_up() -> None:
     asked, made = asyncio.Event(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

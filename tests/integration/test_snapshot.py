@@ -1,4 +1,4 @@
-"""Snapshots on real servers: what is kept, what is not, and what a crash or a stale attempt leaves."""
+"""Snapshots on real servers: what they keep and leave out, and what remains after a crash or a stale attempt."""
 
 import asyncio
 import tracemalloc
@@ -148,7 +148,7 @@ async def test_an_older_one_that_comes_late_is_not_the_current_one(harness: Acti
     assert await shell(await harness.sandboxes.connect(again.sandbox_id), "ls") == ""
 
 
-async def test_the_feed_tells_of_phases_and_snapshots_once(harness: ActivityHarness, build: str) -> None:
+async def test_the_feed_has_phases_and_snapshots_once(harness: ActivityHarness, build: str) -> None:
     sandbox = await harness.open(build)
     await shell(sandbox, "echo x >x; git add -A; git commit -qm 'Add x, \"quoted\"'")
     given = TakeSnapshot(build_id=build, sandbox_id=sandbox.id, number=1, reason="phase", phase=1)
@@ -164,7 +164,7 @@ async def test_the_feed_tells_of_phases_and_snapshots_once(harness: ActivityHarn
     assert await harness.events(build, "snapshot_failed") == []
 
 
-async def test_a_failure_is_told_and_still_ends_the_phase(harness: ActivityHarness, build: str) -> None:
+async def test_a_failure_is_in_the_feed_and_still_ends_the_phase(harness: ActivityHarness, build: str) -> None:
     given = TakeSnapshot(
         build_id=build, sandbox_id="gone", number=1, reason="phase", phase=1, commit="abc", error="No."
     )
@@ -183,7 +183,7 @@ async def test_a_failure_is_told_and_still_ends_the_phase(harness: ActivityHarne
 async def test_a_stale_attempt_stores_nothing(
     harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first attempt hangs when it has verified; a second one takes over and stores; then the first one goes on."""
+    """The first attempt hangs after it has verified, a second takes over and stores, then the first continues."""
     sandbox = await harness.open(build)
     await shell(sandbox, "echo x >x")
     verified, go_on = asyncio.Event(), asyncio.Event()
@@ -260,7 +260,7 @@ async def test_a_changed_archive_is_not_restored(harness: ActivityHarness, build
 async def test_processes_end_before_a_snapshot_that_precedes_a_pause(
     harness: ActivityHarness, build: str, reason: str
 ) -> None:
-    """So that a server that writes files does not make every wake a restore."""
+    """Otherwise a server that writes files would make every wake a restore."""
     sandbox = await harness.open(build)
     await shell(sandbox, "setsid nohup bash -c 'trap \"\" TERM; while :; do date >>log; done' >/dev/null 2>&1 &")
     await harness.take(build, sandbox, 1, reason)

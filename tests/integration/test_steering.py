@@ -1,4 +1,4 @@
-"""What a founder says reaches the agent once and in order, or is refused; whoever dies in between."""
+"""A founder's messages reach the agent once and in order, or are refused, even if processes die in between."""
 
 import asyncio
 import dataclasses
@@ -62,8 +62,8 @@ async def _change(api: RunningApi, build: str, **changes: Any) -> None:
         await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
 
 
-async def _sent(api: RunningApi, build: str) -> list[str]:
-    """What the founder said, as the model's user messages have it, in the order of sending."""
+async def _texts_sent(api: RunningApi, build: str) -> list[str]:
+    """Return the founder's messages in the order in which the model's user messages have them."""
     async with api.sessions() as session:
         contents = await session.scalars(
             select(Message.content)
@@ -123,7 +123,7 @@ async def test_what_cannot_be_said(api: RunningApi, monkeypatch: pytest.MonkeyPa
         (409, "too-many-unread"),
         *[(409, "build-closed")] * 3,
     ]
-    assert (await _say(api, build, "Hello.", key="k")).status_code == 200, "it was said, and is not said again"
+    assert (await _say(api, build, "Hello.", key="k")).status_code == 200, "a repeat must not send it again"
 
 
 async def test_message_is_stored_while_temporal_is_away(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,13 +137,13 @@ async def test_message_is_stored_while_temporal_is_away(api: RunningApi, monkeyp
 
 
 async def test_each_message_is_sent_once_and_in_order(api: RunningApi, harness: ActivityHarness) -> None:
-    """Five speak at once while turns begin, die before their answer, and are asked again; then the gate is passed."""
+    """Five messages arrive at once while turns begin, die before their answer and run again; then the gate passes."""
     build = await api.build()
     async with api.sessions.begin() as session:
         session.add(Prompt(build_id=uuid.UUID(build), system=SYSTEM, tools="[]"))
     await _change(api, build, model=MODEL)
     async with api.sessions.begin() as session:
-        (await session.get_one(User, "founder")).plan = "cto_scale"  # each death costs an estimate
+        (await session.get_one(User, "founder")).plan = "cto_scale"  # each attempt that dies costs an estimate
     acknowledged: dict[int, str] = {}
     refused: list[str] = []
     chance = random.Random(11)
@@ -182,7 +182,7 @@ async def test_each_message_is_sent_once_and_in_order(api: RunningApi, harness: 
 
     await asyncio.gather(take_turns(), *(speak(speaker) for speaker in range(5)))
     assert sorted(acknowledged) == list(range(1, len(acknowledged) + 1))
-    assert await _sent(api, build) == [acknowledged[number] for number in sorted(acknowledged)]
+    assert await _texts_sent(api, build) == [acknowledged[number] for number in sorted(acknowledged)]
     assert acknowledged
     assert len(acknowledged) + len(refused) == 40
 
@@ -204,7 +204,7 @@ async def _answer(api: RunningApi, build: str, question: object, **given: Any) -
 
 
 async def _stuck(api: RunningApi, build: str) -> AskFounder:
-    """A build whose third call has ended in the error of the two before."""
+    """Insert a build whose third call has ended with the same error as the two before."""
     text = "ImportError: no module named x\n[exit code 1]"
     async with api.sessions.begin() as session:
         for turn in range(1, 5):
@@ -273,10 +273,10 @@ async def test_question_is_asked_once_shown_and_answered_once(api: RunningApi, h
         await steering.close_question(session, uuid.UUID(build))
     assert (await api.http.get(f"/v1/builds/{build}")).json()["question"] is None
     await _change(api, build, status="failed", closed_at=func.now())
-    assert (await _answer(api, build, given.question_id, option=2)).status_code == 200, "it was answered"
+    assert (await _answer(api, build, given.question_id, option=2)).status_code == 200, "the question was answered"
 
 
-async def test_nothing_is_asked_while_the_founder_is_not_heard(api: RunningApi, harness: ActivityHarness) -> None:
+async def test_nothing_is_asked_while_messages_are_unread(api: RunningApi, harness: ActivityHarness) -> None:
     build = await api.build()
     given = await _stuck(api, build)
     await _say(api, build, "Do it without x.")
@@ -341,7 +341,7 @@ async def test_restore_is_asked_for_once(api: RunningApi, harness: ActivityHarne
     assert asked.data == {"number": 1, "commit": first["commit"]}
 
     async with api.sessions.begin() as session:
-        assert await steering.close_to_founder(session, uuid.UUID(build)) is not None, "nothing is passed before that"
+        assert await steering.close_to_founder(session, uuid.UUID(build)) is not None, "the restore comes first"
         await end_restore(session, uuid.UUID(build), 1, kept_as=5, stored_as=6)
         await end_restore(session, uuid.UUID(build), 1, error="too late")
         assert await steering.close_to_founder(session, uuid.UUID(build)) is None
@@ -373,7 +373,7 @@ async def _git(sandbox: Sandbox, command: str) -> str:
 
 
 async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, harness: ActivityHarness) -> None:
-    """To a commit, whatever the agent has done to its repository; again; and never by an attempt of before."""
+    """To a commit, whatever the agent has done to the repository; once more; and never by a stale attempt."""
     build = await api.build()
     sandbox = await harness.open(build)
     await _git(sandbox, "echo 1 > a; echo b > b; printf 'i\\nk' > .gitignore; git add -A; git commit -qm 1")
@@ -395,7 +395,7 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, harnes
     given = RestoreWorkspace(build_id=build, number=1, sandbox_id=sandbox.id)
 
     async def attempt(number: int, given: RestoreWorkspace = given) -> bool:
-        """The attempt that was scheduled after so many others."""
+        """Run the attempt that was scheduled after this many others."""
         environment = ActivityEnvironment()
         scheduled = datetime(2026, 11, 26, tzinfo=UTC) + timedelta(seconds=number)
         environment.info = dataclasses.replace(environment.info, current_attempt_scheduled_time=scheduled)
@@ -411,7 +411,7 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, harnes
         await attempt(1)
     assert await _git(sandbox, "cat a") == "worked on\n"
 
-    await sandbox.write(CHANGES, "[]")  # as an attempt leaves it that died in the middle
+    await sandbox.write(CHANGES, "[]")  # the state that an attempt leaves if it dies in the middle
     with pytest.raises(ApplicationError, match="not whole"):
         await harness.take(build, sandbox, 3)
     assert await attempt(3)
@@ -421,7 +421,7 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, harnes
         activities.finish_restore, FinishRestore(build_id=build, number=1, snapshot_before=1, snapshot_after=2)
     )
     await _git(sandbox, "echo later > a")
-    assert await attempt(4), "it was, and is not done again"
+    assert await attempt(4), "it was done and must not be done again"
     assert await _git(sandbox, "cat a") == "later\n"
 
     async with api.sessions.begin() as session:

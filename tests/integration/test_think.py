@@ -1,4 +1,4 @@
-"""One model call against a server that says on the wire exactly what a test wants: what is stored of it, and paid."""
+"""One model call to a server that sends exactly what a test specifies: what is stored of it, and what is paid."""
 
 import asyncio
 import itertools
@@ -67,16 +67,16 @@ def calls(index: int, tool: str, given: dict[str, Any]) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def speaking(
-    *events: dict[str, Any], silent: asyncio.Event | None = None, heard: list[bytes] | None = None
+    *events: dict[str, Any], silent: asyncio.Event | None = None, received: list[bytes] | None = None
 ) -> AsyncIterator[ModelClient]:
-    """A client of a server that streams these events to everybody; with `silent` it sets that and never answers. The
-    bodies of the requests are added to `heard`."""
+    """Return a client of a server that streams these events to every request. With `silent` it sets that event and
+    never answers. The bodies of the requests are added to `received`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         asked = await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
-        if heard is not None:
-            heard.append(asked)
+        if received is not None:
+            received.append(asked)
         if silent is not None:
             silent.set()
             await reader.read()
@@ -204,9 +204,7 @@ async def test_blank_text_is_not_sent_back(harness: ActivityHarness, build: str)
     assert [kept["type"] for kept in json.loads(stored)] == ["tool_use"]
 
 
-async def test_the_agent_hears_of_every_resume_since_it_was_last_spoken_to(
-    harness: ActivityHarness, build: str
-) -> None:
+async def test_the_agent_reads_of_every_resume_since_its_last_message(harness: ActivityHarness, build: str) -> None:
     async def resumed(reason: str, *changes: str) -> None:
         async with harness.sessions.begin() as session:
             event = NewEvent(EventType.RESUMED, {"reason": reason, "changes": list(changes)})
@@ -229,27 +227,25 @@ async def test_the_agent_hears_of_every_resume_since_it_was_last_spoken_to(
     assert "a.txt" not in second
 
 
-async def test_what_is_sent_is_what_is_stored_whoever_has_sent_the_turns_before(
+async def test_the_request_is_what_is_stored_whichever_worker_sent_the_turns_before(
     harness: ActivityHarness, build: str
 ) -> None:
-    heard: list[bytes] = []
-    async with speaking(START, *says(0, "I go on."), ends("max_tokens"), STOP, heard=heard) as model:
+    received: list[bytes] = []
+    async with speaking(START, *says(0, "I go on."), ends("max_tokens"), STOP, received=received) as model:
         one, other = (ThinkActivities(harness.sessions, model, harness.store, default_prices(), 1000) for _ in range(2))
         for turn, worker in enumerate([one, one, other, one, one, other], 1):
             await ActivityEnvironment().run(worker.think, ThinkInput(build_id=build, turn=turn))
         await ActivityEnvironment().run(one.think, ThinkInput(build_id=build, turn=7))
-    for number, (before, after) in enumerate(itertools.pairwise(heard), 2):
+    for number, (before, after) in enumerate(itertools.pairwise(received), 2):
         assert after.startswith(before.removesuffix(b"]}"))
         said = [message["role"] for message in json.loads(after)["messages"]]
         assert said == ["user", *["assistant", "user"] * (number - 1)]
-    assert len(heard) == 7
+    assert len(received) == 7
 
 
-async def test_what_was_sent_never_changes_not_even_where_nothing_was_said(
-    harness: ActivityHarness, build: str
-) -> None:
-    """Between two attempts of a turn with tool results only the founder says something; that is for the next turn."""
-    build_id, heard = uuid.UUID(build), list[bytes]()
+async def test_what_was_sent_never_changes_even_without_a_message(harness: ActivityHarness, build: str) -> None:
+    """A message between two attempts of a turn that has only tool results belongs to the next turn."""
+    build_id, received = uuid.UUID(build), list[bytes]()
     activities = ThinkActivities(
         harness.sessions, ModelClient("a-key", "http://127.0.0.1:1", 1), harness.store, {}, 1000
     )
@@ -258,23 +254,25 @@ async def test_what_was_sent_never_changes_not_even_where_nothing_was_said(
         activities._model, activities._prices = model, default_prices()
         return await ActivityEnvironment().run(activities.think, ThinkInput(build_id=build, turn=turn))
 
-    async with speaking(START, *calls(0, "bash", {"command": "true"}), ends("tool_use"), STOP, heard=heard) as model:
+    async with speaking(
+        START, *calls(0, "bash", {"command": "true"}), ends("tool_use"), STOP, received=received
+    ) as model:
         (call,) = (await attempt(1, model)).calls
     async with harness.sessions.begin() as session:
         done = {"state": "done", "is_error": False, "result": render_result(call.tool_use_id, "it ran", is_error=False)}
         await session.execute(update(ToolCall).where(ToolCall.build_id == build_id).values(**done))
     began = asyncio.Event()
-    async with speaking(silent=began, heard=heard) as model:
+    async with speaking(silent=began, received=received) as model:
         first = asyncio.create_task(attempt(2, model))
         await began.wait()
         first.cancel()
         await asyncio.wait({first})
     async with harness.sessions.begin() as session:
         session.add(FounderMessage(build_id=build_id, number=1, text="Use blue.", idempotency_key="blue"))
-    async with speaking(START, *says(0, "Hm."), ends("max_tokens"), STOP, heard=heard) as model:
+    async with speaking(START, *says(0, "Hm."), ends("max_tokens"), STOP, received=received) as model:
         assert (await attempt(2, model)).message_read == 0
         assert (await attempt(3, model)).message_read == 1
-    _, before, again, after = (json.loads(body)["messages"] for body in heard)
+    _, before, again, after = (json.loads(body)["messages"] for body in received)
     assert before == again == after[:3]
     assert [block["type"] for block in before[-1]["content"]] == ["tool_result"]
     assert "Use blue." in after[-1]["content"][-1]["text"]

@@ -1,4 +1,4 @@
-"""Statements past SQLAlchemy: committed whole or not at all, errors as from a session, no connection left broken."""
+"""Direct SQL: committed whole or not at all, with the errors of a session, and without broken connections."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ class _Stop(Exception):
 
 @pytest.fixture
 async def sessions(stack: LocalStack) -> AsyncIterator[Sessions]:
-    """With a single connection: what one test step leaves behind, the next one gets."""
+    """Sessions on a single connection: each step of a test gets the connection that the last one left."""
     engine = make_engine(stack.environment["DATABASE_URL"], pool_size=1)
     yield make_sessions(engine)
     await engine.dispose()
@@ -44,7 +44,7 @@ async def test_a_transaction_is_committed_whole_or_not_at_all(sessions: Sessions
     kept, dropped = str(uuid.uuid4()), str(uuid.uuid4())
     async with transaction(sessions) as tx:
         await tx.execute(_ADD, {"id": kept})
-        assert not await _is_there(sessions, kept), "another connection sees it before it is committed"
+        assert not await _is_there(sessions, kept), "other connections must not see it before the commit"
     assert await _is_there(sessions, kept)
     with contextlib.suppress(_Stop):
         async with transaction(sessions) as tx:
@@ -57,7 +57,7 @@ async def test_the_orm_works_in_the_same_transaction(sessions: Sessions) -> None
     one, other = str(uuid.uuid4()), str(uuid.uuid4())
     async with transaction(sessions) as tx:
         tx.session.add(User(id=one))
-        assert (await tx.execute(_FIND, {"id": one})).one()[0] == one, "the session is flushed first"
+        assert (await tx.execute(_FIND, {"id": one})).one()[0] == one, "the session must be flushed first"
         await tx.execute(_ADD, {"id": other})
         assert (await tx.session.get_one(User, other)).plan
         (await tx.session.get_one(User, one)).suspended = True
@@ -128,7 +128,7 @@ async def test_a_cancel_in_a_statement_rolls_back_and_leaves_a_connection_that_w
     assert await _is_there(sessions, user_id)
 
 
-async def test_a_connection_that_the_server_ends_is_told_of_and_replaced(sessions: Sessions) -> None:
+async def test_a_connection_that_the_server_ends_is_reported_and_replaced(sessions: Sessions) -> None:
     end = text("select pg_terminate_backend(pg_backend_pid())")
     with pytest.raises(DBAPIError) as found:
         async with transaction(sessions) as tx:

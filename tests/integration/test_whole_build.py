@@ -40,7 +40,7 @@ def _token() -> str:
 
 @dataclass
 class Built:
-    """A build that has become ready, with what it was asked for."""
+    """A build that has become ready, with its brief and goal."""
 
     row: Build
     brief: dict[str, Any]
@@ -56,7 +56,7 @@ async def built(harness: WorkerHarness, bodies: Path) -> AsyncIterator[Built]:
     tokens = [_token() for _ in range(6)]
     brief = {
         "name": f"Ünder <{tokens[0]}> & Co",
-        "problem": f'People say "{tokens[1]}" and nobody hears: 100 % {{lost}}.',
+        "problem": f'People say "{tokens[1]}" and no one hears: 100 % {{lost}}.',
         "features": [f"{token} for everyone's «use»" for token in tokens[2:]],
         "tone": "dry",
     }
@@ -69,17 +69,17 @@ async def built(harness: WorkerHarness, bodies: Path) -> AsyncIterator[Built]:
     user_id = await harness.founder(model_overrides={"coder": "claude-opus-5-5"})
     project_id = await harness.project(user_id, brief, interview)
     goal = f"Make {_token()} happen."
-    before = _sent(bodies)
+    before = _body_files(bodies)
     build_id = await harness.start(user_id, project_id=project_id, goal=goal)
     row = await harness.finished(build_id)
     assert row.status == Status.READY, row.reason
     history = await harness.handle(build_id).fetch_history()
-    sent = [path for path in _sent(bodies) if path not in before and row.goal in path.read_text()]
+    sent = [path for path in _body_files(bodies) if path not in before and row.goal in path.read_text()]
     yield Built(row, brief, tokens, interview, row.goal, history, sent)
     await harness.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
 
 
-def _sent(bodies: Path) -> list[Path]:
+def _body_files(bodies: Path) -> list[Path]:
     return sorted(bodies.iterdir())
 
 
@@ -107,7 +107,7 @@ def test_brief_interview_and_goal_are_in_the_prompt_verbatim(built: Built) -> No
     system = next(_requests(built))["system"][0]["text"]
     decode = json.JSONDecoder().raw_decode
     assert decode(system.split("<idea_brief>\n")[1])[0] == built.brief
-    assert list(decode(system.split("<idea_brief>\n")[1])[0]) == list(built.brief), "in the founder's order"
+    assert list(decode(system.split("<idea_brief>\n")[1])[0]) == list(built.brief), "the founder's order is kept"
     assert decode(system.split("<interview>\n")[1])[0] == [
         {"question": "Who is it for?", "answer": built.interview.answers["who"]}
     ]
@@ -117,7 +117,7 @@ def test_brief_interview_and_goal_are_in_the_prompt_verbatim(built: Built) -> No
 
 def test_requests_are_as_designed(built: Built) -> None:
     for request in _requests(built):
-        assert request["model"] == "claude-opus-5-5", "the founder's override"
+        assert request["model"] == "claude-opus-5-5", "the founder's override must win"
         assert request["stream"] is True
         assert request["cache_control"] == {"type": "ephemeral"}
         assert all(tool["strict"] for tool in request["tools"])
@@ -189,7 +189,9 @@ async def test_state_is_saved_after_each_turn(harness: WorkerHarness, built: Bui
     assert all(turn.outcome for turn in turns)
     numbers = [turn.number for turn in turns]
     assert sorted(message.turn for message in messages if message.role == "assistant") == numbers
-    assert [message.turn for message in messages if message.role == "user"] == [1], "results stand with their calls"
+    assert [message.turn for message in messages if message.role == "user"] == [1], (
+        "results are stored with their calls"
+    )
     assert {call.name for call in calls} == {
         *("bash", "read_file", "write_file", "edit_file", "glob", "grep", "take_screenshot")
     }
@@ -198,7 +200,7 @@ async def test_state_is_saved_after_each_turn(harness: WorkerHarness, built: Bui
     assert prompt.system in built.bodies[0].read_text()
 
 
-async def test_one_honest_mistake_is_shown_by_a_check_and_mended(harness: WorkerHarness, built: Built) -> None:
+async def test_one_honest_mistake_is_shown_by_a_check_and_fixed(harness: WorkerHarness, built: Built) -> None:
     async with harness.session() as session:
         calls = (
             await session.scalars(
@@ -287,7 +289,7 @@ async def test_a_second_build_continues_the_product(harness: WorkerHarness, buil
     assert (row.status, row.build_version) == (Status.READY, 2), row.reason
     async with harness.session() as session:
         calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.turn == 1))).all()
-    assert any("server.py" in (call.result or "") for call in calls), "the workspace holds the first build's product"
+    assert any("server.py" in (call.result or "") for call in calls), "it has the first build's product"
     await harness.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
 
 
@@ -313,7 +315,7 @@ async def test_the_model_comes_from_override_plan_or_fallback(
     assert expected in {line["model"] for line in await harness.served()}
 
 
-async def test_with_the_mend_withheld_it_never_becomes_ready(harness: WorkerHarness) -> None:
+async def test_with_the_fix_withheld_it_never_becomes_ready(harness: WorkerHarness) -> None:
     build_id: uuid.UUID = await harness.start(script={"kind": "product", "withhold_fix": True})
     row = await harness.until(build_id, frozenset({Status.NEEDS_INPUT}))
     assert row.status == Status.NEEDS_INPUT

@@ -33,13 +33,13 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class RunningWorker:
-    """A worker in a process of its own, and what it has logged so far."""
+    """A worker in a process of its own, and its log so far."""
 
     process: asyncio.subprocess.Process
     logged: list[dict[str, Any]] = field(default_factory=list)
 
     async def until(self, event: str) -> dict[str, Any]:
-        """Read its log until the event was in it; every line is a JSON object."""
+        """Read the log until the event appears; every line must be a JSON object."""
         assert self.process.stderr is not None
         while line := await self.process.stderr.readline():
             self.logged.append(json.loads(line))
@@ -48,7 +48,7 @@ class RunningWorker:
         raise AssertionError(self.logged)
 
     async def stop(self) -> int:
-        """Stop it as a supervisor does; its exit code."""
+        """Stop the process as a supervisor does, and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         with suppress(AssertionError):
             await self.until("the end of the log")
@@ -57,7 +57,7 @@ class RunningWorker:
 
 @asynccontextmanager
 async def worker_process(harness: WorkerHarness, stack: LocalStack) -> AsyncIterator[RunningWorker]:
-    """A worker that has started; it is killed at the end if it still runs."""
+    """Start a worker, and kill it at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "worker.py",
@@ -95,7 +95,7 @@ _HELD = "echo ran >> ../runs; until [ -e ../go ]; do sleep 0.1; done"
 
 
 async def _identities(harness: WorkerHarness, build_id: uuid.UUID) -> set[str]:
-    """Which workers took the build's workflow tasks."""
+    """Return the identities of the workers that took the build's workflow tasks."""
     history = await harness.handle(build_id).fetch_history()
     return {
         event.workflow_task_started_event_attributes.identity
@@ -123,7 +123,7 @@ async def test_a_stopped_worker_leaves_its_call_to_others_who_share_the_work(
         assert sandbox_id is not None
         await (await sandboxes.connect(sandbox_id)).write("/home/user/go", "")
         await sandboxes.close()
-        # Builds of a suspended account are over at once: as many of them as it takes until both workers have had one.
+        # Builds of a suspended account end at once. Start them until each worker has had one.
         suspended, took = await harness.founder(suspended=True), set[str]()
 
         async def all_took_some() -> bool:

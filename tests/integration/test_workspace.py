@@ -1,4 +1,4 @@
-"""A build's sandbox: opened once, verified after a pause, restored when it is gone or differs, and let go of."""
+"""A build's sandbox: opened once, verified after a pause, restored if it is gone or differs, and released."""
 
 import json
 import uuid
@@ -24,7 +24,7 @@ from tests.harness.activities import ActivityHarness, open_activity_harness, she
 from tests.wait import DEADLINE
 
 NOW = ActivityEnvironment.default_info().started_time
-"""When attempts start in these tests."""
+"""The time at which attempts start in these tests."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ async def changes(harness: ActivityHarness, build: str) -> list[str]:
     return told
 
 
-async def saved(harness: ActivityHarness, build: str) -> Sandbox:
+async def saved_workspace(harness: ActivityHarness, build: str) -> Sandbox:
     """A workspace with one file, in snapshot 1."""
     sandbox = await harness.open(build)
     await shell(sandbox, "echo kept >a.txt; git add -A; git commit -qm A")
@@ -81,14 +81,14 @@ async def test_a_second_attempt_adopts_the_sandbox_and_kills_what_is_too_many(
     await harness.sandboxes.create(build, Role.WORKSPACE)
     again = await harness.run(harness.workspace.open_workspace, OpenWorkspace(build_id=build))
     assert again.sandbox == first.sandbox
-    assert first.opened_at == NOW, "it has just been made"
+    assert first.opened_at == NOW, "the sandbox has just been created"
     assert again.opened_at is not None
-    assert again.opened_at < NOW, "it has run since then"
+    assert again.opened_at < NOW, "the sandbox has run since then"
     assert await harness.sandboxes.find(build, Role.WORKSPACE) == [first.sandbox.sandbox_id]
 
 
 async def test_a_half_restored_sandbox_is_restored_again(harness: ActivityHarness, build: str) -> None:
-    first = await saved(harness, build)
+    first = await saved_workspace(harness, build)
     await shell(first, "rm a.txt; echo half >b.txt; rm /home/user/.cofounder/opened")
     opened = await harness.run(harness.workspace.open_workspace, OpenWorkspace(build_id=build))
     assert (opened.sandbox.sandbox_id, opened.restored_from) == (first.id, 1)
@@ -96,7 +96,7 @@ async def test_a_half_restored_sandbox_is_restored_again(harness: ActivityHarnes
 
 
 async def test_a_second_build_continues_the_product(harness: ActivityHarness, build: str) -> None:
-    await saved(harness, build)
+    await saved_workspace(harness, build)
     async with harness.sessions.begin() as session:
         first = await session.get_one(Build, uuid.UUID(build))
         first.status, first.build_version = Status.READY, 1
@@ -115,20 +115,20 @@ async def test_a_second_build_continues_the_product(harness: ActivityHarness, bu
 
 
 async def test_pausing_ends_processes_and_resuming_finds_all_as_it_was(harness: ActivityHarness, build: str) -> None:
-    sandbox = await saved(harness, build)
+    sandbox = await saved_workspace(harness, build)
     await shell(sandbox, "setsid nohup sleep 1000 >/dev/null 2>&1 & ")
     await pause(harness, build, sandbox)
     assert [each.state for each in await harness.sandboxes.list_all() if each.build_id == build] == ["paused"]
     await pause(harness, build, sandbox)
     resumed = await resume(harness, build, sandbox)
     assert (resumed.restored, resumed.sandbox.sandbox_id) == (False, sandbox.id)
-    assert resumed.opened_at == NOW, "a pause has ended"
+    assert resumed.opened_at == NOW, "the sandbox was resumed from a pause"
     assert await changes(harness, build) == []
     assert "sleep" not in await shell(sandbox, "cat /proc/[0-9]*/comm")
 
 
-async def test_a_tampered_file_is_restored_and_told(harness: ActivityHarness, build: str) -> None:
-    sandbox = await saved(harness, build)
+async def test_a_tampered_file_is_restored_and_reported(harness: ActivityHarness, build: str) -> None:
+    sandbox = await saved_workspace(harness, build)
     await shell(sandbox, "echo tampered >a.txt; echo new >b.txt; chmod 600 .git/HEAD")
     resumed = await resume(harness, build, sandbox)
     assert (resumed.restored, resumed.sandbox.sandbox_id) == (True, sandbox.id)
@@ -142,7 +142,7 @@ async def test_a_tampered_file_is_restored_and_told(harness: ActivityHarness, bu
 
 
 async def test_a_sandbox_that_is_gone_is_replaced(harness: ActivityHarness, build: str) -> None:
-    sandbox = await saved(harness, build)
+    sandbox = await saved_workspace(harness, build)
     await harness.sandboxes.kill(sandbox.id)
     resumed = await resume(harness, build, sandbox)
     assert resumed.restored
@@ -150,11 +150,11 @@ async def test_a_sandbox_that_is_gone_is_replaced(harness: ActivityHarness, buil
     assert "The sandbox was lost" in (await changes(harness, build))[0]
     other = await harness.sandboxes.connect(resumed.sandbox.sandbox_id)
     assert await shell(other, "cat a.txt") == "kept\n"
-    # The attempt was repeated, although it had ended: nothing more happens to the workspace.
+    # The attempt is repeated although it has ended: the workspace must not change again.
     assert (await resume(harness, build, sandbox)).sandbox == resumed.sandbox
 
 
-async def test_a_sandbox_that_is_gone_before_any_snapshot_begins_anew(harness: ActivityHarness, build: str) -> None:
+async def test_a_sandbox_that_is_gone_before_any_snapshot_starts_empty(harness: ActivityHarness, build: str) -> None:
     sandbox = await harness.open(build)
     await harness.sandboxes.kill(sandbox.id)
     assert (await resume(harness, build, sandbox)).restored
@@ -164,7 +164,7 @@ async def test_a_sandbox_that_is_gone_before_any_snapshot_begins_anew(harness: A
 async def did(
     harness: ActivityHarness, build: str, sandbox: Sandbox, turn: int, *calls: tuple[str, dict[str, Any]]
 ) -> list[str]:
-    """A turn whose calls were run in the sandbox and recorded; returns their ids."""
+    """Run the calls of a turn in the sandbox, record them, and return their ids."""
     build_id, boot = uuid.UUID(build), await sandbox.boot()
     blocks, rows = [], []
     for position, (name, given) in enumerate(calls):
@@ -220,7 +220,7 @@ async def test_edits_since_the_snapshot_are_applied_again_up_to_the_first_that_d
     assert commands.endswith("is lost: bash: sed -i s/one/two/g a.txt.")
     assert "fresh sandbox" in fresh
 
-    # An attempt that dies after the edits, and before it has said so, is repeated: they are not applied twice.
+    # An attempt that dies after the edits but before it has recorded them is repeated: they must not be applied twice.
     await shell(again, """echo '["because"]' >/home/user/.cofounder/changes""")
     assert (await resume(harness, build, again)).reapplied
     assert await shell(again, "cat a.txt") == "one and one\n"
@@ -228,7 +228,7 @@ async def test_edits_since_the_snapshot_are_applied_again_up_to_the_first_that_d
 
 
 async def test_an_edit_that_may_be_in_the_snapshot_is_not_applied_again(harness: ActivityHarness, build: str) -> None:
-    """It was begun before the snapshot and done after it, as when nobody could write down its result."""
+    """It was begun before the snapshot and recorded after it, as if its result could not be written earlier."""
     sandbox = await harness.open(build)
     await did(harness, build, sandbox, 1, wrote("a.txt", "one"))
     unsure = await did(harness, build, sandbox, 2, wrote("b.txt", "b"), edited("a.txt", "one", "one and one"))
@@ -245,8 +245,8 @@ async def test_an_edit_that_may_be_in_the_snapshot_is_not_applied_again(harness:
 
 
 async def test_a_stale_attempt_restores_nothing(harness: ActivityHarness, build: str) -> None:
-    """It hung past its heartbeat, and comes back when another has restored the workspace and the agent works there."""
-    sandbox = await saved(harness, build)
+    """The attempt missed its heartbeat, and continues after another has restored the workspace and the agent works."""
+    sandbox = await saved_workspace(harness, build)
     lock = await WorkspaceLock.acquire(sandbox, 2_000_000_000.0)
     await lock.run("echo work >/home/user/project/b.txt")
     await shell(sandbox, "setsid nohup sleep 1000 >/dev/null 2>&1 &")
@@ -271,8 +271,8 @@ async def test_a_stale_attempt_restores_nothing(harness: ActivityHarness, build:
     assert "sleep" in await shell(sandbox, "cat /proc/[0-9]*/comm")
 
 
-async def test_a_replaced_sandbox_is_let_go_of_once_another_is_whole(harness: ActivityHarness, build: str) -> None:
-    sandbox = await saved(harness, build)
+async def test_a_replaced_sandbox_is_released_once_another_is_whole(harness: ActivityHarness, build: str) -> None:
+    sandbox = await saved_workspace(harness, build)
     await did(harness, build, sandbox, 1, wrote("b.txt", "b"))
     given = ResumeWorkspace(build_id=build, sandbox_id=sandbox.id, cause="a test", replace=True)
     resumed = await harness.run(harness.workspace.resume_workspace, given)
@@ -282,8 +282,8 @@ async def test_a_replaced_sandbox_is_let_go_of_once_another_is_whole(harness: Ac
     assert (await changes(harness, build))[0] == "The sandbox was replaced: the workspace was restored from snapshot 1."
 
 
-async def test_an_interrupted_restore_goes_on_and_still_tells_why(harness: ActivityHarness, build: str) -> None:
-    sandbox = await saved(harness, build)
+async def test_an_interrupted_restore_continues_and_still_says_why(harness: ActivityHarness, build: str) -> None:
+    sandbox = await saved_workspace(harness, build)
     await shell(
         sandbox, """echo '["because"]' >/home/user/.cofounder/changes; rm /home/user/.cofounder/opened; rm -r .git"""
     )
@@ -293,7 +293,7 @@ async def test_an_interrupted_restore_goes_on_and_still_tells_why(harness: Activ
 
 
 async def test_a_half_restored_workspace_is_not_saved(harness: ActivityHarness, build: str) -> None:
-    sandbox = await saved(harness, build)
+    sandbox = await saved_workspace(harness, build)
     await shell(sandbox, """echo '["because"]' >/home/user/.cofounder/changes; rm a.txt""")
     with pytest.raises(ApplicationError, match="not whole") as raised:
         await harness.take(build, sandbox, 2)
@@ -307,7 +307,7 @@ async def test_a_half_restored_workspace_is_not_saved(harness: ActivityHarness, 
 async def test_work_since_the_snapshot_stays_where_it_is_still_there(
     harness: ActivityHarness, build: str, journaled: bool
 ) -> None:
-    sandbox = await saved(harness, build)
+    sandbox = await saved_workspace(harness, build)
     [call] = await did(harness, build, sandbox, 1, bash("echo work >b.txt"))
     if not journaled:
         await shell(sandbox, f"rm -r /home/user/.cofounder/calls/{call}")
@@ -315,7 +315,7 @@ async def test_work_since_the_snapshot_stays_where_it_is_still_there(
     assert await shell(sandbox, "ls") == ("a.txt\nb.txt\n" if journaled else "a.txt\n")
 
 
-async def test_release_lets_go_of_all_but_what_is_kept(harness: ActivityHarness, build: str) -> None:
+async def test_release_deletes_all_but_what_is_kept(harness: ActivityHarness, build: str) -> None:
     workspace = await harness.open(build)
     gate = await harness.sandboxes.create(build, Role.GATE)
     other = await harness.sandboxes.create(build, Role.GATE)
