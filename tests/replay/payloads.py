@@ -1,9 +1,9 @@
-"""The wire form of every payload, as builds that run have it in their histories.
+"""The wire form of every payload, as running builds have it in their histories.
 
-    .venv/bin/python -m tests.replay.payloads    add what is new to the golden file, payloads.json
+    .venv/bin/python -m tests.replay.payloads    add new payloads and keys to the golden file, payloads.json
 
-Names in Python may change. What stands in the golden file may not: names of activities, workflows and signals, JSON
-keys, enum values, defaults. A default is not on the wire, so changing one silently changes builds that run.
+Names in Python may change. The contents of the golden file may not: names of activities, workflows and signals, JSON
+keys, enum values, defaults. A default is not on the wire, so changing one silently changes running builds.
 """
 
 import importlib
@@ -37,7 +37,7 @@ _SAMPLES: dict[type, Any] = {
 
 
 def crossings() -> dict[str, type]:
-    """The type of everything that an activity, a workflow or a signal takes or returns, by where it does so."""
+    """Return the type of everything that an activity, a workflow or a signal takes or returns, by its place of use."""
     kinds: dict[str, type] = {}
     for name, function in _boundaries():
         hints = typing.get_type_hints(function)
@@ -47,17 +47,17 @@ def crossings() -> dict[str, type]:
 
 
 def models() -> dict[str, type[BaseModel]]:
-    """Those of the crossings that are models."""
+    """Return the crossings whose types are models."""
     return {name: kind for name, kind in crossings().items() if issubclass(kind, BaseModel)}
 
 
 def full_instance(model: type[BaseModel]) -> BaseModel:
-    """An instance with every field set. A string holds its field's JSON key, so a new Python name changes nothing."""
+    """Create an instance with every field set. Strings hold the JSON key, so a new Python name changes nothing."""
     return model.model_validate({key: _sample(annotation, key) for key, annotation, _ in _fields(model)})
 
 
 def shape(model: type[BaseModel]) -> dict[str, Any]:
-    """What a reader makes of each JSON key: its default if it is not on the wire, its enum's values, its own keys."""
+    """Describe how a reader understands each JSON key: the default if it is not on the wire, enum values, own keys."""
     keys: dict[str, Any] = {}
     for key, annotation, field in _fields(model):
         described: dict[str, Any] = {}
@@ -76,7 +76,7 @@ def shape(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def current() -> dict[str, Any]:
-    """The wire forms as this version of the code has them."""
+    """Return the wire forms of this version of the code."""
     forms: dict[str, Any] = {name: {"type": kind.__name__} for name, kind in crossings().items()}
     for name, model in models().items():
         forms[name] = {"full": json.loads(wire(full_instance(model))), "keys": shape(model)}
@@ -84,10 +84,10 @@ def current() -> dict[str, Any]:
 
 
 def merge(golden: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """The golden file with what is new.
+    """Return the golden file with new entries added.
 
     Raises:
-        ValueError: something that stands in the golden file has changed or is gone; says what.
+        ValueError: an entry of the golden file has changed or is gone; the text says which.
     """
     merged = dict(now)
     for key, value in golden.items():
@@ -106,13 +106,13 @@ def merge(golden: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> 
 
 
 def wire(value: Any) -> bytes:
-    """The bytes that stand in a history."""
+    """Return the bytes that a history contains."""
     (payload,) = DATA_CONVERTER.payload_converter.to_payloads([value])
     return payload.data
 
 
 def unwired(data: bytes, model: type[BaseModel]) -> Any:
-    """What a worker reads from those bytes."""
+    """Return what a worker reads from those bytes."""
     (payload,) = DATA_CONVERTER.payload_converter.to_payloads([json.loads(data)])
     (value,) = DATA_CONVERTER.payload_converter.from_payloads([payload], [model])
     return value
@@ -143,7 +143,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 
 def _sample(annotation: Any, key: str) -> Any:
-    """A value of a field's type, always the same."""
+    """Return a value of a field's type, always the same."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return _sample(next(each for each in arguments if each is not type(None)), key)

@@ -1,4 +1,4 @@
-"""Records the stored histories afresh: `make histories`, or `make histories ARGS="ready preview"` for some of them.
+"""Records the stored histories again: `make histories`, or `make histories ARGS="ready preview"` for some of them.
 
 Histories are the contract with builds that are running when a new worker starts. Record new paths; record an old one
 again only when its workflow change was versioned, or when no such build can be alive.
@@ -25,14 +25,17 @@ MANIFEST = HISTORIES / "manifest.json"
 
 
 def _without_traces(value: Any) -> Any:
-    """Without stack traces: replay does not read them, and they name paths of the machine that recorded them."""
+    """Remove stack traces: replay does not read them, and they name paths of the recording machine."""
     if isinstance(value, dict):
         return {key: "" if key == "stackTrace" else _without_traces(item) for key, item in value.items()}
     return [_without_traces(item) for item in value] if isinstance(value, list) else value
 
 
 async def _export(client: Client, scenario: Scenario, workflow: EndedWorkflow, stored: int) -> list[dict[str, Any]]:
-    """Store every run of a workflow's chain, and say what they are. Files of its kind are numbered after `stored`."""
+    """Store every run of a workflow's chain, and return their lines for the manifest.
+
+    `stored` files of this scenario and kind exist already; numbers continue after them.
+    """
     kind = workflow.workflow_id.split("-")[0]
     entries = []
     runs = [run async for run in client.list_workflows(f'WorkflowId = "{workflow.workflow_id}"')]
@@ -47,7 +50,7 @@ async def _export(client: Client, scenario: Scenario, workflow: EndedWorkflow, s
 
 
 async def record(names: list[str]) -> None:
-    """Drive the scenarios and replace their histories and their lines in the manifest."""
+    """Run the scenarios and replace their histories and their lines in the manifest."""
     HISTORIES.mkdir(exist_ok=True)
     kept = json.loads(MANIFEST.read_text()) if MANIFEST.exists() else []
     async with LocalStack(durable=False, time_skipping=True) as stack:
@@ -58,7 +61,7 @@ async def record(names: list[str]) -> None:
             sys.stderr.write(f"{scenario.name}: {scenario.path}\n")
             async with worker_harness(stack, **scenario.settings) as harness:
                 workflows = await scenario.drive(harness)
-                await asyncio.sleep(1)  # visibility follows the workflows a moment later
+                await asyncio.sleep(1)  # workflows become visible a moment later
                 for old in HISTORIES.glob(f"{scenario.name}-*.json"):
                     old.unlink()
                 kept = [entry for entry in kept if not entry["file"].startswith(f"{scenario.name}-")]
@@ -71,6 +74,6 @@ async def record(names: list[str]) -> None:
 
 if __name__ == "__main__":
     asyncio.run(record(sys.argv[1:]))
-    # Not through the interpreter's shutdown: the SDKs' native threads sometimes abort it (sdk-python#300).
+    # Skip the interpreter's shutdown: the SDKs' native threads sometimes abort it (sdk-python#300).
     sys.stderr.flush()
     os._exit(0)

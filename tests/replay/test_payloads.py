@@ -1,4 +1,4 @@
-"""Payloads stay what builds that run have in their histories: names, JSON keys, enum values and defaults."""
+"""Payloads stay as running builds have them in their histories: names, JSON keys, enum values and defaults."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ STORED: dict[str, Any] = json.loads(GOLDEN.read_text())
 
 
 def test_the_golden_file_is_what_the_code_has() -> None:
-    """What is new is added with `python -m tests.replay.payloads`, which refuses what has changed."""
+    """`python -m tests.replay.payloads` adds new entries and refuses changed ones."""
     now = current()
     assert merge(STORED, now) == now
     assert now == STORED

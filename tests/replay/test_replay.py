@@ -1,4 +1,4 @@
-"""Stored histories replay against the workflows at hand, without a server; and they cover every command."""
+"""Stored histories replay with the current workflows, without a server, and cover every command."""
 
 import ast
 import base64
@@ -51,13 +51,14 @@ COMMANDS = {
     "upsert_search_attributes",
     "continue_as_new",
 }
-"""What in `workflow` leaves a command, or with a timeout a timer, in history."""
+"""The functions of `workflow` that leave a command, or with a timeout a timer, in history."""
 
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a step of a workflow take longer than the SDK's two seconds of the clock, for which a busy machine may not
-    run it at all. There is no option for that alone: its debug mode also does without the sandbox."""
+    """Let a workflow step take longer than the SDK's two seconds, in which a busy machine may not run it at all.
+
+    The SDK has no option for this alone: its debug mode also switches off the sandbox."""
     original = _WorkflowWorker.__init__
 
     def changed(self: _WorkflowWorker, **given: Any) -> None:
@@ -95,7 +96,7 @@ def test_ends_as_the_manifest_says(entry: dict[str, Any]) -> None:
 
 
 def _command_lines(path: Path) -> dict[int, str]:
-    """The lines of a workflow module on which a command is issued, by line number."""
+    """Return the lines of a workflow module that issue a command, by line number."""
     return {
         node.func.end_lineno or node.lineno: ast.unparse(node.func)
         for node in ast.walk(ast.parse(path.read_text()))
@@ -109,7 +110,7 @@ def _command_lines(path: Path) -> dict[int, str]:
 async def test_every_command_is_covered_by_replay_alone() -> None:
     """A line that no stored history reaches could be changed without any history failing."""
     measured = coverage.Coverage(include=[f"{WORKFLOWS}/*"], data_file=None)
-    # Without the workflow sandbox, which would load a second copy of the modules; the code is the same.
+    # Without the workflow sandbox, which would load a second copy of the modules. The code is the same.
     replayer = Replayer(
         workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow],
         data_converter=DATA_CONVERTER,
@@ -131,7 +132,7 @@ async def test_every_command_is_covered_by_replay_alone() -> None:
 
 
 async def test_swapping_two_activities_makes_histories_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replay bites: with the model resolved before the context is loaded, no history of a build replays."""
+    """Replay fails if the model is resolved before the context is loaded."""
     ordered = [BuildWorkflow._load_context, BuildWorkflow._resolve_model]
     monkeypatch.setattr(BuildWorkflow, "_load_context", ordered[1])
     monkeypatch.setattr(BuildWorkflow, "_resolve_model", ordered[0])
@@ -144,7 +145,7 @@ async def test_swapping_two_activities_makes_histories_fail(monkeypatch: pytest.
 
 
 async def test_a_dropped_activity_makes_histories_fail() -> None:
-    """The other direction: a history that lacks what the code would do."""
+    """The other direction: the history lacks an activity that the code runs."""
     history = load_history(HISTORIES / "ready-build-1.json")
     raw = json.loads((HISTORIES / "ready-build-1.json").read_text())
     scheduled = next(event for event in raw["events"] if event["eventType"] == "EVENT_TYPE_ACTIVITY_TASK_SCHEDULED")
@@ -156,7 +157,7 @@ async def test_a_dropped_activity_makes_histories_fail() -> None:
 
 
 async def test_a_build_does_not_sleep_on_into_a_day_that_has_begun() -> None:
-    """Had midnight passed while it fell asleep, this build would have looked at the new day's budget, and not slept."""
+    """If midnight had passed while it fell asleep, this build would have checked the new day's budget and not slept."""
     raw = json.loads((HISTORIES / "three_nights-build-1.json").read_text())
     for event in raw["events"]:
         for payload in event.get("activityTaskCompletedEventAttributes", {}).get("result", {}).get("payloads", []):

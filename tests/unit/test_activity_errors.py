@@ -1,4 +1,4 @@
-"""What Temporal is told of our errors."""
+"""How our errors reach Temporal."""
 
 import asyncio
 from datetime import timedelta
@@ -46,7 +46,7 @@ def test_types_and_retries(error: CofounderError, permanent: bool) -> None:
     assert (told.type, told.message, told.non_retryable) == (type(error).__name__, "no", permanent)
 
 
-def test_who_is_waited_for_stands_in_the_details() -> None:
+def test_the_details_name_the_responsible_party() -> None:
     told = to_application_error(NeedsPerson("The key is refused.", "operator"))
     assert (told.type, list(told.details), told.non_retryable) == ("NeedsPerson", ["operator"], True)
 
@@ -78,7 +78,7 @@ class Activities:
     @activity.defn
     @application_errors
     async def work(self, given: BuildRef) -> BuildRef:
-        """Fails as its input says."""
+        """Fail as the input says."""
         match given.build_id:
             case "cancel":
                 raise asyncio.CancelledError

@@ -1,4 +1,4 @@
-"""What a model's answer may be taken for."""
+"""How a model's answer is read."""
 
 import json
 from typing import Any
@@ -73,8 +73,8 @@ def test_each_stop_reason_has_a_path(
 ) -> None:
     reading = read_answer(_answer(stop_reason, *blocks))
     assert (reading.outcome, reading.stored_as) == (outcome, stored_as)
-    assert reading.blocks, "a message is never empty: the API would not take it back"
-    # What was stored reads the same again, as it must for an attempt that finds the turn answered.
+    assert reading.blocks, "a message must not be empty: the API would refuse it"
+    # A stored answer must read the same again, for an attempt that finds the turn answered.
     assert read_answer(_answer(stored_as, *reading.blocks)).outcome is outcome
 
 

@@ -1,4 +1,4 @@
-"""What founders bring, what products declare, and what the agent is told."""
+"""Founders' briefs, products' manifests, and the agent's prompt."""
 
 import json
 from typing import Any
@@ -77,7 +77,7 @@ def test_the_prompt_holds_brief_interview_and_goal_verbatim() -> None:
     assert all(tool in text for tool in TOOLS)
 
 
-def test_the_prompt_says_what_network_there_is() -> None:
+def test_the_prompt_describes_the_network() -> None:
     assert "only these hosts: pypi.org" in render_system_prompt({}, [], "g", ["pypi.org"])
     assert "access to the internet" in render_system_prompt({}, [], "g", None)
 

@@ -89,7 +89,7 @@ def test_what_is_permitted(allowance: int | None, spent: int, reserved: int, pro
     assert given.reserved == 0
     alone = state.model_copy(update={"reserved": 0}).permit(call, max_tokens).verdict
     fresh = state.model_copy(update={"reserved": 0, "spent": 0}).permit(call, max_tokens).verdict
-    # Whoever waits for others waits for something; who sleeps would have money on a new day; and who has not, is told.
+    # BUSY: it could go without the reservations of others. TOO_SMALL: it could not go on a new day either.
     assert (alone is Verdict.GO) is (given.verdict is Verdict.BUSY)
     assert given.verdict is not Verdict.BUSY or reserved > 0
     assert (fresh is Verdict.GO) is (given.verdict is not Verdict.TOO_SMALL)

@@ -1,4 +1,4 @@
-"""What the demo's programs get to see of the caller's environment."""
+"""The part of the caller's environment that the demo's programs see."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ REHEARSAL = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:2", "ANTHROPIC_API_KEY": "r
 LOCAL_SANDBOX = {"E2B_API_URL": "http://127.0.0.1:3", "E2B_API_KEY": "local"}
 CALLER = {
     "PATH": "/bin",
-    "HOME": "/home/somebody",
+    "HOME": "/home/caller",
     "ANTHROPIC_API_KEY": "costs money",
     "E2B_API_KEY": "costs money",
     "ANTHROPIC_BASE_URL": "https://elsewhere.example",
@@ -25,24 +25,24 @@ CALLER = {
 }
 
 
-def seen(stack: dict[str, str], keys: RealKeys | None = None) -> dict[str, str]:
-    """The programs' environment."""
+def visible_environment(stack: dict[str, str], keys: RealKeys | None = None) -> dict[str, str]:
+    """Return the environment of the programs."""
     return program_environment(CALLER, {**STACK, **stack}, keys or RealKeys(), Path("/tmp/x"))
 
 
 def test_without_real_nothing_of_the_callers_services_is_seen() -> None:
-    environment = seen({**REHEARSAL, **LOCAL_SANDBOX})
+    environment = visible_environment({**REHEARSAL, **LOCAL_SANDBOX})
     assert {**environment, **STACK, **REHEARSAL, **LOCAL_SANDBOX} == environment
     assert environment["PATH"] == "/bin"
     assert environment["HOME"] == "/tmp/x"
     assert environment["SANDBOX_EGRESS_HOSTS"] == "none"
-    for value in ("costs money", "production", "somebody", "elsewhere", "other", "proxy.example"):
+    for value in ("costs money", "production", "caller", "elsewhere", "other", "proxy.example"):
         assert not any(value in each for each in environment.values())
     assert "AUTONOMOUS_AGENT" not in environment
 
 
 def test_real_model_with_local_sandboxes_gets_the_package_registries() -> None:
-    environment = seen(LOCAL_SANDBOX, RealKeys(anthropic="real"))
+    environment = visible_environment(LOCAL_SANDBOX, RealKeys(anthropic="real"))
     assert environment["ANTHROPIC_API_KEY"] == "real"
     assert "ANTHROPIC_BASE_URL" not in environment
     assert "REHEARSAL_MODEL" not in environment
@@ -53,7 +53,7 @@ def test_real_model_with_local_sandboxes_gets_the_package_registries() -> None:
 
 
 def test_cloud_sandboxes_with_the_rehearsal_model() -> None:
-    environment = seen(REHEARSAL, RealKeys(e2b="real"))
+    environment = visible_environment(REHEARSAL, RealKeys(e2b="real"))
     assert environment["E2B_API_KEY"] == "real"
     assert environment["ANTHROPIC_API_KEY"] == "rehearsal"
     assert "E2B_API_URL" not in environment

@@ -1,4 +1,4 @@
-"""What people can get wrong at the command line: one clear sentence, exit code 1 or 2, no traceback."""
+"""Mistakes at the command line: one clear sentence, exit code 1 or 2, no traceback."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs an entry point with these arguments, and nothing in its environment but what is given."""
+    """Runs an entry point with these arguments and exactly these environment variables."""
 
     def run_it(*arguments: str, main: Callable[[], object] = cli.main, **environment: str) -> Done:
         given = {"COFOUNDER_API_URL": "http://127.0.0.1:1", "API_TOKEN": "x", **environment}
@@ -76,7 +76,7 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield from _commands(inner, (*path, name))
 
 
-def test_exit_codes_are_told() -> None:
+def test_exit_codes_are_documented() -> None:
     told = CliRunner().invoke(app, ["--help"]).output
     for code, meaning in MEANINGS.items():
         assert f"{code:>3}  {meaning}"[:50] in told
@@ -129,7 +129,7 @@ def test_unreachable_api(run: Run) -> None:
     assert "COFOUNDER_API_URL" in done.err
 
 
-def test_what_is_no_text_is_not_sent(run: Run) -> None:
+def test_input_that_is_not_text_is_not_sent(run: Run) -> None:
     done = run("say", "last", "\udcff")
     assert (done.exit_code, done.out) == (2, "")
     assert "UTF-8" in done.err
@@ -151,7 +151,7 @@ def test_wrong_settings_are_named(run: Run) -> None:
 
 @pytest.mark.parametrize("command", [["migrate"], ["users", "show", "ada"], ["users", "set", "ada"]])
 def test_unreachable_database(run: Run, command: list[str]) -> None:
-    done = run(*command, DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+    done = run(*command, DATABASE_URL="postgresql://user@127.0.0.1:1/nothing")
     assert (done.exit_code, done.out) == (3, "")
     assert "DATABASE_URL" in done.err
 
@@ -246,12 +246,12 @@ def test_model_overrides() -> None:
 
 
 def test_doctor_works_where_nothing_does(run: Run) -> None:
-    """Every server is away: each check says so by itself, and what to do."""
+    """All servers are down: each check reports it separately, with what to do."""
     nowhere = "http://127.0.0.1:1"
     done = run(
         "doctor",
         "--json",
-        DATABASE_URL="postgresql://nobody:hidden-password@127.0.0.1:1/nothing",
+        DATABASE_URL="postgresql://user:hidden-password@127.0.0.1:1/nothing",
         TEMPORAL_ADDRESS="127.0.0.1:1",
         S3_ENDPOINT_URL=nowhere,
         AWS_ACCESS_KEY_ID="a",
@@ -282,7 +282,7 @@ def test_doctor_with_wrong_settings(run: Run) -> None:
     assert "DATABASE_URL: must begin with" in lines[0]
 
 
-def test_doctor_tells_of_the_kill_switch(run: Run) -> None:
+def test_doctor_reports_the_kill_switch(run: Run) -> None:
     done = run("doctor", "--only", "settings", AUTONOMOUS_AGENT="false")
     assert (done.exit_code, done.out.split()[:2]) == (0, ["warn", "settings"])
     assert "AUTONOMOUS_AGENT" in done.out

@@ -1,4 +1,4 @@
-"""What a feed adds up to, event by event."""
+"""The state that a feed's events add up to."""
 
 import io
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ BEGAN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
 def after(*events: tuple[str, dict[str, Any]], turn: int | None = 1) -> FeedState:
-    """The state after these events, a second apart."""
+    """Return the state after these events, one second apart."""
     state = FeedState()
     for number, (kind, data) in enumerate(events, 1):
         state = state.apply(FeedEvent(number, kind, turn, BEGAN + timedelta(seconds=number - 1), data))

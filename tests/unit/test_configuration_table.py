@@ -1,4 +1,4 @@
-"""The table of settings in docs/configuration.md says what settings.py says."""
+"""The table of settings in docs/configuration.md agrees with settings.py."""
 
 from scripts.configuration_table import DOCUMENT, GROUPS, table, with_table
 from settings import Settings

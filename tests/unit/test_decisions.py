@@ -1,4 +1,4 @@
-"""Guards, the order of statuses, the choice of a model, and what failures mean."""
+"""Guards, the order of statuses, the choice of a model, and the meaning of failures."""
 
 from datetime import UTC, datetime, timedelta
 

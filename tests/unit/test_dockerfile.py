@@ -1,4 +1,4 @@
-"""The Dockerfile: pinned, without secrets, not as root, and of all that the package is made of."""
+"""The Dockerfile is pinned, has no secrets, does not run as root, and copies everything that the package needs."""
 
 import re
 import subprocess

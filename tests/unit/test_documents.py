@@ -1,4 +1,4 @@
-"""What the documents point to is there, and the licence is the one that the package names."""
+"""The documents' links lead somewhere, and the licence is the one that the package names."""
 
 import re
 from pathlib import Path

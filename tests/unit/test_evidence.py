@@ -1,4 +1,4 @@
-"""Findings: what the agent reads of the gate."""
+"""Findings, as the agent reads them after the gate."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Imports point one way, so that each room of the house can be understood by what is below it."""
+"""Imports point one way, so that each package can be understood from those below it."""
 
 import ast
 from pathlib import Path
@@ -19,7 +19,7 @@ ALLOWED = {
 FIRST_PARTY = {*ALLOWED, "cli", "console", "worker", "settings", "logs", "tests", "bench"}
 
 EXCEPTIONS = {
-    # Replaying is done by people and CI, outside of any workflow.
+    # People and CI replay histories, outside any workflow.
     "workflows/replaying.py": {"clients"},
 }
 

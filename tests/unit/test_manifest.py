@@ -1,4 +1,4 @@
-"""Manifests: one text for one tree, and differences that people can read."""
+"""Manifests: the same text for the same tree, and differences that people can read."""
 
 import dataclasses
 import hashlib
@@ -51,12 +51,12 @@ def test_a_manifest_is_the_same_text_whatever_the_order(names: list[str]) -> Non
 
 
 @pytest.mark.parametrize("line", ["{}", "[]", '["a","socket",420,1,""]', '["a","file","420",1,""]', "nonsense"])
-def test_what_is_no_manifest_is_refused(line: str) -> None:
+def test_an_invalid_manifest_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         parse_manifest(line)
 
 
-def test_each_kind_of_difference_is_told() -> None:
+def test_each_kind_of_difference_is_reported() -> None:
     stored = [file("content"), file("mode"), file("gone"), file("kind"), link("link", "a"), directory("dir", 0o755)]
     found = [
         file("content", b"y"),

@@ -1,4 +1,4 @@
-"""The prompt cache of the rehearsal model, and the script that computes its share from bodies alone."""
+"""The prompt cache of the rehearsal model, and the script that computes the cached share from request bodies alone."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ LONG = "word " * 1200
 
 
 class Clock:
-    """Seconds that only move when told."""
+    """A clock that only moves when a test sets it."""
 
     def __init__(self) -> None:
         self.now = 0.0

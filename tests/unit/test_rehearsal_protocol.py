@@ -1,4 +1,4 @@
-"""Which requests the rehearsal model accepts, and the form of what it answers."""
+"""The requests that the rehearsal model accepts, and the form of its answers."""
 
 import base64
 import copy
@@ -120,12 +120,12 @@ def test_refuses(message: str) -> None:
 
 def test_an_unknown_model_is_not_found() -> None:
     with pytest.raises(ApiError) as caught:
-        check_request(request(model="claude-nobody-1"))
+        check_request(request(model="claude-unknown-1"))
     assert (caught.value.status, caught.value.kind) == (404, "not_found_error")
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{", b"\xff"])
-def test_a_body_that_is_no_object_is_refused(raw: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_refused(raw: bytes) -> None:
     with pytest.raises(ApiError, match="JSON"):
         parse_body(raw)
 
@@ -154,10 +154,10 @@ def test_images_count_by_their_area() -> None:
 
 
 class TestSeals:
-    """A conversation must come back as it was served."""
+    """A conversation must come back exactly as it was served."""
 
     def served(self) -> dict[str, Any]:
-        """A conversation whose second message was served by us."""
+        """Return a conversation whose second message the model served."""
         first = request(("user", "Begin."), system="S", thinking={"type": "adaptive"})
         prefix = read_prefix(first)
         thought = {"type": "thinking", "thinking": "Hm.", "signature": sign_thinking("Hm.", prefix)}

@@ -1,4 +1,4 @@
-"""What the rehearsal model decides, played against invented answers of the tools."""
+"""The decisions of the rehearsal model, with invented results of the tools."""
 
 import json
 from collections.abc import Callable
@@ -39,14 +39,14 @@ def begin() -> Conversation:
     return Conversation(system_prompt(), ("Begin.",), ())
 
 
-def answered(conversation: Conversation, turn: Turn, answer: Answer, *texts: str) -> Conversation:
-    """The conversation after this turn was carried out."""
+def carry_out(conversation: Conversation, turn: Turn, answer: Answer, *texts: str) -> Conversation:
+    """Return the conversation after the calls of this turn have run."""
     exchange = Exchange(turn.text, turn.calls, tuple(map(answer, turn.calls)), texts)
     return replace(conversation, exchanges=(*conversation.exchanges, exchange))
 
 
 def fine(call: Call) -> ToolResult:
-    """All tools work; a file holds what the last search of the model expects there."""
+    """All tools work; a file contains what the model's last search expects."""
     if call.tool == "read_file":
         return ToolResult("    12\t    if not ADDRESS.match(address):", is_error=False)
     return OK
@@ -68,7 +68,7 @@ def red_waitlist() -> Answer:
 
 
 def play(answer: Answer, *, script: Any = None, limit: int = 60) -> list[Turn]:
-    """All turns until the model ends its turn."""
+    """Play turns until the model ends its turn."""
     script = script or ProductScript()
     conversation, turns = begin(), list[Turn]()
     for _ in range(limit):
@@ -76,14 +76,14 @@ def play(answer: Answer, *, script: Any = None, limit: int = 60) -> list[Turn]:
         turns.append(turn)
         if not turn.calls:
             return turns
-        conversation = answered(conversation, turn, answer)
+        conversation = carry_out(conversation, turn, answer)
     raise AssertionError("the model does not end its turn")
 
 
 def play_until(wanted: Callable[[Turn], bool], answer: Answer) -> tuple[Conversation, Turn]:
     conversation = begin()
     while not wanted(turn := decide(ProductScript(), conversation)):
-        conversation = answered(conversation, turn, answer)
+        conversation = carry_out(conversation, turn, answer)
     return conversation, turn
 
 
@@ -116,17 +116,17 @@ def test_no_call_is_made_three_times_within_ten() -> None:
 
 def test_a_failed_edit_changes_what_comes_next() -> None:
     conversation, edit = play_until(lambda turn: tools_of(turn) == {"edit_file"}, fine)
-    normal = decide(ProductScript(), answered(conversation, edit, fine))
-    conversation = answered(conversation, edit, lambda call: FAILED)
+    normal = decide(ProductScript(), carry_out(conversation, edit, fine))
+    conversation = carry_out(conversation, edit, lambda call: FAILED)
     after = decide(ProductScript(), conversation)
     assert after != normal
     assert tools_of(after) == {"read_file"}
-    assert tools_of(decide(ProductScript(), answered(conversation, after, fine))) == {"write_file"}
+    assert tools_of(decide(ProductScript(), carry_out(conversation, after, fine))) == {"write_file"}
 
 
 def test_a_failed_write_goes_through_the_shell() -> None:
     conversation, write = play_until(lambda turn: tools_of(turn) == {"write_file"}, fine)
-    after = decide(ProductScript(), answered(conversation, write, lambda call: FAILED))
+    after = decide(ProductScript(), carry_out(conversation, write, lambda call: FAILED))
     assert tools_of(after) == {"bash"}
     assert len(after.calls) == len(write.calls)
     assert "cat > .gitignore" in after.calls[0].input["command"]
@@ -143,11 +143,11 @@ def test_a_check_that_stays_red_leads_to_an_honest_end() -> None:
     assert "stays red" in turns[-1].text
 
 
-def test_without_a_failing_check_nothing_is_mended() -> None:
+def test_without_a_failing_check_nothing_is_fixed() -> None:
     assert not any("fullmatch" in turn.text for turn in play(fine))
 
 
-def test_withheld_mend_is_claimed_and_never_made() -> None:
+def test_withheld_fix_is_claimed_and_never_made() -> None:
     turns = play(red_waitlist(), script=ProductScript(withhold_fix=True))
     assert "runs" in turns[-1].text
     assert not any("grep" in tools_of(turn) for turn in turns[1:])
@@ -158,7 +158,7 @@ def test_a_screenshot_that_fails_leads_to_the_servers_log() -> None:
         return FAILED if call.tool == "take_screenshot" else fine(call)
 
     conversation, turn = play_until(lambda turn: tools_of(turn) == {"take_screenshot"}, answer)
-    after = decide(ProductScript(), answered(conversation, turn, answer))
+    after = decide(ProductScript(), carry_out(conversation, turn, answer))
     assert "server.log" in after.calls[0].input["command"]
 
 
@@ -181,46 +181,46 @@ def test_endless_torn_messages_end_the_turn() -> None:
 
 def test_the_last_turn_commits_and_the_work_goes_on_later() -> None:
     conversation, turn = play_until(lambda turn: "write_file" in tools_of(turn), fine)
-    normal = decide(ProductScript(), answered(conversation, turn, fine))
-    conversation = answered(conversation, turn, fine, LAST_TURN)
+    normal = decide(ProductScript(), carry_out(conversation, turn, fine))
+    conversation = carry_out(conversation, turn, fine, LAST_TURN)
     commit = decide(ProductScript(), conversation)
     assert "commit" in commit.calls[0].input["command"]
     assert (
-        decide(ProductScript(), answered(conversation, commit, fine, "You may go on: 50 more.")).calls == normal.calls
+        decide(ProductScript(), carry_out(conversation, commit, fine, "You may go on: 50 more.")).calls == normal.calls
     )
 
 
 def test_after_a_sleep_it_compares_its_files_and_starts_its_server_again() -> None:
     conversation, turn = play_until(lambda turn: "take_screenshot" in tools_of(turn), fine)
-    conversation = answered(conversation, turn, fine, resumed("a new day", ["restored from snapshot 3"]))
+    conversation = carry_out(conversation, turn, fine, resumed("a new day", ["restored from snapshot 3"]))
     look = decide(ProductScript(), conversation)
     assert "sha256sum" in look.calls[0].input["command"]
-    conversation = answered(conversation, look, fine)
+    conversation = carry_out(conversation, look, fine)
     rewrite = decide(ProductScript(), conversation)
     assert tools_of(rewrite) == {"write_file"}
-    assert "nohup" in decide(ProductScript(), answered(conversation, rewrite, fine)).calls[0].input["command"]
+    assert "nohup" in decide(ProductScript(), carry_out(conversation, rewrite, fine)).calls[0].input["command"]
 
 
 def test_it_takes_up_what_the_founder_says() -> None:
     conversation, turn = play_until(lambda turn: "write_file" in tools_of(turn), fine)
-    after = decide(ProductScript(), answered(conversation, turn, fine, "Make it green, please."))
+    after = decide(ProductScript(), carry_out(conversation, turn, fine, "Make it green, please."))
     assert "Make it green, please." in after.text
     assert after.calls
 
 
-@pytest.mark.parametrize("mends", [True, False])
-def test_findings_of_the_gate_are_mended_unless_told_otherwise(mends: bool) -> None:
-    script, conversation = ProductScript(sabotage="check_true", fix_findings=mends), begin()
+@pytest.mark.parametrize("fixes", [True, False])
+def test_findings_of_the_gate_are_fixed_unless_told_otherwise(fixes: bool) -> None:
+    script, conversation = ProductScript(sabotage="check_true", fix_findings=fixes), begin()
     while (turn := decide(script, conversation)).calls:
-        conversation = answered(conversation, turn, fine)
-    conversation = answered(conversation, turn, fine, gate_findings(["No test was run."]))
+        conversation = carry_out(conversation, turn, fine)
+    conversation = carry_out(conversation, turn, fine, gate_findings(["No test was run."]))
     turns = [decide(script, conversation)]
     while turns[-1].calls:
-        conversation = answered(conversation, turns[-1], fine)
+        conversation = carry_out(conversation, turns[-1], fine)
         turns.append(decide(script, conversation))
     written = {call.input["path"] for turn in turns for call in turn.calls if call.tool == "write_file"}
-    assert ("cofounder.json" in written) is mends
-    assert len(turns) == (6 if mends else 1)
+    assert ("cofounder.json" in written) is fixes
+    assert len(turns) == (6 if fixes else 1)
 
 
 def test_a_second_build_continues_the_product() -> None:
@@ -247,7 +247,7 @@ def test_a_second_build_continues_the_product() -> None:
 
 
 class TestLong:
-    def test_so_many_turns_of_different_calls(self) -> None:
+    def test_has_the_number_of_turns_with_different_calls(self) -> None:
         turns = play(fine, script=LongScript(kind="long", turns=40, calls_per_turn=2, text="Step."))
         assert len(turns) == 41
         assert len({json.dumps(call.input) for turn in turns for call in turn.calls}) == 80
@@ -276,9 +276,9 @@ class TestSteps:
 
     def test_a_turn_without_a_tool_ends_and_the_next_answers(self) -> None:
         script = StepsScript(kind="steps", turns=[[{"text": "Done."}], [{"text": "Really."}]], then="product")
-        conversation = answered(begin(), decide(script, begin()), fine, "Are you?")
+        conversation = carry_out(begin(), decide(script, begin()), fine, "Are you?")
         assert decide(script, conversation).text == "Really."
-        conversation = answered(conversation, Turn("Really."), fine, "Go.")
+        conversation = carry_out(conversation, Turn("Really."), fine, "Go.")
         assert decide(script, conversation).calls
 
 

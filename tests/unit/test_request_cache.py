@@ -1,4 +1,4 @@
-"""What a worker's cache of request prefixes keeps, hands out and evicts."""
+"""A worker's cache of request prefixes: what it keeps, returns and evicts."""
 
 import uuid
 

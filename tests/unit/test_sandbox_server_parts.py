@@ -1,4 +1,4 @@
-"""The parts of the local sandbox server that decide something without a sandbox."""
+"""The parts of the local sandbox server that work without a sandbox."""
 
 import asyncio
 import json
@@ -204,7 +204,7 @@ class TestChannel:
 
 
 class TestGuestLink:
-    """The other end is this test, which may be as hostile as it likes."""
+    """The other end is the test, which can be as hostile as it likes."""
 
     async def test_a_call_is_answered(self, pair: tuple[socket.socket, socket.socket]) -> None:
         link = GuestLink(pair[0], lambda reason: None)
@@ -218,7 +218,7 @@ class TestGuestLink:
         link.close("over")
 
     async def test_a_guest_serves_a_channel_of_any_number(self, pair: tuple[socket.socket, socket.socket]) -> None:
-        """A server with a thousand sandboxes hands out descriptors that `select` does not take."""
+        """A server with a thousand sandboxes uses descriptors that `select` does not accept."""
         number = os.dup2(pair[1].fileno(), 1500)
         program = "import sys; from local.sandbox import guest; guest.main()"
         guest = await asyncio.create_subprocess_exec(
@@ -258,7 +258,7 @@ class TestGuestLink:
                 await asyncio.sleep(0)
         assert lost.is_set()
 
-    async def test_an_answer_that_nobody_waits_for_is_dropped(self, pair: tuple[socket.socket, socket.socket]) -> None:
+    async def test_an_answer_without_a_caller_is_dropped(self, pair: tuple[socket.socket, socket.socket]) -> None:
         lost: list[str] = []
         link = GuestLink(pair[0], lost.append)
         calling = asyncio.create_task(link.call("open_for_reading", path="x"))
@@ -268,7 +268,7 @@ class TestGuestLink:
         reading, writing = os.pipe()
         channel.send(pair[1], {"id": 1, "value": "x"}, [writing])
         os.close(writing)
-        assert await asyncio.to_thread(os.read, reading, 1) == b""  # the passed end was closed
+        assert await asyncio.to_thread(os.read, reading, 1) == b""  # the end that was passed on has been closed
         assert not lost
         link.close("over")
         os.close(reading)

@@ -1,4 +1,4 @@
-"""Settings from the environment: what is wrong is named with its variable and what to do, and no secret is quoted."""
+"""Settings from the environment: an error names the variable and what to do, and quotes no secret."""
 
 import json
 from decimal import Decimal
@@ -14,7 +14,7 @@ PRICE: dict[str, Any] = {"input": 1, "output": 2.5, "cache_read": 0, "cache_writ
 
 
 def prices(model: str, **changes: Any) -> str:
-    """MODEL_PRICES with one model."""
+    """Return a MODEL_PRICES value with one model."""
     return json.dumps({model: PRICE | changes})
 
 

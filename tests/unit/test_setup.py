@@ -1,4 +1,4 @@
-"""scripts/setup where a home or a path is unusual."""
+"""scripts/setup with an unusual home or path."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture
 def setup() -> ModuleType:
-    """The script as a module."""
+    """Load the script as a module."""
     path = Path(__file__).parents[2] / "scripts" / "setup"
     spec = spec_from_loader("setup_script", SourceFileLoader("setup_script", str(path)))
     assert spec is not None

@@ -1,4 +1,4 @@
-"""Cancellations are kept where a library loses them."""
+"""A cancel is kept even if a library loses it."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Temporal wherever it is: what the environment and the profiles say reaches the client, and mistakes are named."""
+"""The connection to Temporal: the client uses the environment and the profiles, and mistakes are named."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +48,7 @@ def profiles(tmp_path: Path, certificate: tuple[Path, Path]) -> dict[str, str]:
 
 
 async def connected(environment: Mapping[str, str]) -> tuple[Client, ConnectConfig]:
-    """A client that has not called yet, and what it will connect with."""
+    """Return a client that has not connected yet, and its configuration."""
     client = await connect_temporal(environment, lazy=True)
     return client, client.service_client.config
 
@@ -93,7 +93,7 @@ async def test_no_configuration_means_this_machine() -> None:
 
 
 async def test_empty_variables_are_none() -> None:
-    """As Compose hands them on; an empty key would otherwise switch TLS on."""
+    """Compose passes on empty variables; an empty key must not switch on TLS."""
     empty = dict.fromkeys(("TEMPORAL_API_KEY", "TEMPORAL_NAMESPACE", "TEMPORAL_PROFILE", "TEMPORAL_TLS"), "")
     client, config = await connected({"TEMPORAL_ADDRESS": "h:1", "TEMPORAL_CONFIG_FILE": "/dev/null"} | empty)
     assert (client.namespace, config.api_key, config.tls) == ("default", None, None)

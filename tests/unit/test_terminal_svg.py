@@ -1,4 +1,4 @@
-"""The picture of the demo: what a terminal would show, in an SVG that is one."""
+"""The picture of the demo: the screen of a terminal as a valid SVG."""
 
 import io
 import xml.etree.ElementTree as ElementTree
@@ -14,8 +14,8 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _README = Path(__file__).parents[2] / "README.md"
 
 
-def _said(columns: int) -> str:
-    """What a live display with changing heights writes, between ordinary lines."""
+def _output(columns: int) -> str:
+    """Return the output of a live display with changing heights between ordinary lines."""
     console = Console(file=io.StringIO(), force_terminal=True, width=columns, color_system="truecolor")
     console.print("before")
     with Live(Text("one"), console=console, auto_refresh=False) as live:
@@ -28,7 +28,7 @@ def _said(columns: int) -> str:
 
 def test_screen_is_what_is_left_of_it() -> None:
     terminal = Terminal()
-    said = _said(20)
+    said = _output(20)
     for start in range(0, len(said), 400):
         terminal.feed(said[start : start + 400])
     shown = [Text.from_markup(row).plain for row in terminal.screen(20, 10)]

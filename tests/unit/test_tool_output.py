@@ -1,4 +1,4 @@
-"""What the agent is shown of its tools, and the exact text that is stored of it."""
+"""The results of tools as the agent sees them, and the exact text that is stored."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A tar.gz as a zip: every name, mode, link and empty directory arrives, and little is held on the way."""
+"""A tar.gz streamed as a zip: every name, mode, link and empty directory arrives, with little memory."""
 
 import asyncio
 import io
@@ -84,7 +84,7 @@ async def test_empty_workspace() -> None:
 
 
 async def test_more_members_than_the_small_fields_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clients.zip_stream._MAX_16", 10)  # in truth 65,535
+    monkeypatch.setattr("clients.zip_stream._MAX_16", 10)  # the real limit is 65,535
     names = [str(number) for number in range(25)]
     zipped = await _zipped(_archive(*((name, {}, b"") for name in names)))
     assert zipped.namelist() == names
@@ -125,7 +125,7 @@ async def test_name_that_leads_elsewhere_is_refused(name: str) -> None:
         _archive(("whole", {}, bytes(range(256)) * 400), level=0)[:50_000],
     ],
 )
-async def test_broken_archive_is_told(broken: bytes) -> None:
+async def test_broken_archive_is_reported(broken: bytes) -> None:
     with pytest.raises(SnapshotFailed):
         await _zipped(broken)
 
