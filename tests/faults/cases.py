@@ -130,6 +130,7 @@ async def taken_over(
     """
     await until_held(ground, at)
     stale.send(signal.SIGSTOP)
+    front["temporal"].cut()  # its polls end with it: one that is answered takes an attempt that nobody makes
     for point, build_id in at.items():
         ground.let_go(point, build_id)  # once it can
         ground.ask(point, build_id, "hold")
@@ -439,9 +440,9 @@ async def changed(shop: Workshop, build_id: uuid.UUID, before: set[uuid.UUID]) -
 async def stale_snapshot(report: Report, without: str) -> None:
     """A worker hangs when it has uploaded a snapshot, and comes back when another has taken it, too.
 
-    Whether it comes to write is chance: what it talked to may have given it up. So it is tried more than once.
+    What it talked to may have given it up, so that it does not come to write; then it is tried again.
     """
-    for _ in range(6):
+    for _ in range(3):
         if await _came_back_and_wrote(report, without):
             return
 
