@@ -73,7 +73,7 @@ class ActivityHarness:
             user_id = f"founder-{uuid.uuid4()}"
             await ensure_user(session, user_id)
             if project_id is None:
-                project_id = (await create_project(session, user_id, "Rooms", sample_brief(), None)).id
+                project_id = (await create_project(session, user_id, "Test", sample_brief(), None)).id
             build = await insert_build(session, NewBuild(project_id, user_id, "Test it.", None, "none"))
             assert build is not None
             build.created_at = NO_WORKFLOW

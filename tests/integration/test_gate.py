@@ -147,7 +147,7 @@ async def test_a_good_product_passes_and_goes_on_running(harness: ActivityHarnes
     assert opened == OpenedPreview(sandbox_id=result.sandbox_id, url=result.preview_url)
 
 
-async def test_a_snapshot_that_failed_while_the_gate_waited_is_not_what_is_handed_over(
+async def test_a_snapshot_that_failed_while_the_gate_waited_is_not_delivered(
     harness: ActivityHarness, build: str
 ) -> None:
     workspace = await product(harness, build)
