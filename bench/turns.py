@@ -18,11 +18,11 @@ from bench.conversation import script
 from bench.flat import chain_of, shares_of
 from bench.ground import Ground, Process, ground
 from bench.plain import run_plainly
+from cli.replay import replay_history
 from db.models import Build, LedgerEntry, Prompt, ToolCall, Turn
 from domain.names import build_workflow_id
 from domain.status import CLOSED, Status
 from tests.workshop import Workshop
-from workflows.replaying import replay_history
 
 _LOOK_SECONDS = 0.1
 PLAN_BUDGET = 10**12

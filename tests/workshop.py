@@ -32,7 +32,7 @@ from local.stack import LocalStack
 from settings import Settings
 from worker import wired_worker
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parent.parent / "cli" / "examples"
 
 WAITS = frozenset({Status.NEEDS_INPUT, Status.SLEEPING})
 

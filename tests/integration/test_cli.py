@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy import func, update
 from typer.testing import CliRunner, Result
 
-from cli import app
+from cli.main import app
 from clients.object_store import ObjectStore
 from db.feed import append_events
 from db.models import Build, Question, Snapshot
@@ -30,6 +30,8 @@ from local.stack import LocalStack
 from tests.integration.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 
 Run = Callable[..., Coroutine[Any, Any, Result]]
+
+_PROGRAM = (sys.executable, "-c", "from cli.main import main; main()")
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +261,7 @@ async def test_watch_reconnects_and_leaves_the_build_running(run: Run, api: Runn
     door = Door(int(api.url.rpartition(":")[2]))
     async with door:
         watching = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-c", "import cli; cli.main()", "watch", build, "--api-url", door.url, "--stay"],
+            *[*_PROGRAM, "watch", build, "--api-url", door.url, "--stay"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -335,7 +337,7 @@ async def test_output_that_nobody_reads_ends_silently(run: Run, api: RunningApi)
         reader, writer = os.pipe()
         os.close(reader)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", "import cli; cli.main()", "list", *options, stdout=writer, stderr=subprocess.PIPE
+            *[*_PROGRAM, "list", *options], stdout=writer, stderr=subprocess.PIPE
         )
         os.close(writer)
         _, said = await process.communicate()

@@ -16,12 +16,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from console.doctor import CHECKS, examine
+from cli.doctor.checklist import CHECKS, examine
 
 _ROOT = Path(__file__).parents[2]
 
 # The demo at full speed: the rehearsal model speaks without pauses.
-_PROGRAM = "import cli, console.programs; console.programs._REHEARSAL_OPTIONS = (); cli.main()"
+_PROGRAM = "import cli.main, cli.stack.programs as p; p._REHEARSAL_OPTIONS = (); cli.main.main()"
 
 
 class Demo:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 import pytest
 from sqlalchemy import event, func, text, update
 
-from console.api_client import ApiClient, ApiProblem
+from cli.api_client import ApiClient, ApiProblem
 from db.feed import CHANNEL, append_events
 from db.models import Build
 from domain.events import EventType, NewEvent

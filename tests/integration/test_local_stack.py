@@ -69,7 +69,7 @@ async def _select(url: str, query: str) -> object:
 async def _command_line(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run `cofounder local …` in a session of its own, so that a signal may go to its whole group."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "import cli; cli.main()", "local", *arguments),
+        *(sys.executable, "-c", "from cli.main import main; main()", "local", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from console.programs import RealKeys, StartFailed, program_environment
+from cli.stack.programs import RealKeys, StartFailed, program_environment
 from local.sandbox.egress import PACKAGE_REGISTRIES
 
 STACK = {"DATABASE_URL": "postgresql://stack", "TEMPORAL_ADDRESS": "127.0.0.1:1"}

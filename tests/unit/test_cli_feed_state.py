@@ -8,10 +8,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from console.budget import budget_row, budget_text
-from console.feed_state import LINES_KEPT, FeedEvent, FeedState, describe_model, printable
-from console.screen import clock, distance, dollars, print_table
-from console.watch import _View
+from cli.budget import budget_row, budget_text
+from cli.feed_state import LINES_KEPT, FeedEvent, FeedState, describe_model, printable
+from cli.feed_view import _View
+from cli.output import clock, distance, dollars, print_table
 
 BEGAN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import db
-from console.checks.findings import Circumstances, Finding, fail, ok, warn
+from cli.doctor.findings import Circumstances, Finding, fail, ok, warn
 from db.models import PlanTier
 from db.session import make_engine
 from domain.errors import UnknownModel

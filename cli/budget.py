@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.text import Text
 
-from console.screen import moment
+from cli.output import moment
 
 _COLOURS = ("green", "yellow", "red")
 

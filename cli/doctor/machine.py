@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cli.doctor.findings import Circumstances, Finding, fail, ok, warn
 from clients.browser import find_chromium
-from console.checks.findings import Circumstances, Finding, fail, ok, warn
 from local.sandbox.confinement import probe
 
 _GIB = 1024**3

@@ -15,11 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
+from cli.budget import budget_text
+from cli.exit_codes import Unreachable
+from cli.output import dollars, print_rows
 from clients.build_workflows import BuildWorkflows
 from clients.temporal import connect_temporal
-from console.budget import budget_text
-from console.exits import Unreachable
-from console.screen import dollars, print_rows
 from db.accounts import ROLES, TOP_UP_MOST, Account
 from db.news import tell_of_money
 from db.session import Sessions, make_engine, make_sessions

@@ -11,8 +11,8 @@ import typer
 from domain.errors import Misconfigured, NotFound
 
 if TYPE_CHECKING:  # they take their time to import, and `--help` needs none of them
-    from console.api_client import ApiClient
-    from console.screen import Screen
+    from cli.api_client import ApiClient
+    from cli.output import Screen
 
 T = TypeVar("T")
 
@@ -76,8 +76,8 @@ def with_api(
     Raises:
         Misconfigured: a setting is wrong or missing; says which.
     """
-    from console.api_client import ApiClient
-    from console.screen import Screen
+    from cli.api_client import ApiClient
+    from cli.output import Screen
     from settings import load_settings
 
     settings = load_settings()

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from console.exits import Unreachable
-from console.feed_state import FeedEvent
+from cli.exit_codes import Unreachable
+from cli.feed_state import FeedEvent
 from domain.errors import CofounderError, Misconfigured
 
 _SILENCE_SECONDS = 60.0

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from console.connection import ApiUrl, AsJson, BuildId, User, id_of, with_api
+from cli.connection import ApiUrl, AsJson, BuildId, User, id_of, with_api
 from domain.errors import CofounderError
 
 if TYPE_CHECKING:
-    from console.api_client import ApiClient
-    from console.screen import Screen
+    from cli.api_client import ApiClient
+    from cli.output import Screen
 
 product = typer.Typer()
 
@@ -69,7 +69,7 @@ def download(
     """Save a build's workspace, `.git` included, as an archive."""
 
     async def run(api: "ApiClient", screen: "Screen") -> None:
-        from console.saving import save, target_of
+        from cli.downloads import save, target_of
 
         found_id = await id_of(api, build_id)
         kind = format_ or ("zip" if output is not None and output.suffix == ".zip" else "tar.gz")

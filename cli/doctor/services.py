@@ -5,11 +5,11 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from cli.api_client import ApiClient, ApiProblem, ApiUnreachable
+from cli.doctor.findings import Circumstances, Finding, fail, ok, warn
+from cli.exit_codes import Unreachable
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import SandboxConfig, Sandboxes
-from console.api_client import ApiClient, ApiProblem, ApiUnreachable
-from console.checks.findings import Circumstances, Finding, fail, ok, warn
-from console.exits import Unreachable
 from domain.errors import NeedsPerson
 from settings import Settings
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from console.connection import ApiUrl, AsJson, BuildId, User, id_of, with_api
+from cli.connection import ApiUrl, AsJson, BuildId, User, id_of, with_api
 from domain.status import Status
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from console.api_client import ApiClient
-    from console.screen import Screen
+    from cli.api_client import ApiClient
+    from cli.output import Screen
 
 looking = typer.Typer()
 
@@ -90,9 +90,9 @@ def show(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, use
 
 def print_build(console: "Console", found: Json) -> None:
     """A build in rows; what it has not yet is left out."""
-    from console.budget import budget_row
-    from console.feed_state import describe_model
-    from console.screen import dollars, moment, print_rows
+    from cli.budget import budget_row
+    from cli.feed_state import describe_model
+    from cli.output import dollars, moment, print_rows
 
     budget = found.get("budget")
     rows: dict[str, Any] = {
@@ -140,8 +140,8 @@ async def _gather(
 
 
 def _print_builds(console: "Console", builds: list[Json]) -> None:
-    from console.budget import budget_text
-    from console.screen import print_table, when
+    from cli.budget import budget_text
+    from cli.output import print_table, when
 
     with_budget = any(build.get("budget") for build in builds)
     names = ["build", "status", "began", *(["budget"] if with_budget else []), "goal"]
@@ -155,7 +155,7 @@ def _print_builds(console: "Console", builds: list[Json]) -> None:
 
 
 def _print_projects(console: "Console", projects: list[Json]) -> None:
-    from console.screen import print_table, when
+    from cli.output import print_table, when
 
     rows = [
         [each["id"], str(each["last_build_version"]), when(console, each["created_at"]), each["name"]]
@@ -174,6 +174,6 @@ def _status_text(build: Json) -> "Text":
 
 def _whisper(text: str) -> None:
     """A remark beside the output, which is somebody's data."""
-    from console.screen import console_for_people
+    from cli.output import console_for_people
 
     console_for_people(stderr=True).print(text, style="dim")

@@ -14,10 +14,10 @@ from typing import Any
 from rich.console import Console
 from temporalio.service import RPCError
 
+from cli.api_client import ApiClient
+from cli.feed_state import printable
+from cli.output import dollars, is_interactive
 from clients.temporal import connect_temporal, workers_on
-from console.api_client import ApiClient
-from console.feed_state import printable
-from console.screen import dollars, is_interactive
 from db.money import budget_of
 from db.session import make_engine, make_sessions
 from db.users import ensure_user

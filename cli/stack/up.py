@@ -14,7 +14,8 @@ from typing import Any
 
 from rich.console import Console
 
-from console.programs import (
+from cli.output import print_rows, write_json
+from cli.stack.programs import (
     FOUNDER,
     RealKeys,
     first_of,
@@ -24,7 +25,6 @@ from console.programs import (
     stack_for,
     until_told,
 )
-from console.screen import print_rows, write_json
 from db.migrate import migrate
 from local.ports import Ports
 from local.stack import LocalStack

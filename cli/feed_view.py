@@ -10,10 +10,10 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from console.api_client import ApiClient
-from console.budget import budget_text
-from console.feed_state import FeedEvent, FeedState, Line, describe_model, is_rehearsal, printable
-from console.screen import clock, console_for_people, is_interactive, write_json
+from cli.api_client import ApiClient
+from cli.budget import budget_text
+from cli.feed_state import FeedEvent, FeedState, Line, describe_model, is_rehearsal, printable
+from cli.output import clock, console_for_people, is_interactive, write_json
 
 _MARKS = {
     "said": ("  ", ""),

@@ -7,14 +7,14 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from console.building import building
-from console.exits import INTERRUPTED, MEANINGS, MISUSED, code_of
-from console.looking import looking
-from console.on_this_machine import on_this_machine
-from console.operating import operating
-from console.product import product
-from console.steering import steering
-from console.users import users_app
+from cli.commands.build import building
+from cli.commands.download import product
+from cli.commands.list import looking
+from cli.commands.replay import operating
+from cli.commands.say import steering
+from cli.commands.up import on_this_machine
+from cli.commands.users import users_app
+from cli.exit_codes import INTERRUPTED, MEANINGS, MISUSED, code_of
 from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
@@ -79,6 +79,6 @@ def _is_for_eyes() -> bool:
 
 
 def _tell(error: Exception) -> None:
-    from console.screen import console_for_people
+    from cli.output import console_for_people
 
     console_for_people(stderr=True).print(f"error: {error}", style="red")

@@ -16,11 +16,13 @@ from rich.console import Console
 from rich.text import Text
 from temporalio.client import Client
 
-from clients.temporal import connect_temporal
-from console.api_client import ApiClient
-from console.building import FIRST_GOAL
-from console.feed_state import FeedState, describe_model, is_rehearsal
-from console.programs import (
+from cli.api_client import ApiClient
+from cli.commands.build import FIRST_GOAL
+from cli.downloads import save
+from cli.feed_state import FeedState, describe_model, is_rehearsal
+from cli.feed_view import until_closed, watch_build
+from cli.output import clock, dollars, is_interactive, print_rows
+from cli.stack.programs import (
     FOUNDER,
     RealKeys,
     first_of,
@@ -30,9 +32,7 @@ from console.programs import (
     stack_for,
     until_told,
 )
-from console.saving import save
-from console.screen import clock, dollars, is_interactive, print_rows
-from console.watch import until_closed, watch_build
+from clients.temporal import connect_temporal
 from db.migrate import migrate
 from domain.errors import CofounderError
 from domain.names import build_workflow_id, preview_workflow_id

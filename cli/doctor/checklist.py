@@ -7,12 +7,12 @@ from dataclasses import replace
 from rich.console import Console
 from rich.text import Text
 
-from console.checks.database import check_database
-from console.checks.findings import Check, Circumstances, Finding, NotLookedAt, fail, warn
-from console.checks.machine import check_bubblewrap, check_chromium, check_disk
-from console.checks.services import check_api, check_model, check_object_store, check_sandboxes
-from console.checks.temporal import check_reaper, check_search_attributes, check_temporal, check_worker
-from console.feed_state import printable
+from cli.doctor.database import check_database
+from cli.doctor.findings import Check, Circumstances, Finding, NotLookedAt, fail, warn
+from cli.doctor.machine import check_bubblewrap, check_chromium, check_disk
+from cli.doctor.services import check_api, check_model, check_object_store, check_sandboxes
+from cli.doctor.temporal import check_reaper, check_search_attributes, check_temporal, check_worker
+from cli.feed_state import printable
 from domain.errors import CofounderError
 from settings import Settings, load_settings
 

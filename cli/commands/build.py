@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from console.connection import ApiUrl, AsJson, BuildId, User, id_of, with_api
-from console.exits import WAITS_FOR_PERSON, code_of_build
+from cli.connection import ApiUrl, AsJson, BuildId, User, id_of, with_api
+from cli.exit_codes import WAITS_FOR_PERSON, code_of_build
 from domain.errors import CofounderError
 from domain.status import MAX_NIGHTS, SleepPolicy
 
 if TYPE_CHECKING:
-    from console.api_client import ApiClient
-    from console.feed_state import FeedState
-    from console.screen import Screen
-    from console.watch import Leave
+    from cli.api_client import ApiClient
+    from cli.feed_state import FeedState
+    from cli.feed_view import Leave
+    from cli.output import Screen
 
 building = typer.Typer()
 
@@ -59,7 +59,7 @@ def build(
 
     With --json it waits in silence and prints the build as it ended; with --no-watch, as it began.
     """
-    from console.brought import check_goal, read_brief, read_interview
+    from cli.inputs import check_goal, read_brief, read_interview
 
     if sum(given is not None for given in (brief, idea, project)) != 1:
         raise typer.BadParameter("Give one of --brief, --idea and --project.")
@@ -127,9 +127,9 @@ async def _watched(
     after: int = 0,
 ) -> tuple[dict[str, Any], int]:
     """Follow the build as it is asked for; the build as it stands at the end, and the exit code."""
-    from console.looking import print_build
-    from console.screen import is_interactive
-    from console.watch import until_closed, wait_for_build, watch_as_json, watch_build
+    from cli.commands.list import print_build
+    from cli.feed_view import until_closed, wait_for_build, watch_as_json, watch_build
+    from cli.output import is_interactive
 
     build_id = build["id"]
     stays = stay if stay is not None else is_interactive(screen.people) and not screen.as_json

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.connection import ApiUrl, AsJson
-from console.exits import DONE, NOT_DONE
+from cli.connection import ApiUrl, AsJson
+from cli.exit_codes import DONE, NOT_DONE
 
 if TYPE_CHECKING:
-    from console.checks.findings import Finding
+    from cli.doctor.findings import Finding
 
 on_this_machine = typer.Typer()
 
@@ -36,9 +36,9 @@ def up(
 ) -> None:
     """Run everything on this machine until Ctrl-C: servers, API and worker. What is built is kept."""
     # Not above: the other commands need none of the embedded stack.
-    from console.programs import RealKeys
-    from console.screen import console_for_people
-    from console.up import DATA, UpWish, run_up
+    from cli.output import console_for_people
+    from cli.stack.programs import RealKeys
+    from cli.stack.up import DATA, UpWish, run_up
 
     keys = RealKeys.of(os.environ) if real else RealKeys()
     wish = UpWish(data=data or DATA, port=port, keys=keys, confirmed=yes, as_json=as_json)
@@ -62,10 +62,10 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Start everything on this machine and build a product, before your eyes."""
-    from console.brought import read_brief, read_interview
-    from console.demo import EXAMPLES, Wish, run_demo
-    from console.programs import RealKeys
-    from console.screen import Screen
+    from cli.inputs import read_brief, read_interview
+    from cli.output import Screen
+    from cli.stack.demo import EXAMPLES, Wish, run_demo
+    from cli.stack.programs import RealKeys
 
     if brief is not None and idea is not None:
         raise typer.BadParameter("Give --brief (BRIEF) or --idea (IDEA), not both.")
@@ -92,8 +92,8 @@ def doctor(
     api_url: ApiUrl = None,
 ) -> None:
     """Check every setting and every server, and say what to do. Spends nothing; exit code 1 when something fails."""
-    from console.doctor import CHECKS, examine, print_finding
-    from console.screen import Screen
+    from cli.doctor.checklist import CHECKS, examine, print_finding
+    from cli.output import Screen
 
     names = [name for name, _ in CHECKS]
     if unknown := set(only or ()) - set(names):

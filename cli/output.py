@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from console.feed_state import printable
+from cli.feed_state import printable
 
 _STRETCHED_LEAST = 16
 """A table whose last column would be narrower than this is shown one row below the other instead."""

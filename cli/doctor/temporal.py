@@ -6,9 +6,9 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSyste
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from cli.doctor.findings import Circumstances, Finding, fail, ok, warn
 from clients.search_attributes import find_search_attributes
 from clients.temporal import temporal_config, workers_on
-from console.checks.findings import Circumstances, Finding, fail, ok, warn
 from domain.names import REAPER_ID, SEARCH_ATTRIBUTES
 
 _RPC_TIMEOUT = timedelta(seconds=8)

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.connection import LAST, ApiUrl, AsJson, BuildId, User, id_of, parse_build, with_api
+from cli.connection import LAST, ApiUrl, AsJson, BuildId, User, id_of, parse_build, with_api
 from domain.errors import CofounderError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from console.api_client import ApiClient
-    from console.screen import Screen
+    from cli.api_client import ApiClient
+    from cli.output import Screen
 
 steering = typer.Typer()
 
@@ -112,7 +112,7 @@ def restore(
 
 
 def _print_snapshots(console: "Console", snapshots: list[dict[str, object]]) -> None:
-    from console.screen import print_table, when
+    from cli.output import print_table, when
 
     rows = [
         [str(each["number"]), str(each["reason"]), str(each["commit"] or "")[:12], when(console, each["stored_at"])]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.connection import LAST, ApiUrl, AsJson, User, id_of, with_api
-from console.exits import DONE, NOT_DONE, Unreachable
+from cli.connection import LAST, ApiUrl, AsJson, User, id_of, with_api
+from cli.exit_codes import DONE, NOT_DONE, Unreachable
 from domain.errors import CofounderError, Misconfigured
 
 if TYPE_CHECKING:
-    from workflows.replaying import Verdict
+    from cli.replay import Verdict
 
 operating = typer.Typer()
 
@@ -20,7 +20,7 @@ operating = typer.Typer()
 @operating.command(epilog="Example: cofounder migrate")
 def migrate(as_json: AsJson = False) -> None:
     """Bring the database at DATABASE_URL up to date. Safe to run at every start."""
-    from console.screen import Screen
+    from cli.output import Screen
     from db.migrate import migrate as bring_up_to_date
     from settings import load_settings
 
@@ -42,7 +42,7 @@ def replay(
     user: User = None,
 ) -> None:
     """Replay a build's history against the code at hand: whether this version could go on with it."""
-    from console.screen import Screen
+    from cli.output import Screen
 
     is_file = Path(history).suffix == ".json" or Path(history).exists()
     build_id = "" if is_file or history == LAST else _build_id(history)
@@ -66,8 +66,8 @@ async def _replay(history: str, build_id: str) -> "Verdict":
     # Not above: a replayer needs workflows and activities, which the other commands have no use for.
     from temporalio.service import RPCError
 
+    from cli.replay import replay_build, replay_file
     from clients.temporal import connect_temporal, temporal_config
-    from workflows.replaying import replay_build, replay_file
 
     if not build_id:
         return await replay_file(Path(history))

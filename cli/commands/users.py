@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.connection import AsJson
+from cli.connection import AsJson
 
 if TYPE_CHECKING:  # the database layer takes a second to import
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -36,7 +36,7 @@ def set_(
     as_json: AsJson = False,
 ) -> None:
     """Change a user; one that is new is made."""
-    from console.accounts import check_user_id, in_database, parse_models, today
+    from cli.accounts import check_user_id, in_database, parse_models, today
     from db.accounts import change_account
     from db.users import UserChange
     from settings import load_settings
@@ -64,7 +64,7 @@ def top_up(
     as_json: AsJson = False,
 ) -> None:
     """Add money to what a user may spend today, and wake the builds that wait for it."""
-    from console.accounts import in_database, microdollars, today
+    from cli.accounts import in_database, microdollars, today
     from db.accounts import top_up_account
     from settings import load_settings
 
@@ -81,9 +81,9 @@ def top_up(
 @users_app.command(epilog="Example: cofounder users show ada")
 def show(user_id: _UserId, as_json: AsJson = False) -> None:
     """Show a user's account, and what may be spent today."""
-    from console.accounts import as_json as to_json
-    from console.accounts import in_database, print_account, today
-    from console.screen import Screen
+    from cli.accounts import as_json as to_json
+    from cli.accounts import in_database, print_account, today
+    from cli.output import Screen
     from db.accounts import read_account
     from settings import load_settings
 
@@ -96,9 +96,9 @@ def show(user_id: _UserId, as_json: AsJson = False) -> None:
 
 def _tell_and_give(settings: "Settings", account: "Account", as_json: bool, *, tell: bool = True) -> None:
     """Tell the open builds of the change that is committed, and show the account."""
-    from console.accounts import as_json as to_json
-    from console.accounts import print_account, tell_builds
-    from console.screen import Screen
+    from cli.accounts import as_json as to_json
+    from cli.accounts import print_account, tell_builds
+    from cli.output import Screen
 
     screen = Screen(as_json)
     told, trouble = tell_builds(settings, account.user.id) if tell and account.open_builds else ([], None)
