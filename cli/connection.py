@@ -1,13 +1,10 @@
-"""What the commands that speak to the API have in common: their options, the connection, the output."""
+"""What the commands that speak to the API have in common: the connection and the output."""
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, TypeVar
 
-import typer
-
+from cli.parameters import LAST
 from domain.errors import Misconfigured, NotFound
 
 if TYPE_CHECKING:  # they take their time to import, and `--help` needs none of them
@@ -15,56 +12,6 @@ if TYPE_CHECKING:  # they take their time to import, and `--help` needs none of 
     from cli.output import Screen
 
 T = TypeVar("T")
-
-LAST = "last"
-"""In place of a build's id: the user's newest build."""
-
-
-def parse_build(text: str) -> str:
-    """The id of a build, or `last`, as it was typed.
-
-    Raises:
-        BadParameter: it is neither.
-    """
-    if text == LAST:
-        return text
-    try:
-        return str(uuid.UUID(text.removeprefix("build-")))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a build's id. `cofounder list` shows them.") from None
-
-
-def _url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            return text
-    except ValueError:
-        pass
-    raise typer.BadParameter(f"{text!r} is not of the form https://host or http://host:port.")
-
-
-def _user(text: str) -> str:
-    if not 1 <= len(text) <= 200 or not all("!" <= character <= "~" for character in text):
-        raise typer.BadParameter("A user's id is 1 to 200 printable ASCII characters without a space.")
-    return text
-
-
-BuildId = Annotated[
-    str,
-    typer.Argument(metavar="BUILD", parser=parse_build, help=f"The build's id, or `{LAST}` for your newest build."),
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="For scripts: one JSON document on standard output, nothing else.")
-]
-ApiUrl = Annotated[
-    str | None,
-    typer.Option("--api-url", metavar="URL", parser=_url, help="The API, instead of the one at COFOUNDER_API_URL."),
-]
-User = Annotated[
-    str | None,
-    typer.Option("--user", metavar="USER", parser=_user, help="Speak for this user, instead of the API's default."),
-]
 
 
 def with_api(

@@ -20,6 +20,9 @@ MEANINGS = {
     INTERRUPTED: "stopped by Ctrl-C",
 }
 
+WATCH_EXITS = "Exit code 0: ready; 4: failed or cancelled; 5: waits for a person; all others: `cofounder --help`."
+"""Of `build` and `watch`, for their help."""
+
 
 class Unreachable(CofounderError):
     """A server that the command needs does not answer."""

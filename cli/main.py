@@ -1,4 +1,4 @@
-"""The `cofounder` command: its commands are in `console/`, those of the embedded stack in `local/cli.py`."""
+"""The `cofounder` command: its commands are in `cli/commands/`, those of the embedded stack in `local/cli.py`."""
 
 import os
 import sys
@@ -7,17 +7,38 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli.commands.build import building
-from cli.commands.download import product
-from cli.commands.list import looking
-from cli.commands.replay import operating
-from cli.commands.say import steering
-from cli.commands.up import on_this_machine
-from cli.commands.users import users_app
+from cli.commands import (
+    answer,
+    build,
+    cancel,
+    demo,
+    doctor,
+    download,
+    migrate,
+    preview,
+    replay,
+    restore,
+    say,
+    show,
+    up,
+    users,
+    wake,
+    watch,
+)
+from cli.commands import list as list_builds
 from cli.exit_codes import INTERRUPTED, MEANINGS, MISUSED, code_of
 from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
+
+# In the order of the help. `users` and `local` are groups of their own.
+_COMMANDS = (
+    *(up, demo, doctor),
+    *(build, watch, list_builds, show),
+    *(say, answer, restore, wake, cancel),
+    *(preview, download),
+    *(migrate, replay),
+)
 
 # \b: these lines stay as they are, where there is no terminal.
 _EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())
@@ -42,9 +63,9 @@ app = typer.Typer(
     help="An idea goes in; a running, tested product comes out.",
     epilog=f"Commands speak to the API at COFOUNDER_API_URL with the token in API_TOKEN.\n\n{_EXIT_CODES}",
 )
-for commands in (on_this_machine, building, looking, steering, product, operating):
-    app.add_typer(commands)
-app.add_typer(users_app, name="users")
+for command in _COMMANDS:
+    app.add_typer(command.app)
+app.add_typer(users.app, name="users")
 app.add_typer(local_app, name="local")
 
 

@@ -1,4 +1,4 @@
-"""`cofounder list` and `cofounder show`."""
+"""`cofounder list`: builds and projects."""
 
 import uuid
 from collections.abc import Awaitable, Callable
@@ -6,27 +6,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.connection import ApiUrl, AsJson, BuildId, User, id_of, with_api
+from cli.connection import with_api
+from cli.parameters import ApiUrl, AsJson, User
 from domain.status import Status
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
     from cli.api_client import ApiClient
     from cli.output import Screen
 
-looking = typer.Typer()
+app = typer.Typer()
 
 _PAGE = 100
 """The most that the API gives in one answer."""
 
-_STYLES = {"ready": "green", "failed": "red", "cancelled": "red", "sleeping": "yellow", "needs_input": "bold yellow"}
-
 Json = dict[str, Any]
 
 
-@looking.command(name="list", epilog="Example: cofounder list --open --status sleeping")
+@app.command(name="list", epilog="Example: cofounder list --open --status sleeping")
 def list_(
     status: Annotated[
         list[Status] | None,
@@ -77,54 +75,6 @@ def list_(
     with_api(run, as_json=as_json, api_url=api_url, user=user)
 
 
-@looking.command(epilog="Example: cofounder show last")
-def show(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) -> None:
-    """Show where a build stands."""
-
-    async def run(api: "ApiClient", screen: "Screen") -> None:
-        found = await api.read_build(await id_of(api, build_id))
-        screen.give(found, lambda console: print_build(console, found))
-
-    with_api(run, as_json=as_json, api_url=api_url, user=user)
-
-
-def print_build(console: "Console", found: Json) -> None:
-    """A build in rows; what it has not yet is left out."""
-    from cli.budget import budget_row
-    from cli.feed_state import describe_model
-    from cli.output import dollars, moment, print_rows
-
-    budget = found.get("budget")
-    rows: dict[str, Any] = {
-        "build": found["id"],
-        "project": found["project_id"],
-        "goal": found["goal"],
-        "status": _status_text(found),
-        "why": found["reason"],
-        "wakes at": found["wakes_at"] and moment(found["wakes_at"]),
-        "model": describe_model(found["model_label"]) if found["model_label"] else None,
-        "budget": budget_row(budget) if budget else None,
-        "cost": None if found["cost_microdollars"] is None else dollars(found["cost_microdollars"]),
-        "phases": str(found["phases_completed"]),
-        "version": found["build_version"] and str(found["build_version"]),
-        "preview": found["preview_url"],
-        "began": moment(found["created_at"]),
-        "ended": found["closed_at"] and moment(found["closed_at"]),
-    }
-    print_rows(console, ((name, value) for name, value in rows.items() if value is not None))
-    if question := found.get("question"):
-        print_rows(console, _question_rows(found["id"], question))
-
-
-def _question_rows(build_id: str, question: Json) -> list[tuple[str, str]]:
-    """The question in rows, with what to type."""
-    asked = [("asks", question["problem"]), *(("tried", tried) for tried in question["tried"])]
-    options = [(f"  answer {number}", option) for number, option in enumerate(question["options"], 1)]
-    if question["answer"] is not None:
-        return [*asked, ("answered", question["answer"])]
-    return [*asked, *options, ("to answer", f'cofounder answer {build_id} 1   or   "…" in your own words')]
-
-
 async def _gather(
     page: Callable[[int, str | None], Awaitable[Json]], kind: str, wanted: int | None, cursor: str | None
 ) -> Json:
@@ -141,6 +91,7 @@ async def _gather(
 
 def _print_builds(console: "Console", builds: list[Json]) -> None:
     from cli.budget import budget_text
+    from cli.build_rows import status_text
     from cli.output import print_table, when
 
     with_budget = any(build.get("budget") for build in builds)
@@ -149,7 +100,7 @@ def _print_builds(console: "Console", builds: list[Json]) -> None:
     for build in builds:
         budget = build.get("budget") or {}
         shown = [budget_text(budget["percent"], budget.get("level")) if budget else ""] if with_budget else []
-        rows.append([build["id"], _status_text(build), when(console, build["created_at"]), *shown, build["goal"]])
+        rows.append([build["id"], status_text(build), when(console, build["created_at"]), *shown, build["goal"]])
     if rows:
         print_table(console, names, rows)
 
@@ -163,13 +114,6 @@ def _print_projects(console: "Console", projects: list[Json]) -> None:
     ]
     if rows:
         print_table(console, ["project", "version", "made", "name"], rows)
-
-
-def _status_text(build: Json) -> "Text":
-    from rich.text import Text
-
-    waits = f" ({build['waiting_for']})" if build["waiting_for"] else ""
-    return Text(f"{build['status']}{waits}", _STYLES.get(build["status"], "cyan"))
 
 
 def _whisper(text: str) -> None:

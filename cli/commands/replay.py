@@ -1,4 +1,4 @@
-"""`cofounder migrate` and `cofounder replay`: what an operator does around a new version."""
+"""`cofounder replay`: whether this version can go on with a build."""
 
 import asyncio
 import uuid
@@ -7,32 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.connection import LAST, ApiUrl, AsJson, User, id_of, with_api
+from cli.connection import id_of, with_api
 from cli.exit_codes import DONE, NOT_DONE, Unreachable
+from cli.parameters import LAST, ApiUrl, AsJson, User
 from domain.errors import CofounderError, Misconfigured
 
 if TYPE_CHECKING:
     from cli.replay import Verdict
 
-operating = typer.Typer()
+app = typer.Typer()
 
 
-@operating.command(epilog="Example: cofounder migrate")
-def migrate(as_json: AsJson = False) -> None:
-    """Bring the database at DATABASE_URL up to date. Safe to run at every start."""
-    from cli.output import Screen
-    from db.migrate import migrate as bring_up_to_date
-    from settings import load_settings
-
-    settings = load_settings()
-    try:
-        asyncio.run(bring_up_to_date(settings.database_url))
-    except Misconfigured as error:
-        raise (Unreachable(str(error)) if isinstance(error.__cause__, OSError) else error) from error
-    Screen(as_json).give({"migrated": True}, "The database is up to date.")
-
-
-@operating.command(epilog="Example: cofounder replay tests/replay/histories/ready.json")
+@app.command(epilog="Example: cofounder replay tests/replay/histories/ready.json")
 def replay(
     history: Annotated[
         str, typer.Argument(metavar="BUILD|FILE", help=f"A build's id, `{LAST}`, or an exported history.")

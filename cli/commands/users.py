@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.connection import AsJson
+from cli.parameters import AsJson
 
 if TYPE_CHECKING:  # the database layer takes a second to import
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,16 +12,12 @@ if TYPE_CHECKING:  # the database layer takes a second to import
     from db.accounts import Account
     from settings import Settings
 
-users_app = typer.Typer(
-    no_args_is_help=True, help="Show and change founders' accounts (in the database at DATABASE_URL)."
-)
+app = typer.Typer(no_args_is_help=True, help="Show and change founders' accounts (in the database at DATABASE_URL).")
 
 _UserId = Annotated[str, typer.Argument(metavar="USER", help="The user's id.")]
 
 
-@users_app.command(
-    name="set", epilog="\b\nExample: cofounder users set ada --plan partner --model coder=claude-opus-5-5"
-)
+@app.command(name="set", epilog="\b\nExample: cofounder users set ada --plan partner --model coder=claude-opus-5-5")
 def set_(
     user_id: _UserId,
     plan: Annotated[str | None, typer.Option("--plan", help="The plan's name.")] = None,
@@ -53,7 +49,7 @@ def set_(
     _tell_and_give(settings, account, as_json, tell=matters)
 
 
-@users_app.command(name="top-up", epilog="Example: cofounder users top-up ada 2.50 --note 'for the demo on Friday'")
+@app.command(name="top-up", epilog="Example: cofounder users top-up ada 2.50 --note 'for the demo on Friday'")
 def top_up(
     user_id: _UserId,
     amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="In dollars, as 5 or 2.50.")],
@@ -78,7 +74,7 @@ def top_up(
     _tell_and_give(settings, account, as_json)
 
 
-@users_app.command(epilog="Example: cofounder users show ada")
+@app.command(epilog="Example: cofounder users show ada")
 def show(user_id: _UserId, as_json: AsJson = False) -> None:
     """Show a user's account, and what may be spent today."""
     from cli.accounts import as_json as to_json

@@ -1,0 +1,25 @@
+"""`cofounder cancel`: end a build."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli.connection import id_of, with_api
+from cli.parameters import ApiUrl, AsJson, BuildId, User
+
+if TYPE_CHECKING:
+    from cli.api_client import ApiClient
+    from cli.output import Screen
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: cofounder cancel 1b4e28ba-2fa1-11d2-883f-0016d3cca427")
+def cancel(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) -> None:
+    """Ask a build to end. Its workspace is kept as a snapshot."""
+
+    async def run(api: "ApiClient", screen: "Screen") -> None:
+        found = await api.cancel(await id_of(api, build_id))
+        screen.give(found, "The build has been asked to end.")
+
+    with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -1,0 +1,41 @@
+"""`cofounder doctor`: check every setting and every server."""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.exit_codes import DONE, NOT_DONE
+from cli.parameters import ApiUrl, AsJson
+
+if TYPE_CHECKING:
+    from cli.doctor.findings import Finding
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: cofounder doctor --only api --only database")
+def doctor(
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="CHECK", help="Only this check. Repeatable.")
+    ] = None,
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+) -> None:
+    """Check every setting and every server, and say what to do. Spends nothing; exit code 1 when something fails."""
+    from cli.doctor.checklist import CHECKS, examine, print_finding
+    from cli.output import Screen
+
+    names = [name for name, _ in CHECKS]
+    if unknown := set(only or ()) - set(names):
+        raise typer.BadParameter(f"No such check: {', '.join(sorted(unknown))}. There are: {', '.join(names)}.")
+    screen = Screen(as_json)
+
+    def tell(finding: "Finding") -> None:
+        if not as_json:
+            print_finding(screen.people, finding)
+
+    findings = asyncio.run(examine(only or names, api_url, tell))
+    good = all(each.state != "fail" for each in findings)
+    screen.give({"good": good, "checks": [each.as_json() for each in findings]}, lambda _: None)
+    raise typer.Exit(DONE if good else NOT_DONE)

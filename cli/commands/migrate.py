@@ -1,0 +1,26 @@
+"""`cofounder migrate`: bring the database up to date."""
+
+import asyncio
+
+import typer
+
+from cli.exit_codes import Unreachable
+from cli.parameters import AsJson
+from domain.errors import Misconfigured
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: cofounder migrate")
+def migrate(as_json: AsJson = False) -> None:
+    """Bring the database at DATABASE_URL up to date. Safe to run at every start."""
+    from cli.output import Screen
+    from db.migrate import migrate as bring_up_to_date
+    from settings import load_settings
+
+    settings = load_settings()
+    try:
+        asyncio.run(bring_up_to_date(settings.database_url))
+    except Misconfigured as error:
+        raise (Unreachable(str(error)) if isinstance(error.__cause__, OSError) else error) from error
+    Screen(as_json).give({"migrated": True}, "The database is up to date.")

@@ -1,0 +1,26 @@
+"""`cofounder show`: where a build stands."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli.connection import id_of, with_api
+from cli.parameters import ApiUrl, AsJson, BuildId, User
+
+if TYPE_CHECKING:
+    from cli.api_client import ApiClient
+    from cli.output import Screen
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: cofounder show last")
+def show(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) -> None:
+    """Show where a build stands."""
+    from cli.build_rows import print_build
+
+    async def run(api: "ApiClient", screen: "Screen") -> None:
+        found = await api.read_build(await id_of(api, build_id))
+        screen.give(found, lambda console: print_build(console, found))
+
+    with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -1,0 +1,25 @@
+"""`cofounder wake`: have a build look again whether it can go on."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli.connection import id_of, with_api
+from cli.parameters import ApiUrl, AsJson, BuildId, User
+
+if TYPE_CHECKING:
+    from cli.api_client import ApiClient
+    from cli.output import Screen
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: cofounder wake last")
+def wake(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) -> None:
+    """Have a build that sleeps or waits look again whether it can go on."""
+
+    async def run(api: "ApiClient", screen: "Screen") -> None:
+        found = await api.wake(await id_of(api, build_id))
+        screen.give(found, f"The build was {found['status']} and has been told to look again.")
+
+    with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -1,0 +1,100 @@
+"""`cofounder watch`: show a build live."""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.connection import id_of, with_api
+from cli.exit_codes import WAITS_FOR_PERSON, WATCH_EXITS, code_of_build
+from cli.parameters import ApiUrl, BuildId, User
+
+if TYPE_CHECKING:
+    from cli.api_client import ApiClient
+    from cli.feed_state import FeedState
+    from cli.feed_view import Leave
+    from cli.output import Screen
+
+app = typer.Typer()
+
+Stay = Annotated[
+    bool | None,
+    typer.Option(
+        "--stay/--leave",
+        help="When the build waits for a person: stay, or leave with exit code 5. In a terminal it stays.",
+        show_default=False,
+    ),
+]
+
+
+@app.command(epilog=f"Example: cofounder watch last\n\n{WATCH_EXITS}")
+def watch(
+    build_id: BuildId,
+    after: Annotated[
+        int,
+        typer.Option("--after", metavar="EVENT", min=0, help="Not in a live view: begin after this event."),
+    ] = 0,
+    stay: Stay = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts: each event as a line of JSON.")] = False,
+    api_url: ApiUrl = None,
+    user: User = None,
+) -> None:
+    """Show a build live, from its beginning, until it ends.
+
+    Ctrl-C leaves the build running; watch it again whenever you like. A lost connection is made again.
+    """
+
+    async def run(api: "ApiClient", screen: "Screen") -> int:
+        found = await api.read_build(await id_of(api, build_id))
+        project = await api.read_project(found["project_id"])
+        _, code = await watch_as_asked(api, screen, found, project["name"], stay, as_events=as_json, after=after)
+        return code
+
+    raise typer.Exit(with_api(run, as_json=as_json, api_url=api_url, user=user))
+
+
+async def watch_as_asked(
+    api: "ApiClient",
+    screen: "Screen",
+    build: dict[str, Any],
+    product: str,
+    stay: bool | None,
+    *,
+    as_events: bool,
+    after: int = 0,
+) -> tuple[dict[str, Any], int]:
+    """Follow the build as it is asked for; the build as it stands at the end, and the exit code."""
+    from cli.build_rows import print_build
+    from cli.feed_view import until_closed, wait_for_build, watch_as_json, watch_build
+    from cli.output import is_interactive
+
+    build_id = build["id"]
+    stays = stay if stay is not None else is_interactive(screen.people) and not screen.as_json
+    leave = until_closed if stays else _once_it_waits(build["last_event_id"])
+    try:
+        if as_events:
+            state = await watch_as_json(api, build_id, leave, after=after)
+        elif screen.as_json:
+            state = await wait_for_build(api, build_id, leave)
+        else:
+            state = await watch_build(screen.people, api, build_id, product, leave, after=after)
+    except asyncio.CancelledError:
+        screen.note(f"The build goes on. To see it again: cofounder watch {build_id}")
+        raise
+    ended = await api.read_build(build_id)
+    if not screen.as_json:
+        print_build(screen.people, ended)
+    if state.closed or ended["closed_at"] is not None:  # the latter where nothing was ever said in its feed
+        return ended, code_of_build(ended["status"])
+    then = f"cofounder answer {build_id} …" if ended.get("question") else f"cofounder wake {build_id}"
+    screen.note(f"The build waits for a person ({state.waiting_for}). Then: {then}")
+    return ended, WAITS_FOR_PERSON
+
+
+def _once_it_waits(known: int) -> "Leave":
+    """Leave when the build waits for a person; what it waited for before the event `known` is over."""
+
+    def leave(state: "FeedState") -> bool:
+        return state.status == "needs_input" and state.last_id >= known
+
+    return leave
