@@ -39,7 +39,7 @@ def with_api(
     return asyncio.run(connected())
 
 
-async def id_of(api: "ApiClient", build: str) -> str:
+async def resolve_build_id(api: "ApiClient", build: str) -> str:
     """The build's id, also where `last` stands for it.
 
     Raises:

@@ -4,23 +4,23 @@ from domain.errors import CofounderError
 
 DONE = 0
 NOT_DONE = 1
-MISUSED = 2
+USAGE_ERROR = 2
 UNREACHABLE = 3
-BUILD_ENDED_BADLY = 4
+BUILD_FAILED = 4
 WAITS_FOR_PERSON = 5
 INTERRUPTED = 130
 
 MEANINGS = {
     DONE: "done; of build and watch: the build is ready",
     NOT_DONE: "not done, or refused: standard error says why",
-    MISUSED: "the command was typed wrongly",
+    USAGE_ERROR: "the command was typed wrongly",
     UNREACHABLE: "a server does not answer (the API, the database, Temporal): worth another try",
-    BUILD_ENDED_BADLY: "build and watch: the build failed or was cancelled",
+    BUILD_FAILED: "build and watch: the build failed or was cancelled",
     WAITS_FOR_PERSON: "build and watch: the build waits for a person",
     INTERRUPTED: "stopped by Ctrl-C",
 }
 
-WATCH_EXITS = "Exit code 0: ready; 4: failed or cancelled; 5: waits for a person; all others: `cofounder --help`."
+WATCH_EXIT_CODES = "Exit code 0: ready; 4: failed or cancelled; 5: waits for a person; all others: `cofounder --help`."
 """Of `build` and `watch`, for their help."""
 
 
@@ -28,13 +28,13 @@ class Unreachable(CofounderError):
     """A server that the command needs does not answer."""
 
 
-def code_of(error: Exception) -> int:
+def exit_code_of(error: Exception) -> int:
     """The exit code that goes with an error."""
     return UNREACHABLE if isinstance(error, Unreachable) else NOT_DONE
 
 
-def code_of_build(status: str) -> int:
+def exit_code_of_build(status: str) -> int:
     """The exit code that tells how a build that was watched stands."""
     if status in ("failed", "cancelled"):
-        return BUILD_ENDED_BADLY
+        return BUILD_FAILED
     return {"ready": DONE, "needs_input": WAITS_FOR_PERSON}.get(status, NOT_DONE)

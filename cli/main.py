@@ -26,7 +26,7 @@ from cli.commands import (
     watch,
 )
 from cli.commands import list as list_builds
-from cli.exit_codes import INTERRUPTED, MEANINGS, MISUSED, code_of
+from cli.exit_codes import INTERRUPTED, MEANINGS, USAGE_ERROR, exit_code_of
 from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
@@ -77,13 +77,13 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     if not all(_is_text(argument) for argument in sys.argv):
         _tell(InvalidInput("The command is not all text in UTF-8. Type it again."))
-        sys.exit(MISUSED)
+        sys.exit(USAGE_ERROR)
     app.rich_markup_mode = "rich" if _is_for_eyes() else None
     try:
         app()
     except (CofounderError, StackError) as error:
         _tell(error)
-        sys.exit(code_of(error))
+        sys.exit(exit_code_of(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.connection import id_of, with_api
-from cli.parameters import ApiUrl, AsJson, User, build_and_text
+from cli.connection import resolve_build_id, with_api
+from cli.parameters import ApiUrl, AsJson, User, parse_build_and_text
 from domain.errors import CofounderError
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ def answer(
     user: User = None,
 ) -> None:
     """Answer the question of a build that waits for you; it goes on with your answer. `cofounder show` shows it."""
-    build, text = build_and_text(words)
+    build, text = parse_build_and_text(words)
     given: dict[str, object] = {"option": int(text)} if text.strip() in _OPTIONS else {"text": text}
 
     async def run(api: "ApiClient", screen: "Screen") -> None:
-        build_id = await id_of(api, build)
+        build_id = await resolve_build_id(api, build)
         question = (await api.read_build(build_id))["question"]
         if question is None:
             raise CofounderError("The build asks nothing at the moment. To tell it something: cofounder say …")

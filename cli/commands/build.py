@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.commands.watch import Stay, watch_as_asked
+from cli.commands.watch import Stay, follow_build
 from cli.connection import with_api
-from cli.exit_codes import WATCH_EXITS
+from cli.exit_codes import WATCH_EXIT_CODES
 from cli.parameters import ApiUrl, AsJson, User
 from domain.errors import CofounderError
 from domain.status import MAX_NIGHTS, SleepPolicy
@@ -22,7 +22,7 @@ app = typer.Typer()
 FIRST_GOAL = "Build the first version that the idea brief describes, with tests, and make it run."
 
 
-@app.command(epilog=f'Example: cofounder build --idea "A waitlist for my bakery"\n\n{WATCH_EXITS}')
+@app.command(epilog=f'Example: cofounder build --idea "A waitlist for my bakery"\n\n{WATCH_EXIT_CODES}')
 def build(
     brief: Annotated[Path | None, typer.Option("--brief", metavar="FILE", help="An idea brief as JSON.")] = None,
     idea: Annotated[str | None, typer.Option("--idea", help="An idea in a sentence, instead of a brief.")] = None,
@@ -71,7 +71,7 @@ def build(
         if not watch:
             screen.give(started, lambda _: None)
             return 0
-        ended, code = await watch_as_asked(api, screen, started, found["name"], stay, as_events=False)
+        ended, code = await follow_build(api, screen, started, found["name"], stay, as_events=False)
         if as_json:
             screen.give(ended, "")
         return code

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cli.connection import id_of, with_api
+from cli.connection import resolve_build_id, with_api
 from cli.parameters import ApiUrl, AsJson, BuildId, User
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def cancel(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, u
     """Ask a build to end. Its workspace is kept as a snapshot."""
 
     async def run(api: "ApiClient", screen: "Screen") -> None:
-        found = await api.cancel(await id_of(api, build_id))
+        found = await api.cancel(await resolve_build_id(api, build_id))
         screen.give(found, "The build has been asked to end.")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cli.connection import id_of, with_api
+from cli.connection import resolve_build_id, with_api
 from cli.parameters import ApiUrl, AsJson, BuildId, User
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def download(
     async def run(api: "ApiClient", screen: "Screen") -> None:
         from cli.downloads import save, target_of
 
-        found_id = await id_of(api, build_id)
+        found_id = await resolve_build_id(api, build_id)
         kind = format_ or ("zip" if output is not None and output.suffix == ".zip" else "tar.gz")
         target = target_of(output, f"workspace-{found_id}.{kind}", force=force)
         path = f"/v1/builds/{found_id}/snapshots/{snapshot or 'current'}/archive"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.connection import id_of, with_api
+from cli.connection import resolve_build_id, with_api
 from cli.parameters import ApiUrl, AsJson, BuildId, User
 from domain.errors import CofounderError
 
@@ -31,7 +31,7 @@ def preview(
     """Open the product of a ready build, or keep it open for longer."""
 
     async def run(api: "ApiClient", screen: "Screen") -> None:
-        found_id = await id_of(api, build_id)
+        found_id = await resolve_build_id(api, build_id)
         before = (await api.open_preview(found_id, seconds)).get("expires_at")
         for _ in range(_PREVIEW_POLLS):
             found = await api.read_preview(found_id)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.connection import id_of, with_api
+from cli.connection import resolve_build_id, with_api
 from cli.exit_codes import DONE, NOT_DONE, Unreachable
 from cli.parameters import LAST, ApiUrl, AsJson, User
 from domain.errors import CofounderError, Misconfigured
@@ -33,7 +33,7 @@ def replay(
     is_file = Path(history).suffix == ".json" or Path(history).exists()
     build_id = "" if is_file or history == LAST else _build_id(history)
     if history == LAST and not is_file:
-        build_id = with_api(lambda api, _: id_of(api, LAST), as_json=as_json, api_url=api_url, user=user)
+        build_id = with_api(lambda api, _: resolve_build_id(api, LAST), as_json=as_json, api_url=api_url, user=user)
     verdict = asyncio.run(_replay(history, build_id))
     document = {
         "workflow_id": verdict.workflow_id,

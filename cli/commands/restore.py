@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.connection import id_of, with_api
+from cli.connection import resolve_build_id, with_api
 from cli.parameters import LAST, ApiUrl, AsJson, BuildId, User
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def restore(
         raise typer.BadParameter("Give --snapshot or --commit, not both.")
 
     async def run(api: "ApiClient", screen: "Screen") -> None:
-        found_id = await id_of(api, build_id)
+        found_id = await resolve_build_id(api, build_id)
         if snapshot is None and commit is None:
             kept = await api.list_snapshots(found_id)
             screen.give(kept, lambda console: _print_snapshots(console, kept["snapshots"]))

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.connection import id_of, with_api
-from cli.parameters import ApiUrl, AsJson, User, build_and_text
+from cli.connection import resolve_build_id, with_api
+from cli.parameters import ApiUrl, AsJson, User, parse_build_and_text
 
 if TYPE_CHECKING:
     from cli.api_client import ApiClient
@@ -24,10 +24,10 @@ def say(
     user: User = None,
 ) -> None:
     """Say something to the agent. It reads it at its next turn; a build that waits for you goes on with it."""
-    build, text = build_and_text(words)
+    build, text = parse_build_and_text(words)
 
     async def run(api: "ApiClient", screen: "Screen") -> None:
-        found = await api.say(await id_of(api, build), text)
+        found = await api.say(await resolve_build_id(api, build), text)
         screen.give(found, f"Message {found['number']} is stored. The agent reads it at its next turn.")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

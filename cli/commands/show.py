@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cli.connection import id_of, with_api
+from cli.connection import resolve_build_id, with_api
 from cli.parameters import ApiUrl, AsJson, BuildId, User
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def show(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, use
     from cli.build_rows import print_build
 
     async def run(api: "ApiClient", screen: "Screen") -> None:
-        found = await api.read_build(await id_of(api, build_id))
+        found = await api.read_build(await resolve_build_id(api, build_id))
         screen.give(found, lambda console: print_build(console, found))
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.connection import id_of, with_api
-from cli.exit_codes import WAITS_FOR_PERSON, WATCH_EXITS, code_of_build
+from cli.connection import resolve_build_id, with_api
+from cli.exit_codes import WAITS_FOR_PERSON, WATCH_EXIT_CODES, exit_code_of_build
 from cli.parameters import ApiUrl, BuildId, User
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ Stay = Annotated[
 ]
 
 
-@app.command(epilog=f"Example: cofounder watch last\n\n{WATCH_EXITS}")
+@app.command(epilog=f"Example: cofounder watch last\n\n{WATCH_EXIT_CODES}")
 def watch(
     build_id: BuildId,
     after: Annotated[
@@ -45,15 +45,15 @@ def watch(
     """
 
     async def run(api: "ApiClient", screen: "Screen") -> int:
-        found = await api.read_build(await id_of(api, build_id))
+        found = await api.read_build(await resolve_build_id(api, build_id))
         project = await api.read_project(found["project_id"])
-        _, code = await watch_as_asked(api, screen, found, project["name"], stay, as_events=as_json, after=after)
+        _, code = await follow_build(api, screen, found, project["name"], stay, as_events=as_json, after=after)
         return code
 
     raise typer.Exit(with_api(run, as_json=as_json, api_url=api_url, user=user))
 
 
-async def watch_as_asked(
+async def follow_build(
     api: "ApiClient",
     screen: "Screen",
     build: dict[str, Any],
@@ -85,7 +85,7 @@ async def watch_as_asked(
     if not screen.as_json:
         print_build(screen.people, ended)
     if state.closed or ended["closed_at"] is not None:  # the latter where nothing was ever said in its feed
-        return ended, code_of_build(ended["status"])
+        return ended, exit_code_of_build(ended["status"])
     then = f"cofounder answer {build_id} …" if ended.get("question") else f"cofounder wake {build_id}"
     screen.note(f"The build waits for a person ({state.waiting_for}). Then: {then}")
     return ended, WAITS_FOR_PERSON
