@@ -15,9 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
-from cli.budget import budget_text
 from cli.exit_codes import Unreachable
-from cli.output import dollars, print_rows
+from cli.output import budget_text, dollars, print_rows
 from clients.build_workflows import BuildWorkflows
 from clients.temporal import connect_temporal
 from db.accounts import ROLES, TOP_UP_MOST, Account

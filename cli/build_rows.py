@@ -5,9 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from cli.budget import budget_row
 from cli.feed_state import describe_model
-from cli.output import dollars, moment, print_rows
+from cli.output import budget_row, dollars, local_time, print_rows
 
 _STYLES = {"ready": "green", "failed": "red", "cancelled": "red", "sleeping": "yellow", "needs_input": "bold yellow"}
 
@@ -23,15 +22,15 @@ def print_build(console: Console, found: Json) -> None:
         "goal": found["goal"],
         "status": status_text(found),
         "why": found["reason"],
-        "wakes at": found["wakes_at"] and moment(found["wakes_at"]),
+        "wakes at": found["wakes_at"] and local_time(found["wakes_at"]),
         "model": describe_model(found["model_label"]) if found["model_label"] else None,
         "budget": budget_row(budget) if budget else None,
         "cost": None if found["cost_microdollars"] is None else dollars(found["cost_microdollars"]),
         "phases": str(found["phases_completed"]),
         "version": found["build_version"] and str(found["build_version"]),
         "preview": found["preview_url"],
-        "began": moment(found["created_at"]),
-        "ended": found["closed_at"] and moment(found["closed_at"]),
+        "began": local_time(found["created_at"]),
+        "ended": found["closed_at"] and local_time(found["closed_at"]),
     }
     print_rows(console, ((name, value) for name, value in rows.items() if value is not None))
     if question := found.get("question"):

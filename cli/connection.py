@@ -9,13 +9,13 @@ from domain.errors import Misconfigured, NotFound
 
 if TYPE_CHECKING:  # they take their time to import, and `--help` needs none of them
     from cli.api_client import ApiClient
-    from cli.output import Screen
+    from cli.output import Output
 
 T = TypeVar("T")
 
 
 def with_api(
-    run: "Callable[[ApiClient, Screen], Awaitable[T]]", *, as_json: bool, api_url: str | None, user: str | None
+    run: "Callable[[ApiClient, Output], Awaitable[T]]", *, as_json: bool, api_url: str | None, user: str | None
 ) -> T:
     """Run a command with an open connection to the API. The token comes from API_TOKEN only: a command line is seen
     by everybody on the machine.
@@ -24,7 +24,7 @@ def with_api(
         Misconfigured: a setting is wrong or missing; says which.
     """
     from cli.api_client import ApiClient
-    from cli.output import Screen
+    from cli.output import Output
     from settings import load_settings
 
     settings = load_settings()
@@ -34,7 +34,7 @@ def with_api(
 
     async def connected() -> T:
         async with ApiClient(api_url or settings.cofounder_api_url, token, user) as api:
-            return await run(api, Screen(as_json))
+            return await run(api, Output(as_json))
 
     return asyncio.run(connected())
 

@@ -11,9 +11,8 @@ from rich.panel import Panel
 from rich.text import Text
 
 from cli.api_client import ApiClient
-from cli.budget import budget_text
 from cli.feed_state import FeedEvent, FeedState, Line, describe_model, is_rehearsal, printable
-from cli.output import clock, console_for_people, is_interactive, write_json
+from cli.output import budget_text, clock, console_for_people, is_interactive, write_json
 
 _MARKS = {
     "said": ("  ", ""),

@@ -12,12 +12,14 @@ from rich.text import Text
 
 from cli.feed_state import printable
 
+_BUDGET_COLOURS = ("green", "yellow", "red")
+
 _STRETCHED_LEAST = 16
 """A table whose last column would be narrower than this is shown one row below the other instead."""
 
 
-class Screen:
-    """The output of one command. With `as_json`, standard output carries nothing but what `give` is given."""
+class Output:
+    """The output of one command. With `as_json`, standard output carries nothing but what `print_result` is given."""
 
     def __init__(self, as_json: bool = False) -> None:
         self.as_json = as_json
@@ -27,7 +29,7 @@ class Screen:
         """Say something on the way. Scripts find it on standard error."""
         self.people.print(printable(text))
 
-    def give(self, document: object, show: Callable[[Console], None] | str) -> None:
+    def print_result(self, document: object, show: Callable[[Console], None] | str) -> None:
         """What was asked for: the document for scripts, `show` for people."""
         if self.as_json:
             write_json(document)
@@ -112,18 +114,18 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def moment(value: Any, now: datetime | None = None) -> str:
+def local_time(value: Any, now: datetime | None = None) -> str:
     """A time of the API as people read it: the local time, and how far away it is."""
     at = datetime.fromisoformat(str(value))
-    return f"{at.astimezone():%Y-%m-%d %H:%M} ({distance(at, now)})"
+    return f"{at.astimezone():%Y-%m-%d %H:%M} ({relative_time(at, now)})"
 
 
-def when(console: Console, value: Any) -> str:
+def table_time(console: Console, value: Any) -> str:
     """A time in a table: how long ago for people, exact for what reads the lines."""
-    return distance(datetime.fromisoformat(str(value))) if is_interactive(console) else str(value)
+    return relative_time(datetime.fromisoformat(str(value))) if is_interactive(console) else str(value)
 
 
-def distance(at: datetime, now: datetime | None = None) -> str:
+def relative_time(at: datetime, now: datetime | None = None) -> str:
     """How long ago, or in how long, in one figure."""
     seconds = ((now or datetime.now(UTC)) - at).total_seconds()
     for unit, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
@@ -132,3 +134,18 @@ def distance(at: datetime, now: datetime | None = None) -> str:
             figure = f"{count} {name}{'s' if count > 1 else ''}"
             return f"{figure} ago" if seconds > 0 else f"in {figure}"
     return "just now" if seconds >= 0 else "in a minute"
+
+
+def budget_text(percent: int | None, level: str | None) -> Text:
+    """Today's share of the allowance that is used, in the colour of its level."""
+    if percent is None:
+        return Text("unlimited")
+    return Text(f"{percent} %", level if level in _BUDGET_COLOURS else "")
+
+
+def budget_row(budget: dict[str, Any]) -> Text:
+    """The budget of a build as the API tells it, in a line."""
+    told = budget_text(budget["percent"], budget.get("level"))
+    if budget["percent"] is None:
+        return told
+    return told.append(f" of today's allowance used, refreshes at {local_time(budget['refreshes_at'])}", "default")

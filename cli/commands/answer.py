@@ -10,7 +10,7 @@ from domain.errors import CofounderError
 
 if TYPE_CHECKING:
     from cli.api_client import ApiClient
-    from cli.output import Screen
+    from cli.output import Output
 
 app = typer.Typer()
 
@@ -35,12 +35,12 @@ def answer(
     build, text = parse_build_and_text(words)
     given: dict[str, object] = {"option": int(text)} if text.strip() in _OPTIONS else {"text": text}
 
-    async def run(api: "ApiClient", screen: "Screen") -> None:
+    async def run(api: "ApiClient", output: "Output") -> None:
         build_id = await resolve_build_id(api, build)
         question = (await api.read_build(build_id))["question"]
         if question is None:
-            raise CofounderError("The build asks nothing at the moment. To tell it something: cofounder say …")
+            raise CofounderError("The build asks nothing at the local_time. To tell it something: cofounder say …")
         found = await api.answer(build_id, question["id"], given)
-        screen.give(found, f"The build goes on with your answer: {found['answer']}")
+        output.print_result(found, f"The build goes on with your answer: {found['answer']}")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

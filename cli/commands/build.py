@@ -15,7 +15,7 @@ from domain.status import MAX_NIGHTS, SleepPolicy
 
 if TYPE_CHECKING:
     from cli.api_client import ApiClient
-    from cli.output import Screen
+    from cli.output import Output
 
 app = typer.Typer()
 
@@ -58,22 +58,22 @@ def build(
     wanted = read_brief(brief, idea)
     answers = None if interview is None else read_interview(interview)
 
-    async def run(api: "ApiClient", screen: "Screen") -> int:
+    async def run(api: "ApiClient", output: "Output") -> int:
         found = await (api.create_project(wanted, answers) if project is None else api.read_project(str(project)))
-        screen.note(f"project {found['id']}")
+        output.note(f"project {found['id']}")
         try:
             started = await api.start_build(found["id"], goal, sleep_policy=sleep_policy.value, max_nights=max_nights)
         except CofounderError as error:
             if project is None:
-                screen.note(f"The project is stored; later: cofounder build --project {found['id']}")
+                output.note(f"The project is stored; later: cofounder build --project {found['id']}")
             raise error
-        screen.note(f"build   {started['id']}")
+        output.note(f"build   {started['id']}")
         if not watch:
-            screen.give(started, lambda _: None)
+            output.print_result(started, lambda _: None)
             return 0
-        ended, code = await follow_build(api, screen, started, found["name"], stay, as_events=False)
+        ended, code = await follow_build(api, output, started, found["name"], stay, as_events=False)
         if as_json:
-            screen.give(ended, "")
+            output.print_result(ended, "")
         return code
 
     raise typer.Exit(with_api(run, as_json=as_json, api_url=api_url, user=user))

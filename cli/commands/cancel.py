@@ -9,7 +9,7 @@ from cli.parameters import ApiUrl, AsJson, BuildId, User
 
 if TYPE_CHECKING:
     from cli.api_client import ApiClient
-    from cli.output import Screen
+    from cli.output import Output
 
 app = typer.Typer()
 
@@ -18,8 +18,8 @@ app = typer.Typer()
 def cancel(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) -> None:
     """Ask a build to end. Its workspace is kept as a snapshot."""
 
-    async def run(api: "ApiClient", screen: "Screen") -> None:
+    async def run(api: "ApiClient", output: "Output") -> None:
         found = await api.cancel(await resolve_build_id(api, build_id))
-        screen.give(found, "The build has been asked to end.")
+        output.print_result(found, "The build has been asked to end.")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -31,7 +31,7 @@ def demo(
 ) -> None:
     """Start everything on this machine and build a product, before your eyes."""
     from cli.inputs import read_brief, read_interview
-    from cli.output import Screen
+    from cli.output import Output
     from cli.stack.demo import EXAMPLES, Wish, run_demo
     from cli.stack.programs import RealKeys
 
@@ -45,7 +45,7 @@ def demo(
         confirmed=yes,
         leave=leave or as_json,
     )
-    screen = Screen(as_json)
-    outcome = asyncio.run(run_demo(screen.people, wish))
-    screen.give(outcome.as_json(), lambda _: None)
+    output = Output(as_json)
+    outcome = asyncio.run(run_demo(output.people, wish))
+    output.print_result(outcome.as_json(), lambda _: None)
     raise typer.Exit(DONE if outcome.good else NOT_DONE)

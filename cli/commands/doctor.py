@@ -24,18 +24,18 @@ def doctor(
 ) -> None:
     """Check every setting and every server, and say what to do. Spends nothing; exit code 1 when something fails."""
     from cli.doctor.checklist import CHECKS, examine, print_finding
-    from cli.output import Screen
+    from cli.output import Output
 
     names = [name for name, _ in CHECKS]
     if unknown := set(only or ()) - set(names):
         raise typer.BadParameter(f"No such check: {', '.join(sorted(unknown))}. There are: {', '.join(names)}.")
-    screen = Screen(as_json)
+    output = Output(as_json)
 
     def tell(finding: "Finding") -> None:
         if not as_json:
-            print_finding(screen.people, finding)
+            print_finding(output.people, finding)
 
     findings = asyncio.run(examine(only or names, api_url, tell))
     good = all(each.state != "fail" for each in findings)
-    screen.give({"good": good, "checks": [each.as_json() for each in findings]}, lambda _: None)
+    output.print_result({"good": good, "checks": [each.as_json() for each in findings]}, lambda _: None)
     raise typer.Exit(DONE if good else NOT_DONE)

@@ -10,7 +10,7 @@ from cli.parameters import ApiUrl, AsJson, BuildId, User
 
 if TYPE_CHECKING:
     from cli.api_client import ApiClient
-    from cli.output import Screen
+    from cli.output import Output
 
 app = typer.Typer()
 
@@ -23,7 +23,7 @@ def download(
     format_: Annotated[
         Format | None, typer.Option("--format", help="What to save it as; otherwise as FILE's name says, or tar.gz.")
     ] = None,
-    output: Annotated[
+    output_path: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to save it: a file or a directory.")
     ] = None,
     snapshot: Annotated[
@@ -36,16 +36,16 @@ def download(
 ) -> None:
     """Save a build's workspace, `.git` included, as an archive."""
 
-    async def run(api: "ApiClient", screen: "Screen") -> None:
+    async def run(api: "ApiClient", output: "Output") -> None:
         from cli.downloads import save, target_of
 
         found_id = await resolve_build_id(api, build_id)
-        kind = format_ or ("zip" if output is not None and output.suffix == ".zip" else "tar.gz")
-        target = target_of(output, f"workspace-{found_id}.{kind}", force=force)
+        kind = format_ or ("zip" if output_path is not None and output_path.suffix == ".zip" else "tar.gz")
+        target = target_of(output_path, f"workspace-{found_id}.{kind}", force=force)
         path = f"/v1/builds/{found_id}/snapshots/{snapshot or 'current'}/archive"
         async with api.stream(path, {"format": kind}) as pieces:
             saved = await save(pieces, target, force=force)
         document = {"build_id": found_id, "path": str(target), "format": kind, **saved}
-        screen.give(document, f"{target} ({saved['bytes']:,} bytes)")
+        output.print_result(document, f"{target} ({saved['bytes']:,} bytes)")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cli.api_client import ApiClient
-    from cli.output import Screen
+    from cli.output import Output
 
 app = typer.Typer()
 
@@ -48,7 +48,7 @@ def list_(
     if projects and (status or project or only_open):
         raise typer.BadParameter("--status, --project and --open choose among builds, not projects.")
 
-    async def run(api: "ApiClient", screen: "Screen") -> None:
+    async def run(api: "ApiClient", output: "Output") -> None:
         async def builds_page(size: int, after: str | None) -> Json:
             statuses = [str(each) for each in status or ()]
             return await api.list_builds(
@@ -65,10 +65,12 @@ def list_(
         wanted = None if everything else limit
         kind, page = ("projects", projects_page) if projects else ("builds", builds_page)
         found = await _gather(page, kind, wanted, cursor)
-        screen.give(found, lambda console: (_print_projects if projects else _print_builds)(console, found[kind]))
-        if not screen.as_json and found["next_cursor"] is not None:
+        output.print_result(
+            found, lambda console: (_print_projects if projects else _print_builds)(console, found[kind])
+        )
+        if not output.as_json and found["next_cursor"] is not None:
             _whisper(f"There are more: --limit {2 * limit}, or --all.")
-        elif not screen.as_json and not found[kind]:
+        elif not output.as_json and not found[kind]:
             narrowed = "No such builds." if status or project or only_open else f"No {kind}."
             _whisper(f"{narrowed} Start a build: cofounder build --idea …")
 
@@ -90,9 +92,8 @@ async def _gather(
 
 
 def _print_builds(console: "Console", builds: list[Json]) -> None:
-    from cli.budget import budget_text
     from cli.build_rows import status_text
-    from cli.output import print_table, when
+    from cli.output import budget_text, print_table, table_time
 
     with_budget = any(build.get("budget") for build in builds)
     names = ["build", "status", "began", *(["budget"] if with_budget else []), "goal"]
@@ -100,16 +101,16 @@ def _print_builds(console: "Console", builds: list[Json]) -> None:
     for build in builds:
         budget = build.get("budget") or {}
         shown = [budget_text(budget["percent"], budget.get("level")) if budget else ""] if with_budget else []
-        rows.append([build["id"], status_text(build), when(console, build["created_at"]), *shown, build["goal"]])
+        rows.append([build["id"], status_text(build), table_time(console, build["created_at"]), *shown, build["goal"]])
     if rows:
         print_table(console, names, rows)
 
 
 def _print_projects(console: "Console", projects: list[Json]) -> None:
-    from cli.output import print_table, when
+    from cli.output import print_table, table_time
 
     rows = [
-        [each["id"], str(each["last_build_version"]), when(console, each["created_at"]), each["name"]]
+        [each["id"], str(each["last_build_version"]), table_time(console, each["created_at"]), each["name"]]
         for each in projects
     ]
     if rows:

@@ -14,7 +14,7 @@ app = typer.Typer()
 @app.command(epilog="Example: cofounder migrate")
 def migrate(as_json: AsJson = False) -> None:
     """Bring the database at DATABASE_URL up to date. Safe to run at every start."""
-    from cli.output import Screen
+    from cli.output import Output
     from db.migrate import migrate as bring_up_to_date
     from settings import load_settings
 
@@ -23,4 +23,4 @@ def migrate(as_json: AsJson = False) -> None:
         asyncio.run(bring_up_to_date(settings.database_url))
     except Misconfigured as error:
         raise (Unreachable(str(error)) if isinstance(error.__cause__, OSError) else error) from error
-    Screen(as_json).give({"migrated": True}, "The database is up to date.")
+    Output(as_json).print_result({"migrated": True}, "The database is up to date.")

@@ -11,7 +11,7 @@ from domain.errors import CofounderError
 
 if TYPE_CHECKING:
     from cli.api_client import ApiClient
-    from cli.output import Screen
+    from cli.output import Output
 
 app = typer.Typer()
 
@@ -30,7 +30,7 @@ def preview(
 ) -> None:
     """Open the product of a ready build, or keep it open for longer."""
 
-    async def run(api: "ApiClient", screen: "Screen") -> None:
+    async def run(api: "ApiClient", output: "Output") -> None:
         found_id = await resolve_build_id(api, build_id)
         before = (await api.open_preview(found_id, seconds)).get("expires_at")
         for _ in range(_PREVIEW_POLLS):
@@ -42,6 +42,6 @@ def preview(
             await asyncio.sleep(_POLL_SECONDS)
         if found["state"] != "open":
             raise CofounderError(f"The preview is still {found['state']}. Look again: cofounder preview {found_id}")
-        screen.give(found, str(found["url"]))
+        output.print_result(found, str(found["url"]))
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -28,7 +28,7 @@ def replay(
     user: User = None,
 ) -> None:
     """Replay a build's history against the code at hand: whether this version could go on with it."""
-    from cli.output import Screen
+    from cli.output import Output
 
     is_file = Path(history).suffix == ".json" or Path(history).exists()
     build_id = "" if is_file or history == LAST else _build_id(history)
@@ -44,7 +44,7 @@ def replay(
     events = f"{verdict.workflow_id}: {verdict.events} events"
     if not verdict.replays and not as_json:
         raise CofounderError(f"{events}, does not replay: {verdict.problem}")
-    Screen(as_json).give(document, f"{events}, replays")
+    Output(as_json).print_result(document, f"{events}, replays")
     raise typer.Exit(DONE if verdict.replays else NOT_DONE)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cli.api_client import ApiClient
-    from cli.output import Screen
+    from cli.output import Output
 
 app = typer.Typer()
 
@@ -37,25 +37,30 @@ def restore(
     if snapshot is not None and commit is not None:
         raise typer.BadParameter("Give --snapshot or --commit, not both.")
 
-    async def run(api: "ApiClient", screen: "Screen") -> None:
+    async def run(api: "ApiClient", output: "Output") -> None:
         found_id = await resolve_build_id(api, build_id)
         if snapshot is None and commit is None:
             kept = await api.list_snapshots(found_id)
-            screen.give(kept, lambda console: _print_snapshots(console, kept["snapshots"]))
+            output.print_result(kept, lambda console: _print_snapshots(console, kept["snapshots"]))
             return
         target = {"snapshot": snapshot} if commit is None else {"commit": commit}
         found = await api.restore(found_id, target)
         what = f"commit {found['commit']}" if found["commit"] else f"snapshot {found['snapshot']}"
-        screen.give(found, f"The workspace is put back to {what} before the agent's next turn.")
+        output.print_result(found, f"The workspace is put back to {what} before the agent's next turn.")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)
 
 
 def _print_snapshots(console: "Console", snapshots: list[dict[str, object]]) -> None:
-    from cli.output import print_table, when
+    from cli.output import print_table, table_time
 
     rows = [
-        [str(each["number"]), str(each["reason"]), str(each["commit"] or "")[:12], when(console, each["stored_at"])]
+        [
+            str(each["number"]),
+            str(each["reason"]),
+            str(each["commit"] or "")[:12],
+            table_time(console, each["stored_at"]),
+        ]
         for each in snapshots
     ]
     if rows:

@@ -9,7 +9,7 @@ from cli.parameters import ApiUrl, AsJson, User, parse_build_and_text
 
 if TYPE_CHECKING:
     from cli.api_client import ApiClient
-    from cli.output import Screen
+    from cli.output import Output
 
 app = typer.Typer()
 
@@ -26,8 +26,8 @@ def say(
     """Say something to the agent. It reads it at its next turn; a build that waits for you goes on with it."""
     build, text = parse_build_and_text(words)
 
-    async def run(api: "ApiClient", screen: "Screen") -> None:
+    async def run(api: "ApiClient", output: "Output") -> None:
         found = await api.say(await resolve_build_id(api, build), text)
-        screen.give(found, f"Message {found['number']} is stored. The agent reads it at its next turn.")
+        output.print_result(found, f"Message {found['number']} is stored. The agent reads it at its next turn.")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -9,7 +9,7 @@ from cli.parameters import ApiUrl, AsJson, BuildId, User
 
 if TYPE_CHECKING:
     from cli.api_client import ApiClient
-    from cli.output import Screen
+    from cli.output import Output
 
 app = typer.Typer()
 
@@ -19,8 +19,8 @@ def show(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, use
     """Show where a build stands."""
     from cli.build_rows import print_build
 
-    async def run(api: "ApiClient", screen: "Screen") -> None:
+    async def run(api: "ApiClient", output: "Output") -> None:
         found = await api.read_build(await resolve_build_id(api, build_id))
-        screen.give(found, lambda console: print_build(console, found))
+        output.print_result(found, lambda console: print_build(console, found))
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

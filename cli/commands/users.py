@@ -79,7 +79,7 @@ def show(user_id: _UserId, as_json: AsJson = False) -> None:
     """Show a user's account, and what may be spent today."""
     from cli.accounts import as_json as to_json
     from cli.accounts import in_database, print_account, today
-    from cli.output import Screen
+    from cli.output import Output
     from db.accounts import read_account
     from settings import load_settings
 
@@ -87,21 +87,21 @@ def show(user_id: _UserId, as_json: AsJson = False) -> None:
         return await read_account(session, user_id, today())
 
     account = in_database(load_settings(), run)
-    Screen(as_json).give(to_json(account), lambda console: print_account(console, account))
+    Output(as_json).print_result(to_json(account), lambda console: print_account(console, account))
 
 
 def _tell_and_give(settings: "Settings", account: "Account", as_json: bool, *, tell: bool = True) -> None:
     """Tell the open builds of the change that is committed, and show the account."""
     from cli.accounts import as_json as to_json
     from cli.accounts import print_account, tell_builds
-    from cli.output import Screen
+    from cli.output import Output
 
-    screen = Screen(as_json)
+    output = Output(as_json)
     told, trouble = tell_builds(settings, account.user.id) if tell and account.open_builds else ([], None)
-    screen.give(
+    output.print_result(
         to_json(account) | {"builds_told": told, "trouble": trouble}, lambda console: print_account(console, account)
     )
     if trouble:
-        screen.note(f"The open builds were not told; the reaper tells them within a minute. ({trouble})")
+        output.note(f"The open builds were not told; the reaper tells them within a minute. ({trouble})")
     elif told:
-        screen.note(f"The open builds have been told: {len(told)}.")
+        output.note(f"The open builds have been told: {len(told)}.")

@@ -9,7 +9,7 @@ from cli.parameters import ApiUrl, AsJson, BuildId, User
 
 if TYPE_CHECKING:
     from cli.api_client import ApiClient
-    from cli.output import Screen
+    from cli.output import Output
 
 app = typer.Typer()
 
@@ -18,8 +18,8 @@ app = typer.Typer()
 def wake(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) -> None:
     """Have a build that sleeps or waits look again whether it can go on."""
 
-    async def run(api: "ApiClient", screen: "Screen") -> None:
+    async def run(api: "ApiClient", output: "Output") -> None:
         found = await api.wake(await resolve_build_id(api, build_id))
-        screen.give(found, f"The build was {found['status']} and has been told to look again.")
+        output.print_result(found, f"The build was {found['status']} and has been told to look again.")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

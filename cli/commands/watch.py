@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cli.api_client import ApiClient
     from cli.feed_state import FeedState
     from cli.feed_view import Leave
-    from cli.output import Screen
+    from cli.output import Output
 
 app = typer.Typer()
 
@@ -44,10 +44,10 @@ def watch(
     Ctrl-C leaves the build running; watch it again whenever you like. A lost connection is made again.
     """
 
-    async def run(api: "ApiClient", screen: "Screen") -> int:
+    async def run(api: "ApiClient", output: "Output") -> int:
         found = await api.read_build(await resolve_build_id(api, build_id))
         project = await api.read_project(found["project_id"])
-        _, code = await follow_build(api, screen, found, project["name"], stay, as_events=as_json, after=after)
+        _, code = await follow_build(api, output, found, project["name"], stay, as_events=as_json, after=after)
         return code
 
     raise typer.Exit(with_api(run, as_json=as_json, api_url=api_url, user=user))
@@ -55,7 +55,7 @@ def watch(
 
 async def follow_build(
     api: "ApiClient",
-    screen: "Screen",
+    output: "Output",
     build: dict[str, Any],
     product: str,
     stay: bool | None,
@@ -69,25 +69,25 @@ async def follow_build(
     from cli.output import is_interactive
 
     build_id = build["id"]
-    stays = stay if stay is not None else is_interactive(screen.people) and not screen.as_json
+    stays = stay if stay is not None else is_interactive(output.people) and not output.as_json
     leave = until_closed if stays else _once_it_waits(build["last_event_id"])
     try:
         if as_events:
             state = await watch_as_json(api, build_id, leave, after=after)
-        elif screen.as_json:
+        elif output.as_json:
             state = await wait_for_build(api, build_id, leave)
         else:
-            state = await watch_build(screen.people, api, build_id, product, leave, after=after)
+            state = await watch_build(output.people, api, build_id, product, leave, after=after)
     except asyncio.CancelledError:
-        screen.note(f"The build goes on. To see it again: cofounder watch {build_id}")
+        output.note(f"The build goes on. To see it again: cofounder watch {build_id}")
         raise
     ended = await api.read_build(build_id)
-    if not screen.as_json:
-        print_build(screen.people, ended)
+    if not output.as_json:
+        print_build(output.people, ended)
     if state.closed or ended["closed_at"] is not None:  # the latter where nothing was ever said in its feed
         return ended, exit_code_of_build(ended["status"])
     then = f"cofounder answer {build_id} …" if ended.get("question") else f"cofounder wake {build_id}"
-    screen.note(f"The build waits for a person ({state.waiting_for}). Then: {then}")
+    output.note(f"The build waits for a person ({state.waiting_for}). Then: {then}")
     return ended, WAITS_FOR_PERSON
 
 

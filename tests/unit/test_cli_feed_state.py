@@ -8,10 +8,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from cli.budget import budget_row, budget_text
 from cli.feed_state import LINES_KEPT, FeedEvent, FeedState, describe_model, printable
 from cli.feed_view import _View
-from cli.output import clock, distance, dollars, print_table
+from cli.output import budget_row, budget_text, clock, dollars, print_table, relative_time
 
 BEGAN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -227,7 +226,7 @@ def test_budget_is_a_share_in_its_colour() -> None:
 
 def test_moments_for_people() -> None:
     for offset, told in ((-59, "just now"), (-90, "1 minute ago"), (-7200, "2 hours ago"), (90_000, "in 1 day")):
-        assert distance(BEGAN + timedelta(seconds=offset), BEGAN) == told
+        assert relative_time(BEGAN + timedelta(seconds=offset), BEGAN) == told
 
 
 def test_figures_for_people() -> None:
