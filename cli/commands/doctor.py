@@ -9,7 +9,7 @@ from cli.exit_codes import DONE, NOT_DONE
 from cli.parameters import ApiUrl, AsJson
 
 if TYPE_CHECKING:
-    from cli.doctor.findings import Finding
+    from cli.doctor.check import CheckResult
 
 app = typer.Typer()
 
@@ -23,7 +23,7 @@ def doctor(
     api_url: ApiUrl = None,
 ) -> None:
     """Check every setting and every server, and say what to do. Spends nothing; exit code 1 when something fails."""
-    from cli.doctor.checklist import CHECKS, examine, print_finding
+    from cli.doctor.checklist import CHECKS, print_check_result, run_checks
     from cli.output import Output
 
     names = [name for name, _ in CHECKS]
@@ -31,11 +31,11 @@ def doctor(
         raise typer.BadParameter(f"No such check: {', '.join(sorted(unknown))}. There are: {', '.join(names)}.")
     output = Output(as_json)
 
-    def tell(finding: "Finding") -> None:
+    def tell(result: "CheckResult") -> None:
         if not as_json:
-            print_finding(output.people, finding)
+            print_check_result(output.people, result)
 
-    findings = asyncio.run(examine(only or names, api_url, tell))
-    good = all(each.state != "fail" for each in findings)
-    output.print_result({"good": good, "checks": [each.as_json() for each in findings]}, lambda _: None)
+    results = asyncio.run(run_checks(only or names, api_url, tell))
+    good = all(each.state != "fail" for each in results)
+    output.print_result({"good": good, "checks": [each.as_json() for each in results]}, lambda _: None)
     raise typer.Exit(DONE if good else NOT_DONE)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from rich.console import Console
 from rich.text import Text
 
+from cli.doctor.check import Check, CheckResult, CheckSkipped, DoctorContext, fail, warn
 from cli.doctor.database import check_database
-from cli.doctor.findings import Check, Circumstances, Finding, NotLookedAt, fail, warn
 from cli.doctor.machine import check_bubblewrap, check_chromium, check_disk
 from cli.doctor.services import check_api, check_model, check_object_store, check_sandboxes
 from cli.doctor.temporal import check_reaper, check_search_attributes, check_temporal, check_worker
@@ -20,7 +20,7 @@ DEADLINE_SECONDS = 15.0
 """How long a check may take before it counts as failed."""
 
 CHECKS: tuple[tuple[str, Check], ...] = (
-    ("settings", Circumstances.check_settings),
+    ("settings", DoctorContext.check_settings),
     ("database", check_database),
     ("temporal", check_temporal),
     ("attributes", check_search_attributes),
@@ -38,33 +38,35 @@ CHECKS: tuple[tuple[str, Check], ...] = (
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-async def examine(names: Sequence[str], api_url: str | None, tell: Callable[[Finding], object]) -> list[Finding]:
-    """Make these checks; `tell` is told each finding, in the order of `CHECKS`, as soon as it is its turn."""
-    given = Circumstances(_settings(), api_url)
-    making = [asyncio.create_task(_make(name, check, given)) for name, check in CHECKS if name in names]
-    findings = []
-    for task in making:
-        findings.append(await task)
-        tell(findings[-1])
-    return findings
+async def run_checks(
+    names: Sequence[str], api_url: str | None, tell: Callable[[CheckResult], object]
+) -> list[CheckResult]:
+    """Make these checks; `tell` is told each result, in the order of `CHECKS`, as soon as it is its turn."""
+    context = DoctorContext(_settings(), api_url)
+    tasks = [asyncio.create_task(_make(name, check, context)) for name, check in CHECKS if name in names]
+    results = []
+    for task in tasks:
+        results.append(await task)
+        tell(results[-1])
+    return results
 
 
-def print_finding(console: Console, finding: Finding) -> None:
+def print_check_result(console: Console, result: CheckResult) -> None:
     """A line: how it came out, what was found, what to do."""
-    line = Text.assemble((f"{finding.state:<5}", _STYLES[finding.state]), f"{finding.name:<11} ")
-    line.append(printable(finding.detail))
-    if finding.remedy:
-        line.append(f" → {printable(finding.remedy)}", "bold")
+    line = Text.assemble((f"{result.state:<5}", _STYLES[result.state]), f"{result.name:<11} ")
+    line.append(printable(result.detail))
+    if result.remedy:
+        line.append(f" → {printable(result.remedy)}", "bold")
     console.print(line)
 
 
-async def _make(name: str, check: Check, given: Circumstances) -> Finding:
+async def _make(name: str, check: Check, context: DoctorContext) -> CheckResult:
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            found = await check(given)
+            found = await check(context)
     except TimeoutError:
         found = fail(f"no answer within {DEADLINE_SECONDS:.0f} seconds", "Look whether it hangs, and at the network.")
-    except NotLookedAt as reason:
+    except CheckSkipped as reason:
         found = warn(str(reason))
     except CofounderError as error:
         found = fail(str(error))

@@ -10,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import db
-from cli.doctor.findings import Circumstances, Finding, fail, ok, warn
+from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
 from db.models import PlanTier
 from db.session import make_engine
 from domain.errors import UnknownModel
@@ -19,9 +19,9 @@ from domain.pricing import price_of
 _MIGRATE = "Run: cofounder migrate"
 
 
-async def check_database(given: Circumstances) -> Finding:
+async def check_database(context: DoctorContext) -> CheckResult:
     """PostgreSQL at DATABASE_URL."""
-    settings = given.settings
+    settings = context.settings
     url = make_url(settings.database_url)
     where = f"{url.host or 'localhost'}:{url.port or 5432}/{url.database}"
     engine = make_engine(settings.database_url, pool_size=1)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cli.doctor.findings import Circumstances, Finding, fail, ok, warn
+from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
 from clients.browser import find_chromium
 from local.sandbox.confinement import probe
 
@@ -15,9 +15,9 @@ _GIB = 1024**3
 _WARN_BYTES, _FAIL_BYTES = 2 * _GIB, _GIB // 4
 
 
-async def check_chromium(given: Circumstances) -> Finding:
+async def check_chromium(context: DoctorContext) -> CheckResult:
     """What takes the screenshots of products."""
-    path = find_chromium(given.settings.chromium_path)
+    path = find_chromium(context.settings.chromium_path)
     version = await _version_of(str(path))
     if version is None:
         return fail(
@@ -26,12 +26,12 @@ async def check_chromium(given: Circumstances) -> Finding:
     return ok(f"{version} at {path}")
 
 
-async def check_bubblewrap(given: Circumstances) -> Finding:
+async def check_bubblewrap(context: DoctorContext) -> CheckResult:
     """What confines sandboxes on this machine; sandboxes of a cloud do without."""
     found = await asyncio.to_thread(probe)  # takes 3 seconds at the most
     if found.ok:
         return ok(f"{await _version_of('bwrap')} confines a program")
-    url = given.settings.e2b_api_url
+    url = context.settings.e2b_api_url
     needed = url is not None and urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
     told, remedy = " ".join(found.reason.split()), " ".join(found.remedy.split())
     if needed:
@@ -39,7 +39,7 @@ async def check_bubblewrap(given: Circumstances) -> Finding:
     return warn(f"{told} Only sandboxes on this machine need it.", remedy)
 
 
-async def check_disk(given: Circumstances) -> Finding:
+async def check_disk(context: DoctorContext) -> CheckResult:
     """Room for the data of the embedded stack, and for temporary files."""
     rooms = {place: shutil.disk_usage(place).free for place in (str(Path.cwd()), tempfile.gettempdir())}
     place, least = min(rooms.items(), key=lambda each: each[1])

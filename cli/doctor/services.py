@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from cli.api_client import ApiClient, ApiProblem, ApiUnreachable
-from cli.doctor.findings import Circumstances, Finding, fail, ok, warn
+from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
 from cli.exit_codes import Unreachable
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import SandboxConfig, Sandboxes
@@ -18,17 +18,17 @@ _REQUEST_SECONDS = 8.0
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-async def check_object_store(given: Circumstances) -> Finding:
+async def check_object_store(context: DoctorContext) -> CheckResult:
     """The bucket of snapshots and images."""
-    config = store_config(given.settings)
+    config = store_config(context.settings)
     async with ObjectStore(config) as store:
         await store.check()
     return ok(f"the bucket {config.bucket} at {config.endpoint_url or f'AWS, {config.region}'} answers")
 
 
-async def check_model(given: Circumstances) -> Finding:
+async def check_model(context: DoctorContext) -> CheckResult:
     """The model's API, by its list of models, which costs nothing."""
-    settings = given.settings
+    settings = context.settings
     base = settings.anthropic_base_url or _ANTHROPIC
     if settings.anthropic_api_key is None:
         return fail(
@@ -53,7 +53,7 @@ async def check_model(given: Circumstances) -> Finding:
     return _look_for_models(answer, settings, base)
 
 
-def _look_for_models(answer: httpx2.Response, settings: Settings, base: str) -> Finding:
+def _look_for_models(answer: httpx2.Response, settings: Settings, base: str) -> CheckResult:
     try:
         served = {str(model["id"]) for model in answer.json()["data"]}
     except (ValueError, KeyError, TypeError):
@@ -66,9 +66,9 @@ def _look_for_models(answer: httpx2.Response, settings: Settings, base: str) -> 
     return ok(f"{base} accepts the key and serves {model}")
 
 
-async def check_sandboxes(given: Circumstances) -> Finding:
+async def check_sandboxes(context: DoctorContext) -> CheckResult:
     """The sandbox service."""
-    settings = given.settings
+    settings = context.settings
     if settings.e2b_api_key is None:
         return fail(
             "there is no E2B_API_KEY",
@@ -90,10 +90,10 @@ async def check_sandboxes(given: Circumstances) -> Finding:
     return ok(f"{config.api_url or 'E2B'} answers and accepts the key")
 
 
-async def check_api(given: Circumstances) -> Finding:
+async def check_api(context: DoctorContext) -> CheckResult:
     """The API, and the token for it."""
-    settings = given.settings
-    url = given.api_url or settings.cofounder_api_url
+    settings = context.settings
+    url = context.api_url or settings.cofounder_api_url
     if settings.api_token is None:
         return fail("API_TOKEN is not set", "Set it to the token that the API was started with.")
     async with ApiClient(url, settings.api_token.get_secret_value()) as api:

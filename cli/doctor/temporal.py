@@ -6,7 +6,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSyste
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from cli.doctor.findings import Circumstances, Finding, fail, ok, warn
+from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
 from clients.search_attributes import find_search_attributes
 from clients.temporal import temporal_config, workers_on
 from domain.names import REAPER_ID, SEARCH_ATTRIBUTES
@@ -14,9 +14,9 @@ from domain.names import REAPER_ID, SEARCH_ATTRIBUTES
 _RPC_TIMEOUT = timedelta(seconds=8)
 
 
-async def check_temporal(given: Circumstances) -> Finding:
+async def check_temporal(context: DoctorContext) -> CheckResult:
     """The server and its namespace."""
-    client = await given.connect()
+    client = await context.connect()
     address = temporal_config().get("target_host")
     namespace = client.namespace
     try:
@@ -38,7 +38,7 @@ async def check_temporal(given: Circumstances) -> Finding:
     return ok(f"Temporal {info.server_version} at {address}, namespace {namespace}")
 
 
-async def _check_use(client: Client, address: str) -> Finding:
+async def _check_use(client: Client, address: str) -> CheckResult:
     try:
         await client.count_workflows(rpc_timeout=_RPC_TIMEOUT)
     except RPCError as error:
@@ -49,9 +49,9 @@ async def _check_use(client: Client, address: str) -> Finding:
     return ok(f"Temporal at {address}, namespace {client.namespace}")
 
 
-async def check_search_attributes(given: Circumstances) -> Finding:
+async def check_search_attributes(context: DoctorContext) -> CheckResult:
     """Starting a build fails where one of them is missing. Workers register them where they may."""
-    found = await find_search_attributes(await given.temporal())
+    found = await find_search_attributes(await context.temporal())
     problem = found.problem()
     if problem is None:
         return ok(f"all {len(SEARCH_ATTRIBUTES)} are there")
@@ -60,9 +60,9 @@ async def check_search_attributes(given: Circumstances) -> Finding:
     return warn(f"missing: {', '.join(found.missing)}", f"A worker makes them when it starts, or: {found.command}")
 
 
-async def check_reaper(given: Circumstances) -> Finding:
+async def check_reaper(context: DoctorContext) -> CheckResult:
     """The schedule that mends what a crash left between the database and Temporal."""
-    client = await given.temporal()
+    client = await context.temporal()
     try:
         found = await client.get_schedule_handle(REAPER_ID).describe(rpc_timeout=_RPC_TIMEOUT)
     except RPCError as error:
@@ -77,7 +77,7 @@ async def check_reaper(given: Circumstances) -> Finding:
     if not found.info.recent_actions:
         return ok(f"the schedule {REAPER_ID} is there and has not run yet")
     age = datetime.now(UTC) - found.info.recent_actions[-1].started_at
-    every = given.settings.reaper_seconds
+    every = context.settings.reaper_seconds
     if age.total_seconds() > 10 * every + 60:
         return warn(
             f"it last began {age.total_seconds() / 60:.0f} minutes ago, and should every {every} seconds",
@@ -86,9 +86,9 @@ async def check_reaper(given: Circumstances) -> Finding:
     return ok(f"runs every {every} seconds, last {max(0, age.total_seconds()):.0f} seconds ago")
 
 
-async def check_worker(given: Circumstances) -> Finding:
+async def check_worker(context: DoctorContext) -> CheckResult:
     """Whether somebody takes the builds' tasks."""
-    client, queue = await given.temporal(), given.settings.temporal_task_queue
+    client, queue = await context.temporal(), context.settings.temporal_task_queue
     workers = await workers_on(client, queue)
     if not workers:
         return fail(

@@ -15,7 +15,7 @@ State = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """How a check came out. `remedy` says what to do, where the detail does not."""
 
     state: State
@@ -24,30 +24,30 @@ class Finding:
     name: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """The finding for scripts."""
+        """The result for scripts."""
         return {"name": self.name, **asdict(self)}
 
 
-def ok(detail: str) -> Finding:
+def ok(detail: str) -> CheckResult:
     """Nothing to do."""
-    return Finding("ok", detail)
+    return CheckResult("ok", detail)
 
 
-def warn(detail: str, remedy: str | None = None) -> Finding:
+def warn(detail: str, remedy: str | None = None) -> CheckResult:
     """Something that may be meant so, or could not be looked at."""
-    return Finding("warn", detail, remedy)
+    return CheckResult("warn", detail, remedy)
 
 
-def fail(detail: str, remedy: str | None = None) -> Finding:
+def fail(detail: str, remedy: str | None = None) -> CheckResult:
     """Something without which builds do not work."""
-    return Finding("fail", detail, remedy)
+    return CheckResult("fail", detail, remedy)
 
 
-class NotLookedAt(Exception):
+class CheckSkipped(Exception):
     """A check could not be made, because of what another one reports."""
 
 
-class Circumstances:
+class DoctorContext:
     """What the checks look at: the settings, where they could be read, and a connection to Temporal for all of them."""
 
     def __init__(self, settings: Settings | CofounderError, api_url: str | None) -> None:
@@ -60,13 +60,13 @@ class Circumstances:
         """The settings.
 
         Raises:
-            NotLookedAt: they are wrong.
+            CheckSkipped: they are wrong.
         """
         if isinstance(self._settings, CofounderError):
-            raise NotLookedAt("not looked at before the settings are right")
+            raise CheckSkipped("not looked at before the settings are right")
         return self._settings
 
-    async def check_settings(self) -> Finding:
+    async def check_settings(self) -> CheckResult:
         """Whether the settings could be read, and let builds be started."""
         if isinstance(self._settings, CofounderError):
             return fail(str(self._settings))
@@ -88,12 +88,12 @@ class Circumstances:
         """The connection to Temporal, for a check that is not about it.
 
         Raises:
-            NotLookedAt: there is none.
+            CheckSkipped: there is none.
         """
         try:
             return await self.connect()
         except Misconfigured:
-            raise NotLookedAt("not looked at, since Temporal does not answer") from None
+            raise CheckSkipped("not looked at, since Temporal does not answer") from None
 
 
-Check = Callable[[Circumstances], Awaitable[Finding]]
+Check = Callable[[DoctorContext], Awaitable[CheckResult]]
