@@ -190,6 +190,6 @@ async def _replay_ms(build_id: uuid.UUID, chain: Sequence[Any]) -> float:
     """How long a worker without a cache takes to get the build back: all runs of its chain."""
     began = time.monotonic()
     for events in chain:
-        verdict = await replay_history(WorkflowHistory(build_workflow_id(build_id), events))
-        assert verdict.replays, verdict.problem
+        result = await replay_history(WorkflowHistory(build_workflow_id(build_id), events))
+        assert result.replays, result.problem
     return (time.monotonic() - began) * 1000

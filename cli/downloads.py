@@ -10,18 +10,18 @@ from typing import Any
 from domain.errors import Conflict, InvalidInput
 
 
-def target_of(wanted: Path | None, name: str, *, force: bool) -> Path:
+def choose_target(wanted: Path | None, name: str, *, force: bool) -> Path:
     """The file to write: `wanted`, or `name` in the directory that `wanted` is, or in the current one.
 
     Raises:
         Conflict: it is there already, and not to be replaced.
     """
     target = Path(name) if wanted is None else wanted / name if wanted.is_dir() else wanted
-    _refuse_what_is_there(target, force)
+    _refuse_existing(target, force)
     return target
 
 
-def _refuse_what_is_there(target: Path, force: bool) -> None:
+def _refuse_existing(target: Path, force: bool) -> None:
     if target.is_dir() or (not force and os.path.lexists(target)):
         raise Conflict(f"{target} is there already. Give --force to replace it, or another file with --output.")
 
@@ -42,7 +42,7 @@ async def save(pieces: AsyncIterable[bytes], target: Path, *, force: bool) -> di
                 file.write(piece)
                 hashed.update(piece)
                 total += len(piece)
-        _refuse_what_is_there(target, force)
+        _refuse_existing(target, force)
         unfinished.chmod(0o666 & ~_umask())  # a temporary file is its owner's alone
         unfinished.replace(target)
     except OSError as error:

@@ -101,7 +101,7 @@ class _View:
         return rows
 
 
-Leave = Callable[[FeedState], bool]
+ShouldLeave = Callable[[FeedState], bool]
 """Whether what was seen so far is enough."""
 
 Show = Callable[[FeedEvent, FeedState, FeedState], None]
@@ -118,7 +118,7 @@ async def watch_build(
     api: ApiClient,
     build_id: str,
     product: str,
-    leave: Leave = until_closed,
+    leave: ShouldLeave = until_closed,
     *,
     after: int = 0,
 ) -> FeedState:
@@ -138,7 +138,7 @@ async def watch_build(
     return await _follow(api, build_id, leave, show, _tell_trouble(console_for_people(stderr=True)))
 
 
-async def watch_as_json(api: ApiClient, build_id: str, leave: Leave, *, after: int = 0) -> FeedState:
+async def watch_as_json(api: ApiClient, build_id: str, leave: ShouldLeave, *, after: int = 0) -> FeedState:
     """Write each event after `after` as a line of JSON, until the build is closed or `leave` says so."""
 
     def show(event: FeedEvent, before: FeedState, state: FeedState) -> None:
@@ -148,12 +148,12 @@ async def watch_as_json(api: ApiClient, build_id: str, leave: Leave, *, after: i
     return await _follow(api, build_id, leave, show, _tell_trouble(console_for_people(stderr=True)))
 
 
-async def wait_for_build(api: ApiClient, build_id: str, leave: Leave) -> FeedState:
+async def wait_for_build(api: ApiClient, build_id: str, leave: ShouldLeave) -> FeedState:
     """Follow the build without showing anything."""
     return await _follow(api, build_id, leave, lambda *_: None, lambda _: None)
 
 
-async def _watch_live(console: Console, api: ApiClient, build_id: str, product: str, leave: Leave) -> FeedState:
+async def _watch_live(console: Console, api: ApiClient, build_id: str, product: str, leave: ShouldLeave) -> FeedState:
     view = _View(console, product, build_id)
 
     def note_trouble(trouble: str | None) -> None:
@@ -167,7 +167,7 @@ async def _watch_live(console: Console, api: ApiClient, build_id: str, product: 
 
 
 async def _follow(
-    api: ApiClient, build_id: str, leave: Leave, show: Show, on_trouble: Callable[[str | None], None]
+    api: ApiClient, build_id: str, leave: ShouldLeave, show: Show, on_trouble: Callable[[str | None], None]
 ) -> FeedState:
     state = FeedState()
     events: AsyncGenerator[FeedEvent, None]

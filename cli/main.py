@@ -78,7 +78,7 @@ def main() -> None:
     if not all(_is_text(argument) for argument in sys.argv):
         _tell(InvalidInput("The command is not all text in UTF-8. Type it again."))
         sys.exit(USAGE_ERROR)
-    app.rich_markup_mode = "rich" if _is_for_eyes() else None
+    app.rich_markup_mode = "rich" if _wants_rich_help() else None
     try:
         app()
     except (CofounderError, StackError) as error:
@@ -93,7 +93,7 @@ def _is_text(argument: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
-def _is_for_eyes() -> bool:
+def _wants_rich_help() -> bool:
     """Whether help and what is wrong with a command may have boxes and colours."""
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM", "dumb") == "dumb"
     return not plain and sys.stdout.isatty() and sys.stderr.isatty()

@@ -15,7 +15,7 @@ from workflows.reaper import ReaperWorkflow
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReplayResult:
     """Whether a history replays; `problem` says where it and the code part."""
 
     workflow_id: str
@@ -44,19 +44,19 @@ def load_history(path: Path) -> WorkflowHistory:
         ) from error
 
 
-async def replay_history(history: WorkflowHistory) -> Verdict:
+async def replay_history(history: WorkflowHistory) -> ReplayResult:
     """Replay one history; needs no server."""
     replayer = Replayer(workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow], data_converter=DATA_CONVERTER)
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
     problem = None if result.replay_failure is None else str(result.replay_failure)
-    return Verdict(history.workflow_id, len(history.events), problem)
+    return ReplayResult(history.workflow_id, len(history.events), problem)
 
 
-async def replay_file(path: Path) -> Verdict:
+async def replay_file(path: Path) -> ReplayResult:
     """Replay a stored history."""
     return await replay_history(load_history(path))
 
 
-async def replay_build(client: Client, build_id: str) -> Verdict:
+async def replay_build(client: Client, build_id: str) -> ReplayResult:
     """Replay the latest run of a build from the server."""
     return await replay_history(await client.get_workflow_handle(build_workflow_id(build_id)).fetch_history())

@@ -32,13 +32,13 @@ def demo(
     """Start everything on this machine and build a product, before your eyes."""
     from cli.inputs import read_brief, read_interview
     from cli.output import Output
-    from cli.stack.demo import EXAMPLES, Wish, run_demo
+    from cli.stack.demo import EXAMPLES, DemoOptions, run_demo
     from cli.stack.programs import RealKeys
 
     if brief is not None and idea is not None:
         raise typer.BadParameter("Give --brief (BRIEF) or --idea (IDEA), not both.")
     own = brief is not None or idea is not None
-    wish = Wish(
+    options = DemoOptions(
         brief=read_brief(brief if own else EXAMPLES / "brief.json", idea) or {},
         interview=None if own else read_interview(EXAMPLES / "interview.json"),
         keys=RealKeys.of(os.environ) if real else RealKeys(),
@@ -46,6 +46,6 @@ def demo(
         leave=leave or as_json,
     )
     output = Output(as_json)
-    outcome = asyncio.run(run_demo(output.people, wish))
-    output.print_result(outcome.as_json(), lambda _: None)
-    raise typer.Exit(DONE if outcome.good else NOT_DONE)
+    result = asyncio.run(run_demo(output.people, options))
+    output.print_result(result.as_json(), lambda _: None)
+    raise typer.Exit(DONE if result.good else NOT_DONE)

@@ -37,11 +37,11 @@ def download(
     """Save a build's workspace, `.git` included, as an archive."""
 
     async def run(api: "ApiClient", output: "Output") -> None:
-        from cli.downloads import save, target_of
+        from cli.downloads import choose_target, save
 
         found_id = await resolve_build_id(api, build_id)
         kind = format_ or ("zip" if output_path is not None and output_path.suffix == ".zip" else "tar.gz")
-        target = target_of(output_path, f"workspace-{found_id}.{kind}", force=force)
+        target = choose_target(output_path, f"workspace-{found_id}.{kind}", force=force)
         path = f"/v1/builds/{found_id}/snapshots/{snapshot or 'current'}/archive"
         async with api.stream(path, {"format": kind}) as pieces:
             saved = await save(pieces, target, force=force)

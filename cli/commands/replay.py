@@ -13,7 +13,7 @@ from cli.parameters import LAST, ApiUrl, AsJson, User
 from domain.errors import CofounderError, Misconfigured
 
 if TYPE_CHECKING:
-    from cli.replay import Verdict
+    from cli.replay import ReplayResult
 
 app = typer.Typer()
 
@@ -34,21 +34,21 @@ def replay(
     build_id = "" if is_file or history == LAST else _build_id(history)
     if history == LAST and not is_file:
         build_id = with_api(lambda api, _: resolve_build_id(api, LAST), as_json=as_json, api_url=api_url, user=user)
-    verdict = asyncio.run(_replay(history, build_id))
+    result = asyncio.run(_replay(history, build_id))
     document = {
-        "workflow_id": verdict.workflow_id,
-        "events": verdict.events,
-        "replays": verdict.replays,
-        "problem": verdict.problem,
+        "workflow_id": result.workflow_id,
+        "events": result.events,
+        "replays": result.replays,
+        "problem": result.problem,
     }
-    events = f"{verdict.workflow_id}: {verdict.events} events"
-    if not verdict.replays and not as_json:
-        raise CofounderError(f"{events}, does not replay: {verdict.problem}")
+    events = f"{result.workflow_id}: {result.events} events"
+    if not result.replays and not as_json:
+        raise CofounderError(f"{events}, does not replay: {result.problem}")
     Output(as_json).print_result(document, f"{events}, replays")
-    raise typer.Exit(DONE if verdict.replays else NOT_DONE)
+    raise typer.Exit(DONE if result.replays else NOT_DONE)
 
 
-async def _replay(history: str, build_id: str) -> "Verdict":
+async def _replay(history: str, build_id: str) -> "ReplayResult":
     # Not above: a replayer needs workflows and activities, which the other commands have no use for.
     from temporalio.service import RPCError
 

@@ -29,8 +29,8 @@ def up(
     # Not above: the other commands need none of the embedded stack.
     from cli.output import console_for_people
     from cli.stack.programs import RealKeys
-    from cli.stack.up import DATA, UpWish, run_up
+    from cli.stack.up import DATA, UpOptions, run_up
 
     keys = RealKeys.of(os.environ) if real else RealKeys()
-    wish = UpWish(data=data or DATA, port=port, keys=keys, confirmed=yes, as_json=as_json)
-    asyncio.run(run_up(console_for_people(stderr=as_json), wish))
+    options = UpOptions(data=data or DATA, port=port, keys=keys, confirmed=yes, as_json=as_json)
+    asyncio.run(run_up(console_for_people(stderr=as_json), options))

@@ -12,7 +12,7 @@ from cli.parameters import ApiUrl, BuildId, User
 if TYPE_CHECKING:
     from cli.api_client import ApiClient
     from cli.feed_state import FeedState
-    from cli.feed_view import Leave
+    from cli.feed_view import ShouldLeave
     from cli.output import Output
 
 app = typer.Typer()
@@ -91,7 +91,7 @@ async def follow_build(
     return ended, WAITS_FOR_PERSON
 
 
-def _once_it_waits(known: int) -> "Leave":
+def _once_it_waits(known: int) -> "ShouldLeave":
     """Leave when the build waits for a person; what it waited for before the event `known` is over."""
 
     def leave(state: "FeedState") -> bool:

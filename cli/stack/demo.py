@@ -25,12 +25,12 @@ from cli.output import clock, dollars, is_interactive, print_rows
 from cli.stack.programs import (
     FOUNDER,
     RealKeys,
-    first_of,
+    confirm_spending,
     program_environment,
+    run_until_signal,
     running_programs,
-    say_what_it_may_cost,
     stack_for,
-    until_told,
+    wait_for_first,
 )
 from clients.temporal import connect_temporal
 from db.migrate import migrate
@@ -48,7 +48,7 @@ _CLOUD_RELEASE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Wish:
+class DemoOptions:
     """What the demo is to do."""
 
     brief: dict[str, Any]
@@ -62,7 +62,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DemoResult:
     """What came of it. `preview_status` is what the preview answered, where it did."""
 
     state: FeedState
@@ -76,12 +76,12 @@ class Outcome:
         return self.state.status == "ready" and self.preview_status == 200
 
     def as_json(self) -> dict[str, Any]:
-        """The outcome for scripts."""
+        """The result for scripts."""
         files = {name: str(path) for name, path in self.files.items()}
         return {"good": self.good, "build": self.build, "preview_status": self.preview_status, "files": files}
 
 
-async def run_demo(console: Console, wish: Wish) -> Outcome:
+async def run_demo(console: Console, options: DemoOptions) -> DemoResult:
     """Run the demo until its end, or until Ctrl-C; what it came to.
 
     Everything that it starts ends with it, also when this process is killed.
@@ -90,26 +90,26 @@ async def run_demo(console: Console, wish: Wish) -> Outcome:
         CofounderError, StackError: it could not go on; the message says what to do.
         KeyboardInterrupt: somebody stopped it before it was done.
     """
-    demo = _Demo(console, wish)
-    await until_told(demo.run())
-    if demo.outcome is None:
+    demo = _Demo(console, options)
+    await run_until_signal(demo.run())
+    if demo.result is None:
         raise KeyboardInterrupt
-    return demo.outcome
+    return demo.result
 
 
 class _Demo:
     """One run of the demo."""
 
-    def __init__(self, console: Console, wish: Wish) -> None:
-        self.outcome: Outcome | None = None
+    def __init__(self, console: Console, options: DemoOptions) -> None:
+        self.result: DemoResult | None = None
         self._console = console
-        self._wish = wish
+        self._options = options
         stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
         self._results = RESULTS / stamp
         self._token = secrets.token_urlsafe(24)  # the operators': whoever runs the demo sees what it costs
 
     async def run(self) -> bool:
-        keys = self._wish.keys
+        keys = self._options.keys
         ports = Ports()
         stack = stack_for(self._console, keys)
         async with stack:
@@ -123,7 +123,7 @@ class _Demo:
             await migrate(environment["DATABASE_URL"])
             if keys != RealKeys():
                 database_url = environment["DATABASE_URL"]
-                await say_what_it_may_cost(self._console, keys, database_url, confirmed=self._wish.confirmed)
+                await confirm_spending(self._console, keys, database_url, confirmed=self._options.confirmed)
             try:
                 port = ports.choose(set())
                 async with running_programs(
@@ -131,7 +131,7 @@ class _Demo:
                 ) as programs:
                     build = asyncio.create_task(self._build(programs.api, stack, environment))
                     try:
-                        await first_of(build, *programs.watchers)
+                        await wait_for_first(build, *programs.watchers)
                         return build.result()
                     finally:
                         self._console.print("\nstopping…")
@@ -142,47 +142,47 @@ class _Demo:
                 ports.release()
 
     async def _build(self, api: ApiClient, stack: LocalStack, environment: Mapping[str, str]) -> bool:
-        project = await api.create_project(self._wish.brief, self._wish.interview)
-        build = await api.start_build(project["id"], self._wish.goal)
+        project = await api.create_project(self._options.brief, self._options.interview)
+        build = await api.start_build(project["id"], self._options.goal)
         temporal = await connect_temporal(environment)
         try:
-            self._say_where(stack, build["id"])
-            stays = not self._wish.leave and is_interactive(self._console)
-            leave = until_closed if stays else _waits_for_nobody
+            self._print_addresses(stack, build["id"])
+            stays = not self._options.leave and is_interactive(self._console)
+            leave = until_closed if stays else _needs_attention
             state = await watch_build(self._console, api, build["id"], project["name"], leave)
-            outcome = await self._look_at(api, build["id"], state)
-            self._summarize(stack, outcome)
-            self.outcome = outcome
+            result = await self._collect_result(api, build["id"], state)
+            self._print_summary(stack, result)
+            self.result = result
             if stays:
                 self._console.print("\nEverything stays up until Ctrl-C.", style="bold")
                 await asyncio.Event().wait()
-            return outcome.good
+            return result.good
         finally:
-            if self._wish.keys.e2b is not None:
+            if self._options.keys.e2b is not None:
                 await _release_cloud_sandboxes(temporal, build["id"])
 
-    def _say_where(self, stack: LocalStack, build_id: str) -> None:
+    def _print_addresses(self, stack: LocalStack, build_id: str) -> None:
         self._console.print(f"\nbuild        {build_id}")
         self._console.print(f"Temporal UI  {_ui_url(stack, build_id)}\n")
 
-    async def _look_at(self, api: ApiClient, build_id: str, state: FeedState) -> Outcome:
+    async def _collect_result(self, api: ApiClient, build_id: str, state: FeedState) -> DemoResult:
         build = await api.read_build(build_id)
         status = await _preview_status(build["preview_url"]) if state.status == "ready" else None
-        return Outcome(state, build, status, await self._save(api, build_id))
+        return DemoResult(state, build, status, await self._save(api, build_id))
 
-    def _summarize(self, stack: LocalStack, outcome: Outcome) -> None:
-        state, build = outcome.state, outcome.build
+    def _print_summary(self, stack: LocalStack, result: DemoResult) -> None:
+        state, build = result.state, result.build
         seconds = ((state.ended_at or datetime.now(UTC)) - (state.began_at or datetime.now(UTC))).total_seconds()
-        status = Text(state.status, "bold green" if outcome.good else "bold red")
+        status = Text(state.status, "bold green" if result.good else "bold red")
         if state.reason:
             status.append(f": {state.reason}", "")
         preview_url = build["preview_url"] if state.status == "ready" else None
-        if preview_url is not None and outcome.preview_status != 200:
-            status.append(f", but its preview answered {outcome.preview_status or 'nothing'}", "red")
+        if preview_url is not None and result.preview_status != 200:
+            status.append(f", but its preview answered {result.preview_status or 'nothing'}", "red")
         rows: list[tuple[str, str | Text]] = [("status", status)]
         if preview_url:
             rows.append(("preview", preview_url))
-        rows += [(name, str(path)) for name, path in outcome.files.items()]
+        rows += [(name, str(path)) for name, path in result.files.items()]
         rows.append(("logs", str(self._results)))
         rows.append(("Temporal UI", _ui_url(stack, build["id"])))
         rows.append(("model", describe_model(build["model_label"])))
@@ -215,7 +215,7 @@ def _ui_url(stack: LocalStack, build_id: str) -> str:
     return f"{stack.temporal_ui_url}/namespaces/default/workflows/{build_workflow_id(build_id)}"
 
 
-def _waits_for_nobody(state: FeedState) -> bool:
+def _needs_attention(state: FeedState) -> bool:
     """Whether the build waits for a person or another day, neither of which will come to a demo that nobody watches."""
     return state.status in ("needs_input", "sleeping")
 

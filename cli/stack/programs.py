@@ -75,7 +75,7 @@ class Programs:
     watchers: Watchers
 
 
-async def until_told(work: Coroutine[Any, Any, bool]) -> bool | None:
+async def run_until_signal(work: Coroutine[Any, Any, bool]) -> bool | None:
     """Do the work until it is done. At SIGINT, SIGTERM or SIGHUP it is cancelled, and there is no result."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -133,14 +133,14 @@ async def running_programs(
             process = await stack.start_beside(command, log=log)
             process.has_served = True  # so that it is asked to end, not killed
             closing.push_async_callback(process.stop)
-            watcher = asyncio.create_task(_fail_when_it_ends(name, process, log))
+            watcher = asyncio.create_task(_fail_on_exit(name, process, log))
             closing.callback(watcher.cancel)
             watchers.append(watcher)
         url = f"http://{LOOPBACK}:{port}"
         api = await closing.enter_async_context(ApiClient(url, token))
-        await first_of(asyncio.create_task(_wait_until_live(api)), *watchers)
+        await wait_for_first(asyncio.create_task(_wait_for_api(api)), *watchers)
         console.print("  api       ready")
-        await first_of(asyncio.create_task(_wait_until_worked_on(environment)), *watchers)
+        await wait_for_first(asyncio.create_task(_wait_for_worker(environment)), *watchers)
         console.print("  worker    ready")
         yield Programs(api, url, watchers)
 
@@ -166,7 +166,7 @@ def program_environment(
     return environment
 
 
-async def first_of(wanted: "asyncio.Task[Any]", *others: "asyncio.Task[None]") -> None:
+async def wait_for_first(wanted: "asyncio.Task[Any]", *others: "asyncio.Task[None]") -> None:
     """Wait for `wanted`; raise what another task raises before that."""
     done, _ = await asyncio.wait({wanted, *others}, return_when=asyncio.FIRST_COMPLETED)
     if wanted not in done:
@@ -176,18 +176,16 @@ async def first_of(wanted: "asyncio.Task[Any]", *others: "asyncio.Task[None]") -
         task.result()
 
 
-async def _fail_when_it_ends(name: str, process: GuardedProcess, log: Path) -> None:
+async def _fail_on_exit(name: str, process: GuardedProcess, log: Path) -> None:
     code = await asyncio.shield(process.exit_code)
-    raise StartFailed(
-        f"The {name} ended by itself, with exit code {code}. Its log ({log}) ends with:{_last_words(log)}"
-    )
+    raise StartFailed(f"The {name} ended by itself, with exit code {code}. Its log ({log}) ends with:{_log_tail(log)}")
 
 
-def _last_words(log: Path) -> str:
+def _log_tail(log: Path) -> str:
     return "".join(f"\n  {printable(line)}" for line in log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
 
 
-async def _wait_until_live(api: ApiClient) -> None:
+async def _wait_for_api(api: ApiClient) -> None:
     try:
         async with asyncio.timeout(_API_START_SECONDS):
             while not await api.is_live():  # noqa: ASYNC110 (it is another process)
@@ -196,7 +194,7 @@ async def _wait_until_live(api: ApiClient) -> None:
         raise StartFailed(f"The API did not answer within {_API_START_SECONDS:.0f} seconds.") from None
 
 
-async def _wait_until_worked_on(environment: Mapping[str, str]) -> None:
+async def _wait_for_worker(environment: Mapping[str, str]) -> None:
     """By then the worker has made the search attributes and the reaper's schedule, too: it does that first."""
     queue = environment.get("TEMPORAL_TASK_QUEUE") or Settings.model_fields["temporal_task_queue"].default
     try:
@@ -211,7 +209,7 @@ async def _wait_until_worked_on(environment: Mapping[str, str]) -> None:
         raise StartFailed(f"The worker took no work within {_WORKER_START_SECONDS:.0f} seconds.") from None
 
 
-async def say_what_it_may_cost(console: Console, keys: RealKeys, database_url: str, *, confirmed: bool) -> None:
+async def confirm_spending(console: Console, keys: RealKeys, database_url: str, *, confirmed: bool) -> None:
     """Print the spending cap, and ask whether to go on where somebody sits there and has not confirmed.
 
     Raises:

@@ -18,12 +18,12 @@ from cli.output import print_rows, write_json
 from cli.stack.programs import (
     FOUNDER,
     RealKeys,
-    first_of,
+    confirm_spending,
     program_environment,
+    run_until_signal,
     running_programs,
-    say_what_it_may_cost,
     stack_for,
-    until_told,
+    wait_for_first,
 )
 from db.migrate import migrate
 from local.ports import Ports
@@ -31,15 +31,15 @@ from local.stack import LocalStack
 
 DATA = Path(".cofounder") / "up"
 
-_FOR_CLIENTS = ("HOME", "TMPDIR", "PATH", "LANG", "PYTHONUNBUFFERED", "NO_PROXY", "GRACEFUL_SHUTDOWN_SECONDS")
+_PROGRAMS_ONLY = ("HOME", "TMPDIR", "PATH", "LANG", "PYTHONUNBUFFERED", "NO_PROXY", "GRACEFUL_SHUTDOWN_SECONDS")
 """What the programs are given and a person's shell has of its own."""
 
-_BUILDS_ALONE = "/namespaces/default/workflows?query=WorkflowType%3D%22BuildWorkflow%22"
+_BUILDS_QUERY = "/namespaces/default/workflows?query=WorkflowType%3D%22BuildWorkflow%22"
 """In the UI: without the reaper, which runs every minute."""
 
 
 @dataclass(frozen=True)
-class UpWish:
+class UpOptions:
     """How it is to run. Without a port: last time's, or 8000, or a free one."""
 
     data: Path = DATA
@@ -49,39 +49,39 @@ class UpWish:
     as_json: bool = False
 
 
-async def run_up(console: Console, wish: UpWish) -> None:
+async def run_up(console: Console, options: UpOptions) -> None:
     """Run everything until Ctrl-C.
 
     Raises:
         CofounderError, StackError: it could not start, or a part ended by itself; the message says what to do.
     """
-    await until_told(_run(console, wish))
+    await run_until_signal(_run(console, options))
 
 
-async def _run(console: Console, wish: UpWish) -> bool:
+async def _run(console: Console, options: UpOptions) -> bool:
     ports = Ports()
     try:
-        async with stack_for(console, wish.keys, wish.data) as stack:
-            port = _port(ports, wish.port, stack.data / "api-port")
-            token = os.environ.get("API_TOKEN") or _kept_token(stack.data / "api-token")
-            operators = os.environ.get("API_OPERATOR_TOKEN") or _kept_token(stack.data / "api-operator-token")
+        async with stack_for(console, options.keys, options.data) as stack:
+            port = _port(ports, options.port, stack.data / "api-port")
+            token = os.environ.get("API_TOKEN") or _stored_token(stack.data / "api-token")
+            operators = os.environ.get("API_OPERATOR_TOKEN") or _stored_token(stack.data / "api-operator-token")
             environment = {
-                **program_environment(os.environ, stack.environment, wish.keys, stack.data / "tmp"),
+                **program_environment(os.environ, stack.environment, options.keys, stack.data / "tmp"),
                 "API_TOKEN": token,
                 "API_OPERATOR_TOKEN": operators,
                 "API_USER": FOUNDER,
             }
             await migrate(environment["DATABASE_URL"])
-            if wish.keys != RealKeys():
-                await say_what_it_may_cost(
-                    console, wish.keys, environment["DATABASE_URL"], confirmed=wish.confirmed or wish.as_json
+            if options.keys != RealKeys():
+                await confirm_spending(
+                    console, options.keys, environment["DATABASE_URL"], confirmed=options.confirmed or options.as_json
                 )
             async with running_programs(
                 console, stack, environment, port=port, token=token, logs=stack.data / "logs"
             ) as programs:
-                _tell(console, stack, {**environment, "COFOUNDER_API_URL": programs.api_url}, wish.as_json)
+                _tell(console, stack, {**environment, "COFOUNDER_API_URL": programs.api_url}, options.as_json)
                 try:
-                    await first_of(asyncio.create_task(asyncio.Event().wait()), *programs.watchers)
+                    await wait_for_first(asyncio.create_task(asyncio.Event().wait()), *programs.watchers)
                 finally:
                     console.print("\nstopping…")
     finally:
@@ -100,7 +100,7 @@ def _port(ports: Ports, wanted: int | None, kept: Path) -> int:
     return port
 
 
-def _kept_token(file: Path) -> str:
+def _stored_token(file: Path) -> str:
     """The token of last time, so that a shell that has it can go on; made at the first time."""
     with contextlib.suppress(FileNotFoundError):
         if kept := file.read_text().strip():
@@ -117,7 +117,7 @@ def _write_privately(file: Path, text: str) -> None:
 
 
 def _tell(console: Console, stack: LocalStack, environment: Mapping[str, str], as_json: bool) -> None:
-    own = {name: value for name, value in environment.items() if name not in _FOR_CLIENTS}
+    own = {name: value for name, value in environment.items() if name not in _PROGRAMS_ONLY}
     file = stack.data / "env.sh"
     _write_privately(file, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(own.items())))
     if as_json:
@@ -130,7 +130,7 @@ def _tell(console: Console, stack: LocalStack, environment: Mapping[str, str], a
         write_json(document)
         return
     console.print()
-    where = [("API", own["COFOUNDER_API_URL"]), ("Temporal UI", f"{stack.temporal_ui_url}{_BUILDS_ALONE}")]
+    where = [("API", own["COFOUNDER_API_URL"]), ("Temporal UI", f"{stack.temporal_ui_url}{_BUILDS_QUERY}")]
     print_rows(console, [*where, ("data, logs", str(stack.data))])
     source = os.path.relpath(file)
     console.print("\nIn another terminal:", style="bold")

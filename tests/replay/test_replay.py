@@ -61,9 +61,9 @@ def test_the_corpus_is_there_and_named() -> None:
 
 @pytest.mark.parametrize("entry", MANIFEST, ids=lambda entry: entry["file"].removesuffix(".json"))
 async def test_replays(entry: dict[str, Any]) -> None:
-    verdict = await replay_file(HISTORIES / entry["file"])
-    assert verdict.replays, verdict.problem
-    assert verdict.events == entry["events"]
+    result = await replay_file(HISTORIES / entry["file"])
+    assert result.replays, result.problem
+    assert result.events == entry["events"]
 
 
 @pytest.mark.parametrize("entry", MANIFEST, ids=lambda entry: entry["file"].removesuffix(".json"))
