@@ -1,4 +1,4 @@
-"""What a check of `cofounder doctor` finds, and what all checks share."""
+"""The result of a check of `cofounder doctor`, and the context that all checks share."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ State = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How a check came out. `remedy` says what to do, where the detail does not."""
+    """The result of a check. `remedy` says what to do if the detail does not."""
 
     state: State
     detail: str
@@ -24,31 +24,31 @@ class CheckResult:
     name: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """The result for scripts."""
+        """The result as JSON."""
         return {"name": self.name, **asdict(self)}
 
 
 def ok(detail: str) -> CheckResult:
-    """Nothing to do."""
+    """A result that needs no action."""
     return CheckResult("ok", detail)
 
 
 def warn(detail: str, remedy: str | None = None) -> CheckResult:
-    """Something that may be meant so, or could not be looked at."""
+    """A result that may be intended, or a check that was skipped."""
     return CheckResult("warn", detail, remedy)
 
 
 def fail(detail: str, remedy: str | None = None) -> CheckResult:
-    """Something without which builds do not work."""
+    """A result that keeps builds from working."""
     return CheckResult("fail", detail, remedy)
 
 
 class CheckSkipped(Exception):
-    """A check could not be made, because of what another one reports."""
+    """A check was skipped because of a problem that another check reports."""
 
 
 class DoctorContext:
-    """What the checks look at: the settings, where they could be read, and a connection to Temporal for all of them."""
+    """What the checks share: the settings, or the error of reading them, and one connection to Temporal."""
 
     def __init__(self, settings: Settings | CofounderError, api_url: str | None) -> None:
         self._settings = settings
@@ -60,40 +60,40 @@ class DoctorContext:
         """The settings.
 
         Raises:
-            CheckSkipped: they are wrong.
+            CheckSkipped: the settings are wrong.
         """
         if isinstance(self._settings, CofounderError):
-            raise CheckSkipped("not looked at before the settings are right")
+            raise CheckSkipped("skipped until the settings are right")
         return self._settings
 
     async def check_settings(self) -> CheckResult:
-        """Whether the settings could be read, and let builds be started."""
+        """Check that the settings are valid and allow builds."""
         if isinstance(self._settings, CofounderError):
             return fail(str(self._settings))
         if not self._settings.autonomous_agent:
-            return warn("every variable is right, and AUTONOMOUS_AGENT is false: no build is started, and none goes on")
-        return ok("every variable is right")
+            return warn("every variable is valid, but AUTONOMOUS_AGENT is false: builds neither start nor continue")
+        return ok("every variable is valid")
 
     async def connect(self) -> Client:
         """The connection to Temporal.
 
         Raises:
-            Misconfigured: there is none.
+            Misconfigured: Temporal does not answer, or its configuration is wrong.
         """
         if self._connecting is None:
             self._connecting = asyncio.create_task(connect_temporal())
         return await asyncio.shield(self._connecting)
 
     async def temporal(self) -> Client:
-        """The connection to Temporal, for a check that is not about it.
+        """The connection to Temporal, for checks of other things.
 
         Raises:
-            CheckSkipped: there is none.
+            CheckSkipped: Temporal does not answer.
         """
         try:
             return await self.connect()
         except Misconfigured:
-            raise CheckSkipped("not looked at, since Temporal does not answer") from None
+            raise CheckSkipped("skipped, since Temporal does not answer") from None
 
 
 Check = Callable[[DoctorContext], Awaitable[CheckResult]]

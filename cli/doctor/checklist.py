@@ -1,4 +1,4 @@
-"""`cofounder doctor`: every check side by side, each with a deadline of its own, one line for each."""
+"""The checks of `cofounder doctor`. They run concurrently, each with its own deadline, and print one line each."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from domain.errors import CofounderError
 from settings import Settings, load_settings
 
 DEADLINE_SECONDS = 15.0
-"""How long a check may take before it counts as failed."""
+"""Fail a check after this many seconds."""
 
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("settings", DoctorContext.check_settings),
@@ -39,20 +39,20 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 async def run_checks(
-    names: Sequence[str], api_url: str | None, tell: Callable[[CheckResult], object]
+    names: Sequence[str], api_url: str | None, report: Callable[[CheckResult], object]
 ) -> list[CheckResult]:
-    """Make these checks; `tell` is told each result, in the order of `CHECKS`, as soon as it is its turn."""
-    context = DoctorContext(_settings(), api_url)
-    tasks = [asyncio.create_task(_make(name, check, context)) for name, check in CHECKS if name in names]
+    """Run these checks. Calls `report` with each result in the order of `CHECKS`, as early as possible."""
+    context = DoctorContext(_load_settings_or_error(), api_url)
+    tasks = [asyncio.create_task(_run_check(name, check, context)) for name, check in CHECKS if name in names]
     results = []
     for task in tasks:
         results.append(await task)
-        tell(results[-1])
+        report(results[-1])
     return results
 
 
 def print_check_result(console: Console, result: CheckResult) -> None:
-    """A line: how it came out, what was found, what to do."""
+    """Print the result as a line: state, name, detail and what to do."""
     line = Text.assemble((f"{result.state:<5}", _STYLES[result.state]), f"{result.name:<11} ")
     line.append(printable(result.detail))
     if result.remedy:
@@ -60,22 +60,24 @@ def print_check_result(console: Console, result: CheckResult) -> None:
     console.print(line)
 
 
-async def _make(name: str, check: Check, context: DoctorContext) -> CheckResult:
+async def _run_check(name: str, check: Check, context: DoctorContext) -> CheckResult:
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            found = await check(context)
+            result = await check(context)
     except TimeoutError:
-        found = fail(f"no answer within {DEADLINE_SECONDS:.0f} seconds", "Look whether it hangs, and at the network.")
+        result = fail(
+            f"no answer within {DEADLINE_SECONDS:.0f} seconds", "Check whether the server hangs, and the network."
+        )
     except CheckSkipped as reason:
-        found = warn(str(reason))
+        result = warn(str(reason))
     except CofounderError as error:
-        found = fail(str(error))
-    except Exception as error:  # a doctor does not fall ill with its patients
-        found = fail(f"could not be checked ({type(error).__name__}: {error})")
-    return replace(found, name=name)
+        result = fail(str(error))
+    except Exception as error:  # a check that crashes must not end the others
+        result = fail(f"the check failed ({type(error).__name__}: {error})")
+    return replace(result, name=name)
 
 
-def _settings() -> Settings | CofounderError:
+def _load_settings_or_error() -> Settings | CofounderError:
     try:
         return load_settings()
     except CofounderError as error:

@@ -1,4 +1,4 @@
-"""Whether the database answers, is up to date, and has plans that can be paid for."""
+"""Checks that the database answers, is migrated, and that every model of its plans has a price."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ _MIGRATE = "Run: cofounder migrate"
 
 
 async def check_database(context: DoctorContext) -> CheckResult:
-    """PostgreSQL at DATABASE_URL."""
+    """Check the PostgreSQL at DATABASE_URL."""
     settings = context.settings
     url = make_url(settings.database_url)
     where = f"{url.host or 'localhost'}:{url.port or 5432}/{url.database}"
@@ -38,12 +38,12 @@ async def check_database(context: DoctorContext) -> CheckResult:
                     "Run the newer version that migrated it.",
                 )
             if revision != head:
-                return fail(f"the database {where} is at migration {revision}, and this version needs {head}", _MIGRATE)
+                return fail(f"the database {where} is at migration {revision}, but this version needs {head}", _MIGRATE)
             plans = (await connection.execute(select(PlanTier.name, PlanTier.default_models))).all()
     except (OSError, SQLAlchemyError) as error:
         cause = (str(error).splitlines() or [type(error).__name__])[0]
-        remedy = "Start it (`cofounder up`, or `cofounder local postgres`), or set DATABASE_URL to where it is."
-        return fail(f"no PostgreSQL that can be used answers at {where} ({cause})", remedy)
+        remedy = "Start one (`cofounder up` or `cofounder local postgres`), or correct DATABASE_URL."
+        return fail(f"can't use a PostgreSQL at {where} ({cause})", remedy)
     finally:
         await engine.dispose()
     for plan, models in plans:
@@ -57,14 +57,14 @@ async def check_database(context: DoctorContext) -> CheckResult:
 
 async def _revision(connection: AsyncConnection) -> str | None:
     try:
-        found = await connection.scalar(text("select version_num from alembic_version"))
+        revision = await connection.scalar(text("select version_num from alembic_version"))
     except ProgrammingError:  # no such table
         return None
-    return None if found is None else str(found)
+    return None if revision is None else str(revision)
 
 
 def _revisions() -> tuple[str | None, set[str]]:
-    """The newest migration of the code at hand, and all of them."""
+    """This version's newest migration, and the set of all of them."""
     config = Config()
     config.set_main_option("script_location", str(Path(str(db.__file__)).parent / "migrations"))
     scripts = ScriptDirectory.from_config(config)

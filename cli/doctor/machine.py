@@ -1,4 +1,4 @@
-"""Whether this machine has what workers and the embedded stack need: Chromium, bubblewrap, room on the disk."""
+"""Checks that this machine has what workers and the embedded stack need: Chromium, bubblewrap, disk space."""
 
 import asyncio
 import contextlib
@@ -16,39 +16,37 @@ _WARN_BYTES, _FAIL_BYTES = 2 * _GIB, _GIB // 4
 
 
 async def check_chromium(context: DoctorContext) -> CheckResult:
-    """What takes the screenshots of products."""
+    """Check the browser that takes screenshots of products."""
     path = find_chromium(context.settings.chromium_path)
     version = await _version_of(str(path))
     if version is None:
-        return fail(
-            f"{path} does not say its version", "Install Chromium anew, or set CHROMIUM_PATH to one that starts."
-        )
+        return fail(f"{path} does not say its version", "Reinstall Chromium, or set CHROMIUM_PATH to one that starts.")
     return ok(f"{version} at {path}")
 
 
 async def check_bubblewrap(context: DoctorContext) -> CheckResult:
-    """What confines sandboxes on this machine; sandboxes of a cloud do without."""
-    found = await asyncio.to_thread(probe)  # takes 3 seconds at the most
-    if found.ok:
+    """Check the program that confines sandboxes on this machine; cloud sandboxes do not need it."""
+    confinement = await asyncio.to_thread(probe)  # takes at most 3 seconds
+    if confinement.ok:
         return ok(f"{await _version_of('bwrap')} confines a program")
     url = context.settings.e2b_api_url
     needed = url is not None and urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
-    told, remedy = " ".join(found.reason.split()), " ".join(found.remedy.split())
+    detail, remedy = " ".join(confinement.reason.split()), " ".join(confinement.remedy.split())
     if needed:
-        return fail(told, remedy)
-    return warn(f"{told} Only sandboxes on this machine need it.", remedy)
+        return fail(detail, remedy)
+    return warn(f"{detail} Only sandboxes on this machine need it.", remedy)
 
 
 async def check_disk(context: DoctorContext) -> CheckResult:
-    """Room for the data of the embedded stack, and for temporary files."""
-    rooms = {place: shutil.disk_usage(place).free for place in (str(Path.cwd()), tempfile.gettempdir())}
-    place, least = min(rooms.items(), key=lambda each: each[1])
-    told = f"{least / _GIB:.1f} GiB free at {place}"
+    """Check the disk space for the embedded stack's data and for temporary files."""
+    free = {path: shutil.disk_usage(path).free for path in (str(Path.cwd()), tempfile.gettempdir())}
+    path, least = min(free.items(), key=lambda each: each[1])
+    detail = f"{least / _GIB:.1f} GiB free at {path}"
     if least < _FAIL_BYTES:
-        return fail(told, "Make room there, or set TMPDIR to a directory that has some.")
+        return fail(detail, "Free some space there, or set TMPDIR to a directory with more space.")
     if least < _WARN_BYTES:
-        return warn(told, "Builds on this machine may run out of it; 2 GiB are comfortable.")
-    return ok(told)
+        return warn(detail, "Builds on this machine may run out of disk space. Keep 2 GiB free.")
+    return ok(detail)
 
 
 async def _version_of(program: str) -> str | None:
@@ -57,7 +55,7 @@ async def _version_of(program: str) -> str | None:
         process = await asyncio.create_subprocess_exec(
             program, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
-        said, _ = await process.communicate()
+        output, _ = await process.communicate()
     except OSError:
         return None
     finally:
@@ -65,5 +63,5 @@ async def _version_of(program: str) -> str | None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-    lines = said.decode(errors="replace").strip().splitlines()
+    lines = output.decode(errors="replace").strip().splitlines()
     return lines[0].strip() if process.returncode == 0 and lines else None

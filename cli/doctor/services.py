@@ -1,4 +1,4 @@
-"""Whether the services answer and accept their keys: object store, model, sandboxes, our own API. Costs nothing."""
+"""Checks that the object store, model, sandbox service and our API answer and accept their keys. Costs nothing."""
 
 import uuid
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 async def check_object_store(context: DoctorContext) -> CheckResult:
-    """The bucket of snapshots and images."""
+    """Check the bucket of snapshots and images."""
     config = store_config(context.settings)
     async with ObjectStore(config) as store:
         await store.check()
@@ -27,39 +27,39 @@ async def check_object_store(context: DoctorContext) -> CheckResult:
 
 
 async def check_model(context: DoctorContext) -> CheckResult:
-    """The model's API, by its list of models, which costs nothing."""
+    """Check the model's API by listing its models, which costs nothing."""
     settings = context.settings
     base = settings.anthropic_base_url or _ANTHROPIC
     if settings.anthropic_api_key is None:
         return fail(
-            "there is no ANTHROPIC_API_KEY",
-            "Set it to your key, or run `cofounder local model` (the rehearsal model) and set what it prints.",
+            "ANTHROPIC_API_KEY is not set",
+            "Set it to your key, or run `cofounder local model` (the rehearsal model) and export what it prints.",
         )
     headers = {"x-api-key": settings.anthropic_api_key.get_secret_value(), "anthropic-version": "2023-06-01"}
     try:
         async with httpx2.AsyncClient(timeout=_REQUEST_SECONDS, trust_env=not _is_loopback(base)) as http:
-            answer = await http.get(f"{base.rstrip('/')}/v1/models", params={"limit": 1000}, headers=headers)
+            response = await http.get(f"{base.rstrip('/')}/v1/models", params={"limit": 1000}, headers=headers)
     except httpx2.TransportError as error:
         where = "ANTHROPIC_BASE_URL" if settings.anthropic_base_url else "the network and HTTPS_PROXY"
         return fail(f"no model API answers at {base} ({str(error) or type(error).__name__})", f"Check {where}.")
-    if answer.status_code in (401, 403):
+    if response.status_code in (401, 403):
         return fail(
-            f"{base} does not accept the key (status {answer.status_code})", "Set ANTHROPIC_API_KEY to another."
+            f"{base} does not accept the key (status {response.status_code})", "Set ANTHROPIC_API_KEY to a valid key."
         )
-    if answer.status_code >= 500:
-        return fail(f"{base} answers with status {answer.status_code}", "Try again later.")
+    if response.status_code >= 500:
+        return fail(f"{base} answers with status {response.status_code}", "Try again later.")
     if settings.rehearsal_model:
         return ok(f"the rehearsal model at {base}: always builds the same kind of product, and costs nothing")
-    return _look_for_models(answer, settings, base)
+    return _look_for_models(response, settings, base)
 
 
-def _look_for_models(answer: httpx2.Response, settings: Settings, base: str) -> CheckResult:
+def _look_for_models(response: httpx2.Response, settings: Settings, base: str) -> CheckResult:
     try:
-        served = {str(model["id"]) for model in answer.json()["data"]}
+        models = {str(model["id"]) for model in response.json()["data"]}
     except (ValueError, KeyError, TypeError):
-        return warn(f"{base} answers, but lists no models (status {answer.status_code}); the key was not tried")
+        return warn(f"{base} answers, but lists no models (status {response.status_code}); the key was not tried")
     model = settings.fallback_model
-    if not any(name == model or name.startswith(f"{model}-") for name in served):
+    if not any(name == model or name.startswith(f"{model}-") for name in models):
         return warn(
             f"{base} accepts the key, but does not list {model}", "Set FALLBACK_MODEL to a model that it serves."
         )
@@ -67,12 +67,12 @@ def _look_for_models(answer: httpx2.Response, settings: Settings, base: str) -> 
 
 
 async def check_sandboxes(context: DoctorContext) -> CheckResult:
-    """The sandbox service."""
+    """Check the sandbox service."""
     settings = context.settings
     if settings.e2b_api_key is None:
         return fail(
-            "there is no E2B_API_KEY",
-            "Set it to your E2B key, or run `cofounder local sandbox` and set what it prints.",
+            "E2B_API_KEY is not set",
+            "Set it to your E2B key, or run `cofounder local sandbox` and export what it prints.",
         )
     config = SandboxConfig(
         api_key=settings.e2b_api_key.get_secret_value(),
@@ -91,7 +91,7 @@ async def check_sandboxes(context: DoctorContext) -> CheckResult:
 
 
 async def check_api(context: DoctorContext) -> CheckResult:
-    """The API, and the token for it."""
+    """Check the API and its token."""
     settings = context.settings
     url = context.api_url or settings.cofounder_api_url
     if settings.api_token is None:
@@ -102,12 +102,12 @@ async def check_api(context: DoctorContext) -> CheckResult:
         except ApiUnreachable as error:
             return fail(str(error))
         except Unreachable as error:
-            return fail(f"{url} answers, but can't do its work: {error}")
+            return fail(f"{url} answers, but does not work: {error}")
         except ApiProblem as error:
             if error.status == 401:
                 return fail(str(error))
             if error.body.get("type") != "urn:cofounder:problem:not-found":
-                return fail(f"{url} answers with status {error.status}: {error}", "Is that Cofounder's API?")
+                return fail(f"{url} answers with status {error.status}: {error}", "Check that this is Cofounder's API.")
     return ok(f"{url} answers and accepts the token")
 
 
