@@ -1,4 +1,4 @@
-"""`cofounder demo`: the embedded stack, an API and a worker, and one build from a brief to a running preview."""
+"""`cofounder demo`: runs one build from a brief to a running preview, on an embedded stack with API and worker."""
 
 import asyncio
 import contextlib
@@ -41,29 +41,32 @@ from local.stack import LocalStack
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RESULTS = Path(".cofounder") / "demo"
-"""Below the working directory: one directory for each demo, with what it made and its logs."""
+"""Below the working directory: one directory per demo, with its results and logs."""
 
 _PREVIEW_SECONDS = 15.0
+"""Request the preview for this many seconds before giving up."""
+
 _CLOUD_RELEASE_SECONDS = 60.0
+"""Wait this many seconds for a workflow to release its cloud sandbox."""
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the demo is to do."""
+    """Options of `cofounder demo`."""
 
     brief: dict[str, Any]
     interview: dict[str, Any] | None
     goal: str = FIRST_GOAL
     keys: RealKeys = field(default_factory=RealKeys)
     confirmed: bool = False
-    """The spending cap needs no further question."""
+    """Do not ask whether to spend real money."""
     leave: bool = False
-    """Stop everything at the end, also in a terminal."""
+    """Stop everything when the build ends, also in a terminal."""
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What came of it. `preview_status` is what the preview answered, where it did."""
+    """The result of a demo. `preview_status` is the preview's HTTP status, None if it did not answer."""
 
     state: FeedState
     build: dict[str, Any]
@@ -72,23 +75,23 @@ class DemoResult:
 
     @property
     def good(self) -> bool:
-        """Whether the build is ready and the product answers."""
+        """Whether the build is ready and its preview answers."""
         return self.state.status == "ready" and self.preview_status == 200
 
     def as_json(self) -> dict[str, Any]:
-        """The result for scripts."""
+        """The result as JSON."""
         files = {name: str(path) for name, path in self.files.items()}
         return {"good": self.good, "build": self.build, "preview_status": self.preview_status, "files": files}
 
 
 async def run_demo(console: Console, options: DemoOptions) -> DemoResult:
-    """Run the demo until its end, or until Ctrl-C; what it came to.
+    """Run the demo until its end or Ctrl-C.
 
-    Everything that it starts ends with it, also when this process is killed.
+    Everything that it starts ends with it, also if this process is killed.
 
     Raises:
-        CofounderError, StackError: it could not go on; the message says what to do.
-        KeyboardInterrupt: somebody stopped it before it was done.
+        CofounderError, StackError: the demo can't continue; the message says what to do.
+        KeyboardInterrupt: it was stopped before it was done.
     """
     demo = _Demo(console, options)
     await run_until_signal(demo.run())
@@ -106,7 +109,7 @@ class _Demo:
         self._options = options
         stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
         self._results = RESULTS / stamp
-        self._token = secrets.token_urlsafe(24)  # the operators': whoever runs the demo sees what it costs
+        self._token = secrets.token_urlsafe(24)  # the operators' token, so that the demo can show what the build costs
 
     async def run(self) -> bool:
         keys = self._options.keys
@@ -187,8 +190,8 @@ class _Demo:
         rows.append(("Temporal UI", _ui_url(stack, build["id"])))
         rows.append(("model", describe_model(build["model_label"])))
         real = "" if is_rehearsal(build["model_label"]) else " of real money"
-        played = " (at the real model's prices; nothing was paid)" if is_rehearsal(build["model_label"]) else ""
-        rows.append(("cost", f"{dollars(build['cost_microdollars'])}{real}{played}"))
+        note = " (at the real model's prices; nothing was paid)" if is_rehearsal(build["model_label"]) else ""
+        rows.append(("cost", f"{dollars(build['cost_microdollars'])}{real}{note}"))
         rows.append(
             ("work", f"{len(state.phases)} phases, {state.turn} turns, {state.calls_done} tool calls, {clock(seconds)}")
         )
@@ -196,19 +199,19 @@ class _Demo:
         print_rows(self._console, rows)
 
     async def _save(self, api: ApiClient, build_id: str) -> dict[str, Path]:
-        """Download what the build left, as far as there is anything."""
-        wanted = {
+        """Download the build's screenshots and workspace; what does not exist is left out."""
+        downloads = {
             "desktop": ("screenshots/desktop", "desktop.webp"),
             "mobile": ("screenshots/mobile", "mobile.webp"),
             "workspace": ("snapshots/current/archive", "workspace.tar.gz"),
         }
-        saved: dict[str, Path] = {}
-        for name, (path, file) in wanted.items():
+        files: dict[str, Path] = {}
+        for name, (path, file) in downloads.items():
             with contextlib.suppress(CofounderError):
                 async with api.stream(f"/v1/builds/{build_id}/{path}") as pieces:
                     await save(pieces, self._results / file, force=True)
-                saved[name] = self._results / file
-        return saved
+                files[name] = self._results / file
+        return files
 
 
 def _ui_url(stack: LocalStack, build_id: str) -> str:
@@ -216,12 +219,12 @@ def _ui_url(stack: LocalStack, build_id: str) -> str:
 
 
 def _needs_attention(state: FeedState) -> bool:
-    """Whether the build waits for a person or another day, neither of which will come to a demo that nobody watches."""
+    """Whether the build waits for a person or for tomorrow. An unattended demo ends then."""
     return state.status in ("needs_input", "sleeping")
 
 
 async def _preview_status(url: str | None) -> int | None:
-    """What the preview answers; tried for a while, since it is only just opening."""
+    """The HTTP status of the preview, which may still be opening: tries until it is 200 or time is up."""
     if url is None:
         return None
     parts, headers = urlsplit(url), {}
@@ -241,9 +244,9 @@ async def _preview_status(url: str | None) -> int | None:
 
 
 async def _release_cloud_sandboxes(temporal: Client, build_id: str) -> None:
-    """Let the workflows give back what E2B would bill on: this machine's worker is about to be gone."""
+    """Cancel the workflows, so that they release the sandboxes that E2B bills, before the worker stops."""
     for workflow_id in (build_workflow_id(build_id), preview_workflow_id(build_id)):
         handle = temporal.get_workflow_handle(workflow_id)
-        with contextlib.suppress(Exception):  # it may have ended, and nothing may keep the demo from stopping
+        with contextlib.suppress(Exception):  # it may have ended, and an error must not keep the demo from stopping
             await handle.cancel()
             await asyncio.wait_for(handle.result(), _CLOUD_RELEASE_SECONDS)

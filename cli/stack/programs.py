@@ -1,4 +1,4 @@
-"""The embedded stack with an API and a worker beside it: what `cofounder up` and `cofounder demo` run."""
+"""Runs the embedded stack with an API and a worker beside it, for `cofounder up` and `cofounder demo`."""
 
 import asyncio
 import contextlib
@@ -29,36 +29,41 @@ from local.stack import PARTS, LocalStack, PartName, Progress
 from settings import Settings
 
 FOUNDER = "founder"
-"""The user of requests that name none."""
+"""The user of requests that do not name one."""
 
 _API_START_SECONDS = 30.0
-_WORKER_START_SECONDS = 120.0
-_LOG_LINES = 12
+"""Give up if the API does not answer within this many seconds."""
 
-# The rehearsal model answers at once; at this pace a person can read along.
+_WORKER_START_SECONDS = 120.0
+"""Give up if the worker does not poll within this many seconds."""
+
+_LOG_LINES = 12
+"""Quote this many lines of the log of a program that ended by itself."""
+
+# Slows the rehearsal model down, so that a person can read along.
 _REHEARSAL_OPTIONS = ("--think-ms", "300")
 
 Watchers = Sequence["asyncio.Task[None]"]
-"""Tasks that fail when a server or a program ends by itself."""
+"""Tasks that fail if a server or a program ends by itself."""
 
 
 class StartFailed(CofounderError):
-    """A program could not be started, or ended by itself; the message says why."""
+    """A program did not start, or ended by itself; the message says why."""
 
 
 @dataclass(frozen=True)
 class RealKeys:
-    """Keys of real services. What has none is stood in for on this machine."""
+    """Keys of real services. A service without a key is replaced by its stand-in on this machine."""
 
     anthropic: str | None = None
     e2b: str | None = None
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "RealKeys":
-        """The keys in the environment.
+        """Read the keys from the environment.
 
         Raises:
-            StartFailed: there are none.
+            StartFailed: no key is set.
         """
         keys = cls(environment.get("ANTHROPIC_API_KEY") or None, environment.get("E2B_API_KEY") or None)
         if keys == cls():
@@ -68,7 +73,7 @@ class RealKeys:
 
 @dataclass(frozen=True)
 class Programs:
-    """An API and a worker that run."""
+    """A running API and worker."""
 
     api: ApiClient
     api_url: str
@@ -76,24 +81,24 @@ class Programs:
 
 
 async def run_until_signal(work: Coroutine[Any, Any, bool]) -> bool | None:
-    """Do the work until it is done. At SIGINT, SIGTERM or SIGHUP it is cancelled, and there is no result."""
-    told = asyncio.Event()
+    """Run the work to its end and return its result. SIGINT, SIGTERM or SIGHUP cancels it and returns None."""
+    signalled = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, told.set)
-    working = asyncio.create_task(work)
-    telling = asyncio.create_task(told.wait())
+        loop.add_signal_handler(number, signalled.set)
+    task = asyncio.create_task(work)
+    signal_task = asyncio.create_task(signalled.wait())
     try:
-        await asyncio.wait({working, telling}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, signal_task}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        telling.cancel()
-        working.cancel()
-        await asyncio.wait({working})
-    return None if working.cancelled() else working.result()
+        signal_task.cancel()
+        task.cancel()
+        await asyncio.wait({task})
+    return None if task.cancelled() else task.result()
 
 
 def stack_for(console: Console, keys: RealKeys, data: Path | None = None) -> LocalStack:
-    """The embedded stack, without what the keys make unnecessary."""
+    """The embedded stack, without the parts that the keys make unnecessary."""
     local: dict[PartName, bool] = {"model": keys.anthropic is None, "sandbox": keys.e2b is None}
 
     def show(progress: Progress) -> None:
@@ -113,11 +118,12 @@ def stack_for(console: Console, keys: RealKeys, data: Path | None = None) -> Loc
 async def running_programs(
     console: Console, stack: LocalStack, environment: Mapping[str, str], *, port: int, token: str, logs: Path
 ) -> AsyncIterator[Programs]:
-    """An API on the port and a worker, as processes of their own, until the end of the block. Both are at work when it
-    begins, so that whoever looks then, `cofounder doctor` for one, misses nothing.
+    """Run an API on the port and a worker as processes of their own until the end of the block.
+
+    Both serve when the block begins, so that `cofounder doctor` sees them from then on.
 
     Raises:
-        StartFailed: one of them did not come up.
+        StartFailed: one of them did not start.
     """
     commands = {
         "api": ["-m", "api", "--host", LOOPBACK, "--port", str(port)],
@@ -127,11 +133,11 @@ async def running_programs(
         watchers = [asyncio.create_task(stack.wait())]
         closing.callback(watchers[0].cancel)
         for name, arguments in commands.items():
-            # -P: whatever lies in the working directory is not importable
+            # -P: do not import modules from the working directory
             command = Command([sys.executable, "-P", *arguments], environment, grace=20.0)
             log = (logs / f"{name}.log").absolute()
             process = await stack.start_beside(command, log=log)
-            process.has_served = True  # so that it is asked to end, not killed
+            process.has_served = True  # so that stop() asks it to end instead of killing it
             closing.push_async_callback(process.stop)
             watcher = asyncio.create_task(_fail_on_exit(name, process, log))
             closing.callback(watcher.cancel)
@@ -148,14 +154,14 @@ async def running_programs(
 def program_environment(
     caller: Mapping[str, str], stack: Mapping[str, str], keys: RealKeys, temporary: Path
 ) -> dict[str, str]:
-    """What the API and the worker see: the stack, and nothing of the caller's environment that could cost money."""
+    """The environment of the API and the worker: the stack's, and nothing of the caller's that could cost money."""
     passed_on = {"PATH", "CHROMIUM_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
     if keys != RealKeys():
         passed_on |= {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
     environment = {name: value for name, value in caller.items() if name.upper() in passed_on}
     environment["NO_PROXY"] = ",".join(filter(None, (caller.get("NO_PROXY"), LOOPBACK, "localhost")))
     environment |= {"HOME": str(temporary), "TMPDIR": str(temporary), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
-    environment["GRACEFUL_SHUTDOWN_SECONDS"] = "1"  # what still runs ends with the stack
+    environment["GRACEFUL_SHUTDOWN_SECONDS"] = "1"  # no need to wait: running activities end with the stack
     environment |= stack
     if keys.anthropic is not None:
         environment["ANTHROPIC_API_KEY"] = keys.anthropic
@@ -166,14 +172,14 @@ def program_environment(
     return environment
 
 
-async def wait_for_first(wanted: "asyncio.Task[Any]", *others: "asyncio.Task[None]") -> None:
-    """Wait for `wanted`; raise what another task raises before that."""
-    done, _ = await asyncio.wait({wanted, *others}, return_when=asyncio.FIRST_COMPLETED)
-    if wanted not in done:
-        wanted.cancel()
-        await asyncio.wait({wanted})
-    for task in done:
-        task.result()
+async def wait_for_first(task: "asyncio.Task[Any]", *others: "asyncio.Task[None]") -> None:
+    """Wait for `task`. Raises what one of the others raises before it is done."""
+    done, _ = await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
+    if task not in done:
+        task.cancel()
+        await asyncio.wait({task})
+    for each in done:
+        each.result()
 
 
 async def _fail_on_exit(name: str, process: GuardedProcess, log: Path) -> None:
@@ -195,25 +201,25 @@ async def _wait_for_api(api: ApiClient) -> None:
 
 
 async def _wait_for_worker(environment: Mapping[str, str]) -> None:
-    """By then the worker has made the search attributes and the reaper's schedule, too: it does that first."""
+    """Wait until the worker polls. It has created the search attributes and the reaper's schedule by then."""
     queue = environment.get("TEMPORAL_TASK_QUEUE") or Settings.model_fields["temporal_task_queue"].default
     try:
         async with asyncio.timeout(_WORKER_START_SECONDS):
             client = await connect_temporal(environment)
             while True:
-                with contextlib.suppress(RPCError):  # if Temporal has ended, the stack says so
+                with contextlib.suppress(RPCError):  # if Temporal has ended, the stack reports it
                     if await workers_on(client, queue):
                         return
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        raise StartFailed(f"The worker took no work within {_WORKER_START_SECONDS:.0f} seconds.") from None
+        raise StartFailed(f"The worker did not start within {_WORKER_START_SECONDS:.0f} seconds.") from None
 
 
 async def confirm_spending(console: Console, keys: RealKeys, database_url: str, *, confirmed: bool) -> None:
-    """Print the spending cap, and ask whether to go on where somebody sits there and has not confirmed.
+    """Print the spending cap. In a terminal, ask for confirmation unless it is given already.
 
     Raises:
-        StartFailed: not confirmed.
+        StartFailed: the person did not confirm.
     """
     engine = make_engine(database_url, pool_size=1)
     try:
@@ -228,15 +234,15 @@ async def confirm_spending(console: Console, keys: RealKeys, database_url: str, 
     if keys.anthropic is not None:
         console.print(f"Model calls stop at {cap} today (plan {user.plan}); the build then sleeps.")
     if keys.e2b is not None:
-        console.print("E2B bills sandboxes for the time that they run; they end with their builds and previews.")
+        console.print("E2B bills sandboxes while they run; they end with their builds and previews.")
     if is_interactive(console) and sys.stdin.isatty() and not confirmed:
         await _confirm(console)
 
 
 async def _confirm(console: Console) -> None:
-    console.print("Go on? [y/N] ", end="", markup=False)
+    console.print("Continue? [y/N] ", end="", markup=False)
     typed, loop = asyncio.Event(), asyncio.get_running_loop()
-    # Not in a thread: one that waits for a line can't be stopped by Ctrl-C.
+    # Not in a thread: Ctrl-C can't stop a thread that waits for a line.
     loop.add_reader(sys.stdin, typed.set)
     try:
         await typed.wait()

@@ -1,4 +1,4 @@
-"""`cofounder up`: the embedded stack, an API and a worker on this machine, until Ctrl-C. What it holds is kept."""
+"""`cofounder up`: runs the embedded stack, an API and a worker on this machine until Ctrl-C, and keeps the data."""
 
 import asyncio
 import contextlib
@@ -32,15 +32,15 @@ from local.stack import LocalStack
 DATA = Path(".cofounder") / "up"
 
 _PROGRAMS_ONLY = ("HOME", "TMPDIR", "PATH", "LANG", "PYTHONUNBUFFERED", "NO_PROXY", "GRACEFUL_SHUTDOWN_SECONDS")
-"""What the programs are given and a person's shell has of its own."""
+"""Variables of the programs that env.sh leaves out, since a person's shell has its own."""
 
 _BUILDS_QUERY = "/namespaces/default/workflows?query=WorkflowType%3D%22BuildWorkflow%22"
-"""In the UI: without the reaper, which runs every minute."""
+"""Filters the Temporal UI to builds, without the reaper's run of every minute."""
 
 
 @dataclass(frozen=True)
 class UpOptions:
-    """How it is to run. Without a port: last time's, or 8000, or a free one."""
+    """Options of `cofounder up`. Without a port: last time's, 8000 or a free one."""
 
     data: Path = DATA
     port: int | None = None
@@ -79,7 +79,9 @@ async def _run(console: Console, options: UpOptions) -> bool:
             async with running_programs(
                 console, stack, environment, port=port, token=token, logs=stack.data / "logs"
             ) as programs:
-                _tell(console, stack, {**environment, "COFOUNDER_API_URL": programs.api_url}, options.as_json)
+                _print_environment(
+                    console, stack, {**environment, "COFOUNDER_API_URL": programs.api_url}, options.as_json
+                )
                 try:
                     await wait_for_first(asyncio.create_task(asyncio.Event().wait()), *programs.watchers)
                 finally:
@@ -89,22 +91,22 @@ async def _run(console: Console, options: UpOptions) -> bool:
     return True
 
 
-def _port(ports: Ports, wanted: int | None, kept: Path) -> int:
-    if wanted is not None:
-        ports.demand(wanted, "api")
-        port = wanted
+def _port(ports: Ports, port_option: int | None, port_file: Path) -> int:
+    if port_option is not None:
+        ports.demand(port_option, "api")
+        port = port_option
     else:
-        last = int(kept.read_text()) if kept.exists() else 8000
+        last = int(port_file.read_text()) if port_file.exists() else 8000
         port = last if ports.take(last) else ports.choose(set())
-    kept.write_text(str(port))
+    port_file.write_text(str(port))
     return port
 
 
 def _stored_token(file: Path) -> str:
-    """The token of last time, so that a shell that has it can go on; made at the first time."""
+    """Last time's token, so that shells that have it still work; created the first time."""
     with contextlib.suppress(FileNotFoundError):
-        if kept := file.read_text().strip():
-            return kept
+        if token := file.read_text().strip():
+            return token
     token = secrets.token_urlsafe(24)
     _write_privately(file, token)
     return token
@@ -116,22 +118,24 @@ def _write_privately(file: Path, text: str) -> None:
     file.write_text(text)
 
 
-def _tell(console: Console, stack: LocalStack, environment: Mapping[str, str], as_json: bool) -> None:
-    own = {name: value for name, value in environment.items() if name not in _PROGRAMS_ONLY}
+def _print_environment(console: Console, stack: LocalStack, environment: Mapping[str, str], as_json: bool) -> None:
+    variables = {name: value for name, value in environment.items() if name not in _PROGRAMS_ONLY}
     file = stack.data / "env.sh"
-    _write_privately(file, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(own.items())))
+    _write_privately(
+        file, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
+    )
     if as_json:
         document: dict[str, Any] = {
-            "api_url": own["COFOUNDER_API_URL"],
+            "api_url": variables["COFOUNDER_API_URL"],
             "temporal_ui_url": stack.temporal_ui_url,
             "environment_file": str(file),
-            "environment": own,
+            "environment": variables,
         }
         write_json(document)
         return
     console.print()
-    where = [("API", own["COFOUNDER_API_URL"]), ("Temporal UI", f"{stack.temporal_ui_url}{_BUILDS_QUERY}")]
-    print_rows(console, [*where, ("data, logs", str(stack.data))])
+    addresses = [("API", variables["COFOUNDER_API_URL"]), ("Temporal UI", f"{stack.temporal_ui_url}{_BUILDS_QUERY}")]
+    print_rows(console, [*addresses, ("data, logs", str(stack.data))])
     source = os.path.relpath(file)
     console.print("\nIn another terminal:", style="bold")
     console.print(f"  . {shlex.quote(source if '/' in source else f'./{source}')}")
@@ -139,11 +143,11 @@ def _tell(console: Console, stack: LocalStack, environment: Mapping[str, str], a
     console.print(f'  {program} build --idea "A waitlist for my bakery"')
     console.print(f"  {program} list")
     console.print(f"  {program} doctor")
-    console.print("\nEverything stays up until Ctrl-C; what is built is kept for the next time.", style="bold")
+    console.print("\nEverything stays up until Ctrl-C. Builds are kept for the next start.", style="bold")
 
 
 def _program() -> str:
-    """What people type to run this program: its path where their shell would not find it."""
+    """The command to type: `cofounder`, or its path if the shell would not find it."""
     if shutil.which("cofounder") is not None or Path(sys.argv[0]).name != "cofounder":
         return "cofounder"
     return shlex.quote(os.path.relpath(sys.argv[0]))
