@@ -1,4 +1,4 @@
-"""What a live feed adds up to. Pure: one event after another, no screen."""
+"""Computes a build's state from the events of its live feed. Pure; displays nothing."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -8,20 +8,21 @@ from typing import Any, Literal
 from domain.status import CLOSED
 
 LINES_KEPT = 200
+"""Keep at most this many lines of the feed."""
 
-Look = Literal["said", "done", "failed", "running", "phase", "note", "warning", "good"]
+Look = Literal["narration", "done", "failed", "running", "phase", "note", "warning", "good"]
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: object) -> str:
-    """The text without what could move a terminal's cursor or change its colours; on one line."""
+    """The text on one line, without characters that move a terminal's cursor or change its colours."""
     return " ".join(_CONTROLS.sub("", str(text)).split())
 
 
 @dataclass(frozen=True)
 class FeedEvent:
-    """One line of a build's live feed."""
+    """One event of a build's live feed."""
 
     id: int
     type: str
@@ -32,7 +33,7 @@ class FeedEvent:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the view. `claim` names the attempt that said it, `call` the tool call that it shows."""
+    """One line of the view. `claim` names the attempt that wrote it, `call` the tool call that it shows."""
 
     text: str
     look: Look
@@ -44,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True)
 class FeedState:
-    """Where a build stands after the events so far."""
+    """A build's state after the events so far."""
 
     last_id: int = 0
     status: str = "queued"
@@ -70,15 +71,15 @@ class FeedState:
         return self.status in CLOSED
 
     def apply(self, event: FeedEvent) -> "FeedState":
-        """The state after the event. An event that was applied before changes nothing."""
+        """The state after the event. Applying an event again changes nothing."""
         if event.id <= self.last_id:
             return self
-        seen = replace(self, last_id=event.id, began_at=self.began_at or event.created_at)
+        state = replace(self, last_id=event.id, began_at=self.began_at or event.created_at)
         if "budget_percent" in event.data:
             level = event.data.get("budget_level")
-            seen = replace(seen, budget_percent=event.data["budget_percent"], budget_level=level)
+            state = replace(state, budget_percent=event.data["budget_percent"], budget_level=level)
         handler = _HANDLERS.get(event.type)
-        return seen if handler is None else handler(seen, event, event.data)
+        return state if handler is None else handler(state, event, event.data)
 
     def _with_line(self, event: FeedEvent, text: object, look: Look, **more: str | None) -> "FeedState":
         line = Line(printable(text), look, event.created_at, event.turn, **more)
@@ -94,14 +95,14 @@ class FeedState:
 
 
 def is_rehearsal(model_label: str | None) -> bool:
-    """Whether people have to be told that no real model is at work."""
+    """Whether the label is the rehearsal model's, which people must be told."""
     return (model_label or "").startswith("rehearsal model")
 
 
 def describe_model(model_label: str | None) -> str:
-    """The model as people are told of it."""
-    told = printable(model_label or "not chosen yet")
-    return f"{told}: always builds the same kind of product" if is_rehearsal(model_label) else told
+    """The model's label, with a note if it is the rehearsal model."""
+    label = printable(model_label or "not chosen yet")
+    return f"{label}: always builds the same kind of product" if is_rehearsal(model_label) else label
 
 
 Data = dict[str, Any]
@@ -136,12 +137,12 @@ def _turn_started(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
 
 
 def _narration(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    return state._with_line(event, data.get("text", ""), "said", claim=data.get("claim"))
+    return state._with_line(event, data.get("text", ""), "narration", claim=data.get("claim"))
 
 
 def _turn_withdrawn(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
     state = state._without(claim=data.get("claim"))
-    return state._with_line(event, f"turn {event.turn} was interrupted and is asked again", "warning")
+    return state._with_line(event, f"turn {event.turn} was interrupted and starts again", "warning")
 
 
 def _turn_answered(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
@@ -178,7 +179,7 @@ def _ready(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
 
 
 def _gate_bounced(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    state = state._with_line(event, f"evidence gate {data.get('number')}: not yet", "warning")
+    state = state._with_line(event, f"evidence gate {data.get('number')}: not passed yet", "warning")
     for finding in data.get("findings") or ():
         state = state._with_line(event, f"  {finding}", "warning")
     return state
@@ -216,8 +217,8 @@ def _resumed(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
 
 def _plain(look: Look, template: str) -> Any:
     def apply(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-        given = {name: data.get(name, "") for name in ("number", "reason", "error", "text", "tests_run", "files")}
-        return state._with_line(event, template.format(**given), look)
+        values = {name: data.get(name, "") for name in ("number", "reason", "error", "text", "tests_run", "files")}
+        return state._with_line(event, template.format(**values), look)
 
     return apply
 
@@ -229,8 +230,8 @@ _HANDLERS: dict[str, Any] = {
     "question": _question,
     "answer": _plain("note", "you answered: {text}"),
     "messages_read": _messages_read,
-    "restore_asked": _restore("you want the workspace back at {what}"),
-    "restore_done": _restore("the workspace is what it was at {what}; what was there before is snapshot {kept_as}"),
+    "restore_asked": _restore("you asked to restore the workspace to {what}"),
+    "restore_done": _restore("the workspace is restored to {what}; its previous state is snapshot {kept_as}"),
     "restore_failed": _plain("warning", "{error}"),
     "turn_started": _turn_started,
     "narration": _narration,
@@ -243,7 +244,7 @@ _HANDLERS: dict[str, Any] = {
     "snapshot_stored": _plain("note", "snapshot {number} stored ({reason}, {files} files)"),
     "snapshot_failed": _plain("warning", "snapshot {number} failed: {error}"),
     "guard": _plain("warning", "{text}"),
-    "gate_started": _plain("note", "evidence gate {number}: the product is started in a fresh sandbox"),
+    "gate_started": _plain("note", "evidence gate {number}: starting the product in a fresh sandbox"),
     "gate_step": _plain("note", "  {text}"),
     "gate_bounced": _gate_bounced,
     "gate_passed": _plain("good", "evidence gate {number}: passed, {tests_run} tests ran"),

@@ -1,4 +1,4 @@
-"""A build on the screen: live in a terminal, one line per event elsewhere, one JSON document per event for scripts."""
+"""Shows a build's feed: live in a terminal, as lines elsewhere, as JSON documents for scripts."""
 
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
@@ -15,7 +15,7 @@ from cli.feed_state import FeedEvent, FeedState, Line, describe_model, is_rehear
 from cli.output import budget_text, clock, console_for_people, is_interactive, write_json
 
 _MARKS = {
-    "said": ("  ", ""),
+    "narration": ("  ", ""),
     "done": ("✓ ", "green"),
     "failed": ("✗ ", "red"),
     "running": ("… ", "cyan"),
@@ -25,7 +25,8 @@ _MARKS = {
     "good": ("★ ", "bold green"),
 }
 _STATUS_STYLE = {"ready": "bold green", "failed": "bold red", "cancelled": "red", "sleeping": "yellow"}
-_SCREEN_LINES_LEAST = 6
+_LINES_MIN = 6
+"""Show at least this many lines of the feed, even if the terminal is too low for them."""
 
 
 def _elapsed(state: FeedState, at: datetime) -> float:
@@ -38,7 +39,7 @@ def _text_of(line: Line) -> Text:
 
 
 class _View:
-    """What the live display shows at each refresh."""
+    """The live display, rendered at each refresh."""
 
     def __init__(self, console: Console, product: str, build_id: str) -> None:
         self._console = console
@@ -71,12 +72,12 @@ class _View:
             foot.append("\nwake it: ", "dim").append(printable(state.wake_command))
         if self.trouble:
             foot.append(f"\nreconnecting: {printable(self.trouble)}", "yellow")
-        head.no_wrap = foot.no_wrap = False  # also on a console that leaves long lines to the terminal
+        head.no_wrap = foot.no_wrap = False  # also on a console with soft wrapping
         head.overflow = foot.overflow = "fold"
         width = self._console.width
-        taken = len(head.wrap(self._console, width - 4)) + len(foot.wrap(self._console, width)) + 4
-        room = max(_SCREEN_LINES_LEAST, self._console.height - taken)
-        return Group(Panel(head, border_style="dim"), *self._last_lines(room), Text(), foot)
+        used = len(head.wrap(self._console, width - 4)) + len(foot.wrap(self._console, width)) + 4
+        available = max(_LINES_MIN, self._console.height - used)
+        return Group(Panel(head, border_style="dim"), *self._last_lines(available), Text(), foot)
 
     def _model(self) -> Text:
         label = self.state.model_label
@@ -91,21 +92,21 @@ class _View:
         shown = [f"◆ {phase}" for phase in self.state.phases[-5:]]
         return Text("  ".join([f"phases {len(self.state.phases)} ", *shown]), "magenta")
 
-    def _last_lines(self, room: int) -> list[Text]:
+    def _last_lines(self, available: int) -> list[Text]:
         rows: list[Text] = []
         for line in reversed(self.state.lines):
             wrapped = list(_text_of(line).wrap(self._console, self._console.width))
-            if len(rows) + len(wrapped) > room:
+            if len(rows) + len(wrapped) > available:
                 break
             rows[:0] = wrapped
         return rows
 
 
 ShouldLeave = Callable[[FeedState], bool]
-"""Whether what was seen so far is enough."""
+"""Decides from the state so far whether to stop watching."""
 
-Show = Callable[[FeedEvent, FeedState, FeedState], None]
-"""Shows an event, given the states before and after it."""
+ShowEvent = Callable[[FeedEvent, FeedState, FeedState], None]
+"""Shows an event. Takes the states before and after it."""
 
 
 def until_closed(_: FeedState) -> bool:
@@ -122,10 +123,10 @@ async def watch_build(
     *,
     after: int = 0,
 ) -> FeedState:
-    """Show the build until it is closed or `leave` says so; the state at the end.
+    """Show the build until it is closed or `leave` returns True. Returns the last state.
 
     Args:
-        after: where there is no live display, show only what follows this event.
+        after: without a live display, show only what follows this event.
     """
     if is_interactive(console):
         return await _watch_live(console, api, build_id, product, leave)
@@ -135,17 +136,17 @@ async def watch_build(
             for line in _new_lines(before, state):
                 console.print(f"{clock(_elapsed(state, line.at)):>6} {_MARKS[line.look][0]}{line.text}")
 
-    return await _follow(api, build_id, leave, show, _tell_trouble(console_for_people(stderr=True)))
+    return await _follow(api, build_id, leave, show, _report_trouble(console_for_people(stderr=True)))
 
 
 async def watch_as_json(api: ApiClient, build_id: str, leave: ShouldLeave, *, after: int = 0) -> FeedState:
-    """Write each event after `after` as a line of JSON, until the build is closed or `leave` says so."""
+    """Write each event after `after` as a line of JSON, until the build is closed or `leave` returns True."""
 
     def show(event: FeedEvent, before: FeedState, state: FeedState) -> None:
         if event.id > after:
             write_json(asdict(event) | {"created_at": event.created_at.isoformat()})
 
-    return await _follow(api, build_id, leave, show, _tell_trouble(console_for_people(stderr=True)))
+    return await _follow(api, build_id, leave, show, _report_trouble(console_for_people(stderr=True)))
 
 
 async def wait_for_build(api: ApiClient, build_id: str, leave: ShouldLeave) -> FeedState:
@@ -167,7 +168,7 @@ async def _watch_live(console: Console, api: ApiClient, build_id: str, product: 
 
 
 async def _follow(
-    api: ApiClient, build_id: str, leave: ShouldLeave, show: Show, on_trouble: Callable[[str | None], None]
+    api: ApiClient, build_id: str, leave: ShouldLeave, show: ShowEvent, on_trouble: Callable[[str | None], None]
 ) -> FeedState:
     state = FeedState()
     events: AsyncGenerator[FeedEvent, None]
@@ -180,22 +181,22 @@ async def _follow(
     return state
 
 
-def _tell_trouble(console: Console) -> Callable[[str | None], None]:
-    """Says once that the feed is away, and once that it is back."""
-    away = False
+def _report_trouble(console: Console) -> Callable[[str | None], None]:
+    """Report once that the connection is lost, and once that it is back."""
+    lost = False
 
-    def tell(trouble: str | None) -> None:
-        nonlocal away
-        if trouble is not None and not away:
+    def report(trouble: str | None) -> None:
+        nonlocal lost
+        if trouble is not None and not lost:
             console.print(f"reconnecting: {printable(trouble)}")
-        elif trouble is None and away:
+        elif trouble is None and lost:
             console.print("connected again")
-        away = trouble is not None
+        lost = trouble is not None
 
-    return tell
+    return report
 
 
 def _new_lines(before: FeedState, after: FeedState) -> Iterator[Line]:
-    """The lines that the last event added. A tool call is shown when it is done."""
-    known = {id(line) for line in before.lines}
-    return (line for line in after.lines if id(line) not in known and line.look != "running")
+    """The lines that the last event added, without running tool calls: those are shown when they are done."""
+    known_ids = {id(line) for line in before.lines}
+    return (line for line in after.lines if id(line) not in known_ids and line.look != "running")

@@ -51,8 +51,8 @@ def test_a_question_with_its_options() -> None:
 def test_a_restore() -> None:
     state = after(("restore_asked", {"snapshot": 3}), ("restore_done", {"commit": "4f9d", "kept_as": 7}))
     assert texts(state) == [
-        "you want the workspace back at snapshot 3",
-        "the workspace is what it was at commit 4f9d; what was there before is snapshot 7",
+        "you asked to restore the workspace to snapshot 3",
+        "the workspace is restored to commit 4f9d; its previous state is snapshot 7",
     ]
 
 
@@ -89,7 +89,7 @@ def test_withdrawn_lines_vanish_and_others_stay() -> None:
         ("turn_withdrawn", {"claim": "b"}),
         ("narration", {"text": "again", "claim": "c"}),
     )
-    assert texts(state) == ["kept", "turn 1 was interrupted and is asked again", "again"]
+    assert texts(state) == ["kept", "turn 1 was interrupted and starts again", "again"]
 
 
 def test_tool_call_is_one_line_from_start_to_end() -> None:
@@ -126,7 +126,7 @@ def test_phases_turns_and_preview() -> None:
 
 def test_gate_findings_are_shown_one_by_one() -> None:
     state = after(("gate_bounced", {"number": 1, "findings": ["No test ran.", "The page is blank."]}))
-    assert texts(state) == ["evidence gate 1: not yet", "No test ran.", "The page is blank."]
+    assert texts(state) == ["evidence gate 1: not passed yet", "No test ran.", "The page is blank."]
 
 
 def test_what_a_loss_has_cost_is_shown() -> None:
