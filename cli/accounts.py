@@ -1,4 +1,4 @@
-"""Founders' accounts as operators see them: read from the database, in dollars."""
+"""Founders' accounts for operators: read from the database, shown in dollars."""
 
 import asyncio
 import uuid
@@ -26,13 +26,14 @@ from domain.errors import CofounderError, InvalidInput, Misconfigured
 from domain.pricing import PriceTable, price_of
 from settings import Settings
 
-_TELL_SECONDS = 20.0
+_NOTIFY_SECONDS = 20.0
+"""Stop signalling builds after this many seconds."""
 
 T = TypeVar("T")
 
 
 def as_json(account: Account) -> dict[str, Any]:
-    """The account for scripts. An allowance of None is unlimited."""
+    """The account as JSON. An allowance of None is unlimited."""
     user, budget = account.user, account.budget
     return {
         "user": user.id,
@@ -50,12 +51,12 @@ def as_json(account: Account) -> dict[str, Any]:
 
 
 def today() -> date:
-    """The UTC day, which allowances are for."""
+    """Today's date in UTC: allowances are per UTC day."""
     return datetime.now(UTC).date()
 
 
 def print_account(console: Console, account: Account) -> None:
-    """The account in rows."""
+    """Print the account as rows."""
     user, budget = account.user, account.budget
     used = budget_text(budget.percent, budget.level)
     rows: dict[str, str | Text] = {
@@ -67,7 +68,7 @@ def print_account(console: Console, account: Account) -> None:
         "allowance": "unlimited" if budget.allowance is None else f"{dollars(budget.allowance)} today",
         "used": used.append(" of today's allowance", "default") if budget.percent is not None else used,
         "spent": f"{dollars(budget.spent)} today",
-        "reserved": f"{dollars(budget.reserved)} for calls that are being made",
+        "reserved": f"{dollars(budget.reserved)} for calls in progress",
         "top-ups": f"{dollars(account.topped_up)} today",
         "open builds": ", ".join(map(str, account.open_builds)) or "none",
     }
@@ -75,20 +76,22 @@ def print_account(console: Console, account: Account) -> None:
 
 
 def check_user_id(user_id: str) -> None:
-    """Look at a user's id before a row is made with it.
+    """Check a user's id before a row is created with it.
 
     Raises:
-        InvalidInput: the API would not take it.
+        InvalidInput: the API would refuse the id.
     """
     if not 1 <= len(user_id) <= 200 or not all("!" <= character <= "~" for character in user_id):
-        raise InvalidInput("A user's id is 1 to 200 printable ASCII characters without a space.")
+        raise InvalidInput(
+            f"{user_id!r} is not a valid user id. Use 1 to 200 printable ASCII characters without spaces."
+        )
 
 
 def microdollars(text: str) -> int:
-    """An amount in dollars, as `5`, `2.50` or `$2.50`.
+    """Parse an amount in dollars, such as `5`, `2.50` or `$2.50`.
 
     Raises:
-        InvalidInput: it is no amount, or not above nothing.
+        InvalidInput: the text is not an amount above 0 and up to 1,000,000.
     """
     try:
         amount = Decimal(text.strip().removeprefix("$")) * 1_000_000
@@ -96,40 +99,42 @@ def microdollars(text: str) -> int:
             return int(amount)
     except InvalidOperation:
         pass
-    raise InvalidInput(f"{text} is no amount of dollars up to a million. Write it as 5 or 2.50.")
+    raise InvalidInput(f"{text} is not a valid amount. Use dollars, e.g. 5 or 2.50 (at most 1,000,000).")
 
 
-def tell_builds(settings: Settings, user_id: str) -> tuple[list[str], str | None]:
-    """Tell the user's open builds that their money or standing has changed: those that were told, and what was in the
-    way, if anything was.
+def notify_builds(settings: Settings, user_id: str) -> tuple[list[str], str | None]:
+    """Signal the user's open builds that their budget or standing has changed.
 
-    The change is in the database, so nothing is lost: the reaper tells them, too.
+    The change is in the database already, so a failure loses nothing: the reaper signals them again.
+
+    Returns:
+        The ids of the builds that were signalled, and the problem, if there was one.
     """
 
-    async def tell() -> list[uuid.UUID]:
-        async with asyncio.timeout(_TELL_SECONDS):
+    async def notify() -> list[uuid.UUID]:
+        async with asyncio.timeout(_NOTIFY_SECONDS):
             workflows = BuildWorkflows(await connect_temporal(), settings.temporal_task_queue)
             async with _database(settings) as sessions:
                 return await tell_of_money(sessions, workflows.tell_of_money, user_id)
 
     try:
-        return [str(build_id) for build_id in asyncio.run(tell())], None
+        return [str(build_id) for build_id in asyncio.run(notify())], None
     except (CofounderError, RPCError, RuntimeError, TimeoutError) as error:
         return [], str(error) or "Temporal does not answer."
 
 
-def parse_models(given: list[str], prices: PriceTable) -> dict[str, str | None]:
-    """Overrides by role from `ROLE=MODEL`; None takes one back.
+def parse_models(options: list[str], prices: PriceTable) -> dict[str, str | None]:
+    """Parse overrides by role from `ROLE=MODEL`; `ROLE=` gives None, which removes an override.
 
     Raises:
-        InvalidInput: not of that form, or no such role.
+        InvalidInput: an option does not have that form, or the role does not exist.
         UnknownModel: the model has no price.
     """
     models: dict[str, str | None] = {}
-    for each in given:
+    for each in options:
         role, equals, model = (part.strip() for part in each.partition("="))
         if not equals or role not in ROLES:
-            raise InvalidInput(f"{each} is not of the form ROLE=MODEL with one of these roles: {', '.join(ROLES)}.")
+            raise InvalidInput(f"{each} is not valid. Use ROLE=MODEL with one of these roles: {', '.join(ROLES)}.")
         if model:
             price_of(prices, model)
         models[role] = model or None
@@ -140,8 +145,8 @@ def in_database(settings: Settings, run: Callable[[AsyncSession], Awaitable[T]])
     """Run in a transaction of the database at DATABASE_URL.
 
     Raises:
-        Unreachable: it does not answer.
-        Misconfigured: it can't be used as it is; says what to do.
+        Unreachable: the database does not answer.
+        Misconfigured: the database can't be used; the message says what to do.
     """
 
     async def opened() -> T:
@@ -158,11 +163,11 @@ async def _database(settings: Settings) -> AsyncIterator[Sessions]:
         yield make_sessions(engine)
     except OSError as error:
         raise Unreachable(
-            f"The database does not answer. Check that DATABASE_URL names a PostgreSQL that runs. ({error})"
+            f"The database does not answer. Check that DATABASE_URL points to a running PostgreSQL. ({error})"
         ) from error
     except (DBAPIError, asyncpg.PostgresError) as error:
         raise Misconfigured(
-            "The database can't be used. Check DATABASE_URL, and that `cofounder migrate` was run. "
+            "The database can't be used. Check DATABASE_URL and run `cofounder migrate`. "
             f"({str(error).splitlines()[0]})"
         ) from error
     finally:

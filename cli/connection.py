@@ -1,4 +1,4 @@
-"""What the commands that speak to the API have in common: the connection and the output."""
+"""Connects the commands that use the API, and resolves `last` to a build's id."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cli.parameters import LAST
 from domain.errors import Misconfigured, NotFound
 
-if TYPE_CHECKING:  # they take their time to import, and `--help` needs none of them
+if TYPE_CHECKING:  # slow to import, and `--help` does not need them
     from cli.api_client import ApiClient
     from cli.output import Output
 
@@ -17,11 +17,12 @@ T = TypeVar("T")
 def with_api(
     run: "Callable[[ApiClient, Output], Awaitable[T]]", *, as_json: bool, api_url: str | None, user: str | None
 ) -> T:
-    """Run a command with an open connection to the API. The token comes from API_TOKEN only: a command line is seen
-    by everybody on the machine.
+    """Run a command with an open connection to the API.
+
+    The token comes from API_TOKEN only, since every user of a machine can see command lines.
 
     Raises:
-        Misconfigured: a setting is wrong or missing; says which.
+        Misconfigured: a setting is wrong or missing; the message names it.
     """
     from cli.api_client import ApiClient
     from cli.output import Output
@@ -40,10 +41,10 @@ def with_api(
 
 
 async def resolve_build_id(api: "ApiClient", build: str) -> str:
-    """The build's id, also where `last` stands for it.
+    """The build's id; `last` becomes the id of the newest build.
 
     Raises:
-        NotFound: there is no build at all.
+        NotFound: the user has no build.
     """
     if build != LAST:
         return build

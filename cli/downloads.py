@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Saves downloads to files, completely or not at all."""
 
 import hashlib
 import os
@@ -10,47 +10,47 @@ from typing import Any
 from domain.errors import Conflict, InvalidInput
 
 
-def choose_target(wanted: Path | None, name: str, *, force: bool) -> Path:
-    """The file to write: `wanted`, or `name` in the directory that `wanted` is, or in the current one.
+def choose_target(output: Path | None, name: str, *, force: bool) -> Path:
+    """Choose the file to write: `output`, or `name` if `output` is a directory or None.
 
     Raises:
-        Conflict: it is there already, and not to be replaced.
+        Conflict: the file exists and must not be replaced.
     """
-    target = Path(name) if wanted is None else wanted / name if wanted.is_dir() else wanted
+    target = Path(name) if output is None else output / name if output.is_dir() else output
     _refuse_existing(target, force)
     return target
 
 
 def _refuse_existing(target: Path, force: bool) -> None:
     if target.is_dir() or (not force and os.path.lexists(target)):
-        raise Conflict(f"{target} is there already. Give --force to replace it, or another file with --output.")
+        raise Conflict(f"{target} already exists. Replace it with --force, or choose another file with --output.")
 
 
 async def save(pieces: AsyncIterable[bytes], target: Path, *, force: bool) -> dict[str, Any]:
-    """Write the pieces to a temporary file beside the target, then rename it; how many bytes, and their SHA-256.
+    """Write the pieces to a temporary file beside the target, then rename it. Returns its size and SHA-256.
 
     Raises:
-        InvalidInput: it can't be written there.
-        Conflict: the target came into being meanwhile, and is not to be replaced.
+        InvalidInput: the target can't be written.
+        Conflict: someone created the target meanwhile, and it must not be replaced.
     """
-    hashed, total = hashlib.sha256(), 0
-    unfinished: Path | None = None
+    digest, size = hashlib.sha256(), 0
+    partial: Path | None = None
     try:
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".cofounder-", suffix=".part", delete=False) as file:
-            unfinished = Path(file.name)
+            partial = Path(file.name)
             async for piece in pieces:
                 file.write(piece)
-                hashed.update(piece)
-                total += len(piece)
+                digest.update(piece)
+                size += len(piece)
         _refuse_existing(target, force)
-        unfinished.chmod(0o666 & ~_umask())  # a temporary file is its owner's alone
-        unfinished.replace(target)
+        partial.chmod(0o666 & ~_umask())  # a temporary file is readable only by its owner
+        partial.replace(target)
     except OSError as error:
         raise InvalidInput(f"{target} can't be written: {error.strerror}. Choose another with --output.") from error
     finally:
-        if unfinished is not None:
-            unfinished.unlink(missing_ok=True)
-    return {"bytes": total, "sha256": hashed.hexdigest()}
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
 def _umask() -> int:

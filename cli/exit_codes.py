@@ -1,4 +1,4 @@
-"""How a command ends: the exit codes, in one place."""
+"""Exit codes, and which error or build status leads to which."""
 
 from domain.errors import CofounderError
 
@@ -11,17 +11,17 @@ WAITS_FOR_PERSON = 5
 INTERRUPTED = 130
 
 MEANINGS = {
-    DONE: "done; of build and watch: the build is ready",
-    NOT_DONE: "not done, or refused: standard error says why",
-    USAGE_ERROR: "the command was typed wrongly",
-    UNREACHABLE: "a server does not answer (the API, the database, Temporal): worth another try",
+    DONE: "success; for build and watch: the build is ready",
+    NOT_DONE: "failed or refused: standard error says why",
+    USAGE_ERROR: "wrong usage",
+    UNREACHABLE: "a server does not answer (the API, the database, Temporal): try again",
     BUILD_FAILED: "build and watch: the build failed or was cancelled",
     WAITS_FOR_PERSON: "build and watch: the build waits for a person",
     INTERRUPTED: "stopped by Ctrl-C",
 }
 
-WATCH_EXIT_CODES = "Exit code 0: ready; 4: failed or cancelled; 5: waits for a person; all others: `cofounder --help`."
-"""Of `build` and `watch`, for their help."""
+WATCH_EXIT_CODES = "Exit code 0: ready; 4: failed or cancelled; 5: waits for a person; others: see `cofounder --help`."
+"""Shown in the help of `build` and `watch`."""
 
 
 class Unreachable(CofounderError):
@@ -29,12 +29,12 @@ class Unreachable(CofounderError):
 
 
 def exit_code_of(error: Exception) -> int:
-    """The exit code that goes with an error."""
+    """The exit code for an error."""
     return UNREACHABLE if isinstance(error, Unreachable) else NOT_DONE
 
 
 def exit_code_of_build(status: str) -> int:
-    """The exit code that tells how a build that was watched stands."""
+    """The exit code of `build` and `watch` for a build's status."""
     if status in ("failed", "cancelled"):
         return BUILD_FAILED
     return {"ready": DONE, "needs_input": WAITS_FOR_PERSON}.get(status, NOT_DONE)

@@ -40,12 +40,12 @@ _COMMANDS = (
     *(migrate, replay),
 )
 
-# \b: these lines stay as they are, where there is no terminal.
+# \b keeps these lines as they are when help is plain text.
 _EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())
 
 
 class _Commands(TyperGroup):
-    """All commands. What is wrong with an option is said without the word that pydantic puts before it."""
+    """The command group. Removes pydantic's "Value error, " from messages about options."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -61,7 +61,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="An idea goes in; a running, tested product comes out.",
-    epilog=f"Commands speak to the API at COFOUNDER_API_URL with the token in API_TOKEN.\n\n{_EXIT_CODES}",
+    epilog=f"Commands use the API at COFOUNDER_API_URL with the token in API_TOKEN.\n\n{_EXIT_CODES}",
 )
 for command in _COMMANDS:
     app.add_typer(command.app)
@@ -70,36 +70,36 @@ app.add_typer(local_app, name="local")
 
 
 def main() -> None:
-    """Run the command line. What people can mend is one sentence on standard error."""
+    """Run the command line. Expected errors become one sentence on standard error and an exit code."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that can't show a character of somebody's goal shows a question mark.
+        # A terminal that can't show a character of a goal shows a question mark.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     if not all(_is_text(argument) for argument in sys.argv):
-        _tell(InvalidInput("The command is not all text in UTF-8. Type it again."))
+        _print_error(InvalidInput("The command is not valid UTF-8. Type it again."))
         sys.exit(USAGE_ERROR)
     app.rich_markup_mode = "rich" if _wants_rich_help() else None
     try:
         app()
     except (CofounderError, StackError) as error:
-        _tell(error)
+        _print_error(error)
         sys.exit(exit_code_of(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
 
 def _is_text(argument: str) -> bool:
-    """Whether it can be sent, stored and shown. Python makes lone surrogates of bytes that are no UTF-8."""
+    """Whether the argument is valid UTF-8. Python turns invalid bytes into lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _wants_rich_help() -> bool:
-    """Whether help and what is wrong with a command may have boxes and colours."""
+    """Whether help and usage errors may have boxes and colours."""
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM", "dumb") == "dumb"
     return not plain and sys.stdout.isatty() and sys.stderr.isatty()
 
 
-def _tell(error: Exception) -> None:
+def _print_error(error: Exception) -> None:
     from cli.output import console_for_people
 
     console_for_people(stderr=True).print(f"error: {error}", style="red")

@@ -1,4 +1,4 @@
-"""Where a command's output goes: lines for people, or one JSON document for scripts."""
+"""Prints what a command returns: lines for people, or one JSON document for scripts. Formats money and times."""
 
 import json
 import sys
@@ -14,23 +14,23 @@ from cli.feed_state import printable
 
 _BUDGET_COLOURS = ("green", "yellow", "red")
 
-_STRETCHED_LEAST = 16
-"""A table whose last column would be narrower than this is shown one row below the other instead."""
+_LAST_COLUMN_MIN = 16
+"""Print a table's rows as blocks if its last column would have fewer characters than this."""
 
 
 class Output:
-    """The output of one command. With `as_json`, standard output carries nothing but what `print_result` is given."""
+    """The output of one command. With `as_json`, only `print_result` writes to standard output."""
 
     def __init__(self, as_json: bool = False) -> None:
         self.as_json = as_json
         self.people = console_for_people(stderr=as_json)
 
     def note(self, text: str) -> None:
-        """Say something on the way. Scripts find it on standard error."""
+        """Print a progress line; with `as_json` on standard error."""
         self.people.print(printable(text))
 
     def print_result(self, document: object, show: Callable[[Console], None] | str) -> None:
-        """What was asked for: the document for scripts, `show` for people."""
+        """Print the command's result: the document for scripts, `show` for people."""
         if self.as_json:
             write_json(document)
         elif isinstance(show, str):
@@ -40,47 +40,49 @@ class Output:
 
 
 def console_for_people(*, stderr: bool = False) -> Console:
-    """A console that takes text as it is; long lines are left to the terminal, so that they can be copied whole."""
+    """A console that prints text without markup and does not wrap lines, so that they can be copied whole."""
     return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def write_json(document: object) -> None:
-    """One line of JSON on standard output, at once."""
+    """Write one line of JSON to standard output and flush it."""
     sys.stdout.write(json.dumps(document, default=str) + "\n")
     sys.stdout.flush()
 
 
 def is_interactive(console: Console) -> bool:
-    """Whether somebody sits before a terminal that can redraw."""
+    """Whether the output is a terminal that can redraw."""
     return console.file.isatty() and not console.is_dumb_terminal
 
 
 def print_rows(console: Console, rows: Iterable[tuple[str, str | Text]]) -> None:
-    """Names and values side by side. Long values are left to the terminal, so that an address can be copied whole."""
+    """Print names and values side by side. Long values are not wrapped, so that an address can be copied whole."""
     for name, value in rows:
-        told = value if isinstance(value, Text) else Text(printable(value))
-        console.print(Text.assemble((f"{name:<12} ", "dim"), told), soft_wrap=True)
+        text = value if isinstance(value, Text) else Text(printable(value))
+        console.print(Text.assemble((f"{name:<12} ", "dim"), text), soft_wrap=True)
 
 
 def print_table(console: Console, names: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-    """Rows of cells; the last column takes the room that is left.
+    """Print rows of cells; the last column takes the remaining width.
 
-    In a terminal it has a heading, and where it would be too wide, each row is shown as a block. Elsewhere it is one
-    line a row with tabs between whole values.
+    A terminal gets a heading, and each row as a block if the table is too wide. Other outputs get one line per row,
+    with tabs between untruncated values.
     """
     cells = [[cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row] for row in rows]
     if not is_interactive(console):
         for row in cells:
-            # Not by `print`, which makes spaces of tabs.
+            # Console.print would turn tabs into spaces.
             console.file.write("\t".join(cell.plain for cell in row) + "\n")
-        console.file.flush()  # here, where a reader that has gone away is no error
+        console.file.flush()  # here, where Typer handles a closed pipe; at exit Python would complain
         return
-    fixed = [max(cell_len(text) for text in (name, *(row[at].plain for row in cells))) for at, name in enumerate(names)]
-    room = console.width - sum(width + 2 for width in fixed[:-1])
-    if room < _STRETCHED_LEAST:
+    widths = [
+        max(cell_len(text) for text in (name, *(row[at].plain for row in cells))) for at, name in enumerate(names)
+    ]
+    remaining = console.width - sum(width + 2 for width in widths[:-1])
+    if remaining < _LAST_COLUMN_MIN:
         _print_blocks(console, names, cells)
         return
-    widths = [*fixed[:-1], room]
+    widths[-1] = remaining
     for row in [[Text(name, "dim") for name in names], *cells]:
         console.print(_line(row, widths))
 
@@ -105,28 +107,28 @@ def _print_blocks(console: Console, names: Sequence[str], rows: Iterable[Sequenc
 
 
 def dollars(microdollars: int) -> str:
-    """An amount of money for people."""
+    """Format microdollars as dollars."""
     return f"${microdollars / 1_000_000:.4f}"
 
 
 def clock(seconds: float) -> str:
-    """A duration as m:ss."""
+    """Format a duration in seconds as m:ss."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def local_time(value: Any, now: datetime | None = None) -> str:
-    """A time of the API as people read it: the local time, and how far away it is."""
+    """Format a time from the API as local time, with how long ago or ahead it is."""
     at = datetime.fromisoformat(str(value))
     return f"{at.astimezone():%Y-%m-%d %H:%M} ({relative_time(at, now)})"
 
 
 def table_time(console: Console, value: Any) -> str:
-    """A time in a table: how long ago for people, exact for what reads the lines."""
+    """Format a time for a table: relative in a terminal, exact elsewhere."""
     return relative_time(datetime.fromisoformat(str(value))) if is_interactive(console) else str(value)
 
 
 def relative_time(at: datetime, now: datetime | None = None) -> str:
-    """How long ago, or in how long, in one figure."""
+    """Format how long ago or ahead a time is, with one unit."""
     seconds = ((now or datetime.now(UTC)) - at).total_seconds()
     for unit, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
         count = int(abs(seconds) // unit)
@@ -137,15 +139,15 @@ def relative_time(at: datetime, now: datetime | None = None) -> str:
 
 
 def budget_text(percent: int | None, level: str | None) -> Text:
-    """Today's share of the allowance that is used, in the colour of its level."""
+    """How much of today's allowance is used, in the colour of the budget's level."""
     if percent is None:
         return Text("unlimited")
     return Text(f"{percent} %", level if level in _BUDGET_COLOURS else "")
 
 
 def budget_row(budget: dict[str, Any]) -> Text:
-    """The budget of a build as the API tells it, in a line."""
-    told = budget_text(budget["percent"], budget.get("level"))
+    """Format a build's budget from the API as one line."""
+    text = budget_text(budget["percent"], budget.get("level"))
     if budget["percent"] is None:
-        return told
-    return told.append(f" of today's allowance used, refreshes at {local_time(budget['refreshes_at'])}", "default")
+        return text
+    return text.append(f" of today's allowance used, refreshes at {local_time(budget['refreshes_at'])}", "default")

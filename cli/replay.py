@@ -1,4 +1,4 @@
-"""Replaying histories against the code at hand: in CI for the stored ones, and for operators before a deploy."""
+"""Replays histories with this version's workflows: stored ones in CI, a build's for operators before a deploy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from workflows.reaper import ReaperWorkflow
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """Whether a history replays; `problem` says where it and the code part."""
+    """Whether a history replays; `problem` says where it and the code differ."""
 
     workflow_id: str
     events: int
@@ -24,15 +24,15 @@ class ReplayResult:
 
     @property
     def replays(self) -> bool:
-        """Whether the code at hand can go on from this history."""
+        """Whether this version can continue from the history."""
         return self.problem is None
 
 
 def load_history(path: Path) -> WorkflowHistory:
-    """A history as `temporal workflow show --output json` and `tests/replay/record.py` write it.
+    """Read a history as `temporal workflow show --output json` and `tests/replay/record.py` write it.
 
     Raises:
-        InvalidInput: the file is not there, or is no history.
+        InvalidInput: the file can't be read or is not a history.
     """
     try:
         return WorkflowHistory.from_json(path.stem, path.read_text())
@@ -40,12 +40,12 @@ def load_history(path: Path) -> WorkflowHistory:
         raise InvalidInput(f"{path} can't be read: {error.strerror}.") from error
     except Exception as error:
         raise InvalidInput(
-            f"{path} is no workflow history. Export one with: temporal workflow show -w ID --output json ({error})"
+            f"{path} is not a workflow history. Export one with: temporal workflow show -w ID --output json ({error})"
         ) from error
 
 
 async def replay_history(history: WorkflowHistory) -> ReplayResult:
-    """Replay one history; needs no server."""
+    """Replay one history, without a server."""
     replayer = Replayer(workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow], data_converter=DATA_CONVERTER)
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
     problem = None if result.replay_failure is None else str(result.replay_failure)

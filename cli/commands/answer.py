@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _OPTIONS = ("1", "2", "3", "4")
-"""What is typed for an option rather than as an answer in words."""
+"""Texts that choose an option instead of being an answer in words."""
 
 
 @app.command(epilog='Example: cofounder answer last 2\n\nExample: cofounder answer "Use SQLite instead."')
@@ -24,23 +24,23 @@ def answer(
         list[str],
         typer.Argument(
             metavar="[BUILD] ANSWER",
-            help="An option's number or your own words, and before it a build other than `last`.",
+            help="An option's number or your own words. Put a build's id before it unless you mean `last`.",
         ),
     ],
     as_json: AsJson = False,
     api_url: ApiUrl = None,
     user: User = None,
 ) -> None:
-    """Answer the question of a build that waits for you; it goes on with your answer. `cofounder show` shows it."""
+    """Answer a build's question, which `cofounder show` shows. The build continues with your answer."""
     build, text = parse_build_and_text(words)
-    given: dict[str, object] = {"option": int(text)} if text.strip() in _OPTIONS else {"text": text}
+    choice: dict[str, object] = {"option": int(text)} if text.strip() in _OPTIONS else {"text": text}
 
     async def run(api: "ApiClient", output: "Output") -> None:
         build_id = await resolve_build_id(api, build)
         question = (await api.read_build(build_id))["question"]
         if question is None:
-            raise CofounderError("The build asks nothing at the local_time. To tell it something: cofounder say …")
-        found = await api.answer(build_id, question["id"], given)
-        output.print_result(found, f"The build goes on with your answer: {found['answer']}")
+            raise CofounderError("The build has no open question. To send it a message: cofounder say …")
+        stored = await api.answer(build_id, question["id"], choice)
+        output.print_result(stored, f"The build continues with your answer: {stored['answer']}")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -1,4 +1,4 @@
-"""`cofounder cancel`: end a build."""
+"""`cofounder cancel`: cancel a build."""
 
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,10 @@ app = typer.Typer()
 
 @app.command(epilog="Example: cofounder cancel 1b4e28ba-2fa1-11d2-883f-0016d3cca427")
 def cancel(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) -> None:
-    """Ask a build to end. Its workspace is kept as a snapshot."""
+    """Cancel a build. Its workspace is kept as a snapshot."""
 
     async def run(api: "ApiClient", output: "Output") -> None:
-        found = await api.cancel(await resolve_build_id(api, build_id))
-        output.print_result(found, "The build has been asked to end.")
+        build = await api.cancel(await resolve_build_id(api, build_id))
+        output.print_result(build, "Cancel requested. The build ends shortly.")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -17,19 +17,19 @@ app = typer.Typer()
 def demo(
     brief: Annotated[
         Path | None,
-        typer.Option("--brief", envvar="BRIEF", metavar="FILE", help="An idea brief instead of the example."),
+        typer.Option("--brief", envvar="BRIEF", metavar="FILE", help="Your idea brief, instead of the example."),
     ] = None,
     idea: Annotated[
-        str | None, typer.Option("--idea", envvar="IDEA", help="An idea in a sentence instead of the example.")
+        str | None, typer.Option("--idea", envvar="IDEA", help="Your idea in a sentence, instead of the example.")
     ] = None,
     real: Real = False,
     leave: Annotated[
-        bool, typer.Option("--exit", envvar="EXIT", help="Stop everything at the end, also in a terminal.")
+        bool, typer.Option("--exit", envvar="EXIT", help="Stop everything when the build ends, also in a terminal.")
     ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start everything on this machine and build a product, before your eyes."""
+    """Start everything on this machine and build a product while you watch."""
     from cli.inputs import read_brief, read_interview
     from cli.output import Output
     from cli.stack.demo import EXAMPLES, DemoOptions, run_demo

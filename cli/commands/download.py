@@ -21,15 +21,16 @@ Format = Literal["tar.gz", "zip"]
 def download(
     build_id: BuildId,
     format_: Annotated[
-        Format | None, typer.Option("--format", help="What to save it as; otherwise as FILE's name says, or tar.gz.")
+        Format | None,
+        typer.Option("--format", help="The archive's format. By default what FILE's name says, or tar.gz."),
     ] = None,
     output_path: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to save it: a file or a directory.")
     ] = None,
     snapshot: Annotated[
-        int | None, typer.Option("--snapshot", metavar="N", min=1, help="An earlier snapshot than the current one.")
+        int | None, typer.Option("--snapshot", metavar="N", min=1, help="This snapshot instead of the current one.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     as_json: AsJson = False,
     api_url: ApiUrl = None,
     user: User = None,
@@ -39,13 +40,13 @@ def download(
     async def run(api: "ApiClient", output: "Output") -> None:
         from cli.downloads import choose_target, save
 
-        found_id = await resolve_build_id(api, build_id)
-        kind = format_ or ("zip" if output_path is not None and output_path.suffix == ".zip" else "tar.gz")
-        target = choose_target(output_path, f"workspace-{found_id}.{kind}", force=force)
-        path = f"/v1/builds/{found_id}/snapshots/{snapshot or 'current'}/archive"
-        async with api.stream(path, {"format": kind}) as pieces:
-            saved = await save(pieces, target, force=force)
-        document = {"build_id": found_id, "path": str(target), "format": kind, **saved}
-        output.print_result(document, f"{target} ({saved['bytes']:,} bytes)")
+        resolved_id = await resolve_build_id(api, build_id)
+        archive_format = format_ or ("zip" if output_path is not None and output_path.suffix == ".zip" else "tar.gz")
+        target = choose_target(output_path, f"workspace-{resolved_id}.{archive_format}", force=force)
+        path = f"/v1/builds/{resolved_id}/snapshots/{snapshot or 'current'}/archive"
+        async with api.stream(path, {"format": archive_format}) as pieces:
+            file_info = await save(pieces, target, force=force)
+        document = {"build_id": resolved_id, "path": str(target), "format": archive_format, **file_info}
+        output.print_result(document, f"{target} ({file_info['bytes']:,} bytes)")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _PAGE = 100
-"""The most that the API gives in one answer."""
+"""The API's largest page."""
 
 Json = dict[str, Any]
 
@@ -29,16 +29,16 @@ def list_(
     status: Annotated[
         list[Status] | None,
         typer.Option(
-            "--status", metavar="STATUS", help=f"Only builds that are {', '.join(Status)}: one of these. Repeatable."
+            "--status", metavar="STATUS", help=f"Only builds with this status: {', '.join(Status)}. Repeatable."
         ),
     ] = None,
     project: Annotated[uuid.UUID | None, typer.Option("--project", help="Only builds of this project.")] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only builds that have not ended.")] = False,
     projects: Annotated[bool, typer.Option("--projects", help="List projects instead of builds.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 20,
-    everything: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="List at most this many.")] = 20,
+    everything: Annotated[bool, typer.Option("--all", help="List all of them.")] = False,
     cursor: Annotated[
-        str | None, typer.Option("--cursor", help="Go on where the `next_cursor` of an earlier --json says.")
+        str | None, typer.Option("--cursor", help="Continue from the `next_cursor` of an earlier --json.")
     ] = None,
     as_json: AsJson = False,
     api_url: ApiUrl = None,
@@ -46,7 +46,7 @@ def list_(
 ) -> None:
     """List your builds, newest first, or your projects."""
     if projects and (status or project or only_open):
-        raise typer.BadParameter("--status, --project and --open choose among builds, not projects.")
+        raise typer.BadParameter("--status, --project and --open filter builds. Leave them out with --projects.")
 
     async def run(api: "ApiClient", output: "Output") -> None:
         async def builds_page(size: int, after: str | None) -> Json:
@@ -62,33 +62,33 @@ def list_(
         async def projects_page(size: int, after: str | None) -> Json:
             return await api.list_projects(limit=size, cursor=after)
 
-        wanted = None if everything else limit
+        count = None if everything else limit
         kind, page = ("projects", projects_page) if projects else ("builds", builds_page)
-        found = await _gather(page, kind, wanted, cursor)
+        result = await _read_pages(page, kind, count, cursor)
         output.print_result(
-            found, lambda console: (_print_projects if projects else _print_builds)(console, found[kind])
+            result, lambda console: (_print_projects if projects else _print_builds)(console, result[kind])
         )
-        if not output.as_json and found["next_cursor"] is not None:
-            _whisper(f"There are more: --limit {2 * limit}, or --all.")
-        elif not output.as_json and not found[kind]:
-            narrowed = "No such builds." if status or project or only_open else f"No {kind}."
-            _whisper(f"{narrowed} Start a build: cofounder build --idea …")
+        if not output.as_json and result["next_cursor"] is not None:
+            _print_remark(f"There are more: --limit {2 * limit}, or --all.")
+        elif not output.as_json and not result[kind]:
+            remark = "No matching builds." if status or project or only_open else f"No {kind}."
+            _print_remark(f"{remark} Start a build: cofounder build --idea …")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)
 
 
-async def _gather(
-    page: Callable[[int, str | None], Awaitable[Json]], kind: str, wanted: int | None, cursor: str | None
+async def _read_pages(
+    page: Callable[[int, str | None], Awaitable[Json]], kind: str, count: int | None, cursor: str | None
 ) -> Json:
-    """As many as are wanted (None: all), page by page, in the shape of one page."""
-    found: list[Any] = []
+    """Read pages until there are `count` items (None: all of them). Returns them as one page."""
+    items: list[Any] = []
     while True:
-        size = _PAGE if wanted is None else min(_PAGE, wanted - len(found))
-        answer = await page(size, cursor)
-        found += answer[kind]
-        cursor = answer["next_cursor"]
-        if cursor is None or not answer[kind] or (wanted is not None and len(found) >= wanted):
-            return {kind: found, "next_cursor": cursor}
+        size = _PAGE if count is None else min(_PAGE, count - len(items))
+        result = await page(size, cursor)
+        items += result[kind]
+        cursor = result["next_cursor"]
+        if cursor is None or not result[kind] or (count is not None and len(items) >= count):
+            return {kind: items, "next_cursor": cursor}
 
 
 def _print_builds(console: "Console", builds: list[Json]) -> None:
@@ -100,8 +100,10 @@ def _print_builds(console: "Console", builds: list[Json]) -> None:
     rows = []
     for build in builds:
         budget = build.get("budget") or {}
-        shown = [budget_text(budget["percent"], budget.get("level")) if budget else ""] if with_budget else []
-        rows.append([build["id"], status_text(build), table_time(console, build["created_at"]), *shown, build["goal"]])
+        budget_cell = [budget_text(budget["percent"], budget.get("level")) if budget else ""] if with_budget else []
+        rows.append(
+            [build["id"], status_text(build), table_time(console, build["created_at"]), *budget_cell, build["goal"]]
+        )
     if rows:
         print_table(console, names, rows)
 
@@ -117,8 +119,8 @@ def _print_projects(console: "Console", projects: list[Json]) -> None:
         print_table(console, ["project", "version", "made", "name"], rows)
 
 
-def _whisper(text: str) -> None:
-    """A remark beside the output, which is somebody's data."""
+def _print_remark(text: str) -> None:
+    """Print a remark on standard error, since standard output carries data."""
     from cli.output import console_for_people
 
     console_for_people(stderr=True).print(text, style="dim")

@@ -1,4 +1,4 @@
-"""`cofounder migrate`: bring the database up to date."""
+"""`cofounder migrate`: migrate the database to this version."""
 
 import asyncio
 
@@ -13,14 +13,14 @@ app = typer.Typer()
 
 @app.command(epilog="Example: cofounder migrate")
 def migrate(as_json: AsJson = False) -> None:
-    """Bring the database at DATABASE_URL up to date. Safe to run at every start."""
+    """Migrate the database at DATABASE_URL to this version. Safe to run at every start."""
     from cli.output import Output
-    from db.migrate import migrate as bring_up_to_date
+    from db.migrate import migrate as migrate_database
     from settings import load_settings
 
     settings = load_settings()
     try:
-        asyncio.run(bring_up_to_date(settings.database_url))
+        asyncio.run(migrate_database(settings.database_url))
     except Misconfigured as error:
         raise (Unreachable(str(error)) if isinstance(error.__cause__, OSError) else error) from error
     Output(as_json).print_result({"migrated": True}, "The database is up to date.")

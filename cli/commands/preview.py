@@ -1,4 +1,4 @@
-"""`cofounder preview`: open the product of a build."""
+"""`cofounder preview`: open a ready build's product."""
 
 import asyncio
 from typing import TYPE_CHECKING, Annotated
@@ -22,26 +22,26 @@ _PREVIEW_POLLS, _POLL_SECONDS = 300, 0.2
 def preview(
     build_id: BuildId,
     seconds: Annotated[
-        int | None, typer.Option("--seconds", min=60, max=86_400, help="How long it stays open from now.")
+        int | None, typer.Option("--seconds", min=60, max=86_400, help="Keep it open for this long from now.")
     ] = None,
     as_json: AsJson = False,
     api_url: ApiUrl = None,
     user: User = None,
 ) -> None:
-    """Open the product of a ready build, or keep it open for longer."""
+    """Open a ready build's preview, or extend it."""
 
     async def run(api: "ApiClient", output: "Output") -> None:
-        found_id = await resolve_build_id(api, build_id)
-        before = (await api.open_preview(found_id, seconds)).get("expires_at")
+        resolved_id = await resolve_build_id(api, build_id)
+        before = (await api.open_preview(resolved_id, seconds)).get("expires_at")
         for _ in range(_PREVIEW_POLLS):
-            found = await api.read_preview(found_id)
-            if found["state"] == "open" and found["expires_at"] != before:
+            current = await api.read_preview(resolved_id)
+            if current["state"] == "open" and current["expires_at"] != before:
                 break
-            if found["state"] == "failed":
-                raise CofounderError(f"The preview could not be opened: {found['reason']}")
+            if current["state"] == "failed":
+                raise CofounderError(f"The preview could not be opened: {current['reason']}")
             await asyncio.sleep(_POLL_SECONDS)
-        if found["state"] != "open":
-            raise CofounderError(f"The preview is still {found['state']}. Look again: cofounder preview {found_id}")
-        output.print_result(found, str(found["url"]))
+        if current["state"] != "open":
+            raise CofounderError(f"The preview is still {current['state']}. Try again: cofounder preview {resolved_id}")
+        output.print_result(current, str(current["url"]))
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

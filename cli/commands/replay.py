@@ -1,4 +1,4 @@
-"""`cofounder replay`: whether this version can go on with a build."""
+"""`cofounder replay`: check that this version can continue a build."""
 
 import asyncio
 import uuid
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(epilog="Example: cofounder replay tests/replay/histories/ready.json")
+@app.command(epilog="Example: cofounder replay tests/replay/histories/ready-build-1.json")
 def replay(
     history: Annotated[
-        str, typer.Argument(metavar="BUILD|FILE", help=f"A build's id, `{LAST}`, or an exported history.")
+        str, typer.Argument(metavar="BUILD|FILE", help=f"A build's id, `{LAST}`, or an exported history file.")
     ],
     as_json: AsJson = False,
     api_url: ApiUrl = None,
     user: User = None,
 ) -> None:
-    """Replay a build's history against the code at hand: whether this version could go on with it."""
+    """Replay a build's history with this version's workflows, to check that it can continue the build."""
     from cli.output import Output
 
     is_file = Path(history).suffix == ".json" or Path(history).exists()
@@ -49,7 +49,7 @@ def replay(
 
 
 async def _replay(history: str, build_id: str) -> "ReplayResult":
-    # Not above: a replayer needs workflows and activities, which the other commands have no use for.
+    # Imported here: it loads workflows and activities, which other commands do not need.
     from temporalio.service import RPCError
 
     from cli.replay import replay_build, replay_file
@@ -57,7 +57,7 @@ async def _replay(history: str, build_id: str) -> "ReplayResult":
 
     if not build_id:
         return await replay_file(Path(history))
-    temporal_config()  # what is wrong with it is no question of whether Temporal answers
+    temporal_config()  # raises if the configuration is wrong, which must not count as "Temporal does not answer"
     try:
         client = await connect_temporal()
     except Misconfigured as error:
@@ -72,4 +72,4 @@ def _build_id(text: str) -> str:
     try:
         return str(uuid.UUID(text.removeprefix("build-")))
     except ValueError:
-        raise typer.BadParameter(f"{text} is neither a file nor a build's id.") from None
+        raise typer.BadParameter(f"{text} is neither an existing file nor a build's id.") from None

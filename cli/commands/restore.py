@@ -1,4 +1,4 @@
-"""`cofounder restore`: put a workspace back."""
+"""`cofounder restore`: restore the workspace of an open build."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,33 +20,33 @@ app = typer.Typer()
 def restore(
     build_id: BuildId = LAST,
     snapshot: Annotated[
-        int | None, typer.Option("--snapshot", metavar="N", min=1, help="Back to a snapshot that is kept.")
+        int | None, typer.Option("--snapshot", metavar="N", min=1, help="Restore this stored snapshot.")
     ] = None,
     commit: Annotated[
-        str | None, typer.Option("--commit", metavar="SHA", help="Back to a commit that ended a phase.")
+        str | None, typer.Option("--commit", metavar="SHA", help="Restore this commit, which must have ended a phase.")
     ] = None,
     as_json: AsJson = False,
     api_url: ApiUrl = None,
     user: User = None,
 ) -> None:
-    """Put the workspace of an open build back, between two turns. Without an option: list the snapshots that are kept.
+    """Restore the workspace of an open build between two turns. Without options, list the stored snapshots.
 
-    What is there now is kept as a snapshot, and the agent is told. An ended build stays as it is: a new one of its
-    project goes on from the last ready version.
+    The current workspace is kept as a snapshot, and the agent is told. A closed build can't be restored: start a new
+    build of its project, which continues from the last ready version.
     """
     if snapshot is not None and commit is not None:
         raise typer.BadParameter("Give --snapshot or --commit, not both.")
 
     async def run(api: "ApiClient", output: "Output") -> None:
-        found_id = await resolve_build_id(api, build_id)
+        resolved_id = await resolve_build_id(api, build_id)
         if snapshot is None and commit is None:
-            kept = await api.list_snapshots(found_id)
-            output.print_result(kept, lambda console: _print_snapshots(console, kept["snapshots"]))
+            page = await api.list_snapshots(resolved_id)
+            output.print_result(page, lambda console: _print_snapshots(console, page["snapshots"]))
             return
         target = {"snapshot": snapshot} if commit is None else {"commit": commit}
-        found = await api.restore(found_id, target)
-        what = f"commit {found['commit']}" if found["commit"] else f"snapshot {found['snapshot']}"
-        output.print_result(found, f"The workspace is put back to {what} before the agent's next turn.")
+        request = await api.restore(resolved_id, target)
+        what = f"commit {request['commit']}" if request["commit"] else f"snapshot {request['snapshot']}"
+        output.print_result(request, f"The workspace will be restored to {what} before the agent's next turn.")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)
 

@@ -1,4 +1,4 @@
-"""`cofounder show`: where a build stands."""
+"""`cofounder show`: a build's status."""
 
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,11 @@ app = typer.Typer()
 
 @app.command(epilog="Example: cofounder show last")
 def show(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) -> None:
-    """Show where a build stands."""
+    """Show a build's status, budget and open question."""
     from cli.build_rows import print_build
 
     async def run(api: "ApiClient", output: "Output") -> None:
-        found = await api.read_build(await resolve_build_id(api, build_id))
-        output.print_result(found, lambda console: print_build(console, found))
+        build = await api.read_build(await resolve_build_id(api, build_id))
+        output.print_result(build, lambda console: print_build(console, build))
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

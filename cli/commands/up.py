@@ -15,18 +15,18 @@ app = typer.Typer()
 @app.command(epilog="Example: cofounder up")
 def up(
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Where everything is kept; by default .cofounder/up.")
+        Path | None, typer.Option("--data", metavar="DIR", help="Directory for data and logs. Default: .cofounder/up.")
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option("--port", min=1, max=65535, help="The API's port; otherwise last time's, 8000 or a free one."),
+        typer.Option("--port", min=1, max=65535, help="The API's port. Default: last time's, 8000 or a free one."),
     ] = None,
     real: Real = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run everything on this machine until Ctrl-C: servers, API and worker. What is built is kept."""
-    # Not above: the other commands need none of the embedded stack.
+    """Run servers, API and worker on this machine until Ctrl-C. Builds are kept for the next start."""
+    # Imported here: other commands do not need the embedded stack.
     from cli.output import console_for_people
     from cli.stack.programs import RealKeys
     from cli.stack.up import DATA, UpOptions, run_up

@@ -1,4 +1,4 @@
-"""`cofounder users …`: what an operator changes of a founder's account, directly in the database at DATABASE_URL."""
+"""`cofounder users …`: show and change founders' accounts, directly in the database at DATABASE_URL."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,15 +23,17 @@ def set_(
     plan: Annotated[str | None, typer.Option("--plan", help="The plan's name.")] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", metavar="ROLE=MODEL", help="Model for a role; ROLE= takes it back. Repeatable."),
+        typer.Option("--model", metavar="ROLE=MODEL", help="Model for a role; ROLE= removes it. Repeatable."),
     ] = None,
-    suspended: Annotated[bool | None, typer.Option("--suspended/--active", help="Whether builds are refused.")] = None,
+    suspended: Annotated[
+        bool | None, typer.Option("--suspended/--active", help="Refuse this user's builds, or allow them again.")
+    ] = None,
     renewal_day: Annotated[
-        int | None, typer.Option("--renewal-day", min=1, max=31, help="Day of the month on which a budget begins.")
+        int | None, typer.Option("--renewal-day", min=1, max=31, help="Day of the month on which the budget renews.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change a user; one that is new is made."""
+    """Change a user, or create a new one."""
     from cli.accounts import check_user_id, in_database, parse_models, today
     from db.accounts import change_account
     from db.users import UserChange
@@ -45,21 +47,21 @@ def set_(
         return await change_account(session, user_id, change, today())
 
     account = in_database(settings, run)
-    matters = plan is not None or renewal_day is not None or suspended is False
-    _tell_and_give(settings, account, as_json, tell=matters)
+    affects_builds = plan is not None or renewal_day is not None or suspended is False
+    _notify_and_print(settings, account, as_json, notify=affects_builds)
 
 
 @app.command(name="top-up", epilog="Example: cofounder users top-up ada 2.50 --note 'for the demo on Friday'")
 def top_up(
     user_id: _UserId,
-    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="In dollars, as 5 or 2.50.")],
-    note: Annotated[str | None, typer.Option("--note", help="What it is for; kept with it.")] = None,
+    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="In dollars, e.g. 5 or 2.50.")],
+    note: Annotated[str | None, typer.Option("--note", help="What it is for; stored with the top-up.")] = None,
     key: Annotated[
-        str | None, typer.Option("--key", help="Names this top-up: a repeat with the same key adds nothing.")
+        str | None, typer.Option("--key", help="Identifies this top-up: repeating it with the same key adds nothing.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add money to what a user may spend today, and wake the builds that wait for it."""
+    """Add to what a user may spend today, and wake builds that wait for money."""
     from cli.accounts import in_database, microdollars, today
     from db.accounts import top_up_account
     from settings import load_settings
@@ -71,12 +73,12 @@ def top_up(
         return await top_up_account(session, user_id, added, today(), note=note, key=key)
 
     account = in_database(settings, run)
-    _tell_and_give(settings, account, as_json)
+    _notify_and_print(settings, account, as_json)
 
 
 @app.command(epilog="Example: cofounder users show ada")
 def show(user_id: _UserId, as_json: AsJson = False) -> None:
-    """Show a user's account, and what may be spent today."""
+    """Show a user's account and today's allowance."""
     from cli.accounts import as_json as to_json
     from cli.accounts import in_database, print_account, today
     from cli.output import Output
@@ -90,18 +92,21 @@ def show(user_id: _UserId, as_json: AsJson = False) -> None:
     Output(as_json).print_result(to_json(account), lambda console: print_account(console, account))
 
 
-def _tell_and_give(settings: "Settings", account: "Account", as_json: bool, *, tell: bool = True) -> None:
-    """Tell the open builds of the change that is committed, and show the account."""
+def _notify_and_print(settings: "Settings", account: "Account", as_json: bool, *, notify: bool = True) -> None:
+    """Signal the open builds after the change is committed, and print the account."""
     from cli.accounts import as_json as to_json
-    from cli.accounts import print_account, tell_builds
+    from cli.accounts import notify_builds, print_account
     from cli.output import Output
 
     output = Output(as_json)
-    told, trouble = tell_builds(settings, account.user.id) if tell and account.open_builds else ([], None)
+    build_ids, trouble = notify_builds(settings, account.user.id) if notify and account.open_builds else ([], None)
     output.print_result(
-        to_json(account) | {"builds_told": told, "trouble": trouble}, lambda console: print_account(console, account)
+        to_json(account) | {"builds_told": build_ids, "trouble": trouble},
+        lambda console: print_account(console, account),
     )
     if trouble:
-        output.note(f"The open builds were not told; the reaper tells them within a minute. ({trouble})")
-    elif told:
-        output.note(f"The open builds have been told: {len(told)}.")
+        output.note(
+            f"The open builds could not be build_ids now. The reaper notifies them within a minute. ({trouble})"
+        )
+    elif build_ids:
+        output.note(f"Open builds notified: {len(build_ids)}.")

@@ -1,4 +1,4 @@
-"""`cofounder wake`: have a build look again whether it can go on."""
+"""`cofounder wake`: make a build check whether it can continue."""
 
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,10 @@ app = typer.Typer()
 
 @app.command(epilog="Example: cofounder wake last")
 def wake(build_id: BuildId, as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) -> None:
-    """Have a build that sleeps or waits look again whether it can go on."""
+    """Make a sleeping or waiting build check again whether it can continue."""
 
     async def run(api: "ApiClient", output: "Output") -> None:
-        found = await api.wake(await resolve_build_id(api, build_id))
-        output.print_result(found, f"The build was {found['status']} and has been told to look again.")
+        build = await api.wake(await resolve_build_id(api, build_id))
+        output.print_result(build, f"The build was {build['status']}. It now checks whether it can continue.")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -218,7 +218,8 @@ async def test_refused_build_tells_what_was_stored(api: RunningApi) -> None:
     result = await _build(api, "--idea", "A waitlist")
     [project] = re.findall("^project (.*)$", result.output, re.M)
     assert _told(result).startswith("The account is suspended")
-    assert f"The project is stored; later: cofounder build --project {project}" in result.output.splitlines()
+    later = f"The project is stored. To build it later: cofounder build --project {project}"
+    assert later in result.output.splitlines()
     assert "suspended" in _told(await _build(api, "--project", project))
     after = await api.rows()
     assert {name: count - before[name] for name, count in after.items() if count != before[name]} == {

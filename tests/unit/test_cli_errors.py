@@ -194,7 +194,7 @@ def test_brief_is_sent_as_it_was_written(tmp_path: Path) -> None:
     [
         (None, "can't be read: No such file"),
         (b"{", "not valid JSON"),
-        (b"\xff", "not a text in UTF-8"),
+        (b"\xff", "not UTF-8 text"),
         (b"[]", "does not fit"),
         (b'{"name": "a", "problem": "b", "features": []}', "features"),
         (b'{"name": "a", "problem": "b", "features": ["c"], "price": -1e999}', "not valid JSON"),
