@@ -24,6 +24,7 @@ from typing import Literal, Self
 from local import object_store
 from local.errors import DataInUse, PartDied, PartFailed, StackError
 from local.object_store import ObjectStore
+from local.operator_network import OperatorNetwork
 from local.own_servers import Egress, rehearsal_model, sandbox_server
 from local.ports import Ports
 from local.postgres import Postgres
@@ -68,7 +69,7 @@ class LocalStack:
       others are what they were in this directory before, or free ones.
     - `durable=False`: no fsync, and Temporal in memory. For tests.
     - `time_skipping`: lets tests skip Temporal's timers.
-    - `egress`, `allow`: what sandboxes may reach, see `sandbox_server`.
+    - `egress`, `allow`, `network`: what sandboxes may reach, see `sandbox_server`.
     - `model_options`: further options of the rehearsal model, see `python -m local.rehearsal --help`.
     - `sandbox_options`: the same of `python -m local.sandbox`.
 
@@ -87,6 +88,7 @@ class LocalStack:
         temporal_ui: bool = True,
         egress: Egress = "none",
         allow: Sequence[str] = (),
+        network: OperatorNetwork | None = None,
         model_options: Sequence[str] = (),
         sandbox_options: Sequence[str] = (),
         on_progress: Callable[[Progress], None] | None = None,
@@ -103,6 +105,7 @@ class LocalStack:
         self._temporal_ui = temporal_ui
         self._egress = egress
         self._allow = tuple(allow)
+        self._network = network or OperatorNetwork()
         self._model_options = tuple(model_options)
         self._sandbox_options = tuple(sandbox_options)
         self._on_progress = on_progress
@@ -135,8 +138,8 @@ class LocalStack:
         if "model" in self.parts:
             variables["REHEARSAL_MODEL"] = "true"
         if "sandbox" in self.parts:
-            reached = (self._allow or PACKAGE_REGISTRIES) if self._egress == "proxy" else ()
-            variables["SANDBOX_EGRESS_HOSTS"] = ",".join(reached) or "none"
+            hosts = (*(self._allow or PACKAGE_REGISTRIES), *self._network.private_hosts)
+            variables["SANDBOX_EGRESS_HOSTS"] = ",".join(dict.fromkeys(hosts)) if self._egress == "proxy" else "none"
         return variables
 
     @property
@@ -425,6 +428,7 @@ class LocalStack:
                         proxy_port=port["sandbox.proxy"],
                         egress=self._egress,
                         allow=self._allow,
+                        network=self._network,
                         api_key=keys["sandbox_api_key"],
                         output=output,
                         temporary=temporary,

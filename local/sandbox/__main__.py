@@ -2,6 +2,9 @@
 
 Prints one line of JSON when it serves: the variables that point the `e2b` SDK here, and the port of `get_host` names.
 Logs go to stderr. `--probe` tells whether sandboxes can run here (exit code 0) or why not (1).
+
+With `--egress proxy` it reads SANDBOX_PRIVATE_HOSTS, SANDBOX_PIP_INDEX_URL, SANDBOX_NPM_REGISTRY and SANDBOX_CA_BUNDLE,
+and the settings that name servers which no private host may lead to.
 """
 
 import argparse
@@ -27,19 +30,30 @@ def main() -> int:
         sys.stderr.write("--root is required\n")
         return 2
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for library in ("uvicorn", "httpx2"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     return _serve(arguments)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     # Here rather than above: --probe has to answer at once.
-    from local.sandbox.egress import PACKAGE_REGISTRIES, EgressProxy
+    from domain.errors import Misconfigured
+    from local.operator_network import operator_network
+    from local.sandbox.egress import PACKAGE_REGISTRIES, egress_proxy
     from local.sandbox.registry import RootInUse
     from local.sandbox.server import Options, serve
+    from settings import load_settings
 
-    egress = None
+    egress, ca_bundle = None, None
     if arguments.egress == "proxy":
-        egress = EgressProxy(arguments.allow or PACKAGE_REGISTRIES)
+        try:
+            network = operator_network(load_settings(), os.environ, arguments.private_host)
+        except Misconfigured as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+        ca_bundle = network.ca_bundle
+        off_limits = [*network.off_limits, *arguments.off_limits]
+        egress = egress_proxy(arguments.allow or PACKAGE_REGISTRIES, network, off_limits)
     options = Options(
         root=arguments.root,
         api_key=arguments.api_key or os.environ.get("E2B_API_KEY") or f"e2b_{secrets.token_hex(20)}",
@@ -47,6 +61,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         proxy_port=arguments.proxy_port,
         proxy_host=arguments.proxy_host,
         egress=egress,
+        ca_bundle=ca_bundle,
         limits=Limits(processes=arguments.max_processes, file_bytes=arguments.max_file_bytes),
         max_sandboxes=arguments.max_sandboxes,
         die_with_parent=arguments.die_with_parent,
@@ -83,6 +98,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST",
         help="with --egress proxy: these hosts instead of the package registries",
     )
+    parser.add_argument(
+        "--private-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="with --egress proxy: also this host, even if its address is private; may be repeated",
+    )
+    parser.add_argument(
+        "--off-limits",
+        action="append",
+        default=[],
+        type=_off_limits,
+        metavar="SETTING=HOST",
+        help="no private host is reached at an address of this one, a server that SETTING names; may be repeated",
+    )
     parser.add_argument("--api-key", help="default: E2B_API_KEY of the environment, or a new one")
     parser.add_argument("--max-sandboxes", type=int, default=50, help="paused ones included")
     parser.add_argument("--max-processes", type=int, default=limits.processes, help="of one sandbox, threads included")
@@ -90,6 +120,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--die-with-parent", action="store_true", help="end when the starting process dies")
     parser.add_argument("--oracle", type=Path, help="keep in this directory what fault tests compare with")
     return parser
+
+
+def _off_limits(option: str) -> tuple[str, str]:
+    setting, _, host = option.partition("=")
+    if not setting or not host:
+        raise argparse.ArgumentTypeError(f"write SETTING=HOST, not {option}")
+    return setting, host
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ OLDEST_BUBBLEWRAP = (0, 8)
 """The first with `--disable-userns`."""
 
 GUEST_PATH = "/opt/sandbox"
+CA_BUNDLE_PATH = "/opt/ca-bundle.pem"
 _GUEST_FILES = ("local/__init__.py", "local/sandbox/__init__.py", "local/sandbox/channel.py", "local/sandbox/guest.py")
 _GUEST_PROGRAM = f"import sys; sys.path.insert(0, {GUEST_PATH!r}); from local.sandbox.guest import main; main()"
 
@@ -99,6 +100,8 @@ class Confinement:
     limits: Limits = field(default_factory=Limits)
     run_as: int | None = field(default_factory=lambda: NOBODY if os.geteuid() == 0 else None)
     """The uid of sandboxes on the host, or None for the server's own."""
+    ca_bundle: Path | None = None
+    """Certificates that sandboxes see at `CA_BUNDLE_PATH`, as they were when the server started."""
 
     @property
     def runtime(self) -> Path:
@@ -118,6 +121,10 @@ class Confinement:
             copy = self.runtime / "guest" / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes((package / name).read_bytes())
+        if self.ca_bundle is not None:
+            copy = self.runtime / "ca-bundle.pem"
+            copy.write_bytes(self.ca_bundle.read_bytes())
+            copy.chmod(0o644)
         for path in (etc, self.runtime / "guest"):
             for each in (path, *path.rglob("*")):
                 each.chmod(0o755 if each.is_dir() else 0o644)
@@ -161,6 +168,7 @@ class Confinement:
             *("--ro-bind", "/usr", "/usr", *_links_into_usr()),
             *_etc_binds(runtime / "etc"),
             *("--ro-bind", str(runtime / "guest"), GUEST_PATH),
+            *(("--ro-bind", str(runtime / "ca-bundle.pem"), CA_BUNDLE_PATH) if self.ca_bundle is not None else ()),
             *("--proc", "/proc", "--dev", "/dev", "--size", str(RUN_BYTES), "--tmpfs", "/run"),
             *("--bind", str(inside / "home"), HOME, "--bind", str(inside / "tmp"), "/tmp"),
             *("--dir", "/var", "--symlink", "/tmp", "/var/tmp", "--remount-ro", "/"),

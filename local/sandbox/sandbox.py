@@ -16,8 +16,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from local.sandbox.command import REMEMBERED_SECONDS, Command, Listener
-from local.sandbox.confinement import Confinement, Limits
-from local.sandbox.egress import EGRESS_PORT, EgressProxy
+from local.sandbox.confinement import CA_BUNDLE_PATH, Confinement, Limits
+from local.sandbox.egress import EgressProxy
 from local.sandbox.guest import HOME
 from local.sandbox.guest_link import GuestLink, GuestLost, Reply
 from local.sandbox.oracle import Oracle
@@ -34,6 +34,16 @@ STOP_SECONDS = 2.0
 
 LOG_FILE = "log"
 LOG_TAIL = 500
+CA_VARIABLES = (
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+)
+"""By these curl, git, Node.js, pip, Python and what uses OpenSSL find the operator's certificates."""
+
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 NOT_RUNNING = "The sandbox was not found"
@@ -70,7 +80,7 @@ class Sandbox:
         self._oracle = oracle
         self._link: GuestLink | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._egress_server: asyncio.Server | None = None
+        self._egress_servers: list[asyncio.Server] = []
         self._end_timer: asyncio.TimerHandle | None = None
         self._changing = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
@@ -150,9 +160,9 @@ class Sandbox:
             "E2B_TEMPLATE_ID": self.record.template,
         }
         if self._egress:
-            proxy = f"http://127.0.0.1:{EGRESS_PORT}"
-            environment |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
-            environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
+            environment |= self._egress.environment()
+            if self._confinement.ca_bundle is not None:
+                environment |= dict.fromkeys(CA_VARIABLES, CA_BUNDLE_PATH)
         return environment | self.record.envs
 
     # Lifecycle
@@ -278,10 +288,10 @@ class Sandbox:
         try:
             async with asyncio.timeout(BOOT_SECONDS):
                 await link.call("stat", path="/")  # it is up when it answers
-                if self._egress:
-                    listening = await link.call("listen", port=EGRESS_PORT)
+                for port, serve in self._egress.listeners().items() if self._egress else ():
+                    listening = await link.call("listen", port=port)
                     listener = socket.socket(fileno=listening.descriptors[0])
-                    self._egress_server = await self._egress.serve(listener, self.id)
+                    self._egress_servers.append(await serve(listener, self.id))
         except (TimeoutError, OSError) as error:
             await self._stop("the sandbox did not start")
             said = (self.directory / LOG_FILE).read_text(errors="replace").strip()
@@ -291,10 +301,10 @@ class Sandbox:
     async def _stop(self, reason: str) -> None:
         """End the process tree; files stay."""
         self._running = False
-        link, process, egress = self._link, self._process, self._egress_server
-        self._link = self._process = self._egress_server = None
-        if egress is not None:
-            egress.close()
+        link, process, servers = self._link, self._process, self._egress_servers
+        self._link, self._process, self._egress_servers = None, None, []
+        for server in servers:
+            server.close()
         if link is not None:
             link.close(reason)
         for command in self.commands.values():

@@ -56,6 +56,8 @@ class Options:
     proxy_host: str = LOOPBACK
     """Where `get_host` names are answered; in a container, where its published port can be reached."""
     egress: EgressProxy | None = None
+    ca_bundle: Path | None = None
+    """Certificates for programs in sandboxes."""
     limits: Limits = field(default_factory=Limits)
     max_sandboxes: int = 50
     die_with_parent: bool = False
@@ -198,7 +200,7 @@ async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) ->
         _die_with_parent(loop, stopping)
     with _listen(LOOPBACK, options.port) as api_socket, _listen(options.proxy_host, options.proxy_port) as proxy_socket:
         port, proxy_port = api_socket.getsockname()[1], proxy_socket.getsockname()[1]
-        confinement = Confinement(options.root.resolve(), options.limits)
+        confinement = Confinement(options.root.resolve(), options.limits, ca_bundle=options.ca_bundle)
         oracle = None if options.oracle is None else Oracle(options.oracle)
         registry = Registry(confinement, options.egress, options.max_sandboxes, oracle)
         await registry.open()
@@ -225,6 +227,8 @@ async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) ->
         finally:
             await registry.close()  # first, so that open streams end by themselves
             await ports.close()
+            if options.egress is not None:
+                await options.egress.close()
             server.should_exit = True
             await serving
 
