@@ -145,7 +145,7 @@ class Settings(BaseSettings):
 
     @property
     def reachable_hosts(self) -> list[str] | None:
-        """SANDBOX_EGRESS_HOSTS, and SANDBOX_PRIVATE_HOSTS unless there is no network. None: the open internet."""
+        """SANDBOX_EGRESS_HOSTS, and SANDBOX_PRIVATE_HOSTS unless the first are none. None: the open internet."""
         if not self.sandbox_egress_hosts:
             return self.sandbox_egress_hosts
         return list(dict.fromkeys([*self.sandbox_egress_hosts, *(self.sandbox_private_hosts or ())]))

@@ -200,7 +200,7 @@ def sandbox_config(settings: Settings) -> SandboxConfig:
     """Where sandboxes come from.
 
     Raises:
-        Misconfigured: there is no key, or a setting is only for sandboxes on this machine.
+        Misconfigured: the key is missing, or a setting is only for sandboxes on this machine.
     """
     key = _secret(settings.e2b_api_key)
     if key is None:

@@ -1,10 +1,10 @@
 """`python -m local.sandbox`: serve E2B-compatible sandboxes on this machine.
 
-Prints one line of JSON when it serves: the variables that point the `e2b` SDK here, and the port of `get_host` names.
-Logs go to stderr. `--probe` tells whether sandboxes can run here (exit code 0) or why not (1).
+Prints one line of JSON as soon as it serves: the variables that point the `e2b` SDK here, and the port of `get_host`
+names. Logs go to stderr. `--probe` says whether sandboxes can run here (exit code 0) or why not (1).
 
 With `--egress proxy` it reads SANDBOX_PRIVATE_HOSTS, SANDBOX_PIP_INDEX_URL, SANDBOX_NPM_REGISTRY and SANDBOX_CA_BUNDLE,
-and the settings that name servers which no private host may lead to.
+and, to keep private hosts away from them, the settings that name servers.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from local.sandbox.confinement import Limits, probe
 
 def main() -> int:
     arguments = _parser().parse_args()
-    found = probe()
-    if arguments.probe or not found.ok:
-        (sys.stdout if arguments.probe else sys.stderr).write(found.text() + "\n")
-        return 0 if found.ok else 1
+    result = probe()
+    if arguments.probe or not result.ok:
+        (sys.stdout if arguments.probe else sys.stderr).write(result.text() + "\n")
+        return 0 if result.ok else 1
     if arguments.root is None:
         sys.stderr.write("--root is required\n")
         return 2
@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    # Here rather than above: --probe has to answer at once.
+    # Not at the top: --probe has to answer at once.
     from domain.errors import Misconfigured
     from local.operator_network import operator_network
     from local.sandbox.egress import PACKAGE_REGISTRIES, egress_proxy
@@ -83,14 +83,16 @@ def _announce(variables: dict[str, Any]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local.sandbox", description=__doc__)
     limits = Limits()
-    parser.add_argument("--probe", action="store_true", help="tell whether sandboxes can run here, and exit")
-    parser.add_argument("--root", type=Path, help="where sandboxes are kept; one server at a time")
-    parser.add_argument("--port", type=int, default=0, help="of the API; 0: any free one")
-    parser.add_argument("--proxy-port", type=int, default=0, help="of get_host names; 0: any free one")
+    parser.add_argument("--probe", action="store_true", help="say whether sandboxes can run here, and exit")
+    parser.add_argument("--root", type=Path, help="directory of the sandboxes; one server at a time uses it")
+    parser.add_argument("--port", type=int, default=0, help="port of the API; 0: any free one")
+    parser.add_argument("--proxy-port", type=int, default=0, help="port of get_host names; 0: any free one")
     parser.add_argument(
-        "--proxy-host", default="127.0.0.1", help="address to answer get_host names on; in a container 0.0.0.0"
+        "--proxy-host", default="127.0.0.1", help="address that answers get_host names; in a container 0.0.0.0"
     )
-    parser.add_argument("--egress", choices=["none", "proxy"], default="none", help="what sandboxes may reach outside")
+    parser.add_argument(
+        "--egress", choices=["none", "proxy"], default="none", help="nothing outside, or some hosts by a proxy"
+    )
     parser.add_argument(
         "--allow",
         nargs="+",
@@ -111,14 +113,16 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=_off_limits,
         metavar="SETTING=HOST",
-        help="no private host is reached at an address of this one, a server that SETTING names; may be repeated",
+        help="a server that SETTING names, whose addresses no private host may have; may be repeated",
     )
     parser.add_argument("--api-key", help="default: E2B_API_KEY of the environment, or a new one")
-    parser.add_argument("--max-sandboxes", type=int, default=50, help="paused ones included")
-    parser.add_argument("--max-processes", type=int, default=limits.processes, help="of one sandbox, threads included")
-    parser.add_argument("--max-file-bytes", type=int, default=limits.file_bytes, help="of one file in a sandbox")
-    parser.add_argument("--die-with-parent", action="store_true", help="end when the starting process dies")
-    parser.add_argument("--oracle", type=Path, help="keep in this directory what fault tests compare with")
+    parser.add_argument("--max-sandboxes", type=int, default=50, help="number of sandboxes, paused ones included")
+    parser.add_argument(
+        "--max-processes", type=int, default=limits.processes, help="number of processes and threads of one sandbox"
+    )
+    parser.add_argument("--max-file-bytes", type=int, default=limits.file_bytes, help="size of one file in a sandbox")
+    parser.add_argument("--die-with-parent", action="store_true", help="end when the parent process dies")
+    parser.add_argument("--oracle", type=Path, help="directory for the log that fault tests compare with")
     return parser
 
 

@@ -1,8 +1,8 @@
 """Which addresses sandboxes reach: public ones, and private ones of hosts that the operator has listed.
 
-A listed host, too, never reaches this machine, a link-local address, or a server that Cofounder works with: whoever
-answers for its name must not be able to point a sandbox at them. A name is resolved once, and the address that was
-checked is the one to connect to.
+Not even a listed host may lead to this machine, a link-local address, or a server that Cofounder works with: anyone who
+controls the host's DNS could point a sandbox at them. A name is resolved once, and the address that was checked is the
+one to connect to.
 """
 
 import asyncio

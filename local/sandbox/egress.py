@@ -1,7 +1,7 @@
-"""The only way out of a sandbox, when there is one: an HTTP proxy that knows a list of hosts.
+"""The only way out of a sandbox, if it has one: an HTTP proxy to a list of hosts.
 
-Inside the sandbox it listens on `127.0.0.1:EGRESS_PORT`; the listening socket lives in the sandbox's network namespace,
-this end of it in the server. It allows `CONNECT host:443` and plain `http://host/` requests on port 80, to exactly the
+It listens on `127.0.0.1:EGRESS_PORT` inside the sandbox: the socket belongs to the sandbox's network namespace, and the
+server accepts on it. It allows `CONNECT host:443` and plain `http://host/` requests on port 80, to exactly the
 hosts on the list, and only at addresses that `AddressRules` lets pass. A connection carries one plain request and not a
 byte more, so that nothing can follow it to another host. Inside TLS it sees nothing: a host on the list is trusted not
 to relay. The operator's package index and registry are served beside it (see `mirror.py`).
@@ -33,7 +33,7 @@ TLS_PORT, HTTP_PORT = 443, 80
 
 CONNECT_SECONDS = 15.0
 MAX_CONNECTIONS = 64
-"""Of one sandbox, at a time."""
+"""Serve this many connections of one sandbox at a time; more have to wait."""
 
 _AUTHORITY = re.compile("[^/?#@]+:[0-9]{1,5}")
 _HOP_BY_HOP = frozenset(b"connection keep-alive proxy-authorization proxy-connection te trailer upgrade expect".split())
@@ -44,16 +44,16 @@ Serve = Callable[[socket.socket, str], Awaitable[asyncio.Server]]
 
 @dataclass(frozen=True)
 class OutgoingRequest:
-    """What a client inside asked the proxy for."""
+    """What a client inside requests of the proxy."""
 
     host: str
     port: int
     tunnel: bool
-    """CONNECT: a raw connection, for TLS."""
+    """Whether it is a CONNECT: a raw connection, for TLS."""
     head: bytes = b""
-    """For a plain request: its head as the host gets it."""
+    """For a plain request: the head to send to the host."""
     body_bytes: int = 0
-    """For a plain request: how much follows the head."""
+    """For a plain request: the number of bytes after the head."""
 
 
 class EgressProxy:
@@ -131,12 +131,12 @@ class EgressProxy:
                     await splice(reader, writer, outer_reader, outer_writer)
                 else:
                     outer_writer.write(request.head)
-                    sending = asyncio.create_task(_send_body(reader, outer_writer, request.body_bytes))
-                    answering = asyncio.create_task(pipe(outer_reader, writer))
-                    await asyncio.wait([sending, answering], return_when=asyncio.FIRST_COMPLETED)
-                    for task in (sending, answering):
+                    body = asyncio.create_task(_send_body(reader, outer_writer, request.body_bytes))
+                    answer = asyncio.create_task(pipe(outer_reader, writer))
+                    await asyncio.wait([body, answer], return_when=asyncio.FIRST_COMPLETED)
+                    for task in (body, answer):
                         task.cancel()
-                    await asyncio.wait([sending, answering])
+                    await asyncio.wait([body, answer])
 
     async def _connect(self, request: OutgoingRequest) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if request.host not in self.allow:
@@ -169,7 +169,7 @@ def egress_proxy(allow: Iterable[str], network: OperatorNetwork, off_limits: Ite
 
 
 async def _send_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body_bytes: int) -> None:
-    """Pass on the body; then only wait for the client to go away. What else it sends is dropped."""
+    """Pass on the body, then wait until the client disconnects. Anything else that it sends is dropped."""
     await pipe(reader, writer, body_bytes, half_close=False)
     with contextlib.suppress(OSError):
         while await reader.read(HEAD_BYTES):
@@ -177,20 +177,21 @@ async def _send_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
 
 
 def parse_request(head: bytes, tls_port: int = TLS_PORT, http_port: int = HTTP_PORT) -> OutgoingRequest:
-    """Read the head of a proxy request, strictly. Raises `Refused` for everything unusual."""
+    """Parse the head of a proxy request strictly. Raises `Refused` for everything unusual."""
     method, target, headers = parse_head(head)
     if method == "CONNECT":
         if not _AUTHORITY.fullmatch(target):
-            raise Refused("CONNECT needs a host and a port", 400)
+            raise Refused("CONNECT needs a host and a port.", 400)
         host, port = _host_and_port(f"//{target}", tls_port)
         return OutgoingRequest(host, port, tunnel=True)
     if not target.lower().startswith("http://"):
-        raise Refused("This is a proxy: the request has to name a http:// URL.", 400)
+        raise Refused("This is a proxy: a request has to name an http:// URL.", 400)
     host, port = _host_and_port(target, http_port)
     url = urlsplit(target)
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    kept = [b"%s: %s" % each for each in headers if each[0] not in _HOP_BY_HOP | {b"host"}]
-    origin_head = [f"{method} {path} HTTP/1.1".encode(), b"host: " + host.encode(), *kept, b"connection: close"]
+    end_to_end = [b"%s: %s" % each for each in headers if each[0] not in _HOP_BY_HOP | {b"host"}]
+    request_line = f"{method} {path} HTTP/1.1".encode()
+    origin_head = [request_line, b"host: " + host.encode(), *end_to_end, b"connection: close"]
     return OutgoingRequest(host, port, False, b"\r\n".join(origin_head) + b"\r\n\r\n", _body_bytes(headers))
 
 
@@ -199,9 +200,9 @@ def _host_and_port(target: str, only_port: int) -> tuple[str, int]:
         url = urlsplit(target)
         host, port = (url.hostname or "").lower().rstrip("."), url.port or only_port
     except ValueError as error:
-        raise Refused("not a host and port", 400) from error
+        raise Refused("The target is not a host and a port.", 400) from error
     if "@" in url.netloc or not HOST_NAME.fullmatch(host):
-        raise Refused("not the name of a host", 400)
+        raise Refused("The target is not the name of a host.", 400)
     if port != only_port:
         raise Refused(f"This sandbox may not reach port {port} of {host}: only {only_port} is allowed here.")
     return host, port
@@ -215,5 +216,5 @@ def _body_bytes(headers: list[Header]) -> int:
         return 0
     length = lengths.pop()
     if lengths or not re.fullmatch(rb"[0-9]{1,15}", length):
-        raise Refused("more than one Content-Length, or none that counts", 400)
+        raise Refused("The request has more than one Content-Length, or one that is not a number.", 400)
     return int(length)

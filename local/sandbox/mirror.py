@@ -3,7 +3,7 @@
 A sandbox sees `http://127.0.0.1:PORT/…`, with the same paths as upstream, and no credentials: they are added here. What
 upstream says about itself, in index pages, npm's metadata and redirects, is rewritten to that address, and a link to
 another host stays as it is. Only GET and HEAD are passed on, and only for what lies beside the index: with the same
-credentials, other paths of such servers tell passwords and keys.
+credentials, other paths of such servers give out passwords and keys.
 """
 
 import asyncio
@@ -25,18 +25,19 @@ from local.sandbox.http_head import HEAD_BYTES, Header, Refused, parse_head, rea
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 64
-"""Of one sandbox to one mirror, at a time."""
+"""Serve this many connections of one sandbox at a time; more have to wait."""
 
 REQUEST_SECONDS = 60.0
-"""How long upstream may take to connect, or to send the next bytes."""
+"""Give up if upstream takes longer to connect or to send the next bytes."""
 
 MAX_PAGE_BYTES = 64 << 20
-"""A larger index page or metadata document is refused: it has to fit into memory to be rewritten."""
+"""Refuse a larger index page or metadata document: it has to fit into memory to be rewritten."""
 
 PAGES_AT_ONCE = 4
+"""Rewrite this many pages of a mirror at a time, for all sandboxes."""
 
 BEARER_USER = "_authToken"
-"""As a URL's user, as in .npmrc: its password is a bearer token."""
+"""With this user in a URL, as in .npmrc, the password is a bearer token."""
 
 _PASSED_ON = frozenset((b"accept", b"if-modified-since", b"if-none-match", b"range", b"user-agent"))
 _PASSED_BACK = (
@@ -189,8 +190,8 @@ class Mirror:
     def _check_credentials(self, answer: httpx2.Response) -> None:
         if answer.status_code == 401:
             source = self._source
-            said = "does not accept the credentials" if source.authorization else "asks for credentials, and has none"
-            raise Refused(f"{source.host} {said} of {source.setting}. Tell the operator.", 502)
+            problem = "does not accept the credentials of" if source.authorization else "needs credentials in"
+            raise Refused(f"{source.host} {problem} {source.setting}. Tell the operator.", 502)
 
     async def _page(self, answer: httpx2.Response) -> bytes:
         async with self._pages:

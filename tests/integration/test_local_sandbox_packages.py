@@ -49,7 +49,7 @@ async def output(sandbox: AsyncSandbox, command: str) -> str:
 
 async def need(sandbox: AsyncSandbox, command: str) -> None:
     if "missing" in await output(sandbox, f"{command} > /dev/null 2>&1 || echo missing"):
-        pytest.skip(f"sandboxes have no {command.split(' --')[0]}: there is none under /usr of this machine")
+        pytest.skip(f"sandboxes have no {command.split(' --')[0]}: this machine has none under /usr")
 
 
 def ask(*command: str) -> str:
@@ -266,7 +266,7 @@ class TestMirrorWithPassword:
     @pytest.fixture
     def upstream(self, tmp_path: Path):  # type: ignore[no-untyped-def]
         if shutil.which("openssl") is None:
-            pytest.skip("there is no openssl to make a certificate with")
+            pytest.skip("this machine lacks openssl, which makes the certificate")
         with package_server(tmp_path) as running:
             yield running
 
