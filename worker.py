@@ -122,7 +122,7 @@ def _activities(
         preview_seconds=settings.preview_seconds,
         fallback_model=settings.fallback_model,
         rehearsal_model=settings.rehearsal_model,
-        egress_hosts=settings.sandbox_egress_hosts,
+        egress_hosts=settings.reachable_hosts,
         sandbox_max_seconds=settings.sandbox_max_seconds,
         longest_call_seconds=settings.tool_timeout_max_seconds,
     )
@@ -200,20 +200,21 @@ def sandbox_config(settings: Settings) -> SandboxConfig:
     """Where sandboxes come from.
 
     Raises:
-        Misconfigured: there is no key.
+        Misconfigured: the key is missing, or a setting is only for sandboxes on this machine.
     """
     key = _secret(settings.e2b_api_key)
     if key is None:
         raise Misconfigured(
             "There is no E2B_API_KEY. Set it to your E2B key, or run `cofounder local sandbox` and set what it prints."
         )
+    settings.check_sandbox_service()
     return SandboxConfig(
         api_key=key,
         api_url=settings.e2b_api_url,
         sandbox_url=settings.e2b_sandbox_url,
         template=settings.e2b_template,
         ttl_seconds=settings.sandbox_ttl_seconds,
-        egress_hosts=settings.sandbox_egress_hosts,
+        egress_hosts=settings.reachable_hosts,
     )
 
 
