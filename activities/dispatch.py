@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import structlog
 from temporalio import activity
 
-from activities.crash_point import crash_point
-from activities.errors import application_errors
-from activities.heartbeat import heartbeating
+from activities.runtime.crash_point import crash_point
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
 from clients.browser import Browser, PageFailed
 from clients.sandbox import CallOutcome, Sandbox, Sandboxes
 from clients.sandbox_runner import WORKSPACE

@@ -11,9 +11,6 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from activities.crash_point import crash_point
-from activities.errors import application_errors
-from activities.heartbeat import heartbeating
 from activities.product import (
     CommittedTree,
     OutcomeUnknown,
@@ -27,6 +24,9 @@ from activities.product import (
     start_product,
     wait_for_page,
 )
+from activities.runtime.crash_point import crash_point
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
 from activities.snapshot import restore_snapshot
 from clients.browser import Browser, PageFailed, is_blank
 from clients.object_store import ObjectStore, image_key

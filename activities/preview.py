@@ -5,8 +5,6 @@ import uuid
 from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
-from activities.errors import application_errors
-from activities.heartbeat import heartbeating
 from activities.product import (
     OutcomeUnknown,
     is_served,
@@ -18,6 +16,8 @@ from activities.product import (
     start_product,
     wait_for_page,
 )
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
 from activities.snapshot import restore_snapshot
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes

@@ -12,12 +12,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from activities.crash_point import crash_point
-from activities.errors import application_errors
-from activities.heartbeat import heartbeating
 from activities.product import SMALL_SECONDS, kill_all, read_if_there, stop_processes
+from activities.runtime.crash_point import crash_point
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
+from activities.runtime.workspace_lock import lock_workspace
 from activities.snapshot import CHANGES, restore_snapshot, stored_manifest
-from activities.workspace_lock import lock_workspace
 from clients.archive import found_manifest
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
