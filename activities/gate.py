@@ -11,7 +11,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from activities.product import (
+from activities.runtime.crash_point import crash_point
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
+from activities.sandbox.product import (
     CommittedTree,
     OutcomeUnknown,
     is_served,
@@ -24,9 +27,6 @@ from activities.product import (
     start_product,
     wait_for_page,
 )
-from activities.runtime.crash_point import crash_point
-from activities.runtime.errors import application_errors
-from activities.runtime.heartbeat import heartbeating
 from activities.snapshot import restore_snapshot
 from clients.browser import Browser, PageFailed, is_blank
 from clients.object_store import ObjectStore, image_key

@@ -5,7 +5,9 @@ import uuid
 from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
-from activities.product import (
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
+from activities.sandbox.product import (
     OutcomeUnknown,
     is_served,
     keep_only_the_commit,
@@ -16,8 +18,6 @@ from activities.product import (
     start_product,
     wait_for_page,
 )
-from activities.runtime.errors import application_errors
-from activities.runtime.heartbeat import heartbeating
 from activities.snapshot import restore_snapshot
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes

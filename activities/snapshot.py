@@ -13,11 +13,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from activities.product import read_if_there, stop_processes
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
 from activities.runtime.workspace_lock import lock_workspace
+from activities.sandbox.product import read_if_there, stop_processes
 from clients.archive import (
     MANIFEST_MAX_BYTES,
     ArchiveReader,
