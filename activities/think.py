@@ -14,10 +14,10 @@ import structlog
 from sqlalchemy import select
 from temporalio import activity
 
-from activities.request_cache import PrefixCache, RequestPrefix
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
+from activities.turn.request_cache import PrefixCache, RequestPrefix
 from clients.model import BrokenStream, LostCall, ModelClient
 from clients.shielded import to_the_end
 from db import money, restores, steering, turns
