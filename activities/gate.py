@@ -27,7 +27,7 @@ from activities.sandbox.product import (
     start_product,
     wait_for_page,
 )
-from activities.snapshot import restore_snapshot
+from activities.sandbox.snapshot_store import restore_snapshot
 from clients.browser import Browser, PageFailed, is_blank
 from clients.object_store import ObjectStore, image_key
 from clients.sandbox import Role, Sandbox, Sandboxes

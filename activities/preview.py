@@ -18,7 +18,7 @@ from activities.sandbox.product import (
     start_product,
     wait_for_page,
 )
-from activities.snapshot import restore_snapshot
+from activities.sandbox.snapshot_store import restore_snapshot
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL

@@ -17,7 +17,7 @@ from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
 from activities.runtime.workspace_lock import lock_workspace
 from activities.sandbox.product import SMALL_SECONDS, kill_all, read_if_there, stop_processes
-from activities.snapshot import CHANGES, restore_snapshot, stored_manifest
+from activities.sandbox.snapshot_store import CHANGES, restore_snapshot, stored_manifest
 from clients.archive import found_manifest
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes

@@ -49,7 +49,7 @@ async def growing() -> AsyncIterator[Growth]:
 
 
 async def _measure(megabytes: int) -> None:
-    from activities.snapshot import restore_snapshot
+    from activities.sandbox.snapshot_store import restore_snapshot
     from db.migrate import migrate
     from local.stack import LocalStack
     from tests.integration.rooms import open_rooms, shell

@@ -10,7 +10,7 @@ from sqlalchemy import func, update
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.snapshot import restore_snapshot
+from activities.sandbox.snapshot_store import restore_snapshot
 from clients.sandbox import Role, Sandbox
 from clients.workspace_lock import WorkspaceLock
 from db.models import Build, Message, Snapshot, ToolCall
