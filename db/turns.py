@@ -27,20 +27,21 @@ class ClaimedTurn:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What an attempt finds before it takes its turn. `before` is the stop reason of the turn before."""
+class TurnStart:
+    """What a turn starts from: its build, how the turn before ended, and what the agent has not been told of."""
 
     user_id: str
     model: str
     suspended: bool
-    before: str | None
-    has_unread: bool
-    """Whether the founder has said something that no turn has read."""
-    has_untold: bool
-    """Whether the workspace was restored and the agent was not told."""
+    previous_outcome: str | None
+    """The stop reason of the turn before; None before the first turn."""
+    has_unread_messages: bool
+    """Whether there are founder's messages that no turn has read."""
+    has_unreported_restores: bool
+    """Whether there are restores of the workspace that no turn has told the agent of."""
 
 
-_LOOK = text(
+_TURN_START = text(
     """
     select builds.user_id, coalesce(builds.model, ''), users.suspended, turns.outcome,
         exists (select 1 from founder_messages where build_id = :build and turn is null),
@@ -53,9 +54,9 @@ _LOOK = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def look(session: Executor, build_id: uuid.UUID, number: int) -> Found:
-    """What there is before the turn is taken."""
-    return Found(*(await session.execute(_LOOK, {"build": build_id, "before": number - 1})).one())
+async def load_turn_start(session: Executor, build_id: uuid.UUID, number: int) -> TurnStart:
+    """Read what the turn starts from, before its row is taken."""
+    return TurnStart(*(await session.execute(_TURN_START, {"build": build_id, "before": number - 1})).one())
 
 
 def _check_run(turn: Turn, run_id: str) -> None:
@@ -177,7 +178,7 @@ def _user_message(blocks: Sequence[str]) -> str:
     return f'{{"role":"user","content":[{",".join(blocks)}]}}'
 
 
-async def resumed_since_last_said(session: AsyncSession, build_id: uuid.UUID, turn: int) -> list[dict[str, Any]]:
+async def resumes_since_last_turn(session: AsyncSession, build_id: uuid.UUID, turn: int) -> list[dict[str, Any]]:
     """The data of each RESUMED event since the user message of the turn before; a turn's first start stored its own."""
     last_said = (
         select(func.coalesce(func.min(Event.id), 0))
@@ -269,7 +270,7 @@ async def stored_answer(session: AsyncSession, build_id: uuid.UUID, number: int)
     return (await session.get_one(Message, (build_id, number, "assistant"))).content
 
 
-async def last_words(session: AsyncSession, build_id: uuid.UUID, turn: int) -> str | None:
+async def handoff_note(session: AsyncSession, build_id: uuid.UUID, turn: int) -> str | None:
     """What the agent said in the last turn before this one, if it ended its turn there; its handoff note."""
     before = await session.get(Turn, (build_id, turn - 1))
     if before is None or before.outcome != "end_turn":
