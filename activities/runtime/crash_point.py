@@ -1,8 +1,8 @@
-"""Named places between two lines where the death of this process has to be survived.
+"""Named points between two lines of an activity at which a build has to survive the death of its worker.
 
-They are in the activities because that is where rows, servers and sandboxes are changed one after the other. Here they
-do nothing, and no setting or variable of the environment can make them do anything: the program of the fault tests,
-`tests/faults/rigged_worker.py`, starts a worker in which another function stands in this one's place.
+Activities change rows, servers and sandboxes one after the other, so the points are there. They do nothing, and no
+setting or environment variable can make them do anything. The fault tests' own program,
+`tests/faults/rigged_worker.py`, starts a worker in which another function replaces `crash_point`.
 """
 
 from typing import Literal
@@ -21,4 +21,4 @@ CrashPoint = Literal[
 
 
 async def crash_point(name: CrashPoint) -> None:
-    """Nothing happens here."""
+    """Do nothing."""
