@@ -76,7 +76,7 @@ class _Intent:
     input: ToolInput
     claim: uuid.UUID
     is_retry: bool
-    """An earlier attempt began it: a mutating call in the same boot of the same sandbox, where it may still run."""
+    """An earlier attempt began it; if it is mutating, in this boot of this sandbox, where it may still run."""
     started: float = field(default_factory=monotonic)
 
     @property

@@ -1,4 +1,4 @@
-"""Snapshots of a workspace: taken, verified and restored. The archive streams through here and is never held whole."""
+"""Taking snapshots of a workspace. The archive is streamed from the sandbox to the store and never held whole."""
 
 import contextlib
 import uuid
@@ -44,11 +44,11 @@ from domain.payloads import TakenSnapshot, TakeSnapshot
 from domain.text import storable
 
 PHASE = "phase"
-"""Reason of a snapshot that ends a phase."""
+"""Reason of the snapshot at the end of a phase."""
 
 STILL = frozenset({"sleep", "wait", "replace"})
-"""Reasons of snapshots after which the sandbox is paused or let go of. The agent's processes end before them: what
-one wrote afterwards would make the files differ from the snapshot."""
+"""Reasons of snapshots after which the sandbox is paused or killed. The agent's processes are ended before they are
+taken: a process that went on writing would make the files differ from the snapshot."""
 
 _log = structlog.get_logger(__name__)
 
@@ -65,14 +65,12 @@ class SnapshotActivities:
     @activity.defn
     @application_errors
     async def snapshot_workspace(self, request: TakeSnapshot) -> TakenSnapshot:
-        """Archive the workspace into the object store, verify it there, and let older snapshots go.
-
-        The row is taken with a claim, and the archive's name holds the claim: two attempts never write the same object.
+        """Archive the workspace into the object store, verify it there, and delete older snapshots.
 
         Raises:
             SnapshotFailed, StoreUnavailable, SandboxUnavailable: another attempt may succeed.
             NeedsPerson: the store refuses.
-            SandboxGone: there is nothing to archive any more.
+            SandboxGone: there is nothing left to archive.
             StaleClaim: another attempt has taken over.
         """
         build_id = uuid.UUID(request.build_id)
@@ -82,7 +80,9 @@ class SnapshotActivities:
                 return claimed
             sandbox = await self._sandboxes.connect(request.sandbox_id)
             if await read_if_there(sandbox, CHANGES) is not None:
-                raise SnapshotFailed("The workspace is being restored, so it is not whole. The snapshot before stands.")
+                raise SnapshotFailed(
+                    "The workspace is being restored, so it is incomplete. The last snapshot remains the current one."
+                )
             if request.reason in STILL:
                 await stop_processes(await lock_workspace(sandbox))
             try:
@@ -94,7 +94,7 @@ class SnapshotActivities:
     @activity.defn
     @application_errors
     async def note_snapshot_failure(self, request: TakeSnapshot) -> None:
-        """Tell in the feed that a snapshot was not taken. The phase that it was to end has ended all the same."""
+        """Say in the feed that a snapshot was not taken. The phase that it was taken for has ended nevertheless."""
         build_id = uuid.UUID(request.build_id)
         async with self._sessions.begin() as session:
             state = await session.scalar(
@@ -117,7 +117,7 @@ class SnapshotActivities:
             await append_events(session, build_id, events)
 
     async def _claim(self, build_id: uuid.UUID, request: TakeSnapshot) -> "_Claimed | TakenSnapshot":
-        """Take the row for this attempt; a snapshot that was stored before is returned as it is."""
+        """Claim the row for this attempt. A snapshot that was stored before is returned instead."""
         claim = uuid.uuid4()
         archive_key, manifest_key = snapshot_keys(build_id, request.number, claim)
         claimed = _Claimed(uuid.uuid4(), build_id, claim, archive_key, manifest_key)
@@ -178,22 +178,22 @@ class SnapshotActivities:
         return TakenSnapshot(number=request.number, files=len(entries), bytes=stored.bytes, commit=packed.commit)
 
     async def _upload(self, key: str, sandbox: Sandbox, packed: PackedArchive) -> tuple[StoredObject, list[Entry]]:
-        """Stream the archive from the sandbox to the store; the manifest comes of the same bytes as they pass by."""
+        """Stream the archive from the sandbox to the store, and read the manifest's entries from the same bytes."""
         async with (
             ArchiveReader() as reader,
             contextlib.aclosing(cast("AsyncGenerator[bytes, None]", sandbox.stream(packed.path))) as pieces,
         ):
 
-            async def passing_by() -> AsyncGenerator[bytes, None]:
-                passed = 0
+            async def forwarded() -> AsyncGenerator[bytes, None]:
+                total = 0
                 async for piece in pieces:
-                    passed += len(piece)
-                    if passed > packed.bytes:
+                    total += len(piece)
+                    if total > packed.bytes:
                         raise SnapshotFailed("The archive grew while it was read.")
                     await reader.feed(piece)
                     yield piece
 
-            stored = await self._store.put_stream(key, passing_by())
+            stored = await self._store.put_stream(key, forwarded())
             if (stored.bytes, stored.sha256) != (packed.bytes, packed.sha256):
                 raise SnapshotFailed("The archive did not arrive whole from the sandbox.")
             return stored, await reader.entries()
@@ -207,7 +207,11 @@ class SnapshotActivities:
         entries: list[Entry],
         manifest_sha256: str,
     ) -> None:
-        """The row, what it makes superfluous, and the feed, in one transaction; none of it without the claim."""
+        """Write the row, mark the snapshots that it makes superfluous, and append the events, if the claim still holds.
+
+        Raises:
+            StaleClaim: it does not; nothing is written.
+        """
         files = len(entries)
         async with self._sessions.begin() as session:
             recorded = await session.scalar(
@@ -239,7 +243,7 @@ class SnapshotActivities:
 
 @dataclass(frozen=True)
 class _Claimed:
-    """A row that this attempt holds, and the objects that only it writes."""
+    """A row that this attempt has claimed, and the objects that only this attempt writes."""
 
     id: uuid.UUID
     build_id: uuid.UUID
@@ -249,7 +253,7 @@ class _Claimed:
 
 
 async def _complete_phase(session: AsyncSession, request: TakeSnapshot, commit: str | None, title: str) -> NewEvent:
-    """Count the phase on the build's row; returns what the feed says of it."""
+    """Count the phase in the build's row; returns its event."""
     phase = request.phase or 0
     await session.execute(
         update(Build)

@@ -37,7 +37,7 @@ from domain.tool_output import parse_stored_blocks
 _ERROR_CHARACTERS = 500
 """The feed shows at most this much of an error."""
 
-_AT_THE_CEILING = "The next model call could have passed 110 % of today's budget, so it was not made."
+_AT_THE_CEILING = "The next model call could have passed 110 % of today's budget, so the agent did not make it."
 
 _log = structlog.get_logger(__name__)
 

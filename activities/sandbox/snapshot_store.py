@@ -1,4 +1,4 @@
-"""Stored snapshots: their keys, and how they are verified, restored and swept up."""
+"""Stored snapshots: their keys, and verifying, restoring and deleting them. Archives are streamed, never held whole."""
 
 import contextlib
 import hashlib
@@ -19,41 +19,41 @@ from domain.errors import CofounderError, NotFound, SandboxUnavailable, Snapshot
 from domain.manifest import Entry, compare, digest, parse_manifest
 
 CHANGES = f"{JOURNAL}/changes"
-"""In the sandbox: what a restore in progress changes, so that an attempt that goes on with it can tell."""
+"""In the sandbox while a restore is in progress: what it changes, for the attempt that continues it."""
 
 
 async def restore_snapshot(
     store: ObjectStore, sandbox: Sandbox, snapshot: Snapshot, lock: WorkspaceLock | None = None
 ) -> None:
-    """Replace a sandbox's workspace by a stored snapshot, and compare it with the snapshot's manifest.
+    """Replace a sandbox's workspace by a stored snapshot, then compare it with the snapshot's manifest.
 
-    `lock`: for a workspace that an agent works in, so that a stale attempt does not restore it once more.
+    `lock`: of a workspace that an agent works in, so that a stale attempt can't restore it again.
 
     Raises:
-        StaleClaim: a later attempt holds the workspace.
-        SnapshotFailed: the store's archive is not what was stored, or the workspace differs afterwards; says how.
+        StaleClaim: a later attempt holds the lock.
+        SnapshotFailed: the archive has changed in the store, or the workspace differs afterwards; says how.
     """
     manifest = await stored_manifest(store, snapshot)
     hashed = hashlib.sha256()
-    trouble: CofounderError | None = None
+    store_error: CofounderError | None = None
 
     async def pieces() -> AsyncGenerator[bytes, None]:
-        nonlocal trouble
+        nonlocal store_error
         try:
             async with contextlib.aclosing(store.stream(snapshot.archive_key)) as archive:
                 async for piece in archive:
                     hashed.update(piece)
                     yield piece
         except CofounderError as error:
-            trouble = error
+            store_error = error
             raise
 
     try:
         await send(sandbox, pieces())
     except SandboxUnavailable as error:
-        if isinstance(trouble, NotFound):
+        if isinstance(store_error, NotFound):
             raise SnapshotFailed(f"Snapshot {snapshot.number} is not in the object store any more.") from error
-        raise trouble or error from error
+        raise store_error or error from error
     if hashed.hexdigest() != snapshot.archive_sha256:
         raise SnapshotFailed(f"The archive of snapshot {snapshot.number} has changed in the object store.")
     await unpack(sandbox, lock)
@@ -68,7 +68,7 @@ async def stored_manifest(store: ObjectStore, snapshot: Snapshot) -> list[Entry]
     """A stored snapshot's manifest.
 
     Raises:
-        SnapshotFailed: it is gone, or not what was stored.
+        SnapshotFailed: it is missing from the store, or has changed there.
     """
     try:
         text = (await store.get(snapshot.manifest_key, MANIFEST_MAX_BYTES)).decode("ascii")
@@ -83,7 +83,7 @@ async def verify_stored(store: ObjectStore, key: str, stored: StoredObject) -> N
     """Read an object back and compare it with what was sent.
 
     Raises:
-        SnapshotFailed: it differs or is not there.
+        SnapshotFailed: it differs or is missing.
     """
     hashed, total = hashlib.sha256(), 0
     try:
@@ -98,14 +98,14 @@ async def verify_stored(store: ObjectStore, key: str, stored: StoredObject) -> N
 
 
 async def sweep_snapshots(sessions: Sessions, store: ObjectStore, build_id: uuid.UUID) -> int:
-    """Delete the objects that the build's rows show to be superfluous; returns how many.
+    """Delete the build's objects that no stored snapshot needs; returns how many.
 
-    A row makes the objects of its number superfluous when it is deleted or failed, and those of killed attempts at it
-    when it is stored. An object whose number has no row is kept: the database may have been restored from a backup that
-    is older than the snapshot.
+    Once a row is deleted or failed, all objects of its number go; once it is stored, those of killed attempts at it go.
+    An object whose number has no row is kept: the database may have been restored from a backup that is older than the
+    snapshot.
     """
     prefix = _prefix(build_id)
-    # Listed before the rows are read: an attempt takes its row before it writes its objects.
+    # List the objects before reading the rows: an attempt takes its row before it writes its objects.
     keys = [*await store.keys(prefix), *await store.unfinished_uploads(prefix)]
     async with sessions.begin() as session:
         rows = await session.execute(
@@ -120,13 +120,13 @@ async def sweep_snapshots(sessions: Sessions, store: ObjectStore, build_id: uuid
 
 
 def snapshot_keys(build_id: uuid.UUID, number: int, claim: uuid.UUID) -> tuple[str, str]:
-    """The keys of an attempt's archive and manifest. They hold the claim: two attempts never write the same object."""
+    """The keys of an attempt's archive and manifest. They hold the claim, so no two attempts write the same object."""
     name = f"{_prefix(build_id)}{number:06d}-{claim.hex[:12]}"
     return f"{name}.tar.gz", f"{name}.manifest.jsonl"
 
 
 def _snapshot_number(key: str) -> int | None:
-    """The number of the snapshot that a key belongs to; None for a key that `snapshot_keys` does not make."""
+    """The number of the snapshot that a key of `snapshot_keys` belongs to; None for any other key."""
     number = key.rpartition("/")[2].partition("-")[0]
     return int(number) if number.isdecimal() else None
 

@@ -16,12 +16,12 @@ from domain.pricing import PriceTable, Tokens, WorstCase, cost_microdollars, pri
 from domain.status import WaitingFor
 
 _SUSPENDED = (
-    "Your account is suspended, so this build was stopped where it is; its work is kept. Write to support to have the "
-    "account reopened: the build then goes on by itself."
+    "Your account is suspended, so this build has stopped. Its work is kept. Write to support to have the account "
+    "reopened; the build then continues by itself."
 )
 _SWITCHED_OFF = (
-    "Builds are switched off here for now (AUTONOMOUS_AGENT is false). The work is kept, and the build goes on by "
-    "itself when they are switched on again."
+    "Builds are switched off here for now (AUTONOMOUS_AGENT is false). This build's work is kept, and it continues by "
+    "itself when builds are switched on again."
 )
 
 

@@ -1,4 +1,4 @@
-"""The user message of a turn: everything that Cofounder and the founder say to the agent, besides tool results.
+"""The user message of a turn: everything that Cofounder and the founder say to the agent, apart from tool results.
 
 A note is what Cofounder has to say. `NOTES` is the only place that knows a note's text and what the feed tells the
 founder about it; a new note is a member of `TurnNote` and a row of this table.
@@ -69,19 +69,18 @@ async def _unanswered(context: NoteContext) -> str | None:
 NOTES: Mapping[TurnNote, Note] = {
     TurnNote.STEER_REPEATING: Note(
         prompt.STEER_REPEATING,
-        guard="The agent keeps making the same call. It was told to try something different.",
+        guard="The agent keeps making the same call. Cofounder asked it to try something different.",
     ),
     TurnNote.LAST_TURN: Note(
         prompt.LAST_TURN,
-        guard="All tool calls of this build are used up. The agent has one more turn, to commit.",
+        guard="This build has used all its tool calls. The agent has one more turn, to commit.",
     ),
     TurnNote.CONTINUE_AFTER_CAP: Note(_continue_after_cap),
     TurnNote.GATE_FINDINGS: Note(_gate_findings),
     TurnNote.RESUMED: Note(_resumed),
     TurnNote.WIND_DOWN: Note(
         prompt.WIND_DOWN,
-        budget="Today's budget is nearly used up. The agent was told to finish, to commit, and to leave a handoff "
-        "note.",
+        budget="Today's budget is nearly used up. Cofounder asked the agent to finish, commit and leave a note.",
     ),
     TurnNote.WIND_DOWN_OVER: Note(prompt.WIND_DOWN_OVER),
     TurnNote.HANDOFF: Note(_handoff),

@@ -290,7 +290,7 @@ async def test_an_interrupted_restore_goes_on_and_still_tells_why(rooms: Rooms, 
 async def test_a_half_restored_workspace_is_not_saved(rooms: Rooms, build: str) -> None:
     sandbox = await saved(rooms, build)
     await shell(sandbox, """echo '["because"]' >/home/user/.cofounder/changes; rm a.txt""")
-    with pytest.raises(ApplicationError, match="not whole") as raised:
+    with pytest.raises(ApplicationError, match="incomplete") as raised:
         await rooms.take(build, sandbox, 2)
     assert raised.value.type == "SnapshotFailed"
     assert (await resume(rooms, build, sandbox)).restored
