@@ -359,7 +359,7 @@ class News:
 
     build_id: uuid.UUID
     since: datetime
-    """When the change was made."""
+    """When the change was made; for a build that the kill switch stopped, no earlier than that."""
 
 
 async def builds_to_tell(session: AsyncSession, before: datetime, *, switched_on: bool) -> list[News]:

@@ -112,15 +112,15 @@ async def compose_user_message(
     """Collect what is to be said in this turn: its notes, restores that were carried out, unread messages."""
     build_id = uuid.UUID(request.build_id)
     messages = await steering.unread_messages(tx.session, build_id) if start.has_unread_messages else []
-    done = await restores.untold_restores(tx.session, build_id) if start.has_unreported_restores else []
+    new_restores = await restores.untold_restores(tx.session, build_id) if start.has_unreported_restores else []
     texts = [prompt.OPENING] if request.turn == 1 else _continuation(start.previous_outcome)
     texts += await _note_texts(request.notes, NoteContext(tx, build_id, request.turn, request.allow_calls))
-    texts += [prompt.restored(restores.describe_target(restore), commit) for restore, commit in done]
+    texts += [prompt.restored(restores.describe_target(restore), commit) for restore, commit in new_restores]
     texts += await _founder_texts(tx, messages, secrets)
     if not texts and start.previous_outcome != "tool_use":
         # A request has to end with a user message, and no tool results stand in this one.
         texts.append(prompt.NUDGE_EMPTY)
-    return UserMessage(texts, messages, done)
+    return UserMessage(texts, messages, new_restores)
 
 
 async def store_user_message(tx: Transaction, build_id: uuid.UUID, turn: int, message: UserMessage) -> int:
