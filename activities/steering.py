@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from activities.dispatch import error_of
-from activities.errors import application_errors
+from activities.runtime.errors import application_errors
+from activities.tool_outcome import error_of
 from db import steering
 from db.models import Message, Question, ToolCall
 from db.session import Sessions

@@ -17,7 +17,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.restoring import RestoreActivities
-from activities.snapshot import CHANGES
+from activities.sandbox.snapshot_store import CHANGES
 from activities.steering import SteeringActivities
 from api import saying
 from clients.build_workflows import BuildWorkflows
