@@ -47,7 +47,7 @@ from domain.errors import (
     StoreUnavailable,
 )
 from domain.events import EventType, NewEvent
-from domain.manifest import Entry, compare, digest, parse_manifest, render_manifest, shown
+from domain.manifest import Entry, compare, digest, parse_manifest, printable, render_manifest
 from domain.payloads import TakenSnapshot, TakeSnapshot
 from domain.text import storable
 
@@ -364,7 +364,7 @@ async def _complete_phase(session: AsyncSession, request: TakeSnapshot, commit: 
         .where(Build.id == uuid.UUID(request.build_id))
         .values(phases_completed=func.greatest(Build.phases_completed, phase))
     )
-    return NewEvent(EventType.PHASE_COMPLETED, {"phase": phase, "commit": commit, "title": shown(title)})
+    return NewEvent(EventType.PHASE_COMPLETED, {"phase": phase, "commit": commit, "title": printable(title)})
 
 
 def _prefix(build_id: uuid.UUID) -> str:
