@@ -238,7 +238,7 @@ class GateActivities:
             run = await _hold(session, held)
             if run.ended_at is not None:
                 return GateResult(findings=len(run.findings or []))
-            if not seen.findings and (pending := await steering.close_to_founder(session, held.build_id)):
+            if not seen.findings and (pending := await steering.close_input(session, held.build_id)):
                 await session.delete(run)
                 await append_events(session, held.build_id, [NewEvent(EventType.GATE_STEP, {"text": _SAID_MEANWHILE})])
                 return GateResult(findings=0, message=pending.message, restore=pending.restore)

@@ -172,17 +172,17 @@ class ThinkActivities:
         if (held := self._held(suspended=found.suspended)) is not None:
             raise _NoCall(ThinkResult(outcome=ThinkOutcome.ON_HOLD, reason=held[1], waiting_for=held[0]))
         unread = await steering.unread_messages(session.session, call.build_id) if found.has_unread else []
-        untold = await restores.untold_restores(session.session, call.build_id) if found.has_untold else []
+        untold = await restores.unreported_restores(session.session, call.build_id) if found.has_untold else []
         said = await self._what_to_say(session, call.build_id, request, found.before, unread, untold)
         read = 0
         if lost is not None:
             unread = []  # an earlier attempt has said what there is to say in this turn; these are for the next one
-            read = await steering.last_read(session.session, call.build_id, call.turn)
+            read = await steering.last_message_read(session.session, call.build_id, call.turn)
         elif said:
             await turns.store_user_message(session, call.build_id, call.turn, said)
             if unread or untold:
                 await steering.mark_read(session.session, unread, call.turn)
-                await restores.mark_told(session.session, untold, call.turn)
+                await restores.mark_reported(session.session, untold, call.turn)
                 read = unread[-1].number if unread else 0
         worst = await self._worst(session, call.build_id, call.model, call.turn)
         permission, state = await money.reserve(session, call, worst, self._max_tokens(call.model), lost)
@@ -246,7 +246,7 @@ class ThinkActivities:
         state = await money.budget_of(session.session, call.user_id, call.day)
         reading = read_answer(Answer(stored, outcome, Tokens(), None))
         winds_down = await self._winds_down(session, call, state)
-        read = await steering.last_read(session.session, call.build_id, call.turn)
+        read = await steering.last_message_read(session.session, call.build_id, call.turn)
         return _result(reading, call.day, state, winds_down=winds_down, read=read)
 
     async def _winds_down(self, session: Transaction, call: money.Call, state: BudgetState) -> bool:
