@@ -16,7 +16,7 @@ from domain.status import MAX_NIGHTS, SleepPolicy, Status
 
 @dataclass(frozen=True)
 class NewBuild:
-    """A build before it has a row. `body_hash` distinguishes a repeated request from another one with the same key."""
+    """A build before it has a row. `body_hash` tells a repeated request from another one with the same key."""
 
     project_id: uuid.UUID
     user_id: str

@@ -191,7 +191,8 @@ async def close_question(session: AsyncSession, build_id: uuid.UUID) -> None:
 
 
 async def builds_to_tell(session: AsyncSession, before: datetime) -> list[tuple[uuid.UUID, PendingInput]]:
-    """Return open builds with pending input that was created before `before` and was not announced a second time."""
+    """Open builds whose founders have said something, or asked for it, before, that is not done and that nobody has
+    announced a second time."""
     of_open = (Build.closed_at.is_(None), Build.started_at.is_not(None))
     messages = await session.execute(
         select(FounderMessage.build_id, func.max(FounderMessage.number))
@@ -211,7 +212,7 @@ async def builds_to_tell(session: AsyncSession, before: datetime) -> list[tuple[
 
 
 async def note_told(session: AsyncSession, build_id: uuid.UUID, pending: PendingInput) -> None:
-    """Record that the workflow has received this input, so that no nudge is repeated: each adds to its history."""
+    """The workflow has been told for certain. Not again: each nudge is an event of its history."""
     for row, number in ((FounderMessage, pending.message), (Restore, pending.restore)):
         await session.execute(
             update(row)
