@@ -249,7 +249,7 @@ class GateActivities:
             run = await _locked_run(session, gate)
             if run.ended_at is not None:
                 return GateResult(findings=len(run.findings or []))
-            if not report.findings and (pending := await steering.close_to_founder(session, gate.build_id)):
+            if not report.findings and (pending := await steering.close_input(session, gate.build_id)):
                 await session.delete(run)
                 await append_events(session, gate.build_id, [NewEvent(EventType.GATE_STEP, {"text": _FOUNDER_FIRST})])
                 return GateResult(findings=0, message=pending.message, restore=pending.restore)

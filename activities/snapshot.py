@@ -39,7 +39,7 @@ from domain.errors import (
     StoreUnavailable,
 )
 from domain.events import EventType, NewEvent
-from domain.manifest import Entry, digest, render_manifest, shown
+from domain.manifest import Entry, digest, printable, render_manifest
 from domain.payloads import TakenSnapshot, TakeSnapshot
 from domain.text import storable
 
@@ -260,4 +260,4 @@ async def _complete_phase(session: AsyncSession, request: TakeSnapshot, commit: 
         .where(Build.id == uuid.UUID(request.build_id))
         .values(phases_completed=func.greatest(Build.phases_completed, phase))
     )
-    return NewEvent(EventType.PHASE_COMPLETED, {"phase": phase, "commit": commit, "title": shown(title)})
+    return NewEvent(EventType.PHASE_COMPLETED, {"phase": phase, "commit": commit, "title": printable(title)})

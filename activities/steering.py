@@ -86,7 +86,7 @@ async def _attempts(session: AsyncSession, build_id: uuid.UUID, calls: Sequence[
     return [
         Attempt(
             turn=call.turn,
-            said=" ".join(str(block["text"]) for block in answers[call.turn] if block["type"] == "text"),
+            narration=" ".join(str(block["text"]) for block in answers[call.turn] if block["type"] == "text"),
             call=call.summary,
             result=result_text(call.result) if call.result else "",
         )

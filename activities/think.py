@@ -117,7 +117,7 @@ class ThinkActivities:
         state = await money.budget_of(tx.session, call.user_id, call.day)
         reading = read_answer(Answer(blocks, outcome, Tokens(), None))
         winds_down = await self._budget.winds_down_after(tx, call, state)
-        message_read = await steering.last_read(tx.session, call.build_id, call.turn)
+        message_read = await steering.last_message_read(tx.session, call.build_id, call.turn)
         return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read)
 
     async def _reserve_turn(
@@ -142,7 +142,7 @@ class ThinkActivities:
         else:
             # An earlier attempt has stored the message of this turn. What is unread now waits for the next turn.
             numbers = []
-            message_read = await steering.last_read(tx.session, call.build_id, call.turn)
+            message_read = await steering.last_message_read(tx.session, call.build_id, call.turn)
         permission, state = await self._budget.reserve(tx, call, lost)
         events = [] if lost is None else [NewEvent(EventType.TURN_WITHDRAWN, {"claim": str(lost)}, call.turn)]
         events.append(NewEvent(EventType.TURN_STARTED, {"attempt": attempt}, call.turn))

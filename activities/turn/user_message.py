@@ -112,7 +112,7 @@ async def compose_user_message(
     """Collect what is to be said in this turn: its notes, restores that were carried out, unread messages."""
     build_id = uuid.UUID(request.build_id)
     messages = await steering.unread_messages(tx.session, build_id) if start.has_unread_messages else []
-    new_restores = await restores.untold_restores(tx.session, build_id) if start.has_unreported_restores else []
+    new_restores = await restores.unreported_restores(tx.session, build_id) if start.has_unreported_restores else []
     texts = [prompt.OPENING] if request.turn == 1 else _continuation(start.previous_outcome)
     texts += await _note_texts(request.notes, NoteContext(tx, build_id, request.turn, request.allow_calls))
     texts += [prompt.restored(restores.describe_target(restore), commit) for restore, commit in new_restores]
@@ -134,7 +134,7 @@ async def store_user_message(tx: Transaction, build_id: uuid.UUID, turn: int, me
     await turns.store_user_message(tx, build_id, turn, message.texts)
     if message.messages or message.restores:
         await steering.mark_read(tx.session, message.messages, turn)
-        await restores.mark_told(tx.session, message.restores, turn)
+        await restores.mark_reported(tx.session, message.restores, turn)
     return message.messages[-1].number if message.messages else 0
 
 
