@@ -6,7 +6,7 @@ import structlog
 from temporalio import activity
 from temporalio.service import RPCError
 
-from activities.errors import application_errors
+from activities.runtime.errors import application_errors
 from clients.build_workflows import BuildWorkflows
 from db import slots
 from db.session import Sessions

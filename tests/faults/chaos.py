@@ -32,7 +32,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
-from activities.crash_point import CrashPoint
+from activities.runtime.crash_point import CrashPoint
 from api.errors import Problem
 from clients.build_workflows import BuildToStart
 from db.builds import NewBuild, insert_build, mark_started, request_cancel

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import psutil
 from sqlalchemy.engine import make_url
 
-from activities.crash_point import CrashPoint
+from activities.runtime.crash_point import CrashPoint
 from api.deps import Services
 from api.feeds import Feeds
 from api.nudges import FeedNudges
