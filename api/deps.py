@@ -2,25 +2,19 @@
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
-import asyncpg
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.errors import MEDIA, REFUSED, UNAUTHORIZED, UNAVAILABLE, Problem
+from api.errors import MEDIA, REFUSED, UNAUTHORIZED, Problem
 from api.feeds import Feeds
 from clients.build_workflows import BuildWorkflows
 from db.session import Sessions
 from settings import Settings
-
-_UNDEFINED_TABLE = "42P01"
 
 
 class ObjectReader(Protocol):
@@ -49,45 +43,23 @@ def _services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-@asynccontextmanager
-async def transaction_of(sessions: Sessions) -> AsyncIterator[AsyncSession]:
-    """A transaction, committed at the end of the block; a database that can't be used becomes a problem.
-
-    The block does nothing but database work: whatever else fails in it would be reported as the database.
-    """
-    try:
-        async with sessions.begin() as session:
-            yield session
-    except ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) != _UNDEFINED_TABLE:
-            raise
-        detail = "The database has no tables yet. Whoever runs this API: `cofounder migrate` makes them."
-        raise Problem(UNAVAILABLE, detail, more={"dependency": "database"}) from error
-    # A bare asyncpg error comes from connecting; from queries it arrives wrapped.
-    except (OSError, OperationalError, InterfaceError, PoolTimeoutError, asyncpg.PostgresError) as error:
-        raise _database_unavailable() from error
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        raise _database_unavailable() from error
-
-
-def _database_unavailable() -> Problem:
-    return Problem(
-        UNAVAILABLE,
-        "The database does not answer, so nothing was stored. Try again in a minute.",
-        headers={"Retry-After": "10"},
-        more={"dependency": "database"},
-    )
-
-
 async def _transaction(services: ServicesDep) -> AsyncIterator[AsyncSession]:
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         yield session
 
 
 Transaction = Annotated[AsyncSession, Depends(_transaction, scope="function")]
 """One transaction a request. `scope="function"` commits it before the response is sent."""
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        pattern="^[ -~]+$",
+        description="Names this request. A repeat with the same key and body returns the same build.",
+    ),
+]
 
 _bearer = HTTPBearer(auto_error=False, description="The API's token, API_TOKEN; or the operators', API_OPERATOR_TOKEN.")
 

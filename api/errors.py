@@ -15,14 +15,22 @@ from starlette.exceptions import HTTPException
 
 from domain.errors import (
     AccountSuspended,
+    AlreadyAnswered,
+    BuildClosed,
     CofounderError,
     Conflict,
+    DependencyUnavailable,
     InvalidInput,
+    KeyReused,
     KillSwitchOn,
     NeedsPerson,
     NotFound,
+    OpenBuildExists,
     Refused,
+    RestorePending,
+    SnapshotNotStored,
     StoreUnavailable,
+    TooManyUnread,
 )
 
 log = structlog.get_logger(__name__)
@@ -71,13 +79,21 @@ MEDIA = Kind("unsupported-media-type", 415, "The body is not JSON")
 KINDS = [kind for kind in list(vars().values()) if isinstance(kind, Kind)]
 """All of them, for the description of the API."""
 
-_KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (
+_KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (  # the first that fits, so subclasses come first
     (AccountSuspended, SUSPENDED),
     (KillSwitchOn, KILL_SWITCH),
     (Refused, REFUSED),
     (NotFound, NOT_FOUND),
+    (KeyReused, KEY_REUSED),
+    (OpenBuildExists, OPEN_BUILD),
+    (BuildClosed, BUILD_CLOSED),
+    (TooManyUnread, TOO_MANY_UNREAD),
+    (AlreadyAnswered, ALREADY_ANSWERED),
+    (RestorePending, RESTORE_WAITS),
+    (SnapshotNotStored, SNAPSHOT_NOT_STORED),
     (Conflict, CONFLICT),
     (InvalidInput, INVALID),
+    (DependencyUnavailable, UNAVAILABLE),
     (StoreUnavailable, UNAVAILABLE),
     (NeedsPerson, UNAVAILABLE),
 )
@@ -95,16 +111,6 @@ class Problem(Exception):
         self.detail = detail
         self.headers = headers
         self.more = more or {}
-
-
-def temporal_unavailable() -> Problem:
-    """Temporal did not take a request."""
-    return Problem(
-        UNAVAILABLE,
-        "Temporal does not answer, so nothing was started or changed. Try again in a minute.",
-        headers={"Retry-After": "10"},
-        more={"dependency": "temporal"},
-    )
 
 
 def problem_response(
@@ -130,13 +136,17 @@ async def _on_problem(_: Request, error: Exception) -> Response:
 
 
 async def _on_cofounder_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CofounderError)
     kind = next((kind for known, kind in _KIND_OF if isinstance(error, known)), None)
     if kind is None:
         return await _on_anything_else(request, error)
-    field = getattr(error, "field", None)
-    return problem_response(
-        kind, str(error), more={"errors": [{"field": field, "message": str(error)}]} if field else None
-    )
+    more: dict[str, Any] = dict(error.details)
+    if isinstance(error, InvalidInput) and error.field:
+        more["errors"] = [{"field": error.field, "message": str(error)}]
+    headers = None
+    if isinstance(error, DependencyUnavailable) and error.retry_after_seconds is not None:
+        headers = {"Retry-After": str(error.retry_after_seconds)}
+    return problem_response(kind, str(error), headers=headers, more=more)
 
 
 async def _on_invalid_request(_: Request, error: Exception) -> Response:

@@ -4,13 +4,12 @@ import uuid
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import Services, transaction_of
-from api.errors import KEY_REUSED, RESTORE_WAITS, SNAPSHOT_NOT_STORED, Problem
+from api.deps import Services
 from api.saying import announce, locked_build, require_accepts_messages
 from db import restores
 from db.builds import find_snapshot
 from db.models import Restore
-from domain.errors import Conflict, NotFound
+from domain.errors import Conflict, KeyReused, NotFound, RestorePending, SnapshotNotStored
 
 
 async def ask_for_restore(
@@ -24,15 +23,15 @@ async def ask_for_restore(
     """Commit the wish, then announce it; whether it is new. The build carries it out between two turns, once.
 
     Raises:
-        NotFound, Conflict, Problem: refused; nothing was stored.
+        NotFound, Conflict, DatabaseUnavailable: refused; nothing was stored.
     """
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         build = await locked_build(session, user_id, build_id)
         earlier = None if idempotency_key is None else await restores.find_restore(session, build.id, idempotency_key)
         if earlier is not None:
             same_commit = commit is not None and _is_same(earlier.commit or "", commit)
             if not same_commit and (snapshot is None or earlier.snapshot_number != snapshot):
-                raise Problem(KEY_REUSED, "This Idempotency-Key was used for another restore. Use a new key.")
+                raise KeyReused("This Idempotency-Key was used for another restore. Use a new key.")
             restore, is_new = earlier, False
         else:
             require_accepts_messages(build)
@@ -41,11 +40,10 @@ async def ask_for_restore(
             else:
                 await _check_snapshot(session, build.id, snapshot or 0)
             if waits := await restores.requested_restore(session, build.id):
-                raise Problem(
-                    RESTORE_WAITS,
+                raise RestorePending(
                     f"The workspace is about to be put back to {restores.describe_target(waits)}, between two turns. "
                     "Ask again after that.",
-                    more={"number": waits.number},
+                    {"number": waits.number},
                 )
             restore = await restores.add_restore(
                 session, build.id, snapshot_number=snapshot, commit=commit, idempotency_key=idempotency_key
@@ -62,10 +60,9 @@ async def _check_snapshot(session: AsyncSession, build_id: uuid.UUID, number: in
         raise NotFound(f"Build {build_id} has no snapshot {number}.")
     if found.state != "stored":
         kept = "it is not kept any more" if found.state == "deleted" else f"its state is `{found.state}`"
-        raise Problem(
-            SNAPSHOT_NOT_STORED,
+        raise SnapshotNotStored(
             f"Snapshot {number} of build {build_id} can't be restored: {kept}.",
-            more={"state": found.state},
+            {"state": found.state},
         )
 
 

@@ -7,13 +7,12 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
-from api.deps import Services, transaction_of
-from api.errors import ALREADY_ANSWERED, BUILD_CLOSED, KEY_REUSED, TOO_MANY_UNREAD, Problem
+from api.deps import Services
 from api.starting import start_if_unstarted
 from db import steering
 from db.models import Build, FounderMessage, Question
 from db.steering import AnsweredQuestion
-from domain.errors import InvalidInput, NotFound
+from domain.errors import AlreadyAnswered, BuildClosed, InvalidInput, KeyReused, NotFound, TooManyUnread
 from domain.tool_output import redact
 
 log = structlog.get_logger(__name__)
@@ -31,20 +30,19 @@ async def say(
     where the build waits for its founder, the reaper repeats the announcement.
 
     Raises:
-        NotFound, Problem: refused; nothing was stored.
+        NotFound, Conflict, DatabaseUnavailable: refused; nothing was stored.
     """
     text = redact(text, services.settings.secret_values())
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         build = await locked_build(session, user_id, build_id)
         if idempotency_key is not None and (earlier := await steering.find_message(session, build.id, idempotency_key)):
             if earlier.text != text or earlier.question_id is not None:
-                raise Problem(KEY_REUSED, "This Idempotency-Key was used for another message. Use a new key.")
+                raise KeyReused("This Idempotency-Key was used for another message. Use a new key.")
             message, is_new = earlier, False
         else:
             require_accepts_messages(build)
             if await steering.count_unread(session, build.id) >= UNREAD_MOST:
-                raise Problem(
-                    TOO_MANY_UNREAD,
+                raise TooManyUnread(
                     f"The agent has not read your last {UNREAD_MOST} messages yet; it does at its next turn. Send this "
                     "one after that.",
                 )
@@ -62,9 +60,9 @@ async def answer(
     agent reads it at its next turn.
 
     Raises:
-        NotFound, InvalidInput, Problem: refused; nothing was stored.
+        NotFound, InvalidInput, Conflict, DatabaseUnavailable: refused; nothing was stored.
     """
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         build = await locked_build(session, user_id, build_id)
         found = await steering.find_question(session, build.id, question_id)
         if found is None:
@@ -76,10 +74,9 @@ async def answer(
         elif found.answer.text == said:
             message = found.answer
         else:
-            raise Problem(
-                ALREADY_ANSWERED,
+            raise AlreadyAnswered(
                 f"This question was answered before: {found.answer.text} To say more, send a message.",
-                more={"answer": found.answer.text},
+                {"answer": found.answer.text},
             )
     await announce(services, build, lambda: services.workflows.tell_of_message(build.id, message.number))
     return AnsweredQuestion(found.question, message)
@@ -107,21 +104,19 @@ def require_accepts_messages(build: Build) -> None:
     """Refuse what can't reach the agent any more, rather than acknowledge it.
 
     Raises:
-        Problem: the build has ended, or is about to.
+        BuildClosed: the build has ended, or is about to.
     """
     if build.closed_at is not None:
-        raise Problem(
-            BUILD_CLOSED,
+        raise BuildClosed(
             f"Build {build.id} has ended: it is {build.status}. A new build of the project goes on from its work.",
         )
     if build.gate_passed_at is not None:
-        raise Problem(
-            BUILD_CLOSED,
+        raise BuildClosed(
             f"Build {build.id} has just passed its checks and becomes ready. A new build of the project goes on from "
             "its work.",
         )
     if build.cancel_requested_at is not None:
-        raise Problem(BUILD_CLOSED, f"Build {build.id} is being cancelled, so nothing reaches its agent any more.")
+        raise BuildClosed(f"Build {build.id} is being cancelled, so nothing reaches its agent any more.")
 
 
 async def announce(services: Services, build: Build, signal: Callable[[], Awaitable[None]]) -> None:

@@ -10,15 +10,23 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
-from api.deps import Services, transaction_of
-from api.errors import KEY_REUSED, OPEN_BUILD, Problem, temporal_unavailable
+from api.deps import Services
 from api.schemas import NewBuild
 from clients.build_workflows import BuildToStart
 from db import builds
 from db.models import Build, Project, User
 from db.projects import find_project
 from db.users import ensure_user
-from domain.errors import AccountSuspended, KillSwitchOn, Misconfigured, NotFound
+from domain.errors import (
+    AccountSuspended,
+    DatabaseUnavailable,
+    KeyReused,
+    KillSwitchOn,
+    Misconfigured,
+    NotFound,
+    OpenBuildExists,
+    TemporalUnavailable,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +48,7 @@ async def start_build(
     the request starts.
 
     Raises:
-        NotFound, Refused, Problem: refused; no row was made.
+        NotFound, Refused, Conflict, DependencyUnavailable: refused; no row was made.
     """
     reachable = await services.workflows.is_reachable()
     new = builds.NewBuild(
@@ -52,7 +60,7 @@ async def start_build(
         sleep_policy=wanted.sleep_policy,
         max_nights=wanted.max_nights,
     )
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         project = await find_project(session, user_id, project_id)
         if project is None:
             raise NotFound(f"There is no project {project_id}.")
@@ -67,7 +75,7 @@ async def start_if_unstarted(services: Services, build: Build) -> None:
     """Start what a crash left as a row without a workflow."""
     if build.started_at is not None or build.closed_at is not None:
         return
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         project = await find_project(session, build.user_id, build.project_id)
         assert project is not None, "a build's row names a project"
         user = await ensure_user(session, build.user_id)
@@ -79,9 +87,9 @@ async def _start_workflow(services: Services, build: Build, project: Project, us
     to_start = BuildToStart(build.id, user.id, project.id, project.name, user.plan, build.goal)
     try:
         await services.workflows.start(to_start)
-        async with transaction_of(services.sessions) as session:
+        async with services.sessions.transaction() as session:
             await builds.mark_started(session, build.id)
-    except (RPCError, RuntimeError, Misconfigured, Problem) as error:
+    except (RPCError, RuntimeError, Misconfigured, DatabaseUnavailable) as error:
         log.warning("the build stays as it is until the reaper starts it", build_id=str(build.id), error=str(error))
 
 
@@ -96,7 +104,7 @@ async def _find_or_insert(
     if not services.settings.autonomous_agent:
         raise KillSwitchOn("Builds are switched off here (AUTONOMOUS_AGENT is false). Nothing was stored; try later.")
     if not reachable:
-        raise temporal_unavailable()
+        raise TemporalUnavailable
     build = await builds.insert_build(session, new)
     if build is not None:
         return build, True
@@ -112,22 +120,20 @@ async def _find_earlier(session: AsyncSession, new: builds.NewBuild) -> Build | 
         return None
     earlier = await builds.find_build_by_key(session, new.user_id, new.idempotency_key)
     if earlier is not None and earlier.body_hash != new.body_hash:
-        raise Problem(
-            KEY_REUSED,
+        raise KeyReused(
             "This Idempotency-Key was used for another request. Use a new key for a new build.",
-            more={"build_id": str(earlier.id)},
+            {"build_id": str(earlier.id)},
         )
     return earlier
 
 
-async def _open_build(session: AsyncSession, project_id: uuid.UUID) -> Problem:
+async def _open_build(session: AsyncSession, project_id: uuid.UUID) -> OpenBuildExists:
     build = await builds.find_open_build(session, project_id)
     if build is None:
-        return Problem(OPEN_BUILD, "Another build of this project ended just now. Send the request again.")
-    return Problem(
-        OPEN_BUILD,
+        return OpenBuildExists("Another build of this project ended just now. Send the request again.")
+    return OpenBuildExists(
         f"Build {build.id} of this project is {build.status}. Wait for it or cancel it before you start another.",
-        more={"build_id": str(build.id)},
+        {"build_id": str(build.id)},
     )
 
 

@@ -70,7 +70,7 @@ async def top_up_account(
     Raises:
         NotFound: there is no such user.
         InvalidInput: the plan has no limit.
-        Conflict: the key was used for another amount.
+        KeyReused: the key was used for another amount.
     """
     account = await read_account(session, user_id, day)
     if account.budget.allowance is None:

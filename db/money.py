@@ -32,7 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db.models import Build, LedgerEntry, PlanTier, TopUp, User, UserDay
 from db.transaction import Executor, session_of
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, daily_allowance
-from domain.errors import BuildFailed, Conflict
+from domain.errors import BuildFailed, KeyReused
 from domain.pricing import Tokens, WorstCase
 from domain.status import Status, WaitingFor
 
@@ -278,7 +278,7 @@ async def top_up(
     """Add money (µ$) to the user's day. A repeat with the same key adds nothing and returns the first one.
 
     Raises:
-        Conflict: the key was used for another amount.
+        KeyReused: the key was used for another amount.
     """
     await _note_money_changed(session, user_id)
     await lock_day(session, user_id, day)
@@ -292,7 +292,7 @@ async def top_up(
         return made
     earlier = (await session.scalars(select(TopUp).where(TopUp.user_id == user_id, TopUp.idempotency_key == key))).one()
     if earlier.amount != amount:
-        raise Conflict("This key was used for a top-up of another amount. Use a new key for a new top-up.")
+        raise KeyReused("This key was used for a top-up of another amount. Use a new key for a new top-up.")
     return earlier
 
 

@@ -6,15 +6,13 @@ import structlog
 from fastapi import APIRouter, Depends
 from temporalio.service import RPCError
 
-from api.deps import CurrentUserId, IsOperator, Services, ServicesDep, Transaction, require_operator, transaction_of
-from api.errors import KEY_REUSED, Problem
+from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Services, ServicesDep, Transaction, require_operator
 from api.responses import TAKES_BODY, problems
-from api.routes.builds import IdempotencyKey
 from api.schemas import AccountChange, AccountOut, NewTopUp
 from db.accounts import Account, change_account, check_models, read_account, top_up_account
 from db.news import tell_of_money
 from db.users import UserChange
-from domain.errors import Conflict, InvalidInput, UnknownModel
+from domain.errors import InvalidInput, UnknownModel
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +40,7 @@ async def change(wanted: AccountChange, user_id: CurrentUserId, services: Servic
         raise InvalidInput(str(error), "models") from error
     now = datetime.now(UTC)
     asked = UserChange(wanted.plan, wanted.models, wanted.suspended, wanted.renewal_day)
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         account = await change_account(session, user_id, asked, now.date())
     return await _told(services, account, now)
 
@@ -59,11 +57,8 @@ async def top_up(
     """For operators. Adds in full to what the user may spend today; open builds hear of it. A repeat with the same
     `Idempotency-Key` adds nothing."""
     now = datetime.now(UTC)
-    async with transaction_of(services.sessions) as session:
-        try:
-            account = await top_up_account(session, user_id, new.amount, now.date(), note=new.note, key=idempotency_key)
-        except Conflict as error:
-            raise Problem(KEY_REUSED, str(error)) from error
+    async with services.sessions.transaction() as session:
+        account = await top_up_account(session, user_id, new.amount, now.date(), note=new.note, key=idempotency_key)
     return await _told(services, account, now)
 
 

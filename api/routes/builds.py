@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
-from api.deps import CurrentUserId, IsOperator, Services, ServicesDep, Transaction, transaction_of
-from api.errors import BUILD_CLOSED, Problem, temporal_unavailable
+from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Services, ServicesDep, Transaction
 from api.paging import BuildsPage, Page
 from api.responses import TAKES_BODY, problems
 from api.schemas import BudgetOut, BuildList, BuildOut, NewBuild
@@ -19,22 +18,12 @@ from api.starting import start_build, start_if_unstarted
 from db import builds, money
 from db.builds import BuildFilter, CostedBuild
 from db.projects import find_project
-from domain.errors import NotFound
+from domain.errors import BuildClosed, NotFound, TemporalUnavailable
 from domain.status import Status
 
 log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["builds"])
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=200,
-        pattern="^[ -~]+$",
-        description="Names this request. A repeat with the same key and body returns the same build.",
-    ),
-]
 
 
 @router.post(
@@ -106,7 +95,7 @@ async def read(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDe
 @router.post("/builds/{build_id}/cancel", status_code=202, summary="Cancel", responses=problems(404, 409, 422))
 async def cancel(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
     """Ask the build to end. It snapshots the workspace and lets go of its sandbox first."""
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         found = await find_or_404(session, user_id, build_id)
         if not await builds.request_cancel(session, build_id):
             raise _closed(found)
@@ -117,7 +106,7 @@ async def cancel(build_id: uuid.UUID, user_id: CurrentUserId, services: Services
 @router.post("/builds/{build_id}/wake", status_code=202, summary="Wake", responses=problems(404, 409, 422))
 async def wake(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
     """Have a build that sleeps or waits look again whether it can go on."""
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         found = await find_or_404(session, user_id, build_id)
     if found.build.closed_at is not None:
         raise _closed(found)
@@ -134,7 +123,7 @@ async def find_or_404(session: AsyncSession, user_id: str, build_id: uuid.UUID) 
 
 
 async def _read(services: Services, user_id: str, build_id: uuid.UUID, operator: bool) -> BuildOut:
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         found = await find_or_404(session, user_id, build_id)
         return BuildOut.of(found, await _budget(session, user_id, operator), operator=operator)
 
@@ -153,8 +142,8 @@ async def _nudge(services: Services, found: CostedBuild, send: Callable[[uuid.UU
         # The workflow ends just now, or was terminated: the row follows without us.
         log.info("nothing to signal", build_id=str(found.build.id))
     except (RPCError, RuntimeError) as error:
-        raise temporal_unavailable() from error
+        raise TemporalUnavailable from error
 
 
-def _closed(found: CostedBuild) -> Problem:
-    return Problem(BUILD_CLOSED, f"Build {found.build.id} has ended: it is {found.build.status}.")
+def _closed(found: CostedBuild) -> BuildClosed:
+    return BuildClosed(f"Build {found.build.id} has ended: it is {found.build.status}.")

@@ -9,7 +9,7 @@ from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from api.deps import CurrentUserId, ServicesDep, transaction_of
+from api.deps import CurrentUserId, ServicesDep
 from api.responses import events_table, problems
 from db.builds import find_build
 from domain.errors import NotFound
@@ -68,7 +68,7 @@ async def follow(
     taken up with `Last-Event-ID`: no event is lost or doubled.
     """
     start = after if last_event_id is None else last_event_id
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         build = await find_build(session, user_id, build_id)
     if build is None:
         raise NotFound(f"There is no build {build_id}.")

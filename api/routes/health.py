@@ -5,9 +5,9 @@ import asyncio
 from fastapi import APIRouter, Response
 from sqlalchemy import text
 
-from api.deps import Services, ServicesDep, transaction_of
-from api.errors import Problem
+from api.deps import Services, ServicesDep
 from api.schemas import Dependency, Live, Readiness
+from domain.errors import DatabaseUnavailable
 
 router = APIRouter(tags=["health"])
 
@@ -20,10 +20,10 @@ async def live() -> Live:
 
 async def _database(services: Services) -> Dependency:
     try:
-        async with asyncio.timeout(5), transaction_of(services.sessions) as session:
+        async with asyncio.timeout(5), services.sessions.transaction() as session:
             await session.execute(text("select 1 from builds limit 1"))
-    except Problem as problem:
-        return Dependency(ok=False, detail=problem.detail)
+    except DatabaseUnavailable as error:
+        return Dependency(ok=False, detail=str(error))
     except TimeoutError:
         return Dependency(ok=False, detail="The database did not answer in 5 seconds.")
     return Dependency(ok=True, detail="The database answers.")

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
-from api.deps import CurrentUserId, ServicesDep, Transaction, transaction_of
-from api.errors import BUILD_NOT_READY, Problem, temporal_unavailable
+from api.deps import CurrentUserId, ServicesDep, Transaction
+from api.errors import BUILD_NOT_READY, Problem
 from api.responses import TAKES_BODY, problems
 from api.routes.builds import find_or_404
 from api.schemas import PreviewOut, PreviewWish
 from db.builds import find_preview
-from domain.errors import NotFound
+from domain.errors import NotFound, TemporalUnavailable
 from domain.status import Status
 
 router = APIRouter(prefix="/builds/{build_id}/preview", tags=["previews"])
@@ -34,7 +34,7 @@ async def open_or_extend(
     wish: PreviewWish | None = None,
 ) -> PreviewOut:
     """Keep the product running for at least `seconds` from now; a closed preview starts again from the snapshot."""
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         build = (await find_or_404(session, user_id, build_id)).build
         before = await find_preview(session, build_id)
     if build.status != Status.READY:
@@ -43,11 +43,11 @@ async def open_or_extend(
     try:
         await services.workflows.open_preview(build_id, seconds, seq=before.seq if before else 0)
     except (RPCError, RuntimeError) as error:
-        raise temporal_unavailable() from error
+        raise TemporalUnavailable from error
     response.headers["Location"] = f"/v1/builds/{build_id}/preview"
     if before is None:
         return PreviewOut(build_id=build_id, state="opening", url=None, expires_at=None, reason=None)
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         return await _preview(session, build_id)
 
 

@@ -4,10 +4,9 @@ import uuid
 
 from fastapi import APIRouter, Response
 
-from api.deps import CurrentUserId, ServicesDep
+from api.deps import CurrentUserId, IdempotencyKey, ServicesDep
 from api.responses import TAKES_BODY, problems
 from api.restoring import ask_for_restore
-from api.routes.builds import IdempotencyKey
 from api.saying import answer, say
 from api.schemas import MessageOut, NewAnswer, NewMessage, NewRestore, QuestionOut, RestoreOut
 

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
-from api.deps import CurrentUserId, Services, ServicesDep, Transaction, transaction_of
-from api.errors import SNAPSHOT_NOT_STORED, Problem
+from api.deps import CurrentUserId, Services, ServicesDep, Transaction
 from api.responses import problems
 from api.routes.builds import find_or_404
 from api.schemas import ScreenshotList, ScreenshotOut, SnapshotList, SnapshotOut, Viewport
@@ -18,7 +17,7 @@ from clients.zip_stream import as_zip
 from db.builds import find_screenshots, find_snapshot, list_snapshots
 from db.models import Snapshot
 from db.snapshots import current_snapshot
-from domain.errors import NotFound
+from domain.errors import NotFound, SnapshotNotStored
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["workspaces"])
 
@@ -61,7 +60,7 @@ async def current_archive(
     build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, wanted: Format = ArchiveFormat.TAR_GZ
 ) -> StreamingResponse:
     """The workspace as the current snapshot has it, `.git` included."""
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         await find_or_404(session, user_id, build_id)
         snapshot = await current_snapshot(session, build_id)
     if snapshot is None:
@@ -83,7 +82,7 @@ async def archive(
     wanted: Format = ArchiveFormat.TAR_GZ,
 ) -> StreamingResponse:
     """The workspace as this snapshot has it, `.git` included."""
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         await find_or_404(session, user_id, build_id)
         snapshot = await find_snapshot(session, build_id, number)
     if snapshot is None:
@@ -91,10 +90,9 @@ async def archive(
     if snapshot.state == "deleted":
         raise NotFound(f"Snapshot {number} of build {build_id} is not kept any more: only the latest ones are.")
     if snapshot.state != "stored":
-        raise Problem(
-            SNAPSHOT_NOT_STORED,
+        raise SnapshotNotStored(
             f"Snapshot {number} of build {build_id} is not stored: its state is `{snapshot.state}`.",
-            more={"state": snapshot.state},
+            {"state": snapshot.state},
         )
     return await _download(services, snapshot, wanted)
 
@@ -123,7 +121,7 @@ async def screenshot(
     build_id: uuid.UUID, viewport: Viewport, user_id: CurrentUserId, services: ServicesDep
 ) -> StreamingResponse:
     """The product's page as the last evidence gate saw it."""
-    async with transaction_of(services.sessions) as session:
+    async with services.sessions.transaction() as session:
         await find_or_404(session, user_id, build_id)
         keys = await find_screenshots(session, build_id)
     if viewport not in keys:

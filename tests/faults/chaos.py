@@ -33,7 +33,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
 from activities.crash_point import CrashPoint
-from api.errors import Problem
 from clients.build_workflows import BuildToStart
 from db.builds import NewBuild, insert_build, mark_started, request_cancel
 from db.models import Build, Event, User
@@ -69,7 +68,7 @@ _TOP_UP = 1_000_000
 """µ$: founders with a small plan, whose builds fall asleep; and what wakes them."""
 
 _GOAL = "Build the story's product."
-_MISSED = (CofounderError, Problem, RPCError, OSError, SQLAlchemyError)
+_MISSED = (CofounderError, RPCError, OSError, SQLAlchemyError)
 """What people and the harness itself see of faults; they try again."""
 
 T = TypeVar("T")

@@ -154,7 +154,7 @@ class Ground:
         """Say something to a build as its founder, as the API does it. It is acknowledged when this returns.
 
         Raises:
-            Problem: the build does not hear any more.
+            BuildClosed: the build has ended, or is about to.
         """
         user_id = (await shop.row(build_id)).user_id
         services = Services(
