@@ -15,7 +15,7 @@ from activities.errors import application_errors
 from activities.heartbeat import heartbeating
 from activities.slots import admit_next
 from activities.snapshot import sweep_snapshots
-from clients.build_workflows import BuildToStart, BuildWorkflows, WorkflowFate
+from clients.build_workflows import BuildWorkflows, WorkflowFate
 from clients.object_store import ObjectStore
 from clients.sandbox import ListedSandbox, Role, Sandboxes
 from db import money, slots, steering
@@ -29,6 +29,7 @@ from domain.events import EventType, NewEvent
 from domain.names import build_workflow_id, preview_workflow_id
 from domain.payloads import PendingInput, ReapResult
 from domain.status import Status
+from services.builds import start_workflow
 
 _YOUNG = timedelta(seconds=15)
 """The API starts or cancels a build right after it has written so; what is younger is still its own."""
@@ -137,20 +138,7 @@ class ReaperActivities:
 
         async def start(row: Any) -> bool:
             build, project_name, plan = row
-            await self._builds.start(
-                BuildToStart(
-                    build_id=build.id,
-                    user_id=build.user_id,
-                    project_id=build.project_id,
-                    project_name=project_name,
-                    plan=plan,
-                    goal=build.goal,
-                )
-            )
-            async with self._sessions.begin() as session:
-                await session.execute(
-                    update(Build).where(Build.id == build.id, Build.started_at.is_(None)).values(started_at=func.now())
-                )
+            await start_workflow(self._sessions, self._builds, build, project_name, plan)
             return True
 
         return await self._each_open(query, start)

@@ -8,12 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
 from api.deps import Services
-from api.starting import start_if_unstarted
 from db import steering
 from db.models import Build, FounderMessage, Question
 from db.steering import AnsweredQuestion
 from domain.errors import AlreadyAnswered, BuildClosed, InvalidInput, KeyReused, NotFound, TooManyUnread
 from domain.tool_output import redact
+from services.builds import start_if_unstarted
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +121,7 @@ def require_accepts_messages(build: Build) -> None:
 
 async def announce(services: Services, build: Build, signal: Callable[[], Awaitable[None]]) -> None:
     """Tell the workflow of a row that is committed. Only a nudge: where it fails, the reaper repeats it."""
-    await start_if_unstarted(services, build)
+    await start_if_unstarted(services.sessions, services.workflows, build)
     try:
         await signal()
     except (NotFound, RPCError, RuntimeError) as error:

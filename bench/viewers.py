@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.ground import Ground, ground
-from db.builds import NewBuild, insert_build
+from db.builds import BuildRequest, insert_build
 from db.feed import append_events
 from domain.events import EventType, NewEvent
 from local.ports import Ports
@@ -96,7 +96,7 @@ async def _one(at: Ground, api: Api, count: int, events: int) -> Latency:
     user_id = await at.shop.founder()
     project_id = await at.shop.project(user_id)
     async with at.shop.sessions.begin() as session:
-        build = await insert_build(session, NewBuild(project_id, user_id, "Watched.", None, "none"))
+        build = await insert_build(session, BuildRequest(project_id, user_id, "Watched."))
         assert build is not None
     transports, viewers = zip(*[await _watch(api, user_id, build.id) for _ in range(count)], strict=True)
     await _tell(at, build.id, 0)

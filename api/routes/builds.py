@@ -1,27 +1,22 @@
 """Builds: started, read, cancelled, woken."""
 
 import uuid
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
-import structlog
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
-from temporalio.service import RPCError
 
 from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Services, ServicesDep, Transaction
 from api.paging import BuildsPage, Page
 from api.responses import TAKES_BODY, problems
 from api.schemas import BudgetOut, BuildList, BuildOut, NewBuild
-from api.starting import start_build, start_if_unstarted
 from db import builds, money
-from db.builds import BuildFilter, CostedBuild
+from db.builds import BuildFilter, BuildRequest
 from db.projects import find_project
-from domain.errors import BuildClosed, NotFound, TemporalUnavailable
+from domain.errors import NotFound
 from domain.status import Status
-
-log = structlog.get_logger(__name__)
+from services.builds import cancel_build, start_build, wake_build
 
 router = APIRouter(tags=["builds"])
 
@@ -43,7 +38,10 @@ async def start(
     idempotency_key: IdempotencyKey = None,
 ) -> BuildOut:
     """Make the build's row and start its workflow. A project has at most one open build."""
-    started = await start_build(services, user_id, project_id, new, idempotency_key)
+    request = BuildRequest(project_id, user_id, new.goal, idempotency_key, new.sleep_policy, new.max_nights)
+    started = await start_build(
+        services.sessions, services.workflows, request, autonomous_agent=services.settings.autonomous_agent
+    )
     response.headers["Location"] = f"/v1/builds/{started.build_id}"
     if not started.is_new:
         response.status_code = 200
@@ -95,36 +93,22 @@ async def read(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDe
 @router.post("/builds/{build_id}/cancel", status_code=202, summary="Cancel", responses=problems(404, 409, 422))
 async def cancel(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
     """Ask the build to end. It snapshots the workspace and lets go of its sandbox first."""
-    async with services.sessions.transaction() as session:
-        found = await find_or_404(session, user_id, build_id)
-        if not await builds.request_cancel(session, build_id):
-            raise _closed(found)
-    await _nudge(services, found, services.workflows.cancel)
+    await cancel_build(services.sessions, services.workflows, user_id, build_id)
     return await _read(services, user_id, build_id, operator)
 
 
 @router.post("/builds/{build_id}/wake", status_code=202, summary="Wake", responses=problems(404, 409, 422))
 async def wake(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
     """Have a build that sleeps or waits look again whether it can go on."""
-    async with services.sessions.transaction() as session:
-        found = await find_or_404(session, user_id, build_id)
-    if found.build.closed_at is not None:
-        raise _closed(found)
-    await _nudge(services, found, services.workflows.wake)
+    await wake_build(services.sessions, services.workflows, user_id, build_id)
     return await _read(services, user_id, build_id, operator)
-
-
-async def find_or_404(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> CostedBuild:
-    """The build, if it exists and is this user's."""
-    found = await builds.read_build(session, user_id, build_id)
-    if found is None:
-        raise NotFound(f"There is no build {build_id}.")
-    return found
 
 
 async def _read(services: Services, user_id: str, build_id: uuid.UUID, operator: bool) -> BuildOut:
     async with services.sessions.transaction() as session:
-        found = await find_or_404(session, user_id, build_id)
+        found = await builds.read_build(session, user_id, build_id)
+        if found is None:
+            raise NotFound(f"There is no build {build_id}.")
         return BuildOut.of(found, await _budget(session, user_id, operator), operator=operator)
 
 
@@ -132,18 +116,3 @@ async def _budget(session: AsyncSession, user_id: str, operator: bool) -> Budget
     """Today's, also for builds that ended long ago: it is the user's, not the build's."""
     now = datetime.now(UTC)
     return BudgetOut.of(await money.budget_of(session, user_id, now.date()), now, operator=operator)
-
-
-async def _nudge(services: Services, found: CostedBuild, send: Callable[[uuid.UUID], Awaitable[None]]) -> None:
-    await start_if_unstarted(services, found.build)
-    try:
-        await send(found.build.id)
-    except NotFound:
-        # The workflow ends just now, or was terminated: the row follows without us.
-        log.info("nothing to signal", build_id=str(found.build.id))
-    except (RPCError, RuntimeError) as error:
-        raise TemporalUnavailable from error
-
-
-def _closed(found: CostedBuild) -> BuildClosed:
-    return BuildClosed(f"Build {found.build.id} has ended: it is {found.build.status}.")

@@ -11,8 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.deps import CurrentUserId, ServicesDep
 from api.responses import events_table, problems
-from db.builds import find_build
-from domain.errors import NotFound
+from services.builds import require_build
 
 log = structlog.get_logger(__name__)
 
@@ -69,9 +68,7 @@ async def follow(
     """
     start = after if last_event_id is None else last_event_id
     async with services.sessions.transaction() as session:
-        build = await find_build(session, user_id, build_id)
-    if build is None:
-        raise NotFound(f"There is no build {build_id}.")
+        build = await require_build(session, user_id, build_id)
     if build.closed_at is not None and build.last_event_id <= start:
         return Response(status_code=204)
     return _Feed(

@@ -9,11 +9,11 @@ from temporalio.service import RPCError
 from api.deps import CurrentUserId, ServicesDep, Transaction
 from api.errors import BUILD_NOT_READY, Problem
 from api.responses import TAKES_BODY, problems
-from api.routes.builds import find_or_404
 from api.schemas import PreviewOut, PreviewWish
 from db.builds import find_preview
 from domain.errors import NotFound, TemporalUnavailable
 from domain.status import Status
+from services.builds import require_build
 
 router = APIRouter(prefix="/builds/{build_id}/preview", tags=["previews"])
 
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/builds/{build_id}/preview", tags=["previews"])
 @router.get("", summary="Read the preview", responses=problems(404, 422))
 async def read(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> PreviewOut:
     """Where the product runs, and until when."""
-    await find_or_404(session, user_id, build_id)
+    await require_build(session, user_id, build_id)
     return await _preview(session, build_id)
 
 
@@ -35,7 +35,7 @@ async def open_or_extend(
 ) -> PreviewOut:
     """Keep the product running for at least `seconds` from now; a closed preview starts again from the snapshot."""
     async with services.sessions.transaction() as session:
-        build = (await find_or_404(session, user_id, build_id)).build
+        build = await require_build(session, user_id, build_id)
         before = await find_preview(session, build_id)
     if build.status != Status.READY:
         raise Problem(BUILD_NOT_READY, f"Build {build_id} is {build.status}; only a ready build has a preview.")

@@ -11,13 +11,13 @@ from fastapi.responses import StreamingResponse
 
 from api.deps import CurrentUserId, Services, ServicesDep, Transaction
 from api.responses import problems
-from api.routes.builds import find_or_404
 from api.schemas import ScreenshotList, ScreenshotOut, SnapshotList, SnapshotOut, Viewport
 from clients.zip_stream import as_zip
 from db.builds import find_screenshots, find_snapshot, list_snapshots
 from db.models import Snapshot
 from db.snapshots import current_snapshot
 from domain.errors import NotFound, SnapshotNotStored
+from services.builds import require_build
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["workspaces"])
 
@@ -46,7 +46,7 @@ _ARCHIVE = _bytes_of(*_MEDIA_TYPES.values())
 @router.get("/snapshots", summary="List the snapshots", responses=problems(404, 422))
 async def snapshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> SnapshotList:
     """Those that can be downloaded, the current one first."""
-    await find_or_404(session, user_id, build_id)
+    await require_build(session, user_id, build_id)
     return SnapshotList(snapshots=[SnapshotOut.of(row) for row in await list_snapshots(session, build_id)])
 
 
@@ -61,7 +61,7 @@ async def current_archive(
 ) -> StreamingResponse:
     """The workspace as the current snapshot has it, `.git` included."""
     async with services.sessions.transaction() as session:
-        await find_or_404(session, user_id, build_id)
+        await require_build(session, user_id, build_id)
         snapshot = await current_snapshot(session, build_id)
     if snapshot is None:
         raise NotFound(f"Build {build_id} has no snapshot yet.")
@@ -83,7 +83,7 @@ async def archive(
 ) -> StreamingResponse:
     """The workspace as this snapshot has it, `.git` included."""
     async with services.sessions.transaction() as session:
-        await find_or_404(session, user_id, build_id)
+        await require_build(session, user_id, build_id)
         snapshot = await find_snapshot(session, build_id, number)
     if snapshot is None:
         raise NotFound(f"Build {build_id} has no snapshot {number}.")
@@ -100,7 +100,7 @@ async def archive(
 @router.get("/screenshots", summary="List the screenshots", responses=problems(404, 422))
 async def screenshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> ScreenshotList:
     """What the last evidence gate took; none before the first."""
-    await find_or_404(session, user_id, build_id)
+    await require_build(session, user_id, build_id)
     keys = await find_screenshots(session, build_id)
     viewports = [viewport for viewport in Viewport if viewport in keys]
     return ScreenshotList(
@@ -122,7 +122,7 @@ async def screenshot(
 ) -> StreamingResponse:
     """The product's page as the last evidence gate saw it."""
     async with services.sessions.transaction() as session:
-        await find_or_404(session, user_id, build_id)
+        await require_build(session, user_id, build_id)
         keys = await find_screenshots(session, build_id)
     if viewport not in keys:
         raise NotFound(f"Build {build_id} has no {viewport} screenshot; the evidence gate takes them.")

@@ -11,9 +11,10 @@ ALLOWED = {
     "domain": set(),
     "clients": {"domain"},
     "db": {"domain", "settings"},
-    "activities": {"domain", "clients", "db"},
+    "services": {"domain", "clients", "db"},
+    "activities": {"domain", "clients", "db", "services"},
     "workflows": {"domain", "activities"},
-    "api": {"domain", "clients", "db", "settings", "logs"},
+    "api": {"domain", "clients", "db", "services", "settings", "logs"},
     "local": {"domain", "settings"},
 }
 FIRST_PARTY = {*ALLOWED, "cli", "console", "worker", "settings", "logs", "tests", "bench"}

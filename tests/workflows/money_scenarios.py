@@ -12,7 +12,7 @@ from temporalio.testing import TimeSkipper
 
 from clients.sandbox import Sandboxes
 from db import money
-from db.builds import NewBuild, insert_build
+from db.builds import BuildRequest, insert_build
 from db.models import Build, LedgerEntry, Message, PlanTier, User
 from db.users import UserChange, change_user
 from domain.errors import NotFound
@@ -122,7 +122,7 @@ async def _spend(shop: Workshop, user_id: str, cost: int, day: date, state: str 
     """Money that another build of the user has spent, or is about to."""
     project_id, entry = await shop.project(user_id), uuid.uuid4()
     async with shop.sessions.begin() as session:
-        other = await insert_build(session, NewBuild(project_id, user_id, "Another.", None, "none"))
+        other = await insert_build(session, BuildRequest(project_id, user_id, "Another."))
         assert other is not None
         other.status, other.closed_at = Status.FAILED, datetime.now(UTC)
         closed_at = None if state == "open" else datetime.now(UTC)
