@@ -30,6 +30,7 @@ from domain.names import build_workflow_id, preview_workflow_id
 from domain.payloads import PendingInput, ReapResult
 from domain.status import Status
 from services.builds import start_workflow
+from services.notifications import repeat_budget_notification, repeat_input_notification
 
 _YOUNG = timedelta(seconds=15)
 """The API starts or cancels a build right after it has written so; what is younger is still its own."""
@@ -79,7 +80,7 @@ class ReaperActivities:
                 closed=await self._close_closed(),
                 cancelled=await self._repeat_cancels(),
                 admitted=await self._admit(),
-                nudged=await self._repeat_news_of_money() + await self._repeat_steering(),
+                nudged=await self._repeat_budget_notifications() + await self._repeat_input_notifications(),
                 previews=await self._close_previews(),
                 sandboxes=await self._end_sandboxes(),
                 uploads=await self._abort_uploads(),
@@ -94,38 +95,31 @@ class ReaperActivities:
             users = await slots.users_with_a_queue(session)
         return sum([await admit_next(self._sessions, self._builds, user_id) for user_id in users])
 
-    async def _repeat_news_of_money(self) -> int:
-        """Tell builds that wait of a change of money or standing that nobody has told them of, and those that the kill
-        switch holds that it is off."""
+    async def _repeat_budget_notifications(self) -> int:
+        """Notify builds that wait of a change of budget or standing that they have not received, and those that the
+        kill switch holds that it is off."""
         before = datetime.now(UTC) - _YOUNG
         async with self._sessions() as session:
-            news = await money.builds_to_tell(session, before, switched_on=self._autonomous_agent)
+            missed = await money.missed_notifications(session, before, switched_on=self._autonomous_agent)
 
-        async def tell(each: money.News) -> bool:
-            await self._builds.tell_of_money(each.build_id)
-            async with self._sessions.begin() as session:
-                await money.note_told(session, [each.build_id], each.since)
+        async def notify(each: money.MissedNotification) -> bool:
+            await repeat_budget_notification(self._sessions, self._builds, each)
             return True
 
-        return sum([await _tried("tell a build of money", each.build_id, tell(each)) for each in news])
+        return sum([await _tried("notify a build of its budget", each.build_id, notify(each)) for each in missed])
 
-    async def _repeat_steering(self) -> int:
-        """Tell builds, once more, of what their founders have said or asked for: whoever stored it may have died before
-        saying so. A build that works sees it at its next turn anyway; one that waits for its founder would not.
+    async def _repeat_input_notifications(self) -> int:
+        """Notify builds once more of their founders' messages and restores: the process that stored them may have died
+        before it sent the signal. A build that works sees them at its next turn anyway; one that waits would not.
         """
         async with self._sessions() as session:
-            found = await steering.builds_to_tell(session, datetime.now(UTC) - _YOUNG)
+            missed = await steering.missed_notifications(session, datetime.now(UTC) - _YOUNG)
 
-        async def tell(build_id: uuid.UUID, pending: PendingInput) -> bool:
-            if pending.message:
-                await self._builds.tell_of_message(build_id, pending.message)
-            if pending.restore:
-                await self._builds.tell_of_restore(build_id, pending.restore)
-            async with self._sessions.begin() as session:
-                await steering.note_told(session, build_id, pending)
+        async def notify(build_id: uuid.UUID, pending: PendingInput) -> bool:
+            await repeat_input_notification(self._sessions, self._builds, build_id, pending)
             return True
 
-        return sum([await _tried("tell a build of its founder", each, tell(each, pending)) for each, pending in found])
+        return sum([await _tried("notify a build of input", each, notify(each, pending)) for each, pending in missed])
 
     async def _start_unstarted(self) -> int:
         """Start what a crash between the row and the workflow has left."""

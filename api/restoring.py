@@ -5,11 +5,13 @@ import uuid
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.deps import Services
-from api.saying import announce, locked_build, require_accepts_messages
+from api.saying import locked_build, require_accepts_messages
 from db import restores
 from db.builds import find_snapshot
 from db.models import Restore
 from domain.errors import Conflict, KeyReused, NotFound, RestorePending, SnapshotNotStored
+from domain.payloads import PendingInput
+from services.notifications import notify_of_input
 
 
 async def ask_for_restore(
@@ -50,7 +52,7 @@ async def ask_for_restore(
             )
             is_new = True
     if restore.state == "requested":
-        await announce(services, build, lambda: services.workflows.tell_of_restore(build.id, restore.number))
+        await notify_of_input(services.sessions, services.workflows, build, PendingInput(restore=restore.number))
     return restore, is_new
 
 

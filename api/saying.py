@@ -1,21 +1,17 @@
 """What a founder says to a build: its row first, then the signal that announces it."""
 
 import uuid
-from collections.abc import Awaitable, Callable
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
-from temporalio.service import RPCError
 
 from api.deps import Services
 from db import steering
 from db.models import Build, FounderMessage, Question
 from db.steering import AnsweredQuestion
 from domain.errors import AlreadyAnswered, BuildClosed, InvalidInput, KeyReused, NotFound, TooManyUnread
+from domain.payloads import PendingInput
 from domain.tool_output import redact
-from services.builds import start_if_unstarted
-
-log = structlog.get_logger(__name__)
+from services.notifications import notify_of_input
 
 UNREAD_MOST = 50
 """So many messages may wait for the agent: they all go into one message to the model."""
@@ -47,7 +43,7 @@ async def say(
                     "one after that.",
                 )
             message, is_new = await steering.add_message(session, build, text, idempotency_key), True
-    await announce(services, build, lambda: services.workflows.tell_of_message(build.id, message.number))
+    await notify_of_input(services.sessions, services.workflows, build, PendingInput(message=message.number))
     return message, is_new
 
 
@@ -78,7 +74,7 @@ async def answer(
                 f"This question was answered before: {found.answer.text} To say more, send a message.",
                 {"answer": found.answer.text},
             )
-    await announce(services, build, lambda: services.workflows.tell_of_message(build.id, message.number))
+    await notify_of_input(services.sessions, services.workflows, build, PendingInput(message=message.number))
     return AnsweredQuestion(found.question, message)
 
 
@@ -117,12 +113,3 @@ def require_accepts_messages(build: Build) -> None:
         )
     if build.cancel_requested_at is not None:
         raise BuildClosed(f"Build {build.id} is being cancelled, so nothing reaches its agent any more.")
-
-
-async def announce(services: Services, build: Build, signal: Callable[[], Awaitable[None]]) -> None:
-    """Tell the workflow of a row that is committed. Only a nudge: where it fails, the reaper repeats it."""
-    await start_if_unstarted(services.sessions, services.workflows, build)
-    try:
-        await signal()
-    except (NotFound, RPCError, RuntimeError) as error:
-        log.warning("the build was not told of what its founder said", build_id=str(build.id), error=str(error))

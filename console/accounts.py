@@ -21,10 +21,10 @@ from console.budget import budget_text
 from console.exits import Unreachable
 from console.screen import dollars, print_rows
 from db.accounts import ROLES, TOP_UP_MOST, Account
-from db.news import tell_of_money
 from db.session import Sessions, make_engine, make_sessions
 from domain.errors import CofounderError, InvalidInput, Misconfigured
 from domain.pricing import PriceTable, price_of
+from services.notifications import notify_budget_changed
 from settings import Settings
 
 _TELL_SECONDS = 20.0
@@ -111,7 +111,7 @@ def tell_builds(settings: Settings, user_id: str) -> tuple[list[str], str | None
         async with asyncio.timeout(_TELL_SECONDS):
             workflows = BuildWorkflows(await connect_temporal(), settings.temporal_task_queue)
             async with _database(settings) as sessions:
-                return await tell_of_money(sessions, workflows.tell_of_money, user_id)
+                return await notify_budget_changed(sessions, workflows, user_id)
 
     try:
         return [str(build_id) for build_id in asyncio.run(tell())], None

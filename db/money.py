@@ -343,21 +343,23 @@ async def last_change(session: AsyncSession, user_id: str) -> datetime | None:
 
 
 @dataclass(frozen=True)
-class News:
-    """A build that waits and has not been told of a change since `since`, which is what it is about to be told of."""
+class MissedNotification:
+    """A build that waits and was not notified of its user's last change, which was at `since`."""
 
     build_id: uuid.UUID
     since: datetime
 
 
-async def builds_to_tell(session: AsyncSession, before: datetime, *, switched_on: bool) -> list[News]:
-    """Builds that wait and were not told of the last change of their user's money or standing, if that was before
-    `before`; and with `switched_on`, those that the kill switch holds. Each once: see `note_told`.
+async def missed_notifications(
+    session: AsyncSession, before: datetime, *, switched_on: bool
+) -> list[MissedNotification]:
+    """Builds that wait and were not notified of the last change of their user's budget or standing, if that was before
+    `before`; and with `switched_on`, those that the kill switch holds. Each once: see `mark_notified`.
 
     Whether a build began to wait after the change does not matter: it may have read the budget before it.
     """
-    told = func.greatest(Build.created_at, Build.nudged_at)
-    changed = and_(User.money_changed_at > told, User.money_changed_at < before)
+    notified = func.greatest(Build.created_at, Build.nudged_at)
+    changed = and_(User.money_changed_at > notified, User.money_changed_at < before)
     held = and_(
         literal(switched_on),
         Build.waiting_for == WaitingFor.KILL_SWITCH,
@@ -375,12 +377,12 @@ async def builds_to_tell(session: AsyncSession, before: datetime, *, switched_on
         )
         .order_by(Build.created_at)
     )
-    return [News(build_id, since) for build_id, since in found]
+    return [MissedNotification(build_id, since) for build_id, since in found]
 
 
-async def note_told(session: AsyncSession, build_ids: Sequence[uuid.UUID], since: datetime | None) -> None:
-    """Temporal has taken the news of a change for these builds, so it is not repeated: each nudge is an event of a
-    workflow's history. `since` is `User.money_changed_at` as it was when the news was sent."""
+async def mark_notified(session: AsyncSession, build_ids: Sequence[uuid.UUID], since: datetime | None) -> None:
+    """Note that the workflows of these builds received a change, so that it is not repeated: each signal is an event of
+    a workflow's history. `since` is `User.money_changed_at` as it was when the signal was sent."""
     if since is not None and build_ids:
-        told = func.greatest(Build.nudged_at, since)
-        await session.execute(update(Build).where(Build.id.in_(build_ids)).values(nudged_at=told))
+        notified = func.greatest(Build.nudged_at, since)
+        await session.execute(update(Build).where(Build.id.in_(build_ids)).values(nudged_at=notified))

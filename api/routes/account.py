@@ -10,9 +10,9 @@ from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Services, Servic
 from api.responses import TAKES_BODY, problems
 from api.schemas import AccountChange, AccountOut, NewTopUp
 from db.accounts import Account, change_account, check_models, read_account, top_up_account
-from db.news import tell_of_money
 from db.users import UserChange
 from domain.errors import InvalidInput, UnknownModel
+from services.notifications import notify_budget_changed
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ async def change(wanted: AccountChange, user_id: CurrentUserId, services: Servic
     asked = UserChange(wanted.plan, wanted.models, wanted.suspended, wanted.renewal_day)
     async with services.sessions.transaction() as session:
         account = await change_account(session, user_id, asked, now.date())
-    return await _told(services, account, now)
+    return await _notify(services, account, now)
 
 
 @router.post(
@@ -59,13 +59,13 @@ async def top_up(
     now = datetime.now(UTC)
     async with services.sessions.transaction() as session:
         account = await top_up_account(session, user_id, new.amount, now.date(), note=new.note, key=idempotency_key)
-    return await _told(services, account, now)
+    return await _notify(services, account, now)
 
 
-async def _told(services: Services, account: Account, now: datetime) -> AccountOut:
-    """The account after a change that is committed, and that its open builds are told of."""
+async def _notify(services: Services, account: Account, now: datetime) -> AccountOut:
+    """Notify the open builds of a change that is committed, and show the account."""
     try:
-        await tell_of_money(services.sessions, services.workflows.tell_of_money, account.user.id)
+        await notify_budget_changed(services.sessions, services.workflows, account.user.id)
     except (RPCError, RuntimeError) as error:
-        log.warning("the reaper tells the builds of the change", user_id=account.user.id, error=str(error))
+        log.warning("the reaper will notify the builds of the change", user_id=account.user.id, error=str(error))
     return AccountOut.of(account, now, operator=True)

@@ -273,7 +273,7 @@ class Chaos:
         today = datetime.now(UTC).date()
         async with self.here.sessions.begin() as session:
             await top_up(session, build.user_id, _TOP_UP, today, key=f"{build.id}-{next(self._numbers)}")
-        await self.shop.builds.tell_of_money(build.id)
+        await self.shop.builds.signal_budget_changed(build.id)
 
     # ---- what is there
 

@@ -12,10 +12,10 @@ from clients.sandbox import Role
 from clients.temporal import connect_temporal, schedule_reaper
 from db import money
 from db.models import Build, Preview, User
-from db.news import tell_of_money
 from domain.names import REAPER_ID, REAPER_WORKFLOW, build_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
+from services.notifications import notify_budget_changed
 from tests.integration.rooms import Rooms, open_rooms
 from tests.workshop import Workshop, workshop
 
@@ -76,14 +76,14 @@ async def test_a_build_whose_workflow_completed_is_not_failed(rooms: Rooms, work
     assert (build.status, build.closed_at) == (Status.CODE, None)
 
 
-async def test_a_change_of_money_is_repeated_until_the_workflow_received_it(rooms: Rooms, worker: Workshop) -> None:
+async def test_a_change_of_budget_is_repeated_until_the_workflow_received_it(rooms: Rooms, worker: Workshop) -> None:
     """In another namespace no workflow is found, which delivers nothing."""
     build_id = await started_build(rooms)
     async with rooms.sessions.begin() as session:
         build = await session.get_one(Build, build_id)
         build.status = Status.SLEEPING
         await money.top_up(session, build.user_id, 1, datetime.now(UTC).date())
-    assert await tell_of_money(rooms.sessions, worker.builds.tell_of_money, build.user_id) == []
+    assert await notify_budget_changed(rooms.sessions, worker.builds, build.user_id) == []
     assert await notified_at(rooms, build_id) is None
 
     workflows = BuildWorkflows(worker.client, f"no-worker-{uuid.uuid4()}")

@@ -132,7 +132,7 @@ async def test_message_is_stored_while_temporal_is_away(api: RunningApi, monkeyp
     async def away(*_: object) -> None:
         raise RuntimeError("no connection")
 
-    monkeypatch.setattr(BuildWorkflows, "tell_of_message", away)
+    monkeypatch.setattr(BuildWorkflows, "signal_message", away)
     assert (await _say(api, build, "Hello.")).status_code == 201
 
 

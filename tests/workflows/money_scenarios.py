@@ -115,7 +115,7 @@ async def _change_plan(shop: Workshop, user_id: str, plan: str, *, tell: bool = 
         await change_user(session, user_id, UserChange(plan=plan), datetime.now(UTC).date())
         builds = await money.open_builds_of(session, user_id)
     for build_id in builds if tell else ():
-        await shop.builds.tell_of_money(build_id)
+        await shop.builds.signal_budget_changed(build_id)
 
 
 async def _spend(shop: Workshop, user_id: str, cost: int, day: date, state: str = "settled") -> uuid.UUID:
@@ -226,7 +226,7 @@ async def woken_by_top_up(shop: Workshop) -> list[Ended]:
         assert state.allowance == FOUR_TURNS_A_DAY + 10_000_000
         assert await money.open_builds_of(session, user_id) == builds
     for build_id in builds:
-        await shop.builds.tell_of_money(build_id)
+        await shop.builds.signal_budget_changed(build_id)
     return [each for build_id in builds for each in await ready_build(shop, build_id)]
 
 
@@ -304,7 +304,7 @@ async def busy(shop: Workshop) -> list[Ended]:
             .where(LedgerEntry.id == entry)
             .values(state="settled", cost=1000, closed_at=datetime.now(UTC))
         )
-    await shop.builds.tell_of_money(build_id)
+    await shop.builds.signal_budget_changed(build_id)
     ended = await ready_build(shop, build_id)
     assert "sleeping" not in await shop.statuses(build_id)
     return ended
@@ -371,7 +371,7 @@ async def held(shop: Workshop) -> list[Ended]:
     row = await _asked(shop, build_id, row.status_seq)
     async with shop.sessions.begin() as session:
         await change_user(session, user_id, UserChange(suspended=False), datetime.now(UTC).date())
-    await shop.builds.tell_of_money(build_id)
+    await shop.builds.signal_budget_changed(build_id)
     return await ready_build(shop, build_id)
 
 
@@ -402,9 +402,9 @@ async def switched_off_midway(shop: Workshop) -> list[Ended]:
     async with wired_worker(settings, shop.client) as worker, worker:
         async with shop.sessions.begin() as session:
             later = datetime.now(UTC) + timedelta(minutes=1)
-            told = await money.builds_to_tell(session, later, switched_on=True)
-            assert build_id in [each.build_id for each in told], "the reaper tells it that builds are switched on"
-        await own.builds.tell_of_money(build_id)
+            missed = await money.missed_notifications(session, later, switched_on=True)
+            assert build_id in [each.build_id for each in missed], "the reaper notifies it that builds are switched on"
+        await own.builds.signal_budget_changed(build_id)
         return await ready_build(own, build_id)
 
 

@@ -49,7 +49,7 @@ async def _say(
         assert build is not None
         number = (await steering.add_message(session, build, text, question_id=answers)).number
     if announced:
-        await shop.builds.tell_of_message(build_id, number)
+        await shop.builds.signal_message(build_id, number)
 
 
 async def _reap(shop: Workshop) -> None:
@@ -204,7 +204,7 @@ async def _restore(shop: Workshop, build_id: uuid.UUID, *, announced: bool = Tru
         await steering.lock_build(session, build_id)
         number = (await add_restore(session, build_id, idempotency_key=None, **wanted)).number
     if announced:
-        await shop.builds.tell_of_restore(build_id, number)
+        await shop.builds.signal_restore(build_id, number)
     return number
 
 
@@ -260,7 +260,7 @@ async def restored_while_working(shop: Workshop) -> list[Ended]:
     await _until_begun(shop, build_id, turn=4)
     first = await _files_of(shop, build_id, 1)
     number = await _restore(shop, build_id, snapshot_number=1)
-    await shop.builds.tell_of_restore(build_id, number)  # a doubled signal does nothing
+    await shop.builds.signal_restore(build_id, number)  # a doubled signal does nothing
     await _say(shop, build_id, "Again from there.")
     done = await _restored(shop, build_id, number)
     assert (done.state, done.kept_as, done.stored_as) == ("done", 4, 5)
@@ -313,5 +313,5 @@ async def restored_when_woken(shop: Workshop) -> list[Ended]:
     assert await _files_of(shop, build_id, done.stored_as) == await _files_of(shop, build_id, 1)
     async with shop.sessions.begin() as session:
         await change_user(session, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
-    await shop.builds.tell_of_money(build_id)
+    await shop.builds.signal_budget_changed(build_id)
     return await ready_build(shop, build_id)
