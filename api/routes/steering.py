@@ -6,9 +6,9 @@ from fastapi import APIRouter, Response
 
 from api.deps import CurrentUserId, IdempotencyKey, ServicesDep
 from api.responses import TAKES_BODY, problems
-from api.restoring import ask_for_restore
-from api.saying import answer, say
 from api.schemas import MessageOut, NewAnswer, NewMessage, NewRestore, QuestionOut, RestoreOut
+from services import messages
+from services.restores import request_restore
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["steering"])
 
@@ -30,7 +30,15 @@ async def send_message(
 ) -> MessageOut:
     """Store the message. The agent reads it at its next turn, once and in order, whatever happens until then; a build
     that waits for its founder's word goes on with it. One that sleeps or waits for money reads it when it goes on."""
-    message, is_new = await say(services, user_id, build_id, new.text, idempotency_key)
+    message, is_new = await messages.send_message(
+        services.sessions,
+        services.workflows,
+        user_id,
+        build_id,
+        new.text,
+        idempotency_key=idempotency_key,
+        secrets=services.settings.secret_values(),
+    )
     if not is_new:
         response.status_code = 200
     return MessageOut.of(message)
@@ -42,7 +50,17 @@ async def answer_question(
 ) -> QuestionOut:
     """Store the answer, by an option's number or in your own words. The build goes on, and the agent reads it once,
     together with what was asked. The same answer again changes nothing; another one is refused."""
-    return QuestionOut.of(await answer(services, user_id, build_id, new.question_id, new.option, new.text))
+    answered = await messages.answer_question(
+        services.sessions,
+        services.workflows,
+        user_id,
+        build_id,
+        new.question_id,
+        option=new.option,
+        text=new.text,
+        secrets=services.settings.secret_values(),
+    )
+    return QuestionOut.of(answered)
 
 
 @router.post(
@@ -64,7 +82,15 @@ async def restore(
     done once, between two turns; what was there before is kept as a snapshot, and the agent is told. A build that waits
     for its founder goes on with it, one that sleeps does it when it wakes. An ended build stays as it is: a new one
     goes on from the project's last ready version."""
-    found, is_new = await ask_for_restore(services, user_id, build_id, new.snapshot, new.commit, idempotency_key)
+    requested, is_new = await request_restore(
+        services.sessions,
+        services.workflows,
+        user_id,
+        build_id,
+        snapshot=new.snapshot,
+        commit=new.commit,
+        idempotency_key=idempotency_key,
+    )
     if not is_new:
         response.status_code = 200
-    return RestoreOut.of(found)
+    return RestoreOut.of(requested)

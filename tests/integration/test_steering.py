@@ -19,7 +19,6 @@ from temporalio.testing import ActivityEnvironment
 from activities.restoring import RestoreActivities
 from activities.snapshot import CHANGES
 from activities.steering import SteeringActivities
-from api import saying
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox import Sandbox
 from db import steering
@@ -31,6 +30,7 @@ from domain.names import build_workflow_id
 from domain.payloads import AskFounder, FinishRestore, RestoreWorkspace, RunGate, ThinkOutcome
 from domain.tool_output import render_result
 from local.stack import LocalStack
+from services import messages
 from tests.integration.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 from tests.integration.rooms import Rooms, open_rooms, shell
 from tests.integration.test_think import MODEL, START, STOP, SYSTEM, ends, says, speaking, think
@@ -109,7 +109,7 @@ async def test_what_cannot_be_said(api: RunningApi, monkeypatch: pytest.MonkeyPa
     assert await api.rows() == before
     await _say(api, build, "Hello.", key="k")
     refused = [await _say(api, build, "Goodbye.", key="k")]
-    monkeypatch.setattr(saying, "UNREAD_MOST", 1)
+    monkeypatch.setattr(messages, "MAX_UNREAD", 1)
     refused.append(await _say(api, build, "And more."))
     for changes in (
         {"cancel_requested_at": func.now()},
