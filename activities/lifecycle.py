@@ -8,7 +8,6 @@ from temporalio import activity
 
 from activities.crash_point import crash_point
 from activities.errors import application_errors
-from activities.slots import admit_next
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
 from db import money, steering
@@ -22,6 +21,7 @@ from domain.names import wake_command
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
 from domain.status import CLOSED, Status
 from domain.text import storable
+from services.slots import nudge_queued_builds
 
 
 class LifecycleActivities:
@@ -68,7 +68,7 @@ class LifecycleActivities:
             async with self._sessions.begin() as session:
                 await close_dangling_work(session, build_id)
         if closed and user_id is not None:
-            await admit_next(self._sessions, self._builds, user_id)
+            await nudge_queued_builds(self._sessions, self._builds, user_id)
 
     @activity.defn
     @application_errors
@@ -104,7 +104,7 @@ class LifecycleActivities:
             )
             finished, user_id = FinishedBuild(build_version=build.build_version), build.user_id
         await crash_point("finish_build.committed")
-        await admit_next(self._sessions, self._builds, user_id)
+        await nudge_queued_builds(self._sessions, self._builds, user_id)
         return finished
 
     @activity.defn

@@ -13,7 +13,6 @@ from temporalio.service import RPCError
 
 from activities.errors import application_errors
 from activities.heartbeat import heartbeating
-from activities.slots import admit_next
 from activities.snapshot import sweep_snapshots
 from clients.build_workflows import BuildWorkflows, WorkflowFate
 from clients.object_store import ObjectStore
@@ -31,6 +30,7 @@ from domain.payloads import PendingInput, ReapResult
 from domain.status import Status
 from services.builds import start_workflow
 from services.notifications import repeat_budget_notification, repeat_input_notification
+from services.slots import nudge_queued_builds
 
 _YOUNG = timedelta(seconds=15)
 """The API starts or cancels a build right after it has written so; what is younger is still its own."""
@@ -93,7 +93,7 @@ class ReaperActivities:
         """Nudge queued builds whose slot is free: the worker that freed it may have died before it could."""
         async with self._sessions() as session:
             users = await slots.users_with_a_queue(session)
-        return sum([await admit_next(self._sessions, self._builds, user_id) for user_id in users])
+        return sum([await nudge_queued_builds(self._sessions, self._builds, user_id) for user_id in users])
 
     async def _repeat_budget_notifications(self) -> int:
         """Notify builds that wait of a change of budget or standing that they have not received, and those that the
