@@ -19,7 +19,6 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from api import examples
-from db.accounts import TOP_UP_MOST, Account
 from db.builds import CostedBuild
 from db.models import Artifact, FounderMessage, Preview, Project, Restore, Snapshot, UnderstandingSession
 from db.projects import VersionedProject
@@ -41,6 +40,7 @@ from domain.brief import (
 from domain.budget import BudgetState, Level, next_utc_midnight
 from domain.errors import InvalidBrief, InvalidInput
 from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
+from services.accounts import MAX_TOP_UP, Account
 
 
 class Body(BaseModel):
@@ -410,7 +410,7 @@ class NewTopUp(Body):
         json_schema_extra={"examples": [{"amount": 2_500_000, "note": "For the demo on Friday."}]}
     )
 
-    amount: int = Field(gt=0, le=TOP_UP_MOST, strict=True, description="In microdollars.")
+    amount: int = Field(gt=0, le=MAX_TOP_UP, strict=True, description="In microdollars.")
     note: str | None = Field(default=None, max_length=1000, description="What it is for; kept with it.")
 
 

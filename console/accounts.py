@@ -20,10 +20,10 @@ from clients.temporal import connect_temporal
 from console.budget import budget_text
 from console.exits import Unreachable
 from console.screen import dollars, print_rows
-from db.accounts import ROLES, TOP_UP_MOST, Account
 from db.session import Sessions, make_engine, make_sessions
 from domain.errors import CofounderError, InvalidInput, Misconfigured
 from domain.pricing import PriceTable, price_of
+from services.accounts import MAX_TOP_UP, ROLES, Account
 from services.notifications import notify_budget_changed
 from settings import Settings
 
@@ -93,7 +93,7 @@ def microdollars(text: str) -> int:
     """
     try:
         amount = Decimal(text.strip().removeprefix("$")) * 1_000_000
-        if amount.is_finite() and 0 < amount <= TOP_UP_MOST and amount == amount.to_integral_value():
+        if amount.is_finite() and 0 < amount <= MAX_TOP_UP and amount == amount.to_integral_value():
             return int(amount)
     except InvalidOperation:
         pass

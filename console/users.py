@@ -9,7 +9,7 @@ from console.connection import AsJson
 if TYPE_CHECKING:  # the database layer takes a second to import
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from db.accounts import Account
+    from services.accounts import Account
     from settings import Settings
 
 users_app = typer.Typer(
@@ -37,8 +37,8 @@ def set_(
 ) -> None:
     """Change a user; one that is new is made."""
     from console.accounts import check_user_id, in_database, parse_models, today
-    from db.accounts import change_account
     from db.users import UserChange
+    from services.accounts import change_account
     from settings import load_settings
 
     check_user_id(user_id)
@@ -65,7 +65,7 @@ def top_up(
 ) -> None:
     """Add money to what a user may spend today, and wake the builds that wait for it."""
     from console.accounts import in_database, microdollars, today
-    from db.accounts import top_up_account
+    from services.accounts import top_up_account
     from settings import load_settings
 
     settings = load_settings()
@@ -84,7 +84,7 @@ def show(user_id: _UserId, as_json: AsJson = False) -> None:
     from console.accounts import as_json as to_json
     from console.accounts import in_database, print_account, today
     from console.screen import Screen
-    from db.accounts import read_account
+    from services.accounts import read_account
     from settings import load_settings
 
     async def run(session: "AsyncSession") -> "Account":

@@ -9,9 +9,8 @@ from temporalio.service import RPCError
 from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Services, ServicesDep, Transaction, require_operator
 from api.responses import TAKES_BODY, problems
 from api.schemas import AccountChange, AccountOut, NewTopUp
-from db.accounts import Account, change_account, check_models, read_account, top_up_account
 from db.users import UserChange
-from domain.errors import InvalidInput, UnknownModel
+from services.accounts import Account, change_account, check_models, read_account, top_up_account
 from services.notifications import notify_budget_changed
 
 log = structlog.get_logger(__name__)
@@ -34,10 +33,7 @@ async def read(user_id: CurrentUserId, session: Transaction, operator: IsOperato
 )
 async def change(wanted: AccountChange, user_id: CurrentUserId, services: ServicesDep) -> AccountOut:
     """For operators. A user that is new is made. Open builds hear of it and look at their budget again."""
-    try:
-        check_models(wanted.models or {}, services.settings.model_prices)
-    except UnknownModel as error:
-        raise InvalidInput(str(error), "models") from error
+    check_models(wanted.models or {}, services.settings.model_prices)
     now = datetime.now(UTC)
     asked = UserChange(wanted.plan, wanted.models, wanted.suspended, wanted.renewal_day)
     async with services.sessions.transaction() as session:
