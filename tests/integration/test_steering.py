@@ -16,9 +16,9 @@ from temporalio.api.enums.v1 import EventType as HistoryEvent
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.restoring import RestoreActivities
+from activities.question import QuestionActivities
+from activities.restore import RestoreActivities
 from activities.snapshot import CHANGES
-from activities.steering import SteeringActivities
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox import Sandbox
 from db import steering
@@ -242,7 +242,7 @@ async def _stuck(api: RunningApi, build: str) -> AskFounder:
 async def test_question_is_asked_once_shown_and_answered_once(api: RunningApi, rooms: Rooms) -> None:
     build = await api.build()
     assert (await api.http.get(f"/v1/builds/{build}")).json()["question"] is None
-    given, activities = await _stuck(api, build), SteeringActivities(rooms.sessions)
+    given, activities = await _stuck(api, build), QuestionActivities(rooms.sessions)
     told = await rooms.run(activities.ask_founder, given)
     assert await rooms.run(activities.ask_founder, given) == told
     assert len(await rooms.events(build, "question")) == 1
@@ -280,7 +280,7 @@ async def test_nothing_is_asked_while_the_founder_is_not_heard(api: RunningApi, 
     build = await api.build()
     given = await _stuck(api, build)
     await _say(api, build, "Do it without x.")
-    told = await rooms.run(SteeringActivities(rooms.sessions).ask_founder, given)
+    told = await rooms.run(QuestionActivities(rooms.sessions).ask_founder, given)
     assert (told.reason, told.message) == ("", 1)
     assert await rooms.events(build, "question") == []
 

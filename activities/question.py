@@ -22,7 +22,7 @@ _LOOKED_AT = 200
 """So many of the build's last calls are looked at for the error that it is stuck on."""
 
 
-class SteeringActivities:
+class QuestionActivities:
     """`ask_founder`, with the database."""
 
     def __init__(self, sessions: Sessions) -> None:
