@@ -164,7 +164,7 @@ def _activities(
         builds,
         sandboxes,
         store,
-        fresh=timedelta(seconds=settings.reaper_spares_seconds),
+        spare_younger_than=timedelta(seconds=settings.reaper_spares_seconds),
         autonomous_agent=settings.autonomous_agent,
     )
     return [

@@ -11,7 +11,7 @@ from domain.payloads import BuildRef, SlotClaim
 
 
 class SlotActivities:
-    """`claim_slot`, with the database."""
+    """The activity `claim_slot`."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
