@@ -1,4 +1,4 @@
-"""What routes are given: the services that the entry point made, a transaction, and who is asking."""
+"""The dependencies of routes: resources of the process, a transaction, the token and the user."""
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -25,8 +25,8 @@ class ObjectReader(Protocol):
 
 
 @dataclass(frozen=True)
-class Services:
-    """What the entry point builds once and closes at the end."""
+class Resources:
+    """What the entry point opens once and closes at the end."""
 
     settings: Settings
     sessions: Sessions
@@ -35,16 +35,16 @@ class Services:
     store: ObjectReader
 
 
-def _services(request: Request) -> Services:
-    services: Services = request.app.state.services
-    return services
+def _resources(request: Request) -> Resources:
+    resources: Resources = request.app.state.resources
+    return resources
 
 
-ServicesDep = Annotated[Services, Depends(_services)]
+ResourcesDep = Annotated[Resources, Depends(_resources)]
 
 
-async def _transaction(services: ServicesDep) -> AsyncIterator[AsyncSession]:
-    async with services.sessions.transaction() as session:
+async def _transaction(resources: ResourcesDep) -> AsyncIterator[AsyncSession]:
+    async with resources.sessions.transaction() as session:
         yield session
 
 
@@ -66,10 +66,10 @@ _bearer = HTTPBearer(auto_error=False, description="The API's token, API_TOKEN; 
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-async def require_token(services: ServicesDep, given: _Credentials) -> None:
+async def require_token(resources: ResourcesDep, given: _Credentials) -> None:
     """Let only holders of one of the API's tokens pass."""
-    assert services.settings.api_token is not None, "the API does not start without a token"
-    if not _is(given, services.settings.api_token) and not _is(given, services.settings.api_operator_token):
+    assert resources.settings.api_token is not None, "the API does not start without a token"
+    if not _is(given, resources.settings.api_token) and not _is(given, resources.settings.api_operator_token):
         raise Problem(
             UNAUTHORIZED,
             "Send the API's token in the header `Authorization: Bearer …`.",
@@ -77,17 +77,17 @@ async def require_token(services: ServicesDep, given: _Credentials) -> None:
         )
 
 
-async def _is_operator(services: ServicesDep, given: _Credentials) -> bool:
-    return _is(given, services.settings.api_operator_token)
+async def _is_operator(resources: ResourcesDep, given: _Credentials) -> bool:
+    return _is(given, resources.settings.api_operator_token)
 
 
 IsOperator = Annotated[bool, Depends(_is_operator)]
 """Whether the request came with the operators' token. Founders are told shares of a budget, operators money."""
 
 
-async def require_operator(services: ServicesDep, operator: IsOperator) -> None:
+async def require_operator(resources: ResourcesDep, operator: IsOperator) -> None:
     """Let only operators pass."""
-    if services.settings.api_operator_token is None:
+    if resources.settings.api_operator_token is None:
         raise Problem(
             REFUSED,
             "Only operators may do this, and this API has no token for them. Set API_OPERATOR_TOKEN where it runs, or "
@@ -117,7 +117,7 @@ async def require_json(request: Request) -> None:
 
 
 async def _current_user_id(
-    services: ServicesDep,
+    resources: ResourcesDep,
     x_cofounder_user: Annotated[
         str | None,
         Header(
@@ -128,7 +128,7 @@ async def _current_user_id(
         ),
     ] = None,
 ) -> str:
-    return x_cofounder_user or services.settings.api_user
+    return x_cofounder_user or resources.settings.api_user
 
 
 CurrentUserId = Annotated[str, Depends(_current_user_id)]

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
-from api.deps import ServicesDep
+from api.deps import ResourcesDep
 from db.models import Build, Project
 from db.paging import Position
 from domain.errors import InvalidInput
@@ -74,14 +74,14 @@ def page_of(name: str) -> Callable[..., Page]:
     """The dependency that reads the page of a list."""
 
     def page(
-        services: ServicesDep,
+        resources: ResourcesDep,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="How many at most.")] = 20,
         cursor: Annotated[
             str | None,
             Query(pattern="^[A-Za-z0-9_-]{54}$", description="`next_cursor` of the page before; none for the first."),
         ] = None,
     ) -> Page:
-        token = services.settings.api_token
+        token = resources.settings.api_token
         assert token is not None, "the API does not start without a token"
         cursors = Cursors(token.get_secret_value(), name)
         return Page(limit, None if cursor is None else cursors.decode(cursor), cursors)

@@ -6,7 +6,7 @@ import structlog
 from fastapi import APIRouter, Depends
 from temporalio.service import RPCError
 
-from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Services, ServicesDep, Transaction, require_operator
+from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Resources, ResourcesDep, Transaction, require_operator
 from api.responses import TAKES_BODY, problems
 from api.schemas import AccountChange, AccountOut, NewTopUp
 from db.users import UserChange
@@ -31,14 +31,14 @@ async def read(user_id: CurrentUserId, session: Transaction, operator: IsOperato
     dependencies=[Depends(require_operator)],
     responses=problems(*TAKES_BODY, 403),
 )
-async def change(wanted: AccountChange, user_id: CurrentUserId, services: ServicesDep) -> AccountOut:
+async def change(wanted: AccountChange, user_id: CurrentUserId, resources: ResourcesDep) -> AccountOut:
     """For operators. A user that is new is made. Open builds hear of it and look at their budget again."""
-    check_models(wanted.models or {}, services.settings.model_prices)
+    check_models(wanted.models or {}, resources.settings.model_prices)
     now = datetime.now(UTC)
     asked = UserChange(wanted.plan, wanted.models, wanted.suspended, wanted.renewal_day)
-    async with services.sessions.transaction() as session:
+    async with resources.sessions.transaction() as session:
         account = await change_account(session, user_id, asked, now.date())
-    return await _notify(services, account, now)
+    return await _notify(resources, account, now)
 
 
 @router.post(
@@ -48,20 +48,20 @@ async def change(wanted: AccountChange, user_id: CurrentUserId, services: Servic
     responses=problems(*TAKES_BODY, 403, 404, 409),
 )
 async def top_up(
-    new: NewTopUp, user_id: CurrentUserId, services: ServicesDep, idempotency_key: IdempotencyKey = None
+    new: NewTopUp, user_id: CurrentUserId, resources: ResourcesDep, idempotency_key: IdempotencyKey = None
 ) -> AccountOut:
     """For operators. Adds in full to what the user may spend today; open builds hear of it. A repeat with the same
     `Idempotency-Key` adds nothing."""
     now = datetime.now(UTC)
-    async with services.sessions.transaction() as session:
+    async with resources.sessions.transaction() as session:
         account = await top_up_account(session, user_id, new.amount, now.date(), note=new.note, key=idempotency_key)
-    return await _notify(services, account, now)
+    return await _notify(resources, account, now)
 
 
-async def _notify(services: Services, account: Account, now: datetime) -> AccountOut:
+async def _notify(resources: Resources, account: Account, now: datetime) -> AccountOut:
     """Notify the open builds of a change that is committed, and show the account."""
     try:
-        await notify_budget_changed(services.sessions, services.workflows, account.user.id)
+        await notify_budget_changed(resources.sessions, resources.workflows, account.user.id)
     except (RPCError, RuntimeError) as error:
         log.warning("the reaper will notify the builds of the change", user_id=account.user.id, error=str(error))
     return AccountOut.of(account, now, operator=True)

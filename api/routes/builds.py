@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Services, ServicesDep, Transaction
+from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Resources, ResourcesDep, Transaction
 from api.paging import BuildsPage, Page
 from api.responses import TAKES_BODY, problems
 from api.schemas import BudgetOut, BuildList, BuildOut, NewBuild
@@ -32,7 +32,7 @@ async def start(
     project_id: uuid.UUID,
     new: NewBuild,
     user_id: CurrentUserId,
-    services: ServicesDep,
+    resources: ResourcesDep,
     response: Response,
     operator: IsOperator,
     idempotency_key: IdempotencyKey = None,
@@ -40,12 +40,12 @@ async def start(
     """Make the build's row and start its workflow. A project has at most one open build."""
     request = BuildRequest(project_id, user_id, new.goal, idempotency_key, new.sleep_policy, new.max_nights)
     started = await start_build(
-        services.sessions, services.workflows, request, autonomous_agent=services.settings.autonomous_agent
+        resources.sessions, resources.workflows, request, autonomous_agent=resources.settings.autonomous_agent
     )
     response.headers["Location"] = f"/v1/builds/{started.build_id}"
     if not started.is_new:
         response.status_code = 200
-    return await _read(services, user_id, started.build_id, operator)
+    return await _read(resources, user_id, started.build_id, operator)
 
 
 @router.get("/projects/{project_id}/builds", summary="List a project's builds", responses=problems(404, 422))
@@ -85,27 +85,29 @@ async def _listed(session: AsyncSession, user_id: str, wanted: BuildFilter, page
 
 
 @router.get("/builds/{build_id}", summary="Read a build", responses=problems(404, 422))
-async def read(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
+async def read(build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator) -> BuildOut:
     """Where the build stands."""
-    return await _read(services, user_id, build_id, operator)
+    return await _read(resources, user_id, build_id, operator)
 
 
 @router.post("/builds/{build_id}/cancel", status_code=202, summary="Cancel", responses=problems(404, 409, 422))
-async def cancel(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
+async def cancel(
+    build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator
+) -> BuildOut:
     """Ask the build to end. It snapshots the workspace and lets go of its sandbox first."""
-    await cancel_build(services.sessions, services.workflows, user_id, build_id)
-    return await _read(services, user_id, build_id, operator)
+    await cancel_build(resources.sessions, resources.workflows, user_id, build_id)
+    return await _read(resources, user_id, build_id, operator)
 
 
 @router.post("/builds/{build_id}/wake", status_code=202, summary="Wake", responses=problems(404, 409, 422))
-async def wake(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
+async def wake(build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator) -> BuildOut:
     """Have a build that sleeps or waits look again whether it can go on."""
-    await wake_build(services.sessions, services.workflows, user_id, build_id)
-    return await _read(services, user_id, build_id, operator)
+    await wake_build(resources.sessions, resources.workflows, user_id, build_id)
+    return await _read(resources, user_id, build_id, operator)
 
 
-async def _read(services: Services, user_id: str, build_id: uuid.UUID, operator: bool) -> BuildOut:
-    async with services.sessions.transaction() as session:
+async def _read(resources: Resources, user_id: str, build_id: uuid.UUID, operator: bool) -> BuildOut:
+    async with resources.sessions.transaction() as session:
         found = await builds.read_build(session, user_id, build_id)
         if found is None:
             raise NotFound(f"There is no build {build_id}.")

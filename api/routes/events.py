@@ -9,7 +9,7 @@ from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from api.deps import CurrentUserId, ServicesDep
+from api.deps import CurrentUserId, ResourcesDep
 from api.responses import events_table, problems
 from services.builds import require_build
 
@@ -54,7 +54,7 @@ class _Feed(EventSourceResponse):
 async def follow(
     build_id: uuid.UUID,
     user_id: CurrentUserId,
-    services: ServicesDep,
+    resources: ResourcesDep,
     after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Only what follows this event.")] = 0,
     last_event_id: Annotated[
         int | None, Header(ge=0, le=2**63 - 1, description="As `after`; browsers send it when they reconnect.")
@@ -67,12 +67,12 @@ async def follow(
     taken up with `Last-Event-ID`: no event is lost or doubled.
     """
     start = after if last_event_id is None else last_event_id
-    async with services.sessions.transaction() as session:
+    async with resources.sessions.transaction() as session:
         build = await require_build(session, user_id, build_id)
     if build.closed_at is not None and build.last_event_id <= start:
         return Response(status_code=204)
     return _Feed(
-        services.feeds.follow(build_id, start),
+        resources.feeds.follow(build_id, start),
         ping=_HEARTBEAT_SECONDS,
         send_timeout=_SLOW_VIEWER_SECONDS,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},

@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, Response
 from sqlalchemy import text
 
-from api.deps import Services, ServicesDep
+from api.deps import Resources, ResourcesDep
 from api.schemas import Dependency, Live, Readiness
 from domain.errors import DatabaseUnavailable
 
@@ -18,9 +18,9 @@ async def live() -> Live:
     return Live()
 
 
-async def _database(services: Services) -> Dependency:
+async def _database(resources: Resources) -> Dependency:
     try:
-        async with asyncio.timeout(5), services.sessions.transaction() as session:
+        async with asyncio.timeout(5), resources.sessions.transaction() as session:
             await session.execute(text("select 1 from builds limit 1"))
     except DatabaseUnavailable as error:
         return Dependency(ok=False, detail=str(error))
@@ -29,16 +29,16 @@ async def _database(services: Services) -> Dependency:
     return Dependency(ok=True, detail="The database answers.")
 
 
-async def _temporal(services: Services) -> Dependency:
-    if await services.workflows.is_reachable():
+async def _temporal(resources: Resources) -> Dependency:
+    if await resources.workflows.is_reachable():
         return Dependency(ok=True, detail="Temporal answers.")
     return Dependency(ok=False, detail="Temporal does not answer. Check TEMPORAL_ADDRESS and that it runs.")
 
 
 @router.get("/readyz", summary="Whether the servers behind the API answer", responses={503: {"model": Readiness}})
-async def ready(services: ServicesDep, response: Response) -> Readiness:
+async def ready(resources: ResourcesDep, response: Response) -> Readiness:
     """Each dependency by name; 503 when one of them does not answer."""
-    database, temporal = await asyncio.gather(_database(services), _temporal(services))
+    database, temporal = await asyncio.gather(_database(resources), _temporal(resources))
     readiness = Readiness(ready=database.ok and temporal.ok, dependencies={"database": database, "temporal": temporal})
     if not readiness.ready:
         response.status_code = 503

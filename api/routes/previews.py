@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
-from api.deps import CurrentUserId, ServicesDep, Transaction
+from api.deps import CurrentUserId, ResourcesDep, Transaction
 from api.errors import BUILD_NOT_READY, Problem
 from api.responses import TAKES_BODY, problems
 from api.schemas import PreviewOut, PreviewWish
@@ -29,25 +29,25 @@ async def read(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction
 async def open_or_extend(
     build_id: uuid.UUID,
     user_id: CurrentUserId,
-    services: ServicesDep,
+    resources: ResourcesDep,
     response: Response,
     wish: PreviewWish | None = None,
 ) -> PreviewOut:
     """Keep the product running for at least `seconds` from now; a closed preview starts again from the snapshot."""
-    async with services.sessions.transaction() as session:
+    async with resources.sessions.transaction() as session:
         build = await require_build(session, user_id, build_id)
         before = await find_preview(session, build_id)
     if build.status != Status.READY:
         raise Problem(BUILD_NOT_READY, f"Build {build_id} is {build.status}; only a ready build has a preview.")
-    seconds = (wish.seconds if wish else None) or services.settings.preview_seconds
+    seconds = (wish.seconds if wish else None) or resources.settings.preview_seconds
     try:
-        await services.workflows.open_preview(build_id, seconds, seq=before.seq if before else 0)
+        await resources.workflows.open_preview(build_id, seconds, seq=before.seq if before else 0)
     except (RPCError, RuntimeError) as error:
         raise TemporalUnavailable from error
     response.headers["Location"] = f"/v1/builds/{build_id}/preview"
     if before is None:
         return PreviewOut(build_id=build_id, state="opening", url=None, expires_at=None, reason=None)
-    async with services.sessions.transaction() as session:
+    async with resources.sessions.transaction() as session:
         return await _preview(session, build_id)
 
 

@@ -4,7 +4,7 @@ import uuid
 
 from fastapi import APIRouter, Response
 
-from api.deps import CurrentUserId, IdempotencyKey, ServicesDep
+from api.deps import CurrentUserId, IdempotencyKey, ResourcesDep
 from api.responses import TAKES_BODY, problems
 from api.schemas import MessageOut, NewAnswer, NewMessage, NewRestore, QuestionOut, RestoreOut
 from services import messages
@@ -24,20 +24,20 @@ async def send_message(
     build_id: uuid.UUID,
     new: NewMessage,
     user_id: CurrentUserId,
-    services: ServicesDep,
+    resources: ResourcesDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> MessageOut:
     """Store the message. The agent reads it at its next turn, once and in order, whatever happens until then; a build
     that waits for its founder's word goes on with it. One that sleeps or waits for money reads it when it goes on."""
     message, is_new = await messages.send_message(
-        services.sessions,
-        services.workflows,
+        resources.sessions,
+        resources.workflows,
         user_id,
         build_id,
         new.text,
         idempotency_key=idempotency_key,
-        secrets=services.settings.secret_values(),
+        secrets=resources.settings.secret_values(),
     )
     if not is_new:
         response.status_code = 200
@@ -46,19 +46,19 @@ async def send_message(
 
 @router.post("/answer", summary="Answer the build's question", responses=problems(*TAKES_BODY, 404, 409))
 async def answer_question(
-    build_id: uuid.UUID, new: NewAnswer, user_id: CurrentUserId, services: ServicesDep
+    build_id: uuid.UUID, new: NewAnswer, user_id: CurrentUserId, resources: ResourcesDep
 ) -> QuestionOut:
     """Store the answer, by an option's number or in your own words. The build goes on, and the agent reads it once,
     together with what was asked. The same answer again changes nothing; another one is refused."""
     answered = await messages.answer_question(
-        services.sessions,
-        services.workflows,
+        resources.sessions,
+        resources.workflows,
         user_id,
         build_id,
         new.question_id,
         option=new.option,
         text=new.text,
-        secrets=services.settings.secret_values(),
+        secrets=resources.settings.secret_values(),
     )
     return QuestionOut.of(answered)
 
@@ -74,7 +74,7 @@ async def restore(
     build_id: uuid.UUID,
     new: NewRestore,
     user_id: CurrentUserId,
-    services: ServicesDep,
+    resources: ResourcesDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> RestoreOut:
@@ -83,8 +83,8 @@ async def restore(
     for its founder goes on with it, one that sleeps does it when it wakes. An ended build stays as it is: a new one
     goes on from the project's last ready version."""
     requested, is_new = await request_restore(
-        services.sessions,
-        services.workflows,
+        resources.sessions,
+        resources.workflows,
         user_id,
         build_id,
         snapshot=new.snapshot,

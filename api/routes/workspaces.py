@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
-from api.deps import CurrentUserId, Services, ServicesDep, Transaction
+from api.deps import CurrentUserId, Resources, ResourcesDep, Transaction
 from api.responses import problems
 from api.schemas import ScreenshotList, ScreenshotOut, SnapshotList, SnapshotOut, Viewport
 from clients.zip_stream import as_zip
@@ -57,15 +57,15 @@ async def snapshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Transa
     responses=problems(404, 422) | _ARCHIVE,
 )
 async def current_archive(
-    build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, wanted: Format = ArchiveFormat.TAR_GZ
+    build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, wanted: Format = ArchiveFormat.TAR_GZ
 ) -> StreamingResponse:
     """The workspace as the current snapshot has it, `.git` included."""
-    async with services.sessions.transaction() as session:
+    async with resources.sessions.transaction() as session:
         await require_build(session, user_id, build_id)
         snapshot = await current_snapshot(session, build_id)
     if snapshot is None:
         raise NotFound(f"Build {build_id} has no snapshot yet.")
-    return await _download(services, snapshot, wanted)
+    return await _download(resources, snapshot, wanted)
 
 
 @router.get(
@@ -78,11 +78,11 @@ async def archive(
     build_id: uuid.UUID,
     number: Annotated[int, Path(ge=1, le=2**31 - 1)],
     user_id: CurrentUserId,
-    services: ServicesDep,
+    resources: ResourcesDep,
     wanted: Format = ArchiveFormat.TAR_GZ,
 ) -> StreamingResponse:
     """The workspace as this snapshot has it, `.git` included."""
-    async with services.sessions.transaction() as session:
+    async with resources.sessions.transaction() as session:
         await require_build(session, user_id, build_id)
         snapshot = await find_snapshot(session, build_id, number)
     if snapshot is None:
@@ -94,7 +94,7 @@ async def archive(
             f"Snapshot {number} of build {build_id} is not stored: its state is `{snapshot.state}`.",
             {"state": snapshot.state},
         )
-    return await _download(services, snapshot, wanted)
+    return await _download(resources, snapshot, wanted)
 
 
 @router.get("/screenshots", summary="List the screenshots", responses=problems(404, 422))
@@ -118,20 +118,20 @@ async def screenshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Tran
     responses=problems(404, 422) | _bytes_of("image/webp"),
 )
 async def screenshot(
-    build_id: uuid.UUID, viewport: Viewport, user_id: CurrentUserId, services: ServicesDep
+    build_id: uuid.UUID, viewport: Viewport, user_id: CurrentUserId, resources: ResourcesDep
 ) -> StreamingResponse:
     """The product's page as the last evidence gate saw it."""
-    async with services.sessions.transaction() as session:
+    async with resources.sessions.transaction() as session:
         await require_build(session, user_id, build_id)
         keys = await find_screenshots(session, build_id)
     if viewport not in keys:
         raise NotFound(f"Build {build_id} has no {viewport} screenshot; the evidence gate takes them.")
     headers = {"Content-Disposition": f'inline; filename="{viewport}-{build_id}.webp"'}
-    return await _streamed(services.store.stream(keys[viewport]), "image/webp", headers)
+    return await _streamed(resources.store.stream(keys[viewport]), "image/webp", headers)
 
 
-async def _download(services: Services, snapshot: Snapshot, wanted: ArchiveFormat) -> StreamingResponse:
-    stored = services.store.stream(snapshot.archive_key)
+async def _download(resources: Resources, snapshot: Snapshot, wanted: ArchiveFormat) -> StreamingResponse:
+    stored = resources.store.stream(snapshot.archive_key)
     name = f"workspace-{snapshot.build_id}-{snapshot.number}.{wanted}"
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',

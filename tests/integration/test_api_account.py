@@ -91,14 +91,14 @@ async def test_only_operators_change_accounts(api: RunningApi) -> None:
         refused = await api.http.request(method, path, json=body, headers=as_user("eve"))
         assert (refused.status_code, "API_OPERATOR_TOKEN" in refused.json()["detail"]) == (403, True)
     assert (await read(api, "/v1/account", "eve"))["plan"] == "bootstrapper"
-    object.__setattr__(api.services.settings, "api_operator_token", None)
+    object.__setattr__(api.resources.settings, "api_operator_token", None)
     try:
         nobody = await api.http.patch("/v1/account", json={"plan": "partner"}, headers=as_user("eve") | AS_OPERATOR)
         assert nobody.status_code == 401
         unset = await api.http.patch("/v1/account", json={"plan": "partner"}, headers=as_user("eve"))
         assert "cofounder users" in unset.json()["detail"]
     finally:
-        object.__setattr__(api.services.settings, "api_operator_token", SecretStr(OPERATORS))
+        object.__setattr__(api.resources.settings, "api_operator_token", SecretStr(OPERATORS))
 
 
 async def test_operators_top_up_and_change_plans_and_builds_hear_of_it(api: RunningApi) -> None:
