@@ -66,10 +66,12 @@ _bearer = HTTPBearer(auto_error=False, description="The API's token, API_TOKEN; 
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-async def require_token(resources: ResourcesDep, given: _Credentials) -> None:
+async def require_token(resources: ResourcesDep, credentials: _Credentials) -> None:
     """Let only holders of one of the API's tokens pass."""
     assert resources.settings.api_token is not None, "the API does not start without a token"
-    if not _is(given, resources.settings.api_token) and not _is(given, resources.settings.api_operator_token):
+    if not _is(credentials, resources.settings.api_token) and not _is(
+        credentials, resources.settings.api_operator_token
+    ):
         raise Problem(
             UNAUTHORIZED,
             "Send the API's token in the header `Authorization: Bearer …`.",
@@ -77,12 +79,12 @@ async def require_token(resources: ResourcesDep, given: _Credentials) -> None:
         )
 
 
-async def _is_operator(resources: ResourcesDep, given: _Credentials) -> bool:
-    return _is(given, resources.settings.api_operator_token)
+async def _is_operator(resources: ResourcesDep, credentials: _Credentials) -> bool:
+    return _is(credentials, resources.settings.api_operator_token)
 
 
 IsOperator = Annotated[bool, Depends(_is_operator)]
-"""Whether the request came with the operators' token. Founders are told shares of a budget, operators money."""
+"""Whether the request has the operators' token. Founders see shares of a budget, operators money."""
 
 
 async def require_operator(resources: ResourcesDep, operator: IsOperator) -> None:
@@ -90,21 +92,21 @@ async def require_operator(resources: ResourcesDep, operator: IsOperator) -> Non
     if resources.settings.api_operator_token is None:
         raise Problem(
             REFUSED,
-            "Only operators may do this, and this API has no token for them. Set API_OPERATOR_TOKEN where it runs, or "
+            "Only operators may do this, and this API has no token for them. Set API_OPERATOR_TOKEN on its machine, or "
             "use `cofounder users` there.",
         )
     if not operator:
-        raise Problem(REFUSED, "Only operators may do this. Send the token that the API has as API_OPERATOR_TOKEN.")
+        raise Problem(REFUSED, "Only operators may do this. Send the API's API_OPERATOR_TOKEN as the token.")
 
 
-def _is(given: HTTPAuthorizationCredentials | None, token: SecretStr | None) -> bool:
-    if given is None or token is None:
+def _is(credentials: HTTPAuthorizationCredentials | None, token: SecretStr | None) -> bool:
+    if credentials is None or token is None:
         return False
-    return secrets.compare_digest(given.credentials.encode(), token.get_secret_value().encode())
+    return secrets.compare_digest(credentials.credentials.encode(), token.get_secret_value().encode())
 
 
 async def require_json(request: Request) -> None:
-    """Refuse bodies of other types, which would only be found not to fit; what takes no body ignores it."""
+    """Refuse bodies of other types with a clear problem. Operations without a body ignore one."""
     if request.scope["route"].body_field is None:
         return
     has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
@@ -124,7 +126,7 @@ async def _current_user_id(
             min_length=1,
             max_length=200,
             pattern="^[!-~]+$",
-            description="The user for whom the request is made. The token's holder is trusted to speak for users.",
+            description="The user for whom the request is made. The API trusts the token's holder to act for users.",
         ),
     ] = None,
 ) -> str:
@@ -132,4 +134,4 @@ async def _current_user_id(
 
 
 CurrentUserId = Annotated[str, Depends(_current_user_id)]
-"""Who is asking. Real identities will come in here."""
+"""The user of the request. The place where real identities will be checked."""

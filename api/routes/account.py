@@ -1,4 +1,4 @@
-"""A user's account: read by founders in shares, and by operators in money; changed by operators."""
+"""A user's account. Founders read shares of the budget; operators read money and change the account."""
 
 from datetime import UTC, datetime
 
@@ -31,13 +31,13 @@ async def read(user_id: CurrentUserId, session: Transaction, operator: IsOperato
     dependencies=[Depends(require_operator)],
     responses=problems(*TAKES_BODY, 403),
 )
-async def change(wanted: AccountChange, user_id: CurrentUserId, resources: ResourcesDep) -> AccountOut:
-    """For operators. A user that is new is made. Open builds hear of it and look at their budget again."""
-    check_models(wanted.models or {}, resources.settings.model_prices)
+async def change(new: AccountChange, user_id: CurrentUserId, resources: ResourcesDep) -> AccountOut:
+    """For operators. Makes a user that is new. Open builds are notified and check their budget again."""
+    check_models(new.models or {}, resources.settings.model_prices)
     now = datetime.now(UTC)
-    asked = UserChange(wanted.plan, wanted.models, wanted.suspended, wanted.renewal_day)
+    changes = UserChange(new.plan, new.models, new.suspended, new.renewal_day)
     async with resources.sessions.transaction() as session:
-        account = await change_account(session, user_id, asked, now.date())
+        account = await change_account(session, user_id, changes, now.date())
     return await _notify(resources, account, now)
 
 
@@ -50,7 +50,7 @@ async def change(wanted: AccountChange, user_id: CurrentUserId, resources: Resou
 async def top_up(
     new: NewTopUp, user_id: CurrentUserId, resources: ResourcesDep, idempotency_key: IdempotencyKey = None
 ) -> AccountOut:
-    """For operators. Adds in full to what the user may spend today; open builds hear of it. A repeat with the same
+    """For operators. Adds in full to what the user may spend today; open builds are notified. A repeat with the same
     `Idempotency-Key` adds nothing."""
     now = datetime.now(UTC)
     async with resources.sessions.transaction() as session:

@@ -1,4 +1,4 @@
-"""Builds: started, read, cancelled, woken."""
+"""Start, list, read, cancel and wake builds."""
 
 import uuid
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ router = APIRouter(tags=["builds"])
     status_code=201,
     summary="Start a build",
     responses=problems(*TAKES_BODY, 403, 404, 409)
-    | {200: {"model": BuildOut, "description": "A repeat: the build is there."}},
+    | {200: {"model": BuildOut, "description": "A repeat: the build exists already."}},
 )
 async def start(
     project_id: uuid.UUID,
@@ -37,7 +37,7 @@ async def start(
     operator: IsOperator,
     idempotency_key: IdempotencyKey = None,
 ) -> BuildOut:
-    """Make the build's row and start its workflow. A project has at most one open build."""
+    """Store the build and start it. A project has at most one open build."""
     request = BuildRequest(project_id, user_id, new.goal, idempotency_key, new.sleep_policy, new.max_nights)
     started = await start_build(
         resources.sessions, resources.workflows, request, autonomous_agent=resources.settings.autonomous_agent
@@ -55,7 +55,7 @@ async def list_of_project(
     """Newest first."""
     if await find_project(session, user_id, project_id) is None:
         raise NotFound(f"There is no project {project_id}.")
-    return await _listed(session, user_id, BuildFilter(project_id=project_id), page, operator)
+    return await _list(session, user_id, BuildFilter(project_id=project_id), page, operator)
 
 
 @router.get("/builds", summary="List builds", responses=problems(422))
@@ -68,25 +68,25 @@ async def list_of_user(
     project_id: Annotated[uuid.UUID | None, Query(description="Only this project's builds.")] = None,
     open: Annotated[bool | None, Query(description="true: only open builds; false: only ended ones.")] = None,
 ) -> BuildList:
-    """The user's builds, newest first. A project that is not there has none."""
-    return await _listed(session, user_id, BuildFilter(status, project_id, open), page, operator)
+    """The user's builds, newest first. A project that does not exist has none."""
+    return await _list(session, user_id, BuildFilter(status, project_id, open), page, operator)
 
 
-async def _listed(session: AsyncSession, user_id: str, wanted: BuildFilter, page: Page, operator: bool) -> BuildList:
-    found = await builds.list_builds(session, user_id, wanted, page.after, page.limit + 1)
-    shown = found[: page.limit]
+async def _list(session: AsyncSession, user_id: str, only: BuildFilter, page: Page, operator: bool) -> BuildList:
+    rows = await builds.list_builds(session, user_id, only, page.after, page.limit + 1)
+    shown = rows[: page.limit]
     if not shown:
         return BuildList(builds=[], next_cursor=None)
     budget = await _budget(session, user_id, operator)
     return BuildList(
         builds=[BuildOut.of(each, budget, operator=operator) for each in shown],
-        next_cursor=page.next_cursor(shown[-1].build if len(found) > page.limit else None),
+        next_cursor=page.next_cursor(shown[-1].build if len(rows) > page.limit else None),
     )
 
 
 @router.get("/builds/{build_id}", summary="Read a build", responses=problems(404, 422))
 async def read(build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator) -> BuildOut:
-    """Where the build stands."""
+    """The build's current state."""
     return await _read(resources, user_id, build_id, operator)
 
 
@@ -94,27 +94,27 @@ async def read(build_id: uuid.UUID, user_id: CurrentUserId, resources: Resources
 async def cancel(
     build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator
 ) -> BuildOut:
-    """Ask the build to end. It snapshots the workspace and lets go of its sandbox first."""
+    """Ask the build to end. It takes a snapshot of the workspace and releases its sandbox first."""
     await cancel_build(resources.sessions, resources.workflows, user_id, build_id)
     return await _read(resources, user_id, build_id, operator)
 
 
 @router.post("/builds/{build_id}/wake", status_code=202, summary="Wake", responses=problems(404, 409, 422))
 async def wake(build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator) -> BuildOut:
-    """Have a build that sleeps or waits look again whether it can go on."""
+    """Make a build that sleeps or waits check again whether it can continue."""
     await wake_build(resources.sessions, resources.workflows, user_id, build_id)
     return await _read(resources, user_id, build_id, operator)
 
 
 async def _read(resources: Resources, user_id: str, build_id: uuid.UUID, operator: bool) -> BuildOut:
     async with resources.sessions.transaction() as session:
-        found = await builds.read_build(session, user_id, build_id)
-        if found is None:
+        build = await builds.read_build(session, user_id, build_id)
+        if build is None:
             raise NotFound(f"There is no build {build_id}.")
-        return BuildOut.of(found, await _budget(session, user_id, operator), operator=operator)
+        return BuildOut.of(build, await _budget(session, user_id, operator), operator=operator)
 
 
 async def _budget(session: AsyncSession, user_id: str, operator: bool) -> BudgetOut:
-    """Today's, also for builds that ended long ago: it is the user's, not the build's."""
+    """Today's budget, also for builds that ended long ago: it belongs to the user, not to the build."""
     now = datetime.now(UTC)
     return BudgetOut.of(await money.budget_of(session, user_id, now.date()), now, operator=operator)

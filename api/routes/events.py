@@ -19,17 +19,17 @@ router = APIRouter(tags=["events"])
 
 _HEARTBEAT_SECONDS = 15.0
 _SLOW_VIEWER_SECONDS = 30.0
-"""A viewer that takes nothing for so long is dropped; it comes back with its Last-Event-ID."""
+"""Drop a viewer that has taken nothing for this long; it comes back with its Last-Event-ID."""
 
 
 class _Feed(EventSourceResponse):
-    """The stream. A viewer that was dropped is no error of the program."""
+    """The stream. Logs a dropped viewer instead of reporting an error."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
-            log.info("a viewer that takes nothing was dropped", path=scope["path"])
+            log.info("dropped a viewer that took nothing", path=scope["path"])
 
 
 @router.get(
@@ -39,7 +39,7 @@ class _Feed(EventSourceResponse):
     responses=problems(404, 422)
     | {
         200: {
-            "description": f"The feed. Programs leave events alone that they do not know.\n\n{events_table()}",
+            "description": f"The feed. Programs ignore events that they do not know.\n\n{events_table()}",
             "content": {
                 "text/event-stream": {
                     "schema": {"type": "string"},
@@ -48,23 +48,23 @@ class _Feed(EventSourceResponse):
                 }
             },
         },
-        204: {"description": "The build is closed and nothing follows: don't reconnect."},
+        204: {"description": "The build is closed and has no more events: don't reconnect."},
     },
 )
 async def follow(
     build_id: uuid.UUID,
     user_id: CurrentUserId,
     resources: ResourcesDep,
-    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Only what follows this event.")] = 0,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Only the events after this one.")] = 0,
     last_event_id: Annotated[
-        int | None, Header(ge=0, le=2**63 - 1, description="As `after`; browsers send it when they reconnect.")
+        int | None, Header(ge=0, le=2**63 - 1, description="Like `after`; browsers send it when they reconnect.")
     ] = None,
 ) -> Response:
-    """What has happened and what happens, in order, until the build is closed.
+    """Past and new events, in order, until the build is closed.
 
-    `id` is the event's id, `event` its type, `data` a JSON object of `turn`, `created_at` and `data`. A comment comes
-    every 15 seconds. A stream that ends before the build does, as when its viewer is too slow or the API restarts, is
-    taken up with `Last-Event-ID`: no event is lost or doubled.
+    `id` is the event's id, `event` its type, `data` a JSON object of `turn`, `created_at` and `data`. A comment is sent
+    every 15 seconds. A stream may end before the build does, if its viewer is too slow or the API restarts. Continue it
+    with `Last-Event-ID`: no event is lost or doubled.
     """
     start = after if last_event_id is None else last_event_id
     async with resources.sessions.transaction() as session:

@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can do its work. Neither needs a token."""
+"""Liveness and readiness of the process. Neither needs a token."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz", summary="Whether the process lives")
 async def live() -> Live:
-    """Always `ok`: a restart would not mend a server that this one depends on."""
+    """Always `ok`: a restart would not fix a server that this one depends on."""
     return Live()
 
 

@@ -33,7 +33,7 @@ async def open_or_extend(
     response: Response,
     wish: PreviewWish | None = None,
 ) -> PreviewOut:
-    """Keep the product running for at least `seconds` from now; a closed preview starts again from the snapshot."""
+    """Keep the product running for at least `seconds` from now. A closed preview starts again from the snapshot."""
     async with resources.sessions.transaction() as session:
         build = await require_build(session, user_id, build_id)
         before = await find_preview(session, build_id)
@@ -54,5 +54,5 @@ async def open_or_extend(
 async def _preview(session: AsyncSession, build_id: uuid.UUID) -> PreviewOut:
     preview = await find_preview(session, build_id)
     if preview is None:
-        raise NotFound(f"Build {build_id} has no preview; it gets one when it is ready.")
+        raise NotFound(f"Build {build_id} has no preview yet. It gets one when it is ready.")
     return PreviewOut.of(preview)

@@ -1,4 +1,4 @@
-"""Steering a build: what its founder says to it while it works."""
+"""Steer a build: messages, answers and restores from its founder."""
 
 import uuid
 
@@ -16,9 +16,9 @@ router = APIRouter(prefix="/builds/{build_id}", tags=["steering"])
 @router.post(
     "/messages",
     status_code=201,
-    summary="Say something to the agent",
+    summary="Send a message to the agent",
     responses=problems(*TAKES_BODY, 404, 409)
-    | {200: {"model": MessageOut, "description": "A repeat: the message is there."}},
+    | {200: {"model": MessageOut, "description": "A repeat: the message exists already."}},
 )
 async def send_message(
     build_id: uuid.UUID,
@@ -28,8 +28,8 @@ async def send_message(
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> MessageOut:
-    """Store the message. The agent reads it at its next turn, once and in order, whatever happens until then; a build
-    that waits for its founder's word goes on with it. One that sleeps or waits for money reads it when it goes on."""
+    """Store the message. The agent reads it at its next turn, once and in order, whatever happens until then. A build
+    that waits for its founder continues with it. One that sleeps or waits for money reads it when it continues."""
     message, is_new = await messages.send_message(
         resources.sessions,
         resources.workflows,
@@ -48,8 +48,8 @@ async def send_message(
 async def answer_question(
     build_id: uuid.UUID, new: NewAnswer, user_id: CurrentUserId, resources: ResourcesDep
 ) -> QuestionOut:
-    """Store the answer, by an option's number or in your own words. The build goes on, and the agent reads it once,
-    together with what was asked. The same answer again changes nothing; another one is refused."""
+    """Store the answer, as an option's number or in your own words. The build continues, and the agent reads the answer
+    once, together with the question. The same answer again changes nothing; a different one is refused."""
     answered = await messages.answer_question(
         resources.sessions,
         resources.workflows,
@@ -66,9 +66,9 @@ async def answer_question(
 @router.post(
     "/restore",
     status_code=202,
-    summary="Put the workspace back",
+    summary="Restore the workspace",
     responses=problems(*TAKES_BODY, 404, 409)
-    | {200: {"model": RestoreOut, "description": "A repeat: the restore as it stands."}},
+    | {200: {"model": RestoreOut, "description": "A repeat: the restore in its current state."}},
 )
 async def restore(
     build_id: uuid.UUID,
@@ -78,10 +78,12 @@ async def restore(
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> RestoreOut:
-    """Have the workspace of an open build put back to a snapshot that is kept, or to a commit that ended a phase. It is
-    done once, between two turns; what was there before is kept as a snapshot, and the agent is told. A build that waits
-    for its founder goes on with it, one that sleeps does it when it wakes. An ended build stays as it is: a new one
-    goes on from the project's last ready version."""
+    """Restore the workspace of an open build to a kept snapshot, or to a commit that ended a phase.
+
+    This happens once, between two turns. The workspace before it is kept as a snapshot, and the agent is told. A build
+    that waits for its founder continues with the restore; one that sleeps restores when it wakes. An ended build stays
+    as it is: a new build continues from the project's last ready version.
+    """
     requested, is_new = await request_restore(
         resources.sessions,
         resources.workflows,
