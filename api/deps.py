@@ -68,10 +68,9 @@ _Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 async def require_token(resources: ResourcesDep, credentials: _Credentials) -> None:
     """Let only holders of one of the API's tokens pass."""
-    assert resources.settings.api_token is not None, "the API does not start without a token"
-    if not _is(credentials, resources.settings.api_token) and not _is(
-        credentials, resources.settings.api_operator_token
-    ):
+    settings = resources.settings
+    assert settings.api_token is not None, "the API does not start without a token"
+    if not _is(credentials, settings.api_token) and not _is(credentials, settings.api_operator_token):
         raise Problem(
             UNAUTHORIZED,
             "Send the API's token in the header `Authorization: Bearer …`.",

@@ -1,4 +1,4 @@
-"""Imports point one way, so that each room of the house can be understood by what is below it."""
+"""Imports point one way, so that each package can be understood from the packages below it."""
 
 import ast
 from pathlib import Path
