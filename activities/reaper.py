@@ -175,7 +175,7 @@ class ReaperActivities:
 
         await close_what_is_left()  # before closing too: once the build is closed, no later run repeats this
         async with self._sessions.begin() as session:
-            written = await session.scalar(
+            closed = await session.scalar(
                 update(Build)
                 .where(Build.id == build_id, Build.closed_at.is_(None))
                 .values(
@@ -189,7 +189,7 @@ class ReaperActivities:
                 )
                 .returning(Build.id)
             )
-            if written is None:
+            if closed is None:
                 return False
             data = {"status": Status.FAILED, "reason": reason}
             await append_events(session, build_id, [NewEvent(EventType.STATUS, data)])
@@ -205,14 +205,14 @@ class ReaperActivities:
             if not (await self._builds.fate(preview_workflow_id(row.build_id))).has_ended:
                 return False
             async with self._sessions.begin() as session:
-                closed = {"state": "closed", "seq": row.seq + 1, "sandbox_id": None, "url": None, "expires_at": None}
-                written = await session.scalar(
+                values = {"state": "closed", "seq": row.seq + 1, "sandbox_id": None, "url": None, "expires_at": None}
+                closed = await session.scalar(
                     update(Preview)
                     .where(Preview.build_id == row.build_id, Preview.seq == row.seq)
-                    .values(**closed)
+                    .values(**values)
                     .returning(Preview.seq)
                 )
-                if written is None:
+                if closed is None:
                     return False
                 data = {"state": "closed", "url": None, "expires_at": None, "reason": None}
                 await append_events(session, row.build_id, [NewEvent(EventType.PREVIEW, data)])

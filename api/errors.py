@@ -140,7 +140,7 @@ async def _on_problem(_: Request, error: Exception) -> Response:
 
 async def _on_cofounder_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, CofounderError)
-    kind = next((kind for known, kind in _KIND_OF if isinstance(error, known)), None)
+    kind = next((kind for error_type, kind in _KIND_OF if isinstance(error, error_type)), None)
     if kind is None:
         return await _on_anything_else(request, error)
     more: dict[str, Any] = dict(error.details)

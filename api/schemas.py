@@ -693,5 +693,5 @@ def examples_of(name: str) -> list[dict[str, Any]]:
     """The examples of the schema with this name."""
     model: type[BaseModel] = globals()[name]
     extra: Any = model.model_config["json_schema_extra"]
-    written: list[dict[str, Any]] = extra["examples"]
-    return written
+    listed: list[dict[str, Any]] = extra["examples"]
+    return listed

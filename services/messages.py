@@ -86,11 +86,11 @@ async def answer_question(
     """
     async with sessions.transaction() as session:
         build = await lock_build(session, user_id, build_id)
-        asked = await steering.find_question(session, build.id, question_id)
-        if asked is None:
+        stored = await steering.find_question(session, build.id, question_id)
+        if stored is None:
             raise NotFound(f"Build {build_id} has not asked a question {question_id}.")
-        answer = redact(text or "", secrets) or _option(asked.question, option or 0)
-        message = asked.answer
+        answer = redact(text or "", secrets) or _option(stored.question, option or 0)
+        message = stored.answer
         if message is None:
             require_accepts_messages(build)
             message = await steering.add_message(session, build, answer, question_id=question_id)
@@ -100,7 +100,7 @@ async def answer_question(
                 {"answer": message.text},
             )
     await notify_of_input(sessions, workflows, build, PendingInput(message=message.number))
-    return AnsweredQuestion(asked.question, message)
+    return AnsweredQuestion(stored.question, message)
 
 
 def _option(question: Question, number: int) -> str:

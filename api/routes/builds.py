@@ -74,13 +74,13 @@ async def list_of_user(
 
 async def _list(session: AsyncSession, user_id: str, only: BuildFilter, page: Page, operator: bool) -> BuildList:
     rows = await builds.list_builds(session, user_id, only, page.after, page.limit + 1)
-    shown = rows[: page.limit]
-    if not shown:
+    listed = rows[: page.limit]
+    if not listed:
         return BuildList(builds=[], next_cursor=None)
     budget = await _budget(session, user_id, operator)
     return BuildList(
-        builds=[BuildOut.of(each, budget, operator=operator) for each in shown],
-        next_cursor=page.next_cursor(shown[-1].build if len(rows) > page.limit else None),
+        builds=[BuildOut.of(each, budget, operator=operator) for each in listed],
+        next_cursor=page.next_cursor(listed[-1].build if len(rows) > page.limit else None),
     )
 
 

@@ -49,10 +49,10 @@ async def create(new: NewProject, user_id: CurrentUserId, session: Transaction, 
 async def list_of_user(user_id: CurrentUserId, session: Transaction, page: ProjectsPage) -> ProjectList:
     """The user's projects, newest first, without their documents."""
     rows = await projects.list_projects(session, user_id, page.after, page.limit + 1)
-    shown = rows[: page.limit]
+    listed = rows[: page.limit]
     return ProjectList(
-        projects=[ListedProject.of(each) for each in shown],
-        next_cursor=page.next_cursor(shown[-1].project if len(rows) > page.limit else None),
+        projects=[ListedProject.of(each) for each in listed],
+        next_cursor=page.next_cursor(listed[-1].project if len(rows) > page.limit else None),
     )
 
 
