@@ -18,8 +18,8 @@ from clients.temporal import connect_temporal
 from domain.errors import CofounderError, Misconfigured
 from domain.pricing import ModelPrice
 from local.stack import LocalStack
+from tests.harness.worker import settings_of
 from tests.integration.api_server import TOKEN, RunningApi, new_database, running_api, settings_for, suspend
-from tests.workshop import settings_of
 from worker import wired_worker
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
     ),
     "no bucket": (
         lambda stack: {"project_snapshot_bucket": "nobodys"},
-        "The bucket nobodys is not there. Create it, or set PROJECT_SNAPSHOT_BUCKET",
+        "The bucket nobodys does not exist. Create it, or set PROJECT_SNAPSHOT_BUCKET",
     ),
     "a wrong secret": (
         lambda stack: {"aws_secret_access_key": "wrong"},
@@ -107,7 +107,7 @@ WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
     ),
     "no name of a bucket": (
         lambda stack: {"project_snapshot_bucket": "No bucket!"},
-        "'No bucket!' can't be the name of a bucket. Set PROJECT_SNAPSHOT_BUCKET",
+        "'No bucket!' is not a valid bucket name. Correct PROJECT_SNAPSHOT_BUCKET",
     ),
     "no key for sandboxes": (
         lambda stack: {"e2b_api_key": None},
@@ -119,7 +119,7 @@ WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
     ),
     "no browser": (
         lambda stack: {"chromium_path": "/nowhere/chromium"},
-        "CHROMIUM_PATH is /nowhere/chromium, which is no program",
+        "CHROMIUM_PATH is /nowhere/chromium, which is not a program",
     ),
 }
 

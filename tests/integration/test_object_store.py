@@ -12,7 +12,7 @@ import pytest
 from clients.object_store import PART_BYTES, ObjectStore
 from domain.errors import Misconfigured, NeedsPerson, NotFound, StoreUnavailable
 from local.stack import LocalStack
-from tests.integration.rooms import store_config
+from tests.harness.activities import store_config
 
 
 @pytest.fixture

@@ -16,32 +16,32 @@ from domain.names import REAPER_ID, REAPER_WORKFLOW, build_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
 from services.notifications import notify_budget_changed
-from tests.integration.rooms import Rooms, open_rooms
-from tests.workshop import Workshop, workshop
+from tests.harness.activities import ActivityHarness, open_activity_harness
+from tests.harness.worker import WorkerHarness, worker_harness
 
 
 @pytest.fixture
-async def rooms(stack: LocalStack) -> AsyncIterator[Rooms]:
-    async with open_rooms(stack) as opened:
+async def harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
+    async with open_activity_harness(stack) as opened:
         yield opened
 
 
 @pytest.fixture
-async def worker(stack: LocalStack, browser: Browser) -> AsyncIterator[Workshop]:
+async def worker(stack: LocalStack, browser: Browser) -> AsyncIterator[WorkerHarness]:
     """A worker whose reaper spares no sandbox for its age."""
-    async with workshop(stack, browser, reaper_spares_seconds=0) as running:
+    async with worker_harness(stack, browser, reaper_spares_seconds=0) as running:
         yield running
 
 
-async def reap(worker: Workshop) -> None:
+async def reap(worker: WorkerHarness) -> None:
     queue = worker.settings.temporal_task_queue
     await worker.client.execute_workflow(REAPER_WORKFLOW, id=f"reap-{uuid.uuid4()}", task_queue=queue)
 
 
-async def started_build(rooms: Rooms, *, closed: bool = False) -> uuid.UUID:
+async def started_build(harness: ActivityHarness, *, closed: bool = False) -> uuid.UUID:
     """The row of a build whose workflow was started an hour ago, as far as the row knows."""
-    build_id = uuid.UUID(await rooms.build())
-    async with rooms.sessions.begin() as session:
+    build_id = uuid.UUID(await harness.build())
+    async with harness.sessions.begin() as session:
         build = await session.get_one(Build, build_id)
         build.started_at = datetime.now(UTC) - timedelta(hours=1)
         build.status = Status.FAILED if closed else Status.CODE
@@ -49,77 +49,79 @@ async def started_build(rooms: Rooms, *, closed: bool = False) -> uuid.UUID:
     return build_id
 
 
-async def test_a_build_whose_workflow_is_not_found_stays_open(rooms: Rooms, worker: Workshop) -> None:
+async def test_a_build_whose_workflow_is_not_found_stays_open(harness: ActivityHarness, worker: WorkerHarness) -> None:
     """A worker may have been started with another namespace, in which no build is found."""
-    open_id, closed_id = await started_build(rooms), await started_build(rooms, closed=True)
-    async with rooms.sessions.begin() as session:
+    open_id, closed_id = await started_build(harness), await started_build(harness, closed=True)
+    async with harness.sessions.begin() as session:
         session.add(Preview(build_id=open_id, state="open", seq=3, url="http://there", sandbox_id="there"))
-    sandboxes = [await rooms.sandboxes.create(str(build_id), Role.WORKSPACE) for build_id in (open_id, closed_id)]
+    sandboxes = [await harness.sandboxes.create(str(build_id), Role.WORKSPACE) for build_id in (open_id, closed_id)]
     await reap(worker)
-    async with rooms.sessions() as session:
+    async with harness.sessions() as session:
         build, preview = await session.get_one(Build, open_id), await session.get_one(Preview, open_id)
     assert (build.status, build.closed_at) == (Status.CODE, None)
     assert (preview.state, preview.sandbox_id) == ("open", "there")
-    assert {sandbox.id for sandbox in sandboxes} <= {each.id for each in await rooms.sandboxes.list_all()}
+    assert {sandbox.id for sandbox in sandboxes} <= {each.id for each in await harness.sandboxes.list_all()}
     for sandbox in sandboxes:
-        await rooms.sandboxes.kill(sandbox.id)
+        await harness.sandboxes.kill(sandbox.id)
 
 
-async def test_a_build_whose_workflow_completed_is_not_failed(rooms: Rooms, worker: Workshop) -> None:
+async def test_a_build_whose_workflow_completed_is_not_failed(harness: ActivityHarness, worker: WorkerHarness) -> None:
     """After a restore of the database the row of a ready build says that it is still open."""
-    build_id = await started_build(rooms)
+    build_id = await started_build(harness)
     queue = worker.settings.temporal_task_queue
     await worker.client.execute_workflow(REAPER_WORKFLOW, id=build_workflow_id(build_id), task_queue=queue)
     await reap(worker)
-    async with rooms.sessions() as session:
+    async with harness.sessions() as session:
         build = await session.get_one(Build, build_id)
     assert (build.status, build.closed_at) == (Status.CODE, None)
 
 
-async def test_a_change_of_budget_is_repeated_until_the_workflow_received_it(rooms: Rooms, worker: Workshop) -> None:
+async def test_a_change_of_budget_is_repeated_until_the_workflow_received_it(
+    harness: ActivityHarness, worker: WorkerHarness
+) -> None:
     """In another namespace no workflow is found, which delivers nothing."""
-    build_id = await started_build(rooms)
-    async with rooms.sessions.begin() as session:
+    build_id = await started_build(harness)
+    async with harness.sessions.begin() as session:
         build = await session.get_one(Build, build_id)
         build.status = Status.SLEEPING
         await money.top_up(session, build.user_id, 1, datetime.now(UTC).date())
-    assert await notify_budget_changed(rooms.sessions, worker.builds, build.user_id) == []
-    assert await notified_at(rooms, build_id) is None
+    assert await notify_budget_changed(harness.sessions, worker.builds, build.user_id) == []
+    assert await notified_at(harness, build_id) is None
 
     workflows = BuildWorkflows(worker.client, f"no-worker-{uuid.uuid4()}")
     await workflows.start(BuildToStart(build_id, build.user_id, build.project_id, "Rooms", "bootstrapper", "Test it."))
-    async with rooms.sessions.begin() as session:
+    async with harness.sessions.begin() as session:
         changed_at = datetime.now(UTC) - timedelta(minutes=1)  # a younger change is still the API's to announce
         (await session.get_one(User, build.user_id)).money_changed_at = changed_at
         (await session.get_one(Build, build_id)).created_at = changed_at - timedelta(minutes=1)
     await reap(worker)
-    assert await notified_at(rooms, build_id) == changed_at
+    assert await notified_at(harness, build_id) == changed_at
     await worker.client.get_workflow_handle(build_workflow_id(build_id)).terminate()
 
 
-async def notified_at(rooms: Rooms, build_id: uuid.UUID) -> datetime | None:
-    async with rooms.sessions() as session:
+async def notified_at(harness: ActivityHarness, build_id: uuid.UUID) -> datetime | None:
+    async with harness.sessions() as session:
         return (await session.get_one(Build, build_id)).nudged_at
 
 
-async def test_no_object_is_deleted_because_a_row_is_missing(rooms: Rooms, worker: Workshop) -> None:
+async def test_no_object_is_deleted_because_a_row_is_missing(harness: ActivityHarness, worker: WorkerHarness) -> None:
     """After a restore of the database, snapshots taken since the backup have objects and no rows."""
-    build = await rooms.build()
+    build = await harness.build()
     without_rows = {f"snapshots/{build}/000007-lost.tar.gz", f"snapshots/{build}/000007-lost.manifest.jsonl"}
     for key in without_rows:
-        await rooms.store.put(key, b"work of an hour")
-    sandbox = await rooms.open(build)
-    await rooms.take(build, sandbox, 8)
-    assert without_rows <= set(await rooms.store.keys(f"snapshots/{build}/"))
-    async with rooms.sessions.begin() as session:
+        await harness.store.put(key, b"work of an hour")
+    sandbox = await harness.open(build)
+    await harness.take(build, sandbox, 8)
+    assert without_rows <= set(await harness.store.keys(f"snapshots/{build}/"))
+    async with harness.sessions.begin() as session:
         row = await session.get_one(Build, uuid.UUID(build))
         row.status, row.closed_at = Status.FAILED, datetime.now(UTC)
     await reap(worker)
-    assert without_rows <= set(await rooms.store.keys(f"snapshots/{build}/"))
-    await rooms.kill_all(build)
+    assert without_rows <= set(await harness.store.keys(f"snapshots/{build}/"))
+    await harness.kill_all(build)
 
 
-async def test_a_paused_schedule_stays_paused(stack: LocalStack, worker: Workshop) -> None:
+async def test_a_paused_schedule_stays_paused(stack: LocalStack, worker: WorkerHarness) -> None:
     """An operator pauses the reaper in an incident; a worker that starts then must not resume it."""
     client, queue = await connect_temporal(stack.environment), worker.settings.temporal_task_queue
     handle = client.get_schedule_handle(REAPER_ID)

@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 from activities import dispatch, snapshot, workspace
 from clients import sandbox
-from clients.shielded import answered
+from clients.shielded import wait_for_answer
 from db.models import Snapshot, ToolCall
 
 NEWER = "newer"
@@ -52,7 +52,7 @@ def _without_claim() -> None:
     original, taking = snapshot.SnapshotActivities._claim, snapshot.SnapshotActivities._store_and_record
 
     async def take(*args: Any, **kwargs: Any) -> Any:
-        return await answered(taking(*args, **kwargs))
+        return await wait_for_answer(taking(*args, **kwargs))
 
     async def claim(self: Any, build_id: UUID, request: Any) -> Any:
         claimed = await original(self, build_id, request)

@@ -1,4 +1,4 @@
-"""What tests of whole builds need: a worker on the embedded stack, founders, projects, and the rehearsal's controls."""
+"""Runs whole builds for tests: a worker on the embedded stack, founders, projects, the rehearsal model's controls."""
 
 import asyncio
 import itertools
@@ -32,7 +32,7 @@ from local.stack import LocalStack
 from settings import Settings
 from worker import wired_worker
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 WAITS = frozenset({Status.NEEDS_INPUT, Status.SLEEPING})
 
@@ -49,8 +49,8 @@ def sample_brief(**changes: Any) -> dict[str, Any]:
 
 
 @dataclass
-class Workshop:
-    """A worker with its stack, and short words for what tests do with them."""
+class WorkerHarness:
+    """A worker with its stack, and short methods for what tests do with them."""
 
     settings: Settings
     client: Client
@@ -190,15 +190,17 @@ def settings_of(stack: LocalStack, **changes: Any) -> Settings:
 
 
 @asynccontextmanager
-async def workshop(stack: LocalStack, browser: Browser | None = None, **changes: Any) -> AsyncIterator[Workshop]:
+async def worker_harness(
+    stack: LocalStack, browser: Browser | None = None, **changes: Any
+) -> AsyncIterator[WorkerHarness]:
     """A worker of its own, on a task queue of its own, with settings changed as given, and perhaps a shared browser.
 
-    Workflows run in the SDK's sandbox, which a worker in use does without: here is where it finds what it is for.
+    Workflows run in the SDK's sandbox, which a production worker does without (ADR 0005): its checks happen here.
     """
     settings = settings_of(stack, temporal_task_queue=f"test-{uuid.uuid4()}", **changes)
     client = await connect_temporal(stack.environment)
     engine = make_engine(settings.database_url)
     async with wired_worker(settings, client, browser, SandboxedWorkflowRunner()) as worker, worker:
         assert settings.anthropic_base_url is not None
-        yield Workshop(settings, client, make_sessions(engine), settings.anthropic_base_url)
+        yield WorkerHarness(settings, client, make_sessions(engine), settings.anthropic_base_url)
     await engine.dispose()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.faults.ground import SECRET
+from tests.harness.faults import SECRET
 from tests.workflows.scenarios import PRODUCT, bash, steps
 
 EFFECT = 'echo "$COFOUNDER_CALL" >> /tmp/effects'
@@ -20,7 +20,7 @@ def tool(name: str, **given: Any) -> dict[str, Any]:
     return {"tool": name, "input": given}
 
 
-def story(*, held: bool = False) -> dict[str, Any]:
+def sample_script(*, held: bool = False) -> dict[str, Any]:
     """Commands, a written and an edited file, calls that read, two phases; `held`: the third turn's command waits.
 
     What is lost with a sandbox is called again; so each call, made again after it was half done, leaves the same.

@@ -1,4 +1,4 @@
-"""The ground on which faults are tried: the whole stack as processes, a proxy before each server, workers to kill."""
+"""Runs builds under faults: the whole stack as processes, a proxy before each server, workers to kill."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ from services.messages import send_message
 from settings import Settings
 from tests.faults.proxy import FaultProxy
 from tests.faults.rigged_worker import start_worker
-from tests.workshop import Workshop, settings_of
+from tests.harness.worker import WorkerHarness, settings_of
 from worker import sandbox_config
 
 _URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {
@@ -97,8 +97,8 @@ def _lives(process: psutil.Process) -> bool:
 Front = Mapping[PartName, FaultProxy]
 
 
-class Ground:
-    """The stack, and what happens on it. Made by `ground()`."""
+class FaultHarness:
+    """The stack, its proxies and its workers. Made by `fault_harness()`."""
 
     def __init__(self, stack: LocalStack, directory: Path) -> None:
         self.stack = stack
@@ -142,21 +142,21 @@ class Ground:
         """Let go of connections to a database that has been killed."""
         await self._engine.dispose()
 
-    def shop(self, queue: str | None = None) -> Workshop:
+    def harness(self, queue: str | None = None) -> WorkerHarness:
         """A founder's and an operator's view, without a worker, on a task queue of its own unless one is given."""
         settings = self.settings.model_copy(update={"temporal_task_queue": queue or f"faults-{uuid.uuid4()}"})
-        return Workshop(settings, self.client, self.sessions, settings.anthropic_base_url or "")
+        return WorkerHarness(settings, self.client, self.sessions, settings.anthropic_base_url or "")
 
-    async def say(self, shop: Workshop, build_id: uuid.UUID, text: str) -> None:
+    async def say(self, harness: WorkerHarness, build_id: uuid.UUID, text: str) -> None:
         """Say something to a build as its founder, as the API does it. It is acknowledged when this returns.
 
         Raises:
             Conflict: the build takes no more messages.
         """
-        user_id = (await shop.row(build_id)).user_id
+        user_id = (await harness.row(build_id)).user_id
         await send_message(
             self.sessions,
-            shop.builds,
+            harness.builds,
             user_id,
             build_id,
             text,
@@ -173,16 +173,16 @@ class Ground:
         return front
 
     async def worker(
-        self, shop: Workshop, front: Front | None = None, *, without: str = "", **settings: str
+        self, harness: WorkerHarness, front: Front | None = None, *, without: str = "", **settings: str
     ) -> WorkerProcess:
-        """Start a worker for the shop's queue, behind proxies if they are given. It has started when this returns."""
-        worker = self.launch(shop, front, without=without, **settings)
+        """Start a worker for the harness's queue, behind proxies if there are any. It has started when this returns."""
+        worker = self.launch(harness, front, without=without, **settings)
         await until(lambda: worker.has_started or not worker.is_running)
         assert worker.is_running, worker.log.read_text()[-3000:]
         return worker
 
     def launch(
-        self, shop: Workshop, front: Front | None = None, *, without: str = "", **settings: str
+        self, harness: WorkerHarness, front: Front | None = None, *, without: str = "", **settings: str
     ) -> WorkerProcess:
         """Start a worker, which ends again by itself where a server does not answer it."""
         log = self.directory / f"worker-{len(self.workers)}.log"
@@ -194,7 +194,7 @@ class Ground:
             **self._environment(front or {}),
             **WORKER_SETTINGS,
             **settings,
-            "TEMPORAL_TASK_QUEUE": shop.settings.temporal_task_queue,
+            "TEMPORAL_TASK_QUEUE": harness.settings.temporal_task_queue,
         }
         worker = WorkerProcess(start_worker(environment, log, self.rig, without), log)
         self.workers.append(worker)
@@ -264,7 +264,7 @@ def _directory() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def ground(scripts: Sequence[Mapping[str, Any]] = ()) -> AsyncIterator[Ground]:
+async def fault_harness(scripts: Sequence[Mapping[str, Any]] = ()) -> AsyncIterator[FaultHarness]:
     """A stack of its own, on disk, as a database that dies has to find its data again.
 
     `scripts`: the rehearsal's from the start, as `{"match": …, "script": …}`.
@@ -277,7 +277,7 @@ async def ground(scripts: Sequence[Mapping[str, Any]] = ()) -> AsyncIterator[Gro
         model = ("--bodies", str(directory / "bodies"), "--scripts", str(given))
         async with LocalStack(temporal_ui=False, model_options=model, sandbox_options=oracle) as stack:
             await migrate(stack.environment["DATABASE_URL"])
-            running = Ground(stack, directory)
+            running = FaultHarness(stack, directory)
             await running.open()
             try:
                 yield running

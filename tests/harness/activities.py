@@ -1,4 +1,4 @@
-"""What tests of workspaces need: the clients on the embedded stack, the activities, and a build's rows."""
+"""Runs single activities for tests: clients on the embedded stack, the activities, and a build's rows."""
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +24,7 @@ from db.session import Sessions, make_engine, make_sessions
 from db.users import ensure_user
 from domain.payloads import OpenWorkspace, TakenSnapshot, TakeSnapshot
 from local.stack import LocalStack
-from tests.workshop import sample_brief
+from tests.harness.worker import sample_brief
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -37,7 +37,7 @@ would start it otherwise, and a build that runs takes the test's sandbox for its
 
 
 @dataclass
-class Rooms:
+class ActivityHarness:
     """Clients and activities on the stack."""
 
     sessions: Sessions
@@ -108,8 +108,8 @@ async def shell(sandbox: Sandbox, command: str) -> str:
 
 
 @asynccontextmanager
-async def open_rooms(stack: LocalStack) -> AsyncIterator[Rooms]:
-    """Rooms on the stack."""
+async def open_activity_harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
+    """A harness on the stack."""
     env = stack.environment
     async with AsyncExitStack() as closing:
         engine = make_engine(env["DATABASE_URL"])
@@ -120,7 +120,7 @@ async def open_rooms(stack: LocalStack) -> AsyncIterator[Rooms]:
         closing.push_async_callback(sandboxes.close)
         browser = Browser()
         closing.push_async_callback(browser.close)
-        yield Rooms(make_sessions(engine), sandboxes, store, browser)
+        yield ActivityHarness(make_sessions(engine), sandboxes, store, browser)
 
 
 def store_config(env: dict[str, str]) -> StoreConfig:
