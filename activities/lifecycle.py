@@ -6,8 +6,8 @@ from sqlalchemy import func, update
 from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
-from activities.crash_point import crash_point
-from activities.errors import application_errors
+from activities.runtime.crash_point import crash_point
+from activities.runtime.errors import application_errors
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
 from db import money, steering
@@ -37,7 +37,7 @@ class LifecycleActivities:
         """Write the status to the build's row and feed, unless the row has a newer one."""
         build_id = uuid.UUID(request.build_id)
         closed, waits = request.status in CLOSED, request.status in (Status.SLEEPING, Status.NEEDS_INPUT)
-        # The reason may quote an error that `activities/errors.py` did not clean, and a status that can't be written
+        # The reason may quote an error that `runtime/errors.py` did not clean, and a status that can't be written
         # would be retried for ever.
         reason = None if request.reason is None else storable(request.reason)
         if waits:

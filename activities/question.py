@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from activities.dispatch import error_of
-from activities.errors import application_errors
+from activities.runtime.errors import application_errors
+from activities.tool_outcome import error_of
 from db import steering
 from db.models import Message, Question, ToolCall
 from db.session import Sessions
@@ -86,7 +86,7 @@ async def _attempts(session: AsyncSession, build_id: uuid.UUID, calls: Sequence[
     return [
         Attempt(
             turn=call.turn,
-            said=" ".join(str(block["text"]) for block in answers[call.turn] if block["type"] == "text"),
+            narration=" ".join(str(block["text"]) for block in answers[call.turn] if block["type"] == "text"),
             call=call.summary,
             result=result_text(call.result) if call.result else "",
         )

@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Select, func, select, tuple_, update
 from temporalio import activity
 from temporalio.service import RPCError
 
-from activities.errors import application_errors
-from activities.heartbeat import heartbeating
-from activities.snapshot import sweep_snapshots
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
+from activities.sandbox.snapshot_store import sweep_snapshots
 from clients.build_workflows import BuildWorkflows, WorkflowFate
 from clients.object_store import ObjectStore
 from clients.sandbox import ListedSandbox, Role, Sandboxes

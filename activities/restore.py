@@ -5,11 +5,11 @@ import uuid
 
 from temporalio import activity
 
-from activities.errors import application_errors
-from activities.heartbeat import heartbeating
-from activities.product import GIT, SMALL_SECONDS, stop_processes
-from activities.snapshot import CHANGES, restore_snapshot
-from activities.workspace_lock import lock_workspace
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
+from activities.runtime.workspace_lock import lock_workspace
+from activities.sandbox.product import GIT, SMALL_SECONDS, stop_processes
+from activities.sandbox.snapshot_store import CHANGES, restore_snapshot
 from clients.object_store import ObjectStore
 from clients.sandbox import Sandbox, Sandboxes
 from clients.sandbox_runner import WORKSPACE

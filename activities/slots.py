@@ -4,7 +4,7 @@ import uuid
 
 from temporalio import activity
 
-from activities.errors import application_errors
+from activities.runtime.errors import application_errors
 from db import slots
 from db.session import Sessions
 from domain.payloads import BuildRef, SlotClaim

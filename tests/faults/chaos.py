@@ -32,7 +32,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
-from activities.crash_point import CrashPoint
+from activities.runtime.crash_point import CrashPoint
 from db.builds import BuildRequest, insert_build, request_cancel
 from db.models import Build, Event, User
 from db.money import top_up

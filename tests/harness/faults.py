@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import psutil
 from sqlalchemy.engine import make_url
 
-from activities.crash_point import CrashPoint
+from activities.runtime.crash_point import CrashPoint
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes
 from clients.temporal import connect_temporal

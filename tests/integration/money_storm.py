@@ -272,7 +272,7 @@ class Storm:
         return environment
 
     async def point(self, name: str) -> None:
-        """Stands in the place of `activities.crash_point`."""
+        """Stands in the place of `activities.runtime.crash_point`."""
         attempt = _attempt.get()
         if name == "think.before_call":
             self.sent += 1

@@ -91,7 +91,7 @@ WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
     ),
     "a plan whose model has no price": (
         lambda stack: {"fallback_model": "mine", "model_prices": {"mine": ModelPrice.model_validate(_PRICE)}},
-        r"The plan \S+ has no usable model for the coder. .*MODEL_PRICES",
+        r"The plan \S+ has no usable model for the role coder. .*MODEL_PRICES",
     ),
     "no object store": (
         lambda stack: {"s3_endpoint_url": f"http://{CLOSED}"},

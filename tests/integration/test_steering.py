@@ -18,7 +18,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.question import QuestionActivities
 from activities.restore import RestoreActivities
-from activities.snapshot import CHANGES
+from activities.sandbox.snapshot_store import CHANGES
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox import Sandbox
 from db import steering
@@ -168,7 +168,7 @@ async def test_each_message_is_sent_once_and_in_order(api: RunningApi, harness: 
                 result = await think(harness, model, build, turn)
                 assert result.outcome is ThinkOutcome.END_TURN
                 async with api.sessions.begin() as session:
-                    if turn >= 6 and not await steering.close_to_founder(session, uuid.UUID(build)):
+                    if turn >= 6 and not await steering.close_input(session, uuid.UUID(build)):
                         return
 
     async def die_in(turn: int) -> None:
@@ -341,10 +341,10 @@ async def test_restore_is_asked_for_once(api: RunningApi, harness: ActivityHarne
     assert asked.data == {"number": 1, "commit": first["commit"]}
 
     async with api.sessions.begin() as session:
-        assert await steering.close_to_founder(session, uuid.UUID(build)) is not None, "nothing is passed before that"
+        assert await steering.close_input(session, uuid.UUID(build)) is not None, "nothing is passed before that"
         await end_restore(session, uuid.UUID(build), 1, kept_as=5, stored_as=6)
         await end_restore(session, uuid.UUID(build), 1, error="too late")
-        assert await steering.close_to_founder(session, uuid.UUID(build)) is None
+        assert await steering.close_input(session, uuid.UUID(build)) is None
     again = (await _restore(api, build, "once", commit="abcdef01")).json()
     assert (again["state"], again["kept_as"], again["stored_as"], again["error"]) == ("done", 5, 6, None)
     assert (await _restore(api, build, snapshot=1)).json()["type"].endswith("build-closed")

@@ -154,7 +154,7 @@ async def test_a_call_that_was_sent_and_never_answered_may_have_been_billed(
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     model = ModelClient("a-key", address, idle_seconds=10)
-    with pytest.raises(ApplicationError, match="never came"):
+    with pytest.raises(ApplicationError, match="no answer came"):
         await think(harness, model, build)
     entry = await ledger(harness, build)
     assert (entry.state, entry.cost > 0) == ("estimated", True)
@@ -249,12 +249,11 @@ async def test_what_was_sent_never_changes_not_even_where_nothing_was_said(
 ) -> None:
     """Between two attempts of a turn with tool results only the founder says something; that is for the next turn."""
     build_id, heard = uuid.UUID(build), list[bytes]()
-    activities = ThinkActivities(
-        harness.sessions, ModelClient("a-key", "http://127.0.0.1:1", 1), harness.store, {}, 1000
-    )
+    nowhere = ModelClient("a-key", "http://127.0.0.1:1", 1)
+    activities = ThinkActivities(harness.sessions, nowhere, harness.store, default_prices(), 1000)
 
     async def attempt(turn: int, model: ModelClient) -> ThinkResult:
-        activities._model, activities._prices = model, default_prices()
+        activities._model = model
         return await ActivityEnvironment().run(activities.think, ThinkInput(build_id=build, turn=turn))
 
     async with speaking(START, *calls(0, "bash", {"command": "true"}), ends("tool_use"), STOP, heard=heard) as model:

@@ -7,9 +7,9 @@ from clients.workspace_lock import WorkspaceLock
 
 
 async def lock_workspace(sandbox: Sandbox) -> WorkspaceLock:
-    """Take the workspace for this attempt of an activity.
+    """Acquire the workspace lock for this attempt of an activity.
 
     Raises:
-        StaleClaim: an attempt that was scheduled later has it.
+        StaleClaim: an attempt that was scheduled later holds it.
     """
     return await WorkspaceLock.acquire(sandbox, activity.info().current_attempt_scheduled_time.timestamp())

@@ -1,6 +1,6 @@
 """Turns our exceptions into `ApplicationError`s, whose type is the exception's name.
 
-Temporal reads two things from an error: its type, and whether another attempt may help.
+Temporal reads two things from an error: its type, and whether to try again.
 """
 
 import functools
@@ -31,12 +31,13 @@ from domain.errors import (
 from domain.text import storable
 
 DATABASE_UNAVAILABLE = "DatabaseUnavailable"
-"""Error type of an attempt that the database did not answer; the next one may fare better."""
+"""Error type if the database did not answer. Temporal tries again."""
 
 LONGEST_RETRY_AFTER = timedelta(seconds=120)
+"""The next attempt waits at most this long, even if the model's server asks for more."""
 
 LONGEST_MESSAGE = 2000
-"""Characters. An error's text stands in history and, as a reason, in the row; it may quote what a sandbox said."""
+"""Characters. An error's text goes into the history and, as a reason, into the build's row. It may quote a sandbox."""
 
 _PERMANENT = (
     AccountSuspended,
@@ -53,19 +54,19 @@ _PERMANENT = (
 )
 """Another attempt would fail in the same way; the workflow decides what follows.
 
-A stale claim is not among them: when an earlier attempt wakes up late it takes the row from the one that Temporal waits
-for, and that one's successor finds the result.
+StaleClaim is not among them. An earlier attempt that wakes up late can take the row from the attempt that Temporal
+waits for; the next attempt then finds the result.
 """
 
-Given = ParamSpec("Given")
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-def application_errors(activity: Callable[Given, Awaitable[Result]]) -> Callable[Given, Awaitable[Result]]:
-    """Decorates an activity, below `@activity.defn`. Cancellations and `ApplicationError`s pass as they are."""
+def application_errors(activity: Callable[Arguments, Awaitable[Result]]) -> Callable[Arguments, Awaitable[Result]]:
+    """Decorates an activity, below `@activity.defn`. Cancellations and `ApplicationError`s pass unchanged."""
 
     @functools.wraps(activity)
-    async def with_application_errors(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+    async def with_application_errors(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
             return await activity(*args, **kwargs)
         except (CofounderError, SQLAlchemyError, OSError) as error:
@@ -75,16 +76,16 @@ def application_errors(activity: Callable[Given, Awaitable[Result]]) -> Callable
 
 
 def to_application_error(error: CofounderError | SQLAlchemyError | OSError) -> ApplicationError:
-    """What Temporal is told of an error."""
+    """The error that Temporal gets."""
     if isinstance(error, CofounderError):
-        return _of_ours(error)
-    if _is_connection_trouble(error):
-        text = "The database does not answer. It is asked again; if this lasts, check DATABASE_URL and the server."
+        return _from_cofounder_error(error)
+    if _is_connection_error(error):
+        text = "The database does not answer. Cofounder tries again; if this lasts, check DATABASE_URL and the server."
         return ApplicationError(f"{text} ({_first_line(error)})", type=DATABASE_UNAVAILABLE)
     return ApplicationError(_first_line(error), type=type(error).__name__)
 
 
-def _of_ours(error: CofounderError) -> ApplicationError:
+def _from_cofounder_error(error: CofounderError) -> ApplicationError:
     delay = None
     if isinstance(error, ModelCallFailed) and error.retry_after_seconds is not None:
         delay = min(timedelta(seconds=max(0.0, error.retry_after_seconds)), LONGEST_RETRY_AFTER)
@@ -98,7 +99,7 @@ def _of_ours(error: CofounderError) -> ApplicationError:
     )
 
 
-def _is_connection_trouble(error: SQLAlchemyError | OSError) -> bool:
+def _is_connection_error(error: SQLAlchemyError | OSError) -> bool:
     if isinstance(error, ConnectionError | TimeoutError | socket.gaierror | PoolTimeout):
         return True
     if type(error) is OSError:

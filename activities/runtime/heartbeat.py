@@ -1,4 +1,4 @@
-"""Heartbeats while an activity waits for something that does not report progress; cancels arrive only with them."""
+"""Heartbeats for activities that wait for something without progress of its own. Cancels arrive only with them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,12 +9,15 @@ from temporalio import activity
 from clients.shielded import ended
 
 _EVERY_SECONDS = 2.0
+"""Seconds between heartbeats."""
 
 
 @asynccontextmanager
 async def heartbeating() -> AsyncIterator[None]:
-    """Heartbeat every two seconds for as long as the block runs. What is shorter needs none, and each is a request that
-    the server writes down."""
+    """Heartbeat every two seconds while the block runs.
+
+    A shorter block sends none: each heartbeat is a request that the server persists.
+    """
 
     async def beat() -> None:
         while True:

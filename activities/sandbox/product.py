@@ -1,4 +1,4 @@
-"""Running a product in a sandbox: from its commit, by what its cofounder.json says. The gate and previews share it."""
+"""Runs a product in a sandbox, from its last commit and by its cofounder.json. The gate and previews share this."""
 
 import asyncio
 import time
@@ -16,13 +16,19 @@ SMALL_SECONDS = 60.0
 """Deadline of a command that should take milliseconds."""
 
 PAGE_BYTES = 200_000
-"""How much of the page is read; only whether it answers is asked."""
+"""How much of a page is read. Only its status matters, and the beginning of an error page."""
 
 _POLL_SECONDS = 0.25
+"""Pause between two requests while the server starts."""
+
 _ANSWER_SECONDS = 10.0
+"""How long the server may take over one request."""
+
 _LOG_BYTES = 8000
-_OURS_BYTES = 1_000_000
-"""The largest file that we have written there ourselves."""
+"""How much of the end of the server's output is kept."""
+
+_OUR_FILE_BYTES = 1_000_000
+"""The largest file that Cofounder itself writes into a sandbox."""
 
 PRODUCT_FILE_BYTES = 65_536
 """The largest cofounder.json."""
@@ -30,32 +36,34 @@ PRODUCT_FILE_BYTES = 65_536
 _STATUS = f"{JOURNAL}/status"
 _STATUS_BYTES = 50_000
 _NO_COMMIT = 90
+"""Our own exit code for a workspace without a commit."""
 _STOP = """kill -TERM -1 2>/dev/null
 for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 -1 2>/dev/null || break; sleep 0.05; done
 kill -KILL -1 2>/dev/null; true"""
-"""The shell that does it and the sandbox's first process are spared by kill(2) itself."""
+"""Ends every process that may be signalled. kill(2) spares the calling shell and the sandbox's first process."""
 
 GIT = f"git -C {WORKSPACE} -c core.hooksPath=/dev/null -c core.quotePath=false -c core.sparseCheckout=false"
-"""Git in the workspace, whose configuration is the agent's."""
+"""Git in the workspace. The agent can change the repository's configuration, so what matters is set here."""
 
 
 class OutcomeUnknown(SandboxUnavailable):
-    """A command of the product ran, but nobody knows how it ended."""
+    """A command of the product was run, but how it ended is unknown."""
 
 
 @dataclass(frozen=True)
 class CommittedTree:
-    """What is left when only the last commit counts. `findings` are sentences for the agent; `usable` is whether there
-    is a commit to go on with."""
+    """A workspace that was reduced to its last commit."""
 
     findings: list[str]
+    """What is wrong, in sentences for the agent."""
     usable: bool
+    """Whether there is a commit to go on with."""
 
 
 async def keep_only_the_commit(sandbox: Sandbox) -> CommittedTree:
-    """Look at what is in no commit, and make the workspace what a fresh clone of HEAD would be.
+    """Note what is not committed, then make the workspace what a fresh clone of HEAD would be.
 
-    No change, no untracked and no ignored file stays. The index goes first: flags in it (skip-worktree,
+    Changes, untracked files and ignored files all go. So does the index, before the reset: flags in it (skip-worktree,
     assume-unchanged) could keep a file as it is.
     """
     command = f"""
@@ -75,7 +83,7 @@ find . -mindepth 1 -maxdepth 1 ! -name .git -exec rm -rf {{}} +
 rm -f .git/index .git/index.lock
 {GIT} reset --quiet --hard HEAD
 """
-    findings = [found] if (found := evidence.uncommitted(status.stdout)) else []
+    findings = [finding] if (finding := evidence.uncommitted(status.stdout)) else []
     reset = await sandbox.run(command, timeout_seconds=5 * SMALL_SECONDS, cwd="/")
     if reset.exit_code != 0:
         return CommittedTree([*findings, evidence.git_failed("git reset --hard HEAD", reset.stderr)], False)
@@ -83,10 +91,10 @@ rm -f .git/index .git/index.lock
 
 
 async def read_product(sandbox: Sandbox) -> ProductManifest:
-    """The product's declaration.
+    """Read the product's cofounder.json.
 
     Raises:
-        InvalidInput: it is missing or does not fit; a sentence for the agent.
+        InvalidInput: it is missing or invalid; a sentence for the agent.
     """
     try:
         content = await read_bounded(sandbox, f"{WORKSPACE}/{PRODUCT_FILE}", PRODUCT_FILE_BYTES)
@@ -98,10 +106,10 @@ async def read_product(sandbox: Sandbox) -> ProductManifest:
 
 
 async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float) -> CallOutcome:
-    """Run one of a product's commands once; a second attempt with the same id attaches to it.
+    """Run one of a product's commands once. A second attempt with the same id attaches to it.
 
     Raises:
-        OutcomeUnknown: it was lost; only a fresh sandbox helps.
+        OutcomeUnknown: its outcome was lost; only a fresh sandbox helps.
     """
     outcome = await sandbox.call(
         call_id, "bash", {"command": command, "timeout_seconds": None}, timeout_seconds=seconds
@@ -112,24 +120,24 @@ async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float)
 
 
 async def stop_processes(lock: WorkspaceLock) -> None:
-    """End everything in the held sandbox that the agent or the product has started: SIGTERM, then SIGKILL.
+    """End everything in the sandbox that the agent or the product has started: SIGTERM, then SIGKILL.
 
     Raises:
-        StaleClaim: a later attempt holds it, and what runs there now is not to be ended.
+        StaleClaim: a later attempt holds the lock, and its processes must go on.
     """
     await lock.run(_STOP)
 
 
 async def start_product(sandbox: Sandbox, name: str, command: str) -> None:
-    """Start the server in the background, once per `name` and boot of the sandbox, detached from us.
+    """Start the server in the background, once per `name` and boot of the sandbox. It outlives this connection.
 
-    Whatever else runs is ended before: a server that the checks have left must not answer in place of the product's.
+    All other processes are ended first: a server that the checks left running must not answer instead.
 
     Raises:
-        SandboxUnavailable: it could not be done.
+        SandboxUnavailable: the server could not be started.
     """
     folder = _folder(name, await sandbox.boot())
-    # The command is handed over in a file: no quoting, no length limit.
+    # A file needs no quoting and has no length limit.
     await sandbox.write(f"{folder}.sh", f"cd {WORKSPACE} || exit 1\n{command}\n")
     script = f"""
 mkdir {folder} 2>/dev/null || exit 0
@@ -142,7 +150,7 @@ setsid nohup bash -c 'bash {folder}.sh >{folder}/log 2>&1; echo $? >{folder}/exi
 
 
 async def wait_for_page(sandbox: Sandbox, name: str, product: ProductManifest, seconds: float) -> str | None:
-    """Wait until GET / is answered with 200. None when it is; otherwise what is wrong, for the agent."""
+    """Wait until GET / answers 200. Returns None then, otherwise what is wrong, for the agent."""
     boot = await sandbox.boot()
     deadline = time.monotonic() + seconds
     answer: HttpAnswer | None = None
@@ -151,7 +159,7 @@ async def wait_for_page(sandbox: Sandbox, name: str, product: ProductManifest, s
         answer = await sandbox.http_get(product.port, "/", _ANSWER_SECONDS, PAGE_BYTES) or answer
         if answer is not None and answer.status == 200:
             return None
-        # Asked before this answer: a server that has ended answers no more.
+        # `ended` was read before this answer: a server that had ended by then can't answer any more.
         if ended or time.monotonic() > deadline:
             break
         ended = await _exit_code(sandbox, _folder(name, boot))
@@ -165,13 +173,13 @@ async def wait_for_page(sandbox: Sandbox, name: str, product: ProductManifest, s
 
 
 async def is_served(sandbox: Sandbox, product: ProductManifest) -> bool:
-    """Whether GET / is answered with 200 now."""
+    """Whether GET / answers 200 now."""
     answer = await sandbox.http_get(product.port, "/", _ANSWER_SECONDS, PAGE_BYTES)
     return answer is not None and answer.status == 200
 
 
 async def read_log(sandbox: Sandbox, name: str) -> str:
-    """The end of what the server has printed."""
+    """The end of the server's output."""
     path = f"{_folder(name, await sandbox.boot())}/log"
     output = await sandbox.run(f"tail --bytes={_LOG_BYTES} {path}", timeout_seconds=SMALL_SECONDS, cwd="/")
     return output.stdout
@@ -184,23 +192,23 @@ async def _exit_code(sandbox: Sandbox, folder: str) -> int | None:
 
 
 def _folder(name: str, boot: str) -> str:
-    # A boot's processes are gone with it, and so is the claim on starting them.
+    # With a boot its processes end, so in the next one the server has to be started again.
     return f"{JOURNAL}/server-{name}-{''.join(char for char in boot if char.isalnum())}"
 
 
 async def read_if_there(sandbox: Sandbox, path: str) -> str | None:
-    """The text of a file in the sandbox; None when there is no such file."""
+    """The text of a file in the sandbox; None if there is no such file."""
     try:
-        return (await read_bounded(sandbox, path, _OURS_BYTES)).decode()
+        return (await read_bounded(sandbox, path, _OUR_FILE_BYTES)).decode()
     except FileNotFoundError:
         return None
 
 
 async def kill_all(sandboxes: Sandboxes, build_id: str, *roles: Role, keep: str | None = None) -> set[str]:
-    """Kill a build's sandboxes of these roles, except the one to keep; returns the ids."""
-    found: set[str] = set()
+    """Kill a build's sandboxes of these roles, except the one to keep. Returns the ids of those killed."""
+    ids: set[str] = set()
     for role in roles:
-        found |= set(await sandboxes.find(build_id, role))
-    for sandbox_id in sorted(found - {keep}):
+        ids |= set(await sandboxes.find(build_id, role))
+    for sandbox_id in sorted(ids - {keep}):
         await sandboxes.kill(sandbox_id)
-    return found - {keep}
+    return ids - {keep}
