@@ -6,16 +6,38 @@ unset.
 """
 
 import json
+import re
+import ssl
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.errors import Misconfigured
 from domain.pricing import ModelPrice, Price
+
+HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
+"""In lower case, without a dot at the end."""
+
+LOCAL_SANDBOX_SETTINGS = (
+    "SANDBOX_PRIVATE_HOSTS",
+    "SANDBOX_PIP_INDEX_URL",
+    "SANDBOX_NPM_REGISTRY",
+    "SANDBOX_CA_BUNDLE",
+)
+"""What sandboxes on this machine may use of its network."""
+
+
+def host_names(text: str) -> list[str]:
+    """Read names of hosts, separated by commas. Raises ValueError if one is not a name."""
+    hosts = [host.strip().lower().rstrip(".") for host in text.split(",") if host.strip()]
+    for host in hosts:
+        if not HOST_NAME.fullmatch(host):
+            raise ValueError(f"{host} is not a host's name; write the name alone, such as pypi.example.com")
+    return hosts
 
 
 def _price(input_: str, output: str, cache_read: str) -> dict[str, Decimal]:
@@ -95,6 +117,19 @@ class Settings(BaseSettings):
         default=["pypi.org", "files.pythonhosted.org", "registry.npmjs.org"],
         description="Hosts that sandboxes can reach, comma-separated; `none` for no host, `all` for the open internet.",
     )
+    sandbox_private_hosts: Annotated[list[str] | None, NoDecode] = Field(
+        default=None,
+        description="Hosts that local sandboxes also reach, even at private addresses; comma-separated.",
+    )
+    sandbox_pip_index_url: SecretStr | None = Field(
+        default=None, description="Package index of local sandboxes; they never see a password in it."
+    )
+    sandbox_npm_registry: SecretStr | None = Field(
+        default=None, description="npm registry of local sandboxes; they never see a password in it."
+    )
+    sandbox_ca_bundle: Path | None = Field(
+        default=None, description="PEM file with all certificates that local sandboxes trust."
+    )
 
     autonomous_agent: bool = Field(
         default=True, description="Kill switch: false refuses new builds and pauses running ones until it is true."
@@ -140,6 +175,26 @@ class Settings(BaseSettings):
         default="INFO", pattern="(?i)^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
     )
 
+    @property
+    def reachable_hosts(self) -> list[str] | None:
+        """SANDBOX_EGRESS_HOSTS, and SANDBOX_PRIVATE_HOSTS unless the first are none. None: the open internet."""
+        if not self.sandbox_egress_hosts:
+            return self.sandbox_egress_hosts
+        return list(dict.fromkeys([*self.sandbox_egress_hosts, *(self.sandbox_private_hosts or ())]))
+
+    def check_sandbox_service(self) -> None:
+        """Refuse settings for sandboxes on this machine if sandboxes are E2B's.
+
+        Raises:
+            Misconfigured: names them, and says what to do.
+        """
+        names = [name for name in LOCAL_SANDBOX_SETTINGS if getattr(self, name.lower()) is not None]
+        if names and self.e2b_api_url is None:
+            raise Misconfigured(
+                f"{' and '.join(names)} can't be used with E2B's cloud, which does not reach this network. Unset what "
+                "is for sandboxes on this machine, or set E2B_API_URL to what `cofounder local sandbox` prints."
+            )
+
     def secret_values(self) -> list[str]:
         """The values to blank in all text that leaves a sandbox. Omits short ones, which would blank half a page."""
         secrets = (
@@ -152,8 +207,13 @@ class Settings(BaseSettings):
         values = [secret.get_secret_value() for secret in secrets if secret is not None]
         from sqlalchemy.engine import make_url  # importing it takes half a second, which most commands don't need
 
-        password = make_url(self.database_url).password
-        return [value for value in [*values, *([str(password)] if password else [])] if len(value) >= 12]
+        passwords = [make_url(self.database_url).password]
+        for url in (self.sandbox_pip_index_url, self.sandbox_npm_registry):
+            if url is not None:
+                parts = urlsplit(url.get_secret_value())
+                passwords.append(parts.password or parts.username)  # a token may stand alone
+        values += [form for password in passwords if password for form in {str(password), unquote(str(password))}]
+        return [value for value in values if len(value) >= 12]
 
     @field_validator("sandbox_egress_hosts", mode="before")
     @classmethod
@@ -162,6 +222,45 @@ class Settings(BaseSettings):
             if value.strip() in ("none", "all"):
                 return [] if value.strip() == "none" else None
             return [host.strip() for host in value.split(",") if host.strip()]
+        return value
+
+    @field_validator("sandbox_private_hosts", mode="before")
+    @classmethod
+    def _private_hosts(cls, value: object) -> object:
+        return (host_names(value) or None) if isinstance(value, str) else value
+
+    @field_validator("sandbox_pip_index_url", "sandbox_npm_registry")
+    @classmethod
+    def _package_source(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return value
+        url = value.get_secret_value()
+        if url.lower().startswith("file:"):
+            raise ValueError(
+                "is a file:// URL, and sandboxes see no directory of this machine; serve it over https:// or http://"
+            )
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and not parts.query and not parts.fragment and parts.port != 0
+            good = good and HOST_NAME.fullmatch((parts.hostname or "").rstrip(".")) is not None
+        except ValueError:
+            good = False
+        if not good or not url.isascii() or not url.isprintable() or " " in url:
+            # Without the parser's words or the URL: they may quote from the password.
+            raise ValueError(
+                "is not of the form https://host/path or https://user:password@host/path; special characters in the "
+                "password are percent-encoded"
+            )
+        return value
+
+    @field_validator("sandbox_ca_bundle")
+    @classmethod
+    def _certificates(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                ssl.create_default_context(cafile=value)
+            except OSError as error:  # ssl.SSLError is one
+                raise ValueError(f"{value} can't be read as certificates in PEM form: {error}") from None
         return value
 
     @field_validator("database_url")

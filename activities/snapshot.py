@@ -1,7 +1,6 @@
-"""Snapshots of a workspace: taken, verified and restored. The archive streams through here and is never held whole."""
+"""Taking snapshots of a workspace. The archive is streamed from the sandbox to the store and never held whole."""
 
 import contextlib
-import hashlib
 import uuid
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -13,53 +12,43 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from activities.crash_point import crash_point
-from activities.errors import application_errors
-from activities.heartbeat import heartbeating
-from activities.product import read_if_there, stop_processes
-from activities.workspace_lock import lock_workspace
+from activities.runtime.crash_point import crash_point
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
+from activities.runtime.workspace_lock import lock_workspace
+from activities.sandbox.product import read_if_there, stop_processes
+from activities.sandbox.snapshot_store import CHANGES, snapshot_keys, sweep_snapshots, verify_stored
 from clients.archive import (
-    MANIFEST_MAX_BYTES,
     ArchiveReader,
     PackedArchive,
     discard,
-    found_manifest,
     pack,
-    send,
-    unpack,
 )
 from clients.object_store import ObjectStore, StoredObject
 from clients.sandbox import Sandbox, Sandboxes
-from clients.sandbox_runner import JOURNAL
 from clients.shielded import to_the_end
-from clients.workspace_lock import WorkspaceLock
 from db.feed import append_events
 from db.models import Build, Snapshot
 from db.session import Sessions
-from db.snapshots import SNAPSHOTS_PREFIX, superfluous_snapshots
+from db.snapshots import superfluous_snapshots
 from domain.errors import (
-    CofounderError,
     NeedsPerson,
     NotFound,
-    SandboxUnavailable,
     SnapshotFailed,
     StaleClaim,
     StoreUnavailable,
 )
 from domain.events import EventType, NewEvent
-from domain.manifest import Entry, compare, digest, parse_manifest, render_manifest, shown
+from domain.manifest import Entry, digest, printable, render_manifest
 from domain.payloads import TakenSnapshot, TakeSnapshot
 from domain.text import storable
 
 PHASE = "phase"
-"""Reason of a snapshot that ends a phase."""
+"""Reason of the snapshot at the end of a phase."""
 
 STILL = frozenset({"sleep", "wait", "replace"})
-"""Reasons of snapshots after which the sandbox is paused or let go of. The agent's processes end before them: what
-one wrote afterwards would make the files differ from the snapshot."""
-
-CHANGES = f"{JOURNAL}/changes"
-"""In the sandbox: what a restore in progress changes, so that an attempt that goes on with it can tell."""
+"""Reasons of snapshots after which the sandbox is paused or killed. The agent's processes are ended before they are
+taken: a process that went on writing would make the files differ from the snapshot."""
 
 _log = structlog.get_logger(__name__)
 
@@ -76,14 +65,12 @@ class SnapshotActivities:
     @activity.defn
     @application_errors
     async def snapshot_workspace(self, request: TakeSnapshot) -> TakenSnapshot:
-        """Archive the workspace into the object store, verify it there, and let older snapshots go.
-
-        The row is taken with a claim, and the archive's name holds the claim: two attempts never write the same object.
+        """Archive the workspace into the object store, verify it there, and delete older snapshots.
 
         Raises:
             SnapshotFailed, StoreUnavailable, SandboxUnavailable: another attempt may succeed.
             NeedsPerson: the store refuses.
-            SandboxGone: there is nothing to archive any more.
+            SandboxGone: there is nothing left to archive.
             StaleClaim: another attempt has taken over.
         """
         build_id = uuid.UUID(request.build_id)
@@ -93,7 +80,9 @@ class SnapshotActivities:
                 return claimed
             sandbox = await self._sandboxes.connect(request.sandbox_id)
             if await read_if_there(sandbox, CHANGES) is not None:
-                raise SnapshotFailed("The workspace is being restored, so it is not whole. The snapshot before stands.")
+                raise SnapshotFailed(
+                    "The workspace is being restored, so it is incomplete. The last snapshot remains the current one."
+                )
             if request.reason in STILL:
                 await stop_processes(await lock_workspace(sandbox))
             try:
@@ -105,7 +94,7 @@ class SnapshotActivities:
     @activity.defn
     @application_errors
     async def note_snapshot_failure(self, request: TakeSnapshot) -> None:
-        """Tell in the feed that a snapshot was not taken. The phase that it was to end has ended all the same."""
+        """Say in the feed that a snapshot was not taken. The phase that it was taken for has ended nevertheless."""
         build_id = uuid.UUID(request.build_id)
         async with self._sessions.begin() as session:
             state = await session.scalar(
@@ -128,10 +117,10 @@ class SnapshotActivities:
             await append_events(session, build_id, events)
 
     async def _claim(self, build_id: uuid.UUID, request: TakeSnapshot) -> "_Claimed | TakenSnapshot":
-        """Take the row for this attempt; a snapshot that was stored before is returned as it is."""
+        """Claim the row for this attempt. A snapshot that was stored before is returned instead."""
         claim = uuid.uuid4()
-        name = f"{_prefix(build_id)}{request.number:06d}-{claim.hex[:12]}"  # read by `_number_of`
-        claimed = _Claimed(uuid.uuid4(), build_id, claim, f"{name}.tar.gz", f"{name}.manifest.jsonl")
+        archive_key, manifest_key = snapshot_keys(build_id, request.number, claim)
+        claimed = _Claimed(uuid.uuid4(), build_id, claim, archive_key, manifest_key)
         async with self._sessions.begin() as session:
             project_id = select(Build.project_id).where(Build.id == build_id).scalar_subquery()
             if await session.scalar(select(Build.closed_at).where(Build.id == build_id)) is not None:
@@ -189,22 +178,22 @@ class SnapshotActivities:
         return TakenSnapshot(number=request.number, files=len(entries), bytes=stored.bytes, commit=packed.commit)
 
     async def _upload(self, key: str, sandbox: Sandbox, packed: PackedArchive) -> tuple[StoredObject, list[Entry]]:
-        """Stream the archive from the sandbox to the store; the manifest comes of the same bytes as they pass by."""
+        """Stream the archive from the sandbox to the store, and read the manifest's entries from the same bytes."""
         async with (
             ArchiveReader() as reader,
             contextlib.aclosing(cast("AsyncGenerator[bytes, None]", sandbox.stream(packed.path))) as pieces,
         ):
 
-            async def passing_by() -> AsyncGenerator[bytes, None]:
-                passed = 0
+            async def forwarded() -> AsyncGenerator[bytes, None]:
+                total = 0
                 async for piece in pieces:
-                    passed += len(piece)
-                    if passed > packed.bytes:
+                    total += len(piece)
+                    if total > packed.bytes:
                         raise SnapshotFailed("The archive grew while it was read.")
                     await reader.feed(piece)
                     yield piece
 
-            stored = await self._store.put_stream(key, passing_by())
+            stored = await self._store.put_stream(key, forwarded())
             if (stored.bytes, stored.sha256) != (packed.bytes, packed.sha256):
                 raise SnapshotFailed("The archive did not arrive whole from the sandbox.")
             return stored, await reader.entries()
@@ -218,7 +207,11 @@ class SnapshotActivities:
         entries: list[Entry],
         manifest_sha256: str,
     ) -> None:
-        """The row, what it makes superfluous, and the feed, in one transaction; none of it without the claim."""
+        """Write the row, mark the snapshots that it makes superfluous, and append the events, if the claim still holds.
+
+        Raises:
+            StaleClaim: it does not; nothing is written.
+        """
         files = len(entries)
         async with self._sessions.begin() as session:
             recorded = await session.scalar(
@@ -248,31 +241,9 @@ class SnapshotActivities:
             await append_events(session, claimed.build_id, events)
 
 
-async def sweep_snapshots(sessions: Sessions, store: ObjectStore, build_id: uuid.UUID) -> int:
-    """Delete the objects that the build's rows show to be superfluous; returns how many.
-
-    A row makes the objects of its number superfluous when it is deleted or failed, and those of killed attempts at it
-    when it is stored. An object whose number has no row is kept: the database may have been restored from a backup that
-    is older than the snapshot.
-    """
-    prefix = _prefix(build_id)
-    # Listed before the rows are read: an attempt takes its row before it writes its objects.
-    keys = [*await store.keys(prefix), *await store.unfinished_uploads(prefix)]
-    async with sessions.begin() as session:
-        rows = await session.execute(
-            select(Snapshot.number, Snapshot.state, Snapshot.archive_key, Snapshot.manifest_key).where(
-                Snapshot.build_id == build_id, Snapshot.state != "taking"
-            )
-        )
-    needed = {row.number: {row.archive_key, row.manifest_key} if row.state == "stored" else set() for row in rows}
-    superfluous = {key for key in keys if key not in needed.get(_number_of(key), {key})}
-    await store.delete(sorted(superfluous))
-    return len(superfluous) + await store.abort_uploads(prefix, only=superfluous)
-
-
 @dataclass(frozen=True)
 class _Claimed:
-    """A row that this attempt holds, and the objects that only it writes."""
+    """A row that this attempt has claimed, and the objects that only this attempt writes."""
 
     id: uuid.UUID
     build_id: uuid.UUID
@@ -281,97 +252,12 @@ class _Claimed:
     manifest_key: str
 
 
-async def restore_snapshot(
-    store: ObjectStore, sandbox: Sandbox, snapshot: Snapshot, lock: WorkspaceLock | None = None
-) -> None:
-    """Replace a sandbox's workspace by a stored snapshot, and compare it with the snapshot's manifest.
-
-    `lock`: for a workspace that an agent works in, so that a stale attempt does not restore it once more.
-
-    Raises:
-        StaleClaim: a later attempt holds the workspace.
-        SnapshotFailed: the store's archive is not what was stored, or the workspace differs afterwards; says how.
-    """
-    manifest = await stored_manifest(store, snapshot)
-    hashed = hashlib.sha256()
-    trouble: CofounderError | None = None
-
-    async def pieces() -> AsyncGenerator[bytes, None]:
-        nonlocal trouble
-        try:
-            async with contextlib.aclosing(store.stream(snapshot.archive_key)) as archive:
-                async for piece in archive:
-                    hashed.update(piece)
-                    yield piece
-        except CofounderError as error:
-            trouble = error
-            raise
-
-    try:
-        await send(sandbox, pieces())
-    except SandboxUnavailable as error:
-        if isinstance(trouble, NotFound):
-            raise SnapshotFailed(f"Snapshot {snapshot.number} is not in the object store any more.") from error
-        raise trouble or error from error
-    if hashed.hexdigest() != snapshot.archive_sha256:
-        raise SnapshotFailed(f"The archive of snapshot {snapshot.number} has changed in the object store.")
-    await unpack(sandbox, lock)
-    if differences := compare(manifest, await found_manifest(sandbox)):
-        raise SnapshotFailed(
-            f"Snapshot {snapshot.number} was restored, but the workspace is not what its manifest says: "
-            + "; ".join(differences)
-        )
-
-
-async def stored_manifest(store: ObjectStore, snapshot: Snapshot) -> list[Entry]:
-    """A stored snapshot's manifest.
-
-    Raises:
-        SnapshotFailed: it is gone, or not what was stored.
-    """
-    try:
-        text = (await store.get(snapshot.manifest_key, MANIFEST_MAX_BYTES)).decode("ascii")
-        if digest(text) != snapshot.manifest_sha256:
-            raise ValueError("its hash differs")
-        return parse_manifest(text)
-    except (NotFound, ValueError) as error:
-        raise SnapshotFailed(f"The manifest of snapshot {snapshot.number} can't be used: {error}") from error
-
-
-async def verify_stored(store: ObjectStore, key: str, stored: StoredObject) -> None:
-    """Read an object back and compare it with what was sent.
-
-    Raises:
-        SnapshotFailed: it differs or is not there.
-    """
-    hashed, total = hashlib.sha256(), 0
-    try:
-        async with contextlib.aclosing(store.stream(key)) as pieces:
-            async for piece in pieces:
-                hashed.update(piece)
-                total += len(piece)
-    except NotFound as error:
-        raise SnapshotFailed("The archive is not in the object store after its upload.") from error
-    if (total, hashed.hexdigest()) != (stored.bytes, stored.sha256):
-        raise SnapshotFailed("The archive in the object store is not what was sent.")
-
-
 async def _complete_phase(session: AsyncSession, request: TakeSnapshot, commit: str | None, title: str) -> NewEvent:
-    """Count the phase on the build's row; returns what the feed says of it."""
+    """Count the phase in the build's row; returns its event."""
     phase = request.phase or 0
     await session.execute(
         update(Build)
         .where(Build.id == uuid.UUID(request.build_id))
         .values(phases_completed=func.greatest(Build.phases_completed, phase))
     )
-    return NewEvent(EventType.PHASE_COMPLETED, {"phase": phase, "commit": commit, "title": shown(title)})
-
-
-def _prefix(build_id: uuid.UUID) -> str:
-    return f"{SNAPSHOTS_PREFIX}{build_id}/"
-
-
-def _number_of(key: str) -> int | None:
-    """The number of the snapshot that a key belongs to; None for a key that no snapshot has."""
-    number = key.rpartition("/")[2].partition("-")[0]
-    return int(number) if number.isdecimal() else None
+    return NewEvent(EventType.PHASE_COMPLETED, {"phase": phase, "commit": commit, "title": printable(title)})

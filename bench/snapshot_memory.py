@@ -50,7 +50,7 @@ async def watch_growth() -> AsyncIterator[Growth]:
 
 
 async def _measure(megabytes: int) -> None:
-    from activities.snapshot import restore_snapshot
+    from activities.sandbox.snapshot_store import restore_snapshot
     from db.migrate import migrate
     from local.stack import LocalStack
     from tests.harness.activities import open_activity_harness, shell

@@ -1,4 +1,4 @@
-"""Slots: how many builds of a user run at once. A build holds one from `starting` to its end, sleep included."""
+"""Slots limit how many builds of a user run at once. A build holds one from `starting` to its end, even asleep."""
 
 import uuid
 
@@ -10,7 +10,7 @@ from domain.payloads import SlotClaim
 
 
 async def claim_slot(session: AsyncSession, build_id: uuid.UUID) -> SlotClaim:
-    """Take a slot under the lock on the user's row, if one is free for this build; first come, first served."""
+    """Take a slot if one is free for this build, under the lock on the user's row. First come, first served."""
     build = await session.get_one(Build, build_id)
     free, running = await _free_slots(session, build.user_id)
     await session.refresh(build)
@@ -33,31 +33,31 @@ async def claim_slot(session: AsyncSession, build_id: uuid.UUID) -> SlotClaim:
 
 
 async def builds_next_in_queue(session: AsyncSession, user_id: str) -> list[uuid.UUID]:
-    """The queued builds for which a slot is free now, oldest first."""
+    """Return the queued builds for which a slot is free now, oldest first."""
     free, _ = await _free_slots(session, user_id)
     if free <= 0:
         return []
-    found = await session.scalars(
+    builds = await session.scalars(
         select(Build.id)
         .where(Build.user_id == user_id, Build.closed_at.is_(None), Build.admitted_at.is_(None))
         .order_by(Build.created_at, Build.id)
         .limit(free)
     )
-    return list(found)
+    return list(builds)
 
 
 async def users_with_a_queue(session: AsyncSession) -> list[str]:
-    """Users with builds that have no slot yet."""
-    found = await session.scalars(
+    """Return the users with started builds that have no slot yet."""
+    users = await session.scalars(
         select(Build.user_id)
         .where(Build.closed_at.is_(None), Build.admitted_at.is_(None), Build.started_at.is_not(None))
         .distinct()
     )
-    return list(found)
+    return list(users)
 
 
 async def _free_slots(session: AsyncSession, user_id: str) -> tuple[int, int]:
-    """How many slots are free and how many are taken, under the lock on the user's row."""
+    """Lock the user's row, and return how many slots are free and how many are taken."""
     await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
     slots = await session.scalar(
         select(PlanTier.concurrent_builds).join(User, User.plan == PlanTier.name).where(User.id == user_id)

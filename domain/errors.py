@@ -3,35 +3,51 @@
 ::
 
     CofounderError
-    ├── InvalidInput            what a person or program sent is wrong; the text says what to do
+    ├── InvalidInput            a person or program sent something wrong; the text says what to do
     │   ├── InvalidBrief
     │   └── InvalidToolInput    the model's tool input does not fit; the text goes back to the model
     ├── NotFound
-    ├── Conflict
-    ├── Refused                 allowed in form, but not now or not for this user
+    ├── Conflict                the request does not fit the current state; `details` are for programs
+    │   ├── KeyReused
+    │   ├── OpenBuildExists
+    │   ├── BuildClosed
+    │   ├── TooManyUnread
+    │   ├── AlreadyAnswered
+    │   ├── RestorePending
+    │   └── SnapshotNotStored
+    ├── Refused                 well-formed, but not allowed now or for this user
     │   ├── AccountSuspended
     │   └── KillSwitchOn
-    ├── BuildFailed             this build cannot go on; the text is for the founder
+    ├── BuildFailed             this build cannot continue; the text is for the founder
     │   └── TurnOfAnotherRun
-    ├── StaleClaim              another attempt has taken the row since; end without a write
-    ├── NeedsPerson             only a person can mend it (key, spend limit, store); carries whom it waits for
-    ├── ModelCallFailed         the model's API failed in a way that another attempt may mend
+    ├── StaleClaim              another attempt has claimed the row since; end without a write
+    ├── NeedsPerson             only a person can fix it (key, spend limit, store); names whom the build waits for
+    ├── ModelCallFailed         the model's API failed, and another attempt may succeed
     ├── UnknownModel            a model without a price
-    ├── SandboxGone             the sandbox does not exist any more
+    ├── SandboxGone             the sandbox no longer exists
     ├── SandboxFull             the sandbox's disk is full
-    ├── SandboxUnavailable      the sandbox service did not do what it was asked, and may later
-    ├── StoreUnavailable        the object store did not do what it was asked, and may later
+    ├── SandboxUnavailable      the sandbox service failed; another attempt may succeed
+    ├── StoreUnavailable        the object store failed; another attempt may succeed
+    ├── DependencyUnavailable   a server that a request needs does not answer; try the request again later
+    │   ├── DatabaseUnavailable
+    │   └── TemporalUnavailable
     ├── SnapshotFailed
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
 """
+
+from collections.abc import Mapping
+from typing import ClassVar
 
 
 class CofounderError(Exception):
     """Root of the tree. The message is a sentence that can be shown to a person."""
 
+    details: Mapping[str, object] = {}
+    """Facts for programs, in addition to the message: the further members of the API's problem."""
+
 
 class InvalidInput(CofounderError):
-    """What was sent is wrong. `field` names the part, where one can be named."""
+    """Invalid input. `field` names the part that is wrong, if it is one part."""
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -39,7 +55,7 @@ class InvalidInput(CofounderError):
 
 
 class InvalidBrief(InvalidInput):
-    """An idea brief that cannot be built from."""
+    """An idea brief that no build can start from."""
 
 
 class InvalidToolInput(InvalidInput):
@@ -47,11 +63,43 @@ class InvalidToolInput(InvalidInput):
 
 
 class NotFound(CofounderError):
-    """No such thing, or not this user's."""
+    """It does not exist, or belongs to another user."""
 
 
 class Conflict(CofounderError):
-    """The request contradicts what is there."""
+    """The request does not fit the current state."""
+
+    def __init__(self, message: str, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.details = details or {}
+
+
+class KeyReused(Conflict):
+    """The idempotency key was used for another request."""
+
+
+class OpenBuildExists(Conflict):
+    """The project has an open build already."""
+
+
+class BuildClosed(Conflict):
+    """The build has ended, or is about to, so nothing reaches it any more."""
+
+
+class TooManyUnread(Conflict):
+    """Too many messages wait for the agent."""
+
+
+class AlreadyAnswered(Conflict):
+    """The question has another answer already."""
+
+
+class RestorePending(Conflict):
+    """Another restore of the build has not been carried out yet."""
+
+
+class SnapshotNotStored(Conflict):
+    """The snapshot is being taken, has failed or was deleted."""
 
 
 class Refused(CofounderError):
@@ -67,19 +115,19 @@ class KillSwitchOn(Refused):
 
 
 class BuildFailed(CofounderError):
-    """The build cannot go on; the message is for the founder."""
+    """The build cannot continue; the message is for the founder."""
 
 
 class TurnOfAnotherRun(BuildFailed):
-    """A turn is recorded by another run of the workflow, as after a workflow reset."""
+    """Another run of the workflow has recorded the turn, as after a workflow reset."""
 
 
 class StaleClaim(CofounderError):
-    """Another attempt holds the row now; this one must end without a write."""
+    """Another attempt has claimed the row; this one must end without a write."""
 
 
 class NeedsPerson(CofounderError):
-    """Only a person can mend it. `waiting_for` is founder, operator, store or kill_switch."""
+    """Only a person can fix it. `waiting_for` is founder, operator, store or kill_switch."""
 
     def __init__(self, message: str, waiting_for: str) -> None:
         super().__init__(message)
@@ -95,15 +143,15 @@ class ModelCallFailed(CofounderError):
 
 
 class UnknownModel(CofounderError):
-    """A model that the price table does not have."""
+    """A model without a price in the price table."""
 
 
 class SandboxGone(CofounderError):
-    """The sandbox does not exist any more."""
+    """The sandbox no longer exists."""
 
 
 class SandboxFull(CofounderError):
-    """The sandbox's disk is full: nothing can be done in it any more, not even be written down."""
+    """The sandbox's disk is full: no further call can run in it, or even be recorded."""
 
 
 class SandboxUnavailable(CofounderError):
@@ -112,6 +160,32 @@ class SandboxUnavailable(CofounderError):
 
 class StoreUnavailable(CofounderError):
     """The object store failed or did not answer in time."""
+
+
+class DependencyUnavailable(CofounderError):
+    """A server does not answer. Another attempt may succeed after `retry_after_seconds`, if that is known."""
+
+    dependency: ClassVar[str]
+
+    def __init__(self, message: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        self.details = {"dependency": self.dependency}
+
+
+class DatabaseUnavailable(DependencyUnavailable):
+    """The database does not answer, or has no tables yet."""
+
+    dependency = "database"
+
+
+class TemporalUnavailable(DependencyUnavailable):
+    """Temporal does not answer."""
+
+    dependency = "temporal"
+
+    def __init__(self) -> None:
+        super().__init__("Temporal does not answer, so nothing was started or changed. Try again in a minute.", 10)
 
 
 class SnapshotFailed(CofounderError):

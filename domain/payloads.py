@@ -1,6 +1,6 @@
-"""What crosses the boundary between workflows and activities: one frozen model in, one out.
+"""Inputs and results of workflows and activities: one frozen model in, one out.
 
-All of this stands in workflow history, so it holds ids, counts and short summaries, never contents or secrets. New
+Workflow history stores all of them, so they hold ids, counts and short summaries, never contents or secrets. New
 fields have defaults, so that histories recorded before them still replay. Fields left at their default are not
 serialised (see `clients/temporal.py`), which keeps a turn's share of history small.
 """
@@ -17,7 +17,7 @@ from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 class Payload(BaseModel):
     """Frozen. Unknown fields are ignored on the wire: an older worker may read a newer payload.
 
-    An alias is a field's JSON key in the histories of builds that run; the field's own name may change.
+    An alias is a field's JSON key in the histories of running builds, so it must not change; the field's name may.
     """
 
     model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
@@ -29,18 +29,18 @@ class BuildRef(Payload):
     build_id: str
 
 
-# ---- the build workflow's own input and what it carries when it continues as new
+# ---- the build workflow's input, and the state that it carries when it continues as new
 
 
 class SandboxRef(Payload):
-    """A sandbox as it was when an activity opened it. `boot` changes whenever its processes were lost."""
+    """A sandbox as it was when an activity opened it. `boot` changes each time its processes are lost."""
 
     sandbox_id: str
     boot: str
 
 
 class BuildContext(Payload):
-    """What a build needs to know of its project and of the worker's settings; the texts are in the database."""
+    """What a build needs of its project and of the worker's settings, without texts: those are in the database."""
 
     project_id: str
     user_id: str
@@ -52,12 +52,12 @@ class BuildContext(Payload):
     sleep_policy: SleepPolicy = SleepPolicy.SLEEP
     max_nights: int = MAX_NIGHTS
     sandbox_max_seconds: int | None = None
-    """How long the sandbox's provider lets one run without a pause. None, as in builds begun before: not looked at."""
+    """Seconds that the provider lets a sandbox run without a pause. None, as in older builds: not checked."""
     longest_call_seconds: int = 0
 
 
 class TurnNote(StrEnum):
-    """What Cofounder says to the agent in the next user message, besides tool results."""
+    """Something that Cofounder tells the agent in the next user message, in addition to tool results."""
 
     STEER_REPEATING = "steer_repeating"
     LAST_TURN = "last_turn"
@@ -80,7 +80,7 @@ class PendingInput(Payload):
 
     @property
     def is_pending(self) -> bool:
-        """Whether there is any."""
+        """Whether there is any pending input."""
         return bool(self.message or self.restore)
 
 
@@ -95,9 +95,9 @@ class LoopState(BaseModel):
     status: Status = Status.QUEUED
     status_seq: int = 0
     turn: int = 0
-    """The last turn that was begun."""
+    """The last turn that was started."""
     turn_pending: bool = False
-    """The turn was begun and not answered; it is asked again under its own number."""
+    """The turn was started and not answered; it is tried again under the same number."""
     tool_calls: int = 0
     tool_calls_allowed: int = 0
     recent_calls: list[str] = Field(default_factory=list)
@@ -147,13 +147,13 @@ class LoopState(BaseModel):
         return self.restore_requested > self.restore_done
 
     def note_received(self, pending: PendingInput) -> None:
-        """Take note of the pending input that an activity has seen."""
+        """Record the pending input that an activity has seen."""
         self.message_received = max(self.message_received, pending.message)
         self.restore_requested = max(self.restore_requested, pending.restore)
 
 
 class BuildInput(Payload):
-    """Starts a build's workflow, or a further run of it."""
+    """Starts a build's workflow, or continues it as new."""
 
     build_id: str
     state: LoopState | None = None
@@ -163,7 +163,7 @@ class BuildInput(Payload):
 
 
 class ResolvedModel(Payload):
-    """The model that a build uses, and what people are told that it is."""
+    """The model that a build uses, and the label under which people see it."""
 
     model: str
     label: str
@@ -181,22 +181,22 @@ class StatusChange(Payload):
 
 
 class OpenWorkspace(Payload):
-    """Open a build's sandbox: adopt the one that is there, or create one and restore the project's last snapshot."""
+    """Open a build's sandbox: adopt an existing one, or create one and restore the project's last snapshot."""
 
     build_id: str
 
 
 class OpenedWorkspace(Payload):
-    """`restored_from` is the snapshot's number where one was restored."""
+    """An open workspace. `restored_from` is the number of the snapshot that was restored, if any."""
 
     sandbox: SandboxRef
     restored_from: int | None = None
     opened_at: datetime | None = None
-    """Since when it runs without a pause, by the clock of this build's workflow."""
+    """Since when it has run without a pause, by the clock of this build's workflow."""
 
 
 class SandboxInput(Payload):
-    """Names a build's sandbox. `keep`: when letting go of a build's sandboxes, the one that lives on."""
+    """Names a build's sandbox. `keep`: the one to keep when the build's sandboxes are released."""
 
     build_id: str
     sandbox_id: str
@@ -204,29 +204,29 @@ class SandboxInput(Payload):
 
 
 class ResumedWorkspace(Payload):
-    """A workspace that has been verified after a pause or a loss, and whether it had to be restored."""
+    """A workspace that was verified after a pause or a loss, and whether it had to be restored."""
 
     sandbox: SandboxRef
     restored: bool = False
     reapplied: bool = False
-    """Edits were applied to it again that are in no snapshot."""
+    """Edits that are not in a snapshot were applied to it again."""
     opened_at: datetime | None = None
     """As in `OpenedWorkspace`."""
 
 
 class ResumeWorkspace(Payload):
-    """Resume a paused sandbox and verify its files against the snapshot; restore them where they differ."""
+    """Resume a paused sandbox and verify its files against the snapshot; restore them if they differ."""
 
     build_id: str
     sandbox_id: str
     cause: str
-    """Why the build goes on, for the founder and the agent, such as `a new day's budget`."""
+    """Why the build continues, for the founder and the agent, such as `a new day's budget`."""
     replace: bool = False
-    """Restore into a fresh sandbox and let go of this one, whatever state it is in."""
+    """Restore into a fresh sandbox and release this one, whatever its state."""
 
 
 class ThinkInput(Payload):
-    """Ask the model for a turn. `notes` are said to the agent in this turn's user message."""
+    """Ask the model for a turn. `notes` go to the agent in this turn's user message."""
 
     build_id: str
     turn: int
@@ -236,18 +236,18 @@ class ThinkInput(Payload):
 
 
 class ThinkOutcome(StrEnum):
-    """What a turn came to."""
+    """How a turn ended."""
 
     TOOL_USE = "tool_use"
     END_TURN = "end_turn"
     CONTINUE = "continue"
-    """Nothing to run and not an end (cut off, paused, empty): ask again."""
+    """There is nothing to run and the turn is not over (cut off, paused or empty): ask again."""
     BUDGET = "budget"
-    """No call was made: it would have passed the ceiling of the day's allowance."""
+    """No call was made: it could have exceeded the ceiling of the day's allowance."""
     BUSY = "busy"
     """No call was made: it may fit once the calls of the user's other builds are settled."""
     TOO_SMALL = "too_small"
-    """No call was made: it would pass even an untouched day's allowance."""
+    """No call was made: it could exceed the ceiling of a day on which nothing was spent."""
     ON_HOLD = "held"
     """No call was made: the account is suspended, or the kill switch is on."""
     REFUSED = "refused"
@@ -267,7 +267,7 @@ class CheckBudget(Payload):
 
 
 class BudgetCheck(Payload):
-    """Whether a build may go on: the same fields as a `ThinkResult` that made no call. Amounts in µ$."""
+    """Whether a build may continue: the fields of a `ThinkResult` that made no call. Amounts in µ$."""
 
     exhausted: bool
     outcome: ThinkOutcome | None = None
@@ -276,7 +276,7 @@ class BudgetCheck(Payload):
     waiting_for: WaitingFor | None = None
     renews_on: date | None = None
     day: date | None = None
-    """The UTC day that was looked at."""
+    """The UTC day that was checked."""
     spent: int = 0
     allowance: int | None = None
 
@@ -286,7 +286,7 @@ class RequestedCall(Payload):
 
     tool_use_id: str = Field(alias="id")
     signature: str = Field(alias="s")
-    """Tells equal calls apart from others, see `domain/guards.py`."""
+    """Equal for equal calls, see `domain/guards.py`."""
     summary: str = Field(alias="t")
     """One line for the timeline."""
     mutating: bool = Field(default=True, alias="m")
@@ -312,7 +312,7 @@ class ThinkResult(Payload):
     spent: int | None = None
     allowance: int | None = None
     message_read: int = Field(default=0, alias="read")
-    """Number of the founder's last message that this turn has read."""
+    """Number of the last founder message that this turn has read."""
 
 
 class SlotClaim(Payload):
@@ -324,7 +324,7 @@ class SlotClaim(Payload):
 
 
 class DispatchInput(Payload):
-    """Run one tool call, or find what became of it."""
+    """Run one tool call, or find out what happened to it."""
 
     build_id: str
     tool_use_id: str = Field(alias="id")
@@ -341,13 +341,13 @@ class DispatchResult(Payload):
     disk_full: bool = Field(default=False, alias="full")
     """With `lost`: the sandbox's disk is full, and only another sandbox helps."""
     error_signature: str | None = Field(default=None, alias="e")
-    """With `is_error`: tells equal errors apart from others, see `domain/guards.py`."""
+    """With `is_error`: equal for equal errors, see `domain/guards.py`."""
 
 
 class AskFounder(Payload):
-    """Ask the founder about one of these: an error that has struck again and again, or a call that is made in circles.
+    """Ask the founder about an error that keeps occurring, or about a call that the agent keeps repeating.
 
-    Both are named by their signature; what they are about stands in the database.
+    `error` or `call` is its signature; the database has the details.
     """
 
     build_id: str
@@ -357,13 +357,13 @@ class AskFounder(Payload):
 
 
 class AskedFounder(PendingInput):
-    """The question in a sentence; or, where the founder has said or asked for something already, that instead."""
+    """The question in a sentence or, instead of a question, input that the founder has already sent."""
 
     reason: str = ""
 
 
 class RestoreWorkspace(Payload):
-    """Bring the workspace to what a restore's row says."""
+    """Restore the workspace as a restore's row says."""
 
     build_id: str
     number: int
@@ -371,7 +371,7 @@ class RestoreWorkspace(Payload):
 
 
 class RestoredWorkspace(Payload):
-    """Whether it was done; otherwise the row says why it can't be."""
+    """Whether the restore was done; if not, the row says why."""
 
     done: bool
 
@@ -410,7 +410,7 @@ class TakenSnapshot(Payload):
 
 
 class RunGate(Payload):
-    """Restore a snapshot into a fresh sandbox and look at the product's evidence there."""
+    """Restore a snapshot into a fresh sandbox and check the product's evidence there."""
 
     build_id: str
     number: int
@@ -418,8 +418,10 @@ class RunGate(Payload):
 
 
 class GateResult(PendingInput):
-    """How a gate ended. When it was passed its sandbox keeps running, for the preview. What the founder has said or
-    asked for meanwhile comes first, so nothing is passed then."""
+    """How a gate ended. If the product passed, the gate's sandbox keeps running for the preview.
+
+    Input that the founder sent meanwhile comes first: while any is pending, no product passes.
+    """
 
     findings: int
     sandbox_id: str | None = None
@@ -427,7 +429,7 @@ class GateResult(PendingInput):
 
     @property
     def passed(self) -> bool:
-        """Whether the build is ready with this."""
+        """Whether the product passed, so that the build is ready."""
         return not self.findings and not self.is_pending
 
 
@@ -462,7 +464,7 @@ class PreviewInput(Payload):
 
 
 class OpenedPreview(Payload):
-    """A preview's sandbox, and the address under which its product answers."""
+    """A preview's sandbox, and the address at which its product answers."""
 
     sandbox_id: str
     url: str
@@ -481,7 +483,7 @@ class PreviewChange(Payload):
 
 
 class ReapResult(Payload):
-    """What the reaper mended."""
+    """What the reaper did."""
 
     started: int = 0
     closed: int = 0

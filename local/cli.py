@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import shlex
 import signal
 import time
@@ -45,6 +46,14 @@ _Allow = Annotated[
         help="With --egress proxy: a host that sandboxes reach instead of the package registries. May be repeated.",
     ),
 ]
+_PrivateHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--private-host",
+        help="With --egress proxy: also this host, even if its address is private; repeatable. SANDBOX_PRIVATE_HOSTS "
+        "names more.",
+    ),
+]
 _Egress = Annotated[
     Egress, typer.Option("--egress", help="What sandboxes reach: nothing, or some hosts through a proxy.")
 ]
@@ -58,12 +67,13 @@ def up(
     ] = None,
     egress: _Egress = "none",
     allow: _Allow = None,
+    private_host: _PrivateHost = None,
     as_json: _Json = False,
 ) -> None:
     """Start everything."""
     from local.stack import PARTS
 
-    _stay_up(PARTS, data or _DATA / "all", _ports_by_part(port or []), as_json, egress, allow or [])
+    _stay_up(PARTS, data or _DATA / "all", _ports_by_part(port or []), as_json, egress, allow or [], private_host or [])
 
 
 @local_app.command(epilog="Example: cofounder local postgres")
@@ -84,16 +94,17 @@ def s3(data: _Data = None, port: _Port = None, as_json: _Json = False) -> None:
     _stay_up_alone("s3", data, port, as_json)
 
 
-@local_app.command(epilog="Example: cofounder local sandbox --egress proxy --allow pypi.org")
+@local_app.command(epilog="Example: cofounder local sandbox --egress proxy --private-host pypi.example.com")
 def sandbox(
     data: _Data = None,
     port: _Port = None,
     egress: _Egress = "none",
     allow: _Allow = None,
+    private_host: _PrivateHost = None,
     as_json: _Json = False,
 ) -> None:
     """Start the E2B-compatible sandbox server."""
-    _stay_up_alone("sandbox", data, port, as_json, egress, allow or [])
+    _stay_up_alone("sandbox", data, port, as_json, egress, allow or [], private_host or [])
 
 
 @local_app.command(epilog="Example: cofounder local model")
@@ -109,8 +120,10 @@ def _stay_up_alone(
     as_json: bool,
     egress: Egress = "none",
     allow: Sequence[str] = (),
+    private_hosts: Sequence[str] = (),
 ) -> None:
-    _stay_up((part,), data or _DATA / part, {} if port is None else {part: port}, as_json, egress, allow)
+    ports: dict[str, int] = {} if port is None else {part: port}
+    _stay_up((part,), data or _DATA / part, ports, as_json, egress, allow, private_hosts)
 
 
 def _stay_up(
@@ -120,12 +133,19 @@ def _stay_up(
     as_json: bool,
     egress: Egress,
     allow: Sequence[str],
+    private_hosts: Sequence[str],
 ) -> None:
+    from local.operator_network import operator_network
     from local.stack import LocalStack
+    from settings import load_settings
 
-    if allow and egress == "none":
-        raise typer.BadParameter("--allow needs --egress proxy.")
-    stack = LocalStack(data, parts=parts, port_of=ports, egress=egress, allow=allow, on_progress=_print_progress)
+    for option, hosts in (("--allow", allow), ("--private-host", private_hosts)):
+        if hosts and egress == "none":
+            raise typer.BadParameter(f"{option} needs --egress proxy.")
+    network = operator_network(load_settings(), os.environ, private_hosts) if egress == "proxy" else None
+    stack = LocalStack(
+        data, parts=parts, port_of=ports, egress=egress, allow=allow, network=network, on_progress=_print_progress
+    )
     try:
         asyncio.run(_run_until_signal(stack, as_json))
     except StackError as error:

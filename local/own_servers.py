@@ -8,9 +8,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from local.process import Command, Run
+
+if TYPE_CHECKING:  # it imports the settings, which the command line does without until it needs them
+    from local.operator_network import OperatorNetwork
 
 Egress = Literal["none", "proxy"]
 
@@ -84,6 +87,7 @@ def sandbox_server(
     proxy_port: int,
     egress: Egress,
     allow: Sequence[str],
+    network: "OperatorNetwork",
     api_key: str,
     output: Path,
     temporary: Path,
@@ -91,17 +95,17 @@ def sandbox_server(
 ) -> OwnServer:
     """Return the sandbox server, which keeps its sandboxes in `directory`.
 
-    With `egress="proxy"` sandboxes reach the hosts in `allow`, or in the server's own list if that is empty, and
-    nothing else. `options` are more options of `python -m local.sandbox`.
+    With `egress="proxy"` sandboxes reach the hosts in `allow`, or in the server's own list if that is empty, the hosts
+    that `network` names, and nothing else. `options` are more options of `python -m local.sandbox`.
     """
     arguments = ["-m", "local.sandbox", "--root", str(directory), "--port", str(port)]
     arguments += ["--proxy-port", str(proxy_port), "--egress", egress, *(["--allow", *allow] if allow else [])]
-    arguments += options
+    arguments += [*network.options(), *options]
     hint = (
         "It needs bubblewrap. To see whether that works here, run: scripts/setup --system. "
         "If it does not, use E2B's cloud: set REAL=1 and E2B_API_KEY."
     )
-    secrets = {"E2B_API_KEY": api_key}
+    secrets = {"E2B_API_KEY": api_key, **network.environment()}
     return OwnServer("sandbox", arguments, output=output, temporary=temporary, hint=hint, secrets=secrets)
 
 

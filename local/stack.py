@@ -25,6 +25,7 @@ from typing import Literal, Self
 from local import object_store
 from local.errors import DataInUse, PartDied, PartFailed, StackError
 from local.object_store import ObjectStore
+from local.operator_network import OperatorNetwork
 from local.own_servers import Egress, rehearsal_model, sandbox_server
 from local.ports import Ports
 from local.postgres import Postgres
@@ -69,7 +70,7 @@ class LocalStack:
       the same as last time in this directory, or free ones.
     - `durable=False`: no fsync, and Temporal in memory. For tests.
     - `time_skipping`: lets tests skip Temporal's timers.
-    - `egress`, `allow`: what sandboxes may reach, see `sandbox_server`.
+    - `egress`, `allow`, `network`: what sandboxes may reach, see `sandbox_server`.
     - `model_options`: more options of the rehearsal model, see `python -m local.rehearsal --help`.
     - `sandbox_options`: more options of the sandbox server, see `python -m local.sandbox --help`.
 
@@ -88,6 +89,7 @@ class LocalStack:
         temporal_ui: bool = True,
         egress: Egress = "none",
         allow: Sequence[str] = (),
+        network: OperatorNetwork | None = None,
         model_options: Sequence[str] = (),
         sandbox_options: Sequence[str] = (),
         on_progress: Callable[[Progress], None] | None = None,
@@ -104,6 +106,7 @@ class LocalStack:
         self._temporal_ui = temporal_ui
         self._egress = egress
         self._allow = tuple(allow)
+        self._network = network or OperatorNetwork()
         self._model_options = tuple(model_options)
         self._sandbox_options = tuple(sandbox_options)
         self._on_progress = on_progress
@@ -136,8 +139,8 @@ class LocalStack:
         if "model" in self.parts:
             variables["REHEARSAL_MODEL"] = "true"
         if "sandbox" in self.parts:
-            hosts = (self._allow or PACKAGE_REGISTRIES) if self._egress == "proxy" else ()
-            variables["SANDBOX_EGRESS_HOSTS"] = ",".join(hosts) or "none"
+            hosts = (*(self._allow or PACKAGE_REGISTRIES), *self._network.private_hosts)
+            variables["SANDBOX_EGRESS_HOSTS"] = ",".join(dict.fromkeys(hosts)) if self._egress == "proxy" else "none"
         return variables
 
     @property
@@ -435,6 +438,7 @@ class LocalStack:
                         proxy_port=port["sandbox.proxy"],
                         egress=self._egress,
                         allow=self._allow,
+                        network=self._network,
                         api_key=credentials["sandbox_api_key"],
                         output=output,
                         temporary=temporary,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from local.stack import LocalStack
     from tests.harness.worker import WorkerHarness
 
-_PREFIXES = ("ANTHROPIC_", "AWS_", "COFOUNDER_", "E2B_", "PG", "PROJECT_", "REHEARSAL_", "S3_", "TEMPORAL_")
+_PREFIXES = ("ANTHROPIC_", "AWS_", "COFOUNDER_", "E2B_", "PG", "PROJECT_", "REHEARSAL_", "S3_", "SANDBOX_", "TEMPORAL_")
 _NAMES = {"AUTONOMOUS_AGENT", "BRIEF", "DATABASE_URL", "EXIT", "IDEA", "REAL"}
 
 

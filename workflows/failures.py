@@ -29,10 +29,10 @@ def reason_of(error: BaseException) -> str:
     return getattr(cause, "message", None) or str(cause)
 
 
-def out_of_use(error: ActivityError) -> str | None:
+def sandbox_problem(error: ActivityError) -> str | None:
     """Why the sandbox can no longer be used, if that is why the step failed; otherwise None."""
     cause = error.cause
-    return failures.out_of_use(cause.type if isinstance(cause, ApplicationError) else None)
+    return failures.sandbox_problem(cause.type if isinstance(cause, ApplicationError) else None)
 
 
 def responsible_party(error: ActivityError) -> tuple[WaitingFor, str]:

@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 from workflows import policies
-from workflows.failures import end_if_cancelled, out_of_use, reason_of, responsible_party
+from workflows.failures import end_if_cancelled, reason_of, responsible_party, sandbox_problem
 from workflows.projection import Projection
 from workflows.workspace import REPLACES, Workspace
 
@@ -67,7 +67,7 @@ class Waiting:
                 result = await step()
             except ActivityError as error:
                 end_if_cancelled()
-                cause = out_of_use(error) if in_sandbox else None
+                cause = sandbox_problem(error) if in_sandbox else None
                 if cause is not None and workflow.patched(REPLACES):
                     in_sandbox = False  # if a new sandbox does not help, ask a person
                     await self.resume_workspace(cause, replace=True)

@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
     )
 
 from workflows import policies
-from workflows.failures import end_if_cancelled, out_of_use, reason_of
+from workflows.failures import end_if_cancelled, reason_of, sandbox_problem
 
 REPLACES = "replaces"
 """Patch: a lost, full or unreachable sandbox is replaced automatically; before, an operator was asked."""
@@ -102,7 +102,7 @@ class Workspace:
             await self._resume(ResumeWorkspace(build_id=self._build_id, sandbox_id=self._id(), cause=cause))
         except ActivityError as error:
             end_if_cancelled()
-            if out_of_use(error) is None or not workflow.patched(REPLACES):
+            if sandbox_problem(error) is None or not workflow.patched(REPLACES):
                 raise
             await self.replace(cause)
 

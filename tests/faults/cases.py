@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
-from activities.crash_point import CrashPoint
+from activities.runtime.crash_point import CrashPoint
 from db.models import LedgerEntry, Snapshot, ToolCall, Turn
 from domain.names import BUILD_WORKFLOW
 from domain.status import Status

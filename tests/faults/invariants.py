@@ -17,7 +17,7 @@ import asyncpg
 import psutil
 from sqlalchemy import func, select, text
 
-from activities.snapshot import restore_snapshot, stored_manifest
+from activities.sandbox.snapshot_store import restore_snapshot, stored_manifest
 from bench.flat import chain_of, largest_payload, shares_of
 from clients.sandbox import Role, Sandbox
 from db.models import (

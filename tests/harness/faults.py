@@ -18,11 +18,7 @@ from urllib.parse import urlsplit
 import psutil
 from sqlalchemy.engine import make_url
 
-from activities.crash_point import CrashPoint
-from api.deps import Services
-from api.feeds import Feeds
-from api.nudges import FeedNudges
-from api.saying import say
+from activities.runtime.crash_point import CrashPoint
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes
 from clients.temporal import connect_temporal
@@ -30,6 +26,7 @@ from db.migrate import migrate
 from db.session import make_engine, make_sessions
 from domain.names import build_workflow_id
 from local.stack import LocalStack, PartName
+from services.messages import send_message
 from settings import Settings
 from tests.faults.proxy import FaultProxy
 from tests.faults.rigged_worker import start_worker
@@ -154,13 +151,18 @@ class FaultHarness:
         """Send a message to a build as its founder, as the API does. It is acknowledged when this returns.
 
         Raises:
-            Problem: the build no longer accepts messages.
+            Conflict: the build no longer accepts messages.
         """
         user_id = (await harness.row(build_id)).user_id
-        services = Services(
-            self.settings, self.sessions, harness.builds, Feeds(self.sessions, FeedNudges(self._engine)), self.store
+        await send_message(
+            self.sessions,
+            harness.builds,
+            user_id,
+            build_id,
+            text,
+            idempotency_key=str(uuid.uuid4()),
+            secrets=self.settings.secret_values(),
         )
-        await say(services, user_id, build_id, text, str(uuid.uuid4()))
 
     async def front(self) -> Front:
         """Start a proxy in front of each server, for workers that are started with it."""

@@ -92,7 +92,7 @@ async def _project_with_a_ready_build(api: RunningApi) -> tuple[str, str]:
     """Insert a build with a snapshot and screenshots, whose feed has ended."""
     project = await api.project()
     build = await api.build(project)
-    store = api.services.store
+    store = api.resources.store
     assert isinstance(store, ObjectStore)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
-from cli import app
+from cli.main import app
 from clients.temporal import connect_temporal
 from domain.errors import CofounderError, Misconfigured
 from domain.pricing import ModelPrice
@@ -92,7 +92,7 @@ WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
     ),
     "a plan whose model has no price": (
         lambda stack: {"fallback_model": "mine", "model_prices": {"mine": ModelPrice.model_validate(_PRICE)}},
-        r"The plan \S+ has no usable model for the coder. .*MODEL_PRICES",
+        r"The plan \S+ has no usable model for the role coder. .*MODEL_PRICES",
     ),
     "no object store": (
         lambda stack: {"s3_endpoint_url": f"http://{CLOSED}"},
@@ -219,7 +219,8 @@ async def test_refused_build_tells_what_was_stored(api: RunningApi) -> None:
     result = await _build(api, "--idea", "A waitlist")
     [project] = re.findall("^project (.*)$", result.output, re.M)
     assert _told(result).startswith("The account is suspended")
-    assert f"The project is stored; later: cofounder build --project {project}" in result.output.splitlines()
+    later = f"The project is stored. To build it later: cofounder build --project {project}"
+    assert later in result.output.splitlines()
     assert "suspended" in _told(await _build(api, "--project", project))
     after = await api.rows()
     assert {name: count - before[name] for name, count in after.items() if count != before[name]} == {

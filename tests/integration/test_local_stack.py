@@ -61,7 +61,7 @@ async def _command_line(*arguments: str, under: Sequence[str] = ()) -> AsyncIter
     `under` is a command that runs another one.
     """
     process = await asyncio.create_subprocess_exec(
-        *(*under, sys.executable, "-c", "import cli; cli.main()", "local", *arguments),
+        *(*under, sys.executable, "-c", "from cli.main import main; main()", "local", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,

@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 import activities.snapshot
-from activities.snapshot import restore_snapshot, stored_manifest, verify_stored
+from activities.sandbox.snapshot_store import restore_snapshot, stored_manifest, verify_stored
 from clients.archive import found_manifest
 from clients.object_store import PART_BYTES, ObjectStore, StoredObject
 from clients.sandbox import Role, Sandbox

@@ -155,7 +155,7 @@ async def test_a_call_that_was_sent_and_never_answered_may_have_been_billed(
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     model = ModelClient("a-key", address, idle_seconds=DEADLINE)
-    with pytest.raises(ApplicationError, match="never came"):
+    with pytest.raises(ApplicationError, match="no answer came"):
         await think(harness, model, build)
     entry = await ledger(harness, build)
     assert (entry.state, entry.cost > 0) == ("estimated", True)
@@ -246,12 +246,11 @@ async def test_the_request_is_what_is_stored_whichever_worker_sent_the_turns_bef
 async def test_what_was_sent_never_changes_even_without_a_message(harness: ActivityHarness, build: str) -> None:
     """A message between two attempts of a turn that has only tool results belongs to the next turn."""
     build_id, received = uuid.UUID(build), list[bytes]()
-    activities = ThinkActivities(
-        harness.sessions, ModelClient("a-key", "http://127.0.0.1:1", 1), harness.store, {}, 1000
-    )
+    nowhere = ModelClient("a-key", "http://127.0.0.1:1", 1)
+    activities = ThinkActivities(harness.sessions, nowhere, harness.store, default_prices(), 1000)
 
     async def attempt(turn: int, model: ModelClient) -> ThinkResult:
-        activities._model, activities._prices = model, default_prices()
+        activities._model = model
         return await ActivityEnvironment().run(activities.think, ThinkInput(build_id=build, turn=turn))
 
     async with speaking(

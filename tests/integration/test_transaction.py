@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
-from activities.errors import DATABASE_UNAVAILABLE, to_application_error
+from activities.runtime.errors import DATABASE_UNAVAILABLE, to_application_error
 from db.models import User
 from db.session import Sessions, make_engine, make_sessions
 from db.transaction import autocommit, transaction

@@ -10,7 +10,7 @@ from sqlalchemy import func, update
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.snapshot import restore_snapshot
+from activities.sandbox.snapshot_store import restore_snapshot
 from clients.sandbox import Role, Sandbox
 from clients.workspace_lock import WorkspaceLock
 from db.models import Build, Message, Snapshot, ToolCall
@@ -295,7 +295,7 @@ async def test_an_interrupted_restore_continues_and_still_says_why(harness: Acti
 async def test_a_half_restored_workspace_is_not_saved(harness: ActivityHarness, build: str) -> None:
     sandbox = await saved_workspace(harness, build)
     await shell(sandbox, """echo '["because"]' >/home/user/.cofounder/changes; rm a.txt""")
-    with pytest.raises(ApplicationError, match="not whole") as raised:
+    with pytest.raises(ApplicationError, match="incomplete") as raised:
         await harness.take(build, sandbox, 2)
     assert raised.value.type == "SnapshotFailed"
     assert (await resume(harness, build, sandbox)).restored

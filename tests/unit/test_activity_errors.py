@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.errors import DATABASE_UNAVAILABLE, LONGEST_MESSAGE, application_errors, to_application_error
+from activities.runtime.errors import DATABASE_UNAVAILABLE, LONGEST_MESSAGE, application_errors, to_application_error
 from domain.errors import (
     BuildFailed,
     CofounderError,

@@ -2,7 +2,7 @@
 
 import uuid
 
-from activities.request_cache import PrefixCache, RequestPrefix
+from activities.turn.request_cache import PrefixCache, RequestPrefix
 
 ONE, OTHER = uuid.uuid4(), uuid.uuid4()
 

@@ -1,0 +1,104 @@
+"""Ask the founder when the agent is stuck."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+
+from activities.runtime.errors import application_errors
+from activities.tool_outcome import error_of
+from db import steering
+from db.models import Message, Question, ToolCall
+from db.session import Sessions
+from domain.guards import WINDOW, call_signature
+from domain.payloads import AskedFounder, AskFounder
+from domain.question import Attempt, about_circle, about_error
+from domain.tool_output import parse_stored_blocks, result_text
+
+_SEARCHED_CALLS = 200
+"""Search this many of the build's last calls for the error that it is stuck on."""
+
+
+class QuestionActivities:
+    """The activity `ask_founder`."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    @activity.defn
+    @application_errors
+    async def ask_founder(self, request: AskFounder) -> AskedFounder:
+        """Store the question and show it in the feed, once. If a message or restore of the founder is pending, ask
+        nothing and return that instead: it may be the answer already."""
+        build_id, question_id = uuid.UUID(request.build_id), uuid.UUID(request.question_id)
+        async with self._sessions.begin() as session:
+            await steering.lock_build(session, build_id)
+            if pending := await steering.pending_input(session, build_id):
+                return AskedFounder(message=pending.message, restore=pending.restore)
+            if request.error is not None:
+                text = about_error(await _attempts_with_error(session, build_id, request.error))
+            else:
+                text = about_circle(await _attempts_with_call(session, build_id, request.call or ""))
+            question = Question(
+                id=question_id,
+                build_id=build_id,
+                problem=text.problem,
+                tried=text.tried,
+                options=text.options,
+            )
+            await steering.add_question(session, question)
+        return AskedFounder(reason=text.reason)
+
+
+async def _attempts_with_error(session: AsyncSession, build_id: uuid.UUID, error: str) -> list[Attempt]:
+    """The build's last calls that ended in this error, in order."""
+    calls = await session.scalars(
+        select(ToolCall)
+        .where(ToolCall.build_id == build_id, ToolCall.is_error.is_(True), ~ToolCall.lost)
+        .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
+        .limit(_SEARCHED_CALLS)
+    )
+    return await _attempts(session, build_id, [call for call in calls if error_of(call, call.result or "") == error])
+
+
+async def _attempts_with_call(session: AsyncSession, build_id: uuid.UUID, signature: str) -> list[Attempt]:
+    """The build's last calls with this signature, in order."""
+    calls = (
+        await session.scalars(
+            select(ToolCall)
+            .where(ToolCall.build_id == build_id)
+            .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
+            .limit(WINDOW)
+        )
+    ).all()
+    signatures: dict[str, str] = {}
+    for blocks in (await _answers(session, build_id, {call.turn for call in calls})).values():
+        used = (block for block in blocks if block["type"] == "tool_use")
+        signatures |= {block["id"]: call_signature(block["name"], block["input"]) for block in used}
+    return await _attempts(session, build_id, [call for call in calls if signatures[call.tool_use_id] == signature])
+
+
+async def _attempts(session: AsyncSession, build_id: uuid.UUID, calls: Sequence[ToolCall]) -> list[Attempt]:
+    answers = await _answers(session, build_id, {call.turn for call in calls})
+    return [
+        Attempt(
+            turn=call.turn,
+            narration=" ".join(str(block["text"]) for block in answers[call.turn] if block["type"] == "text"),
+            call=call.summary,
+            result=result_text(call.result) if call.result else "",
+        )
+        for call in reversed(calls)
+    ]
+
+
+async def _answers(session: AsyncSession, build_id: uuid.UUID, turns: set[int]) -> dict[int, list[dict[str, Any]]]:
+    """The content blocks of the agent's answers in these turns."""
+    rows = await session.execute(
+        select(Message.turn, Message.content).where(
+            Message.build_id == build_id, Message.role == "assistant", Message.turn.in_(turns)
+        )
+    )
+    return {turn: parse_stored_blocks(content) for turn, content in rows}

@@ -1,0 +1,99 @@
+"""Read and change founders' accounts: plan, models, standing, and what may be spent on a day.
+
+Everything runs in the caller's transaction. Notify the user's open builds after it is committed:
+`services.notifications.notify_budget_changed`.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import money
+from db.models import User
+from db.users import UserChange, change_user, find_user, plan_names
+from domain.budget import BudgetState
+from domain.errors import InvalidInput, NotFound, UnknownModel
+from domain.model_choice import CODER
+from domain.pricing import PriceTable, price_of
+
+ROLES = (CODER,)
+"""Roles for which a user may have a model of their own."""
+
+MAX_TOP_UP = 10**12
+"""Microdollars. Refuse a larger top-up as a typing mistake."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user's account on a day. Money is in microdollars."""
+
+    user: User
+    budget: BudgetState
+    topped_up: int
+    open_builds: list[uuid.UUID]
+
+
+async def read_account(session: AsyncSession, user_id: str, day: date) -> Account:
+    """The account, with what the user may spend, has spent and was topped up on the day.
+
+    Raises:
+        NotFound: there is no such user.
+    """
+    user = await find_user(session, user_id)
+    if user is None:
+        raise NotFound(f"There is no user {user_id}. `cofounder users set {user_id}` makes one.")
+    return Account(
+        user=user,
+        budget=await money.budget_of(session, user_id, day),
+        topped_up=await money.topped_up(session, user_id, day),
+        open_builds=await money.open_builds_of(session, user_id),
+    )
+
+
+async def change_account(session: AsyncSession, user_id: str, change: UserChange, day: date) -> Account:
+    """Change the user; make the row if there is none.
+
+    Raises:
+        InvalidInput: there is no such plan.
+    """
+    plans = await plan_names(session)
+    if change.plan is not None and change.plan not in plans:
+        raise InvalidInput(f"There is no plan {change.plan}. The plans are: {', '.join(plans)}.", "plan")
+    await change_user(session, user_id, change, day)
+    return await read_account(session, user_id, day)
+
+
+async def top_up_account(
+    session: AsyncSession, user_id: str, amount: int, day: date, *, note: str | None, key: str | None
+) -> Account:
+    """Add money (microdollars) to what the user may spend on the day; a repeat with the same key adds nothing.
+
+    Raises:
+        NotFound: there is no such user.
+        InvalidInput: the plan has no limit.
+        KeyReused: the key was used for another amount.
+    """
+    account = await read_account(session, user_id, day)
+    if account.budget.allowance is None:
+        raise InvalidInput(f"The plan {account.user.plan} has no limit, so there is nothing to top up.")
+    await money.top_up(session, user_id, amount, day, note=note, key=key)
+    return await read_account(session, user_id, day)
+
+
+def check_models(models: Mapping[str, str | None], prices: PriceTable) -> None:
+    """Check that a user may have these models, by role. None stands for the plan's model.
+
+    Raises:
+        InvalidInput: there is no such role, or a model has no price.
+    """
+    for role, model in models.items():
+        if role not in ROLES:
+            raise InvalidInput(f"There is no role {role}. The roles are: {', '.join(ROLES)}.", f"models.{role}")
+        if model is not None:
+            try:
+                price_of(prices, model)
+            except UnknownModel as error:
+                raise InvalidInput(str(error), "models") from error
