@@ -1,9 +1,9 @@
-# One image for every process of Cofounder: the API, the worker, the migration, and the stand-ins of the rehearsal.
+# One image for every process of Cofounder: the API, the worker, the migration, and the rehearsal's stand-ins.
 #
 #   docker build -t cofounder:0.1.0 .
 #   docker run --rm --env-file settings.env cofounder:0.1.0 python -m worker
 #
-# No secret goes in: they come as variables, when it runs.
+# The image contains no secrets; pass them as environment variables at run time.
 
 FROM ghcr.io/astral-sh/uv:0.13.8 AS uv
 
@@ -14,15 +14,15 @@ ENV UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     UV_PROJECT_ENVIRONMENT=/opt/cofounder \
     UV_PYTHON_DOWNLOADS=never
-# First the locked dependencies, which seldom change, then the program.
+# The locked dependencies come first because they rarely change, then the program.
 COPY pyproject.toml uv.lock ./
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --no-install-project
 COPY . .
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --no-editable
 
 FROM python:3.11.14-slim-bookworm
-# Chromium for screenshots; bubblewrap and git for the sandboxes of the rehearsal. Debian's newest, whatever the day:
-# a pinned Chromium would be one with known holes.
+# Chromium takes screenshots; the rehearsal's sandboxes need bubblewrap and git. Versions are not pinned, because a
+# pinned Chromium soon has known vulnerabilities.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends bubblewrap ca-certificates chromium fonts-dejavu-core git \

@@ -1,4 +1,4 @@
-# What a newcomer types. `make` alone lists it.
+# The commands for everyday work. `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help demo test check quick replay histories chaos bench setup clean
 
@@ -7,7 +7,7 @@ BIN := .venv/bin
 ARGS ?=
 PYTEST := $(BIN)/python -m pytest $(if $(V),-v -o log_cli=true)
 
-# The demo reads these from its environment. Taken literally: a dollar sign in a founder's sentence is a dollar sign.
+# The demo reads these from its environment. They are taken literally, so that a dollar sign in a sentence stays one.
 define literally
 ifneq ($(origin $(1)),undefined)
 override $(1) := $$(value $(1))
@@ -16,14 +16,14 @@ endif
 endef
 $(foreach variable,BRIEF IDEA REAL EXIT,$(eval $(call literally,$(variable))))
 
-# A downloaded Chromium is linked in the first of these, see scripts/setup.
+# scripts/setup links a Chromium that it downloads into the first of these directories.
 export PATH := $(CURDIR)/.cofounder/tools/bin:$(PATH)
 
-# Checks and tests see nothing of the caller's environment, so that no variable can point them at a real service.
+# Checks and tests do not see the caller's environment, so that no variable can point them to a real service.
 CLEAN := env -i PATH="$$PATH" HOME="$$HOME" LANG=C.UTF-8 TERM="$${TERM:-dumb}" \
 	$${TMPDIR:+TMPDIR="$$TMPDIR"} $${CI:+CI="$$CI"}
 
-# Tests work in a temporary directory of their own, which goes with them whatever they or their browsers leave in it.
+# Tests get a temporary directory of their own, removed at the end with everything that they or their browsers left.
 TIDY := TMPDIR=$$(mktemp -d) && export TMPDIR && trap 'rm -rf "$$TMPDIR"' EXIT && trap 'exit 130' INT TERM HUP &&
 
 help: ## list the targets
@@ -33,39 +33,39 @@ demo: ## set up, then build a product and show it: BRIEF=file.json or IDEA="a se
 	@$(PYTHON) scripts/setup --system
 	@$(BIN)/cofounder demo
 
-test: ## set up, then linters, types and all tests, whatever is in the environment: ARGS="-k name", V=1
+test: ## set up, then run linters, types and all tests in a clean environment: ARGS="-k name", V=1
 	@REAL= $(PYTHON) scripts/setup --system
 	@$(MAKE) --no-print-directory check
 	@$(TIDY) $(CLEAN) $(PYTEST) -n 2 $(ARGS)
 
-check: setup ## linters, types, and whether the migrations match the models
+check: setup ## run linters and the type checker, and compare the migrations with the models
 	@$(CLEAN) $(BIN)/ruff check .
 	@$(CLEAN) $(BIN)/ruff format --check .
 	@$(CLEAN) $(BIN)/mypy & types=$$!; \
 	$(CLEAN) $(BIN)/python -m scripts.alembic_check; migrations=$$?; \
 	wait $$types && exit $$migrations
 
-quick: setup ## the tests that need no server, in seconds
+quick: setup ## run the tests that need no server, in seconds
 	@$(TIDY) $(CLEAN) $(PYTEST) tests/unit $(ARGS)
 
 replay: setup ## replay the stored histories against the workflows, without a server
 	@$(TIDY) $(CLEAN) $(PYTEST) tests/replay $(ARGS)
 
-histories: setup ## record the stored histories afresh
+histories: setup ## record the stored histories again
 	@$(CLEAN) $(BIN)/python -m tests.replay.record $(ARGS)
 
-chaos: ## set up, then random faults while builds run: SECONDS=600, SEED=1, RUNS=1 (with the seeds that follow)
+chaos: ## set up, then inject random faults while builds run: SECONDS=600, SEED=1, RUNS=1 (consecutive seeds)
 	@REAL= $(PYTHON) scripts/setup --system
 	@$(TIDY) $(CLEAN) $(BIN)/python -m tests.faults.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) \
 		--runs $(or $(RUNS),1) $(ARGS)
 
-bench: ## set up, then measure: JSON=figures.json, ARGS="--small", ARGS="turns --turns 25,100" (ARGS=--help tells all)
+bench: ## set up, then run benchmarks: JSON=figures.json, ARGS="--small", ARGS="turns --turns 25,100", ARGS=--help
 	@$(PYTHON) scripts/setup --system
 	@$(TIDY) $(CLEAN) $(BIN)/python -m bench $(if $(JSON),--json "$(JSON)") $(ARGS)
 
-setup: ## the virtual environment with the locked dependencies
+setup: ## create the virtual environment with the locked dependencies
 	@$(PYTHON) scripts/setup
 
-clean: ## remove what set-up and runs have made, the data of local stacks included
+clean: ## remove everything that setup and runs created, including the data of local stacks
 	rm -rf .venv .cofounder .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

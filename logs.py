@@ -1,4 +1,4 @@
-"""Structured logs on standard error, for the entry points to configure: one JSON object a line, or for people."""
+"""Configures structured logs on standard error: one JSON object per line, or text for people. Entry points call it."""
 
 import logging
 import sys
@@ -21,7 +21,7 @@ def configure_logs(log_format: str, log_level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_colors,
     ]
-    # The values of local variables would be in a traceback too, and keys and founders' texts are among them.
+    # Without local variables: their values include keys and founders' texts.
     without_locals = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     rendered: list[structlog.types.Processor] = (
         [structlog.processors.ExceptionRenderer(without_locals), structlog.processors.JSONRenderer()]
@@ -43,10 +43,10 @@ def configure_logs(log_format: str, log_level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(log_level.upper())
-    for talkative in ("httpx", "httpx2", "httpcore", "httpcore2", "e2b", "botocore", "aiobotocore", "alembic"):
-        logging.getLogger(talkative).setLevel(max(root.level, logging.WARNING))
+    for name in ("httpx", "httpx2", "httpcore", "httpcore2", "e2b", "botocore", "aiobotocore", "alembic"):
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
 
 
 def _without_colors(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    event.pop("color_message", None)  # uvicorn says everything twice
+    event.pop("color_message", None)  # uvicorn logs its message twice
     return event

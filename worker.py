@@ -25,10 +25,10 @@ from activities.context import BuildPolicy, ContextActivities
 from activities.dispatch import DispatchActivities
 from activities.gate import GateActivities, GatePolicy
 from activities.lifecycle import LifecycleActivities
-from activities.places import PlaceActivities
 from activities.preview import PreviewActivities
 from activities.reaper import ReaperActivities
 from activities.restoring import RestoreActivities
+from activities.slots import SlotActivities
 from activities.snapshot import SnapshotActivities
 from activities.steering import SteeringActivities
 from activities.think import ThinkActivities
@@ -55,24 +55,24 @@ log = structlog.get_logger(__name__)
 WORKFLOWS: list[type] = [BuildWorkflow, PreviewWorkflow, ReaperWorkflow]
 
 WORKFLOW_TASKS = 20
-"""How many workflow tasks a worker takes at once. Python runs one at a time, and each has ten seconds from when it is
-taken: of the SDK's default of 100, taken at a mass wake, the last ones would be given to another, and done twice."""
+"""Workflow tasks that a worker takes at once. Python runs one at a time, and each times out ten seconds after it is
+taken. With the SDK's default of 100, a mass wake would let the last ones time out, and they would run twice."""
 
 
 @asynccontextmanager
 async def wired_worker(
     settings: Settings, client: Client, browser: Browser | None = None, runner: WorkflowRunner | None = None
 ) -> AsyncIterator[Worker]:
-    """A worker, not yet running, with its clients checked; they are closed at the end of the block.
+    """Build a worker and check its clients. It does not run yet; the clients are closed at the end of the block.
 
     Args:
-        settings: where everything is.
-        client: Temporal.
-        browser: one to share with others in this process, who close it; None starts one of its own.
-        runner: how workflow code is run; None for without the SDK's sandbox (ADR 0005).
+        settings: the worker's configuration.
+        client: the Temporal client.
+        browser: one that the caller shares and closes; None starts one for this worker.
+        runner: runs workflow code; None runs it without the SDK's sandbox (ADR 0005).
 
     Raises:
-        Misconfigured: a server is missing or wrong; says which, and what to do.
+        Misconfigured: a server is missing or wrong; the message says which one, and what to do.
     """
     async with AsyncExitStack() as closing:
         engine = make_engine(settings.database_url, pool_size=20)
@@ -122,13 +122,13 @@ def _activities(
         preview_seconds=settings.preview_seconds,
         fallback_model=settings.fallback_model,
         rehearsal_model=settings.rehearsal_model,
-        egress_hosts=settings.sandbox_egress_hosts,
+        egress_hosts=settings.reachable_hosts,
         sandbox_max_seconds=settings.sandbox_max_seconds,
         longest_call_seconds=settings.tool_timeout_max_seconds,
     )
     context = ContextActivities(sessions, settings.model_prices, policy)
     lifecycle = LifecycleActivities(sessions, builds)
-    places = PlaceActivities(sessions)
+    slots = SlotActivities(sessions)
     steering = SteeringActivities(sessions)
     restoring = RestoreActivities(sessions, sandboxes, store)
     think = ThinkActivities(
@@ -170,7 +170,7 @@ def _activities(
     return [
         context.load_build_context,
         context.resolve_model,
-        places.claim_place,
+        slots.claim_slot,
         steering.ask_founder,
         restoring.restore_workspace,
         restoring.finish_restore,
@@ -197,23 +197,24 @@ def _activities(
 
 
 def sandbox_config(settings: Settings) -> SandboxConfig:
-    """Where sandboxes come from.
+    """Return the configuration of the sandbox service.
 
     Raises:
-        Misconfigured: there is no key.
+        Misconfigured: the key is missing, or a setting is only for sandboxes on this machine.
     """
     key = _secret(settings.e2b_api_key)
     if key is None:
         raise Misconfigured(
             "There is no E2B_API_KEY. Set it to your E2B key, or run `cofounder local sandbox` and set what it prints."
         )
+    settings.check_sandbox_service()
     return SandboxConfig(
         api_key=key,
         api_url=settings.e2b_api_url,
         sandbox_url=settings.e2b_sandbox_url,
         template=settings.e2b_template,
         ttl_seconds=settings.sandbox_ttl_seconds,
-        egress_hosts=settings.sandbox_egress_hosts,
+        egress_hosts=settings.reachable_hosts,
     )
 
 
@@ -222,7 +223,7 @@ def _secret(value: Any) -> str | None:
 
 
 async def _check_plans(sessions: Sessions, settings: Settings) -> None:
-    """Every plan's default model must have a price: an unknown one is an error now, not a guess later."""
+    """Check that every plan's default model has a price: a missing one is an error now, not a guess later."""
     try:
         async with sessions() as session:
             plans = (await session.scalars(select(PlanTier))).all()
@@ -236,12 +237,15 @@ async def _check_plans(sessions: Sessions, settings: Settings) -> None:
             try:
                 price_of(settings.model_prices, str(model))
             except UnknownModel as error:
-                raise Misconfigured(f"The plan {plan.name} has no usable model for the {role}. {error}") from error
+                raise Misconfigured(f"The plan {plan.name} has no usable model for the role {role}. {error}") from error
 
 
 async def _check_sandboxes(sandboxes: Sandboxes) -> None:
-    """A service that does not answer is an error now. A key that it refuses is not: as with the model's key, builds
-    wait for the operator with their work done so far, and a worker with a better key goes on with them."""
+    """Check that the sandbox service answers.
+
+    A rejected key is only logged: as with the model's key, builds keep their work and wait for an operator, and a
+    worker with a valid key continues them.
+    """
     try:
         await sandboxes.check()
     except NeedsPerson as error:
@@ -249,13 +253,13 @@ async def _check_sandboxes(sandboxes: Sandboxes) -> None:
 
 
 async def main() -> None:
-    """Run until SIGTERM or SIGINT. Tool calls that run in a sandbox go on there; the next worker attaches to them."""
+    """Run until SIGTERM or SIGINT. Tool calls keep running in their sandboxes; the next worker attaches to them."""
     settings = load_settings()
     configure_logs(settings.log_format, settings.log_level)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for sent in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(sent, stopping.set)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopping.set)
     client = await connect_temporal()
     async with wired_worker(settings, client) as worker:
         running = asyncio.create_task(worker.run())
@@ -275,7 +279,7 @@ if __name__ == "__main__":
     except CofounderError as problem:
         sys.stderr.write(f"worker: {problem}\n")
         exit_code = 1
-    # Not through the interpreter's shutdown: the SDKs' native threads sometimes abort it (sdk-python#300).
+    # Skip the interpreter's shutdown: the SDKs' native threads sometimes abort it (sdk-python#300).
     logging.shutdown()
     sys.stderr.flush()
     os._exit(exit_code)

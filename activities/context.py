@@ -1,4 +1,4 @@
-"""What a build begins with: the brief and the interview, pinned and rendered once, and the model."""
+"""What a build starts with: brief and interview, pinned and rendered once, and the model."""
 
 import uuid
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
-from activities.edge import edge
+from activities.runtime.errors import application_errors
 from db.feed import append_events
 from db.models import Artifact, Build, PlanTier, Prompt, UnderstandingSession, User
 from db.session import Sessions
@@ -24,7 +24,7 @@ from domain.tools import render_tools
 
 @dataclass(frozen=True)
 class BuildPolicy:
-    """The worker's settings that shape every build; see `settings.py` for each."""
+    """The worker's settings that shape every build. `settings.py` describes each."""
 
     tool_call_cap: int | None
     gate_attempts: int
@@ -46,14 +46,14 @@ class ContextActivities:
         self._policy = policy
 
     @activity.defn
-    @edge
-    async def load_build_context(self, given: BuildRef) -> BuildContext:
+    @application_errors
+    async def load_build_context(self, request: BuildRef) -> BuildContext:
         """Read the brief and the latest interview, pin their versions and store the rendered prompt.
 
         Raises:
             BuildFailed: the project has no brief; the message is for the founder.
         """
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         async with self._sessions.begin() as session:
             build = await session.get_one(Build, build_id)
             plan, cap = (
@@ -108,15 +108,17 @@ class ContextActivities:
             return context
 
     @activity.defn
-    @edge
-    async def resolve_model(self, given: BuildRef) -> ResolvedModel:
-        """The user's override for the coder, the plan's default, or the global fallback; written to the build's row.
+    @application_errors
+    async def resolve_model(self, request: BuildRef) -> ResolvedModel:
+        """Choose the build's model and write it to the build's row.
+
+        The user's override for the coder comes first, then the plan's default, then the global fallback.
 
         Raises:
-            AccountSuspended: fails the build; the message is for the founder.
-            UnknownModel: the choice has no price.
+            AccountSuspended: the build fails; the message is for the founder.
+            BuildFailed: the model has no price.
         """
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         async with self._sessions.begin() as session:
             build = await session.get_one(Build, build_id)
             user, plan = (
@@ -126,15 +128,15 @@ class ContextActivities:
             ).one()
             if user.suspended:
                 raise AccountSuspended(
-                    "Your account is suspended, so this build was not started. Write to support to have it reopened, "
-                    "then start a new build. Your project is kept."
+                    "Your account is suspended, so this build did not start. Your project is kept. Write to support to "
+                    "have the account reopened, then start a new build."
                 )
             try:
                 model = choose_model(
                     CODER, user.model_overrides, plan.default_models, self._policy.fallback_model, self._prices
                 )
             except UnknownModel as error:
-                raise BuildFailed(f"{error} An operator has to mend this; your project is kept.") from error
+                raise BuildFailed(f"{error} An operator has to fix this; your project is kept.") from error
             label = f"rehearsal model (standing in for {model})" if self._policy.rehearsal_model else model
             build.model, build.model_label = model, label
             await append_events(

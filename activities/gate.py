@@ -1,4 +1,4 @@
-"""The evidence gate: a product passes when its last commit, alone in a fresh sandbox, installs, checks and serves."""
+"""The evidence gate: a product passes if its last commit installs, passes its checks and serves in a fresh sandbox."""
 
 import dataclasses
 import hashlib
@@ -11,10 +11,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from activities.crash_point import crash_point
-from activities.edge import edge
-from activities.heartbeat import heartbeating
-from activities.product import (
+from activities.runtime.crash_point import crash_point
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
+from activities.sandbox.product import (
     CommittedTree,
     OutcomeUnknown,
     is_served,
@@ -27,7 +27,7 @@ from activities.product import (
     start_product,
     wait_for_page,
 )
-from activities.snapshot import restore_snapshot
+from activities.sandbox.snapshot_store import restore_snapshot
 from clients.browser import Browser, PageFailed, is_blank
 from clients.object_store import ObjectStore, image_key
 from clients.sandbox import Role, Sandbox, Sandboxes
@@ -51,22 +51,25 @@ from domain.events import EventType, NewEvent
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
 
-_SAID_MEANWHILE = "The product passes, but you have written meanwhile: that comes first"
+_FOUNDER_FIRST = "The product passes, but you have written meanwhile: that comes first"
 
 
 @dataclass(frozen=True)
 class GatePolicy:
-    """How long a product's install and check may each take, and how long its server until it answers; in seconds."""
+    """How long a product may take."""
 
     command_seconds: float
+    """For its install, and again for its check."""
     start_seconds: float
+    """Until its server answers."""
 
 
 @dataclass
-class _Evidence:
-    """What one run of the gate has seen so far. `findings` are sentences for the agent."""
+class _GateReport:
+    """What one run of the gate has found out so far."""
 
     findings: list[str] = field(default_factory=list)
+    """What is wrong, in sentences for the agent."""
     tests_run: int = 0
     screenshots: dict[str, str] = field(default_factory=dict)
     url: str | None = None
@@ -85,14 +88,15 @@ class GateActivities:
         self._policy = policy
 
     @activity.defn
-    @edge
-    async def run_evidence_gate(self, given: RunGate) -> GateResult:
-        """Restore a snapshot into a fresh sandbox and look whether its last commit is a product that works.
+    @application_errors
+    async def run_evidence_gate(self, request: RunGate) -> GateResult:
+        """Restore a snapshot into a fresh sandbox and check that its last commit is a product that works.
 
-        A retry goes on in the sandbox of the attempt before, where install and check are attached to, not run again.
-        Only the attempt that holds the claim writes and lets go of sandboxes: an older one that wakes up ends.
-        On findings the sandbox is killed; on a pass it keeps running, for the preview. Nothing is passed while the
-        founder has said or asked for something that is not done; and from the pass on, nothing more can be said.
+        A retry continues in the sandbox of the attempt before: it attaches to install and check and does not run them
+        again. Only the attempt that holds the claim writes and kills sandboxes; an older one that wakes up ends.
+
+        On findings the sandbox is killed; on a pass it keeps running, for the preview. A build does not pass while it
+        has pending input from its founder. After the pass it accepts no more.
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed. Never a finding.
@@ -100,18 +104,18 @@ class GateActivities:
             StaleClaim: another attempt has taken over.
         """
         async with heartbeating():
-            held = _Held(uuid.UUID(given.build_id), given.number, given.snapshot_number, uuid.uuid4())
-            run = await self._claim(held)
+            gate = _ClaimedGate(uuid.UUID(request.build_id), request.number, request.snapshot_number, uuid.uuid4())
+            run = await self._claim(gate)
             if isinstance(run, GateResult):
-                await kill_all(self._sandboxes, given.build_id, Role.GATE)
+                await kill_all(self._sandboxes, request.build_id, Role.GATE)
                 return run
             if run.findings:
-                await kill_all(self._sandboxes, given.build_id, Role.GATE)
+                await kill_all(self._sandboxes, request.build_id, Role.GATE)
                 return GateResult(findings=len(run.findings))
             sandbox: Sandbox | None = None
             try:
-                sandbox = await self._sandbox(held, run.sandbox_id)
-                seen = await self._look(held, sandbox)
+                sandbox = await self._sandbox(gate, run.sandbox_id)
+                report = await self._collect(gate, sandbox)
             except SandboxGone as error:
                 raise SandboxUnavailable("The gate's sandbox went away; the gate runs again.") from error
             except OutcomeUnknown:
@@ -120,166 +124,173 @@ class GateActivities:
                 raise
             except Misconfigured as error:
                 raise NeedsPerson(str(error), "operator") from error
-            result = await self._record(held, seen)
+            result = await self._record(gate, report)
             await crash_point("gate.recorded")
             if not result.passed:
-                await kill_all(self._sandboxes, given.build_id, Role.GATE)
+                await kill_all(self._sandboxes, request.build_id, Role.GATE)
                 return result
-            return GateResult(findings=0, sandbox_id=sandbox.id, preview_url=seen.url)
+            return GateResult(findings=0, sandbox_id=sandbox.id, preview_url=report.url)
 
     # ---- the evidence, in order
 
-    async def _look(self, held: "_Held", sandbox: Sandbox) -> _Evidence:
-        """Stops where what follows would only repeat the finding before."""
-        tree = await self._prepare(held, sandbox)
-        seen = _Evidence(findings=tree.findings)
+    async def _collect(self, gate: "_ClaimedGate", sandbox: Sandbox) -> _GateReport:
+        """Collect the evidence. Stop early if the next step could only repeat the finding before."""
+        tree = await self._prepare(gate, sandbox)
+        report = _GateReport(findings=tree.findings)
         if not tree.usable:
-            return seen
+            return report
         try:
             product = await read_product(sandbox)
         except InvalidInput as problem:
-            seen.findings.append(evidence.bad_product_file(str(problem)))
-            return seen
-        if await self._install(held, sandbox, product, seen):
-            await self._check(held, sandbox, product, seen)
-            await self._serve(held, sandbox, product, seen)
-        return seen
+            report.findings.append(evidence.bad_product_file(str(problem)))
+            return report
+        if await self._install(gate, sandbox, product, report):
+            await self._check(gate, sandbox, product, report)
+            await self._serve(gate, sandbox, product, report)
+        return report
 
-    async def _prepare(self, held: "_Held", sandbox: Sandbox) -> CommittedTree:
-        """Restore the snapshot and keep only its commit. Done once per sandbox: a second time, all is committed.
+    async def _prepare(self, gate: "_ClaimedGate", sandbox: Sandbox) -> CommittedTree:
+        """Restore the snapshot and keep only its commit.
 
-        A snapshot that failed since, as the gate waited for a person, holds nothing else than the one before.
+        This happens once per sandbox, since the second time nothing uncommitted would be left to find. If the snapshot
+        has failed since, while the gate waited for a person, the one before has the same content.
         """
-        marker = _marker(held)
-        if (seen := await read_if_there(sandbox, marker)) is not None:
-            return CommittedTree(**json.loads(seen))
+        marker = _marker(gate)
+        if (stored := await read_if_there(sandbox, marker)) is not None:
+            return CommittedTree(**json.loads(stored))
         async with self._sessions.begin() as session:
-            snapshot = await latest_snapshot(session, held.build_id, held.snapshot_number)
+            snapshot = await latest_snapshot(session, gate.build_id, gate.snapshot_number)
         if snapshot is None:
-            raise SnapshotFailed(f"Snapshot {held.snapshot_number} is not stored, so the gate can't look at it.")
-        await self._tell(held, f"Restoring snapshot {snapshot.number} into a fresh sandbox")
+            raise SnapshotFailed(f"Snapshot {gate.snapshot_number} is not stored, so the gate can't check it.")
+        await self._announce(gate, f"Restoring snapshot {snapshot.number} into a fresh sandbox")
         await restore_snapshot(self._store, sandbox, snapshot)
         tree = await keep_only_the_commit(sandbox)
         await sandbox.write(marker, json.dumps(dataclasses.asdict(tree)))
         return tree
 
-    async def _install(self, held: "_Held", sandbox: Sandbox, product: ProductManifest, seen: _Evidence) -> bool:
-        await self._tell(held, f"install: {product.install}")
-        outcome = await run_step(sandbox, f"gate-{held.number}-install", product.install, self._policy.command_seconds)
+    async def _install(
+        self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
+    ) -> bool:
+        await self._announce(gate, f"install: {product.install}")
+        outcome = await run_step(sandbox, f"gate-{gate.number}-install", product.install, self._policy.command_seconds)
         if outcome.exit_code == 0 and not outcome.timed_out:
             return True
         output = outcome.text + outcome.tail
-        seen.findings.append(evidence.install_failed(product.install, outcome.exit_code, outcome.timed_out, output))
+        report.findings.append(evidence.install_failed(product.install, outcome.exit_code, outcome.timed_out, output))
         return False
 
-    async def _check(self, held: "_Held", sandbox: Sandbox, product: ProductManifest, seen: _Evidence) -> None:
-        await self._tell(held, f"check: {product.check}")
-        outcome = await run_step(sandbox, f"gate-{held.number}-check", product.check, self._policy.command_seconds)
+    async def _check(
+        self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
+    ) -> None:
+        await self._announce(gate, f"check: {product.check}")
+        outcome = await run_step(sandbox, f"gate-{gate.number}-check", product.check, self._policy.command_seconds)
         output = outcome.text + outcome.tail
-        seen.tests_run = count_tests(output)
-        seen.findings += evidence.check_findings(product.check, outcome.exit_code, outcome.timed_out, output)
+        report.tests_run = count_tests(output)
+        report.findings += evidence.check_findings(product.check, outcome.exit_code, outcome.timed_out, output)
 
-    async def _serve(self, held: "_Held", sandbox: Sandbox, product: ProductManifest, seen: _Evidence) -> None:
-        name = f"gate-{held.number}"
-        await self._tell(held, f"start: {product.start}")
+    async def _serve(
+        self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
+    ) -> None:
+        name = f"gate-{gate.number}"
+        await self._announce(gate, f"start: {product.start}")
         await start_product(sandbox, name, product.start)
-        if trouble := await wait_for_page(sandbox, name, product, self._policy.start_seconds):
-            seen.findings.append(trouble)
+        if failure := await wait_for_page(sandbox, name, product, self._policy.start_seconds):
+            report.findings.append(failure)
             return
-        await self._tell(held, "Looking at the page, desktop and mobile")
-        seen.url = sandbox.url(product.port)
+        await self._announce(gate, "Looking at the page, desktop and mobile")
+        report.url = sandbox.url(product.port)
         try:
-            shots = await self._browser.screenshots(seen.url)
+            shots = await self._browser.screenshots(report.url)
         except PageFailed as error:
-            seen.findings.append(f"The page at / could not be shown in a browser. {error}")
+            report.findings.append(f"The page at / could not be shown in a browser. {error}")
             return
         for shot in shots:
             sha256 = hashlib.sha256(shot.webp).hexdigest()
             await self._store.put_image(sha256, shot.webp)
-            seen.screenshots[shot.viewport] = image_key(sha256)
+            report.screenshots[shot.viewport] = image_key(sha256)
         if empty := [shot.viewport for shot in shots if is_blank(shot.webp)]:
-            seen.findings.append(evidence.blank(empty))
+            report.findings.append(evidence.blank(empty))
         if not await is_served(sandbox, product):
-            seen.findings.append(evidence.did_not_stay_up(await read_log(sandbox, name)))
+            report.findings.append(evidence.did_not_stay_up(await read_log(sandbox, name)))
 
     # ---- the row and the feed
 
-    async def _claim(self, held: "_Held") -> GateRun | GateResult:
-        """Take the gate's row for this attempt, unless the gate has ended; the first attempt makes it.
+    async def _claim(self, gate: "_ClaimedGate") -> GateRun | GateResult:
+        """Claim the gate's row for this attempt, unless the gate has ended. The first attempt makes the row.
 
-        While the founder has said or asked for something that is not done there is no gate, and no row: an older
-        attempt that wakes up ends, and the founder comes first.
+        If the build has pending input from its founder, that comes first: there is no gate then, and its row is
+        deleted, so that an older attempt that wakes up ends.
         """
         async with self._sessions.begin() as session:
-            before = await session.get(GateRun, (held.build_id, held.number), with_for_update=True)
-            unended = before is None or before.ended_at is None
-            if unended and (unheard := await steering.unheard_of(session, held.build_id)):
-                if before is not None:
-                    await session.delete(before)
-                return GateResult(findings=0, said=unheard.said, restore=unheard.restore)
+            earlier = await session.get(GateRun, (gate.build_id, gate.number), with_for_update=True)
+            is_open = earlier is None or earlier.ended_at is None
+            if is_open and (pending := await steering.pending_input(session, gate.build_id)):
+                if earlier is not None:
+                    await session.delete(earlier)
+                return GateResult(findings=0, message=pending.message, restore=pending.restore)
             made = await session.scalar(
                 insert(GateRun)
                 .values(
-                    build_id=held.build_id, number=held.number, snapshot_number=held.snapshot_number, claim=held.claim
+                    build_id=gate.build_id, number=gate.number, snapshot_number=gate.snapshot_number, claim=gate.claim
                 )
                 .on_conflict_do_nothing(index_elements=["build_id", "number"])
                 .returning(GateRun.number)
             )
             if made is not None:
-                started = NewEvent(EventType.GATE_STARTED, {"number": held.number})
-                await append_events(session, held.build_id, [started])
-            run = await session.get_one(GateRun, (held.build_id, held.number), with_for_update=True)
-            run.claim = held.claim
+                started = NewEvent(EventType.GATE_STARTED, {"number": gate.number})
+                await append_events(session, gate.build_id, [started])
+            run = await session.get_one(GateRun, (gate.build_id, gate.number), with_for_update=True)
+            run.claim = gate.claim
             return run
 
-    async def _record(self, held: "_Held", seen: _Evidence) -> GateResult:
-        """Write what was found, unless an earlier attempt has. With the pass, the build is closed to its founder."""
+    async def _record(self, gate: "_ClaimedGate", report: _GateReport) -> GateResult:
+        """Write the result, unless an earlier attempt has. A pass also closes the build to its founder."""
         async with self._sessions.begin() as session:
-            run = await _hold(session, held)
+            run = await _locked_run(session, gate)
             if run.ended_at is not None:
                 return GateResult(findings=len(run.findings or []))
-            if not seen.findings and (unheard := await steering.close_to_founder(session, held.build_id)):
+            if not report.findings and (pending := await steering.close_input(session, gate.build_id)):
                 await session.delete(run)
-                await append_events(session, held.build_id, [NewEvent(EventType.GATE_STEP, {"text": _SAID_MEANWHILE})])
-                return GateResult(findings=0, said=unheard.said, restore=unheard.restore)
-            run.findings, run.tests_run, run.screenshots = seen.findings, seen.tests_run, seen.screenshots
+                await append_events(session, gate.build_id, [NewEvent(EventType.GATE_STEP, {"text": _FOUNDER_FIRST})])
+                return GateResult(findings=0, message=pending.message, restore=pending.restore)
+            run.findings, run.tests_run, run.screenshots = report.findings, report.tests_run, report.screenshots
             run.ended_at = func.now()
             event = (
-                NewEvent(EventType.GATE_BOUNCED, {"number": held.number, "findings": seen.findings})
-                if seen.findings
+                NewEvent(EventType.GATE_BOUNCED, {"number": gate.number, "findings": report.findings})
+                if report.findings
                 else NewEvent(
                     EventType.GATE_PASSED,
-                    {"number": held.number, "tests_run": seen.tests_run, "screenshots": seen.screenshots},
+                    {"number": gate.number, "tests_run": report.tests_run, "screenshots": report.screenshots},
                 )
             )
-            await append_events(session, held.build_id, [event])
-            return GateResult(findings=len(seen.findings))
+            await append_events(session, gate.build_id, [event])
+            return GateResult(findings=len(report.findings))
 
-    async def _tell(self, held: "_Held", text: str) -> None:
+    async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with self._sessions.begin() as session:
-            await _hold(session, held)
+            await _locked_run(session, gate)
             step = NewEvent(EventType.GATE_STEP, {"text": evidence.tail_of(text)})
-            await append_events(session, held.build_id, [step])
+            await append_events(session, gate.build_id, [step])
 
     # ---- the sandbox
 
-    async def _sandbox(self, held: "_Held", known: str | None) -> Sandbox:
-        """The sandbox of this gate's attempt before, if that had restored the snapshot in it; else a fresh one."""
+    async def _sandbox(self, gate: "_ClaimedGate", recorded: str | None) -> Sandbox:
+        """The sandbox in which an earlier attempt restored the snapshot, if there is one; else a fresh one."""
         adopted: Sandbox | None = None
-        found = await self._sandboxes.find(str(held.build_id), Role.GATE)
+        existing = await self._sandboxes.find(str(gate.build_id), Role.GATE)
         async with self._sessions.begin() as session:
-            await _hold(session, held)
-        for sandbox_id in found:
-            if sandbox_id == known and adopted is None:
+            await _locked_run(session, gate)
+        for sandbox_id in existing:
+            if sandbox_id == recorded and adopted is None:
                 sandbox = await self._sandboxes.resume(sandbox_id)
-                if await read_if_there(sandbox, _marker(held)) is not None:
+                if await read_if_there(sandbox, _marker(gate)) is not None:
                     adopted = sandbox
                     continue
             await self._sandboxes.kill(sandbox_id)
-        sandbox = adopted or await self._sandboxes.create(str(held.build_id), Role.GATE)
+        sandbox = adopted or await self._sandboxes.create(str(gate.build_id), Role.GATE)
         try:
             async with self._sessions.begin() as session:
-                (await _hold(session, held)).sandbox_id = sandbox.id
+                (await _locked_run(session, gate)).sandbox_id = sandbox.id
         except StaleClaim:
             if adopted is None:
                 await self._sandboxes.kill(sandbox.id)
@@ -288,8 +299,8 @@ class GateActivities:
 
 
 @dataclass(frozen=True)
-class _Held:
-    """A gate, and the claim of this attempt on its row."""
+class _ClaimedGate:
+    """A gate, and this attempt's claim on its row."""
 
     build_id: uuid.UUID
     number: int
@@ -297,18 +308,18 @@ class _Held:
     claim: uuid.UUID
 
 
-async def _hold(session: AsyncSession, held: _Held) -> GateRun:
-    """The gate's row, kept from other attempts until the transaction ends.
+async def _locked_run(session: AsyncSession, gate: _ClaimedGate) -> GateRun:
+    """The gate's row, locked until the transaction ends.
 
     Raises:
-        StaleClaim: another attempt has taken it.
+        StaleClaim: another attempt has claimed it.
     """
-    run = await session.get(GateRun, (held.build_id, held.number), with_for_update=True)
-    if run is None or run.claim != held.claim:
-        raise StaleClaim(f"Another attempt runs evidence gate {held.number} now.")
+    run = await session.get(GateRun, (gate.build_id, gate.number), with_for_update=True)
+    if run is None or run.claim != gate.claim:
+        raise StaleClaim(f"Another attempt runs evidence gate {gate.number} now.")
     return run
 
 
-def _marker(held: _Held) -> str:
-    """In the sandbox: the snapshot is restored and reduced to its commit. Holds the findings of that."""
-    return f"{JOURNAL}/gate-{held.number}.json"
+def _marker(gate: _ClaimedGate) -> str:
+    """A file in the sandbox that says that the snapshot is restored and reduced to its commit. Holds the findings."""
+    return f"{JOURNAL}/gate-{gate.number}.json"

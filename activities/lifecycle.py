@@ -6,13 +6,13 @@ from sqlalchemy import func, update
 from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
-from activities.crash_point import crash_point
-from activities.edge import edge
-from activities.places import admit_next
+from activities.runtime.crash_point import crash_point
+from activities.runtime.errors import application_errors
+from activities.slots import admit_next
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
 from db import money, steering
-from db.ending import close_what_is_open
+from db.ending import close_dangling_work
 from db.feed import append_events
 from db.models import Build, BusinessEvent, Project
 from db.session import Sessions
@@ -32,48 +32,49 @@ class LifecycleActivities:
         self._builds = builds
 
     @activity.defn
-    @edge
-    async def record_status(self, given: StatusChange) -> None:
+    @application_errors
+    async def record_status(self, request: StatusChange) -> None:
         """Write the status to the build's row and feed, unless a newer one is there already."""
-        build_id = uuid.UUID(given.build_id)
-        closed, waits = given.status in CLOSED, given.status in (Status.SLEEPING, Status.NEEDS_INPUT)
-        # It may quote an error that did not pass our edge, and a status that can't be written would be tried for ever.
-        reason = None if given.reason is None else storable(given.reason)
+        build_id = uuid.UUID(request.build_id)
+        closed, waits = request.status in CLOSED, request.status in (Status.SLEEPING, Status.NEEDS_INPUT)
+        # It may quote an error that `runtime/errors.py` did not clean. A status that can't be written would be
+        # retried for ever.
+        reason = None if request.reason is None else storable(request.reason)
         if waits:
             async with self._sessions.begin() as session:
                 await money.estimate_all_of(session, build_id)
         async with self._sessions.begin() as session:
             user_id = await session.scalar(
                 update(Build)
-                .where(Build.id == build_id, Build.status_seq < given.seq, Build.closed_at.is_(None))
+                .where(Build.id == build_id, Build.status_seq < request.seq, Build.closed_at.is_(None))
                 .values(
-                    status=given.status,
-                    status_seq=given.seq,
+                    status=request.status,
+                    status_seq=request.seq,
                     status_at=func.now(),
-                    waiting_for=given.waiting_for,
+                    waiting_for=request.waiting_for,
                     reason=reason,
-                    wakes_at=given.wakes_at,
+                    wakes_at=request.wakes_at,
                     started_at=func.coalesce(Build.started_at, func.now()),
                     **({"closed_at": func.now(), "sandbox_id": None} if closed else {}),
                 )
                 .returning(Build.user_id)
             )
             if user_id is not None:
-                await append_events(session, build_id, [NewEvent(EventType.STATUS, _told(given, reason, waits))])
-                if given.status is not Status.NEEDS_INPUT:
+                await append_events(session, build_id, [NewEvent(EventType.STATUS, _told(request, reason, waits))])
+                if request.status is not Status.NEEDS_INPUT:
                     await steering.close_question(session, build_id)
         if closed:
             # Not in that transaction: whoever settles a call locks the call's row before the build's.
             async with self._sessions.begin() as session:
-                await close_what_is_open(session, build_id)
+                await close_dangling_work(session, build_id)
         if closed and user_id is not None:
             await admit_next(self._sessions, self._builds, user_id)
 
     @activity.defn
-    @edge
-    async def finish_build(self, given: FinishBuild) -> FinishedBuild:
+    @application_errors
+    async def finish_build(self, request: FinishBuild) -> FinishedBuild:
         """Close the build as ready, with the project's next version. A second attempt finds the first one's version."""
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         async with self._sessions.begin() as session:
             build = await session.get_one(Build, build_id, with_for_update=True)
             if build.build_version is not None:
@@ -81,20 +82,20 @@ class LifecycleActivities:
             project = await session.get_one(Project, build.project_id, with_for_update=True)
             project.last_build_version += 1
             build.build_version = project.last_build_version
-            build.status, build.status_seq, build.status_at = Status.READY, given.seq, func.now()
+            build.status, build.status_seq, build.status_at = Status.READY, request.seq, func.now()
             build.waiting_for = build.reason = build.wakes_at = None
-            build.sandbox_id, build.preview_url = given.sandbox_id, given.preview_url
+            build.sandbox_id, build.preview_url = request.sandbox_id, request.preview_url
             build.workspace_path = WORKSPACE
-            build.phases_completed = given.phases_completed
+            build.phases_completed = request.phases_completed
             build.closed_at = func.now()
             await session.flush()
-            final = await latest_snapshot(session, build_id, given.snapshot_number)
+            final = await latest_snapshot(session, build_id, request.snapshot_number)
             if final is not None:
                 final.final = True
             ready = {
                 "build_version": build.build_version,
-                "preview_url": given.preview_url,
-                "phases_completed": given.phases_completed,
+                "preview_url": request.preview_url,
+                "phases_completed": request.phases_completed,
             }
             await append_events(
                 session,
@@ -107,10 +108,10 @@ class LifecycleActivities:
         return finished
 
     @activity.defn
-    @edge
-    async def run_post_build_hook(self, given: BuildRef) -> None:
+    @application_errors
+    async def run_post_build_hook(self, request: BuildRef) -> None:
         """The project becomes `mvp_built`, and the rest of the business hears of it, once."""
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         async with self._sessions.begin() as session:
             build = await session.get_one(Build, build_id)
             project = await session.get_one(Project, build.project_id, with_for_update=True)
@@ -128,21 +129,21 @@ class LifecycleActivities:
             )
 
     @activity.defn
-    @edge
-    async def note_hook_failure(self, given: BuildRef) -> None:
+    @application_errors
+    async def note_hook_failure(self, request: BuildRef) -> None:
         """Say in the feed that the post-build hook failed; the build stays ready."""
         async with self._sessions.begin() as session:
             said = {"error": "What follows a build could not be done. The build itself is ready."}
-            await append_events(session, uuid.UUID(given.build_id), [NewEvent(EventType.HOOK_FAILED, said)])
+            await append_events(session, uuid.UUID(request.build_id), [NewEvent(EventType.HOOK_FAILED, said)])
 
 
-def _told(given: StatusChange, reason: str | None, waits: bool) -> dict[str, object]:
+def _told(request: StatusChange, reason: str | None, waits: bool) -> dict[str, object]:
     """The status as the feed tells it."""
     data: dict[str, object] = {
-        "status": given.status,
-        "waiting_for": given.waiting_for,
+        "status": request.status,
+        "waiting_for": request.waiting_for,
         "reason": reason,
-        "wakes_at": given.wakes_at.isoformat() if given.wakes_at else None,
-        "wake_command": wake_command(given.build_id) if waits else None,
+        "wakes_at": request.wakes_at.isoformat() if request.wakes_at else None,
+        "wake_command": wake_command(request.build_id) if waits else None,
     }
     return {key: value for key, value in data.items() if value is not None}

@@ -1,13 +1,13 @@
-"""A ready build's preview: the product running in a sandbox of its own, for a while."""
+"""A ready build's preview: its product, running in a sandbox of its own for a limited time."""
 
 import uuid
 
 from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
-from activities.edge import edge
-from activities.heartbeat import heartbeating
-from activities.product import (
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
+from activities.sandbox.product import (
     OutcomeUnknown,
     is_served,
     keep_only_the_commit,
@@ -18,7 +18,7 @@ from activities.product import (
     start_product,
     wait_for_page,
 )
-from activities.snapshot import restore_snapshot
+from activities.sandbox.snapshot_store import restore_snapshot
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL
@@ -33,9 +33,10 @@ from domain.product import ProductManifest
 from domain.text import storable
 
 _RESTORED = f"{JOURNAL}/preview"
-"""In the sandbox: the snapshot is restored and reduced to its commit."""
+"""A file in the sandbox that says that the snapshot is restored and reduced to its commit."""
 
 _NAME = "preview"
+"""Of the server, among those that `start_product` starts in a sandbox."""
 
 
 class PreviewActivities:
@@ -57,76 +58,77 @@ class PreviewActivities:
         self._start_seconds = start_seconds
 
     @activity.defn
-    @edge
-    async def open_preview(self, given: PreviewInput) -> OpenedPreview:
-        """Take over the sandbox that the gate has left running, if its product still answers; else start the product
-        again from the build's last snapshot, in a sandbox of its own.
+    @application_errors
+    async def open_preview(self, request: PreviewInput) -> OpenedPreview:
+        """Take over the sandbox that the gate left running, if the product in it still answers.
+
+        Otherwise start the product from the build's last snapshot, in a sandbox of its own.
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed.
             BuildFailed: there is no snapshot, or the product does not start; for the founder.
         """
         async with heartbeating():
-            if given.sandbox_id and (taken := await self._take_over(given.sandbox_id)):
-                return taken
+            if request.sandbox_id and (opened := await self._take_over(request.sandbox_id)):
+                return opened
             try:
-                return await self._start(uuid.UUID(given.build_id), given)
+                return await self._start(uuid.UUID(request.build_id), request)
             except SandboxGone as error:
-                raise SandboxUnavailable("The preview's sandbox went away; it is opened again.") from error
+                raise SandboxUnavailable("The preview's sandbox went away; the preview opens again.") from error
             except OutcomeUnknown:
-                await kill_all(self._sandboxes, given.build_id, Role.PREVIEW)
+                await kill_all(self._sandboxes, request.build_id, Role.PREVIEW)
                 raise
 
     @activity.defn
-    @edge
-    async def keep_preview(self, given: SandboxInput) -> None:
+    @application_errors
+    async def keep_preview(self, request: SandboxInput) -> None:
         """Extend the sandbox's time to live.
 
         Raises:
-            SandboxGone: it is not there any more.
+            SandboxGone: it does not exist any more.
         """
         async with heartbeating():
-            await self._sandboxes.connect(given.sandbox_id)
+            await self._sandboxes.connect(request.sandbox_id)
 
     @activity.defn
-    @edge
-    async def record_preview(self, given: PreviewChange) -> None:
-        """Project the preview's state to its row and the feed. An older change than the row's changes nothing."""
-        build_id = uuid.UUID(given.build_id)
-        reason = None if given.reason is None else storable(given.reason)
+    @application_errors
+    async def record_preview(self, request: PreviewChange) -> None:
+        """Project the preview's state to its row and the feed. A change older than the row's is ignored."""
+        build_id = uuid.UUID(request.build_id)
+        reason = None if request.reason is None else storable(request.reason)
         values = {
-            "state": given.state,
-            "seq": given.seq,
-            "sandbox_id": given.sandbox_id,
-            "url": given.url,
+            "state": request.state,
+            "seq": request.seq,
+            "sandbox_id": request.sandbox_id,
+            "url": request.url,
             "reason": reason,
-            "expires_at": given.expires_at,
+            "expires_at": request.expires_at,
         }
         async with self._sessions.begin() as session:
             written = await session.scalar(
                 insert(Preview)
                 .values(build_id=build_id, **values)
-                .on_conflict_do_update(index_elements=["build_id"], set_=values, where=Preview.seq < given.seq)
+                .on_conflict_do_update(index_elements=["build_id"], set_=values, where=Preview.seq < request.seq)
                 .returning(Preview.seq)
             )
             if written is None:
                 return
-            expires_at = given.expires_at.isoformat() if given.expires_at else None
-            data = {"state": given.state, "url": given.url, "expires_at": expires_at, "reason": reason}
+            expires_at = request.expires_at.isoformat() if request.expires_at else None
+            data = {"state": request.state, "url": request.url, "expires_at": expires_at, "reason": reason}
             await append_events(session, build_id, [NewEvent(EventType.PREVIEW, data)])
 
     @activity.defn
-    @edge
-    async def close_preview(self, given: SandboxInput) -> None:
-        """Kill the preview's sandbox, the gate's that it took over, and any that a failed attempt has left.
+    @application_errors
+    async def close_preview(self, request: SandboxInput) -> None:
+        """Kill the preview's sandbox, whether its own or taken over from the gate, and any that failed attempts left.
 
         Raises:
             SandboxUnavailable: another attempt may succeed.
         """
         async with heartbeating():
-            killed = await kill_all(self._sandboxes, given.build_id, Role.PREVIEW, Role.GATE)
-            if given.sandbox_id not in ("", *killed):
-                await self._sandboxes.kill(given.sandbox_id)
+            killed = await kill_all(self._sandboxes, request.build_id, Role.PREVIEW, Role.GATE)
+            if request.sandbox_id not in ("", *killed):
+                await self._sandboxes.kill(request.sandbox_id)
 
     # ---- parts
 
@@ -140,8 +142,8 @@ class PreviewActivities:
             pass
         return None
 
-    async def _start(self, build_id: uuid.UUID, given: PreviewInput) -> OpenedPreview:
-        sandbox = await self._adopt_or_create(given)
+    async def _start(self, build_id: uuid.UUID, request: PreviewInput) -> OpenedPreview:
+        sandbox = await self._adopt_or_create(request)
         if await read_if_there(sandbox, _RESTORED) is None:
             await self._restore(build_id, sandbox)
         try:
@@ -150,26 +152,27 @@ class PreviewActivities:
             raise BuildFailed(str(problem)) from problem
         await self._install(sandbox, product)
         await start_product(sandbox, _NAME, product.start)
-        if trouble := await wait_for_page(sandbox, _NAME, product, self._start_seconds):
-            raise BuildFailed(trouble)
+        if failure := await wait_for_page(sandbox, _NAME, product, self._start_seconds):
+            raise BuildFailed(failure)
         return OpenedPreview(sandbox_id=sandbox.id, url=sandbox.url(product.port))
 
-    async def _adopt_or_create(self, given: PreviewInput) -> Sandbox:
-        """The preview's sandbox of an attempt before, else a new one. A gate's that does not answer any more goes."""
-        found = await self._sandboxes.find(given.build_id, Role.PREVIEW)
-        if given.sandbox_id and given.sandbox_id not in found:
-            await self._sandboxes.kill(given.sandbox_id)
-        for surplus in found[1:]:
+    async def _adopt_or_create(self, request: PreviewInput) -> Sandbox:
+        """The sandbox that an earlier attempt created, else a new one. The gate's sandbox, which no longer serves, is
+        killed."""
+        existing = await self._sandboxes.find(request.build_id, Role.PREVIEW)
+        if request.sandbox_id and request.sandbox_id not in existing:
+            await self._sandboxes.kill(request.sandbox_id)
+        for surplus in existing[1:]:
             await self._sandboxes.kill(surplus)
-        if found:
-            return await self._sandboxes.resume(found[0])
-        return await self._sandboxes.create(given.build_id, Role.PREVIEW)
+        if existing:
+            return await self._sandboxes.resume(existing[0])
+        return await self._sandboxes.create(request.build_id, Role.PREVIEW)
 
     async def _restore(self, build_id: uuid.UUID, sandbox: Sandbox) -> None:
         async with self._sessions.begin() as session:
             snapshot = await final_snapshot(session, build_id)
         if snapshot is None:
-            raise BuildFailed("This build has no snapshot that a preview could be started from.")
+            raise BuildFailed("This build has no snapshot to start a preview from.")
         await restore_snapshot(self._store, sandbox, snapshot)
         tree = await keep_only_the_commit(sandbox)
         if not tree.usable:

@@ -11,15 +11,15 @@ from sqlalchemy import ColumnElement, Select, func, select, tuple_, update
 from temporalio import activity
 from temporalio.service import RPCError
 
-from activities.edge import edge
-from activities.heartbeat import heartbeating
-from activities.places import admit_next
-from activities.snapshot import sweep_snapshots
-from clients.build_workflows import BuildToStart, BuildWorkflows
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
+from activities.sandbox.snapshot_store import sweep_snapshots
+from activities.slots import admit_next
+from clients.build_workflows import BuildToStart, BuildWorkflows, WorkflowFate
 from clients.object_store import ObjectStore
 from clients.sandbox import ListedSandbox, Role, Sandboxes
-from db import money, places, steering
-from db.ending import close_what_is_open
+from db import money, slots, steering
+from db.ending import close_dangling_work
 from db.feed import append_events
 from db.models import Build, Preview, Project, User
 from db.session import Sessions
@@ -27,7 +27,7 @@ from db.snapshots import SNAPSHOTS_PREFIX
 from domain.errors import CofounderError, NotFound
 from domain.events import EventType, NewEvent
 from domain.names import build_workflow_id, preview_workflow_id
-from domain.payloads import ReapResult, Unheard
+from domain.payloads import PendingInput, ReapResult
 from domain.status import Status
 
 _YOUNG = timedelta(seconds=15)
@@ -69,7 +69,7 @@ class ReaperActivities:
         self._autonomous_agent = autonomous_agent
 
     @activity.defn
-    @edge
+    @application_errors
     async def reap(self) -> ReapResult:
         """Look once at everything that is open. What can't be mended now is left for the next run."""
         async with heartbeating():
@@ -88,9 +88,9 @@ class ReaperActivities:
     # ---- rows and workflows
 
     async def _admit(self) -> int:
-        """Tell builds of the places that are free for them: whoever gave one back may have died before saying so."""
+        """Nudge queued builds whose slot is free: the worker that freed it may have died before it could."""
         async with self._sessions() as session:
-            users = await places.users_with_a_queue(session)
+            users = await slots.users_with_a_queue(session)
         return sum([await admit_next(self._sessions, self._builds, user_id) for user_id in users])
 
     async def _repeat_news_of_money(self) -> int:
@@ -101,8 +101,7 @@ class ReaperActivities:
             news = await money.builds_to_tell(session, before, switched_on=self._autonomous_agent)
 
         async def tell(each: money.News) -> bool:
-            with suppress(NotFound):
-                await self._builds.tell_of_money(each.build_id)
+            await self._builds.tell_of_money(each.build_id)
             async with self._sessions.begin() as session:
                 await money.note_told(session, [each.build_id], each.since)
             return True
@@ -116,16 +115,16 @@ class ReaperActivities:
         async with self._sessions() as session:
             found = await steering.builds_to_tell(session, datetime.now(UTC) - _YOUNG)
 
-        async def tell(build_id: uuid.UUID, unheard: Unheard) -> bool:
-            if unheard.said:
-                await self._builds.tell_of_message(build_id, unheard.said)
-            if unheard.restore:
-                await self._builds.tell_of_restore(build_id, unheard.restore)
+        async def tell(build_id: uuid.UUID, pending: PendingInput) -> bool:
+            if pending.message:
+                await self._builds.tell_of_message(build_id, pending.message)
+            if pending.restore:
+                await self._builds.tell_of_restore(build_id, pending.restore)
             async with self._sessions.begin() as session:
-                await steering.note_told(session, build_id, unheard)
+                await steering.note_told(session, build_id, pending)
             return True
 
-        return sum([await _tried("tell a build of its founder", each, tell(each, unheard)) for each, unheard in found])
+        return sum([await _tried("tell a build of its founder", each, tell(each, pending)) for each, pending in found])
 
     async def _start_unstarted(self) -> int:
         """Start what a crash between the row and the workflow has left."""
@@ -168,14 +167,20 @@ class ReaperActivities:
         return await self._each_open(select(Build).where(Build.started_at.is_not(None), asked), cancel)
 
     async def _close_closed(self) -> int:
-        """Close the rows of builds whose workflow has ended without doing so, as one does that is terminated."""
+        """Close the rows of builds whose workflow Temporal lists as ended without having closed them itself.
+
+        A workflow that is not found or has completed proves no failure: the namespace may be another one, or the
+        database an older one. Such a build is reported and left as it is.
+        """
 
         async def close(row: Any) -> bool:
             build_id = row[0].id
-            how = await self._builds.ending(build_workflow_id(build_id))
-            if how is None:
-                return False
-            return await self._close(build_id, f"The build's workflow was ended from outside ({how}).")
+            fate = await self._builds.fate(build_workflow_id(build_id))
+            if fate.left_work_undone:
+                return await self._close(build_id, f"The build's workflow was ended from outside ({fate}).")
+            if fate is not WorkflowFate.OPEN:
+                _log.warning("an open build has no running workflow", build_id=str(build_id), workflow=fate)
+            return False
 
         return await self._each_open(select(Build).where(Build.started_at.is_not(None)), close)
 
@@ -183,7 +188,7 @@ class ReaperActivities:
         async def close_what_is_left() -> None:
             # Not in that transaction: whoever settles a call locks the call's row before the build's.
             async with self._sessions.begin() as session:
-                await close_what_is_open(session, build_id)
+                await close_dangling_work(session, build_id)
 
         await close_what_is_left()  # also here, since nobody comes back for it once the build is closed
         async with self._sessions.begin() as session:
@@ -209,12 +214,12 @@ class ReaperActivities:
         return True
 
     async def _close_previews(self) -> int:
-        """Close the rows of previews whose workflow has ended without doing so."""
+        """Close the rows of previews whose workflow Temporal lists as ended without having closed them itself."""
         async with self._sessions() as session:
             rows = (await session.scalars(select(Preview).where(Preview.state.in_(("opening", "open"))))).all()
 
         async def close(row: Preview) -> bool:
-            if await self._builds.ending(preview_workflow_id(row.build_id)) is None:
+            if not (await self._builds.fate(preview_workflow_id(row.build_id))).has_ended:
                 return False
             async with self._sessions.begin() as session:
                 closed = {"state": "closed", "seq": row.seq + 1, "sandbox_id": None, "url": None, "expires_at": None}
@@ -290,9 +295,11 @@ class ReaperActivities:
             _log.info("ended a sandbox that was replaced", build_id=sandbox.build_id, sandbox_id=sandbox.id)
             return True
         # A workflow that has closed the row may still be letting go, or hand the sandbox to the preview.
-        for workflow_id in (build_workflow_id(build_id), preview_workflow_id(build_id)):
-            if await self._builds.ending(workflow_id) is None:
-                return False
+        if not (await self._builds.fate(build_workflow_id(build_id))).has_ended:
+            return False
+        # The build's workflow is in this namespace, so a preview that is not found was never opened, or is long over.
+        if await self._builds.fate(preview_workflow_id(build_id)) is WorkflowFate.OPEN:
+            return False
         await self._sandboxes.kill(sandbox.id)
         _log.info("ended a sandbox that nobody had let go of", build_id=sandbox.build_id, sandbox_id=sandbox.id)
         return True

@@ -5,17 +5,17 @@ import uuid
 
 from temporalio import activity
 
-from activities.edge import edge
-from activities.heartbeat import heartbeating
-from activities.holding import take_hold
-from activities.product import GIT, SMALL_SECONDS, stop_processes
-from activities.snapshot import CHANGES, restore_snapshot
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
+from activities.runtime.workspace_lock import lock_workspace
+from activities.sandbox.product import GIT, SMALL_SECONDS, stop_processes
+from activities.sandbox.snapshot_store import CHANGES, restore_snapshot
 from clients.object_store import ObjectStore
 from clients.sandbox import Sandbox, Sandboxes
 from clients.sandbox_runner import WORKSPACE
-from clients.workspace_hold import WorkspaceHold
+from clients.workspace_lock import WorkspaceLock
 from db.models import Restore
-from db.restores import end_restore, snapshot_at, what_of
+from db.restores import describe_target, end_restore, snapshot_at
 from db.session import Sessions
 from db.snapshots import snapshot_of
 from domain.payloads import FinishRestore, RestoredWorkspace, RestoreWorkspace
@@ -33,8 +33,8 @@ class RestoreActivities:
         self._store = store
 
     @activity.defn
-    @edge
-    async def restore_workspace(self, given: RestoreWorkspace) -> RestoredWorkspace:
+    @application_errors
+    async def restore_workspace(self, request: RestoreWorkspace) -> RestoredWorkspace:
         """Make the workspace what the restore's row says, and verify it.
 
         Another attempt does it all again, which comes to the same: the agent does not work meanwhile. A stale attempt,
@@ -46,10 +46,10 @@ class RestoreActivities:
             StaleClaim: a later attempt holds the workspace.
             NeedsPerson: the store refuses.
         """
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         async with heartbeating():
             async with self._sessions() as session:
-                restore = await session.get_one(Restore, (build_id, given.number))
+                restore = await session.get_one(Restore, (build_id, request.number))
                 commit = restore.commit
                 if commit is None:
                     snapshot = await snapshot_of(session, build_id, restore.snapshot_number or 0)
@@ -57,35 +57,39 @@ class RestoreActivities:
                     snapshot = await snapshot_at(session, build_id, commit)
             if restore.state != "requested":
                 return RestoredWorkspace(done=restore.state == "done")
-            sandbox = await self._sandboxes.connect(given.sandbox_id)
-            hold = await take_hold(sandbox)
+            sandbox = await self._sandboxes.connect(request.sandbox_id)
+            lock = await lock_workspace(sandbox)
             if commit is not None and await _has_commit(sandbox, commit):
                 snapshot = None
             elif snapshot is None:
                 why = "It is not kept any more." if commit is None else "Neither its git nor a kept snapshot has it."
                 return await self._give_up(restore, why)
-            changes = shlex.quote(f'["{_NOT_WHOLE.format(what=what_of(restore))}"]')
-            await hold.run(f"printf %s {changes} >{CHANGES}")
-            await stop_processes(hold)
+            changes = shlex.quote(f'["{_NOT_WHOLE.format(what=describe_target(restore))}"]')
+            await lock.run(f"printf %s {changes} >{CHANGES}")
+            await stop_processes(lock)
             if snapshot is not None:
-                await restore_snapshot(self._store, sandbox, snapshot, hold)
+                await restore_snapshot(self._store, sandbox, snapshot, lock)
             if commit is not None:
-                await _reset(hold, commit)
-            await hold.run(f"rm -f {CHANGES}")
+                await _reset(lock, commit)
+            await lock.run(f"rm -f {CHANGES}")
             return RestoredWorkspace(done=True)
 
     @activity.defn
-    @edge
-    async def finish_restore(self, given: FinishRestore) -> None:
+    @application_errors
+    async def finish_restore(self, request: FinishRestore) -> None:
         """Write that the restore is done and stored."""
         async with self._sessions.begin() as session:
             await end_restore(
-                session, uuid.UUID(given.build_id), given.number, kept_as=given.kept_as, stored_as=given.stored_as
+                session,
+                uuid.UUID(request.build_id),
+                request.number,
+                kept_as=request.snapshot_before,
+                stored_as=request.snapshot_after,
             )
 
     async def _give_up(self, restore: Restore, why: str) -> RestoredWorkspace:
         """It can't be done, and nothing was changed."""
-        error = f"The workspace stays as it is: it could not be put back to {what_of(restore)}. {why}"
+        error = f"The workspace stays as it is: it could not be put back to {describe_target(restore)}. {why}"
         async with self._sessions.begin() as session:
             await end_restore(session, restore.build_id, restore.number, error=error)
         return RestoredWorkspace(done=False)
@@ -96,13 +100,13 @@ async def _has_commit(sandbox: Sandbox, commit: str) -> bool:
     return (await sandbox.run(command, timeout_seconds=SMALL_SECONDS, cwd="/")).exit_code == 0
 
 
-async def _reset(hold: WorkspaceHold, commit: str) -> None:
+async def _reset(lock: WorkspaceLock, commit: str) -> None:
     """Make HEAD and all files what the commit says; only what git ignores stays.
 
     The index is made anew first: flags in it (skip-worktree, assume-unchanged) would keep files as they are. What is
     untracked goes twice, as what is ignored changes when a .gitignore goes.
     """
-    await hold.run(f"""
+    await lock.run(f"""
 set -e
 cd {WORKSPACE}
 rm -rf .git/index .git/index.lock .git/rebase-merge .git/rebase-apply

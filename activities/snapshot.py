@@ -1,7 +1,6 @@
-"""Snapshots of a workspace: taken, verified and restored. The archive streams through here and is never held whole."""
+"""Taking snapshots of a workspace. The archive is streamed from the sandbox to the store and never held whole."""
 
 import contextlib
-import hashlib
 import uuid
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -13,53 +12,43 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from activities.crash_point import crash_point
-from activities.edge import edge
-from activities.heartbeat import heartbeating
-from activities.holding import take_hold
-from activities.product import read_if_there, stop_processes
+from activities.runtime.crash_point import crash_point
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
+from activities.runtime.workspace_lock import lock_workspace
+from activities.sandbox.product import read_if_there, stop_processes
+from activities.sandbox.snapshot_store import CHANGES, snapshot_keys, sweep_snapshots, verify_stored
 from clients.archive import (
-    MANIFEST_MAX_BYTES,
     ArchiveReader,
     PackedArchive,
     discard,
-    found_manifest,
     pack,
-    send,
-    unpack,
 )
 from clients.object_store import ObjectStore, StoredObject
 from clients.sandbox import Sandbox, Sandboxes
-from clients.sandbox_runner import JOURNAL
 from clients.shielded import to_the_end
-from clients.workspace_hold import WorkspaceHold
 from db.feed import append_events
 from db.models import Build, Snapshot
 from db.session import Sessions
-from db.snapshots import SNAPSHOTS_PREFIX, superfluous_snapshots
+from db.snapshots import superfluous_snapshots
 from domain.errors import (
-    CofounderError,
     NeedsPerson,
     NotFound,
-    SandboxUnavailable,
     SnapshotFailed,
     StaleClaim,
     StoreUnavailable,
 )
 from domain.events import EventType, NewEvent
-from domain.manifest import Entry, compare, digest, parse_manifest, render_manifest, shown
+from domain.manifest import Entry, digest, printable, render_manifest
 from domain.payloads import TakenSnapshot, TakeSnapshot
 from domain.text import storable
 
 PHASE = "phase"
-"""Reason of a snapshot that ends a phase."""
+"""Reason of the snapshot at the end of a phase."""
 
 STILL = frozenset({"sleep", "wait", "replace"})
-"""Reasons of snapshots after which the sandbox is paused or let go of. The agent's processes end before them: what
-one wrote afterwards would make the files differ from the snapshot."""
-
-CHANGES = f"{JOURNAL}/changes"
-"""In the sandbox: what a restore in progress changes, so that an attempt that goes on with it can tell."""
+"""Reasons of snapshots after which the sandbox is paused or killed. The agent's processes are ended before they are
+taken: a process that went on writing would make the files differ from the snapshot."""
 
 _log = structlog.get_logger(__name__)
 
@@ -74,64 +63,64 @@ class SnapshotActivities:
         self._kept = kept
 
     @activity.defn
-    @edge
-    async def snapshot_workspace(self, given: TakeSnapshot) -> TakenSnapshot:
-        """Archive the workspace into the object store, verify it there, and let older snapshots go.
-
-        The row is taken with a claim, and the archive's name holds the claim: two attempts never write the same object.
+    @application_errors
+    async def snapshot_workspace(self, request: TakeSnapshot) -> TakenSnapshot:
+        """Archive the workspace into the object store, verify it there, and delete older snapshots.
 
         Raises:
             SnapshotFailed, StoreUnavailable, SandboxUnavailable: another attempt may succeed.
             NeedsPerson: the store refuses.
-            SandboxGone: there is nothing to archive any more.
+            SandboxGone: there is nothing left to archive.
             StaleClaim: another attempt has taken over.
         """
-        build_id = uuid.UUID(given.build_id)
+        build_id = uuid.UUID(request.build_id)
         async with heartbeating():
-            claimed = await self._claim(build_id, given)
+            claimed = await self._claim(build_id, request)
             if isinstance(claimed, TakenSnapshot):
                 return claimed
-            sandbox = await self._sandboxes.connect(given.sandbox_id)
+            sandbox = await self._sandboxes.connect(request.sandbox_id)
             if await read_if_there(sandbox, CHANGES) is not None:
-                raise SnapshotFailed("The workspace is being restored, so it is not whole. The snapshot before stands.")
-            if given.reason in STILL:
-                await stop_processes(await take_hold(sandbox))
+                raise SnapshotFailed(
+                    "The workspace is being restored, so it is incomplete. The last snapshot remains the current one."
+                )
+            if request.reason in STILL:
+                await stop_processes(await lock_workspace(sandbox))
             try:
-                packed = await pack(sandbox, f"snapshot-{given.number}")
-                return await self._store_and_record(claimed, given, sandbox, packed)
+                packed = await pack(sandbox, f"snapshot-{request.number}")
+                return await self._store_and_record(claimed, request, sandbox, packed)
             finally:
                 await discard(sandbox)
 
     @activity.defn
-    @edge
-    async def note_snapshot_failure(self, given: TakeSnapshot) -> None:
-        """Tell in the feed that a snapshot was not taken. The phase that it was to end has ended all the same."""
-        build_id = uuid.UUID(given.build_id)
+    @application_errors
+    async def note_snapshot_failure(self, request: TakeSnapshot) -> None:
+        """Say in the feed that a snapshot was not taken. The phase that it was taken for has ended nevertheless."""
+        build_id = uuid.UUID(request.build_id)
         async with self._sessions.begin() as session:
             state = await session.scalar(
                 select(Snapshot.state)
-                .where(Snapshot.build_id == build_id, Snapshot.number == given.number)
+                .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
                 .with_for_update()
             )
             if state in ("stored", "deleted", "failed"):
                 return
             await session.execute(
                 update(Snapshot)
-                .where(Snapshot.build_id == build_id, Snapshot.number == given.number)
+                .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
                 .values(state="failed", claim=uuid.uuid4())
             )
-            error = storable(given.error or "") or "It could not be stored. The next snapshot makes up for it."
-            data = {"number": given.number, "reason": given.reason, "error": error}
+            error = storable(request.error or "") or "It could not be stored. The next snapshot makes up for it."
+            data = {"number": request.number, "reason": request.reason, "error": error}
             events = [NewEvent(EventType.SNAPSHOT_FAILED, data)]
-            if given.reason == PHASE:
-                events.append(await _complete_phase(session, given, given.commit, ""))
+            if request.reason == PHASE:
+                events.append(await _complete_phase(session, request, request.commit, ""))
             await append_events(session, build_id, events)
 
-    async def _claim(self, build_id: uuid.UUID, given: TakeSnapshot) -> "_Claimed | TakenSnapshot":
-        """Take the row for this attempt; a snapshot that was stored before is returned as it is."""
+    async def _claim(self, build_id: uuid.UUID, request: TakeSnapshot) -> "_Claimed | TakenSnapshot":
+        """Claim the row for this attempt. A snapshot that was stored before is returned instead."""
         claim = uuid.uuid4()
-        name = f"{_prefix(build_id)}{given.number:06d}-{claim.hex[:12]}"
-        claimed = _Claimed(uuid.uuid4(), build_id, claim, f"{name}.tar.gz", f"{name}.manifest.jsonl")
+        archive_key, manifest_key = snapshot_keys(build_id, request.number, claim)
+        claimed = _Claimed(uuid.uuid4(), build_id, claim, archive_key, manifest_key)
         async with self._sessions.begin() as session:
             project_id = select(Build.project_id).where(Build.id == build_id).scalar_subquery()
             if await session.scalar(select(Build.closed_at).where(Build.id == build_id)) is not None:
@@ -143,8 +132,8 @@ class SnapshotActivities:
                     id=claimed.id,
                     build_id=build_id,
                     project_id=project_id,
-                    number=given.number,
-                    reason=given.reason,
+                    number=request.number,
+                    reason=request.reason,
                     **columns,
                 )
                 .on_conflict_do_nothing(index_elements=["build_id", "number"])
@@ -152,7 +141,7 @@ class SnapshotActivities:
             row = (
                 await session.scalars(
                     select(Snapshot)
-                    .where(Snapshot.build_id == build_id, Snapshot.number == given.number)
+                    .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
                     .with_for_update()
                 )
             ).one()
@@ -164,7 +153,7 @@ class SnapshotActivities:
             return _Claimed(row.id, build_id, claim, claimed.archive_key, claimed.manifest_key)
 
     async def _store_and_record(
-        self, claimed: "_Claimed", given: TakeSnapshot, sandbox: Sandbox, packed: PackedArchive
+        self, claimed: "_Claimed", request: TakeSnapshot, sandbox: Sandbox, packed: PackedArchive
     ) -> TakenSnapshot:
         try:
             stored, entries = await self._upload(claimed.archive_key, sandbox, packed)
@@ -176,7 +165,7 @@ class SnapshotActivities:
             await to_the_end(self._store.delete([claimed.archive_key, claimed.manifest_key]))
             raise
         try:
-            await self._record(claimed, given, packed, stored, entries, digest(manifest))
+            await self._record(claimed, request, packed, stored, entries, digest(manifest))
         except StaleClaim:
             await to_the_end(self._store.delete([claimed.archive_key, claimed.manifest_key]))
             raise
@@ -184,27 +173,27 @@ class SnapshotActivities:
             await sweep_snapshots(self._sessions, self._store, claimed.build_id)
         except (NeedsPerson, NotFound, StoreUnavailable) as error:
             _log.warning(
-                "old snapshots were not deleted; the next one tries again", build_id=given.build_id, error=str(error)
+                "old snapshots were not deleted; the next one tries again", build_id=request.build_id, error=str(error)
             )
-        return TakenSnapshot(number=given.number, files=len(entries), bytes=stored.bytes, commit=packed.commit)
+        return TakenSnapshot(number=request.number, files=len(entries), bytes=stored.bytes, commit=packed.commit)
 
     async def _upload(self, key: str, sandbox: Sandbox, packed: PackedArchive) -> tuple[StoredObject, list[Entry]]:
-        """Stream the archive from the sandbox to the store; the manifest comes of the same bytes as they pass by."""
+        """Stream the archive from the sandbox to the store, and read the manifest's entries from the same bytes."""
         async with (
             ArchiveReader() as reader,
             contextlib.aclosing(cast("AsyncGenerator[bytes, None]", sandbox.stream(packed.path))) as pieces,
         ):
 
-            async def passing_by() -> AsyncGenerator[bytes, None]:
-                passed = 0
+            async def forwarded() -> AsyncGenerator[bytes, None]:
+                total = 0
                 async for piece in pieces:
-                    passed += len(piece)
-                    if passed > packed.bytes:
+                    total += len(piece)
+                    if total > packed.bytes:
                         raise SnapshotFailed("The archive grew while it was read.")
                     await reader.feed(piece)
                     yield piece
 
-            stored = await self._store.put_stream(key, passing_by())
+            stored = await self._store.put_stream(key, forwarded())
             if (stored.bytes, stored.sha256) != (packed.bytes, packed.sha256):
                 raise SnapshotFailed("The archive did not arrive whole from the sandbox.")
             return stored, await reader.entries()
@@ -212,13 +201,17 @@ class SnapshotActivities:
     async def _record(
         self,
         claimed: "_Claimed",
-        given: TakeSnapshot,
+        request: TakeSnapshot,
         packed: PackedArchive,
         stored: StoredObject,
         entries: list[Entry],
         manifest_sha256: str,
     ) -> None:
-        """The row, what it makes superfluous, and the feed, in one transaction; none of it without the claim."""
+        """Write the row, mark the snapshots that it makes superfluous, and append the events, if the claim still holds.
+
+        Raises:
+            StaleClaim: it does not; nothing is written.
+        """
         files = len(entries)
         async with self._sessions.begin() as session:
             recorded = await session.scalar(
@@ -236,39 +229,21 @@ class SnapshotActivities:
                 .returning(Snapshot.id)
             )
             if recorded is None:
-                raise StaleClaim(f"Another attempt takes snapshot {given.number} now.")
+                raise StaleClaim(f"Another attempt takes snapshot {request.number} now.")
             superfluous = await superfluous_snapshots(session, claimed.build_id, self._kept)
             await session.execute(update(Snapshot).where(Snapshot.id.in_(superfluous)).values(state="deleted"))
-            data = {"number": given.number, "reason": given.reason, "bytes": stored.bytes, "files": files}
+            data = {"number": request.number, "reason": request.reason, "bytes": stored.bytes, "files": files}
             events = [NewEvent(EventType.SNAPSHOT_STORED, data)]
-            if given.reason == PHASE:
-                events.insert(0, await _complete_phase(session, given, given.commit or packed.commit, packed.subject))
+            if request.reason == PHASE:
+                events.insert(
+                    0, await _complete_phase(session, request, request.commit or packed.commit, packed.subject)
+                )
             await append_events(session, claimed.build_id, events)
-
-
-async def sweep_snapshots(sessions: Sessions, store: ObjectStore, build_id: uuid.UUID) -> int:
-    """Delete what no snapshot of the build needs, deleted ones and what killed attempts have left; returns how much.
-
-    The objects are listed before the rows are read: an attempt takes its row before it writes its objects, so what was
-    listed and has no row is nobody's.
-    """
-    prefix = _prefix(build_id)
-    listed = await store.keys(prefix)
-    async with sessions.begin() as session:
-        rows = await session.execute(
-            select(Snapshot.archive_key, Snapshot.manifest_key).where(
-                Snapshot.build_id == build_id, Snapshot.state.in_(("taking", "stored"))
-            )
-        )
-        needed = {key for row in rows for key in row}
-    nobodys = [key for key in listed if key not in needed]
-    await store.delete(nobodys)
-    return len(nobodys) + await store.abort_uploads(prefix, keep=sorted(needed))
 
 
 @dataclass(frozen=True)
 class _Claimed:
-    """A row that this attempt holds, and the objects that only it writes."""
+    """A row that this attempt has claimed, and the objects that only this attempt writes."""
 
     id: uuid.UUID
     build_id: uuid.UUID
@@ -277,91 +252,12 @@ class _Claimed:
     manifest_key: str
 
 
-async def restore_snapshot(
-    store: ObjectStore, sandbox: Sandbox, snapshot: Snapshot, hold: WorkspaceHold | None = None
-) -> None:
-    """Replace a sandbox's workspace by a stored snapshot, and compare it with the snapshot's manifest.
-
-    `hold`: for a workspace that an agent works in, so that a stale attempt does not restore it once more.
-
-    Raises:
-        StaleClaim: a later attempt holds the workspace.
-        SnapshotFailed: the store's archive is not what was stored, or the workspace differs afterwards; says how.
-    """
-    manifest = await stored_manifest(store, snapshot)
-    hashed = hashlib.sha256()
-    trouble: CofounderError | None = None
-
-    async def pieces() -> AsyncGenerator[bytes, None]:
-        nonlocal trouble
-        try:
-            async with contextlib.aclosing(store.stream(snapshot.archive_key)) as archive:
-                async for piece in archive:
-                    hashed.update(piece)
-                    yield piece
-        except CofounderError as error:
-            trouble = error
-            raise
-
-    try:
-        await send(sandbox, pieces())
-    except SandboxUnavailable as error:
-        if isinstance(trouble, NotFound):
-            raise SnapshotFailed(f"Snapshot {snapshot.number} is not in the object store any more.") from error
-        raise trouble or error from error
-    if hashed.hexdigest() != snapshot.archive_sha256:
-        raise SnapshotFailed(f"The archive of snapshot {snapshot.number} has changed in the object store.")
-    await unpack(sandbox, hold)
-    if differences := compare(manifest, await found_manifest(sandbox)):
-        raise SnapshotFailed(
-            f"Snapshot {snapshot.number} was restored, but the workspace is not what its manifest says: "
-            + "; ".join(differences)
-        )
-
-
-async def stored_manifest(store: ObjectStore, snapshot: Snapshot) -> list[Entry]:
-    """A stored snapshot's manifest.
-
-    Raises:
-        SnapshotFailed: it is gone, or not what was stored.
-    """
-    try:
-        text = (await store.get(snapshot.manifest_key, MANIFEST_MAX_BYTES)).decode("ascii")
-        if digest(text) != snapshot.manifest_sha256:
-            raise ValueError("its hash differs")
-        return parse_manifest(text)
-    except (NotFound, ValueError) as error:
-        raise SnapshotFailed(f"The manifest of snapshot {snapshot.number} can't be used: {error}") from error
-
-
-async def verify_stored(store: ObjectStore, key: str, stored: StoredObject) -> None:
-    """Read an object back and compare it with what was sent.
-
-    Raises:
-        SnapshotFailed: it differs or is not there.
-    """
-    hashed, total = hashlib.sha256(), 0
-    try:
-        async with contextlib.aclosing(store.stream(key)) as pieces:
-            async for piece in pieces:
-                hashed.update(piece)
-                total += len(piece)
-    except NotFound as error:
-        raise SnapshotFailed("The archive is not in the object store after its upload.") from error
-    if (total, hashed.hexdigest()) != (stored.bytes, stored.sha256):
-        raise SnapshotFailed("The archive in the object store is not what was sent.")
-
-
-async def _complete_phase(session: AsyncSession, given: TakeSnapshot, commit: str | None, title: str) -> NewEvent:
-    """Count the phase on the build's row; returns what the feed says of it."""
-    phase = given.phase or 0
+async def _complete_phase(session: AsyncSession, request: TakeSnapshot, commit: str | None, title: str) -> NewEvent:
+    """Count the phase in the build's row; returns its event."""
+    phase = request.phase or 0
     await session.execute(
         update(Build)
-        .where(Build.id == uuid.UUID(given.build_id))
+        .where(Build.id == uuid.UUID(request.build_id))
         .values(phases_completed=func.greatest(Build.phases_completed, phase))
     )
-    return NewEvent(EventType.PHASE_COMPLETED, {"phase": phase, "commit": commit, "title": shown(title)})
-
-
-def _prefix(build_id: uuid.UUID) -> str:
-    return f"{SNAPSHOTS_PREFIX}{build_id}/"
+    return NewEvent(EventType.PHASE_COMPLETED, {"phase": phase, "commit": commit, "title": printable(title)})

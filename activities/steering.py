@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from activities.dispatch import error_of
-from activities.edge import edge
+from activities.runtime.errors import application_errors
+from activities.tool_outcome import error_of
 from db import steering
 from db.models import Message, Question, ToolCall
 from db.session import Sessions
@@ -29,19 +29,19 @@ class SteeringActivities:
         self._sessions = sessions
 
     @activity.defn
-    @edge
-    async def ask_founder(self, given: AskFounder) -> AskedFounder:
+    @application_errors
+    async def ask_founder(self, request: AskFounder) -> AskedFounder:
         """Store the question and show it, once. Where the founder has said or asked for something that is not done,
         nothing is asked: that may be the answer already."""
-        build_id, question_id = uuid.UUID(given.build_id), uuid.UUID(given.question_id)
+        build_id, question_id = uuid.UUID(request.build_id), uuid.UUID(request.question_id)
         async with self._sessions.begin() as session:
             await steering.lock_build(session, build_id)
-            if unheard := await steering.unheard_of(session, build_id):
-                return AskedFounder(said=unheard.said, restore=unheard.restore)
-            if given.error is not None:
-                asked = about_error(await _failed(session, build_id, given.error))
+            if pending := await steering.pending_input(session, build_id):
+                return AskedFounder(message=pending.message, restore=pending.restore)
+            if request.error is not None:
+                asked = about_error(await _failed(session, build_id, request.error))
             else:
-                asked = about_circle(await _repeated(session, build_id, given.call or ""))
+                asked = about_circle(await _repeated(session, build_id, request.call or ""))
             question = Question(
                 id=question_id,
                 build_id=build_id,
@@ -86,7 +86,7 @@ async def _attempts(session: AsyncSession, build_id: uuid.UUID, calls: Sequence[
     return [
         Attempt(
             turn=call.turn,
-            said=" ".join(str(block["text"]) for block in answers[call.turn] if block["type"] == "text"),
+            narration=" ".join(str(block["text"]) for block in answers[call.turn] if block["type"] == "text"),
             call=call.summary,
             result=result_text(call.result) if call.result else "",
         )

@@ -1,4 +1,4 @@
-"""The build's sandbox: opened or adopted, paused, resumed and verified, and let go of."""
+"""The build's sandbox: opening or adopting, pausing, resuming with verification, and releasing it."""
 
 import json
 import shlex
@@ -12,17 +12,17 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from activities.crash_point import crash_point
-from activities.edge import edge
-from activities.heartbeat import heartbeating
-from activities.holding import take_hold
-from activities.product import SMALL_SECONDS, kill_all, read_if_there, stop_processes
-from activities.snapshot import CHANGES, restore_snapshot, stored_manifest
+from activities.runtime.crash_point import crash_point
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
+from activities.runtime.workspace_lock import lock_workspace
+from activities.sandbox.product import SMALL_SECONDS, kill_all, read_if_there, stop_processes
+from activities.sandbox.snapshot_store import CHANGES, restore_snapshot, stored_manifest
 from clients.archive import found_manifest
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
-from clients.workspace_hold import WorkspaceHold
+from clients.workspace_lock import WorkspaceLock
 from db.feed import append_events
 from db.models import Build, Event, Snapshot, Turn
 from db.session import Sessions
@@ -43,10 +43,10 @@ from domain.payloads import (
 from domain.recovery import Reapplied, RecordedCall
 
 _OPENED = f"{JOURNAL}/opened"
-"""In the sandbox: the workspace is whole. Holds the number of the snapshot that it was restored from, if any."""
+"""A file in the sandbox that says that the workspace is complete. Holds the number of the restored snapshot, if any."""
 
 _FRESH = (
-    "It is a fresh sandbox: no process of before runs, and what was installed outside of the workspace, or in folders "
+    "It is a fresh sandbox: no earlier process runs, and what was installed outside of the workspace, or in folders "
     "that git ignores, such as node_modules and .venv, has to be installed again."
 )
 
@@ -62,38 +62,40 @@ class WorkspaceActivities:
         self._store = store
 
     @activity.defn
-    @edge
-    async def open_workspace(self, given: OpenWorkspace) -> OpenedWorkspace:
-        """Adopt the build's sandbox that an earlier attempt made, or create one. A fresh one is given the build's own
-        current snapshot, or that of the project's last ready build, so that a second build continues the product.
+    @application_errors
+    async def open_workspace(self, request: OpenWorkspace) -> OpenedWorkspace:
+        """Adopt the sandbox that an earlier attempt created for the build, or create one.
+
+        A fresh one gets the build's own current snapshot. A build without one gets that of the project's last ready
+        build, so that a second build continues the product.
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed.
             NeedsPerson: the sandbox service or the store refuses.
         """
-        build_id = uuid.UUID(given.build_id)
-        async with heartbeating(), _again_when_gone():
-            before = await self._known(build_id)
-            sandbox, age = await self._adopt_or_create(build_id, before)
+        build_id = uuid.UUID(request.build_id)
+        async with heartbeating(), _retry_if_gone():
+            recorded = await self._recorded_sandbox(build_id)
+            sandbox, age = await self._adopt_or_create(build_id, recorded)
             await crash_point("workspace.made")
             if not await _exists(sandbox, _OPENED):
-                hold = await take_hold(sandbox)
+                lock = await lock_workspace(sandbox)
                 async with self._sessions.begin() as session:
                     snapshot = await snapshot_to_continue(session, build_id)
-                await self._fill(sandbox, hold, snapshot)
+                await self._fill(sandbox, lock, snapshot)
             async with self._sessions.begin() as session:
-                await _name(session, build_id, sandbox, before)
+                await _claim_sandbox(session, build_id, sandbox, recorded)
             restored_from = await read_if_there(sandbox, _OPENED)
             return OpenedWorkspace(
                 sandbox=await _ref(sandbox),
                 restored_from=int(restored_from) if restored_from else None,
-                opened_at=_ago(age),
+                opened_at=_started_at(age),
             )
 
     @activity.defn
-    @edge
-    async def pause_workspace(self, given: SandboxInput) -> None:
-        """End the processes that the agent has started, then pause the sandbox. One that is gone needs no pause.
+    @application_errors
+    async def pause_workspace(self, request: SandboxInput) -> None:
+        """End the processes that the agent has started, then pause the sandbox. If the sandbox is gone, do nothing.
 
         Raises:
             SandboxUnavailable: another attempt may succeed.
@@ -101,80 +103,81 @@ class WorkspaceActivities:
         """
         async with heartbeating():
             try:
-                sandbox = await self._sandboxes.connect(given.sandbox_id)
-                await stop_processes(await take_hold(sandbox))
+                sandbox = await self._sandboxes.connect(request.sandbox_id)
+                await stop_processes(await lock_workspace(sandbox))
             except SandboxGone:
                 return
-            await self._sandboxes.pause(given.sandbox_id)
+            await self._sandboxes.pause(request.sandbox_id)
 
     @activity.defn
-    @edge
-    async def resume_workspace(self, given: ResumeWorkspace) -> ResumedWorkspace:
-        """Resume the sandbox and verify its files against the current snapshot; where they differ, or where the
-        sandbox is gone, restore the snapshot and apply the edits again that were made since. The RESUMED event tells
-        the founder and the agent what changed.
+    @application_errors
+    async def resume_workspace(self, request: ResumeWorkspace) -> ResumedWorkspace:
+        """Resume the sandbox and verify its files against the current snapshot.
 
-        An attempt that finds a restore begun begins it anew: it wipes the workspace, so no edit is applied twice.
+        If they differ, or the sandbox is gone, restore the snapshot and apply the edits that were made since again. The
+        RESUMED event tells the founder and the agent what changed.
+
+        A restore that an earlier attempt began starts over. It wipes the workspace, so no edit is applied twice.
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed.
             StaleClaim: a later attempt holds the workspace.
             NeedsPerson: the sandbox service or the store refuses.
         """
-        build_id = uuid.UUID(given.build_id)
-        async with heartbeating(), _again_when_gone():
-            before = await self._known(build_id)
-            sandbox, age = await self._adopt_or_create(build_id, given.sandbox_id, fresh=given.replace)
-            hold = await take_hold(sandbox)
+        build_id = uuid.UUID(request.build_id)
+        async with heartbeating(), _retry_if_gone():
+            recorded = await self._recorded_sandbox(build_id)
+            sandbox, age = await self._adopt_or_create(build_id, request.sandbox_id, fresh=request.replace)
+            lock = await lock_workspace(sandbox)
             async with self._sessions.begin() as session:
                 snapshot = await snapshot_to_continue(session, build_id)
-            changes = await self._changes(build_id, sandbox, snapshot, given)
+            changes = await self._changes(build_id, sandbox, snapshot, request)
             restored, reapplied = bool(changes), Reapplied()
             if restored:
-                begun = shlex.quote(json.dumps(changes))
-                await hold.run(f"printf %s {begun} >{CHANGES} && rm -f {_OPENED}")
-                await self._fill(sandbox, hold, snapshot)
+                quoted = shlex.quote(json.dumps(changes))
+                await lock.run(f"printf %s {quoted} >{CHANGES} && rm -f {_OPENED}")
+                await self._fill(sandbox, lock, snapshot)
                 async with self._sessions.begin() as session:
                     calls = await calls_since(session, build_id, snapshot)
-                reapplied = await _reapply(sandbox, hold, calls)
-                changes += recovery.told(calls, reapplied)
-                if sandbox.id != given.sandbox_id:
+                reapplied = await _reapply(sandbox, lock, calls)
+                changes += recovery.describe_reapplied(calls, reapplied)
+                if sandbox.id != request.sandbox_id:
                     changes.append(_FRESH)
             async with self._sessions.begin() as session:
-                await _name(session, build_id, sandbox, before)
+                await _claim_sandbox(session, build_id, sandbox, recorded)
                 data = {
-                    "reason": given.cause,
+                    "reason": request.cause,
                     "continuing_from": await _position(session, build_id),
                     "changes": changes,
                 }
                 await append_events(session, build_id, [NewEvent(EventType.RESUMED, data)])
-            if sandbox.id != given.sandbox_id:
-                await self._let_go_of(given.sandbox_id)
-            await hold.run(f"rm -f {CHANGES}")
+            if sandbox.id != request.sandbox_id:
+                await self._kill_replaced(request.sandbox_id)
+            await lock.run(f"rm -f {CHANGES}")
             return ResumedWorkspace(
                 sandbox=await _ref(sandbox),
                 restored=restored,
                 reapplied=reapplied.applied > 0,
-                opened_at=_ago(age),
+                opened_at=_started_at(age),
             )
 
     @activity.defn
-    @edge
-    async def release_workspace(self, given: SandboxInput) -> None:
-        """Kill every sandbox of the build but the preview's, and the one to keep.
+    @application_errors
+    async def release_workspace(self, request: SandboxInput) -> None:
+        """Kill the build's sandboxes, except the preview's and the one to keep.
 
         Raises:
             SandboxUnavailable: another attempt may succeed.
         """
         async with heartbeating():
-            killed = await kill_all(self._sandboxes, given.build_id, Role.WORKSPACE, Role.GATE, keep=given.keep)
-            if given.sandbox_id not in ("", given.keep, *killed):
-                await self._sandboxes.kill(given.sandbox_id)
-                killed.add(given.sandbox_id)
+            killed = await kill_all(self._sandboxes, request.build_id, Role.WORKSPACE, Role.GATE, keep=request.keep)
+            if request.sandbox_id not in ("", request.keep, *killed):
+                await self._sandboxes.kill(request.sandbox_id)
+                killed.add(request.sandbox_id)
             async with self._sessions.begin() as session:
                 await session.execute(
                     update(Build)
-                    .where(Build.id == uuid.UUID(given.build_id), Build.sandbox_id.in_(killed))
+                    .where(Build.id == uuid.UUID(request.build_id), Build.sandbox_id.in_(killed))
                     .values(sandbox_id=None)
                 )
 
@@ -183,10 +186,12 @@ class WorkspaceActivities:
     async def _adopt_or_create(
         self, build_id: uuid.UUID, preferred: str | None, *, fresh: bool = False
     ) -> tuple[Sandbox, timedelta]:
-        """The build's one workspace sandbox, running: the preferred one, else the newest that there is, else a new one;
-        and for how long it has run without a pause. What an attempt has left besides is killed.
+        """The build's one workspace sandbox, running, and how long it has run without a pause.
 
-        `fresh`: not the preferred one, which stays until there is another whose workspace is whole.
+        It is the preferred one if that still exists, else the newest of the build's, else a new one. Others that
+        attempts have left are killed.
+
+        `fresh`: do not take the preferred one. It stays until another has a complete workspace.
         """
         listed = {each.id: each for each in await self._sandboxes.list_of(str(build_id), Role.WORKSPACE)}
         first = [] if fresh or not preferred else [preferred]
@@ -203,51 +208,51 @@ class WorkspaceActivities:
             return await self._sandboxes.create(str(build_id), Role.WORKSPACE), timedelta()
         known = listed.get(sandbox.id)
         if known is None or known.state != "running":
-            return sandbox, timedelta()  # a pause has ended now, and with it what ran before
+            return sandbox, timedelta()  # it was paused until now
         return sandbox, max(datetime.now(UTC) - known.started_at, timedelta())
 
     async def _changes(
-        self, build_id: uuid.UUID, sandbox: Sandbox, snapshot: Snapshot | None, given: ResumeWorkspace
+        self, build_id: uuid.UUID, sandbox: Sandbox, snapshot: Snapshot | None, request: ResumeWorkspace
     ) -> list[str]:
-        """What has to be restored, in sentences for the agent; empty when the workspace is as it should be."""
-        if begun := await read_if_there(sandbox, CHANGES):
-            return [str(change) for change in json.loads(begun)]
-        if sandbox.id != given.sandbox_id or not await _exists(sandbox, _OPENED):
-            lost = "The sandbox was replaced" if given.replace else "The sandbox was lost"
+        """Why the workspace has to be restored, in sentences for the agent; empty if it is as it should be."""
+        if unfinished := await read_if_there(sandbox, CHANGES):
+            return [str(change) for change in json.loads(unfinished)]
+        if sandbox.id != request.sandbox_id or not await _exists(sandbox, _OPENED):
+            event = "The sandbox was replaced" if request.replace else "The sandbox was lost"
             if snapshot is None:
-                return [f"{lost} before anything was saved: the workspace was empty again."]
-            return [f"{lost}: the workspace was restored from {_named(build_id, snapshot)}."]
+                return [f"{event} before anything was saved: the workspace was empty again."]
+            return [f"{event}: the workspace was restored from {_describe(build_id, snapshot)}."]
         async with self._sessions.begin() as session:
             last = await last_outcome_in(session, build_id, sandbox.id, snapshot)
         if last is not None:
-            # The agent has worked here since the snapshot. That its files are as new as its work is seen by the journal
-            # of its last call, which is in the same file system; then they differ rightly.
+            # The agent has worked here since the snapshot, so the files rightly differ from it. The journal of its last
+            # call is in the same file system: if it is there, the files are as new as the work.
             if await _exists(sandbox, f"{JOURNAL}/calls/{last}/outcome"):
                 return []
-            was = "nothing" if snapshot is None else _named(build_id, snapshot)
-            return [f"Work was lost while the sandbox was paused: the workspace was restored from {was}."]
+            source = "nothing" if snapshot is None else _describe(build_id, snapshot)
+            return [f"Work was lost while the sandbox was paused: the workspace was restored from {source}."]
         if snapshot is None or not (differences := await self._differences(sandbox, snapshot)):
             return []
         return [
             "Files had changed while the sandbox was paused: the workspace was restored from "
-            f"{_named(build_id, snapshot)}.",
+            f"{_describe(build_id, snapshot)}.",
             *differences,
         ]
 
     async def _differences(self, sandbox: Sandbox, snapshot: Snapshot) -> list[str]:
         return compare(await stored_manifest(self._store, snapshot), await found_manifest(sandbox))
 
-    async def _let_go_of(self, sandbox_id: str) -> None:
-        """Kill a sandbox that has been replaced. Where it does not answer, the reaper comes for it."""
+    async def _kill_replaced(self, sandbox_id: str) -> None:
+        """Kill a sandbox that has been replaced. If the service fails, the reaper kills it later."""
         try:
             await self._sandboxes.kill(sandbox_id)
         except SandboxUnavailable as error:
             _log.warning("a replaced sandbox could not be killed", sandbox_id=sandbox_id, error=str(error))
 
-    async def _fill(self, sandbox: Sandbox, hold: WorkspaceHold, snapshot: Snapshot | None) -> None:
-        """Restore the snapshot, if there is one, make the workspace a repository, and say that it is whole."""
+    async def _fill(self, sandbox: Sandbox, lock: WorkspaceLock, snapshot: Snapshot | None) -> None:
+        """Restore the snapshot, if there is one, make the workspace a git repository, and mark it as complete."""
         if snapshot is not None:
-            await restore_snapshot(self._store, sandbox, snapshot, hold)
+            await restore_snapshot(self._store, sandbox, snapshot, lock)
         empty = "" if snapshot is not None else f"rm -rf {WORKSPACE}"
         number = "" if snapshot is None else snapshot.number
         command = f"""
@@ -260,23 +265,25 @@ git config user.name >/dev/null || git config user.name 'Cofounder agent'
 git config user.email >/dev/null || git config user.email agent@cofounder.invalid
 printf %s '{number}' >{_OPENED}
 """
-        await hold.run(command)
+        await lock.run(command)
 
-    async def _known(self, build_id: uuid.UUID) -> str | None:
+    async def _recorded_sandbox(self, build_id: uuid.UUID) -> str | None:
         """The sandbox that the build's row names."""
         async with self._sessions() as session:
             return await session.scalar(select(Build.sandbox_id).where(Build.id == build_id))
 
 
-async def _name(session: AsyncSession, build_id: uuid.UUID, sandbox: Sandbox, before: str | None) -> None:
-    """Name the sandbox in the build's row, if that still names the one of `before`, as this attempt began, or this one.
+async def _claim_sandbox(session: AsyncSession, build_id: uuid.UUID, sandbox: Sandbox, recorded: str | None) -> None:
+    """Name the sandbox in the build's row.
+
+    `recorded`: the sandbox that the row named when this attempt began.
 
     Raises:
-        StaleClaim: another attempt has named another one since.
+        StaleClaim: another attempt has named another sandbox since.
     """
-    named = Build.sandbox_id.is_not_distinct_from(before) | (Build.sandbox_id == sandbox.id)
+    is_unchanged = Build.sandbox_id.is_not_distinct_from(recorded) | (Build.sandbox_id == sandbox.id)
     written = await session.scalar(
-        update(Build).where(Build.id == build_id, named).values(sandbox_id=sandbox.id).returning(Build.id)
+        update(Build).where(Build.id == build_id, is_unchanged).values(sandbox_id=sandbox.id).returning(Build.id)
     )
     if written is None:
         raise StaleClaim(f"Another attempt has opened another sandbox than {sandbox.id}.")
@@ -286,18 +293,18 @@ async def _ref(sandbox: Sandbox) -> SandboxRef:
     return SandboxRef(sandbox_id=sandbox.id, boot=await sandbox.boot())
 
 
-def _ago(age: timedelta) -> datetime:
-    """When something began that has this age now. The attempt's own time follows the workflow's, tests' included."""
+def _started_at(age: timedelta) -> datetime:
+    """When something of this age started, by the attempt's own clock: it follows the workflow's, also in tests."""
     return activity.info().started_time - age
 
 
-async def _reapply(sandbox: Sandbox, hold: WorkspaceHold, calls: Sequence[RecordedCall]) -> Reapplied:
-    """Apply the edits again that fit, in one journaled step of this attempt."""
-    edits = recovery.fitting(recovery.edits_to_reapply(calls))
+async def _reapply(sandbox: Sandbox, lock: WorkspaceLock, calls: Sequence[RecordedCall]) -> Reapplied:
+    """Apply the edits that can be applied again, in one journaled step of this attempt."""
+    edits = recovery.reapplicable(recovery.edits_to_reapply(calls))
     if not edits:
         return Reapplied()
-    given = {"holder": hold.name, "edits": [{"tool": edit.name, "input": edit.input} for edit in edits]}
-    outcome = await sandbox.call(f"reapply-{uuid.uuid4().hex}", "reapply", given, timeout_seconds=SMALL_SECONDS)
+    batch = {"holder": lock.token, "edits": [{"tool": edit.name, "input": edit.input} for edit in edits]}
+    outcome = await sandbox.call(f"reapply-{uuid.uuid4().hex}", "reapply", batch, timeout_seconds=SMALL_SECONDS)
     if outcome.state != "done" or outcome.is_error:
         raise SandboxUnavailable(f"Edits could not be applied again in sandbox {sandbox.id}: {outcome.text}")
     answer = json.loads(outcome.text)
@@ -306,13 +313,13 @@ async def _reapply(sandbox: Sandbox, hold: WorkspaceHold, calls: Sequence[Record
     return Reapplied(answer["applied"], answer["problem"])
 
 
-def _named(build_id: uuid.UUID, snapshot: Snapshot) -> str:
-    whose = "" if snapshot.build_id == build_id else " of the build before"
-    return f"snapshot {snapshot.number}{whose}"
+def _describe(build_id: uuid.UUID, snapshot: Snapshot) -> str:
+    owner = "" if snapshot.build_id == build_id else " of the build before"
+    return f"snapshot {snapshot.number}{owner}"
 
 
 async def _position(session: AsyncSession, build_id: uuid.UUID) -> str:
-    """Where the build goes on, for its founder: the last phase that it has ended, and the last turn."""
+    """Where the build continues, for its founder: after its last completed phase and its last turn."""
     phase = await session.scalar(
         select(Event.data)
         .where(Event.build_id == build_id, Event.type == EventType.PHASE_COMPLETED)
@@ -332,8 +339,8 @@ async def _exists(sandbox: Sandbox, path: str) -> bool:
 
 
 @asynccontextmanager
-async def _again_when_gone() -> AsyncIterator[None]:
-    """A sandbox that goes away in the middle is no end: the next attempt makes another."""
+async def _retry_if_gone() -> AsyncIterator[None]:
+    """Make the loss of the sandbox an error that is retried: the next attempt creates another."""
     try:
         yield
     except SandboxGone as error:

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.deps import Services, transaction_of
 from api.errors import KEY_REUSED, RESTORE_WAITS, SNAPSHOT_NOT_STORED, Problem
-from api.saying import announce, locked_build, refuse_if_deaf
+from api.saying import announce, locked_build, require_accepts_messages
 from db import restores
 from db.builds import find_snapshot
 from db.models import Restore
@@ -35,7 +35,7 @@ async def ask_for_restore(
                 raise Problem(KEY_REUSED, "This Idempotency-Key was used for another restore. Use a new key.")
             restore, is_new = earlier, False
         else:
-            refuse_if_deaf(build)
+            require_accepts_messages(build)
             if commit is not None:
                 commit = await _known_commit(session, build.id, commit)
             else:
@@ -43,8 +43,8 @@ async def ask_for_restore(
             if waits := await restores.requested_restore(session, build.id):
                 raise Problem(
                     RESTORE_WAITS,
-                    f"The workspace is about to be put back to {restores.what_of(waits)}, between two turns. Ask again "
-                    "after that.",
+                    f"The workspace is about to be put back to {restores.describe_target(waits)}, between two turns. "
+                    "Ask again after that.",
                     more={"number": waits.number},
                 )
             restore = await restores.add_restore(

@@ -41,7 +41,7 @@ async def say(
                 raise Problem(KEY_REUSED, "This Idempotency-Key was used for another message. Use a new key.")
             message, is_new = earlier, False
         else:
-            refuse_if_deaf(build)
+            require_accepts_messages(build)
             if await steering.count_unread(session, build.id) >= UNREAD_MOST:
                 raise Problem(
                     TOO_MANY_UNREAD,
@@ -71,7 +71,7 @@ async def answer(
             raise NotFound(f"Build {build_id} has not asked a question {question_id}.")
         said = redact(text or "", services.settings.secret_values()) or _option(found.question, option or 0)
         if found.answer is None:
-            refuse_if_deaf(build)
+            require_accepts_messages(build)
             message = await steering.add_message(session, build, said, question_id=question_id)
         elif found.answer.text == said:
             message = found.answer
@@ -103,7 +103,7 @@ async def locked_build(session: AsyncSession, user_id: str, build_id: uuid.UUID)
     return build
 
 
-def refuse_if_deaf(build: Build) -> None:
+def require_accepts_messages(build: Build) -> None:
     """Refuse what can't reach the agent any more, rather than acknowledge it.
 
     Raises:

@@ -1,7 +1,7 @@
-"""What the builds of a benchmark say and do: one tool call a turn, over the text of real source files.
+"""The script of a benchmark's builds: one tool call a turn, on the text of real source files.
 
-Odd turns write a piece of text as a file, even ones print it. Between two pauses, so that a process can be looked at
-while it has nothing to do.
+Odd turns write a piece of text to a file, even turns print one. A pause before and after lets the benchmark read a
+process's usage while it is idle.
 """
 
 from collections.abc import Sequence
@@ -11,16 +11,22 @@ from typing import Any
 Step = dict[str, Any]
 
 PIECE_CHARACTERS = 4200
-"""Of text in each turn; with what is around it a turn adds a little more than 4 KB to the conversation."""
+"""Characters of source text in each turn. With its envelope a turn adds a little more than 4 KB to the conversation."""
 
 PAUSE_SECONDS = 1.5
+"""Default length of the pause before the turns and of the rest after them, in seconds."""
 
 _SOURCES = ("domain", "workflows", "activities", "clients", "db", "api")
 
 
 def script(turns: int, *, pause: float = PAUSE_SECONDS, rest: float = PAUSE_SECONDS) -> dict[str, Any]:
-    """A script for the rehearsal model: so many turns, with a pause of seconds before them (none: 0) and a rest after
-    them."""
+    """Return a script for the rehearsal model: `turns` turns between two idle turns.
+
+    Args:
+        turns: how many turns make a call on source text.
+        pause: seconds of the idle turn before them; 0 leaves it out.
+        rest: seconds of the idle turn after them.
+    """
     before = [[_sleep(pause)]] if pause else []
     return {"kind": "steps", "turns": [*before, *_turns(turns), [_sleep(rest)]]}
 
@@ -31,7 +37,7 @@ def _sleep(seconds: float) -> Step:
 
 def _turns(count: int) -> list[Sequence[Step]]:
     text = _text()
-    made: list[Sequence[Step]] = []
+    turns: list[Sequence[Step]] = []
     for number in range(count):
         path = f"src/part_{number // 2 % 40}.py"
         if number % 2 == 0:
@@ -40,8 +46,8 @@ def _turns(count: int) -> list[Sequence[Step]]:
             call = {"tool": "write_file", "input": {"path": path, "content": content}}
         else:
             call = _bash(f"cat {path} # step {number + 1}")
-        made.append([{"text": f"In step {number + 1} I go on with {path}."}, call])
-    return made
+        turns.append([{"text": f"In step {number + 1} I go on with {path}."}, call])
+    return turns
 
 
 def _bash(command: str) -> Step:
@@ -49,7 +55,7 @@ def _bash(command: str) -> Step:
 
 
 def _text() -> str:
-    """This program's own source; its text compresses as that of products does."""
+    """Return this program's own source, which compresses about as well as a product's files."""
     top = Path(__file__).parent.parent
     files = [path for folder in _SOURCES for path in sorted((top / folder).rglob("*.py"))]
     return "".join(path.read_text() for path in files)

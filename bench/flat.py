@@ -1,9 +1,9 @@
-"""How much of a build's history a turn takes, however long the build.
+"""Measure how much history a turn adds to a build, to show that it does not grow with the build's length.
 
     python -m bench.flat [--turns 400] [--calls 1]
 
-Plays a long script of the rehearsal model, with no think time, on the embedded stack, exports the histories of the
-whole chain, and prints events and bytes per turn (as Temporal stores them: protobuf), for the first and second half.
+Runs a long script of the rehearsal model without think time on the embedded stack. Exports the histories of the whole
+chain and prints events and bytes per turn, as Temporal stores them (protobuf), for the first and the second half.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from domain.names import build_workflow_id
 
 @dataclass(frozen=True)
 class TurnShare:
-    """One turn's part of a history: from its `think` to the next one."""
+    """One turn's part of a history, from its `think` to the next one. Sizes are in bytes."""
 
     events: int
     bytes: int
@@ -30,7 +30,7 @@ class TurnShare:
 
 
 def shares_of(events: Sequence[HistoryEvent]) -> list[TurnShare]:
-    """Cut one run's history at each `think`; what is before the first and in the last turn is left out."""
+    """Cut one run's history at each `think`. Leaves out what comes before the first one, and the last turn."""
     starts = [
         index
         for index, event in enumerate(events)
@@ -47,7 +47,7 @@ def shares_of(events: Sequence[HistoryEvent]) -> list[TurnShare]:
 
 
 def largest_payload(event: HistoryEvent) -> int:
-    """Bytes of the largest payload of an event: inputs, results and summaries."""
+    """Return the bytes of an event's largest payload among its inputs, results and summary."""
     attributes = getattr(event, event.WhichOneof("attributes") or "")
     payloads = [*getattr(getattr(attributes, "input", None), "payloads", [])]
     payloads += getattr(getattr(attributes, "result", None), "payloads", [])
@@ -55,7 +55,7 @@ def largest_payload(event: HistoryEvent) -> int:
 
 
 async def chain_of(client: Client, build_id: str) -> list[Sequence[HistoryEvent]]:
-    """The histories of all runs of a build's chain, in order."""
+    """Return the histories of all runs in a build's chain, in order."""
     workflow_id = build_workflow_id(build_id)
     run_id = (await client.get_workflow_handle(workflow_id).describe()).run_id
     chain: list[Sequence[HistoryEvent]] = []
@@ -70,17 +70,17 @@ async def _measure(turns: int, calls: int) -> None:
     from db.migrate import migrate
     from domain.status import Status
     from local.stack import LocalStack
-    from tests.workshop import workshop
+    from tests.harness.worker import worker_harness
 
     async with LocalStack(durable=False) as stack:
         await migrate(stack.environment["DATABASE_URL"])
-        async with workshop(stack, tool_call_cap=10**6) as shop:
+        async with worker_harness(stack, tool_call_cap=10**6) as harness:
             script = {"kind": "long", "turns": turns, "calls_per_turn": calls, "end": "end_turn"}
-            build_id = await shop.start(script=script)
-            row = await shop.until(build_id, frozenset({Status.CHECKS, Status.NEEDS_INPUT}), seconds=1800)
-            await shop.builds.cancel(build_id)
-            await shop.until(build_id, frozenset({Status.CANCELLED}))
-            chain = await chain_of(shop.client, str(build_id))
+            build_id = await harness.start(script=script)
+            row = await harness.until(build_id, frozenset({Status.CHECKS, Status.NEEDS_INPUT}), seconds=1800)
+            await harness.builds.cancel(build_id)
+            await harness.until(build_id, frozenset({Status.CANCELLED}))
+            chain = await chain_of(harness.client, str(build_id))
     shares = [share for events in chain for share in shares_of(events)]
     print(f"{turns} turns of {calls} call(s): status {row.status}, {len(chain)} run(s) of the workflow")
     half = len(shares) // 2
@@ -94,9 +94,9 @@ async def _measure(turns: int, calls: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=400)
-    parser.add_argument("--calls", type=int, default=1)
-    given = parser.parse_args()
-    asyncio.run(_measure(given.turns, given.calls))
+    parser.add_argument("--turns", type=int, default=400, help="turns of the build")
+    parser.add_argument("--calls", type=int, default=1, help="tool calls in each turn")
+    arguments = parser.parse_args()
+    asyncio.run(_measure(arguments.turns, arguments.calls))
     sys.stdout.flush()
     os._exit(0)

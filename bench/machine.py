@@ -1,4 +1,4 @@
-"""What a benchmark ran on: figures mean nothing without it."""
+"""Describe the machine that a benchmark ran on. Figures mean nothing without it."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ _PACKAGES = (
 
 
 def machine() -> dict[str, Any]:
-    """The machine, its load at this moment, and the versions of what was measured."""
+    """Return the machine, its current load, and the versions of the programs measured."""
     return {
         "system": f"{platform.system()} {platform.release()}",
         "processor": _processor(),
@@ -53,6 +53,6 @@ def _temporal() -> str:
 
 
 def _commit() -> str:
-    words = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty"]
-    found = subprocess.run(words, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
+    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"

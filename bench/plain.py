@@ -1,7 +1,7 @@
-"""The same turns in a plain loop without durability: no Temporal, no database, the conversation in a list.
+"""Run the same turns in a plain loop without durability: no Temporal, no database, the conversation in a list.
 
-The same clients talk to the same model and to a sandbox of the same kind; a crash would lose everything. What builds
-take beyond this is what durability costs.
+The same clients talk to the same model and to a sandbox of the same kind, and a crash would lose everything. The time
+that builds take beyond this loop is the cost of durability.
 """
 
 import time
@@ -21,7 +21,7 @@ from worker import sandbox_config
 
 @dataclass(frozen=True)
 class PlainTurn:
-    """One turn: when it ended (monotonic), and seconds of its parts."""
+    """One turn: when it ended (monotonic clock), the seconds of its parts, and the process's CPU seconds at its end."""
 
     ended: float
     model_seconds: float
@@ -30,7 +30,7 @@ class PlainTurn:
 
 
 async def run_plainly(settings: Settings, *, model: str, system: str, tools: str) -> list[PlainTurn]:
-    """Loop until the model ends its turn; `system` and `tools` are those of a build, as they are sent."""
+    """Loop until the model ends its turn. `system` and `tools` are a build's stored JSON, as sent to the model."""
     client = ModelClient("rehearsal", settings.anthropic_base_url, settings.stream_idle_seconds)
     sandboxes = Sandboxes(sandbox_config(settings))
     sandbox = await sandboxes.create(f"plain-{uuid.uuid4()}", Role.WORKSPACE)
@@ -48,45 +48,47 @@ async def _loop(
     messages = [f'{{"role":"user","content":{to_stored_text([{"type": "text", "text": OPENING}])}}}']
     turns: list[PlainTurn] = []
     while True:
-        began = time.monotonic()
+        start = time.monotonic()
         body = (
             f'{{"model":"{model}","max_tokens":{max_tokens},"stream":true,"cache_control":{{"type":"ephemeral"}},'
             f'"thinking":{{"type":"adaptive","display":"summarized"}},'
             f'"system":{system},"tools":{tools},"messages":[{",".join(messages)}]}}'
         ).encode()
-        answer = await client.stream(body, _hear, _note)
-        answered = time.monotonic()
+        answer = await client.stream(body, _ignore_text, _ignore_usage)
+        answer_at = time.monotonic()
         reading = read_answer(answer)
         messages.append(f'{{"role":"assistant","content":{to_stored_text(reading.blocks)}}}')
         if not reading.calls:
             return turns
         results = []
         inputs = {block["id"]: block["input"] for block in reading.blocks if block["type"] == "tool_use"}
-        tool_began = time.monotonic()
+        tool_start = time.monotonic()
         for call, name in zip(reading.calls, reading.names, strict=True):
-            assert is_mutating(name), "the benchmarks' scripts make no other calls"
-            ran = await sandbox.call(call.id, name, inputs[call.id], timeout_seconds=BASH_TIMEOUT_DEFAULT_SECONDS)
-            results.append(render_result(call.id, _told(name, ran), ran.is_error))
+            assert is_mutating(name), "the benchmarks' scripts make only mutating calls"
+            outcome = await sandbox.call(
+                call.tool_use_id, name, inputs[call.tool_use_id], timeout_seconds=BASH_TIMEOUT_DEFAULT_SECONDS
+            )
+            results.append(render_result(call.tool_use_id, _result_text(name, outcome), outcome.is_error))
         ended = time.monotonic()
         messages.append(f'{{"role":"user","content":[{",".join(results)}]}}')
-        turns.append(PlainTurn(ended, answered - began, ended - tool_began, time.process_time()))
+        turns.append(PlainTurn(ended, answer_at - start, ended - tool_start, time.process_time()))
 
 
-async def _hear(_: str) -> None:
-    """Nobody listens."""
+async def _ignore_text(_: str) -> None:
+    """Drop the narration; nothing shows it here."""
 
 
-def _note(_: Tokens, __: str | None) -> None:
-    """Nobody counts."""
+def _ignore_usage(_: Tokens, __: str | None) -> None:
+    """Drop the token counts; nothing bills them here."""
 
 
-def _told(name: str, ran: CallOutcome) -> str:
+def _result_text(name: str, outcome: CallOutcome) -> str:
     if name != "bash":
-        return shown(ran.text)
+        return shown(outcome.text)
     return command_text(
-        head=ran.text,
-        tail=ran.tail,
-        output_bytes=ran.output_bytes,
-        output_path=ran.output_path,
-        exit_code=ran.exit_code,
+        head=outcome.text,
+        tail=outcome.tail,
+        output_bytes=outcome.output_bytes,
+        output_path=outcome.output_path,
+        exit_code=outcome.exit_code,
     )

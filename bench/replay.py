@@ -1,6 +1,6 @@
-"""What a stored history takes to replay, with the SDK's sandbox around the workflow and without it (ADR 0005).
+"""Time the replay of stored histories, with the SDK's workflow sandbox and without it (ADR 0005).
 
-python -m bench.replay [HISTORY…]     without any, the longest one of tests/replay/histories/
+python -m bench.replay [HISTORY…]     default: the longest build in tests/replay/histories/
 """
 
 import asyncio
@@ -19,25 +19,26 @@ from workflows.replaying import load_history
 
 _HISTORIES = Path(__file__).parents[1] / "tests" / "replay" / "histories"
 _TIMES = 5
+"""Replays of each history with each runner; the table shows the fastest and the slowest."""
 
 
 async def _seconds(runner: WorkflowRunner, history: WorkflowHistory) -> float:
     replayer = Replayer(workflows=[BuildWorkflow], data_converter=DATA_CONVERTER, workflow_runner=runner)
-    began = time.perf_counter()
+    start = time.perf_counter()
     await replayer.replay_workflow(history)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 async def _main(paths: list[Path]) -> None:
     runners = {"in the sandbox": SandboxedWorkflowRunner(), "without": UnsandboxedWorkflowRunner()}
     for path in paths:
         history = load_history(path)
-        taken: dict[str, list[float]] = {name: [] for name in runners}
-        for _ in range(_TIMES):  # side by side: what else the machine does strikes both
+        times: dict[str, list[float]] = {name: [] for name in runners}
+        for _ in range(_TIMES):  # alternate, so that other load on the machine affects both
             for name, runner in runners.items():
-                taken[name].append(await _seconds(runner, history) * 1000)
-        told = ", ".join(f"{name} {min(each):.0f} to {max(each):.0f} ms" for name, each in taken.items())
-        print(f"{path.name}: {len(history.events)} events, {told}")
+                times[name].append(await _seconds(runner, history) * 1000)
+        summary = ", ".join(f"{name} {min(each):.0f} to {max(each):.0f} ms" for name, each in times.items())
+        print(f"{path.name}: {len(history.events)} events, {summary}")
 
 
 if __name__ == "__main__":

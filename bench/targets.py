@@ -1,4 +1,4 @@
-"""What the program is held to, and whether a run's figures meet it."""
+"""The performance targets, and whether a run's figures meet them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,22 @@ from bench.turns import TurnCost
 from bench.viewers import Latency
 
 BEYOND_PLAIN_MS = 45.0
+"""Most milliseconds that a turn may take beyond the same turn in the plain loop."""
+
 WORKER_CPU_MS = 15.0
+"""Most milliseconds of CPU that a turn may cost beyond the plain loop."""
+
 BYTES_PER_BYTE = 1.2
+"""Most bytes that the database may grow by for each byte of conversation."""
+
 BUILDS_PER_MINUTE = 100.0
+"""Fewest builds a minute that one worker must finish when 100 run at once."""
+
 VIEWER_P99_MS = 100.0
+"""Most milliseconds from commit to viewer at the 99th percentile, with 200 viewers."""
 
 FEWEST_TURNS = 400
-"""Tables and indexes grow by pages, and by whole further files: the first turns in a small database say little."""
+"""Fewest turns for which database bytes are judged: tables grow by pages and whole files, so few turns show little."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Target:
 
 
 def of_turns(costs: Sequence[TurnCost]) -> Iterator[Target]:
-    """At any length."""
+    """Targets of a turn, at any length of build."""
     for cost in costs:
         name = f"{cost.turns} turns"
         yield _at_most(f"{name}: ms a turn beyond the plain loop", cost.beyond_plain, BEYOND_PLAIN_MS)
@@ -37,9 +46,9 @@ def of_turns(costs: Sequence[TurnCost]) -> Iterator[Target]:
             yield _at_most(f"{name}: database bytes for a byte of conversation", cost.bytes_per_byte, BYTES_PER_BYTE)
 
 
-def of_throughput(found: Sequence[Throughput]) -> Iterator[Target]:
-    """The rate with one worker, at 100 builds at once; the bytes of short builds, where there are enough of them."""
-    for each in found:
+def of_throughput(results: Sequence[Throughput]) -> Iterator[Target]:
+    """Targets of 100 builds at once with one worker, and of the database bytes of enough short builds."""
+    for each in results:
         if each.builds * each.turns >= FEWEST_TURNS:
             name = f"{each.builds} builds of {each.turns} turns: database bytes for a byte of conversation"
             yield _at_most(name, each.bytes_per_byte, BYTES_PER_BYTE)
@@ -49,9 +58,9 @@ def of_throughput(found: Sequence[Throughput]) -> Iterator[Target]:
             yield Target(name, bound, each.per_minute, each.per_minute >= BUILDS_PER_MINUTE)
 
 
-def of_viewers(found: Sequence[Latency]) -> Iterator[Target]:
-    """At 200 viewers."""
-    for each in found:
+def of_viewers(results: Sequence[Latency]) -> Iterator[Target]:
+    """The target of 200 viewers."""
+    for each in results:
         if each.viewers == 200:
             yield _at_most("200 viewers: ms from commit to viewer, p99", each.p99, VIEWER_P99_MS)
 

@@ -1,7 +1,7 @@
-"""How long an event takes from its commit to those who watch, through the API in a process of its own.
+"""Measure how long an event takes from its commit to its viewers, through the API in a process of its own.
 
-The clock starts before the commit is sent, and the viewers are in this process, which shares the machine's cores with
-the API: what is measured is a little more than what a viewer waits.
+The clock starts before the commit is sent, and the viewers run in this process, which shares the machine's cores with
+the API. So the figures are a little higher than what a real viewer waits.
 """
 
 import asyncio
@@ -14,14 +14,17 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.ground import Ground, ground
+from bench.deployment import BenchStack, bench_stack
 from db.builds import NewBuild, insert_build
 from db.feed import append_events
 from domain.events import EventType, NewEvent
 from local.ports import Ports
 
-_EVERY_SECONDS = 0.05
-_JOIN_SECONDS = 60.0
+_INTERVAL_SECONDS = 0.05
+"""Seconds between two events."""
+
+_TIMEOUT_SECONDS = 60.0
+"""Seconds after which a start or a delivery counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +38,22 @@ class Latency:
     longest: float
 
     def figures(self) -> dict[str, Any]:
-        """All of them, for JSON."""
+        """All figures, for JSON."""
         return asdict(self)
 
 
 class _Viewer(asyncio.Protocol):
-    """One who watches, as cheaply as can be: looks in the stream for the numbers of events and the time it is."""
+    """A viewer that costs little CPU: notes each event number in the stream and when it arrived."""
 
     _NUMBER = re.compile(rb'"bench":(\d+)')
 
     def __init__(self) -> None:
-        self.seen: dict[int, float] = {}
+        self.arrivals: dict[int, float] = {}
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic()
-        for found in self._NUMBER.finditer(data):
-            self.seen[int(found[1])] = now
+        for match in self._NUMBER.finditer(data):
+            self.arrivals[int(match[1])] = now
 
 
 @dataclass(frozen=True)
@@ -62,19 +65,19 @@ class Api:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The base URL."""
         return f"http://127.0.0.1:{self.port}"
 
 
 @asynccontextmanager
-async def api_process(at: Ground) -> AsyncIterator[Api]:
-    """`python -m api` on the stack, answering."""
+async def api_process(bench: BenchStack) -> AsyncIterator[Api]:
+    """Run `python -m api` on the stack while the block runs; ready when the block begins."""
     ports = Ports()
     port, token = ports.choose(set()), secrets.token_hex(16)
     ports.release()
-    variables = {"API_TOKEN": token, "TEMPORAL_TASK_QUEUE": at.shop.settings.temporal_task_queue}
-    async with at.program(["-m", "api", "--port", str(port)], variables):
-        async with asyncio.timeout(_JOIN_SECONDS):
+    variables = {"API_TOKEN": token, "TEMPORAL_TASK_QUEUE": bench.harness.settings.temporal_task_queue}
+    async with bench.program(["-m", "api", "--port", str(port)], variables):
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -86,30 +89,32 @@ async def api_process(at: Ground) -> AsyncIterator[Api]:
 
 
 async def measure(counts: Sequence[int], events: int) -> list[Latency]:
-    """So many events for each number of viewers."""
-    async with ground() as at, api_process(at) as api:
-        await _one(at, api, 1, 5)  # everything has been used once
-        return [await _one(at, api, count, events) for count in counts]
+    """Send `events` events for each number of viewers."""
+    async with bench_stack() as bench, api_process(bench) as api:
+        await _one(bench, api, 1, 5)  # warm up
+        return [await _one(bench, api, count, events) for count in counts]
 
 
-async def _one(at: Ground, api: Api, count: int, events: int) -> Latency:
-    user_id = await at.shop.founder()
-    project_id = await at.shop.project(user_id)
-    async with at.shop.sessions.begin() as session:
+async def _one(bench: BenchStack, api: Api, count: int, events: int) -> Latency:
+    user_id = await bench.harness.founder()
+    project_id = await bench.harness.project(user_id)
+    async with bench.harness.sessions.begin() as session:
         build = await insert_build(session, NewBuild(project_id, user_id, "Watched.", None, "none"))
         assert build is not None
     transports, viewers = zip(*[await _watch(api, user_id, build.id) for _ in range(count)], strict=True)
-    await _tell(at, build.id, 0)
+    await _send_event(bench, build.id, 0)
     await _all_have(0, viewers)
-    told = {}
+    send_times = {}
     for number in range(1, events + 1):
-        told[number] = await _tell(at, build.id, number)
-        await asyncio.sleep(_EVERY_SECONDS)
+        send_times[number] = await _send_event(bench, build.id, number)
+        await asyncio.sleep(_INTERVAL_SECONDS)
     await _all_have(events, viewers)
     for transport in transports:
         transport.close()
-    waited = sorted((viewer.seen[number] - since) * 1000 for viewer in viewers for number, since in told.items())
-    return Latency(count, events, waited[len(waited) // 2], waited[int(len(waited) * 0.99)], waited[-1])
+    waits = sorted(
+        (viewer.arrivals[number] - since) * 1000 for viewer in viewers for number, since in send_times.items()
+    )
+    return Latency(count, events, waits[len(waits) // 2], waits[int(len(waits) * 0.99)], waits[-1])
 
 
 async def _watch(api: Api, user_id: str, build_id: uuid.UUID) -> tuple[asyncio.Transport, _Viewer]:
@@ -126,16 +131,16 @@ async def _watch(api: Api, user_id: str, build_id: uuid.UUID) -> tuple[asyncio.T
 
 
 async def _all_have(number: int, viewers: Sequence[_Viewer]) -> None:
-    async with asyncio.timeout(_JOIN_SECONDS):
+    async with asyncio.timeout(_TIMEOUT_SECONDS):
         for viewer in viewers:
-            while number not in viewer.seen:
+            while number not in viewer.arrivals:
                 await asyncio.sleep(0.01)
 
 
-async def _tell(at: Ground, build_id: uuid.UUID, number: int) -> float:
-    """Append an event; returns when its commit was sent."""
-    async with at.shop.session() as session:
+async def _send_event(bench: BenchStack, build_id: uuid.UUID, number: int) -> float:
+    """Append an event; return when its commit was sent (monotonic clock)."""
+    async with bench.harness.session() as session:
         await append_events(session, build_id, [NewEvent(EventType.NARRATION, {"text": "I go on.", "bench": number})])
-        committing = time.monotonic()
+        commit_at = time.monotonic()
         await session.commit()
-    return committing
+    return commit_at

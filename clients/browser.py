@@ -1,4 +1,4 @@
-"""Screenshots of a running product, with the system's Chromium through Playwright."""
+"""Takes screenshots of a running product with the system's Chromium, through Playwright."""
 
 import asyncio
 import contextlib
@@ -17,37 +17,42 @@ from clients.preview_proxy import proxy_to
 from domain.errors import CofounderError, Misconfigured
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-"""Where Chromium is looked for on PATH, in this order."""
+"""Names of Chromium's program, looked up on PATH in this order."""
 
 LAUNCH_SECONDS = 60.0
+"""Seconds that Chromium may take to start."""
+
 PAGE_SECONDS = 30.0
-"""How long a page may take to load, and as long again to be drawn."""
+"""Seconds that a page may take to load, and again to be drawn."""
 
 SETTLE_SECONDS = 2.0
-"""How long a loaded page gets to fall silent on the network; an application may draw itself with what it fetches."""
+"""Seconds to wait for a loaded page to stop using the network: an application may still draw what it fetches."""
 
 PAGES_AT_ONCE = 4
+"""Pages open at the same time in one process."""
+
 WEBP_QUALITY = 80
 
 BLANK_SHARE = 0.9999
-"""A picture with at least this share of its pixels in one colour shows nothing; one word on a large screen is less."""
+"""A picture is blank if at least this share of its pixels has one colour. A single word on a large screen is enough to
+stay below it."""
 
 _BLANK_TOLERANCE = 16
-"""Differences of a channel (of 255) that lossy compression makes."""
+"""How far a channel (of 255) may differ and still count as the same colour: lossy compression changes it this much."""
 
-_NEEDLESS = (
-    # Every page is a window of its own to a full Chromium. These draw the address bar's menus of each, and keep a
-    # spare process beside it: three quarters of what a screenshot costs.
+_DISABLED_FEATURES = (
+    # A full Chromium opens a window per page. These features draw each window's address bar menus and keep a spare
+    # process for it, which is three quarters of what a screenshot costs.
     *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "SpareRendererForSitePerProcess"),
-    # From Playwright's own list, which ours replaces: what asks others, and what delays or reroutes a page.
+    # From Playwright's own list, which ours replaces: features that contact other servers, or delay or reroute a page.
     *("AimEnabled", "MediaRouter", "NetworkTimeServiceQuerying", "OptimizationHints", "PreconnectToSearch"),
     *("AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsFirstBalancedModeAutoEnable"),
     *("HttpsUpgrades", "LensOverlay", "PaintHolding", "ThirdPartyStoragePartitioning"),
 )
-"""Chromium's features that are switched off; names that a version does not know are ignored by it."""
+"""Chromium features to switch off. A version of Chromium ignores names that it does not know."""
 
 _ARGUMENTS = [
-    f"--disable-features={','.join(_NEEDLESS)}",
+    f"--disable-features={','.join(_DISABLED_FEATURES)}",
     "--disable-quic",
     "--disable-background-networking",
     "--disable-component-update",
@@ -62,7 +67,7 @@ class PageFailed(CofounderError):
 
 @dataclass(frozen=True)
 class Viewport:
-    """A size of screen that products are looked at in, in CSS pixels."""
+    """A screen size for screenshots, in CSS pixels."""
 
     name: str
     width: int
@@ -75,7 +80,7 @@ VIEWPORTS = (Viewport("desktop", 1280, 800, False), Viewport("mobile", 390, 844,
 
 @dataclass(frozen=True)
 class Screenshot:
-    """What a page looks like. `http_status` is that of the page itself."""
+    """A picture of a page. `http_status` is the status of the page itself."""
 
     viewport: str
     webp: bytes
@@ -85,7 +90,7 @@ class Screenshot:
 
 
 class Browser:
-    """One headless Chromium a process, launched at the first screenshot and again after a crash. Close it when done."""
+    """One headless Chromium, launched at the first screenshot and again after a crash. Close it when done."""
 
     def __init__(self, chromium_path: Path | None = None) -> None:
         self._path = chromium_path
@@ -100,7 +105,7 @@ class Browser:
             await self._end()
 
     async def screenshots(self, url: str) -> list[Screenshot]:
-        """The page in every viewport. It reaches nothing but the server of `url`.
+        """Take the page in every viewport. The page can reach only the server of `url`.
 
         Raises:
             PageFailed: it did not load, or not in time.
@@ -109,9 +114,9 @@ class Browser:
         return list(await asyncio.gather(*(self.screenshot(url, viewport) for viewport in VIEWPORTS)))
 
     async def screenshot(self, url: str, viewport: Viewport) -> Screenshot:
-        """The page in one viewport; see `screenshots`."""
+        """Take the page in one viewport; see `screenshots`."""
         async with self._pages, proxy_to(url) as proxy:
-            chromium = await self._launched()
+            chromium = await self._launch()
             try:
                 async with asyncio.timeout(2 * PAGE_SECONDS):
                     png, status = await self._shoot(chromium, url, viewport, proxy)
@@ -143,7 +148,7 @@ class Browser:
             with contextlib.suppress(PlaywrightError):
                 await context.close()
 
-    async def _launched(self) -> Chromium:
+    async def _launch(self) -> Chromium:
         async with self._launching:
             if self._chromium is None or not self._chromium.is_connected():
                 await self._end()
@@ -156,7 +161,7 @@ class Browser:
                             headless=True,
                             chromium_sandbox=os.geteuid() != 0,
                             args=_ARGUMENTS + (["--no-sandbox"] if os.geteuid() == 0 else []),
-                            # Ended by `close`, which a worker that is told to stop gets to call.
+                            # `close` ends it; a worker that is stopped still gets to call that.
                             handle_sigint=False,
                             handle_sigterm=False,
                             handle_sighup=False,
@@ -171,7 +176,7 @@ class Browser:
     async def _end(self) -> None:
         chromium, playwright = self._chromium, self._playwright
         self._chromium = self._playwright = None
-        # Each on its own: a crashed browser must not leave the driver behind.
+        # One after the other: a crashed browser must not leave the driver behind.
         with contextlib.suppress(PlaywrightError, TimeoutError):
             if chromium is not None:
                 async with asyncio.timeout(10):
@@ -183,26 +188,25 @@ class Browser:
 
 
 def find_chromium(configured: Path | None = None) -> Path:
-    """Where Chromium is.
+    """Find Chromium's program.
 
     Raises:
-        Misconfigured: it is not there; says what to do.
+        Misconfigured: there is none; says what to do.
     """
     if configured is not None:
         if os.access(configured, os.X_OK):
             return configured
-        raise Misconfigured(f"CHROMIUM_PATH is {configured}, which is no program. Correct it, or unset it.")
+        raise Misconfigured(f"CHROMIUM_PATH is {configured}, which is not a program. Correct it, or unset it.")
     for name in NAMES:
-        if found := shutil.which(name):
-            return Path(found)
+        if path := shutil.which(name):
+            return Path(path)
     raise Misconfigured(
-        f"No Chromium was found on PATH ({', '.join(NAMES)}). Install one (apt-get install chromium), or set "
-        "CHROMIUM_PATH."
+        f"Chromium is not on PATH ({', '.join(NAMES)}). Install it (apt-get install chromium), or set CHROMIUM_PATH."
     )
 
 
 def is_blank(image: bytes) -> bool:
-    """Whether a picture shows nothing: nearly all of it is one colour."""
+    """Whether a picture is blank: nearly all of it is one colour."""
     with Image.open(io.BytesIO(image)) as opened:
         picture = opened.convert("RGB")
     pixels = picture.width * picture.height
@@ -214,7 +218,7 @@ def is_blank(image: bytes) -> bool:
 
 
 def _commonest_colour(picture: Image.Image) -> tuple[int, int, int]:
-    """Of each channel the commonest value; for a picture of nearly one colour that is the colour."""
+    """The commonest value of each channel. If a picture has nearly one colour, this is that colour."""
     histogram = picture.histogram()
     red, green, blue = (max(range(256), key=lambda value: histogram[256 * channel + value]) for channel in range(3))
     return red, green, blue

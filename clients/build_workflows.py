@@ -1,10 +1,11 @@
-"""Builds and previews as Temporal workflows: starting, nudging, cancelling. Used by the API, the reaper and the CLI."""
+"""Starts, signals and cancels the Temporal workflows of builds and previews, for the API, the reaper and the CLI."""
 
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
@@ -34,23 +35,49 @@ from domain.payloads import BuildInput, PreviewInput
 from domain.status import Status
 
 _RPC_TIMEOUT = timedelta(seconds=10)
-"""A person waits for the answer, and the reaper repeats what did not get through."""
-
-_ENDED = {
-    WorkflowExecutionStatus.COMPLETED,
-    WorkflowExecutionStatus.FAILED,
-    WorkflowExecutionStatus.CANCELED,
-    WorkflowExecutionStatus.TERMINATED,
-    WorkflowExecutionStatus.TIMED_OUT,
-}
+"""Short, because a person waits for the answer. The reaper repeats a request that did not get through."""
 
 _SUMMARY_BYTES = 200
-"""Temporal refuses summaries above 400 bytes."""
+"""Longest summary. Temporal refuses more than 400 bytes."""
+
+
+class WorkflowFate(StrEnum):
+    """What Temporal says about a workflow's latest run."""
+
+    OPEN = "open"
+    """It runs, or has a status that this version does not know."""
+    UNKNOWN = "unknown"
+    """It is not in this namespace. That proves nothing: the client may be connected to another namespace, or the
+    workflow may be past the namespace's retention."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    TERMINATED = "terminated"
+    TIMED_OUT = "timed out"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether Temporal itself lists the workflow as ended."""
+        return self not in (WorkflowFate.OPEN, WorkflowFate.UNKNOWN)
+
+    @property
+    def left_work_undone(self) -> bool:
+        """Whether it ended before or during its cleanup."""
+        return self.has_ended and self is not WorkflowFate.COMPLETED
+
+
+_FATES = {
+    WorkflowExecutionStatus.COMPLETED: WorkflowFate.COMPLETED,
+    WorkflowExecutionStatus.FAILED: WorkflowFate.FAILED,
+    WorkflowExecutionStatus.CANCELED: WorkflowFate.CANCELED,
+    WorkflowExecutionStatus.TERMINATED: WorkflowFate.TERMINATED,
+    WorkflowExecutionStatus.TIMED_OUT: WorkflowFate.TIMED_OUT,
+}
 
 
 @dataclass(frozen=True)
 class BuildToStart:
-    """What the workflow of a build's row is started with; only `build_id` is an input, the rest labels it."""
+    """What a build's workflow is started with. Only `build_id` is an input; the rest labels it in Temporal."""
 
     build_id: uuid.UUID
     user_id: str
@@ -61,25 +88,25 @@ class BuildToStart:
 
 
 class BuildWorkflows:
-    """Talks to the workflows of builds and previews. Connects when first used."""
+    """Talks to the workflows of builds and previews. A lazy client connects at the first call."""
 
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
         self._task_queue = task_queue
 
     async def start(self, build: BuildToStart) -> bool:
-        """Start the build's workflow; False where it had been started before, also if it has ended since.
+        """Start the build's workflow. Returns False if it was started before, even if it has ended since.
 
         Raises:
-            RPCError: Temporal did not take it.
-            Misconfigured: the search attributes are missing and may not be registered with this key.
+            RPCError: Temporal did not start it.
+            Misconfigured: search attributes are missing, and this client may not register them.
         """
         try:
             return await self._start(build)
         except RPCError as error:
             if error.status is not RPCStatusCode.INVALID_ARGUMENT:
                 raise
-            # In a new namespace no worker has registered the search attributes yet.
+            # In a new namespace, no worker may have registered the search attributes yet.
             await register_search_attributes(self._client)
             return await self._start(build)
 
@@ -108,7 +135,7 @@ class BuildWorkflows:
         return True
 
     async def wake(self, build_id: uuid.UUID) -> None:
-        """Tell the build to look again whether it can go on.
+        """Tell the build to check again whether it can continue.
 
         Raises:
             NotFound: its workflow is closed, or was never started.
@@ -126,7 +153,7 @@ class BuildWorkflows:
             await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(MONEY, rpc_timeout=_RPC_TIMEOUT)
 
     async def admit(self, build_id: uuid.UUID) -> None:
-        """Tell a queued build to look for a place.
+        """Tell a queued build to look for a slot.
 
         Raises:
             NotFound: its workflow is closed, or was never started.
@@ -167,8 +194,8 @@ class BuildWorkflows:
     async def open_preview(self, build_id: uuid.UUID, seconds: int, seq: int = 0) -> None:
         """Keep the build's preview open for at least `seconds` from now; start it from the snapshot if it is closed.
 
-        One call does both, so that a preview that closes at this moment is not missed. `seq` is that of the previews
-        row; a new preview counts on from there.
+        One call does both, so a preview that closes at this moment is not missed. `seq` is the sequence in the
+        previews row; a new preview continues from it.
         """
         await self._client.start_workflow(
             PREVIEW_WORKFLOW,
@@ -181,36 +208,36 @@ class BuildWorkflows:
         )
 
     async def describe(self, build_id: uuid.UUID) -> WorkflowExecutionDescription:
-        """What Temporal says about the build's latest run.
+        """Ask Temporal about the build's latest run.
 
         Raises:
-            NotFound: it was never started, or is past the namespace's retention.
+            NotFound: the workflow was never started, or is past the namespace's retention.
         """
         with _running(build_id):
             handle = self._client.get_workflow_handle(build_workflow_id(build_id))
             return await handle.describe(rpc_timeout=_RPC_TIMEOUT)
 
-    async def ending(self, workflow_id: str) -> str | None:
-        """How a workflow has ended, in words, or that there is none; None while it lives.
+    async def fate(self, workflow_id: str) -> WorkflowFate:
+        """Ask Temporal what has become of a workflow.
 
         Raises:
-            RPCError: Temporal does not say.
+            RPCError: Temporal does not answer, or refuses.
         """
         try:
-            described = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=_RPC_TIMEOUT)
+            description = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=_RPC_TIMEOUT)
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
-            return "it is not there any more"
-        # Whatever a newer server calls the others (paused, say), they are no end.
-        ended = described.status if described.status in _ENDED else None
-        return ended.name.lower().replace("_", " ") if ended else None
+            return WorkflowFate.UNKNOWN
+        if description.status is None:
+            return WorkflowFate.OPEN
+        return _FATES.get(description.status, WorkflowFate.OPEN)
 
     async def is_reachable(self) -> bool:
-        """Whether the Temporal server answers and serves."""
+        """Whether the Temporal server answers and is healthy."""
         try:
             return await self._client.service_client.check_health(timeout=timedelta(seconds=3))
-        except (RPCError, RuntimeError):  # a lazy client raises RuntimeError where it can't connect
+        except (RPCError, RuntimeError):  # a lazy client raises RuntimeError if it can't connect
             return False
 
 

@@ -1,4 +1,4 @@
-"""The Messages API, through the official SDK: one streamed call, taken whole or not at all.
+"""Calls the Messages API through the official SDK. An answer counts only if its stream is complete.
 
 The SDK's own accumulator is not used: it repairs unfinished tool input and treats a stream that ends early as success.
 """
@@ -22,11 +22,11 @@ OnUsage = Callable[[Tokens, str | None], None]
 
 
 class LostCall(ModelCallFailed):
-    """The request was sent, and nobody knows what became of it: it may have been served, and then it is billed."""
+    """The request was sent, but no answer came. It may have been served, and then it is billed."""
 
 
 class BrokenStream(ModelCallFailed):
-    """The call was accepted and then lost. `tokens` is what the server said so far that it would bill."""
+    """The call was accepted and then lost. `tokens` is the billed usage that the server had reported by then."""
 
     def __init__(
         self, message: str, tokens: Tokens, request_id: str | None, retry_after_seconds: float | None = None
@@ -42,9 +42,9 @@ class ModelClient:
     def __init__(self, api_key: str | None, base_url: str | None, idle_seconds: float) -> None:
         """
         Args:
-            api_key: the key; None is an error at the first call, so that a worker can start without one.
-            base_url: another server of the protocol; None is the vendor's.
-            idle_seconds: a stream that sends nothing, not even a ping, for so long is taken for dead.
+            api_key: the key. None is an error only at the first call, so that a worker can start without a key.
+            base_url: another server that speaks the protocol; None means the vendor's.
+            idle_seconds: give up a stream that has sent nothing for this long, not even a ping.
         """
         self._sdk = AsyncAnthropic(
             api_key=api_key or "unset",
@@ -64,15 +64,16 @@ class ModelClient:
         Args:
             body: the request as the JSON bytes to send.
             on_text: called with each piece of text as it arrives.
-            on_usage: called at each event with what the server has said so far that it bills, and its request id.
+            on_usage: called at each event with the usage that the server has reported so far, and its request id.
 
         Raises:
-            ModelCallFailed: nothing was accepted, or with `BrokenStream` it was and then lost, or with `LostCall`
-                nobody knows; worth another attempt.
-            NeedsPerson: the key, the spend limit or the request itself; another attempt would fail too.
+            ModelCallFailed: the server did not accept the call; another attempt may succeed.
+            BrokenStream: it accepted the call, and then the stream broke; another attempt may succeed.
+            LostCall: no answer came, so it may have accepted the call or not; another attempt may succeed.
+            NeedsPerson: the key, the spend limit or the request is at fault; another attempt would fail, too.
         """
         if not self._has_key:
-            raise NeedsPerson("There is no ANTHROPIC_API_KEY. Set it and restart the worker.", "operator")
+            raise NeedsPerson("ANTHROPIC_API_KEY is not set. Set it and restart the worker.", "operator")
         reader = _StreamReader()
         try:
             stream = await self._sdk.post(
@@ -87,8 +88,8 @@ class ModelClient:
             raise _from_status(error) from error
         except (APIConnectionError, httpx2.HTTPError) as error:
             if _was_never_sent(error):
-                raise ModelCallFailed(f"The model's API could not be reached: {_plain(error)}") from error
-            raise LostCall(f"The model's API was asked and its answer never came: {_plain(error)}") from error
+                raise ModelCallFailed(f"The model's API could not be reached: {_message_of(error)}") from error
+            raise LostCall(f"The request went to the model's API, but no answer came: {_message_of(error)}") from error
 
         reader.request_id = stream.response.headers.get("request-id")
         try:
@@ -105,9 +106,9 @@ class ModelClient:
                     str(translated), reader.tokens, reader.request_id, translated.retry_after_seconds
                 ) from error
             raise translated from error
-        except (APIConnectionError, httpx2.HTTPError, httpx2.StreamError, *_NONSENSE) as error:
+        except (APIConnectionError, httpx2.HTTPError, httpx2.StreamError, *_MALFORMED_STREAM) as error:
             raise BrokenStream(
-                f"The model's answer broke off: {_plain(error)}", reader.tokens, reader.request_id
+                f"The model's answer broke off: {_message_of(error)}", reader.tokens, reader.request_id
             ) from error
         if not reader.stopped:
             raise BrokenStream("The model's answer ended before it was complete.", reader.tokens, reader.request_id)
@@ -115,12 +116,12 @@ class ModelClient:
             return reader.answer()
         except ValueError as error:
             raise BrokenStream(
-                f"The model's answer holds a tool call that can't be read: {error}", reader.tokens, reader.request_id
+                f"The model's answer has a tool call that can't be read: {error}", reader.tokens, reader.request_id
             ) from error
 
 
 class _StreamReader:
-    """Puts the events of one stream together, strictly."""
+    """Assembles the events of one stream, strictly."""
 
     def __init__(self) -> None:
         self.request_id: str | None = None
@@ -132,7 +133,7 @@ class _StreamReader:
 
     @property
     def tokens(self) -> Tokens:
-        """What has been said of usage so far; the counts of the stream are cumulative."""
+        """The usage reported so far. The counts in a stream are cumulative."""
         by_ttl = self._usage.get("cache_creation") or {}
         written = self._usage.get("cache_creation_input_tokens") or 0
         one_hour = by_ttl.get("ephemeral_1h_input_tokens") or 0
@@ -145,7 +146,7 @@ class _StreamReader:
         )
 
     def take(self, event: RawMessageStreamEvent) -> str:
-        """Add an event; returns the text that it brought."""
+        """Add an event; returns the text in it."""
         match event.type:
             case "message_start":
                 self._note_usage(event.message.usage.to_dict(exclude_none=True))
@@ -162,18 +163,18 @@ class _StreamReader:
         return ""
 
     def answer(self) -> Answer:
-        """The whole answer. Only at `tool_use` are tool calls looked at: in a message that was cut off, one may end
-        anywhere, and is never run.
+        """The complete answer. Tool inputs are parsed only if the stop reason is `tool_use`: in a message that was cut
+        off, a call may end anywhere, and it is never run.
 
         Raises:
-            ValueError: the input of a tool call is no JSON object.
+            ValueError: the input of a tool call is not a JSON object.
         """
         if self._stop_reason == "tool_use":
             for index, block in self._blocks.items():
                 if block["type"] == "tool_use":
                     block["input"] = _tool_input(block, self._tool_json[index])
         blocks = [self._blocks[index] for index in sorted(self._blocks)]
-        # The API does not take blank text blocks back.
+        # The API refuses blank text blocks in a request.
         kept = [block for block in blocks if block["type"] != "text" or block["text"].strip()]
         return Answer(kept, self._stop_reason, self.tokens, self.request_id)
 
@@ -193,32 +194,32 @@ class _StreamReader:
                 block["signature"] = delta["signature"]
             case other:
                 raise NeedsPerson(
-                    f"The model's API sends what this version does not know ({other}). Update Cofounder, then wake the "
-                    "build.",
+                    f"The model's API sent something that this version does not know ({other}). Update Cofounder, then "
+                    "wake the build.",
                     "operator",
                 )
         return ""
 
 
-_NONSENSE = (AssertionError, ValueError, LookupError)
-"""What comes of a stream that makes no sense: the SDK raises the first for an empty body, the second for broken JSON;
-the third is of events out of order."""
+_MALFORMED_STREAM = (AssertionError, ValueError, LookupError)
+"""Errors of a malformed stream: the SDK raises the first for an empty body and the second for broken JSON; the third
+comes from events out of order."""
 
 
 def _tool_input(block: Block, streamed: str) -> dict[str, Any]:
-    given = json.loads(streamed) if streamed else block["input"]
-    if not isinstance(given, dict):
+    tool_input = json.loads(streamed) if streamed else block["input"]
+    if not isinstance(tool_input, dict):
         raise ValueError("its input is not an object")
-    return given
+    return tool_input
 
 
 def _was_never_sent(error: BaseException) -> bool:
-    """Whether there was not even a connection to send the request over. Anything later may have been served."""
+    """Whether there was no connection to send the request over. After any later error it may have been served."""
     cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__
     return isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout))
 
 
-def _plain(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
@@ -226,44 +227,49 @@ _TRANSIENT_TYPES = {"overloaded_error", "rate_limit_error", "api_error", "timeou
 
 
 def _from_status(error: APIStatusError) -> ModelCallFailed | NeedsPerson:
-    """What an error answer means for the build. An error event inside a stream has status 200 and its own type."""
+    """Turn an error answer into one of our errors. An error event inside a stream has status 200 and its own type."""
     status, kind = error.status_code, getattr(error, "type", None)
-    said = _plain(error)
+    message = _message_of(error)
     if "enforced_spend_limit_reached" in json.dumps(error.body, default=str):
-        return NeedsPerson(f"The spend limit of the Anthropic account is reached: {said}", "operator")
+        return NeedsPerson(
+            f"The Anthropic account has reached its spend limit. Raise the limit, then wake the build. ({message})",
+            "operator",
+        )
     if status == 200:
         transient = kind in _TRANSIENT_TYPES or kind is None
     else:
         transient = status in (408, 409, 429) or status >= 500
     if transient:
         wait = _retry_after(error)
-        asked = f" It wants to be asked again in {wait:.0f} s." if wait else ""
-        return ModelCallFailed(f"The model's API answered {status} {kind or ''}: {said}{asked}", wait)
+        retry = f" It can be asked again in {wait:.0f} s." if wait else ""
+        return ModelCallFailed(f"The model's API answered {status} {kind or ''}: {message}{retry}", wait)
     if status in (401, 403) or kind in ("authentication_error", "permission_error"):
-        return NeedsPerson(f"The Anthropic API does not accept the key. Check ANTHROPIC_API_KEY. ({said})", "operator")
+        return NeedsPerson(
+            f"The Anthropic API does not accept the key. Check ANTHROPIC_API_KEY. ({message})", "operator"
+        )
     if kind == "not_found_error":
         return NeedsPerson(
-            "The Anthropic API does not know the model. Choose another for the plan or the user, or another "
-            f"FALLBACK_MODEL. ({said})",
+            "The Anthropic API does not know the model. Choose another one for the plan or the user, or another "
+            f"FALLBACK_MODEL. ({message})",
             "operator",
         )
     if status == 413:
         return NeedsPerson(
-            "The conversation has become larger than the Anthropic API takes. Let the build finish with what there "
-            f"is. ({said})",
+            "The conversation is larger than the Anthropic API accepts. Let the build finish with the work done so "
+            f"far. ({message})",
             "founder",
         )
-    return NeedsPerson(f"The Anthropic API refuses the request: {said}", "operator")
+    return NeedsPerson(f"The Anthropic API refuses the request: {message}", "operator")
 
 
 def _retry_after(error: APIStatusError) -> float | None:
-    """How long the server wants to be left alone, in seconds; it says so in seconds or as a date."""
-    said = error.response.headers.get("retry-after", "")
+    """Seconds until the server accepts another request; its header gives seconds or a date."""
+    value = error.response.headers.get("retry-after", "")
     try:
-        return float(said)
+        return float(value)
     except ValueError:
         pass
     try:
-        return (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError):
         return None

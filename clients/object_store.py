@@ -1,8 +1,8 @@
-"""The object store: snapshots and images, through aioboto3. Its retries are off: Temporal owns retries."""
+"""The object store with snapshots and images, through aioboto3. Its retries are off, because Temporal owns retries."""
 
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
 
 PART_BYTES = 8 * 1024 * 1024
-"""Size of a part of a multipart upload, and so about what an upload holds in memory. S3 takes 5 MiB to 5 GiB."""
+"""Size of a part of a multipart upload, and about the memory that an upload needs. S3 accepts 5 MiB to 5 GiB."""
 
 READ_BYTES = 1024 * 1024
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
-"""How long a server may be silent in the middle of an answer."""
+"""Seconds that a server may be silent in the middle of an answer."""
 
-_LISTED_AT_ONCE = 1000
-_DELETED_AT_ONCE = 1000
-_FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
+_LIST_PAGE_KEYS = 1000
+_DELETE_BATCH_KEYS = 1000
+_FULL_CODES = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
 
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """Where the bucket is. `endpoint_url` None means AWS; keys None mean the AWS chain (profile, instance role…)."""
+    """Location of the bucket. `endpoint_url` None means AWS; keys None mean the AWS chain (profile, instance role…)."""
 
     bucket: str
     region: str = "us-east-1"
@@ -54,7 +54,7 @@ class StoreConfig:
 
 
 class StoreSettings(Protocol):
-    """What the settings say of the object store; `settings.Settings` is one."""
+    """The settings of the object store; `settings.Settings` has them."""
 
     @property
     def project_snapshot_bucket(self) -> str: ...
@@ -69,7 +69,7 @@ class StoreSettings(Protocol):
 
 
 def store_config(settings: StoreSettings) -> StoreConfig:
-    """Where snapshots and images are kept, as the settings say."""
+    """The object store's configuration, from the settings."""
     secret = settings.aws_secret_access_key
     return StoreConfig(
         bucket=settings.project_snapshot_bucket,
@@ -82,7 +82,7 @@ def store_config(settings: StoreSettings) -> StoreConfig:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What was uploaded: how many bytes, and their SHA-256 in hex."""
+    """An upload: its size in bytes and its SHA-256 in hex."""
 
     bytes: int
     sha256: str
@@ -91,8 +91,8 @@ class StoredObject:
 class ObjectStore:
     """One bucket, over one connection pool. Open it once per process and close it when done.
 
-    All methods raise StoreUnavailable when the store fails, NotFound when the object is not there, and NeedsPerson
-    (`store`) when the bucket is missing, the key is refused or there is no space.
+    All methods raise StoreUnavailable if the store fails, NotFound if there is no such object, and NeedsPerson
+    (`store`) if the bucket is missing, the key is refused or there is no space.
     """
 
     def __init__(self, config: StoreConfig) -> None:
@@ -104,7 +104,7 @@ class ObjectStore:
         """Open the connection pool. Nothing is sent yet.
 
         Raises:
-            Misconfigured: the AWS configuration can't be read, as where AWS_PROFILE names none that is there.
+            Misconfigured: the AWS configuration can't be read, for example because AWS_PROFILE names a missing profile.
         """
         config = self.config
         options = AioConfig(
@@ -112,7 +112,7 @@ class ObjectStore:
             read_timeout=READ_SECONDS,
             retries={"total_max_attempts": 1},
             max_pool_connections=20,
-            # Other servers than AWS have one host name for all buckets, and don't know the newer checksums.
+            # Servers other than AWS have one host name for all buckets, and don't know the newer checksums.
             s3={"addressing_style": "path" if config.endpoint_url else "auto"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -146,7 +146,7 @@ class ObjectStore:
         await self.close()
 
     async def check(self) -> None:
-        """Look whether the bucket answers.
+        """Check that the bucket answers.
 
         Raises:
             Misconfigured: names the variable that is wrong, and what to do.
@@ -157,16 +157,16 @@ class ObjectStore:
             raise Misconfigured(str(error)) from error
 
     async def put_stream(self, key: str, chunks: AsyncIterable[bytes]) -> StoredObject:
-        """Upload what the stream gives, part by part; small contents in one request.
+        """Upload a stream, part by part; a small one in one request.
 
-        When the stream or the upload fails, or this is cancelled, the multipart upload is aborted: nothing dangles.
+        If the stream or the upload fails, or this is cancelled, the multipart upload is aborted, so no part stays.
         """
-        hashed, total = hashlib.sha256(), 0
+        digest, total = hashlib.sha256(), 0
         part = bytearray()
         upload: _Upload | None = None
         try:
             async for chunk in chunks:
-                hashed.update(chunk)
+                digest.update(chunk)
                 total += len(chunk)
                 part += chunk
                 while len(part) >= PART_BYTES:
@@ -186,10 +186,10 @@ class ObjectStore:
             if upload is not None:
                 await to_the_end(self._abort(upload))
             raise
-        return StoredObject(total, hashed.hexdigest())
+        return StoredObject(total, digest.hexdigest())
 
     async def stream(self, key: str) -> AsyncGenerator[bytes, None]:
-        """An object's content in pieces of about 1 MiB."""
+        """Read an object in pieces of about 1 MiB."""
         with self._errors(f"read {key}"):
             answer = await self._client.get_object(Bucket=self.config.bucket, Key=key)
             async with answer["Body"] as body:
@@ -197,10 +197,10 @@ class ObjectStore:
                     yield piece
 
     async def get(self, key: str, limit: int) -> bytes:
-        """An object's content, which may have `limit` bytes at most.
+        """Read an object of at most `limit` bytes.
 
         Raises:
-            ValueError: it has more.
+            ValueError: it is larger.
         """
         content = bytearray()
         async with contextlib.aclosing(self.stream(key)) as pieces:
@@ -216,7 +216,7 @@ class ObjectStore:
             await self._client.put_object(Bucket=self.config.bucket, Key=key, Body=content, ContentType=content_type)
 
     async def size(self, key: str) -> int | None:
-        """An object's size in bytes; None when it is not there."""
+        """An object's size in bytes; None if there is no such object."""
         try:
             with self._errors(f"look at {key}"):
                 answer = await self._client.head_object(Bucket=self.config.bucket, Key=key)
@@ -225,25 +225,25 @@ class ObjectStore:
         return answer["ContentLength"]
 
     async def keys(self, prefix: str, limit: int | None = None) -> list[str]:
-        """The keys that begin so, sorted."""
-        found: list[str] = []
+        """The keys that begin with `prefix`, sorted; at most `limit` of them."""
+        keys: list[str] = []
         with self._errors("list its bucket"):
-            while limit is None or len(found) < limit:
+            while limit is None or len(keys) < limit:
                 answer = await self._client.list_objects_v2(
                     Bucket=self.config.bucket,
                     Prefix=prefix,
-                    MaxKeys=min(limit or _LISTED_AT_ONCE, _LISTED_AT_ONCE),
-                    StartAfter=found[-1] if found else "",
+                    MaxKeys=min(limit or _LIST_PAGE_KEYS, _LIST_PAGE_KEYS),
+                    StartAfter=keys[-1] if keys else "",
                 )
-                found += [content["Key"] for content in answer.get("Contents", [])]
+                keys += [content["Key"] for content in answer.get("Contents", [])]
                 if not answer["IsTruncated"]:
                     break
-        return found
+        return keys
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects; those that are not there are no error."""
-        for start in range(0, len(keys), _DELETED_AT_ONCE):
-            batch = keys[start : start + _DELETED_AT_ONCE]
+        """Delete objects. A missing one is not an error."""
+        for start in range(0, len(keys), _DELETE_BATCH_KEYS):
+            batch = keys[start : start + _DELETE_BATCH_KEYS]
             with self._errors("delete objects"):
                 answer = await self._client.delete_objects(
                     Bucket=self.config.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
@@ -253,22 +253,29 @@ class ObjectStore:
                 raise StoreUnavailable(f"The object store did not delete {first.get('Key')}: {first.get('Message')}")
 
     async def unfinished_uploads(self, prefix: str) -> list[str]:
-        """The keys of multipart uploads that were begun and neither completed nor aborted."""
+        """The keys of multipart uploads that were neither completed nor aborted."""
         return [upload.key for upload in await self._unfinished(prefix)]
 
-    async def abort_uploads(self, prefix: str, keep: Sequence[str] = (), before: datetime | None = None) -> int:
-        """Abort what a killed process has left of its uploads, except those of the keys in `keep`, and those that were
-        begun after `before`; returns how many."""
+    async def abort_uploads(
+        self, prefix: str, *, only: Collection[str] | None = None, before: datetime | None = None
+    ) -> int:
+        """Abort unfinished uploads, which killed processes have left. Returns how many it aborted.
+
+        Args:
+            prefix: abort only uploads whose keys begin with this.
+            only: abort only the uploads of these keys.
+            before: abort only uploads that started before this time.
+        """
         aborted = 0
         for upload in await self._unfinished(prefix):
-            young = before is not None and (upload.begun_at is None or upload.begun_at >= before)
-            if upload.key not in keep and not young:
+            is_recent = before is not None and (upload.started_at is None or upload.started_at >= before)
+            if (only is None or upload.key in only) and not is_recent:
                 await self._abort(upload)
                 aborted += 1
         return aborted
 
     async def put_image(self, sha256_hex: str, webp: bytes) -> None:
-        """Store a WebP image under its content's hash."""
+        """Store a WebP image under the hash of its content."""
         await self.put(image_key(sha256_hex), webp, "image/webp")
 
     async def get_image(self, sha256_hex: str, limit: int = 20_000_000) -> bytes:
@@ -304,7 +311,7 @@ class ObjectStore:
             await self._client.abort_multipart_upload(Bucket=self.config.bucket, Key=upload.key, UploadId=upload.id)
 
     async def _unfinished(self, prefix: str) -> list["_Upload"]:
-        """Of more than a thousand, those that come first."""
+        """The first thousand unfinished uploads."""
         with self._errors("list its uploads"):
             answer = await self._client.list_multipart_uploads(Bucket=self.config.bucket, Prefix=prefix)
         return [
@@ -325,45 +332,45 @@ class ObjectStore:
         try:
             yield
         except ClientError as error:
-            raise self._translated(what, error) from error
+            raise self._translate(what, error) from error
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise NeedsPerson(
-                "There is no key for the object store. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.", "store"
+                "The object store's key is not set. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.", "store"
             ) from error
         except ParamValidationError as error:
             raise NeedsPerson(
-                f"{self.config.bucket!r} can't be the name of a bucket. Set PROJECT_SNAPSHOT_BUCKET to one that is.",
+                f"{self.config.bucket!r} is not a valid bucket name. Correct PROJECT_SNAPSHOT_BUCKET.",
                 "store",
             ) from error
         except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise StoreUnavailable(
-                f"{self._where} did not {what}: {str(error) or type(error).__name__}. "
+                f"{self._store_name} did not {what}: {str(error) or type(error).__name__}. "
                 "Check that it runs and that S3_ENDPOINT_URL points to it."
             ) from error
 
-    def _translated(self, what: str, error: ClientError) -> Exception:
+    def _translate(self, what: str, error: ClientError) -> Exception:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code == "NoSuchBucket":
             return NeedsPerson(
-                f"The bucket {self.config.bucket} is not there. Create it, or set PROJECT_SNAPSHOT_BUCKET to one that "
-                "is.",
+                f"The bucket {self.config.bucket} does not exist. Create it, or set PROJECT_SNAPSHOT_BUCKET to an "
+                "existing one.",
                 "store",
             )
         if status in (401, 403):
             return NeedsPerson(
-                f"{self._where} does not let us {what} ({code or status}). Check AWS_ACCESS_KEY_ID, "
+                f"{self._store_name} does not let us {what} ({code or status}). Check AWS_ACCESS_KEY_ID, "
                 f"AWS_SECRET_ACCESS_KEY and what that key may do in the bucket {self.config.bucket}.",
                 "store",
             )
-        if status == 507 or code in _FULL:
-            return NeedsPerson(f"{self._where} has no space left to {what} ({code}). Make room.", "store")
+        if status == 507 or code in _FULL_CODES:
+            return NeedsPerson(f"{self._store_name} has no space left to {what} ({code}). Make room.", "store")
         if status == 404:
-            return NotFound(f"{self._where} can't {what}: it is not there.")
-        return StoreUnavailable(f"{self._where} failed to {what}: {error}")
+            return NotFound(f"{self._store_name} can't {what}: there is no such object.")
+        return StoreUnavailable(f"{self._store_name} failed to {what}: {error}")
 
     @property
-    def _where(self) -> str:
+    def _store_name(self) -> str:
         return f"The object store at {self.config.endpoint_url or 'AWS'}"
 
 
@@ -372,11 +379,11 @@ class _Upload:
     key: str
     id: str
     parts: "list[CompletedPartTypeDef]"
-    begun_at: datetime | None = None
+    started_at: datetime | None = None
 
 
 def image_key(sha256_hex: str) -> str:
-    """Where an image is, by its content's hash."""
+    """The key of an image, by the hash of its content."""
     return f"images/{sha256_hex}.webp"
 
 

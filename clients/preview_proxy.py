@@ -1,6 +1,6 @@
-"""An HTTP proxy that leads to one server only: what a browser that shows untrusted pages may reach.
+"""An HTTP proxy that leads to one server only, for a browser that shows untrusted pages.
 
-Blocking requests in the browser would miss redirects, frames and sockets of the page; here nothing gets past.
+Blocking requests in the browser would miss redirects, frames and sockets of the page. Nothing gets past a proxy.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _UNREACHABLE = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: cl
 
 @asynccontextmanager
 async def proxy_to(url: str) -> AsyncIterator[str]:
-    """A proxy to the server of `url` for as long as the block runs; yields the proxy's own URL."""
+    """Run a proxy to the server of `url` during the block; yields the proxy's own URL."""
     parts = urlsplit(url)
     allowed = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
     connections: set[asyncio.Task[None]] = set()
@@ -27,7 +27,7 @@ async def proxy_to(url: str) -> AsyncIterator[str]:
         if task := asyncio.current_task():
             connections.add(task)
             task.add_done_callback(connections.discard)
-        # A broken connection is the browser's to notice.
+        # The browser notices a broken connection by itself.
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             await _serve(reader, writer, allowed)
         writer.close()
@@ -43,7 +43,7 @@ async def proxy_to(url: str) -> AsyncIterator[str]:
 
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, allowed: tuple[str, int]) -> None:
-    """One request per connection; a tunnel (TLS, WebSocket) is one, too."""
+    """Serve one request of a connection; a tunnel (TLS, WebSocket) counts as one."""
     head = await reader.readuntil(b"\r\n\r\n")
     method, target, rest = head.split(b" ", 2)
     tunnel = method == b"CONNECT"
@@ -53,7 +53,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, all
         await writer.drain()
         return
     host, port = allowed
-    # Browsers know that *.localhost is this machine; the resolver here does not.
+    # Browsers resolve *.localhost to this machine; the resolver here does not.
     address = "127.0.0.1" if host == "localhost" or host.endswith(".localhost") else host
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
@@ -68,24 +68,24 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, all
             await asyncio.gather(_copy(reader, server_writer), _copy(server_reader, writer))
             return
         path = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
-        server_writer.write(_closing(method + b" " + path + b" " + rest))
+        server_writer.write(_with_connection_close(method + b" " + path + b" " + rest))
         server_writer.write(await reader.readexactly(_body_length(head)))
         await server_writer.drain()
-        writer.write(_closing(await server_reader.readuntil(b"\r\n\r\n")))
+        writer.write(_with_connection_close(await server_reader.readuntil(b"\r\n\r\n")))
         await _copy(server_reader, writer)
     finally:
         server_writer.close()
 
 
-def _closing(head: bytes) -> bytes:
-    """The head of a message, saying that its connection ends with it: the next request is looked at again."""
-    kept = re.sub(rb"(?im)^(?:proxy-)?(?:connection|keep-alive):[^\r\n]*\r\n", b"", head)
-    return kept.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+def _with_connection_close(head: bytes) -> bytes:
+    """The head of a message with `Connection: close`, so that every request is checked on a connection of its own."""
+    rest = re.sub(rb"(?im)^(?:proxy-)?(?:connection|keep-alive):[^\r\n]*\r\n", b"", head)
+    return rest.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
 
 
 def _body_length(head: bytes) -> int:
-    found = re.search(rb"(?im)^content-length:\s*(\d+)\s*$", head)
-    return int(found[1]) if found else 0
+    length = re.search(rb"(?im)^content-length:\s*(\d+)\s*$", head)
+    return int(length[1]) if length else 0
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,7 +1,7 @@
 """Sandboxes, through the official `e2b` SDK: the only module that imports it.
 
-Locally the same SDK talks to `local/sandbox`. Every request has a deadline of our own, since the SDK's can hang
-(e2b #1128), and none is repeated by the SDK: Temporal owns retries.
+Locally the same SDK talks to `local/sandbox`. Every request has our own deadline, because the SDK's requests can hang
+(e2b #1128). The SDK repeats none of them: Temporal owns retries.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from e2b.exceptions import SandboxNotRunningException, ServiceBusyException
 
 from clients import sandbox_runner
 from clients.sandbox_runner import JOURNAL, WORKSPACE
-from clients.shielded import answered, cancel_kept, ended
+from clients.shielded import ended, preserve_cancel, wait_for_answer
 from domain.errors import (
     CofounderError,
     InvalidInput,
@@ -38,26 +38,26 @@ from domain.errors import (
 )
 
 APP = "cofounder"
-"""`app` in the metadata of every sandbox that we create."""
+"""`app` in the metadata of every sandbox that Cofounder creates."""
 
 REQUEST_SECONDS = 30.0
-"""Deadline of a small request: control plane, start of a command, a file of a few megabytes."""
+"""Deadline of a small request in seconds: control plane, start of a command, a file of a few megabytes."""
 
 CHECK_SECONDS = 10.0
-"""Deadline of the question at start-up whether the service answers."""
+"""Deadline in seconds of the check at startup that the service answers."""
 
 TRANSFER_SECONDS = 1800.0
-"""Deadline of a streamed upload."""
+"""Deadline of a streamed upload in seconds."""
 
 ATTACH_SECONDS = 20.0
-"""How long one request waits for a call's outcome before it asks again; short enough for any proxy on the way."""
+"""Seconds that one request waits for a call's outcome before the next one; short enough for any proxy on the way."""
 
 INLINE_BYTES = 100_000
-"""A call's input up to this size travels with the command that starts it; Linux takes 128 KiB per variable."""
+"""Send a call's input with the command that starts it up to this size; Linux allows 128 KiB per variable."""
 
 RUNNER_SOURCE = inspect.getsource(sandbox_runner)
 RUNNER_MODULE = f"runner_{hashlib.sha256(RUNNER_SOURCE.encode()).hexdigest()[:12]}"
-"""The runner's name inside the sandbox holds its hash: an older one that is there is another module."""
+"""The runner's module name inside the sandbox. It includes a hash, so a runner of another version has another name."""
 
 T = TypeVar("T")
 
@@ -72,9 +72,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class SandboxConfig:
-    """Where sandboxes come from.
+    """How to reach the sandbox service, and how to create sandboxes.
 
-    `api_url` and `sandbox_url` are None for E2B's cloud. `egress_hosts`: None for the open internet, empty for none.
+    `api_url` and `sandbox_url` are None for E2B's cloud. `egress_hosts` is None for the open internet, empty for no
+    network.
     """
 
     api_key: str
@@ -107,7 +108,7 @@ class CommandOutput:
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """What a server in the sandbox answered; the body is cut at the bound that was asked for."""
+    """What a server in the sandbox answered; the body is cut at the requested limit."""
 
     status: int
     content_type: str
@@ -116,7 +117,7 @@ class HttpAnswer:
 
 @dataclass(frozen=True)
 class RunnerAnswer:
-    """What a read-only tool found; the text is for the agent."""
+    """The result of a read-only tool; the text is for the agent."""
 
     text: str
     is_error: bool
@@ -126,8 +127,8 @@ class RunnerAnswer:
 class CallOutcome:
     """What became of a journaled call.
 
-    `done`: it ran, and the other fields tell how. `lost`: its process vanished without an outcome, or the runner broke;
-    `text` says what is known. `not_run`: the sandbox has been booted anew since, and the call was not started.
+    `done`: it ran; the other fields say how. `lost`: its process vanished without an outcome, or the runner failed;
+    `text` says what is known. `not_run`: the sandbox has been restarted since, and the call was not started.
     """
 
     state: Literal["done", "lost", "not_run"]
@@ -135,16 +136,16 @@ class CallOutcome:
     exit_code: int | None = None
     timed_out: bool = False
     ended: bool = False
-    """Its processes were ended by `end_call`."""
+    """`end_call` ended its processes."""
     text: str = ""
-    """What the tool says, or the beginning of the command's output."""
+    """The tool's text, or the beginning of the command's output."""
     tail: str = ""
-    """The end of the output, where the middle was cut."""
+    """The end of the output, if the middle was cut."""
     output_bytes: int = 0
     output_path: str = ""
-    """Where all of the output is kept, in the sandbox."""
+    """The file in the sandbox with all of the output."""
     commit: str | None = None
-    """The workspace's new HEAD, in full, where the call made a commit."""
+    """The workspace's new HEAD, in full, if the call made a commit."""
     subject: str | None = None
 
 
@@ -158,11 +159,11 @@ class _Connection(TypedDict, total=False):
 
 
 class _NotRunning(Exception):
-    """The data plane does not know the sandbox: paused, killed or expired. Only the control plane can tell which."""
+    """The data plane does not know the sandbox: it is paused, killed or expired. Only the control plane knows which."""
 
 
 class Sandboxes:
-    """Creates, finds and lets go of sandboxes. One per process; close it when done."""
+    """Creates, finds, pauses and kills sandboxes. One per process; close it when done."""
 
     def __init__(self, config: SandboxConfig) -> None:
         self.config = config
@@ -178,18 +179,18 @@ class Sandboxes:
         self._http: httpx2.AsyncClient | None = None
 
     async def close(self) -> None:
-        """Close connections; sandboxes keep running."""
+        """Close the connections. Sandboxes keep running."""
         self._open.clear()
         if self._http is not None:
             await self._http.aclose()
             self._http = None
 
     async def check(self) -> None:
-        """Look whether the service answers, and takes the key.
+        """Check that the service answers and accepts the key.
 
         Raises:
             Misconfigured: it does not answer, or it is another service; says what to do.
-            NeedsPerson: it does not take the key.
+            NeedsPerson: it does not accept the key.
         """
         pages = e2b.AsyncSandbox.list(query=e2b.SandboxQuery(metadata={"app": APP}), limit=1, **self._connection)
         try:
@@ -212,9 +213,9 @@ class Sandboxes:
         return await self._list({"app": APP})
 
     async def create(self, build_id: str, role: Role) -> "Sandbox":
-        """A fresh sandbox with an empty workspace. When its time to live runs out it is paused, not killed.
+        """Create a sandbox with an empty workspace. When its time to live runs out, it is paused, not killed.
 
-        A lost answer leaves a sandbox that `find` finds: look there first.
+        If the answer gets lost, the sandbox still exists; call `find` before creating another.
         """
         hosts = self.config.egress_hosts
         network: dict[str, Any] = {}
@@ -234,9 +235,9 @@ class Sandboxes:
             ),
             2 * REQUEST_SECONDS,
         )
-        # When this is cancelled the answer is waited for all the same: a sandbox that the service makes after whoever
-        # cleans up has looked would be nobody's.
-        sdk = await answered(request)
+        # Wait for the answer even if this is cancelled: otherwise the service could make the sandbox after the cleanup
+        # has listed sandboxes, and nothing would end it.
+        sdk = await wait_for_answer(request)
         sandbox = Sandbox(self, sdk)
         self._open[sdk.sandbox_id] = sandbox
         await asyncio.gather(
@@ -245,22 +246,22 @@ class Sandboxes:
         return sandbox
 
     async def connect(self, sandbox_id: str) -> "Sandbox":
-        """The sandbox, resumed if it was paused, its time to live extended.
+        """Connect to the sandbox, resume it if it is paused, and extend its time to live.
 
         Asks the control plane at most once a minute per sandbox.
 
         Raises:
-            SandboxGone: there is no such sandbox any more.
+            SandboxGone: the sandbox does not exist any more.
             SandboxUnavailable: no answer, or not a useful one.
         """
         async with self._locks.setdefault(sandbox_id, asyncio.Lock()):
-            known = self._open.get(sandbox_id)
-            if known is not None and time.monotonic() - known.extended_at < self.extend_every:
-                return known
+            connected = self._open.get(sandbox_id)
+            if connected is not None and time.monotonic() - connected.extended_at < self.extend_every:
+                return connected
             return await self._connect(sandbox_id)
 
     async def pause(self, sandbox_id: str) -> None:
-        """Pause; nothing happens when it is paused or gone."""
+        """Pause the sandbox. Does nothing if it is paused or gone."""
         self._open.pop(sandbox_id, None)
         with contextlib.suppress(SandboxGone):
             await self.ask(
@@ -270,30 +271,30 @@ class Sandboxes:
             )
 
     async def kill(self, sandbox_id: str) -> None:
-        """Kill; nothing happens when it is gone."""
+        """Kill the sandbox. Does nothing if it is gone."""
         self._open.pop(sandbox_id, None)
         self._locks.pop(sandbox_id, None)
         with contextlib.suppress(SandboxGone):
             await self.ask(f"kill sandbox {sandbox_id}", e2b.AsyncSandbox.kill(sandbox_id, **self._connection))
 
     async def ask(self, what: str, request: Awaitable[T], seconds: float = REQUEST_SECONDS) -> T:
-        """The answer to one request of the SDK, within a deadline, its errors turned into ours."""
-        with cancel_kept():
+        """Make one request of the SDK, within a deadline, and turn its errors into ours."""
+        with preserve_cancel():
             try:
                 async with asyncio.timeout(seconds):
                     return await request
             except TimeoutError as error:
-                raise SandboxUnavailable(f"{self._where} did not {what} within {seconds:.0f} s.") from error
+                raise SandboxUnavailable(f"{self._service} did not {what} within {seconds:.0f} s.") from error
             except Exception as error:
-                raise self._translated(what, error) from error
+                raise self._translate(what, error) from error
 
     async def resume(self, sandbox_id: str) -> "Sandbox":
-        """Connect now, whatever was known; for a sandbox that the data plane says is not running."""
+        """Connect again, even after a recent connection. For a sandbox that the data plane says is not running."""
         async with self._locks.setdefault(sandbox_id, asyncio.Lock()):
             return await self._connect(sandbox_id)
 
     def http(self) -> httpx2.AsyncClient:
-        """The client that talks to servers in sandboxes; no proxy of this machine stands between it and local ones."""
+        """The client for servers in sandboxes. It reaches local ones without this machine's proxy settings."""
         if self._http is None:
             self._http = httpx2.AsyncClient(trust_env=not self.is_local, follow_redirects=False)
         return self._http
@@ -304,16 +305,16 @@ class Sandboxes:
         return (self.config.sandbox_url or "").startswith("http://")
 
     @property
-    def _where(self) -> str:
+    def _service(self) -> str:
         return f"The sandbox service at {self.config.api_url or 'E2B'}"
 
     @property
     def extend_every(self) -> float:
-        """How often the time to live of a sandbox in use is extended; in seconds."""
+        """Seconds after which a used sandbox's time to live is extended again."""
         return min(60.0, self.config.ttl_seconds / 3)
 
     async def _connect(self, sandbox_id: str) -> "Sandbox":
-        asked_at = time.monotonic()
+        requested_at = time.monotonic()
         try:
             sdk = await self.ask(
                 f"connect to sandbox {sandbox_id}",
@@ -327,14 +328,14 @@ class Sandboxes:
         if sandbox is None:
             sandbox = self._open[sandbox_id] = Sandbox(self, sdk)
         else:
-            sandbox.reconnected(sdk, asked_at)
+            sandbox.use_connection(sdk, requested_at)
         return sandbox
 
     async def _list(self, metadata: dict[str, str]) -> list[ListedSandbox]:
         pages = e2b.AsyncSandbox.list(query=e2b.SandboxQuery(metadata=metadata), order="desc", **self._connection)
-        found: list[e2b.SandboxInfo] = []
+        infos: list[e2b.SandboxInfo] = []
         while pages.has_next:
-            found += await self.ask("list sandboxes", pages.next_items())
+            infos += await self.ask("list sandboxes", pages.next_items())
         return [
             ListedSandbox(
                 id=info.sandbox_id,
@@ -343,22 +344,22 @@ class Sandboxes:
                 state=info.state.value,
                 started_at=info.started_at,
             )
-            for info in found
+            for info in infos
             if metadata.items() <= info.metadata.items()
         ]
 
-    def _translated(self, what: str, error: Exception) -> Exception:
-        """What we raise for an error of the SDK. Whatever is not known to be permanent is worth another attempt."""
+    def _translate(self, what: str, error: Exception) -> Exception:
+        """Turn an error of the SDK into one of ours. An error that is not known to be permanent can be retried."""
         match error:
             case SandboxNotRunningException():
                 return _NotRunning(str(error))
             case e2b.FileNotFoundException():
                 return FileNotFoundError(f"Cannot {what}: {error}")
             case e2b.SandboxNotFoundException():
-                return SandboxGone(f"Cannot {what}: there is no such sandbox any more.")
+                return SandboxGone(f"Cannot {what}: the sandbox does not exist any more.")
             case e2b.AuthenticationException():
                 return NeedsPerson(
-                    f"{self._where} does not accept the key. Check E2B_API_KEY, then wake the build. ({error})",
+                    f"{self._service} does not accept the key. Check E2B_API_KEY, then wake the build. ({error})",
                     "operator",
                 )
             case e2b.NotEnoughSpaceException():
@@ -368,24 +369,24 @@ class Sandboxes:
             case e2b.InvalidArgumentException():
                 return InvalidInput(f"Cannot {what}: {error}")
             case e2b.SandboxException(status_code=int(status)) if status in (400, 404):
-                return Misconfigured(f"{self._where} refuses to {what}: {error} Check E2B_TEMPLATE and E2B_API_URL.")
+                return Misconfigured(f"{self._service} refuses to {what}: {error} Check E2B_TEMPLATE and E2B_API_URL.")
             case e2b.SandboxException(status_code=402 | 403):
-                return NeedsPerson(f"{self._where} does not let us {what}: {error}", "operator")
+                return NeedsPerson(f"{self._service} does not let us {what}: {error}", "operator")
             case e2b.RateLimitException() | ServiceBusyException():
-                return SandboxUnavailable(f"{self._where} is busy and did not {what}: {error}")
+                return SandboxUnavailable(f"{self._service} is busy and did not {what}: {error}")
             case json.JSONDecodeError():
-                return SandboxUnavailable(f"{self._where} failed to {what}: its answer is not JSON.")
+                return SandboxUnavailable(f"{self._service} failed to {what}: its answer is not JSON.")
             case _:
                 return SandboxUnavailable(
-                    f"{self._where} failed to {what}: {str(error) or type(error).__name__}. "
+                    f"{self._service} failed to {what}: {str(error) or type(error).__name__}. "
                     "Check that it runs and that E2B_API_URL and E2B_SANDBOX_URL point to it."
                 )
 
 
 class Sandbox:
-    """One sandbox, running when it was handed out. Found paused later, it is resumed, or SandboxGone is raised.
+    """One sandbox. It runs when `Sandboxes` returns it; if it was paused since, the next request resumes it.
 
-    All methods raise SandboxUnavailable when the service fails, SandboxGone when the sandbox is not there any more.
+    All methods raise SandboxUnavailable if the service fails, and SandboxGone if the sandbox does not exist any more.
     """
 
     def __init__(self, owner: Sandboxes, sdk: e2b.AsyncSandbox) -> None:
@@ -394,44 +395,44 @@ class Sandbox:
         self.id: str = sdk.sandbox_id
         self.extended_at = time.monotonic()
 
-    def reconnected(self, sdk: e2b.AsyncSandbox, at: float) -> None:
-        """Use this connection from now on; `at` is when its time to live was extended (monotonic)."""
+    def use_connection(self, sdk: e2b.AsyncSandbox, at: float) -> None:
+        """Use this connection from now on. `at` is when the time to live was extended (monotonic clock)."""
         self._sdk = sdk
         self.extended_at = at
 
     async def boot(self) -> str:
-        """What identifies the sandbox's running processes: equal after a resume with memory, different after a loss."""
+        """An id of the sandbox's running processes: the same after a resume with memory, another after a restart."""
         output = await self._run(
-            "cat /proc/sys/kernel/random/boot_id /proc/1/stat", REQUEST_SECONDS, cwd="/", again=True
+            "cat /proc/sys/kernel/random/boot_id /proc/1/stat", REQUEST_SECONDS, cwd="/", repeatable=True
         )
         boot_id, _, stat = output.stdout.partition("\n")
         if output.exit_code != 0 or not stat:
-            raise SandboxUnavailable(f"Sandbox {self.id} does not tell its boot: {output.stderr.strip()}")
+            raise SandboxUnavailable(f"The boot of sandbox {self.id} could not be read: {output.stderr.strip()}")
         return sandbox_runner.boot_of(boot_id, stat)
 
     async def run(
         self, command: str, *, timeout_seconds: float, cwd: str = WORKSPACE, env: dict[str, str] | None = None
     ) -> CommandOutput:
-        """Run a quick command with bash and wait for it. For what must not run twice, use `call`.
+        """Run a quick command with bash and wait for it. Use `call` for a command that must not run twice.
 
-        A background child that keeps the output open holds this up. Past `timeout_seconds` bash is killed, its
-        children are not, and SandboxUnavailable is raised.
+        A background child that keeps the output open delays this. After `timeout_seconds`, bash is killed but not its
+        children, and SandboxUnavailable is raised.
         """
         return await self._run(command, timeout_seconds, cwd=cwd, env=env)
 
     async def write(self, path: str, data: str | bytes | AsyncIterable[bytes]) -> None:
-        """Write a file, making folders on the way. A path that is not absolute is taken from /home/user."""
+        """Write a file, and the folders on the way. A path that is not absolute is relative to /home/user."""
         what = f"write {path} in sandbox {self.id}"
         streamed = not isinstance(data, str | bytes)
         await self._ask(
             what,
             lambda: self._sdk.files.write(path, data, use_octet_stream=True),
             TRANSFER_SECONDS if streamed else 2 * REQUEST_SECONDS,
-            again=not streamed,
+            repeatable=not streamed,
         )
 
     async def read(self, path: str) -> bytes:
-        """A file's content.
+        """Read a file.
 
         Raises:
             FileNotFoundError: no such file.
@@ -439,30 +440,30 @@ class Sandbox:
         """
         what = f"read {path} in sandbox {self.id}"
         content = await self._ask(
-            what, lambda: self._sdk.files.read(path, format="bytes"), 2 * REQUEST_SECONDS, again=True
+            what, lambda: self._sdk.files.read(path, format="bytes"), 2 * REQUEST_SECONDS, repeatable=True
         )
         return bytes(content)
 
     async def stream(self, path: str) -> AsyncIterator[bytes]:
-        """A file's content in pieces; a stream that stalls for a minute fails. Errors as `read`."""
+        """Read a file in pieces. A stream that stalls for a minute fails. Raises the same errors as `read`."""
         what = f"read {path} in sandbox {self.id}"
-        reader = await self._ask(what, lambda: self._sdk.files.read(path, format="stream"), again=True)
+        reader = await self._ask(what, lambda: self._sdk.files.read(path, format="stream"), repeatable=True)
         pieces = aiter(reader)
         try:
             while (piece := await self._ask(what, lambda: anext(pieces, None), 2 * REQUEST_SECONDS)) is not None:
                 yield piece
                 await self._owner.connect(self.id)
         finally:
-            await _let_go(reader.aclose())
+            await _close_quietly(reader.aclose())
 
     def url(self, port: int) -> str:
-        """Where a browser finds the server on a port of the sandbox."""
+        """The URL at which a browser reaches the server on a port of the sandbox."""
         return f"{'http' if self._owner.is_local else 'https'}://{self._sdk.get_host(port)}"
 
     async def http_get(
         self, port: int, path: str, timeout_seconds: float, max_bytes: int = 2_000_000
     ) -> HttpAnswer | None:
-        """What the server on a port answers; None when none answers, or not in time."""
+        """Ask the server on a port. Returns None if no server answers in time."""
         url = self.url(port) + path
         headers = {}
         parts = urlsplit(url)
@@ -487,7 +488,7 @@ class Sandbox:
             return None
 
     async def install_runner(self) -> None:
-        """Put the runner into the sandbox. Done when the sandbox is made; `call` and `query` do it where it lacks."""
+        """Upload the runner to the sandbox. `create` does this; `call` and `query` do it if the runner is missing."""
         await self.write(f"{JOURNAL}/{RUNNER_MODULE}.py", RUNNER_SOURCE)
 
     async def call(
@@ -500,18 +501,18 @@ class Sandbox:
         on_wait: Callable[[], None] | None = None,
         boot: str | None = None,
     ) -> CallOutcome:
-        """Run a mutating tool once, as a process that is detached inside the sandbox, and wait for its outcome.
+        """Run a mutating tool once, as a detached process inside the sandbox, and wait for its outcome.
 
-        The same `call_id` again, from here or from another process, attaches to that call and never runs it twice.
-        When this is cancelled the call keeps running.
+        Another request with the same `call_id`, from this or another process, attaches to that call; it never runs
+        twice. If this is cancelled, the call keeps running.
 
         Args:
             call_id: `[A-Za-z0-9_-]{1,128}`.
             tool: bash, write_file or edit_file.
             input: the tool's input, as its schema has it.
-            timeout_seconds: when the call's whole process tree is ended.
-            on_wait: called every two seconds while waiting, as for heartbeats.
-            boot: start only in this boot of the sandbox; `not_run` otherwise.
+            timeout_seconds: seconds after which the call's whole process tree is ended.
+            on_wait: called every two seconds while waiting, for heartbeats for example.
+            boot: start the call only in this boot of the sandbox; in another one the outcome is `not_run`.
         """
         _check_call_id(call_id)
         envelope = json.dumps({"tool": tool, "input": input, "timeout": timeout_seconds})
@@ -523,18 +524,18 @@ class Sandbox:
         first = True
         while True:
             request = self._runner(words, envelope, ATTACH_SECONDS + REQUEST_SECONDS)
-            answer = await (_waiting(request, on_wait) if on_wait else request)
+            answer = await (_await_with_calls(request, on_wait) if on_wait else request)
             if answer["state"] == "not_run" and not first:
-                return CallOutcome("lost", True, text="the sandbox was booted anew while the call was started")
+                return CallOutcome("lost", True, text="the sandbox was restarted while the call was started")
             if answer["state"] != "running":
                 return CallOutcome(**answer)
             if time.monotonic() > deadline:
-                raise SandboxUnavailable(f"Call {call_id} in sandbox {self.id} has no outcome past its time limit.")
+                raise SandboxUnavailable(f"Call {call_id} in sandbox {self.id} has no outcome after its time limit.")
             first = False
             await self._owner.connect(self.id)
 
     async def end_call(self, call_id: str) -> None:
-        """End the process tree of a call, or see to it that it will not start. Idempotent."""
+        """End the process tree of a call; if it has not started yet, it never will. Idempotent."""
         _check_call_id(call_id)
         await self._runner(["end", call_id], "", REQUEST_SECONDS)
 
@@ -548,7 +549,7 @@ class Sandbox:
         command = shlex.join(["exec", "python3", "-IS", "-c", program, *words])
         for attempt in (1, 2):
             output = await self._run(
-                command, seconds, cwd="/", env={sandbox_runner.INPUT_VARIABLE: envelope}, again=True
+                command, seconds, cwd="/", env={sandbox_runner.INPUT_VARIABLE: envelope}, repeatable=True
             )
             if attempt == 1 and output.exit_code == 1 and f"'{RUNNER_MODULE}'" in output.stderr:
                 await self.install_runner()
@@ -556,7 +557,7 @@ class Sandbox:
             break
         if output.exit_code == 127:
             raise Misconfigured("The sandbox has no python3. Choose a template that has it (E2B_TEMPLATE).")
-        # The last line: a login profile in the sandbox may print before it.
+        # Only the last line counts: a login profile in the sandbox may print before it.
         line = output.stdout.strip().rpartition("\n")[2]
         with contextlib.suppress(ValueError):
             answer = json.loads(line)
@@ -578,32 +579,37 @@ class Sandbox:
         *,
         cwd: str = WORKSPACE,
         env: dict[str, str] | None = None,
-        again: bool = False,
+        repeatable: bool = False,
     ) -> CommandOutput:
         async def run() -> CommandOutput:
             handle = await self._sdk.commands.run(
                 command, background=True, envs=env, cwd=cwd, timeout=seconds, request_timeout=REQUEST_SECONDS
             )
             try:
-                ended = await handle.wait()
+                result = await handle.wait()
             except e2b.CommandExitException as failed:
                 return CommandOutput(failed.exit_code, failed.stdout, failed.stderr)
             finally:
                 if handle.exit_code is None:
-                    await _let_go(handle.disconnect())
-            return CommandOutput(ended.exit_code, ended.stdout, ended.stderr)
+                    await _close_quietly(handle.disconnect())
+            return CommandOutput(result.exit_code, result.stdout, result.stderr)
 
-        return await self._ask(f"run a command in sandbox {self.id}", run, seconds + 10, again=again)
+        return await self._ask(f"run a command in sandbox {self.id}", run, seconds + 10, repeatable=repeatable)
 
     async def _ask(
-        self, what: str, request: Callable[[], Awaitable[T]], seconds: float = REQUEST_SECONDS, *, again: bool = False
+        self,
+        what: str,
+        request: Callable[[], Awaitable[T]],
+        seconds: float = REQUEST_SECONDS,
+        *,
+        repeatable: bool = False,
     ) -> T:
-        async with self._kept_alive(seconds):
+        async with self._keep_alive(seconds):
             try:
                 return await self._owner.ask(what, request(), seconds)
             except _NotRunning:
                 await self._owner.resume(self.id)
-                if not again:
+                if not repeatable:
                     raise SandboxUnavailable(f"Could not {what}: it was paused. It runs again now.") from None
             try:
                 return await self._owner.ask(what, request(), seconds)
@@ -611,8 +617,8 @@ class Sandbox:
                 raise SandboxUnavailable(f"Could not {what}: it does not stay up. ({error})") from error
 
     @contextlib.asynccontextmanager
-    async def _kept_alive(self, seconds: float) -> AsyncIterator[None]:
-        """Extend the time to live again and again while a request is under way that may take so long."""
+    async def _keep_alive(self, seconds: float) -> AsyncIterator[None]:
+        """Keep extending the time to live during the block, which may take `seconds`."""
         if seconds <= self._owner.extend_every:
             yield
             return
@@ -620,7 +626,7 @@ class Sandbox:
         async def extend() -> None:
             while True:
                 await asyncio.sleep(self._owner.extend_every)
-                with contextlib.suppress(CofounderError):  # what is wrong, the request itself will say
+                with contextlib.suppress(CofounderError):  # the request itself reports what is wrong
                     await self._owner.connect(self.id)
 
         extending = asyncio.create_task(extend())
@@ -630,7 +636,7 @@ class Sandbox:
             await ended(extending)
 
     async def _not_served(self, answer: httpx2.Response) -> bool:
-        """Whether a 502 is the sandbox service's own: nobody listens on the port."""
+        """Whether a 502 comes from the sandbox service itself, because no server listens on the port."""
         body = (await answer.aread())[:2000].decode("utf-8", "replace")
         return "port is not open" in body or "was not found" in body
 
@@ -642,8 +648,8 @@ def _is_full(text: str) -> bool:
     return os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text
 
 
-async def _let_go(closing: Awaitable[object]) -> None:
-    """Close what is not needed any more; a server that has gone must not hold us up there."""
+async def _close_quietly(closing: Awaitable[object]) -> None:
+    """Close a connection that is no longer needed. Ignores errors, and does not wait long for a server that is gone."""
     with contextlib.suppress(Exception):
         async with asyncio.timeout(CHECK_SECONDS):
             await closing
@@ -651,10 +657,10 @@ async def _let_go(closing: Awaitable[object]) -> None:
 
 def _check_call_id(call_id: str) -> None:
     if not sandbox_runner.is_call_id(call_id):
-        raise InvalidInput(f"A call id has up to 128 letters, digits, _ and -, unlike {call_id[:200]!r}.")
+        raise InvalidInput(f"{call_id[:200]!r} is not a valid call id. Use up to 128 letters, digits, _ and -.")
 
 
-async def _waiting(awaited: Awaitable[T], on_wait: Callable[[], None], every_seconds: float = 2.0) -> T:
+async def _await_with_calls(awaited: Awaitable[T], on_wait: Callable[[], None], every_seconds: float = 2.0) -> T:
     task = asyncio.ensure_future(awaited)
     try:
         while not (await asyncio.wait({task}, timeout=every_seconds))[0]:

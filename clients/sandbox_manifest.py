@@ -1,11 +1,12 @@
-"""Runs inside a sandbox, with nothing but its python3: which paths of a workspace a snapshot holds, and their hashes.
+"""Lists or hashes the paths of a workspace that belong to a snapshot. Runs inside a sandbox, with only its python3.
 
-    sandbox_manifest.py list ROOT NAME…   the paths, each ended by a NUL, parents before children
-    sandbox_manifest.py hash ROOT NAME…   a JSON line each: path, kind, mode, size, sha256, true where git ignores it
+    sandbox_manifest.py list ROOT NAME…   print the paths, each followed by a NUL, parents before children
+    sandbox_manifest.py hash ROOT NAME…   print a JSON line per path: path, kind, mode, size, sha256, and true if git
+                                          ignores it
 
-Both leave out what is below one of the NAMEs and ignored by git. Only files, links and directories are listed, and
-of these only what can be read: what the agent has made unreadable can't be kept. Links are never followed. Bytes that
-are not UTF-8 stand as lone surrogates, escaped. The host parses the lines with `domain/manifest.py`.
+Both leave out a path that is one of the NAMEs, or below one, if git ignores it. They list only files, links and
+directories, and only readable ones: a snapshot can't keep what the agent has made unreadable. Links are never followed.
+Bytes that are not UTF-8 become lone surrogates, escaped. The host parses the lines with `domain/manifest.py`.
 """
 
 # Names are bytes here, which pathlib does not know.
@@ -25,25 +26,26 @@ BLOCK = 1024 * 1024
 
 
 def ignored_paths(root: str) -> frozenset[bytes]:
-    """What git ignores below the root, as bytes; a directory stands for all that is in it. Empty without a repository.
+    """The paths below the root that git ignores, as bytes; a directory includes all its content. Empty if there is not
+    a repository.
 
-    It writes nothing: an index that was refreshed here would make the workspace differ from its snapshot.
+    Writes nothing: refreshing the index here would make the workspace differ from its snapshot.
     """
     command = ["git", "-C", root, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"]
     environment = dict(os.environ, GIT_OPTIONAL_LOCKS="0", GIT_CEILING_DIRECTORIES=os.path.dirname(root))
     try:
-        listed = subprocess.run(
+        listing = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, check=False
         )
     except OSError:
         return frozenset()
-    if listed.returncode != 0:
+    if listing.returncode != 0:
         return frozenset()
-    return frozenset(path.rstrip(b"/") for path in listed.stdout.split(b"\0") if path)
+    return frozenset(path.rstrip(b"/") for path in listing.stdout.split(b"\0") if path)
 
 
 def walk(root: str, names: Sequence[str]) -> Iterator[tuple[bytes, os.stat_result, bool]]:
-    """Yields (path, stat result, ignored) of what belongs to the snapshot, sorted, parents before children."""
+    """Yield (path, stat result, ignored) of each path in the snapshot, sorted, parents before children."""
     left_out = {os.fsencode(name) for name in names}
     ignored = ignored_paths(root)
     base = os.fsencode(root)
@@ -61,14 +63,14 @@ def walk(root: str, names: Sequence[str]) -> Iterator[tuple[bytes, os.stat_resul
                 continue
             full = os.path.join(base, path)
             try:
-                found = os.lstat(full)
+                status = os.lstat(full)
             except OSError:
                 continue
-            is_file = stat.S_ISREG(found.st_mode) and os.access(full, os.R_OK)
-            if is_file or stat.S_ISLNK(found.st_mode):
-                yield path, found, is_ignored
-            elif stat.S_ISDIR(found.st_mode) and os.access(full, os.R_OK | os.X_OK):
-                yield path, found, is_ignored
+            is_file = stat.S_ISREG(status.st_mode) and os.access(full, os.R_OK)
+            if is_file or stat.S_ISLNK(status.st_mode):
+                yield path, status, is_ignored
+            elif stat.S_ISDIR(status.st_mode) and os.access(full, os.R_OK | os.X_OK):
+                yield path, status, is_ignored
                 yield from below(path, is_ignored, is_left_out)
 
     yield from below(b"", False, False)
@@ -84,15 +86,15 @@ def sha256_of(path: bytes) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def describe(root: str, path: bytes, found: os.stat_result, is_ignored: bool) -> str | None:
-    """The JSON line of a path; None when it is gone by now."""
+def describe(root: str, path: bytes, status: os.stat_result, is_ignored: bool) -> str | None:
+    """The JSON line of a path; None if the path is gone by now."""
     full = os.path.join(os.fsencode(root), path)
-    mode = stat.S_IMODE(found.st_mode)
+    mode = stat.S_IMODE(status.st_mode)
     try:
-        if stat.S_ISLNK(found.st_mode):
+        if stat.S_ISLNK(status.st_mode):
             target = os.readlink(full)
             kind, mode, size, digest = "link", 0o777, len(target), hashlib.sha256(target).hexdigest()
-        elif stat.S_ISDIR(found.st_mode):
+        elif stat.S_ISDIR(status.st_mode):
             kind, size, digest = "dir", 0, ""
         else:
             kind = "file"
@@ -106,10 +108,10 @@ def describe(root: str, path: bytes, found: os.stat_result, is_ignored: bool) ->
 def main() -> None:
     action, root, *names = sys.argv[1:]
     out = sys.stdout.buffer
-    for path, found, is_ignored in walk(root, names):
+    for path, status, is_ignored in walk(root, names):
         if action == "list":
             out.write(path + b"\0")
-        elif line := describe(root, path, found, is_ignored):
+        elif line := describe(root, path, status, is_ignored):
             out.write(line.encode("ascii") + b"\n")
     out.flush()
 

@@ -1,24 +1,25 @@
-"""The program that runs inside a sandbox, with its python3 (3.9 or later) and nothing but the standard library.
+"""Runs inside a sandbox, with its python3 (3.9 or later) and only the standard library.
 
 `clients/sandbox.py` uploads this file's source and starts it with one of
 
     start CALL_ID BOOT WAIT     run a mutating call once, or attach to it; wait up to WAIT seconds for its outcome
-    end CALL_ID                 end a call's processes, or see to it that it never starts
-    query                       answer a read-only tool
+    end CALL_ID                 end a call's processes; if it has not started yet, it never will
+    query                       run a read-only tool
 
 and reads one line of JSON from its standard output. A call is claimed by an atomic `mkdir` in the journal, which is
-outside the workspace. Its winner forks a *keeper*: a process of its own session, without the caller's pipes, that runs
-the call and records the outcome, so that neither a caller that is gone nor a background child ends or blocks anything.
+outside the workspace. The process that wins the claim forks a *keeper*: a process in its own session, without the
+caller's pipes, that runs the call and records the outcome. So a caller that is gone does not end the call, and a
+background child does not block the caller.
 
-    JOURNAL/calls/CALL_ID/keeper    who runs it: boot, pid, start time of the pid
+    JOURNAL/calls/CALL_ID/keeper    the process that runs it: boot, pid, start time of the pid
                           output    stdout and stderr of a command, all of it
                           outcome   JSON, written by rename
 
-The agent's processes run as the same user and could tamper with all this; they would deceive only their own build.
+The agent's processes run as the same user and could tamper with all this, but they would deceive only their own build.
 """
 
-# Importing pathlib, contextlib, subprocess or typing would cost milliseconds of every tool call, and so would re, json
-# and signal: together they take as long as the start of Python itself.
+# Importing pathlib, contextlib, subprocess or typing would cost milliseconds per tool call, and so would re, json and
+# signal: together they take as long as the start of Python itself.
 # ruff: noqa: PTH102, PTH103, PTH104, PTH108, PTH110, PTH112, PTH113, PTH116, PTH118, PTH120, PTH123, PTH208, SIM105
 from __future__ import annotations
 
@@ -40,28 +41,28 @@ else:
 WORKSPACE = "/home/user/project"
 JOURNAL = "/home/user/.cofounder"
 LOCK = "lock"
-"""In the journal: whoever changes the workspace as a whole has it locked."""
+"""File in the journal. A command that changes the workspace as a whole locks it."""
 HOLDER = "holder"
-"""In the journal: names the attempt that may do so; see `clients/workspace_hold.py`."""
+"""File in the journal with the fencing token of the attempt that may do so; see `clients/workspace_lock.py`."""
 
 CALL_ID_LENGTH = 128
 INPUT_VARIABLE = "COFOUNDER_INPUT"
-"""Holds the input as JSON; when empty, `start` reads JOURNAL/inputs/CALL_ID.json."""
+"""Has the input as JSON; if it is empty, `start` reads JOURNAL/inputs/CALL_ID.json."""
 
 MARK_VARIABLE = "COFOUNDER_CALL"
-"""Set to the call's id for everything that a command starts; how its processes are found again."""
+"""Set to the call's id in every process that a command starts, so that the processes can be found."""
 
 HEAD_BYTES = TAIL_BYTES = 12_000
-"""How much of a command's output is answered; the rest stays in the journal."""
+"""Bytes at either end of a command's output that are in the answer. The rest stays in the journal."""
 
 OUTPUT_LIMIT_BYTES = 100_000_000
-"""A command that prints more than this is ended: it would fill the disk."""
+"""End a command that prints more than this, because it would fill the disk."""
 
 TERM_SECONDS = 2.0
-"""How long processes have between SIGTERM and SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 CLAIM_SECONDS = 5.0
-"""How long a claim may stand without a keeper before it counts as lost."""
+"""Seconds after which a claim without a keeper counts as lost."""
 
 READ_LINES = 2000
 READ_BYTES = 60_000
@@ -78,11 +79,11 @@ IGNORED = {".git", "node_modules", ".venv", "__pycache__"}
 
 
 class ToolError(Exception):
-    """The tool can't do what it was asked; the message is for the agent."""
+    """The tool can't do what the agent asked for; the message is for the agent."""
 
 
-class Places:
-    """Where the workspace and the journal are; other places only in tests."""
+class Folders:
+    """The folders of the workspace and the journal. Tests use other ones than WORKSPACE and JOURNAL."""
 
     def __init__(self, workspace: str, journal: str) -> None:
         self.workspace = workspace
@@ -94,25 +95,25 @@ class Places:
 
 def main(arguments: list[str], workspace: str = WORKSPACE, journal: str = JOURNAL) -> NoReturn:
     """Do what the arguments say, print the answer and end the process."""
-    places = Places(workspace, journal)
-    given = os.environ.pop(INPUT_VARIABLE, "")
+    folders = Folders(workspace, journal)
+    input_text = os.environ.pop(INPUT_VARIABLE, "")
     try:
         if arguments[0] == "start":
-            answer = start(places, arguments[1], arguments[2], float(arguments[3]), given)
+            answer = start(folders, arguments[1], arguments[2], float(arguments[3]), input_text)
         elif arguments[0] == "end":
-            answer = end(places, arguments[1])
+            answer = end(folders, arguments[1])
         else:
-            answer = query(places, parsed(given))
+            answer = query(folders, parse_json(input_text))
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         answer = {"state": "lost", "is_error": True, "text": f"the journal cannot be written: {error}", "full": full}
     # A newline first: a login profile may have printed half a line.
-    os.write(1, b"\n" + rendered(answer).encode() + b"\n")
+    os.write(1, b"\n" + render_json(answer).encode() + b"\n")
     os._exit(0)  # Python would take a millisecond to clean up
 
 
 def is_call_id(text: str) -> bool:
-    """Whether it is up to 128 letters, digits, _ and -."""
+    """Whether the text has up to 128 letters, digits, _ and -, and nothing else."""
     plain = text.replace("_", "a").replace("-", "a")
     return len(text) <= CALL_ID_LENGTH and plain.isascii() and plain.isalnum()
 
@@ -120,8 +121,8 @@ def is_call_id(text: str) -> bool:
 # ---- JSON
 
 
-class _Plainly:
-    """The settings of `json`'s decoder, for the part of it that is written in C."""
+class _DecoderSettings:
+    """The settings of `json`'s decoder, for its part that is written in C."""
 
     strict = True
     object_hook = object_pairs_hook = None
@@ -129,8 +130,8 @@ class _Plainly:
     parse_int = int
 
 
-def parsed(text: str) -> Any:
-    """As `json.loads`, which answers only what is out of the ordinary.
+def parse_json(text: str) -> Any:
+    """Like `json.loads`, which is only imported for unusual input.
 
     Raises:
         ValueError: it is not JSON.
@@ -138,18 +139,18 @@ def parsed(text: str) -> Any:
     try:
         from _json import make_scanner
 
-        value, end = make_scanner(_Plainly)(text, 0)  # type: ignore[arg-type]  # it only reads these attributes
+        value, end = make_scanner(_DecoderSettings)(text, 0)  # type: ignore[arg-type]  # it only reads these attributes
         if end == len(text):
             return value
     except Exception:
-        pass  # not JSON, or not this Python's way
+        pass  # not JSON, or this Python has another scanner
     import json
 
     return json.loads(text)
 
 
-def rendered(value: Any) -> str:
-    """As `json.dumps`, which answers only what is out of the ordinary."""
+def render_json(value: Any) -> str:
+    """Like `json.dumps`, which is only imported for unusual values."""
     try:
         from _json import encode_basestring_ascii, make_encoder
 
@@ -166,17 +167,17 @@ def rendered(value: Any) -> str:
 
 
 def boot_of(boot_id: str, stat_line: str) -> str:
-    """The boot, from /proc/sys/kernel/random/boot_id and /proc/1/stat: kernel's and first process's."""
+    """The id of a boot: the kernel's (/proc/sys/kernel/random/boot_id) and the first process's (/proc/1/stat)."""
     return f"{boot_id.strip()}:{_start_time(stat_line)}"
 
 
 def this_boot() -> str:
-    """The boot that this process runs in."""
+    """The id of the boot in which this process runs."""
     return boot_of(_read_text("/proc/sys/kernel/random/boot_id"), _read_text("/proc/1/stat"))
 
 
 def _start_time(stat_line: str) -> str:
-    # Field 22; the second field, the name, may hold anything up to the last parenthesis.
+    # Field 22. The second field, the name, may contain anything up to the last parenthesis.
     return stat_line.rpartition(")")[2].split()[19]
 
 
@@ -191,7 +192,7 @@ def _read_text(path: str) -> str:
 
 
 def _write_whole(path: str, text: str) -> None:
-    """Write by rename: readers see all of it or nothing."""
+    """Write by rename, so that readers see all of the text or nothing."""
     unfinished = f"{path}.{os.getpid()}"
     with open(unfinished, "w", encoding="utf-8") as file:
         file.write(text)
@@ -201,11 +202,11 @@ def _write_whole(path: str, text: str) -> None:
 # ---- calls
 
 
-def start(places: Places, call_id: str, boot: str, wait: float, given: str) -> dict[str, Any]:
-    """Claim and run the call, or attach to it. `state` in the answer: done, running, lost or not_run."""
+def start(folders: Folders, call_id: str, boot: str, wait: float, input_text: str) -> dict[str, Any]:
+    """Claim and run the call, or attach to it. `state` in the answer is done, running, lost or not_run."""
     if not is_call_id(call_id):
         return {"state": "lost", "is_error": True, "text": "the call's id is not valid"}
-    folder = places.call(call_id)
+    folder = folders.call(call_id)
     until = time.monotonic() + wait
     if boot not in ("-", this_boot()) and not os.path.isdir(folder):
         return {"state": "not_run"}
@@ -215,23 +216,23 @@ def start(places: Places, call_id: str, boot: str, wait: float, given: str) -> d
     except FileExistsError:
         return _attach(folder, until)
     try:
-        envelope = parsed(given or _read_text(os.path.join(places.journal, "inputs", call_id + ".json")))
+        envelope = parse_json(input_text or _read_text(os.path.join(folders.journal, "inputs", call_id + ".json")))
     except (OSError, ValueError) as error:
         _record(folder, {"is_error": True, "text": f"The call's input could not be read: {error}"})
         return _answer(folder)
-    done = _fork_keeper(places, folder, call_id, envelope)
-    select.select([done], [], [], wait)  # the keeper's end closes the pipe
-    os.close(done)
+    pipe = _fork_keeper(folders, folder, call_id, envelope)
+    select.select([pipe], [], [], wait)  # the keeper's end closes the pipe
+    os.close(pipe)
     return _attach(folder, until)
 
 
-def end(places: Places, call_id: str) -> dict[str, Any]:
-    """End the call's processes and wait for its outcome; a call that was not started never will be."""
-    folder = places.call(call_id)
+def end(folders: Folders, call_id: str) -> dict[str, Any]:
+    """End the call's processes and wait for its outcome. A call that has not started never will."""
+    folder = folders.call(call_id)
     os.makedirs(folder, exist_ok=True)
     keeper = _living_keeper(folder)
     if keeper is None and not _has_outcome(folder):
-        # Claimed a moment ago, or lost. If its keeper comes yet, it finds this outcome and starts nothing.
+        # Claimed a moment ago, or lost. If its keeper still comes, it finds this outcome and starts nothing.
         _record(folder, {"is_error": True, "ended": True, "text": ""})
         keeper = _living_keeper(folder)
     if keeper is not None:
@@ -248,12 +249,12 @@ def end(places: Places, call_id: str) -> dict[str, Any]:
 
 def _attach(folder: str, until: float) -> dict[str, Any]:
     pause = 0.01
-    claimed = time.monotonic()
+    attached_at = time.monotonic()
     while not _has_outcome(folder):
         now = time.monotonic()
         if _living_keeper(folder) is None and not _has_outcome(folder):
-            began = os.path.exists(os.path.join(folder, "keeper"))
-            if began or now - claimed > CLAIM_SECONDS:
+            had_keeper = os.path.exists(os.path.join(folder, "keeper"))
+            if had_keeper or now - attached_at > CLAIM_SECONDS:
                 return {"state": "lost", "is_error": True, "text": "its process vanished without an outcome"}
         if now >= until:
             return {"state": "running"}
@@ -267,7 +268,7 @@ def _has_outcome(folder: str) -> bool:
 
 
 def _living_keeper(folder: str) -> int | None:
-    """The keeper's pid if it is alive, and the same process that wrote it down."""
+    """The keeper's pid if it is alive, and still the process that wrote the keeper file."""
     try:
         boot, pid, started = _read_text(os.path.join(folder, "keeper")).split()
         line = _read_text(f"/proc/{pid}/stat")
@@ -278,10 +279,10 @@ def _living_keeper(folder: str) -> int | None:
 
 
 def _record(folder: str, outcome: dict[str, Any]) -> None:
-    """Write the outcome, unless there is one: the first counts."""
+    """Write the outcome, unless there is one already: the first one counts."""
     unfinished = os.path.join(folder, f"outcome.{os.getpid()}")
     with open(unfinished, "w", encoding="utf-8") as file:
-        file.write(rendered(outcome))
+        file.write(render_json(outcome))
     try:
         os.link(unfinished, os.path.join(folder, "outcome"))
     except FileExistsError:
@@ -291,12 +292,12 @@ def _record(folder: str, outcome: dict[str, Any]) -> None:
 
 def _answer(folder: str) -> dict[str, Any]:
     """The recorded outcome with the head and tail of the output."""
-    outcome: dict[str, Any] = {"state": "done", **parsed(_read_text(os.path.join(folder, "outcome")))}
+    outcome: dict[str, Any] = {"state": "done", **parse_json(_read_text(os.path.join(folder, "outcome")))}
     path = os.path.join(folder, "output")
     if not os.path.exists(path):
         return outcome
     with open(path, "rb") as file:
-        # As large as it was at the end: a server left in the background may still print.
+        # The size at the end of the call: a server left in the background may still print.
         size = min(os.fstat(file.fileno()).st_size, outcome.get("output_bytes") or 0)
         head = file.read(min(size, HEAD_BYTES + TAIL_BYTES))
         tail = b""
@@ -304,15 +305,15 @@ def _answer(folder: str) -> dict[str, Any]:
             head = head[:HEAD_BYTES]
             file.seek(size - TAIL_BYTES)
             tail = file.read(TAIL_BYTES)
-    said = outcome.get("text", "")
-    outcome["text"] = _whole_characters(head) + said if not tail else _whole_characters(head)
-    outcome["tail"] = _whole_characters(tail) + said if tail else ""
+    message = outcome.get("text", "")
+    outcome["text"] = _whole_characters(head) + message if not tail else _whole_characters(head)
+    outcome["tail"] = _whole_characters(tail) + message if tail else ""
     outcome["output_path"] = path
     return outcome
 
 
 def _whole_characters(data: bytes) -> str:
-    """Decoded, without the broken character that a cut leaves at either end."""
+    """Decode the data without the broken characters that a cut leaves at either end."""
     begin = 0
     while begin < min(3, len(data)) and data[begin] & 0xC0 == 0x80:
         begin += 1
@@ -330,18 +331,18 @@ def _whole_characters(data: bytes) -> str:
 # ---- the keeper
 
 
-def _fork_keeper(places: Places, folder: str, call_id: str, envelope: dict[str, Any]) -> int:
-    """Start the keeper; returns the end of a pipe that reads as closed when it is gone.
+def _fork_keeper(folders: Folders, folder: str, call_id: str, envelope: dict[str, Any]) -> int:
+    """Start the keeper. Returns the end of a pipe that reads as closed once the keeper has ended.
 
-    It is this process's child until that ends, long before it or just after it.
+    The keeper is a child of this process. This process may end long before it, or just after it.
     """
-    # Blocked before it exists, so that it can't die of a signal that it has not learned to handle yet.
+    # Block the signals before the keeper exists, so that it can't die of one that it does not handle yet.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
     reading, writing = os.pipe()
     if os.fork() == 0:
         try:
             os.setsid()
-            _keep(places, folder, call_id, envelope)
+            _keep(folders, folder, call_id, envelope)
         finally:
             os._exit(0)
     os.close(writing)
@@ -349,8 +350,8 @@ def _fork_keeper(places: Places, folder: str, call_id: str, envelope: dict[str, 
     return reading
 
 
-def _keep(places: Places, folder: str, call_id: str, envelope: dict[str, Any]) -> None:
-    """The keeper: run the call, record its outcome."""
+def _keep(folders: Folders, folder: str, call_id: str, envelope: dict[str, Any]) -> None:
+    """Be the keeper: run the call and record its outcome."""
     nothing = os.open(os.devnull, os.O_RDWR)
     log = os.open(os.path.join(folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(nothing, 0)
@@ -364,15 +365,15 @@ def _keep(places: Places, folder: str, call_id: str, envelope: dict[str, Any]) -
         if _has_outcome(folder):
             return  # ended before it began
         try:
-            os.unlink(os.path.join(places.journal, "inputs", call_id + ".json"))
+            os.unlink(os.path.join(folders.journal, "inputs", call_id + ".json"))
         except FileNotFoundError:
             pass
-        tool, given = envelope["tool"], envelope["input"]
+        tool, tool_input = envelope["tool"], envelope["input"]
         try:
             if tool == "bash":
-                outcome = run_command(places, folder, call_id, given["command"], float(envelope["timeout"]))
+                outcome = run_command(folders, folder, call_id, tool_input["command"], float(envelope["timeout"]))
             else:
-                outcome = {"text": change(places, tool, given)}
+                outcome = {"text": change(folders, tool, tool_input)}
         except ToolError as error:
             outcome = {"is_error": True, "text": str(error)}
         except OSError as error:
@@ -382,14 +383,14 @@ def _keep(places: Places, folder: str, call_id: str, envelope: dict[str, Any]) -
         _record(folder, {"is_error": True, "text": f"The runner failed: {error!r}"})
 
 
-def run_command(places: Places, folder: str, call_id: str, command: str, timeout: float) -> dict[str, Any]:
-    """Run bash and wait for it, not for what it leaves in the background."""
+def run_command(folders: Folders, folder: str, call_id: str, command: str, timeout: float) -> dict[str, Any]:
+    """Run bash and wait for it, but not for processes that it leaves in the background."""
     deadline = time.monotonic() + timeout
-    head_before, moves_before = head_commit(places.workspace), _head_moves_size(places.workspace)
+    head_before, moves_before = head_commit(folders.workspace), _head_moves_size(folders.workspace)
     path = os.path.join(folder, "output")
     output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
-        bash = _start_bash(places.workspace, call_id, command, output)
+        bash = _start_bash(folders.workspace, call_id, command, output)
     except OSError as error:
         return {"is_error": True, "text": f"bash could not be started: {error}"}
     finally:
@@ -398,29 +399,31 @@ def run_command(places: Places, folder: str, call_id: str, command: str, timeout
     status = None
     adopting = False
     while status is None:
-        left = deadline - time.monotonic()
-        if left <= 0:
+        seconds_left = deadline - time.monotonic()
+        if seconds_left <= 0:
             outcome["timed_out"] = True
         elif os.stat(path).st_size > OUTPUT_LIMIT_BYTES:
             outcome["text"] = f"\n[its output passed {OUTPUT_LIMIT_BYTES // 1_000_000} MB; its processes were ended]"
         else:
-            received = signal.sigtimedwait({signal.SIGCHLD, signal.SIGTERM}, min(left, 0.5 if adopting else 0.1))
+            received = signal.sigtimedwait(
+                {signal.SIGCHLD, signal.SIGTERM}, min(seconds_left, 0.5 if adopting else 0.1)
+            )
             if received is None and not adopting:
                 adopting = _adopt_orphans()
             if received is None or received.si_signo == signal.SIGCHLD:
-                status = _reaped(bash)
+                status = _reap_bash(bash)
                 continue
             outcome["ended"] = True
         outcome["is_error"] = True
         end_processes(call_id, bash)
-        status = _reaped(bash)
+        status = _reap_bash(bash)
         break
     outcome["output_bytes"] = os.stat(path).st_size
     if status is not None:
         outcome["exit_code"] = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
     if outcome.get("exit_code") != 0:
         outcome["is_error"] = True
-    outcome.update(new_commit(places.workspace, head_before, moves_before))
+    outcome.update(new_commit(folders.workspace, head_before, moves_before))
     return outcome
 
 
@@ -429,7 +432,7 @@ def _start_bash(workspace: str, call_id: str, command: str, output: int) -> int:
     os.chdir(workspace)
     environment = {**os.environ, MARK_VARIABLE: call_id, "PWD": workspace}
     environment.pop("OLDPWD", None)
-    # Not by a fork, which would copy this process first.
+    # Not with a fork, which would copy this process first.
     return os.posix_spawn(
         "/bin/bash",
         ["bash", "-c", command],
@@ -437,73 +440,74 @@ def _start_bash(workspace: str, call_id: str, command: str, output: int) -> int:
         file_actions=[(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)],
         setsid=True,
         setsigmask=(),
-        # Python ignores these, and what is ignored stays so across exec.
+        # Python ignores these signals, and an ignored signal stays ignored across exec.
         setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
     )
 
 
-def _reaped(bash: int) -> int | None:
-    """Bash's status once it has ended; takes other children along, adopted ones."""
+def _reap_bash(bash: int) -> int | None:
+    """Bash's status once it has ended, otherwise None. Also reaps other children, which were adopted."""
     status = None
     while True:
         try:
-            pid, found = os.waitpid(-1, os.WNOHANG)
+            pid, child_status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return status
         if pid == 0:
             return status
         if pid == bash:
-            status = found
+            status = child_status
 
 
 def _adopt_orphans() -> bool:
-    """Become the parent of descendants whose own parent ends, so that a timeout finds them. For long commands only."""
+    """Become the parent of descendants whose own parent ends, so that a timeout ends them. For long commands only."""
     try:
         import ctypes
 
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     except Exception:
-        pass  # without it, processes are still found by their mark
+        pass  # without this, the mark still finds processes
     return True
 
 
 def end_processes(call_id: str, bash: int) -> None:
-    """SIGTERM, then SIGKILL, to all that the call started: found by its mark, bash's session, the keeper's descent."""
+    """Send SIGTERM, then SIGKILL, to all processes of the call: those with its mark, in bash's session, or descended
+    from the keeper."""
     until = time.monotonic() + TERM_SECONDS
-    found = _processes_of(call_id, bash)
-    for pid in found:
+    pids = _processes_of(call_id, bash)
+    for pid in pids:
         _signal(pid, signal.SIGTERM)
-    while found and time.monotonic() < until:
+    while pids and time.monotonic() < until:
         time.sleep(0.02)
         _reap_others(bash)
-        found = _processes_of(call_id, bash)
+        pids = _processes_of(call_id, bash)
     for _ in range(200):
-        if not found:
+        if not pids:
             return
-        for pid in found:
+        for pid in pids:
             _signal(pid, signal.SIGKILL)
         time.sleep(0.005)
         _reap_others(bash)
-        found = _processes_of(call_id, bash)
+        pids = _processes_of(call_id, bash)
 
 
 def _reap_others(bash: int) -> None:
-    """Take the statuses of ended children, but leave bash's for `_reaped`."""
+    """Reap children that have ended, but leave bash for `_reap_bash`."""
     while True:
         try:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            child = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return
-        if ended is None or ended.si_pid == bash:
+        if child is None or child.si_pid == bash:
             return
-        os.waitpid(ended.si_pid, os.WNOHANG)
+        os.waitpid(child.si_pid, os.WNOHANG)
 
 
 def _processes_of(call_id: str, bash: int) -> list[int]:
     me = os.getpid()
     mark = (f"\0{MARK_VARIABLE}={call_id}\0").encode()
     parents: dict[int, int] = {}
-    found: set[int] = set()
+    pids: set[int] = set()
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) in (1, me):
             continue
@@ -514,20 +518,20 @@ def _processes_of(call_id: str, bash: int) -> list[int]:
                 continue
             parents[pid], session = _parent_and_session(line)
             if bash and session == bash:
-                found.add(pid)
+                pids.add(pid)
                 continue
             with open(f"/proc/{name}/environ", "rb") as file:
                 if mark in b"\0" + file.read():
-                    found.add(pid)
+                    pids.add(pid)
         except OSError:
-            continue  # ended meanwhile, or not ours to see
+            continue  # ended meanwhile, or not readable for this user
     if bash:
-        grown = True
-        while grown:
-            children = {pid for pid, parent in parents.items() if parent == me or parent in found} - found
-            found |= children
-            grown = bool(children)
-    return sorted(found)
+        has_grown = True
+        while has_grown:
+            children = {pid for pid, parent in parents.items() if parent == me or parent in pids} - pids
+            pids |= children
+            has_grown = bool(children)
+    return sorted(pids)
 
 
 def _signal(pid: int, number: int) -> None:
@@ -541,7 +545,7 @@ def _signal(pid: int, number: int) -> None:
 
 
 def head_commit(workspace: str) -> str | None:
-    """The commit that HEAD names; None without one. Read from the files, as a process for it costs milliseconds."""
+    """The commit that HEAD names, or None. Read from the files, because a process for it costs milliseconds."""
     try:
         head = _read_text(os.path.join(workspace, ".git", "HEAD")).strip()
     except OSError:
@@ -557,7 +561,7 @@ def head_commit(workspace: str) -> str | None:
 
 
 def new_commit(workspace: str, before: str | None, moves_before: int) -> dict[str, Any]:
-    """`commit` and `subject` when HEAD has moved to a commit that was made since, and not merely checked out."""
+    """`commit` and `subject` if HEAD has moved to a commit that was made since, and was not merely checked out."""
     now = head_commit(workspace)
     if now is None or now == before:
         return {}
@@ -569,7 +573,7 @@ def new_commit(workspace: str, before: str | None, moves_before: int) -> dict[st
         words.append("^" + before)
     lines = _git(workspace, *words).splitlines()  # "commit <hash>", then the subject
     if not lines:
-        return {}  # it is older than where HEAD was
+        return {}  # an ancestor of the earlier HEAD
     return {"commit": now, "subject": lines[1] if len(lines) > 1 else ""}
 
 
@@ -584,7 +588,7 @@ def _head_moves_size(workspace: str) -> int:
 
 
 def _head_moves(workspace: str, after: int) -> list[str]:
-    """HEAD's moves after so many bytes of git's log of them, such as `commit: Add a`; empty where git keeps none."""
+    """HEAD's moves after the first `after` bytes of its reflog, such as `commit: Add a`; empty if git keeps none."""
     try:
         with open(os.path.join(workspace, ".git", "logs", "HEAD"), "rb") as file:
             file.seek(after)
@@ -599,7 +603,7 @@ def _has_git(workspace: str) -> bool:
 
 
 def _git(workspace: str, *words: str) -> str:
-    """What git prints; empty when it fails."""
+    """What git prints; empty if it fails."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -623,15 +627,15 @@ def _git(workspace: str, *words: str) -> str:
 # ---- files
 
 
-def resolve(places: Places, path: str, writing: bool = False) -> str:
-    """The real path inside the workspace, every symbolic link followed.
+def resolve(folders: Folders, path: str, writing: bool = False) -> str:
+    """The real path inside the workspace, with every symbolic link followed.
 
     Raises:
-        ToolError: it leads out of the workspace, or is to be written and lies in `.git`.
+        ToolError: the path leads out of the workspace, or is in `.git` and would be written.
     """
     if "\0" in path:
         raise ToolError("The path has a NUL character.")
-    root = os.path.realpath(places.workspace)
+    root = os.path.realpath(folders.workspace)
     real = os.path.realpath(os.path.join(root, path))
     if real != root and not real.startswith(root + "/"):
         raise ToolError(f"{path} is outside the workspace. Paths are relative to it and stay in it.")
@@ -640,41 +644,45 @@ def resolve(places: Places, path: str, writing: bool = False) -> str:
     return real
 
 
-def _open_regular(real: str, shown: str) -> int:
+def _open_regular(real: str, display_path: str) -> int:
     try:
         # NONBLOCK: opening a named pipe must not hang.
         descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise ToolError(f"{shown} does not exist.") from None
+        raise ToolError(f"{display_path} does not exist.") from None
     except OSError as error:
-        raise ToolError(f"{shown} cannot be read: {error.strerror}.") from None
+        raise ToolError(f"{display_path} cannot be read: {error.strerror}.") from None
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise ToolError(f"{shown} is a directory." if stat.S_ISDIR(mode) else f"{shown} is not a regular file.")
+        raise ToolError(
+            f"{display_path} is a directory." if stat.S_ISDIR(mode) else f"{display_path} is not a regular file."
+        )
     return descriptor
 
 
-def _replace(real: str, shown: str, data: bytes) -> None:
-    """Put the data in the file's place at once, keeping the mode of one that was there."""
+def _replace(real: str, display_path: str, data: bytes) -> None:
+    """Replace the file's content atomically. An existing file keeps its mode."""
     try:
-        known = os.stat(real)
+        existing = os.stat(real)
     except FileNotFoundError:
-        known = None
+        existing = None
     except NotADirectoryError:
-        raise ToolError(f"{shown}: a folder on the way is a file.") from None
+        raise ToolError(f"{display_path}: a folder on the way is a file.") from None
     except OSError as error:
-        raise ToolError(f"{shown} cannot be written: {error.strerror}.") from None
-    if known is not None and not stat.S_ISREG(known.st_mode):
-        raise ToolError(f"{shown} is a directory." if stat.S_ISDIR(known.st_mode) else f"{shown} is no file.")
+        raise ToolError(f"{display_path} cannot be written: {error.strerror}.") from None
+    if existing is not None and not stat.S_ISREG(existing.st_mode):
+        raise ToolError(
+            f"{display_path} is a directory." if stat.S_ISDIR(existing.st_mode) else f"{display_path} is no file."
+        )
     folder, name = os.path.split(real)
     os.makedirs(folder, exist_ok=True)
     unfinished = os.path.join(folder, f".{name[:60]}.{os.getpid()}.unfinished")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            if known is not None:
-                os.fchmod(file.fileno(), stat.S_IMODE(known.st_mode))
+            if existing is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(existing.st_mode))
             file.write(data)
         os.rename(unfinished, real)
     except BaseException:
@@ -689,42 +697,43 @@ def _encoded(text: str) -> bytes:
         raise ToolError("The text has a lone surrogate, which no file can hold as UTF-8.") from None
 
 
-def change(places: Places, tool: str, given: dict[str, Any]) -> str:
-    """Write or edit a file; says what was done."""
+def change(folders: Folders, tool: str, tool_input: dict[str, Any]) -> str:
+    """Write or edit a file. Returns what was done, for the agent."""
     if tool == "write_file":
-        return write_file(places, given["path"], given["content"])
+        return write_file(folders, tool_input["path"], tool_input["content"])
     if tool == "edit_file":
-        return edit_file(places, given)
+        return edit_file(folders, tool_input)
     if tool == "reapply":
-        return reapply(places, given)
+        return reapply(folders, tool_input)
     raise ToolError(f"There is no tool named {tool}.")
 
 
-def reapply(places: Places, given: dict[str, Any]) -> str:
-    """Apply recorded edits in order up to the first that does not fit, if `holder` holds the workspace.
+def reapply(folders: Folders, tool_input: dict[str, Any]) -> str:
+    """Apply recorded edits in order up to the first that does not fit, if `holder` has the workspace lock.
 
-    Not a tool of the agent's. The answer is JSON: `held`, how many were `applied`, and the `problem` of the next.
+    The agent has no such tool. The answer is JSON: `held`, the number of edits `applied`, and the `problem` of the next
+    one.
     """
     import fcntl
 
-    with open(os.path.join(places.journal, LOCK), "w") as lock:
+    with open(os.path.join(folders.journal, LOCK), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if _read_text(os.path.join(places.journal, HOLDER)) != given["holder"]:
-            return rendered({"held": False})
+        if _read_text(os.path.join(folders.journal, HOLDER)) != tool_input["holder"]:
+            return render_json({"held": False})
         applied, problem = 0, ""
-        for edit in given["edits"]:
+        for edit in tool_input["edits"]:
             try:
-                change(places, edit["tool"], edit["input"])
+                change(folders, edit["tool"], edit["input"])
             except ToolError as error:
                 problem = str(error)
                 break
             applied += 1
-    return rendered({"held": True, "applied": applied, "problem": problem})
+    return render_json({"held": True, "applied": applied, "problem": problem})
 
 
-def write_file(places: Places, path: str, content: str) -> str:
-    """Write the file; says what was written."""
-    real = resolve(places, path, writing=True)
+def write_file(folders: Folders, path: str, content: str) -> str:
+    """Write the file. Returns what was written, for the agent."""
+    real = resolve(folders, path, writing=True)
     data = _encoded(content)
     existed = os.path.exists(real)
     _replace(real, path, data)
@@ -732,17 +741,17 @@ def write_file(places: Places, path: str, content: str) -> str:
     return f"{'Replaced' if existed else 'Created'} {path}: {len(data)} bytes, {lines} lines."
 
 
-def edit_file(places: Places, given: dict[str, Any]) -> str:
-    """Replace a piece of the file; says what was replaced."""
-    path, old, new = given["path"], given["old_text"], given["new_text"]
-    real = resolve(places, path, writing=True)
+def edit_file(folders: Folders, tool_input: dict[str, Any]) -> str:
+    """Replace a piece of the file. Returns what was replaced, for the agent."""
+    path, old, new = tool_input["path"], tool_input["old_text"], tool_input["new_text"]
+    real = resolve(folders, path, writing=True)
     with os.fdopen(_open_regular(real, path), "rb") as file:
         data = file.read()
     piece = _encoded(old)
     count = data.count(piece)
     if count == 0:
         raise ToolError(f"old_text does not occur in {path}. Read the file and copy the text exactly.")
-    if count > 1 and not given.get("replace_all"):
+    if count > 1 and not tool_input.get("replace_all"):
         raise ToolError(
             f"old_text occurs {count} times in {path}. Give more of the text around it, or set replace_all."
         )
@@ -755,18 +764,18 @@ def edit_file(places: Places, given: dict[str, Any]) -> str:
 # ---- read-only tools
 
 
-def query(places: Places, envelope: dict[str, Any]) -> dict[str, Any]:
+def query(folders: Folders, envelope: dict[str, Any]) -> dict[str, Any]:
     """The answer of a read-only tool: `text` and `is_error`."""
-    tool, given = envelope["tool"], envelope["input"]
+    tool, tool_input = envelope["tool"], envelope["input"]
 
     def too_slow(*_: object) -> NoReturn:
         raise ToolError(f"It took longer than {SEARCH_SECONDS} s and was given up. Narrow it down.")
 
-    # The regular expression engine looks for signals while it backtracks.
+    # The regular expression engine checks for signals while it backtracks.
     signal.signal(signal.SIGALRM, too_slow)
     signal.alarm(SEARCH_SECONDS)
     try:
-        return {"text": look(places, tool, given), "is_error": False}
+        return {"text": look(folders, tool, tool_input), "is_error": False}
     except ToolError as error:
         return {"text": str(error), "is_error": True}
     except OSError as error:
@@ -775,23 +784,23 @@ def query(places: Places, envelope: dict[str, Any]) -> dict[str, Any]:
         signal.alarm(0)
 
 
-def look(places: Places, tool: str, given: dict[str, Any]) -> str:
-    """What a read-only tool finds."""
+def look(folders: Folders, tool: str, tool_input: dict[str, Any]) -> str:
+    """Run a read-only tool. Returns its text for the agent."""
     if tool == "read_file":
-        return read_file(places, given["path"], given.get("start_line"), given.get("line_count"))
+        return read_file(folders, tool_input["path"], tool_input.get("start_line"), tool_input.get("line_count"))
     if tool == "glob":
-        return find_files(places, given["pattern"])
+        return find_files(folders, tool_input["pattern"])
     if tool == "grep":
-        return grep(places, given["pattern"], given.get("glob"))
+        return grep(folders, tool_input["pattern"], tool_input.get("glob"))
     raise ToolError(f"There is no tool named {tool}.")
 
 
-def read_file(places: Places, path: str, start_line: int | None, line_count: int | None) -> str:
+def read_file(folders: Folders, path: str, start_line: int | None, line_count: int | None) -> str:
     """Lines of a text file, numbered."""
-    real = resolve(places, path)
+    real = resolve(folders, path)
     first = start_line or 1
     last = first + (line_count or READ_LINES) - 1
-    shown: list[str] = []
+    rows: list[str] = []
     size = number = 0
     full = False
     with os.fdopen(_open_regular(real, path), "rb") as file:
@@ -807,36 +816,36 @@ def read_file(places: Places, path: str, start_line: int | None, line_count: int
                 line = f"{line[:LINE_CHARACTERS]}… [cut, {len(line)} characters]"
             row = f"{number:>6}\t{line}"
             size += len(row) + 1
-            if size > READ_BYTES and shown:
+            if size > READ_BYTES and rows:
                 full = True
                 last = number - 1
                 continue
-            shown.append(row)
+            rows.append(row)
     if number == 0:
         return f"{path} is empty."
     if first > number:
         raise ToolError(f"{path} has only {number} lines.")
     if last < number:
-        shown.append(f"[lines {first} to {last} of {number}; read on with start_line {last + 1}]")
-    return "\n".join(shown)
+        rows.append(f"[lines {first} to {last} of {number}; read on with start_line {last + 1}]")
+    return "\n".join(rows)
 
 
 def _walk(top: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Files below `top` with their relative path; symbolic links to folders are not followed."""
+    """Files below `top`, with their relative path. Does not follow symbolic links to folders."""
     pending = [""]
     while pending:
         folder = pending.pop()
         try:
             with os.scandir(os.path.join(top, folder)) as entries:
-                listed = list(entries)
+                children = list(entries)
         except OSError:
             continue
-        for entry in listed:
+        for entry in children:
             relative = os.path.join(folder, entry.name)
             if entry.is_dir(follow_symlinks=False):
                 if entry.name not in IGNORED:
                     pending.append(relative)
-            elif os.path.isfile(entry.path):  # unlike the entry's own method, False for a link that leads in a circle
+            elif os.path.isfile(entry.path):  # unlike the entry's own method, False for a circular link
                 yield relative, entry
 
 
@@ -873,12 +882,12 @@ def glob_expression(pattern: str) -> str:
     return out + ")" * depth
 
 
-def _matcher(places: Places, pattern: str) -> re.Pattern[str]:
+def _matcher(folders: Folders, pattern: str) -> re.Pattern[str]:
     import re
 
     relative = pattern
-    if relative.startswith(places.workspace + "/"):
-        relative = relative[len(places.workspace) + 1 :]
+    if relative.startswith(folders.workspace + "/"):
+        relative = relative[len(folders.workspace) + 1 :]
     while relative.startswith("./"):
         relative = relative[2:]
     if relative.startswith("/") or ".." in relative.split("/"):
@@ -889,24 +898,24 @@ def _matcher(places: Places, pattern: str) -> re.Pattern[str]:
         raise ToolError(f"{pattern} is not a valid glob pattern: {error}.") from None
 
 
-def find_files(places: Places, pattern: str) -> str:
+def find_files(folders: Folders, pattern: str) -> str:
     """Paths that match, newest first."""
-    matcher = _matcher(places, pattern)
-    found = []
-    for relative, entry in _walk(os.path.realpath(places.workspace)):
+    matcher = _matcher(folders, pattern)
+    matches = []
+    for relative, entry in _walk(os.path.realpath(folders.workspace)):
         if matcher.fullmatch(relative):
             try:
-                found.append((-entry.stat().st_mtime_ns, relative))
+                matches.append((-entry.stat().st_mtime_ns, relative))
             except OSError:
                 continue
-    if not found:
+    if not matches:
         return f"No file matches {pattern}."
-    paths = [relative for _, relative in sorted(found)]
-    more = len(paths) - GLOB_PATHS
-    return "\n".join(paths[:GLOB_PATHS] + ([f"[{more} more; narrow the pattern]"] if more > 0 else []))
+    lines = [relative for _, relative in sorted(matches)]
+    more = len(lines) - GLOB_PATHS
+    return "\n".join(lines[:GLOB_PATHS] + ([f"[{more} more; narrow the pattern]"] if more > 0 else []))
 
 
-def grep(places: Places, pattern: str, only: str | None) -> str:
+def grep(folders: Folders, pattern: str, only: str | None) -> str:
     """Lines that match, as `path:line: text`."""
     import re
 
@@ -914,9 +923,9 @@ def grep(places: Places, pattern: str, only: str | None) -> str:
         expression = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise ToolError(f"{pattern} is not a valid regular expression: {error}.") from None
-    matcher = _matcher(places, only) if only else None
-    top = os.path.realpath(places.workspace)
-    found: list[str] = []
+    matcher = _matcher(folders, only) if only else None
+    top = os.path.realpath(folders.workspace)
+    rows: list[str] = []
     size = 0
     for relative, entry in sorted(_walk(top), key=lambda pair: pair[0]):
         name = entry.name if only and "/" not in only else relative
@@ -925,17 +934,17 @@ def grep(places: Places, pattern: str, only: str | None) -> str:
         for number, line in _lines(top, relative):
             if not expression.search(line):
                 continue
-            cut = line if len(line) <= GREP_LINE_CHARACTERS else line[:GREP_LINE_CHARACTERS] + "…"
-            row = f"{relative}:{number}: {cut}"
+            text = line if len(line) <= GREP_LINE_CHARACTERS else line[:GREP_LINE_CHARACTERS] + "…"
+            row = f"{relative}:{number}: {text}"
             size += len(row) + 1
-            if len(found) >= GREP_MATCHES or size > GREP_BYTES:
-                return "\n".join([*found, "[more matches; narrow the pattern or the glob]"])
-            found.append(row)
-    return "\n".join(found) or "No line matches."
+            if len(rows) >= GREP_MATCHES or size > GREP_BYTES:
+                return "\n".join([*rows, "[more matches; narrow the pattern or the glob]"])
+            rows.append(row)
+    return "\n".join(rows) or "No line matches."
 
 
 def _lines(top: str, relative: str) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a text file; none of a binary, a large or an unreadable one, or one linked from outside."""
+    """Numbered lines of a text file. Yields nothing if it is binary, large or unreadable, or linked from outside."""
     real = os.path.realpath(os.path.join(top, relative))
     if not real.startswith(top + "/"):
         return

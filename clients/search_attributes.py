@@ -1,7 +1,7 @@
-"""The search attributes of builds: which a namespace lacks, registering them, and who has to where this client may not.
+"""Finds the search attributes of builds that a namespace lacks, and registers them if this client may.
 
-Starting a build fails in a namespace that lacks one of them. A server of one's own lists and registers them for its
-clients; Temporal Cloud leaves both to its own tool (`tcld`) and its web pages, and refuses them to a worker's key.
+Starting a build fails in a namespace that lacks one of them. A self-hosted server lists and registers them for its
+clients. Temporal Cloud refuses both to a worker's key; its own tool (`tcld`) and its web pages do it.
 """
 
 import shlex
@@ -16,84 +16,85 @@ from domain.errors import Misconfigured
 from domain.names import SEARCH_ATTRIBUTES
 
 _KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
-_NOT_FOR_US = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED)
+_REFUSALS = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED)
 _CLOUD_DOMAINS = (".tmprl.cloud", ".api.temporal.io")
 
 
 @dataclass(frozen=True)
-class SearchAttributesFound:
-    """How a namespace stands; nothing is to be done where both tuples are empty."""
+class SearchAttributeStatus:
+    """Which search attributes of a namespace are wrong. None are if both tuples are empty."""
 
     namespace: str
     missing: tuple[str, ...]
     mistyped: tuple[str, ...]
     """Registered, but not as keywords."""
     may_register: bool
-    """Whether this client was allowed to list them, and so may probably register them, too."""
+    """Whether this client was allowed to list them. Then it may probably register them, too."""
     command: str
-    """What creates the missing ones; empty where none is missing."""
+    """The command that creates the missing ones; empty if none are missing."""
 
     def problem(self) -> str | None:
-        """What is wrong and what to do, in sentences; None where nothing is."""
+        """What is wrong and what to do, in sentences; None if nothing is wrong."""
         if self.mistyped:
             names = ", ".join(self.mistyped)
             return (
-                f"In Temporal's namespace {self.namespace} these search attributes are no keywords: {names}. Remove "
-                "them there and create them as Keyword, or set TEMPORAL_NAMESPACE to another namespace."
+                f"In Temporal's namespace {self.namespace}, these search attributes do not have the type Keyword: "
+                f"{names}. Remove them there and create them as Keyword, or set TEMPORAL_NAMESPACE to another "
+                "namespace."
             )
         if self.missing:
-            refused = "" if self.may_register else " and this client may not register any"
+            refusal = "" if self.may_register else ", and this client may not register them"
             return (
-                f"Temporal's namespace {self.namespace} lacks search attributes{refused}. Have whoever administers it "
-                f"run: {self.command}"
+                f"Temporal's namespace {self.namespace} lacks search attributes{refusal}. Have its administrator run: "
+                f"{self.command}"
             )
         return None
 
 
-async def find_search_attributes(client: Client) -> SearchAttributesFound:
-    """Which of the program's search attributes the client's namespace has. Changes nothing.
+async def find_search_attributes(client: Client) -> SearchAttributeStatus:
+    """Find which of the program's search attributes the client's namespace lacks. Changes nothing.
 
     Raises:
-        Misconfigured: there is no such namespace, or this client may not read in it, or Temporal does not answer.
+        Misconfigured: the namespace does not exist, this client may not read in it, or Temporal does not answer.
     """
     try:
         listed = await client.operator_service.list_search_attributes(
             ListSearchAttributesRequest(namespace=client.namespace)
         )
     except RPCError as error:
-        if error.status not in _NOT_FOR_US:
-            raise _unreadable(client, error) from error
-        return _found(client, missing=await _unknown_to_queries(client), may_register=False)
+        if error.status not in _REFUSALS:
+            raise _read_error(client, error) from error
+        return _status(client, missing=await _unknown_to_queries(client), may_register=False)
     types = listed.custom_attributes
     mistyped = [name for name in SEARCH_ATTRIBUTES if name in types and types[name] != _KEYWORD]
-    return _found(client, missing=[name for name in SEARCH_ATTRIBUTES if name not in types], mistyped=mistyped)
+    return _status(client, missing=[name for name in SEARCH_ATTRIBUTES if name not in types], mistyped=mistyped)
 
 
 async def register_search_attributes(client: Client) -> None:
-    """Register the program's search attributes where they are missing.
+    """Register the program's search attributes that are missing.
 
     Raises:
-        Misconfigured: they are missing and this client may not register them, names the command that does; or see
+        Misconfigured: some are missing and this client may not register them; names the command that does. Also see
             `find_search_attributes`.
     """
-    found = await find_search_attributes(client)
-    if found.mistyped or (found.missing and not found.may_register):
-        raise Misconfigured(str(found.problem()))
-    if not found.missing:
+    status = await find_search_attributes(client)
+    if status.mistyped or (status.missing and not status.may_register):
+        raise Misconfigured(str(status.problem()))
+    if not status.missing:
         return
     try:
         await client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(
-                namespace=client.namespace, search_attributes=dict.fromkeys(found.missing, _KEYWORD)
+                namespace=client.namespace, search_attributes=dict.fromkeys(status.missing, _KEYWORD)
             )
         )
     except RPCError as error:
         if error.status is not RPCStatusCode.ALREADY_EXISTS:  # another worker was faster
-            raise Misconfigured(f"{found.problem()} (Temporal says: {error.message})") from error
+            raise Misconfigured(f"{status.problem()} (Temporal says: {error.message})") from error
 
 
 def creation_command(client: Client, names: tuple[str, ...]) -> str:
-    """The command that creates these search attributes where the client is connected to."""
+    """The command that creates these search attributes in the client's namespace."""
     address = client.service_client.config.target_host
     if address.rpartition(":")[0].endswith(_CLOUD_DOMAINS):
         words = ["tcld", "namespace", "search-attributes", "add", "--namespace", client.namespace]
@@ -106,37 +107,37 @@ def creation_command(client: Client, names: tuple[str, ...]) -> str:
 
 
 async def _unknown_to_queries(client: Client) -> list[str]:
-    """For clients that may not list them: a query that names an unknown attribute is an invalid one."""
+    """The missing ones, for clients that may not list them: a query that names an unknown attribute is invalid."""
     unknown = []
     for name in SEARCH_ATTRIBUTES:
         try:
             await client.count_workflows(f'{name} = "-"')
         except RPCError as error:
             if error.status is not RPCStatusCode.INVALID_ARGUMENT:
-                raise _unreadable(client, error) from error
+                raise _read_error(client, error) from error
             unknown.append(name)
     return unknown
 
 
-def _found(
+def _status(
     client: Client, *, missing: list[str], mistyped: list[str] | None = None, may_register: bool = True
-) -> SearchAttributesFound:
+) -> SearchAttributeStatus:
     command = creation_command(client, tuple(missing)) if missing else ""
-    return SearchAttributesFound(client.namespace, tuple(missing), tuple(mistyped or ()), may_register, command)
+    return SearchAttributeStatus(client.namespace, tuple(missing), tuple(mistyped or ()), may_register, command)
 
 
-def _unreadable(client: Client, error: RPCError) -> Misconfigured:
+def _read_error(client: Client, error: RPCError) -> Misconfigured:
     namespace = client.namespace
     match error.status:
         case RPCStatusCode.NOT_FOUND:
             return Misconfigured(
-                f"Temporal has no namespace {namespace}. Set TEMPORAL_NAMESPACE to one that is there, or make it: "
+                f"Temporal has no namespace {namespace}. Set TEMPORAL_NAMESPACE to one that exists, or create it: "
                 f"temporal operator namespace create --namespace {namespace}"
             )
         case RPCStatusCode.PERMISSION_DENIED | RPCStatusCode.UNAUTHENTICATED:
             return Misconfigured(
                 f"Temporal refuses this client in the namespace {namespace} ({error.message}). Check TEMPORAL_NAMESPACE"
-                " and that TEMPORAL_API_KEY, or the certificate, is one that may use it."
+                " and that TEMPORAL_API_KEY, or the certificate, may use it."
             )
         case _:
             return Misconfigured(

@@ -1,4 +1,4 @@
-"""What a cancellation must not stop half-way, and cancellations that must not get lost."""
+"""Runs what a cancellation must not stop half-way, and keeps cancellations from getting lost."""
 
 import asyncio
 import contextlib
@@ -12,11 +12,11 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-async def answered(request: Awaitable[T]) -> T:
-    """The answer to a request that is seen through to its end, also when this is cancelled meanwhile.
+async def wait_for_answer(request: Awaitable[T]) -> T:
+    """Wait until a request is answered, even if this is cancelled meanwhile.
 
     Raises:
-        CancelledError: after the answer, where this was cancelled before.
+        CancelledError: this was cancelled; raised only after the answer.
     """
     task = asyncio.ensure_future(request)
     try:
@@ -28,12 +28,12 @@ async def answered(request: Awaitable[T]) -> T:
             except asyncio.CancelledError:
                 continue
         if not task.cancelled():
-            task.exception()  # looked at: the cancellation is the news
+            task.exception()  # retrieved, so that asyncio does not log it: the cancellation is raised
         raise
 
 
 async def to_the_end(cleanup: Coroutine[Any, Any, None]) -> None:
-    """Run a clean-up that a cancellation must not stop half-way. Its failure is logged: another error is on its way."""
+    """Run a cleanup to completion even if this is cancelled. Only logs a failure, so that it hides no other error."""
     task = asyncio.ensure_future(cleanup)
     while not task.done():
         try:
@@ -43,15 +43,15 @@ async def to_the_end(cleanup: Coroutine[Any, Any, None]) -> None:
         except Exception:
             break
     if error := task.exception():
-        _log.warning("clean-up failed", error=str(error), kind=type(error).__name__)
+        _log.warning("cleanup failed", error=str(error), kind=type(error).__name__)
 
 
 @contextlib.contextmanager
-def cancel_kept() -> Iterator[None]:
-    """Raise the cancellation that came during the block also when a library has swallowed it.
+def preserve_cancel() -> Iterator[None]:
+    """Raise a cancellation that came during the block even if a library swallowed it.
 
-    `asyncio.wait_for` of Python 3.11 does (cpython #86296), where the answer comes at the same moment; `pyqwest` and
-    `connectrpc` use it. The one who cancelled would wait for ever, or a cancelled build go on.
+    `asyncio.wait_for` of Python 3.11 swallows one that comes at the same moment as the answer (cpython #86296);
+    `pyqwest` and `connectrpc` use it. Then the canceller would wait for ever, or a cancelled build would go on.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
@@ -63,10 +63,10 @@ def cancel_kept() -> Iterator[None]:
 
 
 async def ended(task: asyncio.Task[None]) -> None:
-    """Cancel a task that runs beside a block, and wait for its end. A cancellation of our own goes on its way.
+    """Cancel a task that runs beside a block, and wait for its end. A cancellation of this one is raised as usual.
 
     Raises:
-        Exception: what the task had ended with, before it was cancelled.
+        Exception: the error with which the task had already ended.
     """
     task.cancel()
     await asyncio.wait({task})

@@ -1,7 +1,8 @@
-"""Connecting to Temporal, wherever `temporalio.envconfig` says that it is."""
+"""Connects to Temporal with the configuration that `temporalio.envconfig` reads."""
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from temporalio.client import (
     SchedulePolicy,
     ScheduleSpec,
     ScheduleUpdate,
+    ScheduleUpdateInput,
 )
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import DataConverter
@@ -31,22 +33,22 @@ _RPC_TIMEOUT = timedelta(seconds=8)
 
 
 class CompactPayloadConverter(PydanticPayloadConverter):
-    """Pydantic JSON that leaves out unset fields: a turn's share of history is bytes that somebody pays for."""
+    """Pydantic JSON without unset fields, because every byte that a turn adds to history costs money."""
 
     def __init__(self) -> None:
         super().__init__(ToJsonOptions(exclude_unset=True))
 
 
 DATA_CONVERTER = DataConverter(payload_converter_class=CompactPayloadConverter)
-"""For every client, worker and replayer; all must use the same."""
+"""The converter of every client, worker and replayer; all must use the same."""
 
 
 async def connect_temporal(environment: Mapping[str, str] | None = None, *, lazy: bool = False) -> Client:
-    """A client from TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS… or a profile.
+    """Make a client from TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS… or a profile.
 
     Args:
         environment: read these variables instead of the process's.
-        lazy: connect at the first call; for the API, which must come up without a server.
+        lazy: connect at the first call. For the API, which must start without a Temporal server.
 
     Raises:
         Misconfigured: the server can't be reached or the configuration can't be read.
@@ -61,20 +63,20 @@ async def connect_temporal(environment: Mapping[str, str] | None = None, *, lazy
                 "Check TEMPORAL_ADDRESS, and the key or certificate (TEMPORAL_API_KEY, TEMPORAL_TLS_CLIENT_CERT_PATH)"
             )
         else:
-            todo = "Start it (`cofounder local temporal`), or set TEMPORAL_ADDRESS to where it is"
+            todo = "Start it (`cofounder local temporal`), or set TEMPORAL_ADDRESS to its address"
         raise Misconfigured(f"Temporal does not answer at {address}. {todo}. ({error})") from error
 
 
 def temporal_config(environment: Mapping[str, str] | None = None) -> ClientConnectConfig:
-    """Where Temporal is, from the environment and the profile, without asking it.
+    """Temporal's connection settings from the environment and the profile. Does not connect.
 
     Raises:
         Misconfigured: the configuration can't be read; says why.
     """
-    # As with all other variables, an empty one is none: an empty key would switch TLS on.
-    given = {name: value for name, value in (os.environ if environment is None else environment).items() if value}
+    # An empty variable counts as unset, like all others: an empty key would switch TLS on.
+    variables = {name: value for name, value in (os.environ if environment is None else environment).items() if value}
     try:
-        config = ClientConfig.load_client_connect_config(override_env_vars=given)
+        config = ClientConfig.load_client_connect_config(override_env_vars=variables)
     except (RuntimeError, ValueError, OSError) as error:
         raise Misconfigured(
             f"Temporal's configuration can't be read: {error}. Correct TEMPORAL_PROFILE, the file that "
@@ -89,7 +91,7 @@ def temporal_config(environment: Mapping[str, str] | None = None) -> ClientConne
             "TEMPORAL_API_KEY has a line break, a space at an end or a character that is not ASCII; copy it again."
         )
     if isinstance(tls, TLSConfig) and (tls.client_cert is None) != (tls.client_private_key is None):
-        raise Misconfigured("Temporal's client certificate and its key (TEMPORAL_TLS_CLIENT_…) go together: set both.")
+        raise Misconfigured("Temporal's client certificate and its key (TEMPORAL_TLS_CLIENT_…) go together. Set both.")
     return config
 
 
@@ -102,20 +104,24 @@ def _has_host_and_port(address: str) -> bool:
 
 
 async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> None:
-    """Create the reaper's schedule, or bring it up to date.
+    """Create or update the reaper's schedule. A schedule that an operator has paused stays paused.
 
     Raises:
-        Misconfigured: this client may not, or Temporal has gone away.
+        Misconfigured: this client may not do so, or Temporal does not answer.
     """
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(REAPER_WORKFLOW, id=REAPER_ID, task_queue=task_queue),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
     )
+
+    def keep_state(current: ScheduleUpdateInput) -> ScheduleUpdate:
+        return ScheduleUpdate(schedule=replace(schedule, state=current.description.schedule.state))
+
     try:
         await client.create_schedule(REAPER_ID, schedule)
     except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle(REAPER_ID).update(lambda _: ScheduleUpdate(schedule=schedule))
+        await client.get_schedule_handle(REAPER_ID).update(keep_state)
     except RPCError as error:
         raise Misconfigured(
             f"The schedule {REAPER_ID} could not be made in Temporal's namespace {client.namespace} ({error.message}). "
@@ -124,10 +130,10 @@ async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> 
 
 
 async def workers_on(client: Client, task_queue: str) -> list[str]:
-    """Who takes the workflows' tasks there, or did in the last minutes: identities, sorted.
+    """Identities of the workers that poll the queue for workflow tasks, or did so in the last minutes; sorted.
 
     Raises:
-        RPCError: Temporal has gone away, or this client may not ask.
+        RPCError: Temporal does not answer, or this client may not ask.
     """
     request = DescribeTaskQueueRequest(
         namespace=client.namespace,

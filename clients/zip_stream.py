@@ -1,8 +1,8 @@
-"""A workspace's tar.gz turned into a zip while its bytes pass by: neither is ever whole in memory or on a disk here.
+"""Turns a workspace's tar.gz into a zip while its bytes pass by. Neither is ever whole in memory or on a disk here.
 
-Python's `zipfile` can't keep names that are not UTF-8, and holds an object for every member. What is written here is
-the part of PKWARE's APPNOTE that every program reads: deflate with data descriptors, Zip64 where sizes need it, and
-Info-ZIP's Unix attributes for modes and symbolic links.
+Python's `zipfile` can't keep names that are not UTF-8, and keeps an object for every member. This module writes the
+part of PKWARE's APPNOTE that every program reads: deflate with data descriptors, Zip64 if sizes need it, and Info-ZIP's
+Unix attributes for modes and symbolic links.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import IO, cast
 
 from clients.archive import open_archive
-from clients.shielded import answered
+from clients.shielded import wait_for_answer
 from domain.errors import SnapshotFailed
 
 _BLOCK = 256 * 1024
@@ -29,22 +29,22 @@ _UTF8, _DESCRIPTOR = 0x800, 0x8
 _UNIX = 3 << 8
 _MAX_16, _MAX_32 = 0xFFFF, 0xFFFFFFFF
 _ZIP64_FROM = _MAX_32 - 2**24
-"""Deflate makes what can't be compressed a little larger; files near the limit get the large fields as well."""
+"""Files of this size (in bytes) get the large fields: deflate makes incompressible content a little larger."""
 
 
 async def as_zip(archive: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The zip of what a tar.gz holds, in pieces; the tar.gz is closed at the end.
+    """The content of a tar.gz as a zip, in pieces. Closes the tar.gz at the end.
 
     Raises:
-        SnapshotFailed: it is not a whole archive of files, links and directories below one folder.
+        SnapshotFailed: it is not a complete archive of files, links and directories below one folder.
     """
     loop = asyncio.get_running_loop()
-    # Its own thread: it waits for pieces, and in a shared pool it could hold up those who bring them.
+    # Its own thread: it waits for pieces, and in a shared pool it could block the tasks that bring them.
     with contextlib.closing(_Thread()) as thread:
         async with contextlib.aclosing(archive):
             pieces = _in_pieces(zip_of(cast("IO[bytes]", _Incoming(archive, loop))))
-            # A step that runs is waited for also when the client has gone: it still reads from the archive.
-            while piece := await answered(loop.run_in_executor(thread.pool, next, pieces, b"")):
+            # Wait for a running step even if the HTTP client has gone, because it still reads from the archive.
+            while piece := await wait_for_answer(loop.run_in_executor(thread.pool, next, pieces, b"")):
                 yield piece
 
 
@@ -57,41 +57,41 @@ class _Thread:
 
 
 class _Incoming:
-    """The archive as a file; `read` is called in the thread only, and may give less than it is asked for."""
+    """The archive as a file. Only the thread calls `read`, which may return less than `size`."""
 
     def __init__(self, archive: AsyncGenerator[bytes, None], loop: asyncio.AbstractEventLoop) -> None:
         self._archive = archive
         self._loop = loop
-        self._held = memoryview(b"")
+        self._buffer = memoryview(b"")
 
     def read(self, size: int) -> bytes:
-        if not self._held:
-            self._held = memoryview(asyncio.run_coroutine_threadsafe(self._next(), self._loop).result())
-        taken = self._held[:size]
-        self._held = self._held[len(taken) :]
-        return bytes(taken)
+        if not self._buffer:
+            self._buffer = memoryview(asyncio.run_coroutine_threadsafe(self._next(), self._loop).result())
+        piece = self._buffer[:size]
+        self._buffer = self._buffer[len(piece) :]
+        return bytes(piece)
 
     async def _next(self) -> bytes:
         return await anext(self._archive, b"")
 
 
 def _in_pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes in fewer parts: each one costs a change of threads."""
-    held = bytearray()
+    """The same bytes in fewer parts, because each part costs a change of threads."""
+    piece = bytearray()
     for part in parts:
-        held += part
-        if len(held) >= _PIECE:
-            yield bytes(held)
-            held.clear()
-    if held:
-        yield bytes(held)
+        piece += part
+        if len(piece) >= _PIECE:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
 
 
 def zip_of(file: IO[bytes]) -> Iterator[bytes]:
-    """The zip of what a tar.gz holds, part by part; the file is read once from front to back.
+    """The content of a tar.gz as a zip, part by part. Reads the file once, from front to back.
 
     Raises:
-        SnapshotFailed: it is broken, or holds what can't be in a zip.
+        SnapshotFailed: it is broken, or contains something that a zip can't contain.
     """
     written = 0
     directory = bytearray()
@@ -99,7 +99,7 @@ def zip_of(file: IO[bytes]) -> Iterator[bytes]:
     try:
         with open_archive(file) as archive:
             while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # else it keeps every header that it has read
+                archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps every header that it has read
                 entry = _Entry.of(member, written)
                 for part in _entry_parts(archive, member, entry):
                     written += len(part)
@@ -137,7 +137,7 @@ def _entry_parts(archive: tarfile.TarFile, member: tarfile.TarInfo, entry: "_Ent
 
 @dataclass
 class _Entry:
-    """One member. `crc`, `size` and `compressed` are known when its content has passed."""
+    """One member. `crc`, `size` and `compressed` are known once its content has passed."""
 
     name: bytes
     mode: int
@@ -152,10 +152,10 @@ class _Entry:
 
     @classmethod
     def of(cls, member: tarfile.TarInfo, offset: int) -> "_Entry":
-        """What the tar's header says.
+        """Make the entry of a tar member.
 
         Raises:
-            SnapshotFailed: it is neither a file, a link nor a directory, or its name leads elsewhere.
+            SnapshotFailed: it is neither a file, a link nor a directory, or its name leads out of the workspace.
         """
         name = member.name.encode("utf-8", "surrogateescape")
         target = b""
@@ -166,33 +166,33 @@ class _Entry:
         elif member.isreg() and not member.issparse():
             kind, method = stat.S_IFREG, _DEFLATED
         else:
-            raise SnapshotFailed("The archive holds something that is neither a file, a link nor a directory.")
+            raise SnapshotFailed("The archive contains something that is neither a file, a link nor a directory.")
         if name.startswith(b"/") or b".." in name.split(b"/") or len(name) > _MAX_16:
-            raise SnapshotFailed("The archive holds a name that leads out of the workspace.")
+            raise SnapshotFailed("The archive contains a name that leads out of the workspace.")
         mode = kind | (0o777 if target else member.mode & 0o7777)
         return cls(name, mode, int(member.mtime), method, target, member.size >= _ZIP64_FROM, offset)
 
     def header(self) -> bytes:
-        """What stands before the content."""
+        """The local header, before the content."""
         extra = struct.pack("<HHQQ", 1, 16, 0, 0) if self.is_large else b""
         sizes = (_MAX_32, _MAX_32) if self.is_large else (self.compressed, self.size)
         return self._record(b"PK\x03\x04", b"", sizes, extra + self._time_extra(), b"")
 
     def descriptor(self) -> bytes:
-        """What stands after deflated content."""
+        """The data descriptor, after deflated content."""
         return struct.pack("<4sLQQ" if self.is_large else "<4sLLL", b"PK\x07\x08", self.crc, self.compressed, self.size)
 
     def directory_record(self) -> bytes:
-        """What the central directory says of it."""
+        """The entry's record in the central directory."""
         large = [value for value in (self.size, self.compressed) if self.is_large]
         large += [self.offset] if self.offset >= _MAX_32 else []
         extra = struct.pack(f"<HH{len(large)}Q", 1, 8 * len(large), *large) if large else b""
         sizes = (_MAX_32, _MAX_32) if self.is_large else (self.compressed, self.size)
         attributes = self.mode << 16 | (0x10 if stat.S_ISDIR(self.mode) else 0)
-        place = struct.pack("<HHHLL", 0, 0, 0, attributes, min(self.offset, _MAX_32))
-        return self._record(b"PK\x01\x02", struct.pack("<H", _UNIX | 45), sizes, extra + self._time_extra(), place)
+        location = struct.pack("<HHHLL", 0, 0, 0, attributes, min(self.offset, _MAX_32))
+        return self._record(b"PK\x01\x02", struct.pack("<H", _UNIX | 45), sizes, extra + self._time_extra(), location)
 
-    def _record(self, signature: bytes, made_by: bytes, sizes: tuple[int, int], extra: bytes, place: bytes) -> bytes:
+    def _record(self, signature: bytes, made_by: bytes, sizes: tuple[int, int], extra: bytes, location: bytes) -> bytes:
         flags = _DESCRIPTOR if self.method == _DEFLATED else 0
         with contextlib.suppress(UnicodeDecodeError):
             self.name.decode()
@@ -200,12 +200,12 @@ class _Entry:
         at = datetime.fromtimestamp(min(max(self.mtime, 315_532_800), 4_354_819_198), UTC)  # 1980 to 2107
         dos_time = at.hour << 11 | at.minute << 5 | at.second // 2
         dos_date = (at.year - 1980) << 9 | at.month << 5 | at.day
-        needed = 45 if self.is_large else 20
-        fields = (needed, flags, self.method, dos_time, dos_date, self.crc, *sizes, len(self.name), len(extra))
-        return signature + made_by + struct.pack("<HHHHHLLLHH", *fields) + place + self.name + extra
+        version_needed = 45 if self.is_large else 20
+        fields = (version_needed, flags, self.method, dos_time, dos_date, self.crc, *sizes, len(self.name), len(extra))
+        return signature + made_by + struct.pack("<HHHHHLLLHH", *fields) + location + self.name + extra
 
     def _time_extra(self) -> bytes:
-        """Info-ZIP's extended timestamp: the other one has neither a time zone nor odd seconds."""
+        """Info-ZIP's extended timestamp: the regular one has neither a time zone nor odd seconds."""
         in_range = -(2**31) <= self.mtime < 2**31
         return struct.pack("<HHBl", 0x5455, 5, 1, self.mtime) if in_range else b""
 
@@ -216,6 +216,6 @@ def _end(members: int, directory_bytes: int, offset: int) -> bytes:
         fields = (b"PK\x06\x06", 44, _UNIX | 45, 45, 0, 0, members, members, directory_bytes, offset)
         large = struct.pack("<4sQHHLLQQQQ", *fields)
         large += struct.pack("<4sLQL", b"PK\x06\x07", 0, offset + directory_bytes, 1)
-    counted = min(members, _MAX_16)
+    member_count = min(members, _MAX_16)
     sizes = (min(directory_bytes, _MAX_32), min(offset, _MAX_32))
-    return large + struct.pack("<4sHHHHLLH", b"PK\x05\x06", 0, 0, counted, counted, *sizes, 0)
+    return large + struct.pack("<4sHHHHLLH", b"PK\x05\x06", 0, 0, member_count, member_count, *sizes, 0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -22,11 +23,11 @@ from db.money import budget_of
 from db.session import make_engine, make_sessions
 from db.users import ensure_user
 from domain.errors import CofounderError
+from local.operator_network import operator_network
 from local.ports import LOOPBACK
 from local.process import Command, GuardedProcess
-from local.sandbox.egress import PACKAGE_REGISTRIES
 from local.stack import PARTS, LocalStack, PartName, Progress
-from settings import Settings
+from settings import LOCAL_SANDBOX_SETTINGS, Settings, load_settings
 
 FOUNDER = "founder"
 """The user of requests that name none."""
@@ -100,10 +101,16 @@ def stack_for(console: Console, keys: RealKeys, data: Path | None = None) -> Loc
         if progress.state == "ready":
             console.print(f"  {progress.part:<9} ready after {progress.seconds:.1f} s")
 
+    ignored = [name for name in LOCAL_SANDBOX_SETTINGS if os.environ.get(name)] if keys.e2b is not None else []
+    if ignored:
+        console.print(f"E2B's cloud does not reach this network: {', '.join(ignored)} will be ignored.")
+    # The rehearsal model installs nothing.
+    has_egress = keys.anthropic is not None and keys.e2b is None
     return LocalStack(
         data,
         parts=[part for part in PARTS if local.get(part, True)],
-        egress="proxy" if keys.anthropic is not None and keys.e2b is None else "none",
+        egress="proxy" if has_egress else "none",
+        network=operator_network(load_settings(), os.environ) if has_egress else None,
         model_options=_REHEARSAL_OPTIONS,
         on_progress=show,
     )
@@ -161,8 +168,6 @@ def program_environment(
         environment["ANTHROPIC_API_KEY"] = keys.anthropic
     if keys.e2b is not None:
         environment["E2B_API_KEY"] = keys.e2b
-    else:
-        environment["SANDBOX_EGRESS_HOSTS"] = "none" if keys.anthropic is None else ",".join(PACKAGE_REGISTRIES)
     return environment
 
 

@@ -1,4 +1,4 @@
-"""Builds as the API asks for them: made once, read with their cost, marked."""
+"""Build rows: inserted once, read with their cost, and marked as started or to be cancelled."""
 
 import uuid
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class NewBuild:
 
 @dataclass(frozen=True)
 class CostedBuild:
-    """A build, what its model calls cost so far in µ$, and the question that it has put to its founder, if it has."""
+    """A build, the cost of its model calls so far in µ$, and its open question to its founder, if any."""
 
     build: Build
     cost: int
@@ -37,9 +37,9 @@ class CostedBuild:
 
 
 async def insert_build(session: AsyncSession, new: NewBuild) -> Build | None:
-    """The new build's row; None where the idempotency key is taken or the project has an open build.
+    """Insert a build and return its row; None if the idempotency key is taken or the project has an open build.
 
-    Waits for a concurrent insert of the same to commit or not, so that afterwards the other row can be read.
+    Waits until a conflicting concurrent insert has committed or rolled back, so that its row can be read afterwards.
     """
     rows = await session.scalars(
         insert(Build)
@@ -60,21 +60,21 @@ async def insert_build(session: AsyncSession, new: NewBuild) -> Build | None:
 
 
 async def find_build_by_key(session: AsyncSession, user_id: str, idempotency_key: str) -> Build | None:
-    """The build that was made by a request with this key."""
+    """Return the build that a request with this key created."""
     return (
         await session.scalars(select(Build).where(Build.user_id == user_id, Build.idempotency_key == idempotency_key))
     ).one_or_none()
 
 
 async def find_open_build(session: AsyncSession, project_id: uuid.UUID) -> Build | None:
-    """The project's open build; there is at most one."""
+    """Return the project's open build; there is at most one."""
     return (
         await session.scalars(select(Build).where(Build.project_id == project_id, Build.closed_at.is_(None)))
     ).one_or_none()
 
 
 async def find_build(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> Build | None:
-    """The build, if it exists and is this user's."""
+    """Return the build if it exists and belongs to this user."""
     return (await session.scalars(select(Build).where(Build.id == build_id, Build.user_id == user_id))).one_or_none()
 
 
@@ -98,14 +98,14 @@ def _costed(build: Build, cost: int, question: Question | None, answer: FounderM
 
 
 async def read_build(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> CostedBuild | None:
-    """The build with its cost, if it exists and is this user's."""
-    found = (await session.execute(_COSTED.where(Build.id == build_id, Build.user_id == user_id))).one_or_none()
-    return None if found is None else _costed(*found)
+    """Return the build with its cost if it exists and belongs to this user."""
+    row = (await session.execute(_COSTED.where(Build.id == build_id, Build.user_id == user_id))).one_or_none()
+    return None if row is None else _costed(*row)
 
 
 @dataclass(frozen=True)
 class BuildFilter:
-    """Which builds are wanted; what is None or empty does not narrow them."""
+    """Which builds to list. A field that is None or empty matches every build."""
 
     statuses: Sequence[Status] = ()
     project_id: uuid.UUID | None = None
@@ -113,45 +113,45 @@ class BuildFilter:
 
 
 async def list_builds(
-    session: AsyncSession, user_id: str, wanted: BuildFilter, after: Position | None, limit: int
+    session: AsyncSession, user_id: str, filters: BuildFilter, after: Position | None, limit: int
 ) -> list[CostedBuild]:
-    """Up to `limit` of the user's builds with their costs, newest first."""
+    """Return up to `limit` of the user's builds with their costs, newest first."""
     query = _COSTED.where(Build.user_id == user_id)
-    if wanted.statuses:
-        query = query.where(Build.status.in_(wanted.statuses))
-    if wanted.project_id is not None:
-        query = query.where(Build.project_id == wanted.project_id)
-    if wanted.is_open is not None:
-        query = query.where(Build.closed_at.is_(None) if wanted.is_open else Build.closed_at.is_not(None))
-    found = await session.execute(page_after(query, Build, after, limit))
-    return [_costed(*row) for row in found]
+    if filters.statuses:
+        query = query.where(Build.status.in_(filters.statuses))
+    if filters.project_id is not None:
+        query = query.where(Build.project_id == filters.project_id)
+    if filters.is_open is not None:
+        query = query.where(Build.closed_at.is_(None) if filters.is_open else Build.closed_at.is_not(None))
+    rows = await session.execute(page_after(query, Build, after, limit))
+    return [_costed(*row) for row in rows]
 
 
 async def mark_started(session: AsyncSession, build_id: uuid.UUID) -> None:
-    """Note that the build's workflow is known to have been started."""
+    """Record that the build's workflow is known to have started."""
     await session.execute(
         update(Build).where(Build.id == build_id, Build.started_at.is_(None)).values(started_at=func.now())
     )
 
 
 async def request_cancel(session: AsyncSession, build_id: uuid.UUID) -> bool:
-    """Note that the founder wants the build to end; False where it has ended."""
-    noted = await session.execute(
+    """Record that the founder wants to cancel the build. Return False if it has ended already."""
+    marked_id = await session.execute(
         update(Build)
         .where(Build.id == build_id, Build.closed_at.is_(None))
         .values(cancel_requested_at=func.coalesce(Build.cancel_requested_at, func.now()))
         .returning(Build.id)
     )
-    return noted.one_or_none() is not None
+    return marked_id.one_or_none() is not None
 
 
 async def find_preview(session: AsyncSession, build_id: uuid.UUID) -> Preview | None:
-    """The build's preview, if it ever had one."""
+    """Return the build's preview, if it ever had one."""
     return (await session.scalars(select(Preview).where(Preview.build_id == build_id))).one_or_none()
 
 
 async def list_snapshots(session: AsyncSession, build_id: uuid.UUID) -> list[Snapshot]:
-    """The build's stored snapshots, the current one first."""
+    """Return the build's stored snapshots, the current one first."""
     return list(
         await session.scalars(
             select(Snapshot)
@@ -162,18 +162,18 @@ async def list_snapshots(session: AsyncSession, build_id: uuid.UUID) -> list[Sna
 
 
 async def find_snapshot(session: AsyncSession, build_id: uuid.UUID, number: int) -> Snapshot | None:
-    """The build's snapshot with this number, whatever its state."""
+    """Return the build's snapshot with this number, whatever its state."""
     return (
         await session.scalars(select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.number == number))
     ).one_or_none()
 
 
 async def find_screenshots(session: AsyncSession, build_id: uuid.UUID) -> dict[str, str]:
-    """The S3 keys of the last gate run's screenshots, by viewport; empty where no gate took any."""
-    kept = await session.scalar(
+    """Return the S3 keys of the last gate run's screenshots by viewport; empty if no gate run took any."""
+    keys = await session.scalar(
         select(GateRun.screenshots)
         .where(GateRun.build_id == build_id, GateRun.screenshots != {})
         .order_by(GateRun.number.desc())
         .limit(1)
     )
-    return kept or {}
+    return keys or {}

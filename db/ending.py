@@ -1,4 +1,4 @@
-"""What a build leaves open when it ends, and how that is closed."""
+"""Close what a build leaves open when it ends."""
 
 import uuid
 
@@ -9,19 +9,22 @@ from db import money, steering
 from db.models import Snapshot, ToolCall
 from domain.tool_output import render_result
 
-_ENDED_BEFORE = "The build ended before this call did."
+_CALL_INTERRUPTED = "The build ended before this call did."
 
 
-async def close_what_is_open(session: AsyncSession, build_id: uuid.UUID) -> None:
-    """What a cut short turn left: its call stays in the ledger as estimated, every tool call gets its one result. And
-    nobody waits for an answer any more."""
+async def close_dangling_work(session: AsyncSession, build_id: uuid.UUID) -> None:
+    """Close what an interrupted turn left open, and the question to the founder.
+
+    Its model call stays in the ledger as estimated, each tool call gets its one result, and a snapshot that was being
+    taken is marked as failed.
+    """
     await money.estimate_all_of(session, build_id)
     await steering.close_question(session, build_id)
-    left = await session.scalars(
+    unfinished = await session.scalars(
         select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.state != "done").with_for_update()
     )
-    for call in left:
-        call.result = render_result(call.tool_use_id, _ENDED_BEFORE, is_error=True)
+    for call in unfinished:
+        call.result = render_result(call.tool_use_id, _CALL_INTERRUPTED, is_error=True)
         call.is_error, call.state, call.done_at = True, "done", func.now()
     await session.execute(
         update(Snapshot)

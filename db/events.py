@@ -11,17 +11,18 @@ from db.models import Build, Event
 
 @dataclass(frozen=True)
 class FeedPage:
-    """The next events of a feed. `is_last`: the build is closed, and nothing stands after these."""
+    """The next events of a feed."""
 
     events: list[Event]
     last_event_id: int
     is_last: bool
+    """The build is closed, and no event comes after these."""
 
 
 async def read_feed(session: AsyncSession, build_id: uuid.UUID, after: int, limit: int) -> FeedPage:
     """Up to `limit` events after the one with the id `after`, in order."""
-    # One statement, so one moment: what closes a build commits together with its event.
-    found = (
+    # One statement reads one moment: the transaction that closes a build also appends its last event.
+    rows = (
         await session.execute(
             select(Build.closed_at, Build.last_event_id, Event)
             .outerjoin(Event, and_(Event.build_id == Build.id, Event.id > after))
@@ -30,8 +31,8 @@ async def read_feed(session: AsyncSession, build_id: uuid.UUID, after: int, limi
             .limit(limit)
         )
     ).all()
-    if not found:
+    if not rows:
         return FeedPage([], last_event_id=0, is_last=True)
-    events = [event for _, _, event in found if event is not None]
-    closed_at, last_event_id, _ = found[0]
+    events = [event for _, _, event in rows if event is not None]
+    closed_at, last_event_id, _ = rows[0]
     return FeedPage(events, last_event_id, is_last=closed_at is not None and len(events) < limit)

@@ -6,24 +6,26 @@ from typing import Any
 
 from sqlalchemy import JSON, UUID, bindparam, text
 
-from db.direct import Runs
+from db.transaction import Executor
 from domain.events import NewEvent
 
 CHANNEL = "cofounder_events"
-"""NOTIFY channel; the payload is the build's id. Readers select what is after the last event that they have."""
+"""NOTIFY channel; the payload is the build's id. Readers then select the events after the last one that they have."""
 
 
-def appending(condition: str | None = None) -> str:
-    """The common table expressions `seq` and `made`, which append `:events` to the feed of `:build`, in SQL.
+def append_events_cte(condition: str | None = None) -> str:
+    """The SQL of two common table expressions, `seq` and `made`, that append `:events` to the feed of `:build`.
 
-    One round trip, since every turn makes several. The build's row is locked, by the update, before anything is
-    inserted. With `condition`, the name of an expression before them, nothing is appended where that has no row; it is
-    evaluated first.
+    They take one round trip, because every turn appends several times. The update locks the build's row before
+    anything is inserted.
+
+    `condition` names a common table expression before these two. It is evaluated first, and if it has no row, nothing
+    is appended.
     """
-    given = f" from {condition}" if condition else ""
+    source = f" from {condition}" if condition else ""
     return f"""
     seq as (
-        update builds set last_event_id = last_event_id + json_array_length(:events){given}
+        update builds set last_event_id = last_event_id + json_array_length(:events){source}
         where builds.id = :build
         returning last_event_id as last, last_event_id - json_array_length(:events) as before
     ), made as (
@@ -34,27 +36,27 @@ def appending(condition: str | None = None) -> str:
     )"""
 
 
-def appended(build_id: uuid.UUID, events: Sequence[NewEvent]) -> dict[str, Any]:
-    """The parameters of `appending` and `TOLD`."""
+def append_params(build_id: uuid.UUID, events: Sequence[NewEvent]) -> dict[str, Any]:
+    """The parameters of `append_events_cte` and `NOTIFY_READERS`."""
     rows = [{"type": event.type, "turn": event.turn, "data": event.data} for event in events]
     return {"build": build_id, "events": rows, "channel": CHANNEL}
 
 
-TOLD = "select seq.last, pg_notify(:channel, cast(:build as text)) from seq"
-"""The last event's id, and the nudge to whoever reads the feed."""
+NOTIFY_READERS = "select seq.last, pg_notify(:channel, cast(:build as text)) from seq"
+"""The SQL that returns the last event's id and nudges the readers of the feed."""
 
-APPENDED_TYPES = (bindparam("build", type_=UUID(as_uuid=True)), bindparam("events", type_=JSON))
+APPEND_BINDS = (bindparam("build", type_=UUID(as_uuid=True)), bindparam("events", type_=JSON))
 
-_APPEND = text(f"with {appending()} {TOLD}").bindparams(*APPENDED_TYPES)
+_APPEND = text(f"with {append_events_cte()} {NOTIFY_READERS}").bindparams(*APPEND_BINDS)
 
 
-async def append_events(session: Runs, build_id: uuid.UUID, events: Sequence[NewEvent]) -> int:
-    """Append events to a build's feed in the caller's transaction; returns the last one's id.
+async def append_events(executor: Executor, build_id: uuid.UUID, events: Sequence[NewEvent]) -> int:
+    """Append events to a build's feed; returns the last one's id.
 
-    The sequence is taken by an update of the build's row, whose lock is held until commit: an event with a higher id
-    can't be committed, and so can't be read, before one with a lower id.
+    Ids come from an update of the build's row, which stays locked until the commit. So no reader can see an event
+    before the ones with lower ids.
     """
-    last = (await session.execute(_APPEND, appended(build_id, events))).scalar()
+    last = (await executor.execute(_APPEND, append_params(build_id, events))).scalar()
     if last is None:
         raise LookupError(f"there is no build {build_id}")
     return int(last)

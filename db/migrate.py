@@ -1,4 +1,4 @@
-"""Bringing a database up to date: migrations, then the seed. Safe to run at every start and by several at once."""
+"""Migrate and seed a database. Safe to run at every start, and by several processes at once."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from db.session import make_engine
 from domain.errors import Misconfigured
 
 _LOCK = 0x0C0F0DE5
-"""Advisory lock that lets one migration run at a time."""
+"""Key of the advisory lock that lets one migration run at a time."""
 
 
 def _upgrade(connection: Connection) -> None:
@@ -23,10 +23,10 @@ def _upgrade(connection: Connection) -> None:
 
 
 async def migrate(database_url: str) -> None:
-    """Run the migrations that are missing, and insert the plans that are missing.
+    """Run pending migrations, and insert missing plans.
 
     Raises:
-        Misconfigured: the database can't be reached, or refuses.
+        Misconfigured: the database can't be reached, or rejects a statement.
     """
     engine = make_engine(database_url, pool_size=1)
     try:
@@ -37,8 +37,8 @@ async def migrate(database_url: str) -> None:
     except (OSError, SQLAlchemyError) as error:
         cause = str(error).splitlines()[0]
         raise Misconfigured(
-            f"The database could not be brought up to date. Check that DATABASE_URL names a PostgreSQL that runs and a "
-            f"user who may create tables. ({cause})"
+            f"The database could not be migrated. Check that DATABASE_URL names a running PostgreSQL and a user who "
+            f"may create tables. ({cause})"
         ) from error
     finally:
         await engine.dispose()

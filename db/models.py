@@ -1,7 +1,7 @@
-"""The tables. What must hold is held by constraints here, not only by code.
+"""The tables. Constraints enforce what must always hold, so that it does not depend on code alone.
 
-Money is in microdollars (BIGINT), times are UTC, ids are UUIDs. Text that goes to the model is TEXT, since JSONB would
-reorder its keys and the bytes sent must never change.
+Money is in microdollars (BIGINT), times are UTC, ids are UUIDs. Text that goes to the model is TEXT: JSONB would
+reorder its keys, and the sent bytes must never change.
 """
 
 import uuid
@@ -64,7 +64,7 @@ def _now() -> Mapped[datetime]:
 
 
 class PlanTier(Base):
-    """What a plan includes. Seeded from `db/seed.py`."""
+    """What a plan includes. `db/seed.py` inserts the plans."""
 
     __tablename__ = "plan_tiers"
 
@@ -82,7 +82,7 @@ class PlanTier(Base):
 
 
 class User(Base):
-    """A founder, as far as money and models go; identities come later."""
+    """A founder's plan, models and standing. There are no identities yet."""
 
     __tablename__ = "users"
 
@@ -103,7 +103,7 @@ class User(Base):
 
 
 class UserDay(Base):
-    """A user's allowance of one UTC day, fixed at its first use. Whoever reserves or settles money locks this row."""
+    """A user's allowance of one UTC day, fixed at its first use. Reserving or settling money locks this row."""
 
     __tablename__ = "user_days"
 
@@ -119,7 +119,7 @@ class UserDay(Base):
 
 
 class TopUp(Base):
-    """Money that an operator adds to a user's day, in full. What is left of it spreads over the rest of the cycle."""
+    """Money that an operator adds in full to a user's day. Any of it left spreads over the rest of the cycle."""
 
     __tablename__ = "top_ups"
 
@@ -154,7 +154,7 @@ class Project(Base):
 
 
 class Artifact(Base):
-    """A JSON document of a project, one per type. `body` is JSON, not JSONB: its key order is shown to the agent."""
+    """A JSON document of a project, one per type. `body` is JSON, not JSONB: the agent sees the order of its keys."""
 
     __tablename__ = "artifacts"
 
@@ -286,8 +286,8 @@ class Turn(Base):
 class Message(Base):
     """One message of the conversation, append-only (a trigger refuses changes).
 
-    `content` is the JSON text of an array of content blocks. A user message leaves out its `tool_result` blocks: those
-    stand once, in `tool_calls.result`, and are put before these blocks, in order, when the message is sent.
+    `content` is the JSON text of an array of content blocks. A user message does not contain its `tool_result` blocks:
+    they are stored in `tool_calls.result`, and precede these blocks, in order, when the message is sent.
     """
 
     __tablename__ = "messages"
@@ -305,10 +305,10 @@ class Message(Base):
 
 
 class ToolCall(Base):
-    """One `tool_use` block. Its input stands in the assistant message of the turn; its one result stands here.
+    """One `tool_use` block. Its input is in the turn's assistant message; its one result is here.
 
-    requested: the model asked. intended: an attempt is about to act, in the sandbox and boot named here. done: `result`
-    holds the exact text of the `tool_result` block.
+    requested: the model asked for it. intended: an attempt is about to run it, in the sandbox and boot named here.
+    done: `result` holds the exact text of the `tool_result` block.
     """
 
     __tablename__ = "tool_calls"
@@ -411,7 +411,7 @@ class Snapshot(Base):
 
 
 class Question(Base):
-    """What a build asks its founder, with a few answers to choose from. The answer is the message that names it."""
+    """A build's question to its founder, with options. The message with its `question_id` is the answer."""
 
     __tablename__ = "questions"
 
@@ -429,9 +429,9 @@ class Question(Base):
 
 
 class FounderMessage(Base):
-    """What a founder has said to a build, and the turn in which the agent hears it.
+    """A founder's message to a build, and the turn in which the agent reads it.
 
-    Not to be confused with `Message`, which is what the model is sent: this text becomes a part of one of those, once.
+    Not a `Message`, which is sent to the model: this text becomes part of exactly one of those.
     """
 
     __tablename__ = "founder_messages"
@@ -461,7 +461,7 @@ class FounderMessage(Base):
 
 
 class Restore(Base):
-    """A founder's wish to have the workspace as it was at a snapshot or a commit; carried out between two turns."""
+    """A founder's request to restore the workspace to a snapshot or a commit; carried out between two turns."""
 
     __tablename__ = "restores"
 
@@ -491,7 +491,7 @@ class Restore(Base):
 
 
 class GateRun(Base):
-    """One pass of the evidence gate over a snapshot. `findings` are sentences for the agent; none means passed."""
+    """One run of the evidence gate on a snapshot. `findings` are sentences for the agent; without any, it passed."""
 
     __tablename__ = "gate_runs"
 
@@ -546,7 +546,7 @@ class Event(Base):
 
 
 class BusinessEvent(Base):
-    """What other parts of the business hear of, such as `artifact_generated`. Once per build and type."""
+    """An event for other parts of the business, such as `artifact_generated`. One per build and type."""
 
     __tablename__ = "business_events"
 

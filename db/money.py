@@ -1,8 +1,8 @@
 """Money: what a user may spend on a day, reservations and settlements in the ledger, top-ups.
 
-Whoever reserves or settles locks the user's day. Locks are taken in this order, so that nobody waits in a circle: the
-turn's row, the user's row, the day's row, the ledger's row, the build's row (which the feed takes). The user's row is
-never locked against references (`for update`): a row that is added to the ledger refers to it, after the day's lock.
+Reserving and settling lock the user's day. To avoid deadlocks, locks are always taken in this order: the turn's row,
+the user's row, the day's row, the ledger's row, the build's row (which the feed locks). The user's row is never locked
+with `for update`, which blocks references to it: a new row of the ledger refers to it while the day is locked.
 """
 
 import uuid
@@ -29,25 +29,26 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.direct import Runs, orm
 from db.models import Build, LedgerEntry, PlanTier, TopUp, User, UserDay
+from db.transaction import Executor, session_of
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, daily_allowance
 from domain.errors import BuildFailed, Conflict
 from domain.pricing import Tokens, WorstCase
 from domain.status import Status, WaitingFor
 
 _IMAGE_TOKENS = 2000
-"""More than a screenshot costs: width times height / 750, so 1366 on a desktop and 439 on a phone."""
+"""Upper bound for a screenshot. It costs width times height / 750: 1366 on a desktop, 439 on a phone."""
 
 _REQUEST_TOKENS = 1000
-"""What a request holds besides stored text."""
+"""Upper bound for the parts of a request that are not stored text."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A model call that is about to be made. `claim` names its row in the ledger."""
+    """A model call that is about to be made."""
 
     claim: uuid.UUID
+    """The claim of its attempt, and the id of its row in the ledger."""
     build_id: uuid.UUID
     user_id: str
     turn: int
@@ -55,13 +56,13 @@ class Call:
     model: str
 
 
-# ---- what there is
+# ---- the day
 
 
 async def budget_of(session: AsyncSession, user_id: str, day: date) -> BudgetState:
-    """What the user may spend on the day, has spent, and has reserved. Locks and fixes nothing."""
-    found = await session.scalar(select(UserDay).where(UserDay.user_id == user_id, UserDay.day == day))
-    from_plan = found.from_plan if found is not None else await _share_of_cycle(session, user_id, day)
+    """What the user may spend on the day, has spent, and has reserved. Locks nothing and does not fix the allowance."""
+    row = await session.scalar(select(UserDay).where(UserDay.user_id == user_id, UserDay.day == day))
+    from_plan = row.from_plan if row is not None else await _share_of_cycle(session, user_id, day)
     return await _state(session, user_id, day, from_plan)
 
 
@@ -76,14 +77,14 @@ _STATE = text(
 ).bindparams(bindparam("user", type_=Text()), bindparam("day", type_=Date()))
 
 
-async def _state(session: Runs, user_id: str, day: date, from_plan: int | None) -> BudgetState:
-    spent, reserved, added = (await session.execute(_STATE, {"user": user_id, "day": day})).one()
+async def _state(executor: Executor, user_id: str, day: date, from_plan: int | None) -> BudgetState:
+    spent, reserved, added = (await executor.execute(_STATE, {"user": user_id, "day": day})).one()
     allowance = None if from_plan is None else from_plan + int(added)
     return BudgetState(allowance=allowance, spent=int(spent), reserved=int(reserved))
 
 
 async def _share_of_cycle(session: AsyncSession, user_id: str, day: date) -> int | None:
-    """The day's share of what is left of the cycle: the plan's budget and earlier top-ups, less what was spent."""
+    """The day's share of what is left of the cycle: the plan's budget and earlier top-ups, less earlier spending."""
     budget, renewal_day = (
         await session.execute(
             select(PlanTier.cycle_budget, User.renewal_day)
@@ -107,28 +108,29 @@ async def _share_of_cycle(session: AsyncSession, user_id: str, day: date) -> int
     return daily_allowance(budget + int(added or 0), int(spent or 0), day, renewal_day)
 
 
-async def lock_day(session: Runs, user_id: str, day: date) -> BudgetState:
-    """Lock the user's day until the transaction ends; at its first use, fix its allowance."""
-    from_plan = await _locked(session, user_id, day)
-    # Another statement: what others have committed while this one waited for the lock is only seen by the next.
-    return await _state(session, user_id, day, from_plan)
+async def lock_day(executor: Executor, user_id: str, day: date) -> BudgetState:
+    """Lock the user's day until the transaction ends. The first lock of a day fixes its allowance."""
+    from_plan = await _locked(executor, user_id, day)
+    # A statement of its own: the one that waited for the lock does not see what others committed meanwhile.
+    return await _state(executor, user_id, day, from_plan)
 
 
 _LOCK = text("select from_plan from user_days where user_id = :user and day = :day for update")
 
 
-async def _locked(session: Runs, user_id: str, day: date) -> int | None:
-    """Lock the user's day; returns its share of the cycle."""
-    of_day = {"user": user_id, "day": day}
-    found = (await session.execute(_LOCK, of_day)).one_or_none()
-    if found is None:
-        # A change of plan waits for this, or this for it: the share is that of the plan that is in force afterwards.
-        own = orm(session)
-        await own.execute(select(User.id).where(User.id == user_id).with_for_update(read=True))
-        share = await _share_of_cycle(own, user_id, day)
-        await own.execute(upsert(UserDay).values(user_id=user_id, day=day, from_plan=share).on_conflict_do_nothing())
-        found = (await session.execute(_LOCK, of_day)).one()
-    from_plan: int | None = found[0]
+async def _locked(executor: Executor, user_id: str, day: date) -> int | None:
+    """Lock the user's day; returns its share of the cycle, None for an unlimited plan."""
+    key = {"user": user_id, "day": day}
+    row = (await executor.execute(_LOCK, key)).one_or_none()
+    if row is None:
+        # The lock makes a change of plan wait, or waits for it. Either way the share is that of the plan in force.
+        session = session_of(executor)
+        await session.execute(select(User.id).where(User.id == user_id).with_for_update(read=True))
+        share = await _share_of_cycle(session, user_id, day)
+        new = upsert(UserDay).values(user_id=user_id, day=day, from_plan=share)
+        await session.execute(new.on_conflict_do_nothing())
+        row = (await executor.execute(_LOCK, key)).one()
+    from_plan: int | None = row[0]
     return from_plan
 
 
@@ -149,27 +151,30 @@ _RESERVE = text(
     bindparam("day", type_=Date()),
     bindparam("cost", type_=BigInteger()),
 )
-"""With a lock that whoever closes the build waits for, so that it finds this row and closes it, too."""
+"""Locks the build's row, so that the transaction that closes the build waits, sees this row and closes it, too."""
 
 
 async def reserve(
-    session: Runs, call: Call, worst: WorstCase, max_tokens: int, lost: uuid.UUID | None = None
+    executor: Executor, call: Call, worst: WorstCase, max_tokens: int, lost: uuid.UUID | None = None
 ) -> tuple[Permission, BudgetState]:
-    """Reserve the worst case of a call, if it fits; otherwise no row is added. The state is that of before.
+    """Reserve the worst case of a call if it fits; otherwise add no row.
 
-    The row stays `open` until the call is settled or released; if the process dies in it, its estimate stays. `lost` is
+    The row stays `open` until the call is settled or released. If the process dies first, its estimate stays. `lost` is
     the claim of such a call, which this one takes over from.
+
+    Returns:
+        The permission, and the state before the reservation.
 
     Raises:
         BuildFailed: the build has ended.
     """
-    from_plan = await _locked(session, call.user_id, call.day)
+    from_plan = await _locked(executor, call.user_id, call.day)
     if lost is not None:
-        await estimate(orm(session), lost)
-    state = await _state(session, call.user_id, call.day, from_plan)
+        await estimate(session_of(executor), lost)
+    state = await _state(executor, call.user_id, call.day, from_plan)
     permission = state.permit(worst, max_tokens)
     if permission.verdict is Verdict.GO:
-        made = await session.execute(_RESERVE, {**call.__dict__, "cost": permission.reserved})
+        made = await executor.execute(_RESERVE, {**call.__dict__, "cost": permission.reserved})
         if made.first() is None:
             raise BuildFailed("The build has ended, so no more model calls are made for it.")
     return permission, state
@@ -185,17 +190,20 @@ _SETTLE = text(
 ).bindparams(bindparam("claim", type_=UUID(as_uuid=True)))
 
 
-async def settle(session: Runs, call: Call, tokens: Tokens, cost: int, request_id: str | None) -> BudgetState:
-    """Put what was served in the place of the estimate, also when another attempt has marked it as lost since. The
-    state is that of afterwards."""
-    from_plan = await _locked(session, call.user_id, call.day)
+async def settle(executor: Executor, call: Call, tokens: Tokens, cost: int, request_id: str | None) -> BudgetState:
+    """Replace a call's estimate by what was served, even if another attempt has marked the call as lost since.
+
+    Returns:
+        The state afterwards.
+    """
+    from_plan = await _locked(executor, call.user_id, call.day)
     served = {"request_id": request_id, "cost": cost, **tokens.model_dump()}
-    await session.execute(_SETTLE, {"claim": call.claim, **served})
-    return await _state(session, call.user_id, call.day, from_plan)
+    await executor.execute(_SETTLE, {"claim": call.claim, **served})
+    return await _state(executor, call.user_id, call.day, from_plan)
 
 
 async def estimate(session: AsyncSession, claim: uuid.UUID) -> None:
-    """Nobody knows what the call came to; its estimate stays, so that the sum of the day is what it was."""
+    """Mark the call as estimated: its real cost is unknown. The reservation stays as its cost, and so the day's sum."""
     await session.execute(
         update(LedgerEntry)
         .where(LedgerEntry.id == claim, LedgerEntry.state == "open")
@@ -204,9 +212,9 @@ async def estimate(session: AsyncSession, claim: uuid.UUID) -> None:
 
 
 async def estimate_all_of(session: AsyncSession, build_id: uuid.UUID) -> None:
-    """What a build's calls came to that were cut short, nobody knows once it waits or has ended; their estimates stay.
+    """Mark the build's open calls as estimated. Called when it waits or ends: an interrupted call's cost is unknown.
 
-    An attempt that hangs, and comes back to such a call later, still settles it.
+    An attempt that hung and comes back to such a call later still settles it.
     """
     await session.execute(
         update(LedgerEntry)
@@ -216,7 +224,7 @@ async def estimate_all_of(session: AsyncSession, build_id: uuid.UUID) -> None:
 
 
 async def release(session: AsyncSession, call: Call) -> None:
-    """The call was refused before it began, so it costs nothing, also when another attempt has marked it as lost."""
+    """Mark the call as free: it was refused before it began. Also if another attempt has marked it as lost since."""
     await _locked(session, call.user_id, call.day)
     await session.execute(
         update(LedgerEntry)
@@ -226,7 +234,7 @@ async def release(session: AsyncSession, call: Call) -> None:
 
 
 _IMAGE = '"data":"sha256:'
-"""How an image stands in a stored tool result."""
+"""How an image begins in a stored tool result."""
 
 _PROMPT_SIZE = text(
     """
@@ -246,7 +254,7 @@ _PROMPT_SIZE = text(
             (select octet_length(system) + octet_length(tools) from prompts where build_id = :build and prefix = 0)
         end as prefix,
         (select sum(octet_length(content)) from messages
-            where build_id = :build and turn > since.turn and turn <= :turn) as said,
+            where build_id = :build and turn > since.turn and turn <= :turn) as messages,
         results.bytes,
         results.images
     from since, lateral (
@@ -258,15 +266,15 @@ _PROMPT_SIZE = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("image", type_=Text()))
 
 
-async def prompt_tokens_at_most(session: Runs, build_id: uuid.UUID, turn: int) -> int:
-    """An upper bound for the prompt of the turn's call, whose user message is stored, or is still to be said.
+async def prompt_tokens_at_most(executor: Executor, build_id: uuid.UUID, turn: int) -> int:
+    """An upper bound for the prompt of the turn's call. Counts the turn's user message only if it is stored already.
 
-    What the server counted last for this conversation, and a token for every byte that has been added since: there are
-    texts, such as figures, of which a tokenizer makes nearly so many.
+    The bound is the server's last count for this conversation plus one token for each byte added since. Some texts,
+    such as figures, come close to one token a byte.
     """
-    found = (await session.execute(_PROMPT_SIZE, {"build": build_id, "turn": turn, "image": _IMAGE})).one()
-    counted, prefix, said, results, images = (int(number or 0) for number in found)
-    return counted + prefix + said + results + images * _IMAGE_TOKENS + _REQUEST_TOKENS
+    sizes = (await executor.execute(_PROMPT_SIZE, {"build": build_id, "turn": turn, "image": _IMAGE})).one()
+    counted, prefix, messages, results, images = (int(size or 0) for size in sizes)
+    return counted + prefix + messages + results + images * _IMAGE_TOKENS + _REQUEST_TOKENS
 
 
 # ---- what operators change
@@ -275,7 +283,7 @@ async def prompt_tokens_at_most(session: Runs, build_id: uuid.UUID, turn: int) -
 async def top_up(
     session: AsyncSession, user_id: str, amount: int, day: date, *, note: str | None = None, key: str | None = None
 ) -> TopUp:
-    """Add money (µ$) to the user's day. A repeat with the same key adds nothing and returns the first one.
+    """Add money (µ$) to the user's day. A repeat with the same key adds nothing and returns the first top-up.
 
     Raises:
         Conflict: the key was used for another amount.
@@ -297,8 +305,10 @@ async def top_up(
 
 
 async def recompute(session: AsyncSession, user_id: str, today: date) -> None:
-    """After a change of plan or renewal day, whose transaction this is: today's share anew, but never less than what is
-    spent and reserved."""
+    """Compute the allowance of today and later days again, in the transaction that changes the plan or renewal day.
+
+    An allowance never falls below what the day has spent and reserved.
+    """
     await _note_money_changed(session, user_id)
     days = await session.scalars(select(UserDay.day).where(UserDay.user_id == user_id, UserDay.day >= today))
     for day in sorted(days):
@@ -313,28 +323,29 @@ async def recompute(session: AsyncSession, user_id: str, today: date) -> None:
 
 async def topped_up(session: AsyncSession, user_id: str, day: date) -> int:
     """What was added to the user's day, in µ$."""
-    found = await session.scalar(
+    amount = await session.scalar(
         select(func.coalesce(func.sum(TopUp.amount), 0)).where(TopUp.user_id == user_id, TopUp.day == day)
     )
-    return int(found or 0)
+    return int(amount or 0)
 
 
 async def _note_money_changed(session: AsyncSession, user_id: str) -> None:
-    """For the reaper, which repeats the nudge to the user's builds if the first one is lost.
+    """Note the time of a change, so that the reaper can repeat the nudge to the user's builds if the first one is lost.
 
-    The time is that of the row's lock, not of the transaction's start: of two changes the later one has the later time.
+    `clock_timestamp` is the time at which the row is locked, not the transaction's start: of two changes, the later one
+    gets the later time.
     """
     await session.execute(update(User).where(User.id == user_id).values(money_changed_at=func.clock_timestamp()))
 
 
 async def open_builds_of(session: AsyncSession, user_id: str) -> list[uuid.UUID]:
-    """The user's builds that a change of money may concern, oldest first."""
-    found = await session.scalars(
+    """The user's open builds, which a change of money may concern, oldest first."""
+    ids = await session.scalars(
         select(Build.id)
         .where(Build.user_id == user_id, Build.started_at.is_not(None), Build.closed_at.is_(None))
         .order_by(Build.created_at, Build.id)
     )
-    return list(found)
+    return list(ids)
 
 
 async def last_change(session: AsyncSession, user_id: str) -> datetime | None:
@@ -344,43 +355,48 @@ async def last_change(session: AsyncSession, user_id: str) -> datetime | None:
 
 @dataclass(frozen=True)
 class News:
-    """A build that waits and has not been told of a change since `since`, which is what it is about to be told of."""
+    """A build that waits and has not been nudged since a change of its user's money or standing."""
 
     build_id: uuid.UUID
     since: datetime
+    """When the change was made; for a build that the kill switch stopped, no earlier than that."""
 
 
 async def builds_to_tell(session: AsyncSession, before: datetime, *, switched_on: bool) -> list[News]:
-    """Builds that wait and were not told of the last change of their user's money or standing, if that was before
-    `before`; and with `switched_on`, those that the kill switch holds. Each once: see `note_told`.
+    """Builds that wait and were not nudged after the last change of their user's money or standing.
 
-    Whether a build began to wait after the change does not matter: it may have read the budget before it.
+    Only changes before `before` count. With `switched_on`, also the builds that the kill switch holds. Each build is
+    returned until `note_told`.
+
+    A build that began to wait after the change is returned, too: it may have read the budget before the change.
     """
-    told = func.greatest(Build.created_at, Build.nudged_at)
-    changed = and_(User.money_changed_at > told, User.money_changed_at < before)
-    held = and_(
+    nudged_at = func.greatest(Build.created_at, Build.nudged_at)
+    changed = and_(User.money_changed_at > nudged_at, User.money_changed_at < before)
+    on_hold = and_(
         literal(switched_on),
         Build.waiting_for == WaitingFor.KILL_SWITCH,
         Build.status_at < before,
         or_(Build.nudged_at.is_(None), Build.nudged_at < Build.status_at),
     )
-    found = await session.execute(
-        select(Build.id, func.greatest(User.money_changed_at, case((held, Build.status_at))))
+    rows = await session.execute(
+        select(Build.id, func.greatest(User.money_changed_at, case((on_hold, Build.status_at))))
         .join(User, User.id == Build.user_id)
         .where(
             Build.started_at.is_not(None),
             Build.closed_at.is_(None),
             Build.status.in_((Status.SLEEPING, Status.NEEDS_INPUT, Status.QUEUED)),
-            or_(changed, held),
+            or_(changed, on_hold),
         )
         .order_by(Build.created_at)
     )
-    return [News(build_id, since) for build_id, since in found]
+    return [News(build_id, since) for build_id, since in rows]
 
 
 async def note_told(session: AsyncSession, build_ids: Sequence[uuid.UUID], since: datetime | None) -> None:
-    """Temporal has taken the news of a change for these builds, so it is not repeated: each nudge is an event of a
-    workflow's history. `since` is `User.money_changed_at` as it was when the news was sent."""
+    """Note that Temporal has accepted the nudges of these builds. They are not repeated: each one grows a history.
+
+    `since` is `User.money_changed_at` as it was when the nudges were sent.
+    """
     if since is not None and build_ids:
-        told = func.greatest(Build.nudged_at, since)
-        await session.execute(update(Build).where(Build.id.in_(build_ids)).values(nudged_at=told))
+        nudged_at = func.greatest(Build.nudged_at, since)
+        await session.execute(update(Build).where(Build.id.in_(build_ids)).values(nudged_at=nudged_at))

@@ -1,4 +1,4 @@
-"""Founders' projects, with what they brought: the idea brief and the interview."""
+"""Founders' projects with their idea briefs and interviews."""
 
 import uuid
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ IDEA_BRIEF = "idea_brief"
 async def create_project(
     session: AsyncSession, user_id: str, name: str, brief: dict[str, Any] | None, interview: Interview | None
 ) -> Project:
-    """Store a project with its brief and interview, and its user where that is a new one."""
+    """Store a project with its brief and interview, and its user if that is a new one."""
     await ensure_user(session, user_id)
     project_id = uuid.uuid4()
     projects = await session.scalars(
@@ -35,7 +35,7 @@ async def create_project(
 
 @dataclass(frozen=True)
 class VersionedProject:
-    """A project with the versions of what its founder brought; None where it was not brought yet."""
+    """A project with the versions of its brief and interview; None for one that it does not have yet."""
 
     project: Project
     brief_version: int | None
@@ -59,14 +59,14 @@ _INTERVIEW_VERSION = (
 async def list_projects(
     session: AsyncSession, user_id: str, after: Position | None, limit: int
 ) -> list[VersionedProject]:
-    """Up to `limit` of the user's projects, newest first."""
+    """Return up to `limit` of the user's projects, newest first."""
     query = select(Project, _BRIEF_VERSION, _INTERVIEW_VERSION).where(Project.user_id == user_id)
-    found = await session.execute(page_after(query, Project, after, limit))
-    return [VersionedProject(*row) for row in found]
+    rows = await session.execute(page_after(query, Project, after, limit))
+    return [VersionedProject(*row) for row in rows]
 
 
 async def lock_project(session: AsyncSession, user_id: str, project_id: uuid.UUID) -> Project | None:
-    """As `find_project`; others who lock it wait for this transaction's end. Builds can be started meanwhile."""
+    """Like `find_project`, and lock the project until the transaction ends. Builds can still be started."""
     return (
         await session.scalars(
             select(Project).where(Project.id == project_id, Project.user_id == user_id).with_for_update(key_share=True)
@@ -75,9 +75,9 @@ async def lock_project(session: AsyncSession, user_id: str, project_id: uuid.UUI
 
 
 async def replace_brief(session: AsyncSession, project_id: uuid.UUID, version: int, brief: dict[str, Any]) -> None:
-    """Store the idea brief's next version in the place of the one before; the project is locked.
+    """Replace the idea brief by its next version. The caller has locked the project.
 
-    Builds that have begun keep what they were given: their system prompt holds it.
+    A build that has started keeps the brief that it started with: its system prompt contains it.
     """
     if version == 1:
         await session.execute(
@@ -92,7 +92,7 @@ async def replace_brief(session: AsyncSession, project_id: uuid.UUID, version: i
 
 
 async def add_interview(session: AsyncSession, project_id: uuid.UUID, version: int, interview: Interview) -> None:
-    """Store the interview's next version; the project is locked. Earlier ones are kept, since builds name them."""
+    """Store the interview's next version. The caller has locked the project. Builds refer to earlier versions."""
     await session.execute(
         insert(UnderstandingSession).values(
             id=uuid.uuid4(),
@@ -105,21 +105,21 @@ async def add_interview(session: AsyncSession, project_id: uuid.UUID, version: i
 
 
 async def find_project(session: AsyncSession, user_id: str, project_id: uuid.UUID) -> Project | None:
-    """The project, if it exists and is this user's."""
+    """Return the project if it exists and belongs to this user."""
     return (
         await session.scalars(select(Project).where(Project.id == project_id, Project.user_id == user_id))
     ).one_or_none()
 
 
 async def find_brief(session: AsyncSession, project_id: uuid.UUID) -> Artifact | None:
-    """The project's idea brief."""
+    """Return the project's idea brief, if it has one."""
     return (
         await session.scalars(select(Artifact).where(Artifact.project_id == project_id, Artifact.type == IDEA_BRIEF))
     ).one_or_none()
 
 
 async def find_interview(session: AsyncSession, project_id: uuid.UUID) -> UnderstandingSession | None:
-    """The project's latest understanding session."""
+    """Return the project's latest understanding session, if it has one."""
     return (
         await session.scalars(
             select(UnderstandingSession)

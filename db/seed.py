@@ -1,4 +1,4 @@
-"""The plans, with budgets in microdollars a billing cycle. Every migration run seeds; a second one changes nothing."""
+"""The plans, with budgets in microdollars per billing cycle. Each migration run inserts those that are missing."""
 
 from typing import Any
 
@@ -33,5 +33,5 @@ PLAN_TIERS: list[dict[str, Any]] = [
 
 
 async def seed(connection: AsyncConnection) -> None:
-    """Insert the plans that are missing; plans that an operator has changed stay as they are."""
+    """Insert missing plans. Plans that an operator has changed stay as they are."""
     await connection.execute(insert(PlanTier).values(PLAN_TIERS).on_conflict_do_nothing())

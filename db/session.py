@@ -1,4 +1,4 @@
-"""Connections: one engine a process, one session a transaction."""
+"""Connections: one engine for each process, one session for each transaction."""
 
 from time import monotonic
 from typing import Any
@@ -9,21 +9,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 _TRUSTED_SECONDS = 10.0
-"""So long after its last use a connection is taken for alive unless the driver has seen it close."""
+"""A connection last used less than this many seconds ago counts as alive, unless the driver has seen it close."""
 
 
 def make_engine(database_url: str, pool_size: int = 10) -> AsyncEngine:
-    """An engine. Connects when first used; dispose of it when done."""
+    """Make an engine. It connects when it is first used; dispose of it when done."""
     engine = create_async_engine(
         database_url,
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_use_lifo=True,  # few connections are used, so that each has most statements prepared
+        pool_use_lifo=True,  # use few connections, so that each has most statements prepared
         pool_timeout=20,
-        hide_parameters=True,  # what founders wrote must not stand in an error's text, and so in history or a log
+        hide_parameters=True,  # what founders write must not reach error messages, and so histories and logs
         connect_args={"timeout": 10, "server_settings": {"application_name": "cofounder", "timezone": "UTC"}},
     )
-    _look_before_use(engine)
+    _check_before_use(engine)
     return engine
 
 
@@ -33,17 +33,19 @@ class Sessions(async_sessionmaker[AsyncSession]):
     def __init__(self, engine: AsyncEngine) -> None:
         super().__init__(engine, expire_on_commit=False)
         self.statements = engine.execution_options(isolation_level="AUTOCOMMIT")
-        """The same connections, each statement of which is a transaction by itself unless one is begun."""
+        """The same connections in autocommit: each statement is a transaction of its own, unless one is begun."""
 
 
 def make_sessions(engine: AsyncEngine) -> Sessions:
-    """A factory of sessions on the engine."""
+    """Make a factory of sessions on the engine."""
     return Sessions(engine)
 
 
-def _look_before_use(engine: AsyncEngine) -> None:
-    """Hand out no connection that is dead, as `pool_pre_ping` does, but without asking the server each time: its
-    question is three round trips, and a turn has half a dozen transactions."""
+def _check_before_use(engine: AsyncEngine) -> None:
+    """Never hand out a dead connection, like `pool_pre_ping`, but without a ping each time.
+
+    A ping takes three round trips, and a turn has half a dozen transactions.
+    """
     dialect = engine.dialect
 
     @event.listens_for(engine.sync_engine, "checkin")
@@ -51,7 +53,7 @@ def _look_before_use(engine: AsyncEngine) -> None:
         entry.info["used_at"] = monotonic()
 
     @event.listens_for(engine.sync_engine, "checkout")
-    def look(connection: Any, entry: ConnectionPoolEntry, _: Any) -> None:
+    def check(connection: Any, entry: ConnectionPoolEntry, _: Any) -> None:
         if connection.driver_connection.is_closed():
             raise DisconnectionError("the server has closed the connection")
         used_at = entry.info.get("used_at")

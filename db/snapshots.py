@@ -1,4 +1,4 @@
-"""Which snapshot counts."""
+"""Choose among a build's snapshots: which one is current, which one to continue from, which ones to delete."""
 
 import uuid
 
@@ -9,11 +9,11 @@ from db.models import Build, Restore, Snapshot
 from domain.status import Status
 
 SNAPSHOTS_PREFIX = "snapshots/"
-"""What the keys of all snapshots begin with, in the object store."""
+"""Prefix of the keys of all snapshots in the object store."""
 
 
 async def current_snapshot(session: AsyncSession, build_id: uuid.UUID) -> Snapshot | None:
-    """A build's current snapshot: the stored one with the highest number, whenever it was stored."""
+    """Return a build's current snapshot: the stored one with the highest number, whenever it was stored."""
     return await session.scalar(
         select(Snapshot)
         .where(Snapshot.build_id == build_id, Snapshot.state == "stored")
@@ -23,7 +23,7 @@ async def current_snapshot(session: AsyncSession, build_id: uuid.UUID) -> Snapsh
 
 
 async def final_snapshot(session: AsyncSession, build_id: uuid.UUID) -> Snapshot | None:
-    """A ready build's last snapshot; before it is marked as final, the current one."""
+    """Return a ready build's final snapshot; before one is marked as final, the current one."""
     return await session.scalar(
         select(Snapshot)
         .where(Snapshot.build_id == build_id, Snapshot.state == "stored")
@@ -33,7 +33,7 @@ async def final_snapshot(session: AsyncSession, build_id: uuid.UUID) -> Snapshot
 
 
 async def snapshot_to_continue(session: AsyncSession, build_id: uuid.UUID) -> Snapshot | None:
-    """What a build's workspace begins with: its own current snapshot, or the one of the project's last ready build."""
+    """Return the snapshot that a build starts from: its own current one, or that of the project's last ready build."""
     if own := await current_snapshot(session, build_id):
         return own
     return await session.scalar(
@@ -51,7 +51,7 @@ async def snapshot_to_continue(session: AsyncSession, build_id: uuid.UUID) -> Sn
 
 
 async def latest_snapshot(session: AsyncSession, build_id: uuid.UUID, up_to: int) -> Snapshot | None:
-    """A build's stored snapshot with the highest number up to this one: those that failed after it are none."""
+    """Return a build's stored snapshot with the highest number up to `up_to`. Failed ones do not count."""
     return await session.scalar(
         select(Snapshot)
         .where(Snapshot.build_id == build_id, Snapshot.state == "stored", Snapshot.number <= up_to)
@@ -61,24 +61,26 @@ async def latest_snapshot(session: AsyncSession, build_id: uuid.UUID, up_to: int
 
 
 async def snapshot_of(session: AsyncSession, build_id: uuid.UUID, number: int) -> Snapshot | None:
-    """A build's stored snapshot with this number."""
+    """Return a build's stored snapshot with this number."""
     return await session.scalar(
         select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.number == number, Snapshot.state == "stored")
     )
 
 
-async def superfluous_snapshots(session: AsyncSession, build_id: uuid.UUID, kept: int) -> list[uuid.UUID]:
-    """The stored snapshots of a build that are more than so many, oldest first to go. The current one stays; during a
-    restore what is restored as well, and what was there before."""
+async def superfluous_snapshots(session: AsyncSession, build_id: uuid.UUID, keep: int) -> list[uuid.UUID]:
+    """Return the stored snapshots of a build to delete, so that the newest `keep` stay.
+
+    The current one always stays; while a restore is pending, so do the snapshot to restore and the one from before.
+    """
     rows = await session.execute(
         select(Snapshot.id, Snapshot.number)
         .where(Snapshot.build_id == build_id, Snapshot.state == "stored", ~Snapshot.final)
         .order_by(Snapshot.number.desc())
     )
-    wanted = await session.scalar(
+    to_restore = await session.scalar(
         select(Restore.snapshot_number).where(Restore.build_id == build_id, Restore.state == "requested")
     )
     stored = [(snapshot_id, number) for snapshot_id, number in rows]
-    others = [snapshot_id for snapshot_id, number in stored if number != wanted]
-    least = 1 if wanted is None else 2
-    return others[max(least, kept - (len(stored) - len(others))) :]
+    others = [snapshot_id for snapshot_id, number in stored if number != to_restore]
+    least = 1 if to_restore is None else 2
+    return others[max(least, keep - (len(stored) - len(others))) :]

@@ -1,7 +1,7 @@
-"""What founders say to a build. Rows are the truth; the signal that announces one may be lost or doubled.
+"""Founder input to a build. Rows are the truth; the signal that announces one may be lost or doubled.
 
-Whoever adds a row locks the build's row first. So numbers are given in commit order, and the gate, which takes the same
-lock when it is passed, knows of everything that was said before.
+To add a row, lock the build's row first. So numbers follow commit order, and the gate, which takes the same lock before
+a product passes, sees all earlier input.
 """
 
 import uuid
@@ -15,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db.feed import append_events
 from db.models import Build, FounderMessage, Question, Restore
 from domain.events import EventType, NewEvent
-from domain.payloads import Unheard
+from domain.payloads import PendingInput
 
 
 async def lock_build(session: AsyncSession, build_id: uuid.UUID, user_id: str | None = None) -> Build | None:
-    """The build's row, locked until the transaction ends; with `user_id`, only if it is this user's."""
+    """Lock the build's row until the transaction ends, and return it. With `user_id`, only if it is this user's."""
     query = select(Build).where(Build.id == build_id)
     if user_id is not None:
         query = query.where(Build.user_id == user_id)
@@ -30,7 +30,7 @@ async def lock_build(session: AsyncSession, build_id: uuid.UUID, user_id: str | 
 
 
 async def find_message(session: AsyncSession, build_id: uuid.UUID, idempotency_key: str) -> FounderMessage | None:
-    """The message that was sent by a request with this key."""
+    """Return the message that a request with this key created."""
     return await session.scalar(
         select(FounderMessage).where(
             FounderMessage.build_id == build_id, FounderMessage.idempotency_key == idempotency_key
@@ -39,7 +39,7 @@ async def find_message(session: AsyncSession, build_id: uuid.UUID, idempotency_k
 
 
 async def count_unread(session: AsyncSession, build_id: uuid.UUID) -> int:
-    """How many messages no turn has read yet."""
+    """Return how many messages no turn has read yet."""
     unread = select(func.count()).where(FounderMessage.build_id == build_id, FounderMessage.turn.is_(None))
     return int(await session.scalar(unread) or 0)
 
@@ -52,7 +52,7 @@ async def add_message(
     *,
     question_id: uuid.UUID | None = None,
 ) -> FounderMessage:
-    """A new message, or the answer to a question, with its line in the feed. The build's row is locked."""
+    """Add a message or the answer to a question, and its event to the feed. The caller has locked the build's row."""
     last = await session.scalar(
         select(func.coalesce(func.max(FounderMessage.number), 0)).where(FounderMessage.build_id == build.id)
     )
@@ -66,16 +66,16 @@ async def add_message(
     session.add(message)
     await session.flush()
     await session.refresh(message)
-    said: dict[str, object] = {"number": message.number, "text": text}
-    event = NewEvent(EventType.MESSAGE, said)
+    data: dict[str, object] = {"number": message.number, "text": text}
+    event = NewEvent(EventType.MESSAGE, data)
     if question_id is not None:
-        event = NewEvent(EventType.ANSWER, said | {"question_id": str(question_id)})
+        event = NewEvent(EventType.ANSWER, data | {"question_id": str(question_id)})
     await append_events(session, build.id, [event])
     return message
 
 
 async def unread_messages(session: AsyncSession, build_id: uuid.UUID) -> Sequence[FounderMessage]:
-    """The messages that no turn has read yet, in order."""
+    """Return the messages that no turn has read yet, in order."""
     return (
         await session.scalars(
             select(FounderMessage)
@@ -86,23 +86,23 @@ async def unread_messages(session: AsyncSession, build_id: uuid.UUID) -> Sequenc
 
 
 async def mark_read(session: AsyncSession, messages: Sequence[FounderMessage], turn: int) -> None:
-    """The messages are part of this turn's user message, which this transaction stores."""
+    """Record that this turn's user message, which this transaction stores, contains these messages."""
     for message in messages:
         message.turn, message.read_at = turn, func.now()
     await session.flush()
 
 
-async def last_read(session: AsyncSession, build_id: uuid.UUID, turn: int) -> int:
-    """The number of the last message that a turn has read; 0 where it has read none."""
+async def last_message_read(session: AsyncSession, build_id: uuid.UUID, turn: int) -> int:
+    """Return the number of the last message that this turn has read; 0 if it has read none."""
     number = await session.scalar(
         select(func.max(FounderMessage.number)).where(FounderMessage.build_id == build_id, FounderMessage.turn == turn)
     )
     return int(number or 0)
 
 
-async def unheard_of(session: AsyncSession, build_id: uuid.UUID) -> Unheard | None:
-    """What the founder has said that no turn has read, or asked for that has not been done; None where that is all."""
-    said = await session.scalar(
+async def pending_input(session: AsyncSession, build_id: uuid.UUID) -> PendingInput | None:
+    """Return the numbers of the last unread message and the pending restore; None if there is neither."""
+    message = await session.scalar(
         select(func.max(FounderMessage.number)).where(
             FounderMessage.build_id == build_id, FounderMessage.turn.is_(None)
         )
@@ -110,16 +110,19 @@ async def unheard_of(session: AsyncSession, build_id: uuid.UUID) -> Unheard | No
     restore = await session.scalar(
         select(func.max(Restore.number)).where(Restore.build_id == build_id, Restore.state == "requested")
     )
-    return Unheard(said=said or 0, restore=restore or 0) if said or restore else None
+    return PendingInput(message=message or 0, restore=restore or 0) if message or restore else None
 
 
-async def close_to_founder(session: AsyncSession, build_id: uuid.UUID) -> Unheard | None:
-    """From now on nothing more can be said to the build; None. Unless something was said that no turn has read, or
-    asked for that has not been done: then nothing changes, and this is it."""
+async def close_input(session: AsyncSession, build_id: uuid.UUID) -> PendingInput | None:
+    """Stop accepting founder input, unless some is pending.
+
+    Returns:
+        The pending input, in which case nothing changes; None if the build is now closed to input.
+    """
     build = await lock_build(session, build_id)
-    if unheard := await unheard_of(session, build_id):
-        return unheard
-    assert build is not None, "only a build that is there has a gate"
+    if pending := await pending_input(session, build_id):
+        return pending
+    assert build is not None, "only an existing build has a gate"
     build.gate_passed_at = func.now()
     await session.flush()
     return None
@@ -130,14 +133,14 @@ async def close_to_founder(session: AsyncSession, build_id: uuid.UUID) -> Unhear
 
 @dataclass(frozen=True)
 class AnsweredQuestion:
-    """A question, and its answer where there is one."""
+    """A question, and its answer if it has one."""
 
     question: Question
     answer: FounderMessage | None
 
 
 async def add_question(session: AsyncSession, question: Question) -> None:
-    """Ask it, with its line in the feed; once, however often this is done."""
+    """Add a question, and its event to the feed. Does nothing if the question exists."""
     if await session.get(Question, question.id) is not None:
         return
     session.add(question)
@@ -154,7 +157,7 @@ async def add_question(session: AsyncSession, question: Question) -> None:
 async def find_question(
     session: AsyncSession, build_id: uuid.UUID, question_id: uuid.UUID | None = None
 ) -> AnsweredQuestion | None:
-    """The build's question with this id, or without one its last question."""
+    """Return the build's question with this id; without an id, its last question."""
     query = (
         select(Question, FounderMessage)
         .outerjoin(FounderMessage, FounderMessage.question_id == Question.id)
@@ -164,21 +167,21 @@ async def find_question(
     )
     if question_id is not None:
         query = query.where(Question.id == question_id)
-    found = (await session.execute(query)).one_or_none()
-    return None if found is None else AnsweredQuestion(*found)
+    row = (await session.execute(query)).one_or_none()
+    return None if row is None else AnsweredQuestion(*row)
 
 
 async def problems_of(session: AsyncSession, messages: Sequence[FounderMessage]) -> dict[uuid.UUID, str]:
-    """What the questions are about that these messages answer, by question."""
+    """Return the problems of the questions that these messages answer, by question id."""
     ids = [message.question_id for message in messages if message.question_id is not None]
     if not ids:
         return {}
-    found = await session.execute(select(Question.id, Question.problem).where(Question.id.in_(ids)))
-    return {question_id: problem for question_id, problem in found}
+    rows = await session.execute(select(Question.id, Question.problem).where(Question.id.in_(ids)))
+    return {question_id: problem for question_id, problem in rows}
 
 
 async def close_question(session: AsyncSession, build_id: uuid.UUID) -> None:
-    """The build no longer waits for an answer to the question that it has asked, if it has."""
+    """Close the build's open question, if any: it no longer waits for an answer."""
     await session.execute(
         update(Question).where(Question.build_id == build_id, Question.closed_at.is_(None)).values(closed_at=func.now())
     )
@@ -187,30 +190,30 @@ async def close_question(session: AsyncSession, build_id: uuid.UUID) -> None:
 # ---- nudges
 
 
-async def builds_to_tell(session: AsyncSession, before: datetime) -> list[tuple[uuid.UUID, Unheard]]:
+async def builds_to_tell(session: AsyncSession, before: datetime) -> list[tuple[uuid.UUID, PendingInput]]:
     """Open builds whose founders have said something, or asked for it, before, that is not done and that nobody has
     announced a second time."""
     of_open = (Build.closed_at.is_(None), Build.started_at.is_not(None))
-    said = await session.execute(
+    messages = await session.execute(
         select(FounderMessage.build_id, func.max(FounderMessage.number))
         .join(Build, Build.id == FounderMessage.build_id)
         .where(FounderMessage.turn.is_(None), FounderMessage.nudged_at.is_(None), FounderMessage.created_at < before)
         .where(*of_open)
         .group_by(FounderMessage.build_id)
     )
-    asked = await session.execute(
+    restores = await session.execute(
         select(Restore.build_id, Restore.number)
         .join(Build, Build.id == Restore.build_id)
         .where(Restore.state == "requested", Restore.nudged_at.is_(None), Restore.created_at < before)
         .where(*of_open)
     )
-    found = [(build_id, Unheard(said=number)) for build_id, number in said]
-    return found + [(build_id, Unheard(restore=number)) for build_id, number in asked]
+    unread = [(build_id, PendingInput(message=number)) for build_id, number in messages]
+    return unread + [(build_id, PendingInput(restore=number)) for build_id, number in restores]
 
 
-async def note_told(session: AsyncSession, build_id: uuid.UUID, unheard: Unheard) -> None:
+async def note_told(session: AsyncSession, build_id: uuid.UUID, pending: PendingInput) -> None:
     """The workflow has been told for certain. Not again: each nudge is an event of its history."""
-    for row, number in ((FounderMessage, unheard.said), (Restore, unheard.restore)):
+    for row, number in ((FounderMessage, pending.message), (Restore, pending.restore)):
         await session.execute(
             update(row)
             .where(row.build_id == build_id, row.number <= number, row.nudged_at.is_(None))

@@ -1,4 +1,4 @@
-"""Tool calls: taking one, its one result, and what was recorded of them for what is done again after a loss."""
+"""Tool calls: claiming one, storing its one result, and the record from which lost edits are applied again."""
 
 import uuid
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from sqlalchemy import UUID, and_, bindparam, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.direct import Runs
-from db.feed import APPENDED_TYPES, TOLD, appended, appending
+from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
 from db.models import Message, Snapshot, ToolCall
+from db.transaction import Executor
 from domain.answer import input_of
 from domain.errors import StaleClaim
 from domain.events import NewEvent
@@ -22,9 +22,9 @@ _MUTATING = [name for name, tool in TOOLS.items() if tool.mutating]
 
 
 async def calls_since(session: AsyncSession, build_id: uuid.UUID, snapshot: Snapshot | None) -> list[RecordedCall]:
-    """The build's mutating calls that were done since its snapshot, in order; all of them where it has none.
+    """The build's mutating calls since its snapshot, in order; all of them if the build has no snapshot of its own.
 
-    Not those whose outcome was lost with a sandbox: of these the agent has been told already.
+    Calls whose outcome was lost with a sandbox are left out: their results have told the agent already.
     """
     query = (
         select(ToolCall, Message.content)
@@ -47,7 +47,7 @@ async def calls_since(session: AsyncSession, build_id: uuid.UUID, snapshot: Snap
         query = query.where(or_(ToolCall.intended_at > taken_at, ToolCall.done_at > taken_at))
     calls = []
     for call, content in await session.execute(query):
-        begun_before = taken_at is not None and call.intended_at is not None and call.intended_at <= taken_at
+        intended_before = taken_at is not None and call.intended_at is not None and call.intended_at <= taken_at
         calls.append(
             RecordedCall(
                 call.tool_use_id,
@@ -55,7 +55,7 @@ async def calls_since(session: AsyncSession, build_id: uuid.UUID, snapshot: Snap
                 call.summary,
                 input_of(parse_stored_blocks(content), call.tool_use_id) if call.name in EDITS else {},
                 succeeded=not call.is_error,
-                unsure=begun_before,
+                unsure=intended_before,
             )
         )
     return calls
@@ -64,7 +64,7 @@ async def calls_since(session: AsyncSession, build_id: uuid.UUID, snapshot: Snap
 async def last_outcome_in(
     session: AsyncSession, build_id: uuid.UUID, sandbox_id: str, snapshot: Snapshot | None
 ) -> str | None:
-    """The last mutating call since the snapshot whose outcome is known and was journaled in the sandbox."""
+    """The id of the last mutating call since the snapshot that the sandbox has journaled an outcome of."""
     query = (
         select(ToolCall.tool_use_id)
         .where(
@@ -84,7 +84,7 @@ async def last_outcome_in(
 
 @dataclass(frozen=True)
 class StoredCall:
-    """A tool call's row, as it was found."""
+    """A tool call's row, as it was when it was read."""
 
     build_id: uuid.UUID
     tool_use_id: str
@@ -113,9 +113,9 @@ _CALL = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def call_to_run(session: Runs, build_id: uuid.UUID, tool_use_id: str) -> tuple[StoredCall, str]:
-    """A tool call, its row locked until the transaction ends, and the stored answer that it is part of."""
-    *row, answer = (await session.execute(_CALL, {"build": build_id, "tool_use_id": tool_use_id})).one()
+async def call_to_run(executor: Executor, build_id: uuid.UUID, tool_use_id: str) -> tuple[StoredCall, str]:
+    """A tool call and the stored answer that asked for it. The call's row stays locked until the transaction ends."""
+    *row, answer = (await executor.execute(_CALL, {"build": build_id, "tool_use_id": tool_use_id})).one()
     return StoredCall(*row), answer
 
 
@@ -127,21 +127,21 @@ _TAKE = text(
             intended_at = coalesce(intended_at, now())
         where build_id = :build and tool_use_id = :tool_use_id
         returning 1
-    ), {appending("taken")} {TOLD}
+    ), {append_events_cte("taken")} {NOTIFY_READERS}
     """
-).bindparams(*APPENDED_TYPES, bindparam("claim", type_=UUID(as_uuid=True)))
+).bindparams(*APPEND_BINDS, bindparam("claim", type_=UUID(as_uuid=True)))
 
 
 async def take_call(
-    session: Runs, call: StoredCall, claim: uuid.UUID, sandbox: SandboxRef | None, events: Sequence[NewEvent]
+    executor: Executor, call: StoredCall, claim: uuid.UUID, sandbox: SandboxRef | None, events: Sequence[NewEvent]
 ) -> None:
-    """Note that the attempt with this claim is about to act, and tell of it, in one statement. The row is locked.
+    """Note in one statement that the attempt with this claim is about to act, and append events. The row is locked.
 
-    `sandbox`: where it acts; None where that of an earlier attempt is to stay.
+    `sandbox`: where the attempt acts; None keeps the sandbox of an earlier attempt.
     """
-    where = {"sandbox_id": call.sandbox_id, "boot": call.boot} if sandbox is None else sandbox.model_dump()
-    named = {"tool_use_id": call.tool_use_id, "claim": claim}
-    await session.execute(_TAKE, appended(call.build_id, events) | named | where)
+    location = {"sandbox_id": call.sandbox_id, "boot": call.boot} if sandbox is None else sandbox.model_dump()
+    key = {"tool_use_id": call.tool_use_id, "claim": claim}
+    await executor.execute(_TAKE, append_params(call.build_id, events) | key | location)
 
 
 _CLAIM = text("update tool_calls set claim = :claim where build_id = :build and tool_use_id = :tool_use_id").bindparams(
@@ -149,9 +149,9 @@ _CLAIM = text("update tool_calls set claim = :claim where build_id = :build and 
 )
 
 
-async def claim_call(session: Runs, call: StoredCall, claim: uuid.UUID) -> None:
-    """Take the call from whoever holds it, without acting on it. The row is locked."""
-    await session.execute(_CLAIM, {"build": call.build_id, "tool_use_id": call.tool_use_id, "claim": claim})
+async def claim_call(executor: Executor, call: StoredCall, claim: uuid.UUID) -> None:
+    """Take the call from the attempt that holds it, without running it. The row is locked."""
+    await executor.execute(_CLAIM, {"build": call.build_id, "tool_use_id": call.tool_use_id, "claim": claim})
 
 
 _RESULT = text(
@@ -161,13 +161,13 @@ _RESULT = text(
         set state = 'done', is_error = :is_error, result = :result, lost = :lost, commit = :commit, done_at = now()
         where build_id = :build and tool_use_id = :tool_use_id and claim = :claim and state <> 'done'
         returning 1
-    ), {appending("written")} {TOLD}
+    ), {append_events_cte("written")} {NOTIFY_READERS}
     """
-).bindparams(*APPENDED_TYPES, bindparam("claim", type_=UUID(as_uuid=True)))
+).bindparams(*APPEND_BINDS, bindparam("claim", type_=UUID(as_uuid=True)))
 
 
 async def store_result(
-    session: Runs,
+    executor: Executor,
     call: StoredCall,
     claim: uuid.UUID,
     *,
@@ -177,13 +177,13 @@ async def store_result(
     commit: str | None,
     event: NewEvent,
 ) -> None:
-    """Write the one result of a tool call and tell of it, if the claim still holds, in one statement.
+    """Write the one result of a tool call and append its event, in one statement, if the claim still holds.
 
     Raises:
         StaleClaim: it does not; nothing is written.
     """
     outcome = {"result": result, "is_error": is_error, "lost": lost, "commit": commit}
-    named = {"tool_use_id": call.tool_use_id, "claim": claim}
-    written = await session.execute(_RESULT, appended(call.build_id, [event]) | named | outcome)
+    key = {"tool_use_id": call.tool_use_id, "claim": claim}
+    written = await executor.execute(_RESULT, append_params(call.build_id, [event]) | key | outcome)
     if written.first() is None:
         raise StaleClaim(f"Another attempt has taken tool call {call.tool_use_id}.")

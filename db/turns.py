@@ -1,4 +1,4 @@
-"""Turns: claiming one, what is said in it, and the stored answer."""
+"""Turns: claiming one, its user message, the conversation so far, and its stored answer."""
 
 import uuid
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import JSON, UUID, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.direct import Runs, orm
-from db.feed import APPENDED_TYPES, TOLD, appended, appending
+from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
 from db.models import Event, GateRun, Message, Prompt, Turn
+from db.transaction import Executor, session_of
 from domain.answer import Reading, to_stored_text
 from domain.errors import StaleClaim, TurnOfAnotherRun
 from domain.events import EventType, NewEvent
@@ -20,27 +20,30 @@ from domain.tool_output import parse_stored_blocks, render_result
 
 @dataclass(frozen=True)
 class ClaimedTurn:
-    """A turn as an attempt found it. `outcome` is set when it was answered before; `lost` is the claim taken over."""
+    """A turn after an attempt has tried to take it."""
 
     outcome: str | None
+    """The stored outcome, if the turn was answered before; it was not taken then."""
     lost: uuid.UUID | None
+    """The claim of the earlier attempt that it was taken from, if there was one."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What an attempt finds before it takes its turn. `before` is the stop reason of the turn before."""
+class TurnStart:
+    """What a turn starts from: its build, how the turn before ended, and what the agent has not been told of."""
 
     user_id: str
     model: str
     suspended: bool
-    before: str | None
-    has_unread: bool
-    """Whether the founder has said something that no turn has read."""
-    has_untold: bool
-    """Whether the workspace was restored and the agent was not told."""
+    previous_outcome: str | None
+    """The stop reason of the turn before; None before the first turn."""
+    has_unread_messages: bool
+    """Whether there are founder's messages that no turn has read."""
+    has_unreported_restores: bool
+    """Whether there are restores of the workspace that no turn has told the agent of."""
 
 
-_LOOK = text(
+_TURN_START = text(
     """
     select builds.user_id, coalesce(builds.model, ''), users.suspended, turns.outcome,
         exists (select 1 from founder_messages where build_id = :build and turn is null),
@@ -53,9 +56,9 @@ _LOOK = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def look(session: Runs, build_id: uuid.UUID, number: int) -> Found:
-    """What there is before the turn is taken."""
-    return Found(*(await session.execute(_LOOK, {"build": build_id, "before": number - 1})).one())
+async def load_turn_start(executor: Executor, build_id: uuid.UUID, number: int) -> TurnStart:
+    """Read what the turn starts from, before its row is taken."""
+    return TurnStart(*(await executor.execute(_TURN_START, {"build": build_id, "before": number - 1})).one())
 
 
 def _check_run(turn: Turn, run_id: str) -> None:
@@ -74,16 +77,18 @@ _CLAIM = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True)))
 
 
-async def claim_turn(session: Runs, build_id: uuid.UUID, number: int, run_id: str, claim: uuid.UUID) -> ClaimedTurn:
-    """Take the turn's row for this attempt, unless it has been answered.
+async def claim_turn(
+    executor: Executor, build_id: uuid.UUID, number: int, run_id: str, claim: uuid.UUID
+) -> ClaimedTurn:
+    """Take the turn's row for this attempt, unless the turn has been answered.
 
     Raises:
-        TurnOfAnotherRun: the row is of another run of the workflow, as after a reset.
+        TurnOfAnotherRun: another run of the workflow has made the row, as after a reset.
     """
-    made = await session.execute(_CLAIM, {"build": build_id, "turn": number, "run": run_id, "claim": claim})
+    made = await executor.execute(_CLAIM, {"build": build_id, "turn": number, "run": run_id, "claim": claim})
     if made.first():
         return ClaimedTurn(None, None)
-    turn = await orm(session).get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
+    turn = await session_of(executor).get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
     _check_run(turn, run_id)
     if turn.outcome is not None:
         return ClaimedTurn(turn.outcome, None)
@@ -93,47 +98,47 @@ async def claim_turn(session: Runs, build_id: uuid.UUID, number: int, run_id: st
 
 _NARRATE = text(
     f"""
-    with held as (
+    with own_turn as (
         select 1 from turns
         where build_id = :build and number = :turn and claim = :claim and outcome is null
         for share
-    ), {appending("held")} {TOLD}
+    ), {append_events_cte("own_turn")} {NOTIFY_READERS}
     """
-).bindparams(*APPENDED_TYPES, bindparam("claim", type_=UUID(as_uuid=True)))
+).bindparams(*APPEND_BINDS, bindparam("claim", type_=UUID(as_uuid=True)))
 
 
 async def narrate(
-    session: Runs, build_id: uuid.UUID, number: int, claim: uuid.UUID, events: Sequence[NewEvent]
+    executor: Executor, build_id: uuid.UUID, number: int, claim: uuid.UUID, events: Sequence[NewEvent]
 ) -> None:
-    """Append events to the feed if this attempt still holds the turn, in one statement.
+    """Append events to the feed in one statement, if this attempt still holds the turn.
 
     Raises:
         StaleClaim: another attempt has taken it.
     """
-    given = appended(build_id, events) | {"turn": number, "claim": claim}
-    if (await session.execute(_NARRATE, given)).first() is None:
+    parameters = append_params(build_id, events) | {"turn": number, "claim": claim}
+    if (await executor.execute(_NARRATE, parameters)).first() is None:
         raise StaleClaim(f"another attempt has taken turn {number}")
 
 
-_SAY = text(
+_USER_MESSAGE = text(
     """
     insert into messages (build_id, turn, role, content) values (:build, :turn, 'user', :content)
     """
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def store_user_message(session: Runs, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> None:
-    """Store what is said in this turn, by the first attempt, before it is sent. From then on it never changes.
+async def store_user_message(executor: Executor, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> None:
+    """Store the texts of the turn's user message before it is sent. From then on it never changes.
 
-    A turn in which nothing is said besides tool results has no such row.
+    The first attempt does this. A turn whose user message is tool results alone has no such row.
     """
     content = to_stored_text([{"type": "text", "text": text} for text in blocks])
-    await session.execute(_SAY, {"build": build_id, "turn": number, "content": content})
+    await executor.execute(_USER_MESSAGE, {"build": build_id, "turn": number, "content": content})
 
 
-async def load_prompt(session: Runs, build_id: uuid.UUID) -> tuple[str, str]:
-    """The stored texts of `system` and `tools`, with which every request of the build begins."""
-    prompt = await orm(session).get_one(Prompt, (build_id, 0))
+async def load_prompt(executor: Executor, build_id: uuid.UUID) -> tuple[str, str]:
+    """The stored texts of `system` and `tools`. Every request of the build begins with them."""
+    prompt = await session_of(executor).get_one(Prompt, (build_id, 0))
     return prompt.system, prompt.tools
 
 
@@ -149,12 +154,14 @@ _MESSAGES = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def load_messages(session: Runs, build_id: uuid.UUID, turn: int, after: int = 0) -> list[str]:
-    """The messages after the user message of turn `after`, up to that of `turn`, each as the JSON text that is sent,
-    put together from texts that never change; images are still placeholders."""
+async def load_messages(executor: Executor, build_id: uuid.UUID, turn: int, after: int = 0) -> list[str]:
+    """The messages after the user message of turn `after`, up to and including that of `turn`.
+
+    Each is the JSON text to send, joined from stored texts that never change. Images are still placeholders.
+    """
     messages: list[str] = []
     results: list[str] = []
-    for of_turn, part, _, content in await session.execute(
+    for of_turn, part, _, content in await executor.execute(
         _MESSAGES, {"build": build_id, "turn": turn, "after": after}
     ):
         if content is None:
@@ -177,45 +184,46 @@ def _user_message(blocks: Sequence[str]) -> str:
     return f'{{"role":"user","content":[{",".join(blocks)}]}}'
 
 
-async def resumed_since_last_said(session: AsyncSession, build_id: uuid.UUID, turn: int) -> list[dict[str, Any]]:
-    """The data of each RESUMED event since the user message of the turn before; a turn's first start stored its own."""
-    last_said = (
+async def resumes_since_last_turn(session: AsyncSession, build_id: uuid.UUID, turn: int) -> list[dict[str, Any]]:
+    """The data of each RESUMED event since the turn before stored its user message, which its first start marks."""
+    previous_start = (
         select(func.coalesce(func.min(Event.id), 0))
         .where(Event.build_id == build_id, Event.type == EventType.TURN_STARTED, Event.turn == turn - 1)
         .scalar_subquery()
     )
-    found = await session.scalars(
+    data = await session.scalars(
         select(Event.data)
-        .where(Event.build_id == build_id, Event.type == EventType.RESUMED, Event.id > last_said)
+        .where(Event.build_id == build_id, Event.type == EventType.RESUMED, Event.id > previous_start)
         .order_by(Event.id)
     )
-    return list(found)
+    return list(data)
 
 
 async def latest_findings(session: AsyncSession, build_id: uuid.UUID) -> list[str]:
     """The findings of the build's last evidence gate."""
-    found = await session.scalar(
+    findings = await session.scalar(
         select(GateRun.findings).where(GateRun.build_id == build_id).order_by(GateRun.number.desc()).limit(1)
     )
-    return [str(finding) for finding in found or []]
+    return [str(finding) for finding in findings or []]
 
 
 _ANSWER = text(
     """
-    with held as (
+    with own_turn as (
         update turns set outcome = :outcome, answered_at = now()
         where build_id = :build and number = :turn and claim = :claim and outcome is null
         returning number
-    ), said as (
-        insert into messages (build_id, turn, role, content) select :build, held.number, 'assistant', :content from held
-    ), asked as (
+    ), answer as (
+        insert into messages (build_id, turn, role, content)
+        select :build, own_turn.number, 'assistant', :content from own_turn
+    ), requested_calls as (
         insert into tool_calls (build_id, tool_use_id, turn, position, name, summary, state, is_error, result)
-        select :build, call.id, held.number, call.position, call.name, call.summary, call.state, call.is_error,
+        select :build, call.id, own_turn.number, call.position, call.name, call.summary, call.state, call.is_error,
             call.result
-        from held, json_to_recordset(:calls) as call
+        from own_turn, json_to_recordset(:calls) as call
             (id text, position integer, name text, summary text, state text, is_error boolean, result text)
     )
-    select number from held
+    select number from own_turn
     """
 ).bindparams(
     bindparam("build", type_=UUID(as_uuid=True)),
@@ -225,7 +233,7 @@ _ANSWER = text(
 
 
 async def store_answer(
-    session: Runs,
+    executor: Executor,
     *,
     build_id: uuid.UUID,
     number: int,
@@ -233,16 +241,16 @@ async def store_answer(
     stop_reason: str,
     reading: Reading,
 ) -> None:
-    """Store an answer with its tool calls, in the caller's transaction.
+    """Store an answer with its tool calls.
 
     Raises:
         StaleClaim: another attempt has taken the turn; nothing is written.
     """
     calls = [
-        _requested(position, name, call, reading.invalid.get(call.id))
+        _call_row(position, name, call, reading.invalid.get(call.tool_use_id))
         for position, (name, call) in enumerate(zip(reading.names, reading.calls, strict=True))
     ]
-    held = await session.execute(
+    stored = await executor.execute(
         _ANSWER,
         {
             "build": build_id,
@@ -253,15 +261,15 @@ async def store_answer(
             "calls": calls,
         },
     )
-    if held.first() is None:
+    if stored.first() is None:
         raise StaleClaim(f"another attempt has taken turn {number}")
 
 
-def _requested(position: int, name: str, call: RequestedCall, problem: str | None) -> dict[str, object]:
-    row: dict[str, object] = {"id": call.id, "position": position, "name": name, "summary": call.t}
+def _call_row(position: int, name: str, call: RequestedCall, problem: str | None) -> dict[str, object]:
+    row: dict[str, object] = {"id": call.tool_use_id, "position": position, "name": name, "summary": call.summary}
     if problem is None:
         return row | {"state": "requested"}
-    return row | {"state": "done", "is_error": True, "result": render_result(call.id, problem, is_error=True)}
+    return row | {"state": "done", "is_error": True, "result": render_result(call.tool_use_id, problem, is_error=True)}
 
 
 async def stored_answer(session: AsyncSession, build_id: uuid.UUID, number: int) -> str:
@@ -269,10 +277,10 @@ async def stored_answer(session: AsyncSession, build_id: uuid.UUID, number: int)
     return (await session.get_one(Message, (build_id, number, "assistant"))).content
 
 
-async def last_words(session: AsyncSession, build_id: uuid.UUID, turn: int) -> str | None:
-    """What the agent said in the last turn before this one, if it ended its turn there; its handoff note."""
-    before = await session.get(Turn, (build_id, turn - 1))
-    if before is None or before.outcome != "end_turn":
+async def handoff_note(session: AsyncSession, build_id: uuid.UUID, turn: int) -> str | None:
+    """The text with which the agent ended the turn before; None if that turn did not end by the agent's own choice."""
+    previous = await session.get(Turn, (build_id, turn - 1))
+    if previous is None or previous.outcome != "end_turn":
         return None
     blocks = parse_stored_blocks(await stored_answer(session, build_id, turn - 1))
     return "\n\n".join(str(block["text"]) for block in blocks if block.get("type") == "text").strip() or None

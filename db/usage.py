@@ -1,4 +1,4 @@
-"""What a user's model calls cost, summed from the ledger."""
+"""The cost of a user's model calls, summed from the ledger."""
 
 import uuid
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from db.models import Build, LedgerEntry
 
 @dataclass(frozen=True)
 class Sums:
-    """Model calls that were made or are under way, their tokens by class, and their cost in µ$."""
+    """The number of model calls, made or open, their tokens by class, and their cost in µ$."""
 
     calls: int
     input_tokens: int
@@ -62,23 +62,23 @@ def _within(user_id: str, first: date, last: date) -> ColumnElement[bool]:
 
 
 async def usage_by_day(session: AsyncSession, user_id: str, first: date, last: date) -> list[UsageOfDay]:
-    """Per UTC day and model, both days included, in the order of the days."""
-    found = await session.execute(
+    """Return the usage by UTC day and model from `first` to `last`, both included, in the order of the days."""
+    rows = await session.execute(
         select(LedgerEntry.day, LedgerEntry.model, *_SUMS)
         .where(_within(user_id, first, last))
         .group_by(LedgerEntry.day, LedgerEntry.model)
         .order_by(LedgerEntry.day, LedgerEntry.model)
     )
-    return [UsageOfDay(day, model, Sums(*map(int, sums))) for day, model, *sums in found]
+    return [UsageOfDay(day, model, Sums(*map(int, sums))) for day, model, *sums in rows]
 
 
 async def usage_by_build(session: AsyncSession, user_id: str, first: date, last: date) -> list[UsageOfBuild]:
-    """Per build that made calls in these days, the newest build first."""
-    found = await session.execute(
+    """Return the usage by build from `first` to `last`, both included, newest build first."""
+    rows = await session.execute(
         select(LedgerEntry.build_id, Build.project_id, *_SUMS)
         .join(Build, Build.id == LedgerEntry.build_id)
         .where(_within(user_id, first, last))
         .group_by(LedgerEntry.build_id, Build.project_id, Build.created_at)
         .order_by(Build.created_at.desc(), LedgerEntry.build_id)
     )
-    return [UsageOfBuild(build, project, Sums(*map(int, sums))) for build, project, *sums in found]
+    return [UsageOfBuild(build, project, Sums(*map(int, sums))) for build, project, *sums in rows]

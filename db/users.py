@@ -1,4 +1,4 @@
-"""Founders' rows: made on demand, and changed by operators."""
+"""User rows: created on demand, and changed by operators."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -13,7 +13,7 @@ from db.models import PlanTier, User
 
 @dataclass(frozen=True)
 class UserChange:
-    """What to change of a user; None leaves it as it is. A role mapped to None loses its override."""
+    """What to change about a user; None leaves a field as it is. A role mapped to None loses its override."""
 
     plan: str | None = None
     models: dict[str, str | None] | None = None
@@ -22,23 +22,23 @@ class UserChange:
 
 
 async def ensure_user(session: AsyncSession, user_id: str) -> User:
-    """The user's row; made with the default plan where there is none."""
+    """Return the user's row. Create it with the default plan if the user is new."""
     await session.execute(insert(User).values(id=user_id).on_conflict_do_nothing())
     return (await session.scalars(select(User).where(User.id == user_id))).one()
 
 
 async def find_user(session: AsyncSession, user_id: str) -> User | None:
-    """The user's row, if there is one."""
+    """Return the user's row, if it exists."""
     return (await session.scalars(select(User).where(User.id == user_id))).one_or_none()
 
 
 async def plan_names(session: AsyncSession) -> list[str]:
-    """The plans that there are."""
+    """Return the names of all plans."""
     return list(await session.scalars(select(PlanTier.name).order_by(PlanTier.name)))
 
 
 async def change_user(session: AsyncSession, user_id: str, change: UserChange, today: date) -> User:
-    """Change the user, making the row where there is none. What is spent and reserved today stays covered.
+    """Change the user; create the row if the user is new. What was spent and reserved today stays covered.
 
     Afterwards the user's open builds want a nudge: `clients.build_workflows.BuildWorkflows.tell_of_money`.
     """
@@ -51,14 +51,14 @@ async def change_user(session: AsyncSession, user_id: str, change: UserChange, t
         "suspended": change.suspended,
         "renewal_day": change.renewal_day,
     }
-    wanted = {name: value for name, value in values.items() if value is not None}
+    updates = {name: value for name, value in values.items() if value is not None}
     changed = await session.scalars(
         update(User)
         .where(User.id == user_id)
-        .values(**wanted)
+        .values(**updates)
         .returning(User)
         .execution_options(populate_existing=True)
     )
-    if wanted:
+    if updates:
         await money.recompute(session, user_id, today)
     return changed.one()

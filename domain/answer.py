@@ -1,4 +1,4 @@
-"""A model's answer: its content blocks, what it may be taken for, and how its text becomes narration."""
+"""A model's answer: its content blocks, how the build interprets them, and how its text becomes narration."""
 
 import json
 import re
@@ -18,7 +18,7 @@ Block = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer: the stream reached `message_stop`."""
+    """A complete answer: the stream reached `message_stop`."""
 
     blocks: list[Block]
     stop_reason: str | None
@@ -28,16 +28,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an answer comes to.
+    """An answer as the build interprets it.
 
-    `blocks` is what is kept of it and sent back from now on; `invalid` holds the text of the error result by
-    tool_use_id, for calls that must not run.
+    `blocks` are the content blocks to store and to send back in later requests. `invalid` maps the `tool_use_id` of
+    each call that must not run to the text of its error result.
     """
 
     outcome: ThinkOutcome
     blocks: list[Block]
     stored_as: str
-    """The stop reason that is stored with the turn; `empty` where the model ended it without a word."""
+    """The stop reason that is stored with the turn; `empty` if the model ended it without any text."""
     calls: list[RequestedCall] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     invalid: dict[str, str] = field(default_factory=dict)
@@ -45,36 +45,36 @@ class Reading:
 
 
 def read_answer(answer: Answer) -> Reading:
-    """Decide what an answer comes to. Only `tool_use` runs tools: a tool call in a message that was cut off never does.
+    """Interpret an answer. Tools run only if it stopped for `tool_use`: a call in a truncated message never runs.
 
     Stop reasons: https://docs.claude.com/en/api/handling-stop-reasons
     """
     stopped = answer.stop_reason or "none"
-    # A thinking block that was cut off has no signature, and the API does not take it back.
+    # A thinking block that was cut off has no signature, and the API rejects it in later requests.
     whole = [block for block in answer.blocks if block["type"] != "thinking" or block.get("signature")]
     if stopped == "tool_use":
         if any(block["type"] == "tool_use" for block in whole):
             return _read_tool_use(whole)
         stopped = "empty"
     blocks = [block for block in whole if block["type"] != "tool_use"]
-    spoke = any(block["type"] == "text" and block["text"].strip() for block in blocks)
-    if not spoke:
-        # The conversation must alternate and the API takes no empty message back, so something has to stand here.
+    has_text = any(block["type"] == "text" and block["text"].strip() for block in blocks)
+    if not has_text:
+        # Roles must alternate and the API rejects empty messages, so store a placeholder.
         blocks.append({"type": "text", "text": "(no text)"})
     match stopped:
         case "end_turn" | "stop_sequence":
-            return Reading(ThinkOutcome.END_TURN, blocks, stopped) if spoke else Reading(_ASK_AGAIN, blocks, "empty")
+            return Reading(ThinkOutcome.END_TURN, blocks, stopped) if has_text else Reading(_ASK_AGAIN, blocks, "empty")
         case "max_tokens" | "pause_turn" | "empty":
             return Reading(_ASK_AGAIN, blocks, stopped)
         case "refusal":
-            reason = "The model declined to go on with this. Change the brief or the goal, or wake the build to retry."
+            reason = "The model declined to continue. Change the brief or the goal, or wake the build to try again."
         case "model_context_window_exceeded":
             reason = (
-                "The conversation has become longer than the model can read. Let the build finish with what there is; "
-                "a new build goes on from there with a new conversation."
+                "The conversation has become longer than the model can read. Finish the build with what it has; a new "
+                "build continues from there with a new conversation."
             )
         case _:
-            reason = f"The model stopped for a reason that this version does not know: {stopped}."
+            reason = f"The model stopped for an unknown reason: {stopped}. Wake the build to try again."
     return Reading(ThinkOutcome.REFUSED, blocks, stopped, reason=reason)
 
 
@@ -86,26 +86,26 @@ def _read_tool_use(blocks: Sequence[Block]) -> Reading:
     for block in blocks:
         if block["type"] != "tool_use":
             continue
-        name, given, identity = block["name"], block["input"], block["id"]
+        name, tool_input, tool_use_id = block["name"], block["input"], block["id"]
         try:
-            check_tool_input(name, given)
+            check_tool_input(name, tool_input)
         except InvalidToolInput as error:
-            reading.invalid[identity] = str(error)
+            reading.invalid[tool_use_id] = str(error)
         reading.names.append(storable(name))
         reading.calls.append(
             RequestedCall(
-                id=identity,
-                s=call_signature(name, given),
-                t=summarize_call(name, given),
-                **({} if is_mutating(name) else {"m": False}),
-                **({"ok": False} if identity in reading.invalid else {}),
+                tool_use_id=tool_use_id,
+                signature=call_signature(name, tool_input),
+                summary=summarize_call(name, tool_input),
+                **({} if is_mutating(name) else {"mutating": False}),
+                **({"is_valid": False} if tool_use_id in reading.invalid else {}),
             )
         )
     return reading
 
 
 def input_of(blocks: Sequence[Block], tool_use_id: str) -> Any:
-    """The input of a `tool_use` block of a stored answer.
+    """Return the input of a `tool_use` block of a stored answer.
 
     Raises:
         LookupError: the answer has no such block.
@@ -120,7 +120,7 @@ _UNPAIRED = re.compile("[\ud800-\udfff]")
 
 
 def to_stored_text(blocks: Sequence[Block]) -> str:
-    """Content blocks as the JSON text that is stored and sent: UTF-8 as it is, escapes only where it must."""
+    """Render content blocks as the JSON text that is stored and sent: plain UTF-8, escaped only for lone surrogates."""
     stored = json.dumps(list(blocks), ensure_ascii=False, separators=(",", ":"))
     return json.dumps(list(blocks), separators=(",", ":")) if _UNPAIRED.search(stored) else stored
 
@@ -129,17 +129,17 @@ _SENTENCE_END = re.compile(r"(?<=[.!?:])(?=\s)|\n+")
 
 
 class SentenceBuffer:
-    """Cuts a stream of text into sentences, so that the feed moves while the model speaks."""
+    """Cuts a stream of text into sentences, so that the feed shows them while the model is still answering."""
 
     def __init__(self) -> None:
         self._text = ""
 
     def feed(self, text: str) -> list[str]:
-        """Add text; returns the sentences that are now complete."""
+        """Add text, and return the sentences that it completes."""
         *complete, self._text = _SENTENCE_END.split(self._text + text)
         return [sentence for piece in complete if (sentence := piece.strip())]
 
     def rest(self) -> list[str]:
-        """What is left when the text ends."""
+        """Return the rest when the text has ended."""
         rest, self._text = self._text.strip(), ""
         return [rest] if rest else []

@@ -1,4 +1,4 @@
-"""What a founder brings: the idea brief and the interview, checked."""
+"""Validate what a founder provides: the idea brief and the interview."""
 
 import json
 import re
@@ -16,22 +16,22 @@ INTERVIEW_MAX_BYTES = 128 * 1024
 GOAL_MAX_CHARACTERS = 20_000
 
 MESSAGE_MAX_CHARACTERS = 10_000
-"""The longest that a founder may say to the agent at once."""
+"""The longest message that a founder may send to the agent."""
 
 NOT_BLANK = r"\S"
-"""For what is stripped and must not be empty then: JSON Schema knows no stripping."""
+"""Requires a character that is not a space. The JSON schema needs it, as it cannot express that text is stripped."""
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000, pattern=NOT_BLANK)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120, pattern=NOT_BLANK)]
 
 MAX_DEPTH = 64
-"""How many arrays and objects may lie in each other; what reads JSON everywhere else has its limits not far above."""
+"""How deep arrays and objects may be nested. The JSON parsers elsewhere have limits not far above this."""
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def is_too_deep(value: Any) -> bool:
-    """Whether more than `MAX_DEPTH` arrays and objects lie in each other."""
+    """Whether arrays and objects are nested more than `MAX_DEPTH` levels deep."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         level = [
@@ -44,7 +44,7 @@ def is_too_deep(value: Any) -> bool:
 
 
 def find_unstorable(value: Any, path: str = "") -> str | None:
-    """The path of the first string that PostgreSQL cannot store (a NUL, a lone surrogate); None if there is none."""
+    """Return the path of the first string that PostgreSQL cannot store (NUL, lone surrogate), or None."""
     if isinstance(value, str):
         return (path or "text") if _UNSTORABLE.search(value) else None
     if isinstance(value, dict):
@@ -54,7 +54,7 @@ def find_unstorable(value: Any, path: str = "") -> str | None:
         pairs = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
     else:
         return None
-    return next((found for where, item in pairs if (found := find_unstorable(item, where))), None)
+    return next((location for where, item in pairs if (location := find_unstorable(item, where))), None)
 
 
 class IdeaBrief(BaseModel):
@@ -90,11 +90,11 @@ class Interview(BaseModel):
         if len(ids) != len(set(ids)):
             raise ValueError("question ids must be unique")
         if unknown := sorted(set(self.answers) - set(ids)):
-            raise ValueError(f"answers to questions that are not there: {', '.join(unknown)}")
+            raise ValueError(f"answers to unknown questions: {', '.join(unknown)}")
         return self
 
     def answered(self) -> list[dict[str, str]]:
-        """What the agent sees: `{question, answer}` in the order of the questions, unanswered ones left out."""
+        """Return what the agent sees: `{question, answer}` in the order of the questions, without unanswered ones."""
         return [
             {"question": question.text, "answer": self.answers[question.id]}
             for question in self.questions
@@ -103,16 +103,17 @@ class Interview(BaseModel):
 
 
 def parse_brief(text: str) -> IdeaBrief:
-    """An idea brief from JSON text.
+    """Parse an idea brief from JSON text.
 
     Raises:
-        InvalidBrief: not JSON, not a brief, too large, too deep, or with characters that cannot be stored.
+        InvalidBrief: the text is not JSON, not a brief, too large, nested too deep, or has characters that cannot be
+            stored.
     """
     if len(text.encode("utf-8", "surrogatepass")) > BRIEF_MAX_BYTES:
         raise InvalidBrief(f"The idea brief is larger than {BRIEF_MAX_BYTES // 1024} KB. Shorten it.")
     try:
         data = json.loads(text)
-        json.dumps(data, allow_nan=False)  # `loads` also takes numbers that JSON does not know
+        json.dumps(data, allow_nan=False)  # `loads` also accepts NaN and Infinity, which are not JSON
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
@@ -134,9 +135,9 @@ def _too_deep() -> InvalidBrief:
 
 
 def brief_from_idea(idea: str) -> dict[str, Any]:
-    """An idea brief made from one sentence, for a founder who has no more than that."""
+    """Make an idea brief from one sentence, for a founder who has nothing else."""
     sentence = " ".join(idea.split())
     words = re.findall(r"[^\W_]+", sentence)
     skipped = {"a", "an", "the", "for", "of", "to", "and", "that", "with", "my", "in", "on"}
-    telling = [word for word in words if word.lower() not in skipped][:2] or ["My", "Product"]
-    return {"name": " ".join(word.capitalize() for word in telling)[:120], "problem": sentence, "features": [sentence]}
+    title = [word for word in words if word.lower() not in skipped][:2] or ["My", "Product"]
+    return {"name": " ".join(word.capitalize() for word in title)[:120], "problem": sentence, "features": [sentence]}

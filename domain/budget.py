@@ -1,6 +1,6 @@
 """Budget arithmetic: days are UTC, money is in microdollars.
 
-A day's allowance is what may be spent; a call may pass it by a tenth, so that work can be wound down, and never more.
+A build may spend a day's allowance, and up to a tenth more to wind down its work; no call may exceed that.
 """
 
 import calendar
@@ -12,23 +12,23 @@ from pydantic import BaseModel, ConfigDict
 from domain.pricing import WorstCase
 
 WIND_DOWN_PERCENT = 90
-"""From this share of the allowance on, a build winds down."""
+"""A build winds down once this share of the allowance is used."""
 
 CEILING_PERCENT = 110
-"""A call that would pass this share of the allowance is never made."""
+"""A call that could exceed this share of the allowance is never made."""
 
 WIND_DOWN_CALLS = 4
-"""A build also winds down when so many worst cases no longer fit: the call at hand, and those of the wind-down."""
+"""A build also winds down if this many worst cases no longer fit: the current call and those of the wind-down."""
 
 WIND_DOWN_TURNS = 3
-"""So many turns an agent has after it was told to wind down."""
+"""Turns that the agent has left once it has been told to wind down."""
 
 USEFUL_OUTPUT_TOKENS = 1000
-"""A call that may not say so much is not worth making."""
+"""A call that can afford less output than this is not worth making."""
 
 
 class Level(StrEnum):
-    """How a share of the allowance is shown."""
+    """The colour in which a used share of the allowance is displayed."""
 
     GREEN = "green"
     YELLOW = "yellow"
@@ -40,15 +40,15 @@ class Verdict(StrEnum):
 
     GO = "go"
     BUSY = "busy"
-    """It would fit if calls that are being made came to less than their worst case: ask again in a moment."""
+    """It fits only if open calls cost less than their worst case: ask again in a moment."""
     EXHAUSTED = "exhausted"
-    """It would pass the ceiling of today's allowance."""
+    """It could exceed the ceiling of today's allowance."""
     TOO_SMALL = "too_small"
-    """It would pass the ceiling even of an untouched day."""
+    """It could exceed the ceiling of a day on which nothing was spent."""
 
 
 class Permission(BaseModel):
-    """The answer to a call that asks for money. With GO: up to `max_tokens` of output, and `reserved` µ$ for it."""
+    """Whether a call may be made. With GO: up to `max_tokens` of output, for which `reserved` µ$ are reserved."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,7 +58,7 @@ class Permission(BaseModel):
 
 
 class BudgetState(BaseModel):
-    """What a user may spend on a day, has spent, and has reserved for calls that are being made, in µ$.
+    """What a user may spend on a day, has spent, and has reserved for open calls, in µ$.
 
     `allowance` is None for an unlimited plan.
     """
@@ -71,24 +71,24 @@ class BudgetState(BaseModel):
 
     @property
     def ceiling(self) -> int | None:
-        """What no call may pass."""
+        """The total that no call may exceed, in µ$; None for an unlimited plan."""
         return None if self.allowance is None else self.allowance * CEILING_PERCENT // 100
 
     @property
     def percent(self) -> int | None:
-        """Share of the allowance that is used, reservations included; None for an unlimited plan."""
+        """The used share of the allowance in percent, reservations included; None for an unlimited plan."""
         if self.allowance is None:
             return None
         return (self.spent + self.reserved) * 100 // self.allowance if self.allowance else 100
 
     @property
     def level(self) -> Level:
-        """The colour of that share: green to 60 %, yellow to 90 %, red above."""
+        """The colour of that share: green up to 60 %, yellow up to 90 %, red above."""
         percent = self.percent or 0
         return Level.GREEN if percent <= 60 else Level.YELLOW if percent <= WIND_DOWN_PERCENT else Level.RED
 
     def permit(self, call: WorstCase, max_tokens: int) -> Permission:
-        """Whether a call may be made, and with how much output at most."""
+        """Decide whether a call may be made, and how much output it may have."""
         ceiling = self.ceiling
         if ceiling is None:
             return Permission(verdict=Verdict.GO, max_tokens=max_tokens, reserved=call.cost(max_tokens))
@@ -105,7 +105,7 @@ class BudgetState(BaseModel):
         return Permission(verdict=Verdict.GO, max_tokens=affordable, reserved=call.cost(affordable))
 
     def winds_down(self, call: WorstCase, max_tokens: int) -> bool:
-        """Whether it is time to finish: 90 % are used, or the next four worst cases would pass the ceiling."""
+        """Whether the build must wind down: 90 % are used, or the next four worst cases exceed the ceiling."""
         if self.allowance is None or self.ceiling is None:
             return False
         used = self.spent + self.reserved
@@ -115,8 +115,8 @@ class BudgetState(BaseModel):
         )
 
 
-class WoundDown(BaseModel):
-    """The day and the allowance with which a build last wound down or met the ceiling."""
+class WindDown(BaseModel):
+    """The day and the allowance of the last time that a build wound down or reached the ceiling."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -124,23 +124,25 @@ class WoundDown(BaseModel):
     allowance: int | None
 
 
-def may_go_on(state: BudgetState, day: date, call: WorstCase, max_tokens: int, wound: WoundDown | None) -> Verdict:
-    """Whether a build that was stopped by its budget may go on.
+def may_go_on(
+    state: BudgetState, day: date, call: WorstCase, max_tokens: int, last_wind_down: WindDown | None
+) -> Verdict:
+    """Decide whether a build that was stopped by its budget may continue.
 
-    On a new day, or with another allowance, one call that fits is enough. Otherwise there has to be money for more than
-    another wind-down, or every wake would be one.
+    On a new day, or with another allowance, it is enough that one call fits. Otherwise there must be money for more
+    than another wind-down; if not, each wake would only start one.
     """
     verdict = state.permit(call, max_tokens).verdict
     if verdict in (Verdict.TOO_SMALL, Verdict.EXHAUSTED):
         return verdict
-    same = wound is not None and (wound.day, wound.allowance) == (day, state.allowance)
+    same = last_wind_down is not None and (last_wind_down.day, last_wind_down.allowance) == (day, state.allowance)
     return Verdict.EXHAUSTED if same and state.winds_down(call, max_tokens) else Verdict.GO
 
 
 def cycle_of(day: date, renewal_day: int) -> tuple[date, date]:
-    """First day of the billing cycle that `day` is in, and the day on which the next one begins.
+    """Return the first day of the billing cycle that `day` is in, and the day on which the next one begins.
 
-    A renewal day that a month does not have falls on the month's last day.
+    If a month is shorter than the renewal day, its last day counts.
     """
 
     def renewal(year: int, month: int) -> date:
@@ -158,10 +160,12 @@ def cycle_of(day: date, renewal_day: int) -> tuple[date, date]:
 
 
 def daily_allowance(cycle_budget: int | None, spent_before_today: int, day: date, renewal_day: int) -> int | None:
-    """What may be spent on `day`, top-ups of that day aside: the rest of the cycle over its days, today included.
+    """Return what may be spent on `day`, without top-ups of that day: what is left, spread over the days left.
+
+    The days left include `day`.
 
     Args:
-        cycle_budget: µ$ of the plan and of top-ups before `day`, in the cycle; None is unlimited.
+        cycle_budget: µ$ of the plan and of top-ups before `day` in the cycle; None for an unlimited plan.
         spent_before_today: µ$ spent in the cycle before `day`.
     """
     if cycle_budget is None:
@@ -171,21 +175,21 @@ def daily_allowance(cycle_budget: int | None, spent_before_today: int, day: date
 
 
 def dollars(microdollars: int) -> str:
-    """An amount of money for people: cents, and more digits where cents would hide it."""
+    """Format an amount for people: in cents, with more digits if cents would round it away."""
     amount = microdollars / 1_000_000
     return f"${amount:.2f}" if amount >= 0.1 or not microdollars else f"${amount:.4f}"
 
 
 def too_small(state: BudgetState, call: WorstCase, max_tokens: int, renews_on: date) -> str:
-    """What a founder is told whose whole day does not pay for one call of the build."""
+    """Return the reason for a founder whose whole daily allowance does not pay for one call of the build."""
     least = call.cost(min(max_tokens, USEFUL_OUTPUT_TOKENS))
     return (
-        f"Today's allowance is {dollars(state.allowance or 0)}, and the smallest useful call of this build may cost "
-        f"{dollars(least)}. A bigger plan or a top-up lets it go on at once; otherwise it looks again on "
-        f"{renews_on:%Y-%m-%d}, when the next billing cycle begins."
+        f"Today's allowance is {dollars(state.allowance or 0)}, but the smallest useful call of this build may cost "
+        f"{dollars(least)}. A bigger plan or a top-up lets the build continue at once; otherwise it tries again on "
+        f"{renews_on:%Y-%m-%d}, when your next billing cycle begins."
     )
 
 
 def next_utc_midnight(now: datetime) -> datetime:
-    """The start of the UTC day after `now`."""
+    """Return the start of the UTC day after `now`."""
     return datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), time(), UTC)

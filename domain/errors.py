@@ -3,24 +3,24 @@
 ::
 
     CofounderError
-    ├── InvalidInput            what a person or program sent is wrong; the text says what to do
+    ├── InvalidInput            a person or program sent something wrong; the text says what to do
     │   ├── InvalidBrief
     │   └── InvalidToolInput    the model's tool input does not fit; the text goes back to the model
     ├── NotFound
     ├── Conflict
-    ├── Refused                 allowed in form, but not now or not for this user
+    ├── Refused                 well-formed, but not allowed now or for this user
     │   ├── AccountSuspended
     │   └── KillSwitchOn
-    ├── BuildFailed             this build cannot go on; the text is for the founder
+    ├── BuildFailed             this build cannot continue; the text is for the founder
     │   └── TurnOfAnotherRun
-    ├── StaleClaim              another attempt has taken the row since; end without a write
-    ├── NeedsPerson             only a person can mend it (key, spend limit, store); carries whom it waits for
-    ├── ModelCallFailed         the model's API failed in a way that another attempt may mend
+    ├── StaleClaim              another attempt has claimed the row since; end without a write
+    ├── NeedsPerson             only a person can fix it (key, spend limit, store); names whom the build waits for
+    ├── ModelCallFailed         the model's API failed, and another attempt may succeed
     ├── UnknownModel            a model without a price
-    ├── SandboxGone             the sandbox does not exist any more
+    ├── SandboxGone             the sandbox no longer exists
     ├── SandboxFull             the sandbox's disk is full
-    ├── SandboxUnavailable      the sandbox service did not do what it was asked, and may later
-    ├── StoreUnavailable        the object store did not do what it was asked, and may later
+    ├── SandboxUnavailable      the sandbox service failed; another attempt may succeed
+    ├── StoreUnavailable        the object store failed; another attempt may succeed
     ├── SnapshotFailed
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
 """
@@ -31,7 +31,7 @@ class CofounderError(Exception):
 
 
 class InvalidInput(CofounderError):
-    """What was sent is wrong. `field` names the part, where one can be named."""
+    """Invalid input. `field` names the part that is wrong, if it is one part."""
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -39,7 +39,7 @@ class InvalidInput(CofounderError):
 
 
 class InvalidBrief(InvalidInput):
-    """An idea brief that cannot be built from."""
+    """An idea brief that no build can start from."""
 
 
 class InvalidToolInput(InvalidInput):
@@ -47,7 +47,7 @@ class InvalidToolInput(InvalidInput):
 
 
 class NotFound(CofounderError):
-    """No such thing, or not this user's."""
+    """It does not exist, or belongs to another user."""
 
 
 class Conflict(CofounderError):
@@ -67,19 +67,19 @@ class KillSwitchOn(Refused):
 
 
 class BuildFailed(CofounderError):
-    """The build cannot go on; the message is for the founder."""
+    """The build cannot continue; the message is for the founder."""
 
 
 class TurnOfAnotherRun(BuildFailed):
-    """A turn is recorded by another run of the workflow, as after a workflow reset."""
+    """Another run of the workflow has recorded the turn, as after a workflow reset."""
 
 
 class StaleClaim(CofounderError):
-    """Another attempt holds the row now; this one must end without a write."""
+    """Another attempt has claimed the row; this one must end without a write."""
 
 
 class NeedsPerson(CofounderError):
-    """Only a person can mend it. `waiting_for` is founder, operator, store or kill_switch."""
+    """Only a person can fix it. `waiting_for` is founder, operator, store or kill_switch."""
 
     def __init__(self, message: str, waiting_for: str) -> None:
         super().__init__(message)
@@ -95,15 +95,15 @@ class ModelCallFailed(CofounderError):
 
 
 class UnknownModel(CofounderError):
-    """A model that the price table does not have."""
+    """A model without a price in the price table."""
 
 
 class SandboxGone(CofounderError):
-    """The sandbox does not exist any more."""
+    """The sandbox no longer exists."""
 
 
 class SandboxFull(CofounderError):
-    """The sandbox's disk is full: nothing can be done in it any more, not even be written down."""
+    """The sandbox's disk is full: no further call can run in it, or even be recorded."""
 
 
 class SandboxUnavailable(CofounderError):

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class EventType(StrEnum):
-    """What happened. `data` names the keys of an event's data, `means` says what its name does not."""
+    """What happened. `data` names the keys of an event's data, `means` explains what its name does not."""
 
     data: str
     means: str
@@ -19,20 +19,32 @@ class EventType(StrEnum):
     STATUS = (
         "status",
         "status, waiting_for, reason, wakes_at, wake_command",
-        "where the build stands; only what there is",
+        "the build's status; keys without a value are left out",
     )
     MODEL = "model", "model, label, plan"
-    MESSAGE = "message", "number, text", "what the founder said to the agent"
+    MESSAGE = "message", "number, text", "the founder's message to the agent"
     QUESTION = "question", "question_id, problem, tried, options"
     ANSWER = "answer", "question_id, number, text", "the message that answers it"
     RESTORE_ASKED = "restore_asked", "number, snapshot or commit", "what the founder wants the workspace to be"
-    RESTORE_DONE = "restore_done", "number, snapshot or commit, kept_as, stored_as", "snapshots of before and after"
+    RESTORE_DONE = (
+        "restore_done",
+        "number, snapshot or commit, kept_as, stored_as",
+        "the snapshots taken before and after it",
+    )
     RESTORE_FAILED = "restore_failed", "number, error"
-    MESSAGES_READ = "messages_read", "numbers", "these are part of what the turn's call sends"
+    MESSAGES_READ = "messages_read", "numbers", "the turn's call sends these messages"
     TURN_STARTED = "turn_started", "attempt"
-    NARRATION = "narration", "text, claim", "a sentence that the model said, and the attempt that said it"
-    TURN_FAILED = "turn_failed", "error", "why the call failed; the turn is asked again, or a person is"
-    TURN_WITHDRAWN = "turn_withdrawn", "claim", "what this attempt said no longer counts; the turn is asked again"
+    NARRATION = "narration", "text, claim", "a sentence of the model, and the attempt that streamed it"
+    TURN_FAILED = (
+        "turn_failed",
+        "error",
+        "why the call failed; the turn is tried again, or the build waits for a person",
+    )
+    TURN_WITHDRAWN = (
+        "turn_withdrawn",
+        "claim",
+        "the narration of this attempt no longer counts; the turn is tried again",
+    )
     TURN_ANSWERED = (
         "turn_answered",
         "tokens, tool_calls, stop_reason, budget_percent, budget_level",
@@ -43,8 +55,12 @@ class EventType(StrEnum):
     PHASE_COMPLETED = "phase_completed", "phase, commit, title"
     SNAPSHOT_STORED = "snapshot_stored", "number, reason, bytes, files"
     SNAPSHOT_FAILED = "snapshot_failed", "number, reason, error"
-    GUARD = "guard", "text", "the agent goes in circles, or has used its tool calls up"
-    BUDGET = "budget", "text, budget_percent, budget_level, alert", "with `alert`, a call would have passed the ceiling"
+    GUARD = "guard", "text", "the agent repeats itself, or has used up its tool calls"
+    BUDGET = (
+        "budget",
+        "text, budget_percent, budget_level, alert",
+        "with `alert`, a call would have exceeded the ceiling",
+    )
     GATE_STARTED = "gate_started", "number"
     GATE_STEP = "gate_step", "text"
     GATE_BOUNCED = "gate_bounced", "number, findings"

@@ -1,4 +1,4 @@
-"""What the evidence gate found, as sentences that the agent can act on. Each is bounded and can be stored as text."""
+"""Findings of the evidence gate as sentences that the agent can act on. Each is bounded and can be stored as text."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from domain.product import PRODUCT_FILE, count_tests
 
 TAIL_CHARACTERS = 2_500
-"""How much of a command's output or a log a finding quotes: its end, where the trouble usually is."""
+"""How much of the end of an output or log a finding quotes; the cause is usually at the end."""
 
 FILES_SHOWN = 20
 
@@ -15,30 +15,30 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def tail_of(output: str) -> str:
-    """The end of an output, without ANSI codes and without characters that PostgreSQL refuses."""
+    """Return the end of an output, without ANSI codes and without characters that PostgreSQL rejects."""
     plain = _UNSTORABLE.sub("\ufffd", _ANSI.sub("", output)).rstrip().lstrip("\n")
     return plain if len(plain) <= TAIL_CHARACTERS else "…" + plain[-TAIL_CHARACTERS:]
 
 
 def no_commit() -> str:
-    """The workspace's repository has no commit, so there is nothing to look at."""
+    """The repository has no commit, so there is nothing to check."""
     return "There is no git commit in the workspace: what is not committed does not count. Commit your work."
 
 
-def git_failed(command: str, said: str) -> str:
-    """The repository can't be used."""
-    return f"`{command}` failed in the restored workspace, so its last commit could not be looked at.{_quoted(said)}"
+def git_failed(command: str, output: str) -> str:
+    """A git command failed, so the repository is unusable."""
+    return f"`{command}` failed in the restored workspace, so its last commit could not be looked at.{_quoted(output)}"
 
 
 def uncommitted(porcelain: str) -> str | None:
-    """What `git status --porcelain` says of changes that are in no commit; None when there are none."""
+    """Return a finding about uncommitted changes in the output of `git status --porcelain`, or None."""
     lines = [line for line in porcelain.splitlines() if line.strip()]
     if not lines:
         return None
-    shown = "\n".join(lines[:FILES_SHOWN])
+    listing = "\n".join(lines[:FILES_SHOWN])
     more = f"\nand {len(lines) - FILES_SHOWN} more" if len(lines) > FILES_SHOWN else ""
     return (
-        f"The workspace has changes that are in no commit (git status):\n{tail_of(shown)}{more}\n"
+        f"The workspace has changes that are in no commit (git status):\n{tail_of(listing)}{more}\n"
         "Only the last commit was looked at. Commit what belongs to the product, let git ignore what does not."
     )
 
@@ -59,7 +59,7 @@ def install_failed(command: str, exit_code: int | None, timed_out: bool, output:
 
 
 def check_findings(command: str, exit_code: int | None, timed_out: bool, output: str) -> list[str]:
-    """What is wrong with a run of `check`: it failed, or it ran no test."""
+    """Return the findings about a run of `check`: it failed, or it ran no test."""
     if timed_out or exit_code != 0:
         return [_failed("check", command, exit_code, timed_out, output)]
     if count_tests(output) == 0:
@@ -84,18 +84,18 @@ def not_answering(port: int, seconds: float, log: str) -> str:
 
 
 def bad_status(status: int, body: str, log: str) -> str:
-    """The page was answered with something else than 200."""
-    said = f" The answer begins: {tail_of(body[:500])}" if body.strip() else ""
-    return f"GET / was answered with status {status}, not 200.{said}{_quoted(log)}"
+    """The server answered the page with a status other than 200."""
+    answer = f" The answer begins: {tail_of(body[:500])}" if body.strip() else ""
+    return f"GET / was answered with status {status}, not 200.{answer}{_quoted(log)}"
 
 
 def blank(viewports: Sequence[str]) -> str:
-    """The page shows nothing at these viewports."""
+    """The page is blank at these viewports."""
     return f"The page at / is blank: its screenshot ({', '.join(viewports)}) shows one colour and nothing else."
 
 
 def did_not_stay_up(log: str) -> str:
-    """The server answered first and then no more."""
+    """The server answered at first and stopped later."""
     return f"The server answered at first, but not any more after its page was looked at in a browser.{_quoted(log)}"
 
 

@@ -1,4 +1,4 @@
-"""Guards between a model's answer and its tool calls: how many, whether it goes in circles, whether it is stuck."""
+"""Guards between a model's answer and its tool calls: does the agent repeat itself, or is it stuck on an error?"""
 
 import hashlib
 import json
@@ -7,21 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 WINDOW = 10
-"""How many of the last calls are looked at."""
+"""The number of recent calls in which repeats are counted."""
 
 REPEATS = 3
-"""So many equal calls in the window are a circle."""
+"""The agent goes in circles if the window has this many equal calls."""
 
 FRUITLESS = 5
-"""So many turns in a row that came to nothing (cut off, paused or empty) are enough: each of them is paid for."""
+"""Stop after this many turns in a row without a usable answer (cut off, paused or empty): each of them costs money."""
 
 
 FAILURES = 3
-"""So many times the same error, and the founder is asked."""
+"""Ask the founder after the same error has occurred this many times."""
 
 _ERRORS_REMEMBERED = 50
 _ERROR_CHARACTERS = 2000
-"""So much of an error's end tells it from others."""
+"""Characters at the end of an error by which it is compared with others."""
 
 _EXIT_CODE = re.compile(r"\[exit code -?\d+\]")
 _VARYING = re.compile(
@@ -32,41 +32,41 @@ _VARYING = re.compile(
 _SAYS_SOMETHING = re.compile(r"[a-z]{3}")
 
 
-def call_signature(name: str, given: dict[str, Any]) -> str:
-    """Eight hex digits that are equal for equal calls; short, since each stands in workflow history."""
-    canonical = json.dumps([name, given], sort_keys=True, separators=(",", ":"))
+def call_signature(name: str, tool_input: dict[str, Any]) -> str:
+    """Return eight hex digits, equal for equal calls. Short, because workflow history holds one for each call."""
+    canonical = json.dumps([name, tool_input], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def is_repeating(recent: Sequence[str], new: Sequence[str]) -> bool:
-    """Whether one of the new calls would be the third equal one among the last ten."""
+    """Whether one of the new calls is the third equal one among the last ten."""
     window = [*recent, *new][-WINDOW:]
     return any(window.count(signature) >= REPEATS for signature in set(new))
 
 
 def remember(recent: Sequence[str], new: Sequence[str]) -> list[str]:
-    """The signatures to keep for the next turn."""
+    """Return the signatures to keep for the next turn."""
     return [*recent, *new][-WINDOW:]
 
 
 def error_signature(tool: str, subject: str, text: str) -> str:
-    """Eight hex digits that are equal for equal errors of a tool, whatever numbers, hashes and paths vary in them.
+    """Return eight hex digits, equal for errors of a tool that differ only in numbers, hashes and paths.
 
     Args:
-        subject: what the call was about. It tells errors apart where the text does not: those of a command that says
-            nothing, and those of one file from those of another.
+        subject: what the call was about. It tells errors apart if the text does not: those of a command that prints
+            nothing, and those of different files.
         text: the whole result.
     """
     exit_codes = _EXIT_CODE.findall(text)
     plain = _EXIT_CODE.sub("", text).replace("(no output)", "").lower()
-    told = " ".join(_VARYING.sub("", plain).split())[-_ERROR_CHARACTERS:]
-    about = subject if tool != "bash" or not _SAYS_SOMETHING.search(told) else ""
-    canonical = json.dumps([tool, about, exit_codes[-1:], told])
+    normalized = " ".join(_VARYING.sub("", plain).split())[-_ERROR_CHARACTERS:]
+    about = subject if tool != "bash" or not _SAYS_SOMETHING.search(normalized) else ""
+    canonical = json.dumps([tool, about, exit_codes[-1:], normalized])
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def count_errors(counted: Mapping[str, int], new: Iterable[str]) -> dict[str, int]:
-    """How often each error has struck, with the new ones; the oldest kinds are forgotten."""
+    """Add the new errors to the counts; only the 50 most recent kinds are kept."""
     counts = dict(counted)
     for signature in new:
         counts[signature] = counts.pop(signature, 0) + 1
@@ -74,5 +74,5 @@ def count_errors(counted: Mapping[str, int], new: Iterable[str]) -> dict[str, in
 
 
 def stuck_on(counted: Mapping[str, int]) -> str | None:
-    """The error that has struck so often that the founder is asked, if there is one."""
+    """Return an error that has occurred `FAILURES` times, so that the founder must be asked, or None."""
     return next((signature for signature, count in counted.items() if count >= FAILURES), None)

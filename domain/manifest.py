@@ -1,4 +1,4 @@
-"""What a snapshot's manifest says of each path, and how a workspace differs from it."""
+"""Snapshot manifests: one entry for each path, and a comparison with a workspace."""
 
 import hashlib
 import json
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 LEFT_OUT = ("node_modules", ".next", "dist", "build", ".venv", "__pycache__")
-"""Directories that a snapshot leaves out where git ignores them; `install` and `start` make them anew."""
+"""Directories that a snapshot leaves out if git ignores them; `install` and `start` create them again."""
 
 DIFFERENCES_SHOWN = 20
-"""So many differences are told by name; of the others only how many they are."""
+"""At most this many differences are listed; the others are only counted."""
 
 _PATH_SHOWN = 200
 
 
 class Kind(StrEnum):
-    """What a path is. Sockets, pipes and devices are never archived."""
+    """The type of a path. Sockets, pipes and devices are never archived."""
 
     FILE = "file"
     LINK = "link"
@@ -28,7 +28,7 @@ class Entry:
     """One path of a workspace, relative to it.
 
     `mode` holds the permission bits; `size` is in bytes; `sha256` is the content's, or a link's target's. A directory
-    has size 0 and no hash. Bytes of a path that are not UTF-8 stand as lone surrogates (`surrogateescape`).
+    has size 0 and no hash. Bytes of a path that are not UTF-8 become lone surrogates (`surrogateescape`).
     """
 
     path: str
@@ -37,23 +37,25 @@ class Entry:
     size: int
     sha256: str
     ignored: bool = False
-    """git ignores it. Known only of files found in a workspace, not stored."""
+    """Whether git ignores it. Known only for files of a workspace; not stored."""
 
 
 def directory(path: str, mode: int) -> Entry:
-    """A directory's entry."""
+    """Return a directory's entry."""
     return Entry(path, Kind.DIRECTORY, mode, 0, "")
 
 
 def link(path: str, target: str) -> Entry:
-    """A symbolic link's entry; where it leads to is not looked at."""
+    """Return a symbolic link's entry. The link is not followed."""
     raw = target.encode("utf-8", "surrogateescape")
     return Entry(path, Kind.LINK, 0o777, len(raw), hashlib.sha256(raw).hexdigest())
 
 
 def render_manifest(entries: Iterable[Entry]) -> str:
-    """The manifest as it is stored: one JSON line per path in the order of the paths, so that equal trees give equal
-    text. ASCII, whatever the paths hold."""
+    """Render the manifest as it is stored: ASCII, one JSON line for each path, sorted by path.
+
+    Equal trees have equal manifests.
+    """
     lines = (
         json.dumps([entry.path, entry.kind.value, entry.mode, entry.size, entry.sha256], separators=(",", ":"))
         for entry in sorted(entries, key=lambda entry: entry.path)
@@ -62,7 +64,7 @@ def render_manifest(entries: Iterable[Entry]) -> str:
 
 
 def parse_manifest(text: str) -> list[Entry]:
-    """The entries of a manifest's text, stored or found.
+    """Parse the entries of a manifest, of a snapshot or of a workspace.
 
     Raises:
         ValueError: it is not a manifest.
@@ -74,25 +76,25 @@ def _entry(values: object) -> Entry:
     match values:
         case [str(path), str(kind), int(mode), int(size), str(sha256), *rest]:
             return Entry(path, Kind(kind), mode, size, sha256, ignored=rest == [True])
-    raise ValueError("a line of the manifest does not fit")
+    raise ValueError("a line of the manifest is not valid")
 
 
 def digest(text: str) -> str:
-    """SHA-256 of a manifest's text, in hex."""
+    """Return the SHA-256 of a manifest's text, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def compare(stored: Iterable[Entry], found: Iterable[Entry]) -> list[str]:
-    """How a workspace differs from its manifest, in short sentences for people and the agent; none when it doesn't.
+def compare(stored: Iterable[Entry], actual: Iterable[Entry]) -> list[str]:
+    """Return how a workspace differs from its manifest, in short sentences for people and the agent.
 
-    Directories that are there besides, and files that git ignores, are no difference: a workspace that was worked in
-    has them, and they do no harm.
+    Additional directories, and additional files that git ignores, do not count: work in the workspace leaves them
+    behind, and they do no harm.
     """
     was = {entry.path: entry for entry in stored}
-    now = {entry.path: entry for entry in found}
-    differences = [said for path, entry in sorted(was.items()) if (said := _difference(entry, now.get(path)))]
+    now = {entry.path: entry for entry in actual}
+    differences = [text for path, entry in sorted(was.items()) if (text := _difference(entry, now.get(path)))]
     differences += [
-        f"{shown(path)} was not there"
+        f"{printable(path)} was not there"
         for path, entry in sorted(now.items())
         if path not in was and not entry.ignored and entry.kind is not Kind.DIRECTORY
     ]
@@ -101,24 +103,24 @@ def compare(stored: Iterable[Entry], found: Iterable[Entry]) -> list[str]:
 
 def _difference(was: Entry, now: Entry | None) -> str | None:
     if now is None:
-        return f"{shown(was.path)} is missing"
+        return f"{printable(was.path)} is missing"
     if now.kind is not was.kind:
-        return f"{shown(was.path)} is a {now.kind}, not a {was.kind}"
+        return f"{printable(was.path)} is a {now.kind}, not a {was.kind}"
     if (now.size, now.sha256) != (was.size, was.sha256):
-        return f"{shown(was.path)} has other content"
+        return f"{printable(was.path)} has other content"
     if now.mode != was.mode:
-        return f"{shown(was.path)} has mode {now.mode:o}, not {was.mode:o}"
+        return f"{printable(was.path)} has mode {now.mode:o}, not {was.mode:o}"
     return None
 
 
 def bounded(differences: Sequence[str]) -> list[str]:
-    """The first differences, and how many more there are."""
+    """Keep the first differences, and count the others."""
     if len(differences) <= DIFFERENCES_SHOWN:
         return list(differences)
     return [*differences[:DIFFERENCES_SHOWN], f"and {len(differences) - DIFFERENCES_SHOWN} more"]
 
 
-def shown(path: str) -> str:
-    """A path as it can be shown and stored as text: escaped where it isn't printable, and cut where it is long."""
+def printable(path: str) -> str:
+    """Make a path fit to be displayed and stored as text: escape unprintable characters, and cut a long path."""
     text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in path)
     return text if len(text) <= _PATH_SHOWN else text[: _PATH_SHOWN - 1] + "…"

@@ -1,4 +1,4 @@
-"""Which model a build uses: the user's override for the role, the plan's default, the global fallback."""
+"""Choose a build's model: the user's override for the role, then the plan's default, then the global fallback."""
 
 from collections.abc import Mapping
 
@@ -12,10 +12,10 @@ CODER = "coder"
 def choose_model(
     role: str, overrides: Mapping[str, str], plan_defaults: Mapping[str, str], fallback: str, prices: PriceTable
 ) -> str:
-    """The model for the role.
+    """Return the model for the role.
 
     Raises:
-        UnknownModel: the chosen model has no price; names where the choice came from.
+        UnknownModel: the chosen model has no price; the message names the source of the choice.
     """
     if role in overrides:
         model, source = overrides[role], "the user's override"
@@ -24,6 +24,6 @@ def choose_model(
     else:
         model, source = fallback, "FALLBACK_MODEL"
     if model not in prices:
-        known = ", ".join(sorted(prices))
-        raise UnknownModel(f"{source} for the role {role} is {model}, which has no price. Known models: {known}.")
+        models = ", ".join(sorted(prices))
+        raise UnknownModel(f"{source} for the role {role} is {model}, which has no price. Known models: {models}.")
     return model

@@ -1,6 +1,6 @@
-"""What crosses the boundary between workflows and activities: one frozen model in, one out.
+"""Inputs and results of workflows and activities: one frozen model in, one out.
 
-All of this stands in workflow history, so it holds ids, counts and short summaries, never contents or secrets. New
+Workflow history stores all of them, so they hold ids, counts and short summaries, never contents or secrets. New
 fields have defaults, so that histories recorded before them still replay. Fields left at their default are not
 serialised (see `clients/temporal.py`), which keeps a turn's share of history small.
 """
@@ -10,14 +10,17 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.budget import WoundDown
+from domain.budget import WindDown
 from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 
 class Payload(BaseModel):
-    """Frozen. Unknown fields are ignored on the wire: an older worker may read a newer payload."""
+    """Frozen. Unknown fields are ignored on the wire: an older worker may read a newer payload.
 
-    model_config = ConfigDict(frozen=True)
+    An alias is a field's JSON key in the histories of running builds, so it must not change; the field's name may.
+    """
+
+    model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
 
 class BuildRef(Payload):
@@ -26,18 +29,18 @@ class BuildRef(Payload):
     build_id: str
 
 
-# ---- the build workflow's own input and what it carries when it continues as new
+# ---- the build workflow's input, and the state that it carries when it continues as new
 
 
 class SandboxRef(Payload):
-    """A sandbox as it was when an activity opened it. `boot` changes whenever its processes were lost."""
+    """A sandbox as it was when an activity opened it. `boot` changes each time its processes are lost."""
 
     sandbox_id: str
     boot: str
 
 
 class BuildContext(Payload):
-    """What a build needs to know of its project and of the worker's settings; the texts are in the database."""
+    """What a build needs of its project and of the worker's settings, without texts: those are in the database."""
 
     project_id: str
     user_id: str
@@ -49,12 +52,12 @@ class BuildContext(Payload):
     sleep_policy: SleepPolicy = SleepPolicy.SLEEP
     max_nights: int = MAX_NIGHTS
     sandbox_max_seconds: int | None = None
-    """How long the sandbox's provider lets one run without a pause. None, as in builds begun before: not looked at."""
+    """Seconds that the provider lets a sandbox run without a pause. None, as in older builds: not checked."""
     longest_call_seconds: int = 0
 
 
 class TurnNote(StrEnum):
-    """What Cofounder says to the agent in the next user message, besides tool results."""
+    """Something that Cofounder tells the agent in the next user message, in addition to tool results."""
 
     STEER_REPEATING = "steer_repeating"
     LAST_TURN = "last_turn"
@@ -67,22 +70,24 @@ class TurnNote(StrEnum):
     ASKED = "asked"
 
 
-class Unheard(Payload):
-    """What a founder has said or asked for that is not done."""
+class PendingInput(Payload):
+    """Input from the founder that the build has not acted on yet."""
 
-    said: int = 0
-    """Number of the last message, if a turn has not read it."""
+    message: int = Field(default=0, alias="said")
+    """Number of the last message, if no turn has read it; otherwise 0."""
     restore: int = 0
-    """Number of the last restore, if it was not carried out."""
+    """Number of the last requested restore, if it was not carried out; otherwise 0."""
 
     @property
-    def is_unheard(self) -> bool:
-        """Whether there is anything."""
-        return bool(self.said or self.restore)
+    def is_pending(self) -> bool:
+        """Whether there is any pending input."""
+        return bool(self.message or self.restore)
 
 
 class LoopState(BaseModel):
     """Everything that a build carries from one run of its workflow to the next. The workflow alone changes it."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
     context: BuildContext | None = None
     sandbox: SandboxRef | None = None
@@ -90,17 +95,17 @@ class LoopState(BaseModel):
     status: Status = Status.QUEUED
     status_seq: int = 0
     turn: int = 0
-    """The last turn that was begun."""
+    """The last turn that was started."""
     turn_pending: bool = False
-    """The turn was begun and not answered; it is asked again under its own number."""
+    """The turn was started and not answered; it is tried again under the same number."""
     tool_calls: int = 0
     tool_calls_allowed: int = 0
     recent_calls: list[str] = Field(default_factory=list)
     steered: bool = False
-    errors: dict[str, int] = Field(default_factory=dict)
-    """How often each error has struck since the last commit, by signature; see `domain/guards.py`."""
-    fruitless: int = 0
-    """Turns in a row that came to nothing."""
+    error_counts: dict[str, int] = Field(default_factory=dict, alias="errors")
+    """How often each error has occurred since the last commit, by signature; see `domain/guards.py`."""
+    fruitless_turns: int = Field(default=0, alias="fruitless")
+    """Turns in a row without a usable answer."""
     last_turn_given: bool = False
     phases: int = 0
     snapshots: int = 0
@@ -112,43 +117,43 @@ class LoopState(BaseModel):
     money_changed: bool = False
     admit: bool = False
     finish: bool = False
-    said: int = 0
-    """Number of the last message of its founder that the build was told of."""
-    read: int = 0
+    message_received: int = Field(default=0, alias="said")
+    """Number of the founder's last message that the build was notified of."""
+    message_read: int = Field(default=0, alias="read")
     """Number of the last message that a turn has read."""
-    restore_asked: int = 0
-    """Number of the last restore that the founder has asked for, as far as the build was told."""
-    restored: int = 0
-    """Number of the last restore that was carried out, or could not be."""
+    restore_requested: int = Field(default=0, alias="restore_asked")
+    """Number of the founder's last restore request that the build was notified of."""
+    restore_done: int = Field(default=0, alias="restored")
+    """Number of the last restore that was carried out, or turned out to be impossible."""
     wind_down_turns: int | None = None
-    """How many turns are left of a wind-down that the agent has been told of, or is about to be."""
-    wound: WoundDown | None = None
+    """Turns left of a wind-down that the agent knows of, or will with the next message."""
+    last_wind_down: WindDown | None = Field(default=None, alias="wound")
     nights: int = 0
-    """Nights slept since a person last let the build go on."""
+    """Nights slept since a person last let the build continue."""
 
     @property
-    def heard(self) -> int:
-        """Grows with everything that the founder says or asks for."""
-        return self.said + self.restore_asked
+    def input_count(self) -> int:
+        """Grows with every message and restore request of the founder."""
+        return self.message_received + self.restore_requested
 
     @property
-    def is_spoken_to(self) -> bool:
-        """Whether the founder has said or asked for something that has not been done."""
-        return self.said > self.read or self.is_to_restore
+    def has_pending_input(self) -> bool:
+        """Whether the founder has sent a message or requested a restore that the build has not acted on."""
+        return self.message_received > self.message_read or self.has_pending_restore
 
     @property
-    def is_to_restore(self) -> bool:
-        """Whether the workspace is to be restored before the next turn."""
-        return self.restore_asked > self.restored
+    def has_pending_restore(self) -> bool:
+        """Whether the workspace has to be restored before the next turn."""
+        return self.restore_requested > self.restore_done
 
-    def hear(self, unheard: "Unheard") -> None:
-        """Take note of what an activity has found."""
-        self.said = max(self.said, unheard.said)
-        self.restore_asked = max(self.restore_asked, unheard.restore)
+    def note_received(self, pending: PendingInput) -> None:
+        """Record the pending input that an activity has seen."""
+        self.message_received = max(self.message_received, pending.message)
+        self.restore_requested = max(self.restore_requested, pending.restore)
 
 
 class BuildInput(Payload):
-    """Starts a build's workflow, or a further run of it."""
+    """Starts a build's workflow, or continues it as new."""
 
     build_id: str
     state: LoopState | None = None
@@ -158,7 +163,7 @@ class BuildInput(Payload):
 
 
 class ResolvedModel(Payload):
-    """The model that a build uses, and what people are told that it is."""
+    """The model that a build uses, and the label under which people see it."""
 
     model: str
     label: str
@@ -176,22 +181,22 @@ class StatusChange(Payload):
 
 
 class OpenWorkspace(Payload):
-    """Open a build's sandbox: adopt the one that is there, or create one and restore the project's last snapshot."""
+    """Open a build's sandbox: adopt an existing one, or create one and restore the project's last snapshot."""
 
     build_id: str
 
 
 class OpenedWorkspace(Payload):
-    """`restored_from` is the snapshot's number where one was restored."""
+    """An open workspace. `restored_from` is the number of the snapshot that was restored, if any."""
 
     sandbox: SandboxRef
     restored_from: int | None = None
     opened_at: datetime | None = None
-    """Since when it runs without a pause, by the clock of this build's workflow."""
+    """Since when it has run without a pause, by the clock of this build's workflow."""
 
 
 class SandboxInput(Payload):
-    """Names a build's sandbox. `keep`: when letting go of a build's sandboxes, the one that lives on."""
+    """Names a build's sandbox. `keep`: the one to keep when the build's sandboxes are released."""
 
     build_id: str
     sandbox_id: str
@@ -199,29 +204,29 @@ class SandboxInput(Payload):
 
 
 class ResumedWorkspace(Payload):
-    """A workspace that has been verified after a pause or a loss, and whether it had to be restored."""
+    """A workspace that was verified after a pause or a loss, and whether it had to be restored."""
 
     sandbox: SandboxRef
     restored: bool = False
     reapplied: bool = False
-    """Edits were applied to it again that are in no snapshot."""
+    """Edits that are not in a snapshot were applied to it again."""
     opened_at: datetime | None = None
     """As in `OpenedWorkspace`."""
 
 
 class ResumeWorkspace(Payload):
-    """Resume a paused sandbox and verify its files against the snapshot; restore them where they differ."""
+    """Resume a paused sandbox and verify its files against the snapshot; restore them if they differ."""
 
     build_id: str
     sandbox_id: str
     cause: str
-    """Why the build goes on, for the founder and the agent, such as `a new day's budget`."""
+    """Why the build continues, for the founder and the agent, such as `a new day's budget`."""
     replace: bool = False
-    """Restore into a fresh sandbox and let go of this one, whatever state it is in."""
+    """Restore into a fresh sandbox and release this one, whatever its state."""
 
 
 class ThinkInput(Payload):
-    """Ask the model for a turn. `notes` are said to the agent in this turn's user message."""
+    """Ask the model for a turn. `notes` go to the agent in this turn's user message."""
 
     build_id: str
     turn: int
@@ -231,64 +236,63 @@ class ThinkInput(Payload):
 
 
 class ThinkOutcome(StrEnum):
-    """What a turn came to."""
+    """How a turn ended."""
 
     TOOL_USE = "tool_use"
     END_TURN = "end_turn"
     CONTINUE = "continue"
-    """Nothing to run and not an end (cut off, paused, empty): ask again."""
+    """There is nothing to run and the turn is not over (cut off, paused or empty): ask again."""
     BUDGET = "budget"
-    """No call was made: it would have passed the ceiling of the day's allowance."""
+    """No call was made: it could have exceeded the ceiling of the day's allowance."""
     BUSY = "busy"
     """No call was made: it may fit once the calls of the user's other builds are settled."""
     TOO_SMALL = "too_small"
-    """No call was made: it would pass even an untouched day's allowance."""
-    HELD = "held"
+    """No call was made: it could exceed the ceiling of a day on which nothing was spent."""
+    ON_HOLD = "held"
     """No call was made: the account is suspended, or the kill switch is on."""
     REFUSED = "refused"
     """The model refused, or the context is full: a person decides."""
 
 
-NO_MONEY = frozenset({ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL, ThinkOutcome.HELD})
+BLOCKED = frozenset({ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL, ThinkOutcome.ON_HOLD})
 """No call was made, and none will be until something changes."""
 
 
 class CheckBudget(Payload):
-    """Ask whether a build may go on. `wound` is the wind-down that it has behind it."""
+    """Ask whether a build may continue. `last_wind_down`: the wind-down that it has completed, if any."""
 
     build_id: str
     turn: int = 1
-    wound: WoundDown | None = None
+    last_wind_down: WindDown | None = Field(default=None, alias="wound")
 
 
 class BudgetCheck(Payload):
-    """Whether a build may go on: the same fields as a `ThinkResult` that made no call. Amounts in µ$."""
+    """Whether a build may continue: the fields of a `ThinkResult` that made no call. Amounts in µ$."""
 
     exhausted: bool
     outcome: ThinkOutcome | None = None
-    """Why not: BUDGET, TOO_SMALL or HELD."""
+    """Why not: BUDGET, TOO_SMALL or ON_HOLD."""
     reason: str | None = None
     waiting_for: WaitingFor | None = None
     renews_on: date | None = None
     day: date | None = None
-    """The UTC day that was looked at."""
+    """The UTC day that was checked."""
     spent: int = 0
     allowance: int | None = None
 
 
 class RequestedCall(Payload):
-    """One tool call of a turn. Terse names: one of these stands in history for every call."""
+    """One tool call of a turn. Its JSON keys are short: history holds one of these for every call."""
 
-    id: str
-    """tool_use_id"""
-    s: str
-    """signature, see `domain/guards.py`"""
-    t: str
-    """summary for the timeline"""
-    m: bool = True
-    """mutating: must run in order"""
-    ok: bool = True
-    """False: the input did not fit, its result is already stored and there is nothing to dispatch"""
+    tool_use_id: str = Field(alias="id")
+    signature: str = Field(alias="s")
+    """Equal for equal calls, see `domain/guards.py`."""
+    summary: str = Field(alias="t")
+    """One line for the timeline."""
+    mutating: bool = Field(default=True, alias="m")
+    """Whether the call must run in order."""
+    is_valid: bool = Field(default=True, alias="ok")
+    """False if the input did not match the tool's schema. Its error result is stored; there is nothing to dispatch."""
 
 
 class ThinkResult(Payload):
@@ -298,7 +302,7 @@ class ThinkResult(Payload):
     calls: list[RequestedCall] = Field(default_factory=list)
     reason: str | None = None
     waiting_for: WaitingFor | None = None
-    """With HELD."""
+    """With ON_HOLD."""
     renews_on: date | None = None
     """With TOO_SMALL: the day on which the next cycle begins."""
     wind_down: bool = False
@@ -307,12 +311,12 @@ class ThinkResult(Payload):
     """With `wind_down`, BUDGET and TOO_SMALL: the UTC day whose allowance it is."""
     spent: int | None = None
     allowance: int | None = None
-    read: int = 0
-    """Number of the last message of the founder that this turn has read."""
+    message_read: int = Field(default=0, alias="read")
+    """Number of the last founder message that this turn has read."""
 
 
-class Place(Payload):
-    """Whether a build may start, and if not, how many of its user's builds run and how many wait before it."""
+class SlotClaim(Payload):
+    """Whether a build may start; if not, how many of its user's builds run and how many are ahead in the queue."""
 
     claimed: bool
     running: int = 0
@@ -320,31 +324,30 @@ class Place(Payload):
 
 
 class DispatchInput(Payload):
-    """Run one tool call, or find what became of it."""
+    """Run one tool call, or find out what happened to it."""
 
     build_id: str
-    id: str
-    """tool_use_id"""
+    tool_use_id: str = Field(alias="id")
     sandbox: SandboxRef
 
 
 class DispatchResult(Payload):
-    """How a tool call went. `commit` is the workspace's new HEAD where the call ended a phase."""
+    """How a tool call ended. `commit` is the workspace's new HEAD if the call ended a phase."""
 
-    err: bool = False
+    is_error: bool = Field(default=False, alias="err")
     commit: str | None = None
     lost: bool = False
     """The sandbox was gone or had been restarted, so the outcome is unknown and the workspace has to be verified."""
-    full: bool = False
+    disk_full: bool = Field(default=False, alias="full")
     """With `lost`: the sandbox's disk is full, and only another sandbox helps."""
-    e: str | None = None
-    """With `err`: the error's signature, see `domain/guards.py`."""
+    error_signature: str | None = Field(default=None, alias="e")
+    """With `is_error`: equal for equal errors, see `domain/guards.py`."""
 
 
 class AskFounder(Payload):
-    """Ask the founder about one of these: an error that has struck again and again, or a call that is made in circles.
+    """Ask the founder about an error that keeps occurring, or about a call that the agent keeps repeating.
 
-    Both are named by their signature; what they are about stands in the database.
+    `error` or `call` is its signature; the database has the details.
     """
 
     build_id: str
@@ -353,14 +356,14 @@ class AskFounder(Payload):
     call: str | None = None
 
 
-class AskedFounder(Unheard):
-    """The question in a sentence; or, where the founder has said or asked for something already, that instead."""
+class AskedFounder(PendingInput):
+    """The question in a sentence or, instead of a question, input that the founder has already sent."""
 
     reason: str = ""
 
 
 class RestoreWorkspace(Payload):
-    """Bring the workspace to what a restore's row says."""
+    """Restore the workspace as a restore's row says."""
 
     build_id: str
     number: int
@@ -368,18 +371,18 @@ class RestoreWorkspace(Payload):
 
 
 class RestoredWorkspace(Payload):
-    """Whether it was done; otherwise the row says why it can't be."""
+    """Whether the restore was done; if not, the row says why."""
 
     done: bool
 
 
 class FinishRestore(Payload):
-    """Write that a restore is done: the snapshots of what was there before, and of what is there since."""
+    """Record that a restore is done, with the numbers of the snapshots taken before and after it."""
 
     build_id: str
     number: int
-    kept_as: int
-    stored_as: int
+    snapshot_before: int = Field(alias="kept_as")
+    snapshot_after: int = Field(alias="stored_as")
 
 
 class TakeSnapshot(Payload):
@@ -407,16 +410,18 @@ class TakenSnapshot(Payload):
 
 
 class RunGate(Payload):
-    """Restore a snapshot into a fresh sandbox and look at the product's evidence there."""
+    """Restore a snapshot into a fresh sandbox and check the product's evidence there."""
 
     build_id: str
     number: int
     snapshot_number: int
 
 
-class GateResult(Unheard):
-    """How a gate ended. When it was passed its sandbox keeps running, for the preview. What the founder has said or
-    asked for meanwhile comes first, so nothing is passed then."""
+class GateResult(PendingInput):
+    """How a gate ended. If the product passed, the gate's sandbox keeps running for the preview.
+
+    Input that the founder sent meanwhile comes first: while any is pending, no product passes.
+    """
 
     findings: int
     sandbox_id: str | None = None
@@ -424,8 +429,8 @@ class GateResult(Unheard):
 
     @property
     def passed(self) -> bool:
-        """Whether the build is ready with this."""
-        return not self.findings and not self.is_unheard
+        """Whether the product passed, so that the build is ready."""
+        return not self.findings and not self.is_pending
 
 
 class FinishBuild(Payload):
@@ -459,7 +464,7 @@ class PreviewInput(Payload):
 
 
 class OpenedPreview(Payload):
-    """A preview's sandbox, and the address under which its product answers."""
+    """A preview's sandbox, and the address at which its product answers."""
 
     sandbox_id: str
     url: str
@@ -478,7 +483,7 @@ class PreviewChange(Payload):
 
 
 class ReapResult(Payload):
-    """What the reaper mended."""
+    """What the reaper did."""
 
     started: int = 0
     closed: int = 0

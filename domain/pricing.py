@@ -54,15 +54,15 @@ class ModelPrice(Price):
     above: Price | None = Field(default=None)
 
     def at(self, prompt_tokens: int) -> Price:
-        """The prices that hold for a prompt of this length."""
+        """Return the prices for a prompt of this length."""
         if self.above and self.above_prompt_tokens is not None and prompt_tokens > self.above_prompt_tokens:
             return self.above
         return self
 
     def dearest(self, prompt_tokens: int) -> Price:
-        """The highest prices that may hold for a prompt of at most this length."""
-        reached = self.at(prompt_tokens)
-        return Price(**{name: max(getattr(self, name), getattr(reached, name)) for name in Price.model_fields})
+        """Return the highest prices for a prompt of at most this length."""
+        longest = self.at(prompt_tokens)
+        return Price(**{name: max(getattr(self, name), getattr(longest, name)) for name in Price.model_fields})
 
 
 PriceTable = dict[str, ModelPrice]
@@ -70,49 +70,49 @@ PriceTable = dict[str, ModelPrice]
 
 @dataclass(frozen=True)
 class WorstCase:
-    """The most that a call can cost: none of its prompt is in the cache, all of it is written there."""
+    """The highest cost of a call: none of its prompt is in the cache, and all of it is written there."""
 
     prompt_tokens: int
     price: Price
 
     def cost(self, max_tokens: int) -> int:
-        """µ$ with so much output, rounded up."""
+        """Return the cost in µ$ with this much output, rounded up."""
         return _rounded_up(self._prompt() + max_tokens * self.price.output)
 
     def output_for(self, microdollars: int) -> int:
-        """Tokens of output that so many µ$ pay for, after the prompt."""
+        """Return the tokens of output that this many µ$ pay for after the prompt."""
         if not self.price.output:
             return sys.maxsize
         return max(0, int((microdollars - self._prompt()) // self.price.output))
 
     def _prompt(self) -> Decimal:
-        # A prompt is written to the cache with a lifetime of five minutes, the only one that is asked for.
+        # Requests ask only for cache writes with a lifetime of five minutes.
         return self.prompt_tokens * max(self.price.input, self.price.cache_write_5m)
 
 
 def price_of(table: PriceTable, model: str) -> ModelPrice:
-    """The model's row of the table.
+    """Return the model's row of the table.
 
     Raises:
-        UnknownModel: the table has none; a guess could cost somebody money.
+        UnknownModel: the model is not in the table. Its price is never guessed.
     """
     if model not in table:
-        known = ", ".join(sorted(table))
-        raise UnknownModel(f"There is no price for the model {model}. Use one of {known}, or add it to MODEL_PRICES.")
+        models = ", ".join(sorted(table))
+        raise UnknownModel(f"There is no price for the model {model}. Use one of {models}, or add it to MODEL_PRICES.")
     return table[model]
 
 
 def worst_case(table: PriceTable, model: str, prompt_tokens: int) -> WorstCase:
-    """The worst case of a call with at most so many tokens of prompt.
+    """Return the worst case of a call with at most this many tokens of prompt.
 
     Raises:
-        UnknownModel: the table has no price.
+        UnknownModel: the model is not in the table.
     """
     return WorstCase(prompt_tokens, price_of(table, model).dearest(prompt_tokens))
 
 
 def cost_microdollars(table: PriceTable, model: str, tokens: Tokens) -> int:
-    """What the call cost in µ$, rounded up."""
+    """Return the cost of a call in µ$, rounded up."""
     price = price_of(table, model).at(tokens.prompt)
     exact = (
         tokens.input * price.input

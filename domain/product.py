@@ -1,4 +1,4 @@
-"""`cofounder.json`: how a product says that it is installed, checked and started; and what counts as a test run."""
+"""`cofounder.json`: how to install, check and start a product. Also: how many tests a check has run."""
 
 import json
 import re
@@ -13,7 +13,7 @@ PRODUCT_FILE = "cofounder.json"
 
 def _without_nul(command: str) -> str:
     if "\x00" in command:
-        raise ValueError("bash takes no NUL character")
+        raise ValueError("must not contain a NUL character, which bash does not accept")
     return command
 
 
@@ -34,10 +34,10 @@ class ProductManifest(BaseModel):
 
 
 def parse_product_manifest(text: str) -> ProductManifest:
-    """The manifest from the file's text.
+    """Parse the text of the file.
 
     Raises:
-        InvalidInput: with a sentence for the agent.
+        InvalidInput: the file is not valid; the message is a sentence for the agent.
     """
     try:
         return ProductManifest.model_validate(json.loads(text))
@@ -48,7 +48,7 @@ def parse_product_manifest(text: str) -> ProductManifest:
         raise InvalidInput(f"{PRODUCT_FILE} is not valid JSON: {error}") from error
 
 
-# The closing lines of common test runners. A group holds how many tests were run, or passed.
+# The summary lines of common test runners. The group is the number of tests that ran, or passed.
 _COUNTS = [
     re.compile(r"^Ran (\d+) tests? in", re.M),  # unittest
     re.compile(r"^=+ .*?\b(\d+) passed\b.* in [\d.]+s", re.M),  # pytest
@@ -65,7 +65,7 @@ _GO_PASS = re.compile(r"^\s*--- PASS: ", re.M)
 
 
 def count_tests(output: str) -> int:
-    """How many tests a check's output says were run; 0 where no known runner's closing line is found."""
+    """Return how many tests ran according to a check's output; 0 without a summary line of a known test runner."""
     plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", output)
-    counted = sum(int(number) for pattern in _COUNTS for number in pattern.findall(plain))
-    return counted or len(_GO_PASS.findall(plain))
+    total = sum(int(number) for pattern in _COUNTS for number in pattern.findall(plain))
+    return total or len(_GO_PASS.findall(plain))

@@ -1,6 +1,6 @@
-"""The system prompt of the coder, and the texts that Cofounder itself says to it.
+"""The coder's system prompt, and the texts that Cofounder itself sends to the agent.
 
-The brief, the interview and the goal go in verbatim, between tags that the text names.
+The system prompt contains the brief, the interview and the goal verbatim, between tags.
 """
 
 import json
@@ -17,7 +17,7 @@ build the first version of their product, alone, in a sandbox, and you hand over
 RULES = """\
 # Where you work
 - Your workspace is /home/user/project, a git repository. All paths that you give are relative to it.
-- You have these tools: {tools}. There is nobody to ask
+- You have these tools: {tools}. There is no one to ask
   while you work; decide, and write down what you decided. The founder may write to you: heed what stands between
   <founder_message> tags, also where it changes the brief or the goal.
 - {network}
@@ -27,7 +27,7 @@ RULES = """\
 - Work in phases: a scaffold first, then one feature or a few related ones at a time. Each phase ends with its tests
   written and passing, README.md and CHANGELOG.md of the product brought up to date, and one git commit. A commit is
   what ends a phase; what is not committed does not count.
-- When a command fails, read what it says and mend the cause. Never weaken a test to make it pass.
+- When a command fails, read what it says and fix the cause. Never weaken a test to make it pass.
 
 # What you hand over
 - {product_file} at the top of the workspace: {{"install": "…", "check": "…", "start": "…", "port": 8000}}. `install`
@@ -42,12 +42,12 @@ RULES = """\
 def render_system_prompt(
     brief: dict[str, Any], interview: Sequence[dict[str, str]], goal: str, egress_hosts: Sequence[str] | None
 ) -> str:
-    """The `system` array of a request as JSON text. Stored before its first send, and sent as these bytes from then on.
+    """Render the `system` array of a request as JSON text. It is stored before it is first sent, and never changes.
 
     Args:
         brief: the idea brief's JSON.
         interview: `{question, answer}` in order.
-        goal: what this build is to do.
+        goal: what this build has to do.
         egress_hosts: hosts that the sandbox may reach; empty for none, None for the open internet.
     """
     if egress_hosts is None:
@@ -111,22 +111,22 @@ NO_HANDOFF = (
 
 
 def handoff(note: str) -> str:
-    """What the first turn after a sleep starts from: the note that the agent ended the last one with."""
+    """Quote the handoff note with which the agent ended its last turn, for the first turn after a sleep."""
     return f"This is the handoff note that you left:\n<handoff_note>\n{note}\n</handoff_note>\nGo on from there."
 
 
 def continue_after_cap(calls: int) -> str:
-    """What the agent is told when a person lets it go on after its tool calls were used up."""
+    """Tell the agent that it may continue although its tool calls were used up."""
     return f"You may go on: {calls} more tool calls."
 
 
 def founder_message(text: str) -> str:
-    """What a founder says to the agent while it works."""
+    """Quote a message of the founder."""
     return f"The founder says:\n<founder_message>\n{text}\n</founder_message>"
 
 
 def founder_answer(problem: str, answer: str) -> str:
-    """What a founder answers to a question that the build asked."""
+    """Quote the founder's answer, with the question that the build asked."""
     return (
         f"You got no further, so the founder was asked about this:\n<question>\n{problem}\n</question>\n"
         f"The founder answers:\n<founder_message>\n{answer}\n</founder_message>"
@@ -134,7 +134,7 @@ def founder_answer(problem: str, answer: str) -> str:
 
 
 def no_answer(problem: str) -> str:
-    """What the agent is told when it may go on although its founder did not answer."""
+    """Tell the agent that it may continue although the founder has not answered."""
     return (
         f"You got no further, so the founder was asked about this:\n<question>\n{problem}\n</question>\n"
         "You may try again, without an answer. Do it in another way than before."
@@ -142,7 +142,7 @@ def no_answer(problem: str) -> str:
 
 
 def restored(what: str, commit: str | None) -> str:
-    """What the agent is told after its founder had the workspace put back."""
+    """Tell the agent that its founder has restored the workspace."""
     head = f" HEAD is {commit[:12]} now." if commit else ""
     return (
         f"Your founder had your workspace put back to {what}.{head} What you did after that is not in it any more, and "
@@ -152,15 +152,15 @@ def restored(what: str, commit: str | None) -> str:
 
 
 def gate_findings(findings: Sequence[str]) -> str:
-    """What the agent is told after the evidence gate bounced its work."""
+    """Tell the agent why its work did not pass the evidence gate."""
     listed = "\n".join(f"- {finding}" for finding in findings)
     return (
         "Your product was restored from its last commit into a fresh sandbox and did not pass. Findings:\n"
-        f"{listed}\nMend these, commit, and end your turn again."
+        f"{listed}\nFix these, commit, and end your turn again."
     )
 
 
 def resumed(reason: str, changes: Sequence[str]) -> str:
-    """What the agent is told after the sandbox slept or was replaced."""
+    """Tell the agent that the build was resumed after a sleep or in a new sandbox."""
     listed = "".join(f"\n- {change}" for change in changes)
     return f"The build was resumed: {reason}. Processes that you had started may have ended.{listed}"

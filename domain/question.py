@@ -1,4 +1,4 @@
-"""What a founder is asked when the agent gets no further: the problem in plain words, what was tried, and options."""
+"""Questions to the founder when the agent is stuck: the problem in plain words, what it tried, and options."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,26 +10,28 @@ OPTIONS = (
     "Leave this out for now, say so in the README, and go on with the rest.",
     "Commit what works, and finish with that.",
 )
-"""What a founder may answer with a number; any other answer in their own words."""
+"""The founder may choose one of these by its number, or answer in their own words."""
 
-TRIED_MOST = 5
-_SAID_CHARACTERS = 200
+MAX_ATTEMPTS = 5
+"""The most attempts that a question lists."""
+
+_NARRATION_CHARACTERS = 200
 _ERROR_CHARACTERS = 600
 _REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One thing that the agent tried: what it said of it, the call in a line, and the call's result."""
+    """One thing that the agent tried: its narration, the call in one line, and the call's result."""
 
     turn: int
-    said: str
+    narration: str
     call: str
     result: str
 
 
 @dataclass(frozen=True)
-class Asked:
+class FounderQuestion:
     """A question to the founder. `reason` is its first sentence, for the build's status."""
 
     reason: str
@@ -38,27 +40,27 @@ class Asked:
     options: list[str]
 
 
-def about_error(attempts: Sequence[Attempt]) -> Asked:
-    """The same error has struck again and again; the attempts are in order, and there is at least one."""
+def about_error(attempts: Sequence[Attempt]) -> FounderQuestion:
+    """Ask about an error that keeps occurring. `attempts` are in order, and there is at least one."""
     last = attempts[-1]
-    reason = storable(f"The agent has met the same error {len(attempts)} times, the last time with `{last.call}`.")
+    reason = storable(f"The agent has hit the same error {len(attempts)} times, most recently with `{last.call}`.")
     error = last.result.strip()
-    shown = error if len(error) <= _ERROR_CHARACTERS else "…" + error[-_ERROR_CHARACTERS:]
-    return _asked(reason, f"{reason} It says:\n{shown}", attempts)
+    excerpt = error if len(error) <= _ERROR_CHARACTERS else "…" + error[-_ERROR_CHARACTERS:]
+    return _question(reason, f"{reason} The error is:\n{excerpt}", attempts)
 
 
-def about_circle(attempts: Sequence[Attempt]) -> Asked:
-    """The agent makes the same call again and again, and was steered before; there is at least one attempt."""
+def about_circle(attempts: Sequence[Attempt]) -> FounderQuestion:
+    """Ask about a call that the agent keeps repeating, although it was steered. There is at least one attempt."""
     call = attempts[-1].call
-    reason = f"The agent keeps making the same call, `{call}`, and gets no further; it was told to try something else."
-    return _asked(reason, reason, attempts)
+    reason = f"The agent keeps making the same call, `{call}`, although it was told to try something else."
+    return _question(reason, reason, attempts)
 
 
-def _asked(reason: str, problem: str, attempts: Sequence[Attempt]) -> Asked:
-    tried = [_told(attempt) for attempt in attempts[-TRIED_MOST:]]
-    return Asked(storable(reason, _REASON_CHARACTERS), storable(problem), tried, list(OPTIONS))
+def _question(reason: str, problem: str, attempts: Sequence[Attempt]) -> FounderQuestion:
+    tried = [_describe(attempt) for attempt in attempts[-MAX_ATTEMPTS:]]
+    return FounderQuestion(storable(reason, _REASON_CHARACTERS), storable(problem), tried, list(OPTIONS))
 
 
-def _told(attempt: Attempt) -> str:
-    said = storable(" ".join(attempt.said.split()), _SAID_CHARACTERS)
-    return f"Turn {attempt.turn}: {said + ' — ' if said else ''}{attempt.call}"
+def _describe(attempt: Attempt) -> str:
+    narration = storable(" ".join(attempt.narration.split()), _NARRATION_CHARACTERS)
+    return f"Turn {attempt.turn}: {narration + ' — ' if narration else ''}{attempt.call}"

@@ -1,4 +1,4 @@
-"""What is done again when a workspace goes back to its snapshot: recorded edits, in order. Commands never are."""
+"""Which recorded edits are applied again after a workspace was restored to its snapshot. Commands never are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any
 from domain.manifest import bounded
 
 EDITS = frozenset({"write_file", "edit_file"})
-"""Tools whose recorded input says all that they did. What a command did, nobody knows."""
+"""Tools whose effect is fully known from their recorded input. The effect of a command is not."""
 
 
 @dataclass(frozen=True)
 class RecordedCall:
-    """A mutating call that was done since the snapshot.
+    """A mutating call that ended after the snapshot.
 
-    `succeeded`: it is known to have done what it was asked. `unsure`: it was begun before the snapshot and done after
-    it, so that its change may be in the snapshot or not.
+    `succeeded`: it is known to have succeeded. `unsure`: it started before the snapshot, which may therefore contain
+    its change.
     """
 
     id: str
@@ -35,19 +35,21 @@ class Reapplied:
 
 
 def edits_to_reapply(calls: Sequence[RecordedCall]) -> list[RecordedCall]:
-    """The edits to try, in order."""
+    """Return the edits to apply again, in order."""
     return [call for call in calls if call.name in EDITS and call.succeeded]
 
 
-def fitting(edits: Sequence[RecordedCall]) -> list[RecordedCall]:
-    """Those before the first that may not be tried: a piece that may have been replaced already would be twice. To
-    write a whole file again does no harm."""
+def reapplicable(edits: Sequence[RecordedCall]) -> list[RecordedCall]:
+    """Return the edits before the first `unsure` replacement in a file: it could put its text there twice.
+
+    Writing a whole file again does no harm.
+    """
     doubtful = (number for number, edit in enumerate(edits) if edit.unsure and edit.name != "write_file")
     return list(edits[: next(doubtful, len(edits))])
 
 
-def told(calls: Sequence[RecordedCall], reapplied: Reapplied) -> list[str]:
-    """What founder and agent are told of the calls since the snapshot, in sentences."""
+def describe_reapplied(calls: Sequence[RecordedCall], reapplied: Reapplied) -> list[str]:
+    """Describe to the founder and the agent what was done about the calls made since the snapshot."""
     edits = edits_to_reapply(calls)
     commands = [call.summary for call in calls if call.name not in EDITS]
     done, left = edits[: reapplied.applied], edits[reapplied.applied :]

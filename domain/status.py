@@ -1,10 +1,10 @@
-"""The states of a build and the order in which they may follow each other."""
+"""The states of a build, and which may follow which."""
 
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where a build stands."""
+    """The state of a build."""
 
     QUEUED = "queued"
     STARTING = "starting"
@@ -19,7 +19,7 @@ class Status(StrEnum):
 
 
 class WaitingFor(StrEnum):
-    """Who can end a `needs_input`."""
+    """Who or what can end a `needs_input`."""
 
     FOUNDER = "founder"
     OPERATOR = "operator"
@@ -28,7 +28,7 @@ class WaitingFor(StrEnum):
 
 
 class SleepPolicy(StrEnum):
-    """What a build does when the day's budget is used up."""
+    """What a build does once the day's budget is used up."""
 
     SLEEP = "sleep"
     """Sleep until the next UTC day, or until it is woken."""
@@ -37,7 +37,7 @@ class SleepPolicy(StrEnum):
 
 
 MAX_NIGHTS = 30
-"""So many nights a build sleeps before its founder is asked whether it should go on, unless said otherwise."""
+"""Ask the founder whether to continue after a build has slept this many nights. A build may set another number."""
 
 CLOSED = frozenset({Status.READY, Status.FAILED, Status.CANCELLED})
 """A build in one of these has ended."""

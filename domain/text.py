@@ -1,11 +1,11 @@
-"""Text from outside, made fit for PostgreSQL, which refuses NUL characters and lone surrogates in text and JSONB."""
+"""Make text from outside fit for PostgreSQL, which rejects NUL characters and lone surrogates in text and JSONB."""
 
 import re
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
-def storable(text: str, longest: int | None = None) -> str:
-    """The text with what can't be stored replaced, and cut where it is longer than so many characters."""
-    kept = _UNSTORABLE.sub("\ufffd", text)
-    return kept if longest is None or len(kept) <= longest else kept[: longest - 1] + "…"
+def storable(text: str, max_characters: int | None = None) -> str:
+    """Replace the characters that can't be stored, and cut the text to this many characters."""
+    clean = _UNSTORABLE.sub("\ufffd", text)
+    return clean if max_characters is None or len(clean) <= max_characters else clean[: max_characters - 1] + "…"

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_CHARACTERS = 64_000
-"""No text block of a result is longer than this; tools bound theirs themselves, more sensibly."""
+"""The longest text block of a result, in characters. Tools set tighter limits that suit their output."""
 
 SECRET = "[secret]"
-"""Stands where a secret stood."""
+"""Replaces a secret."""
 
 _SECRET_SHORTEST = 8
-"""Shorter values are no secrets, and a shorter piece of one at a cut gives nothing away."""
+"""A value shorter than this is not treated as a secret; neither is a shorter piece of a secret at a cut."""
 
 NO_OUTPUT = "(no output)"
 
@@ -29,16 +29,16 @@ _UNSTORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class ImageRef:
-    """A WebP in the object store under `images/<sha256>.webp`; its bytes take the placeholder's place at send."""
+    """A WebP in the object store under `images/<sha256>.webp`. Its bytes replace a placeholder when it is sent."""
 
     sha256: str
 
 
 def clean(text: str) -> str:
-    """Text as an editor would show it.
+    """Convert terminal output to plain text.
 
-    ANSI sequences are gone, of a line that was drawn over itself the last drawing stays, and control characters and
-    lone surrogates, which the database can't store, are replaced.
+    Remove ANSI sequences, keep only the last version of a line that was overwritten with carriage returns, and replace
+    control characters and lone surrogates, which the database can't store.
     """
     plain = _ANSI.sub("", text).replace("\r\n", "\n")
     if "\r" in plain:
@@ -51,7 +51,7 @@ def _last_drawn(line: str) -> str:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """The text without any of the secrets, nor with the part of one that a cut left at its beginning or end."""
+    """Remove the secrets, and the part of one that a cut left at the beginning or end of the text."""
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) < _SECRET_SHORTEST:
             continue
@@ -65,7 +65,7 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def bound(text: str, characters: int = MAX_CHARACTERS) -> str:
-    """The text, its middle left out where it is longer than so many characters."""
+    """Leave out the middle of a text that is longer than this many characters."""
     if len(text) <= characters:
         return text
     head, tail = characters * 2 // 3, characters // 3
@@ -73,7 +73,7 @@ def bound(text: str, characters: int = MAX_CHARACTERS) -> str:
 
 
 def shown(text: str, secrets: Iterable[str] = ()) -> str:
-    """Text from a sandbox, fit to be stored and sent."""
+    """Make text from a sandbox fit to be stored and sent."""
     return bound(redact(clean(text), secrets))
 
 
@@ -87,13 +87,13 @@ def command_text(
     timed_out_after: float | None = None,
     secrets: Iterable[str] = (),
 ) -> str:
-    """What the agent is told of a command.
+    """Render the result of a command for the agent.
 
     Args:
-        head: the output, or its beginning where `tail` is its end.
-        output_bytes: how long the whole output is.
-        output_path: where the whole output is kept.
-        timed_out_after: seconds, when the command was ended for taking longer.
+        head: the output, or only its beginning if `tail` is its end.
+        output_bytes: the length of the whole output.
+        output_path: the file that holds the whole output.
+        timed_out_after: the limit in seconds, if the command was ended for exceeding it.
     """
     secrets = list(secrets)
     text = shown(head, secrets)
@@ -107,7 +107,7 @@ def command_text(
 
 
 def render_result(tool_use_id: str, content: str | Sequence[str | ImageRef], is_error: bool = False) -> str:
-    """The `tool_result` block as JSON text, from texts and images. These bytes are stored, and sent ever after."""
+    """Render a `tool_result` block as JSON text. It is stored, and sent in exactly these bytes from then on."""
     parts = [content] if isinstance(content, str) else content
     block: dict[str, Any] = {
         "type": "tool_result",
@@ -120,7 +120,7 @@ def render_result(tool_use_id: str, content: str | Sequence[str | ImageRef], is_
 
 
 def result_text(stored: str) -> str:
-    """The text of a stored `tool_result` block."""
+    """Return the text of a stored `tool_result` block."""
     content = json.loads(stored)["content"]
     return "\n".join(str(block["text"]) for block in content if block["type"] == "text")
 
@@ -129,11 +129,11 @@ def _content_block(part: str | ImageRef) -> dict[str, Any]:
     if isinstance(part, ImageRef):
         source = {"type": "base64", "media_type": "image/webp", "data": f"sha256:{part.sha256}"}
         return {"type": "image", "source": source}
-    # The API refuses text blocks that are empty.
+    # The API rejects empty text blocks.
     return {"type": "text", "text": _UNSTORABLE.sub("\ufffd", part) or NO_OUTPUT}
 
 
 def parse_stored_blocks(stored: str) -> list[dict[str, Any]]:
-    """The content blocks of a stored message."""
+    """Parse the content blocks of a stored message."""
     blocks: list[dict[str, Any]] = json.loads(stored)
     return blocks

@@ -1,7 +1,7 @@
-"""The tools: what the model is told of each, and the strict check of what it asks for.
+"""The tools: what the model is told about each, and a strict check of its input.
 
-A contributor adds a tool to `TOOLS`, and nowhere else when a command of the sandbox can do what it does. Otherwise
-`clients/sandbox_runner.py` does it inside the sandbox (`look`, or `change` for a mutating one).
+To add a tool, add it to `TOOLS`. That is all if a command in the sandbox does its work. Otherwise add the work to
+`clients/sandbox_runner.py`, which runs inside the sandbox (in `look`, or in `change` for a mutating tool).
 """
 
 import json
@@ -15,16 +15,16 @@ from domain.errors import InvalidToolInput
 from domain.text import storable
 
 BASH_TIMEOUT_DEFAULT_SECONDS = 60
-"""How long a `bash` call may run when the agent names no time."""
+"""How long a `bash` call may run if the agent names no time."""
 
 BASH_TIMEOUT_MAX_SECONDS = 600
-"""The most that the agent may ask for."""
+"""The longest time that the agent may ask for."""
 
 READ_LINES_DEFAULT = 2000
 
 
 class ToolInput(BaseModel):
-    """Strict: no coercion, no further fields, and every field is required; optional ones accept null."""
+    """Strict: no coercion, no additional fields, and every field is required; optional ones accept null."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -88,14 +88,14 @@ class Tool:
     input: type[ToolInput]
     mutating: bool
     command: Callable[[Any], str] | None = None
-    """What bash runs in the workspace for an input; such a tool is mutating. Its input may have `timeout_seconds`."""
+    """Returns what bash runs in the workspace for an input, which may have `timeout_seconds`. The tool is mutating."""
 
     def __post_init__(self) -> None:
         if self.command is not None and not self.mutating:
-            raise ValueError(f"The tool {self.name} is a command, so it is mutating.")
+            raise ValueError(f"The tool {self.name} runs a command, so it must be marked as mutating.")
 
     def sent_schema(self) -> dict[str, Any]:
-        """The JSON schema of the input, in the subset that the API's strict mode takes; we check the rest ourselves."""
+        """Return the input's JSON schema in the subset that the API's strict mode accepts. We check the rest."""
         return _strict_subset(self.input.model_json_schema())
 
 
@@ -103,12 +103,12 @@ _NOT_IN_STRICT_MODE = {"title", "minLength", "maxLength", "minimum", "maximum", 
 
 
 def _strict_subset(schema: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in schema.items() if key not in _NOT_IN_STRICT_MODE}
-    if "properties" in kept:
-        kept["properties"] = {name: _strict_subset(rule) for name, rule in kept["properties"].items()}
-    if "anyOf" in kept:
-        kept["anyOf"] = [_strict_subset(option) for option in kept["anyOf"]]
-    return kept
+    subset = {key: value for key, value in schema.items() if key not in _NOT_IN_STRICT_MODE}
+    if "properties" in subset:
+        subset["properties"] = {name: _strict_subset(rule) for name, rule in subset["properties"].items()}
+    if "anyOf" in subset:
+        subset["anyOf"] = [_strict_subset(option) for option in subset["anyOf"]]
+    return subset
 
 
 TOOLS: dict[str, Tool] = {
@@ -120,7 +120,7 @@ TOOLS: dict[str, Tool] = {
             "in a file that the result names. Start servers in the background with nohup and &, output to a file.",
             BashInput,
             mutating=True,
-            command=lambda given: str(given.command),
+            command=lambda tool_input: str(tool_input.command),
         ),
         Tool("read_file", "Read a text file of the workspace, with line numbers.", ReadFileInput, mutating=False),
         Tool(
@@ -159,7 +159,7 @@ TOOLS: dict[str, Tool] = {
 
 
 def render_tools() -> str:
-    """The `tools` array of a request as JSON text. Stored with the prompt and sent as these bytes from then on."""
+    """Render the `tools` array of a request as JSON text. It is stored with the prompt, and never changes."""
     return json.dumps(
         [
             {"name": tool.name, "description": tool.description, "strict": True, "input_schema": tool.sent_schema()}
@@ -170,25 +170,25 @@ def render_tools() -> str:
     )
 
 
-def check_tool_input(name: str, given: object) -> ToolInput:
-    """The input of a tool call if it fits the tool's schema exactly.
+def check_tool_input(name: str, value: object) -> ToolInput:
+    """Check that the input of a tool call fits the tool's schema exactly.
 
     Raises:
-        InvalidToolInput: the tool is unknown, or the input does not fit; the text is meant for the agent.
+        InvalidToolInput: the tool is unknown, or the input does not fit; the message is for the agent.
     """
     if name not in TOOLS:
         raise InvalidToolInput(f"There is no tool named {name}. The tools are: {', '.join(TOOLS)}.")
     try:
-        return TOOLS[name].input.model_validate(given)
+        return TOOLS[name].input.model_validate(value)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in error.errors())
         raise InvalidToolInput(f"The input of {name} does not fit its schema, so it was not run. {problems}") from None
 
 
-def command_of(name: str, given: ToolInput) -> str | None:
-    """What bash runs for a call of this tool; None where the tool is no command."""
+def command_of(name: str, tool_input: ToolInput) -> str | None:
+    """Return what bash runs for a call of this tool; None if the tool does not run a command."""
     command = TOOLS[name].command
-    return None if command is None else command(given)
+    return None if command is None else command(tool_input)
 
 
 def is_mutating(name: str) -> bool:
@@ -196,8 +196,8 @@ def is_mutating(name: str) -> bool:
     return name not in TOOLS or TOOLS[name].mutating
 
 
-def summarize_call(name: str, given: dict[str, Any], limit: int = 80) -> str:
-    """One short line for the feed and the timeline, such as `bash: git commit -m "Add waitlist"`."""
-    subject = str(given.get("command") or given.get("path") or given.get("pattern") or "").strip()
+def summarize_call(name: str, tool_input: dict[str, Any], limit: int = 80) -> str:
+    """Summarize a call in one line for the feed and the timeline, such as `bash: git commit -m "Add waitlist"`."""
+    subject = str(tool_input.get("command") or tool_input.get("path") or tool_input.get("pattern") or "").strip()
     first_line = subject.splitlines()[0] if subject else ""
     return storable(f"{name}: {first_line}" if first_line else name, limit)

@@ -1,4 +1,4 @@
-"""Where the servers that come as wheels have their programs."""
+"""Paths of the programs that wheels install."""
 
 from importlib import metadata
 from pathlib import Path
@@ -7,9 +7,9 @@ from local.errors import PartFailed
 
 
 def of_distribution(distribution: str, program: str, part: str) -> Path:
-    """Return the path of a program that a distribution installed among its scripts.
+    """Return the path of a program that a distribution installed.
 
-    Raises `PartFailed` when it is not there.
+    Raises `PartFailed`, which names `part`, if the program is missing.
     """
     try:
         files = metadata.files(distribution) or []

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import shlex
 import signal
 import time
@@ -15,12 +16,12 @@ import typer
 from local.errors import StackError
 from local.own_servers import Egress
 
-if TYPE_CHECKING:  # the clients that the stack is made of take a second to import, and other commands don't need them
+if TYPE_CHECKING:  # the stack's clients take a second to import, and other commands do not need them
     from local.stack import LocalStack, PartName, Progress
 
 local_app = typer.Typer(
     no_args_is_help=True,
-    help="Run the servers that a build needs on this machine. Prints the environment that points clients at them.",
+    help="Run the servers that a build needs on this machine, and print the environment that points clients at them.",
 )
 
 _DATA = Path(".cofounder") / "local"
@@ -29,21 +30,32 @@ _Data = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Directory for data and logs, kept afterwards; one stack at a time works in it. "
-        f"By default one below {_DATA}, for each of these commands its own.",
+        help="Directory for data and logs, kept afterwards. One stack at a time can use it. "
+        f"By default each of these commands has its own in {_DATA}.",
     ),
 ]
 _Port = Annotated[
     int | None,
-    typer.Option("--port", min=1, max=65535, help="Port to listen on; otherwise last time's, or a free one."),
+    typer.Option("--port", min=1, max=65535, help="Port to listen on. Default: the same as last time, or a free one."),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of export lines.")]
 _Allow = Annotated[
     list[str] | None,
-    typer.Option("--allow", help="With --egress proxy: a host to reach instead of the package registries; repeatable."),
+    typer.Option(
+        "--allow",
+        help="With --egress proxy: a host that sandboxes reach instead of the package registries. May be repeated.",
+    ),
+]
+_PrivateHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--private-host",
+        help="With --egress proxy: also this host, even if its address is private; repeatable. SANDBOX_PRIVATE_HOSTS "
+        "names more.",
+    ),
 ]
 _Egress = Annotated[
-    Egress, typer.Option("--egress", help="What sandboxes reach outside: nothing, or some hosts through a proxy.")
+    Egress, typer.Option("--egress", help="What sandboxes reach: nothing, or some hosts through a proxy.")
 ]
 
 
@@ -51,16 +63,17 @@ _Egress = Annotated[
 def up(
     data: _Data = None,
     port: Annotated[
-        list[str] | None, typer.Option("--port", metavar="PART=N", help="Port of one part; may be repeated.")
+        list[str] | None, typer.Option("--port", metavar="PART=N", help="Port of one part. May be repeated.")
     ] = None,
     egress: _Egress = "none",
     allow: _Allow = None,
+    private_host: _PrivateHost = None,
     as_json: _Json = False,
 ) -> None:
     """Start everything."""
     from local.stack import PARTS
 
-    _stay_up(PARTS, data or _DATA / "all", _ports_by_part(port or []), as_json, egress, allow or [])
+    _stay_up(PARTS, data or _DATA / "all", _ports_by_part(port or []), as_json, egress, allow or [], private_host or [])
 
 
 @local_app.command(epilog="Example: cofounder local postgres")
@@ -81,16 +94,17 @@ def s3(data: _Data = None, port: _Port = None, as_json: _Json = False) -> None:
     _stay_up_alone("s3", data, port, as_json)
 
 
-@local_app.command(epilog="Example: cofounder local sandbox --egress proxy --allow pypi.org")
+@local_app.command(epilog="Example: cofounder local sandbox --egress proxy --private-host pypi.example.com")
 def sandbox(
     data: _Data = None,
     port: _Port = None,
     egress: _Egress = "none",
     allow: _Allow = None,
+    private_host: _PrivateHost = None,
     as_json: _Json = False,
 ) -> None:
     """Start the E2B-compatible sandbox server."""
-    _stay_up_alone("sandbox", data, port, as_json, egress, allow or [])
+    _stay_up_alone("sandbox", data, port, as_json, egress, allow or [], private_host or [])
 
 
 @local_app.command(epilog="Example: cofounder local model")
@@ -106,8 +120,10 @@ def _stay_up_alone(
     as_json: bool,
     egress: Egress = "none",
     allow: Sequence[str] = (),
+    private_hosts: Sequence[str] = (),
 ) -> None:
-    _stay_up((part,), data or _DATA / part, {} if port is None else {part: port}, as_json, egress, allow)
+    ports: dict[str, int] = {} if port is None else {part: port}
+    _stay_up((part,), data or _DATA / part, ports, as_json, egress, allow, private_hosts)
 
 
 def _stay_up(
@@ -117,48 +133,55 @@ def _stay_up(
     as_json: bool,
     egress: Egress,
     allow: Sequence[str],
+    private_hosts: Sequence[str],
 ) -> None:
+    from local.operator_network import operator_network
     from local.stack import LocalStack
+    from settings import load_settings
 
-    if allow and egress == "none":
-        raise typer.BadParameter("--allow needs --egress proxy.")
-    stack = LocalStack(data, parts=parts, port_of=ports, egress=egress, allow=allow, on_progress=_say)
+    for option, hosts in (("--allow", allow), ("--private-host", private_hosts)):
+        if hosts and egress == "none":
+            raise typer.BadParameter(f"{option} needs --egress proxy.")
+    network = operator_network(load_settings(), os.environ, private_hosts) if egress == "proxy" else None
+    stack = LocalStack(
+        data, parts=parts, port_of=ports, egress=egress, allow=allow, network=network, on_progress=_print_progress
+    )
     try:
-        asyncio.run(_until_told(stack, as_json))
+        asyncio.run(_run_until_signal(stack, as_json))
     except StackError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
 
 
-async def _until_told(stack: "LocalStack", as_json: bool) -> None:
-    """Run the stack until SIGINT, SIGTERM or SIGHUP, or until a part dies (`StackError`)."""
-    told = asyncio.Event()
+async def _run_until_signal(stack: "LocalStack", as_json: bool) -> None:
+    """Run the stack until SIGINT, SIGTERM or SIGHUP. Raises `StackError` if a part dies."""
+    stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    work = asyncio.create_task(_run(stack, as_json))
-    telling = asyncio.create_task(told.wait())
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    run = asyncio.create_task(_run(stack, as_json))
+    stop_request = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({work, telling}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({run, stop_request}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        telling.cancel()
-        if not work.done():
+        stop_request.cancel()
+        if not run.done():
             typer.echo("stopping…", err=True)
-            work.cancel()
+            run.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await work
+        await run
 
 
 async def _run(stack: "LocalStack", as_json: bool) -> None:
     started = time.monotonic()
     async with stack:
-        _show(stack, as_json)
+        _print_environment(stack, as_json)
         typer.echo(
-            f"up after {time.monotonic() - started:.1f} s; data and logs in {stack.data}. Ctrl-C stops.", err=True
+            f"up after {time.monotonic() - started:.1f} s; data and logs in {stack.data}. Ctrl-C stops it.", err=True
         )
         await stack.wait()
 
 
-def _show(stack: "LocalStack", as_json: bool) -> None:
+def _print_environment(stack: "LocalStack", as_json: bool) -> None:
     environment = dict(stack.environment)
     if as_json:
         environment |= {"temporal_ui_url": stack.temporal_ui_url} if stack.temporal_ui_url else {}
@@ -170,7 +193,7 @@ def _show(stack: "LocalStack", as_json: bool) -> None:
             typer.echo(f"Temporal UI: {stack.temporal_ui_url}", err=True)
 
 
-def _say(progress: "Progress") -> None:
+def _print_progress(progress: "Progress") -> None:
     if progress.state == "ready":
         typer.echo(f"{progress.part}: ready after {progress.seconds:.1f} s", err=True)
     elif progress.state == "stopped":
@@ -185,7 +208,7 @@ def _ports_by_part(options: list[str]) -> dict[str, int]:
         part, _, number = option.partition("=")
         if part not in PARTS or not number.isdigit() or not 0 < int(number) < 65536:
             raise typer.BadParameter(
-                f"--port {option}: write PART=N, where PART is one of {', '.join(PARTS)} and N a port."
+                f"--port {option}: write PART=N. PART is one of {', '.join(PARTS)}, N a port from 1 to 65535."
             )
         ports[part] = int(number)
     return ports

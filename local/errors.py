@@ -1,23 +1,23 @@
-"""What can go wrong with the embedded stack. Each message says what to do; none needs a traceback.
+"""Errors of the embedded stack. Each message says what is wrong and what to do; none needs a traceback.
 
 StackError
-├── DataInUse      another stack works in this data directory
-├── PortBusy       a port that was asked for is taken
+├── DataInUse      another stack uses this data directory
+├── PortBusy       a requested port is taken
 ├── PartFailed     a part did not start
 └── PartDied       a part ended while the stack was up
 """
 
 
 class StackError(Exception):
-    """The embedded stack could not start or stay up."""
+    """The embedded stack did not start, or did not stay up."""
 
 
 class DataInUse(StackError):
-    """Another stack works in this data directory."""
+    """Another stack uses this data directory."""
 
 
 class PortBusy(StackError):
-    """A port that was asked for is taken, or may not be taken."""
+    """A requested port is taken, or this process may not listen on it."""
 
 
 class PartFailed(StackError):
@@ -29,7 +29,7 @@ class PartFailed(StackError):
 
 
 class PartDied(StackError):
-    """A part ended while the stack was up, and nobody asked it to. `part` is its name."""
+    """A part ended by itself while the stack was up. `part` is its name."""
 
     def __init__(self, part: str, message: str) -> None:
         super().__init__(message)

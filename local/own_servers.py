@@ -1,6 +1,6 @@
-"""The two servers that are this project's own: sandboxes, and the rehearsal model.
+"""The two servers of this project: the sandbox server and the rehearsal model.
 
-Each is a module run in its own process. It says on its standard output, in one line of JSON, how to reach it.
+Each is a module that runs in its own process. It prints one line of JSON that says how to reach it.
 """
 
 import json
@@ -8,18 +8,21 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from local.process import Command, Run
 
+if TYPE_CHECKING:  # it imports the settings, which the command line does without until it needs them
+    from local.operator_network import OperatorNetwork
+
 Egress = Literal["none", "proxy"]
 
-# What leads out of this machine; the sandbox server decides what of it a sandbox sees.
-_WAY_OUT = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+# Variables that a process needs to reach the internet. The sandbox server decides which of them a sandbox sees.
+_NETWORK_VARIABLES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 
 
 class OwnServer:
-    """A module of this project that serves, and announces its variables as a line of JSON."""
+    """A server of this project, which announces its variables in one line of JSON."""
 
     start_seconds = 30.0
 
@@ -36,23 +39,23 @@ class OwnServer:
         self.name = name
         self.hint = hint
         self._arguments = arguments
-        self._secrets = dict(secrets or {})  # not arguments, which everybody on the machine can read
+        self._secrets = dict(secrets or {})  # not arguments, which every user of the machine can read
         self._output = output
         self._temporary = temporary
-        self._announced: dict[str, object] = {}
+        self._announcement: dict[str, object] = {}
 
     async def prepare(self, run: Run) -> None:
-        """Forget what an earlier run announced."""
-        self._announced = {}
+        """Forget the announcement of an earlier run."""
+        self._announcement = {}
 
     def command(self) -> Command:
         """Return the module's command line."""
-        way_out = {key: value for key, value in os.environ.items() if key.upper() in _WAY_OUT}
+        network = {key: value for key, value in os.environ.items() if key.upper() in _NETWORK_VARIABLES}
         return Command(
-            # -P: whatever lies in the working directory is not importable
+            # -P: nothing in the working directory can be imported
             arguments=[sys.executable, "-P", *self._arguments, "--die-with-parent"],
             environment={
-                **way_out,
+                **network,
                 **self._secrets,
                 "PATH": os.environ.get("PATH", os.defpath),
                 "HOME": str(self._temporary),
@@ -63,18 +66,18 @@ class OwnServer:
         )
 
     async def is_ready(self) -> bool:
-        """The announcement is written when the server serves."""
+        """Return True once the server has announced itself, which it does when it serves."""
         line, end, _ = self._output.read_text().partition("\n")
         if not end:
             return False
-        announced = json.loads(line)
-        if isinstance(announced, dict):
-            self._announced = announced
-        return bool(self._announced)
+        announcement = json.loads(line)
+        if isinstance(announcement, dict):
+            self._announcement = announcement
+        return bool(self._announcement)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables in the announcement: what is written in capitals."""
-        return {key: str(value) for key, value in self._announced.items() if key.isupper()}
+        """Return the variables in the announcement: its keys in capitals."""
+        return {key: str(value) for key, value in self._announcement.items() if key.isupper()}
 
 
 def sandbox_server(
@@ -84,31 +87,32 @@ def sandbox_server(
     proxy_port: int,
     egress: Egress,
     allow: Sequence[str],
+    network: "OperatorNetwork",
     api_key: str,
     output: Path,
     temporary: Path,
     options: Sequence[str] = (),
 ) -> OwnServer:
-    """Return the sandbox server; sandboxes live under `directory`.
+    """Return the sandbox server, which keeps its sandboxes in `directory`.
 
-    `egress="proxy"` lets them reach the hosts in `allow` (the server's own list if that is empty), and nothing else.
-    `options` are further ones of `python -m local.sandbox`.
+    With `egress="proxy"` sandboxes reach the hosts in `allow`, or in the server's own list if that is empty, the hosts
+    that `network` names, and nothing else. `options` are more options of `python -m local.sandbox`.
     """
     arguments = ["-m", "local.sandbox", "--root", str(directory), "--port", str(port)]
     arguments += ["--proxy-port", str(proxy_port), "--egress", egress, *(["--allow", *allow] if allow else [])]
-    arguments += options
+    arguments += [*network.options(), *options]
     hint = (
-        "It needs bubblewrap: run scripts/setup --system to see whether it works here. "
-        "Where it cannot, use E2B's cloud: REAL=1 with E2B_API_KEY."
+        "It needs bubblewrap. To see whether that works here, run: scripts/setup --system. "
+        "If it does not, use E2B's cloud: set REAL=1 and E2B_API_KEY."
     )
-    secrets = {"E2B_API_KEY": api_key}
+    secrets = {"E2B_API_KEY": api_key, **network.environment()}
     return OwnServer("sandbox", arguments, output=output, temporary=temporary, hint=hint, secrets=secrets)
 
 
 def rehearsal_model(directory: Path, *, port: int, options: Sequence[str], output: Path, temporary: Path) -> OwnServer:
-    """Return the rehearsal model; its log of what it served is `served.jsonl` in `directory`.
+    """Return the rehearsal model, which logs each request that it served to `served.jsonl` in `directory`.
 
-    `options` are further ones of `python -m local.rehearsal`.
+    `options` are more options of `python -m local.rehearsal`.
     """
     arguments = ["-m", "local.rehearsal", "--port", str(port), "--log", str(directory / "served.jsonl"), *options]
-    return OwnServer("model", arguments, output=output, temporary=temporary, hint="Its log says why.")
+    return OwnServer("model", arguments, output=output, temporary=temporary, hint="See why in its log.")

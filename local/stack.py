@@ -1,4 +1,4 @@
-"""The embedded stack: every server that the program needs, on one machine, under one directory.
+"""The embedded stack: every server that the program needs, on one machine, with its data in one directory.
 
 async with LocalStack(Path(".cofounder/local")) as stack:
     os.environ.update(stack.environment)
@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -24,6 +25,7 @@ from typing import Literal, Self
 from local import object_store
 from local.errors import DataInUse, PartDied, PartFailed, StackError
 from local.object_store import ObjectStore
+from local.operator_network import OperatorNetwork
 from local.own_servers import Egress, rehearsal_model, sandbox_server
 from local.ports import Ports
 from local.postgres import Postgres
@@ -46,12 +48,12 @@ _INNER_PORTS: Mapping[PartName, Sequence[str]] = {
 _POLL_SECONDS = 0.05
 _LOG_LINES = 15
 _ORPHANS_SECONDS = 30.0
-"""How long to wait for the parts of a stack whose owner was killed: they are stopping."""
+"""Wait this many seconds for the parts of a stack whose owner was killed: they are stopping."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of one part, for whoever watches. `seconds` is how long the step took."""
+    """One step of one part, to show to people. `seconds` is how long the step took."""
 
     part: PartName
     state: Literal["starting", "ready", "stopping", "stopped"]
@@ -61,16 +63,16 @@ class Progress:
 class LocalStack:
     """Starts, supervises and stops the parts.
 
-    - `data`: where everything is; made if missing, kept afterwards. Without it: a temporary directory, removed at the
-      end, also when this process is killed. One stack at a time works in a directory (else `DataInUse`).
+    - `data`: the data directory; created if missing, kept afterwards. Without it: a temporary directory, removed at the
+      end, even if this process is killed. One stack at a time uses a directory (else `DataInUse`).
     - `parts`: which servers to run.
-    - `port_of`: ports that are asked for, by part or by inner name (`temporal.ui`); `PortBusy` if one is taken. The
-      others are what they were in this directory before, or free ones.
+    - `port_of`: requested ports, by part or by inner name (`temporal.ui`); `PortBusy` if one is taken. The others are
+      the same as last time in this directory, or free ones.
     - `durable=False`: no fsync, and Temporal in memory. For tests.
     - `time_skipping`: lets tests skip Temporal's timers.
-    - `egress`, `allow`: what sandboxes may reach, see `sandbox_server`.
-    - `model_options`: further options of the rehearsal model, see `python -m local.rehearsal --help`.
-    - `sandbox_options`: the same of `python -m local.sandbox`.
+    - `egress`, `allow`, `network`: what sandboxes may reach, see `sandbox_server`.
+    - `model_options`: more options of the rehearsal model, see `python -m local.rehearsal --help`.
+    - `sandbox_options`: more options of the sandbox server, see `python -m local.sandbox --help`.
 
     Raises `StackError` with a message for people. Everything listens on 127.0.0.1 only.
     """
@@ -87,14 +89,15 @@ class LocalStack:
         temporal_ui: bool = True,
         egress: Egress = "none",
         allow: Sequence[str] = (),
+        network: OperatorNetwork | None = None,
         model_options: Sequence[str] = (),
         sandbox_options: Sequence[str] = (),
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
-        wanted = set(parts)
-        if unknown := wanted - set(PARTS):
-            raise StackError(f"No such part: {', '.join(sorted(unknown))}. There are: {', '.join(PARTS)}.")
-        self.parts: tuple[PartName, ...] = tuple(part for part in PARTS if part in wanted)
+        names = set(parts)
+        if unknown := names - set(PARTS):
+            raise StackError(f"No such part: {', '.join(sorted(unknown))}. Choose from: {', '.join(PARTS)}.")
+        self.parts: tuple[PartName, ...] = tuple(part for part in PARTS if part in names)
         self._requested_data = data
         self._port_of = dict(port_of or {})
         self._bucket = bucket
@@ -103,6 +106,7 @@ class LocalStack:
         self._temporal_ui = temporal_ui
         self._egress = egress
         self._allow = tuple(allow)
+        self._network = network or OperatorNetwork()
         self._model_options = tuple(model_options)
         self._sandbox_options = tuple(sandbox_options)
         self._on_progress = on_progress
@@ -114,10 +118,10 @@ class LocalStack:
         self._servers: dict[PartName, Part] = {}
         self._processes: dict[PartName, GuardedProcess] = {}
         self._watchers: set[asyncio.Task[None]] = set()
-        self._meant_to_end: set[PartName] = set()
-        self._died: asyncio.Future[PartDied] | None = None
+        self._expected_to_end: set[PartName] = set()
+        self._death: asyncio.Future[PartDied] | None = None
 
-    # -- what it offers ------------------------------------------------------------------------------------------
+    # -- public --------------------------------------------------------------------------------------------------
 
     @property
     def data(self) -> Path:
@@ -135,22 +139,22 @@ class LocalStack:
         if "model" in self.parts:
             variables["REHEARSAL_MODEL"] = "true"
         if "sandbox" in self.parts:
-            reached = (self._allow or PACKAGE_REGISTRIES) if self._egress == "proxy" else ()
-            variables["SANDBOX_EGRESS_HOSTS"] = ",".join(reached) or "none"
+            hosts = (*(self._allow or PACKAGE_REGISTRIES), *self._network.private_hosts)
+            variables["SANDBOX_EGRESS_HOSTS"] = ",".join(dict.fromkeys(hosts)) if self._egress == "proxy" else "none"
         return variables
 
     @property
     def temporal_ui_url(self) -> str | None:
-        """Where Temporal's UI is, if it runs."""
+        """The address of Temporal's UI, or None if it does not run."""
         server = self._servers.get("temporal")
         return server.ui_url if isinstance(server, Temporal) else None
 
     def directory(self, part: PartName) -> Path:
-        """Where the part has its data."""
+        """The directory of the part's data."""
         return self.data / part
 
     def log(self, part: PartName) -> Path:
-        """Where the part's standard error goes."""
+        """The file of the part's standard error."""
         return self.data / "logs" / f"{part}.log"
 
     def pid(self, part: PartName) -> int:
@@ -167,10 +171,10 @@ class LocalStack:
         await self.stop()
 
     async def start(self) -> None:
-        """Start the parts side by side; return when all of them do their work. On an error nothing is left running."""
+        """Start the parts side by side, and return when all of them work. On an error nothing is left running."""
         try:
             await self._open_data()
-            self._died = asyncio.get_running_loop().create_future()
+            self._death = asyncio.get_running_loop().create_future()
             self._servers = self._configure()
             await _all_or_first_error([self._start_part(part) for part in self.parts])
         except BaseException:
@@ -178,11 +182,11 @@ class LocalStack:
             raise
 
     async def stop(self) -> None:
-        """Stop everything and wait until it is gone. May be called at any time, and twice.
+        """Stop everything, and wait until it is gone. May be called at any time, and twice.
 
-        The first steps do not wait for anything, so that also a stop that is itself cancelled leaves nothing behind.
+        The first steps do not wait for anything, so even a stop that is cancelled leaves nothing behind.
         """
-        self._meant_to_end |= set(self._processes)
+        self._expected_to_end |= set(self._processes)
         for process in self._processes.values():
             process.release()
         try:
@@ -199,25 +203,27 @@ class LocalStack:
                 await remover.stop()
 
     async def wait(self) -> None:
-        """Wait until a part ends that nobody asked to end; raises `PartDied`, which names it."""
-        if self._died is None:
+        """Wait until a part ends by itself. Raises `PartDied`, which names it."""
+        if self._death is None:
             raise StackError("The stack is not started.")
-        raise await asyncio.shield(self._died)
+        raise await asyncio.shield(self._death)
 
     def kill(self, part: PartName, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to the part's server, for fault tests; `wait()` does not take the end of it for an accident."""
-        self._meant_to_end.add(part)
+        """Send a signal to the part's server, for fault tests. `wait()` does not report the server's end."""
+        self._expected_to_end.add(part)
         self._processes[part].signal(number)
 
     async def restart(self, part: PartName) -> None:
-        """Stop the part if it still runs, and start it again: same ports, same data, same credentials."""
-        self._meant_to_end.add(part)
+        """Stop the part if it still runs, and start it again with the same ports, data and credentials."""
+        self._expected_to_end.add(part)
         await self._stop_part(part)
         await self._start_part(part)
 
     async def start_beside(self, command: Command, *, log: Path) -> GuardedProcess:
-        """Start a further program of this stack's owner, who stops it before the stack, under a guard of its own: it
-        ends with the owner, however that ends, and a temporary data directory is removed only after it."""
+        """Start another program under a guard of its own. The caller stops it before it stops the stack.
+
+        However this process ends, the program ends with it. A temporary data directory is removed only afterwards.
+        """
         if self._lock is None:
             raise StackError("The stack is not started.")
         return await GuardedProcess.start(command, directory=self.data, log=log, lock=self._lock)
@@ -231,9 +237,9 @@ class LocalStack:
         await server.prepare(lambda command: self._run(part, command))
         process = await self._spawn(part, server.command())
         self._processes[part] = process
-        self._meant_to_end.discard(part)
+        self._expected_to_end.discard(part)
         deadline = started + server.start_seconds
-        trouble: Exception | None = None
+        last_error: Exception | None = None
         while True:
             if process.exit_code.done():
                 del self._processes[part]
@@ -242,11 +248,11 @@ class LocalStack:
                 async with asyncio.timeout(10):
                     if await server.is_ready():
                         break
-            except Exception as error:  # whatever it is, it means: not yet
-                trouble = error
+            except Exception as error:  # any error means that the server is not ready yet
+                last_error = error
             if time.monotonic() > deadline:
-                because = f"; the last attempt to use it said: {trouble}" if trouble else ""
-                raise self._failure(part, f"was not ready after {server.start_seconds:.0f} seconds{because}")
+                reason = f"; the last attempt to use it failed: {last_error}" if last_error else ""
+                raise self._failure(part, f"was not ready after {server.start_seconds:.0f} seconds{reason}")
             await asyncio.wait({process.exit_code}, timeout=_POLL_SECONDS)
         process.has_served = True
         watcher = asyncio.create_task(self._watch(part, process))
@@ -267,10 +273,10 @@ class LocalStack:
 
     async def _watch(self, part: PartName, process: GuardedProcess) -> None:
         code = await asyncio.shield(process.exit_code)
-        if part in self._meant_to_end or self._died is None or self._died.done():
+        if part in self._expected_to_end or self._death is None or self._death.done():
             return
-        message = f"{part} ended unexpectedly, with exit code {code}.{self._last_words(part)}"
-        self._died.set_result(PartDied(part, message))
+        message = f"{part} ended unexpectedly, with exit code {code}.{self._end_of_log(part)}"
+        self._death.set_result(PartDied(part, message))
 
     async def _spawn(self, part: PartName, command: Command) -> GuardedProcess:
         if self._lock is None:
@@ -287,9 +293,9 @@ class LocalStack:
             raise self._failure(part, f"could not be prepared: {Path(command.arguments[0]).name} ended with {code}")
 
     def _failure(self, part: PartName, what: str) -> PartFailed:
-        return PartFailed(part, f"{part} {what}.{self._last_words(part)}\n{self._servers[part].hint}")
+        return PartFailed(part, f"{part} {what}.{self._end_of_log(part)}\n{self._servers[part].hint}")
 
-    def _last_words(self, part: PartName) -> str:
+    def _end_of_log(self, part: PartName) -> str:
         with contextlib.suppress(OSError):
             lines = self.log(part).read_text(errors="replace").splitlines()[-_LOG_LINES:]
             if lines:
@@ -304,7 +310,7 @@ class LocalStack:
 
     async def _open_data(self) -> None:
         if self._requested_data is None:
-            self._data = Path(tempfile.mkdtemp(prefix="cofounder-"))
+            self._data = _temporary_directory()
             (self._data / "lock").touch(mode=0o600)
             self._remover = await Remover.start(self._data)
         else:
@@ -312,19 +318,21 @@ class LocalStack:
             try:
                 self._data.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise StackError(f"The data directory {self._data} cannot be made: {error.strerror}.") from None
+                raise StackError(
+                    f"The data directory {self._data} cannot be made: {error.strerror}. Choose another with --data."
+                ) from None
         if not os.access(self._data, os.W_OK | os.X_OK):
             raise StackError(f"The data directory {self._data} is not writable. Choose another with --data.")
         if os.geteuid() == 0:
-            self._data.chmod(0o711)  # PostgreSQL runs as somebody else, who has to get to its own part
+            self._data.chmod(0o711)  # PostgreSQL runs as another user, who has to enter its own directory in it
         self._lock = await self._take_lock(self._data / "lock")
         (self._data / "logs").mkdir(mode=0o700, exist_ok=True)
-        # What was left there belongs to nobody now that the lock is ours.
+        # No process uses these files any more: this one has the lock.
         shutil.rmtree(self._data / "tmp", ignore_errors=True)
         (self._data / "tmp").mkdir(mode=0o700)
 
     async def _take_lock(self, path: Path) -> int:
-        """Lock the directory. A killed stack's guards hold its lock until they have stopped what they guard."""
+        """Lock the directory. The guards of a killed stack hold its lock until they have stopped its parts."""
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + _ORPHANS_SECONDS
         while True:
@@ -336,8 +344,8 @@ class LocalStack:
                 if _is_alive(owner) or time.monotonic() > deadline:
                     os.close(lock)
                     raise DataInUse(
-                        f"Another stack (process {owner}) works in {path.parent}. "
-                        "Stop that one, or choose another directory with --data."
+                        f"Another stack (process {owner}) uses {path.parent}. "
+                        "Stop it, or choose another directory with --data."
                     ) from None
             try:
                 await asyncio.sleep(_POLL_SECONDS)
@@ -348,43 +356,48 @@ class LocalStack:
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         return lock
 
-    def _remembered(self) -> dict[str, str]:
-        """Return the credentials of this directory, made at its first use; the servers' data is bound to them."""
+    def _credentials(self) -> dict[str, str]:
+        """Return this directory's credentials, created at its first use. The servers' data depends on them."""
         path = self.data / "credentials.json"
+        credentials: dict[str, str]
         if path.exists():
-            remembered: dict[str, str] = json.loads(path.read_text())
-            return remembered
-        made = {
+            credentials = json.loads(path.read_text())
+            return credentials
+        credentials = {
             "postgres_password": secrets.token_urlsafe(18),
             "s3_access_key": secrets.token_hex(10),
             "s3_secret_key": secrets.token_urlsafe(30),
             "sandbox_api_key": f"e2b_{secrets.token_hex(20)}",
         }
-        _write_private(path, json.dumps(made, indent=1))
-        return made
+        _write_private(path, json.dumps(credentials, indent=1))
+        return credentials
 
     def _choose_ports(self) -> dict[str, int]:
-        """Return a port for every part and its inner parts: the ones asked for, those of last time, or free ones."""
+        """Return a port for every part and its inner servers: the requested one, last time's, or a free one."""
         path = self.data / "ports.json"
-        before: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        previous: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
         names = [name for part in self.parts for name in (part, *_INNER_PORTS[part])]
         if unknown := set(self._port_of) - set(names):
-            raise StackError(f"No part to give a port: {', '.join(sorted(unknown))}.")
-        chosen: dict[str, int] = {}
+            raise StackError(
+                f"No such part: {', '.join(sorted(unknown))}. Choose a port for one of: {', '.join(names)}."
+            )
+        ports: dict[str, int] = {}
         for name in names:
             if name in self._port_of:
                 self._ports.demand(self._port_of[name], name)
-                chosen[name] = self._port_of[name]
+                ports[name] = self._port_of[name]
         for name in names:
-            if name not in chosen:
-                last = before.get(name)
-                again = last is not None and self._ports.take(last)
-                chosen[name] = last if again and last is not None else self._ports.choose(set(before.values()))
-        _write_private(path, json.dumps(before | chosen, indent=1))
-        return chosen
+            if name not in ports:
+                last = previous.get(name)
+                if last is not None and self._ports.take(last):
+                    ports[name] = last
+                else:
+                    ports[name] = self._ports.choose(set(previous.values()))
+        _write_private(path, json.dumps(previous | ports, indent=1))
+        return ports
 
     def _configure(self) -> dict[PartName, Part]:
-        port, keys = self._choose_ports(), self._remembered()
+        port, credentials = self._choose_ports(), self._credentials()
         temporary = self.data / "tmp"
 
         def make(part: PartName) -> Part:
@@ -396,7 +409,7 @@ class LocalStack:
             match part:
                 case "postgres":
                     return Postgres(
-                        directory, port=port[part], password=keys["postgres_password"], durable=self._durable
+                        directory, port=port[part], password=credentials["postgres_password"], durable=self._durable
                     )
                 case "temporal":
                     return Temporal(
@@ -413,8 +426,8 @@ class LocalStack:
                         directory,
                         port=port[part],
                         inner_ports={name: port[f"s3.{name}"] for name in object_store.INNER_PORTS},
-                        access_key=keys["s3_access_key"],
-                        secret_key=keys["s3_secret_key"],
+                        access_key=credentials["s3_access_key"],
+                        secret_key=credentials["s3_secret_key"],
                         bucket=self._bucket,
                         temporary=temporary,
                     )
@@ -425,7 +438,8 @@ class LocalStack:
                         proxy_port=port["sandbox.proxy"],
                         egress=self._egress,
                         allow=self._allow,
-                        api_key=keys["sandbox_api_key"],
+                        network=self._network,
+                        api_key=credentials["sandbox_api_key"],
                         output=output,
                         temporary=temporary,
                         options=self._sandbox_options,
@@ -439,7 +453,7 @@ class LocalStack:
 
 
 async def _all_or_first_error(steps: Sequence[Awaitable[None]]) -> None:
-    """Run the steps side by side; at the first error cancel the others, wait for them, and raise it."""
+    """Run the steps side by side. At the first error cancel the others, wait for them, and raise it."""
     tasks = [asyncio.ensure_future(step) for step in steps]
     try:
         await asyncio.gather(*tasks)
@@ -447,6 +461,23 @@ async def _all_or_first_error(steps: Sequence[Awaitable[None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _temporary_directory() -> Path:
+    """Make a temporary directory for the data.
+
+    Sandboxes run what agents install there. So if the usual place is mounted noexec, make it in `.cofounder`.
+    """
+    try:
+        parent = Path(tempfile.gettempdir())
+        if sys.platform.startswith("linux") and os.statvfs(parent).f_flag & os.ST_NOEXEC:
+            parent = Path(".cofounder").resolve()
+            parent.mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="cofounder-", dir=parent))
+    except OSError as error:
+        raise StackError(
+            f"Cannot make a temporary directory: {error}. Set TMPDIR to a directory that you may write to."
+        ) from None
 
 
 def _is_alive(pid: int) -> bool:

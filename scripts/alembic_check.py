@@ -1,4 +1,4 @@
-"""Migrate a throw-away PostgreSQL from empty, and check that the models need no other migration."""
+"""Migrate an empty, temporary PostgreSQL and check that the models need no further migration."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ _STEPS = (("upgrade", "head"), ("check",))
 
 
 async def main() -> int:
-    """Run Alembic's steps; return the exit code of the first that fails, with its output on standard error."""
+    """Run Alembic's steps. Return the exit code of the first that fails, and write its output to standard error."""
     async with LocalStack(parts={"postgres"}, durable=False) as stack:
         for step in _STEPS:
             process = await asyncio.create_subprocess_exec(

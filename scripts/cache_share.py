@@ -1,11 +1,11 @@
-"""Say which share of a build's input tokens was read from the prompt cache, from the raw request bodies alone.
+"""Compute which share of a build's input tokens came from the prompt cache, from the raw request bodies alone.
 
     python scripts/cache_share.py DIRECTORY
 
-The directory holds request bodies as they went over the wire, one `*.json` each, in the order of their names (the
-rehearsal model writes them with `--bodies`). Nothing that a server said is used: tokens are estimated from bytes, and
-what can be read from the cache follows from the vendor's public rules, which are implemented here a second time.
-Counted are requests after the third turn of their conversation. Prints a percentage; 0 where nothing asks for caching.
+The directory holds request bodies as they went over the wire, one `*.json` file each, in the order of their names (the
+rehearsal model writes them with `--bodies`). The script uses nothing that a server answered: it estimates tokens from
+bytes, and applies the vendor's public caching rules in an implementation of its own. It counts the requests after the
+third turn of a conversation. Prints a percentage, or 0 if no request asks for caching.
 """
 
 import base64
@@ -20,10 +20,10 @@ from typing import Any
 from PIL import Image
 
 FIRST_TURNS = 3
-"""Turns that are not counted: a cache has to be written before it can be read."""
+"""Turns at the start of a conversation that do not count, because a cache must be written before it can be read."""
 
 LOOKBACK = 20
-"""Blocks before a breakpoint in which an earlier entry is found, the breakpoint's own included."""
+"""Blocks up to and including a breakpoint that are searched for an earlier entry."""
 
 MINIMUM_TOKENS = {
     "claude-opus-5": 512,
@@ -34,7 +34,7 @@ MINIMUM_TOKENS = {
     "claude-opus-4-5": 4096,
     "claude-haiku-4-5": 4096,
 }
-"""Shortest prefix that is cached, where it is not 1024 tokens."""
+"""Tokens of the shortest prefix that is cached, for models where that is not 1024."""
 
 
 def _as_blocks(content: Any) -> list[dict[str, Any]]:
@@ -42,7 +42,7 @@ def _as_blocks(content: Any) -> list[dict[str, Any]]:
 
 
 def _tokens(value: Any) -> float:
-    """A quarter of the bytes; images by their area."""
+    """Estimate tokens: a quarter of the bytes, or the area of an image."""
     if isinstance(value, dict):
         if value.get("type") == "image":
             with Image.open(io.BytesIO(base64.b64decode(value["source"]["data"]))) as image:
@@ -54,7 +54,7 @@ def _tokens(value: Any) -> float:
 
 
 def _blocks(body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All blocks in the order of the prompt: tools, system, messages."""
+    """Yield all blocks in the order of the prompt: tools, system, messages."""
     for tool in body.get("tools") or []:
         yield "tools", tool
     for block in _as_blocks(body.get("system")):
@@ -65,23 +65,23 @@ def _blocks(body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _prefixes(body: dict[str, Any]) -> list[tuple[str, float, bool]]:
-    """For each block: the hash of the prompt up to it, the tokens up to it, and whether it is marked for the cache."""
-    found: list[tuple[str, float, bool]] = []
+    """Return for each block the hash and the tokens of the prompt up to it, and whether it is marked for the cache."""
+    prefixes: list[tuple[str, float, bool]] = []
     digest, total = hashlib.sha256(str(body.get("model")).encode()), 0.0
-    for place, block in _blocks(body):
+    for section, block in _blocks(body):
         bare = {key: value for key, value in block.items() if key != "cache_control"}
-        digest.update(f"\n{place}\n{json.dumps(bare)}".encode())
+        digest.update(f"\n{section}\n{json.dumps(bare)}".encode())
         total += _tokens(bare)
-        found.append((digest.hexdigest(), total, bool(block.get("cache_control"))))
-    if body.get("cache_control") and found:
-        found[-1] = (*found[-1][:2], True)  # at the top level it stands for the last block
-    return found
+        prefixes.append((digest.hexdigest(), total, bool(block.get("cache_control"))))
+    if body.get("cache_control") and prefixes:
+        prefixes[-1] = (*prefixes[-1][:2], True)  # a top-level marker applies to the last block
+    return prefixes
 
 
 def read_share(bodies: Sequence[dict[str, Any]]) -> float:
-    """The share (0 to 1) of input tokens after the third turn that are cache reads."""
+    """Return the share (0 to 1) of input tokens after the third turn that are cache reads."""
     entries: set[str] = set()
-    read = counted = 0.0
+    read = total = 0.0
     for body in bodies:
         prefixes = _prefixes(body)
         minimum = MINIMUM_TOKENS.get(str(body.get("model")), 1024)
@@ -95,8 +95,8 @@ def read_share(bodies: Sequence[dict[str, Any]]) -> float:
         turns_before = sum(message["role"] == "assistant" for message in body.get("messages") or [])
         if turns_before >= FIRST_TURNS and prefixes:
             read += reach
-            counted += prefixes[-1][1]
-    return read / counted if counted else 0.0
+            total += prefixes[-1][1]
+    return read / total if total else 0.0
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Writes the table of settings into README.md, between its two markers, from settings.py.
+"""Write the table of settings into docs/configuration.md, between its two markers, from settings.py.
 
 .venv/bin/python -m scripts.configuration_table
 """
@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from settings import Settings
 
-README = Path(__file__).parents[1] / "README.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "configuration.md"
 BEGIN = "<!-- configuration: written by scripts/configuration_table.py from settings.py -->"
 END = "<!-- end of configuration -->"
 
@@ -32,16 +32,16 @@ def table() -> str:
     return "\n".join(_rows())
 
 
-def with_table(readme: str) -> str:
-    """The text of the README with the table of now between its markers.
+def with_table(document: str) -> str:
+    """Return the document with the current table between its markers.
 
     Raises:
         ValueError: a marker is missing.
     """
-    before, begin, rest = readme.partition(BEGIN)
+    before, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"README.md lacks a marker: {BEGIN} or {END}")
+        raise ValueError(f"docs/configuration.md lacks a marker: {BEGIN} or {END}")
     return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
 
 
@@ -74,11 +74,13 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    """Write it, and say whether anything changed."""
-    readme = README.read_text()
-    changed = with_table(readme)
-    README.write_text(changed)
-    sys.stdout.write("README.md is up to date.\n" if changed == readme else "README.md has been written.\n")
+    """Update docs/configuration.md, and print whether anything changed."""
+    document = DOCUMENT.read_text()
+    changed = with_table(document)
+    DOCUMENT.write_text(changed)
+    sys.stdout.write(
+        "docs/configuration.md is up to date.\n" if changed == document else "docs/configuration.md has been written.\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Makes the pictures of README.md from a real run of `make demo`: the terminal, the Temporal UI and the product.
+"""Record the pictures of README.md from a real run of `make demo`: the terminal, the Temporal UI and the product.
 
-.venv/bin/python -m scripts.record_demo            a rehearsal of the sample brief, about two minutes
+.venv/bin/python -m scripts.record_demo            runs the sample brief with the rehearsal model, about two minutes
 """
 
 import asyncio
@@ -27,23 +27,27 @@ ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 
 _COLUMNS, _ROWS = 96, 30
-_FASTER = 2.0
-"""It is shown twice as fast as it was, and says so in its title."""
+_SPEED = 2.0
+"""The recording plays this many times faster than the run. Its title says so."""
 
 _FRAME_SECONDS, _HOLD_SECONDS = 0.3, 6.0
+"""Shortest time between two frames, and how long the last frame stays, in seconds."""
+
 _WIDTH = 1200
-"""Of the pictures, in pixels."""
+"""Width of the pictures in pixels."""
 
 _GIVE_UP_SECONDS = 600.0
+"""Seconds after which a demo that is not ready counts as failed."""
+
 _STAYS_UP = "Everything stays up until Ctrl-C."
 
 
 class Demo:
-    """`make demo` in a terminal of its own, and what it shows."""
+    """`make demo` in a terminal of its own, with its output and frames."""
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
-        self.said = ""
+        self.output = ""
         self._terminal = Terminal()
         self._terminal.feed("$ make demo\n")
 
@@ -57,46 +61,50 @@ class Demo:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        os.write(self._terminal_fd, b"\x03")  # Ctrl-C, to all that runs there
+        os.write(self._terminal_fd, b"\x03")  # Ctrl-C, to every process in that terminal
         await asyncio.to_thread(self._wait)
 
     async def play(self) -> None:
-        """Until the demo has ended and everything stays up.
+        """Record frames until the product is ready and the demo waits for Ctrl-C.
 
         Raises:
-            CofounderError: it ended otherwise.
+            CofounderError: the demo ended before that, or took too long.
         """
         began = time.monotonic()
         self._shoot(0.0)
-        while _STAYS_UP not in self.said:
+        while _STAYS_UP not in self.output:
             if time.monotonic() - began > _GIVE_UP_SECONDS:
                 raise CofounderError(f"The demo was not ready within {_GIVE_UP_SECONDS:.0f} seconds.")
             output = await asyncio.to_thread(self._read)
             if not output:
-                raise CofounderError(f"The demo ended before it was ready:\n{self.said[-2000:]}")
-            self.said += output
+                raise CofounderError(f"The demo ended before it was ready. Its last output:\n{self.output[-2000:]}")
+            self.output += output
             self._terminal.feed(output)
-            self._shoot((time.monotonic() - began) / _FASTER)
+            self._shoot((time.monotonic() - began) / _SPEED)
 
     def address(self, of: str) -> str:
-        """What the demo said behind a name, the last time."""
-        found = re.findall(rf"^{of} +(\S+)\s*$", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.said), re.MULTILINE)
-        if not found:
-            raise CofounderError(f"The demo did not say where its {of} is.")
-        return str(found[-1])
+        """Return the last value that the demo printed after a name.
+
+        Raises:
+            CofounderError: the demo has not printed one.
+        """
+        values = re.findall(rf"^{of} +(\S+)\s*$", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.output), re.MULTILINE)
+        if not values:
+            raise CofounderError(f"The demo did not print the address of its {of}.")
+        return str(values[-1])
 
     def _shoot(self, at: float) -> None:
         rows = self._terminal.screen(_COLUMNS, _ROWS)
         if self.frames and rows == self.frames[-1].rows:
             return
         if self.frames and at - self.frames[-1].at < _FRAME_SECONDS:
-            at = self.frames.pop().at  # the newer one in its place
+            at = self.frames.pop().at  # too soon after the last frame: replace it
         self.frames.append(Frame(at, rows))
 
     def _read(self) -> str:
         try:
             return os.read(self._terminal_fd, 1 << 16).decode(errors="replace")
-        except OSError:  # Linux's way to say that nobody holds the other end any more
+        except OSError:  # Linux raises this once no process has the other end open
             return ""
 
     def _wait(self) -> None:
@@ -106,13 +114,13 @@ class Demo:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of the caller's that changes what is built or how it looks."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return {"LANG": "C.UTF-8", **kept, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    """Return an environment without the caller's variables that change the build or its look."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {"LANG": "C.UTF-8", **inherited, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
 
 
 async def _take_pictures(demo: Demo, directory: Path) -> None:
-    """The Temporal UI, and the product on both screens in one picture."""
+    """Take a picture of the Temporal UI, and one that shows the product on both screens."""
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(
             executable_path=find_chromium(), args=["--no-sandbox"] if os.geteuid() == 0 else []
@@ -140,16 +148,16 @@ async def _save(page: Page, target: Path) -> None:
 
 
 async def main() -> None:
-    """Run the demo and replace the pictures, all of them or none."""
+    """Run the demo and replace the pictures: all of them, or none if something fails."""
     with tempfile.TemporaryDirectory() as directory:
-        made = Path(directory)
+        pictures = Path(directory)
         async with Demo() as demo:
             await demo.play()
-            await _take_pictures(demo, made)
-        title = "make demo: an idea becomes a running, tested product; shown twice as fast as it was"
-        (made / "demo.svg").write_text(animated_svg(demo.frames, _COLUMNS, _ROWS, _HOLD_SECONDS, title))
+            await _take_pictures(demo, pictures)
+        title = "make demo: an idea becomes a running, tested product; shown at twice the speed"
+        (pictures / "demo.svg").write_text(animated_svg(demo.frames, _COLUMNS, _ROWS, _HOLD_SECONDS, title))
         for name in ("demo.svg", "temporal-ui.webp", "product.webp"):
-            (IMAGES / name).write_bytes((made / name).read_bytes())
+            (IMAGES / name).write_bytes((pictures / name).read_bytes())
             sys.stdout.write(f"docs/images/{name}: {(IMAGES / name).stat().st_size / 1024:.0f} KB\n")
 
 

@@ -1,4 +1,4 @@
-"""What a program writes to a terminal as an animated SVG: a picture that README.md can show, and no video."""
+"""Turn a program's terminal output into an animated SVG, a picture that README.md can show without a video."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -15,18 +15,18 @@ from rich.text import Text
 _TOKENS = re.compile(r"(\x1b\[[0-9;?]*[A-Za-z]|\r|\n)")
 
 _FONT, _CHARACTER, _LINE, _PADDING = 14, 8.4, 19, 14
-"""In pixels: the size of the font, and what a character and a line take up."""
+"""In pixels: font size, character width, line height, and the padding around the screen."""
 
 
 class Terminal:
-    """As much of a terminal as rich's live display needs: it goes up, clears whole lines and writes them anew."""
+    """As much of a terminal as rich's live display needs: it moves up, clears whole lines and writes them again."""
 
     def __init__(self) -> None:
         self._lines = [""]
         self._row = 0
 
     def feed(self, output: str) -> None:
-        """Take what the program wrote."""
+        """Process output of the program."""
         for token in filter(None, _TOKENS.split(output)):
             if token == "\n":
                 self._row += 1
@@ -40,39 +40,40 @@ class Terminal:
                 self._lines[self._row] += token
 
     def screen(self, columns: int, rows: int) -> tuple[str, ...]:
-        """The last rows, as rich's markup. A line that is too long goes on in the next row."""
+        """Return the last rows as rich's markup. A line that is too long continues in the next row."""
         texts = [Text.from_ansi(line) for line in self._lines[-rows:]]
-        shown = [row for text in texts for row in text.divide(range(columns, len(text), columns))]
-        while shown and not shown[-1].plain.strip():
-            shown.pop()
-        return tuple(row.markup for row in shown[-rows:])
+        screen = [row for text in texts for row in text.divide(range(columns, len(text), columns))]
+        while screen and not screen[-1].plain.strip():
+            screen.pop()
+        return tuple(row.markup for row in screen[-rows:])
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What is on the screen from a moment on, in seconds; the rows as rich's markup."""
+    """The screen's rows, as rich's markup, from `at` seconds on."""
 
     at: float
     rows: tuple[str, ...]
 
 
 def animated_svg(frames: Sequence[Frame], columns: int, rows: int, hold: float, title: str) -> str:
-    """The frames in a loop, which rests `hold` seconds at the last. Who wants no motion sees the last one only.
+    """Return the frames as a loop that stays `hold` seconds on the last one.
 
-    Every line is written once and used in all the frames that show it.
+    Readers who have reduced motion set see only the last frame. Every line is defined once and referenced by all frames
+    that show it.
     """
     width, height = round(columns * _CHARACTER + 2 * _PADDING), rows * _LINE + 2 * _PADDING
     lines: dict[str, str] = {}
     for line in (line for frame in frames for line in frame.rows):
         lines.setdefault(line, f"l{len(lines)}")
     styles: dict[str, str] = {}
-    drawn = [f'<g id="{name}">{"".join(_spans(line, styles))}</g>' for line, name in lines.items()]
+    definitions = [f'<g id="{name}">{"".join(_spans(line, styles))}</g>' for line, name in lines.items()]
     strip = []
     for number, frame in enumerate(frames):
-        used = "".join(
+        rows_svg = "".join(
             f'<use href="#{lines[line]}" y="{row * _LINE}"/>' for row, line in enumerate(frame.rows) if line.strip()
         )
-        strip.append(f'<g transform="translate({number * width})">{used}</g>')
+        strip.append(f'<g transform="translate({number * width})">{rows_svg}</g>')
     end = frames[-1].at + hold
     moves = "".join(
         f"{100 * frame.at / end:.2f}%{{transform:translateX({-number * width}px)}}"
@@ -92,7 +93,7 @@ def animated_svg(frames: Sequence[Frame], columns: int, rows: int, hold: float, 
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
             f"<title>{escape(title)}</title>",
             f"<style>{''.join(css)}</style>",
-            f"<defs>{''.join(drawn)}</defs>",
+            f"<defs>{''.join(definitions)}</defs>",
             f'<rect width="{width}" height="{height}" rx="8" fill="{THEME.background_color.hex}"/>',
             f'<svg x="{_PADDING}" y="{_PADDING}" width="{width - _PADDING}" height="{height - _PADDING}">',
             f'<g id="s">{"".join(strip)}</g>',
@@ -103,7 +104,7 @@ def animated_svg(frames: Sequence[Frame], columns: int, rows: int, hold: float, 
 
 
 def _spans(line: str, styles: dict[str, str]) -> Iterator[str]:
-    """A line's pieces, each held to its width, whatever the font's is; new styles are added."""
+    """Yield a line's pieces, each stretched to its width whatever the font; add new styles to `styles`."""
     column = 0
     console = Console(width=10_000, color_system="truecolor", force_terminal=True)
     for text, style, _ in console.render(Text.from_markup(line, end="", emoji=False)):

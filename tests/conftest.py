@@ -10,9 +10,9 @@ import pytest
 if TYPE_CHECKING:
     from clients.browser import Browser
     from local.stack import LocalStack
-    from tests.workshop import Workshop
+    from tests.harness.worker import WorkerHarness
 
-_PREFIXES = ("ANTHROPIC_", "AWS_", "COFOUNDER_", "E2B_", "PG", "PROJECT_", "REHEARSAL_", "S3_", "TEMPORAL_")
+_PREFIXES = ("ANTHROPIC_", "AWS_", "COFOUNDER_", "E2B_", "PG", "PROJECT_", "REHEARSAL_", "S3_", "SANDBOX_", "TEMPORAL_")
 _NAMES = {"AUTONOMOUS_AGENT", "BRIEF", "DATABASE_URL", "EXIT", "IDEA", "REAL"}
 
 
@@ -70,9 +70,9 @@ async def browser() -> "AsyncIterator[Browser]":
 
 
 @pytest.fixture(scope="session")
-async def shop(stack: "LocalStack", browser: "Browser") -> "AsyncIterator[Workshop]":
+async def harness(stack: "LocalStack", browser: "Browser") -> "AsyncIterator[WorkerHarness]":
     """A worker with the default settings, for the tests that need no others."""
-    from tests.workshop import workshop  # the whole program, which the unit tests must not wait for
+    from tests.harness.worker import worker_harness  # the whole program, which the unit tests must not wait for
 
-    async with workshop(stack, browser) as running:
+    async with worker_harness(stack, browser) as running:
         yield running

@@ -1,4 +1,4 @@
-"""A build: from a brief to a running preview. What happens in which order, and nothing else."""
+"""A build, from a brief to a running preview: what happens in which order, and nothing else."""
 
 import asyncio
 from typing import NoReturn
@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.gate import GateActivities
     from activities.lifecycle import LifecycleActivities
     from activities.think import ThinkActivities
-    from domain.budget import WIND_DOWN_TURNS, WoundDown
+    from domain.budget import WIND_DOWN_TURNS, WindDown
     from domain.names import (
         ADMIT,
         BUILD_WORKFLOW,
@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
         preview_workflow_id,
     )
     from domain.payloads import (
-        NO_MONEY,
+        BLOCKED,
         BudgetCheck,
         BuildContext,
         BuildInput,
@@ -47,15 +47,15 @@ with workflow.unsafe.imports_passed_through():
     from domain.status import Status
 
 from workflows import policies
+from workflows.cleanup import shielded
 from workflows.failures import end_if_cancelled, reason_of
 from workflows.projection import Projection
-from workflows.shielding import shielded
 from workflows.steering import Steering
-from workflows.waiting import Waiting, trying
+from workflows.waiting import Waiting, best_effort
 from workflows.workspace import REPLACES, Workspace
 
-_PLACES = "places"
-"""Versions the start of a build: it waits for a place, and for money before a sandbox is opened."""
+_SLOTS = "places"
+"""Patch: a build waits for a slot before it starts, and for budget before its sandbox is opened."""
 
 
 @workflow.defn(name=BUILD_WORKFLOW)
@@ -63,47 +63,47 @@ class BuildWorkflow:
     """One build. A chain of runs: each carries `LoopState` on to the next."""
 
     @workflow.init
-    def __init__(self, given: BuildInput) -> None:
-        self._build = BuildRef(build_id=given.build_id)
-        self._state = given.state or LoopState()
+    def __init__(self, request: BuildInput) -> None:
+        self._build = BuildRef(build_id=request.build_id)
+        self._state = request.state or LoopState()
         self._run_turns = 0
-        self._shown = Projection(given.build_id, self._state)
-        self._workspace = Workspace(given.build_id, self._state)
-        self._waiting = Waiting(given.build_id, self._state, self._shown, self._workspace)
-        self._steering = Steering(given.build_id, self._state, self._workspace, self._waiting)
+        self._projection = Projection(request.build_id, self._state)
+        self._workspace = Workspace(request.build_id, self._state)
+        self._waiting = Waiting(request.build_id, self._state, self._projection, self._workspace)
+        self._steering = Steering(request.build_id, self._state, self._workspace, self._waiting)
 
     @workflow.signal(name=WAKE)
     def wake(self) -> None:
-        """Look again whether the build can go on."""
+        """Check again whether the build can continue."""
         self._state.wake = True
 
     @workflow.signal(name=MONEY)
     def money(self) -> None:
-        """The account's money or standing has changed: look whether that is what the build waits for."""
+        """The account's budget or standing has changed: check whether that is what the build waits for."""
         self._state.money_changed = True
 
     @workflow.signal(name=ADMIT)
     def admit(self) -> None:
-        """Look whether one of the user's places is free."""
+        """Check whether one of the user's slots is free."""
         self._state.admit = True
 
     @workflow.signal(name=FINISH)
     def finish(self) -> None:
-        """Take what is there to the evidence gate instead of going on."""
+        """Take the product to the evidence gate as it is instead of continuing."""
         self._state.finish = self._state.wake = True
 
     @workflow.signal(name=MESSAGE)
     def message(self, number: int) -> None:
-        """The founder has said something; the agent reads it at its next turn."""
-        self._state.said = max(self._state.said, number)
+        """The founder has sent a message; the agent reads it at its next turn."""
+        self._state.message_received = max(self._state.message_received, number)
 
     @workflow.signal(name=RESTORE)
     def restore(self, number: int) -> None:
-        """The founder wants the workspace put back; that is done between two turns."""
-        self._state.restore_asked = max(self._state.restore_asked, number)
+        """The founder has requested a restore of the workspace; it happens between two turns."""
+        self._state.restore_requested = max(self._state.restore_requested, number)
 
     @workflow.run
-    async def run(self, given: BuildInput) -> int:
+    async def run(self, request: BuildInput) -> int:
         """Build the product; returns its version.
 
         Raises:
@@ -113,94 +113,106 @@ class BuildWorkflow:
         try:
             evidence = await self._work() if await self._prepare() else None
         except (asyncio.CancelledError, FailureError) as error:
-            # Any other exception is a defect of ours: it fails the workflow task, and a mended worker goes on there.
+            # Any other exception is a defect of ours: it fails the workflow task, and a fixed worker continues there.
             return await shielded(self._close(error))
         if evidence is None:
             await workflow.wait_condition(workflow.all_handlers_finished)
-            workflow.continue_as_new(BuildInput(build_id=given.build_id, state=self._state))
-        return await shielded(self._succeed(evidence))
+            workflow.continue_as_new(BuildInput(build_id=request.build_id, state=self._state))
+        return await shielded(self._finish(evidence))
 
     async def _prepare(self) -> bool:
-        """A place, context, model and workspace; a later run of the workflow has them already. False: still in line."""
+        """Get a slot, the context, the model and a workspace; a later run of the workflow has them already.
+
+        Returns:
+            False if the build is still queued and has to continue as new.
+        """
         state = self._state
         if state.context is None:
-            # Builds that were started before there were places hold one; see migration 0003.
-            has_queue = workflow.patched(_PLACES)
-            if has_queue and not await self._waiting.for_place():
+            # Builds started before slots existed hold one; see migration 0003.
+            has_queue = workflow.patched(_SLOTS)
+            if has_queue and not await self._waiting.wait_for_slot():
                 return False
-            await self._shown.become(Status.STARTING)
-            context = await self._waiting.asking_people(self._load_context)
-            await self._waiting.asking_people(self._resolve_model)
+            await self._projection.become(Status.STARTING)
+            context = await self._waiting.retry_with_help(self._load_context)
+            await self._waiting.retry_with_help(self._resolve_model)
             state.context, state.tool_calls_allowed = context, context.tool_call_cap
             if has_queue:
-                stop = await self._waiting.asking_people(self._waiting.check_budget)
+                stop = await self._waiting.retry_with_help(self._waiting.check_budget)
                 if stop.exhausted:
-                    await self._waiting.for_budget(stop)
+                    await self._waiting.wait_for_budget(stop)
         if not self._workspace.is_open:
-            await self._waiting.asking_people(self._workspace.open)
-            await self._shown.become(Status.SCAFFOLD)
+            await self._waiting.retry_with_help(self._workspace.open)
+            await self._projection.become(Status.SCAFFOLD)
         return True
 
     async def _work(self) -> GateResult | None:
-        """Turn after turn, until the evidence gate is passed. None: the history is long, continue as new."""
-        state, waited = self._state, 0
+        """Take turn after turn until the product passes the evidence gate.
+
+        Returns:
+            The evidence; None if the history is long and the build has to continue as new.
+        """
+        state, waits = self._state, 0
         while True:
             if not state.turn_pending:
-                end_if_cancelled()  # a new run would not hear of a cancel of this one
+                end_if_cancelled()  # a new run would not see a cancel of this one
                 if self._history_is_long():
                     return None
                 state.turn += 1
                 self._run_turns += 1
                 state.turn_pending = True
-                await self._waiting.asking_people(self._workspace.replace_in_time, in_sandbox=True)
-            if state.is_to_restore:
+                await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True)
+            if state.has_pending_restore:
                 await self._steering.restore()
             result = await self._think()
             if result.outcome is ThinkOutcome.BUSY:
-                await self._waiting.for_others(waited)
-                waited += 1
+                await self._waiting.wait_for_settlements(waits)
+                waits += 1
                 continue
-            waited = 0
-            if result.outcome in NO_MONEY:
+            waits = 0
+            if result.outcome in BLOCKED:
                 await self._stop_for_budget(result)
                 continue
             state.turn_pending = False
             wound_down = self._wind_down(result)
             if result.outcome is ThinkOutcome.REFUSED:
-                await self._waiting.for_founder(result.reason or "The model did not go on.")
+                await self._waiting.wait_for_founder(result.reason or "The model did not continue.")
             elif result.outcome is ThinkOutcome.TOOL_USE:
                 await self._steering.guard(result.calls, await self._act(result.calls))
-            await self._steering.guard_against_nothing(result)
+            await self._steering.guard_against_fruitless_turns(result)
             if wound_down and not state.finish:
                 await self._stop_for_budget(result)
-            elif (result.outcome is ThinkOutcome.END_TURN or state.finish) and not state.is_to_restore:
-                evidence = await self._look_at_evidence()
+            elif (result.outcome is ThinkOutcome.END_TURN or state.finish) and not state.has_pending_restore:
+                evidence = await self._pass_gate()
                 if evidence is not None and evidence.passed:
                     return evidence
 
     async def _think(self) -> ThinkResult:
-        """One model call. Notes that come up while it is retried are for the next turn."""
+        """Make one model call. Notes added while it is retried are for the next turn."""
         state, notes = self._state, list(self._state.notes)
-        asked = ThinkInput(build_id=self._build.build_id, turn=state.turn)
+        request = ThinkInput(build_id=self._build.build_id, turn=state.turn)
         if notes:
-            asked = asked.model_copy(update={"notes": notes, "allow_calls": self._steering.calls_left})
-        self._shown.describe()
+            request = request.model_copy(update={"notes": notes, "allow_calls": self._steering.calls_left})
+        self._projection.describe()
 
         async def think() -> ThinkResult:
-            # Cleared before the budget is read: a wake that comes later is seen before falling asleep.
+            # Cleared before the budget is read, so that a later wake is seen before the build falls asleep.
             state.wake = state.money_changed = False
             return await workflow.execute_activity_method(
-                ThinkActivities.think, asked, **policies.THINK, summary=f"turn {state.turn}"
+                ThinkActivities.think, request, **policies.THINK, summary=f"turn {state.turn}"
             )
 
-        result = await self._waiting.asking_people(think)
-        if result.outcome is not ThinkOutcome.BUSY and result.outcome not in NO_MONEY:
+        result = await self._waiting.retry_with_help(think)
+        if result.outcome is not ThinkOutcome.BUSY and result.outcome not in BLOCKED:
             state.notes = state.notes[len(notes) :]
-            state.read = max(state.read, result.read)
+            state.message_read = max(state.message_read, result.message_read)
         return result
 
     def _wind_down(self, result: ThinkResult) -> bool:
-        """Tell the agent when the day's budget nears its end, or that it does no more. True: it has wound down."""
+        """Tell the agent when the day's budget runs low, or no longer does.
+
+        Returns:
+            True if the wind-down is complete.
+        """
         state = self._state
         if not result.wind_down:
             if state.wind_down_turns is not None:
@@ -216,111 +228,114 @@ class BuildWorkflow:
         return state.wind_down_turns == 0 or result.outcome is ThinkOutcome.END_TURN
 
     async def _stop_for_budget(self, result: ThinkResult) -> None:
-        """Stop until there is money. The agent then goes on from its handoff note."""
+        """Stop until there is budget. The agent then continues from its handoff note."""
         state = self._state
         if result.day is not None:
-            state.wound = WoundDown(day=result.day, allowance=result.allowance)
+            state.last_wind_down = WindDown(day=result.day, allowance=result.allowance)
         state.wind_down_turns = None
         state.notes = [note for note in state.notes if note not in (TurnNote.WIND_DOWN, TurnNote.WIND_DOWN_OVER)]
-        why = ThinkOutcome.BUDGET if result.outcome not in NO_MONEY else result.outcome
+        why = ThinkOutcome.BUDGET if result.outcome not in BLOCKED else result.outcome
         stop = BudgetCheck(exhausted=True, outcome=why)
-        known = {
+        details = {
             "reason": result.reason,
             "waiting_for": result.waiting_for,
             "renews_on": result.renews_on,
             "day": result.day,
         }
-        await self._waiting.for_budget(stop.model_copy(update=known))
+        await self._waiting.wait_for_budget(stop.model_copy(update=details))
         if why is ThinkOutcome.BUDGET:
             state.notes.append(TurnNote.HANDOFF)
 
     async def _act(self, calls: list[RequestedCall]) -> list[DispatchResult]:
-        """Run a turn's tool calls: those that only read side by side, the others in order."""
+        """Run a turn's tool calls: read-only ones side by side, the others in order."""
         results: list[DispatchResult] = []
-        reading: list[RequestedCall] = []
-        for call in (call for call in calls if call.ok):
-            if not call.m:
-                reading.append(call)
+        read_only: list[RequestedCall] = []
+        for call in (call for call in calls if call.is_valid):
+            if not call.mutating:
+                read_only.append(call)
                 continue
-            results += await self._read(reading)
-            reading = []
-            await self._waiting.asking_people(self._workspace.replace_in_time, in_sandbox=True)
+            results += await self._read(read_only)
+            read_only = []
+            await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True)
             results.append(await self._dispatch(call))
-        results += await self._read(reading)
+        results += await self._read(read_only)
         self._state.tool_calls += len(calls)
         if any(result.lost for result in results):
-            full = any(result.full for result in results)
+            full = any(result.disk_full for result in results)
             why = "the sandbox's disk was full" if full else "the sandbox was lost"
-            await self._waiting.resuming(why, replace=full)
+            await self._waiting.resume_workspace(why, replace=full)
         if commits := [result.commit for result in results if result.commit]:
             await self._end_phase(commits)
         return results
 
     async def _read(self, calls: list[RequestedCall]) -> list[DispatchResult]:
-        """Run calls side by side. Those that fail are done again one by one: people are asked one thing at a time."""
-        tried = await asyncio.gather(*map(self._dispatch_once, calls), return_exceptions=True)
+        """Run calls side by side. Failed ones are retried one by one: people are asked one thing at a time."""
+        outcomes = await asyncio.gather(*map(self._dispatch_once, calls), return_exceptions=True)
         results: list[DispatchResult] = []
-        for call, result in zip(calls, tried, strict=True):
+        for call, result in zip(calls, outcomes, strict=True):
             if isinstance(result, BaseException) and not isinstance(result, ActivityError):
                 raise result
             results.append(await self._dispatch(call) if isinstance(result, BaseException) else result)
         return results
 
     async def _dispatch(self, call: RequestedCall) -> DispatchResult:
-        return await self._waiting.asking_people(lambda: self._dispatch_once(call), in_sandbox=True)
+        return await self._waiting.retry_with_help(lambda: self._dispatch_once(call), in_sandbox=True)
 
     async def _dispatch_once(self, call: RequestedCall) -> DispatchResult:
         return await workflow.execute_activity_method(
             DispatchActivities.dispatch_tool,
-            DispatchInput(build_id=self._build.build_id, id=call.id, sandbox=self._workspace.sandbox),
+            DispatchInput(build_id=self._build.build_id, tool_use_id=call.tool_use_id, sandbox=self._workspace.sandbox),
             **policies.TOOL,
-            summary=call.t,
+            summary=call.summary,
         )
 
     async def _end_phase(self, commits: list[str]) -> None:
-        """A commit ends a phase, and a phase ends with a snapshot; if that fails, the next one makes up for it."""
+        """A commit ends a phase, and a phase ends with a snapshot. If the snapshot fails, the next one covers it."""
         state = self._state
         state.phases += len(commits)
-        await trying(
+        await best_effort(
             self._workspace.snapshot("phase", policies.SNAPSHOT_IF_POSSIBLE, phase=state.phases, commit=commits[-1])
         )
         if state.status is Status.SCAFFOLD:
-            await self._shown.become(Status.CODE)
+            await self._projection.become(Status.CODE)
 
-    async def _look_at_evidence(self) -> GateResult | None:
-        """Try the product in a fresh sandbox. If it does not pass the agent is told why, a bounded number of times.
+    async def _pass_gate(self) -> GateResult | None:
+        """Check the product in a fresh sandbox. If it fails, the agent gets the findings, a bounded number of times.
 
-        Nothing is passed while the founder has said or asked for something that is not done. None: the sandbox was lost
-        meanwhile, and the agent has to look first what that has cost it.
+        Nothing passes while the founder has pending input.
+
+        Returns:
+            None if the sandbox was lost meanwhile: the agent first has to see what it has lost.
         """
         state = self._state
-        told_to_finish, state.finish = state.finish, False
-        await self._shown.become(Status.CHECKS)
-        opened = self._workspace.sandbox
-        await self._waiting.asking_people(lambda: self._workspace.snapshot("gate"), in_sandbox=True)
-        if self._workspace.sandbox != opened and workflow.patched(REPLACES):
-            state.finish = told_to_finish
-            await self._shown.become(Status.CODE if state.phases else Status.SCAFFOLD)
+        finishing, state.finish = state.finish, False
+        await self._projection.become(Status.CHECKS)
+        sandbox = self._workspace.sandbox
+        await self._waiting.retry_with_help(lambda: self._workspace.snapshot("gate"), in_sandbox=True)
+        if self._workspace.sandbox != sandbox and workflow.patched(REPLACES):
+            state.finish = finishing
+            await self._projection.become(Status.CODE if state.phases else Status.SCAFFOLD)
             return None
         state.gates += 1
-        result = await self._waiting.asking_people(self._run_gate)
+        result = await self._waiting.retry_with_help(self._run_gate)
         if result.passed:
             return result
-        await self._shown.become(Status.CODE if state.phases else Status.SCAFFOLD)
-        if result.is_unheard:
-            state.hear(result)
-            state.finish = told_to_finish
+        await self._projection.become(Status.CODE if state.phases else Status.SCAFFOLD)
+        if result.is_pending:
+            state.note_received(result)
+            state.finish = finishing
             return result
         state.notes.append(TurnNote.GATE_FINDINGS)
         state.gates_since_person += 1
         if state.gates_since_person >= self._context.gate_attempts:
-            tries = f"The product did not pass its checks in {state.gates_since_person} tries. Wake it for more."
-            await self._waiting.for_founder(tries)
+            attempts = state.gates_since_person
+            reason = f"The product failed its checks {attempts} times. Wake the build to let the agent try again."
+            await self._waiting.wait_for_founder(reason)
             state.gates_since_person = 0
         return result
 
-    async def _succeed(self, evidence: GateResult) -> int:
-        """Hand the gate's sandbox to the preview, close the build as ready, and tell the rest of the business."""
+    async def _finish(self, evidence: GateResult) -> int:
+        """Hand the gate's sandbox to the preview, close the build as ready and run the post-build hook."""
         state = self._state
         sandbox_id, url = evidence.sandbox_id or "", evidence.preview_url or ""
         await workflow.start_child_workflow(
@@ -336,7 +351,7 @@ class BuildWorkflow:
             LifecycleActivities.finish_build,
             FinishBuild(
                 build_id=self._build.build_id,
-                seq=self._shown.take(Status.READY),
+                seq=self._projection.take(Status.READY),
                 sandbox_id=sandbox_id,
                 preview_url=url,
                 phases_completed=state.phases,
@@ -345,31 +360,34 @@ class BuildWorkflow:
             **policies.DATABASE,
             summary="ready",
         )
-        self._shown.show_ready()
+        self._projection.show_ready()
         try:
             await workflow.execute_activity_method(
                 LifecycleActivities.run_post_build_hook, self._build, **policies.HOOK, summary="after the build"
             )
         except ActivityError:
             await workflow.execute_activity_method(
-                LifecycleActivities.note_hook_failure, self._build, **policies.DATABASE, summary="after it: failed"
+                LifecycleActivities.note_hook_failure,
+                self._build,
+                **policies.DATABASE,
+                summary="after the build: failed",
             )
-        await trying(self._workspace.release(keep=sandbox_id))
+        await best_effort(self._workspace.release(keep=sandbox_id))
         return finished.build_version
 
     async def _close(self, error: BaseException) -> NoReturn:
-        """Snapshot what is there, let go of the sandbox, and end as cancelled or failed."""
+        """Snapshot the workspace, release the sandbox, and end as cancelled or failed."""
         cancelled = is_cancelled_exception(error)
         reason = None if cancelled else reason_of(error)
         if self._workspace.is_open:
-            await trying(self._workspace.snapshot("end", policies.SNAPSHOT_IF_POSSIBLE))
-        await trying(self._workspace.release())
-        await self._shown.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
+            await best_effort(self._workspace.snapshot("end", policies.SNAPSHOT_IF_POSSIBLE))
+        await best_effort(self._workspace.release())
+        await self._projection.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
         if cancelled:
             raise asyncio.CancelledError
         raise ApplicationError(reason or "The build failed.", type="BuildFailed", non_retryable=True)
 
-    # ---- single activities, as functions that can be done again
+    # ---- single activities, as functions that can be retried
 
     async def _load_context(self) -> BuildContext:
         return await workflow.execute_activity_method(
@@ -390,7 +408,7 @@ class BuildWorkflow:
             summary=f"evidence gate {state.gates}",
         )
 
-    # ---- what is known
+    # ---- state
 
     @property
     def _context(self) -> BuildContext:

@@ -1,4 +1,4 @@
-"""What the failure of an activity means in a workflow."""
+"""What an activity's failure means for a workflow."""
 
 import asyncio
 
@@ -11,35 +11,35 @@ with workflow.unsafe.imports_passed_through():
 
 
 def end_if_cancelled() -> None:
-    """Raise what a cancel raises, if the workflow has been cancelled.
+    """Raise CancelledError if the workflow has been cancelled.
 
-    A cancel reaches an activity that is waited for (WAIT_CANCELLATION_COMPLETED) only with a heartbeat. One that ends
-    before that, well or badly, ends as if nobody had cancelled, and the request would be lost for ever.
+    A cancel reaches an activity that is waited for (WAIT_CANCELLATION_COMPLETED) only with a heartbeat. An activity
+    that ends before that ends as if there were no cancel, and the request would be lost for ever. See ADR 0002.
 
     Raises:
-        CancelledError: it has.
+        CancelledError: the workflow has been cancelled.
     """
     if workflow.cancellation_reason() is not None:
         raise asyncio.CancelledError
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error says to a person."""
+    """The text of an error that people read."""
     cause = error.cause if isinstance(error, ActivityError) else error
     return getattr(cause, "message", None) or str(cause)
 
 
-def out_of_use(error: ActivityError) -> str | None:
-    """Why the sandbox is of no use any more, where that is what a failed step says."""
+def sandbox_problem(error: ActivityError) -> str | None:
+    """Why the sandbox can no longer be used, if that is why the step failed; otherwise None."""
     cause = error.cause
-    return failures.out_of_use(cause.type if isinstance(cause, ApplicationError) else None)
+    return failures.sandbox_problem(cause.type if isinstance(cause, ApplicationError) else None)
 
 
-def whom_to_ask(error: ActivityError) -> tuple[WaitingFor, str]:
-    """Who can mend a failed step, and what they are told.
+def responsible_party(error: ActivityError) -> tuple[WaitingFor, str]:
+    """Who can fix the cause of a failed step, and the reason that they read.
 
     Raises:
-        ActivityError: the same one, where nobody can, or where it is a cancellation.
+        ActivityError: the same error, if no person can fix it or it is a cancellation.
     """
     if is_cancelled_exception(error):
         raise error

@@ -31,7 +31,7 @@ THINK: Options = {
     "retry_policy": RetryPolicy(maximum_interval=timedelta(minutes=2), maximum_attempts=20),
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
-"""A model call: up to 128k tokens of output. After 20 attempts, about half an hour, an operator is asked."""
+"""A model call of up to 128k output tokens. After 20 attempts, about half an hour, the build asks an operator."""
 
 TOOL: Options = {
     "start_to_close_timeout": timedelta(minutes=20),
@@ -39,7 +39,7 @@ TOOL: Options = {
     "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30), maximum_attempts=15),
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
-"""A tool call, which may run for the longest time that the agent may ask for. A retry attaches to it."""
+"""A tool call; the timeout allows the longest run that the agent may request. A retry attaches to it."""
 
 SANDBOX: Options = {
     "start_to_close_timeout": timedelta(minutes=15),
@@ -47,11 +47,11 @@ SANDBOX: Options = {
     "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30), maximum_attempts=10),
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
-"""Opening, pausing and resuming a sandbox; a restore moves a whole archive. A cancel is waited for here and below, so
-that nothing makes a sandbox, or writes in one, after the build has let go of it."""
+"""Opening, pausing and resuming a sandbox; a restore moves a whole archive. Here and below the workflow waits until a
+cancelled activity has ended, so that nothing creates a sandbox or writes to one after the build has released it."""
 
-LETTING_GO: Options = {**SANDBOX, "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30))}
-"""Tried until it succeeds: no sandbox outlives its build and preview."""
+RELEASE: Options = {**SANDBOX, "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30))}
+"""Retried until it succeeds: no sandbox outlives its build and preview."""
 
 SNAPSHOT: Options = {
     "start_to_close_timeout": timedelta(minutes=15),
@@ -59,10 +59,10 @@ SNAPSHOT: Options = {
     "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30), maximum_attempts=10),
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
-"""A snapshot that must succeed before anything else may happen."""
+"""A snapshot that must succeed before the build continues."""
 
 SNAPSHOT_IF_POSSIBLE: Options = {**SNAPSHOT, "retry_policy": RetryPolicy(maximum_attempts=2)}
-"""A snapshot at a phase boundary: the next one makes up for it."""
+"""A snapshot that may fail, as at a phase boundary; the next one covers it."""
 
 GATE: Options = {
     "start_to_close_timeout": timedelta(minutes=45),
@@ -76,11 +76,11 @@ HOOK: Options = {
     "start_to_close_timeout": timedelta(seconds=30),
     "retry_policy": RetryPolicy(maximum_attempts=3),
 }
-"""What follows a build; its failure never fails the build."""
+"""The hook after a build; its failure never fails the build."""
 
 REAP: Options = {
     "start_to_close_timeout": timedelta(minutes=10),
     "heartbeat_timeout": timedelta(seconds=60),
     "retry_policy": RetryPolicy(maximum_attempts=3),
 }
-"""One look at every open build; the schedule comes again."""
+"""One pass over every open build; the schedule repeats it."""

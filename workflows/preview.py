@@ -1,4 +1,4 @@
-"""A ready build's preview: keeps the product running for a while, longer on request, then lets go of the sandbox."""
+"""A ready build's preview: keeps the product running for a while, longer on request, then releases the sandbox."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -12,14 +12,14 @@ with workflow.unsafe.imports_passed_through():
     from domain.payloads import PreviewChange, PreviewInput, SandboxInput
 
 from workflows import policies
+from workflows.cleanup import shielded
 from workflows.failures import reason_of
-from workflows.shielding import shielded
 
 _KEEP_EVERY = timedelta(minutes=10)
 """How often the sandbox's time to live is extended; well below it, so that it never expires by surprise."""
 
-_CANCEL_IS_LOOKED_FOR = "cancel-is-looked-for"
-"""Previews that began before this was so, and had lost a cancel, replay as they went on."""
+_CHECKS_FOR_CANCEL = "cancel-is-looked-for"
+"""Patch: honour a cancel that arrived during an activity. Older previews that lost one still replay."""
 
 
 @workflow.defn(name=PREVIEW_WORKFLOW)
@@ -27,21 +27,21 @@ class PreviewWorkflow:
     """One preview, from its start to its end."""
 
     @workflow.init
-    def __init__(self, given: PreviewInput) -> None:
-        self._given = given
-        self._seq = given.seq
-        self._sandbox_id = given.sandbox_id
-        self._url = given.url
-        self._expires_at = workflow.now() + timedelta(seconds=given.seconds)
-        self._shown_until: datetime | None = None
+    def __init__(self, request: PreviewInput) -> None:
+        self._request = request
+        self._seq = request.seq
+        self._sandbox_id = request.sandbox_id
+        self._url = request.url
+        self._expires_at = workflow.now() + timedelta(seconds=request.seconds)
+        self._announced_until: datetime | None = None
 
     @workflow.signal(name=EXTEND)
     def extend(self, seconds: int) -> None:
-        """Stay open for at least so long from now."""
+        """Stay open for at least this many seconds from now."""
         self._expires_at = max(self._expires_at, workflow.now() + timedelta(seconds=seconds))
 
     @workflow.run
-    async def run(self, given: PreviewInput) -> None:
+    async def run(self, request: PreviewInput) -> None:
         """Open the product, keep it open, close it."""
         while True:
             try:
@@ -53,30 +53,30 @@ class PreviewWorkflow:
             await shielded(self._close(None))
             if workflow.now() >= self._expires_at:
                 return
-            # Extended while it closed: whoever asked was told that it stays open.
-            self._given = given.model_copy(update={"sandbox_id": None, "url": None})
-            self._sandbox_id, self._shown_until = None, None
+            # Extended while it closed: the founder has been promised that it stays open.
+            self._request = request.model_copy(update={"sandbox_id": None, "url": None})
+            self._sandbox_id, self._announced_until = None, None
 
     async def _open(self) -> None:
         """Take over the gate's sandbox, or start the product again from the ready build's snapshot."""
         await self._record("opening")
         opened = await workflow.execute_activity_method(
-            PreviewActivities.open_preview, self._given, **policies.GATE, summary="open the product"
+            PreviewActivities.open_preview, self._request, **policies.GATE, summary="open the product"
         )
         self._sandbox_id, self._url = opened.sandbox_id, opened.url
 
     async def _stay_open(self) -> None:
-        """Until the time is over. An extension moves the end, and the sandbox's time to live goes with it."""
+        """Keep the preview open until its time is over; an extension moves the end and the sandbox's time to live."""
         while workflow.now() < self._expires_at:
-            if not self._is_shown():
-                self._shown_until = self._expires_at
+            if not self._is_announced():
+                self._announced_until = self._expires_at
                 await self._record("open")
-            if workflow.cancellation_reason() is not None and workflow.patched(_CANCEL_IS_LOOKED_FOR):
-                raise asyncio.CancelledError  # the step before it has ended as if nobody had cancelled
+            if workflow.cancellation_reason() is not None and workflow.patched(_CHECKS_FOR_CANCEL):
+                raise asyncio.CancelledError  # the last step ended as if there were no cancel
             wait = min(self._expires_at - workflow.now(), _KEEP_EVERY)
             try:
                 await workflow.wait_condition(
-                    lambda: not self._is_shown(), timeout=wait, timeout_summary="the preview stays open"
+                    lambda: not self._is_announced(), timeout=wait, timeout_summary="the preview stays open"
                 )
             except TimeoutError:
                 if workflow.now() < self._expires_at:
@@ -86,31 +86,31 @@ class PreviewWorkflow:
 
     async def _close(self, error: BaseException | None) -> None:
         await workflow.execute_activity_method(
-            PreviewActivities.close_preview, self._sandbox(), **policies.LETTING_GO, summary="let go of the sandbox"
+            PreviewActivities.close_preview, self._sandbox(), **policies.RELEASE, summary="release the sandbox"
         )
         if error is None or is_cancelled_exception(error):
             await self._record("closed")
         else:
             await self._record("failed", reason=reason_of(error))
 
-    def _is_shown(self) -> bool:
-        return self._shown_until == self._expires_at
+    def _is_announced(self) -> bool:
+        return self._announced_until == self._expires_at
 
     def _sandbox(self) -> SandboxInput:
-        return SandboxInput(build_id=self._given.build_id, sandbox_id=self._sandbox_id or "")
+        return SandboxInput(build_id=self._request.build_id, sandbox_id=self._sandbox_id or "")
 
     async def _record(self, state: str, reason: str | None = None) -> None:
         """Project the state to the previews row and the UI."""
         self._seq += 1
-        told: dict[str, object] = {"reason": reason} if reason else {}
+        details: dict[str, object] = {"reason": reason} if reason else {}
         if state == "open":
-            told |= {"sandbox_id": self._sandbox_id, "url": self._url, "expires_at": self._expires_at}
+            details |= {"sandbox_id": self._sandbox_id, "url": self._url, "expires_at": self._expires_at}
             workflow.set_current_details(f"{self._url}\n\nCloses at {self._expires_at:%Y-%m-%d %H:%M} UTC.")
         else:
             workflow.set_current_details(f"**{state}** {reason or ''}")
         await workflow.execute_activity_method(
             PreviewActivities.record_preview,
-            PreviewChange(build_id=self._given.build_id, seq=self._seq, state=state).model_copy(update=told),
+            PreviewChange(build_id=self._request.build_id, seq=self._seq, state=state).model_copy(update=details),
             **policies.DATABASE,
             summary=state,
         )

@@ -1,4 +1,4 @@
-"""Showing a build's status: to its row and feed, to the search attributes, and to who opens it in the Temporal UI."""
+"""Projects a build's status to its row and feed, the search attributes and the Temporal UI."""
 
 from datetime import datetime
 from typing import Any
@@ -19,12 +19,12 @@ _WAITING_FOR = SearchAttributeKey.for_keyword(BUILD_WAITING_FOR)
 
 
 class Projection:
-    """The workflow owns the status; these are its shadows, each ordered by the status' sequence."""
+    """The workflow owns the status; these are its projections, each ordered by the status's sequence."""
 
     def __init__(self, build_id: str, state: LoopState) -> None:
         self._build_id = build_id
         self._state = state
-        self._shown = StatusChange(build_id=build_id, seq=state.status_seq, status=state.status)
+        self._change = StatusChange(build_id=build_id, seq=state.status_seq, status=state.status)
 
     async def become(
         self,
@@ -34,40 +34,40 @@ class Projection:
         reason: str | None = None,
         wakes_at: datetime | None = None,
     ) -> None:
-        """Take a status and show it everywhere."""
+        """Take a status and project it everywhere."""
         seq = self.take(status)
-        given: dict[str, Any] = {"waiting_for": waiting_for, "reason": reason, "wakes_at": wakes_at}
-        told = {key: value for key, value in given.items() if value is not None}
-        self._shown = StatusChange(build_id=self._build_id, seq=seq, status=status, **told)
+        optional: dict[str, Any] = {"waiting_for": waiting_for, "reason": reason, "wakes_at": wakes_at}
+        present = {key: value for key, value in optional.items() if value is not None}
+        self._change = StatusChange(build_id=self._build_id, seq=seq, status=status, **present)
         self.describe()
         waits = _WAITING_FOR.value_set(waiting_for) if waiting_for else _WAITING_FOR.value_unset()
         workflow.upsert_search_attributes([_STATUS.value_set(status), waits])
         await workflow.execute_activity_method(
-            LifecycleActivities.record_status, self._shown, **policies.DATABASE, summary=status
+            LifecycleActivities.record_status, self._change, **policies.DATABASE, summary=status
         )
 
     def take(self, status: Status) -> int:
-        """Take a status that another activity writes; returns its sequence."""
+        """Take a status that another activity writes; returns its sequence number."""
         self._state.status = status
         self._state.status_seq += 1
         return self._state.status_seq
 
     def show_ready(self) -> None:
-        """Show that the build is ready, after `finish_build` has written so."""
-        self._shown = StatusChange(build_id=self._build_id, seq=self._state.status_seq, status=Status.READY)
+        """Project that the build is ready, after `finish_build` has recorded it."""
+        self._change = StatusChange(build_id=self._build_id, seq=self._state.status_seq, status=Status.READY)
         self.describe()
         workflow.upsert_search_attributes([_STATUS.value_set(Status.READY), _WAITING_FOR.value_unset()])
 
     def describe(self) -> None:
-        """Bring up to date what an operator reads in the Temporal UI; this adds nothing to history."""
-        state, shown = self._state, self._shown
-        lines = [f"**{shown.status}**, turn {state.turn}, {state.tool_calls} tool calls, {state.phases} phases"]
-        if shown.reason:
-            lines.append(shown.reason)
-        if shown.wakes_at:
-            lines.append(f"Wakes by itself at {shown.wakes_at:%Y-%m-%d %H:%M} UTC.")
-        if shown.waiting_for:
-            lines.append(f"Waits for: {shown.waiting_for}")
-        if shown.waiting_for or shown.wakes_at:
+        """Update what an operator reads in the Temporal UI; this adds nothing to history."""
+        state, change = self._state, self._change
+        lines = [f"**{change.status}**, turn {state.turn}, {state.tool_calls} tool calls, {state.phases} phases"]
+        if change.reason:
+            lines.append(change.reason)
+        if change.wakes_at:
+            lines.append(f"Wakes by itself at {change.wakes_at:%Y-%m-%d %H:%M} UTC.")
+        if change.waiting_for:
+            lines.append(f"Waits for: {change.waiting_for}")
+        if change.waiting_for or change.wakes_at:
             lines.append(f"Wake it now:\n```\n{wake_command(self._build_id)}\n```")
         workflow.set_current_details("\n\n".join(lines))

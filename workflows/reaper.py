@@ -1,4 +1,4 @@
-"""The reaper's workflow, started by a Temporal Schedule: one look at every open build."""
+"""The reaper's workflow, started by a Temporal Schedule: one pass over every open build."""
 
 from temporalio import workflow
 
@@ -16,5 +16,5 @@ class ReaperWorkflow:
 
     @workflow.run
     async def run(self) -> ReapResult:
-        """Reap once."""
+        """Run the reaper once."""
         return await workflow.execute_activity_method(ReaperActivities.reap, **policies.REAP)

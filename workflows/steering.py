@@ -1,5 +1,4 @@
-"""Where the agent is steered: by guards, and by its founder, who is asked when it gets no further, and may have the
-workspace put back."""
+"""Steering the agent: guards against circles and dead ends, questions to the founder, and restores they request."""
 
 from collections.abc import Sequence
 
@@ -28,14 +27,14 @@ from workflows.waiting import Waiting
 from workflows.workspace import Workspace
 
 _QUESTIONS = "questions"
-"""Versions what follows when the guard against circles fires twice: the founder is asked a question."""
+"""Patch: ask the founder a question when the guard against circles fires twice; before, the build just waited."""
 
-_FRUITLESS = "fruitless"
-"""Versions the end of a row of turns that come to nothing; before, it had none."""
+_FRUITLESS_TURNS = "fruitless"
+"""Patch: stop after a row of turns without a usable answer; before, such a row had no end."""
 
 
 class Steering:
-    """Looks at what a turn's calls came to, and stops for the founder where going on would lead nowhere."""
+    """Checks the results of a turn's calls, and stops for the founder if the agent cannot make progress."""
 
     def __init__(self, build_id: str, state: LoopState, workspace: Workspace, waiting: Waiting) -> None:
         self._build_id = build_id
@@ -45,17 +44,18 @@ class Steering:
 
     @property
     def calls_left(self) -> int:
-        """How many tool calls the agent may still make."""
+        """Tool calls that the agent may still make."""
         return self._state.tool_calls_allowed - self._state.tool_calls
 
     async def guard(self, calls: Sequence[RequestedCall], results: Sequence[DispatchResult]) -> None:
-        """Steer an agent that goes in circles, and stop one that is stuck or has used up its tool calls."""
-        state, signatures = self._state, [call.s for call in calls]
+        """Steer an agent that goes in circles; stop one that is stuck or has used up its tool calls."""
+        state, signatures = self._state, [call.signature for call in calls]
         repeating = is_repeating(state.recent_calls, signatures)
         state.recent_calls = remember(state.recent_calls, signatures)
-        known = {} if any(result.commit for result in results) else state.errors
-        state.errors = count_errors(known, [result.e for result in results if result.e])
-        if error := stuck_on(state.errors):
+        counts = {} if any(result.commit for result in results) else state.error_counts
+        errors = [result.error_signature for result in results if result.error_signature]
+        state.error_counts = count_errors(counts, errors)
+        if error := stuck_on(state.error_counts):
             await self._ask(AskFounder(build_id=self._build_id, question_id=str(workflow.uuid4()), error=error))
         elif repeating and not state.steered:
             state.steered = True
@@ -64,17 +64,14 @@ class Steering:
             await self._ask_about_circle(signatures)
         await self._stop_at_cap()
 
-    async def guard_against_nothing(self, result: ThinkResult) -> None:
-        """Stop an agent whose turns come to nothing again and again: each of them is paid for."""
+    async def guard_against_fruitless_turns(self, result: ThinkResult) -> None:
+        """Stop an agent after several turns without a usable answer: each of them is paid for."""
         state = self._state
-        state.fruitless = state.fruitless + 1 if result.outcome is ThinkOutcome.CONTINUE else 0
-        if state.fruitless >= FRUITLESS and workflow.patched(_FRUITLESS):
-            state.fruitless = 0
-            nothing = (
-                f"The model's last {FRUITLESS} answers came to nothing: they were cut off, or empty. Wake the build to "
-                "let it try again."
-            )
-            await self._waiting.for_founder(nothing)
+        state.fruitless_turns = state.fruitless_turns + 1 if result.outcome is ThinkOutcome.CONTINUE else 0
+        if state.fruitless_turns >= FRUITLESS and workflow.patched(_FRUITLESS_TURNS):
+            state.fruitless_turns = 0
+            reason = f"The model's last {FRUITLESS} answers were cut off or empty. Wake the build to try again."
+            await self._waiting.wait_for_founder(reason)
 
     async def _ask_about_circle(self, signatures: Sequence[str]) -> None:
         state = self._state
@@ -83,43 +80,46 @@ class Steering:
             await self._ask(AskFounder(build_id=self._build_id, question_id=str(workflow.uuid4()), call=call))
             return
         state.steered, state.recent_calls = False, []
-        circles = "The agent keeps making the same call and gets no further. Wake it to let it try again."
-        await self._waiting.for_person(WaitingFor.FOUNDER, circles)
+        reason = "The agent keeps making the same call without progress. Wake the build to let it try again."
+        await self._waiting.wait_for_person(WaitingFor.FOUNDER, reason)
 
-    async def _ask(self, about: AskFounder) -> None:
-        """Ask the founder, and wait for an answer; a wake is the leave to try again without one.
+    async def _ask(self, question: AskFounder) -> None:
+        """Ask the founder and wait for an answer; a wake lets the agent try again without one.
 
-        Where the founder has said or asked for something that is not done, that comes first, and nothing is asked.
+        Nothing is asked while the founder has pending input: that comes first.
         """
         state = self._state
-        state.steered, state.recent_calls, state.errors = False, [], {}
-        asked = await workflow.execute_activity_method(
-            SteeringActivities.ask_founder, about, **policies.DATABASE, summary="a question to the founder"
+        state.steered, state.recent_calls, state.error_counts = False, [], {}
+        result = await workflow.execute_activity_method(
+            SteeringActivities.ask_founder, question, **policies.DATABASE, summary="a question to the founder"
         )
-        if asked.is_unheard:
-            state.hear(asked)
+        if result.is_pending:
+            state.note_received(result)
             return
-        await self._waiting.for_founder(asked.reason)
+        await self._waiting.wait_for_founder(result.reason)
         state.notes.append(TurnNote.ASKED)
 
     async def restore(self) -> None:
-        """Put the workspace back to what its founder has asked for. What was there before is kept as a snapshot, and
-        what is there afterwards is one as well: the current."""
-        state, number = self._state, self._state.restore_asked
-        await self._waiting.asking_people(lambda: self._workspace.snapshot("before_restore"), in_sandbox=True)
+        """Restore the workspace to the state that the founder requested, with a snapshot before and after it."""
+        state, number = self._state, self._state.restore_requested
+        await self._waiting.retry_with_help(lambda: self._workspace.snapshot("before_restore"), in_sandbox=True)
         kept_as = state.snapshots
-        if await self._waiting.asking_people(lambda: self._restore_once(number), in_sandbox=True):
-            finished = FinishRestore(build_id=self._build_id, number=number, kept_as=kept_as, stored_as=state.snapshots)
+        if await self._waiting.retry_with_help(lambda: self._restore_once(number), in_sandbox=True):
+            finished = FinishRestore(
+                build_id=self._build_id, number=number, snapshot_before=kept_as, snapshot_after=state.snapshots
+            )
             await workflow.execute_activity_method(
                 RestoreActivities.finish_restore, finished, **policies.DATABASE, summary="the workspace is restored"
             )
-        state.restored, state.steered, state.recent_calls, state.errors = number, False, [], {}
+        state.restore_done, state.steered, state.recent_calls, state.error_counts = number, False, [], {}
 
     async def _restore_once(self, number: int) -> bool:
-        """Both in one step: where the second fails and the sandbox is resumed, it is what it was before the first."""
-        asked = RestoreWorkspace(build_id=self._build_id, number=number, sandbox_id=self._workspace.sandbox.sandbox_id)
+        """Restore and snapshot in one step: if the snapshot fails and the sandbox is resumed, both are repeated."""
+        request = RestoreWorkspace(
+            build_id=self._build_id, number=number, sandbox_id=self._workspace.sandbox.sandbox_id
+        )
         restored = await workflow.execute_activity_method(
-            RestoreActivities.restore_workspace, asked, **policies.SANDBOX, summary="restore the workspace"
+            RestoreActivities.restore_workspace, request, **policies.SANDBOX, summary="restore the workspace"
         )
         if restored.done:
             await self._workspace.snapshot("restore")
@@ -133,8 +133,9 @@ class Steering:
             state.last_turn_given = True
             state.notes.append(TurnNote.LAST_TURN)
             return
-        used = f"The build has used its {state.tool_calls_allowed} tool calls. Wake it for as many more."
-        await self._waiting.for_person(WaitingFor.FOUNDER, used)  # whatever was said before, this is a new question
+        reason = f"The build has used its {state.tool_calls_allowed} tool calls. Wake it for as many more."
+        # Pending input answers an older question; this is a new one.
+        await self._waiting.wait_for_person(WaitingFor.FOUNDER, reason)
         state.last_turn_given = False
         state.tool_calls_allowed = state.tool_calls + self._context.tool_call_cap
         state.notes.append(TurnNote.CONTINUE_AFTER_CAP)

@@ -1,4 +1,4 @@
-"""How a build waits: for a new day's budget, and for people. It waits as long as it takes and loses nothing."""
+"""How a build waits for a slot, for budget and for people: as long as it takes, without losing anything."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, time, timedelta
@@ -8,55 +8,57 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.places import PlaceActivities
+    from activities.slots import SlotActivities
     from activities.think import ThinkActivities
     from domain.budget import next_utc_midnight
-    from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, Place, ThinkOutcome
+    from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, ThinkOutcome
     from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 from workflows import policies
-from workflows.failures import end_if_cancelled, out_of_use, reason_of, whom_to_ask
+from workflows.failures import end_if_cancelled, reason_of, responsible_party, sandbox_problem
 from workflows.projection import Projection
 from workflows.workspace import REPLACES, Workspace
 
 T = TypeVar("T")
 
-_OTHERS_SETTLE = timedelta(seconds=15)
-"""A call is settled within minutes; nobody signals when it is. Each wait is twice as long as the one before."""
+_SETTLEMENT_WAIT = timedelta(seconds=15)
+"""The first wait for other builds' calls to be settled, which no signal announces. Each next wait is twice as long."""
 
-_OTHERS_SETTLE_AT_MOST = timedelta(minutes=5)
-"""So that a day of waiting does not fill a history."""
+_SETTLEMENT_WAIT_MAX = timedelta(minutes=5)
+"""The longest such wait; it bounds the history that a day of waiting adds."""
 
-_LOOK_FOR_A_PLACE = timedelta(hours=1)
-"""Whoever gives a place back signals `admit`, and the reaper repeats it; this is for when both are lost."""
+_SLOT_CHECK_INTERVAL = timedelta(hours=1)
+"""How often a queued build checks for a free slot by itself, in case the `admit` signal and its repeats are lost."""
 
-_LOOKS_A_RUN = 50
-"""So often a run of the workflow looks for a place, at about 13 events each time. A build that sleeps holds its place:
-the next one may be in line for months."""
+_SLOT_CHECKS_PER_RUN = 50
+"""Slot checks per run before continuing as new; each adds about 13 history events. A sleeping build keeps its slot, so
+the next one may be queued for months."""
 
-_TOLD_TO_STOP = (
-    "Today's budget is used up, and this build was started to stop then rather than to sleep. Its work is kept as a "
-    "snapshot."
+_STOPPED_BY_POLICY = (
+    "Today's budget is used up, and this build was started with the policy to stop instead of sleeping. Its work is "
+    "kept as a snapshot."
 )
 
 
 class Waiting:
     """Waits with the sandbox paused; afterwards the workspace is verified and the status is what it was before."""
 
-    def __init__(self, build_id: str, state: LoopState, shown: Projection, workspace: Workspace) -> None:
+    def __init__(self, build_id: str, state: LoopState, projection: Projection, workspace: Workspace) -> None:
         self._build = BuildRef(build_id=build_id)
         self._state = state
-        self._shown = shown
+        self._projection = projection
         self._workspace = workspace
 
-    async def asking_people(self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False) -> T:
-        """Do a step; where it fails for a reason that a person can mend, wait for that person and do it again.
+    async def retry_with_help(self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False) -> T:
+        """Do a step. If it fails for a reason that a person can fix, wait for that person and do it again.
 
-        `in_sandbox`: it is done in the build's sandbox. Where that turns out to be gone, full or out of reach, the
-        workspace is restored in another before anybody is asked.
+        Args:
+            step: what to do.
+            in_sandbox: the step runs in the build's sandbox. If that is gone, full or out of reach, restore the
+                workspace into another sandbox before asking a person.
 
         Raises:
-            ActivityError: nobody can mend it, or the build was cancelled.
+            ActivityError: no person can fix it, or the build was cancelled.
             CancelledError: the build was cancelled.
         """
         while True:
@@ -65,183 +67,196 @@ class Waiting:
                 result = await step()
             except ActivityError as error:
                 end_if_cancelled()
-                cause = out_of_use(error) if in_sandbox else None
+                cause = sandbox_problem(error) if in_sandbox else None
                 if cause is not None and workflow.patched(REPLACES):
-                    in_sandbox = False  # if another is of no use either, a person has to look
-                    await self.resuming(cause, replace=True)
+                    in_sandbox = False  # if a new sandbox does not help, ask a person
+                    await self.resume_workspace(cause, replace=True)
                     continue
-                waiting_for, reason = whom_to_ask(error)
+                waiting_for, reason = responsible_party(error)
             else:
                 end_if_cancelled()
                 return result
-            await self.for_person(waiting_for, reason)
+            await self.wait_for_person(waiting_for, reason)
 
-    async def resuming(self, cause: str, *, replace: bool = False) -> None:
-        """Resume or replace the workspace's sandbox; where that fails, wait for the person who can mend it."""
+    async def resume_workspace(self, cause: str, *, replace: bool = False) -> None:
+        """Resume or replace the workspace's sandbox; if that fails, wait for the person who can fix it."""
         try:
             await (self._workspace.replace(cause) if replace else self._workspace.resume(cause))
         except ActivityError as error:
             end_if_cancelled()
-            await self.for_person(*whom_to_ask(error), verified=False)
+            await self.wait_for_person(*responsible_party(error), verified=False)
 
-    async def for_founder(self, reason: str) -> None:
-        """Wait for the founder, unless they have said or asked for something that is not done: that comes first."""
-        if not self._state.is_spoken_to:
-            await self.for_person(WaitingFor.FOUNDER, reason)
+    async def wait_for_founder(self, reason: str) -> None:
+        """Wait for the founder, unless they have pending input: that comes first."""
+        if not self._state.has_pending_input:
+            await self.wait_for_person(WaitingFor.FOUNDER, reason)
 
-    async def for_person(self, waiting_for: WaitingFor, reason: str, *, verified: bool = True) -> None:
-        """Wait until somebody wakes the build; one that waits for its founder also goes on with whatever they say or
-        ask for.
+    async def wait_for_person(self, waiting_for: WaitingFor, reason: str, *, verified: bool = True) -> None:
+        """Wait until a person wakes the build. A wait for the founder also ends with any new input from them.
 
-        A workspace that is not verified is not saved over the snapshot.
+        Args:
+            waiting_for: who has to act.
+            reason: what that person reads.
+            verified: whether the workspace is known to be sound; otherwise no snapshot of it is taken.
         """
-        before, heard = self._state.status, self._state.heard
+        before, input_count = self._state.status, self._state.input_count
         if waiting_for is WaitingFor.FOUNDER:
-            # A wake that was sent before the question was asked is no answer to it; to finish is one to any question.
+            # A wake sent before the question was asked does not answer it; a request to finish answers any question.
             self._state.wake = self._state.finish
         if self._workspace.is_open and verified:
-            await trying(self._workspace.snapshot("wait", policies.SNAPSHOT_IF_POSSIBLE))
+            await best_effort(self._workspace.snapshot("wait", policies.SNAPSHOT_IF_POSSIBLE))
         if self._workspace.is_open:
-            await trying(self._workspace.pause())
+            await best_effort(self._workspace.pause())
         while True:
-            await self._shown.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=reason)
-            known = heard if waiting_for is WaitingFor.FOUNDER else None
-            await self._for_wake(None, f"waiting for {waiting_for.replace('_', ' ')}", heard=known)
-            heard = self._state.heard
+            await self._projection.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=reason)
+            beyond = input_count if waiting_for is WaitingFor.FOUNDER else None
+            await self._wait_for_wake(None, f"waiting for {waiting_for.replace('_', ' ')}", input_beyond=beyond)
+            input_count = self._state.input_count
             try:
                 if self._workspace.is_open:
                     await self._workspace.resume("a person asked the build to go on")
                 break
             except ActivityError as error:
                 end_if_cancelled()
-                waiting_for, reason = whom_to_ask(error)
-        await self._shown.become(before)
+                waiting_for, reason = responsible_party(error)
+        await self._projection.become(before)
 
-    async def for_budget(self, stop: BudgetCheck) -> None:
-        """Stop until the build may spend again: asleep until a new UTC day, or waiting for who can mend it.
+    async def wait_for_budget(self, stop: BudgetCheck) -> None:
+        """Stop until the build may spend again: asleep until a new UTC day, or waiting for the person who can help.
 
-        Whatever stopped it, what it waits for is looked at anew at every wake, and money or standing that has changed
-        is such a wake. The workspace is snapshotted first and its sandbox paused.
+        Every wake checks the budget again, and a changed budget or standing counts as a wake. The workspace is
+        snapshotted first and its sandbox paused.
 
         Raises:
-            ApplicationError: the build was told to stop rather than to sleep.
+            ApplicationError: the build's policy is to stop instead of sleeping.
         """
         before, state = self._state.status, self._state
-        self._end_if_told_to_stop(stop)  # also before its sandbox is paused: the end takes a snapshot of its own
+        self._fail_if_stop_policy(stop)  # before the sandbox is paused: the end takes its own snapshot
         if self._workspace.is_open:
-            await self.asking_people(lambda: self._workspace.snapshot("sleep"), in_sandbox=True)
-            await self.asking_people(self._workspace.pause)
-        again, woken = False, False
+            await self.retry_with_help(lambda: self._workspace.snapshot("sleep"), in_sandbox=True)
+            await self.retry_with_help(self._workspace.pause)
+        repeated, woken = False, False
         while stop.exhausted:
-            self._end_if_told_to_stop(stop)
+            self._fail_if_stop_policy(stop)
             if stop.day is not None and stop.day < workflow.now().date():
-                woken = False  # while the workspace was saved, say, a new day began, and nobody has looked at it yet
-            elif stop.outcome is ThinkOutcome.HELD:
-                woken = await self._while_held(stop)
+                woken = False  # a new day has begun meanwhile, and its budget has not been checked
+            elif stop.outcome is ThinkOutcome.ON_HOLD:
+                woken = await self._wait_while_on_hold(stop)
             elif stop.outcome is ThinkOutcome.TOO_SMALL:
-                woken = await self._until_renewal(stop)
-            elif state.nights >= self._most_nights():
-                woken = await self._after_the_last_night()
+                woken = await self._wait_for_renewal(stop)
+            elif state.nights >= self._max_nights():
+                woken = await self._ask_after_last_night()
             else:
-                woken = await self._for_a_night(again=again)
-            stop, again = await self.asking_people(self.check_budget), True
+                woken = await self._sleep_until_midnight(repeated=repeated)
+            stop, repeated = await self.retry_with_help(self.check_budget), True
         if self._workspace.is_open:
-            await self.resuming("woken by a signal" if woken else "a new day's budget")
-        await self._shown.become(before)
+            await self.resume_workspace("woken by a signal" if woken else "a new day's budget")
+        await self._projection.become(before)
 
-    async def _for_a_night(self, *, again: bool) -> bool:
-        """Sleep until the next UTC day, or a wake; returns whether it was a wake."""
-        reason = "Looked again, but today's budget is still used up." if again else "Today's budget is used up."
+    async def _sleep_until_midnight(self, *, repeated: bool) -> bool:
+        """Sleep until the next UTC day or a wake; returns whether it was a wake."""
+        reason = "Checked again: today's budget is still used up." if repeated else "Today's budget is used up."
         wakes_at = next_utc_midnight(workflow.now())
-        await self._shown.become(Status.SLEEPING, reason=reason, wakes_at=wakes_at)
-        woken = await self._for_wake(wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed")
+        await self._projection.become(Status.SLEEPING, reason=reason, wakes_at=wakes_at)
+        woken = await self._wait_for_wake(wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed")
         self._state.nights += not woken
         return woken
 
-    async def _after_the_last_night(self) -> bool:
-        """Let the founder decide whether so slow a build should go on; whatever they say from now on means yes."""
-        heard = self._state.heard
+    async def _ask_after_last_night(self) -> bool:
+        """Ask the founder whether to continue so slow a build; any input from now on means yes."""
+        input_count = self._state.input_count
         nights = "a night" if self._state.nights == 1 else f"{self._state.nights} nights"
         reason = (
-            f"The build has slept for {nights} without being finished. Wake it to let it go on for "
-            "as many more, or cancel it: its work is kept."
+            f"The build has slept for {nights} and is not finished. Wake it to continue for as many more, or cancel "
+            "it: its work is kept either way."
         )
-        await self._shown.become(Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=reason)
-        await self._for_wake(None, "waiting for founder", heard=heard)
+        await self._projection.become(Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=reason)
+        await self._wait_for_wake(None, "waiting for founder", input_beyond=input_count)
         self._state.nights = 0
         return True
 
-    async def _until_renewal(self, stop: BudgetCheck) -> bool:
-        """Wait for more money than a day of this plan has; the next billing cycle may bring it."""
+    async def _wait_for_renewal(self, stop: BudgetCheck) -> bool:
+        """Wait for more budget than a day of this plan has; the next billing cycle may bring it."""
         wakes_at = next_utc_midnight(workflow.now())
         if stop.renews_on is not None:
             wakes_at = max(wakes_at, datetime.combine(stop.renews_on, time(), UTC))
-        await self._shown.become(
+        await self._projection.become(
             Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=stop.reason, wakes_at=wakes_at
         )
-        return await self._for_wake(wakes_at - workflow.now(), "waiting for the next billing cycle", "money_changed")
+        return await self._wait_for_wake(
+            wakes_at - workflow.now(), "waiting for the next billing cycle", "money_changed"
+        )
 
-    async def _while_held(self, stop: BudgetCheck) -> bool:
-        """Wait until the account is active again, or builds are switched on."""
-        held = stop.waiting_for or WaitingFor.OPERATOR
-        await self._shown.become(Status.NEEDS_INPUT, waiting_for=held, reason=stop.reason)
-        return await self._for_wake(None, f"waiting for {held.replace('_', ' ')}", "money_changed")
+    async def _wait_while_on_hold(self, stop: BudgetCheck) -> bool:
+        """Wait until the account is active again, or builds are switched on again."""
+        waiting_for = stop.waiting_for or WaitingFor.OPERATOR
+        await self._projection.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=stop.reason)
+        return await self._wait_for_wake(None, f"waiting for {waiting_for.replace('_', ' ')}", "money_changed")
 
-    def _most_nights(self) -> int:
+    def _max_nights(self) -> int:
         context = self._state.context
         return MAX_NIGHTS if context is None else context.max_nights
 
-    def _end_if_told_to_stop(self, stop: BudgetCheck) -> None:
+    def _fail_if_stop_policy(self, stop: BudgetCheck) -> None:
         context = self._state.context
-        told = context is not None and context.sleep_policy is SleepPolicy.STOP
-        if told and stop.exhausted and stop.outcome is not ThinkOutcome.HELD:
-            raise ApplicationError(_TOLD_TO_STOP, type="BuildFailed", non_retryable=True)
+        stops = context is not None and context.sleep_policy is SleepPolicy.STOP
+        if stops and stop.exhausted and stop.outcome is not ThinkOutcome.ON_HOLD:
+            raise ApplicationError(_STOPPED_BY_POLICY, type="BuildFailed", non_retryable=True)
 
-    async def for_others(self, waited: int) -> None:
-        """Wait a moment for the calls of the user's other builds to be settled, longer the more often one has."""
-        moment = min(_OTHERS_SETTLE * 2 ** min(waited, 10), _OTHERS_SETTLE_AT_MOST)
-        await self._for_wake(moment, "waiting for the calls of other builds", "money_changed")
+    async def wait_for_settlements(self, waits: int) -> None:
+        """Wait for the calls of the user's other builds to be settled; `waits` earlier waits make this one longer."""
+        moment = min(_SETTLEMENT_WAIT * 2 ** min(waits, 10), _SETTLEMENT_WAIT_MAX)
+        await self._wait_for_wake(moment, "waiting for the calls of other builds", "money_changed")
 
-    async def for_place(self) -> bool:
-        """Wait as `queued` until one of the user's places is free for this build; look every hour, whatever happens.
+    async def wait_for_slot(self) -> bool:
+        """Wait as `queued` until one of the user's slots is free for this build; check every hour, whatever happens.
 
-        False: the history is long, so the next run of the workflow goes on looking.
+        Returns:
+            False if the history is long, so that the next run of the workflow has to go on waiting.
         """
-        told: Place | None = None
-        for _ in range(_LOOKS_A_RUN):
-            place = await workflow.execute_activity_method(
-                PlaceActivities.claim_place, self._build, **policies.DATABASE, summary="a place among the user's builds"
+        last: SlotClaim | None = None
+        for _ in range(_SLOT_CHECKS_PER_RUN):
+            claim = await workflow.execute_activity_method(
+                SlotActivities.claim_slot, self._build, **policies.DATABASE, summary="claim a slot"
             )
-            if place.claimed:
+            if claim.claimed:
                 return True
-            if place != told:
-                told = place
-                await self._shown.become(Status.QUEUED, reason=_in_line(place))
-            await self._for_wake(_LOOK_FOR_A_PLACE, "waiting for a place", "admit", "money_changed")
-        end_if_cancelled()  # a new run would not hear of a cancel of this one
+            if claim != last:
+                last = claim
+                await self._projection.become(Status.QUEUED, reason=_queue_reason(claim))
+            await self._wait_for_wake(_SLOT_CHECK_INTERVAL, "waiting for a slot", "admit", "money_changed")
+        end_if_cancelled()  # a new run would not see a cancel of this one
         return False
 
     async def check_budget(self) -> BudgetCheck:
-        """Whether the build may go on."""
-        asked = CheckBudget(build_id=self._build.build_id, turn=max(1, self._state.turn))
-        if self._state.wound is not None:
-            asked = asked.model_copy(update={"wound": self._state.wound})
+        """Whether the build may continue."""
+        request = CheckBudget(build_id=self._build.build_id, turn=max(1, self._state.turn))
+        if self._state.last_wind_down is not None:
+            request = request.model_copy(update={"last_wind_down": self._state.last_wind_down})
         return await workflow.execute_activity_method(
-            ThinkActivities.check_budget, asked, **policies.DATABASE, summary="budget"
+            ThinkActivities.check_budget, request, **policies.DATABASE, summary="budget"
         )
 
-    async def _for_wake(self, at_most: timedelta | None, summary: str, *more: str, heard: int | None = None) -> bool:
-        """Wait for the wake signal, or another one whose flag in the state is named; False when the time ran out.
+    async def _wait_for_wake(
+        self, at_most: timedelta | None, summary: str, *more: str, input_beyond: int | None = None
+    ) -> bool:
+        """Wait for the wake signal or one of the signals in `more`, then clear their flags.
 
-        With `heard`, what the founder says beyond that wakes as well. The flags are cleared before anything is looked
-        at.
+        Args:
+            at_most: the longest wait; None for no limit.
+            summary: what the timeline shows.
+            more: names of further flags in the state that end the wait.
+            input_beyond: input from the founder beyond this `input_count` ends the wait too.
+
+        Returns:
+            False if the time ran out.
         """
         end_if_cancelled()
         state, flags = self._state, ("wake", *more)
 
         def woken() -> bool:
-            spoken_to = heard is not None and state.heard > heard
-            return spoken_to or any(getattr(state, flag) for flag in flags)
+            has_new_input = input_beyond is not None and state.input_count > input_beyond
+            return has_new_input or any(getattr(state, flag) for flag in flags)
 
         try:
             await workflow.wait_condition(woken, timeout=at_most, timeout_summary=summary)
@@ -253,18 +268,19 @@ class Waiting:
         return True
 
 
-def _in_line(place: Place) -> str:
+def _queue_reason(claim: SlotClaim) -> str:
     """Why a build is queued, for its founder."""
-    running = "Another build is" if place.running == 1 else f"{place.running} other builds are"
-    ahead = "" if not place.ahead else f" and {place.ahead} {'waits' if place.ahead == 1 else 'wait'} before it"
-    return f"{running} running{ahead}, as many as your plan allows at once. This one starts by itself."
+    running = "1 build" if claim.running == 1 else f"{claim.running} builds"
+    ahead = f" {claim.ahead} more {'is' if claim.ahead == 1 else 'are'} ahead of it." if claim.ahead else ""
+    others = "the other finishes" if claim.running == 1 else "another finishes"
+    return f"Your plan runs {running} at a time. This one starts automatically when {others}.{ahead}"
 
 
-async def trying(step: Awaitable[None]) -> None:
-    """Do a step whose failure stops nothing: the step tells of it itself, or a later one makes up for it."""
+async def best_effort(step: Awaitable[None]) -> None:
+    """Do a step whose failure stops nothing: the step reports it itself, or a later one covers it."""
     try:
         await step
     except ActivityError as error:
         if is_cancelled_exception(error):
             raise
-        workflow.logger.warning("a step failed that stops nothing", extra={"error": reason_of(error)})
+        workflow.logger.warning("a best-effort step failed", extra={"error": reason_of(error)})

@@ -1,4 +1,4 @@
-"""A build's sandbox as its workflow sees it: snapshot, pause, resume verified, let go."""
+"""A build's sandbox as its workflow sees it: open, snapshot, pause, resume and verify, replace, release."""
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
@@ -18,14 +18,14 @@ with workflow.unsafe.imports_passed_through():
     )
 
 from workflows import policies
-from workflows.failures import end_if_cancelled, out_of_use, reason_of
+from workflows.failures import end_if_cancelled, reason_of, sandbox_problem
 
 REPLACES = "replaces"
-"""Versions what is done where a sandbox is gone, full or out of reach: it is replaced, where people were asked."""
+"""Patch: a lost, full or unreachable sandbox is replaced automatically; before, an operator was asked."""
 
 
 class Workspace:
-    """The sandbox that the state names, and what is done to it as a whole. Each method is one or two activities."""
+    """The sandbox in the build's state. Each method is one or two activities."""
 
     def __init__(self, build_id: str, state: LoopState) -> None:
         self._build_id = build_id
@@ -62,11 +62,11 @@ class Workspace:
     ) -> None:
         """Take a snapshot under the next number, assigned before archiving: a stalled older one never becomes current.
 
-        A failure is told in the feed and raised.
+        A failure is reported in the feed and raised.
         """
         self._state.snapshots += 1
         ends_phase = {"phase": phase, "commit": commit} if phase is not None else {}
-        asked = TakeSnapshot(
+        request = TakeSnapshot(
             build_id=self._build_id,
             sandbox_id=self.sandbox.sandbox_id,
             number=self._state.snapshots,
@@ -75,42 +75,44 @@ class Workspace:
         )
         try:
             await workflow.execute_activity_method(
-                SnapshotActivities.snapshot_workspace, asked, **options, summary=f"snapshot: {reason}"
+                SnapshotActivities.snapshot_workspace, request, **options, summary=f"snapshot: {reason}"
             )
         except ActivityError as error:
             if not is_cancelled_exception(error):
                 await workflow.execute_activity_method(
                     SnapshotActivities.note_snapshot_failure,
-                    asked.model_copy(update={"error": reason_of(error)}),
+                    request.model_copy(update={"error": reason_of(error)}),
                     **policies.DATABASE,
                     summary="snapshot failed",
                 )
             raise
 
     async def pause(self) -> None:
-        """End the sandbox's processes and pause it: it costs nothing from then on."""
+        """End the sandbox's processes and pause it; from then on it costs nothing."""
         await workflow.execute_activity_method(
-            WorkspaceActivities.pause_workspace, self._named(), **policies.SANDBOX, summary="pause the sandbox"
+            WorkspaceActivities.pause_workspace, self._target(), **policies.SANDBOX, summary="pause the sandbox"
         )
 
     async def resume(self, cause: str) -> None:
-        """Resume the sandbox with its files verified against the snapshot; the agent is told in its next turn. One that
-        can't be resumed is replaced."""
+        """Resume the sandbox and verify its files against the snapshot; the agent is told in its next turn.
+
+        A sandbox that can't be resumed is replaced.
+        """
         try:
             await self._resume(ResumeWorkspace(build_id=self._build_id, sandbox_id=self._id(), cause=cause))
         except ActivityError as error:
             end_if_cancelled()
-            if out_of_use(error) is None or not workflow.patched(REPLACES):
+            if sandbox_problem(error) is None or not workflow.patched(REPLACES):
                 raise
             await self.replace(cause)
 
     async def replace(self, cause: str) -> None:
-        """Restore the workspace into a fresh sandbox and let go of this one; the agent is told in its next turn."""
-        asked = ResumeWorkspace(build_id=self._build_id, sandbox_id=self._id(), cause=cause, replace=True)
-        await self._resume(asked)
+        """Restore the workspace into a fresh sandbox and release this one; the agent is told in its next turn."""
+        request = ResumeWorkspace(build_id=self._build_id, sandbox_id=self._id(), cause=cause, replace=True)
+        await self._resume(request)
 
     async def replace_in_time(self) -> None:
-        """Replace the sandbox when the provider would soon end it; nothing is lost but its processes."""
+        """Replace the sandbox before the provider ends it; nothing is lost but its processes."""
         state, context = self._state, self._state.context
         if context is None or not is_near_its_end(
             state.sandbox_opened_at, workflow.now(), context.sandbox_max_seconds, context.longest_call_seconds
@@ -119,30 +121,30 @@ class Workspace:
         await self.snapshot("replace")
         await self.replace("the sandbox was near the end of the time that its provider gives it")
 
-    async def _resume(self, asked: ResumeWorkspace) -> None:
+    async def _resume(self, request: ResumeWorkspace) -> None:
         resumed = await workflow.execute_activity_method(
-            WorkspaceActivities.resume_workspace, asked, **policies.SANDBOX, summary="verify the workspace"
+            WorkspaceActivities.resume_workspace, request, **policies.SANDBOX, summary="verify the workspace"
         )
         self._state.sandbox, self._state.sandbox_opened_at = resumed.sandbox, resumed.opened_at
-        # Also where it is there already: that one may be part of a message that has been sent.
+        # Even if the note is there already: that one may be part of a message that was sent.
         self._state.notes.append(TurnNote.RESUMED)
         if resumed.reapplied:
-            # So that these edits need not be applied once more, perhaps after others that do not fit.
+            # So that these edits need not be applied again later, perhaps after edits that conflict with them.
             try:
                 await self.snapshot("restored", policies.SNAPSHOT_IF_POSSIBLE)
             except ActivityError:
                 end_if_cancelled()
 
     async def release(self, keep: str | None = None) -> None:
-        """Let go of every sandbox of the build, except the one that its preview keeps."""
-        named = self._named() if keep is None else SandboxInput(build_id=self._build_id, sandbox_id="", keep=keep)
+        """Release every sandbox of the build, except the one that its preview keeps."""
+        target = self._target() if keep is None else SandboxInput(build_id=self._build_id, sandbox_id="", keep=keep)
         await workflow.execute_activity_method(
-            WorkspaceActivities.release_workspace, named, **policies.LETTING_GO, summary="let go of the sandbox"
+            WorkspaceActivities.release_workspace, target, **policies.RELEASE, summary="release the sandbox"
         )
 
     def _id(self) -> str:
         return self.sandbox.sandbox_id
 
-    def _named(self) -> SandboxInput:
+    def _target(self) -> SandboxInput:
         sandbox = self._state.sandbox
         return SandboxInput(build_id=self._build_id, sandbox_id=sandbox.sandbox_id if sandbox else "")

@@ -74,6 +74,7 @@ async def check_sandboxes(given: Circumstances) -> Finding:
             "there is no E2B_API_KEY",
             "Set it to your E2B key, or run `cofounder local sandbox` and set what it prints.",
         )
+    settings.check_sandbox_service()
     config = SandboxConfig(
         api_key=settings.e2b_api_key.get_secret_value(),
         api_url=settings.e2b_api_url,

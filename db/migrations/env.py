@@ -1,4 +1,4 @@
-"""Alembic's entry point. The connection comes from `db.migrate`, or for the `alembic` command from DATABASE_URL."""
+"""Alembic's entry point. `db.migrate` passes a connection; the `alembic` command connects to DATABASE_URL."""
 
 import asyncio
 
@@ -24,7 +24,7 @@ async def _connect_and_run() -> None:
     await engine.dispose()
 
 
-if given := context.config.attributes.get("connection"):
-    _run(given)
+if existing := context.config.attributes.get("connection"):
+    _run(existing)
 else:
     asyncio.run(_connect_and_run())

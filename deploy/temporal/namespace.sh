@@ -1,11 +1,11 @@
 #!/bin/sh
-# Creates the namespace and the search attributes of builds where they are missing. Does no harm when run again.
-# The server and the namespace are in TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE; RETENTION is how long closed workflows
-# are kept.
+# Create the namespace and the search attributes of builds if they are missing. Safe to run again.
+# TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE name the server and the namespace. RETENTION is how long the server keeps
+# closed workflows.
 set -eu
 
-# A server that has just started is not healthy yet, and it takes some seconds to know a new namespace.
-patiently() {
+# A server that has just started is not healthy yet, and it needs some seconds before it knows a new namespace.
+retry() {
     attempt=1
     until "$@"; do
         attempt=$((attempt + 1))
@@ -17,12 +17,12 @@ patiently() {
     done
 }
 
-patiently temporal operator cluster health
+retry temporal operator cluster health
 
 temporal operator namespace describe --namespace "$TEMPORAL_NAMESPACE" >/dev/null 2>&1 ||
     temporal operator namespace create --namespace "$TEMPORAL_NAMESPACE" --retention "${RETENTION:-30d}"
 
 for attribute in BuildStatus BuildWaitingFor BuildUser BuildProject BuildPlan; do
-    patiently temporal operator search-attribute create \
+    retry temporal operator search-attribute create \
         --namespace "$TEMPORAL_NAMESPACE" --name "$attribute" --type Keyword
 done

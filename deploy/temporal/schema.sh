@@ -1,6 +1,6 @@
 #!/bin/sh
-# Creates Temporal's two databases, or brings them up to this version's schema. Does no harm when run again.
-# The connection is in SQL_HOST, SQL_PORT, SQL_PLUGIN, SQL_USER and SQL_PASSWORD.
+# Create Temporal's two databases, or update them to this version's schema. Safe to run again.
+# SQL_HOST, SQL_PORT, SQL_PLUGIN, SQL_USER and SQL_PASSWORD name the connection.
 set -eu
 
 schemas=/etc/temporal/schema/postgresql/v12

@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, without its habit of dying from the signal that it was stopped with."""
+    """uvicorn, but it does not end itself with the signal that stopped it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -31,7 +31,7 @@ class _Server(uvicorn.Server):
 
     def _stop(self) -> None:
         self.should_exit = True
-        self.force_exit = True  # a stalled stream must not hold us up
+        self.force_exit = True  # a stalled stream must not delay the shutdown
 
 
 def _die_with_parent() -> None:
@@ -39,12 +39,12 @@ def _die_with_parent() -> None:
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent or parent == 1:
-        sys.exit(1)  # it went before the kernel knew what we want
+        sys.exit(1)  # the parent ended before prctl took effect
 
 
 def _listen(port: int) -> socket.socket:
-    # Naming the protocol matters: asyncio switches Nagle's algorithm off only where it sees TCP, and a stream of small
-    # events then waits 40 ms for the reader's acknowledgement.
+    # The protocol must be explicit: asyncio turns Nagle's algorithm off only if it sees TCP. With it on, a stream of
+    # small events waits 40 ms for the reader's acknowledgement.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
@@ -53,29 +53,33 @@ def _listen(port: int) -> socket.socket:
 
 
 def main() -> None:
-    """Read the options, serve, and say in one line of JSON where."""
+    """Read the options, print the address as one line of JSON, and serve."""
     options = argparse.ArgumentParser(prog="python -m local.rehearsal", description=__doc__)
-    options.add_argument("--port", type=int, default=0, help="0 for any free one")
+    options.add_argument("--port", type=int, default=0, help="port to listen on; 0 for any free one")
     options.add_argument("--log", type=Path, help="append one JSON line per request to this file")
     options.add_argument("--bodies", type=Path, help="keep each request's raw body in this directory")
-    options.add_argument("--scripts", type=Path, help='JSON: {"scripts": [...], "faults": [...]} to begin with')
-    options.add_argument("--think-ms", type=int, default=0, help="thinking time of a turn, spread over its words")
-    options.add_argument("--die-with-parent", action="store_true")
-    given = options.parse_args()
+    options.add_argument(
+        "--scripts", type=Path, help='JSON file {"scripts": [...], "faults": [...]} to load at the start'
+    )
+    options.add_argument(
+        "--think-ms", type=int, default=0, help="milliseconds that a turn takes, spread over its words"
+    )
+    options.add_argument("--die-with-parent", action="store_true", help="exit when the parent process ends (Linux)")
+    arguments = options.parse_args()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))  # until the loop runs and has its own
-    if given.die_with_parent:
+        signal.signal(number, lambda *_: sys.exit(0))  # until the event loop installs its own handlers
+    if arguments.die_with_parent:
         _die_with_parent()
-    rehearsal = Rehearsal(log=given.log, bodies=given.bodies, think_seconds=given.think_ms / 1000)
+    rehearsal = Rehearsal(log=arguments.log, bodies=arguments.bodies, think_seconds=arguments.think_ms / 1000)
     try:
-        if given.scripts:
-            rehearsal.control.load(json.loads(given.scripts.read_text(encoding="utf-8")))
-        listener = _listen(given.port)
+        if arguments.scripts:
+            rehearsal.control.load(json.loads(arguments.scripts.read_text(encoding="utf-8")))
+        listener = _listen(arguments.port)
     except (OSError, ValueError) as error:
         sys.exit(f"The rehearsal model cannot start: {error}")
     config = uvicorn.Config(create_app(rehearsal), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    # The socket listens already: whoever reads the line can connect, and is served as soon as the loop runs.
+    # The socket already listens, so a reader of this line can connect; the server answers once the loop runs.
     sys.stdout.write(json.dumps({"ANTHROPIC_API_KEY": "rehearsal", "ANTHROPIC_BASE_URL": address}) + "\n")
     sys.stdout.flush()
     _Server(config).run(sockets=[listener])

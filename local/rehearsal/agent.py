@@ -1,6 +1,6 @@
-"""How the rehearsal model works, whatever it builds: makes calls, hears what people say, mends what went wrong.
+"""How the rehearsal model works, whatever it builds: it makes calls, reads messages and fixes failures.
 
-Everything here is a part of a script (see `conversation.Play`): it yields turns and decides by what came of them.
+Everything here is part of a script (see `conversation.Play`): it yields turns and decides by their outcomes.
 """
 
 import hashlib
@@ -14,10 +14,10 @@ from local.rehearsal.product_files import Edit
 
 T = TypeVar("T")
 Step = Generator[Turn, Outcome, T]
-"""A part of a script that comes to a result."""
+"""A part of a script that returns a result."""
 
-MAX_TORN = 4
-"""So many torn messages in a row, and the model says that it cannot go on."""
+MAX_CUT_OFF = 4
+"""End the turn after this many messages of one step have been cut off."""
 
 _CUT_OFF = re.compile(r"reached the length limit", re.I)
 _LAST_TURN = re.compile(r"commit what you have in this one turn", re.I)
@@ -31,46 +31,46 @@ _HOUSEKEEPING = re.compile(
 
 
 class CannotGoOn(Exception):
-    """What the model tried failed again and again; the message is what it says at the end of its turn."""
+    """Repeated attempts failed. The message becomes part of the text that ends the model's turn."""
 
 
 def bash(command: str, timeout_seconds: int | None = None) -> Call:
-    """A command in the workspace."""
+    """Return a call that runs a command in the workspace."""
     return Call("bash", {"command": command, "timeout_seconds": timeout_seconds})
 
 
 def read_file(path: str, start_line: int | None = None, line_count: int | None = None) -> Call:
-    """A look into a file."""
+    """Return a call that reads a file."""
     return Call("read_file", {"path": path, "start_line": start_line, "line_count": line_count})
 
 
 def write_file(path: str, content: str) -> Call:
-    """A whole file."""
+    """Return a call that writes a whole file."""
     return Call("write_file", {"path": path, "content": content})
 
 
 def edit_file(edit: Edit) -> Call:
-    """One piece of a file."""
+    """Return a call that replaces a text in a file."""
     return Call("edit_file", {"path": edit.path, "old_text": edit.old, "new_text": edit.new, "replace_all": None})
 
 
 def glob(pattern: str) -> Call:
-    """A list of files."""
+    """Return a call that lists files."""
     return Call("glob", {"pattern": pattern})
 
 
 def grep(pattern: str, where: str | None = None) -> Call:
-    """A search."""
+    """Return a call that searches files."""
     return Call("grep", {"pattern": pattern, "glob": where})
 
 
 def take_screenshot(path: str) -> Call:
-    """A look at the running product."""
+    """Return a call that takes a picture of the running product."""
     return Call("take_screenshot", {"path": path})
 
 
-def unnumbered(text: str) -> str:
-    """What `read_file` answered, without its line numbers."""
+def strip_line_numbers(text: str) -> str:
+    """Return a result of `read_file` without its line numbers."""
     return "\n".join(re.sub(r"^\s*\d+\t", "", line) for line in text.splitlines())
 
 
@@ -83,108 +83,112 @@ def _heredoc(path: str, content: str) -> Call:
 
 
 class Agent:
-    """What the model keeps in mind. `files` is what the workspace ought to hold, as far as it wrote it."""
+    """The model's memory and its basic steps. `files` are the workspace files that it wrote, as they should be."""
 
     def __init__(self) -> None:
         self.files: dict[str, str] = {}
         self.serving = False
-        self.left_out_of_commits: tuple[str, ...] = ()
+        self.uncommitted_paths: tuple[str, ...] = ()
         self.findings: list[str] = []
         self._remarks: list[str] = []
-        self._asked_to_commit = False
-        self._asked_for_handoff = False
-        self._was_resumed = False
+        self._commit_due = False
+        self._handoff_due = False
+        self._repair_due = False
         self._checks = 0
 
-    # Saying and hearing
+    # Turns and messages
 
     def act(self, text: str, *calls: Call, thinking: str | None = None) -> Step[tuple[ToolResult, ...]]:
-        """Make the calls and return their results; then do at once what people asked for meanwhile."""
-        results = yield from self._offer(text, calls, thinking)
-        yield from self._respond()
+        """Make the calls, then do at once what messages asked for in the meantime. Return the calls' results."""
+        results = yield from self._make_calls(text, calls, thinking)
+        yield from self._do_requests()
         return results
 
     def end_turn(self, text: str) -> Step[None]:
-        """End the turn, and return when there is a reason to go on."""
-        outcome = yield Turn(self._acknowledged(text))
+        """End the turn. Return when a message gives a reason to continue."""
+        outcome = yield Turn(self._with_remarks(text))
         while not outcome.happened:
-            self._hear(outcome.texts)
+            self._read_messages(outcome.texts)
             outcome = yield Turn(text)
-        self._hear(outcome.texts)
-        yield from self._respond()
+        self._read_messages(outcome.texts)
+        yield from self._do_requests()
 
-    def _offer(self, text: str, calls: Iterable[Call], thinking: str | None = None) -> Step[tuple[ToolResult, ...]]:
-        todo, results, torn = list(calls), list[ToolResult](), 0
-        text = self._acknowledged(text)
+    def _make_calls(
+        self, text: str, calls: Iterable[Call], thinking: str | None = None
+    ) -> Step[tuple[ToolResult, ...]]:
+        todo, results, cut_off = list(calls), list[ToolResult](), 0
+        text = self._with_remarks(text)
         while todo:
-            # After a torn message in smaller steps: one call a turn.
-            part = tuple(todo[:1] if torn else todo)
+            # After a message was cut off, make one call a turn.
+            part = tuple(todo[:1] if cut_off else todo)
             outcome = yield Turn(text, part, thinking)
-            self._hear(outcome.texts)
+            self._read_messages(outcome.texts)
             if outcome.happened:
                 results += outcome.results
                 todo = todo[len(part) :]
                 text, thinking = "The next part of the same step.", None
-            elif any(_CUT_OFF.search(said) for said in outcome.texts):
-                torn += 1
-                if torn == MAX_TORN:
+            elif any(_CUT_OFF.search(message) for message in outcome.texts):
+                cut_off += 1
+                if cut_off == MAX_CUT_OFF:
                     raise CannotGoOn("My messages are cut off before the tool call is complete, even in small steps.")
         return tuple(results)
 
-    def _acknowledged(self, text: str) -> str:
+    def _with_remarks(self, text: str) -> str:
         if not self._remarks:
             return text
         quoted = " ".join(f"“{remark[:200]}”" for remark in self._remarks)
         self._remarks = []
         return f"You said: {quoted} I take that into account as I go on. {text}"
 
-    def _hear(self, texts: Iterable[str]) -> None:
-        for said in texts:
-            if from_founder := _FOUNDER.search(said):
+    def _read_messages(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            if from_founder := _FOUNDER.search(text):
                 self._remarks.append(from_founder[1])
-            elif _LAST_TURN.search(said):
-                self._asked_to_commit = True
-            elif _FINDINGS.search(said):
-                self.findings.append(said)
-            elif _RESUMED.search(said):
-                self._was_resumed = True
-            elif _HANDOFF.search(said):
-                self._asked_for_handoff = True
-            elif not _HOUSEKEEPING.search(said) and not _CUT_OFF.search(said):
-                self._remarks.append(said)
+            elif _LAST_TURN.search(text):
+                self._commit_due = True
+            elif _FINDINGS.search(text):
+                self.findings.append(text)
+            elif _RESUMED.search(text):
+                self._repair_due = True
+            elif _HANDOFF.search(text):
+                self._handoff_due = True
+            elif not _HOUSEKEEPING.search(text) and not _CUT_OFF.search(text):
+                self._remarks.append(text)
 
-    def _respond(self) -> Step[None]:
-        while self._asked_to_commit or self._asked_for_handoff or self._was_resumed:
-            if self._asked_to_commit:
-                self._asked_to_commit = False
-                yield from self._offer(
+    def _do_requests(self) -> Step[None]:
+        while self._commit_due or self._handoff_due or self._repair_due:
+            if self._commit_due:
+                self._commit_due = False
+                yield from self._make_calls(
                     "I commit what there is now.", [bash(self._commit_command("Keep what there is"))]
                 )
-            elif self._asked_for_handoff:
-                self._asked_for_handoff = False
+            elif self._handoff_due:
+                self._handoff_due = False
                 self.files["HANDOFF.md"] = (
                     "# Handoff\n\nStopped here for today. What is committed works as its tests say; "
                     "CHANGELOG.md names what is done, and the next phase begins after its first entry.\n"
                 )
                 note = write_file("HANDOFF.md", self.files["HANDOFF.md"])
                 commit = bash(self._commit_command("Leave a handoff note"))
-                yield from self._offer("I leave a note for whoever goes on, and commit.", [note, commit])
+                yield from self._make_calls("I leave a handoff note and commit.", [note, commit])
             else:
-                self._was_resumed = False
-                yield from self.take_stock("The build was resumed, so I first check that the files are as I left them.")
+                self._repair_due = False
+                yield from self.repair_files(
+                    "The build was resumed, so I first check that the files are as I left them."
+                )
                 if self.serving:
-                    yield from self._offer("Then I start the server again.", [bash(self._serve_command())])
+                    yield from self._make_calls("Then I start the server again.", [bash(self._serve_command())])
 
     # Files
 
     def write(self, text: str, *paths: str, thinking: str | None = None) -> Step[None]:
-        """Write files of `files`; where `write_file` fails, through the shell."""
+        """Write files of `files`. If `write_file` fails, write them through the shell."""
         calls = [write_file(path, self.files[path]) for path in paths]
         results = yield from self.act(text, *calls, thinking=thinking)
         yield from self._write_again([path for path, result in zip(paths, results, strict=True) if not result.ok])
 
     def write_and_commit(self, text: str, message: str, *paths: str) -> Step[None]:
-        """End a phase: the last files and the commit in one turn."""
+        """End a phase: write the last files and commit in one turn."""
         calls = [*(write_file(path, self.files[path]) for path in paths), bash(self._commit_command(message))]
         *results, commit = yield from self.act(text, *calls)
         failed = [path for path, result in zip(paths, results, strict=True) if not result.ok]
@@ -195,13 +199,15 @@ class Agent:
     def _write_again(self, failed: list[str]) -> Step[None]:
         if not failed:
             return
-        again = [_heredoc(path, self.files[path]) for path in failed]
-        results = yield from self.act(f"Writing {', '.join(failed)} failed; I write through the shell instead.", *again)
+        rewrites = [_heredoc(path, self.files[path]) for path in failed]
+        results = yield from self.act(
+            f"Writing {', '.join(failed)} failed; I write through the shell instead.", *rewrites
+        )
         if not all(result.ok for result in results):
             raise CannotGoOn(f"I could not write {', '.join(failed)}: {results[-1].text[:300]}")
 
     def edit(self, text: str, *edits: Edit, thinking: str | None = None) -> Step[None]:
-        """Make edits. Where one fails, look at the file as it is and write it whole."""
+        """Make edits. If one fails, read the file and write it as a whole."""
         for edit in edits:
             self.files[edit.path] = self.files[edit.path].replace(edit.old, edit.new)
         results = yield from self.act(text, *map(edit_file, edits), thinking=thinking)
@@ -209,34 +215,34 @@ class Agent:
         if not failed:
             return
         names = ", ".join(failed)
-        yield from self.act(f"An edit of {names} did not go in. I look at what is there now.", *map(read_file, failed))
+        yield from self.act(f"An edit of {names} failed. I read the file as it is now.", *map(read_file, failed))
         yield from self.write(f"I write {names} as a whole instead.", *failed)
 
-    def take_stock(self, text: str) -> Step[int]:
-        """Compare the workspace with `files` and write what is missing or differs; return how many files that were."""
+    def repair_files(self, text: str) -> Step[int]:
+        """Compare the workspace with `files`, write what is missing or differs, and return how many files that was."""
         if not self.files:
             return 0
         names = " ".join(map(shlex.quote, sorted(self.files)))
         self._checks += 1
         look = bash(f"git status --short | head -n 20; sha256sum {names} 2>&1 || true  # look {self._checks}")
-        (result,) = yield from self._offer(text, [look])
-        found = dict(re.findall(r"^([0-9a-f]{64})  (.+?)$", result.text, re.M))
-        found = {path: digest for digest, path in found.items()}
-        wrong = [
+        (result,) = yield from self._make_calls(text, [look])
+        lines = re.findall(r"^([0-9a-f]{64})  (.+?)$", result.text, re.M)
+        digests = {path: digest for digest, path in dict(lines).items()}
+        differing = [
             path
             for path in sorted(self.files)
-            if found.get(path) != hashlib.sha256(self.files[path].encode()).hexdigest()
+            if digests.get(path) != hashlib.sha256(self.files[path].encode()).hexdigest()
         ]
-        if wrong:
+        if differing:
             yield from self.write(
-                f"These are not as they should be, so I write them again: {', '.join(wrong)}.", *wrong
+                f"These files differ from mine, so I write them again: {', '.join(differing)}.", *differing
             )
-        return len(wrong)
+        return len(differing)
 
     # Commands
 
     def _commit_command(self, message: str) -> str:
-        left_out = "".join(f" {shlex.quote(':!' + path)}" for path in self.left_out_of_commits)
+        left_out = "".join(f" {shlex.quote(':!' + path)}" for path in self.uncommitted_paths)
         who = "-c user.name=Cofounder -c user.email=cofounder@localhost"
         return (
             f"[ -d .git ] || git init -q -b main; git add -A -- .{left_out} && "
@@ -245,12 +251,16 @@ class Agent:
         )
 
     def commit(self, text: str, message: str) -> Step[None]:
-        """End a phase. Raises `CannotGoOn` when git refuses twice."""
+        """Commit everything.
+
+        Raises:
+            CannotGoOn: git failed twice.
+        """
         (result,) = yield from self.act(text, bash(self._commit_command(message)))
         if result.ok:
             return
         repair = bash("rm -f .git/index.lock; " + self._commit_command(message))
-        (result,) = yield from self.act("The commit did not go through; I clear the way and try again.", repair)
+        (result,) = yield from self.act("The commit failed. I remove a stale lock and try again.", repair)
         if not result.ok:
             raise CannotGoOn(f"I could not commit: {result.text[:300]}")
 
@@ -261,18 +271,18 @@ class Agent:
         return result
 
     def check_until_green(self, text: str, command: str) -> Step[None]:
-        """Run the check; when it fails, compare the files with what they should be, and try again.
+        """Run the check. If it fails, repair the files and try again.
 
         Raises:
-            CannotGoOn: it stays red.
+            CannotGoOn: it still fails.
         """
         result = yield from self.check(text, command)
         for _ in range(2):
             if result.ok:
                 return
             failing = ", ".join(dict.fromkeys(re.findall(r"^(?:FAIL|ERROR): (\w+)", result.text, re.M))) or "the check"
-            yield from self.take_stock(f"I did not expect {failing} to fail. I compare the files with what I wrote.")
-            result = yield from self.check("And the check once more.", command)
+            yield from self.repair_files(f"I did not expect {failing} to fail. I compare the files with what I wrote.")
+            result = yield from self.check("I run the check once more.", command)
         if not result.ok:
             raise CannotGoOn(f"The check stays red and I do not see why: {result.text[-400:]}")
 
@@ -293,7 +303,7 @@ class Agent:
         )
 
     def serve(self, text: str) -> Step[ToolResult]:
-        """Start the product's server in the background, or start it again."""
+        """Start or restart the product's server in the background."""
         self.serving = True
         (result,) = yield from self.act(text, bash(self._serve_command()))
         return result

@@ -1,4 +1,4 @@
-"""What tests can ask of the server: faults, and other behaviour than the normal one."""
+"""The server's control interface for tests: faults, and scripts other than the normal one."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from local.rehearsal.errors import ApiError
-from local.rehearsal.replies import PAUSE_TEXT, Part, Reply, TextPart, ToolPart, torn
+from local.rehearsal.replies import PAUSE_TEXT, Part, Reply, TextPart, ToolPart, truncate
 from local.rehearsal.script import AnyScript, ProductScript
 
 FaultKind = Literal[
-    # instead of an answer
+    # an error instead of an answer
     "overloaded",
     "rate_limited",
     "spend_limit",
@@ -22,7 +22,7 @@ FaultKind = Literal[
     "cut",
     "early_end",
     "stall",
-    # another answer
+    # a different answer
     "broken_tool_json",
     "max_tokens",
     "refusal",
@@ -39,11 +39,11 @@ class Fault(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: FaultKind
-    match: str = Field(default="", description="Text of the system prompt; empty matches every request.")
-    after: int = Field(default=0, ge=0, description="So many matching requests are served normally first.")
-    times: int = Field(default=1, ge=1, description="So many requests are hit, then the fault is used up.")
-    seconds: float = Field(default=30.0, ge=0, description="stall: how long nothing comes.")
-    retry_after: float = Field(default=1.0, ge=0, description="rate_limited: the header's seconds.")
+    match: str = Field(default="", description="Text in the system prompt; empty matches every request.")
+    after: int = Field(default=0, ge=0, description="Number of matching requests to serve normally first.")
+    times: int = Field(default=1, ge=1, description="Number of requests that get the fault before it ends.")
+    seconds: float = Field(default=30.0, ge=0, description="stall: seconds without output.")
+    retry_after: float = Field(default=1.0, ge=0, description="rate_limited: seconds in the retry-after header.")
     id: int = 0
 
 
@@ -57,7 +57,7 @@ class Registration(BaseModel):
 
 
 class Control:
-    """The registered faults and scripts. The later registration wins."""
+    """The registered faults and scripts. A later script takes precedence."""
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
@@ -65,19 +65,19 @@ class Control:
         self._ids = itertools.count(1)
 
     def add_fault(self, fault: Fault) -> Fault:
-        """Register a fault; returns it with its id."""
-        added = fault.model_copy(update={"id": next(self._ids)})
-        self.faults.append(added)
-        return added
+        """Register a fault; return it with its id."""
+        fault = fault.model_copy(update={"id": next(self._ids)})
+        self.faults.append(fault)
+        return fault
 
-    def load(self, given: dict[str, Any]) -> None:
+    def load(self, registrations: dict[str, Any]) -> None:
         """Register everything in `{"scripts": […], "faults": […]}`."""
-        self.scripts += [Registration.model_validate(entry) for entry in given.get("scripts", [])]
-        for entry in given.get("faults", []):
+        self.scripts += [Registration.model_validate(entry) for entry in registrations.get("scripts", [])]
+        for entry in registrations.get("faults", []):
             self.add_fault(Fault.model_validate(entry))
 
     def take_fault(self, system: str) -> Fault | None:
-        """The fault that hits this request, if one does; counts the request for every fault that matches it."""
+        """Return the fault for this request, if any. Counts the request for every fault that matches it."""
         hit: Fault | None = None
         for fault in [fault for fault in self.faults if fault.match in system]:
             if fault.after > 0:
@@ -89,15 +89,15 @@ class Control:
         return hit
 
     def script_for(self, system: str) -> AnyScript:
-        """The behaviour for this conversation."""
+        """Return the script for this conversation."""
         return next((entry.script for entry in reversed(self.scripts) if entry.match in system), ProductScript())
 
 
 def raise_fault(fault: Fault | None) -> None:
-    """Answer with an error instead of a message, where the fault is of that kind.
+    """Raise the fault if it is an error instead of an answer.
 
     Raises:
-        ApiError: as the API would answer.
+        ApiError: the API's answer for this kind of fault.
     """
     match fault.kind if fault else None:
         case "overloaded":
@@ -106,8 +106,8 @@ def raise_fault(fault: Fault | None) -> None:
             headers = {"retry-after": f"{fault.retry_after:g}" if fault else "1"}
             raise ApiError("rate_limit_error", "This request would exceed your rate limit.", headers=headers)
         case "spend_limit":
-            reached = {"error_code": "enforced_spend_limit_reached"}
-            fields = {**reached, "details": reached}
+            error = {"error_code": "enforced_spend_limit_reached"}
+            fields = {**error, "details": error}
             raise ApiError("rate_limit_error", "Your organization has reached its spend limit.", fields=fields)
         case "server_error":
             raise ApiError("api_error", "Internal server error")
@@ -118,21 +118,21 @@ def raise_fault(fault: Fault | None) -> None:
 
 
 def change_reply(reply: Reply, fault: Fault | None) -> Reply:
-    """The reply as the fault makes it."""
+    """Return the reply as the fault changes it."""
     match fault.kind if fault else None:
         case "broken_tool_json":
             return Reply(_broken(reply.parts), reply.stop_reason)
         case "max_tokens":
-            return torn(reply, "max_tokens")
+            return truncate(reply, "max_tokens")
         case "refusal":
             details = {"type": "refusal", "category": None, "explanation": "This rehearsal refuses once."}
-            return Reply(torn(_without_tools(reply), "refusal").parts, "refusal", details)
+            return Reply(truncate(_without_tools(reply), "refusal").parts, "refusal", details)
         case "empty":
             return Reply((), "end_turn")
         case "pause_turn":
             return Reply((TextPart(PAUSE_TEXT),), "pause_turn")
         case "context_exceeded":
-            return torn(_without_tools(reply), "model_context_window_exceeded")
+            return truncate(_without_tools(reply), "model_context_window_exceeded")
         case "unknown_stop_reason":
             return Reply(_without_tools(reply).parts, "a_reason_of_tomorrow")
         case _:
@@ -140,8 +140,8 @@ def change_reply(reply: Reply, fault: Fault | None) -> Reply:
 
 
 def _without_tools(reply: Reply) -> Reply:
-    spoken = tuple(part for part in reply.parts if not isinstance(part, ToolPart))
-    return Reply(spoken or (TextPart("I was about to say something."),), reply.stop_reason)
+    parts = tuple(part for part in reply.parts if not isinstance(part, ToolPart))
+    return Reply(parts or (TextPart("I was about to say something."),), reply.stop_reason)
 
 
 def _broken(parts: Sequence[Part]) -> tuple[Part, ...]:

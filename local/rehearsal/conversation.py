@@ -1,4 +1,4 @@
-"""A request as the model's author sees it: the prompt, and what each earlier turn asked for and was told."""
+"""A request in the form that scripts use: the prompt, and each earlier turn's calls and results."""
 
 import json
 import re
@@ -21,7 +21,7 @@ class Call:
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What a tool answered, as text; images are only counted."""
+    """A tool's result as text. Images are only counted."""
 
     text: str
     is_error: bool
@@ -29,9 +29,9 @@ class ToolResult:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code that a command's result names."""
-        found = _EXIT_CODE.findall(self.text)
-        return int(found[-1]) if found else None
+        """The exit code in a command's result; None if there is none."""
+        codes = _EXIT_CODE.findall(self.text)
+        return int(codes[-1]) if codes else None
 
     @property
     def ok(self) -> bool:
@@ -43,7 +43,7 @@ class ToolResult:
 class Exchange:
     """An assistant message and the user message that answers it."""
 
-    said: str
+    text: str
     calls: tuple[Call, ...]
     results: tuple[ToolResult, ...]
     texts: tuple[str, ...]
@@ -51,7 +51,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Conversation:
-    """The request so far."""
+    """The conversation so far."""
 
     system: str
     opening: tuple[str, ...]
@@ -60,7 +60,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Turn:
-    """What the model says next. Without calls it ends its turn."""
+    """The model's next message. Without calls it ends the model's turn."""
 
     text: str
     calls: tuple[Call, ...] = ()
@@ -69,9 +69,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a turn. `happened` is False where the conversation shows something else in its place.
+    """The outcome of a turn. `happened` is False if the conversation has another message in its place.
 
-    That is so when the message was torn, empty or refused: then nothing of the turn was done, and it is offered again.
+    That is the case if the message was cut off, empty or refused. Then none of its calls ran, and the script yields the
+    turn again.
     """
 
     happened: bool
@@ -80,7 +81,7 @@ class Outcome:
 
 
 Play = Generator[Turn, Outcome, Any]
-"""A script: yields turns, receives what came of each."""
+"""A script: yields turns, and receives the outcome of each."""
 
 
 def _result(block: dict[str, Any]) -> ToolResult:
@@ -95,7 +96,7 @@ def _texts(blocks: Sequence[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def read_conversation(body: dict[str, Any]) -> Conversation:
-    """The conversation of a valid request. Consecutive messages of one role count as one."""
+    """Return the conversation of a valid request. Consecutive messages of one role count as one."""
     runs: list[tuple[str, list[dict[str, Any]]]] = []
     for message in body["messages"]:
         if runs and runs[-1][0] == message["role"]:
@@ -103,14 +104,14 @@ def read_conversation(body: dict[str, Any]) -> Conversation:
         else:
             runs.append((message["role"], list(content_blocks(message["content"]))))
     exchanges = []
-    for (_, said), (_, answer) in zip(runs[1::2], runs[2::2], strict=False):
-        asked = [block for block in said if block["type"] == "tool_use"]
+    for (_, message), (_, answer) in zip(runs[1::2], runs[2::2], strict=False):
+        calls = [block for block in message if block["type"] == "tool_use"]
         by_id = {block["tool_use_id"]: _result(block) for block in answer if block["type"] == "tool_result"}
         exchanges.append(
             Exchange(
-                said="".join(_texts(said)),
-                calls=tuple(Call(block["name"], block["input"]) for block in asked),
-                results=tuple(by_id[block["id"]] for block in asked),
+                text="".join(_texts(message)),
+                calls=tuple(Call(block["name"], block["input"]) for block in calls),
+                results=tuple(by_id[block["id"]] for block in calls),
                 texts=_texts(answer),
             )
         )
@@ -118,11 +119,11 @@ def read_conversation(body: dict[str, Any]) -> Conversation:
     return Conversation(system, _texts(runs[0][1]), tuple(exchanges))
 
 
-def _happened(turn: Turn, exchange: Exchange) -> bool:
+def _matches(turn: Turn, exchange: Exchange) -> bool:
     if turn.calls or exchange.calls:
         return turn.calls == exchange.calls
-    # A final text may come back redacted, but not much shorter; a torn or refused one is about half.
-    return len(exchange.said) >= 0.7 * len(turn.text)
+    # A redacted final text is not much shorter. One that was cut off or refused has about half its length.
+    return len(exchange.text) >= 0.7 * len(turn.text)
 
 
 def next_turn(play: Play, exchanges: Sequence[Exchange]) -> Turn | None:
@@ -130,7 +131,7 @@ def next_turn(play: Play, exchanges: Sequence[Exchange]) -> Turn | None:
     try:
         turn = next(play)
         for exchange in exchanges:
-            happened = _happened(turn, exchange)
+            happened = _matches(turn, exchange)
             turn = play.send(Outcome(happened, exchange.results if happened else (), exchange.texts))
     except StopIteration:
         return None
@@ -138,9 +139,9 @@ def next_turn(play: Play, exchanges: Sequence[Exchange]) -> Turn | None:
 
 
 def tagged_json(system: str, tag: str) -> Any:
-    """The JSON value that follows a tag in the system prompt; None where there is none.
+    """Return the JSON value after a tag in the system prompt, or None.
 
-    The value is read to its own end, since a founder's text may contain the closing tag.
+    Parses the value to its own end, because a founder's text may contain the closing tag.
     """
     at = system.find(f"<{tag}>\n")
     if at < 0:
@@ -152,7 +153,7 @@ def tagged_json(system: str, tag: str) -> Any:
 
 
 def tagged_text(system: str, tag: str) -> str:
-    """The text between the last pair of these tags in the system prompt."""
+    """Return the text between the last pair of these tags in the system prompt."""
     start = system.rfind(f"<{tag}>\n")
     end = system.rfind(f"\n</{tag}>")
     return system[start + len(tag) + 3 : end] if 0 <= start < end else ""

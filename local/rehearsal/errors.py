@@ -1,4 +1,4 @@
-"""What the API answers when it does not answer with a message."""
+"""Errors as the vendor's API answers them."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ STATUS_OF = {
     "api_error": 500,
     "overloaded_error": 529,
 }
-"""HTTP status by error type, as in the API's documentation."""
+"""HTTP status by error type, from the API's documentation."""
 
 
 class ApiError(Exception):
@@ -33,7 +33,7 @@ class ApiError(Exception):
         self.headers = headers or {}
 
     def body(self, request_id: str) -> dict[str, Any]:
-        """The JSON that goes over the wire."""
+        """Return the JSON of the response."""
         return {
             "type": "error",
             "error": {"type": self.kind, "message": self.message, **self.fields},
@@ -42,5 +42,5 @@ class ApiError(Exception):
 
 
 def invalid(message: str) -> ApiError:
-    """The error for a request that breaks a rule of the API."""
+    """Return the error for a request that breaks a rule of the API."""
     return ApiError("invalid_request_error", message)

@@ -1,4 +1,4 @@
-"""Which models exist, and what differs between them on the wire."""
+"""The models, and how they differ on the wire."""
 
 import ast
 from functools import cache
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT_CACHE_MINIMUM = 1024
+"""Tokens of the shortest prefix that is cached, for models not in `CACHE_MINIMUM`."""
+
 CACHE_MINIMUM = {
     "claude-opus-5": 512,
     "claude-fable-5": 512,
@@ -18,18 +20,18 @@ CACHE_MINIMUM = {
     "claude-haiku-4-5": 4096,
     "claude-haiku-4-5-20251001": 4096,
 }
-"""Shortest prefix in tokens that is cached, as documented in 2026; what is not listed has the default."""
+"""Tokens of the shortest prefix that is cached, by model, as documented in 2026."""
 
 ALWAYS_THINKS = frozenset({"claude-opus-5-5"})
-"""Thinking cannot be turned off, a tool cannot be forced, and nothing is said between tool calls unless
-`thinking.display` asks for a summary (*docs*, see reference/anthropic.md)."""
+"""Models whose thinking cannot be turned off. They cannot be forced to use a tool, and write no text between tool calls
+unless `thinking.display` asks for a summary, as the API documents."""
 
 
 @cache
 def known_models() -> tuple[str, ...]:
-    """The names in the installed SDK's `Model` type.
+    """Return the names in the installed SDK's `Model` type.
 
-    Read from its source: importing the SDK takes seconds and tens of megabytes, which a stand-in should not cost.
+    Reads them from its source: importing the SDK takes seconds and tens of megabytes, too much for a stand-in.
     """
     spec = find_spec("anthropic")
     if spec is None or not spec.submodule_search_locations:
@@ -44,12 +46,12 @@ def known_models() -> tuple[str, ...]:
 
 
 def cache_minimum(model: str) -> int:
-    """The shortest prefix in tokens that this model caches."""
+    """Return the tokens of the shortest prefix that this model caches."""
     return CACHE_MINIMUM.get(model, DEFAULT_CACHE_MINIMUM)
 
 
 def model_info(model: str) -> dict[str, Any]:
-    """A model as `GET /v1/models` shows it."""
+    """Return a model as `GET /v1/models` shows it."""
     return {
         "type": "model",
         "id": model,

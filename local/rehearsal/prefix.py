@@ -1,6 +1,6 @@
-"""The blocks of a request in the order in which the model reads them, each with its size and the hash of what precedes.
+"""The blocks of a request in the order in which the model reads them, each with its size and a hash of the prefix.
 
-Both the prompt cache and the check that nothing earlier was changed are comparisons of these hashes.
+The prompt cache and the check for changed messages both compare these hashes.
 """
 
 import base64
@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 from local.rehearsal.errors import invalid
 
 BYTES_PER_TOKEN = 4
-"""How tokens are estimated. The real tokenizer is not public; what matters here is that it is deterministic."""
+"""Estimate of a token's size. The real tokenizer is not public; here the count only has to be deterministic."""
 
 PIXELS_PER_TOKEN = 750
+"""Pixels of a scaled image that cost one token, as the API documents."""
+
 LONGEST_IMAGE_SIDE = 1568
-"""An image costs width times height / 750 tokens after being scaled to fit this side (*docs*)."""
+"""Pixels of an image's longer side; a larger image is scaled down to it before it is counted, as the API documents."""
 
 _MAGIC = {
     "image/png": (b"\x89PNG\r\n\x1a\n",),
@@ -28,16 +30,16 @@ _MAGIC = {
     "image/gif": (b"GIF87a", b"GIF89a"),
     "image/webp": (b"RIFF",),
 }
-
+"""First bytes of an image, by media type."""
 
 _MARSHAL_VERSION = 2
-"""Without references, so that equal values have equal bytes."""
+"""Marshal format without references, so that equal values have equal bytes."""
 
 _WRITER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 
 
 def text_tokens(text: str) -> int:
-    """Tokens of a text."""
+    """Return the tokens of a text."""
     return _tokens(len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")))
 
 
@@ -46,10 +48,10 @@ def _tokens(size: int) -> int:
 
 
 def image_tokens(source: dict[str, Any]) -> int:
-    """Tokens of an image that came as base64.
+    """Return the tokens of a base64 image.
 
     Raises:
-        ApiError: it is not base64, or not an image of the type that it says.
+        ApiError: it is not base64, or not an image of its media type.
     """
     media_type = source.get("media_type")
     if source.get("type") != "base64" or media_type not in _MAGIC:
@@ -61,7 +63,7 @@ def image_tokens(source: dict[str, Any]) -> int:
     matches = data.startswith(_MAGIC[media_type]) and (media_type != "image/webp" or data[8:12] == b"WEBP")
     if not matches:
         raise invalid(f"image.source.base64.data: the image does not appear to be of the type {media_type}")
-    # Here and not above: Pillow is only needed once a screenshot was taken, and start-up should be quick.
+    # Imported here to keep the start quick: Pillow is only needed once there is a screenshot.
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -74,19 +76,19 @@ def image_tokens(source: dict[str, Any]) -> int:
 
 
 def _bare(block: dict[str, Any]) -> dict[str, Any]:
-    """The block without its cache marker."""
+    """Return the block without its cache marker."""
     if "cache_control" not in block:
         return block
     return {key: value for key, value in block.items() if key != "cache_control"}
 
 
 def _canonical(block: dict[str, Any]) -> bytes:
-    """The block's JSON without its cache marker. Key order counts: the real cache compares what was sent."""
+    """Return the block's JSON without its cache marker. Key order counts: the real cache compares what was sent."""
     return _WRITER.encode(_bare(block)).encode("utf-8", "surrogatepass")
 
 
 def _block_tokens(block: dict[str, Any], size: int) -> int:
-    """Tokens of a block whose JSON has so many bytes."""
+    """Return the tokens of a block; `size` is the bytes of its JSON."""
     match block.get("type"):
         case "text":
             return text_tokens(str(block.get("text", "")))
@@ -116,11 +118,11 @@ class Block(NamedTuple):
     before: str
     """The hash of the parts before this one."""
     settings: str
-    """What else of the request a prefix that ends here depends on."""
+    """Other parts of the request that a prefix ending here depends on."""
 
     @property
     def key(self) -> str:
-        """Identifies the whole prefix in the cache."""
+        """The cache key of the whole prefix up to this block."""
         return _hash(self.before, self.chain, self.settings)
 
 
@@ -135,7 +137,7 @@ class Prefix:
 
     @property
     def tokens(self) -> int:
-        """All input tokens."""
+        """All input tokens of the request."""
         return sum(block.tokens for block in self.blocks)
 
 
@@ -146,10 +148,10 @@ def _hash(*parts: str | bytes) -> str:
 
 @lru_cache(maxsize=1 << 14)
 def _read_block(chain: str, role: str, marshalled: bytes) -> tuple[str, int]:
-    """The chain with this block, and the block's tokens.
+    """Return the chain hash with this block, and the block's tokens.
 
-    Remembered, as each request has the blocks of the one before it and few more. `marshalled`: the block in the form
-    that Python makes the quickest; it keeps the order of keys.
+    Cached, because each request repeats the blocks of the one before it. `marshalled` is the block in Python's fastest
+    serialization, which keeps the order of keys.
     """
     block = marshal.loads(marshalled)
     canonical = _canonical(block)
@@ -157,17 +159,17 @@ def _read_block(chain: str, role: str, marshalled: bytes) -> tuple[str, int]:
 
 
 def content_blocks(content: Any) -> list[dict[str, Any]]:
-    """A message's content as a list of blocks; a string is one text block."""
+    """Return a message's content as a list of blocks; a string is one text block."""
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content or [])
 
 
 def read_prefix(body: dict[str, Any]) -> Prefix:
-    """The prefix of a request that was found valid.
+    """Return the prefix of a valid request.
 
     Consecutive messages of one role count as one, as the API combines them.
 
     Raises:
-        ApiError: an image in it is broken.
+        ApiError: an image in it is invalid.
     """
     settings = json.dumps([body.get("tool_choice"), (body.get("thinking") or {}).get("type")])
     blocks: list[Block] = []

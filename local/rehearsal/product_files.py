@@ -1,6 +1,6 @@
-"""The files of the product, as they are to be at the end of each phase.
+"""The product's files at the end of each phase.
 
-The texts are in `product/`; here is what depends on the brief, and the edits that lead from one phase to the next.
+The texts are in `product/`. This module has the parts that depend on the brief, and the edits between phases.
 """
 
 import json
@@ -10,6 +10,8 @@ from importlib.resources import files
 from typing import Any
 
 PORT = 8000
+"""Port of the product's server in the sandbox."""
+
 CHECK_COMMAND = "python3 -m unittest discover -v -s tests -t ."
 START_COMMAND = "python3 server.py"
 
@@ -25,7 +27,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Idea:
-    """What the product is made from."""
+    """The founder's input that the product is made from."""
 
     name: str
     problem: str
@@ -61,7 +63,7 @@ PAGE_EDITS = (
         "    def answer_json(self, status, value):\n",
     ),
 )
-"""What lets the scaffold's server show the page."""
+"""Edits that make the scaffold's server show the page."""
 
 WAITLIST_EDITS = (
     Edit("server.py", "\nimport page\n", "\nimport page\nimport waitlist\n"),
@@ -120,7 +122,7 @@ WAITLIST_EDITS = (
     Edit("templates/page.html", "    <!-- waitlist -->\n", "$waitlist\n"),
     Edit("templates/page.html", "<!-- action -->", '<a class="button" href="#waitlist">Join the waitlist</a>'),
 )
-"""What brings the waitlist into server and page."""
+"""Edits that add the waitlist to server and page."""
 
 CHANGES = (
     "A server that says that it is well, with its first test.",
@@ -128,7 +130,7 @@ CHANGES = (
     "The waitlist: a form and a JSON endpoint, each address once, kept in SQLite.",
     "Looked at on a desktop and on a phone; the waitlist tried from outside.",
 )
-"""What each phase adds to the changelog."""
+"""The changelog entry of each phase."""
 
 SABOTAGES = (
     "check_true",
@@ -139,12 +141,12 @@ SABOTAGES = (
     "ignored_file",
     "left_out_file",
 )
-"""Ways to make a product that the evidence gate must not let through."""
+"""Ways to spoil the product so that the evidence gate must reject it."""
 
 
 @cache
 def template(name: str) -> str:
-    """The text of a file in `product/`."""
+    """Return the text of a file in `product/`."""
     return files("local.rehearsal").joinpath("product", name).read_text(encoding="utf-8")
 
 
@@ -152,15 +154,17 @@ def apply(edit: Edit, contents: dict[str, str]) -> None:
     """Make an edit in `contents`.
 
     Raises:
-        ValueError: the old text does not occur exactly once; the texts in `product/` and the edits contradict.
+        ValueError: the old text does not occur exactly once, so the texts in `product/` do not fit the edits.
     """
     if contents[edit.path].count(edit.old) != 1:
-        raise ValueError(f"{edit.path} has not exactly one {edit.old!r}")
+        raise ValueError(
+            f"{edit.path} must contain {edit.old!r} exactly once. Correct the edit or the text in product/."
+        )
     contents[edit.path] = contents[edit.path].replace(edit.old, edit.new)
 
 
 def read_idea(brief: Any, interview: Any, goal: str) -> Idea:
-    """The idea from the prompt's parts. What is missing or of another form is left out rather than refused."""
+    """Return the idea from the prompt's parts. Leaves out what is missing or malformed."""
     brief = brief if isinstance(brief, dict) else {}
     features = brief.get("features")
     audience = brief.get("audience")
@@ -182,7 +186,7 @@ def _as_text(feature: Any) -> str:
 
 
 def content_json(idea: Idea) -> str:
-    """The data that the page is rendered from."""
+    """Return the data that the page is rendered from."""
     content: dict[str, Any] = {"name": idea.name, "problem": idea.problem, "features": list(idea.features)}
     if idea.audience:
         content["audience"] = idea.audience
@@ -192,12 +196,12 @@ def content_json(idea: Idea) -> str:
 
 
 def manifest_json(check: str = CHECK_COMMAND) -> str:
-    """`cofounder.json`."""
+    """Return `cofounder.json`."""
     return json.dumps({"install": "true", "check": check, "start": START_COMMAND, "port": PORT}, indent=2) + "\n"
 
 
 def readme(idea: Idea, phase: int) -> str:
-    """README.md as of a phase."""
+    """Return README.md at the end of a phase."""
     parts = [f"# {idea.name}", idea.problem]
     if phase >= 2 and idea.features:
         parts.append("## What it does\n" + "\n".join(f"- {feature}" for feature in idea.features))
@@ -218,12 +222,12 @@ def readme(idea: Idea, phase: int) -> str:
 
 
 def changelog(phase: int) -> str:
-    """CHANGELOG.md as of a phase, newest first."""
+    """Return CHANGELOG.md at the end of a phase, newest entry first."""
     return "# Changelog\n\n" + "\n".join(f"- {change}" for change in reversed(CHANGES[:phase])) + "\n"
 
 
 def product(idea: Idea, phase: int) -> dict[str, str]:
-    """All files at the end of a phase (1 to 4), correct ones."""
+    """Return all files at the end of a phase (1 to 4), without any mistake."""
     contents = {
         ".gitignore": template("gitignore.txt"),
         "cofounder.json": manifest_json(),
@@ -253,34 +257,34 @@ def product(idea: Idea, phase: int) -> dict[str, str]:
 
 
 def sabotaged(contents: dict[str, str], sabotage: str | None) -> dict[str, str]:
-    """The same product with one thing wrong that only the evidence gate can see; see `SABOTAGES`.
+    """Return the product with one fault that only the evidence gate can see; see `SABOTAGES`.
 
-    `uncommitted_file` changes nothing here: it is in what is committed.
+    `uncommitted_file` changes nothing here, because its fault is in the commit.
     """
-    spoiled = dict(contents)
+    contents = dict(contents)
     match sabotage:
         case "check_true":
-            spoiled["cofounder.json"] = manifest_json("true")
+            contents["cofounder.json"] = manifest_json("true")
         case "no_tests":
-            spoiled["cofounder.json"] = manifest_json("python3 -m compileall -q .")
+            contents["cofounder.json"] = manifest_json("python3 -m compileall -q .")
         case "serve_500":
             _before_serving(
-                spoiled, 'Handler.answer_page = lambda self, *args: self.answer(500, "text/plain", "Sorry.")'
+                contents, 'Handler.answer_page = lambda self, *args: self.answer(500, "text/plain", "Sorry.")'
             )
         case "blank_page":
-            _before_serving(spoiled, 'page.render = lambda *args, **slots: "<!doctype html><title></title>"')
+            _before_serving(contents, 'page.render = lambda *args, **slots: "<!doctype html><title></title>"')
         case "ignored_file":
-            spoiled[".gitignore"] += "content.json\n"
-        case "left_out_file" if "content.json" in spoiled:
-            spoiled[".gitignore"] += "build/\n"
-            spoiled["build/content.json"] = spoiled.pop("content.json")
-            apply(Edit("page.py", 'ROOT / "content.json"', 'ROOT / "build" / "content.json"'), spoiled)
+            contents[".gitignore"] += "content.json\n"
+        case "left_out_file" if "content.json" in contents:
+            contents[".gitignore"] += "build/\n"
+            contents["build/content.json"] = contents.pop("content.json")
+            apply(Edit("page.py", 'ROOT / "content.json"', 'ROOT / "build" / "content.json"'), contents)
         case _:
             pass
-    return spoiled
+    return contents
 
 
 def _before_serving(contents: dict[str, str], statement: str) -> None:
-    """Spoil the running server only: the tests import it and do not run `main`."""
+    """Spoil only the running server: the tests import it and do not run `main`."""
     if "page.py" in contents:
         apply(Edit("server.py", "    make_server(port)", f"    {statement}\n    make_server(port)"), contents)

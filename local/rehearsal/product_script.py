@@ -1,4 +1,4 @@
-"""What the rehearsal model does in a build: it makes the product of `product_files.py`, turn by turn."""
+"""The rehearsal model's normal script: it builds the product of `product_files.py`, turn by turn."""
 
 import json
 import re
@@ -12,8 +12,8 @@ from local.rehearsal.agent import (
     glob,
     grep,
     read_file,
+    strip_line_numbers,
     take_screenshot,
-    unnumbered,
 )
 from local.rehearsal.conversation import Conversation, Play, tagged_json, tagged_text
 from local.rehearsal.product_files import (
@@ -35,24 +35,24 @@ from local.rehearsal.product_files import (
 
 @dataclass(frozen=True)
 class ProductOptions:
-    """How the build goes wrong on purpose, for tests of the evidence gate."""
+    """Ways in which the build goes wrong on purpose, for tests of the evidence gate."""
 
-    withhold_mend: bool = False
-    """The mistake is never mended; the model claims to be done."""
+    withhold_fix: bool = False
+    """Never fix the mistake, but claim to be done."""
     sabotage: str | None = None
     """One of `product_files.SABOTAGES`."""
-    mend_after_bounce: bool = True
-    """Whether findings of the gate lead to a mend, or only to another claim."""
+    fix_findings: bool = True
+    """Fix the gate's findings; if false, only claim again to be done."""
 
 
 def idea_of(conversation: Conversation) -> Idea:
-    """The idea, as the system prompt tells it."""
+    """Return the idea from the system prompt."""
     system = conversation.system
     return read_idea(tagged_json(system, "idea_brief"), tagged_json(system, "interview"), tagged_text(system, "goal"))
 
 
 def build_product(conversation: Conversation, options: ProductOptions) -> Play:
-    """The script of a build: look around, then build anew or continue, then end the turn as often as it takes."""
+    """Yield the turns of a build: look around, start or continue the product, then end the turn as often as needed."""
     yield from _Builder(idea_of(conversation), options).build()
 
 
@@ -64,10 +64,10 @@ class _Builder(Agent):
         self.phase = 0
 
     def build(self) -> Play:
-        """All of it. Never ends by itself: the conversation does."""
+        """Yield all turns. The script never ends; the conversation does."""
         try:
-            there = yield from self.look_around()
-            if there:
+            exists = yield from self.look_around()
+            if exists:
                 yield from self.continue_product()
             else:
                 yield from self.scaffold()
@@ -83,28 +83,28 @@ class _Builder(Agent):
                 if self.findings:
                     last_words = yield from self.answer_findings()
             except CannotGoOn as error:
-                last_words = f"I tried to mend what was found and did not succeed. {error}"
+                last_words = f"I tried to fix the findings and did not succeed. {error}"
 
     def summary(self) -> str:
-        """What the founder reads at the end."""
+        """Return the closing text, which the founder reads."""
         count = len(self.idea.features)
-        shown = "its feature" if count == 1 else f"its {count} features"
+        features = "its feature" if count == 1 else f"its {count} features"
         return (
-            f"{self.idea.name} runs. The page shows the problem and {shown}, and the waitlist takes addresses. "
+            f"{self.idea.name} runs. The page shows the problem and {features}, and the waitlist takes addresses. "
             "Everything is committed; its tests pass with the check that cofounder.json names."
         )
 
     def put(self, phase: int) -> dict[str, str]:
-        """The files as they will be written in a phase; remembers which phase it is."""
+        """Enter a phase, and return the files to write in it."""
         self.phase = phase
         return sabotaged(product(self.idea, phase), self.options.sabotage)
 
     # The phases
 
     def look_around(self) -> Step[bool]:
-        """Whether the workspace holds the whole product of an earlier build."""
+        """Return whether the workspace has the complete product of an earlier build."""
         files, entries = yield from self.act(
-            "I look at what the workspace already holds.",
+            "I look at what is already in the workspace.",
             glob("**/*"),
             grep("^- ", "CHANGELOG.md"),
             thinking="The workspace may be empty or hold an earlier version of this product. I look before I decide.",
@@ -119,7 +119,7 @@ class _Builder(Agent):
         return all(re.search(rf"(^|[\s/]){re.escape(name)}\b", listing) for name in needed)
 
     def scaffold(self) -> Step[None]:
-        """Phase 1."""
+        """Phase 1: a server with a first test."""
         yield from self.act(
             "The workspace is empty. I check which tools this sandbox has before choosing any.",
             bash("python3 --version; git --version; git status --short --branch 2>&1 | head -n 5; ls -A"),
@@ -140,11 +140,11 @@ class _Builder(Agent):
         yield from self.commit("It passes. That is the scaffold; I commit it.", "Add a server with its first test")
 
     def show_the_idea(self) -> Step[None]:
-        """Phase 2."""
-        wanted = self.put(2)
-        spoiled_later = wanted.pop("server.py")
-        self.files |= wanted
-        content = "build/content.json" if "build/content.json" in wanted else "content.json"
+        """Phase 2: the page with the whole idea."""
+        files = self.put(2)
+        final_server = files.pop("server.py")
+        self.files |= files
+        content = "build/content.json" if "build/content.json" in files else "content.json"
         yield from self.write(
             "Next is the page. The founder's words go into a data file, so that no text of theirs can ever break the "
             "markup.",
@@ -158,18 +158,18 @@ class _Builder(Agent):
         yield from self.write(
             "Its style, and tests that every feature is shown.", "static/style.css", "tests/test_page.py"
         )
-        yield from self.edit("The server learns to show the page.", *PAGE_EDITS)
-        if self.files["server.py"] != spoiled_later:
-            self.files["server.py"] = spoiled_later
-            yield from self.write("A last touch on how the server starts.", "server.py")
+        yield from self.edit("Now the server shows the page.", *PAGE_EDITS)
+        if self.files["server.py"] != final_server:
+            self.files["server.py"] = final_server
+            yield from self.write("A last change to how the server starts.", "server.py")
         yield from self.check_until_green("I run all tests.", CHECK_COMMAND)
         yield from self.end_phase(2, "The page shows the whole idea.", "Show the idea on the page")
 
     def take_addresses(self) -> Step[None]:
-        """Phase 3, with the one mistake."""
-        wanted = self.put(3)
+        """Phase 3: the waitlist, with the one deliberate mistake."""
+        files = self.put(3)
         new = ("waitlist.py", "templates/waitlist.html", "tests/test_waitlist.py")
-        self.files |= {path: wanted[path] for path in new}
+        self.files |= {path: files[path] for path in new}
         self.files["waitlist.py"] = self.files["waitlist.py"].replace(MISTAKE.old, MISTAKE.new)
         yield from self.write(
             "Now the waitlist: one module that keeps addresses in SQLite, its form, and tests for what it takes and "
@@ -179,81 +179,83 @@ class _Builder(Agent):
         yield from self.edit("I bring it into the server and the page.", *WAITLIST_EDITS)
         result = yield from self.check("I run all tests, the new ones included.", CHECK_COMMAND)
         if not result.ok:
-            if self.options.withhold_mend:
+            if self.options.withhold_fix:
                 yield from self.end_phase(3, "The waitlist is in.", "Add the waitlist")
                 return
-            yield from self.mend_the_mistake(result.text)
+            yield from self.fix_the_mistake(result.text)
             yield from self.check_until_green("All tests again.", CHECK_COMMAND)
         yield from self.end_phase(3, "All green.", "Add the waitlist")
 
-    def mend_the_mistake(self, output: str) -> Step[None]:
-        """Read what the failing check says, find the line, mend it."""
+    def fix_the_mistake(self, output: str) -> Step[None]:
+        """Read the failing check's output, find the line, and fix it."""
         failing = next(iter(re.findall(r"^(?:FAIL|ERROR): (\w+)", output, re.M)), "a test")
         example = next(iter(re.findall(r"\(given='([^']*)'\)", output)), "")
-        shown = f" for “{example}”" if example else ""
-        found, source = yield from self.act(
-            f"{failing} fails{shown}: the waitlist takes what is no address. I look for the place that decides.",
+        input_text = f" for “{example}”" if example else ""
+        search, source = yield from self.act(
+            f"{failing} fails{input_text}: the waitlist accepts more than addresses. I look for the code that decides.",
             grep(r"ADDRESS\.", "**/*.py"),
             read_file("waitlist.py"),
         )
         correct = self.files["waitlist.py"].replace(MISTAKE.new, MISTAKE.old)
-        line = next((line for line in unnumbered(source.text).splitlines() if MISTAKE.new in line), None)
+        line = next((line for line in strip_line_numbers(source.text).splitlines() if MISTAKE.new in line), None)
         if line and source.ok:
-            place = "" if not found.ok else " Only this line decides it."
+            note = "" if not search.ok else " Only this line decides it."
             yield from self.edit(
-                f"`match` is content when an address stands at the beginning and lets anything follow.{place} "
+                f"`match` only needs an address at the beginning and lets anything follow it.{note} "
                 "`fullmatch` is what I meant.",
                 Edit("waitlist.py", line, line.replace(MISTAKE.new, MISTAKE.old)),
-                thinking="The test is right: a whole field must be one address. The pattern is fine, the way it is "
-                "applied is not. I mend the code, not the test.",
+                thinking="The test is right: a whole field must be one address. The pattern is right, the way it is "
+                "applied is not. I fix the code, not the test.",
             )
         self.files["waitlist.py"] = correct
         if not line:
-            yield from self.write("I cannot find the line, so I write the module again with the mend.", "waitlist.py")
+            yield from self.write("I cannot find the line, so I write the module again with the fix.", "waitlist.py")
 
     def look_at_it(self) -> Step[None]:
-        """Phase 4: as a visitor sees it."""
+        """Phase 4: look at the product as a visitor does."""
         self.put(4)
-        started = yield from self.serve("I start the server to see the product as a visitor does.")
-        (seen,) = yield from self.act("How does it look on a desktop and on a phone?", take_screenshot("/"))
-        if not (started.ok and seen.ok):
+        start = yield from self.serve("I start the server to see the product as a visitor does.")
+        (screenshot,) = yield from self.act("How does it look on a desktop and on a phone?", take_screenshot("/"))
+        if not (start.ok and screenshot.ok):
             (log,) = yield from self.act(
-                "There is no picture. What does the server say?",
+                "The screenshot failed. What does the server say?",
                 bash("tail -n 30 data/server.log; cat cofounder.json; ls -A"),
             )
             yield from self.serve(
-                "I start it again." if "Traceback" not in log.text else "It fell over; I start it again."
+                "I start it again." if "Traceback" not in log.text else "It crashed; I start it again."
             )
-            (seen,) = yield from self.act("Another look.", take_screenshot("/"))
-        judged = (
-            "It reads well in both widths." if seen.ok else "There is no picture to be had here, so the tests must do."
+            (screenshot,) = yield from self.act("I take another look.", take_screenshot("/"))
+        verdict = (
+            "It reads well in both widths."
+            if screenshot.ok
+            else "I cannot get a screenshot here, so I rely on the tests."
         )
         yield from self.act(
-            f"{judged} I try the waitlist from outside: a new address, the same one again, and one that is none.",
+            f"{verdict} I try the waitlist from outside: a new address, the same one again, and an invalid one.",
             bash(_TRY_WAITLIST),
         )
-        yield from self.end_phase(4, "All of that is as it should be.", "Finish the first version")
+        yield from self.end_phase(4, "All of that works.", "Finish the first version")
 
     def end_phase(self, phase: int, text: str, message: str) -> Step[None]:
         """Bring README and changelog up to date, and commit."""
         if phase == 2 and self.options.sabotage == "uncommitted_file":
-            self.left_out_of_commits = ("content.json",)
+            self.uncommitted_paths = ("content.json",)
         self.files |= {"README.md": readme(self.idea, phase), "CHANGELOG.md": changelog(phase)}
         yield from self.write_and_commit(
             f"{text} README and changelog say so too, and I commit.", message, "README.md", "CHANGELOG.md"
         )
 
     def continue_product(self) -> Step[None]:
-        """A second build: what is there stays, the idea is brought up to date, and the goal is noted."""
+        """A second build: keep the product, bring the idea up to date, and note the goal."""
         content, log, _ = yield from self.act(
-            f"{self.idea.name} is already here. I read where it stands.",
+            f"{self.idea.name} is already here. I read its current state.",
             read_file("content.json"),
             read_file("CHANGELOG.md"),
             read_file("cofounder.json"),
             thinking="There is a product already. I change what the goal asks for and keep the rest.",
         )
         try:
-            earlier = json.loads(unnumbered(content.text))
+            earlier = json.loads(strip_line_numbers(content.text))
         except ValueError:
             earlier = {}
         news = [str(text) for text in earlier.get("news", [])] if isinstance(earlier, dict) else []
@@ -262,9 +264,9 @@ class _Builder(Agent):
         entry = "- " + " ".join(goal.split())
         self.phase = len(CHANGES)
         self.files = product(self.idea, self.phase) | {"content.json": content_json(self.idea)}
-        told = unnumbered(log.text).strip()
-        if told.startswith("# Changelog"):
-            self.files["CHANGELOG.md"] = f"# Changelog\n\n{entry}\n{told.removeprefix('# Changelog').strip()}\n"
+        entries = strip_line_numbers(log.text).strip()
+        if entries.startswith("# Changelog"):
+            self.files["CHANGELOG.md"] = f"# Changelog\n\n{entry}\n{entries.removeprefix('# Changelog').strip()}\n"
         else:
             self.files["CHANGELOG.md"] = changelog(self.phase) + entry + "\n"
         yield from self.write(
@@ -274,41 +276,41 @@ class _Builder(Agent):
             "CHANGELOG.md",
         )
         yield from self.check_until_green("I run all tests.", CHECK_COMMAND)
-        started = yield from self.serve("I start the server to see the change.")
-        if started.ok:
+        start = yield from self.serve("I start the server to see the change.")
+        if start.ok:
             yield from self.act("How does it look now?", take_screenshot("/"))
         yield from self.commit("I commit.", "Bring the product up to date: " + " ".join(goal.split())[:60])
 
     # The gate
 
     def answer_findings(self) -> Step[str]:
-        """Mend what the evidence gate found, or only claim to have done so; returns the last words."""
-        found, self.findings = self.findings, []
-        if self.options.withhold_mend or not self.options.mend_after_bounce:
+        """Fix the evidence gate's findings, or only claim to be done; return the closing text."""
+        findings, self.findings = self.findings, []
+        if self.options.withhold_fix or not self.options.fix_findings:
             return "I have looked at the findings. In my judgement the product is done as it is."
-        self.left_out_of_commits = ()
+        self.uncommitted_paths = ()
         whole = len(CHANGES)
-        kept = {"CHANGELOG.md": self.files["CHANGELOG.md"]} if self.phase == whole else {}
-        self.files, self.phase = product(self.idea, whole) | kept, whole
-        listed = re.findall(r"^- (.+)$", "\n".join(found), re.M)
-        first = f" The first: {listed[0][:160]}" if listed else ""
-        wrong = yield from self.take_stock(f"The product did not pass in a fresh sandbox.{first} I compare the files.")
-        yield from self.check_until_green("I run the check.", CHECK_COMMAND)
-        yield from self.commit(
-            "I commit the mend, and everything that was left out before.", "Mend what the gate found"
+        changes = {"CHANGELOG.md": self.files["CHANGELOG.md"]} if self.phase == whole else {}
+        self.files, self.phase = product(self.idea, whole) | changes, whole
+        causes = re.findall(r"^- (.+)$", "\n".join(findings), re.M)
+        first = f" The first finding: {causes[0][:160]}" if causes else ""
+        count = yield from self.repair_files(
+            f"The product did not pass in a fresh sandbox.{first} I compare the files."
         )
+        yield from self.check_until_green("I run the check.", CHECK_COMMAND)
+        yield from self.commit("I commit the fix, and everything that was left out before.", "Fix what the gate found")
         yield from self.act(
             "Is anything ignored or left uncommitted that the product needs?", bash("git status --short --ignored")
         )
-        mended = f"I mended {wrong} file{'s' if wrong != 1 else ''}" if wrong else "I committed what was missing"
-        return f"{mended}; the check passes and everything is committed."
+        fix = f"I fixed {count} file{'s' if count != 1 else ''}" if count else "I committed what was missing"
+        return f"{fix}; the check passes and everything is committed."
 
 
 _TRY_WAITLIST = """\
 python3 - <<'PY'
 import json, os, urllib.error, urllib.request
 port = os.environ.get("PORT") or 8000
-for address in ("ada@example.org", "ada@example.org", "nobody"):
+for address in ("ada@example.org", "ada@example.org", "ada"):
     body, headers = json.dumps({"email": address}).encode(), {"Content-Type": "application/json"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}/waitlist", body, headers)
     try:

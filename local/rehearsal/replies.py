@@ -1,4 +1,4 @@
-"""An answer of the model, and its two forms on the wire: one message, or a stream of events."""
+"""The model's reply, and its two wire formats: one message, or a stream of events."""
 
 import itertools
 import json
@@ -10,13 +10,13 @@ from local.rehearsal.cache import InputUsage
 from local.rehearsal.prefix import BYTES_PER_TOKEN, text_tokens
 
 PAUSE_TEXT = "I am still working on this; send the conversation back so that I can go on."
-"""The text of a paused turn. It is what lets a request end with an assistant message."""
+"""Text of a paused turn. A request may only end with an assistant message if that message ends with this text."""
 
 TEXT_PIECE = 14
-"""Characters of a text delta: a few words, so that a feed grows before the reader's eyes."""
+"""Characters of a text delta: a few words, so that a reader sees the feed grow."""
 
 JSON_PIECES = (7, 41, 160, 23, 320, 90)
-"""Characters of consecutive tool input deltas. They cut anywhere, in keys and escapes too, as the API's do."""
+"""Characters of consecutive tool input deltas. Like the API's, they may split keys and escapes."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TextPart:
 
 @dataclass(frozen=True)
 class ThinkingPart:
-    """A thinking block; the text is empty where the request asked for the signature only."""
+    """A thinking block. The text is empty if the request asked for the signature only."""
 
     thinking: str
     signature: str
@@ -36,7 +36,7 @@ class ThinkingPart:
 
 @dataclass(frozen=True)
 class ToolPart:
-    """A tool_use block. The input is kept as JSON text, since a cut or broken one has no other form."""
+    """A tool_use block. The input is JSON text, because a truncated or invalid input has no other form."""
 
     id: str
     name: str
@@ -48,7 +48,7 @@ Part = TextPart | ThinkingPart | ToolPart
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model says in one message."""
+    """One message of the model."""
 
     parts: tuple[Part, ...]
     stop_reason: str
@@ -57,16 +57,16 @@ class Reply:
 
 @dataclass(frozen=True)
 class Event:
-    """One server-sent event. `output_tokens` is how much had been produced with it."""
+    """One server-sent event. `output_tokens` counts the output up to and including it."""
 
     name: str
     data: dict[str, Any]
     output_tokens: int
     visible: bool = False
-    """Whether a reader waits for it; thinking time goes before these."""
+    """Whether a reader sees it. The server spreads its think time over the visible events."""
 
     def encode(self) -> bytes:
-        """The event as bytes of the stream."""
+        """Return the event's bytes in the stream."""
         return f"event: {self.name}\ndata: {json.dumps(self.data, ensure_ascii=False)}\n\n".encode()
 
 
@@ -81,11 +81,11 @@ def _content(part: Part) -> str:
 
 
 def output_tokens(reply: Reply) -> int:
-    """Output tokens of the reply; never 0, as with the API."""
+    """Return the output tokens of the reply; never 0, as with the API."""
     return max(1, sum(text_tokens(_content(part)) for part in reply.parts))
 
 
-def _shortened(part: Part, characters: int) -> Part:
+def _shorten(part: Part, characters: int) -> Part:
     match part:
         case TextPart():
             return replace(part, text=part.text[:characters].rstrip())
@@ -96,32 +96,32 @@ def _shortened(part: Part, characters: int) -> Part:
 
 
 def cut_to(reply: Reply, max_tokens: int) -> Reply:
-    """The reply as far as `max_tokens` allows; the last block may be torn."""
+    """Return the reply cut to `max_tokens`; the last block may be incomplete."""
     left = max_tokens
-    kept: list[Part] = []
+    content: list[Part] = []
     for part in reply.parts:
         needed = text_tokens(_content(part))
         if needed <= left:
-            kept.append(part)
+            content.append(part)
             left -= needed
             continue
         if left > 0 and not isinstance(part, ThinkingPart):
-            fitting = _content(part).encode()[: left * BYTES_PER_TOKEN].decode(errors="ignore")
-            kept.append(_shortened(part, len(fitting)))
-        return Reply(tuple(part for part in kept if part != TextPart("")), "max_tokens")
+            start = _content(part).encode()[: left * BYTES_PER_TOKEN].decode(errors="ignore")
+            content.append(_shorten(part, len(start)))
+        return Reply(tuple(part for part in content if part != TextPart("")), "max_tokens")
     return reply
 
 
-def torn(reply: Reply, stop_reason: str) -> Reply:
-    """The reply broken off in the middle of its last block."""
+def truncate(reply: Reply, stop_reason: str) -> Reply:
+    """Return the reply, cut in the middle of its last block."""
     if not reply.parts:
         return replace(reply, stop_reason=stop_reason)
     *before, last = reply.parts
-    return Reply((*before, _shortened(last, max(1, len(_content(last)) // 2))), stop_reason)
+    return Reply((*before, _shorten(last, max(1, len(_content(last)) // 2))), stop_reason)
 
 
 def usage_json(usage: InputUsage, output: int) -> dict[str, Any]:
-    """The `usage` object."""
+    """Return the `usage` object."""
     return {
         "input_tokens": usage.input,
         "cache_creation_input_tokens": usage.cache_write_5m + usage.cache_write_1h,
@@ -143,14 +143,20 @@ def _block_json(part: Part) -> dict[str, Any]:
             return {"type": "thinking", "thinking": thinking, "signature": signature}
         case ToolPart(id=identifier, name=name, input_json=text):
             try:
-                given = json.loads(text)
+                arguments = json.loads(text)
             except ValueError:
-                given = {}
-            return {"type": "tool_use", "id": identifier, "name": name, "input": given, "caller": {"type": "direct"}}
+                arguments = {}
+            return {
+                "type": "tool_use",
+                "id": identifier,
+                "name": name,
+                "input": arguments,
+                "caller": {"type": "direct"},
+            }
 
 
 def message_json(reply: Reply, message_id: str, model: str, usage: InputUsage) -> dict[str, Any]:
-    """The whole message, for a request that does not stream."""
+    """Return the whole message, for a request that does not stream."""
     return {
         "id": message_id,
         "type": "message",
@@ -173,7 +179,7 @@ def _pieces(text: str, sizes: Iterator[int]) -> Iterator[str]:
 
 
 def _deltas(part: Part) -> Iterator[tuple[dict[str, Any], int]]:
-    """The deltas of a block, each with the output tokens that it stands for."""
+    """Yield the deltas of a block, each with its output tokens."""
     match part:
         case TextPart(text=text):
             for piece in _pieces(text, itertools.repeat(TEXT_PIECE)):
@@ -199,7 +205,7 @@ def _opening_block(part: Part) -> dict[str, Any]:
 
 
 def stream_events(reply: Reply, message_id: str, model: str, usage: InputUsage) -> Iterator[Event]:
-    """The events of a streamed message, from message_start to message_stop."""
+    """Yield the events of a streamed message, from message_start to message_stop."""
     start = message_json(Reply((), reply.stop_reason), message_id, model, usage)
     start |= {"stop_reason": None, "usage": usage_json(usage, 1)}
     yield Event("message_start", {"type": "message_start", "message": start}, 1)

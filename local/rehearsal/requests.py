@@ -1,4 +1,4 @@
-"""What makes a request valid. Where the API is lenient and Cofounder never needs it, this is strict."""
+"""Validation of requests. It is stricter than the API where Cofounder does not need the API's leniency."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from local.rehearsal.prefix import content_blocks
 from local.rehearsal.replies import PAUSE_TEXT
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
-"""*docs*: larger requests are a 413."""
+"""Bytes of the largest request; a larger one gets 413, as the API documents."""
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _USER_KINDS = {"text", "image", "tool_result"}
@@ -21,17 +21,17 @@ _NOT_IN_STRICT = {"minLength", "maxLength", "pattern", "minimum", "maximum", "mu
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
-    """The request's JSON object.
+    """Return the request's JSON object.
 
     Raises:
-        ApiError: too large, or not a JSON object.
+        ApiError: it is too large, or not a JSON object.
     """
     if len(raw) > MAX_BODY_BYTES:
         raise ApiError("request_too_large", "Request exceeds the maximum size")
     try:
         body = from_json(raw)
     except ValueError:
-        # The quick parser knows no lone surrogates, for one. What it refuses, the other may take or says why not.
+        # The fast parser rejects lone surrogates, for example. json.loads accepts them, or says what is wrong.
         try:
             body = json.loads(raw)
         except ValueError as error:
@@ -42,14 +42,14 @@ def parse_body(raw: bytes) -> dict[str, Any]:
 
 
 def check_request(body: dict[str, Any], *, counting: bool = False) -> None:
-    """Everything that can be said of a request without knowing earlier ones.
+    """Check everything about a request that does not depend on earlier ones.
 
     Args:
         body: the request.
-        counting: whether it is for `count_tokens`, which has no `max_tokens`.
+        counting: whether it is a `count_tokens` request, which has no `max_tokens`.
 
     Raises:
-        ApiError: as the API would answer.
+        ApiError: the API's answer to an invalid request.
     """
     for field in ("model", "messages") if counting else ("model", "max_tokens", "messages"):
         if field not in body:
@@ -167,71 +167,71 @@ def _check_message(message: Any, index: int, *, last: bool) -> None:
         )
     allowed = _USER_KINDS if message["role"] == "user" else _ASSISTANT_KINDS
     for position, block in enumerate(blocks):
-        at = f"{where}.content.{position}"
+        block_path = f"{where}.content.{position}"
         if not isinstance(block, dict) or block.get("type") not in allowed:
             kind = block.get("type") if isinstance(block, dict) else type(block).__name__
-            raise invalid(f"{at}: blocks of type {kind!r} are not allowed in {message['role']} messages")
-        _check_block(block, at)
+            raise invalid(f"{block_path}: blocks of type {kind!r} are not allowed in {message['role']} messages")
+        _check_block(block, block_path)
 
 
-def _check_block(block: dict[str, Any], at: str) -> None:
+def _check_block(block: dict[str, Any], where: str) -> None:
     match block["type"]:
         case "text":
-            _check_text(block, at)
+            _check_text(block, where)
         case "tool_use":
             if not isinstance(block.get("input"), dict):
-                raise invalid(f"{at}.tool_use.input: Input should be a valid dictionary")
+                raise invalid(f"{where}.tool_use.input: Input should be a valid dictionary")
             if not isinstance(block.get("id"), str) or not block["id"]:
-                raise invalid(f"{at}.tool_use.id: Field required")
+                raise invalid(f"{where}.tool_use.id: Field required")
             if not isinstance(block.get("name"), str) or not _TOOL_NAME.fullmatch(block["name"]):
-                raise invalid(f"{at}.tool_use.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
+                raise invalid(f"{where}.tool_use.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
         case "thinking":
             if not isinstance(block.get("thinking"), str) or not isinstance(block.get("signature"), str):
-                raise invalid(f"{at}.thinking: `thinking` and `signature` are required")
+                raise invalid(f"{where}.thinking: `thinking` and `signature` are required")
         case "tool_result":
             if not isinstance(block.get("tool_use_id"), str):
-                raise invalid(f"{at}.tool_result.tool_use_id: Field required")
-            _check_result(block, at)
+                raise invalid(f"{where}.tool_result.tool_use_id: Field required")
+            _check_result(block, where)
         case _:
             pass
 
 
-def _check_result(block: dict[str, Any], at: str) -> None:
+def _check_result(block: dict[str, Any], where: str) -> None:
     content = block.get("content", "")
     if not isinstance(content, str | list):
-        raise invalid(f"{at}.tool_result.content: Input should be a string or a list of blocks")
+        raise invalid(f"{where}.tool_result.content: Input should be a string or a list of blocks")
     if block.get("is_error") and not content:
-        raise invalid(f"{at}.tool_result: content cannot be empty if `is_error` is true")
+        raise invalid(f"{where}.tool_result: content cannot be empty if `is_error` is true")
     for position, part in enumerate(content if isinstance(content, list) else []):
         if not isinstance(part, dict) or part.get("type") not in ("text", "image"):
-            raise invalid(f"{at}.tool_result.content.{position}: only text and image blocks are accepted here")
+            raise invalid(f"{where}.tool_result.content.{position}: only text and image blocks are accepted here")
         if part["type"] == "text":
-            _check_text(part, f"{at}.tool_result.content.{position}")
+            _check_text(part, f"{where}.tool_result.content.{position}")
 
 
-def _check_text(block: dict[str, Any], at: str) -> None:
+def _check_text(block: dict[str, Any], where: str) -> None:
     text = block.get("text")
     if not isinstance(text, str):
-        raise invalid(f"{at}.text: Input should be a valid string")
+        raise invalid(f"{where}.text: Input should be a valid string")
     if not text or text.isspace():
-        raise invalid(f"{at}: text content blocks must contain non-whitespace text")
+        raise invalid(f"{where}: text content blocks must contain non-whitespace text")
 
 
 def _check_pairs(messages: list[dict[str, Any]]) -> None:
-    """Every tool_use has its one tool_result in the next message, which begins with the results."""
-    seen: set[str] = set()
+    """Check that every tool_use has one tool_result in the next message, and that results come first in it."""
+    earlier_ids: set[str] = set()
     for index, message in enumerate(messages):
         blocks = content_blocks(message["content"])
         if message["role"] == "assistant":
             ids = [block["id"] for block in blocks if block["type"] == "tool_use"]
-            if repeated := [identifier for identifier in ids if identifier in seen or ids.count(identifier) > 1]:
+            if repeated := [identifier for identifier in ids if identifier in earlier_ids or ids.count(identifier) > 1]:
                 raise invalid(f"messages.{index}: `tool_use` ids must be unique: {', '.join(repeated)}")
-            seen.update(ids)
+            earlier_ids.update(ids)
             following = messages[index + 1] if index + 1 < len(messages) else {"role": "user", "content": []}
-            answered = [
+            result_ids = [
                 block["tool_use_id"] for block in content_blocks(following["content"]) if block["type"] == "tool_result"
             ]
-            if missing := [identifier for identifier in ids if identifier not in answered]:
+            if missing := [identifier for identifier in ids if identifier not in result_ids]:
                 raise invalid(
                     f"messages.{index}: `tool_use` ids were found without `tool_result` blocks immediately after: "
                     f"{', '.join(missing)}. Each `tool_use` block must have a corresponding `tool_result` block in the "
@@ -239,9 +239,9 @@ def _check_pairs(messages: list[dict[str, Any]]) -> None:
                 )
             continue
         before = content_blocks(messages[index - 1]["content"]) if index else []
-        asked = {block["id"] for block in before if block["type"] == "tool_use"}
+        call_ids = {block["id"] for block in before if block["type"] == "tool_use"}
         results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
-        if unexpected := [identifier for identifier in results if identifier not in asked]:
+        if unexpected := [identifier for identifier in results if identifier not in call_ids]:
             raise invalid(
                 f"messages.{index}: unexpected `tool_use_id` found in `tool_result` blocks: {', '.join(unexpected)}. "
                 "Each `tool_result` block must have a corresponding `tool_use` block in the previous message."

@@ -1,7 +1,7 @@
-"""What the rehearsal model says next: the registered script for this conversation, or the product.
+"""The rehearsal model's next turn, from the conversation's registered script or the product script.
 
-Everything is derived from the request's own messages, so a repeated request gets an equivalent answer and a restarted
-server goes on where the old one was.
+Everything follows from the request's own messages, so a repeated request gets an equivalent answer, and a restarted
+server continues where the old one stopped.
 """
 
 from typing import Annotated, Any, Literal
@@ -13,6 +13,7 @@ from local.rehearsal.conversation import Call, Conversation, Exchange, Outcome, 
 from local.rehearsal.product_script import ProductOptions, build_product
 
 NOTHING_LEFT = "There is nothing left for me to do."
+"""Text of the turn that follows the end of a script."""
 
 
 class _Script(BaseModel):
@@ -20,28 +21,28 @@ class _Script(BaseModel):
 
 
 class ProductScript(_Script):
-    """The normal behaviour, with the ways in which it can go wrong on purpose; see `ProductOptions`."""
+    """Builds the product. The options make it go wrong on purpose; see `ProductOptions`."""
 
     kind: Literal["product"] = "product"
-    withhold_mend: bool = False
+    withhold_fix: bool = False
     sabotage: (
         Literal[
             "check_true", "no_tests", "serve_500", "blank_page", "uncommitted_file", "ignored_file", "left_out_file"
         ]
         | None
     ) = None
-    mend_after_bounce: bool = True
+    fix_findings: bool = True
 
 
 class LongScript(_Script):
-    """Many turns of tiny calls."""
+    """Many turns of trivial calls."""
 
     kind: Literal["long"]
     turns: int = Field(ge=0)
     calls_per_turn: int = Field(default=1, ge=1)
-    commit_every: int = Field(default=0, ge=0, description="Every so many turns a commit is the turn's first call.")
+    commit_every: int = Field(default=0, ge=0, description="Commit in every n-th turn, as its first call; 0: never.")
     mutating: bool = Field(default=True, description="bash when true; glob, which only reads, when false.")
-    repeat: bool = Field(default=False, description="All inputs equal, so that the guard against circles sees one.")
+    repeat: bool = Field(default=False, description="Repeat one input, to trigger the guard against repetition.")
     text: str = ""
     end: Literal["product", "end_turn"] = "end_turn"
 
@@ -52,7 +53,9 @@ class StepsScript(_Script):
     kind: Literal["steps"]
     turns: list[list[dict[str, Any]]]
     then: Literal["product", "end_turn"] = "end_turn"
-    repeats_lost: bool = Field(default=False, description="Do again what was lost, as an agent does that looks.")
+    repeats_lost: bool = Field(
+        default=False, description="Repeat calls whose work was lost, as an observant agent does."
+    )
 
 
 AnyScript = Annotated[ProductScript | LongScript | StepsScript, Field(discriminator="kind")]
@@ -80,26 +83,29 @@ def _until_it_happens(turn: Turn) -> Play:
 
 
 _LOST = ("The outcome of this call is unknown", "This call was not run")
-"""How the result of a call begins that was lost with its sandbox."""
+"""Beginnings of the result of a call that was lost with its sandbox."""
 
 _UNDONE = ("what they changed in the workspace is lost", "Edits not applied again")
-"""What the agent is told when earlier work went with a sandbox and was not done again for it."""
+"""Texts in the message to the agent after earlier work was lost with a sandbox and not applied again."""
 
 
 def _until_nothing_is_lost(turn: Turn, earlier: list[Call]) -> Play:
-    """A turn of an agent that looks at what is lost; `earlier`: its calls so far, in order, this turn's come to it."""
+    """Yield a turn, and repeat calls whose work is lost.
+
+    `earlier` has the agent's calls so far, in order. This turn's calls are added to it.
+    """
     while True:
-        told: list[str] = []
+        texts: list[str] = []
         happened = False
         while not happened:
             outcome: Outcome = yield turn
-            told += outcome.texts
+            texts += outcome.texts
             happened = outcome.happened
         lost = [
             call for call, result in zip(turn.calls, outcome.results, strict=False) if result.text.startswith(_LOST)
         ]
         earlier += [call for call in turn.calls if call not in earlier]
-        if any(sign in text for text in told for sign in _UNDONE):
+        if any(sign in text for text in texts for sign in _UNDONE):
             lost = list(earlier)
         if not lost:
             return
@@ -130,18 +136,18 @@ def _play(script: ProductScript | LongScript | StepsScript, conversation: Conver
     match script:
         case LongScript():
             yield from _long(script)
-            goes_on = script.end == "product"
+            build = script.end == "product"
         case StepsScript():
             yield from _steps(script)
-            goes_on = script.then == "product"
+            build = script.then == "product"
         case ProductScript():
-            product, goes_on = script, True
-    if goes_on:
-        options = ProductOptions(product.withhold_mend, product.sabotage, product.mend_after_bounce)
+            product, build = script, True
+    if build:
+        options = ProductOptions(product.withhold_fix, product.sabotage, product.fix_findings)
         yield from build_product(conversation, options)
 
 
 def decide(script: ProductScript | LongScript | StepsScript, conversation: Conversation) -> Turn:
-    """The next turn of this conversation."""
+    """Return the next turn of this conversation."""
     exchanges: tuple[Exchange, ...] = conversation.exchanges
     return next_turn(_play(script, conversation), exchanges) or Turn(NOTHING_LEFT)

@@ -1,4 +1,4 @@
-"""The record of what was served: the oracle that a ledger is compared with."""
+"""The log of served requests. Tests compare ledgers with it."""
 
 import json
 import threading
@@ -10,12 +10,12 @@ from local.rehearsal.cache import InputUsage
 
 
 def usage_record(usage: InputUsage, output: int) -> dict[str, int]:
-    """Usage by token class, in the words of the price table."""
+    """Return usage by token class, named as in the price table."""
     return asdict(usage) | {"output": output}
 
 
 class ServedLog:
-    """One JSON line per request, appended and flushed; kept in memory where no file is given."""
+    """One JSON line per request, appended and flushed to a file, or kept in memory without one."""
 
     def __init__(self, path: Path | None = None, bodies: Path | None = None) -> None:
         self._path = path
@@ -31,7 +31,7 @@ class ServedLog:
             self._sequence = max(numbers, default=0)
 
     def keep_body(self, request_id: str, raw: bytes) -> None:
-        """Store a request's bytes as received, as `<sequence>-<request id>.json`."""
+        """Store a request's bytes unchanged in `<sequence>-<request id>.json`."""
         if self._bodies:
             self._sequence += 1
             (self._bodies / f"{self._sequence:06d}-{request_id}.json").write_bytes(raw)
@@ -47,7 +47,7 @@ class ServedLog:
                 file.write(text + "\n")
 
     def lines(self) -> list[dict[str, Any]]:
-        """All lines, oldest first; those of earlier processes with the same file too."""
+        """Return all lines, oldest first, including those of earlier processes with the same file."""
         if self._path:
             texts = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
         else:

@@ -1,4 +1,4 @@
-"""The HTTP side: routes, streaming, and the record of each request."""
+"""The HTTP server: routes, streaming, and the log line of each request."""
 
 import asyncio
 import contextlib
@@ -46,31 +46,31 @@ STREAM_FAULTS = ("stream_error", "cut", "early_end", "stall")
 
 @dataclass
 class _Record:
-    """What the log will say of a request; written once, when it is over."""
+    """A request's line for the log, written once the request is over."""
 
     request_id: str
     time: str
     began: float
-    """Of the monotonic clock; not in the log."""
+    """When it began, by the monotonic clock; not in the log."""
     model: str = ""
     status: int = 200
     usage: dict[str, int] = field(default_factory=lambda: usage_record(InputUsage(), 0))
     stop_reason: str | None = None
     stream: str | None = None
-    """completed, cut, or None for a request that did not stream."""
+    """completed or cut; None if the request did not stream."""
     conversation: str = ""
     messages: int = 0
     fault: str | None = None
     error: str | None = None
 
     def line(self) -> dict[str, Any]:
-        """The log's line, with how long the request took here, reading and thinking included."""
+        """Return the log line. Its `seconds` include reading the request and thinking."""
         fields = {name: value for name, value in self.__dict__.items() if name != "began"}
         return fields | {"seconds": round(time.monotonic() - self.began, 6)}
 
 
 class Rehearsal:
-    """The model behind the protocol, and what the server remembers: cache, registrations, log."""
+    """The route handlers, and the server's state: cache, registrations and log."""
 
     def __init__(
         self,
@@ -106,14 +106,14 @@ class Rehearsal:
         prefix = read_prefix(body)
         record.conversation = _conversation_key(prefix)
         check_seals(body, prefix)
-        marked = breakpoints(prefix, body.get("cache_control"))
+        marks = breakpoints(prefix, body.get("cache_control"))
         conversation = read_conversation(body)
         fault = self.control.take_fault(conversation.system)
         record.fault = fault.kind if fault else None
         raise_fault(fault)
         turn = decide(self.control.script_for(conversation.system), conversation)
         reply = cut_to(change_reply(_reply(turn, body, prefix), fault), body["max_tokens"])
-        usage = self.cache.serve(body["model"], prefix, marked)
+        usage = self.cache.serve(body["model"], prefix, marks)
         record.stop_reason = reply.stop_reason
         record.usage = usage_record(usage, output_tokens(reply))
         message_id = _new_id("msg_01")
@@ -158,7 +158,7 @@ class Rehearsal:
             return _error_response(error, request_id)
         return _json(model_info(name), request_id)
 
-    # Control: not part of the vendor's API, hence without a key; the server listens on loopback only.
+    # Control routes. They are not part of the vendor's API and need no key: the server listens on loopback only.
 
     async def served(self, _: Request) -> Response:
         """`GET /_rehearsal/served`."""
@@ -167,7 +167,7 @@ class Rehearsal:
     async def faults(self, request: Request) -> Response:
         """`GET`, `POST` (one or a list) and `DELETE /_rehearsal/faults`."""
         if request.method == "POST":
-            return await _register(request, lambda given: self.control.add_fault(Fault.model_validate(given)))
+            return await _register(request, lambda value: self.control.add_fault(Fault.model_validate(value)))
         if request.method == "DELETE":
             self.control.faults.clear()
         return JSONResponse([fault.model_dump() for fault in self.control.faults])
@@ -175,8 +175,8 @@ class Rehearsal:
     async def scripts(self, request: Request) -> Response:
         """`GET`, `POST` (one or a list) and `DELETE /_rehearsal/scripts`."""
 
-        def add(given: Any) -> BaseModel:
-            registration = Registration.model_validate(given)
+        def add(value: Any) -> BaseModel:
+            registration = Registration.model_validate(value)
             self.control.scripts.append(registration)
             return registration
 
@@ -192,7 +192,7 @@ class Rehearsal:
 
 
 def create_app(rehearsal: Rehearsal) -> Starlette:
-    """The application: the vendor's routes, and the control routes."""
+    """Return the application with the vendor's routes and the control routes."""
     return Starlette(
         routes=[
             Route("/v1/messages", rehearsal.messages, methods=["POST"]),
@@ -215,11 +215,11 @@ async def _not_found(request: Request, _: Exception) -> Response:
 
 async def _register(request: Request, add: Callable[[Any], BaseModel]) -> Response:
     try:
-        given = json.loads(await request.body())
-        added = [add(entry).model_dump() for entry in (given if isinstance(given, list) else [given])]
+        body = json.loads(await request.body())
+        entries = [add(entry).model_dump() for entry in (body if isinstance(body, list) else [body])]
     except (ValidationError, ValueError) as error:
         return JSONResponse({"detail": str(error)}, status_code=422)
-    return JSONResponse(added if isinstance(given, list) else added[0], status_code=201)
+    return JSONResponse(entries if isinstance(body, list) else entries[0], status_code=201)
 
 
 def _new_id(start: str) -> str:
@@ -243,20 +243,20 @@ def _authenticate(request: Request) -> None:
 
 
 def _conversation_key(prefix: Prefix) -> str:
-    """Equal for all requests of a conversation: from its tools, system prompt and first message."""
+    """Return a key that all requests of a conversation share, from its tools, system prompt and first message."""
     first = next((block.chain for block in prefix.blocks if block.part == "messages"), "")
     return (prefix.tools[:4] + prefix.system[:4] + first[:8]).ljust(16, "0")
 
 
 def _reply(turn: Turn, body: dict[str, Any], prefix: Prefix) -> Reply:
-    """The turn as message blocks, with fresh ids, in the way that the request asked for thinking."""
+    """Return the turn as message blocks with fresh ids, and with thinking in the form that the request asks for."""
     thinking = body.get("thinking") or {}
     always = body["model"] in ALWAYS_THINKS
     display = thinking.get("display") or ("omitted" if always else "summarized")
     parts: list[Part] = []
     if turn.thinking and (always or thinking.get("type") in ("enabled", "adaptive")):
-        shown = turn.thinking if display == "summarized" else ""
-        parts.append(ThinkingPart(shown, sign_thinking(shown, prefix)))
+        thinking_text = turn.thinking if display == "summarized" else ""
+        parts.append(ThinkingPart(thinking_text, sign_thinking(thinking_text, prefix)))
     silent = always and display != "summarized" and turn.calls
     if turn.text and not silent:
         parts.append(TextPart(turn.text))
@@ -266,26 +266,26 @@ def _reply(turn: Turn, body: dict[str, Any], prefix: Prefix) -> Reply:
     return Reply(tuple(parts), "tool_use" if turn.calls else "end_turn")
 
 
-class _Gone(Exception):
+class _Disconnected(Exception):
     """The client closed the connection."""
 
 
 class _Answer:
-    """A response that knows whether its reader is still there, and writes its line of the log when it is over."""
+    """A response that notices a disconnected client, and writes its log line once it is over."""
 
     def __init__(self, fault: Fault | None, think_seconds: float, record: _Record, log: ServedLog) -> None:
         self._fault = fault
         self._think_seconds = think_seconds
         self._record = record
         self._log = log
-        self._gone = asyncio.Event()
+        self._disconnect = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watcher = asyncio.create_task(self._watch(receive))
         try:
             await self._send(send)
-        except _Gone:
-            self._broken_off()
+        except _Disconnected:
+            self._mark_cut()
         finally:
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -295,24 +295,24 @@ class _Answer:
     async def _send(self, send: Send) -> None:
         raise NotImplementedError
 
-    def _broken_off(self) -> None:
-        """Note in the record that the reader did not get all of it."""
+    def _mark_cut(self) -> None:
+        """Record that the client did not get the whole answer."""
         self._record.stop_reason = None
         self._record.stream = "cut"
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self._gone.set()
+        self._disconnect.set()
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._gone.wait(), seconds)
+                await asyncio.wait_for(self._disconnect.wait(), seconds)
         else:
             await asyncio.sleep(0)  # lets the watcher see a disconnect
-        if self._gone.is_set():
-            raise _Gone
+        if self._disconnect.is_set():
+            raise _Disconnected
 
     async def _start(self, send: Send, kind: str, *headers: tuple[bytes, bytes]) -> None:
         fixed = [(b"content-type", kind.encode()), (b"request-id", self._record.request_id.encode())]
@@ -320,14 +320,14 @@ class _Answer:
 
 
 class MessageStream(_Answer):
-    """A message as server-sent events, with the faults that can befall a stream."""
+    """A message as server-sent events, with the faults of a stream."""
 
     def __init__(
         self, events: list[Event], fault: Fault | None, think_seconds: float, record: _Record, log: ServedLog
     ) -> None:
         super().__init__(fault, think_seconds, record, log)
         self._events = events
-        self._seen = 0
+        self._sent_tokens = 0
         record.stream = "completed"
 
     async def _send(self, send: Send) -> None:
@@ -344,25 +344,25 @@ class MessageStream(_Answer):
                 await self._wait(0)
                 await self._write(send, event)
         elif kind:
-            self._broken_off()
+            self._mark_cut()
         if kind == "stream_error":
             error = ApiError("overloaded_error", "Overloaded").body(self._record.request_id)
             await send({"type": "http.response.body", "body": Event("error", error, 0).encode(), "more_body": True})
         if kind == "cut":
-            return  # the server closes a connection whose response was never finished
+            return  # the server closes the connection of an unfinished response
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _broken_off(self) -> None:
-        super()._broken_off()
-        self._record.usage["output"] = self._seen
+    def _mark_cut(self) -> None:
+        super()._mark_cut()
+        self._record.usage["output"] = self._sent_tokens
 
     async def _write(self, send: Send, event: Event) -> None:
-        self._seen = event.output_tokens
+        self._sent_tokens = event.output_tokens
         await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
 
 
 class WholeMessage(_Answer):
-    """A message in one piece. Faults of a stream are a torn connection here, or a delay."""
+    """A message in one piece. Here a stream's fault is a closed connection or a delay."""
 
     def __init__(
         self, message: dict[str, Any], fault: Fault | None, think_seconds: float, record: _Record, log: ServedLog
@@ -378,19 +378,17 @@ class WholeMessage(_Answer):
         data = json.dumps(self._message, ensure_ascii=False).encode()
         await self._start(send, "application/json", (b"content-length", str(len(data)).encode()))
         if kind in STREAM_FAULTS and kind != "stall":
-            self._broken_off()
+            self._mark_cut()
             await send({"type": "http.response.body", "body": data[: len(data) // 2], "more_body": True})
             return
         await send({"type": "http.response.body", "body": data, "more_body": False})
 
 
 def _middle(events: Iterable[Event]) -> int:
-    """Where a stream breaks: in the middle of the last tool input, or else of the whole."""
-    listed = list(events)
+    """Return where a stream breaks: in the middle of the last tool input, or of the whole if there is none."""
+    items = list(events)
     tools = [
-        index for index, event in enumerate(listed) if event.data.get("delta", {}).get("type") == "input_json_delta"
+        index for index, event in enumerate(items) if event.data.get("delta", {}).get("type") == "input_json_delta"
     ]
-    inside = (
-        [index for index in tools if listed[index].data["index"] == listed[tools[-1]].data["index"]] if tools else []
-    )
-    return inside[len(inside) // 2] if len(inside) > 1 else max(3, len(listed) // 2)
+    inside = [index for index in tools if items[index].data["index"] == items[tools[-1]].data["index"]] if tools else []
+    return inside[len(inside) // 2] if len(inside) > 1 else max(3, len(items) // 2)

@@ -1,7 +1,10 @@
 """`python -m local.sandbox`: serve E2B-compatible sandboxes on this machine.
 
-Prints one line of JSON when it serves: the variables that point the `e2b` SDK here, and the port of `get_host` names.
-Logs go to stderr. `--probe` tells whether sandboxes can run here (exit code 0) or why not (1).
+Prints one line of JSON as soon as it serves: the variables that point the `e2b` SDK here, and the port of `get_host`
+names. Logs go to stderr. `--probe` says whether sandboxes can run here (exit code 0) or why not (1).
+
+With `--egress proxy` it reads SANDBOX_PRIVATE_HOSTS, SANDBOX_PIP_INDEX_URL, SANDBOX_NPM_REGISTRY and SANDBOX_CA_BUNDLE,
+and, to keep private hosts away from them, the settings that name servers.
 """
 
 import argparse
@@ -19,27 +22,38 @@ from local.sandbox.confinement import Limits, probe
 
 def main() -> int:
     arguments = _parser().parse_args()
-    found = probe()
-    if arguments.probe or not found.ok:
-        (sys.stdout if arguments.probe else sys.stderr).write(found.text() + "\n")
-        return 0 if found.ok else 1
+    result = probe()
+    if arguments.probe or not result.ok:
+        (sys.stdout if arguments.probe else sys.stderr).write(result.text() + "\n")
+        return 0 if result.ok else 1
     if arguments.root is None:
         sys.stderr.write("--root is required\n")
         return 2
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for library in ("uvicorn", "httpx2"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     return _serve(arguments)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    # Here rather than above: --probe has to answer at once.
-    from local.sandbox.egress import PACKAGE_REGISTRIES, EgressProxy
+    # Not at the top: --probe has to answer at once.
+    from domain.errors import Misconfigured
+    from local.operator_network import operator_network
+    from local.sandbox.egress import PACKAGE_REGISTRIES, egress_proxy
     from local.sandbox.registry import RootInUse
     from local.sandbox.server import Options, serve
+    from settings import load_settings
 
-    egress = None
+    egress, ca_bundle = None, None
     if arguments.egress == "proxy":
-        egress = EgressProxy(arguments.allow or PACKAGE_REGISTRIES)
+        try:
+            network = operator_network(load_settings(), os.environ, arguments.private_host)
+        except Misconfigured as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+        ca_bundle = network.ca_bundle
+        off_limits = [*network.off_limits, *arguments.off_limits]
+        egress = egress_proxy(arguments.allow or PACKAGE_REGISTRIES, network, off_limits)
     options = Options(
         root=arguments.root,
         api_key=arguments.api_key or os.environ.get("E2B_API_KEY") or f"e2b_{secrets.token_hex(20)}",
@@ -47,6 +61,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         proxy_port=arguments.proxy_port,
         proxy_host=arguments.proxy_host,
         egress=egress,
+        ca_bundle=ca_bundle,
         limits=Limits(processes=arguments.max_processes, file_bytes=arguments.max_file_bytes),
         max_sandboxes=arguments.max_sandboxes,
         die_with_parent=arguments.die_with_parent,
@@ -68,14 +83,16 @@ def _announce(variables: dict[str, Any]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local.sandbox", description=__doc__)
     limits = Limits()
-    parser.add_argument("--probe", action="store_true", help="tell whether sandboxes can run here, and exit")
-    parser.add_argument("--root", type=Path, help="where sandboxes are kept; one server at a time")
-    parser.add_argument("--port", type=int, default=0, help="of the API; 0: any free one")
-    parser.add_argument("--proxy-port", type=int, default=0, help="of get_host names; 0: any free one")
+    parser.add_argument("--probe", action="store_true", help="say whether sandboxes can run here, and exit")
+    parser.add_argument("--root", type=Path, help="directory of the sandboxes; one server at a time uses it")
+    parser.add_argument("--port", type=int, default=0, help="port of the API; 0: any free one")
+    parser.add_argument("--proxy-port", type=int, default=0, help="port of get_host names; 0: any free one")
     parser.add_argument(
-        "--proxy-host", default="127.0.0.1", help="address to answer get_host names on; in a container 0.0.0.0"
+        "--proxy-host", default="127.0.0.1", help="address that answers get_host names; in a container 0.0.0.0"
     )
-    parser.add_argument("--egress", choices=["none", "proxy"], default="none", help="what sandboxes may reach outside")
+    parser.add_argument(
+        "--egress", choices=["none", "proxy"], default="none", help="nothing outside, or some hosts by a proxy"
+    )
     parser.add_argument(
         "--allow",
         nargs="+",
@@ -83,13 +100,37 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST",
         help="with --egress proxy: these hosts instead of the package registries",
     )
+    parser.add_argument(
+        "--private-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="with --egress proxy: also this host, even if its address is private; may be repeated",
+    )
+    parser.add_argument(
+        "--off-limits",
+        action="append",
+        default=[],
+        type=_off_limits,
+        metavar="SETTING=HOST",
+        help="a server that SETTING names, whose addresses no private host may have; may be repeated",
+    )
     parser.add_argument("--api-key", help="default: E2B_API_KEY of the environment, or a new one")
-    parser.add_argument("--max-sandboxes", type=int, default=50, help="paused ones included")
-    parser.add_argument("--max-processes", type=int, default=limits.processes, help="of one sandbox, threads included")
-    parser.add_argument("--max-file-bytes", type=int, default=limits.file_bytes, help="of one file in a sandbox")
-    parser.add_argument("--die-with-parent", action="store_true", help="end when the starting process dies")
-    parser.add_argument("--oracle", type=Path, help="keep in this directory what fault tests compare with")
+    parser.add_argument("--max-sandboxes", type=int, default=50, help="number of sandboxes, paused ones included")
+    parser.add_argument(
+        "--max-processes", type=int, default=limits.processes, help="number of processes and threads of one sandbox"
+    )
+    parser.add_argument("--max-file-bytes", type=int, default=limits.file_bytes, help="size of one file in a sandbox")
+    parser.add_argument("--die-with-parent", action="store_true", help="end when the parent process dies")
+    parser.add_argument("--oracle", type=Path, help="directory for the log that fault tests compare with")
     return parser
+
+
+def _off_limits(option: str) -> tuple[str, str]:
+    setting, _, host = option.partition("=")
+    if not setting or not host:
+        raise argparse.ArgumentTypeError(f"write SETTING=HOST, not {option}")
+    return setting, host
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Messages with file descriptors between the server and pid 1 of a sandbox.
 
-One message is one datagram of a `SOCK_SEQPACKET` Unix socket pair: a tag byte and JSON, with descriptors attached
+A message is one datagram of a `SOCK_SEQPACKET` Unix socket pair: a tag byte and JSON, with descriptors attached
 (`SCM_RIGHTS`). A message too large for a datagram travels in a sealed memfd, which is then the first descriptor.
 
-Both sides run this file, the sandbox's side with nothing but a system Python's standard library. Neither side trusts
-the other's sizes: what is read is bounded, and a memfd counts only when it is sealed, because a descriptor of any other
-kind could block or change under its reader.
+Both sides run this file, the sandbox's side with only the standard library of the system's Python. Neither side trusts
+the other's sizes: reads are bounded, and a memfd is accepted only if it is sealed, because any other descriptor could
+block its reader or change under it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INLINE_BYTES = 60_000
 """Larger messages go into a memfd; the kernel's default limit for one datagram is about 200 kB."""
 
 MAX_MESSAGE_BYTES = 16 << 20
-"""No message is larger, in either direction."""
+"""Refuse larger messages, in either direction."""
 
 MAX_DESCRIPTORS = 8
 
@@ -31,17 +31,17 @@ _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_
 
 
 class ChannelClosed(Exception):
-    """The other side has gone."""
+    """The other side is gone."""
 
 
 class MalformedMessage(Exception):
-    """The other side sent what is not a message, or this side was asked to send one that is too large."""
+    """The other side sent something that is not a message, or a message to be sent is too large."""
 
 
 def send(channel: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
-    """Send one message; the descriptors are copied into the message and stay open here.
+    """Send one message. Its descriptors are duplicated and stay open here.
 
-    Raises `MalformedMessage` above `MAX_MESSAGE_BYTES`, `BlockingIOError` when a non-blocking channel is full.
+    Raises `MalformedMessage` above `MAX_MESSAGE_BYTES`, `BlockingIOError` if a non-blocking channel is full.
     """
     data = json.dumps(message).encode()
     if len(data) <= INLINE_BYTES:
@@ -57,7 +57,7 @@ def send(channel: socket.socket, message: Mapping[str, Any], descriptors: Sequen
 
 
 def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Receive one message and its descriptors, which then belong to the caller.
+    """Receive one message and its descriptors, which belong to the caller.
 
     Raises `ChannelClosed`, `MalformedMessage` (no descriptor is left open), `BlockingIOError` on an empty
     non-blocking channel.
@@ -92,7 +92,7 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def sealed_memfd(data: bytes) -> int:
-    """A descriptor of an anonymous file with these contents, at offset 0, that nobody can change any more."""
+    """A descriptor, at offset 0, of an anonymous file with these contents that can't be changed."""
     memfd = os.memfd_create("message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with os.fdopen(memfd, "wb", closefd=False) as file:
@@ -106,7 +106,7 @@ def sealed_memfd(data: bytes) -> int:
 
 
 def close_all(descriptors: Sequence[int]) -> None:
-    """Close descriptors, whatever state they are in."""
+    """Close descriptors, even if some are closed already."""
     for descriptor in descriptors:
         with contextlib.suppress(OSError):
             os.close(descriptor)
@@ -115,7 +115,7 @@ def close_all(descriptors: Sequence[int]) -> None:
 def _read_sealed(memfd: int) -> bytes:
     try:
         seals = fcntl.fcntl(memfd, fcntl.F_GET_SEALS)
-    except OSError as error:  # EINVAL: it is no memfd at all
+    except OSError as error:  # EINVAL: it is not a memfd
         raise MalformedMessage("not a memfd") from error
     size = os.fstat(memfd).st_size
     if seals & _SEALS != _SEALS or size > MAX_MESSAGE_BYTES:

@@ -1,7 +1,7 @@
-"""One process in a sandbox, and the streams of those who listen to it.
+"""One process in a sandbox, and the streams of its listeners.
 
-As in envd: output goes to whoever listens at the time and is not replayed; a listener that reads slowly slows the
-process down, not the server; a listener that leaves does not end the process.
+As in envd, output goes to the listeners of the moment and is not replayed. A listener that reads slowly slows down the
+process, not the server. A listener that leaves does not end the process.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from local.sandbox.guest_link import GuestLink
 
 CHUNK_BYTES = 1 << 15
 BACKLOG_ITEMS = 64
-"""Per listener; with `CHUNK_BYTES` each, 2 MB."""
+"""Let the process wait when a listener has this many unread items: 2 MB, with `CHUNK_BYTES` each."""
 
 KILLED_DRAIN_SECONDS = 0.2
 REMEMBERED_SECONDS = 30.0
-"""How long the exit code of an ended process can still be asked for."""
+"""Keep the exit code of an ended process this long."""
 
 StreamName = Literal["stdout", "stderr"]
 
 
 class Output:
-    """A piece of what the process wrote."""
+    """A piece of the process's output."""
 
     def __init__(self, stream: StreamName, data: bytes) -> None:
         self.stream = stream
@@ -32,7 +32,7 @@ class Output:
 
 
 class Ended:
-    """The process's end. `code` is negative when a signal ended it."""
+    """The process's end. `code` is negative if a signal ended it."""
 
     def __init__(self, code: int) -> None:
         self.code = code
@@ -48,7 +48,7 @@ class Ended:
 
 
 class StreamsLost(Exception):
-    """The sandbox was paused, stopped or lost while somebody listened."""
+    """The sandbox was paused, stopped or lost while a listener was attached."""
 
 
 class Listener:
@@ -67,14 +67,14 @@ class Listener:
         return self._items.empty()
 
     async def next(self) -> Output | Ended:
-        """Raises `StreamsLost`."""
+        """Wait for the next item. Raises `StreamsLost`."""
         item = await self._items.get()
         if isinstance(item, StreamsLost):
             raise item
         return item
 
     def leave(self) -> None:
-        """No more items; a process that waits for room in the mailbox goes on."""
+        """Take no more items. A process that waits for room in the mailbox continues."""
         self._left = True
         while not self._items.empty():
             self._items.get_nowait()
@@ -89,7 +89,7 @@ class StdinClosed(Exception):
 
 
 class Stdin:
-    """The writing end of a process's stdin. Waits while the pipe is full, without holding a thread."""
+    """The writing end of a process's stdin. Waits while the pipe is full, without blocking a thread."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
@@ -98,7 +98,7 @@ class Stdin:
         self._room: asyncio.Future[None] | None = None
 
     async def write(self, data: bytes) -> None:
-        """Write everything, after what was asked for earlier. Raises `StdinClosed`."""
+        """Write everything, after all earlier writes. Raises `StdinClosed`."""
         rest = memoryview(data)
         async with self._order:
             while rest:
@@ -112,12 +112,12 @@ class Stdin:
                     raise StdinClosed from error
 
     async def close(self) -> None:
-        """Let the process see the end of its input, after what is still being written."""
+        """Close stdin after all earlier writes."""
         async with self._order:
             self.abandon()
 
     def abandon(self) -> None:
-        """Close at once; whoever is still writing gets `StdinClosed`."""
+        """Close at once. A write that has not finished raises `StdinClosed`."""
         self._wake()
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -147,7 +147,7 @@ class Command:
         self.pid = pid
         self.argv = argv
         self.envs = envs
-        """What the request added to the sandbox's own environment."""
+        """Variables of the request, added to the sandbox's own environment."""
         self.cwd = cwd
         self.tag = tag
         self.stdin: Stdin | None = None
@@ -156,7 +156,7 @@ class Command:
         self._listeners: set[Listener] = set()
         self._signalled = False
         self.finished: asyncio.Task[None]
-        """Done when it has ended and everybody who listens knows it."""
+        """Done when the process has ended and every listener has been notified."""
 
     @classmethod
     async def start(
@@ -171,7 +171,7 @@ class Command:
         with_stdin: bool,
         listener: Listener,
     ) -> "Command":
-        """Start a process with `env | envs`; the listener misses nothing of its output.
+        """Start a process with `env | envs`. The listener gets all of its output.
 
         Raises OSError with the guest's reason: no such program, no such directory, too many processes.
         """
@@ -202,7 +202,7 @@ class Command:
         return command
 
     def attach(self, listener: Listener) -> None:
-        """Let a listener hear what comes from now on; of an ended process, its end."""
+        """Send a listener all output from now on. The stream of an ended process is its end alone."""
         self._listeners.add(listener)
 
     def detach(self, listener: Listener) -> None:
@@ -210,18 +210,18 @@ class Command:
         listener.leave()
 
     async def signal(self, number: int) -> None:
-        """Signal this process, not its children, as envd does. Raises OSError (ESRCH) when it has ended."""
+        """Signal this process, not its children, as envd does. Raises OSError (ESRCH) if it has ended."""
         await self._link.call("signal", pid=self.pid, number=number)
         self._signalled = True
 
     def lose_listeners(self, reason: str) -> None:
-        """End every stream; the process goes on."""
+        """End every stream. The process continues."""
         for listener in self._listeners:
             listener.lose(reason)
         self._listeners.clear()
 
     async def abandon(self, reason: str) -> None:
-        """The sandbox's processes are gone: end the streams and close what belonged to this one."""
+        """End the streams and close the pipes, after the sandbox's processes have ended."""
         self.lose_listeners(reason)
         self.finished.cancel()
         await asyncio.wait([self.finished])
@@ -235,8 +235,8 @@ class Command:
             code = await exit_code
             if code is None:
                 return
-            # As in envd: after an exit of its own, until both pipes close, which children of it may hold open; after a
-            # signal only for what is in the pipes already.
+            # As in envd: after a normal exit, read until both pipes close (its children may hold them open). After a
+            # signal, read only what is in the pipes already.
             await asyncio.wait(pumps, timeout=KILLED_DRAIN_SECONDS if self._signalled else None)
             self.ended = Ended(code)
             await self._publish(self.ended)

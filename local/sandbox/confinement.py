@@ -1,11 +1,11 @@
-"""How a sandbox is confined: bubblewrap's arguments, what is visible inside, limits, and whether it works here.
+"""Confinement of a sandbox: bubblewrap's arguments, visible files, limits, and a probe whether it works here.
 
 Every sandbox has its own user, pid, network, mount, IPC, UTS and cgroup namespaces. It sees /usr read-only, a small
 generated /etc, and two directories of its own. It has no network but its own loopback, no capabilities, and cannot
-create user namespaces, which is where most ways out of a sandbox begin. What it does not have: limits on memory and
-disk; those need cgroups or quotas that an ordinary machine does not grant.
+create user namespaces, with which most ways out of a sandbox begin. It has no limits on memory and disk: those need
+cgroups or quotas that an ordinary machine does not grant.
 
-When the server runs as root, a sandbox's processes are uid 65534 on the host, never root.
+If the server runs as root, a sandbox's processes are uid 65534 on the host, never root.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ HOSTNAME = "e2b.local"
 RUN_BYTES = 64 << 20
 PROBE_SECONDS = 2.0
 OLDEST_BUBBLEWRAP = (0, 8)
-"""The first with `--disable-userns`."""
+"""The first version with `--disable-userns`."""
 
 GUEST_PATH = "/opt/sandbox"
+CA_BUNDLE_PATH = "/opt/ca-bundle.pem"
 _GUEST_FILES = ("local/__init__.py", "local/sandbox/__init__.py", "local/sandbox/channel.py", "local/sandbox/guest.py")
 _GUEST_PROGRAM = f"import sys; sys.path.insert(0, {GUEST_PATH!r}); from local.sandbox.guest import main; main()"
 
 _PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
-"""Only what lies under /usr is visible inside, so a Python of pyenv or uv does not count."""
+"""Only /usr is visible inside, so a Python of pyenv or uv does not count."""
 
 _STAGE = "/mnt"
 
@@ -61,27 +62,27 @@ _HOST_ETC = (
     "ssl/certs",
     "ssl/openssl.cnf",
 )
-"""What programs under /usr need from the host's /etc. Nothing here is secret; /etc/ssl/private is not among it."""
+"""What programs under /usr need from the host's /etc. Nothing here is secret; /etc/ssl/private is left out."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one sandbox's processes may use (see `setrlimit`)."""
+    """Limits of one sandbox's processes (see `setrlimit`)."""
 
     processes: int = 1024
-    """Processes and threads of the sandbox together."""
+    """Number of processes and threads together."""
     file_bytes: int = 8 << 30
-    """Size of one file, uploads included."""
+    """Size of one file in bytes, uploads included."""
     core_bytes: int = 0
 
     def by_resource(self) -> dict[str, int]:
-        """By the name that follows RLIMIT_."""
+        """The limits by the part of their names after RLIMIT_."""
         return {"NPROC": self.processes, "FSIZE": self.file_bytes, "CORE": self.core_bytes}
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Whether sandboxes can run on this machine; if not, why, and what a person can do about it."""
+    """Whether sandboxes can run on this machine. If not, the reason and the remedy."""
 
     ok: bool
     reason: str
@@ -93,22 +94,24 @@ class Probe:
 
 @dataclass(frozen=True)
 class Confinement:
-    """Confines the sandboxes whose directories are below `root` (`prepare` it first)."""
+    """Confines the sandboxes below `root`. Call `prepare` first."""
 
     root: Path
     limits: Limits = field(default_factory=Limits)
     run_as: int | None = field(default_factory=lambda: NOBODY if os.geteuid() == 0 else None)
     """The uid of sandboxes on the host, or None for the server's own."""
+    ca_bundle: Path | None = None
+    """Certificates that sandboxes see at `CA_BUNDLE_PATH`, as they were when the server started."""
 
     @property
     def runtime(self) -> Path:
         return self.root / "runtime"
 
     def prepare(self) -> None:
-        """Write what every sandbox mounts read-only: a small /etc, and the guest program."""
+        """Write what every sandbox mounts read-only: a small /etc, the guest program, and the CA bundle."""
         for directory in (self.root, self.runtime):
             directory.mkdir(parents=True, exist_ok=True)
-            directory.chmod(0o711)  # to be passed through by uid 65534, not listed
+            directory.chmod(0o711)  # uid 65534 may pass through, not list
         etc = self.runtime / "etc"
         etc.mkdir(exist_ok=True)
         for name, text in _GENERATED_ETC.items():
@@ -118,12 +121,16 @@ class Confinement:
             copy = self.runtime / "guest" / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes((package / name).read_bytes())
+        if self.ca_bundle is not None:
+            copy = self.runtime / "ca-bundle.pem"
+            copy.write_bytes(self.ca_bundle.read_bytes())
+            copy.chmod(0o644)
         for path in (etc, self.runtime / "guest"):
             for each in (path, *path.rglob("*")):
                 each.chmod(0o755 if each.is_dir() else 0o644)
 
     def make_directories(self, directory: Path) -> None:
-        """The directories of one sandbox, its home and /tmp belonging to whom its processes are on the host."""
+        """Make one sandbox's directories. Its home and /tmp belong to the user of its processes on the host."""
         directory.mkdir(exist_ok=True)
         directory.chmod(0o711)
         for name, mode in (("home", 0o755), ("tmp", 0o1777)):
@@ -134,17 +141,17 @@ class Confinement:
                 os.chown(path, self.run_as, self.run_as)
 
     def guest_command(self, directory: Path, channel_descriptor: int) -> list[str]:
-        """The command that boots the sandbox in this directory; the channel's descriptor has to be inherited."""
+        """The command that boots the sandbox in this directory. It has to inherit the channel's descriptor."""
         limits = json.dumps(self.limits.by_resource())
         guest = [find_python() or _PYTHONS[0], "-I", "-S", "-c", _GUEST_PROGRAM, str(channel_descriptor), limits]
         return self.command(directory, guest)
 
     def command(self, directory: Path, program: list[str]) -> list[str]:
-        """Any program as pid 1 of the sandbox in this directory."""
+        """The command that runs a program as pid 1 of the sandbox in this directory."""
         root, outer = self.root, []
         if self.run_as is not None:
             if not passable(self.root):
-                # Uid 65534 can't pass through, say, /root; so the data is mounted elsewhere too, for this process only.
+                # Uid 65534 can't pass through /root, for example. So mount the data elsewhere, too, for this process.
                 root = Path(_STAGE)
                 script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
                 outer += ["unshare", "--mount", "--propagation=private", "--", "/bin/sh", "-c", script, "sh"]
@@ -161,6 +168,7 @@ class Confinement:
             *("--ro-bind", "/usr", "/usr", *_links_into_usr()),
             *_etc_binds(runtime / "etc"),
             *("--ro-bind", str(runtime / "guest"), GUEST_PATH),
+            *(("--ro-bind", str(runtime / "ca-bundle.pem"), CA_BUNDLE_PATH) if self.ca_bundle is not None else ()),
             *("--proc", "/proc", "--dev", "/dev", "--size", str(RUN_BYTES), "--tmpfs", "/run"),
             *("--bind", str(inside / "home"), HOME, "--bind", str(inside / "tmp"), "/tmp"),
             *("--dir", "/var", "--symlink", "/tmp", "/var/tmp", "--remount-ro", "/"),
@@ -169,19 +177,19 @@ class Confinement:
 
 
 def passable(path: Path) -> bool:
-    """Whether any user can pass through every directory on the way to this path."""
+    """Whether every user can pass through all directories on the way to this path."""
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)
 
 
 def find_python() -> str | None:
-    """The Python that runs pid 1, or None when there is none under /usr."""
+    """The Python that runs pid 1, or None if there is none under /usr."""
     return next((path for path in _PYTHONS if Path(path).exists()), None)
 
 
 def probe() -> Probe:
-    """Try to confine a program, as a sandbox would be; tells within `PROBE_SECONDS` and a little.
+    """Try to confine a program in the way of a sandbox. Takes hardly more than `PROBE_SECONDS`.
 
-    Never raises; a machine where it can't work gets a reason and a remedy.
+    Never raises: if it can't work here, the result has a reason and a remedy.
     """
     if missing := _missing():
         return missing
@@ -211,9 +219,9 @@ def probe() -> Probe:
 _ALTERNATIVE = "Or use E2B's cloud: set E2B_API_KEY and REAL=1."
 
 
-def explain(said: str, sysctls: Mapping[str, str], *, is_root: bool) -> Probe:
-    """The likely reason for what bubblewrap said, given the kernel settings that forbid user namespaces."""
-    reason = f"bubblewrap does not work here: {said or 'it failed without a message'}"
+def explain(message: str, sysctls: Mapping[str, str], *, is_root: bool) -> Probe:
+    """The likely reason for bubblewrap's error message, given the kernel settings that can forbid user namespaces."""
+    reason = f"bubblewrap does not work here: {message or 'it failed without a message'}"
     remedies = []
     if sysctls.get("kernel.apparmor_restrict_unprivileged_userns") == "1" and not is_root:
         reason += "\nAppArmor forbids unprivileged user namespaces (the default of Ubuntu since 24.04)."
@@ -229,9 +237,9 @@ def explain(said: str, sysctls: Mapping[str, str], *, is_root: bool) -> Probe:
         remedies.append("Run `sysctl -w user.max_user_namespaces=15000`.")
     if not remedies:
         remedies.append(
-            "In a container, user namespaces and mounts have to be allowed"
-            " (for example `--cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined`);"
-            " on a machine of your own, running as root usually helps."
+            "In a container, allow user namespaces and mounts"
+            " (for example `--cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined`)."
+            " On your own machine, try to run as root."
         )
     return Probe(False, reason, "\n".join([*remedies, _ALTERNATIVE]))
 
@@ -245,15 +253,15 @@ def _missing() -> Probe | None:
     if os.geteuid() == 0 and (absent := [name for name in ("setpriv", "unshare") if shutil.which(name) is None]):
         return Probe(False, f"{' and '.join(absent)} of util-linux is missing.", "Run `apt-get install util-linux`.")
     if find_python() is None:
-        return Probe(False, "There is no Python 3 under /usr.", "Run `apt-get install python3`.")
+        return Probe(False, "Python 3 is missing under /usr.", "Run `apt-get install python3`.")
     try:
-        said = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, timeout=0.5, check=False).stdout
+        done = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, timeout=0.5, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Probe(False, f"bwrap --version failed: {error}", _ALTERNATIVE)
-    found = re.search(r"(\d+)\.(\d+)", said)
-    if found and (int(found[1]), int(found[2])) < OLDEST_BUBBLEWRAP:
-        wanted = ".".join(map(str, OLDEST_BUBBLEWRAP))
-        return Probe(False, f"{said.strip()} is too old; {wanted} or newer is needed.", _ALTERNATIVE)
+    version = re.search(r"(\d+)\.(\d+)", done.stdout)
+    if version and (int(version[1]), int(version[2])) < OLDEST_BUBBLEWRAP:
+        oldest = ".".join(map(str, OLDEST_BUBBLEWRAP))
+        return Probe(False, f"{done.stdout.strip()} is too old; {oldest} or newer is needed.", _ALTERNATIVE)
     return None
 
 
@@ -263,16 +271,16 @@ def _sysctls() -> dict[str, str]:
         "kernel.unprivileged_userns_clone",
         "user.max_user_namespaces",
     )
-    found = {}
+    values = {}
     for name in names:
         path = Path("/proc/sys") / name.replace(".", "/")
         if path.exists():
-            found[name] = path.read_text().strip()
-    return found
+            values[name] = path.read_text().strip()
+    return values
 
 
 def _links_into_usr() -> list[str]:
-    """/bin and its like: links on a merged-/usr distribution, directories elsewhere."""
+    """Arguments for /bin, /lib and so on: links on a distribution with a merged /usr, directories on others."""
     arguments = []
     for top in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
         path = Path(top)

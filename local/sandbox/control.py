@@ -20,7 +20,7 @@ from local.sandbox.registry import Registry, TooManySandboxes
 from local.sandbox.sandbox import BootFailed, Sandbox
 
 ENVD_VERSION = "0.6.13"
-"""What the SDK takes us for; it asks for this version's abilities."""
+"""The version that the SDK is told; it uses what this version of envd can do."""
 
 TEMPLATE = "base"
 DEFAULT_TIMEOUT = 300
@@ -41,7 +41,7 @@ NOT_SERVED_BELOW = (
     "v3",
     "volumes",
 )
-"""First segments of the paths of E2B's API; what is below them and has no route is not served here."""
+"""First segments of paths of E2B's API. A path below them without a route is answered as not served."""
 
 Seconds = Annotated[int, Field(ge=0, le=MAX_TIMEOUT)]
 AnyBody = TypeVar("AnyBody", bound=BaseModel)
@@ -89,17 +89,17 @@ class Connect(_Body):
 
 
 class Control:
-    """The routes of the control plane. The caller has been recognised by its API key before."""
+    """The routes of the control plane. `server.py` has checked the caller's API key."""
 
     def __init__(self, registry: Registry, domain: str, reachable: Collection[str]) -> None:
         self._registry = registry
         self._reachable = frozenset(reachable)
-        """Hosts that sandboxes of this server reach, the same for all."""
+        """Hosts that every sandbox of this server may reach."""
         self._domain = domain
-        """What `get_host` names end in."""
+        """The end of `get_host` names."""
 
     def routes(self) -> list[Route]:
-        """E2B moved some routes to /v2 and kept the old ones; both are the same here."""
+        """E2B moved some routes to /v2 and kept the old ones. Both do the same here."""
         table = (
             ("", "POST", self.create),
             ("", "GET", self.list),
@@ -116,11 +116,11 @@ class Control:
         ]
 
     def _differs(self, network: dict[str, Any] | None) -> bool:
-        """Whether a sandbox is to reach others than this server's hosts. The same list may be asked for by name."""
+        """Whether the request asks for other network rules than this server's. It may name the same hosts."""
         if not network:
             return False
-        asked = {host.lower() for host in network.get("allowOut", ()) if isinstance(host, str)}
-        return network.keys() != {"allowOut", "denyOut"} or network["denyOut"] != [_ALL] or asked != self._reachable
+        hosts = {host.lower() for host in network.get("allowOut", ()) if isinstance(host, str)}
+        return network.keys() != {"allowOut", "denyOut"} or network["denyOut"] != [_ALL] or hosts != self._reachable
 
     async def create(self, request: Request) -> Response:
         raw = await _raw_body(request)
@@ -128,13 +128,13 @@ class Control:
         if body.template != TEMPLATE:
             message = f"template '{body.template}' not found: the local sandbox server has only '{TEMPLATE}'"
             raise ApiError(404, message)
-        for what, given in (
+        for what, value in (
             ("network rules other than those it was started with", self._differs(body.network)),
             ("MCP servers", body.mcp),
             ("workload identities", body.iam),
             ("volumes", body.volume_mounts),
         ):
-            if given:
+            if value:
                 raise not_served(what)
         resumes = body.auto_resume is not None and body.auto_resume.enabled
         if resumes and body.auto_pause and not body.auto_pause_memory:
@@ -160,7 +160,7 @@ class Control:
         try:
             sandbox = await self._registry.create(record)
         except TooManySandboxes as error:
-            # Waiting does not help, so the SDK is told not to try again.
+            # Waiting does not help, so tell the SDK not to retry.
             raise ApiError(429, str(error), headers={"Should-Retry": "false"}) from error
         except BootFailed as error:
             raise ApiError(500, f"the sandbox did not start: {error}") from error
@@ -170,37 +170,37 @@ class Control:
         query = request.query_params
         states = set(query.get("state", "running,paused").split(","))
         if not states <= {"running", "paused"}:
-            raise ApiError(400, "state is 'running', 'paused' or both")
-        wanted = {unquote(key): unquote(value) for key, value in parse_qsl(query.get("metadata", ""))}
+            raise ApiError(400, "state has to be 'running', 'paused' or both")
+        metadata = {unquote(key): unquote(value) for key, value in parse_qsl(query.get("metadata", ""))}
         offset = _number(query.get("nextToken", "0"), "nextToken", 0, 1 << 31)
         size = _number(query.get("limit", str(MAX_PAGE)), "limit", 1, MAX_PAGE)
         order = query.get("order", "desc")
         if order not in ("asc", "desc"):
-            raise ApiError(400, "order is 'asc' or 'desc'")
+            raise ApiError(400, "order has to be 'asc' or 'desc'")
         after = _time(query["startedAfter"]) if "startedAfter" in query else 0.0
-        found = [
+        matches = [
             sandbox
             for sandbox in self._registry.sandboxes.values()
             if _state(sandbox) in states
-            and wanted.items() <= sandbox.record.metadata.items()
+            and metadata.items() <= sandbox.record.metadata.items()
             and sandbox.record.started_at > after
             and query.get("template", sandbox.record.template) == sandbox.record.template
         ]
-        found.sort(key=lambda sandbox: (sandbox.record.started_at, sandbox.id), reverse=order == "desc")
-        more = len(found) > offset + size
-        page = [self._detail(sandbox) for sandbox in found[offset : offset + size]]
+        matches.sort(key=lambda sandbox: (sandbox.record.started_at, sandbox.id), reverse=order == "desc")
+        more = len(matches) > offset + size
+        page = [self._detail(sandbox) for sandbox in matches[offset : offset + size]]
         return JSONResponse(page, headers={"x-next-token": str(offset + size)} if more else None)
 
     async def get(self, request: Request) -> Response:
-        return JSONResponse(self._detail(self._found(request)))
+        return JSONResponse(self._detail(self._sandbox(request)))
 
     async def kill(self, request: Request) -> Response:
-        await self._found(request).kill()
+        await self._sandbox(request).kill()
         return Response(status_code=204)
 
     async def set_timeout(self, request: Request) -> Response:
         body = _parse(NewTimeout, await _raw_body(request))
-        sandbox = self._found(request)
+        sandbox = self._sandbox(request)
         if not sandbox.running:
             raise ApiError(404, f"sandbox {sandbox.id} is not running")
         sandbox.set_timeout(body.timeout)
@@ -208,14 +208,14 @@ class Control:
 
     async def pause(self, request: Request) -> Response:
         body = _parse(Pause, await _raw_body(request))
-        sandbox = self._found(request)
+        sandbox = self._sandbox(request)
         if not await sandbox.pause(memory=body.memory):
             raise ApiError(409, f"sandbox {sandbox.id} is already paused")
         return Response(status_code=204)
 
     async def connect(self, request: Request) -> Response:
         body = _parse(Connect, await _raw_body(request))
-        sandbox = self._found(request)
+        sandbox = self._sandbox(request)
         try:
             resumed = await sandbox.resume(memory=body.memory)
         except GuestLost as error:
@@ -225,7 +225,7 @@ class Control:
         sandbox.set_timeout(body.timeout, only_extend=not resumed)
         return JSONResponse(self._short(sandbox), status_code=201 if resumed else 200)
 
-    def _found(self, request: Request) -> Sandbox:
+    def _sandbox(self, request: Request) -> Sandbox:
         sandbox = self._registry.sandboxes.get(request.path_params["id"])
         if sandbox is None:
             raise ApiError(404, "sandbox was not found")
@@ -279,9 +279,9 @@ async def _raw_body(request: Request) -> bytes:
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_BODY_BYTES:
-                raise ApiError(413, f"a body may have {MAX_BODY_BYTES} bytes")
+                raise ApiError(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
     except ClientDisconnect as error:
-        raise ApiError(400, "the body was not finished") from error
+        raise ApiError(400, "the connection closed before the body was complete") from error
     return body
 
 
@@ -297,12 +297,12 @@ def _parse(model: type[AnyBody], raw: bytes) -> AnyBody:
 def _check_environment(envs: dict[str, str]) -> None:
     for name, value in envs.items():
         if not name or "=" in name or "\0" in name + value:
-            raise ApiError(400, "envVars: a name is empty or contains '=', or something contains a NUL")
+            raise ApiError(400, "envVars: a name is empty or contains '=', or a name or value contains a NUL")
 
 
 def _number(text: str, name: str, least: int, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
-        raise ApiError(400, f"{name} is a number from {least} to {most}")
+        raise ApiError(400, f"{name} has to be a number from {least} to {most}")
     return int(text)
 
 
@@ -310,4 +310,4 @@ def _time(text: str) -> float:
     try:
         return TypeAdapter(AwareDatetime).validate_python(text).timestamp()
     except ValidationError as error:
-        raise ApiError(400, "startedAfter is a time with a time zone") from error
+        raise ApiError(400, "startedAfter has to be a time with a time zone") from error

@@ -1,82 +1,106 @@
-"""The only way out of a sandbox, when there is one: an HTTP proxy that knows a list of hosts.
+"""The only way out of a sandbox, if it has one: an HTTP proxy to a list of hosts.
 
-Inside the sandbox it listens on `127.0.0.1:EGRESS_PORT`; the listening socket lives in the sandbox's network namespace,
-this end of it in the server. It allows `CONNECT host:443` and plain `http://host/` requests on port 80, to exactly the
-hosts on the list and only at public addresses. A connection carries one plain request and not a byte more, so that
-nothing can follow it to another host. Inside TLS it sees nothing: a host on the list is trusted not to relay.
+It listens on `127.0.0.1:EGRESS_PORT` inside the sandbox: the socket belongs to the sandbox's network namespace, and the
+server accepts on it. It allows `CONNECT host:443` and plain `http://host/` requests on port 80, to exactly the
+hosts on the list, and only at addresses that `AddressRules` lets pass. A connection carries one plain request and not a
+byte more, so that nothing can follow it to another host. Inside TLS it sees nothing: a host on the list is trusted not
+to relay. The operator's package index and registry are served beside it (see `mirror.py`).
 """
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import re
 import socket
-from collections.abc import Iterable
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from local.operator_network import OperatorNetwork
+from local.sandbox.addresses import AddressRules, OffLimits, host_name
+from local.sandbox.http_head import HEAD_BYTES, Header, Refused, parse_head, read_head, refuse
+from local.sandbox.mirror import Mirror, PackageSource
 from local.sandbox.splice import pipe, splice
+from settings import HOST_NAME
 
 log = logging.getLogger(__name__)
 
 EGRESS_PORT = 3128
+PIP_PORT, NPM_PORT = 3129, 3130
 PACKAGE_REGISTRIES = ("pypi.org", "files.pythonhosted.org", "registry.npmjs.org")
 TLS_PORT, HTTP_PORT = 443, 80
 
-HEAD_BYTES = 32 << 10
-HEAD_SECONDS = 15.0
 CONNECT_SECONDS = 15.0
 MAX_CONNECTIONS = 64
-"""Of one sandbox, at a time."""
+"""Serve this many connections of one sandbox at a time; more have to wait."""
 
-_HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
-_METHOD = re.compile("[A-Z]{1,20}")
-_TARGET = re.compile("[!-~]+")
 _AUTHORITY = re.compile("[^/?#@]+:[0-9]{1,5}")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
 _HOP_BY_HOP = frozenset(b"connection keep-alive proxy-authorization proxy-connection te trailer upgrade expect".split())
 
-
-class Refused(Exception):
-    """A request that is not let out; the message says why."""
-
-    def __init__(self, reason: str, status: str = "403 Forbidden") -> None:
-        super().__init__(reason)
-        self.status = status
+Serve = Callable[[socket.socket, str], Awaitable[asyncio.Server]]
+"""Accepts on a socket that listens inside the sandbox of this id."""
 
 
 @dataclass(frozen=True)
 class OutgoingRequest:
-    """What a client inside asked the proxy for."""
+    """What a client inside requests of the proxy."""
 
     host: str
     port: int
     tunnel: bool
-    """CONNECT: a raw connection, for TLS."""
+    """Whether it is a CONNECT: a raw connection, for TLS."""
     head: bytes = b""
-    """For a plain request: its head as the host gets it."""
+    """For a plain request: the head to send to the host."""
     body_bytes: int = 0
-    """For a plain request: how much follows the head."""
+    """For a plain request: the number of bytes after the head."""
 
 
 class EgressProxy:
-    """Serves any number of sandboxes with one list of hosts.
+    """Serves sandboxes: one list of hosts for all, and the operator's index and registry if there are any.
 
-    Only tests have a reason for `also_allowed`, addresses that are reachable though not public, and other ports.
+    The private hosts of `rules` are on the list, too. Only tests give other ports.
     """
 
     def __init__(
         self,
         allow: Iterable[str] = PACKAGE_REGISTRIES,
+        rules: AddressRules | None = None,
         *,
-        also_allowed: Iterable[str] = (),
+        pip: Mirror | None = None,
+        npm: Mirror | None = None,
         tls_port: int = TLS_PORT,
         http_port: int = HTTP_PORT,
     ) -> None:
-        self.allow = frozenset(host.lower().rstrip(".") for host in allow)
+        self._rules = rules or AddressRules()
+        self._pip, self._npm = pip, npm
         self._tls_port, self._http_port = tls_port, http_port
-        self._also_allowed = frozenset(ipaddress.ip_address(address) for address in also_allowed)
+        self.allow = frozenset(map(host_name, allow)) | self._rules.private_hosts
+
+    def listeners(self) -> dict[int, Serve]:
+        """What to serve on which port of a sandbox's loopback."""
+        mirrors = {mirror.port: mirror.serve for mirror in (self._pip, self._npm) if mirror is not None}
+        return {EGRESS_PORT: self.serve, **mirrors}
+
+    def environment(self) -> dict[str, str]:
+        """The variables by which programs in a sandbox find this."""
+        proxy = f"http://127.0.0.1:{EGRESS_PORT}"
+        variables = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
+        variables |= dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
+        if self._pip is not None:
+            variables |= {"PIP_INDEX_URL": self._pip.url, "UV_DEFAULT_INDEX": self._pip.url}
+        if self._npm is not None:
+            variables["npm_config_registry"] = self._npm.url
+            # A lock file with this sandbox's addresses would be of no use elsewhere.
+            variables["npm_config_omit_lockfile_registry_resolved"] = "true"
+            variables["npm_config_audit"] = "false"  # it posts, and only reads are passed on
+        return variables
+
+    async def close(self) -> None:
+        """Close the connections to the operator's index and registry."""
+        for mirror in (self._pip, self._npm):
+            if mirror is not None:
+                await mirror.close()
 
     async def serve(self, listener: socket.socket, sandbox_id: str) -> asyncio.Server:
         """Accept on a socket that listens inside a sandbox."""
@@ -93,23 +117,11 @@ class EgressProxy:
     ) -> None:
         with contextlib.closing(writer):
             try:
-                try:
-                    async with asyncio.timeout(HEAD_SECONDS):
-                        head = await reader.readuntil(b"\r\n\r\n")
-                except asyncio.LimitOverrunError as error:
-                    raise Refused("the request's head is too large", "431 Request Header Fields Too Large") from error
-                request = parse_request(head, self._tls_port, self._http_port)
+                request = parse_request(await read_head(reader), self._tls_port, self._http_port)
                 outer_reader, outer_writer = await self._connect(request)
             except Refused as refusal:
                 log.warning("egress of sandbox %s refused: %s", sandbox_id, refusal)
-                text = f"{refusal}\n".encode()
-                writer.write(
-                    f"HTTP/1.1 {refusal.status}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-                    f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n".encode()
-                    + text
-                )
-                with contextlib.suppress(OSError):
-                    await writer.drain()
+                await refuse(writer, refusal)
                 return
             except (TimeoutError, OSError, asyncio.IncompleteReadError):
                 return
@@ -119,83 +131,67 @@ class EgressProxy:
                     await splice(reader, writer, outer_reader, outer_writer)
                 else:
                     outer_writer.write(request.head)
-                    sending = asyncio.create_task(_send_body(reader, outer_writer, request.body_bytes))
-                    answering = asyncio.create_task(pipe(outer_reader, writer))
-                    await asyncio.wait([sending, answering], return_when=asyncio.FIRST_COMPLETED)
-                    for task in (sending, answering):
+                    body = asyncio.create_task(_send_body(reader, outer_writer, request.body_bytes))
+                    answer = asyncio.create_task(pipe(outer_reader, writer))
+                    await asyncio.wait([body, answer], return_when=asyncio.FIRST_COMPLETED)
+                    for task in (body, answer):
                         task.cancel()
-                    await asyncio.wait([sending, answering])
+                    await asyncio.wait([body, answer])
 
     async def _connect(self, request: OutgoingRequest) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if request.host not in self.allow:
-            raise Refused(f"This sandbox may not reach {request.host}: it is not on the list of allowed hosts.")
+            raise Refused(
+                f"This sandbox may not reach {request.host}: it is not on the list of allowed hosts. The operator adds"
+                f" it with SANDBOX_EGRESS_HOSTS and `cofounder local sandbox --allow {request.host}`."
+            )
+        address = await self._rules.address_of(request.host)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                found = await asyncio.get_running_loop().getaddrinfo(
-                    request.host, request.port, type=socket.SOCK_STREAM
-                )
-                addresses = [str(entry[4][0]) for entry in found]
-                address = next((a for a in addresses if self._may_reach(a)), None)
-                if address is None:
-                    raise Refused(f"This sandbox may not reach {request.host}: it has no public address.")
                 return await asyncio.open_connection(address, request.port)  # the checked address, not the name again
         except (TimeoutError, OSError) as error:
-            raise Refused(f"{request.host} could not be reached: {error}", "502 Bad Gateway") from error
+            raise Refused(f"{request.host} could not be reached: {str(error) or 'no answer in time'}", 502) from error
 
-    def _may_reach(self, address: str) -> bool:
-        return is_public(address) or ipaddress.ip_address(address) in self._also_allowed
+
+def egress_proxy(allow: Iterable[str], network: OperatorNetwork, off_limits: Iterable[tuple[str, str]]) -> EgressProxy:
+    """What lets sandboxes out to a list of hosts and to what they may use of the operator's network."""
+    rules = AddressRules(network.private_hosts, (OffLimits(*each) for each in off_limits))
+    trust = ssl.create_default_context(cafile=network.ca_bundle)
+
+    def mirror(setting: str, url: str | None, port: int) -> Mirror | None:
+        return None if url is None else Mirror(PackageSource.of(setting, url), port, rules, trust)
+
+    return EgressProxy(
+        allow,
+        rules,
+        pip=mirror("SANDBOX_PIP_INDEX_URL", network.pip_index_url, PIP_PORT),
+        npm=mirror("SANDBOX_NPM_REGISTRY", network.npm_registry, NPM_PORT),
+    )
 
 
 async def _send_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body_bytes: int) -> None:
-    """Pass on the body; then only wait for the client to go away. What else it sends is dropped."""
+    """Pass on the body, then wait until the client disconnects. Anything else that it sends is dropped."""
     await pipe(reader, writer, body_bytes, half_close=False)
     with contextlib.suppress(OSError):
         while await reader.read(HEAD_BYTES):
             pass
 
 
-def is_public(address: str) -> bool:
-    """Whether an address is one of the public internet, looking through IPv6 forms that carry an IPv4 address."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:  # such as an IPv6 address with a scope, which is never public
-        return False
-    if isinstance(found, ipaddress.IPv6Address):
-        if found in ipaddress.IPv6Network("64:ff9b::/96"):
-            found = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        elif carried := found.ipv4_mapped or found.sixtofour:
-            found = carried
-        elif found.teredo:
-            return False
-    return found.is_global and not (found.is_multicast or found.is_reserved or found.is_unspecified)
-
-
 def parse_request(head: bytes, tls_port: int = TLS_PORT, http_port: int = HTTP_PORT) -> OutgoingRequest:
-    """Read the head of a proxy request, strictly. Raises `Refused` for everything unusual."""
-    request_line, *lines = head[: -len(b"\r\n\r\n")].split(b"\r\n")
-    try:
-        method, target, version = request_line.decode("ascii").split(" ")
-    except ValueError as error:
-        raise Refused("not a request", "400 Bad Request") from error
-    if version not in ("HTTP/1.1", "HTTP/1.0") or not (_METHOD.fullmatch(method) and _TARGET.fullmatch(target)):
-        raise Refused("not an HTTP/1 request", "400 Bad Request")
-    headers = []
-    for line in lines:
-        if not (header := _HEADER.fullmatch(line)):
-            raise Refused("a header that is none", "400 Bad Request")
-        headers.append((header[1].lower(), header[2]))
+    """Parse the head of a proxy request strictly. Raises `Refused` for everything unusual."""
+    method, target, headers = parse_head(head)
     if method == "CONNECT":
         if not _AUTHORITY.fullmatch(target):
-            raise Refused("CONNECT needs a host and a port", "400 Bad Request")
+            raise Refused("CONNECT needs a host and a port.", 400)
         host, port = _host_and_port(f"//{target}", tls_port)
         return OutgoingRequest(host, port, tunnel=True)
     if not target.lower().startswith("http://"):
-        raise Refused("This is a proxy: the request has to name a http:// URL.", "400 Bad Request")
+        raise Refused("This is a proxy: a request has to name an http:// URL.", 400)
     host, port = _host_and_port(target, http_port)
     url = urlsplit(target)
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    kept = [b"%s: %s" % each for each in headers if each[0] not in _HOP_BY_HOP | {b"host"}]
-    origin_head = [f"{method} {path} HTTP/1.1".encode(), b"host: " + host.encode(), *kept, b"connection: close"]
+    end_to_end = [b"%s: %s" % each for each in headers if each[0] not in _HOP_BY_HOP | {b"host"}]
+    request_line = f"{method} {path} HTTP/1.1".encode()
+    origin_head = [request_line, b"host: " + host.encode(), *end_to_end, b"connection: close"]
     return OutgoingRequest(host, port, False, b"\r\n".join(origin_head) + b"\r\n\r\n", _body_bytes(headers))
 
 
@@ -204,21 +200,21 @@ def _host_and_port(target: str, only_port: int) -> tuple[str, int]:
         url = urlsplit(target)
         host, port = (url.hostname or "").lower().rstrip("."), url.port or only_port
     except ValueError as error:
-        raise Refused("not a host and port", "400 Bad Request") from error
-    if "@" in url.netloc or not _HOST_NAME.fullmatch(host):
-        raise Refused("not the name of a host", "400 Bad Request")
+        raise Refused("The target is not a host and a port.", 400) from error
+    if "@" in url.netloc or not HOST_NAME.fullmatch(host):
+        raise Refused("The target is not the name of a host.", 400)
     if port != only_port:
         raise Refused(f"This sandbox may not reach port {port} of {host}: only {only_port} is allowed here.")
     return host, port
 
 
-def _body_bytes(headers: list[tuple[bytes, bytes]]) -> int:
+def _body_bytes(headers: list[Header]) -> int:
     if any(name == b"transfer-encoding" for name, _ in headers):
-        raise Refused("A request through this proxy needs a Content-Length.", "411 Length Required")
+        raise Refused("A request through this proxy needs a Content-Length.", 411)
     lengths = {value for name, value in headers if name == b"content-length"}
     if not lengths:
         return 0
     length = lengths.pop()
     if lengths or not re.fullmatch(rb"[0-9]{1,15}", length):
-        raise Refused("more than one Content-Length, or none that counts", "400 Bad Request")
+        raise Refused("The request has more than one Content-Length, or one that is not a number.", 400)
     return int(length)

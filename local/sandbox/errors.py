@@ -1,4 +1,4 @@
-"""Failures in the shapes the SDK turns into readable exceptions: JSON with `code` and `message`, or a Connect error."""
+"""Errors in the forms that the SDK turns into readable exceptions: JSON with `code` and `message`, or Connect's."""
 
 import errno
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ RPC_CODE = {
 
 
 class ApiError(Exception):
-    """An HTTP answer that refuses a request."""
+    """An HTTP error response."""
 
     def __init__(self, status: int, message: str, *, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
         super().__init__(message)
@@ -61,7 +61,7 @@ class ApiError(Exception):
 
 
 def not_served(what: str) -> ApiError:
-    """For what E2B's cloud has and this server does not."""
+    """The error for a feature of E2B's cloud that this server does not have."""
     return ApiError(501, f"The local sandbox server does not serve {what}; E2B's cloud does.")
 
 
@@ -70,14 +70,14 @@ def rpc_not_served(what: str) -> ConnectError:
 
 
 def http_error(error: OSError) -> ApiError:
-    """A failure of an operation inside a sandbox, as an HTTP answer."""
+    """The HTTP error for a failed operation inside a sandbox."""
     if isinstance(error, GuestLost):
         return ApiError(502, error.reason)
     return ApiError(HTTP_STATUS.get(error.errno or 0, 500), error.strerror or str(error))
 
 
 def rpc_error(error: OSError) -> ConnectError:
-    """A failure of an operation inside a sandbox, as a Connect error."""
+    """The Connect error for a failed operation inside a sandbox."""
     if isinstance(error, GuestLost):
         return ConnectError(Code.UNAVAILABLE, error.reason)
     return ConnectError(RPC_CODE.get(error.errno or 0, Code.INTERNAL), error.strerror or str(error))

@@ -1,8 +1,8 @@
 """envd's plain HTTP: health, and files up and down.
 
-The descriptor of a file comes from inside the sandbox; this side moves the bytes. It only ever touches regular files
-that are really on a disk (or sealed copies): anything else could block, or do more than a file should when somebody
-with the server's rights reads or writes it.
+A file's descriptor comes from inside the sandbox, and this side moves the bytes. It touches only regular files on a
+disk, or sealed copies: anything else could block, or do something if a process with the server's rights reads or
+writes it.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from local.sandbox.sandbox import Sandbox
 
 CHUNK_BYTES = 1 << 18
 DIRECT_WRITE_BYTES = 1 << 16
-"""Up to here a write is quicker than handing it to a thread."""
+"""Write this many bytes or fewer directly: that takes less time than handing them to a thread."""
 
 OCTETS = "application/octet-stream"
 METADATA_HEADER = "x-metadata-"
@@ -44,16 +44,16 @@ def may_access_file(request: Request, token: str) -> bool:
     query = request.query_params
     expires = query.get("signature_expiration")
     operation = "read" if request.method == "GET" else "write"
-    signed = [query.get("path", ""), operation, query.get("username", ""), token, *([expires] if expires else [])]
-    digest = hashlib.sha256(":".join(signed).encode()).digest()
-    wanted = "v1_" + base64.b64encode(digest).decode().rstrip("=")
-    if not hmac.compare_digest(query.get("signature", "").encode(), wanted.encode()):
+    parts = [query.get("path", ""), operation, query.get("username", ""), token, *([expires] if expires else [])]
+    digest = hashlib.sha256(":".join(parts).encode()).digest()
+    signature = "v1_" + base64.b64encode(digest).decode().rstrip("=")
+    if not hmac.compare_digest(query.get("signature", "").encode(), signature.encode()):
         return False
     return expires is None or (expires.isascii() and expires.isdigit() and int(expires) > time.time())
 
 
 async def download(request: Request) -> Response:
-    """`GET /files?path=`: a regular file's contents, as long as it was when asked for."""
+    """`GET /files?path=`: a regular file's contents, up to the size that it has at the request."""
     _check_user(request)
     path, descriptor = await _open(current_sandbox.get(), "open_for_reading", request.query_params.get("path", ""))
     try:
@@ -67,7 +67,7 @@ async def download(request: Request) -> Response:
 
 
 async def upload(request: Request) -> Response:
-    """`POST /files`: one file as the body, or any number of them as parts of a form."""
+    """`POST /files`: one file as the body, or any number of files as parts of a form."""
     _check_user(request)
     sandbox, path = current_sandbox.get(), request.query_params.get("path")
     kind = request.headers.get("content-type", "").lower()
@@ -105,12 +105,12 @@ async def _open(sandbox: Sandbox, operation: str, path: str) -> tuple[str, int]:
         raise http_error(error) from error
     if len(reply.descriptors) != 1 or not isinstance(reply.value, str):
         channel.close_all(reply.descriptors)
-        raise ApiError(500, "the sandbox opened a file in a way that makes no sense")
+        raise ApiError(500, "the sandbox's reply does not describe an open file")
     return reply.value, reply.descriptors[0]
 
 
 def _check_file(descriptor: int, path: str) -> int:
-    """The size of a regular file; refuses everything else, including what only looks like one (/proc)."""
+    """The size of a regular file. Refuses everything else, and files of /proc, which only look regular."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or _filesystem_type(descriptor) == _PROC_MAGIC:
         raise ApiError(400, f"path is not a regular file: {path}")
@@ -133,7 +133,7 @@ async def _chunks(descriptor: int, size: int) -> AsyncIterator[bytes]:
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
-    """The request's body, decompressed when it says so; in pieces of a bounded size either way."""
+    """The request's body, decompressed if it is gzip, in pieces of a bounded size."""
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding == "identity":
         async for chunk in request.stream():
@@ -159,7 +159,7 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
 async def _store(
     sandbox: Sandbox, path: str | None, metadata: dict[str, str], chunks: AsyncIterator[bytes]
 ) -> dict[str, object]:
-    """Write one file and tell what the SDK wants to know of it."""
+    """Write one file; return its description for the SDK."""
     if not path:
         raise ApiError(400, "a path is required")
     path, descriptor = await _open(sandbox, "open_for_writing", path)
@@ -190,7 +190,7 @@ async def _write(descriptor: int, data: bytes) -> None:
 
 
 def _set_metadata(descriptor: int, metadata: dict[str, str]) -> None:
-    """Replace a file's metadata. Raises OSError (ENOTSUP) only when there is some and the disk can't keep it."""
+    """Replace a file's metadata. Raises OSError (ENOTSUP) only if there is some and the disk can't store it."""
     try:
         for name in os.listxattr(descriptor):
             if name.startswith(METADATA_ATTRIBUTE) and name.removeprefix(METADATA_ATTRIBUTE) not in metadata:

@@ -1,4 +1,4 @@
-"""envd's filesystem service: list, stat, make, move and remove. Contents go through `files.py`. No watching."""
+"""envd's filesystem service: list, stat, make, move and remove. `files.py` moves the contents. No watching."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -61,24 +61,24 @@ async def _call(ctx: Context, operation: str, **arguments: Any) -> Any:
         raise rpc_error(error) from error
 
 
-def _entry(found: Any) -> pb.EntryInfo:
-    """What pid 1 tells about a file; it is inside the sandbox, so it may tell anything."""
+def _entry(reply: Any) -> pb.EntryInfo:
+    """Read pid 1's description of a file. It comes from inside the sandbox, so it may be anything."""
     try:
         entry = pb.EntryInfo(
-            name=found["name"],
-            path=found["path"],
-            type=pb.FileType(found["type"]),
-            size=found["size"],
-            mode=found["mode"],
-            permissions=found["permissions"],
+            name=reply["name"],
+            path=reply["path"],
+            type=pb.FileType(reply["type"]),
+            size=reply["size"],
+            mode=reply["mode"],
+            permissions=reply["permissions"],
             owner=USER,
             group=USER,
-            modified_time=Timestamp.from_nanos(found["mtime_ns"]),
-            metadata=found["metadata"],
-            is_symlink=found["symlink_target"] is not None,
+            modified_time=Timestamp.from_nanos(reply["mtime_ns"]),
+            metadata=reply["metadata"],
+            is_symlink=reply["symlink_target"] is not None,
         )
-        if found["symlink_target"] is not None:
-            entry.symlink_target = found["symlink_target"]
+        if reply["symlink_target"] is not None:
+            entry.symlink_target = reply["symlink_target"]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ConnectError(Code.INTERNAL, "the sandbox described a file in a way that makes no sense") from error
+        raise ConnectError(Code.INTERNAL, "the sandbox's reply does not describe a file") from error
     return entry

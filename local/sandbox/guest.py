@@ -1,13 +1,12 @@
 """Pid 1 of a sandbox: acts *inside* and passes file descriptors out.
 
-The server never resolves a path of a sandbox and never enters its network: it asks this program, which runs under
+The server never resolves a path of a sandbox and never enters its network. It asks this program, which runs under
 bubblewrap in the sandbox's own namespaces, to open a file, spawn a process or connect to a port, and gets the
-descriptor back. A symlink to /etc/shadow therefore means the sandbox's /etc/shadow, and bulk data never crosses this
-program.
+descriptor back. So a symlink to /etc/shadow means the sandbox's /etc/shadow, and bulk data never crosses this program.
 
-Standard library only: it is run by the system's Python, from a read-only copy (see `confinement.py`), as
-`guest.main()` with the channel's descriptor number and the resource limits (JSON) as arguments. It ends when the
-channel closes, and with pid 1 everything in the sandbox ends.
+Standard library only: the system's Python runs it from a read-only copy (see `confinement.py`), as `guest.main()` with
+the channel's descriptor number and the resource limits (JSON) as arguments. It ends when the channel closes, and
+everything in the sandbox ends with pid 1.
 """
 # ruff: noqa: PTH103, PTH104, PTH107, PTH112, PTH114, PTH116, PTH118, PTH119, PTH120
 # Paths are what a client or a hostile program wrote; here they go to system calls as they are, pathlib would edit them.
@@ -37,7 +36,7 @@ from local.sandbox import channel
 HOME = "/home/user"
 
 MAX_ENTRIES = 20_000
-"""A listing with more entries is refused: its reply has to fit into one message and into the server's memory."""
+"""Refuse a listing with more entries: its reply has to fit into one message and into the server's memory."""
 
 WORKER_THREADS = 8
 CONNECT_SECONDS = 2.0
@@ -50,12 +49,12 @@ _FILE = 1
 _DIRECTORY = 2
 
 Outcome = tuple[Any, Sequence[int]]
-"""What an operation replies: a JSON value, and descriptors that are sent along and closed here."""
+"""An operation's reply: a JSON value, and descriptors to send along and then close here."""
 
 
 def main() -> None:
-    """Serve the channel until it closes; never returns."""
-    # Nobody inside may trace this process, or take its descriptors.
+    """Serve the channel until it closes. Never returns."""
+    # No process inside may trace this one, or take its descriptors.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     os.umask(0o022)
     for name, value in json.loads(sys.argv[2]).items():
@@ -67,9 +66,9 @@ def main() -> None:
 
 
 class Guest:
-    """The loop of pid 1. Processes are spawned, signalled and reaped by the main thread alone, so that a pid that was
-    asked for cannot be reaped and reused meanwhile; everything else runs on a few threads started in advance (a fork
-    bomb may leave no room for new ones)."""
+    """The loop of pid 1. Only the main thread spawns, signals and reaps processes, so that a pid can't be reaped and
+    reused between the request and the signal. Everything else runs on a few threads that are started in advance: a fork
+    bomb may leave no room for new ones."""
 
     def __init__(self, control: socket.socket) -> None:
         self.control = control
@@ -83,12 +82,12 @@ class Guest:
 
     def serve(self) -> None:
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        for number in (signal.SIGCHLD, signal.SIGINT):  # handled, not ignored: what is spawned would ignore it too
+        for number in (signal.SIGCHLD, signal.SIGINT):  # handled, not ignored: children would inherit that
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for _ in range(WORKER_THREADS):
             threading.Thread(target=self.work, daemon=True).start()
-        polled = select.poll()  # not `select`, which takes no number from 1024 on: a server has many sandboxes
+        polled = select.poll()  # `select` takes no descriptor above 1023, and a server has many sandboxes
         for descriptor in (self.control.fileno(), woken):
             polled.register(descriptor, select.POLLIN)
         while True:
@@ -103,7 +102,7 @@ class Guest:
         try:
             message, descriptors = channel.receive(self.control)
         except (channel.ChannelClosed, channel.MalformedMessage, OSError):
-            os._exit(0)  # the server has gone; pid 1's end is everyone's
+            os._exit(0)  # the server is gone; the end of pid 1 ends the sandbox
         if message["operation"] in self.on_main:
             self.answer(self.on_main[message["operation"]], message, descriptors)
         else:
@@ -123,7 +122,7 @@ class Guest:
             value, passed = operation(**arguments)
             reply = {"id": message["id"], "value": value}
         except Exception as error:
-            reply = {"id": message["id"], "error": describe(error)}
+            reply = {"id": message["id"], "error": description(error)}
         try:
             channel.send(self.control, reply, passed)
         except channel.MalformedMessage as error:
@@ -134,7 +133,7 @@ class Guest:
             channel.close_all([*descriptors, *passed])
 
     def reap(self) -> None:
-        """Collect every dead child, orphans included: that is the duty of a pid 1."""
+        """Collect every dead child, orphans included, as a pid 1 has to."""
         with contextlib.suppress(ChildProcessError):
             while (dead := os.waitpid(-1, os.WNOHANG))[0]:
                 pid, status = dead
@@ -145,7 +144,8 @@ class Guest:
                 channel.send(self.control, {"exit": call, "code": process.returncode})
 
     def spawn(self, call: int, descriptors: list[int], argv: list[str], env: dict[str, str], cwd: str) -> Outcome:
-        """Start a process on the descriptors for stdout, stderr and, when it has one, stdin; its exit is told later."""
+        """Start a process on the descriptors for stdout, stderr and, if there is a third one, stdin. `reap` reports its
+        exit."""
         process = subprocess.Popen(
             argv,
             stdout=descriptors[0],
@@ -165,35 +165,35 @@ class Guest:
         return None, ()
 
     def signal_all(self, number: int) -> Outcome:
-        """Reach every process but pid 1: SIGSTOP is a pause that keeps the memory, SIGCONT its end."""
+        """Signal every process but pid 1. SIGSTOP pauses and keeps the memory; SIGCONT resumes."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, number)
         return None, ()
 
 
 def absolute(path: str) -> str:
-    """A path of the API: `~` and relative paths start at the home directory, as in E2B."""
+    """Resolve a path of the API: `~` and relative paths start at the home directory, as in E2B."""
     if path == "~" or path.startswith("~/"):
         path = HOME + path[1:]
     return os.path.normpath(os.path.join(HOME, path))
 
 
-def describe(error: Exception) -> list[Any]:
-    """errno and a message without anything that is not text."""
+def description(error: Exception) -> list[Any]:
+    """The errno, and a message that is valid UTF-8."""
     fallback = errno.EINVAL if isinstance(error, (TypeError, ValueError)) else errno.EIO
     number = getattr(error, "errno", None) or fallback
     message = getattr(error, "strerror", None) or str(error) or type(error).__name__
     name = getattr(error, "filename", None)
-    return [number, shown(f"{message}: {name}" if name else message)]
+    return [number, as_text(f"{message}: {name}" if name else message)]
 
 
-def shown(text: str) -> str:
-    """File names may be any bytes; a name that is not UTF-8 is shown with replacement characters."""
+def as_text(text: str) -> str:
+    """Replace what is not UTF-8: file names may be any bytes."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def entry_of(path: str, shown_as: str | None = None) -> dict[str, Any]:
-    """What E2B tells about one file: the type is that of a symlink's target, the size its own."""
+def entry_of(path: str, listed_as: str | None = None) -> dict[str, Any]:
+    """One file as E2B describes it. A symlink has the type of its target, and a size of its own."""
     status = os.lstat(path)
     is_symlink = stat.S_ISLNK(status.st_mode)
     mode = status.st_mode
@@ -204,23 +204,23 @@ def entry_of(path: str, shown_as: str | None = None) -> dict[str, Any]:
         for name in os.listxattr(path):
             if name.startswith(METADATA_PREFIX):
                 value = os.getxattr(path, name).decode("utf-8", "replace")
-                metadata[shown(name[len(METADATA_PREFIX) :])] = value
+                metadata[as_text(name[len(METADATA_PREFIX) :])] = value
     return {
-        "name": shown(os.path.basename(path)),
-        "path": shown(shown_as or path),
+        "name": as_text(os.path.basename(path)),
+        "path": as_text(listed_as or path),
         "type": _DIRECTORY if stat.S_ISDIR(mode) else _FILE if stat.S_ISREG(mode) else _ANONYMOUS,
         "size": status.st_size,
         "mode": stat.S_IMODE(mode) & 0o777,
         "permissions": stat.filemode(status.st_mode),
         "mtime_ns": status.st_mtime_ns,
         "metadata": metadata,
-        "symlink_target": shown(os.path.realpath(path)) if is_symlink else None,
+        "symlink_target": as_text(os.path.realpath(path)) if is_symlink else None,
     }
 
 
 def open_for_reading(path: str) -> Outcome:
-    """A regular file's path and descriptor. Files without a size (/proc) are read here and passed as a sealed copy:
-    the server must never read them, because some of them answer by who reads."""
+    """Open a regular file; return its path and descriptor. Files without a size (/proc) are read here and passed as a
+    sealed copy. The server must never read them: what some of them contain depends on the reader."""
     path = absolute(path)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # never wait for a fifo's other end
     try:
@@ -237,11 +237,11 @@ def open_for_reading(path: str) -> Outcome:
     except BaseException:
         os.close(descriptor)
         raise
-    return shown(path), [descriptor]
+    return as_text(path), [descriptor]
 
 
 def open_for_writing(path: str) -> Outcome:
-    """Create or empty a regular file, its directories included; its path and descriptor."""
+    """Create or empty a regular file, and make its directories; return its path and descriptor."""
     path = absolute(path)
     if os.path.isdir(path):
         raise IsADirectoryError(errno.EISDIR, f"path is a directory: {path}")
@@ -254,11 +254,11 @@ def open_for_writing(path: str) -> Outcome:
     except BaseException:
         os.close(descriptor)
         raise
-    return shown(path), [descriptor]
+    return as_text(path), [descriptor]
 
 
 def connect(port: int) -> Outcome:
-    """A connected TCP socket to a port of this sandbox."""
+    """Connect to a TCP port of this sandbox; return the socket."""
     for host in ("127.0.0.1", "::1"):
         with contextlib.suppress(OSError):
             connection = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
@@ -268,7 +268,7 @@ def connect(port: int) -> Outcome:
 
 
 def listen(port: int) -> Outcome:
-    """A listening TCP socket on this sandbox's loopback, for the server to accept on."""
+    """Listen on a TCP port of this sandbox's loopback; return the socket, on which the server accepts."""
     return None, [socket.create_server(("127.0.0.1", port), backlog=64).detach()]
 
 
@@ -282,31 +282,31 @@ def list_directory(path: str, depth: int) -> Outcome:
     if not stat.S_ISDIR(os.stat(real).st_mode):
         raise NotADirectoryError(errno.ENOTDIR, f"path is not a directory: {top}")
     entries: list[dict[str, Any]] = []
-    for found in walk(real, depth):
+    for entry_path in walk(real, depth):
         if len(entries) >= MAX_ENTRIES:
             raise OSError(errno.EOVERFLOW, f"more than {MAX_ENTRIES} entries below {top}; list a smaller part of it")
         with contextlib.suppress(FileNotFoundError):
-            entries.append(entry_of(found, os.path.join(top, os.path.relpath(found, real))))
+            entries.append(entry_of(entry_path, os.path.join(top, os.path.relpath(entry_path, real))))
     return entries, ()
 
 
 def walk(top: str, depth: int) -> Iterator[str]:
-    """Paths below a directory, `depth` levels deep, each directory's by name. Links are not followed."""
+    """Paths below a directory, `depth` levels deep, sorted by name in each directory. Links are not followed."""
     pending = [(top, 1)]
     while pending:
         directory, level = pending.pop(0)
         try:
             with os.scandir(directory) as scan:
-                found = []
+                children = []
                 for entry in scan:
-                    found.append((entry.path, entry.is_dir(follow_symlinks=False)))
-                    if len(found) > MAX_ENTRIES:
-                        break  # the caller refuses it; what is not looked at costs nothing
+                    children.append((entry.path, entry.is_dir(follow_symlinks=False)))
+                    if len(children) > MAX_ENTRIES:
+                        break  # the caller refuses the listing, so the rest need not be read
         except OSError:
             if directory == top:
                 raise
             continue
-        for path, is_directory in sorted(found):
+        for path, is_directory in sorted(children):
             yield path
             if is_directory and level < depth:
                 pending.append((path, level + 1))
@@ -327,7 +327,7 @@ def move(source: str, destination: str) -> Outcome:
 
 
 def remove(path: str) -> Outcome:
-    """Remove a file, a link itself, or a whole directory; what does not exist is no error, as in E2B."""
+    """Remove a file, a link itself, or a whole directory. A missing path is not an error, as in E2B."""
     path = absolute(path)
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)

@@ -1,7 +1,7 @@
 """The server's end of the channel to one sandbox's pid 1.
 
-What comes from the sandbox is not trusted: a reply nobody asked for, or anything malformed, ends the sandbox. At most
-`MAX_PENDING` calls are under way at a time, so that neither side's memory depends on how many clients ask.
+Nothing that comes from the sandbox is trusted: an unexpected reply, or anything malformed, ends the sandbox. At most
+`MAX_PENDING` calls are open at a time, so that neither side's memory depends on the number of clients.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_PENDING = 64
 
 
 class GuestLost(OSError):
-    """The sandbox's pid 1 has gone, or the sandbox was stopped while a call was under way."""
+    """The sandbox's pid 1 is gone, or the sandbox was stopped during a call."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(errno.EPIPE, reason)
@@ -28,16 +28,16 @@ class GuestLost(OSError):
 
 @dataclass(frozen=True)
 class Reply:
-    """What an operation answered. The descriptors belong to whoever asked."""
+    """The reply to an operation. Its descriptors belong to the caller."""
 
     value: Any
     descriptors: Sequence[int] = ()
 
 
 class GuestLink:
-    """Calls operations of a guest. All methods belong to one event loop.
+    """Calls operations of a guest. Use it from one event loop only.
 
-    `on_lost` is called once, with a reason, when pid 1 goes away by itself; not after `close`.
+    `on_lost` is called once, with a reason, if pid 1 ends by itself. It is not called after `close`.
     """
 
     def __init__(self, control: socket.socket, on_lost: Callable[[str], None]) -> None:
@@ -55,21 +55,21 @@ class GuestLink:
         self._loop.add_reader(control, self._on_readable)
 
     async def call(self, operation: str, *descriptors: int, **arguments: Any) -> Reply:
-        """Do one operation of `guest.py`.
+        """Run one operation of `guest.py`.
 
-        Raises OSError with the errno and message of the operation's failure, `GuestLost` when there is no guest.
+        Raises OSError with the errno and message of the operation's failure, `GuestLost` if the guest is gone.
         """
         return await self._call(self._next_id(), operation, descriptors, arguments)
 
     async def spawn(
         self, descriptors: Sequence[int], argv: Sequence[str], env: dict[str, str], cwd: str
     ) -> tuple[int, asyncio.Future[int | None]]:
-        """Start a process on descriptors for stdout, stderr and perhaps stdin.
+        """Start a process on descriptors for stdout, stderr and, optionally, stdin.
 
-        Returns its pid, and what will be its exit code (negative: the signal that ended it; None: the sandbox went).
+        Returns its pid and a future of its exit code. Negative: the signal that ended it. None: the sandbox is gone.
         """
         call_id = self._next_id()
-        # Known before the request goes out: a quick process's exit may arrive together with the reply.
+        # Register before sending: the exit of a quick process may arrive together with the reply.
         exit_code: asyncio.Future[int | None] = self._loop.create_future()
         self._exits[call_id] = exit_code
         try:
@@ -81,7 +81,7 @@ class GuestLink:
         return int(reply.value), exit_code
 
     def close(self, reason: str) -> None:
-        """Fail what is under way; no-op the second time."""
+        """Fail all open calls. Does nothing the second time."""
         if self._closed is not None:
             return
         self._closed = reason
@@ -157,13 +157,13 @@ class GuestLink:
             self._lose("its first process ended")
             return
         except (channel.MalformedMessage, OSError) as error:
-            self._lose(f"it sent what is no message: {error}")
+            self._lose(f"it sent something that is not a message: {error}")
             return
         if not self._deliver(message, descriptors):
             channel.close_all(descriptors)
 
     def _deliver(self, message: dict[str, Any], descriptors: list[int]) -> bool:
-        """Hand one message to whoever waits for it; False when its descriptors were not taken."""
+        """Pass a message to the call that waits for it. False: its descriptors were not taken."""
         try:
             if "exit" in message:
                 exit_code = self._exits.pop(message["exit"], None)
@@ -171,18 +171,18 @@ class GuestLink:
                     exit_code.set_result(int(message["code"]))
                 return False
             answer = self._pending[message["id"]]
-            waited_for = not answer.done()  # False: whoever asked was cancelled
+            has_caller = not answer.done()  # False: the caller was cancelled
             if "error" in message:
                 number, text = message["error"]
                 failure = OSError(int(number), str(text))
-                if waited_for:
+                if has_caller:
                     answer.set_exception(failure)
-            elif waited_for:
+            elif has_caller:
                 answer.set_result(Reply(message["value"], descriptors))
-            del self._pending[message["id"]]  # last: what made no sense leaves it to be failed by `close`
-            return waited_for and "error" not in message
+            del self._pending[message["id"]]  # last: after a malformed reply `close` still fails this call
+            return has_caller and "error" not in message
         except (KeyError, TypeError, ValueError):
-            self._lose("it sent a reply that nobody asked for")
+            self._lose("it sent a reply to no call")
             return False
 
     def _lose(self, reason: str) -> None:

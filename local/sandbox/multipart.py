@@ -1,4 +1,4 @@
-"""Reading multipart/form-data as it arrives, so that an upload goes to its file without being held or spooled."""
+"""Parse multipart/form-data as it arrives, so that an upload goes straight to its file."""
 
 import re
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ class MalformedMultipart(ValueError):
 
 
 class Part:
-    """One part. Its `chunks` have to be read before the next part is asked for; what is left over is skipped."""
+    """One part. Read its `chunks` before you ask for the next part, which skips the rest of them."""
 
     def __init__(self, name: str, filename: str | None, chunks: AsyncIterator[bytes]) -> None:
         self.name = name
@@ -25,20 +25,20 @@ class Part:
 
 
 def boundary_of(content_type: str) -> bytes:
-    """Raises `MalformedMultipart` when there is none."""
-    found = _BOUNDARY.match(content_type)
-    boundary = (found[1] or found[2]).encode() if found else b""
+    """The boundary that a content type names. Raises `MalformedMultipart` if there is none."""
+    match = _BOUNDARY.match(content_type)
+    boundary = (match[1] or match[2]).encode() if match else b""
     if not 0 < len(boundary) <= MAX_BOUNDARY:
         raise MalformedMultipart("multipart without a boundary")
     return boundary
 
 
 async def read_parts(body: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[Part]:
-    """The parts in their order. Raises `MalformedMultipart`, also while a part's chunks are read."""
+    """The parts in order. Raises `MalformedMultipart`, also while you read a part's chunks."""
     reader = _Reader(body)
     delimiter = b"\r\n--" + boundary
     async for _ in reader.until(delimiter):
-        pass  # what precedes the first part means nothing
+        pass  # text before the first part has no meaning
     while True:
         mark = await reader.exactly(2)
         if mark == b"--":
@@ -55,7 +55,7 @@ async def read_parts(body: AsyncIterator[bytes], boundary: bytes) -> AsyncIterat
 class _Reader:
     def __init__(self, body: AsyncIterator[bytes]) -> None:
         self._body = body
-        self._buffer = b"\r\n"  # the first boundary may be without the line end that precedes the others
+        self._buffer = b"\r\n"  # the first boundary may lack the line end that precedes the others
 
     async def _more(self) -> None:
         try:
@@ -66,20 +66,20 @@ class _Reader:
     async def exactly(self, count: int) -> bytes:
         while len(self._buffer) < count:
             await self._more()
-        found, self._buffer = self._buffer[:count], self._buffer[count:]
-        return found
+        data, self._buffer = self._buffer[:count], self._buffer[count:]
+        return data
 
     async def head(self) -> bytes:
-        """A part's headers; the empty line after them is consumed."""
+        """A part's headers. Consumes the empty line after them."""
         while (end := self._buffer.find(b"\r\n\r\n")) < 0:
             if len(self._buffer) > MAX_HEADER_BYTES:
                 raise MalformedMultipart("a part's headers are too large")
             await self._more()
-        found, self._buffer = self._buffer[:end], self._buffer[end + len(b"\r\n\r\n") :]
-        return found
+        head, self._buffer = self._buffer[:end], self._buffer[end + len(b"\r\n\r\n") :]
+        return head
 
     async def until(self, delimiter: bytes) -> AsyncIterator[bytes]:
-        """What precedes the delimiter, which is consumed."""
+        """The data before the delimiter. Consumes both."""
         while (end := self._buffer.find(delimiter)) < 0:
             safe = len(self._buffer) - len(delimiter) + 1
             if safe > 0:
@@ -99,11 +99,11 @@ def _disposition(head: bytes) -> tuple[str, str | None]:
                 parameters = dict(_PARAMETER.findall(value.decode()))
             except UnicodeDecodeError as error:
                 raise MalformedMultipart("a part's name is not UTF-8") from error
-            found = {key.lower(): _unescape(value) for key, value in parameters.items()}
-            return found.get("name", ""), found.get("filename")
+            unescaped = {key.lower(): _unescape(value) for key, value in parameters.items()}
+            return unescaped.get("name", ""), unescaped.get("filename")
     raise MalformedMultipart("a part without Content-Disposition")
 
 
 def _unescape(value: str) -> str:
-    """Undo what HTML forms and httpx do to quotes, backslashes and control characters."""
-    return _ESCAPED.sub(lambda found: found[1] or chr(int(found[2], 16)), value)
+    """Undo the escapes that HTML forms and httpx use for quotes, backslashes and control characters."""
+    return _ESCAPED.sub(lambda match: match[1] or chr(int(match[2], 16)), value)

@@ -1,4 +1,4 @@
-"""What fault tests compare with: which processes clients have started, and what killed sandboxes had in /tmp."""
+"""A log for fault tests to compare with: the processes that clients started, and the /tmp of killed sandboxes."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ _ARGUMENT_CHARACTERS = 500
 
 
 class Oracle:
-    """`<directory>/started.jsonl` has a line for each process; `<directory>/tmp/<id>` is a killed sandbox's /tmp."""
+    """Writes `<directory>/started.jsonl`, one line a process, and `<directory>/tmp/<id>`, a killed sandbox's /tmp."""
 
     def __init__(self, directory: Path) -> None:
         self._log = directory / "started.jsonl"
@@ -20,7 +20,7 @@ class Oracle:
         self._kept.mkdir(parents=True, exist_ok=True)
 
     def started(self, sandbox_id: str, pid: int, arguments: Sequence[str]) -> None:
-        """Note a process."""
+        """Log a process."""
         words = [argument[:_ARGUMENT_CHARACTERS] for argument in arguments]
         line = {"time": time.time(), "sandbox": sandbox_id, "pid": pid, "arguments": words}
         with self._log.open("a", encoding="utf-8") as file:
@@ -31,4 +31,4 @@ class Oracle:
         try:
             (directory / "tmp").rename(self._kept / sandbox_id)
         except OSError as error:
-            log.warning("the /tmp of %s is not kept: %s", sandbox_id, error)
+            log.warning("the /tmp of %s could not be kept: %s", sandbox_id, error)

@@ -1,9 +1,9 @@
-"""What listens inside a sandbox, reached from outside as `http://{port}-{sandbox}.{domain}`.
+"""Servers inside a sandbox, reached from outside as `http://{port}-{sandbox}.{domain}`.
 
-A connection belongs to the sandbox that its first request names, for as long as it lasts: bytes are passed on unread,
-so keep-alive, server-sent events and WebSockets need nothing more. A later request on it that names another sandbox
-still goes to the first one. Browsers and HTTP clients keep connections apart by host; a reverse proxy in front that
-shares connections between hosts must not.
+A connection belongs to the sandbox that its first request names until it closes. Bytes are passed on unread, so
+keep-alive, server-sent events and WebSockets need nothing more. A later request on the connection that names another
+sandbox still goes to the first one. Browsers and HTTP clients keep connections apart by host; a reverse proxy in front
+of this must do so, too.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ _HOST = re.compile(r"(?i)(\d{1,5})-(i[0-9a-f]{20})(?:[.:].*)?")
 
 
 class Unreachable(Exception):
-    """Answered with 502 and this message."""
+    """Answer the request with 502 and this message."""
 
 
 class BadHead(Exception):
-    """Answered with 400 and this message."""
+    """Answer the request with 400 and this message."""
 
 
 class PortProxy:
@@ -47,7 +47,7 @@ class PortProxy:
         self._server = await asyncio.start_server(self._accept, sock=listener, limit=HEAD_BYTES)
 
     async def close(self) -> None:
-        """Stop accepting and drop what is connected."""
+        """Stop accepting, and close every connection."""
         if self._server is not None:
             self._server.close()
         for connection in self._connections:
@@ -98,13 +98,13 @@ def addressed(head: bytes) -> tuple[int, str]:
     hosts = _HOST_LINE.findall(head)
     if len(hosts) != 1:
         raise BadHead("a request has exactly one Host header")
-    found = _HOST.fullmatch(hosts[0].decode("latin-1"))
-    if found is None:
+    match = _HOST.fullmatch(hosts[0].decode("latin-1"))
+    if match is None:
         raise BadHead("the host is not {port}-{sandbox}.{domain}")
-    port = int(found[1])
+    port = int(match[1])
     if not 0 < port < 1 << 16:
         raise BadHead(f"{port} is not a port")
-    return port, found[2].lower()
+    return port, match[2].lower()
 
 
 async def _answer(writer: asyncio.StreamWriter, status: str, code: int, message: str) -> None:

@@ -24,7 +24,7 @@ Context = RequestContext[Any, Any]
 
 
 class ProcessService(Process):
-    """Messages and semantics are envd's; see `command.py` for what streams promise."""
+    """Messages and semantics are envd's. `command.py` describes the streams."""
 
     async def start(self, request: pb.StartRequest, ctx: Context) -> AsyncIterator[pb.StartResponse]:
         check_user(ctx.request_headers)
@@ -45,7 +45,7 @@ class ProcessService(Process):
             )
         except OSError as error:
             raise _start_error(error) from error
-        if (left := ctx.timeout_ms) is not None:  # the deadline ends the process; a client that goes away does not
+        if (left := ctx.timeout_ms) is not None:  # the deadline ends the process; a disconnect does not
             _kill_after(command, left / 1000)
         async for event in _events(command, listener, ctx):
             yield pb.StartResponse(event=event)
@@ -98,7 +98,7 @@ class ProcessService(Process):
 
 
 def _start_error(error: OSError) -> ConnectError:
-    """No such program or directory is the caller's mistake, as in envd; no room for another process is not."""
+    """A missing program or directory is the caller's mistake, as in envd. A lack of room for a process is not."""
     if isinstance(error, GuestLost) or error.errno in (errno.EAGAIN, errno.ENOMEM):
         return rpc_error(error)
     return ConnectError(Code.INVALID_ARGUMENT, error.strerror or str(error))
@@ -108,18 +108,18 @@ def _selected(selector: pb.ProcessSelector | None) -> Command:
     commands = current_sandbox.get().commands
     match selector.selector if selector is not None else None:
         case Oneof(field="pid", value=int(pid)):
-            if found := commands.get(pid):
-                return found
+            if command := commands.get(pid):
+                return command
             raise ConnectError(Code.NOT_FOUND, f"process with pid {pid} not found")
         case Oneof(field="tag", value=tag):
-            if found := next((each for each in commands.values() if each.tag == tag and not each.ended), None):
-                return found
+            if command := next((each for each in commands.values() if each.tag == tag and not each.ended), None):
+                return command
             raise ConnectError(Code.NOT_FOUND, f"process with tag {tag} not found")
-    raise ConnectError(Code.INVALID_ARGUMENT, "a process has to be named, by pid or tag")
+    raise ConnectError(Code.INVALID_ARGUMENT, "the request names no process; give its pid or tag")
 
 
-async def _write(command: Command, wanted: pb.ProcessInput | None) -> None:
-    match wanted.input if wanted is not None else None:
+async def _write(command: Command, message: pb.ProcessInput | None) -> None:
+    match message.input if message is not None else None:
         case Oneof(field="stdin", value=data):
             pass
         case Oneof(field="pty"):
@@ -131,7 +131,7 @@ async def _write(command: Command, wanted: pb.ProcessInput | None) -> None:
             raise StdinClosed
         await command.stdin.write(data)
     except StdinClosed as error:
-        raise ConnectError(Code.FAILED_PRECONDITION, "the process's stdin is not enabled, or closed") from error
+        raise ConnectError(Code.FAILED_PRECONDITION, "the process's stdin is closed or was not enabled") from error
 
 
 def _kill_after(command: Command, seconds: float) -> None:
@@ -140,8 +140,8 @@ def _kill_after(command: Command, seconds: float) -> None:
         with contextlib.suppress(OSError):
             await command.signal(signal.SIGKILL)
 
-    killing = asyncio.create_task(kill())
-    command.finished.add_done_callback(lambda _: killing.cancel())
+    timer = asyncio.create_task(kill())
+    command.finished.add_done_callback(lambda _: timer.cancel())
 
 
 def _info(command: Command) -> pb.ProcessInfo:
@@ -155,7 +155,7 @@ def _info(command: Command) -> pb.ProcessInfo:
 
 
 async def _events(command: Command, listener: Listener, ctx: Context) -> AsyncIterator[pb.ProcessEvent]:
-    """The stream of one listener: the pid, output as it comes, keep-alives when none comes, the end."""
+    """The stream of one listener: the pid, output as it arrives, keep-alives while there is none, the end."""
     ping = _keepalive_seconds(ctx)
     try:
         yield _event("start", pb.ProcessEvent.StartEvent(pid=command.pid))
@@ -182,7 +182,7 @@ async def _events(command: Command, listener: Listener, ctx: Context) -> AsyncIt
 
 
 def _event(field: str, value: Any) -> pb.ProcessEvent:
-    event: Any = Oneof(field, value)  # the generated types want literal names
+    event: Any = Oneof(field, value)  # the generated types accept only literal names
     return pb.ProcessEvent(event=event)
 
 

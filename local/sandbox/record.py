@@ -1,4 +1,4 @@
-"""What is remembered of a sandbox on disk, so that a new server can adopt the sandboxes of a dead one."""
+"""A sandbox's record on disk, by which a new server adopts the sandboxes of a dead one."""
 
 import os
 import re
@@ -29,15 +29,16 @@ class SandboxRecord(BaseModel):
     envs: dict[str, str] = Field(default_factory=dict)
     allow_internet: bool | None = None
     auto_pause: bool = False
-    """At `end_at` the sandbox is paused instead of killed."""
+    """Pause the sandbox at `end_at` instead of killing it."""
     auto_pause_memory: bool = True
     auto_resume: bool = False
-    """Traffic to the paused sandbox resumes it."""
+    """Resume the paused sandbox on traffic to it."""
     state: State = "running"
-    """As last asked for. A sandbox that stopped by itself is recorded as running: its end still comes."""
+    """The last requested state. A sandbox whose processes ended by themselves is recorded as running: its end still
+    comes."""
     idempotency_key: str | None = None
     request_hash: str | None = None
-    """Of the request that came with the key: another one with the same key is a mistake."""
+    """Hash of the request that came with the key. A different request with the same key is a mistake."""
 
     @staticmethod
     def new_id() -> str:
@@ -60,7 +61,7 @@ class SandboxRecord(BaseModel):
 
     @classmethod
     def load(cls, directory: Path) -> "SandboxRecord":
-        """Raises ValueError for what is not a record of this directory's sandbox, OSError when it can't be read."""
+        """Raises ValueError if it is not a record of this directory's sandbox, OSError if it can't be read."""
         record = cls.model_validate_json((directory / RECORD_FILE).read_bytes())
         if record.id != directory.name:
             raise ValueError(f"the record in {directory.name} is that of {record.id}")

@@ -1,4 +1,4 @@
-"""All sandboxes of one server: made here, found here, adopted from a dead server, ended with this one."""
+"""All sandboxes of one server: created and looked up here, adopted from a dead server, ended with this one."""
 
 import asyncio
 import fcntl
@@ -17,15 +17,15 @@ log = logging.getLogger(__name__)
 
 
 class TooManySandboxes(Exception):
-    """The limit is reached; the message is for people."""
+    """The limit is reached. The message says what to do."""
 
 
 class RootInUse(Exception):
-    """Another server works in this directory."""
+    """Another server uses this directory."""
 
 
 class Registry:
-    """`<root>/sandboxes/<id>/` is a sandbox: its record, log, home and /tmp. One server at a time works in a root."""
+    """`<root>/sandboxes/<id>/` is a sandbox: its record, log, home and /tmp. One server at a time uses a root."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Registry:
         self._lock: int | None = None
 
     async def open(self) -> None:
-        """Adopt what an earlier server left: paused, files only. Raises `RootInUse`."""
+        """Adopt the sandboxes of an earlier server: paused, with only their files. Raises `RootInUse`."""
         self._confinement.prepare()
         self._lock = os.open(self._confinement.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -58,7 +58,7 @@ class Registry:
             if not SANDBOX_ID.fullmatch(directory.name) or not directory.is_dir():
                 continue
             if not (directory / RECORD_FILE).exists():
-                log.warning("removing %s: it was never finished, or not removed to the end", directory)
+                log.warning("removing %s: it was not completely created, or not completely removed", directory)
                 if self._oracle is not None:
                     self._oracle.keep(directory.name, directory)
                 await remove_tree(directory)
@@ -71,28 +71,28 @@ class Registry:
             sandbox = self._make(record, directory)
             self.sandboxes[sandbox.id] = sandbox
             if record.idempotency_key:
-                self._by_key[record.idempotency_key] = self._done(sandbox)
+                self._by_key[record.idempotency_key] = self._completed(sandbox)
             sandbox.adopt()
         if self.sandboxes:
             log.info("adopted %d sandboxes, paused", len(self.sandboxes))
 
     async def close(self) -> None:
-        """End the processes of every sandbox; the files stay for the next server."""
+        """End the processes of every sandbox. Files stay for the next server."""
         await asyncio.gather(*(sandbox.stop() for sandbox in self.sandboxes.values()))
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     async def create(self, record: SandboxRecord) -> Sandbox:
-        """A new running sandbox; for a key that was used before, the sandbox that it made, while there is one.
+        """Create a running sandbox. If its idempotency key was used before, return that sandbox as long as it exists.
 
-        Raises `BootFailed`, `TooManySandboxes`, `ApiError` (409) for a key that came with another request.
+        Raises `BootFailed`, `TooManySandboxes`, `ApiError` (409) if the key was used for a different request.
         """
         idempotency_key = record.idempotency_key
         if idempotency_key is None:
             return await self._start(record)
-        if earlier := self._by_key.get(idempotency_key):
-            sandbox = await asyncio.shield(earlier)
+        if first := self._by_key.get(idempotency_key):
+            sandbox = await asyncio.shield(first)
             if sandbox.record.request_hash != record.request_hash:
                 raise ApiError(
                     409,
@@ -100,16 +100,16 @@ class Registry:
                     error_code="idempotency_request_mismatch",
                 )
             return sandbox
-        making: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
-        self._by_key[idempotency_key] = making
+        creation: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
+        self._by_key[idempotency_key] = creation
         try:
             sandbox = await self._start(record)
         except BaseException as error:
             del self._by_key[idempotency_key]
-            making.set_exception(error if isinstance(error, Exception) else BootFailed("cancelled"))
-            making.exception()  # nobody else may be waiting
+            creation.set_exception(error if isinstance(error, Exception) else BootFailed("cancelled"))
+            creation.exception()  # mark it as retrieved: there may be no other caller that waits
             raise
-        making.set_result(sandbox)
+        creation.set_result(sandbox)
         return sandbox
 
     async def _start(self, record: SandboxRecord) -> Sandbox:
@@ -142,7 +142,7 @@ class Registry:
             self._by_key.pop(key, None)
 
     @staticmethod
-    def _done(sandbox: Sandbox) -> asyncio.Future[Sandbox]:
+    def _completed(sandbox: Sandbox) -> asyncio.Future[Sandbox]:
         future: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
         future.set_result(sandbox)
         return future

@@ -1,4 +1,4 @@
-"""What the two envd services share: the sandbox of a request, its user, and codecs that answer 400 to nonsense."""
+"""What the two envd services share: the sandbox of a request, its user, and codecs that answer 400 to bad messages."""
 
 import base64
 import binascii
@@ -23,7 +23,7 @@ USER = "user"
 
 
 def check_user(headers: Headers) -> None:
-    """Everything runs as the one user there is; asking for another is an error rather than a surprise."""
+    """Refuse requests for another user: there is only one."""
     kind, _, credentials = headers.get("authorization", "").partition(" ")
     if kind.lower() != "basic":
         return

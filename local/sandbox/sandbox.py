@@ -1,8 +1,8 @@
 """One sandbox: two directories on disk, and while it runs (or is paused with its memory) one tree of processes.
 
-From running, `pause` leads to paused with its memory (the processes are stopped), and `resume` back. A pause without
-memory, the death of pid 1 or that of the server lead to paused with nothing but its files; `resume` is then a new boot.
-`kill` ends it in every state, files included.
+`pause` stops the processes and keeps their memory; `resume` continues them. After a pause without memory, or the death
+of pid 1 or of the server, the sandbox is paused with only its files, and `resume` boots it again. `kill` ends it in
+every state and removes its files.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from local.sandbox.command import REMEMBERED_SECONDS, Command, Listener
-from local.sandbox.confinement import Confinement, Limits
-from local.sandbox.egress import EGRESS_PORT, EgressProxy
+from local.sandbox.confinement import CA_BUNDLE_PATH, Confinement, Limits
+from local.sandbox.egress import EgressProxy
 from local.sandbox.guest import HOME
 from local.sandbox.guest_link import GuestLink, GuestLost, Reply
 from local.sandbox.oracle import Oracle
@@ -28,26 +28,36 @@ log = logging.getLogger(__name__)
 BOOT_SECONDS = 10.0
 PAUSE_SECONDS = 5.0
 AUTO_RESUME_SECONDS = 300
-"""At least this long a sandbox lives that traffic has resumed, as in E2B."""
+"""Let a sandbox that traffic has resumed run at least this long, as in E2B."""
 
 STOP_SECONDS = 2.0
 
 LOG_FILE = "log"
 LOG_TAIL = 500
+CA_VARIABLES = (
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+)
+"""By these curl, git, Node.js, pip, Python and what uses OpenSSL find the operator's certificates."""
+
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 NOT_RUNNING = "The sandbox was not found"
-"""In exactly these words the SDK recognises a sandbox that is not running."""
+"""The SDK recognises a sandbox that is not running by exactly this text."""
 
 
 class BootFailed(Exception):
-    """The sandbox did not come up; the message has what bubblewrap or pid 1 said."""
+    """The sandbox did not start. The message has the output of bubblewrap or pid 1."""
 
 
 class Sandbox:
-    """Lifecycle changes are serialised by a lock; all methods belong to one event loop.
+    """A lock serialises lifecycle changes. Use it from one event loop only.
 
-    `on_gone` is told when the sandbox has been killed, by a request or at the end of its time.
+    `on_gone` is called when the sandbox has been killed, by a request or at the end of its time.
     """
 
     def __init__(
@@ -70,7 +80,7 @@ class Sandbox:
         self._oracle = oracle
         self._link: GuestLink | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._egress_server: asyncio.Server | None = None
+        self._egress_servers: list[asyncio.Server] = []
         self._end_timer: asyncio.TimerHandle | None = None
         self._changing = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
@@ -85,18 +95,18 @@ class Sandbox:
 
     @property
     def running(self) -> bool:
-        """Whether it takes requests; otherwise it is paused, or gone."""
+        """Whether it takes requests. If not, it is paused or gone."""
         return self._running
 
     @property
     def keeps_memory(self) -> bool:
-        """Whether its processes exist, stopped or not."""
+        """Whether its processes exist, running or stopped."""
         return self._link is not None
 
-    # What is done inside
+    # Operations inside the sandbox
 
     async def call(self, operation: str, **arguments: object) -> Reply:
-        """Do an operation of `guest.py`. Raises OSError; `GuestLost` when the sandbox is not up."""
+        """Run an operation of `guest.py`. Raises OSError; `GuestLost` if the sandbox is not up."""
         if self._link is None:
             raise GuestLost(NOT_RUNNING)
         return await self._link.call(operation, **arguments)
@@ -132,7 +142,7 @@ class Sandbox:
 
     def _forget_later(self, command: Command) -> None:
         def forget() -> None:
-            if self.commands.get(command.pid) is command:  # its pid may be another's by now
+            if self.commands.get(command.pid) is command:  # another process may have its pid by now
                 del self.commands[command.pid]
 
         asyncio.get_running_loop().call_later(REMEMBERED_SECONDS, forget)
@@ -150,27 +160,27 @@ class Sandbox:
             "E2B_TEMPLATE_ID": self.record.template,
         }
         if self._egress:
-            proxy = f"http://127.0.0.1:{EGRESS_PORT}"
-            environment |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
-            environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
+            environment |= self._egress.environment()
+            if self._confinement.ca_bundle is not None:
+                environment |= dict.fromkeys(CA_VARIABLES, CA_BUNDLE_PATH)
         return environment | self.record.envs
 
     # Lifecycle
 
     async def start(self) -> None:
-        """The first boot. Raises `BootFailed`."""
+        """Boot for the first time. Raises `BootFailed`."""
         async with self._changing:
             await self._boot()
         self._set_end_timer()
 
     def adopt(self) -> None:
-        """Take over from a dead server, whose end was the end of all processes. What is past its end is paused for good
-        or, on the next turn of the event loop, killed."""
+        """Take over from a dead server, with which all processes ended. If the end is past, the sandbox is recorded as
+        paused, or killed on the next turn of the event loop."""
         if self.record.state == "running":
             self._set_end_timer()
 
     async def pause(self, *, memory: bool = True) -> bool:
-        """Stop the processes (`memory`) or end them; streams end either way, as in E2B. False: it is not running."""
+        """Stop the processes (`memory`) or end them. Streams end either way, as in E2B. False: it is not running."""
         async with self._changing:
             if not self._running:
                 return False
@@ -191,9 +201,9 @@ class Sandbox:
             return True
 
     async def resume(self, *, memory: bool = True) -> bool:
-        """Let it run again; without memory to return to, or without `memory`, by a new boot. False when it is running.
+        """Run again. Boots without memory to return to, or if `memory` is False. False: it is running.
 
-        Raises `BootFailed`, and `GuestLost` when it was killed meanwhile.
+        Raises `BootFailed`, and `GuestLost` if it has been killed.
         """
         async with self._changing:
             if self._gone:
@@ -216,7 +226,7 @@ class Sandbox:
             return True
 
     async def resume_for_traffic(self) -> None:
-        """What a request to the paused sandbox does when it is to resume by itself."""
+        """Resume because of a request, if the sandbox is paused and has auto-resume."""
         if not self._running and self.record.auto_resume and not self._gone:
             await self.resume()
             self.set_timeout(max(AUTO_RESUME_SECONDS, self.record.timeout))
@@ -228,7 +238,7 @@ class Sandbox:
                 return
             self._gone = True
             self._cancel_end_timer()
-            # Nobody finds it any more, and a server that is killed here leaves what the next one removes.
+            # First make it impossible to find. If the server is killed here, the next one removes the rest.
             self._on_gone(self)
             (self.directory / RECORD_FILE).unlink(missing_ok=True)
             await self._stop("the sandbox was killed")
@@ -237,14 +247,14 @@ class Sandbox:
             await remove_tree(self.directory)
 
     async def stop(self) -> None:
-        """End its processes because the server ends. The record stays as it is, for the next server."""
+        """End its processes because the server ends. The record stays as it is for the next server."""
         async with self._changing:
             self._gone = True
             self._cancel_end_timer()
             await self._stop("the sandbox server is stopping")
 
     def set_timeout(self, seconds: int, *, only_extend: bool = False) -> None:
-        """Let it end so many seconds from now."""
+        """End it this many seconds from now."""
         end_at = time.time() + seconds
         if not only_extend or end_at > self.record.end_at:
             self.record.end_at = end_at
@@ -252,15 +262,15 @@ class Sandbox:
             self.record.save(self.directory)
             self._set_end_timer()
 
-    # What lifecycle changes are made of; whoever calls these holds the lock
+    # Steps of lifecycle changes. The caller holds the lock.
 
     async def _boot(self) -> None:
         self._confinement.make_directories(self.directory)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with (self.directory / LOG_FILE).open("wb") as output:
-                # Not by asyncio or another thread: --die-with-parent is about the thread that forked, and this one
-                # lives as long as the server. Forking takes about a millisecond.
+                # Not by asyncio or in another thread: --die-with-parent depends on the thread that forked, and this
+                # one lives as long as the server. Forking takes about a millisecond.
                 self._process = subprocess.Popen(  # noqa: ASYNC220
                     self._confinement.guest_command(self.directory, theirs.fileno()),
                     pass_fds=[theirs.fileno()],
@@ -277,24 +287,24 @@ class Sandbox:
         link = self._link = GuestLink(ours, lambda reason: self._on_lost(link, reason))
         try:
             async with asyncio.timeout(BOOT_SECONDS):
-                await link.call("stat", path="/")  # it is up when it answers
-                if self._egress:
-                    listening = await link.call("listen", port=EGRESS_PORT)
+                await link.call("stat", path="/")  # once it answers, it is up
+                for port, serve in self._egress.listeners().items() if self._egress else ():
+                    listening = await link.call("listen", port=port)
                     listener = socket.socket(fileno=listening.descriptors[0])
-                    self._egress_server = await self._egress.serve(listener, self.id)
+                    self._egress_servers.append(await serve(listener, self.id))
         except (TimeoutError, OSError) as error:
             await self._stop("the sandbox did not start")
-            said = (self.directory / LOG_FILE).read_text(errors="replace").strip()
-            raise BootFailed(said[-LOG_TAIL:] or str(error) or "no answer in time") from error
+            boot_log = (self.directory / LOG_FILE).read_text(errors="replace").strip()
+            raise BootFailed(boot_log[-LOG_TAIL:] or str(error) or "no answer in time") from error
         self._running = True
 
     async def _stop(self, reason: str) -> None:
-        """End the process tree; files stay."""
+        """End the process tree. Files stay."""
         self._running = False
-        link, process, egress = self._link, self._process, self._egress_server
-        self._link = self._process = self._egress_server = None
-        if egress is not None:
-            egress.close()
+        link, process, servers = self._link, self._process, self._egress_servers
+        self._link, self._process, self._egress_servers = None, None, []
+        for server in servers:
+            server.close()
         if link is not None:
             link.close(reason)
         for command in self.commands.values():
@@ -307,10 +317,10 @@ class Sandbox:
         self.record.state = state
         self.record.save(self.directory)
 
-    # What happens by itself
+    # Changes without a request
 
     def _on_lost(self, link: GuestLink, reason: str) -> None:
-        """Pid 1 went away. The sandbox is paused from now on, with nothing but its files; its end still comes."""
+        """Handle the death of pid 1: the sandbox is paused with only its files, and still ends in time."""
         if self._link is not link:
             return
         self._running = False
@@ -336,12 +346,12 @@ class Sandbox:
             self._end_timer = None
 
     async def _end(self) -> None:
-        if self.record.end_at > time.time():  # extended while this was on its way, or the clock was set back
+        if self.record.end_at > time.time():  # extended meanwhile, or the clock was set back
             self._set_end_timer()
         elif not self.record.auto_pause:
             await self.kill()
         elif not await self.pause(memory=self.record.auto_pause_memory):
-            self._remember("paused")  # it had stopped by itself
+            self._remember("paused")  # its processes had ended already
 
     def _in_background(self, action: Callable[[], Coroutine[None, None, None]]) -> None:
         task = asyncio.get_running_loop().create_task(action())
@@ -350,8 +360,8 @@ class Sandbox:
 
 
 def _end_process(process: subprocess.Popen[bytes]) -> None:
-    """Wait for bubblewrap to end, as it does by itself when pid 1, its channel closed, has ended and everything in the
-    sandbox with it. Killing bubblewrap would end them too, but leave pid 1 for the host's init to collect."""
+    """Wait for bubblewrap to end. Pid 1 ends because its channel is closed, everything in the sandbox ends with it, and
+    then bubblewrap. Killing bubblewrap would end them, too, but leave pid 1 for the host's init to collect."""
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
@@ -362,7 +372,7 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
 async def remove_tree(directory: Path) -> None:
     """Remove a directory, whatever a sandbox has put into it.
 
-    By `rm`, which neither follows links nor minds names of any depth; shutil's recursion ends at a thousand levels.
+    Uses `rm`, which follows no links and takes any depth; shutil's recursion ends at a thousand levels.
     """
     for argv in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
         process = await asyncio.create_subprocess_exec(

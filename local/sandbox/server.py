@@ -1,4 +1,4 @@
-"""The ASGI application, and the process around it: what a request belongs to, who may make it, and how it all ends."""
+"""The ASGI application and its process: routes requests to sandboxes, checks keys, and ends everything at the end."""
 
 import asyncio
 import contextlib
@@ -47,24 +47,26 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Options:
-    """How to serve; ports of 0 are chosen by the kernel."""
+    """How to serve. The kernel chooses a port for 0."""
 
     root: Path
     api_key: str
     port: int = 0
     proxy_port: int = 0
     proxy_host: str = LOOPBACK
-    """Where `get_host` names are answered; in a container, where its published port can be reached."""
+    """The address that answers `get_host` names. In a container, one that its published port leads to."""
     egress: EgressProxy | None = None
+    ca_bundle: Path | None = None
+    """Certificates for programs in sandboxes."""
     limits: Limits = field(default_factory=Limits)
     max_sandboxes: int = 50
     die_with_parent: bool = False
     oracle: Path | None = None
-    """Where to keep what fault tests compare with."""
+    """Directory for the log that fault tests compare with."""
 
 
 class Application:
-    """Everything on the API port: requests of a sandbox carry its id, all others are the control plane's."""
+    """The API port. Requests with a sandbox's id go to that sandbox, all others to the control plane."""
 
     def __init__(self, registry: Registry, api_key: str, domain: str, reachable: Collection[str]) -> None:
         self._registry = registry
@@ -88,14 +90,14 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
-        async def watched_send(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal started
             started = started or message["type"] == "http.response.start"
             await send(message)
 
         try:
             app = await self._route(scope)
-            await app(scope, receive, watched_send)
+            await app(scope, receive, send_and_note)
         except Exception as error:
             if isinstance(error, ApiError):
                 refusal = error
@@ -133,20 +135,20 @@ class Application:
 
     @staticmethod
     def _may_enter(request: Request, token: str) -> bool:
-        if given := request.headers.get("x-access-token"):
-            return _same(given, token)
+        if access_token := request.headers.get("x-access-token"):
+            return _same(access_token, token)
         return request.url.path == "/files" and files.may_access_file(request, token)
 
 
 def _id_in(host: str) -> str | None:
-    """The sandbox of `{port}-{sandbox}.{domain}`, which is how the SDK addresses envd without a sandbox URL."""
+    """The sandbox in `{port}-{sandbox}.{domain}`, by which the SDK addresses envd if it has no sandbox URL."""
     name, dot, _ = host.partition(".")
     port, dash, sandbox_id = name.partition("-")
     return sandbox_id if dot and dash and port.isdigit() else None
 
 
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode(), wanted.encode())
+def _same(text: str, secret: str) -> bool:
+    return hmac.compare_digest(text.encode(), secret.encode())
 
 
 async def _health(request: Request) -> Response:
@@ -169,7 +171,7 @@ _HANDLERS: Any = {ApiError: _refuse, 404: _no_route, 405: _no_route}
 
 
 class _Uvicorn(uvicorn.Server):
-    """Signals are `serve`'s, which has sandboxes to end first; and it wants to know when requests are answered."""
+    """Leaves signals to `serve`, which has sandboxes to end first, and tells it when requests are answered."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -185,10 +187,10 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
-    """Serve until SIGTERM or SIGINT; then no process of any sandbox is left.
+    """Serve until SIGTERM or SIGINT. Then no process of a sandbox is left.
 
-    `announce` is called once, when requests are answered, with the variables that point the SDK here. Raises
-    `RootInUse`, and OSError when a port is taken.
+    `announce` is called once, as soon as requests are answered, with the variables that point the SDK here. Raises
+    `RootInUse`, and OSError if a port is taken.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -198,7 +200,7 @@ async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) ->
         _die_with_parent(loop, stopping)
     with _listen(LOOPBACK, options.port) as api_socket, _listen(options.proxy_host, options.proxy_port) as proxy_socket:
         port, proxy_port = api_socket.getsockname()[1], proxy_socket.getsockname()[1]
-        confinement = Confinement(options.root.resolve(), options.limits)
+        confinement = Confinement(options.root.resolve(), options.limits, ca_bundle=options.ca_bundle)
         oracle = None if options.oracle is None else Oracle(options.oracle)
         registry = Registry(confinement, options.egress, options.max_sandboxes, oracle)
         await registry.open()
@@ -225,13 +227,15 @@ async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) ->
         finally:
             await registry.close()  # first, so that open streams end by themselves
             await ports.close()
+            if options.egress is not None:
+                await options.egress.close()
             server.should_exit = True
             await serving
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    # Naming the protocol matters: asyncio switches Nagle's algorithm off only where it sees TCP, and a request takes
-    # 40 ms longer with it.
+    # Name the protocol: asyncio switches Nagle's algorithm off only if it sees TCP, and with it a request takes 40 ms
+    # longer.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -244,14 +248,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _die_with_parent(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
-    """Stop when the parent process has died. The kernel's signal also comes when only the thread of the parent that
-    started this process ends, so it is a reason to look, not yet to stop."""
+    """Stop when the parent process has died. The kernel also sends the signal if only the parent's thread that started
+    this process ends, so look first who the parent is."""
     parent = os.getppid()
 
-    def look() -> None:
+    def check_parent() -> None:
         if os.getppid() != parent:
             stopping.set()
 
-    loop.add_signal_handler(signal.SIGUSR1, look)
+    loop.add_signal_handler(signal.SIGUSR1, check_parent)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1, 0, 0, 0)
-    look()
+    check_parent()

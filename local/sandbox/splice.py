@@ -1,4 +1,4 @@
-"""Bytes from one stream to another, no faster than the slower of the two."""
+"""Copy bytes between streams, at the pace of the slower one."""
 
 import asyncio
 import contextlib
@@ -9,9 +9,9 @@ CHUNK_BYTES = 1 << 16
 async def pipe(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None = None, *, half_close: bool = True
 ) -> None:
-    """Copy until the end, or `limit` bytes; then tell the other side that no more comes (`half_close`).
+    """Copy until the end, or `limit` bytes. Then signal the end to the other side (`half_close`).
 
-    A broken connection ends it silently.
+    A broken connection ends the copying without an error.
     """
     with contextlib.suppress(OSError, RuntimeError):
         while (limit is None or limit > 0) and (

@@ -32,7 +32,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
-from activities.crash_point import CrashPoint
+from activities.runtime.crash_point import CrashPoint
 from api.errors import Problem
 from clients.build_workflows import BuildToStart
 from db.builds import NewBuild, insert_build, mark_started, request_cancel
@@ -43,7 +43,7 @@ from domain.names import BUILD_WORKFLOW, build_workflow_id
 from domain.status import Status
 from local.stack import PARTS, PartName
 from tests.faults.cases import until_swept
-from tests.faults.ground import Front, Ground, WorkerProcess, copy_tree, ground, put_back
+from tests.faults.disabled_safeguards import NEWER
 from tests.faults.invariants import (
     Damage,
     Handed,
@@ -56,8 +56,8 @@ from tests.faults.invariants import (
 from tests.faults.plan import Action, planned
 from tests.faults.proxy import FaultProxy
 from tests.faults.report import close_preview, closed
-from tests.faults.story import story
-from tests.faults.without import NEWER
+from tests.faults.sample_build import sample_script
+from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
 from tests.wait import DEADLINE
 
 WORKERS = 2
@@ -90,7 +90,7 @@ class Outcome:
 async def run_chaos(seed: int, seconds: float, keep: Path | None = None) -> Outcome:
     """One run on a ground of its own. `keep`: where the feeds, histories and logs go if something is wrong."""
     outcome = Outcome(seed)
-    async with ground([{"match": _GOAL, "script": story()}]) as here:
+    async with fault_harness([{"match": _GOAL, "script": sample_script()}]) as here:
         chaos = Chaos(here, random.Random(f"people of {seed}"))
         expected = await chaos.reference()
         async with chaos.going_on():
@@ -109,7 +109,7 @@ async def run_chaos(seed: int, seconds: float, keep: Path | None = None) -> Outc
     return outcome
 
 
-async def _judge(here: Ground, chaos: "Chaos", expected: Handed, outcome: Outcome) -> None:
+async def _judge(here: FaultHarness, chaos: "Chaos", expected: Handed, outcome: Outcome) -> None:
     """Check every build that the database knows, then the ground."""
 
     async def note(what: str, check: Awaitable[None]) -> None:
@@ -126,7 +126,7 @@ async def _judge(here: Ground, chaos: "Chaos", expected: Handed, outcome: Outcom
             ended = build.id in chaos.ended and build.status != Status.READY
             check = until_swept(here, build.id) if ended else check_build(here, build.id, expected)
             await note(f"build {build.id}", check)
-            await close_preview(chaos.shop, build.id)
+            await close_preview(chaos.harness, build.id)
 
     at_once = asyncio.Semaphore(4)
     async with here.sessions() as session:
@@ -139,7 +139,7 @@ async def _judge(here: Ground, chaos: "Chaos", expected: Handed, outcome: Outcom
     await note("the end", check_nothing_left(here))
 
 
-async def _keep(here: Ground, directory: Path) -> None:
+async def _keep(here: FaultHarness, directory: Path) -> None:
     """Keep what tells how it came: each build's feed and history, the workers' and the servers' logs."""
     directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - of this machine's disk, like all here
     async with here.sessions() as session:
@@ -163,9 +163,9 @@ async def _keep(here: Ground, directory: Path) -> None:
 class Chaos:
     """The ground with people and workers on it, and the hand that strikes."""
 
-    def __init__(self, here: Ground, rng: random.Random) -> None:
+    def __init__(self, here: FaultHarness, rng: random.Random) -> None:
         self.here = here
-        self.shop = here.shop()
+        self.harness = here.harness()
         self.ended: set[uuid.UUID] = set()
         """Builds that somebody has cancelled or terminated."""
         self._rng = rng
@@ -186,11 +186,11 @@ class Chaos:
     async def reference(self) -> Handed:
         """The first build, which nothing strikes: what all others have to hand over."""
         self._fronts = [await self.here.front() for _ in range(WORKERS)]
-        self._workers = [await self.here.worker(self.shop, front, **self._settings) for front in self._fronts]
-        plan = await self.shop.plan(_ALLOWANCE_A_CYCLE)
-        self._projects = {await self.shop.founder(): [], await self.shop.founder(plan): []}
-        build_id = await self.shop.start(goal=_GOAL)
-        await closed(self.shop, build_id)
+        self._workers = [await self.here.worker(self.harness, front, **self._settings) for front in self._fronts]
+        plan = await self.harness.plan(_ALLOWANCE_A_CYCLE)
+        self._projects = {await self.harness.founder(): [], await self.harness.founder(plan): []}
+        build_id = await self.harness.start(goal=_GOAL)
+        await closed(self.harness, build_id)
         return await handed_over(self.here, build_id)
 
     @property
@@ -221,7 +221,7 @@ class Chaos:
                 if not worker.is_running:
                     without = NEWER if self._newer else ""
                     self._workers[number] = self.here.launch(
-                        self.shop, self._fronts[number], without=without, **self._settings
+                        self.harness, self._fronts[number], without=without, **self._settings
                     )
             await asyncio.sleep(0.5)
 
@@ -237,7 +237,7 @@ class Chaos:
         user_id = self._rng.choice(list(self._projects))
         projects = self._projects[user_id]
         again = projects.pop(0) if len(projects) > BUILDS_AT_ONCE else None
-        project_id = again or await self.shop.project(user_id)
+        project_id = again or await self.harness.project(user_id)
         projects.append(project_id)
         goal = f"{_GOAL} [{uuid.uuid4().hex}]"
         async with self.here.sessions.begin() as session:
@@ -245,7 +245,7 @@ class Chaos:
             if build is None:
                 return  # the project's last one is still open
             user = await session.get_one(User, user_id)
-        await self.shop.builds.start(BuildToStart(build.id, user_id, project_id, "chaos", user.plan, goal))
+        await self.harness.builds.start(BuildToStart(build.id, user_id, project_id, "chaos", user.plan, goal))
         async with self.here.sessions.begin() as session:
             await mark_started(session, build.id)
 
@@ -256,7 +256,7 @@ class Chaos:
                 for build in await self._open():
                     if build.status == Status.NEEDS_INPUT:
                         await self._revert(build)
-                        await self.shop.builds.wake(build.id)
+                        await self.harness.builds.wake(build.id)
                     elif build.status == Status.SLEEPING:
                         await self._revert(build)
                         await self._top_up(build)
@@ -271,13 +271,13 @@ class Chaos:
             with suppress(*_MISSED):
                 if builds := await self._open():
                     build = self._rng.choice(builds)
-                    await self.here.say(self.shop, build.id, f"Number {next(self._numbers)}: keep it small.")
+                    await self.here.say(self.harness, build.id, f"Number {next(self._numbers)}: keep it small.")
 
     async def _top_up(self, build: Build) -> None:
         today = datetime.now(UTC).date()
         async with self.here.sessions.begin() as session:
             await top_up(session, build.user_id, _TOP_UP, today, key=f"{build.id}-{next(self._numbers)}")
-        await self.shop.builds.tell_of_money(build.id)
+        await self.harness.builds.tell_of_money(build.id)
 
     # ---- what is there
 
@@ -326,7 +326,7 @@ class Chaos:
             case "crash at":
                 return self._crash_at(action, cast("CrashPoint", which))
             case "model":
-                return self.shop.rehearse("faults", {"kind": which, "seconds": 300})
+                return self.harness.rehearse("faults", {"kind": which, "seconds": 300})
             case "killed":
                 return self._kill_server(cast("PartName", which))
             case "hangs":
@@ -403,7 +403,7 @@ class Chaos:
 
     async def _copy(self, build: Build) -> None:
         """Keep what a workspace is at some moment, so that its files can be put back to that."""
-        if await self.shop.events(build.id, "tool_done"):
+        if await self.harness.events(build.id, "tool_done"):
             self._copied.add(build.id)
             await copy_tree(self._home(build), self._kept(build))
 
@@ -430,17 +430,17 @@ class Chaos:
             given = {"build_id": str(uuid.uuid4())} if action.whom < 0.5 else ["no build"]
             self._poison.append(f"build-{uuid.uuid4()}")
             await self.here.client.start_workflow(
-                BUILD_WORKFLOW, given, id=self._poison[-1], task_queue=self.shop.settings.temporal_task_queue
+                BUILD_WORKFLOW, given, id=self._poison[-1], task_queue=self.harness.settings.temporal_task_queue
             )
         elif (build := await self._build(action)) is not None:
             self._struck[action.kind] += 1
             self.ended.add(build.id)
             if how == "terminated":
-                await self.shop.handle(build.id).terminate("chaos")
+                await self.harness.handle(build.id).terminate("chaos")
                 return
             async with self.here.sessions.begin() as session:
                 await request_cancel(session, build.id)
-            await self.shop.builds.cancel(build.id)
+            await self.harness.builds.cancel(build.id)
 
     # ---- the end
 

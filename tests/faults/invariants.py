@@ -17,7 +17,7 @@ import asyncpg
 import psutil
 from sqlalchemy import func, select, text
 
-from activities.snapshot import restore_snapshot, stored_manifest
+from activities.sandbox.snapshot_store import restore_snapshot, stored_manifest
 from bench.flat import chain_of, largest_payload, shares_of
 from clients.sandbox import Role, Sandbox
 from db.models import (
@@ -38,8 +38,8 @@ from db.snapshots import SNAPSHOTS_PREFIX
 from domain.errors import NotFound, SnapshotFailed
 from domain.prompt import founder_message
 from domain.status import Status
-from tests.faults.ground import SECRET, Ground
-from tests.faults.story import EFFECT
+from tests.faults.sample_build import EFFECT
+from tests.harness.faults import SECRET, FaultHarness
 from tests.processes import command_line, lives
 from tests.wait import DEADLINE
 
@@ -89,18 +89,18 @@ class Handed:
 
 
 @asynccontextmanager
-async def restored(ground: Ground, snapshot: Snapshot) -> AsyncIterator[Sandbox]:
+async def restored(fault_harness: FaultHarness, snapshot: Snapshot) -> AsyncIterator[Sandbox]:
     """A fresh sandbox, of no build, with the snapshot restored into it and compared with its manifest.
 
     Raises:
         SnapshotFailed: they differ, or it can't be restored.
     """
-    sandbox = await ground.sandboxes.create(str(uuid.uuid4()), Role.GATE)
+    sandbox = await fault_harness.sandboxes.create(str(uuid.uuid4()), Role.GATE)
     try:
-        await restore_snapshot(ground.store, sandbox, snapshot)
+        await restore_snapshot(fault_harness.store, sandbox, snapshot)
         yield sandbox
     finally:
-        await ground.sandboxes.kill(sandbox.id)
+        await fault_harness.sandboxes.kill(sandbox.id)
 
 
 _UNCOMMITTED = """
@@ -110,101 +110,103 @@ git ls-files -z --others --exclude-standard | xargs -0 -r sha256sum
 """
 
 
-async def handed_over(ground: Ground, build_id: uuid.UUID) -> Handed:
+async def handed_over(fault_harness: FaultHarness, build_id: uuid.UUID) -> Handed:
     """What a ready build has handed over: its final snapshot, restored."""
-    async with ground.sessions() as session:
+    async with fault_harness.sessions() as session:
         final = await session.scalar(select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.final))
     if final is None:
         raise Damage(["a ready build has no final snapshot"])
-    async with restored(ground, final) as sandbox:
+    async with restored(fault_harness, final) as sandbox:
         tree = await sandbox.run("git rev-parse 'HEAD^{tree}'", timeout_seconds=DEADLINE)
         uncommitted = await sandbox.run(_UNCOMMITTED, timeout_seconds=DEADLINE)
     files = frozenset(
         (entry.path, entry.kind.value, entry.mode, entry.sha256)
-        for entry in await stored_manifest(ground.store, final)
+        for entry in await stored_manifest(fault_harness.store, final)
         if entry.path != ".git" and not entry.path.startswith(".git/")
     )
     return Handed(tree.stdout.strip(), uncommitted.stdout.strip() + uncommitted.stderr, files)
 
 
-async def check_build(ground: Ground, build_id: uuid.UUID, expected: Handed | None) -> None:
+async def check_build(fault_harness: FaultHarness, build_id: uuid.UUID, expected: Handed | None) -> None:
     """Everything about one closed build. `expected`: it has to be ready, with this in its hands.
 
     Raises:
         Damage: something is not as it must be.
     """
     found: list[str] = []
-    async with ground.sessions() as session:
+    async with fault_harness.sessions() as session:
         build = await session.get_one(Build, build_id)
     if expected is not None:
         if build.status != Status.READY:
             raise Damage([f"the build is {build.status}: {build.reason}"])
-        if difference := (await handed_over(ground, build_id)).differs_from(expected):
+        if difference := (await handed_over(fault_harness, build_id)).differs_from(expected):
             found.append(f"the workspace is another: {difference}")
-        found += await _announcements(ground, build_id)
-    sent = requests_of(ground, build.goal)
-    found += await _ledger(ground, build, sent)
-    found += await _conversation(ground, build, sent)
-    found += await _messages(ground, build, sent)
-    found += await _effects(ground, build_id)
-    found += await _snapshots(ground, build)
-    found += await _sandboxes(ground, build)
-    found += await _feed(ground, build)
-    found += await _history(ground, build)
+        found += await _announcements(fault_harness, build_id)
+    sent = requests_of(fault_harness, build.goal)
+    found += await _ledger(fault_harness, build, sent)
+    found += await _conversation(fault_harness, build, sent)
+    found += await _messages(fault_harness, build, sent)
+    found += await _effects(fault_harness, build_id)
+    found += await _snapshots(fault_harness, build)
+    found += await _sandboxes(fault_harness, build)
+    found += await _feed(fault_harness, build)
+    found += await _history(fault_harness, build)
     if found:
         raise Damage(found)
 
 
-async def check_nothing_left(ground: Ground) -> None:
+async def check_nothing_left(fault_harness: FaultHarness) -> None:
     """When every build and preview has closed, and every worker has ended.
 
     Raises:
         Damage: something is left.
     """
-    await ground.forget_connections()
+    await fault_harness.forget_connections()
     deadline = monotonic() + DEADLINE
-    while found := await _left(ground):  # what has been told to end may take a moment for it
+    while found := await _left(fault_harness):  # what has been told to end may take a moment for it
         if monotonic() > deadline:
             raise Damage(found)
         await asyncio.sleep(0.2)
 
 
-async def _left(ground: Ground) -> list[str]:
-    found = [f"sandbox {each.id} of build {each.build_id} is left" for each in await ground.sandboxes.list_all()]
-    found += [f"upload {key} is left" for key in await ground.store.unfinished_uploads("")]
+async def _left(fault_harness: FaultHarness) -> list[str]:
+    found = [f"sandbox {each.id} of build {each.build_id} is left" for each in await fault_harness.sandboxes.list_all()]
+    found += [f"upload {key} is left" for key in await fault_harness.store.unfinished_uploads("")]
     found += [
         f"process {' '.join(command_line(process))[:200]} of a sandbox is left"
-        for process in psutil.Process(ground.stack.pid("sandbox")).children(recursive=True)
+        for process in psutil.Process(fault_harness.stack.pid("sandbox")).children(recursive=True)
         if lives(process)
     ]
     found += [
         f"process {' '.join(command_line(process))[:200]} of a worker is left"
         for process in psutil.process_iter()
-        if _is_of(ground, process)
+        if _is_of(fault_harness, process)
     ]
-    url = ground.settings.database_url.replace("+asyncpg", "")
+    url = fault_harness.settings.database_url.replace("+asyncpg", "")
     connection = await asyncpg.connect(url, server_settings={"application_name": "faults"})
     left = await connection.fetch("select state, query from pg_stat_activity where application_name = 'cofounder'")
     await connection.close()
     return found + [f"a database connection is left ({row['state']}): {row['query'][:200]}" for row in left]
 
 
-def _is_of(ground: Ground, process: psutil.Process) -> bool:
+def _is_of(fault_harness: FaultHarness, process: psutil.Process) -> bool:
     """Whether a worker has started this process, such as Chromium."""
     try:
-        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get("HOME") == str(ground.directory)
+        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get("HOME") == str(
+            fault_harness.directory
+        )
     except psutil.Error:
         return False
 
 
-async def check_no_secret(ground: Ground) -> None:
+async def check_no_secret(fault_harness: FaultHarness) -> None:
     """Rule 9: no secret in a prompt, a log, an event or any other row, a history or a snapshot.
 
     Raises:
         Damage: there is one.
     """
     found: list[str] = []
-    environment = ground.environment
+    environment = fault_harness.environment
     secrets = [SECRET, environment["E2B_API_KEY"], environment["AWS_SECRET_ACCESS_KEY"]]
     wanted = [secret.encode() for secret in secrets]
 
@@ -212,20 +214,20 @@ async def check_no_secret(ground: Ground) -> None:
         if any(secret in data for secret in wanted):
             found.append(f"a secret is in {where}")
 
-    for path in [*ground.bodies.glob("*.json"), *(worker.log for worker in ground.workers)]:
+    for path in [*fault_harness.bodies.glob("*.json"), *(worker.log for worker in fault_harness.workers)]:
         look(f"{path.parent.name}/{path.name}", path.read_bytes())
-    async with ground.sessions() as session:
+    async with fault_harness.sessions() as session:
         for table in Base.metadata.sorted_tables:
             rows = await session.scalars(text(f'select t::text from "{table.name}" t'))
             look(f"table {table.name}", "\n".join(rows).encode())
-    async for workflow in ground.client.list_workflows():
-        handle = ground.client.get_workflow_handle(workflow.id, run_id=workflow.run_id)
+    async for workflow in fault_harness.client.list_workflows():
+        handle = fault_harness.client.get_workflow_handle(workflow.id, run_id=workflow.run_id)
         async for event in handle.fetch_history_events():
             look(f"the history of {workflow.id}", event.SerializeToString())
-    for key in await ground.store.keys(SNAPSHOTS_PREFIX):
+    for key in await fault_harness.store.keys(SNAPSHOTS_PREFIX):
         unpacked, rest = zlib.decompressobj(wbits=47), b""
         with suppress(NotFound):  # the reaper has swept it up meanwhile
-            async for piece in ground.store.stream(key):
+            async for piece in fault_harness.store.stream(key):
                 data = unpacked.decompress(piece) if key.endswith(".gz") else piece
                 look(key, rest + data)
                 rest = data[-64:]
@@ -236,14 +238,14 @@ async def check_no_secret(ground: Ground) -> None:
 # ---- money
 
 
-async def check_spending(ground: Ground) -> None:
+async def check_spending(fault_harness: FaultHarness) -> None:
     """Rule 2: no user has spent more than 110 % of a day's allowance.
 
     Raises:
         Damage: somebody has.
     """
     found = []
-    async with ground.sessions() as session:
+    async with fault_harness.sessions() as session:
         for day in await session.scalars(select(UserDay)):
             state = await budget_of(session, day.user_id, day.day)
             if state.ceiling is not None and state.spent > state.ceiling:
@@ -252,15 +254,15 @@ async def check_spending(ground: Ground) -> None:
         raise Damage(found)
 
 
-async def _ledger(ground: Ground, build: Build, sent: list[_Sent]) -> list[str]:
+async def _ledger(fault_harness: FaultHarness, build: Build, sent: list[_Sent]) -> list[str]:
     """Rule 1: the ledger equals what the model server says it served; what a crash lost is marked as estimated."""
-    async with ground.sessions() as session:
+    async with fault_harness.sessions() as session:
         entries = (await session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build.id))).all()
         answered = set((await session.scalars(select(Turn.claim).where(Turn.build_id == build.id))).all())
     found = [f"ledger entry of turn {entry.turn} is still open" for entry in entries if entry.state == "open"]
     settled = {entry.request_id: entry for entry in entries if entry.state == "settled"}
     ours = {request_id for request_id, _ in sent}
-    served = {line["request_id"]: line for line in ground.served() if line["request_id"] in ours}
+    served = {line["request_id"]: line for line in fault_harness.served() if line["request_id"] in ours}
     billed = {request_id for request_id, line in served.items() if line["status"] == 200}
     found += [f"the ledger has request {request_id}, which was not served" for request_id in settled.keys() - billed]
     lost = billed - settled.keys()
@@ -287,10 +289,10 @@ async def _ledger(ground: Ground, build: Build, sent: list[_Sent]) -> list[str]:
 # ---- the conversation
 
 
-def requests_of(ground: Ground, goal: str) -> list[_Sent]:
+def requests_of(fault_harness: FaultHarness, goal: str) -> list[_Sent]:
     """Request ids and bodies of what was sent for a build, in the order of arrival."""
     found = []
-    for path in sorted(ground.bodies.glob("*.json")):
+    for path in sorted(fault_harness.bodies.glob("*.json")):
         text = path.read_text(errors="replace")
         with suppress(json.JSONDecodeError):  # half written: it arrives at this moment
             if goal in text:
@@ -298,10 +300,10 @@ def requests_of(ground: Ground, goal: str) -> list[_Sent]:
     return found
 
 
-async def _conversation(ground: Ground, build: Build, sent: list[_Sent]) -> list[str]:
+async def _conversation(fault_harness: FaultHarness, build: Build, sent: list[_Sent]) -> list[str]:
     """Rule 3: one result per tool call, right after it; roles alternate; what was sent never changes."""
     found: list[str] = []
-    async with ground.sessions() as session:
+    async with fault_harness.sessions() as session:
         calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build.id))).all()
         spoken = (
             await session.scalars(
@@ -336,9 +338,9 @@ def _ill_formed(messages: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-async def _messages(ground: Ground, build: Build, sent: list[_Sent]) -> list[str]:
+async def _messages(fault_harness: FaultHarness, build: Build, sent: list[_Sent]) -> list[str]:
     """Rule 5: what a founder got an acknowledgement for reaches the agent once, in order."""
-    async with ground.sessions() as session:
+    async with fault_harness.sessions() as session:
         rows = await session.scalars(
             select(FounderMessage).where(FounderMessage.build_id == build.id).order_by(FounderMessage.number)
         )
@@ -360,15 +362,15 @@ async def _messages(ground: Ground, build: Build, sent: list[_Sent]) -> list[str
 # ---- side effects
 
 
-async def _effects(ground: Ground, build_id: uuid.UUID) -> list[str]:
+async def _effects(fault_harness: FaultHarness, build_id: uuid.UUID) -> list[str]:
     """Rule 4: a side effect happens at most once per tool call; and what the agent is told of it is true."""
     found: list[str] = []
-    happened = Counter(ground.effects())
+    happened = Counter(fault_harness.effects())
     started: dict[str, set[str]] = {}
-    for line in ground.started():
+    for line in fault_harness.started():
         for call_id in _STARTED.findall(" ".join(line["arguments"])):
             started.setdefault(call_id, set()).add(line["sandbox"])
-    async with ground.sessions() as session:
+    async with fault_harness.sessions() as session:
         calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id))).all()
     for call in calls:
         times, told = happened[call.tool_use_id], call.result or ""
@@ -386,10 +388,10 @@ async def _effects(ground: Ground, build_id: uuid.UUID) -> list[str]:
 # ---- snapshots
 
 
-async def _snapshots(ground: Ground, build: Build) -> list[str]:
+async def _snapshots(fault_harness: FaultHarness, build: Build) -> list[str]:
     """Rule 6: the current snapshot restores to its manifest, at most five stay, and nothing else is in the store."""
     found: list[str] = []
-    async with ground.sessions() as session:
+    async with fault_harness.sessions() as session:
         rows = (
             await session.scalars(
                 select(Snapshot).where(Snapshot.build_id == build.id).order_by(Snapshot.number.desc())
@@ -400,11 +402,11 @@ async def _snapshots(ground: Ground, build: Build) -> list[str]:
     if len([row for row in stored if not row.final]) > KEPT:
         found.append(f"{len(stored)} snapshots are kept")
     for row in stored:
-        if await ground.store.size(row.archive_key) != row.archive_bytes:
+        if await fault_harness.store.size(row.archive_key) != row.archive_bytes:
             found.append(f"the archive of snapshot {row.number} is not what its row says")
     if stored and not stored[0].final:  # what a ready build hands over has been restored before
         try:
-            async with restored(ground, stored[0]):
+            async with restored(fault_harness, stored[0]):
                 pass
         except SnapshotFailed as error:
             found.append(f"the current snapshot {stored[0].number} does not restore to its manifest: {error}")
@@ -412,16 +414,16 @@ async def _snapshots(ground: Ground, build: Build) -> list[str]:
         found.append("no snapshot is left")
     needed = {key for row in stored for key in (row.archive_key, row.manifest_key)}
     prefix = f"snapshots/{build.id}/"
-    found += [f"{key} belongs to no snapshot" for key in await ground.store.keys(prefix) if key not in needed]
-    found += [f"upload {key} is left" for key in await ground.store.unfinished_uploads(prefix)]
+    found += [f"{key} belongs to no snapshot" for key in await fault_harness.store.keys(prefix) if key not in needed]
+    found += [f"upload {key} is left" for key in await fault_harness.store.unfinished_uploads(prefix)]
     return found
 
 
-async def _sandboxes(ground: Ground, build: Build) -> list[str]:
+async def _sandboxes(fault_harness: FaultHarness, build: Build) -> list[str]:
     """Rule 7: a ready build has at most its preview's sandbox, any other closed one has none."""
     if build.status == Status.FAILED:
         return []  # by an operator, perhaps, who has terminated its workflow: then the reaper ends its sandbox
-    living = [each for each in await ground.sandboxes.list_all() if each.build_id == str(build.id)]
+    living = [each for each in await fault_harness.sandboxes.list_all() if each.build_id == str(build.id)]
     most = 1 if build.status == Status.READY else 0
     return [] if len(living) <= most else [f"{len(living)} sandboxes of a {build.status} build live"]
 
@@ -429,10 +431,10 @@ async def _sandboxes(ground: Ground, build: Build) -> list[str]:
 # ---- what is told
 
 
-async def _feed(ground: Ground, build: Build) -> list[str]:
+async def _feed(fault_harness: FaultHarness, build: Build) -> list[str]:
     """The feed has no gap, and shows no line of an attempt that died."""
     found: list[str] = []
-    async with ground.sessions() as session:
+    async with fault_harness.sessions() as session:
         events = (await session.scalars(select(Event).where(Event.build_id == build.id).order_by(Event.id))).all()
         answered = {str(claim) for claim in await session.scalars(select(Turn.claim).where(Turn.build_id == build.id))}
     # The preview may have told something since the row was read.
@@ -449,16 +451,16 @@ async def _feed(ground: Ground, build: Build) -> list[str]:
     return found
 
 
-async def _announcements(ground: Ground, build_id: uuid.UUID) -> list[str]:
-    async with ground.sessions() as session:
+async def _announcements(fault_harness: FaultHarness, build_id: uuid.UUID) -> list[str]:
+    async with fault_harness.sessions() as session:
         told = await session.scalar(select(func.count()).where(BusinessEvent.build_id == build_id))
     return [] if told == 1 else [f"the rest of the business has heard {told} times of the build"]
 
 
-async def _history(ground: Ground, build: Build) -> list[str]:
+async def _history(fault_harness: FaultHarness, build: Build) -> list[str]:
     """Rule 10: a turn adds ids, counts and short summaries to history, and no more for having gone wrong."""
     found: list[str] = []
-    for events in await chain_of(ground.client, str(build.id)):
+    for events in await chain_of(fault_harness.client, str(build.id)):
         found += [
             f"a turn takes {share.bytes} bytes of history" for share in shares_of(events) if share.bytes > _LARGEST_TURN
         ]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-from activities.crash_point import CrashPoint
+from activities.runtime.crash_point import CrashPoint
 from local.rehearsal.control import FaultKind
 from local.stack import PARTS, PartName
 

@@ -15,11 +15,11 @@ from db.models import Build
 from domain.errors import CofounderError
 from domain.names import preview_workflow_id
 from domain.status import CLOSED, Status
-from tests.faults.ground import Ground
 from tests.faults.invariants import Damage, Handed, check_build, handed_over
-from tests.faults.story import story
+from tests.faults.sample_build import sample_script
+from tests.harness.faults import FaultHarness
+from tests.harness.worker import WorkerHarness
 from tests.wait import DEADLINE
-from tests.workshop import Workshop
 
 _PATIENCE_SECONDS = 2 * DEADLINE
 
@@ -30,31 +30,31 @@ _LOOK_SECONDS = 0.5
 class Report:
     """Cases by name; None is a case in which everything held, a text says what did not."""
 
-    def __init__(self, ground: Ground) -> None:
-        self.ground = ground
+    def __init__(self, fault_harness: FaultHarness) -> None:
+        self.fault_harness = fault_harness
         self.cases: dict[str, str | None] = {}
         self._expected: asyncio.Future[Handed] = asyncio.get_running_loop().create_future()
 
-    async def reference(self, shop: Workshop) -> None:
+    async def reference(self, harness: WorkerHarness) -> None:
         """A build that nothing strikes: what the others have to hand over."""
         async with self.case("nothing happens"):
-            build_id = await shop.start(script=story())
-            await closed(shop, build_id)
-            self._expected.set_result(await handed_over(self.ground, build_id))
-            await self.check(shop, build_id)
+            build_id = await harness.start(script=sample_script())
+            await closed(harness, build_id)
+            self._expected.set_result(await handed_over(self.fault_harness, build_id))
+            await self.check(harness, build_id)
 
-    async def ready(self, name: str, shop: Workshop, build_id: uuid.UUID, *, wake: bool = False) -> None:
+    async def ready(self, name: str, harness: WorkerHarness, build_id: uuid.UUID, *, wake: bool = False) -> None:
         """The case's build becomes ready, with what the reference has, and everything holds."""
         async with self.case(name):
-            await closed(shop, build_id, wake=wake)
-            await self.check(shop, build_id)
+            await closed(harness, build_id, wake=wake)
+            await self.check(harness, build_id)
 
-    async def check(self, shop: Workshop, build_id: uuid.UUID) -> None:
+    async def check(self, harness: WorkerHarness, build_id: uuid.UUID) -> None:
         """Check a build that has to be ready, and close its preview."""
         try:
-            await check_build(self.ground, build_id, await asyncio.wait_for(self._expected, _PATIENCE_SECONDS))
+            await check_build(self.fault_harness, build_id, await asyncio.wait_for(self._expected, _PATIENCE_SECONDS))
         finally:
-            await close_preview(shop, build_id)
+            await close_preview(harness, build_id)
 
     @asynccontextmanager
     async def case(self, name: str) -> AsyncIterator[None]:
@@ -69,7 +69,7 @@ class Report:
             self.cases[name] = None
 
 
-async def closed(shop: Workshop, build_id: uuid.UUID, *, wake: bool = False) -> Build:
+async def closed(harness: WorkerHarness, build_id: uuid.UUID, *, wake: bool = False) -> Build:
     """Wait until a build has closed, its workflow too. `wake`: when it waits for a person, there is one.
 
     Raises:
@@ -77,40 +77,40 @@ async def closed(shop: Workshop, build_id: uuid.UUID, *, wake: bool = False) -> 
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while (row := await row_of(shop, build_id)) is None or row.status not in CLOSED:
+            while (row := await row_of(harness, build_id)) is None or row.status not in CLOSED:
                 if row is not None and row.status == Status.NEEDS_INPUT:
                     if not wake:
                         raise Damage([f"it waits for {row.waiting_for}: {row.reason}"])
                     with suppress(CofounderError, RPCError):
-                        await shop.builds.wake(build_id)
+                        await harness.builds.wake(build_id)
                 await asyncio.sleep(_LOOK_SECONDS)
             with suppress(WorkflowFailureError):
-                await shop.handle(build_id).result()
+                await harness.handle(build_id).result()
             return row
-    row = await row_of(shop, build_id)
-    raise Damage([f"it is stuck: {row.status if row else 'no row'}; {await _pending(shop, build_id)}"])
+    row = await row_of(harness, build_id)
+    raise Damage([f"it is stuck: {row.status if row else 'no row'}; {await _pending(harness, build_id)}"])
 
 
-async def _pending(shop: Workshop, build_id: uuid.UUID) -> str:
+async def _pending(harness: WorkerHarness, build_id: uuid.UUID) -> str:
     """What the build's workflow waits for."""
-    described = (await shop.handle(build_id).describe()).raw_description
+    described = (await harness.handle(build_id).describe()).raw_description
     return "; ".join(
         f"{each.activity_type.name}, attempt {each.attempt}, after: {each.last_failure.message[:300]}"
         for each in described.pending_activities
     )
 
 
-async def row_of(shop: Workshop, build_id: uuid.UUID) -> Build | None:
+async def row_of(harness: WorkerHarness, build_id: uuid.UUID) -> Build | None:
     """The build's row; None while the database is down."""
     try:
-        return await shop.row(build_id)
+        return await harness.row(build_id)
     except (OSError, SQLAlchemyError):
         return None
 
 
-async def close_preview(shop: Workshop, build_id: uuid.UUID) -> None:
+async def close_preview(harness: WorkerHarness, build_id: uuid.UUID) -> None:
     """Close the preview of a ready build, as the end of its hour would."""
-    preview = shop.client.get_workflow_handle(preview_workflow_id(build_id))
+    preview = harness.client.get_workflow_handle(preview_workflow_id(build_id))
     with suppress(WorkflowFailureError, RPCError):
         await preview.cancel()
         await preview.result()

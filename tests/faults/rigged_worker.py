@@ -20,8 +20,9 @@ from pathlib import Path
 from temporalio import activity
 
 import worker
-from activities import crash_point, dispatch, gate, lifecycle, snapshot, think, workspace
-from tests.faults.without import count_edits, switch_off
+from activities import dispatch, gate, lifecycle, snapshot, think, workspace
+from activities.runtime import crash_point
+from tests.faults.disabled_safeguards import count_edits, switch_off
 
 _LOOK_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1

@@ -12,8 +12,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tests.faults.cases import killed_in_bash, killed_with_its_sandbox, reverted, stale_snapshot
-from tests.faults.ground import ground
 from tests.faults.report import Report, side_by_side
+from tests.harness.faults import fault_harness
 
 FAULTS: dict[str, Callable[[Report, str], Coroutine[Any, Any, None]]] = {
     "claim": stale_snapshot,
@@ -26,10 +26,10 @@ FAULTS: dict[str, Callable[[Report, str], Coroutine[Any, Any, None]]] = {
 
 async def without_each(report: Report) -> None:
     """Switch each off in turn; what was found is in the report under its name."""
-    ground = report.ground
-    shop = ground.shop()
-    worker = await ground.worker(shop)
-    await side_by_side(report.reference(shop), *(fault(report, safeguard) for safeguard, fault in FAULTS.items()))
+    fault_harness = report.fault_harness
+    harness = fault_harness.harness()
+    worker = await fault_harness.worker(harness)
+    await side_by_side(report.reference(harness), *(fault(report, safeguard) for safeguard, fault in FAULTS.items()))
     await worker.end()
 
 
@@ -40,7 +40,7 @@ def found(report: Report, safeguard: str) -> str | None:
 
 
 async def _show() -> bool:
-    async with ground() as here:
+    async with fault_harness() as here:
         report = Report(here)
         await without_each(report)
     for safeguard in FAULTS:

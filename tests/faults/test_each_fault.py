@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.faults.cases import each_fault_alone
-from tests.faults.ground import ground
 from tests.faults.invariants import check_no_secret, check_nothing_left
 from tests.faults.report import Report
+from tests.harness.faults import fault_harness
 
 
 @pytest.mark.timeout(3000)
@@ -17,7 +17,7 @@ async def test_each_fault_alone(subtests: pytest.Subtests) -> None:
 
 async def all_holds(cases: Callable[[Report], Awaitable[None]], subtests: pytest.Subtests) -> None:
     """Try the cases on a ground of their own; each is a subtest, and so is what they leave."""
-    async with ground() as here:
+    async with fault_harness() as here:
         report = Report(here)
         await cases(report)
         async with report.case("no secret is anywhere"):

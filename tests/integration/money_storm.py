@@ -26,7 +26,8 @@ from activities.lifecycle import LifecycleActivities
 from activities.think import ThinkActivities
 from clients.build_workflows import BuildWorkflows
 from clients.model import ModelClient
-from db import direct, money
+from db import money
+from db import transaction as transactions
 from db.builds import NewBuild, insert_build
 from db.models import LedgerEntry, Message, PlanTier, Prompt, Turn, User
 from db.projects import create_project
@@ -272,7 +273,7 @@ class Storm:
         return environment
 
     async def point(self, name: str) -> None:
-        """Stands in the place of `activities.crash_point`."""
+        """Stands in the place of `activities.runtime.crash_point`."""
         attempt = _attempt.get()
         if name == "think.before_call":
             self.sent += 1
@@ -460,12 +461,12 @@ async def rewriting(engine: AsyncEngine, pattern: str, instead: str) -> AsyncIte
         known = as_written(statement)
         return replace(known, sql=rewritten(known.sql))
 
-    as_written = direct._compiled
+    as_written = transactions._compiled
     event.listen(engine.sync_engine, "before_cursor_execute", rewrite, retval=True)
-    direct._compiled = compiled  # type: ignore[assignment]
+    transactions._compiled = compiled  # type: ignore[assignment]
     try:
         yield
     finally:
-        direct._compiled = as_written
+        transactions._compiled = as_written
         event.remove(engine.sync_engine, "before_cursor_execute", rewrite)
     assert found, "the safeguard is written in another way now"

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ API_KEY = "e2b_test"
 class SandboxServer:
     """A running server. `options` point the SDK at it."""
 
-    def __init__(self, root: Path, *arguments: str) -> None:
+    def __init__(self, root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.root = root
         self.errors = root.parent / f"{root.name}.log"
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "local.sandbox", "--root", str(root), "--api-key", API_KEY, *arguments],
                 cwd=REPOSITORY,
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -65,9 +67,14 @@ class SandboxServer:
 
 
 @contextlib.asynccontextmanager
-async def sandbox_server(root: Path, *arguments: str) -> AsyncIterator[SandboxServer]:
-    """A server for the length of a block; nothing of it is left afterwards, whatever happened inside."""
-    server = await asyncio.to_thread(SandboxServer, root, *arguments)
+async def sandbox_server(
+    root: Path, *arguments: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[SandboxServer]:
+    """A server for the length of a block; nothing of it is left afterwards, whatever happened inside.
+
+    `environment` comes on top of this process's.
+    """
+    server = await asyncio.to_thread(SandboxServer, root, *arguments, environment=environment)
     left = []
     try:
         yield server

@@ -18,9 +18,9 @@ from clients.temporal import connect_temporal
 from domain.errors import CofounderError, Misconfigured
 from domain.pricing import ModelPrice
 from local.stack import LocalStack
+from tests.harness.worker import settings_of
 from tests.integration.api_server import TOKEN, RunningApi, new_database, running_api, settings_for, suspend
 from tests.wait import DEADLINE
-from tests.workshop import settings_of
 from worker import wired_worker
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
     ),
     "a plan whose model has no price": (
         lambda stack: {"fallback_model": "mine", "model_prices": {"mine": ModelPrice.model_validate(_PRICE)}},
-        r"The plan \S+ has no usable model for the coder. .*MODEL_PRICES",
+        r"The plan \S+ has no usable model for the role coder. .*MODEL_PRICES",
     ),
     "no object store": (
         lambda stack: {"s3_endpoint_url": f"http://{CLOSED}"},
@@ -100,7 +100,7 @@ WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
     ),
     "no bucket": (
         lambda stack: {"project_snapshot_bucket": "nobodys"},
-        "The bucket nobodys is not there. Create it, or set PROJECT_SNAPSHOT_BUCKET",
+        "The bucket nobodys does not exist. Create it, or set PROJECT_SNAPSHOT_BUCKET",
     ),
     "a wrong secret": (
         lambda stack: {"aws_secret_access_key": "wrong"},
@@ -108,7 +108,7 @@ WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
     ),
     "no name of a bucket": (
         lambda stack: {"project_snapshot_bucket": "No bucket!"},
-        "'No bucket!' can't be the name of a bucket. Set PROJECT_SNAPSHOT_BUCKET",
+        "'No bucket!' is not a valid bucket name. Correct PROJECT_SNAPSHOT_BUCKET",
     ),
     "no key for sandboxes": (
         lambda stack: {"e2b_api_key": None},
@@ -120,7 +120,7 @@ WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
     ),
     "no browser": (
         lambda stack: {"chromium_path": "/nowhere/chromium"},
-        "CHROMIUM_PATH is /nowhere/chromium, which is no program",
+        "CHROMIUM_PATH is /nowhere/chromium, which is not a program",
     ),
 }
 
@@ -219,7 +219,8 @@ async def test_refused_build_tells_what_was_stored(api: RunningApi) -> None:
     result = await _build(api, "--idea", "A waitlist")
     [project] = re.findall("^project (.*)$", result.output, re.M)
     assert _told(result).startswith("The account is suspended")
-    assert f"The project is stored; later: cofounder build --project {project}" in result.output.splitlines()
+    later = f"The project is stored. To build it later: cofounder build --project {project}"
+    assert later in result.output.splitlines()
     assert "suspended" in _told(await _build(api, "--project", project))
     after = await api.rows()
     assert {name: count - before[name] for name, count in after.items() if count != before[name]} == {

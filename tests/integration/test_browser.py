@@ -159,7 +159,7 @@ def test_a_missing_chromium_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Misconfigured, match="CHROMIUM_PATH"):
         find_chromium()
-    with pytest.raises(Misconfigured, match="no program"):
+    with pytest.raises(Misconfigured, match="not a program"):
         find_chromium(tmp_path / "nothing")
     program = tmp_path / "chromium"
     program.touch(mode=0o755)

@@ -29,7 +29,7 @@ from domain.payloads import DispatchInput, DispatchResult, SandboxRef
 from domain.prompt import render_system_prompt
 from domain.tools import TOOLS, Tool, ToolInput, render_tools
 from local.stack import LocalStack
-from tests.integration.rooms import NO_WORKFLOW
+from tests.harness.activities import NO_WORKFLOW
 from tests.wait import DEADLINE, wait_until
 
 SECRET = "sk-ant-0123456789-secret"
@@ -49,7 +49,7 @@ class MemoryImages:
 
 
 @dataclass
-class Bench:
+class DispatchHarness:
     """A build with a sandbox, and a short way to ask for tool calls in it."""
 
     sessions: Sessions
@@ -103,7 +103,7 @@ class Bench:
     ) -> DispatchResult:
         """One attempt of the activity."""
         where = where or SandboxRef(sandbox_id=self.sandbox.id, boot=self.boot)
-        given = DispatchInput(build_id=str(self.build_id), id=tool_use_id, sandbox=where)
+        given = DispatchInput(build_id=str(self.build_id), tool_use_id=tool_use_id, sandbox=where)
         return await (environment or ActivityEnvironment()).run(self.activities.dispatch_tool, given)
 
     async def row(self, tool_use_id: str) -> ToolCall:
@@ -133,7 +133,7 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-async def bench(stack: LocalStack) -> AsyncIterator[Bench]:
+async def harness(stack: LocalStack) -> AsyncIterator[DispatchHarness]:
     found = stack.environment
     engine = make_engine(found["DATABASE_URL"], pool_size=3)
     sessions = make_sessions(engine)
@@ -152,7 +152,7 @@ async def bench(stack: LocalStack) -> AsyncIterator[Bench]:
         "git init -q -b main . && git config user.email a@b.c && git config user.name a",
         timeout_seconds=DEADLINE,
     )
-    yield Bench(sessions, sandboxes, browser, sandbox, await sandbox.boot(), build.id)
+    yield DispatchHarness(sessions, sandboxes, browser, sandbox, await sandbox.boot(), build.id)
     for sandbox_id in await sandboxes.find(str(build.id), Role.WORKSPACE):
         await sandboxes.kill(sandbox_id)
     await browser.close()
@@ -160,15 +160,15 @@ async def bench(stack: LocalStack) -> AsyncIterator[Bench]:
     await engine.dispose()
 
 
-async def test_a_command_is_run_and_its_result_stored(bench: Bench) -> None:
-    call = await bench.bash("echo hello; exit 3")
+async def test_a_command_is_run_and_its_result_stored(harness: DispatchHarness) -> None:
+    call = await harness.bash("echo hello; exit 3")
     error = error_signature("bash", "", "hello\n[exit code 3]")
-    assert await bench.attempt(call) == DispatchResult(err=True, e=error)
-    assert await bench.attempt(call) == DispatchResult(err=True, e=error)
-    assert await bench.told(call) == "hello\n[exit code 3]"
-    assert await bench.events(call) == ["tool_started", "tool_done"]
-    row = await bench.row(call)
-    assert (row.state, row.sandbox_id, row.boot) == ("done", bench.sandbox.id, bench.boot)
+    assert await harness.attempt(call) == DispatchResult(is_error=True, error_signature=error)
+    assert await harness.attempt(call) == DispatchResult(is_error=True, error_signature=error)
+    assert await harness.told(call) == "hello\n[exit code 3]"
+    assert await harness.events(call) == ["tool_started", "tool_done"]
+    row = await harness.row(call)
+    assert (row.state, row.sandbox_id, row.boot) == ("done", harness.sandbox.id, harness.boot)
 
 
 class CountLinesInput(ToolInput):
@@ -177,7 +177,7 @@ class CountLinesInput(ToolInput):
     path: str
 
 
-async def test_a_tool_is_added_in_one_place(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_tool_is_added_in_one_place(harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = Tool(
         "count_lines",
         "Count the lines of a file.",
@@ -188,34 +188,34 @@ async def test_a_tool_is_added_in_one_place(bench: Bench, monkeypatch: pytest.Mo
     monkeypatch.setitem(TOOLS, tool.name, tool)
     assert tool.name in render_system_prompt({}, [], "goal", [])
     assert json.loads(render_tools())[-1]["input_schema"]["required"] == ["path"]
-    await bench.sandbox.write(f"{WORKSPACE}/odd 'name", "one\ntwo\n")
-    call = await bench.ask("count_lines", path="odd 'name")
+    await harness.sandbox.write(f"{WORKSPACE}/odd 'name", "one\ntwo\n")
+    call = await harness.ask("count_lines", path="odd 'name")
     for _ in range(2):
-        assert await bench.attempt(call) == DispatchResult()
-    assert await bench.told(call) == "2"
-    assert await bench.sandbox.read(f"{WORKSPACE}/counted") == b"x\n"
-    wrong = await bench.ask("count_lines", file="counted")
-    assert (await bench.attempt(wrong)).err
-    assert "does not fit its schema" in await bench.told(wrong)
+        assert await harness.attempt(call) == DispatchResult()
+    assert await harness.told(call) == "2"
+    assert await harness.sandbox.read(f"{WORKSPACE}/counted") == b"x\n"
+    wrong = await harness.ask("count_lines", file="counted")
+    assert (await harness.attempt(wrong)).is_error
+    assert "does not fit its schema" in await harness.told(wrong)
 
 
-async def test_a_stored_result_is_returned_and_nothing_run(bench: Bench) -> None:
-    call = await bench.bash("echo x >> stored")
-    assert await bench.attempt(call) == DispatchResult()
-    assert await bench.attempt(call, where=SandboxRef(sandbox_id="gone", boot="gone")) == DispatchResult()
-    assert await bench.sandbox.read(f"{WORKSPACE}/stored") == b"x\n"
-    assert await bench.events(call) == ["tool_started", "tool_done"]
+async def test_a_stored_result_is_returned_and_nothing_run(harness: DispatchHarness) -> None:
+    call = await harness.bash("echo x >> stored")
+    assert await harness.attempt(call) == DispatchResult()
+    assert await harness.attempt(call, where=SandboxRef(sandbox_id="gone", boot="gone")) == DispatchResult()
+    assert await harness.sandbox.read(f"{WORKSPACE}/stored") == b"x\n"
+    assert await harness.events(call) == ["tool_started", "tool_done"]
 
 
-async def test_only_what_differs_stands_in_history(bench: Bench) -> None:
-    call = await bench.bash("true")
-    result = await bench.attempt(call)
+async def test_only_what_differs_stands_in_history(harness: DispatchHarness) -> None:
+    call = await harness.bash("true")
+    result = await harness.attempt(call)
     assert result.model_dump(exclude_unset=True) == {}
 
 
-async def test_two_attempts_at_once(bench: Bench) -> None:
-    call = await bench.bash("echo x >> both; sleep 0.4; wc -l < both")
-    results = await asyncio.gather(*(bench.attempt(call) for _ in range(3)), return_exceptions=True)
+async def test_two_attempts_at_once(harness: DispatchHarness) -> None:
+    call = await harness.bash("echo x >> both; sleep 0.4; wc -l < both")
+    results = await asyncio.gather(*(harness.attempt(call) for _ in range(3)), return_exceptions=True)
     # The stale ones end without a write: with the result if it was there by then, else as stale.
     for result in results:
         if isinstance(result, ApplicationError):
@@ -224,123 +224,123 @@ async def test_two_attempts_at_once(bench: Bench) -> None:
         else:
             assert result == DispatchResult()
     assert DispatchResult() in results
-    assert (await bench.told(call)).strip() == "1"
-    assert (await bench.events(call)).count("tool_started") == 1
-    assert (await bench.events(call)).count("tool_done") == 1
+    assert (await harness.told(call)).strip() == "1"
+    assert (await harness.events(call)).count("tool_started") == 1
+    assert (await harness.events(call)).count("tool_done") == 1
 
 
 @pytest.mark.parametrize("why", [SHUT_DOWN, PAUSED], ids=["shut-down", "paused"])
 async def test_a_worker_that_lets_go_leaves_it_running_for_the_next(
-    bench: Bench, why: ActivityCancellationDetails
+    harness: DispatchHarness, why: ActivityCancellationDetails
 ) -> None:
     """It shuts down, or an operator has paused the activity."""
-    await bench.sandbox.run("rm -f shut go", timeout_seconds=DEADLINE)
-    call = await bench.bash("echo x >> shut; until [ -e go ]; do sleep 0.02; done; wc -l < shut")
+    await harness.sandbox.run("rm -f shut go", timeout_seconds=DEADLINE)
+    call = await harness.bash("echo x >> shut; until [ -e go ]; do sleep 0.02; done; wc -l < shut")
     environment = ActivityEnvironment()
-    first = asyncio.create_task(bench.attempt(call, environment))
-    await bench.until_file("shut")
+    first = asyncio.create_task(harness.attempt(call, environment))
+    await harness.until_file("shut")
     environment.cancel(why)
     with pytest.raises(asyncio.CancelledError):
         await first
-    assert (await bench.row(call)).state == "intended"
-    await bench.sandbox.write(f"{WORKSPACE}/go", "")
-    assert await bench.attempt(call) == DispatchResult()
-    assert (await bench.told(call)).strip() == "1"
-    assert await bench.events(call) == ["tool_started", "tool_done"]
+    assert (await harness.row(call)).state == "intended"
+    await harness.sandbox.write(f"{WORKSPACE}/go", "")
+    assert await harness.attempt(call) == DispatchResult()
+    assert (await harness.told(call)).strip() == "1"
+    assert await harness.events(call) == ["tool_started", "tool_done"]
 
 
-async def test_a_cancelled_build_ends_the_tree_and_has_a_result(bench: Bench) -> None:
-    call = await bench.bash("touch cut; sleep 61 & setsid sleep 61 & sleep 61")
+async def test_a_cancelled_build_ends_the_tree_and_has_a_result(harness: DispatchHarness) -> None:
+    call = await harness.bash("touch cut; sleep 61 & setsid sleep 61 & sleep 61")
     environment = ActivityEnvironment()
-    running = asyncio.create_task(bench.attempt(call, environment))
-    await bench.until_file("cut")
+    running = asyncio.create_task(harness.attempt(call, environment))
+    await harness.until_file("cut")
     environment.cancel(CANCELLED)
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert "cancelled" in await bench.told(call)
-    assert (await bench.row(call)).is_error
-    assert "sleep 61" not in await bench.processes()
-    assert await bench.events(call) == ["tool_started", "tool_done"]
+    assert "cancelled" in await harness.told(call)
+    assert (await harness.row(call)).is_error
+    assert "sleep 61" not in await harness.processes()
+    assert await harness.events(call) == ["tool_started", "tool_done"]
 
 
-async def test_heartbeats_while_it_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heartbeats_while_it_runs(harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     beats: list[Any] = []
     environment = ActivityEnvironment()
     environment.on_heartbeat = lambda *details: beats.append(details)
-    monkeypatch.setattr("activities.heartbeat._EVERY_SECONDS", 3600)
-    await bench.attempt(await bench.bash("true"), environment)
+    monkeypatch.setattr("activities.runtime.heartbeat._EVERY_SECONDS", 3600)
+    await harness.attempt(await harness.bash("true"), environment)
     assert not beats, "what is short needs none"
-    monkeypatch.setattr("activities.heartbeat._EVERY_SECONDS", 0.1)
-    call = await bench.bash("until [ -e beaten ]; do sleep 0.02; done")
-    running = asyncio.create_task(bench.attempt(call, environment))
+    monkeypatch.setattr("activities.runtime.heartbeat._EVERY_SECONDS", 0.1)
+    call = await harness.bash("until [ -e beaten ]; do sleep 0.02; done")
+    running = asyncio.create_task(harness.attempt(call, environment))
     await wait_until(lambda: len(beats) >= 2)
-    await bench.sandbox.write(f"{WORKSPACE}/beaten", "")
+    await harness.sandbox.write(f"{WORKSPACE}/beaten", "")
     assert await running == DispatchResult()
 
 
-async def test_a_timeout_is_told(bench: Bench) -> None:
-    call = await bench.bash("echo slow; sleep 62 & sleep 62", timeout_seconds=3)
-    assert (await bench.attempt(call)).err
-    assert await bench.told(call) == "slow\n[timed out after 3 s; its processes were ended]"
-    assert "sleep 62" not in await bench.processes()
+async def test_a_timeout_is_told(harness: DispatchHarness) -> None:
+    call = await harness.bash("echo slow; sleep 62 & sleep 62", timeout_seconds=3)
+    assert (await harness.attempt(call)).is_error
+    assert await harness.told(call) == "slow\n[timed out after 3 s; its processes were ended]"
+    assert "sleep 62" not in await harness.processes()
 
 
-async def test_output_is_cleaned_bounded_and_without_secrets(bench: Bench) -> None:
-    call = await bench.bash(r"printf '\033[31mred\033[0m a\0b \377\n'; echo key " + SECRET)
-    await bench.attempt(call)
-    assert await bench.told(call) == "red a\ufffdb \ufffd\nkey [secret]"
-    loud = await bench.bash("yes | head -c 5000000; echo the end")
-    await bench.attempt(loud)
-    told = await bench.told(loud)
+async def test_output_is_cleaned_bounded_and_without_secrets(harness: DispatchHarness) -> None:
+    call = await harness.bash(r"printf '\033[31mred\033[0m a\0b \377\n'; echo key " + SECRET)
+    await harness.attempt(call)
+    assert await harness.told(call) == "red a\ufffdb \ufffd\nkey [secret]"
+    loud = await harness.bash("yes | head -c 5000000; echo the end")
+    await harness.attempt(loud)
+    told = await harness.told(loud)
     assert len(told) < 25_000
     assert f"/.cofounder/calls/{loud}/output" in told
     assert told.endswith("the end")
 
 
-async def test_commits_end_phases(bench: Bench) -> None:
-    call = await bench.bash("git commit -q --allow-empty -m 'Scaffold'")
-    result = await bench.attempt(call)
-    head = (await bench.sandbox.run("git rev-parse HEAD", timeout_seconds=DEADLINE)).stdout.strip()
+async def test_commits_end_phases(harness: DispatchHarness) -> None:
+    call = await harness.bash("git commit -q --allow-empty -m 'Scaffold'")
+    result = await harness.attempt(call)
+    head = (await harness.sandbox.run("git rev-parse HEAD", timeout_seconds=DEADLINE)).stdout.strip()
     assert result == DispatchResult(commit=head[:12])
-    assert (await bench.row(call)).commit == head[:12]
-    assert await bench.attempt(call) == DispatchResult(commit=head[:12])
-    assert await bench.attempt(await bench.bash("git log --oneline")) == DispatchResult()
+    assert (await harness.row(call)).commit == head[:12]
+    assert await harness.attempt(call) == DispatchResult(commit=head[:12])
+    assert await harness.attempt(await harness.bash("git log --oneline")) == DispatchResult()
 
 
-async def test_files(bench: Bench) -> None:
+async def test_files(harness: DispatchHarness) -> None:
     content = "ünï\n" * 200_000
-    assert await bench.attempt(await bench.ask("write_file", path="a/big", content=content)) == DispatchResult()
-    assert (await bench.sandbox.read(f"{WORKSPACE}/a/big")).decode() == content
-    await bench.attempt(await bench.ask("write_file", path="f", content="one two two"))
-    edit = await bench.ask("edit_file", path="f", old_text="one", new_text="1", replace_all=None)
-    assert await bench.attempt(edit) == DispatchResult()
+    assert await harness.attempt(await harness.ask("write_file", path="a/big", content=content)) == DispatchResult()
+    assert (await harness.sandbox.read(f"{WORKSPACE}/a/big")).decode() == content
+    await harness.attempt(await harness.ask("write_file", path="f", content="one two two"))
+    edit = await harness.ask("edit_file", path="f", old_text="one", new_text="1", replace_all=None)
+    assert await harness.attempt(edit) == DispatchResult()
     for given, problem in (({"old_text": "three"}, "does not occur"), ({"old_text": "two"}, "occurs 2 times")):
-        call = await bench.ask("edit_file", path="f", new_text="x", replace_all=None, **given)
-        assert (await bench.attempt(call)).err
-        assert problem in await bench.told(call)
-    outside = await bench.ask("write_file", path="../../x", content="x")
-    assert (await bench.attempt(outside)).err
-    assert "outside the workspace" in await bench.told(outside)
-    read = await bench.ask("read_file", path="f", start_line=None, line_count=None)
-    assert await bench.attempt(read) == DispatchResult()
-    assert await bench.told(read) == "     1\t1 two two"
-    assert (await bench.attempt(await bench.ask("glob", pattern="**/*"))) == DispatchResult()
-    assert (await bench.attempt(await bench.ask("grep", pattern="(", glob=None))).err
+        call = await harness.ask("edit_file", path="f", new_text="x", replace_all=None, **given)
+        assert (await harness.attempt(call)).is_error
+        assert problem in await harness.told(call)
+    outside = await harness.ask("write_file", path="../../x", content="x")
+    assert (await harness.attempt(outside)).is_error
+    assert "outside the workspace" in await harness.told(outside)
+    read = await harness.ask("read_file", path="f", start_line=None, line_count=None)
+    assert await harness.attempt(read) == DispatchResult()
+    assert await harness.told(read) == "     1\t1 two two"
+    assert (await harness.attempt(await harness.ask("glob", pattern="**/*"))) == DispatchResult()
+    assert (await harness.attempt(await harness.ask("grep", pattern="(", glob=None))).is_error
 
 
-async def test_a_call_that_does_not_fit_is_not_run(bench: Bench) -> None:
-    unknown = await bench.ask("rm_rf", path="/")
-    assert (await bench.attempt(unknown)).err
-    assert "no tool named rm_rf" in await bench.told(unknown)
-    incomplete = await bench.ask("bash", command="touch never")
-    assert (await bench.attempt(incomplete)).err
-    assert "does not fit its schema" in await bench.told(incomplete)
-    assert (await bench.sandbox.run("test -e never", timeout_seconds=DEADLINE)).exit_code == 1
+async def test_a_call_that_does_not_fit_is_not_run(harness: DispatchHarness) -> None:
+    unknown = await harness.ask("rm_rf", path="/")
+    assert (await harness.attempt(unknown)).is_error
+    assert "no tool named rm_rf" in await harness.told(unknown)
+    incomplete = await harness.ask("bash", command="touch never")
+    assert (await harness.attempt(incomplete)).is_error
+    assert "does not fit its schema" in await harness.told(incomplete)
+    assert (await harness.sandbox.run("test -e never", timeout_seconds=DEADLINE)).exit_code == 1
 
 
-async def begin(bench: Bench, tool_use_id: str, where: SandboxRef) -> None:
+async def begin(harness: DispatchHarness, tool_use_id: str, where: SandboxRef) -> None:
     """What an attempt leaves that died after it had begun."""
-    async with bench.sessions.begin() as session:
+    async with harness.sessions.begin() as session:
         await session.execute(
             update(ToolCall)
             .where(ToolCall.tool_use_id == tool_use_id)
@@ -349,112 +349,112 @@ async def begin(bench: Bench, tool_use_id: str, where: SandboxRef) -> None:
 
 
 @pytest.mark.parametrize("ref", [{"sandbox_id": "another"}, {"boot": "another"}])
-async def test_begun_in_another_boot_the_outcome_is_unknown(bench: Bench, ref: dict[str, str]) -> None:
-    call = await bench.bash("touch twice")
-    before = SandboxRef(sandbox_id=bench.sandbox.id, boot=bench.boot).model_copy(update=ref)
-    await begin(bench, call, before)
-    assert await bench.attempt(call) == DispatchResult(err=True)
-    assert "outcome of this call is unknown" in await bench.told(call)
-    assert (await bench.sandbox.run("test -e twice", timeout_seconds=DEADLINE)).exit_code == 1
-    reading = await bench.ask("glob", pattern="*")
-    await begin(bench, reading, before)
-    assert await bench.attempt(reading) == DispatchResult()
+async def test_begun_in_another_boot_the_outcome_is_unknown(harness: DispatchHarness, ref: dict[str, str]) -> None:
+    call = await harness.bash("touch twice")
+    before = SandboxRef(sandbox_id=harness.sandbox.id, boot=harness.boot).model_copy(update=ref)
+    await begin(harness, call, before)
+    assert await harness.attempt(call) == DispatchResult(is_error=True)
+    assert "outcome of this call is unknown" in await harness.told(call)
+    assert (await harness.sandbox.run("test -e twice", timeout_seconds=DEADLINE)).exit_code == 1
+    reading = await harness.ask("glob", pattern="*")
+    await begin(harness, reading, before)
+    assert await harness.attempt(reading) == DispatchResult()
 
 
-async def test_a_call_that_began_and_never_reached_the_sandbox_is_run(bench: Bench) -> None:
-    call = await bench.bash("echo x >> reached; cat reached")
-    await begin(bench, call, SandboxRef(sandbox_id=bench.sandbox.id, boot=bench.boot))
-    assert await bench.attempt(call) == DispatchResult()
-    assert await bench.told(call) == "x"
+async def test_a_call_that_began_and_never_reached_the_sandbox_is_run(harness: DispatchHarness) -> None:
+    call = await harness.bash("echo x >> reached; cat reached")
+    await begin(harness, call, SandboxRef(sandbox_id=harness.sandbox.id, boot=harness.boot))
+    assert await harness.attempt(call) == DispatchResult()
+    assert await harness.told(call) == "x"
 
 
-async def test_a_sandbox_that_was_restarted_or_is_gone(bench: Bench) -> None:
-    own = await bench.sandboxes.create(str(bench.build_id), Role.WORKSPACE)
+async def test_a_sandbox_that_was_restarted_or_is_gone(harness: DispatchHarness) -> None:
+    own = await harness.sandboxes.create(str(harness.build_id), Role.WORKSPACE)
     here = SandboxRef(sandbox_id=own.id, boot=await own.boot())
-    lost = await bench.bash("sleep 63")
+    lost = await harness.bash("sleep 63")
     environment = ActivityEnvironment()
-    running = asyncio.create_task(bench.attempt(lost, environment, where=here))
+    running = asyncio.create_task(harness.attempt(lost, environment, where=here))
     await own.run("until pgrep -f '^sleep 63$'; do sleep 0.02; done", timeout_seconds=DEADLINE)
     environment.cancel(SHUT_DOWN)
     with pytest.raises(asyncio.CancelledError):
         await running
-    await bench.sandboxes.pause(own.id)
-    config = bench.sandboxes.config
+    await harness.sandboxes.pause(own.id)
+    config = harness.sandboxes.config
     async with httpx2.AsyncClient(headers={"X-API-KEY": config.api_key}, trust_env=False) as client:
         body = {"timeout": 300, "memory": False}
         (await client.post(f"{config.api_url}/v2/sandboxes/{own.id}/connect", json=body)).raise_for_status()
-    assert await bench.attempt(lost, where=here) == DispatchResult(err=True, lost=True)
-    assert "outcome of this call is unknown" in await bench.told(lost)
+    assert await harness.attempt(lost, where=here) == DispatchResult(is_error=True, lost=True)
+    assert "outcome of this call is unknown" in await harness.told(lost)
 
-    refused = await bench.bash("touch refused")
-    assert await bench.attempt(refused, where=here) == DispatchResult(err=True, lost=True)
-    assert "was not run" in await bench.told(refused)
+    refused = await harness.bash("touch refused")
+    assert await harness.attempt(refused, where=here) == DispatchResult(is_error=True, lost=True)
+    assert "was not run" in await harness.told(refused)
     # The worker died before it could say so: the next attempt does.
-    assert await bench.attempt(refused, where=here) == DispatchResult(err=True, lost=True)
+    assert await harness.attempt(refused, where=here) == DispatchResult(is_error=True, lost=True)
 
-    await bench.sandboxes.kill(own.id)
+    await harness.sandboxes.kill(own.id)
     for name, given in (("bash", {"command": "true", "timeout_seconds": None}), ("glob", {"pattern": "*"})):
-        call = await bench.ask(name, **given)
-        assert await bench.attempt(call, where=here) == DispatchResult(err=True, lost=True)
-        assert "was not run" in await bench.told(call)
-    begun = await bench.bash("true")
-    await begin(bench, begun, here)
-    assert await bench.attempt(begun, where=here) == DispatchResult(err=True, lost=True)
-    assert "is unknown" in await bench.told(begun)
+        call = await harness.ask(name, **given)
+        assert await harness.attempt(call, where=here) == DispatchResult(is_error=True, lost=True)
+        assert "was not run" in await harness.told(call)
+    begun = await harness.bash("true")
+    await begin(harness, begun, here)
+    assert await harness.attempt(begun, where=here) == DispatchResult(is_error=True, lost=True)
+    assert "is unknown" in await harness.told(begun)
 
 
-async def test_a_service_that_does_not_answer_is_worth_another_attempt(bench: Bench) -> None:
-    call = await bench.bash("echo late")
-    away = Bench(
-        bench.sessions,
+async def test_a_service_that_does_not_answer_is_worth_another_attempt(harness: DispatchHarness) -> None:
+    call = await harness.bash("echo late")
+    away = DispatchHarness(
+        harness.sessions,
         Sandboxes(SandboxConfig("k", "http://127.0.0.1:9", "http://127.0.0.1:9")),
-        bench.browser,
-        bench.sandbox,
-        bench.boot,
-        bench.build_id,
+        harness.browser,
+        harness.sandbox,
+        harness.boot,
+        harness.build_id,
     )
     with pytest.raises(ApplicationError) as failed:
         await away.attempt(call)
     assert failed.value.type == "SandboxUnavailable"
     assert not failed.value.non_retryable
-    assert await bench.attempt(call) == DispatchResult()
-    assert await bench.told(call) == "late"
-    assert await bench.events(call) == ["tool_started", "tool_done"]
+    assert await harness.attempt(call) == DispatchResult()
+    assert await harness.told(call) == "late"
+    assert await harness.events(call) == ["tool_started", "tool_done"]
 
 
-async def test_screenshots(bench: Bench) -> None:
-    missing = await bench.ask("take_screenshot", path="/")
-    assert (await bench.attempt(missing)).err
-    assert "No server answers on port 8000" in await bench.told(missing)
+async def test_screenshots(harness: DispatchHarness) -> None:
+    missing = await harness.ask("take_screenshot", path="/")
+    assert (await harness.attempt(missing)).is_error
+    assert "No server answers on port 8000" in await harness.told(missing)
     product = {"install": "true", "check": "true", "start": "true", "port": 8321}
-    await bench.sandbox.write(f"{WORKSPACE}/cofounder.json", json.dumps(product))
-    await bench.sandbox.write(f"{WORKSPACE}/www/index.html", "<h1>Shown</h1>")
+    await harness.sandbox.write(f"{WORKSPACE}/cofounder.json", json.dumps(product))
+    await harness.sandbox.write(f"{WORKSPACE}/www/index.html", "<h1>Shown</h1>")
     serve = "cd www && nohup python3 -m http.server 8321 --bind 127.0.0.1 >/tmp/log 2>&1 & "
     wait = "until exec 3<>/dev/tcp/127.0.0.1/8321; do sleep 0.05; done 2>/dev/null"
-    assert await bench.attempt(await bench.bash(serve + wait)) == DispatchResult()
-    call = await bench.ask("take_screenshot", path="/")
-    assert await bench.attempt(call) == DispatchResult()
-    assert await bench.told(call) == "/ on port 8321: desktop 1280x800 and mobile 390x844; HTTP status 200."
-    row = await bench.row(call)
+    assert await harness.attempt(await harness.bash(serve + wait)) == DispatchResult()
+    call = await harness.ask("take_screenshot", path="/")
+    assert await harness.attempt(call) == DispatchResult()
+    assert await harness.told(call) == "/ on port 8321: desktop 1280x800 and mobile 390x844; HTTP status 200."
+    row = await harness.row(call)
     assert row.result is not None
     pictures = [part["source"] for part in json.loads(row.result)["content"] if part["type"] == "image"]
-    assert [picture["data"].removeprefix("sha256:") for picture in pictures] == list(bench.images.kept)
+    assert [picture["data"].removeprefix("sha256:") for picture in pictures] == list(harness.images.kept)
     assert {picture["media_type"] for picture in pictures} == {"image/webp"}
-    assert "toolu" not in json.dumps([*bench.images.kept])
+    assert "toolu" not in json.dumps([*harness.images.kept])
 
 
 @pytest.mark.parametrize("steps", [3, 10, 30, 100])
-async def test_cancelled_at_any_moment_it_has_one_result(bench: Bench, steps: int) -> None:
-    call = await bench.bash("sleep 64")
+async def test_cancelled_at_any_moment_it_has_one_result(harness: DispatchHarness, steps: int) -> None:
+    call = await harness.bash("sleep 64")
     environment = ActivityEnvironment()
-    running = asyncio.create_task(bench.attempt(call, environment))
+    running = asyncio.create_task(harness.attempt(call, environment))
     for _ in range(steps):
         await asyncio.sleep(0)
     environment.cancel(CANCELLED)
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert "cancelled" in await bench.told(call)
-    assert (await bench.events(call)).count("tool_done") == 1
+    assert "cancelled" in await harness.told(call)
+    assert (await harness.events(call)).count("tool_done") == 1
     # One that comes late finds the result, and the sandbox starts nothing.
-    assert await bench.attempt(call) == DispatchResult(err=True)
-    assert "sleep 64" not in await bench.processes()
+    assert await harness.attempt(call) == DispatchResult(is_error=True)
+    assert "sleep 64" not in await harness.processes()

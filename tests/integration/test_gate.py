@@ -17,7 +17,7 @@ from clients.sandbox import Role, Sandbox
 from db.models import Build, GateRun, Snapshot
 from domain.payloads import FinishBuild, GateResult, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
 from local.stack import LocalStack
-from tests.integration.rooms import Rooms, open_rooms, shell
+from tests.harness.activities import ActivityHarness, open_activity_harness, shell
 from tests.wait import DEADLINE
 
 PAGE = "<!doctype html><title>Rooms</title><h1>Rooms</h1><p>A place for everything.</p>"
@@ -57,21 +57,23 @@ MANIFEST = {
 
 
 @pytest.fixture(scope="module")
-async def rooms(stack: LocalStack) -> AsyncIterator[Rooms]:
-    async with open_rooms(stack) as opened:
+async def harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
+    async with open_activity_harness(stack) as opened:
         yield opened
 
 
 @pytest.fixture
-async def build(rooms: Rooms) -> AsyncIterator[str]:
-    build_id = await rooms.build()
+async def build(harness: ActivityHarness) -> AsyncIterator[str]:
+    build_id = await harness.build()
     yield build_id
-    await rooms.kill_all(build_id)
+    await harness.kill_all(build_id)
 
 
-async def product(rooms: Rooms, build: str, commands: dict[str, object] | None = None, **files: str) -> Sandbox:
+async def product(
+    harness: ActivityHarness, build: str, commands: dict[str, object] | None = None, **files: str
+) -> Sandbox:
     """A committed product that is good but for what is given. `page_html` is the name of page.html."""
-    sandbox = await rooms.open(build)
+    sandbox = await harness.open(build)
     contents = {"page.html": PAGE, "server.py": SERVER, "test_page.py": TESTS} | {
         ".".join(name.rsplit("_", 1)): content for name, content in files.items()
     }
@@ -83,165 +85,174 @@ async def product(rooms: Rooms, build: str, commands: dict[str, object] | None =
 
 
 async def gate(
-    rooms: Rooms, build: str, sandbox: Sandbox, number: int = 1, *, hasty: bool = False
+    harness: ActivityHarness, build: str, sandbox: Sandbox, number: int = 1, *, hasty: bool = False
 ) -> tuple[GateResult, list[str]]:
     """Snapshot the workspace and run the gate on it."""
-    await rooms.take(build, sandbox, number)
-    return await again(rooms, build, number, hasty=hasty)
+    await harness.take(build, sandbox, number)
+    return await again(harness, build, number, hasty=hasty)
 
 
-async def again(rooms: Rooms, build: str, number: int = 1, *, hasty: bool = False) -> tuple[GateResult, list[str]]:
+async def again(
+    harness: ActivityHarness, build: str, number: int = 1, *, hasty: bool = False
+) -> tuple[GateResult, list[str]]:
     """Another attempt of a gate."""
     given = RunGate(build_id=build, number=number, snapshot_number=number)
-    activities = rooms.hasty_gate if hasty else rooms.gate
-    result = await rooms.run(activities.run_evidence_gate, given)
-    row = await run_of(rooms, build, number)
+    activities = harness.hasty_gate if hasty else harness.gate
+    result = await harness.run(activities.run_evidence_gate, given)
+    row = await run_of(harness, build, number)
     findings: list[str] = row.findings or []
     assert result.findings == len(findings)
     return result, findings
 
 
-async def run_of(rooms: Rooms, build: str, number: int = 1) -> GateRun:
-    async with rooms.sessions() as session:
+async def run_of(harness: ActivityHarness, build: str, number: int = 1) -> GateRun:
+    async with harness.sessions() as session:
         return await session.get_one(GateRun, (uuid.UUID(build), number))
 
 
-async def only_finding(rooms: Rooms, build: str, sandbox: Sandbox, *, hasty: bool = False) -> str:
+async def only_finding(harness: ActivityHarness, build: str, sandbox: Sandbox, *, hasty: bool = False) -> str:
     """The one finding for which the product is bounced."""
-    result, findings = await gate(rooms, build, sandbox, hasty=hasty)
+    result, findings = await gate(harness, build, sandbox, hasty=hasty)
     assert len(findings) == 1, findings
     assert (result.sandbox_id, result.preview_url) == (None, None)
-    assert await rooms.sandboxes.find(build, Role.GATE) == []
-    told = (await rooms.events(build, "gate_bounced"))[0].data
+    assert await harness.sandboxes.find(build, Role.GATE) == []
+    told = (await harness.events(build, "gate_bounced"))[0].data
     assert told == {"number": 1, "findings": findings}
     return findings[0]
 
 
-async def test_a_good_product_passes_and_goes_on_running(rooms: Rooms, build: str) -> None:
-    workspace = await product(rooms, build)
-    result, findings = await gate(rooms, build, workspace)
+async def test_a_good_product_passes_and_goes_on_running(harness: ActivityHarness, build: str) -> None:
+    workspace = await product(harness, build)
+    result, findings = await gate(harness, build, workspace)
     assert findings == []
     assert result.sandbox_id is not None
     assert result.sandbox_id != workspace.id
-    run = await run_of(rooms, build)
+    run = await run_of(harness, build)
     assert (run.tests_run, run.sandbox_id) == (1, result.sandbox_id)
     assert set(run.screenshots) == {"desktop", "mobile"}
     for key in run.screenshots.values():
-        assert (await rooms.store.get(key, 10_000_000))[8:12] == b"WEBP"
-    (passed,) = await rooms.events(build, "gate_passed")
+        assert (await harness.store.get(key, 10_000_000))[8:12] == b"WEBP"
+    (passed,) = await harness.events(build, "gate_passed")
     assert passed.data == {"number": 1, "tests_run": 1, "screenshots": run.screenshots}
-    running = await rooms.sandboxes.connect(result.sandbox_id)
+    running = await harness.sandboxes.connect(result.sandbox_id)
     answer = await running.http_get(8000, "/", DEADLINE)
     assert answer is not None
     assert (answer.status, answer.body.decode()) == (200, PAGE)
     assert result.preview_url == running.url(8000)
 
-    assert (await again(rooms, build))[0] == result
-    assert len(await rooms.events(build, "gate_passed")) == 1
+    assert (await again(harness, build))[0] == result
+    assert len(await harness.events(build, "gate_passed")) == 1
 
-    opened = await open_preview(rooms, build, result.sandbox_id)
+    opened = await open_preview(harness, build, result.sandbox_id)
     assert opened == OpenedPreview(sandbox_id=result.sandbox_id, url=result.preview_url)
 
 
 async def test_a_snapshot_that_failed_while_the_gate_waited_is_not_what_is_handed_over(
-    rooms: Rooms, build: str
+    harness: ActivityHarness, build: str
 ) -> None:
-    workspace = await product(rooms, build)
-    await rooms.take(build, workspace, 1)
+    workspace = await product(harness, build)
+    await harness.take(build, workspace, 1)
     build_id = uuid.UUID(build)
-    async with rooms.sessions.begin() as session:
+    async with harness.sessions.begin() as session:
         row = await session.get_one(Build, build_id)
         columns = {"build_id": build_id, "project_id": row.project_id, "reason": "wait", "claim": uuid.uuid4()}
         session.add(
             Snapshot(id=uuid.uuid4(), number=2, state="failed", archive_key="none", manifest_key="none", **columns)
         )
     given = RunGate(build_id=build, number=1, snapshot_number=2)
-    result = await rooms.run(rooms.gate.run_evidence_gate, given)
+    result = await harness.run(harness.gate.run_evidence_gate, given)
     assert result.passed
-    lifecycle = LifecycleActivities(rooms.sessions, cast("Any", None))
+    lifecycle = LifecycleActivities(harness.sessions, cast("Any", None))
     ready = FinishBuild(
         build_id=build, seq=9, sandbox_id=result.sandbox_id or "", preview_url="", phases_completed=1, snapshot_number=2
     )
-    await rooms.run(lifecycle.finish_build, ready)
-    async with rooms.sessions() as session:
+    await harness.run(lifecycle.finish_build, ready)
+    async with harness.sessions() as session:
         final = await session.scalars(select(Snapshot.number).where(Snapshot.build_id == build_id, Snapshot.final))
         assert final.all() == [1]
 
 
-async def test_a_check_that_tests_nothing_is_bounced(rooms: Rooms, build: str) -> None:
-    finding = await only_finding(rooms, build, await product(rooms, build, {"check": "true"}))
+async def test_a_check_that_tests_nothing_is_bounced(harness: ActivityHarness, build: str) -> None:
+    finding = await only_finding(harness, build, await product(harness, build, {"check": "true"}))
     assert "`check` (true)" in finding
     assert "does not show that a test was run" in finding
 
 
-async def test_a_check_that_finds_no_test_is_bounced(rooms: Rooms, build: str) -> None:
-    finding = await only_finding(rooms, build, await product(rooms, build, test_page_py=""))
+async def test_a_check_that_finds_no_test_is_bounced(harness: ActivityHarness, build: str) -> None:
+    finding = await only_finding(harness, build, await product(harness, build, test_page_py=""))
     assert "Ran 0 tests" in finding
 
 
-async def test_a_failing_check_is_bounced_with_its_output(rooms: Rooms, build: str) -> None:
-    sandbox = await product(rooms, build, page_html="<h1>No title</h1>")
-    finding = await only_finding(rooms, build, sandbox)
+async def test_a_failing_check_is_bounced_with_its_output(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, page_html="<h1>No title</h1>")
+    finding = await only_finding(harness, build, sandbox)
     assert "ended with exit code 1" in finding
     assert "AssertionError: '<title>' not found" in finding
 
 
-async def test_a_failing_install_is_bounced_at_once(rooms: Rooms, build: str) -> None:
-    sandbox = await product(rooms, build, {"install": "echo no such package >&2; exit 3", "check": "false"})
-    finding = await only_finding(rooms, build, sandbox)
+async def test_a_failing_install_is_bounced_at_once(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, {"install": "echo no such package >&2; exit 3", "check": "false"})
+    finding = await only_finding(harness, build, sandbox)
     assert "`install`" in finding
     assert "exit code 3" in finding
     assert "no such package" in finding
 
 
-async def test_a_server_that_answers_500_is_bounced(rooms: Rooms, build: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    sandbox = await product(rooms, build, server_py=SERVER.replace("send_response(200)", "send_response(500)"))
+async def test_a_server_that_answers_500_is_bounced(
+    harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = await product(harness, build, server_py=SERVER.replace("send_response(200)", "send_response(500)"))
     # It may take long to start, and is looked at for as long however it answers.
-    monkeypatch.setattr(rooms.gate, "_policy", GatePolicy(command_seconds=DEADLINE, start_seconds=8))
-    assert "answered with status 500, not 200" in await only_finding(rooms, build, sandbox)
+    monkeypatch.setattr(harness.gate, "_policy", GatePolicy(command_seconds=DEADLINE, start_seconds=8))
+    assert "answered with status 500, not 200" in await only_finding(harness, build, sandbox)
 
 
-async def test_a_server_that_crashes_is_bounced_with_its_log(rooms: Rooms, build: str) -> None:
-    sandbox = await product(rooms, build, server_py="print('almost', flush=True); raise SystemExit(7)")
-    finding = await only_finding(rooms, build, sandbox)
+async def test_a_server_that_crashes_is_bounced_with_its_log(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, server_py="print('almost', flush=True); raise SystemExit(7)")
+    finding = await only_finding(harness, build, sandbox)
     assert "ended with exit code 7" in finding
     assert finding.endswith("almost")
 
 
-async def test_a_server_on_another_port_is_bounced(rooms: Rooms, build: str) -> None:
-    finding = await only_finding(rooms, build, await product(rooms, build, {"port": 8001}), hasty=True)
+async def test_a_server_on_another_port_is_bounced(harness: ActivityHarness, build: str) -> None:
+    finding = await only_finding(harness, build, await product(harness, build, {"port": 8001}), hasty=True)
     assert "Nothing answered GET / on port 8001" in finding
 
 
-async def test_a_server_that_the_checks_have_left_does_not_count(rooms: Rooms, build: str) -> None:
+async def test_a_server_that_the_checks_have_left_does_not_count(harness: ActivityHarness, build: str) -> None:
     check = "(setsid python3 server.py >/dev/null 2>&1 &) ; sleep 0.5; python3 -m unittest"
     finding = await only_finding(
-        rooms, build, await product(rooms, build, {"check": check, "start": "sleep 100"}), hasty=True
+        harness,
+        build,
+        await product(harness, build, {"check": check, "start": "sleep 100"}),
+        hasty=True,
     )
     assert "Nothing answered" in finding
 
 
-async def test_a_blank_page_is_bounced(rooms: Rooms, build: str) -> None:
-    sandbox = await product(rooms, build, page_html="<!doctype html><title>Blank</title><body></body>")
-    assert "is blank" in await only_finding(rooms, build, sandbox)
+async def test_a_blank_page_is_bounced(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, page_html="<!doctype html><title>Blank</title><body></body>")
+    assert "is blank" in await only_finding(harness, build, sandbox)
 
 
-async def test_what_works_only_with_an_uncommitted_file_is_bounced(rooms: Rooms, build: str) -> None:
-    sandbox = await product(rooms, build)
+async def test_what_works_only_with_an_uncommitted_file_is_bounced(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build)
     await shell(sandbox, "git rm -q --cached page.html; git commit -qm 'Forget the page'")
-    _, findings = await gate(rooms, build, sandbox, hasty=True)
+    _, findings = await gate(harness, build, sandbox, hasty=True)
     assert len(findings) == 3
     assert "?? page.html" in findings[0]
     assert "FileNotFoundError" in findings[1]
     assert "GET /" in findings[2]
-    assert await rooms.sandboxes.find(build, Role.GATE) == []
+    assert await harness.sandboxes.find(build, Role.GATE) == []
 
 
 @pytest.mark.parametrize("ignored", ["page.html", "build/page.html"])
-async def test_what_works_only_with_an_ignored_file_is_bounced(rooms: Rooms, build: str, ignored: str) -> None:
+async def test_what_works_only_with_an_ignored_file_is_bounced(
+    harness: ActivityHarness, build: str, ignored: str
+) -> None:
     """One that the snapshot holds, since it is ignored only, and one that it leaves out."""
     server = SERVER.replace('"page.html"', f'"{ignored}"')
-    sandbox = await product(rooms, build, server_py=server, test_page_py=TESTS)
+    sandbox = await product(harness, build, server_py=server, test_page_py=TESTS)
     await shell(
         sandbox,
         f"""
@@ -251,67 +262,67 @@ async def test_what_works_only_with_an_ignored_file_is_bounced(rooms: Rooms, bui
         """,
     )
     assert await shell(sandbox, "git status --porcelain") == ""
-    finding = await only_finding(rooms, build, sandbox, hasty=True)
+    finding = await only_finding(harness, build, sandbox, hasty=True)
     assert "GET /" in finding
     assert "page.html" in finding
 
 
-async def test_a_file_that_the_index_hides_does_not_count(rooms: Rooms, build: str) -> None:
-    sandbox = await product(rooms, build, page_html="<h1>No title</h1>")
+async def test_a_file_that_the_index_hides_does_not_count(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, page_html="<h1>No title</h1>")
     await shell(sandbox, f"git update-index --skip-worktree page.html; printf '{PAGE}' >page.html; git status --short")
-    assert "'<title>' not found" in await only_finding(rooms, build, sandbox)
+    assert "'<title>' not found" in await only_finding(harness, build, sandbox)
 
 
-async def test_a_workspace_without_a_commit_is_bounced(rooms: Rooms, build: str) -> None:
-    sandbox = await rooms.open(build)
+async def test_a_workspace_without_a_commit_is_bounced(harness: ActivityHarness, build: str) -> None:
+    sandbox = await harness.open(build)
     await sandbox.write("/home/user/project/cofounder.json", json.dumps(MANIFEST))
-    assert "There is no git commit" in await only_finding(rooms, build, sandbox)
+    assert "There is no git commit" in await only_finding(harness, build, sandbox)
 
 
-async def test_a_product_without_its_declaration_is_bounced(rooms: Rooms, build: str) -> None:
-    sandbox = await product(rooms, build)
+async def test_a_product_without_its_declaration_is_bounced(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build)
     await shell(sandbox, "git rm -q cofounder.json; git commit -qm 'Forget it'")
-    assert "has no cofounder.json" in await only_finding(rooms, build, sandbox)
+    assert "has no cofounder.json" in await only_finding(harness, build, sandbox)
 
 
-async def test_a_wrong_declaration_is_bounced(rooms: Rooms, build: str) -> None:
-    sandbox = await product(rooms, build, {"port": 80})
-    assert "cofounder.json does not fit: port" in await only_finding(rooms, build, sandbox)
+async def test_a_wrong_declaration_is_bounced(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, {"port": 80})
+    assert "cofounder.json does not fit: port" in await only_finding(harness, build, sandbox)
 
 
-async def test_a_declaration_that_would_fill_the_memory_is_bounced(rooms: Rooms, build: str) -> None:
-    sandbox = await product(rooms, build)
+async def test_a_declaration_that_would_fill_the_memory_is_bounced(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build)
     await shell(sandbox, "head -c 70000 /dev/zero | tr '\\0' ' ' >>cofounder.json; git commit -qam 'Make it large'")
-    assert "larger than" in await only_finding(rooms, build, sandbox)
+    assert "larger than" in await only_finding(harness, build, sandbox)
 
 
 async def test_a_retry_attaches_and_runs_nothing_twice(
-    rooms: Rooms, build: str, monkeypatch: pytest.MonkeyPatch
+    harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first attempt dies while it looks at the page; the second one goes on in the same sandbox."""
-    sandbox = await product(rooms, build, {"install": "echo ran >>/home/user/installs"})
+    sandbox = await product(harness, build, {"install": "echo ran >>/home/user/installs"})
 
     async def dies(url: str) -> list[object]:
         raise ConnectionError("the worker died")
 
     with monkeypatch.context() as patched:
-        patched.setattr(rooms.browser, "screenshots", dies)
-        await rooms.take(build, sandbox, 1)
+        patched.setattr(harness.browser, "screenshots", dies)
+        await harness.take(build, sandbox, 1)
         with pytest.raises(Exception, match="database"):
-            await again(rooms, build)
-    first = (await run_of(rooms, build)).sandbox_id
-    result, findings = await again(rooms, build)
+            await again(harness, build)
+    first = (await run_of(harness, build)).sandbox_id
+    result, findings = await again(harness, build)
     assert (result.sandbox_id, findings) == (first, [])
-    running = await rooms.sandboxes.connect(first or "")
+    running = await harness.sandboxes.connect(first or "")
     assert await shell(running, "cat /home/user/installs") == "ran\n"
 
 
 async def test_an_attempt_that_wakes_up_late_disturbs_nothing(
-    rooms: Rooms, build: str, monkeypatch: pytest.MonkeyPatch
+    harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first attempt hangs while it looks at the page; a second one passes; then the first one goes on."""
-    sandbox = await product(rooms, build)
-    await rooms.take(build, sandbox, 1)
+    sandbox = await product(harness, build)
+    await harness.take(build, sandbox, 1)
     looked, go_on = asyncio.Event(), asyncio.Event()
 
     async def hangs(url: str) -> list[Screenshot]:
@@ -320,79 +331,79 @@ async def test_an_attempt_that_wakes_up_late_disturbs_nothing(
         raise PageFailed("it was too late")
 
     with monkeypatch.context() as patched:
-        patched.setattr(rooms.browser, "screenshots", hangs)
-        late = asyncio.create_task(again(rooms, build))
+        patched.setattr(harness.browser, "screenshots", hangs)
+        late = asyncio.create_task(again(harness, build))
         await looked.wait()
-    result, findings = await again(rooms, build)
+    result, findings = await again(harness, build)
     go_on.set()
     with pytest.raises(ApplicationError) as ended:
         await late
     assert ended.value.type == "StaleClaim"
-    assert findings == [] == (await run_of(rooms, build)).findings
-    assert await rooms.sandboxes.find(build, Role.GATE) == [result.sandbox_id]
-    assert len(await rooms.events(build, "gate_started")) == 1
-    assert len(await rooms.events(build, "gate_passed")) == 1
-    assert await rooms.events(build, "gate_bounced") == []
+    assert findings == [] == (await run_of(harness, build)).findings
+    assert await harness.sandboxes.find(build, Role.GATE) == [result.sandbox_id]
+    assert len(await harness.events(build, "gate_started")) == 1
+    assert len(await harness.events(build, "gate_passed")) == 1
+    assert await harness.events(build, "gate_bounced") == []
 
 
-async def test_a_retry_whose_sandbox_is_gone_begins_anew(rooms: Rooms, build: str) -> None:
-    sandbox = await product(rooms, build)
-    first, _ = await gate(rooms, build, sandbox)
-    await rooms.sandboxes.kill(first.sandbox_id or "")
-    second, findings = await again(rooms, build)
+async def test_a_retry_whose_sandbox_is_gone_begins_anew(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build)
+    first, _ = await gate(harness, build, sandbox)
+    await harness.sandboxes.kill(first.sandbox_id or "")
+    second, findings = await again(harness, build)
     assert findings == []
     assert second.sandbox_id not in (None, first.sandbox_id)
 
 
-async def test_a_bounced_product_is_looked_at_anew_when_mended(rooms: Rooms, build: str) -> None:
-    sandbox = await product(rooms, build, page_html="<h1>No title</h1>")
-    first, findings = await gate(rooms, build, sandbox)
+async def test_a_bounced_product_is_looked_at_anew_when_mended(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, page_html="<h1>No title</h1>")
+    first, findings = await gate(harness, build, sandbox)
     assert first.findings == len(findings) == 1
     await sandbox.write("/home/user/project/page.html", PAGE)
     await shell(sandbox, "git commit -qam 'Mend it'")
-    second, findings = await gate(rooms, build, sandbox, 2)
+    second, findings = await gate(harness, build, sandbox, 2)
     assert (second.findings, findings) == (0, [])
 
 
 # ---- previews
 
 
-async def open_preview(rooms: Rooms, build: str, sandbox_id: str | None = None) -> OpenedPreview:
+async def open_preview(harness: ActivityHarness, build: str, sandbox_id: str | None = None) -> OpenedPreview:
     given = PreviewInput(build_id=build, seconds=60, sandbox_id=sandbox_id)
-    return await rooms.run(rooms.preview.open_preview, given)
+    return await harness.run(harness.preview.open_preview, given)
 
 
-async def test_a_preview_starts_again_from_the_snapshot(rooms: Rooms, build: str) -> None:
-    workspace = await product(rooms, build)
-    await rooms.take(build, workspace, 1)
-    gone = await rooms.sandboxes.create(build, Role.GATE)
-    opened = await open_preview(rooms, build, gone.id)
+async def test_a_preview_starts_again_from_the_snapshot(harness: ActivityHarness, build: str) -> None:
+    workspace = await product(harness, build)
+    await harness.take(build, workspace, 1)
+    gone = await harness.sandboxes.create(build, Role.GATE)
+    opened = await open_preview(harness, build, gone.id)
     assert opened.sandbox_id not in (gone.id, workspace.id)
-    assert await open_preview(rooms, build) == opened
-    running = await rooms.sandboxes.connect(opened.sandbox_id)
+    assert await open_preview(harness, build) == opened
+    running = await harness.sandboxes.connect(opened.sandbox_id)
     answer = await running.http_get(8000, "/", DEADLINE)
     assert answer is not None
     assert (answer.status, opened.url) == (200, running.url(8000))
     given = SandboxInput(build_id=build, sandbox_id=opened.sandbox_id)
-    await rooms.run(rooms.preview.keep_preview, given)
+    await harness.run(harness.preview.keep_preview, given)
     for _ in range(2):
-        await rooms.run(rooms.preview.close_preview, given)
-    assert await rooms.sandboxes.find(build, Role.PREVIEW) == []
-    assert await rooms.sandboxes.find(build, Role.GATE) == []
+        await harness.run(harness.preview.close_preview, given)
+    assert await harness.sandboxes.find(build, Role.PREVIEW) == []
+    assert await harness.sandboxes.find(build, Role.GATE) == []
     with pytest.raises(Exception, match="no such sandbox"):
-        await rooms.run(rooms.preview.keep_preview, given)
+        await harness.run(harness.preview.keep_preview, given)
 
 
-async def test_a_preview_that_does_not_start_says_why(rooms: Rooms, build: str) -> None:
-    workspace = await product(rooms, build, {"start": "echo broken; exit 9"})
-    await rooms.take(build, workspace, 1)
+async def test_a_preview_that_does_not_start_says_why(harness: ActivityHarness, build: str) -> None:
+    workspace = await product(harness, build, {"start": "echo broken; exit 9"})
+    await harness.take(build, workspace, 1)
     with pytest.raises(Exception, match="exit code 9") as failed:
-        await open_preview(rooms, build)
+        await open_preview(harness, build)
     assert getattr(failed.value, "type", None) == "BuildFailed"
 
 
-async def test_an_older_state_of_a_preview_changes_nothing(rooms: Rooms, build: str) -> None:
+async def test_an_older_state_of_a_preview_changes_nothing(harness: ActivityHarness, build: str) -> None:
     for seq, state in ((2, "open"), (1, "opening"), (2, "closed"), (3, "closed")):
         given = PreviewChange(build_id=build, seq=seq, state=state)
-        await rooms.run(rooms.preview.record_preview, given)
-    assert [event.data["state"] for event in await rooms.events(build, "preview")] == ["open", "closed"]
+        await harness.run(harness.preview.record_preview, given)
+    assert [event.data["state"] for event in await harness.events(build, "preview")] == ["open", "closed"]

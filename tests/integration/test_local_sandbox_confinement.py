@@ -13,6 +13,7 @@ import psutil
 import pytest
 from e2b import AsyncSandbox, CommandExitException, FileNotFoundException, InvalidArgumentException, SandboxException
 
+from local.sandbox.addresses import AddressRules
 from local.sandbox.confinement import Confinement
 from local.sandbox.egress import EgressProxy
 from local.sandbox.record import SandboxRecord
@@ -283,8 +284,8 @@ class TestNetwork:
                 port = server.url.rpartition(":")[2]
                 for url, message in (
                     ("http://example.com/", "not on the list"),
-                    ("http://localhost/", "no public address"),
-                    ("http://127.0.0.1/", "no public address"),
+                    ("http://localhost/", "localhost: its address is a loopback address"),
+                    ("http://127.0.0.1/", "its address is a loopback address"),
                     (f"http://127.0.0.1:{port}/", "only 80 is allowed"),
                     ("http://allowed.invalid/", "could not be reached"),
                 ):
@@ -318,7 +319,7 @@ class TestNetwork:
 
         upstream = await asyncio.start_server(answer, "127.0.0.1", 0)
         port = upstream.sockets[0].getsockname()[1]
-        egress = EgressProxy(["localhost"], also_allowed=["127.0.0.1"], tls_port=port, http_port=port)
+        egress = EgressProxy(["localhost"], AddressRules(also_allowed=["127.0.0.1"]), tls_port=port, http_port=port)
         registry = Registry(Confinement(tmp_path / "root"), egress, 1)
         await registry.open()
         try:

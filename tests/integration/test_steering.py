@@ -17,7 +17,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.restoring import RestoreActivities
-from activities.snapshot import CHANGES
+from activities.sandbox.snapshot_store import CHANGES
 from activities.steering import SteeringActivities
 from api import saying
 from clients.build_workflows import BuildWorkflows
@@ -31,8 +31,8 @@ from domain.names import build_workflow_id
 from domain.payloads import AskFounder, FinishRestore, RestoreWorkspace, RunGate, ThinkOutcome
 from domain.tool_output import render_result
 from local.stack import LocalStack
+from tests.harness.activities import ActivityHarness, open_activity_harness, shell
 from tests.integration.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
-from tests.integration.rooms import Rooms, open_rooms, shell
 from tests.integration.test_think import MODEL, START, STOP, SYSTEM, ends, says, speaking, think
 
 
@@ -44,9 +44,9 @@ async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
 
 
 @pytest.fixture(scope="module")
-async def rooms(stack: LocalStack, api: RunningApi) -> AsyncIterator[Rooms]:
+async def harness(stack: LocalStack, api: RunningApi) -> AsyncIterator[ActivityHarness]:
     """Activities on the API's database."""
-    async with open_rooms(stack) as opened:
+    async with open_activity_harness(stack) as opened:
         opened.sessions = api.sessions
         opened.__post_init__()
         yield opened
@@ -136,7 +136,7 @@ async def test_message_is_stored_while_temporal_is_away(api: RunningApi, monkeyp
     assert (await _say(api, build, "Hello.")).status_code == 201
 
 
-async def test_each_message_is_sent_once_and_in_order(api: RunningApi, rooms: Rooms) -> None:
+async def test_each_message_is_sent_once_and_in_order(api: RunningApi, harness: ActivityHarness) -> None:
     """Five speak at once while turns begin, die before their answer, and are asked again; then the gate is passed."""
     build = await api.build()
     async with api.sessions.begin() as session:
@@ -165,16 +165,16 @@ async def test_each_message_is_sent_once_and_in_order(api: RunningApi, rooms: Ro
             for turn in range(1, 1000):
                 if chance.random() < 0.6:
                     await die_in(turn)
-                result = await think(rooms, model, build, turn)
+                result = await think(harness, model, build, turn)
                 assert result.outcome is ThinkOutcome.END_TURN
                 async with api.sessions.begin() as session:
-                    if turn >= 6 and not await steering.close_to_founder(session, uuid.UUID(build)):
+                    if turn >= 6 and not await steering.close_input(session, uuid.UUID(build)):
                         return
 
     async def die_in(turn: int) -> None:
         asked = asyncio.Event()
         async with speaking(silent=asked) as silent:
-            attempt = asyncio.ensure_future(think(rooms, silent, build, turn))
+            attempt = asyncio.ensure_future(think(harness, silent, build, turn))
             await asked.wait()
             attempt.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -187,13 +187,13 @@ async def test_each_message_is_sent_once_and_in_order(api: RunningApi, rooms: Ro
     assert len(acknowledged) + len(refused) == 40
 
 
-async def test_gate_waits_for_what_was_said_before_it(api: RunningApi, rooms: Rooms) -> None:
+async def test_gate_waits_for_what_was_said_before_it(api: RunningApi, harness: ActivityHarness) -> None:
     build = await api.build()
     await _say(api, build, "Wait.")
     async with api.sessions.begin() as session:
         session.add(GateRun(build_id=uuid.UUID(build), number=1, snapshot_number=1, claim=uuid.uuid4()))
-    result = await rooms.run(rooms.gate.run_evidence_gate, RunGate(build_id=build, number=1, snapshot_number=1))
-    assert (result.passed, result.said) == (False, 1)
+    result = await harness.run(harness.gate.run_evidence_gate, RunGate(build_id=build, number=1, snapshot_number=1))
+    assert (result.passed, result.message) == (False, 1)
     async with api.sessions() as session:
         assert await session.get(GateRun, (uuid.UUID(build), 1)) is None, "an older attempt can't pass any more"
         assert (await session.get_one(FounderMessage, (uuid.UUID(build), 1))).turn is None
@@ -239,13 +239,13 @@ async def _stuck(api: RunningApi, build: str) -> AskFounder:
     return AskFounder(build_id=build, question_id=str(uuid.uuid4()), error=signature)
 
 
-async def test_question_is_asked_once_shown_and_answered_once(api: RunningApi, rooms: Rooms) -> None:
+async def test_question_is_asked_once_shown_and_answered_once(api: RunningApi, harness: ActivityHarness) -> None:
     build = await api.build()
     assert (await api.http.get(f"/v1/builds/{build}")).json()["question"] is None
-    given, activities = await _stuck(api, build), SteeringActivities(rooms.sessions)
-    told = await rooms.run(activities.ask_founder, given)
-    assert await rooms.run(activities.ask_founder, given) == told
-    assert len(await rooms.events(build, "question")) == 1
+    given, activities = await _stuck(api, build), SteeringActivities(harness.sessions)
+    told = await harness.run(activities.ask_founder, given)
+    assert await harness.run(activities.ask_founder, given) == told
+    assert len(await harness.events(build, "question")) == 1
     shown = (await api.http.get(f"/v1/builds/{build}")).json()["question"]
     assert (shown["id"], shown["answer"], len(shown["options"])) == (given.question_id, None, 3)
     assert shown["tried"] == [f"Turn {turn}: Attempt {turn}. — bash: make" for turn in (1, 3, 4)]
@@ -267,7 +267,7 @@ async def test_question_is_asked_once_shown_and_answered_once(api: RunningApi, r
     assert (other.status_code, other.json()["type"]) == (409, "urn:cofounder:problem:already-answered")
     assert (await _answer(api, build, given.question_id, text=shown["options"][1])).status_code == 200
     assert (await api.rows())["founder_messages"] == before["founder_messages"] + 1
-    assert len(await rooms.events(build, "answer")) == 1
+    assert len(await harness.events(build, "answer")) == 1
 
     async with api.sessions.begin() as session:
         await steering.close_question(session, uuid.UUID(build))
@@ -276,13 +276,13 @@ async def test_question_is_asked_once_shown_and_answered_once(api: RunningApi, r
     assert (await _answer(api, build, given.question_id, option=2)).status_code == 200, "it was answered"
 
 
-async def test_nothing_is_asked_while_the_founder_is_not_heard(api: RunningApi, rooms: Rooms) -> None:
+async def test_nothing_is_asked_while_the_founder_is_not_heard(api: RunningApi, harness: ActivityHarness) -> None:
     build = await api.build()
     given = await _stuck(api, build)
     await _say(api, build, "Do it without x.")
-    told = await rooms.run(SteeringActivities(rooms.sessions).ask_founder, given)
-    assert (told.reason, told.said) == ("", 1)
-    assert await rooms.events(build, "question") == []
+    told = await harness.run(SteeringActivities(harness.sessions).ask_founder, given)
+    assert (told.reason, told.message) == ("", 1)
+    assert await harness.events(build, "question") == []
 
 
 async def _restore(api: RunningApi, build: str, key: str | None = None, **target: Any) -> Any:
@@ -308,7 +308,7 @@ def _snapshot(build: Build, number: int, state: str = "stored", commit: str | No
     )
 
 
-async def test_restore_is_asked_for_once(api: RunningApi, rooms: Rooms) -> None:
+async def test_restore_is_asked_for_once(api: RunningApi, harness: ActivityHarness) -> None:
     build = await api.build()
     row = await api.row(build)
     async with api.sessions.begin() as session:
@@ -337,14 +337,14 @@ async def test_restore_is_asked_for_once(api: RunningApi, rooms: Rooms) -> None:
     waits = await _restore(api, build, snapshot=1)
     assert (waits.status_code, waits.json()["type"]) == (409, "urn:cofounder:problem:restore-waits")
     assert (await api.rows())["restores"] == before["restores"] + 1
-    [asked] = await rooms.events(build, "restore_asked")
+    [asked] = await harness.events(build, "restore_asked")
     assert asked.data == {"number": 1, "commit": first["commit"]}
 
     async with api.sessions.begin() as session:
-        assert await steering.close_to_founder(session, uuid.UUID(build)) is not None, "nothing is passed before that"
+        assert await steering.close_input(session, uuid.UUID(build)) is not None, "nothing is passed before that"
         await end_restore(session, uuid.UUID(build), 1, kept_as=5, stored_as=6)
         await end_restore(session, uuid.UUID(build), 1, error="too late")
-        assert await steering.close_to_founder(session, uuid.UUID(build)) is None
+        assert await steering.close_input(session, uuid.UUID(build)) is None
     again = (await _restore(api, build, "once", commit="abcdef01")).json()
     assert (again["state"], again["kept_as"], again["stored_as"], again["error"]) == ("done", 5, 6, None)
     assert (await _restore(api, build, snapshot=1)).json()["type"].endswith("build-closed")
@@ -372,10 +372,10 @@ async def _git(sandbox: Sandbox, command: str) -> str:
     return await shell(sandbox, f"cd /home/user/project; git config user.name x; git config user.email x@x; {command}")
 
 
-async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, rooms: Rooms) -> None:
+async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, harness: ActivityHarness) -> None:
     """To a commit, whatever the agent has done to its repository; again; and never by an attempt of before."""
     build = await api.build()
-    sandbox = await rooms.open(build)
+    sandbox = await harness.open(build)
     await _git(sandbox, "echo 1 > a; echo b > b; printf 'i\\nk' > .gitignore; git add -A; git commit -qm 1")
     first = (await _git(sandbox, "git rev-parse HEAD")).strip()
     await _git(
@@ -388,10 +388,10 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, rooms:
         "mkdir nested; cd nested; git init -q; echo x > y; cd ..; touch .git/index.lock; "
         "printf 'touch /tmp/hooked' > .git/hooks/post-checkout; chmod +x .git/hooks/*",
     )
-    await rooms.take(build, sandbox, 1)
+    await harness.take(build, sandbox, 1)
     async with api.sessions.begin() as session:
         await add_restore(session, uuid.UUID(build), snapshot_number=None, commit=first[:12], idempotency_key=None)
-    activities = RestoreActivities(rooms.sessions, rooms.sandboxes, rooms.store)
+    activities = RestoreActivities(harness.sessions, harness.sandboxes, harness.store)
     given = RestoreWorkspace(build_id=build, number=1, sandbox_id=sandbox.id)
 
     async def attempt(number: int, given: RestoreWorkspace = given) -> bool:
@@ -404,7 +404,7 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, rooms:
     for number in (1, 2):
         assert await attempt(number)
         assert await _git(sandbox, "cat a b; ls; git log --format=%s; git status --short") == "1\nb\na\nb\ni\n1\n"
-    await rooms.take(build, sandbox, 2)
+    await harness.take(build, sandbox, 2)
 
     await _git(sandbox, "echo worked on > a")
     with pytest.raises(ApplicationError, match="later attempt"):
@@ -413,11 +413,13 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, rooms:
 
     await sandbox.write(CHANGES, "[]")  # as an attempt leaves it that died in the middle
     with pytest.raises(ApplicationError, match="not whole"):
-        await rooms.take(build, sandbox, 3)
+        await harness.take(build, sandbox, 3)
     assert await attempt(3)
     assert await _git(sandbox, "cat a") == "1\n"
 
-    await rooms.run(activities.finish_restore, FinishRestore(build_id=build, number=1, kept_as=1, stored_as=2))
+    await harness.run(
+        activities.finish_restore, FinishRestore(build_id=build, number=1, snapshot_before=1, snapshot_after=2)
+    )
     await _git(sandbox, "echo later > a")
     assert await attempt(4), "it was, and is not done again"
     assert await _git(sandbox, "cat a") == "later\n"
@@ -425,7 +427,7 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, rooms:
     async with api.sessions.begin() as session:
         await add_restore(session, uuid.UUID(build), snapshot_number=None, commit="0" * 12, idempotency_key=None)
     assert not await attempt(5, given.model_copy(update={"number": 2}))
-    [failed] = await rooms.events(build, "restore_failed")
+    [failed] = await harness.events(build, "restore_failed")
     assert "stays as it is" in failed.data["error"]
     assert await _git(sandbox, "cat a") == "later\n"
-    await rooms.kill_all(build)
+    await harness.kill_all(build)

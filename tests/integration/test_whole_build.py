@@ -27,8 +27,8 @@ from domain.names import preview_workflow_id
 from domain.pricing import Tokens, cost_microdollars
 from domain.prompt import OPENING
 from domain.status import Status, may_follow
+from tests.harness.worker import WorkerHarness
 from tests.wait import DEADLINE
-from tests.workshop import Workshop
 from worker import sandbox_config
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ class Built:
 
 
 @pytest.fixture(scope="module")
-async def built(shop: Workshop, bodies: Path) -> AsyncIterator[Built]:
+async def built(harness: WorkerHarness, bodies: Path) -> AsyncIterator[Built]:
     tokens = [_token() for _ in range(6)]
     brief = {
         "name": f"Ünder <{tokens[0]}> & Co",
@@ -66,17 +66,17 @@ async def built(shop: Workshop, bodies: Path) -> AsyncIterator[Built]:
             "answers": {"who": f"People in {_token()}"},
         }
     )
-    user_id = await shop.founder(model_overrides={"coder": "claude-opus-5-5"})
-    project_id = await shop.project(user_id, brief, interview)
+    user_id = await harness.founder(model_overrides={"coder": "claude-opus-5-5"})
+    project_id = await harness.project(user_id, brief, interview)
     goal = f"Make {_token()} happen."
     before = _sent(bodies)
-    build_id = await shop.start(user_id, project_id=project_id, goal=goal)
-    row = await shop.finished(build_id)
+    build_id = await harness.start(user_id, project_id=project_id, goal=goal)
+    row = await harness.finished(build_id)
     assert row.status == Status.READY, row.reason
-    history = await shop.handle(build_id).fetch_history()
+    history = await harness.handle(build_id).fetch_history()
     sent = [path for path in _sent(bodies) if path not in before and row.goal in path.read_text()]
     yield Built(row, brief, tokens, interview, row.goal, history, sent)
-    await shop.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
+    await harness.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
 
 
 def _sent(bodies: Path) -> list[Path]:
@@ -88,9 +88,9 @@ def _requests(built: Built) -> Iterator[dict[str, Any]]:
         yield json.loads(path.read_text())
 
 
-async def test_every_word_of_the_brief_is_in_the_served_page(shop: Workshop, built: Built) -> None:
-    sandboxes = Sandboxes(sandbox_config(shop.settings))
-    async with shop.session() as session:
+async def test_every_word_of_the_brief_is_in_the_served_page(harness: WorkerHarness, built: Built) -> None:
+    sandboxes = Sandboxes(sandbox_config(harness.settings))
+    async with harness.session() as session:
         preview = await session.get_one(Preview, built.row.id)
     assert (preview.state, preview.url) == ("open", built.row.preview_url)
     sandbox = await sandboxes.connect(preview.sandbox_id or "")
@@ -159,10 +159,10 @@ def test_cached(built: Built, tmp_path: Path) -> None:
     assert share([body.replace('"cache_control":{"type":"ephemeral"},', "") for body in bodies]) == 0
 
 
-async def test_the_ledger_equals_what_the_model_served(shop: Workshop, built: Built) -> None:
-    async with shop.session() as session:
+async def test_the_ledger_equals_what_the_model_served(harness: WorkerHarness, built: Built) -> None:
+    async with harness.session() as session:
         entries = (await session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == built.row.id))).all()
-    served = {line["request_id"]: line for line in await shop.served()}
+    served = {line["request_id"]: line for line in await harness.served()}
     assert {entry.state for entry in entries} == {"settled"}
     assert len(entries) == len(built.bodies)
     for entry in entries:
@@ -175,12 +175,12 @@ async def test_the_ledger_equals_what_the_model_served(shop: Workshop, built: Bu
             output=entry.output_tokens,
         )
         assert recorded.model_dump() == usage
-        assert entry.cost == cost_microdollars(shop.settings.model_prices, entry.model, recorded)
+        assert entry.cost == cost_microdollars(harness.settings.model_prices, entry.model, recorded)
         assert entry.day == datetime.now(UTC).date()
 
 
-async def test_state_is_saved_after_each_turn(shop: Workshop, built: Built) -> None:
-    async with shop.session() as session:
+async def test_state_is_saved_after_each_turn(harness: WorkerHarness, built: Built) -> None:
+    async with harness.session() as session:
         turns = (await session.scalars(select(Turn).where(Turn.build_id == built.row.id).order_by(Turn.number))).all()
         messages = (await session.scalars(select(Message).where(Message.build_id == built.row.id))).all()
         calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == built.row.id))).all()
@@ -198,8 +198,8 @@ async def test_state_is_saved_after_each_turn(shop: Workshop, built: Built) -> N
     assert prompt.system in built.bodies[0].read_text()
 
 
-async def test_one_honest_mistake_is_shown_by_a_check_and_mended(shop: Workshop, built: Built) -> None:
-    async with shop.session() as session:
+async def test_one_honest_mistake_is_shown_by_a_check_and_mended(harness: WorkerHarness, built: Built) -> None:
+    async with harness.session() as session:
         calls = (
             await session.scalars(
                 select(ToolCall).where(ToolCall.build_id == built.row.id).order_by(ToolCall.turn, ToolCall.position)
@@ -211,44 +211,44 @@ async def test_one_honest_mistake_is_shown_by_a_check_and_mended(shop: Workshop,
     assert sum(bool(call.is_error) for call in calls) == 1
 
 
-async def test_statuses_came_in_order(shop: Workshop, built: Built) -> None:
-    statuses = await shop.statuses(built.row.id)
+async def test_statuses_came_in_order(harness: WorkerHarness, built: Built) -> None:
+    statuses = await harness.statuses(built.row.id)
     assert statuses == ["starting", "scaffold", "code", "checks", "ready"]
     for now, then in zip(["queued", *statuses], statuses, strict=False):
         assert may_follow(Status(now), Status(then))
 
 
-async def test_each_phase_ended_with_a_snapshot_that_is_there(shop: Workshop, built: Built) -> None:
-    async with shop.session() as session:
+async def test_each_phase_ended_with_a_snapshot_that_is_there(harness: WorkerHarness, built: Built) -> None:
+    async with harness.session() as session:
         stored = select(Snapshot).where(Snapshot.build_id == built.row.id).order_by(Snapshot.number)
         snapshots = (await session.scalars(stored)).all()
-    commits = [event.data["commit"] for event in await shop.events(built.row.id, "phase_completed")]
+    commits = [event.data["commit"] for event in await harness.events(built.row.id, "phase_completed")]
     assert built.row.phases_completed == len(commits) >= 3
     assert [snapshot.commit[:12] for snapshot in snapshots if snapshot.reason == "phase" and snapshot.commit] == commits
     assert snapshots[-1].final
-    async with ObjectStore(store_config(shop.settings)) as store:
+    async with ObjectStore(store_config(harness.settings)) as store:
         for snapshot in snapshots:
             there = await store.size(snapshot.archive_key)
             assert there == (snapshot.archive_bytes if snapshot.state == "stored" else None)
 
 
-async def test_the_row_says_what_the_founder_needs(shop: Workshop, built: Built) -> None:
+async def test_the_row_says_what_the_founder_needs(harness: WorkerHarness, built: Built) -> None:
     row = built.row
     assert (row.build_version, row.workspace_path) == (1, "/home/user/project")
     assert row.preview_url
     assert row.model == "claude-opus-5-5"
     assert "rehearsal model" in (row.model_label or "")
-    async with shop.session() as session:
+    async with harness.session() as session:
         gate = await session.get_one(GateRun, (row.id, 1))
     assert gate.findings == []
     assert (gate.tests_run or 0) >= 5
-    async with ObjectStore(store_config(shop.settings)) as store:
+    async with ObjectStore(store_config(harness.settings)) as store:
         for viewport in ("desktop", "mobile"):
             assert (await store.get(gate.screenshots[viewport], 10**7))[8:12] == b"WEBP"
 
 
-async def test_narration_reached_the_feed_while_the_model_spoke(shop: Workshop, built: Built) -> None:
-    events = await shop.events(built.row.id)
+async def test_narration_reached_the_feed_while_the_model_spoke(harness: WorkerHarness, built: Built) -> None:
+    events = await harness.events(built.row.id)
     assert [event.id for event in events] == list(range(1, len(events) + 1))
     for event in events:
         assert event.data.keys() <= set(re.findall(r"\w+", EventType(event.type).data)), "as the API describes it"
@@ -258,19 +258,19 @@ async def test_narration_reached_the_feed_while_the_model_spoke(shop: Workshop, 
     assert all(event.id < answered[event.turn] for event in spoken)
 
 
-async def test_only_the_preview_keeps_a_sandbox(shop: Workshop, built: Built) -> None:
-    sandboxes = Sandboxes(sandbox_config(shop.settings))
+async def test_only_the_preview_keeps_a_sandbox(harness: WorkerHarness, built: Built) -> None:
+    sandboxes = Sandboxes(sandbox_config(harness.settings))
     mine = [each for each in await sandboxes.list_all() if each.build_id == str(built.row.id)]
     await sandboxes.close()
-    async with shop.session() as session:
+    async with harness.session() as session:
         preview = await session.get_one(Preview, built.row.id)
     assert [each.id for each in mine] == [preview.sandbox_id]
 
 
-async def test_no_secret_is_anywhere(shop: Workshop, built: Built) -> None:
+async def test_no_secret_is_anywhere(harness: WorkerHarness, built: Built) -> None:
     places = [built.history.to_json(), *(path.read_text() for path in built.bodies)]
-    places += [json.dumps(event.data) for event in await shop.events(built.row.id)]
-    for secret in shop.settings.secret_values():
+    places += [json.dumps(event.data) for event in await harness.events(built.row.id)]
+    for secret in harness.settings.secret_values():
         assert not any(secret in place for place in places)
 
 
@@ -280,15 +280,15 @@ def test_history_holds_no_content(built: Built) -> None:
         assert event.ByteSize() < 4096
 
 
-async def test_a_second_build_continues_the_product(shop: Workshop, built: Built) -> None:
+async def test_a_second_build_continues_the_product(harness: WorkerHarness, built: Built) -> None:
     word = _token()
-    build_id = await shop.start(built.row.user_id, project_id=built.row.project_id, goal=f"Tell of {word}")
-    row = await shop.finished(build_id)
+    build_id = await harness.start(built.row.user_id, project_id=built.row.project_id, goal=f"Tell of {word}")
+    row = await harness.finished(build_id)
     assert (row.status, row.build_version) == (Status.READY, 2), row.reason
-    async with shop.session() as session:
+    async with harness.session() as session:
         calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.turn == 1))).all()
     assert any("server.py" in (call.result or "") for call in calls), "the workspace holds the first build's product"
-    await shop.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
+    await harness.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
 
 
 @pytest.mark.parametrize(
@@ -301,24 +301,24 @@ async def test_a_second_build_continues_the_product(shop: Workshop, built: Built
     ids=["plan", "override", "fallback"],
 )
 async def test_the_model_comes_from_override_plan_or_fallback(
-    shop: Workshop, overrides: dict[str, str], plan_models: dict[str, str], expected: str
+    harness: WorkerHarness, overrides: dict[str, str], plan_models: dict[str, str], expected: str
 ) -> None:
-    plan = await shop.plan(None, default_models=plan_models)
-    build_id = await shop.start(
-        await shop.founder(plan, model_overrides=overrides), faults=[{"kind": "authentication"}]
+    plan = await harness.plan(None, default_models=plan_models)
+    build_id = await harness.start(
+        await harness.founder(plan, model_overrides=overrides), faults=[{"kind": "authentication"}]
     )
-    await shop.until(build_id, frozenset({Status.NEEDS_INPUT}))
-    await shop.builds.cancel(build_id)
-    assert (await shop.finished(build_id)).model == expected
-    assert expected in {line["model"] for line in await shop.served()}
+    await harness.until(build_id, frozenset({Status.NEEDS_INPUT}))
+    await harness.builds.cancel(build_id)
+    assert (await harness.finished(build_id)).model == expected
+    assert expected in {line["model"] for line in await harness.served()}
 
 
-async def test_with_the_mend_withheld_it_never_becomes_ready(shop: Workshop) -> None:
-    build_id: uuid.UUID = await shop.start(script={"kind": "product", "withhold_mend": True})
-    row = await shop.until(build_id, frozenset({Status.NEEDS_INPUT}))
+async def test_with_the_mend_withheld_it_never_becomes_ready(harness: WorkerHarness) -> None:
+    build_id: uuid.UUID = await harness.start(script={"kind": "product", "withhold_fix": True})
+    row = await harness.until(build_id, frozenset({Status.NEEDS_INPUT}))
     assert row.status == Status.NEEDS_INPUT
-    bounced = await shop.events(build_id, "gate_bounced")
-    assert len(bounced) == shop.settings.gate_attempts
+    bounced = await harness.events(build_id, "gate_bounced")
+    assert len(bounced) == harness.settings.gate_attempts
     assert all("check" in event.data["findings"][0] for event in bounced)
-    await shop.builds.cancel(build_id)
-    assert (await shop.finished(build_id)).status == Status.CANCELLED
+    await harness.builds.cancel(build_id)
+    assert (await harness.finished(build_id)).status == Status.CANCELLED

@@ -23,9 +23,9 @@ from db.session import make_engine, make_sessions
 from domain.names import preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
+from tests.harness.worker import WorkerHarness, settings_of
 from tests.wait import DEADLINE, wait_until
 from tests.workflows.scenarios import PRODUCT, bash, steps
-from tests.workshop import Workshop, settings_of
 from worker import sandbox_config
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ class RunningWorker:
 
 
 @asynccontextmanager
-async def worker_process(shop: Workshop, stack: LocalStack) -> AsyncIterator[RunningWorker]:
+async def worker_process(harness: WorkerHarness, stack: LocalStack) -> AsyncIterator[RunningWorker]:
     """A worker that has started; it is killed at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -65,7 +65,7 @@ async def worker_process(shop: Workshop, stack: LocalStack) -> AsyncIterator[Run
         env={
             "PATH": os.environ["PATH"],
             **stack.environment,
-            "TEMPORAL_TASK_QUEUE": shop.settings.temporal_task_queue,
+            "TEMPORAL_TASK_QUEUE": harness.settings.temporal_task_queue,
             "GRACEFUL_SHUTDOWN_SECONDS": "1",
         },
         stderr=asyncio.subprocess.PIPE,
@@ -80,12 +80,12 @@ async def worker_process(shop: Workshop, stack: LocalStack) -> AsyncIterator[Run
 
 
 @pytest.fixture
-async def office(stack: LocalStack) -> AsyncIterator[Workshop]:
-    """A workshop without a worker, on a task queue of its own."""
+async def harness(stack: LocalStack) -> AsyncIterator[WorkerHarness]:
+    """A harness without a worker, on a task queue of its own."""
     settings = settings_of(stack, temporal_task_queue=f"test-{uuid.uuid4()}")
     engine = make_engine(settings.database_url)
     assert settings.anthropic_base_url is not None
-    yield Workshop(
+    yield WorkerHarness(
         settings, await connect_temporal(stack.environment), make_sessions(engine), settings.anthropic_base_url
     )
     await engine.dispose()
@@ -94,9 +94,9 @@ async def office(stack: LocalStack) -> AsyncIterator[Workshop]:
 _HELD = "echo ran >> ../runs; until [ -e ../go ]; do sleep 0.1; done"
 
 
-async def _identities(office: Workshop, build_id: uuid.UUID) -> set[str]:
+async def _identities(harness: WorkerHarness, build_id: uuid.UUID) -> set[str]:
     """Which workers took the build's workflow tasks."""
-    history = await office.handle(build_id).fetch_history()
+    history = await harness.handle(build_id).fetch_history()
     return {
         event.workflow_task_started_event_attributes.identity
         for event in history.events
@@ -105,45 +105,45 @@ async def _identities(office: Workshop, build_id: uuid.UUID) -> set[str]:
 
 
 async def test_a_stopped_worker_leaves_its_call_to_others_who_share_the_work(
-    office: Workshop, stack: LocalStack
+    harness: WorkerHarness, stack: LocalStack
 ) -> None:
-    async with worker_process(office, stack) as first:
+    async with worker_process(harness, stack) as first:
         started = await first.until("worker started")
-        assert started["task_queue"] == office.settings.temporal_task_queue
-        build_id = await office.start(script=steps([bash(_HELD, 300)], [bash("cat ../runs"), bash(PRODUCT)]))
-        await office.until_event(build_id, "tool_started")
+        assert started["task_queue"] == harness.settings.temporal_task_queue
+        build_id = await harness.start(script=steps([bash(_HELD, 300)], [bash("cat ../runs"), bash(PRODUCT)]))
+        await harness.until_event(build_id, "tool_started")
         assert await first.stop() == 0
         assert first.logged[-1]["level"] == "info"
-    assert (await office.row(build_id)).closed_at is None
+    assert (await harness.row(build_id)).closed_at is None
 
-    async with worker_process(office, stack) as second, worker_process(office, stack) as third:
+    async with worker_process(harness, stack) as second, worker_process(harness, stack) as third:
         names = {(await each.until("worker started"))["identity"] for each in (second, third)}
-        sandboxes = Sandboxes(sandbox_config(office.settings))
-        sandbox_id = (await office.row(build_id)).sandbox_id
+        sandboxes = Sandboxes(sandbox_config(harness.settings))
+        sandbox_id = (await harness.row(build_id)).sandbox_id
         assert sandbox_id is not None
         await (await sandboxes.connect(sandbox_id)).write("/home/user/go", "")
         await sandboxes.close()
         # Builds of a suspended account are over at once: as many of them as it takes until both workers have had one.
-        suspended, took = await office.founder(suspended=True), set[str]()
+        suspended, took = await harness.founder(suspended=True), set[str]()
 
         async def all_took_some() -> bool:
-            many = [await office.start(suspended) for _ in range(5)]
+            many = [await harness.start(suspended) for _ in range(5)]
             for each in many:
-                assert (await office.finished(each)).status == Status.FAILED
-                took.update(await _identities(office, each))
+                assert (await harness.finished(each)).status == Status.FAILED
+                took.update(await _identities(harness, each))
             return names <= took
 
         await wait_until(all_took_some)
-        row = await office.finished(build_id)
+        row = await harness.finished(build_id)
         assert row.status == Status.READY, row.reason
 
-        preview = office.client.get_workflow_handle(preview_workflow_id(build_id))
+        preview = harness.client.get_workflow_handle(preview_workflow_id(build_id))
         await preview.cancel()
         with suppress(WorkflowFailureError):
             await preview.result()
         assert [await each.stop() for each in (second, third)] == [0, 0]
 
-    async with office.session() as session:
+    async with harness.session() as session:
         in_order = (
             select(ToolCall.result).where(ToolCall.build_id == build_id).order_by(ToolCall.turn, ToolCall.position)
         )

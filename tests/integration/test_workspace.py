@@ -10,9 +10,9 @@ from sqlalchemy import func, update
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.snapshot import restore_snapshot
+from activities.sandbox.snapshot_store import restore_snapshot
 from clients.sandbox import Role, Sandbox
-from clients.workspace_hold import WorkspaceHold
+from clients.workspace_lock import WorkspaceLock
 from db.models import Build, Message, Snapshot, ToolCall
 from db.snapshots import current_snapshot
 from domain.errors import StaleClaim
@@ -20,7 +20,7 @@ from domain.payloads import OpenWorkspace, ResumedWorkspace, ResumeWorkspace, Sa
 from domain.status import Status
 from domain.tools import summarize_call
 from local.stack import LocalStack
-from tests.integration.rooms import Rooms, open_rooms, shell
+from tests.harness.activities import ActivityHarness, open_activity_harness, shell
 from tests.wait import DEADLINE
 
 NOW = ActivityEnvironment.default_info().started_time
@@ -28,138 +28,142 @@ NOW = ActivityEnvironment.default_info().started_time
 
 
 @pytest.fixture(scope="module")
-async def rooms(stack: LocalStack) -> AsyncIterator[Rooms]:
-    async with open_rooms(stack) as opened:
+async def harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
+    async with open_activity_harness(stack) as opened:
         yield opened
 
 
 @pytest.fixture
-async def build(rooms: Rooms) -> AsyncIterator[str]:
-    build_id = await rooms.build()
+async def build(harness: ActivityHarness) -> AsyncIterator[str]:
+    build_id = await harness.build()
     yield build_id
-    await rooms.kill_all(build_id)
+    await harness.kill_all(build_id)
 
 
-async def resume(rooms: Rooms, build: str, sandbox: Sandbox) -> ResumedWorkspace:
+async def resume(harness: ActivityHarness, build: str, sandbox: Sandbox) -> ResumedWorkspace:
     given = ResumeWorkspace(build_id=build, sandbox_id=sandbox.id, cause="a test")
-    return await rooms.run(rooms.workspace.resume_workspace, given)
+    return await harness.run(harness.workspace.resume_workspace, given)
 
 
-async def pause(rooms: Rooms, build: str, sandbox: Sandbox) -> None:
-    await rooms.run(rooms.workspace.pause_workspace, SandboxInput(build_id=build, sandbox_id=sandbox.id))
+async def pause(harness: ActivityHarness, build: str, sandbox: Sandbox) -> None:
+    await harness.run(harness.workspace.pause_workspace, SandboxInput(build_id=build, sandbox_id=sandbox.id))
 
 
-async def changes(rooms: Rooms, build: str) -> list[str]:
-    event = (await rooms.events(build, "resumed"))[-1]
+async def changes(harness: ActivityHarness, build: str) -> list[str]:
+    event = (await harness.events(build, "resumed"))[-1]
     assert event.data["reason"] == "a test"
     told: list[str] = event.data["changes"]
     return told
 
 
-async def saved(rooms: Rooms, build: str) -> Sandbox:
+async def saved(harness: ActivityHarness, build: str) -> Sandbox:
     """A workspace with one file, in snapshot 1."""
-    sandbox = await rooms.open(build)
+    sandbox = await harness.open(build)
     await shell(sandbox, "echo kept >a.txt; git add -A; git commit -qm A")
-    await rooms.take(build, sandbox, 1)
+    await harness.take(build, sandbox, 1)
     return sandbox
 
 
-async def test_a_fresh_workspace_is_an_empty_repository(rooms: Rooms, build: str) -> None:
-    sandbox = await rooms.open(build)
+async def test_a_fresh_workspace_is_an_empty_repository(harness: ActivityHarness, build: str) -> None:
+    sandbox = await harness.open(build)
     assert await shell(sandbox, "ls -A; git symbolic-ref HEAD; git config user.name") == (
         ".git\nrefs/heads/main\nCofounder agent\n"
     )
-    async with rooms.sessions() as session:
+    async with harness.sessions() as session:
         row = await session.get_one(Build, uuid.UUID(build))
     assert row.sandbox_id == sandbox.id
 
 
-async def test_a_second_attempt_adopts_the_sandbox_and_kills_what_is_too_many(rooms: Rooms, build: str) -> None:
-    first = await rooms.run(rooms.workspace.open_workspace, OpenWorkspace(build_id=build))
-    await rooms.sandboxes.create(build, Role.WORKSPACE)
-    again = await rooms.run(rooms.workspace.open_workspace, OpenWorkspace(build_id=build))
+async def test_a_second_attempt_adopts_the_sandbox_and_kills_what_is_too_many(
+    harness: ActivityHarness, build: str
+) -> None:
+    first = await harness.run(harness.workspace.open_workspace, OpenWorkspace(build_id=build))
+    await harness.sandboxes.create(build, Role.WORKSPACE)
+    again = await harness.run(harness.workspace.open_workspace, OpenWorkspace(build_id=build))
     assert again.sandbox == first.sandbox
     assert first.opened_at == NOW, "it has just been made"
     assert again.opened_at is not None
     assert again.opened_at < NOW, "it has run since then"
-    assert await rooms.sandboxes.find(build, Role.WORKSPACE) == [first.sandbox.sandbox_id]
+    assert await harness.sandboxes.find(build, Role.WORKSPACE) == [first.sandbox.sandbox_id]
 
 
-async def test_a_half_restored_sandbox_is_restored_again(rooms: Rooms, build: str) -> None:
-    first = await saved(rooms, build)
+async def test_a_half_restored_sandbox_is_restored_again(harness: ActivityHarness, build: str) -> None:
+    first = await saved(harness, build)
     await shell(first, "rm a.txt; echo half >b.txt; rm /home/user/.cofounder/opened")
-    opened = await rooms.run(rooms.workspace.open_workspace, OpenWorkspace(build_id=build))
+    opened = await harness.run(harness.workspace.open_workspace, OpenWorkspace(build_id=build))
     assert (opened.sandbox.sandbox_id, opened.restored_from) == (first.id, 1)
     assert await shell(first, "ls") == "a.txt\n"
 
 
-async def test_a_second_build_continues_the_product(rooms: Rooms, build: str) -> None:
-    await saved(rooms, build)
-    async with rooms.sessions.begin() as session:
+async def test_a_second_build_continues_the_product(harness: ActivityHarness, build: str) -> None:
+    await saved(harness, build)
+    async with harness.sessions.begin() as session:
         first = await session.get_one(Build, uuid.UUID(build))
         first.status, first.build_version = Status.READY, 1
         first.closed_at = first.created_at
         await session.execute(update(Snapshot).where(Snapshot.build_id == first.id).values(final=True))
-    second = await rooms.build(first.project_id)
-    opened = await rooms.run(rooms.workspace.open_workspace, OpenWorkspace(build_id=second))
+    second = await harness.build(first.project_id)
+    opened = await harness.run(harness.workspace.open_workspace, OpenWorkspace(build_id=second))
     assert opened.restored_from == 1
-    sandbox = await rooms.sandboxes.connect(opened.sandbox.sandbox_id)
+    sandbox = await harness.sandboxes.connect(opened.sandbox.sandbox_id)
     assert await shell(sandbox, "cat a.txt; git log --format=%s; git status --porcelain") == "kept\nA\n"
-    await rooms.sandboxes.kill(sandbox.id)  # before it has a snapshot of its own
-    resumed = await resume(rooms, second, sandbox)
-    assert (await changes(rooms, second))[0].endswith("from snapshot 1 of the build before.")
-    assert await shell(await rooms.sandboxes.connect(resumed.sandbox.sandbox_id), "cat a.txt") == "kept\n"
-    await rooms.kill_all(second)
+    await harness.sandboxes.kill(sandbox.id)  # before it has a snapshot of its own
+    resumed = await resume(harness, second, sandbox)
+    assert (await changes(harness, second))[0].endswith("from snapshot 1 of the build before.")
+    assert await shell(await harness.sandboxes.connect(resumed.sandbox.sandbox_id), "cat a.txt") == "kept\n"
+    await harness.kill_all(second)
 
 
-async def test_pausing_ends_processes_and_resuming_finds_all_as_it_was(rooms: Rooms, build: str) -> None:
-    sandbox = await saved(rooms, build)
+async def test_pausing_ends_processes_and_resuming_finds_all_as_it_was(harness: ActivityHarness, build: str) -> None:
+    sandbox = await saved(harness, build)
     await shell(sandbox, "setsid nohup sleep 1000 >/dev/null 2>&1 & ")
-    await pause(rooms, build, sandbox)
-    assert [each.state for each in await rooms.sandboxes.list_all() if each.build_id == build] == ["paused"]
-    await pause(rooms, build, sandbox)
-    resumed = await resume(rooms, build, sandbox)
+    await pause(harness, build, sandbox)
+    assert [each.state for each in await harness.sandboxes.list_all() if each.build_id == build] == ["paused"]
+    await pause(harness, build, sandbox)
+    resumed = await resume(harness, build, sandbox)
     assert (resumed.restored, resumed.sandbox.sandbox_id) == (False, sandbox.id)
     assert resumed.opened_at == NOW, "a pause has ended"
-    assert await changes(rooms, build) == []
+    assert await changes(harness, build) == []
     assert "sleep" not in await shell(sandbox, "cat /proc/[0-9]*/comm")
 
 
-async def test_a_tampered_file_is_restored_and_told(rooms: Rooms, build: str) -> None:
-    sandbox = await saved(rooms, build)
+async def test_a_tampered_file_is_restored_and_told(harness: ActivityHarness, build: str) -> None:
+    sandbox = await saved(harness, build)
     await shell(sandbox, "echo tampered >a.txt; echo new >b.txt; chmod 600 .git/HEAD")
-    resumed = await resume(rooms, build, sandbox)
+    resumed = await resume(harness, build, sandbox)
     assert (resumed.restored, resumed.sandbox.sandbox_id) == (True, sandbox.id)
-    assert (await changes(rooms, build))[1:] == [
+    assert (await changes(harness, build))[1:] == [
         ".git/HEAD has mode 600, not 644",
         "a.txt has other content",
         "b.txt was not there",
     ]
     assert await shell(sandbox, "cat a.txt; ls") == "kept\na.txt\n"
-    assert not (await resume(rooms, build, sandbox)).restored
+    assert not (await resume(harness, build, sandbox)).restored
 
 
-async def test_a_sandbox_that_is_gone_is_replaced(rooms: Rooms, build: str) -> None:
-    sandbox = await saved(rooms, build)
-    await rooms.sandboxes.kill(sandbox.id)
-    resumed = await resume(rooms, build, sandbox)
+async def test_a_sandbox_that_is_gone_is_replaced(harness: ActivityHarness, build: str) -> None:
+    sandbox = await saved(harness, build)
+    await harness.sandboxes.kill(sandbox.id)
+    resumed = await resume(harness, build, sandbox)
     assert resumed.restored
     assert resumed.sandbox.sandbox_id != sandbox.id
-    assert "The sandbox was lost" in (await changes(rooms, build))[0]
-    other = await rooms.sandboxes.connect(resumed.sandbox.sandbox_id)
+    assert "The sandbox was lost" in (await changes(harness, build))[0]
+    other = await harness.sandboxes.connect(resumed.sandbox.sandbox_id)
     assert await shell(other, "cat a.txt") == "kept\n"
     # The attempt was repeated, although it had ended: nothing more happens to the workspace.
-    assert (await resume(rooms, build, sandbox)).sandbox == resumed.sandbox
+    assert (await resume(harness, build, sandbox)).sandbox == resumed.sandbox
 
 
-async def test_a_sandbox_that_is_gone_before_any_snapshot_begins_anew(rooms: Rooms, build: str) -> None:
-    sandbox = await rooms.open(build)
-    await rooms.sandboxes.kill(sandbox.id)
-    assert (await resume(rooms, build, sandbox)).restored
-    assert "before anything was saved" in (await changes(rooms, build))[0]
+async def test_a_sandbox_that_is_gone_before_any_snapshot_begins_anew(harness: ActivityHarness, build: str) -> None:
+    sandbox = await harness.open(build)
+    await harness.sandboxes.kill(sandbox.id)
+    assert (await resume(harness, build, sandbox)).restored
+    assert "before anything was saved" in (await changes(harness, build))[0]
 
 
-async def did(rooms: Rooms, build: str, sandbox: Sandbox, turn: int, *calls: tuple[str, dict[str, Any]]) -> list[str]:
+async def did(
+    harness: ActivityHarness, build: str, sandbox: Sandbox, turn: int, *calls: tuple[str, dict[str, Any]]
+) -> list[str]:
     """A turn whose calls were run in the sandbox and recorded; returns their ids."""
     build_id, boot = uuid.UUID(build), await sandbox.boot()
     blocks, rows = [], []
@@ -171,7 +175,7 @@ async def did(rooms: Rooms, build: str, sandbox: Sandbox, turn: int, *calls: tup
         row.sandbox_id, row.boot = sandbox.id, boot
         row.is_error = (await sandbox.call(call_id, name, given, timeout_seconds=DEADLINE)).is_error
         rows.append(row)
-    async with rooms.sessions.begin() as session:
+    async with harness.sessions.begin() as session:
         session.add(Message(build_id=build_id, turn=turn, role="assistant", content=json.dumps(blocks)))
         for row in rows:
             row.intended_at = row.done_at = func.clock_timestamp()
@@ -193,21 +197,21 @@ def edited(path: str, old: str, new: str) -> tuple[str, dict[str, Any]]:
 
 
 async def test_edits_since_the_snapshot_are_applied_again_up_to_the_first_that_does_not_fit(
-    rooms: Rooms, build: str
+    harness: ActivityHarness, build: str
 ) -> None:
-    sandbox = await rooms.open(build)
-    await did(rooms, build, sandbox, 1, wrote("a.txt", "one\n"), bash("git add -A; git commit -qm A"))
-    await rooms.take(build, sandbox, 1)
-    await did(rooms, build, sandbox, 2, edited("a.txt", "one", "one and one"), edited("a.txt", "none", "x"))
-    await did(rooms, build, sandbox, 3, wrote("b/c.txt", "new\n"), bash("sed -i s/one/two/g a.txt"))
-    await did(rooms, build, sandbox, 4, edited("b/c.txt", "new", "newer"), edited("a.txt", "two and", "three and"))
-    await did(rooms, build, sandbox, 5, wrote("b/d.txt", "last\n"))
-    await rooms.sandboxes.kill(sandbox.id)
-    resumed = await resume(rooms, build, sandbox)
+    sandbox = await harness.open(build)
+    await did(harness, build, sandbox, 1, wrote("a.txt", "one\n"), bash("git add -A; git commit -qm A"))
+    await harness.take(build, sandbox, 1)
+    await did(harness, build, sandbox, 2, edited("a.txt", "one", "one and one"), edited("a.txt", "none", "x"))
+    await did(harness, build, sandbox, 3, wrote("b/c.txt", "new\n"), bash("sed -i s/one/two/g a.txt"))
+    await did(harness, build, sandbox, 4, edited("b/c.txt", "new", "newer"), edited("a.txt", "two and", "three and"))
+    await did(harness, build, sandbox, 5, wrote("b/d.txt", "last\n"))
+    await harness.sandboxes.kill(sandbox.id)
+    resumed = await resume(harness, build, sandbox)
     assert (resumed.restored, resumed.reapplied) == (True, True)
-    again = await rooms.sandboxes.connect(resumed.sandbox.sandbox_id)
+    again = await harness.sandboxes.connect(resumed.sandbox.sandbox_id)
     assert await shell(again, "cat a.txt b/c.txt; ls b") == "one and one\nnewer\nc.txt\n"
-    lost, applied, left, commands, fresh = await changes(rooms, build)
+    lost, applied, left, commands, fresh = await changes(harness, build)
     assert lost == "The sandbox was lost: the workspace was restored from snapshot 1."
     assert applied == (
         "Edits made since were applied again: edit_file: a.txt; write_file: b/c.txt; edit_file: b/c.txt."
@@ -218,48 +222,48 @@ async def test_edits_since_the_snapshot_are_applied_again_up_to_the_first_that_d
 
     # An attempt that dies after the edits, and before it has said so, is repeated: they are not applied twice.
     await shell(again, """echo '["because"]' >/home/user/.cofounder/changes""")
-    assert (await resume(rooms, build, again)).reapplied
+    assert (await resume(harness, build, again)).reapplied
     assert await shell(again, "cat a.txt") == "one and one\n"
-    assert (await changes(rooms, build))[0] == "because"
+    assert (await changes(harness, build))[0] == "because"
 
 
-async def test_an_edit_that_may_be_in_the_snapshot_is_not_applied_again(rooms: Rooms, build: str) -> None:
+async def test_an_edit_that_may_be_in_the_snapshot_is_not_applied_again(harness: ActivityHarness, build: str) -> None:
     """It was begun before the snapshot and done after it, as when nobody could write down its result."""
-    sandbox = await rooms.open(build)
-    await did(rooms, build, sandbox, 1, wrote("a.txt", "one"))
-    unsure = await did(rooms, build, sandbox, 2, wrote("b.txt", "b"), edited("a.txt", "one", "one and one"))
-    await rooms.take(build, sandbox, 1)
-    async with rooms.sessions.begin() as session:
+    sandbox = await harness.open(build)
+    await did(harness, build, sandbox, 1, wrote("a.txt", "one"))
+    unsure = await did(harness, build, sandbox, 2, wrote("b.txt", "b"), edited("a.txt", "one", "one and one"))
+    await harness.take(build, sandbox, 1)
+    async with harness.sessions.begin() as session:
         await session.execute(
             update(ToolCall).where(ToolCall.tool_use_id.in_(unsure)).values(done_at=func.clock_timestamp())
         )
-    await rooms.sandboxes.kill(sandbox.id)
-    resumed = await resume(rooms, build, sandbox)
-    again = await rooms.sandboxes.connect(resumed.sandbox.sandbox_id)
+    await harness.sandboxes.kill(sandbox.id)
+    resumed = await resume(harness, build, sandbox)
+    again = await harness.sandboxes.connect(resumed.sandbox.sandbox_id)
     assert await shell(again, "cat a.txt") == "one and one"
-    assert "may be in the snapshot" in (await changes(rooms, build))[2]
+    assert "may be in the snapshot" in (await changes(harness, build))[2]
 
 
-async def test_a_stale_attempt_restores_nothing(rooms: Rooms, build: str) -> None:
+async def test_a_stale_attempt_restores_nothing(harness: ActivityHarness, build: str) -> None:
     """It hung past its heartbeat, and comes back when another has restored the workspace and the agent works there."""
-    sandbox = await saved(rooms, build)
-    hold = await WorkspaceHold.take(sandbox, 2_000_000_000.0)
-    await hold.run("echo work >/home/user/project/b.txt")
+    sandbox = await saved(harness, build)
+    lock = await WorkspaceLock.acquire(sandbox, 2_000_000_000.0)
+    await lock.run("echo work >/home/user/project/b.txt")
     await shell(sandbox, "setsid nohup sleep 1000 >/dev/null 2>&1 &")
     given = ResumeWorkspace(build_id=build, sandbox_id=sandbox.id, cause="a test")
     with pytest.raises(ApplicationError) as raised:
-        await rooms.run(rooms.workspace.resume_workspace, given)
+        await harness.run(harness.workspace.resume_workspace, given)
     assert raised.value.type == "StaleClaim"
-    stale = WorkspaceHold(sandbox, f"{1_000_000_000.0:020.6f}")
-    async with rooms.sessions() as session:
+    stale = WorkspaceLock(sandbox, f"{1_000_000_000.0:020.6f}")
+    async with harness.sessions() as session:
         snapshot = await current_snapshot(session, uuid.UUID(build))
     assert snapshot is not None
     with pytest.raises(StaleClaim):
-        await restore_snapshot(rooms.store, sandbox, snapshot, stale)
-    given_edits = {"holder": stale.name, "edits": [{"tool": "write_file", "input": {"path": "b.txt", "content": ""}}]}
+        await restore_snapshot(harness.store, sandbox, snapshot, stale)
+    given_edits = {"holder": stale.token, "edits": [{"tool": "write_file", "input": {"path": "b.txt", "content": ""}}]}
     outcome = await sandbox.call("stale", "reapply", given_edits, timeout_seconds=DEADLINE)
     assert json.loads(outcome.text) == {"held": False}
-    for stop in (rooms.take(build, sandbox, 2, "sleep"), pause(rooms, build, sandbox)):
+    for stop in (harness.take(build, sandbox, 2, "sleep"), pause(harness, build, sandbox)):
         with pytest.raises(ApplicationError) as raised:
             await stop
         assert raised.value.type == "StaleClaim"
@@ -267,57 +271,59 @@ async def test_a_stale_attempt_restores_nothing(rooms: Rooms, build: str) -> Non
     assert "sleep" in await shell(sandbox, "cat /proc/[0-9]*/comm")
 
 
-async def test_a_replaced_sandbox_is_let_go_of_once_another_is_whole(rooms: Rooms, build: str) -> None:
-    sandbox = await saved(rooms, build)
-    await did(rooms, build, sandbox, 1, wrote("b.txt", "b"))
+async def test_a_replaced_sandbox_is_let_go_of_once_another_is_whole(harness: ActivityHarness, build: str) -> None:
+    sandbox = await saved(harness, build)
+    await did(harness, build, sandbox, 1, wrote("b.txt", "b"))
     given = ResumeWorkspace(build_id=build, sandbox_id=sandbox.id, cause="a test", replace=True)
-    resumed = await rooms.run(rooms.workspace.resume_workspace, given)
-    assert await rooms.sandboxes.find(build, Role.WORKSPACE) == [resumed.sandbox.sandbox_id] != [sandbox.id]
-    again = await rooms.sandboxes.connect(resumed.sandbox.sandbox_id)
+    resumed = await harness.run(harness.workspace.resume_workspace, given)
+    assert await harness.sandboxes.find(build, Role.WORKSPACE) == [resumed.sandbox.sandbox_id] != [sandbox.id]
+    again = await harness.sandboxes.connect(resumed.sandbox.sandbox_id)
     assert await shell(again, "cat a.txt b.txt") == "kept\nb"
-    assert (await changes(rooms, build))[0] == "The sandbox was replaced: the workspace was restored from snapshot 1."
+    assert (await changes(harness, build))[0] == "The sandbox was replaced: the workspace was restored from snapshot 1."
 
 
-async def test_an_interrupted_restore_goes_on_and_still_tells_why(rooms: Rooms, build: str) -> None:
-    sandbox = await saved(rooms, build)
+async def test_an_interrupted_restore_goes_on_and_still_tells_why(harness: ActivityHarness, build: str) -> None:
+    sandbox = await saved(harness, build)
     await shell(
         sandbox, """echo '["because"]' >/home/user/.cofounder/changes; rm /home/user/.cofounder/opened; rm -r .git"""
     )
-    assert (await resume(rooms, build, sandbox)).restored
-    assert await changes(rooms, build) == ["because"]
+    assert (await resume(harness, build, sandbox)).restored
+    assert await changes(harness, build) == ["because"]
     assert await shell(sandbox, "git status --porcelain") == ""
 
 
-async def test_a_half_restored_workspace_is_not_saved(rooms: Rooms, build: str) -> None:
-    sandbox = await saved(rooms, build)
+async def test_a_half_restored_workspace_is_not_saved(harness: ActivityHarness, build: str) -> None:
+    sandbox = await saved(harness, build)
     await shell(sandbox, """echo '["because"]' >/home/user/.cofounder/changes; rm a.txt""")
-    with pytest.raises(ApplicationError, match="not whole") as raised:
-        await rooms.take(build, sandbox, 2)
+    with pytest.raises(ApplicationError, match="incomplete") as raised:
+        await harness.take(build, sandbox, 2)
     assert raised.value.type == "SnapshotFailed"
-    assert (await resume(rooms, build, sandbox)).restored
-    assert (await rooms.take(build, sandbox, 2)).number == 2
+    assert (await resume(harness, build, sandbox)).restored
+    assert (await harness.take(build, sandbox, 2)).number == 2
     assert await shell(sandbox, "cat a.txt") == "kept\n"
 
 
 @pytest.mark.parametrize("journaled", [True, False], ids=["still-there", "rolled-back"])
-async def test_work_since_the_snapshot_stays_where_it_is_still_there(rooms: Rooms, build: str, journaled: bool) -> None:
-    sandbox = await saved(rooms, build)
-    [call] = await did(rooms, build, sandbox, 1, bash("echo work >b.txt"))
+async def test_work_since_the_snapshot_stays_where_it_is_still_there(
+    harness: ActivityHarness, build: str, journaled: bool
+) -> None:
+    sandbox = await saved(harness, build)
+    [call] = await did(harness, build, sandbox, 1, bash("echo work >b.txt"))
     if not journaled:
         await shell(sandbox, f"rm -r /home/user/.cofounder/calls/{call}")
-    assert (await resume(rooms, build, sandbox)).restored is not journaled
+    assert (await resume(harness, build, sandbox)).restored is not journaled
     assert await shell(sandbox, "ls") == ("a.txt\nb.txt\n" if journaled else "a.txt\n")
 
 
-async def test_release_lets_go_of_all_but_what_is_kept(rooms: Rooms, build: str) -> None:
-    workspace = await rooms.open(build)
-    gate = await rooms.sandboxes.create(build, Role.GATE)
-    other = await rooms.sandboxes.create(build, Role.GATE)
+async def test_release_lets_go_of_all_but_what_is_kept(harness: ActivityHarness, build: str) -> None:
+    workspace = await harness.open(build)
+    gate = await harness.sandboxes.create(build, Role.GATE)
+    other = await harness.sandboxes.create(build, Role.GATE)
     given = SandboxInput(build_id=build, sandbox_id=workspace.id, keep=gate.id)
     for _ in range(2):
-        await rooms.run(rooms.workspace.release_workspace, given)
-        left = [each.id for each in await rooms.sandboxes.list_all() if each.build_id == build]
+        await harness.run(harness.workspace.release_workspace, given)
+        left = [each.id for each in await harness.sandboxes.list_all() if each.build_id == build]
         assert left == [gate.id]
     assert other.id not in left
-    async with rooms.sessions() as session:
+    async with harness.sessions() as session:
         assert (await session.get_one(Build, uuid.UUID(build))).sandbox_id is None

@@ -15,10 +15,10 @@ from temporalio.client import Client
 
 from db.migrate import migrate
 from local.stack import LocalStack
+from tests.harness.worker import worker_harness
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, Ended, Scenario
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
-from tests.workshop import workshop
 
 HISTORIES = Path(__file__).parent / "histories"
 MANIFEST = HISTORIES / "manifest.json"
@@ -56,8 +56,8 @@ async def record(names: list[str]) -> None:
             if names and scenario.name not in names:
                 continue
             sys.stderr.write(f"{scenario.name}: {scenario.path}\n")
-            async with workshop(stack, **scenario.settings) as shop:
-                ended = await scenario.drive(shop)
+            async with worker_harness(stack, **scenario.settings) as harness:
+                ended = await scenario.drive(harness)
                 await asyncio.sleep(1)  # visibility follows the workflows a moment later
                 for old in HISTORIES.glob(f"{scenario.name}-*.json"):
                     old.unlink()
@@ -65,7 +65,7 @@ async def record(names: list[str]) -> None:
                 for each in ended:
                     kind = f"{scenario.name}-{each.workflow_id.split('-')[0]}-"
                     stored = sum(entry["file"].startswith(kind) for entry in kept)
-                    kept += await _export(shop.client, scenario, each, stored)
+                    kept += await _export(harness.client, scenario, each, stored)
             MANIFEST.write_text(json.dumps(sorted(kept, key=lambda entry: str(entry["file"])), indent=1) + "\n")
 
 

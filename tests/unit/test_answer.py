@@ -31,7 +31,9 @@ def _bash(identity: str = "toolu_1", **given: Any) -> dict[str, Any]:
 def test_tool_use() -> None:
     reading = read_answer(_answer("tool_use", TEXT, _bash()))
     assert reading.outcome is ThinkOutcome.TOOL_USE
-    assert [(call.id, call.t, call.m, call.ok) for call in reading.calls] == [("toolu_1", "bash: ls", True, True)]
+    assert [(call.tool_use_id, call.summary, call.mutating, call.is_valid) for call in reading.calls] == [
+        ("toolu_1", "bash: ls", True, True)
+    ]
 
 
 @pytest.mark.parametrize("stop_reason", ["end_turn", "max_tokens", "pause_turn", "refusal", "never_heard_of", None])
@@ -43,7 +45,7 @@ def test_a_tool_call_runs_only_at_tool_use(stop_reason: str | None) -> None:
 
 def test_invalid_input_is_answered_and_not_run() -> None:
     reading = read_answer(_answer("tool_use", _bash("toolu_1"), _bash("toolu_2", command="ls")))
-    assert [call.ok for call in reading.calls] == [True, False]
+    assert [call.is_valid for call in reading.calls] == [True, False]
     assert "timeout_seconds" in reading.invalid["toolu_2"]
 
 

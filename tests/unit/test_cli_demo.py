@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 
 from console.programs import RealKeys, StartFailed, program_environment
-from local.sandbox.egress import PACKAGE_REGISTRIES
 
 STACK = {"DATABASE_URL": "postgresql://stack", "TEMPORAL_ADDRESS": "127.0.0.1:1"}
 REHEARSAL = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:2", "ANTHROPIC_API_KEY": "rehearsal", "REHEARSAL_MODEL": "true"}
-LOCAL_SANDBOX = {"E2B_API_URL": "http://127.0.0.1:3", "E2B_API_KEY": "local"}
+LOCAL_SANDBOX = {"E2B_API_URL": "http://127.0.0.1:3", "E2B_API_KEY": "local", "SANDBOX_EGRESS_HOSTS": "a.example"}
 CALLER = {
     "PATH": "/bin",
     "HOME": "/home/somebody",
@@ -35,19 +34,18 @@ def test_without_real_nothing_of_the_callers_services_is_seen() -> None:
     assert {**environment, **STACK, **REHEARSAL, **LOCAL_SANDBOX} == environment
     assert environment["PATH"] == "/bin"
     assert environment["HOME"] == "/tmp/x"
-    assert environment["SANDBOX_EGRESS_HOSTS"] == "none"
     for value in ("costs money", "production", "somebody", "elsewhere", "other", "proxy.example"):
         assert not any(value in each for each in environment.values())
     assert "AUTONOMOUS_AGENT" not in environment
 
 
-def test_real_model_with_local_sandboxes_gets_the_package_registries() -> None:
+def test_real_model_with_local_sandboxes_reaches_what_their_server_allows() -> None:
     environment = seen(LOCAL_SANDBOX, RealKeys(anthropic="real"))
     assert environment["ANTHROPIC_API_KEY"] == "real"
     assert "ANTHROPIC_BASE_URL" not in environment
     assert "REHEARSAL_MODEL" not in environment
     assert environment["E2B_API_KEY"] == "local"
-    assert environment["SANDBOX_EGRESS_HOSTS"] == ",".join(PACKAGE_REGISTRIES)
+    assert environment["SANDBOX_EGRESS_HOSTS"] == "a.example"
     assert environment["HTTPS_PROXY"] == "http://proxy.example"
     assert "127.0.0.1" in environment["NO_PROXY"]
 

@@ -223,7 +223,7 @@ def test_bad_idea(idea: str) -> None:
         ("[" * 60_000, "not valid JSON"),
         ('{"questions": [], "price": NaN}', "not valid JSON"),
         ('{"questions": [{"id": "a"}]}', r"questions\.0\.text"),
-        ('{"questions": [], "answers": {"a": "b"}}', "answers to questions that are not there: a"),
+        ('{"questions": [], "answers": {"a": "b"}}', "answers to unknown questions: a"),
         ('{"questions": [{"id": "a", "text": "b"}], "answers": {"a": "\\ud800"}}', "answers.a"),
     ],
 )

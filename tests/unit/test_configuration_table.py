@@ -1,12 +1,12 @@
-"""README.md's table of settings says what settings.py says."""
+"""The table of settings in docs/configuration.md says what settings.py says."""
 
-from scripts.configuration_table import GROUPS, README, table, with_table
+from scripts.configuration_table import DOCUMENT, GROUPS, table, with_table
 from settings import Settings
 
 
-def test_readme_has_the_settings_of_now() -> None:
-    readme = README.read_text()
-    assert with_table(readme) == readme, "run: .venv/bin/python -m scripts.configuration_table"
+def test_the_document_has_the_current_settings() -> None:
+    document = DOCUMENT.read_text()
+    assert with_table(document) == document, "run: .venv/bin/python -m scripts.configuration_table"
 
 
 def test_every_setting_is_in_a_group_and_says_what_it_is_for() -> None:

@@ -144,9 +144,9 @@ def test_what_is_told_of_edits_that_were_applied_again() -> None:
     ]
     edits = recovery.edits_to_reapply(calls)
     assert [edit.id for edit in edits] == ["a", "c", "d", "e"]
-    assert [edit.id for edit in recovery.fitting(edits)] == ["a", "c"]
-    applied, left, commands = recovery.told(calls, recovery.Reapplied(2))
+    assert [edit.id for edit in recovery.reapplicable(edits)] == ["a", "c"]
+    applied, left, commands = recovery.describe_reapplied(calls, recovery.Reapplied(2))
     assert applied.endswith(": a; c.")
     assert left.endswith(": d; e. (It may be in the snapshot already.)")
     assert commands.endswith(": make.")
-    assert recovery.told([], recovery.Reapplied()) == []
+    assert recovery.describe_reapplied([], recovery.Reapplied()) == []

@@ -25,6 +25,17 @@ EXCEPTIONS = {
 
 STDLIB_AND_PYDANTIC_ONLY = "domain"
 
+SHORT_FUNCTIONS = (
+    "activities/think.py",
+    "activities/dispatch.py",
+    "activities/tool_outcome.py",
+    "activities/turn/*.py",
+)
+"""Where functions stay short: a turn and a tool call are the heart of a build, and have to be read in one go."""
+
+LONGEST_FUNCTION = 60
+"""Lines, docstring and decorators included."""
+
 
 def _imported(path: Path) -> set[str]:
     names: set[str] = set()
@@ -71,3 +82,14 @@ def test_nothing_happens_at_import() -> None:
                     and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
                 ]
                 assert not {"load_settings", "Settings", "open", "os.getenv", "os.environ.get"} & set(called), path
+
+
+@pytest.mark.parametrize("pattern", SHORT_FUNCTIONS)
+def test_functions_stay_short(pattern: str) -> None:
+    paths = sorted(ROOT.glob(pattern))
+    assert paths
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                assert (node.end_lineno or first) - first < LONGEST_FUNCTION, f"{path.name}: {node.name}"

@@ -27,8 +27,8 @@ from domain.manifest import (
     directory,
     link,
     parse_manifest,
+    printable,
     render_manifest,
-    shown,
 )
 
 
@@ -87,7 +87,7 @@ def test_many_differences_are_counted() -> None:
 
 @given(NAMES)
 def test_any_path_can_be_shown_and_stored(name: str) -> None:
-    text = shown(name * 30)
+    text = printable(name * 30)
     text.encode()
     assert "\0" not in text
     assert "\n" not in text

@@ -148,7 +148,7 @@ def test_without_a_failing_check_nothing_is_mended() -> None:
 
 
 def test_withheld_mend_is_claimed_and_never_made() -> None:
-    turns = play(red_waitlist(), script=ProductScript(withhold_mend=True))
+    turns = play(red_waitlist(), script=ProductScript(withhold_fix=True))
     assert "runs" in turns[-1].text
     assert not any("grep" in tools_of(turn) for turn in turns[1:])
 
@@ -210,7 +210,7 @@ def test_it_takes_up_what_the_founder_says() -> None:
 
 @pytest.mark.parametrize("mends", [True, False])
 def test_findings_of_the_gate_are_mended_unless_told_otherwise(mends: bool) -> None:
-    script, conversation = ProductScript(sabotage="check_true", mend_after_bounce=mends), begin()
+    script, conversation = ProductScript(sabotage="check_true", fix_findings=mends), begin()
     while (turn := decide(script, conversation)).calls:
         conversation = answered(conversation, turn, fine)
     conversation = answered(conversation, turn, fine, gate_findings(["No test was run."]))

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.sandbox import channel
+from local.sandbox.addresses import is_public
 from local.sandbox.confinement import Confinement, explain, passable
-from local.sandbox.egress import Refused, is_public, parse_request
+from local.sandbox.egress import parse_request
 from local.sandbox.guest_link import GuestLink, GuestLost
+from local.sandbox.http_head import Refused
 from local.sandbox.multipart import MalformedMultipart, boundary_of, read_parts
 from local.sandbox.ports import BadHead, addressed
 from local.sandbox.record import SandboxRecord
@@ -35,7 +37,7 @@ class TestEgress:
         "address",
         [
             "127.0.0.1", "127.1.2.3", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254",
-            "100.64.0.1",
+            "100.64.0.1", "fec0::1",
             "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1",
             "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "2001:0:7f00:1::1",
             "localhost", "",

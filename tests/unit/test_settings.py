@@ -1,14 +1,16 @@
 """Settings from the environment: what is wrong is named with its variable and what to do, and no secret is quoted."""
 
 import json
+import ssl
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clients.temporal import temporal_config
 from domain.errors import Misconfigured
-from settings import load_settings
+from settings import LOCAL_SANDBOX_SETTINGS, load_settings
 
 PRICE: dict[str, Any] = {"input": 1, "output": 2.5, "cache_read": 0, "cache_write_5m": 1, "cache_write_1h": 1}
 
@@ -43,6 +45,26 @@ def prices(model: str, **changes: Any) -> str:
         ("GATE_ATTEMPTS", "0", "GATE_ATTEMPTS: Input should be greater than or equal to 1"),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL: String should match pattern"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT: String should match pattern"),
+        (
+            "SANDBOX_PRIVATE_HOSTS",
+            "a.example,https://b.example",
+            "SANDBOX_PRIVATE_HOSTS: https://b.example is not a host",
+        ),
+        (
+            "SANDBOX_PIP_INDEX_URL",
+            "file:///srv/simple",
+            "SANDBOX_PIP_INDEX_URL: is a file:// URL, and sandboxes see no",
+        ),
+        ("SANDBOX_NPM_REGISTRY", "FILE:/srv", "SANDBOX_NPM_REGISTRY: is a file:// URL, and sandboxes see no directory"),
+        (
+            "SANDBOX_PIP_INDEX_URL",
+            "https://u:ge/heim@h/simple",
+            "SANDBOX_PIP_INDEX_URL: is not of the form https://host",
+        ),
+        ("SANDBOX_PIP_INDEX_URL", "https://u:heim@h/simple?x=1", "SANDBOX_PIP_INDEX_URL: is not of the form"),
+        ("SANDBOX_NPM_REGISTRY", "https://u:heim@[::1]/", "SANDBOX_NPM_REGISTRY: is not of the form https://host"),
+        ("SANDBOX_CA_BUNDLE", "/no/such/file", "SANDBOX_CA_BUNDLE: /no/such/file can't be read as certificates"),
+        ("SANDBOX_CA_BUNDLE", "/etc/passwd", "SANDBOX_CA_BUNDLE: /etc/passwd can't be read as certificates"),
     ],
 )
 def test_wrong_value(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str) -> None:
@@ -109,3 +131,33 @@ def test_wrong_temporal_configuration(variable: str, value: str, says: str) -> N
 @pytest.mark.parametrize("address", ["temporal.example:7233", "10.0.0.1:1", "[::1]:7233"])
 def test_temporal_address(address: str) -> None:
     assert temporal_config({"TEMPORAL_ADDRESS": address})["target_host"] == address
+
+
+def test_private_hosts_are_reached_too_unless_there_is_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_PRIVATE_HOSTS", " Mirror.example., pypi.org,")
+    monkeypatch.setenv("SANDBOX_EGRESS_HOSTS", "pypi.org,a.example")
+    assert load_settings().reachable_hosts == ["pypi.org", "a.example", "mirror.example"]
+    monkeypatch.setenv("SANDBOX_EGRESS_HOSTS", "none")
+    assert load_settings().reachable_hosts == []
+    monkeypatch.setenv("SANDBOX_EGRESS_HOSTS", "all")
+    assert load_settings().reachable_hosts is None
+
+
+def test_the_password_of_a_mirror_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_PIP_INDEX_URL", "https://u:geheim%2Fund%20lang@h/simple")
+    settings = load_settings()
+    assert {"geheim%2Fund%20lang", "geheim/und lang"} <= set(settings.secret_values())
+    assert "geheim" not in repr(settings)
+
+
+@pytest.mark.parametrize("variable", LOCAL_SANDBOX_SETTINGS)
+def test_clouds_sandboxes_refuse_what_is_for_those_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    (tmp_path / "ca.pem").write_text(ssl.DER_cert_to_PEM_cert(ssl.create_default_context().get_ca_certs(True)[0]))
+    value = {"SANDBOX_PRIVATE_HOSTS": "mirror.example", "SANDBOX_CA_BUNDLE": str(tmp_path / "ca.pem")}
+    monkeypatch.setenv(variable, value.get(variable, "https://mirror.example/simple"))
+    with pytest.raises(Misconfigured, match=f"{variable} can't be used with E2B's cloud, which does not reach"):
+        load_settings().check_sandbox_service()
+    monkeypatch.setenv("E2B_API_URL", "http://127.0.0.1:1")
+    load_settings().check_sandbox_service()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from clients.sandbox import SandboxConfig, Sandboxes
-from clients.shielded import cancel_kept, ended
+from clients.shielded import ended, preserve_cancel
 
 
 async def _as_libraries_wait(answer: asyncio.Future[str]) -> str:
@@ -25,18 +25,18 @@ async def test_a_cancel_at_the_moment_of_the_answer_is_not_lost_with_it() -> Non
 
 
 async def test_a_block_that_is_not_cancelled_keeps_its_answer_and_its_error() -> None:
-    with cancel_kept():
+    with preserve_cancel():
         answer = await asyncio.sleep(0, "there")
     assert answer == "there"
-    with pytest.raises(ValueError, match="no"), cancel_kept():
+    with pytest.raises(ValueError, match="no"), preserve_cancel():
         raise ValueError("no")
-    with pytest.raises(TimeoutError), cancel_kept():
+    with pytest.raises(TimeoutError), preserve_cancel():
         async with asyncio.timeout(0):
             await asyncio.sleep(60)
 
     async def under_a_deadline() -> None:
         async with asyncio.timeout(0):
-            with cancel_kept():
+            with preserve_cancel():
                 await asyncio.sleep(60)
 
     with pytest.raises(TimeoutError):

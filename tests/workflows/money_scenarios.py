@@ -1,4 +1,4 @@
-"""The paths on which money, places or an account's standing stop a build, and on which it goes on."""
+"""The paths on which money, slots or an account's standing stop a build, and on which it goes on."""
 
 import asyncio
 import uuid
@@ -18,6 +18,7 @@ from db.users import UserChange, change_user
 from domain.errors import NotFound
 from domain.names import REAPER_WORKFLOW
 from domain.status import SleepPolicy, Status
+from tests.harness.worker import WorkerHarness
 from tests.wait import wait_until
 from tests.workflows.scenarios import (
     FOUR_TURNS_A_DAY,
@@ -35,14 +36,13 @@ from tests.workflows.scenarios import (
     until_row,
     waits,
 )
-from tests.workshop import Workshop
 from worker import sandbox_config, wired_worker
 
 MONEY_SCENARIOS: list[Scenario] = []
 
 
-def _scenario(path: str, **settings: Any) -> Callable[[Callable[[Workshop], Awaitable[list[Ended]]]], None]:
-    def add(drive: Callable[[Workshop], Awaitable[list[Ended]]]) -> None:
+def _scenario(path: str, **settings: Any) -> Callable[[Callable[[WorkerHarness], Awaitable[list[Ended]]]], None]:
+    def add(drive: Callable[[WorkerHarness], Awaitable[list[Ended]]]) -> None:
         MONEY_SCENARIOS.append(Scenario(drive.__name__, path, drive, settings))
 
     return add
@@ -58,29 +58,29 @@ _A_SERVER_THAT_WRITES = (
 """What a dev server does in the workspace for as long as it runs. It is part of snapshots, and of no commit."""
 
 
-async def _sleeps(shop: Workshop, build_id: uuid.UUID, after: int = 0) -> Build:
+async def _sleeps(harness: WorkerHarness, build_id: uuid.UUID, after: int = 0) -> Build:
     """Wait until the build sleeps, with a later status than the one with the sequence `after`."""
-    return await until_row(shop, build_id, lambda row: row.status == Status.SLEEPING and row.status_seq > after)
+    return await until_row(harness, build_id, lambda row: row.status == Status.SLEEPING and row.status_seq > after)
 
 
-async def _asked(shop: Workshop, build_id: uuid.UUID, after: int = 0) -> Build:
+async def _asked(harness: WorkerHarness, build_id: uuid.UUID, after: int = 0) -> Build:
     """Wait until the build waits for a person, with a later status than the one with the sequence `after`."""
-    return await until_row(shop, build_id, lambda row: row.status == Status.NEEDS_INPUT and row.status_seq > after)
+    return await until_row(harness, build_id, lambda row: row.status == Status.NEEDS_INPUT and row.status_seq > after)
 
 
-async def _costs_nothing(shop: Workshop, build_id: uuid.UUID) -> None:
+async def _costs_nothing(harness: WorkerHarness, build_id: uuid.UUID) -> None:
     """Asleep: nothing runs for it or waits for a worker, and its one sandbox is paused."""
-    await shop.until_idle(build_id)  # its status is written before the workflow goes on to wait
-    sandboxes = Sandboxes(sandbox_config(shop.settings))
+    await harness.until_idle(build_id)  # its status is written before the workflow goes on to wait
+    sandboxes = Sandboxes(sandbox_config(harness.settings))
     assert [each.state for each in await sandboxes.list_all() if each.build_id == str(build_id)] == ["paused"]
     await sandboxes.close()
 
 
-async def _falls_asleep(shop: Workshop, build_id: uuid.UUID, snapshots: int) -> None:
+async def _falls_asleep(harness: WorkerHarness, build_id: uuid.UUID, snapshots: int) -> None:
     """Wait until the build has failed to take so many snapshots as the one before its sleep, and tries on."""
 
     async def tries_on() -> bool:
-        described = (await shop.handle(build_id).describe()).raw_description
+        described = (await harness.handle(build_id).describe()).raw_description
         return any(_is_snapshot(each) and each.attempt > snapshots for each in described.pending_activities)
 
     await wait_until(tries_on, look_seconds=0.1)
@@ -90,25 +90,25 @@ def _is_snapshot(pending: Any) -> bool:
     return bool(pending.activity_type.name == "snapshot_workspace")
 
 
-async def _let_a_night_pass(shop: Workshop, build_id: uuid.UUID, *, first: bool) -> None:
+async def _let_a_night_pass(harness: WorkerHarness, build_id: uuid.UUID, *, first: bool) -> None:
     now = datetime.now(UTC)
     midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
     night = midnight - now + timedelta(seconds=1) if first else timedelta(days=1)
-    await TimeSkipper(shop.client).fast_forward(shop.handle(build_id), night)
+    await TimeSkipper(harness.client).fast_forward(harness.handle(build_id), night)
 
 
-async def _change_plan(shop: Workshop, user_id: str, plan: str, *, tell: bool = True) -> None:
-    async with shop.sessions.begin() as session:
+async def _change_plan(harness: WorkerHarness, user_id: str, plan: str, *, tell: bool = True) -> None:
+    async with harness.sessions.begin() as session:
         await change_user(session, user_id, UserChange(plan=plan), datetime.now(UTC).date())
         builds = await money.open_builds_of(session, user_id)
     for build_id in builds if tell else ():
-        await shop.builds.tell_of_money(build_id)
+        await harness.builds.tell_of_money(build_id)
 
 
-async def _spend(shop: Workshop, user_id: str, cost: int, day: date, state: str = "settled") -> uuid.UUID:
+async def _spend(harness: WorkerHarness, user_id: str, cost: int, day: date, state: str = "settled") -> uuid.UUID:
     """Money that another build of the user has spent, or is about to."""
-    project_id, entry = await shop.project(user_id), uuid.uuid4()
-    async with shop.sessions.begin() as session:
+    project_id, entry = await harness.project(user_id), uuid.uuid4()
+    async with harness.sessions.begin() as session:
         other = await insert_build(session, NewBuild(project_id, user_id, "Another.", None, "none"))
         assert other is not None
         other.status, other.closed_at = Status.FAILED, datetime.now(UTC)
@@ -129,83 +129,83 @@ async def _spend(shop: Workshop, user_id: str, cost: int, day: date, state: str 
     return entry
 
 
-async def _user_message(shop: Workshop, build_id: uuid.UUID, turn: int) -> str:
-    async with shop.session() as session:
+async def _user_message(harness: WorkerHarness, build_id: uuid.UUID, turn: int) -> str:
+    async with harness.session() as session:
         return (await session.get_one(Message, (build_id, turn, "user"))).content
 
 
 @_scenario("three nights: each evening the agent winds down, each morning it goes on from its handoff note")
-async def three_nights(shop: Workshop) -> list[Ended]:
-    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
+async def three_nights(harness: WorkerHarness) -> list[Ended]:
+    user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
     note = [{"text": "Half of it is done; the other half comes next."}]
-    build_id = await shop.start(
+    build_id = await harness.start(
         user_id,
         script=steps(*_echoes(2, _A_SERVER_THAT_WRITES), note, *_echoes(7, _A_SERVER_THAT_WRITES), [bash(PRODUCT)]),
     )
-    row = await _sleeps(shop, build_id)
+    row = await _sleeps(harness, build_id)
     for night in range(3):
         assert row.wakes_at is not None
-        await _costs_nothing(shop, build_id)
+        await _costs_nothing(harness, build_id)
         seq = row.status_seq
-        await _let_a_night_pass(shop, build_id, first=night == 0)
+        await _let_a_night_pass(harness, build_id, first=night == 0)
         if night < 2:
-            row = await _sleeps(shop, build_id, seq + 1)
-    ended = await ready_build(shop, build_id)
-    assert (await shop.statuses(build_id)).count("sleeping") == 3
+            row = await _sleeps(harness, build_id, seq + 1)
+    ended = await ready_build(harness, build_id)
+    assert (await harness.statuses(build_id)).count("sleeping") == 3
     # The first day: turn 1 tells that four worst cases do not fit, turn 2 is told so, turn 3 ends with the note.
-    assert "nearly used up" in await _user_message(shop, build_id, 2)
-    morning = await _user_message(shop, build_id, 4)
+    assert "nearly used up" in await _user_message(harness, build_id, 2)
+    morning = await _user_message(harness, build_id, 4)
     assert "a new day's budget" in morning
     assert "the other half comes next" in morning
-    assert "no handoff note" in await _user_message(shop, build_id, 8)
-    resumed = await shop.events(build_id, "resumed")
+    assert "no handoff note" in await _user_message(harness, build_id, 8)
+    resumed = await harness.events(build_id, "resumed")
     assert [event.data["reason"] for event in resumed] == ["a new day's budget"] * 3
     assert all(event.data["continuing_from"] for event in resumed)
     assert not any(event.data["changes"] for event in resumed), "what a dev server writes makes no wake a restore"
-    async with shop.session() as session:
+    async with harness.session() as session:
         days = await session.scalars(select(LedgerEntry.day).where(LedgerEntry.build_id == build_id).distinct())
         assert len(days.all()) == 4, "each call belongs to the day on which it began"
     return ended
 
 
 @_scenario("its founder wakes it after an hour, with a bigger plan")
-async def woken_after_an_hour(shop: Workshop) -> list[Ended]:
-    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
-    build_id = await shop.start(user_id, script=steps(*_echoes(4), [bash(PRODUCT)]))
-    await _sleeps(shop, build_id)
+async def woken_after_an_hour(harness: WorkerHarness) -> list[Ended]:
+    user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
+    build_id = await harness.start(user_id, script=steps(*_echoes(4), [bash(PRODUCT)]))
+    await _sleeps(harness, build_id)
     if datetime.now(UTC).hour < 22:  # an hour later is the same day
-        await TimeSkipper(shop.client).fast_forward(shop.handle(build_id), timedelta(hours=1))
-    await _change_plan(shop, user_id, "cto_scale", tell=False)
+        await TimeSkipper(harness.client).fast_forward(harness.handle(build_id), timedelta(hours=1))
+    await _change_plan(harness, user_id, "cto_scale", tell=False)
     for _ in range(3):  # a second and a third one change nothing
-        await shop.builds.wake(build_id)
-    ended = await ready_build(shop, build_id)
-    assert [event.data["reason"] for event in await shop.events(build_id, "resumed")] == ["woken by a signal"]
+        await harness.builds.wake(build_id)
+    ended = await ready_build(harness, build_id)
+    assert [event.data["reason"] for event in await harness.events(build_id, "resumed")] == ["woken by a signal"]
     return ended
 
 
 @_scenario("the most nights are slept: the founder is asked, and lets it sleep on; then the plan changes")
-async def nights_exhausted(shop: Workshop) -> list[Ended]:
-    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
-    build_id = await shop.start(user_id, script=steps(*_echoes(9), [bash(PRODUCT)]), max_nights=1)
-    await _sleeps(shop, build_id)
-    await _let_a_night_pass(shop, build_id, first=True)
-    asked = await _asked(shop, build_id)
+async def nights_exhausted(harness: WorkerHarness) -> list[Ended]:
+    user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
+    build_id = await harness.start(user_id, script=steps(*_echoes(9), [bash(PRODUCT)]), max_nights=1)
+    await _sleeps(harness, build_id)
+    await _let_a_night_pass(harness, build_id, first=True)
+    asked = await _asked(harness, build_id)
     assert asked.waiting_for == "founder"
     assert "slept for a night" in (asked.reason or "")
-    await shop.builds.wake(build_id)
-    await _sleeps(shop, build_id, asked.status_seq)
-    await _change_plan(shop, user_id, "cto_scale")
-    return await ready_build(shop, build_id)
+    await harness.builds.wake(build_id)
+    await _sleeps(harness, build_id, asked.status_seq)
+    await _change_plan(harness, user_id, "cto_scale")
+    return await ready_build(harness, build_id)
 
 
 @_scenario("a top-up wakes three builds and is enough for them", reaper_seconds=3600)
-async def woken_by_top_up(shop: Workshop) -> list[Ended]:
-    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
+async def woken_by_top_up(harness: WorkerHarness) -> list[Ended]:
+    user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
     script = steps(*_echoes(4), [bash(PRODUCT)])
-    builds = [await shop.start(user_id, script=script) for _ in range(3)]
+    builds = [await harness.start(user_id, script=script) for _ in range(3)]
     for build_id in builds:
-        await _sleeps(shop, build_id)
-    async with shop.sessions.begin() as session:
+        await _sleeps(harness, build_id)
+    async with harness.sessions.begin() as session:
         today = datetime.now(UTC).date()
         for _ in range(2):  # a repeat adds nothing
             await money.top_up(session, user_id, 10_000_000, today, key="once")
@@ -213,192 +213,192 @@ async def woken_by_top_up(shop: Workshop) -> list[Ended]:
         assert state.allowance == FOUR_TURNS_A_DAY + 10_000_000
         assert await money.open_builds_of(session, user_id) == builds
     for build_id in builds:
-        await shop.builds.tell_of_money(build_id)
-    return [each for build_id in builds for each in await ready_build(shop, build_id)]
+        await harness.builds.tell_of_money(build_id)
+    return [each for build_id in builds for each in await ready_build(harness, build_id)]
 
 
 @_scenario("the cycle's money is gone: asked before a sandbox is opened; the next cycle begins tomorrow")
-async def new_cycle(shop: Workshop) -> list[Ended]:
+async def new_cycle(harness: WorkerHarness) -> list[Ended]:
     today = datetime.now(UTC).date()
     tomorrow = today + timedelta(days=1)
-    plan = await shop.plan(90_000_000)
-    user_id = await shop.founder(plan, renewal_day=tomorrow.day)
-    await _spend(shop, user_id, 90_000_000, today - timedelta(days=1))
-    build_id = await shop.start(user_id, script=SMALL)
-    row = await _asked(shop, build_id)
+    plan = await harness.plan(90_000_000)
+    user_id = await harness.founder(plan, renewal_day=tomorrow.day)
+    await _spend(harness, user_id, 90_000_000, today - timedelta(days=1))
+    build_id = await harness.start(user_id, script=SMALL)
+    row = await _asked(harness, build_id)
     assert (row.waiting_for, row.sandbox_id) == ("founder", None)
     assert "$0.00" in (row.reason or "")
     assert tomorrow.isoformat() in (row.reason or "")
-    await _let_a_night_pass(shop, build_id, first=True)
-    return await ready_build(shop, build_id)
+    await _let_a_night_pass(harness, build_id, first=True)
+    return await ready_build(harness, build_id)
 
 
 @_scenario("no allowance, and the same in the next cycle; then a tiny one; told with figures each time; then no limit")
-async def too_small(shop: Workshop) -> list[Ended]:
+async def too_small(harness: WorkerHarness) -> list[Ended]:
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
-    user_id = await shop.founder(await shop.plan(0), renewal_day=tomorrow.day)
-    build_id = await shop.start(user_id, script=SMALL)
-    row = await _asked(shop, build_id)
+    user_id = await harness.founder(await harness.plan(0), renewal_day=tomorrow.day)
+    build_id = await harness.start(user_id, script=SMALL)
+    row = await _asked(harness, build_id)
     assert "$0.00," in (row.reason or "")
-    await _let_a_night_pass(shop, build_id, first=True)
-    row = await _asked(shop, build_id, row.status_seq)
+    await _let_a_night_pass(harness, build_id, first=True)
+    row = await _asked(harness, build_id, row.status_seq)
     assert "$0.00," in (row.reason or "")
     assert row.wakes_at is not None
     assert (row.wakes_at.date() - tomorrow).days >= 28, "it looks again when the cycle after that begins"
-    await _change_plan(shop, user_id, await shop.plan(5_000 * 31))
-    row = await _asked(shop, build_id, row.status_seq)
+    await _change_plan(harness, user_id, await harness.plan(5_000 * 31))
+    row = await _asked(harness, build_id, row.status_seq)
     assert "$0.0" in (row.reason or "")
     assert "$0.00," not in (row.reason or "")
-    await _change_plan(shop, user_id, "cto_scale")
-    return await ready_build(shop, build_id)
+    await _change_plan(harness, user_id, "cto_scale")
+    return await ready_build(harness, build_id)
 
 
 @_scenario("the plan is downgraded below what is spent; the build sleeps at its next turn, with an alert")
-async def ceiling(shop: Workshop) -> list[Ended]:
-    user_id, plan = await poor_founder(shop, 4_000_000)
-    build_id = await shop.start(user_id, script=steps([hold()], *_echoes(2), [bash(PRODUCT)]))
-    await shop.until_event(build_id, "tool_started")
+async def ceiling(harness: WorkerHarness) -> list[Ended]:
+    user_id, plan = await poor_founder(harness, 4_000_000)
+    build_id = await harness.start(user_id, script=steps([hold()], *_echoes(2), [bash(PRODUCT)]))
+    await harness.until_event(build_id, "tool_started")
     today = datetime.now(UTC).date()
-    await _spend(shop, user_id, 3_900_000, today)
-    async with shop.sessions.begin() as session:
+    await _spend(harness, user_id, 3_900_000, today)
+    async with harness.sessions.begin() as session:
         await session.execute(update(PlanTier).where(PlanTier.name == plan).values(cycle_budget=1_000_000))
         await money.recompute(session, user_id, today)
         state = await money.budget_of(session, user_id, today)
         assert state.allowance == state.spent + state.reserved, "never below what is spent"
-    await _spend(shop, user_id, 390_000, today)  # what was reserved elsewhere came to more
-    await let_go(shop, build_id)
-    await _sleeps(shop, build_id)
-    [alert] = await shop.events(build_id, "budget")
+    await _spend(harness, user_id, 390_000, today)  # what was reserved elsewhere came to more
+    await let_go(harness, build_id)
+    await _sleeps(harness, build_id)
+    [alert] = await harness.events(build_id, "budget")
     assert alert.data["alert"]
     assert alert.data["budget_level"] == "red"
-    await _change_plan(shop, user_id, "cto_scale")
-    return await ready_build(shop, build_id)
+    await _change_plan(harness, user_id, "cto_scale")
+    return await ready_build(harness, build_id)
 
 
-async def _was_told_to_wait(shop: Workshop, build_id: uuid.UUID) -> bool:
+async def _was_told_to_wait(harness: WorkerHarness, build_id: uuid.UUID) -> bool:
     """Whether a think of the build's has come to nothing because others' money is reserved."""
-    history = await shop.handle(build_id).fetch_history()
+    history = await harness.handle(build_id).fetch_history()
     results = [event.activity_task_completed_event_attributes.result for event in history.events]
     return any(b'"busy"' in payload.data for result in results for payload in result.payloads)
 
 
 @_scenario("the money is reserved for another build's call; the build waits a moment")
-async def busy(shop: Workshop) -> list[Ended]:
-    user_id, _ = await poor_founder(shop, 1_000_000)
+async def busy(harness: WorkerHarness) -> list[Ended]:
+    user_id, _ = await poor_founder(harness, 1_000_000)
     today = datetime.now(UTC).date()
-    entry = await _spend(shop, user_id, 1_090_000, today, state="open")
-    build_id = await shop.start(user_id, script=steps(*_echoes(1), [bash(PRODUCT)]))
-    await until_row(shop, build_id, lambda row: row.sandbox_id is not None)
-    await wait_until(lambda: _was_told_to_wait(shop, build_id))
-    assert not await shop.events(build_id, "turn_started")
-    async with shop.sessions.begin() as session:
+    entry = await _spend(harness, user_id, 1_090_000, today, state="open")
+    build_id = await harness.start(user_id, script=steps(*_echoes(1), [bash(PRODUCT)]))
+    await until_row(harness, build_id, lambda row: row.sandbox_id is not None)
+    await wait_until(lambda: _was_told_to_wait(harness, build_id))
+    assert not await harness.events(build_id, "turn_started")
+    async with harness.sessions.begin() as session:
         await session.execute(
             update(LedgerEntry)
             .where(LedgerEntry.id == entry)
             .values(state="settled", cost=1000, closed_at=datetime.now(UTC))
         )
-    await shop.builds.tell_of_money(build_id)
-    ended = await ready_build(shop, build_id)
-    assert "sleeping" not in await shop.statuses(build_id)
+    await harness.builds.tell_of_money(build_id)
+    ended = await ready_build(harness, build_id)
+    assert "sleeping" not in await harness.statuses(build_id)
     return ended
 
 
 @_scenario("one place: the second build waits for the first, the third is cancelled, a terminated one gives its place")
-async def queued(shop: Workshop) -> list[Ended]:
-    user_id = await shop.founder(await shop.plan(None, concurrent_builds=1))
-    first = await shop.start(user_id, script=steps([bash("sleep 300", 400)]))
-    await shop.until_event(first, "tool_started")
-    second = await shop.start(user_id, script=SMALL)
-    await _in_line(shop, second, "another build is running")
-    third = await shop.start(user_id, script=SMALL)
-    await _in_line(shop, third, "1 waits before it")
-    await shop.builds.cancel(third)
-    assert (await shop.finished(third)).status == Status.CANCELLED
-    await shop.handle(first).terminate("an operator's decision")
+async def queued(harness: WorkerHarness) -> list[Ended]:
+    user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
+    first = await harness.start(user_id, script=steps([bash("sleep 300", 400)]))
+    await harness.until_event(first, "tool_started")
+    second = await harness.start(user_id, script=SMALL)
+    await _queue_reason(harness, second, "another build is running")
+    third = await harness.start(user_id, script=SMALL)
+    await _queue_reason(harness, third, "1 waits before it")
+    await harness.builds.cancel(third)
+    assert (await harness.finished(third)).status == Status.CANCELLED
+    await harness.handle(first).terminate("an operator's decision")
     reaped = f"reap-{uuid.uuid4()}"
-    await shop.client.execute_workflow(REAPER_WORKFLOW, id=reaped, task_queue=shop.settings.temporal_task_queue)
-    ended = await ready_build(shop, second)
-    assert (await shop.statuses(second))[:2] == ["queued", "starting"]
+    await harness.client.execute_workflow(REAPER_WORKFLOW, id=reaped, task_queue=harness.settings.temporal_task_queue)
+    ended = await ready_build(harness, second)
+    assert (await harness.statuses(second))[:2] == ["queued", "starting"]
     return [Ended(f"build-{third}", "cancelled"), *ended]
 
 
 @_scenario("so long in line that the workflow continues as new")
-async def long_in_line(shop: Workshop) -> list[Ended]:
-    user_id = await shop.founder(await shop.plan(None, concurrent_builds=1))
-    first = await shop.start(user_id, script=steps([bash("sleep 300", 400)]))
-    await shop.until_event(first, "tool_started")
-    second = await shop.start(user_id, script=SMALL)
-    await _in_line(shop, second, "another build is running")
-    began = (await shop.handle(second).describe()).run_id
+async def long_in_line(harness: WorkerHarness) -> list[Ended]:
+    user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
+    first = await harness.start(user_id, script=steps([bash("sleep 300", 400)]))
+    await harness.until_event(first, "tool_started")
+    second = await harness.start(user_id, script=SMALL)
+    await _queue_reason(harness, second, "another build is running")
+    began = (await harness.handle(second).describe()).run_id
 
     async def is_another_run() -> bool:
-        await shop.builds.admit(second)  # instead of hours
-        return (await shop.handle(second).describe()).run_id != began
+        await harness.builds.admit(second)  # instead of hours
+        return (await harness.handle(second).describe()).run_id != began
 
     await wait_until(is_another_run)
-    await shop.builds.cancel(first)
-    assert (await shop.finished(first)).status == Status.CANCELLED
-    return await ready_build(shop, second)
+    await harness.builds.cancel(first)
+    assert (await harness.finished(first)).status == Status.CANCELLED
+    return await ready_build(harness, second)
 
 
 @_scenario("a build that ends admits the next in line")
-async def admitted(shop: Workshop) -> list[Ended]:
-    user_id = await shop.founder(await shop.plan(None, concurrent_builds=1))
-    first = await shop.start(user_id, script=steps([hold()], [bash(PRODUCT)]))
-    await shop.until_event(first, "tool_started")
-    second = await shop.start(user_id, script=SMALL)
-    await _in_line(shop, second, "another build is running")
-    await let_go(shop, first)
-    await ready_build(shop, first)
-    return await ready_build(shop, second)
+async def admitted(harness: WorkerHarness) -> list[Ended]:
+    user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
+    first = await harness.start(user_id, script=steps([hold()], [bash(PRODUCT)]))
+    await harness.until_event(first, "tool_started")
+    second = await harness.start(user_id, script=SMALL)
+    await _queue_reason(harness, second, "another build is running")
+    await let_go(harness, first)
+    await ready_build(harness, first)
+    return await ready_build(harness, second)
 
 
 @_scenario("the account is suspended while the build works, and reopened")
-async def held(shop: Workshop) -> list[Ended]:
-    user_id = await shop.founder()
-    build_id = await shop.start(user_id, script=steps([hold("echo kept > kept")], [bash(PRODUCT)]))
-    await shop.until_event(build_id, "tool_started")
-    async with shop.sessions.begin() as session:
+async def held(harness: WorkerHarness) -> list[Ended]:
+    user_id = await harness.founder()
+    build_id = await harness.start(user_id, script=steps([hold("echo kept > kept")], [bash(PRODUCT)]))
+    await harness.until_event(build_id, "tool_started")
+    async with harness.sessions.begin() as session:
         await session.execute(update(User).where(User.id == user_id).values(suspended=True))
-    await let_go(shop, build_id)
-    row = await _asked(shop, build_id)
+    await let_go(harness, build_id)
+    row = await _asked(harness, build_id)
     assert row.waiting_for == "operator"
-    assert [event.data["reason"] for event in await shop.events(build_id, "snapshot_stored")] == ["sleep"]
-    await shop.builds.wake(build_id)  # nothing has changed yet
-    row = await _asked(shop, build_id, row.status_seq)
-    async with shop.sessions.begin() as session:
+    assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == ["sleep"]
+    await harness.builds.wake(build_id)  # nothing has changed yet
+    row = await _asked(harness, build_id, row.status_seq)
+    async with harness.sessions.begin() as session:
         await change_user(session, user_id, UserChange(suspended=False), datetime.now(UTC).date())
-    await shop.builds.tell_of_money(build_id)
-    return await ready_build(shop, build_id)
+    await harness.builds.tell_of_money(build_id)
+    return await ready_build(harness, build_id)
 
 
 @_scenario("builds are switched off", autonomous_agent=False)
-async def switched_off(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=SMALL)
-    assert "AUTONOMOUS_AGENT" in await waits(shop, build_id, "kill_switch")
-    await shop.builds.cancel(build_id)
-    assert (await shop.finished(build_id)).status == Status.CANCELLED
+async def switched_off(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=SMALL)
+    assert "AUTONOMOUS_AGENT" in await waits(harness, build_id, "kill_switch")
+    await harness.builds.cancel(build_id)
+    assert (await harness.finished(build_id)).status == Status.CANCELLED
     return [Ended(f"build-{build_id}", "cancelled")]
 
 
 @_scenario("builds are switched off while one works, and on again")
-async def switched_off_midway(shop: Workshop) -> list[Ended]:
-    settings = shop.settings.model_copy(update={"temporal_task_queue": f"switch-{uuid.uuid4()}"})
-    own = Workshop(settings, shop.client, shop.sessions, shop.model_url)
-    async with wired_worker(settings, shop.client) as worker, worker:
+async def switched_off_midway(harness: WorkerHarness) -> list[Ended]:
+    settings = harness.settings.model_copy(update={"temporal_task_queue": f"switch-{uuid.uuid4()}"})
+    own = WorkerHarness(settings, harness.client, harness.sessions, harness.model_url)
+    async with wired_worker(settings, harness.client) as worker, worker:
         build_id = await own.start(script=steps([hold("echo kept > kept")], [bash(PRODUCT)]))
-        await shop.until_event(build_id, "tool_started")
+        await harness.until_event(build_id, "tool_started")
     off = settings.model_copy(update={"autonomous_agent": False})
-    async with wired_worker(off, shop.client) as worker, worker:
-        await let_go(shop, build_id)
-        row = await _asked(shop, build_id)
+    async with wired_worker(off, harness.client) as worker, worker:
+        await let_go(harness, build_id)
+        row = await _asked(harness, build_id)
         assert (row.waiting_for, "AUTONOMOUS_AGENT" in (row.reason or "")) == ("kill_switch", True)
-        assert [event.data["reason"] for event in await shop.events(build_id, "snapshot_stored")] == ["sleep"]
-        await _costs_nothing(shop, build_id)
+        assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == ["sleep"]
+        await _costs_nothing(harness, build_id)
         await own.builds.wake(build_id)
-        await _asked(shop, build_id, row.status_seq)
-    async with wired_worker(settings, shop.client) as worker, worker:
-        async with shop.sessions.begin() as session:
+        await _asked(harness, build_id, row.status_seq)
+    async with wired_worker(settings, harness.client) as worker, worker:
+        async with harness.sessions.begin() as session:
             later = datetime.now(UTC) + timedelta(minutes=1)
             told = await money.builds_to_tell(session, later, switched_on=True)
             assert build_id in [each.build_id for each in told], "the reaper tells it that builds are switched on"
@@ -407,54 +407,54 @@ async def switched_off_midway(shop: Workshop) -> list[Ended]:
 
 
 @_scenario("money and one wake come while it falls asleep", reaper_seconds=3600)
-async def woken_while_falling_asleep(shop: Workshop) -> list[Ended]:
-    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
-    project_id = await shop.project(user_id)
-    async with refusing(shop, "snapshots", project_id, "new.reason = 'sleep'", "not yet"):
-        build_id = await shop.start(user_id, project_id=project_id, script=steps(*_echoes(4), [bash(PRODUCT)]))
-        await _falls_asleep(shop, build_id, 1)
-        await _change_plan(shop, user_id, "cto_scale", tell=False)
-        await shop.builds.wake(build_id)
-    ended = await ready_build(shop, build_id)
-    [resumed] = await shop.events(build_id, "resumed")
+async def woken_while_falling_asleep(harness: WorkerHarness) -> list[Ended]:
+    user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
+    project_id = await harness.project(user_id)
+    async with refusing(harness, "snapshots", project_id, "new.reason = 'sleep'", "not yet"):
+        build_id = await harness.start(user_id, project_id=project_id, script=steps(*_echoes(4), [bash(PRODUCT)]))
+        await _falls_asleep(harness, build_id, 1)
+        await _change_plan(harness, user_id, "cto_scale", tell=False)
+        await harness.builds.wake(build_id)
+    ended = await ready_build(harness, build_id)
+    [resumed] = await harness.events(build_id, "resumed")
     assert resumed.data["reason"] == "woken by a signal"
     return ended
 
 
 @_scenario("wakes all the time: awake, winding down, asleep, and as it continues as new", continue_as_new_turns=2)
-async def woken_all_the_time(shop: Workshop) -> list[Ended]:
-    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
-    build_id = await shop.start(user_id, script=steps(*_echoes(6), [bash(PRODUCT)]))
+async def woken_all_the_time(harness: WorkerHarness) -> list[Ended]:
+    user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
+    build_id = await harness.start(user_id, script=steps(*_echoes(6), [bash(PRODUCT)]))
 
     async def wake_on() -> None:
         with suppress(NotFound):
             while True:
-                await shop.builds.wake(build_id)
+                await harness.builds.wake(build_id)
                 await asyncio.sleep(0.3)
 
     waking = asyncio.create_task(wake_on())
-    await _sleeps(shop, build_id)
-    await _change_plan(shop, user_id, "cto_scale", tell=False)
-    ended = await ready_build(shop, build_id)
+    await _sleeps(harness, build_id)
+    await _change_plan(harness, user_id, "cto_scale", tell=False)
+    ended = await ready_build(harness, build_id)
     waking.cancel()
-    done = await shop.events(build_id, "tool_done")
+    done = await harness.events(build_id, "tool_done")
     assert len(done) == 7, "each call once"
     assert [event.data["is_error"] for event in done] == [False] * 7
-    assert "needs_input" not in await shop.statuses(build_id)
+    assert "needs_input" not in await harness.statuses(build_id)
     return ended
 
 
 @_scenario("told to stop rather than to sleep when the budget is used up")
-async def told_to_stop(shop: Workshop) -> list[Ended]:
-    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
-    build_id = await shop.start(user_id, script=steps(*_echoes(9)), sleep_policy=SleepPolicy.STOP)
-    row = await shop.finished(build_id)
+async def told_to_stop(harness: WorkerHarness) -> list[Ended]:
+    user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
+    build_id = await harness.start(user_id, script=steps(*_echoes(9)), sleep_policy=SleepPolicy.STOP)
+    row = await harness.finished(build_id)
     assert row.status == Status.FAILED
     assert "to stop then" in (row.reason or "")
-    assert [event.data["reason"] for event in await shop.events(build_id, "snapshot_stored")] == ["end"]
+    assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == ["end"]
     return [Ended(f"build-{build_id}", "failed")]
 
 
-async def _in_line(shop: Workshop, build_id: uuid.UUID, said: str) -> None:
-    row = await until_row(shop, build_id, lambda row: said in (row.reason or "").lower())
+async def _queue_reason(harness: WorkerHarness, build_id: uuid.UUID, said: str) -> None:
+    row = await until_row(harness, build_id, lambda row: said in (row.reason or "").lower())
     assert row.status == Status.QUEUED

@@ -21,8 +21,8 @@ from db.users import UserChange, change_user
 from domain.budget import cycle_of
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
+from tests.harness.worker import WorkerHarness
 from tests.wait import DEADLINE, wait_until
-from tests.workshop import Workshop
 from worker import sandbox_config
 
 
@@ -40,15 +40,15 @@ class Scenario:
 
     name: str
     path: str
-    drive: Callable[[Workshop], Awaitable[list[Ended]]]
+    drive: Callable[[WorkerHarness], Awaitable[list[Ended]]]
     settings: dict[str, Any]
 
 
 SCENARIOS: list[Scenario] = []
 
 
-def _scenario(path: str, **settings: Any) -> Callable[[Callable[[Workshop], Awaitable[list[Ended]]]], None]:
-    def add(drive: Callable[[Workshop], Awaitable[list[Ended]]]) -> None:
+def _scenario(path: str, **settings: Any) -> Callable[[Callable[[WorkerHarness], Awaitable[list[Ended]]]], None]:
+    def add(drive: Callable[[WorkerHarness], Awaitable[list[Ended]]]) -> None:
         SCENARIOS.append(Scenario(drive.__name__, path, drive, settings))
 
     return add
@@ -102,9 +102,9 @@ def hold(command: str = "true") -> dict[str, Any]:
     return bash(f"{HOLD}; {command}", 600)
 
 
-async def let_go(shop: Workshop, build_id: uuid.UUID, role: Role = Role.WORKSPACE) -> None:
+async def let_go(harness: WorkerHarness, build_id: uuid.UUID, role: Role = Role.WORKSPACE) -> None:
     """Wait until a command waits at `HOLD` in the build's newest sandbox of the role, and let it go on."""
-    sandboxes = Sandboxes(sandbox_config(shop.settings))
+    sandboxes = Sandboxes(sandbox_config(harness.settings))
     [newest, *_] = await wait_until(lambda: sandboxes.find(str(build_id), role))
     sandbox = await sandboxes.connect(newest)
     command = f"until [ -e {HELD} ]; do sleep 0.05; done; rm {HELD}"
@@ -112,22 +112,22 @@ async def let_go(shop: Workshop, build_id: uuid.UUID, role: Role = Role.WORKSPAC
     await sandboxes.close()
 
 
-async def ready_build(shop: Workshop, build_id: uuid.UUID) -> list[Ended]:
+async def ready_build(harness: WorkerHarness, build_id: uuid.UUID) -> list[Ended]:
     """Wait until the build is ready; its preview is closed, so that no sandbox is left."""
-    row = await shop.finished(build_id)
+    row = await harness.finished(build_id)
     assert row.status == Status.READY, row.reason
-    preview = shop.client.get_workflow_handle(preview_workflow_id(build_id))
+    preview = harness.client.get_workflow_handle(preview_workflow_id(build_id))
     await preview.cancel()
     with suppress(WorkflowFailureError):
         await preview.result()
     return [Ended(f"build-{build_id}", "ready"), Ended(preview.id, "cancelled")]
 
 
-async def until_row(shop: Workshop, build_id: uuid.UUID, condition: Callable[[Build], bool]) -> Build:
+async def until_row(harness: WorkerHarness, build_id: uuid.UUID, condition: Callable[[Build], bool]) -> Build:
     """Wait until the build's row meets the condition; a build that has closed first fails the test."""
 
     async def met() -> Build | None:
-        row = await shop.row(build_id)
+        row = await harness.row(build_id)
         if condition(row):
             return row
         assert row.closed_at is None, row.reason
@@ -136,17 +136,19 @@ async def until_row(shop: Workshop, build_id: uuid.UUID, condition: Callable[[Bu
     return await wait_until(met)
 
 
-async def waits(shop: Workshop, build_id: uuid.UUID, waiting_for: str) -> str:
-    row = await shop.until(build_id, frozenset({Status.NEEDS_INPUT}))
+async def waits(harness: WorkerHarness, build_id: uuid.UUID, waiting_for: str) -> str:
+    row = await harness.until(build_id, frozenset({Status.NEEDS_INPUT}))
     assert (row.status, row.waiting_for) == (Status.NEEDS_INPUT, waiting_for), row.reason
     return row.reason or ""
 
 
 @asynccontextmanager
-async def refusing(shop: Workshop, table: str, project_id: uuid.UUID, condition: str, name: str) -> AsyncIterator[None]:
+async def refusing(
+    harness: WorkerHarness, table: str, project_id: uuid.UUID, condition: str, name: str
+) -> AsyncIterator[None]:
     """The database refuses the project's rows that meet the condition, in one table, while the block runs."""
     function = f"refuse_{uuid.uuid4().hex}"
-    async with shop.sessions.begin() as session:
+    async with harness.sessions.begin() as session:
         await session.execute(
             text(
                 f"create function {function}() returns trigger language plpgsql as "
@@ -162,17 +164,17 @@ async def refusing(shop: Workshop, table: str, project_id: uuid.UUID, condition:
     try:
         yield
     finally:
-        async with shop.sessions.begin() as session:
+        async with harness.sessions.begin() as session:
             await session.execute(text(f"drop function {function}() cascade"))
 
 
 @_scenario("from the brief to the preview")
-async def ready(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=SMALL)
-    ended = await ready_build(shop, build_id)
-    assert await shop.statuses(build_id) == ["starting", "scaffold", "code", "checks", "ready"]
-    async with shop.session() as session:
-        row = await shop.row(build_id)
+async def ready(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=SMALL)
+    ended = await ready_build(harness, build_id)
+    assert await harness.statuses(build_id) == ["starting", "scaffold", "code", "checks", "ready"]
+    async with harness.session() as session:
+        row = await harness.row(build_id)
         project = await session.get_one(Project, row.project_id)
         assert (project.status, row.build_version) == ("mvp_built", 1)
         told = (await session.scalars(select(BusinessEvent).where(BusinessEvent.build_id == build_id))).all()
@@ -181,42 +183,44 @@ async def ready(shop: Workshop) -> list[Ended]:
 
 
 @_scenario("the account is suspended")
-async def failed_suspended(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(await shop.founder(suspended=True))
-    row = await shop.finished(build_id)
+async def failed_suspended(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(await harness.founder(suspended=True))
+    row = await harness.finished(build_id)
     assert row.status == Status.FAILED
     assert "suspended" in (row.reason or "")
     return [Ended(f"build-{build_id}", "failed")]
 
 
 @_scenario("the project has no brief")
-async def failed_no_brief(shop: Workshop) -> list[Ended]:
-    user_id = await shop.founder()
-    build_id = await shop.start(user_id, project_id=await shop.project(user_id, brief={}))
-    row = await shop.finished(build_id)
+async def failed_no_brief(harness: WorkerHarness) -> list[Ended]:
+    user_id = await harness.founder()
+    build_id = await harness.start(user_id, project_id=await harness.project(user_id, brief={}))
+    row = await harness.finished(build_id)
     assert row.status == Status.FAILED
     assert "no idea brief" in (row.reason or "")
     return [Ended(f"build-{build_id}", "failed")]
 
 
 @_scenario("cancelled while a tool runs")
-async def cancelled_mid_tool(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=steps([bash("sleep 300 & sleep 300", 400)]))
-    await shop.until_event(build_id, "tool_started")
-    await shop.builds.cancel(build_id)
-    row = await shop.finished(build_id)
+async def cancelled_mid_tool(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=steps([bash("sleep 300 & sleep 300", 400)]))
+    await harness.until_event(build_id, "tool_started")
+    await harness.builds.cancel(build_id)
+    row = await harness.finished(build_id)
     assert row.status == Status.CANCELLED
-    [done] = await shop.events(build_id, "tool_done")
+    [done] = await harness.events(build_id, "tool_done")
     assert done.data["is_error"]
     return [Ended(f"build-{build_id}", "cancelled")]
 
 
 @_scenario("the evidence gate bounces a product whose check tests nothing, and the agent mends it")
-async def gate_bounced(shop: Workshop) -> list[Ended]:
+async def gate_bounced(harness: WorkerHarness) -> list[Ended]:
     hollow = PRODUCT.replace("python3 -m unittest", "true")
-    build_id = await shop.start(script=steps([bash(hollow)], [{"text": "Done."}], [bash(PRODUCT)]))
-    ended = await ready_build(shop, build_id)
-    assert [event.type for event in await shop.events(build_id) if event.type in ("gate_bounced", "gate_passed")] == [
+    build_id = await harness.start(script=steps([bash(hollow)], [{"text": "Done."}], [bash(PRODUCT)]))
+    ended = await ready_build(harness, build_id)
+    assert [
+        event.type for event in await harness.events(build_id) if event.type in ("gate_bounced", "gate_passed")
+    ] == [
         "gate_bounced",
         "gate_passed",
     ]
@@ -224,20 +228,20 @@ async def gate_bounced(shop: Workshop) -> list[Ended]:
 
 
 @_scenario("the gate is never passed; a person cancels", gate_attempts=2)
-async def gate_exhausted(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=steps([bash("true")]))
-    assert "did not pass" in await waits(shop, build_id, "founder")
-    await shop.builds.cancel(build_id)
-    assert (await shop.finished(build_id)).status == Status.CANCELLED
+async def gate_exhausted(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=steps([bash("true")]))
+    assert "did not pass" in await waits(harness, build_id, "founder")
+    await harness.builds.cancel(build_id)
+    assert (await harness.finished(build_id)).status == Status.CANCELLED
     return [Ended(f"build-{build_id}", "cancelled")]
 
 
-async def poor_founder(shop: Workshop, allowance: int, **plan: Any) -> tuple[str, str]:
+async def poor_founder(harness: WorkerHarness, allowance: int, **plan: Any) -> tuple[str, str]:
     """A founder who may spend so much (µ$) today, and the founder's plan. Its cycle begins today."""
     today = datetime.now(UTC).date()
     days_left = (cycle_of(today, today.day)[1] - today).days
-    name = await shop.plan(allowance * days_left, **plan)
-    return await shop.founder(name, renewal_day=today.day), name
+    name = await harness.plan(allowance * days_left, **plan)
+    return await harness.founder(name, renewal_day=today.day), name
 
 
 FOUR_TURNS_A_DAY = 300_000
@@ -250,196 +254,196 @@ _FOUR_TURNS = steps([bash("echo one")], [bash("echo two")], [bash("echo three")]
 
 
 @_scenario("today's budget is used up; a wake finds none, another finds some")
-async def slept_woken_by_signal(shop: Workshop) -> list[Ended]:
-    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
-    build_id = await shop.start(user_id, script=_FOUR_TURNS)
-    row = await shop.until(build_id, frozenset({Status.SLEEPING}))
+async def slept_woken_by_signal(harness: WorkerHarness) -> list[Ended]:
+    user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
+    build_id = await harness.start(user_id, script=_FOUR_TURNS)
+    row = await harness.until(build_id, frozenset({Status.SLEEPING}))
     assert row.wakes_at is not None
     assert row.wakes_at.time().isoformat() == "00:00:00"
-    told = [event.data.get("reason") for event in await shop.events(build_id) if event.type in _SLEEP_EVENTS]
+    told = [event.data.get("reason") for event in await harness.events(build_id) if event.type in _SLEEP_EVENTS]
     assert told[-2:] == ["sleep", "Today's budget is used up."], "the snapshot comes first"
-    await shop.builds.wake(build_id)
-    await until_row(shop, build_id, lambda row: "still used up" in (row.reason or ""))
-    async with shop.sessions.begin() as session:
+    await harness.builds.wake(build_id)
+    await until_row(harness, build_id, lambda row: "still used up" in (row.reason or ""))
+    async with harness.sessions.begin() as session:
         await change_user(session, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
-    await shop.builds.wake(build_id)
-    ended = await ready_build(shop, build_id)
-    [resumed] = await shop.events(build_id, "resumed")
+    await harness.builds.wake(build_id)
+    ended = await ready_build(harness, build_id)
+    [resumed] = await harness.events(build_id, "resumed")
     assert resumed.data["reason"] == "woken by a signal"
     return ended
 
 
 @_scenario("today's budget is used up; a new UTC day begins")
-async def slept_woken_by_timer(shop: Workshop) -> list[Ended]:
-    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
-    build_id = await shop.start(user_id, script=_FOUR_TURNS)
-    row = await shop.until(build_id, frozenset({Status.SLEEPING}))
+async def slept_woken_by_timer(harness: WorkerHarness) -> list[Ended]:
+    user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
+    build_id = await harness.start(user_id, script=_FOUR_TURNS)
+    row = await harness.until(build_id, frozenset({Status.SLEEPING}))
     assert row.wakes_at is not None
     left = row.wakes_at - datetime.now(UTC)
-    await TimeSkipper(shop.client).fast_forward(shop.handle(build_id), left + timedelta(seconds=1))
-    ended = await ready_build(shop, build_id)
-    assert (await shop.events(build_id, "resumed"))[0].data["reason"] == "a new day's budget"
+    await TimeSkipper(harness.client).fast_forward(harness.handle(build_id), left + timedelta(seconds=1))
+    ended = await ready_build(harness, build_id)
+    assert (await harness.events(build_id, "resumed"))[0].data["reason"] == "a new day's budget"
     return ended
 
 
 @_scenario("continued as new between turns", continue_as_new_turns=4)
-async def continued_as_new(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=steps(*([bash(f"echo {turn}")] for turn in range(9)), [bash(PRODUCT)]))
-    return await ready_build(shop, build_id)
+async def continued_as_new(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=steps(*([bash(f"echo {turn}")] for turn in range(9)), [bash(PRODUCT)]))
+    return await ready_build(harness, build_id)
 
 
 @_scenario("the model's API refuses the key; an operator mends it")
-async def needs_operator(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=SMALL, faults=[{"kind": "authentication"}])
-    assert "ANTHROPIC_API_KEY" in await waits(shop, build_id, "operator")
-    [failed] = await shop.events(build_id, "turn_failed")
+async def needs_operator(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=SMALL, faults=[{"kind": "authentication"}])
+    assert "ANTHROPIC_API_KEY" in await waits(harness, build_id, "operator")
+    [failed] = await harness.events(build_id, "turn_failed")
     assert "ANTHROPIC_API_KEY" in failed.data["error"]
-    await shop.builds.wake(build_id)
-    return await ready_build(shop, build_id)
+    await harness.builds.wake(build_id)
+    return await ready_build(harness, build_id)
 
 
 @_scenario("the model refuses; the founder lets it try again")
-async def refused(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=SMALL, faults=[{"kind": "refusal"}])
-    await waits(shop, build_id, "founder")
-    await shop.builds.wake(build_id)
-    return await ready_build(shop, build_id)
+async def refused(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=SMALL, faults=[{"kind": "refusal"}])
+    await waits(harness, build_id, "founder")
+    await harness.builds.wake(build_id)
+    return await ready_build(harness, build_id)
 
 
 @_scenario("the model's answers come to nothing again and again; the founder lets it try again")
-async def fruitless(shop: Workshop) -> list[Ended]:
+async def fruitless(harness: WorkerHarness) -> list[Ended]:
     times = {"rate_limited": 1, "max_tokens": 2, "empty": 2, "pause_turn": 1}
     faults = [{"kind": kind, "times": number} for kind, number in times.items()]
-    build_id = await shop.start(script=SMALL, faults=faults)
-    assert "came to nothing" in await waits(shop, build_id, "founder")
-    assert len(await shop.events(build_id, "turn_answered")) == 5
-    await shop.builds.wake(build_id)
-    ended = await ready_build(shop, build_id)
-    [failed] = await shop.events(build_id, "turn_failed")
-    assert "wants to be asked again in 1 s" in failed.data["error"]
+    build_id = await harness.start(script=SMALL, faults=faults)
+    assert "cut off or empty" in await waits(harness, build_id, "founder")
+    assert len(await harness.events(build_id, "turn_answered")) == 5
+    await harness.builds.wake(build_id)
+    ended = await ready_build(harness, build_id)
+    [failed] = await harness.events(build_id, "turn_failed")
+    assert "can be asked again in 1 s" in failed.data["error"]
     return ended
 
 
 @_scenario("nobody can open a sandbox; cancelled while waiting", e2b_api_key="a-key-that-nobody-knows")
-async def no_sandbox(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=SMALL)
-    assert "E2B_API_KEY" in await waits(shop, build_id, "operator")
-    asked = (await shop.row(build_id)).status_seq
-    await shop.builds.wake(build_id)
-    await until_row(shop, build_id, lambda row: row.status_seq >= asked + 2)
-    await waits(shop, build_id, "operator")
-    await shop.builds.cancel(build_id)
-    assert (await shop.finished(build_id)).status == Status.CANCELLED
+async def no_sandbox(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=SMALL)
+    assert "E2B_API_KEY" in await waits(harness, build_id, "operator")
+    asked = (await harness.row(build_id)).status_seq
+    await harness.builds.wake(build_id)
+    await until_row(harness, build_id, lambda row: row.status_seq >= asked + 2)
+    await waits(harness, build_id, "operator")
+    await harness.builds.cancel(build_id)
+    assert (await harness.finished(build_id)).status == Status.CANCELLED
     return [Ended(f"build-{build_id}", "cancelled")]
 
 
 @_scenario("the agent repeats itself: steered, then the founder is asked")
-async def repeating(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=steps(*([bash("echo again")] for _ in range(5)), [bash(PRODUCT)]))
-    assert "same call" in await waits(shop, build_id, "founder")
-    assert await shop.events(build_id, "guard"), "it was steered first"
-    await shop.builds.wake(build_id)
-    ended = await ready_build(shop, build_id)
-    async with shop.session() as session:
+async def repeating(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=steps(*([bash("echo again")] for _ in range(5)), [bash(PRODUCT)]))
+    assert "same call" in await waits(harness, build_id, "founder")
+    assert await harness.events(build_id, "guard"), "it was steered first"
+    await harness.builds.wake(build_id)
+    ended = await ready_build(harness, build_id)
+    async with harness.session() as session:
         sent = await session.scalars(select(Message.content).where(Message.build_id == build_id))
         assert sum("try again, without an answer" in content for content in sent) == 1
     return ended
 
 
 @_scenario("the tool calls are used up: a last turn, then the founder decides", tool_call_cap=3)
-async def tool_call_cap(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(
+async def tool_call_cap(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(
         script=steps([bash("echo 1")], [bash("echo 2")], [bash("echo 3")], [bash(PRODUCT)], [bash("echo 5")])
     )
-    assert "3 tool calls" in await waits(shop, build_id, "founder")
-    await shop.builds.wake(build_id)
-    return await ready_build(shop, build_id)
+    assert "3 tool calls" in await waits(harness, build_id, "founder")
+    await harness.builds.wake(build_id)
+    return await ready_build(harness, build_id)
 
 
 @_scenario("the founder takes what is there to the gate", tool_call_cap=1)
-async def finished_early(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=steps([bash(PRODUCT)], [bash("echo last")], [bash("echo more")]))
-    await waits(shop, build_id, "founder")
-    await shop.handle(build_id).signal(FINISH)
-    return await ready_build(shop, build_id)
+async def finished_early(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=steps([bash(PRODUCT)], [bash("echo last")], [bash("echo more")]))
+    await waits(harness, build_id, "founder")
+    await harness.handle(build_id).signal(FINISH)
+    return await ready_build(harness, build_id)
 
 
 @_scenario("calls that only read, side by side, between calls that change; one does not fit its schema")
-async def mixed_calls(shop: Workshop) -> list[Ended]:
+async def mixed_calls(harness: WorkerHarness) -> list[Ended]:
     def glob(pattern: str) -> dict[str, Any]:
         return {"tool": "glob", "input": {"pattern": pattern}}
 
     mixed = [glob("a*"), glob("b*"), bash("echo x > x"), {"tool": "bash", "input": {}}, glob("c*"), glob("d*")]
-    build_id = await shop.start(script={"kind": "steps", "turns": [mixed, [bash(PRODUCT)]]})
-    return await ready_build(shop, build_id)
+    build_id = await harness.start(script={"kind": "steps", "turns": [mixed, [bash(PRODUCT)]]})
+    return await ready_build(harness, build_id)
 
 
 @_scenario("the snapshot at a phase boundary fails, and the build goes on")
-async def snapshot_failed(shop: Workshop) -> list[Ended]:
-    user_id = await shop.founder()
-    project_id = await shop.project(user_id)
-    async with refusing(shop, "snapshots", project_id, "new.reason = 'phase'", "no snapshots today"):
-        build_id = await shop.start(user_id, project_id=project_id, script=SMALL)
-        ended = await ready_build(shop, build_id)
-    assert await shop.events(build_id, "snapshot_failed")
+async def snapshot_failed(harness: WorkerHarness) -> list[Ended]:
+    user_id = await harness.founder()
+    project_id = await harness.project(user_id)
+    async with refusing(harness, "snapshots", project_id, "new.reason = 'phase'", "no snapshots today"):
+        build_id = await harness.start(user_id, project_id=project_id, script=SMALL)
+        ended = await ready_build(harness, build_id)
+    assert await harness.events(build_id, "snapshot_failed")
     return ended
 
 
 @_scenario("what follows a build fails, and the build stays ready")
-async def hook_failed(shop: Workshop) -> list[Ended]:
-    user_id = await shop.founder()
-    project_id = await shop.project(user_id)
-    async with refusing(shop, "business_events", project_id, "true", "nobody listens"):
-        build_id = await shop.start(user_id, project_id=project_id, script=SMALL)
-        ended = await ready_build(shop, build_id)
-    assert await shop.events(build_id, "hook_failed")
+async def hook_failed(harness: WorkerHarness) -> list[Ended]:
+    user_id = await harness.founder()
+    project_id = await harness.project(user_id)
+    async with refusing(harness, "business_events", project_id, "true", "nobody listens"):
+        build_id = await harness.start(user_id, project_id=project_id, script=SMALL)
+        ended = await ready_build(harness, build_id)
+    assert await harness.events(build_id, "hook_failed")
     return ended
 
 
 @_scenario("the sandbox is lost while a tool runs; the workspace is restored")
-async def sandbox_lost(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=steps([bash(PRODUCT)], [bash("sleep 300", 400)], [bash("ls")]))
-    await shop.until_event(build_id, "tool_started", count=2)
-    sandbox_id = (await shop.row(build_id)).sandbox_id
+async def sandbox_lost(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=steps([bash(PRODUCT)], [bash("sleep 300", 400)], [bash("ls")]))
+    await harness.until_event(build_id, "tool_started", count=2)
+    sandbox_id = (await harness.row(build_id)).sandbox_id
     assert sandbox_id is not None
-    sandboxes = Sandboxes(sandbox_config(shop.settings))
+    sandboxes = Sandboxes(sandbox_config(harness.settings))
     await sandboxes.kill(sandbox_id)
     await sandboxes.close()
-    ended = await ready_build(shop, build_id)
-    [resumed] = await shop.events(build_id, "resumed")
+    ended = await ready_build(harness, build_id)
+    [resumed] = await harness.events(build_id, "resumed")
     assert resumed.data["reason"] == "the sandbox was lost"
     return ended
 
 
 @_scenario("the sandbox is replaced before its provider would end it", sandbox_max_seconds=2)
-async def sandbox_replaced(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(
+async def sandbox_replaced(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(
         script=steps([bash("echo kept > kept.txt; sleep 1.2")], [bash(f"cat kept.txt; {PRODUCT}")])
     )
-    ended = await ready_build(shop, build_id)
-    told = [event.data for event in await shop.events(build_id, "resumed")]
+    ended = await ready_build(harness, build_id)
+    told = [event.data for event in await harness.events(build_id, "resumed")]
     assert told
     assert "near the end of the time" in told[0]["reason"]
     assert "was replaced: the workspace was restored from snapshot 1" in told[0]["changes"][0]
-    assert not any(event.data["is_error"] for event in await shop.events(build_id, "tool_done"))
+    assert not any(event.data["is_error"] for event in await harness.events(build_id, "tool_done"))
     return ended
 
 
 @_scenario(
     "the sandbox is lost while the model thinks; the agent looks first what that has cost", stream_idle_seconds=8
 )
-async def sandbox_lost_in_thought(shop: Workshop) -> list[Ended]:
+async def sandbox_lost_in_thought(harness: WorkerHarness) -> list[Ended]:
     stalled = {"kind": "stall", "seconds": 300, "after": 2}
     edit = {"tool": "write_file", "input": {"path": "notes.md", "content": "one"}}
     turns = [bash(PRODUCT)], [edit], [{"text": "Done."}], [bash("git add -A; git commit -qm 'Add notes'")]
-    build_id = await shop.start(script=steps(*turns), faults=[stalled])
-    await shop.until_event(build_id, "turn_started", turn=3)
-    await _with_sandbox(shop, build_id, lambda sandboxes, sandbox_id: sandboxes.kill(sandbox_id))
-    ended = await ready_build(shop, build_id)
-    [resumed] = await shop.events(build_id, "resumed")
+    build_id = await harness.start(script=steps(*turns), faults=[stalled])
+    await harness.until_event(build_id, "turn_started", turn=3)
+    await _with_sandbox(harness, build_id, lambda sandboxes, sandbox_id: sandboxes.kill(sandbox_id))
+    ended = await ready_build(harness, build_id)
+    [resumed] = await harness.events(build_id, "resumed")
     assert resumed.data["reason"] == "the sandbox was lost"
     assert resumed.data["changes"][1] == "Edits made since were applied again: write_file: notes.md."
-    assert [event.data["reason"] for event in await shop.events(build_id, "snapshot_stored")] == [
+    assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == [
         "phase",
         "restored",
         "gate",
@@ -450,22 +454,24 @@ async def sandbox_lost_in_thought(shop: Workshop) -> list[Ended]:
 
 
 @_scenario("the sandbox's disk is full; the workspace is restored in another")
-async def sandbox_full(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=steps([hold()], [bash(PRODUCT)]) | {"repeats_lost": True})
-    await shop.until_event(build_id, "tool_started")
-    await _with_sandbox(shop, build_id, _fill_up)
-    await shop.until_event(build_id, "resumed")
-    await let_go(shop, build_id)  # the agent repeats the call that was lost with the sandbox
-    ended = await ready_build(shop, build_id)
-    [resumed] = await shop.events(build_id, "resumed")
+async def sandbox_full(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=steps([hold()], [bash(PRODUCT)]) | {"repeats_lost": True})
+    await harness.until_event(build_id, "tool_started")
+    await _with_sandbox(harness, build_id, _fill_up)
+    await harness.until_event(build_id, "resumed")
+    await let_go(harness, build_id)  # the agent repeats the call that was lost with the sandbox
+    ended = await ready_build(harness, build_id)
+    [resumed] = await harness.events(build_id, "resumed")
     assert resumed.data["reason"] == "the sandbox's disk was full"
     return ended
 
 
-async def _with_sandbox(shop: Workshop, build_id: uuid.UUID, do: Callable[[Sandboxes, str], Awaitable[None]]) -> None:
-    sandbox_id = (await shop.row(build_id)).sandbox_id
+async def _with_sandbox(
+    harness: WorkerHarness, build_id: uuid.UUID, do: Callable[[Sandboxes, str], Awaitable[None]]
+) -> None:
+    sandbox_id = (await harness.row(build_id)).sandbox_id
     assert sandbox_id is not None
-    sandboxes = Sandboxes(sandbox_config(shop.settings))
+    sandboxes = Sandboxes(sandbox_config(harness.settings))
     await do(sandboxes, sandbox_id)
     await sandboxes.close()
 
@@ -482,20 +488,20 @@ async def _fill_up(sandboxes: Sandboxes, sandbox_id: str) -> None:
 
 
 @_scenario("a preview is kept open, extended, closed by time, and opened again from the snapshot")
-async def preview(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=SMALL)
-    assert (await shop.finished(build_id)).status == Status.READY
-    handle = shop.client.get_workflow_handle(preview_workflow_id(build_id))
+async def preview(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=SMALL)
+    assert (await harness.finished(build_id)).status == Status.READY
+    handle = harness.client.get_workflow_handle(preview_workflow_id(build_id))
     await handle.signal(EXTEND, 7200)
-    await TimeSkipper(shop.client).fast_forward(handle, timedelta(hours=3))
+    await TimeSkipper(harness.client).fast_forward(handle, timedelta(hours=3))
     await handle.result()
-    await shop.builds.open_preview(build_id, 600, seq=100)
+    await harness.builds.open_preview(build_id, 600, seq=100)
 
     async def is_open() -> bool:
-        return any(event.data["state"] == "open" for event in (await shop.events(build_id, "preview"))[-1:])
+        return any(event.data["state"] == "open" for event in (await harness.events(build_id, "preview"))[-1:])
 
     await wait_until(is_open)
-    again = shop.client.get_workflow_handle(preview_workflow_id(build_id))
+    again = harness.client.get_workflow_handle(preview_workflow_id(build_id))
     first, second = handle.result_run_id, (await again.describe()).run_id
     assert first != second
     await again.cancel()
@@ -505,53 +511,53 @@ async def preview(shop: Workshop) -> list[Ended]:
 
 
 @_scenario("a preview of a build that has no snapshot fails readably")
-async def preview_failed(shop: Workshop) -> list[Ended]:
-    user_id = await shop.founder(suspended=True)
-    build_id = await shop.start(user_id)
-    await shop.finished(build_id)
-    await shop.builds.open_preview(build_id, 600)
-    handle = shop.client.get_workflow_handle(preview_workflow_id(build_id))
+async def preview_failed(harness: WorkerHarness) -> list[Ended]:
+    user_id = await harness.founder(suspended=True)
+    build_id = await harness.start(user_id)
+    await harness.finished(build_id)
+    await harness.builds.open_preview(build_id, 600)
+    handle = harness.client.get_workflow_handle(preview_workflow_id(build_id))
     with suppress(WorkflowFailureError):
         await handle.result()
     return [Ended(handle.id, "failed")]
 
 
 @_scenario("the reaper closes what is left of a build whose workflow an operator ended", reaper_spares_seconds=0)
-async def reaper(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=steps([bash("sleep 300", 400)]))
-    await shop.until_event(build_id, "tool_started")
-    sandboxes = Sandboxes(sandbox_config(shop.settings))
+async def reaper(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=steps([bash("sleep 300", 400)]))
+    await harness.until_event(build_id, "tool_started")
+    sandboxes = Sandboxes(sandbox_config(harness.settings))
     strange = await sandboxes.create(str(uuid.uuid4()), Role.WORKSPACE)
-    living = await shop.start(script=steps([bash("sleep 300", 400)]))
-    await shop.until_event(living, "tool_started")
-    works_in, newer = (await shop.row(living)).sandbox_id, await sandboxes.create(str(living), Role.WORKSPACE)
-    await shop.handle(build_id).terminate("an operator's decision")
-    async with shop.sessions.begin() as session:
+    living = await harness.start(script=steps([bash("sleep 300", 400)]))
+    await harness.until_event(living, "tool_started")
+    works_in, newer = (await harness.row(living)).sandbox_id, await sandboxes.create(str(living), Role.WORKSPACE)
+    await harness.handle(build_id).terminate("an operator's decision")
+    async with harness.sessions.begin() as session:
         session.add(Preview(build_id=build_id, state="open", seq=3, url="http://gone", sandbox_id="gone"))
     reaped = f"reap-{uuid.uuid4()}"
-    await shop.client.execute_workflow(REAPER_WORKFLOW, id=reaped, task_queue=shop.settings.temporal_task_queue)
-    row = await shop.row(build_id)
+    await harness.client.execute_workflow(REAPER_WORKFLOW, id=reaped, task_queue=harness.settings.temporal_task_queue)
+    row = await harness.row(build_id)
     assert row.status == Status.FAILED
     assert "terminated" in (row.reason or "")
     left = {each.id: each.build_id for each in await sandboxes.list_all()}
     assert strange.id in left, "another deployment's"
     assert {works_in, newer.id} <= left.keys(), "one of these may replace the other now"
     assert str(build_id) not in left.values()
-    async with shop.session() as session:
+    async with harness.session() as session:
         calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id))).all()
         assert [(call.state, call.is_error) for call in calls] == [("done", True)]
         open_calls = select(LedgerEntry).where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")
         assert (await session.scalars(open_calls)).all() == []
         assert (await session.get_one(Preview, build_id)).state == "closed"
-    async with shop.sessions.begin() as session:
+    async with harness.sessions.begin() as session:
         (await session.get_one(Build, living)).sandbox_id = newer.id
     again = f"reap-{uuid.uuid4()}"
-    await shop.client.execute_workflow(REAPER_WORKFLOW, id=again, task_queue=shop.settings.temporal_task_queue)
+    await harness.client.execute_workflow(REAPER_WORKFLOW, id=again, task_queue=harness.settings.temporal_task_queue)
     left = {each.id: each.build_id for each in await sandboxes.list_all()}
     assert works_in not in left, "it has been replaced"
     assert newer.id in left
     await sandboxes.kill(strange.id)
     await sandboxes.close()
-    await shop.builds.cancel(living)
-    assert (await shop.finished(living)).status == Status.CANCELLED
+    await harness.builds.cancel(living)
+    assert (await harness.finished(living)).status == Status.CANCELLED
     return [Ended(reaped, "done")]

@@ -16,6 +16,7 @@ from db.users import UserChange, change_user
 from domain.names import REAPER_WORKFLOW
 from domain.status import Status
 from domain.tool_output import render_result
+from tests.harness.worker import WorkerHarness
 from tests.wait import wait_until
 from tests.workflows.scenarios import (
     FOUR_TURNS_A_DAY,
@@ -33,44 +34,43 @@ from tests.workflows.scenarios import (
     until_row,
     waits,
 )
-from tests.workshop import Workshop
 
 STEERING_SCENARIOS: list[Scenario] = []
 
 
-def _scenario(path: str, **settings: Any) -> Callable[[Callable[[Workshop], Awaitable[list[Ended]]]], None]:
-    def add(drive: Callable[[Workshop], Awaitable[list[Ended]]]) -> None:
+def _scenario(path: str, **settings: Any) -> Callable[[Callable[[WorkerHarness], Awaitable[list[Ended]]]], None]:
+    def add(drive: Callable[[WorkerHarness], Awaitable[list[Ended]]]) -> None:
         STEERING_SCENARIOS.append(Scenario(drive.__name__, path, drive, settings))
 
     return add
 
 
 async def _say(
-    shop: Workshop, build_id: uuid.UUID, text: str, *, answers: uuid.UUID | None = None, announced: bool = True
+    harness: WorkerHarness, build_id: uuid.UUID, text: str, *, answers: uuid.UUID | None = None, announced: bool = True
 ) -> None:
-    async with shop.sessions.begin() as session:
+    async with harness.sessions.begin() as session:
         build = await steering.lock_build(session, build_id)
         assert build is not None
         number = (await steering.add_message(session, build, text, question_id=answers)).number
     if announced:
-        await shop.builds.tell_of_message(build_id, number)
+        await harness.builds.tell_of_message(build_id, number)
 
 
-async def _reap(shop: Workshop, build_id: uuid.UUID) -> None:
+async def _reap(harness: WorkerHarness, build_id: uuid.UUID) -> None:
     """Let the reaper look, for which what was said to the build has become old enough."""
-    async with shop.sessions.begin() as session:
+    async with harness.sessions.begin() as session:
         long_ago = datetime.now(UTC) - timedelta(minutes=1)
         unread = (FounderMessage.build_id == build_id, FounderMessage.turn.is_(None))
         await session.execute(update(FounderMessage).where(*unread).values(created_at=long_ago))
         requested = (Restore.build_id == build_id, Restore.state == "requested")
         await session.execute(update(Restore).where(*requested).values(created_at=long_ago))
-    queue = shop.settings.temporal_task_queue
-    await shop.client.execute_workflow(REAPER_WORKFLOW, id=f"reap-{uuid.uuid4()}", task_queue=queue)
+    queue = harness.settings.temporal_task_queue
+    await harness.client.execute_workflow(REAPER_WORKFLOW, id=f"reap-{uuid.uuid4()}", task_queue=queue)
 
 
-async def _heard(shop: Workshop, build_id: uuid.UUID) -> list[tuple[int, str]]:
+async def _heard(harness: WorkerHarness, build_id: uuid.UUID) -> list[tuple[int, str]]:
     """The turn and text of each message of the founder that was sent to the model, in the order of sending."""
-    async with shop.session() as session:
+    async with harness.session() as session:
         sent = (
             await session.execute(
                 select(Message.turn, Message.content)
@@ -92,77 +92,79 @@ async def _heard(shop: Workshop, build_id: uuid.UUID) -> list[tuple[int, str]]:
 
 
 @_scenario("messages while a tool runs, to a build whose history is short", continue_as_new_turns=1)
-async def said_while_working(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=steps([hold()], [bash("echo two")], [bash(PRODUCT)]))
-    await shop.until_event(build_id, "tool_started")
+async def said_while_working(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=steps([hold()], [bash("echo two")], [bash(PRODUCT)]))
+    await harness.until_event(build_id, "tool_started")
     for text in ("Use blue.", "No, green.", "And keep it small."):
-        await _say(shop, build_id, text, announced=text != "No, green.")
-    await let_go(shop, build_id)
-    ended = await ready_build(shop, build_id)
-    assert await _heard(shop, build_id) == [(2, "Use blue."), (2, "No, green."), (2, "And keep it small.")]
-    [read] = await shop.events(build_id, "messages_read")
+        await _say(harness, build_id, text, announced=text != "No, green.")
+    await let_go(harness, build_id)
+    ended = await ready_build(harness, build_id)
+    assert await _heard(harness, build_id) == [(2, "Use blue."), (2, "No, green."), (2, "And keep it small.")]
+    [read] = await harness.events(build_id, "messages_read")
     assert (read.turn, read.data) == (2, {"numbers": [1, 2, 3]})
     return ended
 
 
 @_scenario("a message while the gate looks at the product: the agent reads it before anything is passed")
-async def said_at_the_gate(shop: Workshop) -> list[Ended]:
+async def said_at_the_gate(harness: WorkerHarness) -> list[Ended]:
     slow = PRODUCT.replace('"install": "true"', f'"install": "[ -e go-on ] || {{ {HOLD}; }}"')
     read = bash("touch go-on; git add -A; git commit -qm 'Read it'")
-    build_id = await shop.start(script=steps([bash(slow)], [{"text": "Done."}], [read]))
-    await shop.until_event(build_id, "gate_step")
-    await _say(shop, build_id, "One more thing.", announced=False)
-    await let_go(shop, build_id, Role.GATE)
-    ended = await ready_build(shop, build_id)
-    assert await _heard(shop, build_id) == [(3, "One more thing.")]
-    kinds = [event.type for event in await shop.events(build_id)]
+    build_id = await harness.start(script=steps([bash(slow)], [{"text": "Done."}], [read]))
+    await harness.until_event(build_id, "gate_step")
+    await _say(harness, build_id, "One more thing.", announced=False)
+    await let_go(harness, build_id, Role.GATE)
+    ended = await ready_build(harness, build_id)
+    assert await _heard(harness, build_id) == [(3, "One more thing.")]
+    kinds = [event.type for event in await harness.events(build_id)]
     assert [kind for kind in kinds if kind in ("gate_started", "messages_read", "gate_passed")] == [
         "gate_started",
         "messages_read",
         "gate_started",
         "gate_passed",
     ]
-    assert (await shop.row(build_id)).gate_passed_at is not None
+    assert (await harness.row(build_id)).gate_passed_at is not None
     return ended
 
 
 @_scenario("the founder writes to a build that waits for them; once more, and the announcement is lost")
-async def said_while_waiting(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=SMALL, faults=[{"kind": "refusal"}, {"kind": "refusal"}])
-    await waits(shop, build_id, "founder")
-    asked = (await shop.row(build_id)).status_seq
-    await _say(shop, build_id, "Try again, please.")
-    await until_row(shop, build_id, lambda row: row.status == Status.NEEDS_INPUT and row.status_seq != asked)
-    await _say(shop, build_id, "And again.", announced=False)
-    await _reap(shop, build_id)
-    told = await _signals(shop, build_id)
-    await _reap(shop, build_id)
-    assert await _signals(shop, build_id) == told, "it has been told already"
-    ended = await ready_build(shop, build_id)
-    assert [text for _, text in await _heard(shop, build_id)] == ["Try again, please.", "And again."]
+async def said_while_waiting(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=SMALL, faults=[{"kind": "refusal"}, {"kind": "refusal"}])
+    await waits(harness, build_id, "founder")
+    asked = (await harness.row(build_id)).status_seq
+    await _say(harness, build_id, "Try again, please.")
+    await until_row(harness, build_id, lambda row: row.status == Status.NEEDS_INPUT and row.status_seq != asked)
+    await _say(harness, build_id, "And again.", announced=False)
+    await _reap(harness, build_id)
+    told = await _signals(harness, build_id)
+    await _reap(harness, build_id)
+    assert await _signals(harness, build_id) == told, "it has been told already"
+    ended = await ready_build(harness, build_id)
+    assert [text for _, text in await _heard(harness, build_id)] == ["Try again, please.", "And again."]
     assert told >= 2
     return ended
 
 
-async def _signals(shop: Workshop, build_id: uuid.UUID) -> int:
+async def _signals(harness: WorkerHarness, build_id: uuid.UUID) -> int:
     """How many signals the build was sent. A message that waits for long is announced more than once."""
-    history = await shop.handle(build_id).fetch_history()
+    history = await harness.handle(build_id).fetch_history()
     return sum(event.HasField("workflow_execution_signaled_event_attributes") for event in history.events)
 
 
 @_scenario("a message to a build that sleeps is read in the morning")
-async def said_while_asleep(shop: Workshop) -> list[Ended]:
-    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
-    build_id = await shop.start(user_id, script=steps(*([bash(f"echo {turn}")] for turn in range(3)), [bash(PRODUCT)]))
-    row = await shop.until(build_id, frozenset({Status.SLEEPING}))
+async def said_while_asleep(harness: WorkerHarness) -> list[Ended]:
+    user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
+    build_id = await harness.start(
+        user_id, script=steps(*([bash(f"echo {turn}")] for turn in range(3)), [bash(PRODUCT)])
+    )
+    row = await harness.until(build_id, frozenset({Status.SLEEPING}))
     assert row.wakes_at is not None
-    await _say(shop, build_id, "Good morning.")
-    await shop.until_idle(build_id)
-    assert (await shop.row(build_id)).status_seq == row.status_seq, "a message is no money"
+    await _say(harness, build_id, "Good morning.")
+    await harness.until_idle(build_id)
+    assert (await harness.row(build_id)).status_seq == row.status_seq, "a message is no money"
     left = row.wakes_at - datetime.now(UTC)
-    await TimeSkipper(shop.client).fast_forward(shop.handle(build_id), left + timedelta(seconds=1))
-    ended = await ready_build(shop, build_id)
-    async with shop.session() as session:
+    await TimeSkipper(harness.client).fast_forward(harness.handle(build_id), left + timedelta(seconds=1))
+    ended = await ready_build(harness, build_id)
+    async with harness.session() as session:
         turn = await session.scalar(select(FounderMessage.turn).where(FounderMessage.build_id == build_id))
         morning = (await session.get_one(Message, (build_id, turn, "user"))).content
     assert morning.index("a new day's budget") < morning.index("Good morning.")
@@ -172,10 +174,10 @@ async def said_while_asleep(shop: Workshop) -> list[Ended]:
 _FAILS = [[bash(f"cd /tmp; python3 -c 'import nothing_there # {attempt}'")] for attempt in range(3)]
 
 
-async def _asked(shop: Workshop, build_id: uuid.UUID) -> Question:
+async def _asked(harness: WorkerHarness, build_id: uuid.UUID) -> Question:
     """The question for which the build waits."""
-    await waits(shop, build_id, "founder")
-    async with shop.session() as session:
+    await waits(harness, build_id, "founder")
+    async with harness.session() as session:
         found = await steering.find_question(session, build_id)
     assert found is not None
     assert found.question.closed_at is None
@@ -183,16 +185,16 @@ async def _asked(shop: Workshop, build_id: uuid.UUID) -> Question:
 
 
 @_scenario("the same error strikes three times: the founder is asked, and answers")
-async def asked_about_error(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=steps(*_FAILS, [bash(PRODUCT)]))
-    question = await _asked(shop, build_id)
+async def asked_about_error(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=steps(*_FAILS, [bash(PRODUCT)]))
+    question = await _asked(harness, build_id)
     assert "No module named 'nothing_there'" in question.problem
     assert [tried.partition(":")[0] for tried in question.tried] == ["Turn 1", "Turn 2", "Turn 3"]
-    assert question.problem.startswith((await shop.row(build_id)).reason or "-")
-    await _say(shop, build_id, question.options[1], answers=question.id)
-    ended = await ready_build(shop, build_id)
-    assert await _heard(shop, build_id) == [(4, question.options[1])]
-    async with shop.session() as session:
+    assert question.problem.startswith((await harness.row(build_id)).reason or "-")
+    await _say(harness, build_id, question.options[1], answers=question.id)
+    ended = await ready_build(harness, build_id)
+    assert await _heard(harness, build_id) == [(4, question.options[1])]
+    async with harness.session() as session:
         told = (await session.get_one(Message, (build_id, 4, "user"))).content
         assert (await session.get_one(Question, question.id)).closed_at is not None
     assert "nothing_there" in told.partition("</question>")[0]
@@ -201,43 +203,43 @@ async def asked_about_error(shop: Workshop) -> list[Ended]:
 
 
 @_scenario("the agent goes in circles although it was steered: the founder is asked, and answers in their own words")
-async def asked_about_circle(shop: Workshop) -> list[Ended]:
-    build_id = await shop.start(script=steps(*([bash("echo again")] for _ in range(5)), [bash(PRODUCT)]))
-    question = await _asked(shop, build_id)
+async def asked_about_circle(harness: WorkerHarness) -> list[Ended]:
+    build_id = await harness.start(script=steps(*([bash("echo again")] for _ in range(5)), [bash(PRODUCT)]))
+    question = await _asked(harness, build_id)
     assert "`bash: echo again`" in question.problem
-    await _say(shop, build_id, "Build the page instead.", answers=question.id)
-    ended = await ready_build(shop, build_id)
-    assert [text for _, text in await _heard(shop, build_id)] == ["Build the page instead."]
+    await _say(harness, build_id, "Build the page instead.", answers=question.id)
+    ended = await ready_build(harness, build_id)
+    assert [text for _, text in await _heard(harness, build_id)] == ["Build the page instead."]
     return ended
 
 
-async def _restore(shop: Workshop, build_id: uuid.UUID, *, announced: bool = True, **target: Any) -> int:
+async def _restore(harness: WorkerHarness, build_id: uuid.UUID, *, announced: bool = True, **target: Any) -> int:
     wanted: dict[str, Any] = {"snapshot_number": None, "commit": None} | target
-    async with shop.sessions.begin() as session:
+    async with harness.sessions.begin() as session:
         await steering.lock_build(session, build_id)
         number = (await add_restore(session, build_id, idempotency_key=None, **wanted)).number
     if announced:
-        await shop.builds.tell_of_restore(build_id, number)
+        await harness.builds.tell_of_restore(build_id, number)
     return number
 
 
-async def _restored(shop: Workshop, build_id: uuid.UUID, number: int) -> Restore:
+async def _restored(harness: WorkerHarness, build_id: uuid.UUID, number: int) -> Restore:
 
     async def over() -> Restore | None:
-        row = await _restore_row(shop, build_id, number)
+        row = await _restore_row(harness, build_id, number)
         return None if row.state == "requested" else row
 
     return await wait_until(over)
 
 
-async def _restore_row(shop: Workshop, build_id: uuid.UUID, number: int) -> Restore:
-    async with shop.session() as session:
+async def _restore_row(harness: WorkerHarness, build_id: uuid.UUID, number: int) -> Restore:
+    async with harness.session() as session:
         return await session.get_one(Restore, (build_id, number))
 
 
-async def _files_of(shop: Workshop, build_id: uuid.UUID, number: int | None) -> str | None:
+async def _files_of(harness: WorkerHarness, build_id: uuid.UUID, number: int | None) -> str | None:
     """The hash of a stored snapshot's manifest."""
-    async with shop.session() as session:
+    async with harness.session() as session:
         return await session.scalar(
             select(Snapshot.manifest_sha256).where(
                 Snapshot.build_id == build_id, Snapshot.number == number, Snapshot.state == "stored"
@@ -245,8 +247,8 @@ async def _files_of(shop: Workshop, build_id: uuid.UUID, number: int | None) -> 
         )
 
 
-async def _call(shop: Workshop, build_id: uuid.UUID, turn: int) -> ToolCall:
-    async with shop.session() as session:
+async def _call(harness: WorkerHarness, build_id: uuid.UUID, turn: int) -> ToolCall:
+    async with harness.session() as session:
         return (
             await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.turn == turn))
         ).one()
@@ -261,68 +263,68 @@ _LOOK = [bash("cat phase; ls; git log --format=%s; git status --short")]
 
 
 @_scenario("put back to the oldest snapshot that is kept, and then to a commit that came after it", snapshots_kept=3)
-async def restored_while_working(shop: Workshop) -> list[Ended]:
+async def restored_while_working(harness: WorkerHarness) -> list[Ended]:
     busy = [hold(_DIRTY)]
     script = steps(_phase(1), _phase(2), _phase(3), busy, _LOOK, busy, _LOOK, [bash(PRODUCT)])
-    build_id = await shop.start(script=script)
-    await shop.until_event(build_id, "tool_started", turn=4)
-    first = await _files_of(shop, build_id, 1)
-    number = await _restore(shop, build_id, snapshot_number=1)
-    await shop.builds.tell_of_restore(build_id, number)  # a doubled signal does nothing
-    await _say(shop, build_id, "Again from there.")
-    await let_go(shop, build_id)
-    done = await _restored(shop, build_id, number)
+    build_id = await harness.start(script=script)
+    await harness.until_event(build_id, "tool_started", turn=4)
+    first = await _files_of(harness, build_id, 1)
+    number = await _restore(harness, build_id, snapshot_number=1)
+    await harness.builds.tell_of_restore(build_id, number)  # a doubled signal does nothing
+    await _say(harness, build_id, "Again from there.")
+    await let_go(harness, build_id)
+    done = await _restored(harness, build_id, number)
     assert (done.state, done.kept_as, done.stored_as) == ("done", 4, 5)
     assert first is not None
-    assert await _files_of(shop, build_id, 5) == first
-    assert await _files_of(shop, build_id, 4) is not None, "nothing is lost"
-    await shop.until_event(build_id, "tool_started", turn=6)
-    commit = (await _call(shop, build_id, 3)).commit
-    second = await _restore(shop, build_id, commit=commit)
-    await let_go(shop, build_id)
-    again = await _restored(shop, build_id, second)
+    assert await _files_of(harness, build_id, 5) == first
+    assert await _files_of(harness, build_id, 4) is not None, "nothing is lost"
+    await harness.until_event(build_id, "tool_started", turn=6)
+    commit = (await _call(harness, build_id, 3)).commit
+    second = await _restore(harness, build_id, commit=commit)
+    await let_go(harness, build_id)
+    again = await _restored(harness, build_id, second)
     assert again.state == "done", "the snapshot of before has it"
-    ended = await ready_build(shop, build_id)
-    looked, looked_again = await _call(shop, build_id, 5), await _call(shop, build_id, 7)
+    ended = await ready_build(harness, build_id)
+    looked, looked_again = await _call(harness, build_id, 5), await _call(harness, build_id, 7)
     assert looked.result == render_result(looked.tool_use_id, "1\nonly-1\nphase\nPhase 1")
     there = "3\nonly-1\nonly-2\nonly-3\nphase\nPhase 3\nPhase 2\nPhase 1"
     assert looked_again.result == render_result(looked_again.tool_use_id, there)
-    async with shop.session() as session:
+    async with harness.session() as session:
         told = (await session.get_one(Message, (build_id, 5, "user"))).content
     assert told.index("put back to snapshot 1. HEAD is") < told.index("Again from there.")
-    assert (await _restore_row(shop, build_id, number)).turn == 5
-    assert len(await shop.events(build_id, "restore_done")) == 2
+    assert (await _restore_row(harness, build_id, number)).turn == 5
+    assert len(await harness.events(build_id, "restore_done")) == 2
     return ended
 
 
 @_scenario("put back to a commit while the founder is waited for; the announcement is lost")
-async def restored_while_waiting(shop: Workshop) -> list[Ended]:
+async def restored_while_waiting(harness: WorkerHarness) -> list[Ended]:
     script = steps(_phase(1), _phase(2), [bash(_DIRTY)], [bash("true")], _LOOK, [bash(PRODUCT)])
-    build_id = await shop.start(script=script, faults=[{"kind": "refusal", "after": 3}])
-    await waits(shop, build_id, "founder")
-    commit = (await _call(shop, build_id, 1)).commit
-    number = await _restore(shop, build_id, commit=commit, announced=False)
-    await _reap(shop, build_id)
-    ended = await ready_build(shop, build_id)
-    assert (await _restore_row(shop, build_id, number)).state == "done"
-    looked = [call for turn in range(5, 8) if "git log" in (call := await _call(shop, build_id, turn)).summary]
+    build_id = await harness.start(script=script, faults=[{"kind": "refusal", "after": 3}])
+    await waits(harness, build_id, "founder")
+    commit = (await _call(harness, build_id, 1)).commit
+    number = await _restore(harness, build_id, commit=commit, announced=False)
+    await _reap(harness, build_id)
+    ended = await ready_build(harness, build_id)
+    assert (await _restore_row(harness, build_id, number)).state == "done"
+    looked = [call for turn in range(5, 8) if "git log" in (call := await _call(harness, build_id, turn)).summary]
     assert '"text":"1\\nonly-1\\nphase\\nPhase 1"' in (looked[0].result or "")
     return ended
 
 
 @_scenario("put back when it wakes, to a build that sleeps")
-async def restored_when_woken(shop: Workshop) -> list[Ended]:
-    user_id, _ = await poor_founder(shop, FOUR_TURNS_A_DAY)
-    build_id = await shop.start(user_id, script=steps(_phase(1), [bash(_DIRTY)], _LOOK, _LOOK, [bash(PRODUCT)]))
-    row = await shop.until(build_id, frozenset({Status.SLEEPING}))
-    number = await _restore(shop, build_id, snapshot_number=1)
+async def restored_when_woken(harness: WorkerHarness) -> list[Ended]:
+    user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
+    build_id = await harness.start(user_id, script=steps(_phase(1), [bash(_DIRTY)], _LOOK, _LOOK, [bash(PRODUCT)]))
+    row = await harness.until(build_id, frozenset({Status.SLEEPING}))
+    number = await _restore(harness, build_id, snapshot_number=1)
     assert row.wakes_at is not None
     left = row.wakes_at - datetime.now(UTC)
-    await TimeSkipper(shop.client).fast_forward(shop.handle(build_id), left + timedelta(seconds=1))
-    done = await _restored(shop, build_id, number)
+    await TimeSkipper(harness.client).fast_forward(harness.handle(build_id), left + timedelta(seconds=1))
+    done = await _restored(harness, build_id, number)
     assert done.state == "done"
-    assert await _files_of(shop, build_id, done.stored_as) == await _files_of(shop, build_id, 1)
-    async with shop.sessions.begin() as session:
+    assert await _files_of(harness, build_id, done.stored_as) == await _files_of(harness, build_id, 1)
+    async with harness.sessions.begin() as session:
         await change_user(session, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
-    await shop.builds.tell_of_money(build_id)
-    return await ready_build(shop, build_id)
+    await harness.builds.tell_of_money(build_id)
+    return await ready_build(harness, build_id)

@@ -9,7 +9,7 @@ from bench.flat import chain_of, largest_payload, shares_of
 from clients.browser import Browser
 from domain.status import Status
 from local.stack import LocalStack
-from tests.workshop import workshop
+from tests.harness.worker import worker_harness
 
 TURNS = 64
 RUN_TURNS = 40
@@ -19,13 +19,13 @@ RUN_TURNS = 40
 async def test_a_turn_takes_a_constant_share_of_history(
     stack: LocalStack, browser: Browser, calls: int, turns: int, runs: int
 ) -> None:
-    async with workshop(stack, browser, tool_call_cap=10_000, continue_as_new_turns=RUN_TURNS) as shop:
+    async with worker_harness(stack, browser, tool_call_cap=10_000, continue_as_new_turns=RUN_TURNS) as harness:
         script = {"kind": "long", "turns": turns, "calls_per_turn": calls, "end": "end_turn"}
-        build_id = await shop.start(script=script)
-        await shop.until(build_id, frozenset({Status.CHECKS}))
-        await shop.builds.cancel(build_id)
-        await shop.finished(build_id)
-        chain = await chain_of(shop.client, str(build_id))
+        build_id = await harness.start(script=script)
+        await harness.until(build_id, frozenset({Status.CHECKS}))
+        await harness.builds.cancel(build_id)
+        await harness.finished(build_id)
+        chain = await chain_of(harness.client, str(build_id))
 
     assert len(chain) == runs, "continued as new once, and a short build not at all"
     shares = [share for events in chain for share in shares_of(_without_lost_tasks(events))]

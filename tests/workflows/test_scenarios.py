@@ -7,10 +7,10 @@ import pytest
 
 from clients.browser import Browser
 from local.stack import LocalStack
+from tests.harness.worker import WorkerHarness, worker_harness
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, Ended, Scenario
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
-from tests.workshop import Workshop, workshop
 
 ALL = [*MONEY_SCENARIOS, *STEERING_SCENARIOS, *SCENARIOS]
 
@@ -20,7 +20,7 @@ AT_ONCE = 4
 
 @pytest.fixture(scope="module")
 async def driven(
-    request: pytest.FixtureRequest, stack: LocalStack, browser: Browser, shop: Workshop
+    request: pytest.FixtureRequest, stack: LocalStack, browser: Browser, harness: WorkerHarness
 ) -> AsyncIterator[dict[str, asyncio.Task[list[Ended]]]]:
     """The chosen scenarios by name, under way in the order of their tests; what changes no setting shares a worker."""
     free = asyncio.Semaphore(AT_ONCE)
@@ -28,8 +28,8 @@ async def driven(
     async def drive(scenario: Scenario) -> list[Ended]:
         async with free:
             if not scenario.settings:
-                return await scenario.drive(shop)
-            async with workshop(stack, browser, **scenario.settings) as own:
+                return await scenario.drive(harness)
+            async with worker_harness(stack, browser, **scenario.settings) as own:
                 return await scenario.drive(own)
 
     chosen = {item.name for item in request.session.items}

@@ -1,0 +1,111 @@
+"""Turns our exceptions into `ApplicationError`s, whose type is the exception's name.
+
+Temporal reads two things from an error: its type, and whether to try again.
+"""
+
+import functools
+import socket
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import ParamSpec, TypeVar
+
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from temporalio.exceptions import ApplicationError
+
+from domain.errors import (
+    AccountSuspended,
+    BuildFailed,
+    CofounderError,
+    Conflict,
+    InvalidInput,
+    Misconfigured,
+    ModelCallFailed,
+    NeedsPerson,
+    NotFound,
+    Refused,
+    SandboxFull,
+    SandboxGone,
+    UnknownModel,
+)
+from domain.text import storable
+
+DATABASE_UNAVAILABLE = "DatabaseUnavailable"
+"""Error type if the database did not answer. Temporal tries again."""
+
+LONGEST_RETRY_AFTER = timedelta(seconds=120)
+"""The next attempt waits at most this long, even if the model's server asks for more."""
+
+LONGEST_MESSAGE = 2000
+"""Characters. An error's text goes into the history and, as a reason, into the build's row. It may quote a sandbox."""
+
+_PERMANENT = (
+    AccountSuspended,
+    BuildFailed,
+    Conflict,
+    InvalidInput,
+    Misconfigured,
+    NeedsPerson,
+    NotFound,
+    Refused,
+    SandboxFull,
+    SandboxGone,
+    UnknownModel,
+)
+"""Another attempt would fail in the same way; the workflow decides what follows.
+
+StaleClaim is not among them. An earlier attempt that wakes up late can take the row from the attempt that Temporal
+waits for; the next attempt then finds the result.
+"""
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def application_errors(activity: Callable[Arguments, Awaitable[Result]]) -> Callable[Arguments, Awaitable[Result]]:
+    """Decorates an activity, below `@activity.defn`. Cancellations and `ApplicationError`s pass unchanged."""
+
+    @functools.wraps(activity)
+    async def with_application_errors(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return await activity(*args, **kwargs)
+        except (CofounderError, SQLAlchemyError, OSError) as error:
+            raise to_application_error(error) from error
+
+    return with_application_errors
+
+
+def to_application_error(error: CofounderError | SQLAlchemyError | OSError) -> ApplicationError:
+    """The error that Temporal gets."""
+    if isinstance(error, CofounderError):
+        return _from_cofounder_error(error)
+    if _is_connection_error(error):
+        text = "The database does not answer. Cofounder tries again; if this lasts, check DATABASE_URL and the server."
+        return ApplicationError(f"{text} ({_first_line(error)})", type=DATABASE_UNAVAILABLE)
+    return ApplicationError(_first_line(error), type=type(error).__name__)
+
+
+def _from_cofounder_error(error: CofounderError) -> ApplicationError:
+    delay = None
+    if isinstance(error, ModelCallFailed) and error.retry_after_seconds is not None:
+        delay = min(timedelta(seconds=max(0.0, error.retry_after_seconds)), LONGEST_RETRY_AFTER)
+    details = [error.waiting_for] if isinstance(error, NeedsPerson) else []
+    return ApplicationError(
+        storable(str(error), LONGEST_MESSAGE),
+        *details,
+        type=type(error).__name__,
+        non_retryable=isinstance(error, _PERMANENT),
+        next_retry_delay=delay,
+    )
+
+
+def _is_connection_error(error: SQLAlchemyError | OSError) -> bool:
+    if isinstance(error, ConnectionError | TimeoutError | socket.gaierror | PoolTimeout):
+        return True
+    if type(error) is OSError:
+        return True  # asyncio's "Multiple exceptions", when it has tried several addresses
+    return isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError | ProgrammingError)
+
+
+def _first_line(error: BaseException) -> str:
+    return storable((str(error).splitlines() or [type(error).__name__])[0], LONGEST_MESSAGE)

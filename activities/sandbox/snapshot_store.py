@@ -1,0 +1,135 @@
+"""Stored snapshots: their keys, and verifying, restoring and deleting them. Archives are streamed, never held whole."""
+
+import contextlib
+import hashlib
+import uuid
+from collections.abc import AsyncGenerator
+
+from sqlalchemy import select
+
+from clients.archive import MANIFEST_MAX_BYTES, found_manifest, send, unpack
+from clients.object_store import ObjectStore, StoredObject
+from clients.sandbox import Sandbox
+from clients.sandbox_runner import JOURNAL
+from clients.workspace_lock import WorkspaceLock
+from db.models import Snapshot
+from db.session import Sessions
+from db.snapshots import SNAPSHOTS_PREFIX
+from domain.errors import CofounderError, NotFound, SandboxUnavailable, SnapshotFailed
+from domain.manifest import Entry, compare, digest, parse_manifest
+
+CHANGES = f"{JOURNAL}/changes"
+"""In the sandbox while a restore is in progress: what it changes, for the attempt that continues it."""
+
+
+async def restore_snapshot(
+    store: ObjectStore, sandbox: Sandbox, snapshot: Snapshot, lock: WorkspaceLock | None = None
+) -> None:
+    """Replace a sandbox's workspace by a stored snapshot, then compare it with the snapshot's manifest.
+
+    `lock`: of a workspace that an agent works in, so that a stale attempt can't restore it again.
+
+    Raises:
+        StaleClaim: a later attempt holds the lock.
+        SnapshotFailed: the archive has changed in the store, or the workspace differs afterwards; says how.
+    """
+    manifest = await stored_manifest(store, snapshot)
+    hashed = hashlib.sha256()
+    store_error: CofounderError | None = None
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        nonlocal store_error
+        try:
+            async with contextlib.aclosing(store.stream(snapshot.archive_key)) as archive:
+                async for piece in archive:
+                    hashed.update(piece)
+                    yield piece
+        except CofounderError as error:
+            store_error = error
+            raise
+
+    try:
+        await send(sandbox, pieces())
+    except SandboxUnavailable as error:
+        if isinstance(store_error, NotFound):
+            raise SnapshotFailed(f"Snapshot {snapshot.number} is not in the object store any more.") from error
+        raise store_error or error from error
+    if hashed.hexdigest() != snapshot.archive_sha256:
+        raise SnapshotFailed(f"The archive of snapshot {snapshot.number} has changed in the object store.")
+    await unpack(sandbox, lock)
+    if differences := compare(manifest, await found_manifest(sandbox)):
+        raise SnapshotFailed(
+            f"Snapshot {snapshot.number} was restored, but the workspace is not what its manifest says: "
+            + "; ".join(differences)
+        )
+
+
+async def stored_manifest(store: ObjectStore, snapshot: Snapshot) -> list[Entry]:
+    """A stored snapshot's manifest.
+
+    Raises:
+        SnapshotFailed: it is missing from the store, or has changed there.
+    """
+    try:
+        text = (await store.get(snapshot.manifest_key, MANIFEST_MAX_BYTES)).decode("ascii")
+        if digest(text) != snapshot.manifest_sha256:
+            raise ValueError("its hash differs")
+        return parse_manifest(text)
+    except (NotFound, ValueError) as error:
+        raise SnapshotFailed(f"The manifest of snapshot {snapshot.number} can't be used: {error}") from error
+
+
+async def verify_stored(store: ObjectStore, key: str, stored: StoredObject) -> None:
+    """Read an object back and compare it with what was sent.
+
+    Raises:
+        SnapshotFailed: it differs or is missing.
+    """
+    hashed, total = hashlib.sha256(), 0
+    try:
+        async with contextlib.aclosing(store.stream(key)) as pieces:
+            async for piece in pieces:
+                hashed.update(piece)
+                total += len(piece)
+    except NotFound as error:
+        raise SnapshotFailed("The archive is not in the object store after its upload.") from error
+    if (total, hashed.hexdigest()) != (stored.bytes, stored.sha256):
+        raise SnapshotFailed("The archive in the object store is not what was sent.")
+
+
+async def sweep_snapshots(sessions: Sessions, store: ObjectStore, build_id: uuid.UUID) -> int:
+    """Delete the build's objects that no stored snapshot needs; returns how many.
+
+    Once a row is deleted or failed, all objects of its number go; once it is stored, those of killed attempts at it go.
+    An object whose number has no row is kept: the database may have been restored from a backup that is older than the
+    snapshot.
+    """
+    prefix = _prefix(build_id)
+    # List the objects before reading the rows: an attempt takes its row before it writes its objects.
+    keys = [*await store.keys(prefix), *await store.unfinished_uploads(prefix)]
+    async with sessions.begin() as session:
+        rows = await session.execute(
+            select(Snapshot.number, Snapshot.state, Snapshot.archive_key, Snapshot.manifest_key).where(
+                Snapshot.build_id == build_id, Snapshot.state != "taking"
+            )
+        )
+    needed = {row.number: {row.archive_key, row.manifest_key} if row.state == "stored" else set() for row in rows}
+    superfluous = {key for key in keys if key not in needed.get(_snapshot_number(key), {key})}
+    await store.delete(sorted(superfluous))
+    return len(superfluous) + await store.abort_uploads(prefix, only=superfluous)
+
+
+def snapshot_keys(build_id: uuid.UUID, number: int, claim: uuid.UUID) -> tuple[str, str]:
+    """The keys of an attempt's archive and manifest. They hold the claim, so no two attempts write the same object."""
+    name = f"{_prefix(build_id)}{number:06d}-{claim.hex[:12]}"
+    return f"{name}.tar.gz", f"{name}.manifest.jsonl"
+
+
+def _snapshot_number(key: str) -> int | None:
+    """The number of the snapshot that a key of `snapshot_keys` belongs to; None for any other key."""
+    number = key.rpartition("/")[2].partition("-")[0]
+    return int(number) if number.isdecimal() else None
+
+
+def _prefix(build_id: uuid.UUID) -> str:
+    return f"{SNAPSHOTS_PREFIX}{build_id}/"

@@ -1,0 +1,201 @@
+"""What a tool call came to: whether it ran, what the agent reads of it, and what the workflow hears. Nothing here acts.
+
+A call has exactly one outcome. If it can't be known whether a call took effect, the agent is told so, and it is not
+run again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clients.browser import Screenshot
+from clients.sandbox import CallOutcome
+from db.models import ToolCall
+from db.tool_calls import StoredCall
+from domain.answer import input_of
+from domain.errors import InvalidToolInput
+from domain.events import EventType, NewEvent
+from domain.guards import error_signature
+from domain.payloads import DispatchResult, SandboxRef
+from domain.product import PRODUCT_FILE
+from domain.tool_output import ImageRef, command_text, parse_stored_blocks, render_result, result_text, shown
+from domain.tools import ToolInput, check_tool_input, is_mutating
+
+COMMIT_DIGITS = 12
+"""Digits of a commit's hash that the row and the workflow get."""
+
+_UNKNOWN = (
+    "The outcome of this call is unknown: {why}. It was not run again. Look at the state of the workspace before you "
+    "repeat it; processes that you had started have ended."
+)
+_NOT_RUN = (
+    "This call was not run: {why}. Processes that you had started have ended. Look at the workspace, then repeat."
+)
+_CANCELLED = "The founder cancelled the build during this call, and its processes were ended."
+_CANCELLED_BUT_RUNNING = (
+    "The founder cancelled the build during this call. Its processes could not be ended; they may still run."
+)
+_NOT_THE_CALLS_FAULT = (_UNKNOWN.partition(":")[0], _NOT_RUN.partition(":")[0], _CANCELLED.partition(",")[0])
+"""How the results begin of calls that something else ended. They are not errors of the call itself."""
+
+
+@dataclass(frozen=True)
+class ToolOutcome:
+    """What is stored of a call, and what the workflow hears of it."""
+
+    content: Sequence[str | ImageRef]
+    """The result that the agent reads."""
+    is_error: bool = False
+    commit: str | None = None
+    """The workspace's new HEAD, if the call made a commit."""
+    lost: bool = False
+    """The sandbox was lost or restarted, so the workspace has to be verified."""
+    disk_full: bool = False
+    """With `lost`: the sandbox's disk is full."""
+
+
+# ---- before a call is run
+
+
+def is_same_boot(call: StoredCall, sandbox: SandboxRef) -> bool:
+    """Whether the call's last attempt was made in this boot of this sandbox."""
+    return (call.sandbox_id, call.boot) == (sandbox.sandbox_id, sandbox.boot)
+
+
+def may_have_run_elsewhere(call: StoredCall, sandbox: SandboxRef) -> bool:
+    """Whether an attempt began the call in another sandbox or boot, where it may have changed something.
+
+    The workflow has since opened another sandbox, or this one again, and verified its workspace.
+    """
+    return call.state == "intended" and not is_same_boot(call, sandbox) and is_mutating(call.name)
+
+
+def read_input(call: StoredCall, answer: str) -> ToolInput | ToolOutcome:
+    """The call's input, from the stored answer that asked for it; if it does not fit the tool's schema, the outcome
+    that says so."""
+    try:
+        return check_tool_input(call.name, input_of(parse_stored_blocks(answer), call.tool_use_id))
+    except InvalidToolInput as error:
+        return ToolOutcome([str(error)], is_error=True)
+
+
+# ---- outcomes
+
+
+def lost_call(why: str, *, ran: bool, disk_full: bool = False) -> ToolOutcome:
+    """The call's sandbox was lost. `ran`: the call may have begun there, so its outcome is unknown."""
+    text = _UNKNOWN if ran else _NOT_RUN
+    return ToolOutcome([text.format(why=why)], is_error=True, lost=True, disk_full=disk_full)
+
+
+def cancelled_call(*, still_runs: bool) -> ToolOutcome:
+    """The founder cancelled the build while the call ran. `still_runs`: its processes could not be ended."""
+    return ToolOutcome([_CANCELLED_BUT_RUNNING if still_runs else _CANCELLED], is_error=True)
+
+
+def journaled_call(
+    run: CallOutcome, *, is_command: bool, is_retry: bool, timeout_seconds: float, secrets: Iterable[str]
+) -> ToolOutcome:
+    """The outcome of a call that the sandbox was asked to run. `is_retry`: an earlier attempt had asked it, too."""
+    if run.state == "not_run":
+        return lost_call("the sandbox was restarted", ran=is_retry)
+    if run.state == "lost":
+        return lost_call(shown(run.text, secrets), ran=True)
+    if run.ended:
+        text = _CANCELLED
+    elif is_command:
+        text = command_text(
+            head=run.text,
+            tail=run.tail,
+            output_bytes=run.output_bytes,
+            output_path=run.output_path,
+            exit_code=run.exit_code,
+            timed_out_after=timeout_seconds if run.timed_out else None,
+            secrets=secrets,
+        )
+    else:
+        text = shown(run.text, secrets)
+    return ToolOutcome([text], run.is_error, commit=run.commit[:COMMIT_DIGITS] if run.commit else None)
+
+
+def no_server(port: int) -> ToolOutcome:
+    """There is nothing to take a screenshot of."""
+    text = (
+        f"No server answers on port {port} of the sandbox, the port that {PRODUCT_FILE} names (8000 where it names "
+        "none). Start the product in the background with bash, then take the screenshot."
+    )
+    return ToolOutcome([text], is_error=True)
+
+
+def screenshots_taken(path: str, port: int, shots: Sequence[Screenshot], images: Sequence[ImageRef]) -> ToolOutcome:
+    """The screenshots, stored under these references, with a line that says what they show."""
+    sizes = " and ".join(f"{shot.viewport} {shot.width}x{shot.height}" for shot in shots)
+    return ToolOutcome([*images, f"{path} on port {port}: {sizes}; HTTP status {shots[0].http_status}."])
+
+
+# ---- what the feed and the workflow hear
+
+
+def started_event(call: StoredCall) -> NewEvent:
+    """The first attempt is about to run the call."""
+    data = {"tool_use_id": call.tool_use_id, "name": call.name, "summary": call.summary}
+    return NewEvent(EventType.TOOL_STARTED, data, turn=call.turn)
+
+
+def done_event(call: StoredCall, outcome: ToolOutcome, seconds: float) -> NewEvent:
+    """The call has its result. `seconds`: how long its last attempt took."""
+    data = {
+        "tool_use_id": call.tool_use_id,
+        "name": call.name,
+        "summary": call.summary,
+        "is_error": outcome.is_error,
+        "seconds": round(seconds, 2),
+    }
+    return NewEvent(EventType.TOOL_DONE, data, turn=call.turn)
+
+
+def new_result(call: StoredCall, outcome: ToolOutcome) -> DispatchResult:
+    """What the workflow hears of a call that this attempt has run."""
+    error = None
+    if outcome.is_error and not outcome.lost:
+        error = error_of(call, render_result(call.tool_use_id, outcome.content, is_error=True))
+    return _result(outcome.is_error, outcome.commit, outcome.lost, outcome.disk_full, error)
+
+
+def refused_result() -> DispatchResult:
+    """What the workflow hears of a call that was not run. Never `lost`: the workspace was verified since."""
+    return _result(is_error=True)
+
+
+def stored_result(call: StoredCall, *, lost: bool) -> DispatchResult:
+    """What the workflow hears of a call whose result is stored."""
+    error = error_of(call, call.result) if call.is_error and not call.lost and call.result else None
+    return _result(call.is_error, call.commit, lost, error=error)
+
+
+def error_of(call: StoredCall | ToolCall, result: str) -> str | None:
+    """The signature of the error that the call ended in; None if the call was lost, not run or cancelled."""
+    text = result_text(result)
+    return None if text.startswith(_NOT_THE_CALLS_FAULT) else error_signature(call.name, call.summary, text)
+
+
+def _result(
+    is_error: bool | None,
+    commit: str | None = None,
+    lost: bool = False,
+    disk_full: bool = False,
+    error: str | None = None,
+) -> DispatchResult:
+    """Only what differs from the default is set: every call's result is part of the history."""
+    fields: dict[str, Any] = {}
+    if is_error:
+        fields["is_error"] = True
+    if commit:
+        fields["commit"] = commit
+    if lost:
+        fields["lost"] = True
+    if disk_full:
+        fields["disk_full"] = True
+    if error:
+        fields["error_signature"] = error
+    return DispatchResult.model_validate(fields)

@@ -1,0 +1,140 @@
+"""Whether a turn's call may be made: what holds its build, and what the call may cost of today's allowance."""
+
+from dataclasses import dataclass
+from datetime import date
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db import money
+from db.models import Build, User
+from db.transaction import Executor, Transaction, session_of
+from domain.budget import BudgetState, Permission, Verdict, cycle_of, may_go_on, too_small
+from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
+from domain.pricing import PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
+from domain.status import WaitingFor
+
+_SUSPENDED = (
+    "Your account is suspended, so this build has stopped. Its work is kept. Write to support to have the account "
+    "reopened; the build then continues by itself."
+)
+_SWITCHED_OFF = (
+    "Builds are switched off here for now (AUTONOMOUS_AGENT is false). This build's work is kept, and it continues by "
+    "itself when builds are switched on again."
+)
+
+
+class CallBlocked(Exception):
+    """No call may be made. The transaction has to be rolled back: a turn without a call leaves no row."""
+
+    def __init__(self, result: ThinkResult, state: BudgetState | None = None) -> None:
+        super().__init__(result.outcome)
+        self.result = result
+        """Why, for the workflow and for people."""
+        self.state = state
+        """The budget that the call did not fit into, if that is why."""
+
+
+@dataclass(frozen=True)
+class CallBudget:
+    """What calls cost and whether they may be made, by this worker's settings."""
+
+    prices: PriceTable
+    max_output_tokens: int
+    """The longest output of a call, if the model and the budget allow as much."""
+    autonomous_agent: bool
+    """False is the kill switch: no build makes a call."""
+
+    def require_no_hold(self, *, suspended: bool) -> None:
+        """Let the turn go on unless the kill switch or a suspended account holds its build.
+
+        Raises:
+            CallBlocked: one of them does.
+        """
+        if (hold := self._hold(suspended=suspended)) is not None:
+            waiting_for, reason = hold
+            raise CallBlocked(ThinkResult(outcome=ThinkOutcome.ON_HOLD, reason=reason, waiting_for=waiting_for))
+
+    async def reserve(self, tx: Transaction, call: money.Call, lost: UUID | None) -> tuple[Permission, BudgetState]:
+        """Reserve the call's worst case. `lost`: the claim of an earlier attempt at it, whose cost becomes an estimate.
+
+        Raises:
+            CallBlocked: it does not fit, now or at all.
+        """
+        worst = await self._worst_case(tx, call.build_id, call.model, call.turn)
+        permission, state = await money.reserve(tx, call, worst, self._max_tokens(call.model), lost)
+        if permission.verdict is not Verdict.GO:
+            build = await tx.session.get_one(Build, call.build_id)
+            raise CallBlocked(await self._why_blocked(tx, build, call.day, state, permission.verdict, worst), state)
+        return permission, state
+
+    async def check(self, session: AsyncSession, request: CheckBudget, day: date) -> BudgetCheck:
+        """Whether the build's next call could be made. Reserves nothing."""
+        build = await session.get_one(Build, UUID(request.build_id))
+        suspended = await session.scalar(select(User.suspended).where(User.id == build.user_id))
+        if (hold := self._hold(suspended=bool(suspended))) is not None:
+            waiting_for, reason = hold
+            return BudgetCheck(
+                exhausted=True, outcome=ThinkOutcome.ON_HOLD, reason=reason, waiting_for=waiting_for, day=day
+            )
+        model = build.model or ""
+        state = await money.lock_day(session, build.user_id, day)
+        worst = await self._worst_case(session, build.id, model, request.turn)
+        verdict = may_go_on(state, day, worst, self._max_tokens(model), request.last_wind_down)
+        if verdict not in (Verdict.TOO_SMALL, Verdict.EXHAUSTED):
+            return BudgetCheck(exhausted=False)
+        blocked = await self._why_blocked(session, build, day, state, verdict, worst)
+        return BudgetCheck(
+            exhausted=True,
+            outcome=blocked.outcome,
+            reason=blocked.reason,
+            renews_on=blocked.renews_on,
+            day=day,
+            spent=state.spent,
+            allowance=state.allowance,
+        )
+
+    async def winds_down_after(self, tx: Transaction, call: money.Call, state: BudgetState) -> bool:
+        """Whether the turn after this call's is to be the first of a wind-down."""
+        worst = await self._worst_case(tx, call.build_id, call.model, call.turn + 1)
+        return state.winds_down(worst, self._max_tokens(call.model))
+
+    def cost(self, model: str, tokens: Tokens) -> int:
+        """What the tokens cost, in µ$."""
+        return cost_microdollars(self.prices, model, tokens)
+
+    def adaptive_thinking(self, model: str) -> bool:
+        """Whether the model takes `thinking: adaptive`."""
+        return price_of(self.prices, model).adaptive_thinking
+
+    def _hold(self, *, suspended: bool) -> tuple[WaitingFor, str] | None:
+        """What a build waits for however much money there is, and the reason that people read."""
+        if not self.autonomous_agent:
+            return WaitingFor.KILL_SWITCH, _SWITCHED_OFF
+        return (WaitingFor.OPERATOR, _SUSPENDED) if suspended else None
+
+    async def _why_blocked(
+        self, executor: Executor, build: Build, day: date, state: BudgetState, verdict: Verdict, worst: WorstCase
+    ) -> ThinkResult:
+        """Why no call may be made, for the workflow and for people."""
+        if verdict is Verdict.BUSY:
+            return ThinkResult(outcome=ThinkOutcome.BUSY)
+        figures = {"spent": state.spent, "allowance": state.allowance}
+        if verdict is Verdict.EXHAUSTED:
+            return ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, **figures)
+        renewal_day = await session_of(executor).scalar(select(User.renewal_day).where(User.id == build.user_id))
+        _, renews_on = cycle_of(day, renewal_day or 1)
+        reason = too_small(state, worst, self._max_tokens(build.model or ""), renews_on)
+        return ThinkResult(outcome=ThinkOutcome.TOO_SMALL, reason=reason, renews_on=renews_on, day=day, **figures)
+
+    async def _worst_case(self, executor: Executor, build_id: UUID, model: str, turn: int) -> WorstCase:
+        return worst_case(self.prices, model, await money.prompt_tokens_at_most(executor, build_id, turn))
+
+    def _max_tokens(self, model: str) -> int:
+        return min(self.max_output_tokens, price_of(self.prices, model).max_output_tokens)
+
+
+def budget_fields(state: BudgetState) -> dict[str, object]:
+    """What an event says of the day's budget; nothing for an unlimited plan."""
+    return {} if state.percent is None else {"budget_percent": state.percent, "budget_level": state.level}

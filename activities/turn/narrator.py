@@ -1,0 +1,54 @@
+"""Narration: what the model says appears in the live feed sentence by sentence, while it is still speaking."""
+
+from db import money, turns
+from db.session import Sessions
+from db.transaction import autocommit
+from domain.answer import SentenceBuffer
+from domain.errors import StaleClaim
+from domain.events import EventType, NewEvent
+from domain.pricing import Tokens
+from domain.text import storable
+
+
+class Narrator:
+    """Writes one call's narration, for as long as its attempt holds the turn, and keeps count of what the call costs.
+
+    `add_text` and `note_usage` are the callbacks of `ModelClient.stream`.
+    """
+
+    def __init__(self, sessions: Sessions, call: money.Call) -> None:
+        self._sessions = sessions
+        self._call = call
+        self._sentences = SentenceBuffer()
+        self.tokens = Tokens()
+        """What the server has said so far that it will bill."""
+        self.request_id: str | None = None
+        self.has_usage = False
+        """Whether the server has begun to answer, and so to bill."""
+        self.is_stale = False
+        """Whether another attempt has taken the turn. The stream is still read to its end, which tells its cost."""
+
+    def note_usage(self, tokens: Tokens, request_id: str | None) -> None:
+        """Keep the latest count of what the server bills."""
+        self.tokens, self.request_id, self.has_usage = tokens, request_id, True
+
+    async def add_text(self, text: str) -> None:
+        """Add a piece of text. Complete sentences go to the feed, unless another attempt has taken the turn."""
+        if self.is_stale or not (events := self._events(self._sentences.feed(text))):
+            return
+        try:
+            async with autocommit(self._sessions) as tx:
+                await turns.narrate(tx, self._call.build_id, self._call.turn, self._call.claim, events)
+        except StaleClaim:
+            self.is_stale = True
+
+    def last_events(self) -> list[NewEvent]:
+        """The events of the unfinished sentence with which the text ended, if there is one."""
+        return self._events(self._sentences.rest())
+
+    def _events(self, sentences: list[str]) -> list[NewEvent]:
+        claim = str(self._call.claim)
+        return [
+            NewEvent(EventType.NARRATION, {"text": storable(sentence), "claim": claim}, self._call.turn)
+            for sentence in sentences
+        ]

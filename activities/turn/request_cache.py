@@ -1,0 +1,48 @@
+"""Caches each conversation's request prefix, so a turn only loads the messages added since.
+
+The cache saves work and decides nothing: the rows that a prefix is made of never change. A conversation that is not in
+it, because another worker made the last turn, or this one has restarted or evicted it, is loaded whole.
+"""
+
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+_MAX_BYTES = 64_000_000
+"""Bytes of prefixes that a worker keeps; the least recently used are evicted."""
+
+
+@dataclass
+class RequestPrefix:
+    """A conversation up to a turn's user message, as the bytes that begin the requests of the next turns."""
+
+    text: bytearray = field(default_factory=bytearray)
+    turn: int = 0
+    _is_first: bool = True
+
+    def add(self, turn: int, messages: Sequence[str]) -> None:
+        """Add the messages up to this turn's."""
+        for message in messages:
+            self.text += (message if self._is_first else "," + message).encode()
+            self._is_first = False
+        self.turn = turn
+
+
+class PrefixCache:
+    """The prefixes used last. Attempts that run at the same time share nothing: `pop` hands a prefix to one of them."""
+
+    def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._prefixes: OrderedDict[uuid.UUID, RequestPrefix] = OrderedDict()
+
+    def pop(self, build_id: uuid.UUID, turn: int) -> RequestPrefix | None:
+        """Remove and return the build's prefix, if it holds no message beyond this turn's."""
+        prefix = self._prefixes.pop(build_id, None)
+        return prefix if prefix is not None and prefix.turn <= turn else None
+
+    def put(self, build_id: uuid.UUID, prefix: RequestPrefix) -> None:
+        """Keep the prefix for the next turn."""
+        self._prefixes[build_id] = prefix
+        while sum(len(each.text) for each in self._prefixes.values()) > self._max_bytes:
+            self._prefixes.popitem(last=False)

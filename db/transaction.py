@@ -1,0 +1,195 @@
+"""Transactions whose statements go straight to the driver, with an ORM session beside them when one is needed.
+
+A turn of a build makes two dozen statements, and SQLAlchemy's session takes several times as long over each as the
+driver does. So the statements of every turn are written in SQL, compiled once by SQLAlchemy and run here. Rarer work
+uses `Transaction.session`, in the same transaction. Connections come from the engine's pool.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import asyncpg
+from sqlalchemy import Dialect, TextClause
+from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    MultipleResultsFound,
+    NoResultFound,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from db.session import Sessions
+
+_DIALECT: Dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]
+
+_UNDO_SECONDS = 5.0
+
+_ERRORS: Sequence[tuple[type[Exception], type[DBAPIError]]] = (
+    (asyncpg.IntegrityConstraintViolationError, IntegrityError),
+    (asyncpg.DataError, DataError),
+    (asyncpg.SyntaxOrAccessError, ProgrammingError),
+)
+"""The driver's errors and SQLAlchemy's for them; every other one becomes an OperationalError."""
+
+
+class Rows:
+    """What a statement returned. Rows are tuples."""
+
+    def __init__(self, records: Sequence[asyncpg.Record]) -> None:
+        self._records = records
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._records)
+
+    def first(self) -> Any:
+        """The first row, if there is one."""
+        return self._records[0] if self._records else None
+
+    def one_or_none(self) -> Any:
+        """The only row, if there is one."""
+        if len(self._records) > 1:
+            raise MultipleResultsFound(f"{len(self._records)} rows were found where one was expected")
+        return self.first()
+
+    def one(self) -> Any:
+        """The only row."""
+        row = self.one_or_none()
+        if row is None:
+            raise NoResultFound("no row was found where one was expected")
+        return row
+
+    def scalar(self) -> Any:
+        """The first value of the first row, if there is one."""
+        row = self.first()
+        return None if row is None else row[0]
+
+
+class Transaction:
+    """A connection whose statements go to the driver. Made by `transaction` and `autocommit`."""
+
+    def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection) -> None:
+        self._connection = connection
+        self._driver = driver
+        self._session: AsyncSession | None = None
+
+    async def execute(self, statement: TextClause, parameters: Mapping[str, Any]) -> Rows:
+        """Run a statement of `text`, with the parameters that it names.
+
+        Raises:
+            DBAPIError: as from a session.
+        """
+        if self._session is not None:
+            await self._session.flush()
+        compiled = _compiled(statement)
+        values = [
+            parameters[name] if to_driver is None else to_driver(parameters[name])
+            for name, to_driver in compiled.parameters
+        ]
+        return Rows(await self._ask(self._driver.fetch(compiled.sql, *values), compiled.sql))
+
+    @property
+    def session(self) -> AsyncSession:
+        """An ORM session in this transaction. It is flushed before the next statement and before the commit."""
+        if self._session is None:
+            self._session = AsyncSession(self._connection, expire_on_commit=False)
+        return self._session
+
+    async def begin(self) -> None:
+        """Begin a transaction."""
+        await self._ask(self._driver.execute("begin"), "begin")
+
+    async def commit(self) -> None:
+        """Commit it.
+
+        Raises:
+            DBAPIError: it was not committed, or the outcome is unknown.
+        """
+        if self._session is not None:
+            await self._session.flush()
+        if await self._ask(self._driver.execute("commit"), "commit") != "COMMIT":
+            raise OperationalError("commit", None, RuntimeError("an error in the transaction was not noticed"))
+
+    async def undo(self) -> None:
+        """Roll back. If that fails, close the connection, so that the server rolls back."""
+        undone = False
+        try:
+            async with asyncio.timeout(_UNDO_SECONDS):
+                await self._driver.execute("rollback")
+            undone = True
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            pass  # another error is on its way
+        finally:
+            if not undone:
+                await self._connection.invalidate()
+
+    async def close(self) -> None:
+        """Close the session, if there is one."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _ask(self, answer: Any, sql: str) -> Any:
+        try:
+            return await answer
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+            kind = next((ours for theirs, ours in _ERRORS if isinstance(error, theirs)), OperationalError)
+            raise kind(sql, None, error, hide_parameters=True) from error
+
+
+Executor = AsyncSession | Transaction
+"""Runs a statement of `text`."""
+
+
+def session_of(executor: Executor) -> AsyncSession:
+    """The ORM session of a transaction, or the session itself."""
+    return executor if isinstance(executor, AsyncSession) else executor.session
+
+
+@asynccontextmanager
+async def transaction(sessions: Sessions) -> AsyncIterator[Transaction]:
+    """One transaction, committed at the end of the block, rolled back at an error."""
+    async with autocommit(sessions) as begun:
+        committed = False
+        try:
+            await begun.begin()
+            yield begun
+            await begun.commit()
+            committed = True
+        finally:
+            if not committed:
+                await begun.undo()
+
+
+@asynccontextmanager
+async def autocommit(sessions: Sessions) -> AsyncIterator[Transaction]:
+    """A connection for a single statement, which is a transaction by itself: BEGIN and COMMIT need not be sent."""
+    async with sessions.statements.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        single = Transaction(connection, driver)
+        try:
+            yield single
+        finally:
+            await single.close()
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    sql: str
+    parameters: Sequence[tuple[str, Callable[[Any], Any] | None]]
+    """Names in the driver's order, each with the function that converts a value for the driver."""
+
+
+@lru_cache(maxsize=256)
+def _compiled(statement: TextClause) -> _Compiled:
+    compiled = statement.compile(dialect=_DIALECT)
+    names = compiled.positiontup or ()
+    kinds = {name: compiled.binds[name].type.dialect_impl(_DIALECT) for name in names}
+    return _Compiled(compiled.string, [(name, kinds[name].bind_processor(_DIALECT)) for name in names])

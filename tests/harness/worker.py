@@ -1,0 +1,230 @@
+"""Runs whole builds for tests: a worker on the embedded stack, founders, projects, the rehearsal model's controls."""
+
+import asyncio
+import itertools
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import httpx2
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.client import Client, WorkflowHandle
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from clients.browser import Browser
+from clients.build_workflows import BuildToStart, BuildWorkflows
+from clients.temporal import connect_temporal
+from db.builds import NewBuild, insert_build
+from db.models import Build, Event, PlanTier, User
+from db.projects import create_project
+from db.session import Sessions, make_engine, make_sessions
+from db.users import ensure_user
+from domain.brief import Interview
+from domain.names import build_workflow_id
+from domain.status import CLOSED, Status
+from local.stack import LocalStack
+from settings import Settings
+from tests.wait import DEADLINE, wait_until
+from worker import wired_worker
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+WAITS = frozenset({Status.NEEDS_INPUT, Status.SLEEPING})
+
+_LOOK_SECONDS = 0.1
+"""How often a wait looks again; each look is a query that the builds' own work has to wait for."""
+
+_ASKED_SECONDS = 180.0
+"""Give up on a build that has asked a person the same thing for this long: a test that answers does so at once."""
+
+_numbers = itertools.count(1)
+
+
+def sample_brief(**changes: Any) -> dict[str, Any]:
+    """The example's brief, under a name of its own."""
+    brief: dict[str, Any] = json.loads((EXAMPLES / "brief.json").read_text())
+    return brief | {"name": f"{brief['name']} {next(_numbers)}"} | changes
+
+
+@dataclass
+class WorkerHarness:
+    """A worker with its stack, and short methods for what tests do with them."""
+
+    settings: Settings
+    client: Client
+    sessions: Sessions
+    model_url: str
+    builds: BuildWorkflows = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.builds = BuildWorkflows(self.client, self.settings.temporal_task_queue)
+
+    def session(self) -> AsyncSession:
+        """A session that only reads."""
+        return self.sessions()
+
+    async def founder(self, plan: str = "cto_scale", **changes: Any) -> str:
+        """A new user; the unlimited plan unless said otherwise."""
+        user_id = f"founder-{uuid.uuid4()}"
+        async with self.sessions.begin() as session:
+            await ensure_user(session, user_id)
+            user = await session.get_one(User, user_id)
+            user.plan = plan
+            for name, value in changes.items():
+                setattr(user, name, value)
+        return user_id
+
+    async def plan(self, cycle_budget: int | None, **changes: Any) -> str:
+        """A plan of this test's own."""
+        values: dict[str, Any] = {
+            "default_models": {"coder": "claude-sonnet-5-5"},
+            "concurrent_builds": 10,
+            "tool_call_cap": 150,
+        }
+        name = f"plan-{uuid.uuid4()}"
+        async with self.sessions.begin() as session:
+            session.add(PlanTier(name=name, cycle_budget=cycle_budget, **(values | changes)))
+        return name
+
+    async def project(
+        self, user_id: str, brief: dict[str, Any] | None = None, interview: Interview | None = None
+    ) -> uuid.UUID:
+        """A new project with a brief; the example's unless given. `brief={}` makes one without."""
+        given = sample_brief() if brief is None else brief
+        async with self.sessions.begin() as session:
+            project = await create_project(session, user_id, given.get("name", "Nameless"), given or None, interview)
+            return project.id
+
+    async def start(
+        self,
+        user_id: str | None = None,
+        *,
+        brief: dict[str, Any] | None = None,
+        goal: str | None = None,
+        project_id: uuid.UUID | None = None,
+        script: dict[str, Any] | None = None,
+        faults: Sequence[dict[str, Any]] = (),
+        prepare: Callable[[uuid.UUID], None] | None = None,
+        **columns: Any,
+    ) -> uuid.UUID:
+        """Start a build; `script` and `faults` are the rehearsal's for this build alone, matched by its goal.
+
+        `columns` are set in its row, and `prepare` is given its id, before its workflow is started.
+        """
+        user_id = user_id or await self.founder()
+        project_id = project_id or await self.project(user_id, brief)
+        goal = f"{goal or 'Build the first version.'} [{uuid.uuid4().hex}]"
+        if script:
+            await self.rehearse("scripts", {"match": goal, "script": script})
+        for fault in faults:
+            await self.rehearse("faults", {"match": goal, **fault})
+        async with self.sessions.begin() as session:
+            build = await insert_build(session, NewBuild(project_id, user_id, goal, None, "none"))
+            assert build is not None, "the project has an open build"
+            for name, value in columns.items():
+                setattr(build, name, value)
+            user = await session.get_one(User, user_id)
+        if prepare is not None:
+            prepare(build.id)
+        await self.builds.start(BuildToStart(build.id, user_id, project_id, "a test", user.plan, goal))
+        return build.id
+
+    async def rehearse(self, what: str, body: dict[str, Any]) -> None:
+        """Tell the rehearsal model what to do."""
+        async with httpx2.AsyncClient(timeout=DEADLINE) as http:
+            (await http.post(f"{self.model_url}/_rehearsal/{what}", json=body)).raise_for_status()
+
+    async def served(self) -> list[dict[str, Any]]:
+        """What the rehearsal model says it served."""
+        async with httpx2.AsyncClient(timeout=DEADLINE) as http:
+            answer: list[dict[str, Any]] = (await http.get(f"{self.model_url}/_rehearsal/served")).json()
+            return answer
+
+    def handle(self, build_id: uuid.UUID) -> WorkflowHandle[Any, Any]:
+        """The build's workflow."""
+        return self.client.get_workflow_handle(build_workflow_id(build_id))
+
+    async def row(self, build_id: uuid.UUID) -> Build:
+        """The build's row as it is now."""
+        async with self.sessions() as session:
+            return await session.get_one(Build, build_id)
+
+    async def until(self, build_id: uuid.UUID, statuses: frozenset[Status], seconds: float = 2 * DEADLINE) -> Build:
+        """Wait until the build has one of the statuses, or has closed."""
+        async with asyncio.timeout(seconds):
+            while (row := await self.row(build_id)).status not in statuses | CLOSED:
+                await asyncio.sleep(_LOOK_SECONDS)
+        return row
+
+    async def finished(self, build_id: uuid.UUID, seconds: float = 2 * DEADLINE) -> Build:
+        """Wait until the build has closed, its workflow too. One that goes on waiting for a person fails the test."""
+        waiting_since: dict[int, float] = {}
+        async with asyncio.timeout(seconds):
+            while (row := await self.row(build_id)).status not in CLOSED:
+                if row.status == Status.NEEDS_INPUT:
+                    since = waiting_since.setdefault(row.status_seq, monotonic())
+                    assert monotonic() - since < _ASKED_SECONDS, f"the build waits for {row.waiting_for}: {row.reason}"
+                await asyncio.sleep(_LOOK_SECONDS)
+        async with asyncio.timeout(DEADLINE):
+            await self.handle(build_id).result() if row.status == Status.READY else await self._ended(build_id)
+        return row
+
+    async def _ended(self, build_id: uuid.UUID) -> None:
+        while (await self.handle(build_id).describe()).close_time is None:
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def until_event(self, build_id: uuid.UUID, kind: str, *, turn: int | None = None, count: int = 1) -> None:
+        """Wait until so many events of the kind are in the build's feed, of the turn if one is given."""
+
+        async def told() -> bool:
+            return len([each for each in await self.events(build_id, kind) if turn in (None, each.turn)]) >= count
+
+        await wait_until(told, look_seconds=_LOOK_SECONDS)
+
+    async def until_idle(self, build_id: uuid.UUID) -> None:
+        """Wait until the build's workflow has dealt with all that it was told, and has nothing under way."""
+
+        async def is_idle() -> bool:
+            described = (await self.handle(build_id).describe()).raw_description
+            return not described.pending_activities and not described.HasField("pending_workflow_task")
+
+        await wait_until(is_idle, look_seconds=_LOOK_SECONDS)
+
+    async def events(self, build_id: uuid.UUID, kind: str | None = None) -> list[Event]:
+        """The build's feed."""
+        query = select(Event).where(Event.build_id == build_id).order_by(Event.id)
+        async with self.sessions() as session:
+            return list((await session.scalars(query.where(Event.type == kind) if kind else query)).all())
+
+    async def statuses(self, build_id: uuid.UUID) -> list[str]:
+        """The statuses that the feed told of, in order."""
+        return [event.data["status"] for event in await self.events(build_id, "status")]
+
+
+def settings_of(stack: LocalStack, **changes: Any) -> Settings:
+    """The settings that point at the stack."""
+    given = {name.lower(): value for name, value in stack.environment.items()}
+    return Settings.model_validate(given | changes)
+
+
+@asynccontextmanager
+async def worker_harness(
+    stack: LocalStack, browser: Browser | None = None, **changes: Any
+) -> AsyncIterator[WorkerHarness]:
+    """A worker of its own, on a task queue of its own, with settings changed as given, and perhaps a shared browser.
+
+    Workflows run in the SDK's sandbox, which a production worker does without (ADR 0005): its checks happen here.
+    """
+    settings = settings_of(stack, temporal_task_queue=f"test-{uuid.uuid4()}", **changes)
+    client = await connect_temporal(stack.environment)
+    engine = make_engine(settings.database_url)
+    async with wired_worker(settings, client, browser, SandboxedWorkflowRunner()) as worker, worker:
+        assert settings.anthropic_base_url is not None
+        yield WorkerHarness(settings, client, make_sessions(engine), settings.anthropic_base_url)
+    await engine.dispose()

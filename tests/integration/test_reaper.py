@@ -1,0 +1,104 @@
+"""What the reaper leaves alone: it acts on positive evidence only, so "not found" and "completed" end nothing."""
+
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from clients.browser import Browser
+from clients.sandbox import Role
+from clients.temporal import connect_temporal, schedule_reaper
+from db.models import Build, Preview
+from domain.names import REAPER_ID, REAPER_WORKFLOW, build_workflow_id
+from domain.status import Status
+from local.stack import LocalStack
+from tests.harness.activities import ActivityHarness, open_activity_harness
+from tests.harness.worker import WorkerHarness, worker_harness
+
+
+@pytest.fixture
+async def harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
+    async with open_activity_harness(stack) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def worker(stack: LocalStack, browser: Browser) -> AsyncIterator[WorkerHarness]:
+    """A worker whose reaper spares no sandbox for its age."""
+    async with worker_harness(stack, browser, reaper_spares_seconds=0) as running:
+        yield running
+
+
+async def reap(worker: WorkerHarness) -> None:
+    queue = worker.settings.temporal_task_queue
+    await worker.client.execute_workflow(REAPER_WORKFLOW, id=f"reap-{uuid.uuid4()}", task_queue=queue)
+
+
+async def started_build(harness: ActivityHarness, *, closed: bool = False) -> uuid.UUID:
+    """The row of a build whose workflow was started an hour ago, as far as the row knows."""
+    build_id = uuid.UUID(await harness.build())
+    async with harness.sessions.begin() as session:
+        build = await session.get_one(Build, build_id)
+        build.started_at = datetime.now(UTC) - timedelta(hours=1)
+        build.status = Status.FAILED if closed else Status.CODE
+        build.closed_at = datetime.now(UTC) if closed else None
+    return build_id
+
+
+async def test_a_build_whose_workflow_is_not_found_stays_open(harness: ActivityHarness, worker: WorkerHarness) -> None:
+    """A worker may have been started with another namespace, in which no build is found."""
+    open_id, closed_id = await started_build(harness), await started_build(harness, closed=True)
+    async with harness.sessions.begin() as session:
+        session.add(Preview(build_id=open_id, state="open", seq=3, url="http://there", sandbox_id="there"))
+    sandboxes = [await harness.sandboxes.create(str(build_id), Role.WORKSPACE) for build_id in (open_id, closed_id)]
+    await reap(worker)
+    async with harness.sessions() as session:
+        build, preview = await session.get_one(Build, open_id), await session.get_one(Preview, open_id)
+    assert (build.status, build.closed_at) == (Status.CODE, None)
+    assert (preview.state, preview.sandbox_id) == ("open", "there")
+    assert {sandbox.id for sandbox in sandboxes} <= {each.id for each in await harness.sandboxes.list_all()}
+    for sandbox in sandboxes:
+        await harness.sandboxes.kill(sandbox.id)
+
+
+async def test_a_build_whose_workflow_completed_is_not_failed(harness: ActivityHarness, worker: WorkerHarness) -> None:
+    """After a restore of the database the row of a ready build says that it is still open."""
+    build_id = await started_build(harness)
+    queue = worker.settings.temporal_task_queue
+    await worker.client.execute_workflow(REAPER_WORKFLOW, id=build_workflow_id(build_id), task_queue=queue)
+    await reap(worker)
+    async with harness.sessions() as session:
+        build = await session.get_one(Build, build_id)
+    assert (build.status, build.closed_at) == (Status.CODE, None)
+
+
+async def test_no_object_is_deleted_because_a_row_is_missing(harness: ActivityHarness, worker: WorkerHarness) -> None:
+    """After a restore of the database, snapshots taken since the backup have objects and no rows."""
+    build = await harness.build()
+    without_rows = {f"snapshots/{build}/000007-lost.tar.gz", f"snapshots/{build}/000007-lost.manifest.jsonl"}
+    for key in without_rows:
+        await harness.store.put(key, b"work of an hour")
+    sandbox = await harness.open(build)
+    await harness.take(build, sandbox, 8)
+    assert without_rows <= set(await harness.store.keys(f"snapshots/{build}/"))
+    async with harness.sessions.begin() as session:
+        row = await session.get_one(Build, uuid.UUID(build))
+        row.status, row.closed_at = Status.FAILED, datetime.now(UTC)
+    await reap(worker)
+    assert without_rows <= set(await harness.store.keys(f"snapshots/{build}/"))
+    await harness.kill_all(build)
+
+
+async def test_a_paused_schedule_stays_paused(stack: LocalStack, worker: WorkerHarness) -> None:
+    """An operator pauses the reaper in an incident; a worker that starts then must not resume it."""
+    client, queue = await connect_temporal(stack.environment), worker.settings.temporal_task_queue
+    handle = client.get_schedule_handle(REAPER_ID)
+    await handle.pause(note="an incident")
+    try:
+        await schedule_reaper(client, queue, timedelta(seconds=61))
+        schedule = (await handle.describe()).schedule
+        assert (schedule.state.paused, schedule.state.note) == (True, "an incident")
+        assert [interval.every for interval in schedule.spec.intervals] == [timedelta(seconds=61)]
+    finally:
+        await handle.unpause()

@@ -1,0 +1,106 @@
+"""What Temporal is told of our errors."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.runtime.errors import DATABASE_UNAVAILABLE, LONGEST_MESSAGE, application_errors, to_application_error
+from domain.errors import (
+    BuildFailed,
+    CofounderError,
+    InvalidInput,
+    Misconfigured,
+    ModelCallFailed,
+    NeedsPerson,
+    SandboxGone,
+    SandboxUnavailable,
+    SnapshotFailed,
+    StaleClaim,
+    TurnOfAnotherRun,
+    UnknownModel,
+)
+from domain.payloads import BuildRef
+
+
+@pytest.mark.parametrize(
+    ("error", "permanent"),
+    [
+        (BuildFailed("no"), True),
+        (TurnOfAnotherRun("no"), True),
+        (InvalidInput("no"), True),
+        (UnknownModel("no"), True),
+        (Misconfigured("no"), True),
+        (SandboxGone("no"), True),
+        (SandboxUnavailable("no"), False),
+        (SnapshotFailed("no"), False),
+        (StaleClaim("no"), False),
+        (ModelCallFailed("no"), False),
+    ],
+)
+def test_types_and_retries(error: CofounderError, permanent: bool) -> None:
+    told = to_application_error(error)
+    assert (told.type, told.message, told.non_retryable) == (type(error).__name__, "no", permanent)
+
+
+def test_who_is_waited_for_stands_in_the_details() -> None:
+    told = to_application_error(NeedsPerson("The key is refused.", "operator"))
+    assert (told.type, list(told.details), told.non_retryable) == ("NeedsPerson", ["operator"], True)
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, None), (7.0, 7), (9000.0, 120), (-1.0, 0)])
+def test_the_model_s_retry_after_is_kept_within_bounds(asked: float | None, given: int | None) -> None:
+    told = to_application_error(ModelCallFailed("busy", asked))
+    assert told.next_retry_delay == (None if given is None else timedelta(seconds=given))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ConnectionRefusedError("refused"), DATABASE_UNAVAILABLE),
+        (OSError("Multiple exceptions: …"), DATABASE_UNAVAILABLE),
+        (TimeoutError(), DATABASE_UNAVAILABLE),
+        (DBAPIError("select 1", None, Exception("gone")), DATABASE_UNAVAILABLE),
+        (IntegrityError("insert", {"secret": "hidden"}, Exception("duplicate")), "IntegrityError"),
+        (FileNotFoundError("no file"), "FileNotFoundError"),
+    ],
+)
+def test_the_database_and_the_system(error: OSError | DBAPIError, kind: str) -> None:
+    told = to_application_error(error)
+    assert (told.type, told.non_retryable) == (kind, False)
+    assert "hidden" not in told.message
+
+
+class Activities:
+    @activity.defn
+    @application_errors
+    async def work(self, given: BuildRef) -> BuildRef:
+        """Fails as its input says."""
+        match given.build_id:
+            case "cancel":
+                raise asyncio.CancelledError
+            case "own":
+                raise BuildFailed("The build cannot go on.")
+            case "bug":
+                raise KeyError("x")
+        return given
+
+
+async def test_the_decorator() -> None:
+    work = Activities().work
+    assert await work(BuildRef(build_id="fine")) == BuildRef(build_id="fine")
+    with pytest.raises(asyncio.CancelledError):
+        await work(BuildRef(build_id="cancel"))
+    with pytest.raises(ApplicationError, match="cannot go on"):
+        await work(BuildRef(build_id="own"))
+    with pytest.raises(KeyError):
+        await work(BuildRef(build_id="bug"))
+
+
+def test_what_a_sandbox_said_can_be_stored_and_is_bounded() -> None:
+    told = to_application_error(SandboxUnavailable("said \x00\ud800" + "x" * 100_000))
+    assert told.message.startswith("said \ufffd\ufffdx")
+    assert len(told.message) == LONGEST_MESSAGE

@@ -1,0 +1,46 @@
+"""What a worker's cache of request prefixes keeps, hands out and evicts."""
+
+import uuid
+
+from activities.turn.request_cache import PrefixCache, RequestPrefix
+
+ONE, OTHER = uuid.uuid4(), uuid.uuid4()
+
+
+def _prefix(turn: int, text: str = "text") -> RequestPrefix:
+    prefix = RequestPrefix(bytearray(b"["))
+    prefix.add(turn, [text])
+    return prefix
+
+
+def test_messages_are_joined() -> None:
+    prefix = RequestPrefix(bytearray(b"["))
+    prefix.add(1, ["ä"])
+    prefix.add(2, [])
+    prefix.add(3, ["b", "c"])
+    assert (prefix.text.decode(), prefix.turn) == ("[ä,b,c", 3)
+
+
+def test_a_prefix_is_handed_to_one_attempt_only() -> None:
+    cache = PrefixCache()
+    cache.put(ONE, prefix := _prefix(3))
+    assert cache.pop(OTHER, 4) is None
+    assert cache.pop(ONE, 4) is prefix
+    assert cache.pop(ONE, 4) is None
+
+
+def test_a_repeated_turn_finds_its_own_message_and_an_earlier_one_nothing() -> None:
+    cache = PrefixCache()
+    cache.put(ONE, prefix := _prefix(3))
+    assert cache.pop(ONE, 3) is prefix
+    cache.put(ONE, prefix)
+    assert cache.pop(ONE, 2) is None
+
+
+def test_the_least_recently_used_is_evicted() -> None:
+    cache = PrefixCache(max_bytes=20)
+    cache.put(ONE, _prefix(1, "x" * 9))
+    cache.put(OTHER, _prefix(1, "y" * 9))
+    cache.put(OTHER, _prefix(1, "z" * 10))
+    assert cache.pop(ONE, 2) is None
+    assert cache.pop(OTHER, 2) is not None
