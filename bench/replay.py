@@ -13,9 +13,9 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from cli.replay import load_history
 from clients.temporal import DATA_CONVERTER
 from workflows.build import BuildWorkflow
-from workflows.replaying import load_history
 
 _HISTORIES = Path(__file__).parents[1] / "tests" / "replay" / "histories"
 _TIMES = 5

@@ -18,11 +18,11 @@ from bench.conversation import script
 from bench.deployment import BenchStack, Process, bench_stack
 from bench.flat import chain_of, shares_of
 from bench.plain import run_plainly
+from cli.replay import replay_history
 from db.models import Build, LedgerEntry, Prompt, ToolCall, Turn
 from domain.names import build_workflow_id
 from domain.status import CLOSED, Status
 from tests.harness.worker import WorkerHarness
-from workflows.replaying import replay_history
 
 _LOOK_SECONDS = 0.1
 """Seconds between two looks at the database."""
@@ -194,6 +194,6 @@ async def _replay_ms(build_id: uuid.UUID, chain: Sequence[Any]) -> float:
     """Return the milliseconds that a worker without a cache takes to replay all runs of the build's chain."""
     began = time.monotonic()
     for events in chain:
-        verdict = await replay_history(WorkflowHistory(build_workflow_id(build_id), events))
-        assert verdict.replays, verdict.problem
+        result = await replay_history(WorkflowHistory(build_workflow_id(build_id), events))
+        assert result.replays, result.problem
     return (time.monotonic() - began) * 1000

@@ -130,7 +130,7 @@ async def taken_over(
     """
     await until_held(fault_harness, at)
     stale.send(signal.SIGSTOP)
-    front["temporal"].cut()  # its polls end with it: one that is answered takes an attempt that nobody makes
+    front["temporal"].cut()  # its polls end with it: an answered one would take an attempt that no worker makes
     for point, build_id in at.items():
         fault_harness.let_go(point, build_id)  # once it can
         fault_harness.ask(point, build_id, "hold")

@@ -33,7 +33,7 @@ from settings import Settings
 from tests.wait import DEADLINE, wait_until
 from worker import wired_worker
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "cli" / "examples"
 
 WAITS = frozenset({Status.NEEDS_INPUT, Status.SLEEPING})
 

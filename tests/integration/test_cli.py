@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy import func, update
 from typer.testing import CliRunner, Result
 
-from cli import app
+from cli.main import app
 from clients.object_store import ObjectStore
 from db.feed import append_events
 from db.models import Build, Question, Snapshot
@@ -30,6 +30,8 @@ from local.stack import LocalStack
 from tests.integration.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 
 Run = Callable[..., Coroutine[Any, Any, Result]]
+
+_PROGRAM = (sys.executable, "-c", "from cli.main import main; main()")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> Non
     assert "between quotes" in (await run("say", "last", "Use", "blue.")).output
     assert "not a build's id" in (await run("say", "Use", "blue.")).output
 
-    assert "asks nothing" in told(await run("answer", "1"))
+    assert "no open question" in told(await run("answer", "1"))
     async with api.sessions.begin() as session:
         asked = {"problem": "It fails.", "tried": ["Turn 1: make"], "options": ["Try again.", "Leave it."]}
         session.add(Question(id=uuid.uuid4(), build_id=uuid.UUID(build), **asked))
@@ -208,7 +210,7 @@ async def test_download_is_there_whole_or_not_at_all(run: Run, api: RunningApi, 
     saved = await run(*save, "--snapshot", "1", "--json")
     assert json.loads(saved.stdout)["sha256"] == hashlib.sha256(stored).hexdigest()
     assert target.read_bytes() == stored
-    assert "is there already. Give --force" in told(await run(*save, "--snapshot", "1"))
+    assert "already exists. Replace it with --force" in told(await run(*save, "--snapshot", "1"))
     target.write_bytes(b"old")
     assert (await run(*save, "--snapshot", "1", "--force")).exit_code == 0
     assert target.read_bytes() == stored
@@ -259,7 +261,7 @@ async def test_watch_reconnects_and_leaves_the_build_running(run: Run, api: Runn
     door = Door(int(api.url.rpartition(":")[2]))
     async with door:
         watching = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-c", "import cli; cli.main()", "watch", build, "--api-url", door.url, "--stay"],
+            *[*_PROGRAM, "watch", build, "--api-url", door.url, "--stay"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -277,7 +279,7 @@ async def test_watch_reconnects_and_leaves_the_build_running(run: Run, api: Runn
     said += rest.decode()
     assert watching.returncode == 130, trouble
     assert [said.count(f"sentence {number}") for number in range(3)] == [1, 1, 1]
-    assert f"The build goes on. To see it again: cofounder watch {build}" in said
+    assert f"The build keeps running. To see it again: cofounder watch {build}" in said
     assert b"Traceback" not in trouble
     assert (await api.row(build)).cancel_requested_at is None
 
@@ -335,7 +337,7 @@ async def test_output_that_nobody_reads_ends_silently(run: Run, api: RunningApi)
         reader, writer = os.pipe()
         os.close(reader)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", "import cli; cli.main()", "list", *options, stdout=writer, stderr=subprocess.PIPE
+            *[*_PROGRAM, "list", *options], stdout=writer, stderr=subprocess.PIPE
         )
         os.close(writer)
         _, said = await process.communicate()
@@ -416,7 +418,7 @@ async def test_top_up_is_money_of_today_and_wakes_builds(
     assert repeated["allowance_microdollars"] == after["allowance_microdollars"]
     assert "another amount" in told(await run("users", "top-up", "eve", "3", "--key", "k"))
     for wrong in ("0", "five", "0.0000001", "nan", "1e99"):
-        assert "no amount of dollars" in told(await run("users", "top-up", "eve", wrong))
+        assert "not a valid amount" in told(await run("users", "top-up", "eve", wrong))
     assert "nothing to top up" in told(await run("users", "top-up", "ada", "1"))
     shown = (await run("users", "show", "eve")).stdout
     assert "$2.5000 today" in shown
@@ -425,7 +427,7 @@ async def test_top_up_is_money_of_today_and_wakes_builds(
     monkeypatch.setenv("TEMPORAL_ADDRESS", "no address")
     away = await run("users", "top-up", "eve", "1")
     assert away.exit_code == 0, away.output
-    assert "the reaper tells them within a minute" in away.stdout
+    assert "The reaper notifies them within a minute" in away.stdout
     assert "$3.5000 today" in away.stdout
 
 

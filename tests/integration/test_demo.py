@@ -16,14 +16,14 @@ import psutil
 import pytest
 from PIL import Image
 
-from console.doctor import CHECKS, examine
+from cli.doctor.checklist import CHECKS, run_checks
 from tests.processes import command_line, left_in, naming
 from tests.wait import DEADLINE, wait_until
 
 _ROOT = Path(__file__).parents[2]
 
 # The demo at full speed: the rehearsal model speaks without pauses.
-_PROGRAM = "import cli, console.programs; console.programs._REHEARSAL_OPTIONS = (); cli.main()"
+_PROGRAM = "import cli.main, cli.stack.programs as p; p._REHEARSAL_OPTIONS = (); cli.main.main()"
 
 
 class Demo:
@@ -67,7 +67,7 @@ async def demo(
 ) -> AsyncIterator[Demo]:
     """Start a demo, in a terminal or with a pipe; it is killed at the end if it still runs."""
     (directory / "tmp").mkdir(parents=True, exist_ok=True)
-    given = {
+    variables = {
         "PATH": os.environ["PATH"],
         "HOME": str(directory),
         "TMPDIR": str(directory / "tmp"),
@@ -81,7 +81,7 @@ async def demo(
     theirs, ours = pty.openpty()[::-1] if terminal else os.pipe()[::-1]
     process = await asyncio.create_subprocess_exec(
         *[sys.executable, "-P", "-c", _PROGRAM, command],
-        env=given,
+        env=variables,
         cwd=directory,
         stdin=theirs if terminal else asyncio.subprocess.DEVNULL,
         stdout=theirs,
@@ -165,11 +165,11 @@ async def test_up_serves_until_ctrl_c_and_keeps_what_it_holds(directory: Path, m
         for line in environment_of(data):
             name, _, value = line.removeprefix("export ").partition("=")
             monkeypatch.setenv(name, *shlex.split(value))
-        monkeypatch.setattr("console.doctor.DEADLINE_SECONDS", DEADLINE)  # the machine may be busy
-        monkeypatch.setattr("console.checks.services._REQUEST_SECONDS", DEADLINE)
-        findings = await examine([name for name, _ in CHECKS], None, lambda _: None)
-        assert [each for each in findings if each.state != "ok" and each.name != "disk"] == []
-        assert any("rehearsal model" in each.detail for each in findings)
+        monkeypatch.setattr("cli.doctor.checklist.DEADLINE_SECONDS", DEADLINE)  # the machine may be busy
+        monkeypatch.setattr("cli.doctor.services._REQUEST_SECONDS", DEADLINE)
+        results = await run_checks([name for name, _ in CHECKS], None, lambda _: None)
+        assert [each for each in results if each.state != "ok" and each.name != "disk"] == []
+        assert any("rehearsal model" in each.detail for each in results)
         async with demo(directory, command="up") as second:
             assert await second.end() == 1
             assert "Another stack" in second.text
@@ -177,7 +177,7 @@ async def test_up_serves_until_ctrl_c_and_keeps_what_it_holds(directory: Path, m
         assert await running.end() == 0, running.text
         await running.assert_nothing_is_left()
     assert (data / "env.sh").stat().st_mode & 0o777 == 0o600
-    down = {each.name: each.state for each in await examine(["database", "temporal", "api"], None, lambda _: None)}
+    down = {each.name: each.state for each in await run_checks(["database", "temporal", "api"], None, lambda _: None)}
     assert [down[name] for name in ("database", "temporal", "api")] == ["fail"] * 3
 
 

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 import pytest
 from sqlalchemy import event, func, text, update
 
-from console.api_client import ApiClient, ApiProblem
+from cli.api_client import ApiClient, ApiProblem
 from db.feed import CHANNEL, append_events
 from db.models import Build
 from domain.events import EventType, NewEvent
@@ -154,7 +154,7 @@ async def test_reader_survives_an_api_that_goes_and_comes_back(api: RunningApi, 
     build = await api.build()
     troubles: list[str | None] = []
     ids: list[int] = []
-    ports = Ports()  # kept from other stacks and tests while nobody listens on it
+    ports = Ports()  # reserve it while the API is away
     port = ports.choose(set())
     async with running_api(api.services.settings, stack.environment, port=port) as first:
         client = ApiClient(first.url, TOKEN)

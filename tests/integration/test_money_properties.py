@@ -155,6 +155,6 @@ async def _most_at_once(engine: AsyncEngine, harness: WorkerHarness, *, locked: 
             await asyncio.sleep(dice.random() / 50)
             await storm.close(number)
 
-        async with asyncio.timeout(DEADLINE):  # nobody waits for ever
+        async with asyncio.timeout(DEADLINE):  # no build waits for ever
             await asyncio.gather(*map(live, range(12)))
     return most

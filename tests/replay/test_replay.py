@@ -14,12 +14,12 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from temporalio.worker._workflow import _WorkflowWorker
 
+from cli.replay import load_history, replay_file
 from clients.temporal import DATA_CONVERTER
 from tests.wait import DEADLINE
 from workflows.build import BuildWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.reaper import ReaperWorkflow
-from workflows.replaying import load_history, replay_file
 
 HISTORIES = Path(__file__).parent / "histories"
 MANIFEST: list[dict[str, Any]] = json.loads((HISTORIES / "manifest.json").read_text())
@@ -77,9 +77,9 @@ def test_the_corpus_is_there_and_named() -> None:
 
 @pytest.mark.parametrize("entry", MANIFEST, ids=lambda entry: entry["file"].removesuffix(".json"))
 async def test_replays(entry: dict[str, Any]) -> None:
-    verdict = await replay_file(HISTORIES / entry["file"])
-    assert verdict.replays, verdict.problem
-    assert verdict.events == entry["events"]
+    result = await replay_file(HISTORIES / entry["file"])
+    assert result.replays, result.problem
+    assert result.events == entry["events"]
 
 
 @pytest.mark.parametrize("entry", MANIFEST, ids=lambda entry: entry["file"].removesuffix(".json"))
@@ -123,8 +123,6 @@ async def test_every_command_is_covered_by_replay_alone() -> None:
         measured.stop()
     missed = []
     for path in sorted(WORKFLOWS.glob("*.py")):
-        if path.name == "replaying.py":
-            continue
         uncovered = set(measured.analysis2(str(path))[3])
         missed += [f"{path.name}:{line} {what}" for line, what in _command_lines(path).items() if line in uncovered]
     assert not missed

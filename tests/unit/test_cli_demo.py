@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from console.programs import RealKeys, StartFailed, program_environment
+from cli.stack.programs import RealKeys, StartFailed, program_environment
 
 STACK = {"DATABASE_URL": "postgresql://stack", "TEMPORAL_ADDRESS": "127.0.0.1:1"}
 REHEARSAL = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:2", "ANTHROPIC_API_KEY": "rehearsal", "REHEARSAL_MODEL": "true"}

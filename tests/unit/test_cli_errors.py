@@ -12,12 +12,12 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-import cli
 from api.__main__ import main as serve_api
-from cli import app
-from console.accounts import parse_models
-from console.brought import read_brief, read_interview
-from console.exits import MEANINGS
+from cli.accounts import parse_models
+from cli.exit_codes import MEANINGS
+from cli.inputs import read_brief, read_interview
+from cli.main import app
+from cli.main import main as run_command_line
 from domain.errors import InvalidInput, UnknownModel
 from settings import default_prices
 
@@ -41,7 +41,7 @@ Run = Callable[..., Done]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs an entry point with these arguments, and nothing in its environment but what is given."""
 
-    def run_it(*arguments: str, main: Callable[[], object] = cli.main, **environment: str) -> Done:
+    def run_it(*arguments: str, main: Callable[[], object] = run_command_line, **environment: str) -> Done:
         given = {"COFOUNDER_API_URL": "http://127.0.0.1:1", "API_TOKEN": "x", **environment}
         for name, value in given.items():
             monkeypatch.setenv(name, value)
@@ -84,7 +84,7 @@ def test_exit_codes_are_told() -> None:
 
 def test_help_needs_none_of_the_program() -> None:
     heavy = {"alembic", "asyncpg", "e2b", "fastapi", "httpx2", "pydantic", "rich.live", "sqlalchemy", "temporalio"}
-    program = f"import sys, cli; sys.exit(', '.join(set({sorted(heavy)!r}) & sys.modules.keys()) or 0)"
+    program = f"import sys, cli.main; sys.exit(', '.join(set({sorted(heavy)!r}) & sys.modules.keys()) or 0)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -194,7 +194,7 @@ def test_brief_is_sent_as_it_was_written(tmp_path: Path) -> None:
     [
         (None, "can't be read: No such file"),
         (b"{", "not valid JSON"),
-        (b"\xff", "not a text in UTF-8"),
+        (b"\xff", "not UTF-8 text"),
         (b"[]", "does not fit"),
         (b'{"name": "a", "problem": "b", "features": []}', "features"),
         (b'{"name": "a", "problem": "b", "features": ["c"], "price": -1e999}', "not valid JSON"),

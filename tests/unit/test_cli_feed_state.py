@@ -8,10 +8,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from console.budget import budget_row, budget_text
-from console.feed_state import LINES_KEPT, FeedEvent, FeedState, describe_model, printable
-from console.screen import clock, distance, dollars, print_table
-from console.watch import _View
+from cli.feed_state import LINES_KEPT, FeedEvent, FeedState, describe_model, printable
+from cli.feed_view import _View
+from cli.output import budget_row, budget_text, clock, dollars, print_table, relative_time
 
 BEGAN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -52,8 +51,8 @@ def test_a_question_with_its_options() -> None:
 def test_a_restore() -> None:
     state = after(("restore_asked", {"snapshot": 3}), ("restore_done", {"commit": "4f9d", "kept_as": 7}))
     assert texts(state) == [
-        "you want the workspace back at snapshot 3",
-        "the workspace is what it was at commit 4f9d; what was there before is snapshot 7",
+        "you asked to restore the workspace to snapshot 3",
+        "the workspace is restored to commit 4f9d; its previous state is snapshot 7",
     ]
 
 
@@ -90,7 +89,7 @@ def test_withdrawn_lines_vanish_and_others_stay() -> None:
         ("turn_withdrawn", {"claim": "b"}),
         ("narration", {"text": "again", "claim": "c"}),
     )
-    assert texts(state) == ["kept", "turn 1 was interrupted and is asked again", "again"]
+    assert texts(state) == ["kept", "turn 1 was interrupted and starts again", "again"]
 
 
 def test_tool_call_is_one_line_from_start_to_end() -> None:
@@ -127,7 +126,7 @@ def test_phases_turns_and_preview() -> None:
 
 def test_gate_findings_are_shown_one_by_one() -> None:
     state = after(("gate_bounced", {"number": 1, "findings": ["No test ran.", "The page is blank."]}))
-    assert texts(state) == ["evidence gate 1: not yet", "No test ran.", "The page is blank."]
+    assert texts(state) == ["evidence gate 1: not passed yet", "No test ran.", "The page is blank."]
 
 
 def test_what_a_loss_has_cost_is_shown() -> None:
@@ -227,7 +226,7 @@ def test_budget_is_a_share_in_its_colour() -> None:
 
 def test_moments_for_people() -> None:
     for offset, told in ((-59, "just now"), (-90, "1 minute ago"), (-7200, "2 hours ago"), (90_000, "in 1 day")):
-        assert distance(BEGAN + timedelta(seconds=offset), BEGAN) == told
+        assert relative_time(BEGAN + timedelta(seconds=offset), BEGAN) == told
 
 
 def test_figures_for_people() -> None:

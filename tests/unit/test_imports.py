@@ -15,13 +15,9 @@ ALLOWED = {
     "workflows": {"domain", "activities"},
     "api": {"domain", "clients", "db", "settings", "logs"},
     "local": {"domain", "settings"},
+    "cli": {"domain", "clients", "db", "workflows", "local", "settings"},
 }
-FIRST_PARTY = {*ALLOWED, "cli", "console", "worker", "settings", "logs", "tests", "bench"}
-
-EXCEPTIONS = {
-    # Replaying is done by people and CI, outside of any workflow.
-    "workflows/replaying.py": {"clients"},
-}
+FIRST_PARTY = {*ALLOWED, "worker", "settings", "logs", "tests", "bench"}
 
 STDLIB_AND_PYDANTIC_ONLY = "domain"
 
@@ -57,7 +53,7 @@ def test_imports_point_one_way(package: str) -> None:
     assert modules
     for path in modules:
         name = path.relative_to(ROOT).as_posix()
-        allowed = ALLOWED[package] | {package} | EXCEPTIONS.get(name, set())
+        allowed = ALLOWED[package] | {package}
         assert not (_imported(path) & FIRST_PARTY) - allowed, name
 
 

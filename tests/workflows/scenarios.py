@@ -94,7 +94,7 @@ HELD = "/tmp/held"
 """While this file is in the sandbox, a command waits at `HOLD`."""
 
 HOLD = f"touch {HELD}; while [ -e {HELD} ]; do sleep 0.1; done"
-"""In a command: wait until somebody lets it go on. What a test does meanwhile has all the time that it needs."""
+"""In a command: wait for `let_go`. The test has as much time as it needs until then."""
 
 
 def hold(command: str = "true") -> dict[str, Any]:

@@ -1,0 +1,274 @@
+"""A client for the API."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx2
+
+from cli.exit_codes import Unreachable
+from cli.feed_state import FeedEvent
+from domain.errors import CofounderError, Misconfigured
+
+_SILENCE_SECONDS = 60.0
+"""Reconnect after this many seconds without data. The feed sends a heartbeat every 15 seconds."""
+
+_GIVE_UP_SECONDS = 120.0
+"""Give up after the feed has been unreachable for this many seconds."""
+
+Json = dict[str, Any]
+
+
+class ApiUnreachable(Unreachable):
+    """The API's address does not answer, or the response broke off."""
+
+
+class ApiUnavailable(Unreachable):
+    """The API answers, but a server behind it does not."""
+
+
+class ApiProblem(CofounderError):
+    """The API answered with a problem; the message is the problem's detail."""
+
+    def __init__(self, status: int, detail: str, body: Json) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.body = body
+
+
+class ApiClient:
+    """Sends requests to an API. Raises `ApiUnreachable`, `ApiUnavailable` and `ApiProblem`: messages for people."""
+
+    def __init__(self, url: str, token: str, user: str | None = None) -> None:
+        """Create a client; `user` is who it acts for, if not the API's default user.
+
+        Raises:
+            Misconfigured: the URL is not valid.
+        """
+        self._url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {token}", "User-Agent": "cofounder"}
+        if user is not None:
+            headers["X-Cofounder-User"] = user
+        on_this_machine = (urlsplit(url).hostname or "") in ("127.0.0.1", "::1", "localhost")
+        try:
+            # Proxies from the environment are not meant for servers on this machine.
+            self._http = httpx2.AsyncClient(
+                base_url=self._url, headers=headers, timeout=30, trust_env=not on_this_machine
+            )
+        except httpx2.InvalidURL as error:
+            raise Misconfigured(
+                f"{url} is not a valid URL ({error}). Correct --api-url or COFOUNDER_API_URL."
+            ) from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def create_project(self, brief: Json | None, interview: Json | None, name: str | None = None) -> Json:
+        """Create a project."""
+        body = _without_none({"name": name, "brief": brief, "interview": interview})
+        return await self._json("POST", "/v1/projects", json_body=body)
+
+    async def start_build(
+        self, project_id: str, goal: str, *, sleep_policy: str | None = None, max_nights: int | None = None
+    ) -> Json:
+        """Start a build. An idempotency key keeps a repeated request from starting a second one."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        body = _without_none({"goal": goal, "sleep_policy": sleep_policy, "max_nights": max_nights})
+        return await self._json("POST", f"/v1/projects/{project_id}/builds", json_body=body, headers=headers)
+
+    async def list_builds(
+        self,
+        *,
+        statuses: Sequence[str] = (),
+        project_id: str | None = None,
+        only_open: bool = False,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Json:
+        """Read a page of the user's builds, newest first; `next_cursor` leads to the next page."""
+        filters = {"status": list(statuses) or None, "project_id": project_id, "open": "true" if only_open else None}
+        return await self._json("GET", "/v1/builds", query=filters | {"limit": limit, "cursor": cursor})
+
+    async def list_projects(self, *, limit: int | None = None, cursor: str | None = None) -> Json:
+        """Read a page of the user's projects, newest first."""
+        return await self._json("GET", "/v1/projects", query={"limit": limit, "cursor": cursor})
+
+    async def read_project(self, project_id: str) -> Json:
+        """Read a project."""
+        return await self._json("GET", f"/v1/projects/{project_id}")
+
+    async def read_build(self, build_id: str) -> Json:
+        """Read a build."""
+        return await self._json("GET", f"/v1/builds/{build_id}")
+
+    async def wake(self, build_id: str) -> Json:
+        """Make a build check again whether it can continue."""
+        return await self._json("POST", f"/v1/builds/{build_id}/wake")
+
+    async def cancel(self, build_id: str) -> Json:
+        """Cancel a build."""
+        return await self._json("POST", f"/v1/builds/{build_id}/cancel")
+
+    async def say(self, build_id: str, text: str) -> Json:
+        """Send the agent a message. An idempotency key keeps a repeated request from sending it twice."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return await self._json("POST", f"/v1/builds/{build_id}/messages", json_body={"text": text}, headers=headers)
+
+    async def answer(self, build_id: str, question_id: str, choice: Json) -> Json:
+        """Answer a build's question with `{"option": …}` or `{"text": …}`."""
+        return await self._json(
+            "POST", f"/v1/builds/{build_id}/answer", json_body={"question_id": question_id, **choice}
+        )
+
+    async def restore(self, build_id: str, target: Json) -> Json:
+        """Restore the workspace to `{"snapshot": …}` or `{"commit": …}`. Sent with an idempotency key."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return await self._json("POST", f"/v1/builds/{build_id}/restore", json_body=target, headers=headers)
+
+    async def list_snapshots(self, build_id: str) -> Json:
+        """List a build's stored snapshots, the current one first."""
+        return await self._json("GET", f"/v1/builds/{build_id}/snapshots")
+
+    async def read_preview(self, build_id: str) -> Json:
+        """Read a build's preview."""
+        return await self._json("GET", f"/v1/builds/{build_id}/preview")
+
+    async def open_preview(self, build_id: str, seconds: int | None) -> Json:
+        """Open a ready build's preview, or extend it."""
+        body = {} if seconds is None else {"seconds": seconds}
+        return await self._json("POST", f"/v1/builds/{build_id}/preview", json_body=body)
+
+    @asynccontextmanager
+    async def stream(self, path: str, query: Json | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Stream the bytes at the path. Raises `ApiUnreachable` if the connection breaks off."""
+        async with self._open("GET", path, params=_without_none(query)) as response:
+            yield response.aiter_bytes()
+
+    async def is_live(self) -> bool:
+        """Whether the API's process answers."""
+        try:
+            await self._json("GET", "/healthz")
+        except CofounderError:
+            return False
+        return True
+
+    async def follow(
+        self, build_id: str, after: int = 0, on_trouble: Callable[[str | None], None] = lambda _: None
+    ) -> AsyncGenerator[FeedEvent, None]:
+        """Yield a build's events, each once and in order, until the build is closed. Reconnects automatically.
+
+        Args:
+            after: begin with what follows this event.
+            on_trouble: called with the problem while the feed is unreachable, and with None when it is back.
+        """
+        loop = asyncio.get_running_loop()
+        last_contact, pause = loop.time(), 0.2
+        while True:
+            try:
+                async with aclosing(self._follow_once(build_id, after)) as events:
+                    async for event in events:
+                        if event is None:
+                            return
+                        after = event.id
+                        last_contact, pause = loop.time(), 0.2
+                        on_trouble(None)
+                        yield event
+            except Unreachable as error:
+                trouble: CofounderError = error
+            except ApiProblem as error:
+                if error.status < 500:
+                    raise
+                trouble = error
+            else:
+                # The server closed the feed: it stops, or the build is closed. The next response tells which.
+                last_contact = loop.time()
+                await asyncio.sleep(0.1)
+                continue
+            if loop.time() - last_contact > _GIVE_UP_SECONDS:
+                raise trouble
+            on_trouble(str(trouble))
+            await asyncio.sleep(pause)
+            pause = min(5.0, pause * 2)
+
+    async def _follow_once(self, build_id: str, after: int) -> AsyncGenerator[FeedEvent | None, None]:
+        """Yield the events of one connection, and None if the build is closed and no event follows."""
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        timeout = httpx2.Timeout(10, read=_SILENCE_SECONDS)
+        async with self._open("GET", f"/v1/builds/{build_id}/events", headers=headers, timeout=timeout) as response:
+            if response.status_code == 204:
+                yield None
+                return
+            async for message in httpx2.EventSource(response):
+                if message.id and message.data:
+                    body = json.loads(message.data)
+                    at = datetime.fromisoformat(body["created_at"])
+                    yield FeedEvent(int(message.id), message.event, body["turn"], at, body["data"])
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Json | None = None,
+        json_body: Json | None = None,
+        headers: Json | None = None,
+    ) -> Json:
+        async with self._open(method, path, params=_without_none(query), json=json_body, headers=headers) as response:
+            await response.aread()
+            try:
+                body = response.json()
+            except ValueError:
+                body = None
+            if not isinstance(body, dict):
+                raise ApiUnreachable(f"The server at {self._url} is not Cofounder's API. Correct COFOUNDER_API_URL.")
+            return body
+
+    @asynccontextmanager
+    async def _open(self, method: str, path: str, **request: Any) -> AsyncIterator[httpx2.Response]:
+        responded = False
+        try:
+            async with self._http.stream(method, path, **request) as response:
+                responded = True
+                if response.status_code >= 400:
+                    await response.aread()
+                    raise _problem(response)
+                yield response
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            cause = str(error) or type(error).__name__
+            if responded:
+                raise ApiUnreachable(
+                    f"The response of the API at {self._url} broke off. Try again. ({cause})"
+                ) from error
+            raise ApiUnreachable(
+                f"No API answers at {self._url}. Start one (`cofounder up`), or set COFOUNDER_API_URL to its address. "
+                f"({cause})"
+            ) from error
+
+
+def _without_none(fields: Json | None) -> Json:
+    return {name: value for name, value in (fields or {}).items() if value is not None}
+
+
+_KILL_SWITCH = "urn:cofounder:problem:autonomous-agent-off"
+
+
+def _problem(response: httpx2.Response) -> CofounderError:
+    status = response.status_code
+    try:
+        body = response.json()
+        detail = str(body["detail"])
+    except (ValueError, KeyError, TypeError):
+        body, detail = {}, f"The API answered with status {status}."
+    if status in (502, 503, 504) and body.get("type") != _KILL_SWITCH:
+        return ApiUnavailable(detail)
+    if status == 401:
+        detail = "The API does not accept the token. Set API_TOKEN to the token that the API was started with."
+    return ApiProblem(status, detail, body)

@@ -1,0 +1,52 @@
+"""Prints a build as rows, for `show`, `build` and `watch`."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from cli.feed_state import describe_model
+from cli.output import budget_row, dollars, local_time, print_rows
+
+_STYLES = {"ready": "green", "failed": "red", "cancelled": "red", "sleeping": "yellow", "needs_input": "bold yellow"}
+
+Json = dict[str, Any]
+
+
+def print_build(console: Console, build: Json) -> None:
+    """Print a build as rows, without the values that it does not have yet."""
+    budget = build.get("budget")
+    rows: dict[str, Any] = {
+        "build": build["id"],
+        "project": build["project_id"],
+        "goal": build["goal"],
+        "status": status_text(build),
+        "why": build["reason"],
+        "wakes at": build["wakes_at"] and local_time(build["wakes_at"]),
+        "model": describe_model(build["model_label"]) if build["model_label"] else None,
+        "budget": budget_row(budget) if budget else None,
+        "cost": None if build["cost_microdollars"] is None else dollars(build["cost_microdollars"]),
+        "phases": str(build["phases_completed"]),
+        "version": build["build_version"] and str(build["build_version"]),
+        "preview": build["preview_url"],
+        "began": local_time(build["created_at"]),
+        "ended": build["closed_at"] and local_time(build["closed_at"]),
+    }
+    print_rows(console, ((name, value) for name, value in rows.items() if value is not None))
+    if question := build.get("question"):
+        print_rows(console, _question_rows(build["id"], question))
+
+
+def _question_rows(build_id: str, question: Json) -> list[tuple[str, str]]:
+    """The question as rows, with the commands that answer it."""
+    rows = [("asks", question["problem"]), *(("tried", tried) for tried in question["tried"])]
+    options = [(f"  answer {number}", option) for number, option in enumerate(question["options"], 1)]
+    if question["answer"] is not None:
+        return [*rows, ("answered", question["answer"])]
+    return [*rows, *options, ("to answer", f'cofounder answer {build_id} 1   or   "…" in your own words')]
+
+
+def status_text(build: Json) -> Text:
+    """The status in its colour, with who it waits for."""
+    waits = f" ({build['waiting_for']})" if build["waiting_for"] else ""
+    return Text(f"{build['status']}{waits}", _STYLES.get(build["status"], "cyan"))

@@ -1,0 +1,112 @@
+"""`cofounder users …`: show and change founders' accounts, directly in the database at DATABASE_URL."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.parameters import AsJson
+
+if TYPE_CHECKING:  # the database layer takes a second to import
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from db.accounts import Account
+    from settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Show and change founders' accounts (in the database at DATABASE_URL).")
+
+_UserId = Annotated[str, typer.Argument(metavar="USER", help="The user's id.")]
+
+
+@app.command(name="set", epilog="\b\nExample: cofounder users set ada --plan partner --model coder=claude-opus-5-5")
+def set_(
+    user_id: _UserId,
+    plan: Annotated[str | None, typer.Option("--plan", help="The plan's name.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="ROLE=MODEL", help="Model for a role; ROLE= removes it. Repeatable."),
+    ] = None,
+    suspended: Annotated[
+        bool | None, typer.Option("--suspended/--active", help="Refuse this user's builds, or allow them again.")
+    ] = None,
+    renewal_day: Annotated[
+        int | None, typer.Option("--renewal-day", min=1, max=31, help="Day of the month on which the budget renews.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a user, or create a new one."""
+    from cli.accounts import check_user_id, in_database, parse_models, today
+    from db.accounts import change_account
+    from db.users import UserChange
+    from settings import load_settings
+
+    check_user_id(user_id)
+    settings = load_settings()
+    change = UserChange(plan, parse_models(model or [], settings.model_prices), suspended, renewal_day)
+
+    async def run(session: "AsyncSession") -> "Account":
+        return await change_account(session, user_id, change, today())
+
+    account = in_database(settings, run)
+    affects_builds = plan is not None or renewal_day is not None or suspended is False
+    _notify_and_print(settings, account, as_json, notify=affects_builds)
+
+
+@app.command(name="top-up", epilog="Example: cofounder users top-up ada 2.50 --note 'for the demo on Friday'")
+def top_up(
+    user_id: _UserId,
+    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="In dollars, e.g. 5 or 2.50.")],
+    note: Annotated[str | None, typer.Option("--note", help="What it is for; stored with the top-up.")] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Identifies this top-up: repeating it with the same key adds nothing.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add to what a user may spend today, and wake builds that wait for money."""
+    from cli.accounts import in_database, microdollars, today
+    from db.accounts import top_up_account
+    from settings import load_settings
+
+    settings = load_settings()
+    added = microdollars(amount)
+
+    async def run(session: "AsyncSession") -> "Account":
+        return await top_up_account(session, user_id, added, today(), note=note, key=key)
+
+    account = in_database(settings, run)
+    _notify_and_print(settings, account, as_json)
+
+
+@app.command(epilog="Example: cofounder users show ada")
+def show(user_id: _UserId, as_json: AsJson = False) -> None:
+    """Show a user's account and today's allowance."""
+    from cli.accounts import as_json as to_json
+    from cli.accounts import in_database, print_account, today
+    from cli.output import Output
+    from db.accounts import read_account
+    from settings import load_settings
+
+    async def run(session: "AsyncSession") -> "Account":
+        return await read_account(session, user_id, today())
+
+    account = in_database(load_settings(), run)
+    Output(as_json).print_result(to_json(account), lambda console: print_account(console, account))
+
+
+def _notify_and_print(settings: "Settings", account: "Account", as_json: bool, *, notify: bool = True) -> None:
+    """Signal the open builds after the change is committed, and print the account."""
+    from cli.accounts import as_json as to_json
+    from cli.accounts import notify_builds, print_account
+    from cli.output import Output
+
+    output = Output(as_json)
+    build_ids, trouble = notify_builds(settings, account.user.id) if notify and account.open_builds else ([], None)
+    output.print_result(
+        to_json(account) | {"builds_told": build_ids, "trouble": trouble},
+        lambda console: print_account(console, account),
+    )
+    if trouble:
+        output.note(
+            f"The open builds could not be build_ids now. The reaper notifies them within a minute. ({trouble})"
+        )
+    elif build_ids:
+        output.note(f"Open builds notified: {len(build_ids)}.")

@@ -1,0 +1,54 @@
+"""Connects the commands that use the API, and resolves `last` to a build's id."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from cli.parameters import LAST
+from domain.errors import Misconfigured, NotFound
+
+if TYPE_CHECKING:  # slow to import, and `--help` does not need them
+    from cli.api_client import ApiClient
+    from cli.output import Output
+
+T = TypeVar("T")
+
+
+def with_api(
+    run: "Callable[[ApiClient, Output], Awaitable[T]]", *, as_json: bool, api_url: str | None, user: str | None
+) -> T:
+    """Run a command with an open connection to the API.
+
+    The token comes from API_TOKEN only, since every user of a machine can see command lines.
+
+    Raises:
+        Misconfigured: a setting is wrong or missing; the message names it.
+    """
+    from cli.api_client import ApiClient
+    from cli.output import Output
+    from settings import load_settings
+
+    settings = load_settings()
+    if settings.api_token is None:
+        raise Misconfigured("API_TOKEN is not set. Set it to the token that the API was started with.")
+    token = settings.api_token.get_secret_value()
+
+    async def connected() -> T:
+        async with ApiClient(api_url or settings.cofounder_api_url, token, user) as api:
+            return await run(api, Output(as_json))
+
+    return asyncio.run(connected())
+
+
+async def resolve_build_id(api: "ApiClient", build: str) -> str:
+    """The build's id; `last` becomes the id of the newest build.
+
+    Raises:
+        NotFound: the user has no build.
+    """
+    if build != LAST:
+        return build
+    newest = (await api.list_builds(limit=1))["builds"]
+    if not newest:
+        raise NotFound("There is no build yet. Start one: cofounder build --idea …")
+    return str(newest[0]["id"])

@@ -1,0 +1,71 @@
+"""Checks that the database answers, is migrated, and that every model of its plans has a price."""
+
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+import db
+from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
+from db.models import PlanTier
+from db.session import make_engine
+from domain.errors import UnknownModel
+from domain.pricing import price_of
+
+_MIGRATE = "Run: cofounder migrate"
+
+
+async def check_database(context: DoctorContext) -> CheckResult:
+    """Check the PostgreSQL at DATABASE_URL."""
+    settings = context.settings
+    url = make_url(settings.database_url)
+    where = f"{url.host or 'localhost'}:{url.port or 5432}/{url.database}"
+    engine = make_engine(settings.database_url, pool_size=1)
+    try:
+        async with engine.connect() as connection:
+            version = await connection.scalar(text("show server_version"))
+            revision = await _revision(connection)
+            head, known = _revisions()
+            if revision is None:
+                return fail(f"the database {where} has no tables yet", _MIGRATE)
+            if revision not in known:
+                return warn(
+                    f"the database {where} is at {revision}, which this version does not know",
+                    "Run the newer version that migrated it.",
+                )
+            if revision != head:
+                return fail(f"the database {where} is at migration {revision}, but this version needs {head}", _MIGRATE)
+            plans = (await connection.execute(select(PlanTier.name, PlanTier.default_models))).all()
+    except (OSError, SQLAlchemyError) as error:
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        remedy = "Start one (`cofounder up` or `cofounder local postgres`), or correct DATABASE_URL."
+        return fail(f"can't use a PostgreSQL at {where} ({cause})", remedy)
+    finally:
+        await engine.dispose()
+    for plan, models in plans:
+        for model in models.values():
+            try:
+                price_of(settings.model_prices, str(model))
+            except UnknownModel as error:
+                return fail(f"the plan {plan} names a model without a price", str(error))
+    return ok(f"PostgreSQL {version} at {where}, at migration {revision}, {len(plans)} plans")
+
+
+async def _revision(connection: AsyncConnection) -> str | None:
+    try:
+        revision = await connection.scalar(text("select version_num from alembic_version"))
+    except ProgrammingError:  # no such table
+        return None
+    return None if revision is None else str(revision)
+
+
+def _revisions() -> tuple[str | None, set[str]]:
+    """This version's newest migration, and the set of all of them."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(str(db.__file__)).parent / "migrations"))
+    scripts = ScriptDirectory.from_config(config)
+    return scripts.get_current_head(), {script.revision for script in scripts.walk_revisions()}

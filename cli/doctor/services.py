@@ -1,0 +1,116 @@
+"""Checks that the object store, model, sandbox service and our API answer and accept their keys. Costs nothing."""
+
+import uuid
+from urllib.parse import urlsplit
+
+import httpx2
+
+from cli.api_client import ApiClient, ApiProblem, ApiUnreachable
+from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
+from cli.exit_codes import Unreachable
+from clients.object_store import ObjectStore, store_config
+from clients.sandbox import SandboxConfig, Sandboxes
+from domain.errors import NeedsPerson
+from settings import Settings
+
+_ANTHROPIC = "https://api.anthropic.com"
+_REQUEST_SECONDS = 8.0
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+async def check_object_store(context: DoctorContext) -> CheckResult:
+    """Check the bucket of snapshots and images."""
+    config = store_config(context.settings)
+    async with ObjectStore(config) as store:
+        await store.check()
+    return ok(f"the bucket {config.bucket} at {config.endpoint_url or f'AWS, {config.region}'} answers")
+
+
+async def check_model(context: DoctorContext) -> CheckResult:
+    """Check the model's API by listing its models, which costs nothing."""
+    settings = context.settings
+    base = settings.anthropic_base_url or _ANTHROPIC
+    if settings.anthropic_api_key is None:
+        return fail(
+            "ANTHROPIC_API_KEY is not set",
+            "Set it to your key, or run `cofounder local model` (the rehearsal model) and export what it prints.",
+        )
+    headers = {"x-api-key": settings.anthropic_api_key.get_secret_value(), "anthropic-version": "2023-06-01"}
+    try:
+        async with httpx2.AsyncClient(timeout=_REQUEST_SECONDS, trust_env=not _is_loopback(base)) as http:
+            response = await http.get(f"{base.rstrip('/')}/v1/models", params={"limit": 1000}, headers=headers)
+    except httpx2.TransportError as error:
+        where = "ANTHROPIC_BASE_URL" if settings.anthropic_base_url else "the network and HTTPS_PROXY"
+        return fail(f"no model API answers at {base} ({str(error) or type(error).__name__})", f"Check {where}.")
+    if response.status_code in (401, 403):
+        return fail(
+            f"{base} does not accept the key (status {response.status_code})", "Set ANTHROPIC_API_KEY to a valid key."
+        )
+    if response.status_code >= 500:
+        return fail(f"{base} answers with status {response.status_code}", "Try again later.")
+    if settings.rehearsal_model:
+        return ok(f"the rehearsal model at {base}: always builds the same kind of product, and costs nothing")
+    return _look_for_models(response, settings, base)
+
+
+def _look_for_models(response: httpx2.Response, settings: Settings, base: str) -> CheckResult:
+    try:
+        models = {str(model["id"]) for model in response.json()["data"]}
+    except (ValueError, KeyError, TypeError):
+        return warn(f"{base} answers, but lists no models (status {response.status_code}); the key was not tried")
+    model = settings.fallback_model
+    if not any(name == model or name.startswith(f"{model}-") for name in models):
+        return warn(
+            f"{base} accepts the key, but does not list {model}", "Set FALLBACK_MODEL to a model that it serves."
+        )
+    return ok(f"{base} accepts the key and serves {model}")
+
+
+async def check_sandboxes(context: DoctorContext) -> CheckResult:
+    """Check the sandbox service."""
+    settings = context.settings
+    if settings.e2b_api_key is None:
+        return fail(
+            "E2B_API_KEY is not set",
+            "Set it to your E2B key, or run `cofounder local sandbox` and export what it prints.",
+        )
+    settings.check_sandbox_service()
+    config = SandboxConfig(
+        api_key=settings.e2b_api_key.get_secret_value(),
+        api_url=settings.e2b_api_url,
+        sandbox_url=settings.e2b_sandbox_url,
+        template=settings.e2b_template,
+    )
+    sandboxes = Sandboxes(config)
+    try:
+        await sandboxes.check()
+    except NeedsPerson as error:
+        return fail(str(error))
+    finally:
+        await sandboxes.close()
+    return ok(f"{config.api_url or 'E2B'} answers and accepts the key")
+
+
+async def check_api(context: DoctorContext) -> CheckResult:
+    """Check the API and its token."""
+    settings = context.settings
+    url = context.api_url or settings.cofounder_api_url
+    if settings.api_token is None:
+        return fail("API_TOKEN is not set", "Set it to the token that the API was started with.")
+    async with ApiClient(url, settings.api_token.get_secret_value()) as api:
+        try:
+            await api.read_build(str(uuid.UUID(int=0)))
+        except ApiUnreachable as error:
+            return fail(str(error))
+        except Unreachable as error:
+            return fail(f"{url} answers, but does not work: {error}")
+        except ApiProblem as error:
+            if error.status == 401:
+                return fail(str(error))
+            if error.body.get("type") != "urn:cofounder:problem:not-found":
+                return fail(f"{url} answers with status {error.status}: {error}", "Check that this is Cofounder's API.")
+    return ok(f"{url} answers and accepts the token")
+
+
+def _is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in _LOOPBACK

@@ -1,0 +1,153 @@
+"""`cofounder up`: runs the embedded stack, an API and a worker on this machine until Ctrl-C, and keeps the data."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cli.output import print_rows, write_json
+from cli.stack.programs import (
+    FOUNDER,
+    RealKeys,
+    confirm_spending,
+    program_environment,
+    run_until_signal,
+    running_programs,
+    stack_for,
+    wait_for_first,
+)
+from db.migrate import migrate
+from local.ports import Ports
+from local.stack import LocalStack
+
+DATA = Path(".cofounder") / "up"
+
+_PROGRAMS_ONLY = ("HOME", "TMPDIR", "PATH", "LANG", "PYTHONUNBUFFERED", "NO_PROXY", "GRACEFUL_SHUTDOWN_SECONDS")
+"""Variables of the programs that env.sh leaves out, since a person's shell has its own."""
+
+_BUILDS_QUERY = "/namespaces/default/workflows?query=WorkflowType%3D%22BuildWorkflow%22"
+"""Filters the Temporal UI to builds, without the reaper's run of every minute."""
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """Options of `cofounder up`. Without a port: last time's, 8000 or a free one."""
+
+    data: Path = DATA
+    port: int | None = None
+    keys: RealKeys = field(default_factory=RealKeys)
+    confirmed: bool = False
+    as_json: bool = False
+
+
+async def run_up(console: Console, options: UpOptions) -> None:
+    """Run everything until Ctrl-C.
+
+    Raises:
+        CofounderError, StackError: it could not start, or a part ended by itself; the message says what to do.
+    """
+    await run_until_signal(_run(console, options))
+
+
+async def _run(console: Console, options: UpOptions) -> bool:
+    ports = Ports()
+    try:
+        async with stack_for(console, options.keys, options.data) as stack:
+            port = _port(ports, options.port, stack.data / "api-port")
+            token = os.environ.get("API_TOKEN") or _stored_token(stack.data / "api-token")
+            operators = os.environ.get("API_OPERATOR_TOKEN") or _stored_token(stack.data / "api-operator-token")
+            environment = {
+                **program_environment(os.environ, stack.environment, options.keys, stack.data / "tmp"),
+                "API_TOKEN": token,
+                "API_OPERATOR_TOKEN": operators,
+                "API_USER": FOUNDER,
+            }
+            await migrate(environment["DATABASE_URL"])
+            if options.keys != RealKeys():
+                await confirm_spending(
+                    console, options.keys, environment["DATABASE_URL"], confirmed=options.confirmed or options.as_json
+                )
+            async with running_programs(
+                console, stack, environment, port=port, token=token, logs=stack.data / "logs"
+            ) as programs:
+                _print_environment(
+                    console, stack, {**environment, "COFOUNDER_API_URL": programs.api_url}, options.as_json
+                )
+                try:
+                    await wait_for_first(asyncio.create_task(asyncio.Event().wait()), *programs.watchers)
+                finally:
+                    console.print("\nstopping…")
+    finally:
+        ports.release()
+    return True
+
+
+def _port(ports: Ports, port_option: int | None, port_file: Path) -> int:
+    if port_option is not None:
+        ports.demand(port_option, "api")
+        port = port_option
+    else:
+        last = int(port_file.read_text()) if port_file.exists() else 8000
+        port = last if ports.take(last) else ports.choose(set())
+    port_file.write_text(str(port))
+    return port
+
+
+def _stored_token(file: Path) -> str:
+    """Last time's token, so that shells that have it still work; created the first time."""
+    with contextlib.suppress(FileNotFoundError):
+        if token := file.read_text().strip():
+            return token
+    token = secrets.token_urlsafe(24)
+    _write_privately(file, token)
+    return token
+
+
+def _write_privately(file: Path, text: str) -> None:
+    file.touch(mode=0o600)
+    file.chmod(0o600)
+    file.write_text(text)
+
+
+def _print_environment(console: Console, stack: LocalStack, environment: Mapping[str, str], as_json: bool) -> None:
+    variables = {name: value for name, value in environment.items() if name not in _PROGRAMS_ONLY}
+    file = stack.data / "env.sh"
+    _write_privately(
+        file, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
+    )
+    if as_json:
+        document: dict[str, Any] = {
+            "api_url": variables["COFOUNDER_API_URL"],
+            "temporal_ui_url": stack.temporal_ui_url,
+            "environment_file": str(file),
+            "environment": variables,
+        }
+        write_json(document)
+        return
+    console.print()
+    addresses = [("API", variables["COFOUNDER_API_URL"]), ("Temporal UI", f"{stack.temporal_ui_url}{_BUILDS_QUERY}")]
+    print_rows(console, [*addresses, ("data, logs", str(stack.data))])
+    source = os.path.relpath(file)
+    console.print("\nIn another terminal:", style="bold")
+    console.print(f"  . {shlex.quote(source if '/' in source else f'./{source}')}")
+    program = _program()
+    console.print(f'  {program} build --idea "A waitlist for my bakery"')
+    console.print(f"  {program} list")
+    console.print(f"  {program} doctor")
+    console.print("\nEverything stays up until Ctrl-C. Builds are kept for the next start.", style="bold")
+
+
+def _program() -> str:
+    """The command to type: `cofounder`, or its path if the shell would not find it."""
+    if shutil.which("cofounder") is not None or Path(sys.argv[0]).name != "cofounder":
+        return "cofounder"
+    return shlex.quote(os.path.relpath(sys.argv[0]))
