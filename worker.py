@@ -26,11 +26,11 @@ from activities.dispatch import DispatchActivities
 from activities.gate import GateActivities, GatePolicy
 from activities.lifecycle import LifecycleActivities
 from activities.preview import PreviewActivities
+from activities.question import QuestionActivities
 from activities.reaper import ReaperActivities
-from activities.restoring import RestoreActivities
+from activities.restore import RestoreActivities
 from activities.slots import SlotActivities
 from activities.snapshot import SnapshotActivities
-from activities.steering import SteeringActivities
 from activities.think import ThinkActivities
 from activities.workspace import WorkspaceActivities
 from clients.browser import Browser, find_chromium
@@ -129,8 +129,8 @@ def _activities(
     context = ContextActivities(sessions, settings.model_prices, policy)
     lifecycle = LifecycleActivities(sessions, builds)
     slots = SlotActivities(sessions)
-    steering = SteeringActivities(sessions)
-    restoring = RestoreActivities(sessions, sandboxes, store)
+    question = QuestionActivities(sessions)
+    restore = RestoreActivities(sessions, sandboxes, store)
     think = ThinkActivities(
         sessions,
         model,
@@ -164,16 +164,16 @@ def _activities(
         builds,
         sandboxes,
         store,
-        fresh=timedelta(seconds=settings.reaper_spares_seconds),
+        spare_younger_than=timedelta(seconds=settings.reaper_spares_seconds),
         autonomous_agent=settings.autonomous_agent,
     )
     return [
         context.load_build_context,
         context.resolve_model,
         slots.claim_slot,
-        steering.ask_founder,
-        restoring.restore_workspace,
-        restoring.finish_restore,
+        question.ask_founder,
+        restore.restore_workspace,
+        restore.finish_restore,
         lifecycle.record_status,
         lifecycle.finish_build,
         lifecycle.run_post_build_hook,

@@ -1,4 +1,4 @@
-"""Projections of the workflow's status into the database, the end of a build, and what follows it."""
+"""Record the workflow's status in the database, close a build, and run what follows."""
 
 import uuid
 
@@ -8,7 +8,6 @@ from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
-from activities.slots import admit_next
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
 from db import money, steering
@@ -22,10 +21,11 @@ from domain.names import wake_command
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
 from domain.status import CLOSED, Status
 from domain.text import storable
+from services.slots import nudge_queued_builds
 
 
 class LifecycleActivities:
-    """`record_status`, `finish_build` and the post-build hook."""
+    """The activities `record_status`, `finish_build` and `run_post_build_hook`."""
 
     def __init__(self, sessions: Sessions, builds: BuildWorkflows) -> None:
         self._sessions = sessions
@@ -34,11 +34,11 @@ class LifecycleActivities:
     @activity.defn
     @application_errors
     async def record_status(self, request: StatusChange) -> None:
-        """Write the status to the build's row and feed, unless a newer one is there already."""
+        """Write the status to the build's row and feed, unless the row has a newer one."""
         build_id = uuid.UUID(request.build_id)
         closed, waits = request.status in CLOSED, request.status in (Status.SLEEPING, Status.NEEDS_INPUT)
-        # It may quote an error that `runtime/errors.py` did not clean. A status that can't be written would be
-        # retried for ever.
+        # The reason may quote an error that `runtime/errors.py` did not clean, and a status that can't be written
+        # would be retried for ever.
         reason = None if request.reason is None else storable(request.reason)
         if waits:
             async with self._sessions.begin() as session:
@@ -60,20 +60,21 @@ class LifecycleActivities:
                 .returning(Build.user_id)
             )
             if user_id is not None:
-                await append_events(session, build_id, [NewEvent(EventType.STATUS, _told(request, reason, waits))])
+                event = NewEvent(EventType.STATUS, _status_data(request, reason, waits))
+                await append_events(session, build_id, [event])
                 if request.status is not Status.NEEDS_INPUT:
                     await steering.close_question(session, build_id)
         if closed:
-            # Not in that transaction: whoever settles a call locks the call's row before the build's.
+            # In a transaction of its own: settling a call locks the call's row before the build's.
             async with self._sessions.begin() as session:
                 await close_dangling_work(session, build_id)
         if closed and user_id is not None:
-            await admit_next(self._sessions, self._builds, user_id)
+            await nudge_queued_builds(self._sessions, self._builds, user_id)
 
     @activity.defn
     @application_errors
     async def finish_build(self, request: FinishBuild) -> FinishedBuild:
-        """Close the build as ready, with the project's next version. A second attempt finds the first one's version."""
+        """Close the build as ready, with the project's next version; a second attempt returns the first one's."""
         build_id = uuid.UUID(request.build_id)
         async with self._sessions.begin() as session:
             build = await session.get_one(Build, build_id, with_for_update=True)
@@ -104,13 +105,13 @@ class LifecycleActivities:
             )
             finished, user_id = FinishedBuild(build_version=build.build_version), build.user_id
         await crash_point("finish_build.committed")
-        await admit_next(self._sessions, self._builds, user_id)
+        await nudge_queued_builds(self._sessions, self._builds, user_id)
         return finished
 
     @activity.defn
     @application_errors
     async def run_post_build_hook(self, request: BuildRef) -> None:
-        """The project becomes `mvp_built`, and the rest of the business hears of it, once."""
+        """Mark the project as `mvp_built`, and add one business event for other systems."""
         build_id = uuid.UUID(request.build_id)
         async with self._sessions.begin() as session:
             build = await session.get_one(Build, build_id)
@@ -131,14 +132,14 @@ class LifecycleActivities:
     @activity.defn
     @application_errors
     async def note_hook_failure(self, request: BuildRef) -> None:
-        """Say in the feed that the post-build hook failed; the build stays ready."""
+        """Write in the feed that the post-build hook failed; the build stays ready."""
+        data = {"error": "Your build is ready, but a step after it failed. The product itself is not affected."}
         async with self._sessions.begin() as session:
-            said = {"error": "What follows a build could not be done. The build itself is ready."}
-            await append_events(session, uuid.UUID(request.build_id), [NewEvent(EventType.HOOK_FAILED, said)])
+            await append_events(session, uuid.UUID(request.build_id), [NewEvent(EventType.HOOK_FAILED, data)])
 
 
-def _told(request: StatusChange, reason: str | None, waits: bool) -> dict[str, object]:
-    """The status as the feed tells it."""
+def _status_data(request: StatusChange, reason: str | None, waits: bool) -> dict[str, object]:
+    """The data of the feed's status event."""
     data: dict[str, object] = {
         "status": request.status,
         "waiting_for": request.waiting_for,

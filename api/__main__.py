@@ -1,4 +1,4 @@
-"""`python -m api`: the API with the settings of the environment, until SIGTERM or Ctrl-C."""
+"""`python -m api`: serve the API with the settings of the environment, until SIGTERM or Ctrl-C."""
 
 import argparse
 import sys
@@ -13,11 +13,11 @@ from settings import load_settings
 
 
 def main() -> int:
-    """Serve; 1 and a sentence on standard error where the settings are wrong."""
+    """Serve. If the settings are wrong, write a sentence to standard error and return 1."""
     parser = argparse.ArgumentParser(prog="python -m api", description="Serve the API.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=_port, default=8000, help="port to listen on")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
         settings = load_settings()
         app = application(settings)
@@ -27,8 +27,8 @@ def main() -> int:
     configure_logs(settings.log_format, settings.log_level)
     uvicorn.run(
         app,
-        host=given.host,
-        port=given.port,
+        host=arguments.host,
+        port=arguments.port,
         http=Protocol,
         log_config=None,
         access_log=False,

@@ -1,4 +1,4 @@
-"""The application: routes, error handlers, limits. Its services are built by the entry point and passed in."""
+"""The application: routes, error handlers, limits. The entry point opens its resources and passes them in."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 
 from api.body_limit import BodyLimit
-from api.deps import Services, require_json, require_token
+from api.deps import Resources, require_json, require_token
 from api.errors import add_error_handlers
 from api.responses import kinds_table, problems
 from api.routes import account, builds, events, health, previews, projects, steering, usage, workspaces
@@ -18,15 +18,15 @@ BODY_MAX_BYTES = 256 * 1024
 _DESCRIPTION = """
 Money is in microdollars (1 µ$ = 0.000001 USD), times are UTC. Bodies are JSON of at most 256 KB.
 
-Every error is an `application/problem+json` (RFC 9457). Its `type` never changes, its `detail` says what to do, and
-where the request is not valid, `errors` names each field.
+Every error is an `application/problem+json` (RFC 9457). Its `type` never changes and its `detail` says what to do. If
+the request is not valid, `errors` names each field.
 
 {kinds}
 """
 
 
 class _Api(FastAPI):
-    """The application. A parameter that may be left out is no parameter that may be null."""
+    """The application. Describes an optional parameter without null, which no query or header can be."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -39,23 +39,23 @@ class _Api(FastAPI):
                     schema.update(kind)
             for name, schema in described["components"]["schemas"].items():
                 if "examples" in schema:
-                    schema["examples"] = examples_of(name)  # FastAPI leaves nulls out
+                    schema["examples"] = examples_of(name)  # FastAPI drops nulls
         assert self.openapi_schema is not None, "made above"
         return self.openapi_schema
 
 
-def create_app(open_services: AbstractAsyncContextManager[Services]) -> FastAPI:
-    """The application. Its services are opened at start-up, and closed at shutdown."""
+def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAPI:
+    """The application. Opens its resources at start-up and closes them at shutdown."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_services as services:
-            app.state.services = services
-            services.feeds.start()
+        async with open_resources as resources:
+            app.state.resources = resources
+            resources.feeds.start()
             try:
                 yield
             finally:
-                await services.feeds.stop()
+                await resources.feeds.stop()
 
     app = _Api(
         title="Cofounder",

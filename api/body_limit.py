@@ -1,4 +1,4 @@
-"""A limit on the size of request bodies. FastAPI's own answers in plain text; every error here is a problem."""
+"""A limit on the size of request bodies. FastAPI's own limit answers in plain text; here every error is a problem."""
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class BodyLimit:
-    """Refuses bodies above `max_bytes` while they are read, whether or not their length was announced."""
+    """Refuses bodies above `max_bytes` while they are read, with or without an announced length."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app

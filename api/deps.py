@@ -1,26 +1,20 @@
-"""What routes are given: the services that the entry point made, a transaction, and who is asking."""
+"""The dependencies of routes: resources of the process, a transaction, the token and the user."""
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
-import asyncpg
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.errors import MEDIA, REFUSED, UNAUTHORIZED, UNAVAILABLE, Problem
+from api.errors import MEDIA, REFUSED, UNAUTHORIZED, Problem
 from api.feeds import Feeds
 from clients.build_workflows import BuildWorkflows
 from db.session import Sessions
 from settings import Settings
-
-_UNDEFINED_TABLE = "42P01"
 
 
 class ObjectReader(Protocol):
@@ -31,8 +25,8 @@ class ObjectReader(Protocol):
 
 
 @dataclass(frozen=True)
-class Services:
-    """What the entry point builds once and closes at the end."""
+class Resources:
+    """What the entry point opens once and closes at the end."""
 
     settings: Settings
     sessions: Sessions
@@ -41,63 +35,42 @@ class Services:
     store: ObjectReader
 
 
-def _services(request: Request) -> Services:
-    services: Services = request.app.state.services
-    return services
+def _resources(request: Request) -> Resources:
+    resources: Resources = request.app.state.resources
+    return resources
 
 
-ServicesDep = Annotated[Services, Depends(_services)]
+ResourcesDep = Annotated[Resources, Depends(_resources)]
 
 
-@asynccontextmanager
-async def transaction_of(sessions: Sessions) -> AsyncIterator[AsyncSession]:
-    """A transaction, committed at the end of the block; a database that can't be used becomes a problem.
-
-    The block does nothing but database work: whatever else fails in it would be reported as the database.
-    """
-    try:
-        async with sessions.begin() as session:
-            yield session
-    except ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) != _UNDEFINED_TABLE:
-            raise
-        detail = "The database has no tables yet. Whoever runs this API: `cofounder migrate` makes them."
-        raise Problem(UNAVAILABLE, detail, more={"dependency": "database"}) from error
-    # A bare asyncpg error comes from connecting; from queries it arrives wrapped.
-    except (OSError, OperationalError, InterfaceError, PoolTimeoutError, asyncpg.PostgresError) as error:
-        raise _database_unavailable() from error
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        raise _database_unavailable() from error
-
-
-def _database_unavailable() -> Problem:
-    return Problem(
-        UNAVAILABLE,
-        "The database does not answer, so nothing was stored. Try again in a minute.",
-        headers={"Retry-After": "10"},
-        more={"dependency": "database"},
-    )
-
-
-async def _transaction(services: ServicesDep) -> AsyncIterator[AsyncSession]:
-    async with transaction_of(services.sessions) as session:
+async def _transaction(resources: ResourcesDep) -> AsyncIterator[AsyncSession]:
+    async with resources.sessions.transaction() as session:
         yield session
 
 
 Transaction = Annotated[AsyncSession, Depends(_transaction, scope="function")]
 """One transaction a request. `scope="function"` commits it before the response is sent."""
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        pattern="^[ -~]+$",
+        description="Names this request. A repeat with the same key and body returns the same build.",
+    ),
+]
+
 _bearer = HTTPBearer(auto_error=False, description="The API's token, API_TOKEN; or the operators', API_OPERATOR_TOKEN.")
 
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-async def require_token(services: ServicesDep, given: _Credentials) -> None:
+async def require_token(resources: ResourcesDep, credentials: _Credentials) -> None:
     """Let only holders of one of the API's tokens pass."""
-    assert services.settings.api_token is not None, "the API does not start without a token"
-    if not _is(given, services.settings.api_token) and not _is(given, services.settings.api_operator_token):
+    settings = resources.settings
+    assert settings.api_token is not None, "the API does not start without a token"
+    if not _is(credentials, settings.api_token) and not _is(credentials, settings.api_operator_token):
         raise Problem(
             UNAUTHORIZED,
             "Send the API's token in the header `Authorization: Bearer …`.",
@@ -105,34 +78,34 @@ async def require_token(services: ServicesDep, given: _Credentials) -> None:
         )
 
 
-async def _is_operator(services: ServicesDep, given: _Credentials) -> bool:
-    return _is(given, services.settings.api_operator_token)
+async def _is_operator(resources: ResourcesDep, credentials: _Credentials) -> bool:
+    return _is(credentials, resources.settings.api_operator_token)
 
 
 IsOperator = Annotated[bool, Depends(_is_operator)]
-"""Whether the request came with the operators' token. Founders are told shares of a budget, operators money."""
+"""Whether the request has the operators' token. Founders see shares of a budget, operators money."""
 
 
-async def require_operator(services: ServicesDep, operator: IsOperator) -> None:
+async def require_operator(resources: ResourcesDep, operator: IsOperator) -> None:
     """Let only operators pass."""
-    if services.settings.api_operator_token is None:
+    if resources.settings.api_operator_token is None:
         raise Problem(
             REFUSED,
-            "Only operators may do this, and this API has no token for them. Set API_OPERATOR_TOKEN where it runs, or "
+            "Only operators may do this, and this API has no token for them. Set API_OPERATOR_TOKEN on its machine, or "
             "use `cofounder users` there.",
         )
     if not operator:
-        raise Problem(REFUSED, "Only operators may do this. Send the token that the API has as API_OPERATOR_TOKEN.")
+        raise Problem(REFUSED, "Only operators may do this. Send the API's API_OPERATOR_TOKEN as the token.")
 
 
-def _is(given: HTTPAuthorizationCredentials | None, token: SecretStr | None) -> bool:
-    if given is None or token is None:
+def _is(credentials: HTTPAuthorizationCredentials | None, token: SecretStr | None) -> bool:
+    if credentials is None or token is None:
         return False
-    return secrets.compare_digest(given.credentials.encode(), token.get_secret_value().encode())
+    return secrets.compare_digest(credentials.credentials.encode(), token.get_secret_value().encode())
 
 
 async def require_json(request: Request) -> None:
-    """Refuse bodies of other types, which would only be found not to fit; what takes no body ignores it."""
+    """Refuse bodies of other types with a clear problem. Operations without a body ignore one."""
     if request.scope["route"].body_field is None:
         return
     has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
@@ -145,19 +118,19 @@ async def require_json(request: Request) -> None:
 
 
 async def _current_user_id(
-    services: ServicesDep,
+    resources: ResourcesDep,
     x_cofounder_user: Annotated[
         str | None,
         Header(
             min_length=1,
             max_length=200,
             pattern="^[!-~]+$",
-            description="The user for whom the request is made. The token's holder is trusted to speak for users.",
+            description="The user for whom the request is made. The API trusts the token's holder to act for users.",
         ),
     ] = None,
 ) -> str:
-    return x_cofounder_user or services.settings.api_user
+    return x_cofounder_user or resources.settings.api_user
 
 
 CurrentUserId = Annotated[str, Depends(_current_user_id)]
-"""Who is asking. Real identities will come in here."""
+"""The user of the request. The place where real identities will be checked."""

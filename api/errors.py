@@ -1,4 +1,4 @@
-"""Every error of the API as `application/problem+json` (RFC 9457), with a stable `type`."""
+"""Answer every error of the API as `application/problem+json` (RFC 9457), with a stable `type`."""
 
 import json
 import re
@@ -15,14 +15,22 @@ from starlette.exceptions import HTTPException
 
 from domain.errors import (
     AccountSuspended,
+    AlreadyAnswered,
+    BuildClosed,
     CofounderError,
     Conflict,
+    DependencyUnavailable,
     InvalidInput,
+    KeyReused,
     KillSwitchOn,
     NeedsPerson,
     NotFound,
+    OpenBuildExists,
     Refused,
+    RestorePending,
+    SnapshotNotStored,
     StoreUnavailable,
+    TooManyUnread,
 )
 
 log = structlog.get_logger(__name__)
@@ -44,40 +52,48 @@ class Kind:
         return f"urn:cofounder:problem:{self.slug}"
 
 
-UNAUTHORIZED = Kind("unauthorized", 401, "A valid token is needed")
-SUSPENDED = Kind("account-suspended", 403, "The account is suspended")
+UNAUTHORIZED = Kind("unauthorized", 401, "Valid token required")
+SUSPENDED = Kind("account-suspended", 403, "Account suspended")
 REFUSED = Kind("refused", 403, "Not allowed")
 NOT_FOUND = Kind("not-found", 404, "Not found")
-CONFLICT = Kind("conflict", 409, "This contradicts what is there")
-OPEN_BUILD = Kind("open-build", 409, "The project has an open build")
-KEY_REUSED = Kind("idempotency-key-reused", 409, "The idempotency key was used for another request")
-VERSION_CONFLICT = Kind("version-conflict", 409, "Somebody else was faster")
-SNAPSHOT_NOT_STORED = Kind("snapshot-not-stored", 409, "The snapshot is not stored")
-BUILD_CLOSED = Kind("build-closed", 409, "The build has ended")
-BUILD_NOT_READY = Kind("build-not-ready", 409, "The build is not ready")
-ALREADY_ANSWERED = Kind("already-answered", 409, "The question has another answer already")
-RESTORE_WAITS = Kind("restore-waits", 409, "Another restore has not been carried out yet")
-TOO_MANY_UNREAD = Kind("too-many-unread", 409, "Too many messages wait for the agent")
-TOO_LARGE = Kind("body-too-large", 413, "The request is too large")
-MALFORMED = Kind("malformed-json", 400, "The request is not valid JSON")
-MALFORMED_HTTP = Kind("malformed-http", 400, "This is no HTTP request")
-INVALID = Kind("invalid-request", 422, "The request is not valid")
-KILL_SWITCH = Kind("autonomous-agent-off", 503, "No builds are started at the moment")
-UNAVAILABLE = Kind("unavailable", 503, "A server behind the API does not answer")
-INTERNAL = Kind("internal", 500, "Something went wrong here")
-METHOD = Kind("method-not-allowed", 405, "That can't be done with this resource")
-MEDIA = Kind("unsupported-media-type", 415, "The body is not JSON")
+CONFLICT = Kind("conflict", 409, "Conflicts with the current state")
+OPEN_BUILD = Kind("open-build", 409, "Project has an open build")
+KEY_REUSED = Kind("idempotency-key-reused", 409, "Idempotency key used for another request")
+VERSION_CONFLICT = Kind("version-conflict", 409, "Changed by someone else")
+SNAPSHOT_NOT_STORED = Kind("snapshot-not-stored", 409, "Snapshot not stored")
+BUILD_CLOSED = Kind("build-closed", 409, "Build closed")
+BUILD_NOT_READY = Kind("build-not-ready", 409, "Build not ready")
+ALREADY_ANSWERED = Kind("already-answered", 409, "Question already answered differently")
+RESTORE_WAITS = Kind("restore-waits", 409, "Another restore is pending")
+TOO_MANY_UNREAD = Kind("too-many-unread", 409, "Too many unread messages")
+TOO_LARGE = Kind("body-too-large", 413, "Request body too large")
+MALFORMED = Kind("malformed-json", 400, "Not valid JSON")
+MALFORMED_HTTP = Kind("malformed-http", 400, "Not a valid HTTP request")
+INVALID = Kind("invalid-request", 422, "Invalid request")
+KILL_SWITCH = Kind("autonomous-agent-off", 503, "Builds are switched off")
+UNAVAILABLE = Kind("unavailable", 503, "A server behind the API is unavailable")
+INTERNAL = Kind("internal", 500, "Internal error")
+METHOD = Kind("method-not-allowed", 405, "Method not allowed")
+MEDIA = Kind("unsupported-media-type", 415, "Unsupported media type")
 
 KINDS = [kind for kind in list(vars().values()) if isinstance(kind, Kind)]
 """All of them, for the description of the API."""
 
-_KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (
+_KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (  # the first that fits, so subclasses come first
     (AccountSuspended, SUSPENDED),
     (KillSwitchOn, KILL_SWITCH),
     (Refused, REFUSED),
     (NotFound, NOT_FOUND),
+    (KeyReused, KEY_REUSED),
+    (OpenBuildExists, OPEN_BUILD),
+    (BuildClosed, BUILD_CLOSED),
+    (TooManyUnread, TOO_MANY_UNREAD),
+    (AlreadyAnswered, ALREADY_ANSWERED),
+    (RestorePending, RESTORE_WAITS),
+    (SnapshotNotStored, SNAPSHOT_NOT_STORED),
     (Conflict, CONFLICT),
     (InvalidInput, INVALID),
+    (DependencyUnavailable, UNAVAILABLE),
     (StoreUnavailable, UNAVAILABLE),
     (NeedsPerson, UNAVAILABLE),
 )
@@ -85,7 +101,10 @@ _KIND_OF_STATUS = {kind.status: kind for kind in (UNAUTHORIZED, NOT_FOUND, METHO
 
 
 class Problem(Exception):
-    """A problem of a certain kind. `detail` says what to do; `more` are further members for programs."""
+    """A problem of HTTP itself or of one route; use cases raise domain errors instead.
+
+    `detail` says what to do; `more` has further members for programs.
+    """
 
     def __init__(
         self, kind: Kind, detail: str, *, headers: Mapping[str, str] | None = None, more: dict[str, Any] | None = None
@@ -97,22 +116,12 @@ class Problem(Exception):
         self.more = more or {}
 
 
-def temporal_unavailable() -> Problem:
-    """Temporal did not take a request."""
-    return Problem(
-        UNAVAILABLE,
-        "Temporal does not answer, so nothing was started or changed. Try again in a minute.",
-        headers={"Retry-After": "10"},
-        more={"dependency": "temporal"},
-    )
-
-
 def problem_response(
     kind: Kind, detail: str, *, headers: Mapping[str, str] | None = None, more: dict[str, Any] | None = None
 ) -> Response:
     """The problem as a response."""
     body = {"type": kind.uri, "title": kind.title, "status": kind.status, "detail": detail, **(more or {})}
-    # Only ASCII: a field's name may hold a lone surrogate, which has no UTF-8.
+    # ASCII only: a field's name may contain a lone surrogate, which UTF-8 can't encode.
     return Response(json.dumps(body), kind.status, headers, MEDIA_TYPE)
 
 
@@ -130,26 +139,32 @@ async def _on_problem(_: Request, error: Exception) -> Response:
 
 
 async def _on_cofounder_error(request: Request, error: Exception) -> Response:
-    kind = next((kind for known, kind in _KIND_OF if isinstance(error, known)), None)
+    assert isinstance(error, CofounderError)
+    kind = next((kind for error_type, kind in _KIND_OF if isinstance(error, error_type)), None)
     if kind is None:
         return await _on_anything_else(request, error)
-    field = getattr(error, "field", None)
-    return problem_response(
-        kind, str(error), more={"errors": [{"field": field, "message": str(error)}]} if field else None
-    )
+    more: dict[str, Any] = dict(error.details)
+    if isinstance(error, InvalidInput) and error.field:
+        more["errors"] = [{"field": error.field, "message": str(error)}]
+    headers = None
+    if isinstance(error, DependencyUnavailable) and error.retry_after_seconds is not None:
+        headers = {"Retry-After": str(error.retry_after_seconds)}
+    return problem_response(kind, str(error), headers=headers, more=more)
 
 
 async def _on_invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    if any(each["type"] == "json_invalid" for each in found):
-        reason = found[0].get("ctx", {}).get("error", "")
+    mistakes = error.errors()
+    if any(each["type"] == "json_invalid" for each in mistakes):
+        reason = mistakes[0].get("ctx", {}).get("error", "")
         return problem_response(MALFORMED, f"The body could not be read as JSON: {reason}. Send a JSON object.")
     errors = [
-        {"field": _field_name(each["loc"]), "message": each["msg"].removeprefix("Value error, ")} for each in found
+        {"field": _field_name(each["loc"]), "message": each["msg"].removeprefix("Value error, ")} for each in mistakes
     ]
     listed = "; ".join(f"{each['field']}: {each['message']}" for each in errors[:5])
-    return problem_response(INVALID, f"Correct these and send it again. {listed}", more={"errors": errors})
+    return problem_response(
+        INVALID, f"Correct these fields and send the request again. {listed}", more={"errors": errors}
+    )
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
@@ -159,8 +174,8 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     detail = {
         400: "The body could not be read as JSON. Send a JSON object in UTF-8, not too deeply nested.",
         404: f"There is nothing at {request.url.path}.",
-        405: f"{request.method} is not possible at {request.url.path}.",
-        413: "The request's body is larger than this API takes. Shorten it.",
+        405: f"{request.method} is not allowed at {request.url.path}.",
+        413: "The request's body is larger than this API accepts. Shorten it.",
     }.get(status, str(error.detail))
     headers = dict(error.headers or {})
     if status == 405:
@@ -169,19 +184,19 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> list[str]:
-    """What can be done at the request's path. The router names only the methods of the first route that fits."""
-    found: set[str] = set()
+    """The methods of the request's path. The router names only those of the first route that matches."""
+    methods: set[str] = set()
     for template, operations in request.app.openapi()["paths"].items():
         pattern = re.sub(r"\\{[^/]*?\\}", "[^/]+", re.escape(template))
         if re.fullmatch(pattern, request.url.path):
-            found |= {method.upper() for method in operations}
-    return sorted(found) or ["GET", "HEAD"]  # the pages that describe the API
+            methods |= {method.upper() for method in operations}
+    return sorted(methods) or ["GET", "HEAD"]  # the pages that describe the API
 
 
 async def _on_anything_else(request: Request, error: Exception) -> Response:
     log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
     return problem_response(
-        INTERNAL, "The request could not be answered because of an error in the program. It has been logged."
+        INTERNAL, "An error in the program stopped this request. It was logged. Tell the operator if it occurs again."
     )
 
 

@@ -1,4 +1,4 @@
-"""Examples of what goes in and out of the API, for its description. A test holds them to the schemas."""
+"""Examples of request and response bodies, for the API's description. A test checks them against the schemas."""
 
 from typing import Any
 

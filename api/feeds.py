@@ -1,8 +1,8 @@
-"""Live feeds: one reader per build and process, whose events go to everybody who follows the build here.
+"""Live feeds: one reader per build and process, which shares its events with all viewers of the build.
 
-A viewer first reads for itself what is there already, then joins the build's reader. Event ids are the build's own
-sequence, taken under a lock of its row, so what is after an id can be selected without a look back: whoever has lost
-the connection, here or to the database, goes on with the last id that it has.
+A viewer first reads the past events for itself, then joins the build's reader. Event ids are the build's own sequence,
+assigned under a lock of its row, so no event appears later with a lower id. After a lost connection, to the viewer or
+to the database, reading continues after the last id.
 """
 
 import asyncio
@@ -23,24 +23,24 @@ from db.session import Sessions
 log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 5.0
-"""Without a nudge, readers look by themselves: a NOTIFY may be lost with its listener."""
+"""Readers also look after this long without a nudge: a NOTIFY may be lost with its listener."""
 
 _PAGE_EVENTS = 500
 
 _PENDING_EVENTS = 2000
-"""How far a viewer may be behind its reader. Beyond that it is dropped, and comes back with its Last-Event-ID."""
+"""Drop a viewer that is further behind its reader; it comes back with its Last-Event-ID."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Events that were read together, each as the bytes that are sent; all viewers share them."""
+    """Events that were read together, each encoded once for all viewers."""
 
     events: Sequence[tuple[int, bytes]]
 
     @classmethod
     def of(cls, events: Sequence[Event]) -> "Batch":
-        """The events, written once."""
-        return cls([(event.id, _sent(event)) for event in events])
+        """Encode the events."""
+        return cls([(event.id, _encode(event)) for event in events])
 
     @property
     def last(self) -> int:
@@ -48,13 +48,13 @@ class Batch:
         return self.events[-1][0]
 
     def after(self, last: int) -> bytes:
-        """What a viewer is sent that has the events up to this id."""
-        return b"".join(sent for number, sent in self.events if number > last)
+        """The bytes for a viewer that has the events up to this id."""
+        return b"".join(encoded for number, encoded in self.events if number > last)
 
 
 @dataclass(eq=False)
 class _Viewer:
-    """What one viewer has not taken yet."""
+    """One viewer's queue of batches that it has not taken yet."""
 
     joined_after: int
     """Every event after this one arrives here."""
@@ -65,7 +65,7 @@ class _Viewer:
     is_over: bool = False
 
     def offer(self, batch: Batch) -> bool:
-        """Take the batch; False where that is more than a viewer may be behind."""
+        """Queue the batch; False if the viewer is too far behind, which ends it."""
         self.waiting += len(batch.events)
         if self.waiting > _PENDING_EVENTS:
             self.batches.clear()
@@ -80,7 +80,7 @@ class _Viewer:
         self.arrived.set()
 
     async def next(self) -> Batch | None:
-        """The next batch; None when none follows."""
+        """The next batch; None if no more follow."""
         while not self.batches:
             if self.is_over:
                 return None
@@ -93,7 +93,7 @@ class _Viewer:
 
 @dataclass(eq=False)
 class _Reader:
-    """A build's reader: `position` is the last event that its viewers have been given."""
+    """A build's reader. `position` is the id of the last event that it has handed out."""
 
     position: int
     viewers: set[_Viewer] = field(default_factory=set)
@@ -101,7 +101,7 @@ class _Reader:
 
 
 class Feeds:
-    """All feeds that are followed in this process."""
+    """All feeds that have viewers in this process."""
 
     def __init__(self, sessions: Sessions, nudges: FeedNudges) -> None:
         self._sessions = sessions
@@ -109,7 +109,7 @@ class Feeds:
         self._readers: dict[uuid.UUID, _Reader] = {}
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start to listen."""
         self._nudges.start()
 
     async def stop(self) -> None:
@@ -121,11 +121,11 @@ class Feeds:
         await self._nudges.stop()
 
     def viewers(self, build_id: uuid.UUID) -> int:
-        """How many follow the build live."""
+        """The number of live viewers of the build."""
         return len(self._readers[build_id].viewers) if build_id in self._readers else 0
 
     async def follow(self, build_id: uuid.UUID, after: int) -> AsyncGenerator[bytes, None]:
-        """The build's events after one, as they are sent, until the build is closed or the viewer is too slow."""
+        """The build's encoded events after an id, until the build is closed or the viewer is too slow."""
         while True:
             page = await self._read_until_it_answers(build_id, after)
             if page.events:
@@ -137,7 +137,7 @@ class Feeds:
             if len(page.events) < _PAGE_EVENTS:
                 break
         with self._joined(build_id, page.last_event_id) as viewer:
-            while after < viewer.joined_after:  # what came between that page and the joining
+            while after < viewer.joined_after:  # what was added between that page and joining the reader
                 page = await self._read_until_it_answers(build_id, after)
                 if not page.events:
                     break
@@ -151,7 +151,7 @@ class Feeds:
 
     @contextlib.contextmanager
     def _joined(self, build_id: uuid.UUID, last_event_id: int) -> Iterator[_Viewer]:
-        """A viewer of the build's reader, which begins after `last_event_id` where there is none yet."""
+        """A viewer of the build's reader. Starts a reader after `last_event_id` if the build has none yet."""
         reader = self._readers.get(build_id)
         if reader is None:
             reader = self._readers[build_id] = _Reader(last_event_id)
@@ -175,7 +175,7 @@ class Feeds:
         try:
             with self._nudges.of(str(build_id)) as nudged:
                 while True:
-                    nudged.clear()  # before reading: what is announced from here on is read in the next round
+                    nudged.clear()  # before reading: a later announcement is read in the next round
                     page = await self._read_until_it_answers(build_id, reader.position)
                     if page.events:
                         self._hand_out(build_id, reader, Batch.of(page.events))
@@ -187,7 +187,7 @@ class Feeds:
                             async with asyncio.timeout(_POLL_SECONDS):
                                 await nudged.wait()
         finally:
-            # Whoever comes from here on gets a reader of its own.
+            # Later viewers get a new reader.
             self._forget(build_id, reader)
             for viewer in reader.viewers:
                 viewer.end()
@@ -197,23 +197,23 @@ class Feeds:
         slow = {viewer for viewer in reader.viewers if not viewer.offer(batch)}
         reader.viewers -= slow
         if slow:
-            log.info("slow viewers dropped", build_id=str(build_id), viewers=len(slow), event_id=batch.last)
+            log.info("dropped slow viewers", build_id=str(build_id), viewers=len(slow), event_id=batch.last)
 
     async def _read_until_it_answers(self, build_id: uuid.UUID, after: int) -> FeedPage:
-        """The next events. A stream can't answer with an error: it stays silent until the database is back."""
-        told = False
+        """The next events. A started stream can't answer with an error: it stays silent until the database is back."""
+        has_warned = False
         while True:
             try:
                 async with self._sessions() as session:
                     return await read_feed(session, build_id, after, _PAGE_EVENTS)
             except Exception as error:
-                if not told:
+                if not has_warned:
                     log.warning("cannot read the feed", build_id=str(build_id), error=repr(error))
-                told = True
+                has_warned = True
             await asyncio.sleep(min(1.0, _POLL_SECONDS))
 
 
-def _sent(event: Event) -> bytes:
+def _encode(event: Event) -> bytes:
     data = {"turn": event.turn, "created_at": event.created_at.isoformat(), "data": event.data}
     body = json.dumps(data, separators=(",", ":"))  # ASCII on one line
     return f"id: {event.id}\r\nevent: {event.type}\r\ndata: {body}\r\n\r\n".encode()

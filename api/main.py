@@ -1,7 +1,7 @@
-"""The API's services and settings, served by `python -m api`, in the container and by `cofounder up`, too.
+"""The API's resources and settings, for `python -m api`, the container and `cofounder up`.
 
-Another server can serve `api.main:application`, but answers what is no HTTP at all in its own words and not as a
-problem; see `api.protocol`.
+Another server can serve `api.main:application` too, but it answers a malformed HTTP request in its own words and not as
+a problem; see `api.protocol`.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.deps import Services
+from api.deps import Resources
 from api.feeds import Feeds
 from api.nudges import FeedNudges
 from clients.build_workflows import BuildWorkflows
@@ -22,8 +22,8 @@ from settings import Settings, load_settings
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, environment: Mapping[str, str] | None = None) -> AsyncIterator[Services]:
-    """Everything that the routes use. Connects when first used, so that the API comes up before its servers do.
+async def open_resources(settings: Settings, environment: Mapping[str, str] | None = None) -> AsyncIterator[Resources]:
+    """Open everything that the routes use. Connects when first used, so the API starts before the servers behind it.
 
     Args:
         environment: where Temporal is; the process's environment by default.
@@ -33,7 +33,7 @@ async def open_services(settings: Settings, environment: Mapping[str, str] | Non
         client = await connect_temporal(environment, lazy=True)
         async with ObjectStore(store_config(settings)) as store:
             sessions = make_sessions(engine)
-            yield Services(
+            yield Resources(
                 settings=settings,
                 sessions=sessions,
                 workflows=BuildWorkflows(client, settings.temporal_task_queue),
@@ -45,17 +45,17 @@ async def open_services(settings: Settings, environment: Mapping[str, str] | Non
 
 
 def application(settings: Settings | None = None) -> FastAPI:
-    """The application, with the settings of the environment where none are given.
+    """The application. Reads the settings from the environment if none are passed.
 
     Raises:
         Misconfigured: a setting is wrong, or there is no token.
     """
     settings = settings or load_settings()
     if settings.api_token is None or not settings.api_token.get_secret_value():
-        raise Misconfigured("API_TOKEN is not set, so anybody could start builds. Set it to a long random text.")
+        raise Misconfigured("API_TOKEN is not set, so anyone could start builds. Set it to a long random text.")
     if settings.api_operator_token == settings.api_token:
         raise Misconfigured(
-            "API_OPERATOR_TOKEN is API_TOKEN, so every founder would be an operator. Change one of them."
+            "API_OPERATOR_TOKEN equals API_TOKEN, so every founder would be an operator. Change one of them."
         )
-    temporal_config()  # now, where what is wrong is one sentence and not the traceback of a failed start-up
-    return create_app(open_services(settings))
+    temporal_config()  # check it now: here an error is one sentence, at start-up it would be a traceback
+    return create_app(open_resources(settings))

@@ -1,4 +1,4 @@
-"""One LISTEN connection a process, fanned out to all who read feeds here."""
+"""One LISTEN connection per process, shared by all its readers of feeds."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,12 @@ log = structlog.get_logger(__name__)
 
 _RECONNECT_SECONDS = 1.0
 _CHECK_SECONDS = 30.0
-"""How often a silent connection is asked whether it is still there."""
+"""Check a silent connection after this many seconds."""
 
 
 class FeedNudges:
-    """Says when a build's feed may have grown. A nudge may be lost or doubled: readers select what is after the last
-    event that they have."""
+    """Says when a build's feed may have grown. A nudge may be lost or doubled: readers select the events after the last
+    one that they have."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -28,7 +28,7 @@ class FeedNudges:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to listen; a database that isn't there yet is waited for."""
+        """Start to listen. Retries until the database answers."""
         self._task = asyncio.create_task(self._listen_for_ever())
 
     async def stop(self) -> None:
@@ -51,28 +51,28 @@ class FeedNudges:
                 del self._waiting[build_id]
 
     async def _listen_for_ever(self) -> None:
-        told = False
+        has_warned = False
         while True:
             try:
                 await self._listen()
-                told = False
+                has_warned = False
             except Exception as error:  # whatever it was, a new connection is the remedy
-                if not told:
-                    log.warning("nobody listens to the feeds; readers poll", error=repr(error))
-                told = True
+                if not has_warned:
+                    log.warning("not listening to the feeds; readers poll", error=repr(error))
+                has_warned = True
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
-        """Until the connection ends."""
+        """Listen until the connection ends."""
         ended = asyncio.Event()
         async with self._engine.connect() as connection:
             raw = await connection.get_raw_connection()
-            driver: Any = raw.driver_connection  # asyncpg's own, which is the one that can listen
+            driver: Any = raw.driver_connection  # asyncpg's connection: only that one can listen
             try:
                 driver.add_termination_listener(lambda _: ended.set())
                 await driver.add_listener(CHANNEL, self._on_notify)
                 log.info("listening to the feeds")
-                self._nudge_all()  # what was announced while nobody listened
+                self._nudge_all()  # for what was announced while this was not listening
                 while not ended.is_set():
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(_CHECK_SECONDS):  # not `wait_for`, see `Feeds._run`
@@ -80,7 +80,7 @@ class FeedNudges:
                             break
                     await driver.fetchval("select 1", timeout=10)
             finally:
-                await connection.invalidate()  # a connection that listens must not go back into the pool
+                await connection.invalidate()  # a listening connection must not return to the pool
 
     def _on_notify(self, _connection: object, _pid: int, _channel: str, build_id: str) -> None:
         for nudged in self._waiting.get(build_id, ()):

@@ -7,19 +7,19 @@ from api.schemas import ProblemOut
 from domain.events import EventType
 
 TAKES_BODY = (400, 413, 415, 422)
-"""How an operation that takes a body refuses one."""
+"""The statuses with which an operation that takes a body may refuse it."""
 
-_MEANS = {
+_DESCRIPTIONS = {
     400: "The body is not JSON.",
     401: "The token is missing or wrong.",
     403: "The account is suspended.",
-    404: "There is no such thing, or it is another user's.",
-    409: "The request contradicts what is there.",
+    404: "It does not exist, or it is another user's.",
+    409: "The request conflicts with the current state.",
     413: "The body is too large.",
     415: "The body's Content-Type is not application/json.",
     422: "The request is not valid; `errors` names the fields.",
     500: "An error in the program.",
-    503: "A server behind the API does not answer, or no builds are started at the moment.",
+    503: "A server behind the API is unavailable, or builds are switched off.",
 }
 
 
@@ -30,7 +30,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema.pop("$defs", None)
     return {
         status: {
-            "description": _MEANS[status],
+            "description": _DESCRIPTIONS[status],
             "content": {MEDIA_TYPE: {"schema": schema, "examples": _examples(status)}},
         }
         for status in statuses

@@ -1,4 +1,4 @@
-"""What goes in and out of the API. Money is in microdollars, times are UTC."""
+"""The bodies of the API's requests and responses. Money is in microdollars, times are UTC."""
 
 import json
 import uuid
@@ -19,7 +19,6 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from api import examples
-from db.accounts import TOP_UP_MOST, Account
 from db.builds import CostedBuild
 from db.models import Artifact, FounderMessage, Preview, Project, Restore, Snapshot, UnderstandingSession
 from db.projects import VersionedProject
@@ -41,34 +40,35 @@ from domain.brief import (
 from domain.budget import BudgetState, Level, next_utc_midnight
 from domain.errors import InvalidBrief, InvalidInput
 from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
+from services.accounts import MAX_TOP_UP, Account
 
 
 class Body(BaseModel):
-    """A request's body. A field that is not known is an error, so that a typing mistake shows."""
+    """A request's body. An unknown field is an error, so that a typing mistake shows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
-    def _storable(cls, sent: Any) -> Any:
-        # Not a ValueError, so pydantic lets it pass, and the answer can name the field inside.
-        if isinstance(sent, dict) and (deep := next((name for name in sent if is_too_deep(sent[name])), None)):
+    def _storable(cls, body: Any) -> Any:
+        # Not a ValueError, so pydantic lets it pass, and the problem can name the inner field.
+        if isinstance(body, dict) and (deep := next((name for name in body if is_too_deep(body[name])), None)):
             raise InvalidInput(f"{deep} is nested more than {MAX_DEPTH} levels deep. Flatten it.", deep)
-        if where := find_unstorable(sent):
+        if where := find_unstorable(body):
             raise InvalidInput(f"{where} has a NUL character or a lone surrogate. Remove it.", where)
-        return sent
+        return body
 
 
 class _KeptVerbatim:
-    """Checks a JSON object as the model does, and keeps it as it was sent."""
+    """Validates a JSON object with the model, but keeps it as it was sent."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         self._model = model
 
     def __get_pydantic_core_schema__(self, _source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        def check(sent: Any, validate: core_schema.ValidatorFunctionWrapHandler) -> Any:
-            validate(sent)
-            return sent
+        def check(body: Any, validate: core_schema.ValidatorFunctionWrapHandler) -> Any:
+            validate(body)
+            return body
 
         return core_schema.no_info_wrap_validator_function(check, handler.generate_schema(self._model))
 
@@ -77,7 +77,9 @@ def _brief_fits(brief: dict[str, Any]) -> dict[str, Any]:
     try:
         size = len(json.dumps(brief, ensure_ascii=False, allow_nan=False).encode())
     except ValueError:
-        raise InvalidBrief("The idea brief has a number that JSON does not know (NaN or Infinity).", "brief") from None
+        raise InvalidBrief(
+            "The idea brief has a number that JSON does not have (NaN or Infinity). Remove it.", "brief"
+        ) from None
     if size > BRIEF_MAX_BYTES:
         raise InvalidBrief(f"The idea brief is larger than {BRIEF_MAX_BYTES // 1024} KB. Shorten it.", "brief")
     return brief
@@ -100,7 +102,7 @@ class NewProject(Body):
         json_schema_extra={"examples": [{"brief": examples.BRIEF, "interview": examples.INTERVIEW}]}
     )
 
-    name: Name | None = Field(default=None, description="The project's name; without one, the brief's.")
+    name: Name | None = Field(default=None, description="The project's name; by default the brief's.")
     brief: Brief | None = Field(
         default=None, description="The idea brief. Further fields are kept and shown to the agent verbatim."
     )
@@ -114,14 +116,14 @@ ReadVersion = Annotated[
     Field(
         ge=0,
         le=2**31 - 1,
-        description="The version that this one replaces, 0 where there was none: 409 when somebody was faster. "
-        "Without it, whatever is there is replaced.",
+        description="The version that this one replaces, 0 if there was none; 409 if someone has changed it since. "
+        "Without it, the current version is replaced.",
     ),
 ]
 
 
 class NewBrief(Body):
-    """An idea brief in the place of the one before."""
+    """An idea brief that replaces the previous one."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"brief": examples.BRIEF, "version": 1}]})
 
@@ -130,7 +132,7 @@ class NewBrief(Body):
 
 
 class NewInterview(Body):
-    """An understanding session in the place of the one before."""
+    """An understanding session that replaces the previous one."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"interview": examples.INTERVIEW, "version": 1}]})
 
@@ -148,14 +150,14 @@ class NewBuild(Body):
     goal: Annotated[
         str,
         StringConstraints(strip_whitespace=True, min_length=1, max_length=GOAL_MAX_CHARACTERS, pattern=NOT_BLANK),
-    ] = Field(description="What this build is to do; it is the build plan.")
+    ] = Field(description="What this build should do; it is the build plan.")
     sleep_policy: SleepPolicy = Field(
         default=SleepPolicy.SLEEP,
-        description="When the day's allowance is used up: `sleep` until there is money again, or `stop` and fail, with "
-        "the work kept.",
+        description="When the day's allowance is used up: `sleep` until there is money again, or `stop` and fail; the "
+        "work is kept.",
     )
     max_nights: int = Field(
-        default=MAX_NIGHTS, ge=0, le=1000, description="So many nights asleep, then the founder is asked."
+        default=MAX_NIGHTS, ge=0, le=1000, description="Ask the founder after sleeping this many nights."
     )
 
 
@@ -169,7 +171,7 @@ class NewMessage(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"text": "Please leave the login out for now."}]})
 
-    text: MessageText = Field(description="What the agent is to know or do.")
+    text: MessageText = Field(description="What the agent should know or do.")
 
 
 class NewAnswer(Body):
@@ -191,7 +193,7 @@ class NewAnswer(Body):
 
 
 class NewRestore(Body):
-    """What the workspace is to be again: a snapshot that is kept, or a commit that ended a phase."""
+    """The target of a restore: a kept snapshot, or a commit that ended a phase."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"snapshot": 3}, {"commit": "4f9d2ac1"}]})
 
@@ -212,10 +214,12 @@ class PreviewWish(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"seconds": 3600}]})
 
-    seconds: int | None = Field(default=None, ge=60, le=86_400, description="From now; without it, the default.")
+    seconds: int | None = Field(
+        default=None, ge=60, le=86_400, description="From now; by default the setting of the API."
+    )
 
 
-ProjectStatus = Annotated[str, Field(description="draft, then mvp_built once a build was ready.")]
+ProjectStatus = Annotated[str, Field(description="draft; mvp_built once a build was ready.")]
 LastVersion = Annotated[int, Field(description="Of the last ready build; 0 before the first.")]
 
 
@@ -236,7 +240,7 @@ class ProjectOut(BaseModel):
 
     @classmethod
     def of(cls, project: Project, brief: Artifact | None, session: UnderstandingSession | None) -> Self:
-        """The project with what its founder brought."""
+        """The project with its documents."""
         return cls(
             id=project.id,
             name=project.name,
@@ -251,7 +255,7 @@ class ProjectOut(BaseModel):
 
 
 class ListedProject(BaseModel):
-    """A project without what its founder brought."""
+    """A project without its documents."""
 
     id: uuid.UUID
     name: str
@@ -262,23 +266,23 @@ class ListedProject(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, found: VersionedProject) -> Self:
+    def of(cls, versioned: VersionedProject) -> Self:
         """The project with the versions of its documents."""
-        row = found.project
+        row = versioned.project
         return cls(
             id=row.id,
             name=row.name,
             status=row.status,
             last_build_version=row.last_build_version,
-            brief_version=found.brief_version,
-            interview_version=found.interview_version,
+            brief_version=versioned.brief_version,
+            interview_version=versioned.interview_version,
             created_at=row.created_at,
         )
 
 
 _OnlyOperators = Annotated[int | None, Field(description="In microdollars, for operators; null for founders.")]
 
-NextCursor = Annotated[str | None, Field(description="`cursor` of the next page; null where this is the last.")]
+NextCursor = Annotated[str | None, Field(description="`cursor` of the next page; null on the last page.")]
 
 
 class ProjectList(BaseModel):
@@ -311,7 +315,7 @@ class InterviewOut(BaseModel):
 
 
 class QuestionOut(BaseModel):
-    """What a build asks its founder when its agent gets no further."""
+    """A question to the founder from a build whose agent is stuck."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.QUESTION]})
 
@@ -324,9 +328,9 @@ class QuestionOut(BaseModel):
     answered_at: datetime | None
 
     @classmethod
-    def of(cls, found: AnsweredQuestion) -> Self:
+    def of(cls, answered: AnsweredQuestion) -> Self:
         """The question with its answer."""
-        question, answer = found.question, found.answer
+        question, answer = answered.question, answered.answer
         return cls(
             id=question.id,
             problem=question.problem,
@@ -350,7 +354,7 @@ class BudgetOut(BaseModel):
 
     @classmethod
     def of(cls, state: BudgetState, now: datetime, *, operator: bool) -> Self:
-        """The budget as a founder, or as an operator sees it."""
+        """The budget as a founder or an operator sees it."""
         return cls(
             percent=state.percent,
             level=state.level,
@@ -368,7 +372,7 @@ class AccountOut(BaseModel):
 
     user: str
     plan: str
-    models: dict[str, str] = Field(description="Models of the user's own, by role; other roles have the plan's.")
+    models: dict[str, str] = Field(description="The user's own models, by role; other roles use the plan's.")
     suspended: bool
     renewal_day: int = Field(description="Day of the month on which a billing cycle begins.")
     budget: BudgetOut
@@ -377,7 +381,7 @@ class AccountOut(BaseModel):
 
     @classmethod
     def of(cls, account: Account, now: datetime, *, operator: bool) -> Self:
-        """The account as a founder, or as an operator sees it."""
+        """The account as a founder or an operator sees it."""
         return cls(
             user=account.user.id,
             plan=account.user.plan,
@@ -391,15 +395,15 @@ class AccountOut(BaseModel):
 
 
 class AccountChange(Body):
-    """What to change of an account; what is left out stays as it is."""
+    """Changes to an account. A field that is left out stays as it is."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"plan": "partner", "renewal_day": 15}]})
 
     plan: str | None = None
     models: dict[str, str | None] | None = Field(
-        default=None, description="A model by role, such as `coder`; null takes it back."
+        default=None, description="A model by role, such as `coder`; null removes it."
     )
-    suspended: bool | None = Field(default=None, description="Whether builds are refused, and open ones held.")
+    suspended: bool | None = Field(default=None, description="Whether new builds are refused and open ones stopped.")
     renewal_day: int | None = Field(default=None, ge=1, le=31)
 
 
@@ -410,8 +414,8 @@ class NewTopUp(Body):
         json_schema_extra={"examples": [{"amount": 2_500_000, "note": "For the demo on Friday."}]}
     )
 
-    amount: int = Field(gt=0, le=TOP_UP_MOST, strict=True, description="In microdollars.")
-    note: str | None = Field(default=None, max_length=1000, description="What it is for; kept with it.")
+    amount: int = Field(gt=0, le=MAX_TOP_UP, strict=True, description="In microdollars.")
+    note: str | None = Field(default=None, max_length=1000, description="The reason; stored with the top-up.")
 
 
 class BuildOut(BaseModel):
@@ -423,35 +427,35 @@ class BuildOut(BaseModel):
     project_id: uuid.UUID
     goal: str
     sleep_policy: SleepPolicy = Field(description="What it does when the day's allowance is used up.")
-    max_nights: int = Field(description="So many nights it sleeps before its founder is asked.")
+    max_nights: int = Field(description="It asks its founder after sleeping this many nights.")
     status: Status
     waiting_for: WaitingFor | None = Field(description="Who can end `needs_input`.")
     reason: str | None = Field(description="Why it sleeps, waits or failed.")
-    question: QuestionOut | None = Field(description="What it asks its founder, as long as it waits for the answer.")
+    question: QuestionOut | None = Field(description="Its question to the founder, while it waits for the answer.")
     wakes_at: datetime | None = Field(description="When it wakes by itself.")
     model: str | None
-    model_label: str | None = Field(description="What people are told that the model is.")
+    model_label: str | None = Field(description="The model's name as shown to people.")
     cost_microdollars: _OnlyOperators
     budget: BudgetOut
     phases_completed: int
     sandbox_id: str | None
     preview_url: str | None
     build_version: int | None = Field(description="The project's version that it made, once it is ready.")
-    workspace_path: str | None = Field(description="Where the workspace is in a sandbox.")
-    last_event_id: int = Field(description="Of its feed, as it was when this was read.")
+    workspace_path: str | None = Field(description="The workspace's path in a sandbox.")
+    last_event_id: int = Field(description="The last event of its feed when this was read.")
     created_at: datetime
     started_at: datetime | None
     cancel_requested_at: datetime | None
     closed_at: datetime | None
 
     @classmethod
-    def of(cls, found: CostedBuild, budget: BudgetOut, *, operator: bool) -> Self:
-        """The build with its cost, for operators, and what is left of its user's budget."""
-        row = found.build
+    def of(cls, costed: CostedBuild, budget: BudgetOut, *, operator: bool) -> Self:
+        """The build with its user's budget; with its cost for operators."""
+        row = costed.build
         others = {
-            "cost_microdollars": found.cost if operator else None,
+            "cost_microdollars": costed.cost if operator else None,
             "budget": budget,
-            "question": None if found.question is None else QuestionOut.of(found.question),
+            "question": None if costed.question is None else QuestionOut.of(costed.question),
         }
         return cls(**{name: getattr(row, name) for name in cls.model_fields if name not in others}, **others)
 
@@ -474,11 +478,11 @@ class MessageOut(BaseModel):
     number: int = Field(description="Messages are read in this order.")
     text: str
     created_at: datetime
-    read_at: datetime | None = Field(description="When a turn took it up; null while it waits for the next one.")
+    read_at: datetime | None = Field(description="When a turn read it; null until then.")
 
     @classmethod
     def of(cls, message: FounderMessage) -> Self:
-        """The message as the row has it."""
+        """The message of the row."""
         return cls(
             build_id=message.build_id,
             number=message.number,
@@ -489,7 +493,7 @@ class MessageOut(BaseModel):
 
 
 class RestoreOut(BaseModel):
-    """A restore of the workspace, and how it went. A repeat of the request reads it again."""
+    """A restore of the workspace, and its outcome. Repeat the request to read it again."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.RESTORE]})
 
@@ -498,15 +502,15 @@ class RestoreOut(BaseModel):
     snapshot: int | None
     commit: str | None
     state: str = Field(description="requested, done or failed.")
-    error: str | None = Field(description="Why it failed; the workspace is as it was then.")
-    kept_as: int | None = Field(description="The snapshot of what was there before.")
-    stored_as: int | None = Field(description="The snapshot of what was there after.")
+    error: str | None = Field(description="Why it failed; the workspace was not changed.")
+    kept_as: int | None = Field(description="The snapshot of the workspace before it.")
+    stored_as: int | None = Field(description="The snapshot of the workspace after it.")
     created_at: datetime
     ended_at: datetime | None
 
     @classmethod
     def of(cls, restore: Restore) -> Self:
-        """The restore as the row has it."""
+        """The restore of the row."""
         values = {name: getattr(restore, name) for name in cls.model_fields if name != "snapshot"}
         return cls(**values, snapshot=restore.snapshot_number)
 
@@ -524,7 +528,7 @@ class PreviewOut(BaseModel):
 
     @classmethod
     def of(cls, preview: Preview) -> Self:
-        """The preview as the row has it."""
+        """The preview of the row."""
         return cls(
             build_id=preview.build_id,
             state=preview.state,
@@ -538,8 +542,8 @@ class SnapshotOut(BaseModel):
     """A verified archive of the workspace."""
 
     number: int
-    reason: str = Field(description="What it was taken for, such as phase, gate or sleep.")
-    final: bool = Field(description="A ready build's last one, which is kept.")
+    reason: str = Field(description="Why it was taken, such as phase, gate or sleep.")
+    final: bool = Field(description="Whether it is a ready build's last one, which is kept.")
     bytes: int | None
     sha256: str | None
     files: int | None
@@ -548,7 +552,7 @@ class SnapshotOut(BaseModel):
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Self:
-        """The snapshot as the row has it."""
+        """The snapshot of the row."""
         return cls(
             number=snapshot.number,
             reason=snapshot.reason,
@@ -570,14 +574,14 @@ class SnapshotList(BaseModel):
 
 
 class Viewport(StrEnum):
-    """The sizes that the gate looks at."""
+    """The sizes of the gate's screenshots."""
 
     DESKTOP = "desktop"
     MOBILE = "mobile"
 
 
 class ScreenshotOut(BaseModel):
-    """A picture of the product, and where it is."""
+    """A picture of the product, and its path in this API."""
 
     viewport: Viewport
     path: str
@@ -592,7 +596,7 @@ class ScreenshotList(BaseModel):
 
 
 class Usage(BaseModel):
-    """Model calls that were made or are under way, with their tokens and cost."""
+    """Finished and running model calls, with their tokens and cost."""
 
     calls: int
     input_tokens: int = Field(description="Not cached.")
@@ -604,7 +608,7 @@ class Usage(BaseModel):
 
     @staticmethod
     def values(sums: Sums, *, operator: bool) -> dict[str, int | None]:
-        """The sums by field, as a founder or as an operator sees them."""
+        """The sums by field, as a founder or an operator sees them."""
         values: dict[str, int | None] = asdict(sums)
         cost = values.pop("cost")
         return values | {"cost_microdollars": cost if operator else None}
@@ -617,26 +621,26 @@ class DayUsage(Usage):
     model: str
 
     @classmethod
-    def of(cls, found: UsageOfDay, *, operator: bool) -> Self:
-        """The day as the ledger has it."""
-        return cls.model_validate({"day": found.day, "model": found.model} | cls.values(found.sums, operator=operator))
+    def of(cls, usage: UsageOfDay, *, operator: bool) -> Self:
+        """The day's sums of the ledger."""
+        return cls.model_validate({"day": usage.day, "model": usage.model} | cls.values(usage.sums, operator=operator))
 
 
 class BuildUsage(Usage):
-    """One build's calls in the days that were asked for."""
+    """One build's calls in the requested days."""
 
     build_id: uuid.UUID
     project_id: uuid.UUID
 
     @classmethod
-    def of(cls, found: UsageOfBuild, *, operator: bool) -> Self:
-        """The build as the ledger has it."""
-        ids = {"build_id": found.build_id, "project_id": found.project_id}
-        return cls.model_validate(ids | cls.values(found.sums, operator=operator))
+    def of(cls, usage: UsageOfBuild, *, operator: bool) -> Self:
+        """The build's sums of the ledger."""
+        ids = {"build_id": usage.build_id, "project_id": usage.project_id}
+        return cls.model_validate(ids | cls.values(usage.sums, operator=operator))
 
 
 class UsageOut(BaseModel):
-    """What a user's model calls came to. `days` and `builds` each sum up to the same."""
+    """Tokens and cost of a user's model calls. `days` and `builds` have the same total."""
 
     model_config = ConfigDict(serialize_by_alias=True, json_schema_extra={"examples": [examples.USAGE]})
 
@@ -655,7 +659,7 @@ class Dependency(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether the API can do its work."""
+    """Whether the servers behind the API answer."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.READINESS]})
 
@@ -672,22 +676,22 @@ class Live(BaseModel):
 
 
 class ProblemOut(BaseModel):
-    """A problem as RFC 9457 has it. Some types have further members."""
+    """A problem (RFC 9457). Some types have further members."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(description="What programs compare; it never changes.", pattern="^urn:cofounder:problem:")
+    type: str = Field(description="Compare this in programs; it never changes.", pattern="^urn:cofounder:problem:")
     title: str
     status: int
     detail: str = Field(description="For people: what is wrong and what to do.")
     errors: list[dict[str, str]] = Field(
-        default=[], description="Where the request is not valid: `field` and `message` of each mistake."
+        default=[], description="If the request is not valid: `field` and `message` of each mistake."
     )
 
 
 def examples_of(name: str) -> list[dict[str, Any]]:
-    """The examples of one of these, as they are written here."""
+    """The examples of the schema with this name."""
     model: type[BaseModel] = globals()[name]
     extra: Any = model.model_config["json_schema_extra"]
-    found: list[dict[str, Any]] = extra["examples"]
-    return found
+    listed: list[dict[str, Any]] = extra["examples"]
+    return listed

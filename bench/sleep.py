@@ -35,7 +35,7 @@ from sqlalchemy.engine import make_url
 
 from clients.temporal import connect_temporal
 from db import money
-from db.builds import NewBuild, insert_build
+from db.builds import BuildRequest, insert_build
 from db.migrate import migrate
 from db.models import Build, Event, LedgerEntry, PlanTier
 from db.projects import create_project
@@ -186,7 +186,7 @@ async def _use_up(harness: WorkerHarness, user_id: str) -> None:
     """Book the rest of the user's day on a build that has ended."""
     project_id, today = await harness.project(user_id), datetime.now(UTC).date()
     async with harness.sessions.begin() as session:
-        other = await insert_build(session, NewBuild(project_id, user_id, "Another.", None, "none"))
+        other = await insert_build(session, BuildRequest(project_id, user_id, "Another."))
         assert other is not None
         other.status, other.closed_at = Status.FAILED, datetime.now(UTC)
         state = await money.lock_day(session, user_id, today)
@@ -261,7 +261,7 @@ async def _reserve(builds: int) -> Figures:
         for _ in range(builds):
             async with sessions.begin() as session:
                 project = await create_project(session, user_id, "A bench", {"name": "A bench"}, None)
-                build = await insert_build(session, NewBuild(project.id, user_id, "Reserve.", None, "none"))
+                build = await insert_build(session, BuildRequest(project.id, user_id, "Reserve."))
                 assert build is not None
                 ids.append(build.id)
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.deployment import BenchStack, bench_stack
-from db.builds import NewBuild, insert_build
+from db.builds import BuildRequest, insert_build
 from db.feed import append_events
 from domain.events import EventType, NewEvent
 from local.ports import Ports
@@ -99,7 +99,7 @@ async def _one(bench: BenchStack, api: Api, count: int, events: int) -> Latency:
     user_id = await bench.harness.founder()
     project_id = await bench.harness.project(user_id)
     async with bench.harness.sessions.begin() as session:
-        build = await insert_build(session, NewBuild(project_id, user_id, "Watched.", None, "none"))
+        build = await insert_build(session, BuildRequest(project_id, user_id, "Watched."))
         assert build is not None
     transports, viewers = zip(*[await _watch(api, user_id, build.id) for _ in range(count)], strict=True)
     await _send_event(bench, build.id, 0)

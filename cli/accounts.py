@@ -19,11 +19,11 @@ from cli.exit_codes import Unreachable
 from cli.output import budget_text, dollars, print_rows
 from clients.build_workflows import BuildWorkflows
 from clients.temporal import connect_temporal
-from db.accounts import ROLES, TOP_UP_MOST, Account
-from db.news import tell_of_money
 from db.session import Sessions, make_engine, make_sessions
 from domain.errors import CofounderError, InvalidInput, Misconfigured
 from domain.pricing import PriceTable, price_of
+from services.accounts import MAX_TOP_UP, ROLES, Account
+from services.notifications import notify_budget_changed
 from settings import Settings
 
 _NOTIFY_SECONDS = 20.0
@@ -95,7 +95,7 @@ def microdollars(text: str) -> int:
     """
     try:
         amount = Decimal(text.strip().removeprefix("$")) * 1_000_000
-        if amount.is_finite() and 0 < amount <= TOP_UP_MOST and amount == amount.to_integral_value():
+        if amount.is_finite() and 0 < amount <= MAX_TOP_UP and amount == amount.to_integral_value():
             return int(amount)
     except InvalidOperation:
         pass
@@ -115,7 +115,7 @@ def notify_builds(settings: Settings, user_id: str) -> tuple[list[str], str | No
         async with asyncio.timeout(_NOTIFY_SECONDS):
             workflows = BuildWorkflows(await connect_temporal(), settings.temporal_task_queue)
             async with _database(settings) as sessions:
-                return await tell_of_money(sessions, workflows.tell_of_money, user_id)
+                return await notify_budget_changed(sessions, workflows, user_id)
 
     try:
         return [str(build_id) for build_id in asyncio.run(notify())], None

@@ -143,8 +143,8 @@ class BuildWorkflows:
         with _running(build_id):
             await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(WAKE, rpc_timeout=_RPC_TIMEOUT)
 
-    async def tell_of_money(self, build_id: uuid.UUID) -> None:
-        """Tell the build that its user's money or standing has changed. It ends no wait for a person's decision.
+    async def signal_budget_changed(self, build_id: uuid.UUID) -> None:
+        """Tell the build that its user's budget or standing has changed. This ends no wait for a person's decision.
 
         Raises:
             NotFound: its workflow is closed, or was never started.
@@ -161,7 +161,7 @@ class BuildWorkflows:
         with _running(build_id):
             await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(ADMIT, rpc_timeout=_RPC_TIMEOUT)
 
-    async def tell_of_message(self, build_id: uuid.UUID, number: int) -> None:
+    async def signal_message(self, build_id: uuid.UUID, number: int) -> None:
         """Tell the build that its founder has sent messages up to this number.
 
         Raises:
@@ -169,7 +169,7 @@ class BuildWorkflows:
         """
         await self._signal_number(build_id, MESSAGE, number)
 
-    async def tell_of_restore(self, build_id: uuid.UUID, number: int) -> None:
+    async def signal_restore(self, build_id: uuid.UUID, number: int) -> None:
         """Tell the build that its founder has asked for restores up to this number.
 
         Raises:

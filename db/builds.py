@@ -1,8 +1,11 @@
 """Build rows: inserted once, read with their cost, and marked as started or to be cancelled."""
 
+import hashlib
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -15,16 +18,27 @@ from domain.status import MAX_NIGHTS, SleepPolicy, Status
 
 
 @dataclass(frozen=True)
-class NewBuild:
-    """A build before it has a row. `body_hash` tells a repeated request from another one with the same key."""
+class BuildRequest:
+    """A founder's request for a build. With an idempotency key, a repeat of it makes no second build."""
 
     project_id: uuid.UUID
     user_id: str
     goal: str
-    idempotency_key: str | None
-    body_hash: str
+    idempotency_key: str | None = None
     sleep_policy: SleepPolicy = SleepPolicy.SLEEP
     max_nights: int = MAX_NIGHTS
+
+    @property
+    def body_hash(self) -> str:
+        """Tells a repeat from another request with the same key. Options at their defaults are left out, so that a new
+        option changes no hash that is stored."""
+        options: dict[str, Any] = {}
+        if self.sleep_policy is not SleepPolicy.SLEEP:
+            options["sleep_policy"] = self.sleep_policy
+        if self.max_nights != MAX_NIGHTS:
+            options["max_nights"] = self.max_nights
+        body = [str(self.project_id), self.goal, *([options] if options else [])]
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,7 @@ class CostedBuild:
     question: AnsweredQuestion | None = None
 
 
-async def insert_build(session: AsyncSession, new: NewBuild) -> Build | None:
+async def insert_build(session: AsyncSession, request: BuildRequest) -> Build | None:
     """Insert a build and return its row; None if the idempotency key is taken or the project has an open build.
 
     Waits until a conflicting concurrent insert has committed or rolled back, so that its row can be read afterwards.
@@ -45,13 +59,13 @@ async def insert_build(session: AsyncSession, new: NewBuild) -> Build | None:
         insert(Build)
         .values(
             id=uuid.uuid4(),
-            project_id=new.project_id,
-            user_id=new.user_id,
-            goal=new.goal,
-            idempotency_key=new.idempotency_key,
-            body_hash=new.body_hash,
-            sleep_policy=new.sleep_policy,
-            max_nights=new.max_nights,
+            project_id=request.project_id,
+            user_id=request.user_id,
+            goal=request.goal,
+            idempotency_key=request.idempotency_key,
+            body_hash=request.body_hash,
+            sleep_policy=request.sleep_policy,
+            max_nights=request.max_nights,
         )
         .on_conflict_do_nothing()
         .returning(Build)

@@ -32,7 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db.models import Build, LedgerEntry, PlanTier, TopUp, User, UserDay
 from db.transaction import Executor, session_of
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, daily_allowance
-from domain.errors import BuildFailed, Conflict
+from domain.errors import BuildFailed, KeyReused
 from domain.pricing import Tokens, WorstCase
 from domain.status import Status, WaitingFor
 
@@ -286,7 +286,7 @@ async def top_up(
     """Add money (µ$) to the user's day. A repeat with the same key adds nothing and returns the first top-up.
 
     Raises:
-        Conflict: the key was used for another amount.
+        KeyReused: the key was used for another amount.
     """
     await _note_money_changed(session, user_id)
     await lock_day(session, user_id, day)
@@ -300,7 +300,7 @@ async def top_up(
         return made
     earlier = (await session.scalars(select(TopUp).where(TopUp.user_id == user_id, TopUp.idempotency_key == key))).one()
     if earlier.amount != amount:
-        raise Conflict("This key was used for a top-up of another amount. Use a new key for a new top-up.")
+        raise KeyReused("This key was used for a top-up of another amount. Use a new key for a new top-up.")
     return earlier
 
 
@@ -354,24 +354,26 @@ async def last_change(session: AsyncSession, user_id: str) -> datetime | None:
 
 
 @dataclass(frozen=True)
-class News:
-    """A build that waits and has not been nudged since a change of its user's money or standing."""
+class MissedNotification:
+    """A build that waits and was not notified of a change of its user's money or standing."""
 
     build_id: uuid.UUID
     since: datetime
     """When the change was made; for a build that the kill switch stopped, no earlier than that."""
 
 
-async def builds_to_tell(session: AsyncSession, before: datetime, *, switched_on: bool) -> list[News]:
-    """Builds that wait and were not nudged after the last change of their user's money or standing.
+async def missed_notifications(
+    session: AsyncSession, before: datetime, *, switched_on: bool
+) -> list[MissedNotification]:
+    """Builds that wait and were not notified of the last change of their user's money or standing.
 
     Only changes before `before` count. With `switched_on`, also the builds that the kill switch holds. Each build is
-    returned until `note_told`.
+    returned until `mark_notified`.
 
     A build that began to wait after the change is returned, too: it may have read the budget before the change.
     """
-    nudged_at = func.greatest(Build.created_at, Build.nudged_at)
-    changed = and_(User.money_changed_at > nudged_at, User.money_changed_at < before)
+    notified_at = func.greatest(Build.created_at, Build.nudged_at)
+    changed = and_(User.money_changed_at > notified_at, User.money_changed_at < before)
     on_hold = and_(
         literal(switched_on),
         Build.waiting_for == WaitingFor.KILL_SWITCH,
@@ -389,14 +391,14 @@ async def builds_to_tell(session: AsyncSession, before: datetime, *, switched_on
         )
         .order_by(Build.created_at)
     )
-    return [News(build_id, since) for build_id, since in rows]
+    return [MissedNotification(build_id, since) for build_id, since in rows]
 
 
-async def note_told(session: AsyncSession, build_ids: Sequence[uuid.UUID], since: datetime | None) -> None:
-    """Note that Temporal has accepted the nudges of these builds. They are not repeated: each one grows a history.
+async def mark_notified(session: AsyncSession, build_ids: Sequence[uuid.UUID], since: datetime | None) -> None:
+    """Note that the workflows of these builds received a change. It is not repeated: each signal grows a history.
 
-    `since` is `User.money_changed_at` as it was when the nudges were sent.
+    `since` is `User.money_changed_at` as it was when the signals were sent.
     """
     if since is not None and build_ids:
-        nudged_at = func.greatest(Build.nudged_at, since)
-        await session.execute(update(Build).where(Build.id.in_(build_ids)).values(nudged_at=nudged_at))
+        notified_at = func.greatest(Build.nudged_at, since)
+        await session.execute(update(Build).where(Build.id.in_(build_ids)).values(nudged_at=notified_at))

@@ -1,12 +1,20 @@
 """Connections: one engine for each process, one session for each transaction."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 
+import asyncpg
 from sqlalchemy import event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from domain.errors import DatabaseUnavailable
+
+_UNDEFINED_TABLE = "42P01"
 
 _TRUSTED_SECONDS = 10.0
 """A connection last used less than this many seconds ago counts as alive, unless the driver has seen it close."""
@@ -34,6 +42,35 @@ class Sessions(async_sessionmaker[AsyncSession]):
         super().__init__(engine, expire_on_commit=False)
         self.statements = engine.execution_options(isolation_level="AUTOCOMMIT")
         """The same connections in autocommit: each statement is a transaction of its own, unless one is begun."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """Like `begin()`, but report a database that can't be used as a domain error.
+
+        Do nothing but database work in the block: every other `OSError` would be reported as the database.
+
+        Raises:
+            DatabaseUnavailable: it does not answer, or `cofounder migrate` was not run.
+        """
+        try:
+            async with self.begin() as session:
+                yield session
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) != _UNDEFINED_TABLE:
+                raise
+            detail = "The database has no tables yet. Run `cofounder migrate` on the machine of the API."
+            raise DatabaseUnavailable(detail) from error
+        # A bare asyncpg error comes from connecting; from queries it arrives wrapped.
+        except (OSError, OperationalError, InterfaceError, PoolTimeoutError, asyncpg.PostgresError) as error:
+            raise _does_not_answer() from error
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            raise _does_not_answer() from error
+
+
+def _does_not_answer() -> DatabaseUnavailable:
+    return DatabaseUnavailable("The database does not answer, so nothing was stored. Try again in a minute.", 10)
 
 
 def make_sessions(engine: AsyncEngine) -> Sessions:

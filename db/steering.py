@@ -190,9 +190,9 @@ async def close_question(session: AsyncSession, build_id: uuid.UUID) -> None:
 # ---- nudges
 
 
-async def builds_to_tell(session: AsyncSession, before: datetime) -> list[tuple[uuid.UUID, PendingInput]]:
-    """Open builds whose founders have said something, or asked for it, before, that is not done and that nobody has
-    announced a second time."""
+async def missed_notifications(session: AsyncSession, before: datetime) -> list[tuple[uuid.UUID, PendingInput]]:
+    """Open builds with messages or a restore older than `before` that are pending and were not announced a second
+    time."""
     of_open = (Build.closed_at.is_(None), Build.started_at.is_not(None))
     messages = await session.execute(
         select(FounderMessage.build_id, func.max(FounderMessage.number))
@@ -211,8 +211,8 @@ async def builds_to_tell(session: AsyncSession, before: datetime) -> list[tuple[
     return unread + [(build_id, PendingInput(restore=number)) for build_id, number in restores]
 
 
-async def note_told(session: AsyncSession, build_id: uuid.UUID, pending: PendingInput) -> None:
-    """The workflow has been told for certain. Not again: each nudge is an event of its history."""
+async def mark_notified(session: AsyncSession, build_id: uuid.UUID, pending: PendingInput) -> None:
+    """Note that the workflow received this for certain. It is not repeated: each signal is an event of its history."""
     for row, number in ((FounderMessage, pending.message), (Restore, pending.restore)):
         await session.execute(
             update(row)

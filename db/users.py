@@ -40,7 +40,7 @@ async def plan_names(session: AsyncSession) -> list[str]:
 async def change_user(session: AsyncSession, user_id: str, change: UserChange, today: date) -> User:
     """Change the user; create the row if the user is new. What was spent and reserved today stays covered.
 
-    Afterwards the user's open builds want a nudge: `clients.build_workflows.BuildWorkflows.tell_of_money`.
+    Notify the user's open builds afterwards: `services.notifications.notify_budget_changed`.
     """
     await ensure_user(session, user_id)
     user = (await session.scalars(select(User).where(User.id == user_id).with_for_update(key_share=True))).one()

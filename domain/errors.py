@@ -7,7 +7,14 @@
     │   ├── InvalidBrief
     │   └── InvalidToolInput    the model's tool input does not fit; the text goes back to the model
     ├── NotFound
-    ├── Conflict
+    ├── Conflict                the request does not fit the current state; `details` are for programs
+    │   ├── KeyReused
+    │   ├── OpenBuildExists
+    │   ├── BuildClosed
+    │   ├── TooManyUnread
+    │   ├── AlreadyAnswered
+    │   ├── RestorePending
+    │   └── SnapshotNotStored
     ├── Refused                 well-formed, but not allowed now or for this user
     │   ├── AccountSuspended
     │   └── KillSwitchOn
@@ -21,13 +28,22 @@
     ├── SandboxFull             the sandbox's disk is full
     ├── SandboxUnavailable      the sandbox service failed; another attempt may succeed
     ├── StoreUnavailable        the object store failed; another attempt may succeed
+    ├── DependencyUnavailable   a server that a request needs does not answer; try the request again later
+    │   ├── DatabaseUnavailable
+    │   └── TemporalUnavailable
     ├── SnapshotFailed
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 
 class CofounderError(Exception):
     """Root of the tree. The message is a sentence that can be shown to a person."""
+
+    details: Mapping[str, object] = {}
+    """Facts for programs, in addition to the message: the further members of the API's problem."""
 
 
 class InvalidInput(CofounderError):
@@ -51,7 +67,39 @@ class NotFound(CofounderError):
 
 
 class Conflict(CofounderError):
-    """The request contradicts what is there."""
+    """The request does not fit the current state."""
+
+    def __init__(self, message: str, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.details = details or {}
+
+
+class KeyReused(Conflict):
+    """The idempotency key was used for another request."""
+
+
+class OpenBuildExists(Conflict):
+    """The project has an open build already."""
+
+
+class BuildClosed(Conflict):
+    """The build has ended, or is about to, so nothing reaches it any more."""
+
+
+class TooManyUnread(Conflict):
+    """Too many messages wait for the agent."""
+
+
+class AlreadyAnswered(Conflict):
+    """The question has another answer already."""
+
+
+class RestorePending(Conflict):
+    """Another restore of the build has not been carried out yet."""
+
+
+class SnapshotNotStored(Conflict):
+    """The snapshot is being taken, has failed or was deleted."""
 
 
 class Refused(CofounderError):
@@ -112,6 +160,32 @@ class SandboxUnavailable(CofounderError):
 
 class StoreUnavailable(CofounderError):
     """The object store failed or did not answer in time."""
+
+
+class DependencyUnavailable(CofounderError):
+    """A server does not answer. Another attempt may succeed after `retry_after_seconds`, if that is known."""
+
+    dependency: ClassVar[str]
+
+    def __init__(self, message: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        self.details = {"dependency": self.dependency}
+
+
+class DatabaseUnavailable(DependencyUnavailable):
+    """The database does not answer, or has no tables yet."""
+
+    dependency = "database"
+
+
+class TemporalUnavailable(DependencyUnavailable):
+    """Temporal does not answer."""
+
+    dependency = "temporal"
+
+    def __init__(self) -> None:
+        super().__init__("Temporal does not answer, so nothing was started or changed. Try again in a minute.", 10)
 
 
 class SnapshotFailed(CofounderError):

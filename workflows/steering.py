@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.restoring import RestoreActivities
-    from activities.steering import SteeringActivities
+    from activities.question import QuestionActivities
+    from activities.restore import RestoreActivities
     from domain.guards import FRUITLESS, count_errors, is_repeating, remember, stuck_on
     from domain.payloads import (
         AskFounder,
@@ -91,7 +91,7 @@ class Steering:
         state = self._state
         state.steered, state.recent_calls, state.error_counts = False, [], {}
         result = await workflow.execute_activity_method(
-            SteeringActivities.ask_founder, question, **policies.DATABASE, summary="a question to the founder"
+            QuestionActivities.ask_founder, question, **policies.DATABASE, summary="a question to the founder"
         )
         if result.is_pending:
             state.note_received(result)

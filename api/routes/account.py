@@ -1,4 +1,4 @@
-"""A user's account: read by founders in shares, and by operators in money; changed by operators."""
+"""A user's account. Founders read shares of the budget; operators read money and change the account."""
 
 from datetime import UTC, datetime
 
@@ -6,15 +6,12 @@ import structlog
 from fastapi import APIRouter, Depends
 from temporalio.service import RPCError
 
-from api.deps import CurrentUserId, IsOperator, Services, ServicesDep, Transaction, require_operator, transaction_of
-from api.errors import KEY_REUSED, Problem
+from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Resources, ResourcesDep, Transaction, require_operator
 from api.responses import TAKES_BODY, problems
-from api.routes.builds import IdempotencyKey
 from api.schemas import AccountChange, AccountOut, NewTopUp
-from db.accounts import Account, change_account, check_models, read_account, top_up_account
-from db.news import tell_of_money
 from db.users import UserChange
-from domain.errors import Conflict, InvalidInput, UnknownModel
+from services.accounts import Account, change_account, check_models, read_account, top_up_account
+from services.notifications import notify_budget_changed
 
 log = structlog.get_logger(__name__)
 
@@ -34,17 +31,14 @@ async def read(user_id: CurrentUserId, session: Transaction, operator: IsOperato
     dependencies=[Depends(require_operator)],
     responses=problems(*TAKES_BODY, 403),
 )
-async def change(wanted: AccountChange, user_id: CurrentUserId, services: ServicesDep) -> AccountOut:
-    """For operators. A user that is new is made. Open builds hear of it and look at their budget again."""
-    try:
-        check_models(wanted.models or {}, services.settings.model_prices)
-    except UnknownModel as error:
-        raise InvalidInput(str(error), "models") from error
+async def change(new: AccountChange, user_id: CurrentUserId, resources: ResourcesDep) -> AccountOut:
+    """For operators. Makes a user that is new. Open builds are notified and check their budget again."""
+    check_models(new.models or {}, resources.settings.model_prices)
     now = datetime.now(UTC)
-    asked = UserChange(wanted.plan, wanted.models, wanted.suspended, wanted.renewal_day)
-    async with transaction_of(services.sessions) as session:
-        account = await change_account(session, user_id, asked, now.date())
-    return await _told(services, account, now)
+    changes = UserChange(new.plan, new.models, new.suspended, new.renewal_day)
+    async with resources.sessions.transaction() as session:
+        account = await change_account(session, user_id, changes, now.date())
+    return await _notify(resources, account, now)
 
 
 @router.post(
@@ -54,23 +48,20 @@ async def change(wanted: AccountChange, user_id: CurrentUserId, services: Servic
     responses=problems(*TAKES_BODY, 403, 404, 409),
 )
 async def top_up(
-    new: NewTopUp, user_id: CurrentUserId, services: ServicesDep, idempotency_key: IdempotencyKey = None
+    new: NewTopUp, user_id: CurrentUserId, resources: ResourcesDep, idempotency_key: IdempotencyKey = None
 ) -> AccountOut:
-    """For operators. Adds in full to what the user may spend today; open builds hear of it. A repeat with the same
+    """For operators. Adds in full to what the user may spend today; open builds are notified. A repeat with the same
     `Idempotency-Key` adds nothing."""
     now = datetime.now(UTC)
-    async with transaction_of(services.sessions) as session:
-        try:
-            account = await top_up_account(session, user_id, new.amount, now.date(), note=new.note, key=idempotency_key)
-        except Conflict as error:
-            raise Problem(KEY_REUSED, str(error)) from error
-    return await _told(services, account, now)
+    async with resources.sessions.transaction() as session:
+        account = await top_up_account(session, user_id, new.amount, now.date(), note=new.note, key=idempotency_key)
+    return await _notify(resources, account, now)
 
 
-async def _told(services: Services, account: Account, now: datetime) -> AccountOut:
-    """The account after a change that is committed, and that its open builds are told of."""
+async def _notify(resources: Resources, account: Account, now: datetime) -> AccountOut:
+    """Notify the open builds of a change that is committed, and show the account."""
     try:
-        await tell_of_money(services.sessions, services.workflows.tell_of_money, account.user.id)
+        await notify_budget_changed(resources.sessions, resources.workflows, account.user.id)
     except (RPCError, RuntimeError) as error:
-        log.warning("the reaper tells the builds of the change", user_id=account.user.id, error=str(error))
+        log.warning("the reaper will notify the builds of the change", user_id=account.user.id, error=str(error))
     return AccountOut.of(account, now, operator=True)

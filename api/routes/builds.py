@@ -1,40 +1,24 @@
-"""Builds: started, read, cancelled, woken."""
+"""Start, list, read, cancel and wake builds."""
 
 import uuid
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
-import structlog
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
-from temporalio.service import RPCError
 
-from api.deps import CurrentUserId, IsOperator, Services, ServicesDep, Transaction, transaction_of
-from api.errors import BUILD_CLOSED, Problem, temporal_unavailable
+from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Resources, ResourcesDep, Transaction
 from api.paging import BuildsPage, Page
 from api.responses import TAKES_BODY, problems
 from api.schemas import BudgetOut, BuildList, BuildOut, NewBuild
-from api.starting import start_build, start_if_unstarted
 from db import builds, money
-from db.builds import BuildFilter, CostedBuild
+from db.builds import BuildFilter, BuildRequest
 from db.projects import find_project
 from domain.errors import NotFound
 from domain.status import Status
-
-log = structlog.get_logger(__name__)
+from services.builds import cancel_build, start_build, wake_build
 
 router = APIRouter(tags=["builds"])
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=200,
-        pattern="^[ -~]+$",
-        description="Names this request. A repeat with the same key and body returns the same build.",
-    ),
-]
 
 
 @router.post(
@@ -42,23 +26,26 @@ IdempotencyKey = Annotated[
     status_code=201,
     summary="Start a build",
     responses=problems(*TAKES_BODY, 403, 404, 409)
-    | {200: {"model": BuildOut, "description": "A repeat: the build is there."}},
+    | {200: {"model": BuildOut, "description": "A repeat: the build exists already."}},
 )
 async def start(
     project_id: uuid.UUID,
     new: NewBuild,
     user_id: CurrentUserId,
-    services: ServicesDep,
+    resources: ResourcesDep,
     response: Response,
     operator: IsOperator,
     idempotency_key: IdempotencyKey = None,
 ) -> BuildOut:
-    """Make the build's row and start its workflow. A project has at most one open build."""
-    started = await start_build(services, user_id, project_id, new, idempotency_key)
+    """Store the build and start it. A project has at most one open build."""
+    request = BuildRequest(project_id, user_id, new.goal, idempotency_key, new.sleep_policy, new.max_nights)
+    started = await start_build(
+        resources.sessions, resources.workflows, request, autonomous_agent=resources.settings.autonomous_agent
+    )
     response.headers["Location"] = f"/v1/builds/{started.build_id}"
     if not started.is_new:
         response.status_code = 200
-    return await _read(services, user_id, started.build_id, operator)
+    return await _read(resources, user_id, started.build_id, operator)
 
 
 @router.get("/projects/{project_id}/builds", summary="List a project's builds", responses=problems(404, 422))
@@ -68,7 +55,7 @@ async def list_of_project(
     """Newest first."""
     if await find_project(session, user_id, project_id) is None:
         raise NotFound(f"There is no project {project_id}.")
-    return await _listed(session, user_id, BuildFilter(project_id=project_id), page, operator)
+    return await _list(session, user_id, BuildFilter(project_id=project_id), page, operator)
 
 
 @router.get("/builds", summary="List builds", responses=problems(422))
@@ -81,80 +68,53 @@ async def list_of_user(
     project_id: Annotated[uuid.UUID | None, Query(description="Only this project's builds.")] = None,
     open: Annotated[bool | None, Query(description="true: only open builds; false: only ended ones.")] = None,
 ) -> BuildList:
-    """The user's builds, newest first. A project that is not there has none."""
-    return await _listed(session, user_id, BuildFilter(status, project_id, open), page, operator)
+    """The user's builds, newest first. A project that does not exist has none."""
+    return await _list(session, user_id, BuildFilter(status, project_id, open), page, operator)
 
 
-async def _listed(session: AsyncSession, user_id: str, wanted: BuildFilter, page: Page, operator: bool) -> BuildList:
-    found = await builds.list_builds(session, user_id, wanted, page.after, page.limit + 1)
-    shown = found[: page.limit]
-    if not shown:
+async def _list(session: AsyncSession, user_id: str, only: BuildFilter, page: Page, operator: bool) -> BuildList:
+    rows = await builds.list_builds(session, user_id, only, page.after, page.limit + 1)
+    listed = rows[: page.limit]
+    if not listed:
         return BuildList(builds=[], next_cursor=None)
     budget = await _budget(session, user_id, operator)
     return BuildList(
-        builds=[BuildOut.of(each, budget, operator=operator) for each in shown],
-        next_cursor=page.next_cursor(shown[-1].build if len(found) > page.limit else None),
+        builds=[BuildOut.of(each, budget, operator=operator) for each in listed],
+        next_cursor=page.next_cursor(listed[-1].build if len(rows) > page.limit else None),
     )
 
 
 @router.get("/builds/{build_id}", summary="Read a build", responses=problems(404, 422))
-async def read(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
-    """Where the build stands."""
-    return await _read(services, user_id, build_id, operator)
+async def read(build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator) -> BuildOut:
+    """The build's current state."""
+    return await _read(resources, user_id, build_id, operator)
 
 
 @router.post("/builds/{build_id}/cancel", status_code=202, summary="Cancel", responses=problems(404, 409, 422))
-async def cancel(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
-    """Ask the build to end. It snapshots the workspace and lets go of its sandbox first."""
-    async with transaction_of(services.sessions) as session:
-        found = await find_or_404(session, user_id, build_id)
-        if not await builds.request_cancel(session, build_id):
-            raise _closed(found)
-    await _nudge(services, found, services.workflows.cancel)
-    return await _read(services, user_id, build_id, operator)
+async def cancel(
+    build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator
+) -> BuildOut:
+    """Ask the build to end. It takes a snapshot of the workspace and releases its sandbox first."""
+    await cancel_build(resources.sessions, resources.workflows, user_id, build_id)
+    return await _read(resources, user_id, build_id, operator)
 
 
 @router.post("/builds/{build_id}/wake", status_code=202, summary="Wake", responses=problems(404, 409, 422))
-async def wake(build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, operator: IsOperator) -> BuildOut:
-    """Have a build that sleeps or waits look again whether it can go on."""
-    async with transaction_of(services.sessions) as session:
-        found = await find_or_404(session, user_id, build_id)
-    if found.build.closed_at is not None:
-        raise _closed(found)
-    await _nudge(services, found, services.workflows.wake)
-    return await _read(services, user_id, build_id, operator)
+async def wake(build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator) -> BuildOut:
+    """Make a build that sleeps or waits check again whether it can continue."""
+    await wake_build(resources.sessions, resources.workflows, user_id, build_id)
+    return await _read(resources, user_id, build_id, operator)
 
 
-async def find_or_404(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> CostedBuild:
-    """The build, if it exists and is this user's."""
-    found = await builds.read_build(session, user_id, build_id)
-    if found is None:
-        raise NotFound(f"There is no build {build_id}.")
-    return found
-
-
-async def _read(services: Services, user_id: str, build_id: uuid.UUID, operator: bool) -> BuildOut:
-    async with transaction_of(services.sessions) as session:
-        found = await find_or_404(session, user_id, build_id)
-        return BuildOut.of(found, await _budget(session, user_id, operator), operator=operator)
+async def _read(resources: Resources, user_id: str, build_id: uuid.UUID, operator: bool) -> BuildOut:
+    async with resources.sessions.transaction() as session:
+        build = await builds.read_build(session, user_id, build_id)
+        if build is None:
+            raise NotFound(f"There is no build {build_id}.")
+        return BuildOut.of(build, await _budget(session, user_id, operator), operator=operator)
 
 
 async def _budget(session: AsyncSession, user_id: str, operator: bool) -> BudgetOut:
-    """Today's, also for builds that ended long ago: it is the user's, not the build's."""
+    """Today's budget, also for builds that ended long ago: it belongs to the user, not to the build."""
     now = datetime.now(UTC)
     return BudgetOut.of(await money.budget_of(session, user_id, now.date()), now, operator=operator)
-
-
-async def _nudge(services: Services, found: CostedBuild, send: Callable[[uuid.UUID], Awaitable[None]]) -> None:
-    await start_if_unstarted(services, found.build)
-    try:
-        await send(found.build.id)
-    except NotFound:
-        # The workflow ends just now, or was terminated: the row follows without us.
-        log.info("nothing to signal", build_id=str(found.build.id))
-    except (RPCError, RuntimeError) as error:
-        raise temporal_unavailable() from error
-
-
-def _closed(found: CostedBuild) -> Problem:
-    return Problem(BUILD_CLOSED, f"Build {found.build.id} has ended: it is {found.build.status}.")

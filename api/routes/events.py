@@ -9,10 +9,9 @@ from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from api.deps import CurrentUserId, ServicesDep, transaction_of
+from api.deps import CurrentUserId, ResourcesDep
 from api.responses import events_table, problems
-from db.builds import find_build
-from domain.errors import NotFound
+from services.builds import require_build
 
 log = structlog.get_logger(__name__)
 
@@ -20,17 +19,17 @@ router = APIRouter(tags=["events"])
 
 _HEARTBEAT_SECONDS = 15.0
 _SLOW_VIEWER_SECONDS = 30.0
-"""A viewer that takes nothing for so long is dropped; it comes back with its Last-Event-ID."""
+"""Drop a viewer that has taken nothing for this long; it comes back with its Last-Event-ID."""
 
 
 class _Feed(EventSourceResponse):
-    """The stream. A viewer that was dropped is no error of the program."""
+    """The stream. Logs a dropped viewer instead of reporting an error."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
-            log.info("a viewer that takes nothing was dropped", path=scope["path"])
+            log.info("dropped a viewer that took nothing", path=scope["path"])
 
 
 @router.get(
@@ -40,7 +39,7 @@ class _Feed(EventSourceResponse):
     responses=problems(404, 422)
     | {
         200: {
-            "description": f"The feed. Programs leave events alone that they do not know.\n\n{events_table()}",
+            "description": f"The feed. Programs ignore events that they do not know.\n\n{events_table()}",
             "content": {
                 "text/event-stream": {
                     "schema": {"type": "string"},
@@ -49,33 +48,31 @@ class _Feed(EventSourceResponse):
                 }
             },
         },
-        204: {"description": "The build is closed and nothing follows: don't reconnect."},
+        204: {"description": "The build is closed and has no more events: don't reconnect."},
     },
 )
 async def follow(
     build_id: uuid.UUID,
     user_id: CurrentUserId,
-    services: ServicesDep,
-    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Only what follows this event.")] = 0,
+    resources: ResourcesDep,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Only the events after this one.")] = 0,
     last_event_id: Annotated[
-        int | None, Header(ge=0, le=2**63 - 1, description="As `after`; browsers send it when they reconnect.")
+        int | None, Header(ge=0, le=2**63 - 1, description="Like `after`; browsers send it when they reconnect.")
     ] = None,
 ) -> Response:
-    """What has happened and what happens, in order, until the build is closed.
+    """Past and new events, in order, until the build is closed.
 
-    `id` is the event's id, `event` its type, `data` a JSON object of `turn`, `created_at` and `data`. A comment comes
-    every 15 seconds. A stream that ends before the build does, as when its viewer is too slow or the API restarts, is
-    taken up with `Last-Event-ID`: no event is lost or doubled.
+    `id` is the event's id, `event` its type, `data` a JSON object of `turn`, `created_at` and `data`. A comment is sent
+    every 15 seconds. A stream may end before the build does, if its viewer is too slow or the API restarts. Continue it
+    with `Last-Event-ID`: no event is lost or doubled.
     """
     start = after if last_event_id is None else last_event_id
-    async with transaction_of(services.sessions) as session:
-        build = await find_build(session, user_id, build_id)
-    if build is None:
-        raise NotFound(f"There is no build {build_id}.")
+    async with resources.sessions.transaction() as session:
+        build = await require_build(session, user_id, build_id)
     if build.closed_at is not None and build.last_event_id <= start:
         return Response(status_code=204)
     return _Feed(
-        services.feeds.follow(build_id, start),
+        resources.feeds.follow(build_id, start),
         ping=_HEARTBEAT_SECONDS,
         send_timeout=_SLOW_VIEWER_SECONDS,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},

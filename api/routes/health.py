@@ -1,44 +1,44 @@
-"""Whether the process lives, and whether it can do its work. Neither needs a token."""
+"""Liveness and readiness of the process. Neither needs a token."""
 
 import asyncio
 
 from fastapi import APIRouter, Response
 from sqlalchemy import text
 
-from api.deps import Services, ServicesDep, transaction_of
-from api.errors import Problem
+from api.deps import Resources, ResourcesDep
 from api.schemas import Dependency, Live, Readiness
+from domain.errors import DatabaseUnavailable
 
 router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz", summary="Whether the process lives")
 async def live() -> Live:
-    """Always `ok`: a restart would not mend a server that this one depends on."""
+    """Always `ok`: a restart would not fix a server that this one depends on."""
     return Live()
 
 
-async def _database(services: Services) -> Dependency:
+async def _database(resources: Resources) -> Dependency:
     try:
-        async with asyncio.timeout(5), transaction_of(services.sessions) as session:
+        async with asyncio.timeout(5), resources.sessions.transaction() as session:
             await session.execute(text("select 1 from builds limit 1"))
-    except Problem as problem:
-        return Dependency(ok=False, detail=problem.detail)
+    except DatabaseUnavailable as error:
+        return Dependency(ok=False, detail=str(error))
     except TimeoutError:
         return Dependency(ok=False, detail="The database did not answer in 5 seconds.")
     return Dependency(ok=True, detail="The database answers.")
 
 
-async def _temporal(services: Services) -> Dependency:
-    if await services.workflows.is_reachable():
+async def _temporal(resources: Resources) -> Dependency:
+    if await resources.workflows.is_reachable():
         return Dependency(ok=True, detail="Temporal answers.")
     return Dependency(ok=False, detail="Temporal does not answer. Check TEMPORAL_ADDRESS and that it runs.")
 
 
 @router.get("/readyz", summary="Whether the servers behind the API answer", responses={503: {"model": Readiness}})
-async def ready(services: ServicesDep, response: Response) -> Readiness:
+async def ready(resources: ResourcesDep, response: Response) -> Readiness:
     """Each dependency by name; 503 when one of them does not answer."""
-    database, temporal = await asyncio.gather(_database(services), _temporal(services))
+    database, temporal = await asyncio.gather(_database(resources), _temporal(resources))
     readiness = Readiness(ready=database.ok and temporal.ok, dependencies={"database": database, "temporal": temporal})
     if not readiness.ready:
         response.status_code = 503

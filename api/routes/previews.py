@@ -6,14 +6,14 @@ from fastapi import APIRouter, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
-from api.deps import CurrentUserId, ServicesDep, Transaction, transaction_of
-from api.errors import BUILD_NOT_READY, Problem, temporal_unavailable
+from api.deps import CurrentUserId, ResourcesDep, Transaction
+from api.errors import BUILD_NOT_READY, Problem
 from api.responses import TAKES_BODY, problems
-from api.routes.builds import find_or_404
 from api.schemas import PreviewOut, PreviewWish
 from db.builds import find_preview
-from domain.errors import NotFound
+from domain.errors import NotFound, TemporalUnavailable
 from domain.status import Status
+from services.builds import require_build
 
 router = APIRouter(prefix="/builds/{build_id}/preview", tags=["previews"])
 
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/builds/{build_id}/preview", tags=["previews"])
 @router.get("", summary="Read the preview", responses=problems(404, 422))
 async def read(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> PreviewOut:
     """Where the product runs, and until when."""
-    await find_or_404(session, user_id, build_id)
+    await require_build(session, user_id, build_id)
     return await _preview(session, build_id)
 
 
@@ -29,30 +29,30 @@ async def read(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction
 async def open_or_extend(
     build_id: uuid.UUID,
     user_id: CurrentUserId,
-    services: ServicesDep,
+    resources: ResourcesDep,
     response: Response,
     wish: PreviewWish | None = None,
 ) -> PreviewOut:
-    """Keep the product running for at least `seconds` from now; a closed preview starts again from the snapshot."""
-    async with transaction_of(services.sessions) as session:
-        build = (await find_or_404(session, user_id, build_id)).build
+    """Keep the product running for at least `seconds` from now. A closed preview starts again from the snapshot."""
+    async with resources.sessions.transaction() as session:
+        build = await require_build(session, user_id, build_id)
         before = await find_preview(session, build_id)
     if build.status != Status.READY:
         raise Problem(BUILD_NOT_READY, f"Build {build_id} is {build.status}; only a ready build has a preview.")
-    seconds = (wish.seconds if wish else None) or services.settings.preview_seconds
+    seconds = (wish.seconds if wish else None) or resources.settings.preview_seconds
     try:
-        await services.workflows.open_preview(build_id, seconds, seq=before.seq if before else 0)
+        await resources.workflows.open_preview(build_id, seconds, seq=before.seq if before else 0)
     except (RPCError, RuntimeError) as error:
-        raise temporal_unavailable() from error
+        raise TemporalUnavailable from error
     response.headers["Location"] = f"/v1/builds/{build_id}/preview"
     if before is None:
         return PreviewOut(build_id=build_id, state="opening", url=None, expires_at=None, reason=None)
-    async with transaction_of(services.sessions) as session:
+    async with resources.sessions.transaction() as session:
         return await _preview(session, build_id)
 
 
 async def _preview(session: AsyncSession, build_id: uuid.UUID) -> PreviewOut:
     preview = await find_preview(session, build_id)
     if preview is None:
-        raise NotFound(f"Build {build_id} has no preview; it gets one when it is ready.")
+        raise NotFound(f"Build {build_id} has no preview yet. It gets one when it is ready.")
     return PreviewOut.of(preview)

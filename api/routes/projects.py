@@ -1,4 +1,4 @@
-"""Projects: what a founder brings."""
+"""Projects: the idea brief and the interview that a founder brings."""
 
 import uuid
 from typing import Annotated
@@ -31,36 +31,36 @@ IfMatch = Annotated[
     str | None,
     Header(
         pattern='^"?[0-9]{1,9}"?$',
-        description="The ETag of what this replaces; as `version` in the body, for HTTP libraries.",
+        description="The ETag of the version that this replaces; like `version` in the body, for HTTP libraries.",
     ),
 ]
 
 
 @router.post("", status_code=201, summary="Create a project", responses=problems(*TAKES_BODY))
 async def create(new: NewProject, user_id: CurrentUserId, session: Transaction, response: Response) -> ProjectOut:
-    """Store the idea brief and the interview. Without a brief the project can't be built yet."""
+    """Store the idea brief and the interview. A project without a brief can't be built yet."""
     name = new.name or (new.brief or {}).get("name", "").strip() or "Untitled"
     project = await projects.create_project(session, user_id, name, new.brief, new.interview)
     response.headers["Location"] = f"/v1/projects/{project.id}"
-    return await _with_what_was_brought(session, project)
+    return await _with_documents(session, project)
 
 
 @router.get("", summary="List projects", responses=problems(422))
 async def list_of_user(user_id: CurrentUserId, session: Transaction, page: ProjectsPage) -> ProjectList:
     """The user's projects, newest first, without their documents."""
-    found = await projects.list_projects(session, user_id, page.after, page.limit + 1)
-    shown = found[: page.limit]
+    rows = await projects.list_projects(session, user_id, page.after, page.limit + 1)
+    listed = rows[: page.limit]
     return ProjectList(
-        projects=[ListedProject.of(each) for each in shown],
-        next_cursor=page.next_cursor(shown[-1].project if len(found) > page.limit else None),
+        projects=[ListedProject.of(each) for each in listed],
+        next_cursor=page.next_cursor(listed[-1].project if len(rows) > page.limit else None),
     )
 
 
 @router.get("/{project_id}", summary="Read a project", responses=problems(404, 422))
 async def read(project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> ProjectOut:
     """The project with its idea brief and its latest interview."""
-    project = _found(project_id, await projects.find_project(session, user_id, project_id))
-    return await _with_what_was_brought(session, project)
+    project = _require(project_id, await projects.find_project(session, user_id, project_id))
+    return await _with_documents(session, project)
 
 
 @router.get("/{project_id}/brief", summary="Read the idea brief", responses=problems(404, 422))
@@ -68,7 +68,7 @@ async def read_brief(
     project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction, response: Response
 ) -> BriefOut:
     """The idea brief as it was sent, with its version."""
-    _found(project_id, await projects.find_project(session, user_id, project_id))
+    _require(project_id, await projects.find_project(session, user_id, project_id))
     return await _brief(session, project_id, response)
 
 
@@ -81,8 +81,8 @@ async def replace_brief(
     response: Response,
     if_match: IfMatch = None,
 ) -> BriefOut:
-    """Make this the brief of the builds to come. Builds that have begun keep the version that they began with."""
-    _found(project_id, await projects.lock_project(session, user_id, project_id))
+    """Make this the brief of future builds. Builds that have started keep the version that they started with."""
+    _require(project_id, await projects.lock_project(session, user_id, project_id))
     before = await projects.find_brief(session, project_id)
     version = _next_version(before.version if before else 0, new.version, if_match)
     await projects.replace_brief(session, project_id, version, new.brief)
@@ -94,7 +94,7 @@ async def read_interview(
     project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction, response: Response
 ) -> InterviewOut:
     """The latest understanding session, with its version."""
-    _found(project_id, await projects.find_project(session, user_id, project_id))
+    _require(project_id, await projects.find_project(session, user_id, project_id))
     return await _interview(session, project_id, response)
 
 
@@ -107,30 +107,33 @@ async def replace_interview(
     response: Response,
     if_match: IfMatch = None,
 ) -> InterviewOut:
-    """Make this the interview of the builds to come. Earlier ones are kept for the builds that began with them."""
-    _found(project_id, await projects.lock_project(session, user_id, project_id))
+    """Make this the interview of future builds. Earlier ones are kept for the builds that started with them."""
+    _require(project_id, await projects.lock_project(session, user_id, project_id))
     before = await projects.find_interview(session, project_id)
     version = _next_version(before.number if before else 0, new.version, if_match)
     await projects.add_interview(session, project_id, version, new.interview)
     return await _interview(session, project_id, response)
 
 
-def _found(project_id: uuid.UUID, project: Project | None) -> Project:
+def _require(project_id: uuid.UUID, project: Project | None) -> Project:
     if project is None:
         raise NotFound(f"There is no project {project_id}.")
     return project
 
 
 def _next_version(current: int, read: int | None, if_match: str | None) -> int:
-    """The version to store, unless the one that the sender has read is not there any more."""
-    wanted = [] if read is None else [read]
+    """The version to store.
+
+    Raises:
+        Problem: someone has stored another version since the sender read theirs.
+    """
+    expected = [] if read is None else [read]
     if if_match is not None:
-        wanted.append(int(if_match.strip('"')))
-    if any(version != current for version in wanted):
+        expected.append(int(if_match.strip('"')))
+    if any(version != current for version in expected):
         raise Problem(
             VERSION_CONFLICT,
-            f"What you have read is version {wanted[0]}, and version {current} is there now. Read it, then send yours "
-            "again.",
+            f"You have read version {expected[0]}, and the current one is {current}. Read it, then send yours again.",
             more={"current_version": current},
         )
     return current + 1
@@ -153,7 +156,7 @@ async def _interview(session: AsyncSession, project_id: uuid.UUID, response: Res
     return InterviewOut(interview=interview, version=row.number, updated_at=row.created_at)
 
 
-async def _with_what_was_brought(session: AsyncSession, project: Project) -> ProjectOut:
+async def _with_documents(session: AsyncSession, project: Project) -> ProjectOut:
     brief = await projects.find_brief(session, project.id)
     interview = await projects.find_interview(session, project.id)
     return ProjectOut.of(project, brief, interview)

@@ -1,4 +1,4 @@
-"""What a user's model calls came to."""
+"""Tokens and cost of a user's model calls."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -15,15 +15,15 @@ from domain.errors import InvalidInput
 
 router = APIRouter(tags=["usage"])
 
-_DAYS_SHOWN = 30
-_DAYS_MAX = 366
+_DEFAULT_DAYS = 30
+_MAX_DAYS = 366
 
 
-def _only_iso(sent: object) -> object:
-    """Pydantic takes numbers for days, too: as seconds."""
-    if isinstance(sent, str) and not re.fullmatch(r"\d{4}-\d\d-\d\d", sent):
+def _only_iso(value: object) -> object:
+    """Refuse what Pydantic would read as a number of seconds."""
+    if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d\d-\d\d", value):
         raise ValueError("Input should be a day such as 2026-11-24")
-    return sent
+    return value
 
 
 Day = Annotated[date, BeforeValidator(_only_iso)]
@@ -35,24 +35,24 @@ async def usage(
     session: Transaction,
     operator: IsOperator,
     from_: Annotated[
-        Day | None, Query(alias="from", description="The first UTC day; without it, 30 days up to `to`.")
+        Day | None, Query(alias="from", description="The first UTC day; by default 30 days up to `to`.")
     ] = None,
-    to: Annotated[Day | None, Query(description="The last UTC day, itself included; without it, today.")] = None,
+    to: Annotated[Day | None, Query(description="The last UTC day, included; by default today.")] = None,
 ) -> UsageOut:
     """Tokens and, for operators, cost of the user's model calls: per day and model, and per build. A call counts on the
-    day on which it began. At most 366 days at once."""
+    day on which it started. At most 366 days at once."""
     last = to or datetime.now(UTC).date()
-    first = from_ or last - min(timedelta(days=_DAYS_SHOWN - 1), last - date.min)
+    first = from_ or last - min(timedelta(days=_DEFAULT_DAYS - 1), last - date.min)
     if first > last:
         raise InvalidInput(f"`from` is {first}, which is after {last}.", "from")
-    if (last - first).days >= _DAYS_MAX:
-        raise InvalidInput(f"From {first} to {last} are more than {_DAYS_MAX} days. Ask for fewer.", "from")
-    found = await usage_by_day(session, user_id, first, last)
+    if (last - first).days >= _MAX_DAYS:
+        raise InvalidInput(f"The days from {first} to {last} are more than {_MAX_DAYS}. Request fewer.", "from")
+    days = await usage_by_day(session, user_id, first, last)
     builds = await usage_by_build(session, user_id, first, last)
     return UsageOut(
         from_day=first,
         to_day=last,
-        cost_microdollars=sum(day.sums.cost for day in found) if operator else None,
-        days=[DayUsage.of(day, operator=operator) for day in found],
+        cost_microdollars=sum(day.sums.cost for day in days) if operator else None,
+        days=[DayUsage.of(day, operator=operator) for day in days],
         builds=[BuildUsage.of(build, operator=operator) for build in builds],
     )

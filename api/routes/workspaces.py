@@ -1,4 +1,4 @@
-"""What a build left in the object store: its workspace's snapshots and the gate's screenshots."""
+"""A build's files in the object store: snapshots of its workspace, and the gate's screenshots."""
 
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -9,16 +9,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
-from api.deps import CurrentUserId, Services, ServicesDep, Transaction, transaction_of
-from api.errors import SNAPSHOT_NOT_STORED, Problem
+from api.deps import CurrentUserId, Resources, ResourcesDep, Transaction
 from api.responses import problems
-from api.routes.builds import find_or_404
 from api.schemas import ScreenshotList, ScreenshotOut, SnapshotList, SnapshotOut, Viewport
 from clients.zip_stream import as_zip
 from db.builds import find_screenshots, find_snapshot, list_snapshots
 from db.models import Snapshot
 from db.snapshots import current_snapshot
-from domain.errors import NotFound
+from domain.errors import NotFound, SnapshotNotStored
+from services.builds import require_build
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["workspaces"])
 
@@ -32,11 +31,11 @@ class ArchiveFormat(StrEnum):
 
 _MEDIA_TYPES = {ArchiveFormat.TAR_GZ: "application/gzip", ArchiveFormat.ZIP: "application/zip"}
 
-Format = Annotated[ArchiveFormat, Query(alias="format", description="tar.gz is the archive as it is stored.")]
+Format = Annotated[ArchiveFormat, Query(alias="format", description="tar.gz is the archive as stored.")]
 
 
 def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
-    """How OpenAPI describes an answer that is a file."""
+    """How OpenAPI describes a response that is a file."""
     content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
     return {200: {"description": "The file.", "content": content}}
 
@@ -46,8 +45,8 @@ _ARCHIVE = _bytes_of(*_MEDIA_TYPES.values())
 
 @router.get("/snapshots", summary="List the snapshots", responses=problems(404, 422))
 async def snapshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> SnapshotList:
-    """Those that can be downloaded, the current one first."""
-    await find_or_404(session, user_id, build_id)
+    """The snapshots that can be downloaded, the current one first."""
+    await require_build(session, user_id, build_id)
     return SnapshotList(snapshots=[SnapshotOut.of(row) for row in await list_snapshots(session, build_id)])
 
 
@@ -58,15 +57,15 @@ async def snapshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Transa
     responses=problems(404, 422) | _ARCHIVE,
 )
 async def current_archive(
-    build_id: uuid.UUID, user_id: CurrentUserId, services: ServicesDep, wanted: Format = ArchiveFormat.TAR_GZ
+    build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, archive_format: Format = ArchiveFormat.TAR_GZ
 ) -> StreamingResponse:
-    """The workspace as the current snapshot has it, `.git` included."""
-    async with transaction_of(services.sessions) as session:
-        await find_or_404(session, user_id, build_id)
+    """The workspace of the current snapshot, `.git` included."""
+    async with resources.sessions.transaction() as session:
+        await require_build(session, user_id, build_id)
         snapshot = await current_snapshot(session, build_id)
     if snapshot is None:
         raise NotFound(f"Build {build_id} has no snapshot yet.")
-    return await _download(services, snapshot, wanted)
+    return await _download(resources, snapshot, archive_format)
 
 
 @router.get(
@@ -79,30 +78,29 @@ async def archive(
     build_id: uuid.UUID,
     number: Annotated[int, Path(ge=1, le=2**31 - 1)],
     user_id: CurrentUserId,
-    services: ServicesDep,
-    wanted: Format = ArchiveFormat.TAR_GZ,
+    resources: ResourcesDep,
+    archive_format: Format = ArchiveFormat.TAR_GZ,
 ) -> StreamingResponse:
-    """The workspace as this snapshot has it, `.git` included."""
-    async with transaction_of(services.sessions) as session:
-        await find_or_404(session, user_id, build_id)
+    """The workspace of this snapshot, `.git` included."""
+    async with resources.sessions.transaction() as session:
+        await require_build(session, user_id, build_id)
         snapshot = await find_snapshot(session, build_id, number)
     if snapshot is None:
         raise NotFound(f"Build {build_id} has no snapshot {number}.")
     if snapshot.state == "deleted":
-        raise NotFound(f"Snapshot {number} of build {build_id} is not kept any more: only the latest ones are.")
+        raise NotFound(f"Snapshot {number} of build {build_id} was deleted: only the latest ones are kept.")
     if snapshot.state != "stored":
-        raise Problem(
-            SNAPSHOT_NOT_STORED,
+        raise SnapshotNotStored(
             f"Snapshot {number} of build {build_id} is not stored: its state is `{snapshot.state}`.",
-            more={"state": snapshot.state},
+            {"state": snapshot.state},
         )
-    return await _download(services, snapshot, wanted)
+    return await _download(resources, snapshot, archive_format)
 
 
 @router.get("/screenshots", summary="List the screenshots", responses=problems(404, 422))
 async def screenshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> ScreenshotList:
-    """What the last evidence gate took; none before the first."""
-    await find_or_404(session, user_id, build_id)
+    """The screenshots of the last evidence gate; none before the first gate."""
+    await require_build(session, user_id, build_id)
     keys = await find_screenshots(session, build_id)
     viewports = [viewport for viewport in Viewport if viewport in keys]
     return ScreenshotList(
@@ -115,40 +113,38 @@ async def screenshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Tran
 
 @router.get(
     "/screenshots/{viewport}",
-    summary="See the product",
+    summary="Download a screenshot",
     response_class=StreamingResponse,
     responses=problems(404, 422) | _bytes_of("image/webp"),
 )
 async def screenshot(
-    build_id: uuid.UUID, viewport: Viewport, user_id: CurrentUserId, services: ServicesDep
+    build_id: uuid.UUID, viewport: Viewport, user_id: CurrentUserId, resources: ResourcesDep
 ) -> StreamingResponse:
-    """The product's page as the last evidence gate saw it."""
-    async with transaction_of(services.sessions) as session:
-        await find_or_404(session, user_id, build_id)
+    """The product's page at the last evidence gate."""
+    async with resources.sessions.transaction() as session:
+        await require_build(session, user_id, build_id)
         keys = await find_screenshots(session, build_id)
     if viewport not in keys:
-        raise NotFound(f"Build {build_id} has no {viewport} screenshot; the evidence gate takes them.")
+        raise NotFound(f"Build {build_id} has no {viewport} screenshot yet. The evidence gate takes them.")
     headers = {"Content-Disposition": f'inline; filename="{viewport}-{build_id}.webp"'}
-    return await _streamed(services.store.stream(keys[viewport]), "image/webp", headers)
+    return await _stream(resources.store.stream(keys[viewport]), "image/webp", headers)
 
 
-async def _download(services: Services, snapshot: Snapshot, wanted: ArchiveFormat) -> StreamingResponse:
-    stored = services.store.stream(snapshot.archive_key)
-    name = f"workspace-{snapshot.build_id}-{snapshot.number}.{wanted}"
+async def _download(resources: Resources, snapshot: Snapshot, archive_format: ArchiveFormat) -> StreamingResponse:
+    archive = resources.store.stream(snapshot.archive_key)
+    name = f"workspace-{snapshot.build_id}-{snapshot.number}.{archive_format}"
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',
-        "ETag": f'"{snapshot.archive_sha256}-{wanted}"',
+        "ETag": f'"{snapshot.archive_sha256}-{archive_format}"',
     }
-    if wanted is ArchiveFormat.TAR_GZ and snapshot.archive_bytes is not None:
+    if archive_format is ArchiveFormat.TAR_GZ and snapshot.archive_bytes is not None:
         headers["Content-Length"] = str(snapshot.archive_bytes)
-    content = as_zip(stored) if wanted is ArchiveFormat.ZIP else stored
-    return await _streamed(content, _MEDIA_TYPES[wanted], headers)
+    content = as_zip(archive) if archive_format is ArchiveFormat.ZIP else archive
+    return await _stream(content, _MEDIA_TYPES[archive_format], headers)
 
 
-async def _streamed(
-    content: AsyncGenerator[bytes, None], media_type: str, headers: dict[str, str]
-) -> StreamingResponse:
-    """The content as a response. Its first piece is read here, while an error can still become an answer."""
+async def _stream(content: AsyncGenerator[bytes, None], media_type: str, headers: dict[str, str]) -> StreamingResponse:
+    """Stream the content. Read its first piece here, while an error can still become a problem."""
     first = await anext(content, b"")
 
     async def pieces() -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ from cli.parameters import AsJson
 if TYPE_CHECKING:  # the database layer takes a second to import
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from db.accounts import Account
+    from services.accounts import Account
     from settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Show and change founders' accounts (in the database at DATABASE_URL).")
@@ -35,8 +35,8 @@ def set_(
 ) -> None:
     """Change a user, or create a new one."""
     from cli.accounts import check_user_id, in_database, parse_models, today
-    from db.accounts import change_account
     from db.users import UserChange
+    from services.accounts import change_account
     from settings import load_settings
 
     check_user_id(user_id)
@@ -63,7 +63,7 @@ def top_up(
 ) -> None:
     """Add to what a user may spend today, and wake builds that wait for money."""
     from cli.accounts import in_database, microdollars, today
-    from db.accounts import top_up_account
+    from services.accounts import top_up_account
     from settings import load_settings
 
     settings = load_settings()
@@ -82,7 +82,7 @@ def show(user_id: _UserId, as_json: AsJson = False) -> None:
     from cli.accounts import as_json as to_json
     from cli.accounts import in_database, print_account, today
     from cli.output import Output
-    from db.accounts import read_account
+    from services.accounts import read_account
     from settings import load_settings
 
     async def run(session: "AsyncSession") -> "Account":

@@ -33,15 +33,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
 from activities.runtime.crash_point import CrashPoint
-from api.errors import Problem
-from clients.build_workflows import BuildToStart
-from db.builds import NewBuild, insert_build, mark_started, request_cancel
+from db.builds import BuildRequest, insert_build, request_cancel
 from db.models import Build, Event, User
 from db.money import top_up
 from domain.errors import CofounderError
 from domain.names import BUILD_WORKFLOW, build_workflow_id
 from domain.status import Status
 from local.stack import PARTS, PartName
+from services.builds import start_workflow
 from tests.faults.cases import until_swept
 from tests.faults.disabled_safeguards import NEWER
 from tests.faults.invariants import (
@@ -70,7 +69,7 @@ _TOP_UP = 1_000_000
 """µ$: founders with a small plan, whose builds fall asleep; and what wakes them."""
 
 _GOAL = "Build the story's product."
-_MISSED = (CofounderError, Problem, RPCError, OSError, SQLAlchemyError)
+_MISSED = (CofounderError, RPCError, OSError, SQLAlchemyError)
 """What people and the harness itself see of faults; they try again."""
 
 T = TypeVar("T")
@@ -241,13 +240,11 @@ class Chaos:
         projects.append(project_id)
         goal = f"{_GOAL} [{uuid.uuid4().hex}]"
         async with self.here.sessions.begin() as session:
-            build = await insert_build(session, NewBuild(project_id, user_id, goal, None, "none"))
+            build = await insert_build(session, BuildRequest(project_id, user_id, goal))
             if build is None:
                 return  # the project's last one is still open
             user = await session.get_one(User, user_id)
-        await self.harness.builds.start(BuildToStart(build.id, user_id, project_id, "chaos", user.plan, goal))
-        async with self.here.sessions.begin() as session:
-            await mark_started(session, build.id)
+        await start_workflow(self.here.sessions, self.harness.builds, build, "chaos", user.plan)
 
     async def _be_people(self) -> None:
         """Wake what waits for a person, and give money to what sleeps."""
@@ -277,7 +274,7 @@ class Chaos:
         today = datetime.now(UTC).date()
         async with self.here.sessions.begin() as session:
             await top_up(session, build.user_id, _TOP_UP, today, key=f"{build.id}-{next(self._numbers)}")
-        await self.harness.builds.tell_of_money(build.id)
+        await self.harness.builds.signal_budget_changed(build.id)
 
     # ---- what is there
 

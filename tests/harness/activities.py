@@ -17,7 +17,7 @@ from activities.workspace import WorkspaceActivities
 from clients.browser import Browser
 from clients.object_store import ObjectStore, StoreConfig
 from clients.sandbox import Role, Sandbox, SandboxConfig, Sandboxes
-from db.builds import NewBuild, insert_build
+from db.builds import BuildRequest, insert_build
 from db.models import Event, Snapshot
 from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
@@ -73,7 +73,7 @@ class ActivityHarness:
             await ensure_user(session, user_id)
             if project_id is None:
                 project_id = (await create_project(session, user_id, "Rooms", sample_brief(), None)).id
-            build = await insert_build(session, NewBuild(project_id, user_id, "Test it.", None, "none"))
+            build = await insert_build(session, BuildRequest(project_id, user_id, "Test it."))
             assert build is not None
             build.created_at = NO_WORKFLOW
             return str(build.id)

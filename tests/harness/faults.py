@@ -19,10 +19,6 @@ import psutil
 from sqlalchemy.engine import make_url
 
 from activities.runtime.crash_point import CrashPoint
-from api.deps import Services
-from api.feeds import Feeds
-from api.nudges import FeedNudges
-from api.saying import say
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes
 from clients.temporal import connect_temporal
@@ -30,6 +26,7 @@ from db.migrate import migrate
 from db.session import make_engine, make_sessions
 from domain.names import build_workflow_id
 from local.stack import LocalStack, PartName
+from services.messages import send_message
 from settings import Settings
 from tests.faults.proxy import FaultProxy
 from tests.faults.rigged_worker import start_worker
@@ -154,13 +151,18 @@ class FaultHarness:
         """Say something to a build as its founder, as the API does it. It is acknowledged when this returns.
 
         Raises:
-            Problem: the build does not hear any more.
+            Conflict: the build takes no more messages.
         """
         user_id = (await harness.row(build_id)).user_id
-        services = Services(
-            self.settings, self.sessions, harness.builds, Feeds(self.sessions, FeedNudges(self._engine)), self.store
+        await send_message(
+            self.sessions,
+            harness.builds,
+            user_id,
+            build_id,
+            text,
+            idempotency_key=str(uuid.uuid4()),
+            secrets=self.settings.secret_values(),
         )
-        await say(services, user_id, build_id, text, str(uuid.uuid4()))
 
     async def front(self) -> Front:
         """A proxy before each server, for the workers that are given it."""

@@ -20,7 +20,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from clients.browser import Browser
 from clients.build_workflows import BuildToStart, BuildWorkflows
 from clients.temporal import connect_temporal
-from db.builds import NewBuild, insert_build
+from db.builds import BuildRequest, insert_build
 from db.models import Build, Event, PlanTier, User
 from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
@@ -125,7 +125,7 @@ class WorkerHarness:
         for fault in faults:
             await self.rehearse("faults", {"match": goal, **fault})
         async with self.sessions.begin() as session:
-            build = await insert_build(session, NewBuild(project_id, user_id, goal, None, "none"))
+            build = await insert_build(session, BuildRequest(project_id, user_id, goal))
             assert build is not None, "the project has an open build"
             for name, value in columns.items():
                 setattr(build, name, value)

@@ -17,8 +17,8 @@ from sqlalchemy.engine import make_url
 from temporalio.client import Client
 
 from api.app import create_app
-from api.deps import Services
-from api.main import open_services
+from api.deps import Resources
+from api.main import open_resources
 from api.protocol import Protocol
 from clients.temporal import connect_temporal
 from db.migrate import migrate
@@ -41,7 +41,7 @@ class RunningApi:
     url: str
     http: httpx2.AsyncClient
     sessions: Sessions
-    services: Services
+    resources: Resources
     temporal: Client
 
     async def project(self, user: str | None = None, **body: Any) -> str:
@@ -102,7 +102,7 @@ def settings_for(database_url: str, environment: Mapping[str, str] | None = None
 async def running_api(settings: Settings, environment: Mapping[str, str], port: int = 0) -> AsyncIterator[RunningApi]:
     """Serve the API, on a free port where none is given; Temporal is where the environment says."""
     temporal = await connect_temporal(environment, lazy=True)
-    app = create_app(open_services(settings, environment))
+    app = create_app(open_resources(settings, environment))
     server = uvicorn.Server(uvicorn.Config(app, port=port, http=Protocol, log_config=None, timeout_graceful_shutdown=1))
     serving = asyncio.create_task(server.serve())
     while not server.started:
@@ -113,7 +113,7 @@ async def running_api(settings: Settings, environment: Mapping[str, str], port: 
     headers = {"Authorization": f"Bearer {TOKEN}"}
     try:
         async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=DEADLINE, trust_env=False) as http:
-            yield RunningApi(url, http, make_sessions(engine), app.state.services, temporal)
+            yield RunningApi(url, http, make_sessions(engine), app.state.resources, temporal)
     finally:
         server.should_exit = True
         await serving

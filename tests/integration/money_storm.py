@@ -28,7 +28,7 @@ from clients.build_workflows import BuildWorkflows
 from clients.model import ModelClient
 from db import money
 from db import transaction as transactions
-from db.builds import NewBuild, insert_build
+from db.builds import BuildRequest, insert_build
 from db.models import LedgerEntry, Message, PlanTier, Prompt, Turn, User
 from db.projects import create_project
 from db.session import Sessions, make_sessions
@@ -197,7 +197,7 @@ class Storm:
         for _ in range(builds):
             async with self.sessions.begin() as session:
                 project = await create_project(session, self.user_id, "A storm", {"name": "A storm"}, None)
-                build = await insert_build(session, NewBuild(project.id, self.user_id, "Weather it.", None, "none"))
+                build = await insert_build(session, BuildRequest(project.id, self.user_id, "Weather it."))
                 assert build is not None
                 build.model = MODEL
                 session.add(Prompt(build_id=build.id, system=SYSTEM, tools="[]"))

@@ -91,14 +91,14 @@ async def test_only_operators_change_accounts(api: RunningApi) -> None:
         refused = await api.http.request(method, path, json=body, headers=as_user("eve"))
         assert (refused.status_code, "API_OPERATOR_TOKEN" in refused.json()["detail"]) == (403, True)
     assert (await read(api, "/v1/account", "eve"))["plan"] == "bootstrapper"
-    object.__setattr__(api.services.settings, "api_operator_token", None)
+    object.__setattr__(api.resources.settings, "api_operator_token", None)
     try:
         nobody = await api.http.patch("/v1/account", json={"plan": "partner"}, headers=as_user("eve") | AS_OPERATOR)
         assert nobody.status_code == 401
         unset = await api.http.patch("/v1/account", json={"plan": "partner"}, headers=as_user("eve"))
         assert "cofounder users" in unset.json()["detail"]
     finally:
-        object.__setattr__(api.services.settings, "api_operator_token", SecretStr(OPERATORS))
+        object.__setattr__(api.resources.settings, "api_operator_token", SecretStr(OPERATORS))
 
 
 async def test_operators_top_up_and_change_plans_and_builds_hear_of_it(api: RunningApi) -> None:
@@ -152,14 +152,14 @@ async def test_operators_top_up_and_change_plans_and_builds_hear_of_it(api: Runn
         assert told == changed_at, "so the reaper does not repeat it"
 
 
-async def test_news_is_repeated_until_it_was_taken(api: RunningApi) -> None:
+async def test_a_change_of_budget_is_missed_until_it_was_delivered(api: RunningApi) -> None:
     build = uuid.UUID(await build_of(api, "joe"))
     today, later = datetime.now(UTC).date(), datetime.now(UTC) + timedelta(minutes=1)
 
-    async def to_tell() -> list[money.News]:
+    async def missed() -> list[money.MissedNotification]:
         async with api.sessions() as session:
-            news = await money.builds_to_tell(session, later, switched_on=False)
-            return [each for each in news if each.build_id == build]
+            found = await money.missed_notifications(session, later, switched_on=False)
+            return [each for each in found if each.build_id == build]
 
     async def sleeps() -> None:
         asleep = {"status": "sleeping", "status_at": func.clock_timestamp()}
@@ -167,13 +167,13 @@ async def test_news_is_repeated_until_it_was_taken(api: RunningApi) -> None:
             await session.execute(update(Build).where(Build.id == build).values(**asleep))
 
     await sleeps()
-    assert not await to_tell()
+    assert not await missed()
     for _ in range(2):
         async with api.sessions.begin() as session:
             await money.top_up(session, "joe", 1, today)
         await sleeps()  # it read its budget before the top-up, and wrote so after it
-        [news] = await to_tell()
-        assert [news] == await to_tell(), "until it was told"
+        [change] = await missed()
+        assert [change] == await missed(), "until it is marked"
         async with api.sessions.begin() as session:
-            await money.note_told(session, [build], news.since)
-        assert not await to_tell()
+            await money.mark_notified(session, [build], change.since)
+        assert not await missed()

@@ -67,7 +67,7 @@ async def test_build_is_a_row_and_a_workflow(api: RunningApi) -> None:
     assert build["started_at"] is not None
     assert (build["sleep_policy"], build["max_nights"]) == ("sleep", 30)
 
-    description = await api.services.workflows.describe(uuid.UUID(build["id"]))
+    description = await api.resources.workflows.describe(uuid.UUID(build["id"]))
     found = {key.name: value for key, value in ((p.key, p.value) for p in description.typed_search_attributes)}
     assert found == {
         BUILD_STATUS: "queued",
@@ -219,7 +219,7 @@ async def test_repeat_starts_what_a_crash_left_unstarted(api: RunningApi) -> Non
     again = await _start(api, project, key="crash")
     assert (again.status_code, again.json()["id"]) == (200, str(build_id))
     assert again.json()["started_at"] is not None
-    await api.services.workflows.describe(build_id)
+    await api.resources.workflows.describe(build_id)
 
 
 REFUSED = {
@@ -258,7 +258,7 @@ async def test_suspended_user_is_refused(api: RunningApi) -> None:
 
 async def test_kill_switch_refuses_and_says_so(api: RunningApi, stack: LocalStack) -> None:
     project = await api.project()
-    off = settings_for(api.services.settings.database_url, autonomous_agent=False)
+    off = settings_for(api.resources.settings.database_url, autonomous_agent=False)
     async with running_api(off, stack.environment) as switched_off:
         before = await api.rows()
         answer = await _start(switched_off, project)
@@ -272,7 +272,7 @@ async def test_kill_switch_refuses_and_says_so(api: RunningApi, stack: LocalStac
 async def test_unreachable_temporal_refuses_before_there_is_a_row(api: RunningApi) -> None:
     project = await api.project()
     nowhere = {"TEMPORAL_ADDRESS": "127.0.0.1:1"}
-    async with running_api(api.services.settings, nowhere) as alone:
+    async with running_api(api.resources.settings, nowhere) as alone:
         before = await api.rows()
         answer = await _start(alone, project)
         assert answer.status_code == 503
@@ -290,9 +290,9 @@ async def test_temporal_that_goes_away_leaves_a_queued_build(api: RunningApi, st
             return True
 
     project = await api.project()
-    async with running_api(api.services.settings, {"TEMPORAL_ADDRESS": "127.0.0.1:1"}) as alone:
+    async with running_api(api.resources.settings, {"TEMPORAL_ADDRESS": "127.0.0.1:1"}) as alone:
         workflows = GoesAwayAfterTheCheck(alone.temporal, "api-tests")
-        object.__setattr__(alone.services, "workflows", workflows)
+        object.__setattr__(alone.resources, "workflows", workflows)
         answer = await _start(alone, project, key="late")
         assert (answer.status_code, answer.json()["status"]) == (201, "queued")
         assert answer.json()["started_at"] is None
@@ -565,6 +565,6 @@ async def test_usage_sums_the_ledger_by_day_model_and_build(api: RunningApi) -> 
 
 
 async def _put(api: RunningApi, key: str, content: bytes) -> None:
-    store = api.services.store
+    store = api.resources.store
     assert isinstance(store, ObjectStore)
     await store.put(key, content)

@@ -92,7 +92,7 @@ async def _project_with_a_ready_build(api: RunningApi) -> tuple[str, str]:
     """A build with a snapshot and screenshots; nothing follows in its feed."""
     project = await api.project()
     build = await api.build(project)
-    store = api.services.store
+    store = api.resources.store
     assert isinstance(store, ObjectStore)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:

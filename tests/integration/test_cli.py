@@ -51,7 +51,7 @@ def run(api: RunningApi, stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> 
         **stack.environment,
         "COFOUNDER_API_URL": api.url,
         "API_TOKEN": TOKEN,
-        "DATABASE_URL": api.services.settings.database_url,
+        "DATABASE_URL": api.resources.settings.database_url,
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -233,8 +233,8 @@ async def store_snapshot(
 ) -> None:
     """A snapshot of the build with this content, whatever its row says of its length."""
     row, key = await api.row(build), f"test/{build}/{number}"
-    assert isinstance(api.services.store, ObjectStore)
-    await api.services.store.put(key, content)
+    assert isinstance(api.resources.store, ObjectStore)
+    await api.resources.store.put(key, content)
     async with api.sessions.begin() as session:
         session.add(
             Snapshot(

@@ -19,7 +19,7 @@ from activities.dispatch import DispatchActivities
 from clients.browser import Browser
 from clients.sandbox import Role, Sandbox, SandboxConfig, Sandboxes
 from clients.sandbox_runner import WORKSPACE
-from db.builds import NewBuild, insert_build
+from db.builds import BuildRequest, insert_build
 from db.models import Event, Message, ToolCall, Turn
 from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
@@ -144,7 +144,7 @@ async def harness(stack: LocalStack) -> AsyncIterator[DispatchHarness]:
         await ensure_user(session, user_id)
         brief = {"name": "Bench", "problem": "none", "features": ["one"]}
         project = await create_project(session, user_id, "Bench", brief, None)
-        build = await insert_build(session, NewBuild(project.id, user_id, "a goal", None, "none"))
+        build = await insert_build(session, BuildRequest(project.id, user_id, "a goal"))
         assert build is not None
         build.created_at = NO_WORKFLOW
     sandbox = await sandboxes.create(str(build.id), Role.WORKSPACE)

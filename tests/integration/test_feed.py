@@ -156,7 +156,7 @@ async def test_reader_survives_an_api_that_goes_and_comes_back(api: RunningApi, 
     ids: list[int] = []
     ports = Ports()  # reserve it while the API is away
     port = ports.choose(set())
-    async with running_api(api.services.settings, stack.environment, port=port) as first:
+    async with running_api(api.resources.settings, stack.environment, port=port) as first:
         client = ApiClient(first.url, TOKEN)
 
         async def read() -> None:
@@ -168,7 +168,7 @@ async def test_reader_survives_an_api_that_goes_and_comes_back(api: RunningApi, 
         await wait_until(lambda: ids)
     await _say(api, build, "two")
     await wait_until(lambda: any(troubles))
-    async with running_api(api.services.settings, stack.environment, port=port):
+    async with running_api(api.resources.settings, stack.environment, port=port):
         await _close(api, build)
         await reading
     ports.release()
@@ -190,9 +190,9 @@ async def test_many_viewers_cost_one_select_a_nudge(api: RunningApi, monkeypatch
     await _say(api, build, "before")
     async with AsyncExitStack() as open_feeds:
         feeds = [await open_feeds.enter_async_context(_raw_feed(api, build)) for _ in range(viewers)]
-        await wait_until(lambda: api.services.feeds.viewers(uuid.UUID(build)) >= viewers)
+        await wait_until(lambda: api.resources.feeds.viewers(uuid.UUID(build)) >= viewers)
         seen: list[list[int]] = [await _read_ids(feed, 1) for feed in feeds]
-        engine = api.services.sessions.kw["bind"].sync_engine
+        engine = api.resources.sessions.kw["bind"].sync_engine
         event.listen(engine, "before_cursor_execute", count)
         try:
             for number in range(rounds):
@@ -207,7 +207,7 @@ async def test_many_viewers_cost_one_select_a_nudge(api: RunningApi, monkeypatch
         for feed in feeds:
             assert await _read_ids(feed, 1) == [rounds + 2]
             assert await _read_ids(feed, 1) == []
-    await wait_until(lambda: not api.services.feeds.viewers(uuid.UUID(build)))
+    await wait_until(lambda: not api.resources.feeds.viewers(uuid.UUID(build)))
 
 
 async def test_slow_viewer_is_dropped_alone(
@@ -218,12 +218,12 @@ async def test_slow_viewer_is_dropped_alone(
     build = await api.build()
     events, long = 100, "x" * 100_000
     async with _raw_feed(api, build, receive_buffer=4096) as stuck:  # reads nothing until the end
-        await wait_until(lambda: api.services.feeds.viewers(uuid.UUID(build)))
+        await wait_until(lambda: api.resources.feeds.viewers(uuid.UUID(build)))
         attentive = asyncio.create_task(_follow(client, build))
         for _ in range(events):
             await _say(api, build, long)
-        # Nobody waits for the one that takes nothing.
-        await wait_until(lambda: api.services.feeds.viewers(uuid.UUID(build)) <= 1)
+        # No one waits for the viewer that takes nothing.
+        await wait_until(lambda: api.resources.feeds.viewers(uuid.UUID(build)) <= 1)
         await _close(api, build)
         assert await attentive == list(range(1, events + 2))
         got = await _read_ids(stuck, events + 1)
@@ -237,7 +237,7 @@ async def test_viewer_that_is_ahead_or_behind_joins_without_a_gap(api: RunningAp
     build = await api.build()
     await _say(api, build, *map(str, range(600)))  # more than a page
     readers = [asyncio.create_task(_follow(client, build, after)) for after in (0, 1, 599, 600, 601, 5000)]
-    while api.services.feeds.viewers(uuid.UUID(build)) < len(readers):
+    while api.resources.feeds.viewers(uuid.UUID(build)) < len(readers):
         await asyncio.sleep(0.01)
         await _say(api, build, "meanwhile")
     await _close(api, build)

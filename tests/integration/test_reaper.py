@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from clients.browser import Browser
+from clients.build_workflows import BuildToStart, BuildWorkflows
 from clients.sandbox import Role
 from clients.temporal import connect_temporal, schedule_reaper
-from db.models import Build, Preview
+from db import money
+from db.models import Build, Preview, User
 from domain.names import REAPER_ID, REAPER_WORKFLOW, build_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
+from services.notifications import notify_budget_changed
 from tests.harness.activities import ActivityHarness, open_activity_harness
 from tests.harness.worker import WorkerHarness, worker_harness
 
@@ -71,6 +74,34 @@ async def test_a_build_whose_workflow_completed_is_not_failed(harness: ActivityH
     async with harness.sessions() as session:
         build = await session.get_one(Build, build_id)
     assert (build.status, build.closed_at) == (Status.CODE, None)
+
+
+async def test_a_change_of_budget_is_repeated_until_the_workflow_received_it(
+    harness: ActivityHarness, worker: WorkerHarness
+) -> None:
+    """In another namespace no workflow is found, which delivers nothing."""
+    build_id = await started_build(harness)
+    async with harness.sessions.begin() as session:
+        build = await session.get_one(Build, build_id)
+        build.status = Status.SLEEPING
+        await money.top_up(session, build.user_id, 1, datetime.now(UTC).date())
+    assert await notify_budget_changed(harness.sessions, worker.builds, build.user_id) == []
+    assert await notified_at(harness, build_id) is None
+
+    workflows = BuildWorkflows(worker.client, f"no-worker-{uuid.uuid4()}")
+    await workflows.start(BuildToStart(build_id, build.user_id, build.project_id, "Rooms", "bootstrapper", "Test it."))
+    async with harness.sessions.begin() as session:
+        changed_at = datetime.now(UTC) - timedelta(minutes=1)  # a younger change is still the API's to announce
+        (await session.get_one(User, build.user_id)).money_changed_at = changed_at
+        (await session.get_one(Build, build_id)).created_at = changed_at - timedelta(minutes=1)
+    await reap(worker)
+    assert await notified_at(harness, build_id) == changed_at
+    await worker.client.get_workflow_handle(build_workflow_id(build_id)).terminate()
+
+
+async def notified_at(harness: ActivityHarness, build_id: uuid.UUID) -> datetime | None:
+    async with harness.sessions() as session:
+        return (await session.get_one(Build, build_id)).nudged_at
 
 
 async def test_no_object_is_deleted_because_a_row_is_missing(harness: ActivityHarness, worker: WorkerHarness) -> None:

@@ -16,10 +16,9 @@ from temporalio.api.enums.v1 import EventType as HistoryEvent
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.restoring import RestoreActivities
+from activities.question import QuestionActivities
+from activities.restore import RestoreActivities
 from activities.sandbox.snapshot_store import CHANGES
-from activities.steering import SteeringActivities
-from api import saying
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox import Sandbox
 from db import steering
@@ -31,6 +30,7 @@ from domain.names import build_workflow_id
 from domain.payloads import AskFounder, FinishRestore, RestoreWorkspace, RunGate, ThinkOutcome
 from domain.tool_output import render_result
 from local.stack import LocalStack
+from services import messages
 from tests.harness.activities import ActivityHarness, open_activity_harness, shell
 from tests.integration.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 from tests.integration.test_think import MODEL, START, STOP, SYSTEM, ends, says, speaking, think
@@ -109,7 +109,7 @@ async def test_what_cannot_be_said(api: RunningApi, monkeypatch: pytest.MonkeyPa
     assert await api.rows() == before
     await _say(api, build, "Hello.", key="k")
     refused = [await _say(api, build, "Goodbye.", key="k")]
-    monkeypatch.setattr(saying, "UNREAD_MOST", 1)
+    monkeypatch.setattr(messages, "MAX_UNREAD", 1)
     refused.append(await _say(api, build, "And more."))
     for changes in (
         {"cancel_requested_at": func.now()},
@@ -132,7 +132,7 @@ async def test_message_is_stored_while_temporal_is_away(api: RunningApi, monkeyp
     async def away(*_: object) -> None:
         raise RuntimeError("no connection")
 
-    monkeypatch.setattr(BuildWorkflows, "tell_of_message", away)
+    monkeypatch.setattr(BuildWorkflows, "signal_message", away)
     assert (await _say(api, build, "Hello.")).status_code == 201
 
 
@@ -242,7 +242,7 @@ async def _stuck(api: RunningApi, build: str) -> AskFounder:
 async def test_question_is_asked_once_shown_and_answered_once(api: RunningApi, harness: ActivityHarness) -> None:
     build = await api.build()
     assert (await api.http.get(f"/v1/builds/{build}")).json()["question"] is None
-    given, activities = await _stuck(api, build), SteeringActivities(harness.sessions)
+    given, activities = await _stuck(api, build), QuestionActivities(harness.sessions)
     told = await harness.run(activities.ask_founder, given)
     assert await harness.run(activities.ask_founder, given) == told
     assert len(await harness.events(build, "question")) == 1
@@ -280,7 +280,7 @@ async def test_nothing_is_asked_while_the_founder_is_not_heard(api: RunningApi, 
     build = await api.build()
     given = await _stuck(api, build)
     await _say(api, build, "Do it without x.")
-    told = await harness.run(SteeringActivities(harness.sessions).ask_founder, given)
+    told = await harness.run(QuestionActivities(harness.sessions).ask_founder, given)
     assert (told.reason, told.message) == ("", 1)
     assert await harness.events(build, "question") == []
 

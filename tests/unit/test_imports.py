@@ -1,4 +1,4 @@
-"""Imports point one way, so that each room of the house can be understood by what is below it."""
+"""Imports point one way, so that each package can be understood from the packages below it."""
 
 import ast
 from pathlib import Path
@@ -11,11 +11,12 @@ ALLOWED = {
     "domain": set(),
     "clients": {"domain"},
     "db": {"domain", "settings"},
-    "activities": {"domain", "clients", "db"},
+    "services": {"domain", "clients", "db"},
+    "activities": {"domain", "clients", "db", "services"},
     "workflows": {"domain", "activities"},
-    "api": {"domain", "clients", "db", "settings", "logs"},
+    "api": {"domain", "clients", "db", "services", "settings", "logs"},
     "local": {"domain", "settings"},
-    "cli": {"domain", "clients", "db", "workflows", "local", "settings"},
+    "cli": {"domain", "clients", "db", "services", "workflows", "local", "settings"},
 }
 FIRST_PARTY = {*ALLOWED, "worker", "settings", "logs", "tests", "bench"}
 

@@ -12,7 +12,7 @@ from temporalio.testing import TimeSkipper
 
 from clients.sandbox import Sandboxes
 from db import money
-from db.builds import NewBuild, insert_build
+from db.builds import BuildRequest, insert_build
 from db.models import Build, LedgerEntry, Message, PlanTier, User
 from db.users import UserChange, change_user
 from domain.errors import NotFound
@@ -102,14 +102,14 @@ async def _change_plan(harness: WorkerHarness, user_id: str, plan: str, *, tell:
         await change_user(session, user_id, UserChange(plan=plan), datetime.now(UTC).date())
         builds = await money.open_builds_of(session, user_id)
     for build_id in builds if tell else ():
-        await harness.builds.tell_of_money(build_id)
+        await harness.builds.signal_budget_changed(build_id)
 
 
 async def _spend(harness: WorkerHarness, user_id: str, cost: int, day: date, state: str = "settled") -> uuid.UUID:
     """Money that another build of the user has spent, or is about to."""
     project_id, entry = await harness.project(user_id), uuid.uuid4()
     async with harness.sessions.begin() as session:
-        other = await insert_build(session, NewBuild(project_id, user_id, "Another.", None, "none"))
+        other = await insert_build(session, BuildRequest(project_id, user_id, "Another."))
         assert other is not None
         other.status, other.closed_at = Status.FAILED, datetime.now(UTC)
         closed_at = None if state == "open" else datetime.now(UTC)
@@ -213,7 +213,7 @@ async def woken_by_top_up(harness: WorkerHarness) -> list[Ended]:
         assert state.allowance == FOUR_TURNS_A_DAY + 10_000_000
         assert await money.open_builds_of(session, user_id) == builds
     for build_id in builds:
-        await harness.builds.tell_of_money(build_id)
+        await harness.builds.signal_budget_changed(build_id)
     return [each for build_id in builds for each in await ready_build(harness, build_id)]
 
 
@@ -297,7 +297,7 @@ async def busy(harness: WorkerHarness) -> list[Ended]:
             .where(LedgerEntry.id == entry)
             .values(state="settled", cost=1000, closed_at=datetime.now(UTC))
         )
-    await harness.builds.tell_of_money(build_id)
+    await harness.builds.signal_budget_changed(build_id)
     ended = await ready_build(harness, build_id)
     assert "sleeping" not in await harness.statuses(build_id)
     return ended
@@ -368,7 +368,7 @@ async def held(harness: WorkerHarness) -> list[Ended]:
     row = await _asked(harness, build_id, row.status_seq)
     async with harness.sessions.begin() as session:
         await change_user(session, user_id, UserChange(suspended=False), datetime.now(UTC).date())
-    await harness.builds.tell_of_money(build_id)
+    await harness.builds.signal_budget_changed(build_id)
     return await ready_build(harness, build_id)
 
 
@@ -400,9 +400,9 @@ async def switched_off_midway(harness: WorkerHarness) -> list[Ended]:
     async with wired_worker(settings, harness.client) as worker, worker:
         async with harness.sessions.begin() as session:
             later = datetime.now(UTC) + timedelta(minutes=1)
-            told = await money.builds_to_tell(session, later, switched_on=True)
-            assert build_id in [each.build_id for each in told], "the reaper tells it that builds are switched on"
-        await own.builds.tell_of_money(build_id)
+            missed = await money.missed_notifications(session, later, switched_on=True)
+            assert build_id in [each.build_id for each in missed], "the reaper notifies it that builds are switched on"
+        await own.builds.signal_budget_changed(build_id)
         return await ready_build(own, build_id)
 
 

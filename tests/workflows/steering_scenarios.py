@@ -53,7 +53,7 @@ async def _say(
         assert build is not None
         number = (await steering.add_message(session, build, text, question_id=answers)).number
     if announced:
-        await harness.builds.tell_of_message(build_id, number)
+        await harness.builds.signal_message(build_id, number)
 
 
 async def _reap(harness: WorkerHarness, build_id: uuid.UUID) -> None:
@@ -219,7 +219,7 @@ async def _restore(harness: WorkerHarness, build_id: uuid.UUID, *, announced: bo
         await steering.lock_build(session, build_id)
         number = (await add_restore(session, build_id, idempotency_key=None, **wanted)).number
     if announced:
-        await harness.builds.tell_of_restore(build_id, number)
+        await harness.builds.signal_restore(build_id, number)
     return number
 
 
@@ -270,7 +270,7 @@ async def restored_while_working(harness: WorkerHarness) -> list[Ended]:
     await harness.until_event(build_id, "tool_started", turn=4)
     first = await _files_of(harness, build_id, 1)
     number = await _restore(harness, build_id, snapshot_number=1)
-    await harness.builds.tell_of_restore(build_id, number)  # a doubled signal does nothing
+    await harness.builds.signal_restore(build_id, number)  # a doubled signal does nothing
     await _say(harness, build_id, "Again from there.")
     await let_go(harness, build_id)
     done = await _restored(harness, build_id, number)
@@ -326,5 +326,5 @@ async def restored_when_woken(harness: WorkerHarness) -> list[Ended]:
     assert await _files_of(harness, build_id, done.stored_as) == await _files_of(harness, build_id, 1)
     async with harness.sessions.begin() as session:
         await change_user(session, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
-    await harness.builds.tell_of_money(build_id)
+    await harness.builds.signal_budget_changed(build_id)
     return await ready_build(harness, build_id)

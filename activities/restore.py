@@ -1,4 +1,4 @@
-"""Putting a workspace back to what it was, as its founder has asked for; between two turns."""
+"""Restore a build's workspace to a snapshot or commit that its founder chose, between two turns."""
 
 import shlex
 import uuid
@@ -20,12 +20,12 @@ from db.session import Sessions
 from db.snapshots import snapshot_of
 from domain.payloads import FinishRestore, RestoredWorkspace, RestoreWorkspace
 
-_NOT_WHOLE = "The workspace was being put back to {what}, and that did not come to its end."
-"""Stands in the sandbox meanwhile: nobody takes a snapshot, and whoever resumes it restores the current one first."""
+_INCOMPLETE = "The workspace was being restored to {target}, and that did not finish."
+"""Kept in the sandbox meanwhile: no snapshot is taken, and resuming the sandbox restores the current snapshot first."""
 
 
 class RestoreActivities:
-    """`restore_workspace` and `finish_restore`."""
+    """The activities `restore_workspace` and `finish_restore`."""
 
     def __init__(self, sessions: Sessions, sandboxes: Sandboxes, store: ObjectStore) -> None:
         self._sessions = sessions
@@ -35,15 +35,15 @@ class RestoreActivities:
     @activity.defn
     @application_errors
     async def restore_workspace(self, request: RestoreWorkspace) -> RestoredWorkspace:
-        """Make the workspace what the restore's row says, and verify it.
+        """Restore the workspace to the target of the restore's row, and verify it.
 
-        Another attempt does it all again, which comes to the same: the agent does not work meanwhile. A stale attempt,
-        which may come back when it does, no longer holds the workspace.
+        Another attempt does all of it again, with the same result: the agent does not work meanwhile. A stale attempt
+        that comes back after that no longer holds the lock on the workspace.
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed.
             SandboxGone: the workspace has to be restored elsewhere first.
-            StaleClaim: a later attempt holds the workspace.
+            StaleClaim: a later attempt holds the lock.
             NeedsPerson: the store refuses.
         """
         build_id = uuid.UUID(request.build_id)
@@ -62,9 +62,9 @@ class RestoreActivities:
             if commit is not None and await _has_commit(sandbox, commit):
                 snapshot = None
             elif snapshot is None:
-                why = "It is not kept any more." if commit is None else "Neither its git nor a kept snapshot has it."
+                why = "It was deleted." if commit is None else "Neither its git nor a kept snapshot has that commit."
                 return await self._give_up(restore, why)
-            changes = shlex.quote(f'["{_NOT_WHOLE.format(what=describe_target(restore))}"]')
+            changes = shlex.quote(f'["{_INCOMPLETE.format(target=describe_target(restore))}"]')
             await lock.run(f"printf %s {changes} >{CHANGES}")
             await stop_processes(lock)
             if snapshot is not None:
@@ -77,7 +77,7 @@ class RestoreActivities:
     @activity.defn
     @application_errors
     async def finish_restore(self, request: FinishRestore) -> None:
-        """Write that the restore is done and stored."""
+        """Record that the restore is done and stored."""
         async with self._sessions.begin() as session:
             await end_restore(
                 session,
@@ -88,8 +88,8 @@ class RestoreActivities:
             )
 
     async def _give_up(self, restore: Restore, why: str) -> RestoredWorkspace:
-        """It can't be done, and nothing was changed."""
-        error = f"The workspace stays as it is: it could not be put back to {describe_target(restore)}. {why}"
+        """Record that the restore is impossible. Nothing was changed."""
+        error = f"The workspace stays as it is: it could not be restored to {describe_target(restore)}. {why}"
         async with self._sessions.begin() as session:
             await end_restore(session, restore.build_id, restore.number, error=error)
         return RestoredWorkspace(done=False)
@@ -101,10 +101,10 @@ async def _has_commit(sandbox: Sandbox, commit: str) -> bool:
 
 
 async def _reset(lock: WorkspaceLock, commit: str) -> None:
-    """Make HEAD and all files what the commit says; only what git ignores stays.
+    """Set HEAD and all files to the commit; only ignored files stay.
 
-    The index is made anew first: flags in it (skip-worktree, assume-unchanged) would keep files as they are. What is
-    untracked goes twice, as what is ignored changes when a .gitignore goes.
+    Build a new index first: flags in the old one (skip-worktree, assume-unchanged) would keep files as they are. Remove
+    untracked files twice, because removing a .gitignore changes what is ignored.
     """
     await lock.run(f"""
 set -e

@@ -1,4 +1,4 @@
-"""Asking the founder when the agent gets no further."""
+"""Ask the founder when the agent is stuck."""
 
 import uuid
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from domain.payloads import AskedFounder, AskFounder
 from domain.question import Attempt, about_circle, about_error
 from domain.tool_output import parse_stored_blocks, result_text
 
-_LOOKED_AT = 200
-"""So many of the build's last calls are looked at for the error that it is stuck on."""
+_SEARCHED_CALLS = 200
+"""Search this many of the build's last calls for the error that it is stuck on."""
 
 
-class SteeringActivities:
-    """`ask_founder`, with the database."""
+class QuestionActivities:
+    """The activity `ask_founder`."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -31,40 +31,40 @@ class SteeringActivities:
     @activity.defn
     @application_errors
     async def ask_founder(self, request: AskFounder) -> AskedFounder:
-        """Store the question and show it, once. Where the founder has said or asked for something that is not done,
-        nothing is asked: that may be the answer already."""
+        """Store the question and show it in the feed, once. If a message or restore of the founder is pending, ask
+        nothing and return that instead: it may be the answer already."""
         build_id, question_id = uuid.UUID(request.build_id), uuid.UUID(request.question_id)
         async with self._sessions.begin() as session:
             await steering.lock_build(session, build_id)
             if pending := await steering.pending_input(session, build_id):
                 return AskedFounder(message=pending.message, restore=pending.restore)
             if request.error is not None:
-                asked = about_error(await _failed(session, build_id, request.error))
+                text = about_error(await _attempts_with_error(session, build_id, request.error))
             else:
-                asked = about_circle(await _repeated(session, build_id, request.call or ""))
+                text = about_circle(await _attempts_with_call(session, build_id, request.call or ""))
             question = Question(
                 id=question_id,
                 build_id=build_id,
-                problem=asked.problem,
-                tried=asked.tried,
-                options=asked.options,
+                problem=text.problem,
+                tried=text.tried,
+                options=text.options,
             )
             await steering.add_question(session, question)
-        return AskedFounder(reason=asked.reason)
+        return AskedFounder(reason=text.reason)
 
 
-async def _failed(session: AsyncSession, build_id: uuid.UUID, error: str) -> list[Attempt]:
+async def _attempts_with_error(session: AsyncSession, build_id: uuid.UUID, error: str) -> list[Attempt]:
     """The build's last calls that ended in this error, in order."""
     calls = await session.scalars(
         select(ToolCall)
         .where(ToolCall.build_id == build_id, ToolCall.is_error.is_(True), ~ToolCall.lost)
         .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
-        .limit(_LOOKED_AT)
+        .limit(_SEARCHED_CALLS)
     )
     return await _attempts(session, build_id, [call for call in calls if error_of(call, call.result or "") == error])
 
 
-async def _repeated(session: AsyncSession, build_id: uuid.UUID, signature: str) -> list[Attempt]:
+async def _attempts_with_call(session: AsyncSession, build_id: uuid.UUID, signature: str) -> list[Attempt]:
     """The build's last calls with this signature, in order."""
     calls = (
         await session.scalars(
@@ -95,7 +95,7 @@ async def _attempts(session: AsyncSession, build_id: uuid.UUID, calls: Sequence[
 
 
 async def _answers(session: AsyncSession, build_id: uuid.UUID, turns: set[int]) -> dict[int, list[dict[str, Any]]]:
-    """The content blocks of what the agent said in these turns."""
+    """The content blocks of the agent's answers in these turns."""
     rows = await session.execute(
         select(Message.turn, Message.content).where(
             Message.build_id == build_id, Message.role == "assistant", Message.turn.in_(turns)

@@ -1,4 +1,8 @@
-"""Founders' accounts as the doors show and change them: plan, standing, and what may be spent on a day."""
+"""Read and change founders' accounts: plan, models, standing, and what may be spent on a day.
+
+Everything runs in the caller's transaction. Notify the user's open builds after it is committed:
+`services.notifications.notify_budget_changed`.
+"""
 
 import uuid
 from collections.abc import Mapping
@@ -11,15 +15,15 @@ from db import money
 from db.models import User
 from db.users import UserChange, change_user, find_user, plan_names
 from domain.budget import BudgetState
-from domain.errors import InvalidInput, NotFound
+from domain.errors import InvalidInput, NotFound, UnknownModel
 from domain.model_choice import CODER
 from domain.pricing import PriceTable, price_of
 
 ROLES = (CODER,)
-"""Whose model a user may have of their own."""
+"""Roles for which a user may have a model of their own."""
 
-TOP_UP_MOST = 10**12
-"""µ$. More is a slip of the hand."""
+MAX_TOP_UP = 10**12
+"""Microdollars. Refuse a larger top-up as a typing mistake."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ async def read_account(session: AsyncSession, user_id: str, day: date) -> Accoun
 
 
 async def change_account(session: AsyncSession, user_id: str, change: UserChange, day: date) -> Account:
-    """Change the user, making the row where there is none.
+    """Change the user; make the row if there is none.
 
     Raises:
         InvalidInput: there is no such plan.
@@ -65,12 +69,12 @@ async def change_account(session: AsyncSession, user_id: str, change: UserChange
 async def top_up_account(
     session: AsyncSession, user_id: str, amount: int, day: date, *, note: str | None, key: str | None
 ) -> Account:
-    """Add money (µ$) to what the user may spend on the day; a repeat with the same key adds nothing.
+    """Add money (microdollars) to what the user may spend on the day; a repeat with the same key adds nothing.
 
     Raises:
         NotFound: there is no such user.
         InvalidInput: the plan has no limit.
-        Conflict: the key was used for another amount.
+        KeyReused: the key was used for another amount.
     """
     account = await read_account(session, user_id, day)
     if account.budget.allowance is None:
@@ -80,14 +84,16 @@ async def top_up_account(
 
 
 def check_models(models: Mapping[str, str | None], prices: PriceTable) -> None:
-    """Whether these models may be chosen for these roles.
+    """Check that a user may have these models, by role. None stands for the plan's model.
 
     Raises:
-        InvalidInput: there is no such role.
-        UnknownModel: a model has no price.
+        InvalidInput: there is no such role, or a model has no price.
     """
     for role, model in models.items():
         if role not in ROLES:
             raise InvalidInput(f"There is no role {role}. The roles are: {', '.join(ROLES)}.", f"models.{role}")
         if model is not None:
-            price_of(prices, model)
+            try:
+                price_of(prices, model)
+            except UnknownModel as error:
+                raise InvalidInput(str(error), "models") from error

@@ -1,0 +1,239 @@
+"""Start, cancel and wake builds.
+
+A build's row is committed before its workflow is started. If the process dies in between, or Temporal goes away, the
+reaper or a repeat of the request starts the workflow.
+"""
+
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.service import RPCError
+
+from clients.build_workflows import BuildToStart, BuildWorkflows
+from db import builds, steering
+from db.builds import BuildRequest
+from db.models import Build, User
+from db.projects import find_project
+from db.session import Sessions
+from db.users import ensure_user
+from domain.errors import (
+    AccountSuspended,
+    BuildClosed,
+    DatabaseUnavailable,
+    KeyReused,
+    KillSwitchOn,
+    Misconfigured,
+    NotFound,
+    OpenBuildExists,
+    TemporalUnavailable,
+)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class StartedBuild:
+    """The build of a request. `is_new` is False if an earlier request with the same key made it."""
+
+    build_id: uuid.UUID
+    is_new: bool
+
+
+async def start_build(
+    sessions: Sessions, workflows: BuildWorkflows, request: BuildRequest, *, autonomous_agent: bool
+) -> StartedBuild:
+    """Commit the build's row, then start its workflow.
+
+    Args:
+        autonomous_agent: False while the kill switch is on; then only a repeat of an earlier request succeeds.
+
+    Raises:
+        NotFound, Refused, Conflict, DependencyUnavailable: refused; no row was made.
+    """
+    reachable = await workflows.is_reachable()
+    async with sessions.transaction() as session:
+        project = await find_project(session, request.user_id, request.project_id)
+        if project is None:
+            raise NotFound(f"There is no project {request.project_id}.")
+        user = await ensure_user(session, request.user_id)
+        build = await _find_by_key(session, request)
+        is_new = build is None
+        if build is None:
+            _require_startable(user, autonomous_agent=autonomous_agent, reachable=reachable)
+            build, is_new = await _insert_or_find(session, request)
+    if build.started_at is None and build.closed_at is None:
+        await _start_or_leave_to_reaper(sessions, workflows, build, project.name, user.plan)
+    return StartedBuild(build.id, is_new)
+
+
+def _require_startable(user: User, *, autonomous_agent: bool, reachable: bool) -> None:
+    if user.suspended:
+        raise AccountSuspended("Your account is suspended, so no build was started. Ask the operator of this service.")
+    if not autonomous_agent:
+        raise KillSwitchOn("Builds are switched off here (AUTONOMOUS_AGENT is false). Nothing was stored; try later.")
+    if not reachable:
+        raise TemporalUnavailable
+
+
+async def _insert_or_find(session: AsyncSession, request: BuildRequest) -> tuple[Build, bool]:
+    """Insert the build's row; if a concurrent request with the same key was faster, return its row and False.
+
+    Raises:
+        OpenBuildExists: the project has an open build.
+    """
+    build = await builds.insert_build(session, request)
+    if build is not None:
+        return build, True
+    # The row of the faster request is committed by now, and this transaction reads what is committed.
+    earlier = await _find_by_key(session, request)
+    if earlier is not None:
+        return earlier, False
+    open_build = await builds.find_open_build(session, request.project_id)
+    if open_build is None:
+        raise OpenBuildExists("Another build of this project ended just now. Send the request again.")
+    raise OpenBuildExists(
+        f"Build {open_build.id} of this project is {open_build.status}. Wait for it or cancel it before you start "
+        "another.",
+        {"build_id": str(open_build.id)},
+    )
+
+
+async def _find_by_key(session: AsyncSession, request: BuildRequest) -> Build | None:
+    if request.idempotency_key is None:
+        return None
+    earlier = await builds.find_build_by_key(session, request.user_id, request.idempotency_key)
+    if earlier is not None and earlier.body_hash != request.body_hash:
+        raise KeyReused(
+            "This Idempotency-Key was used for another request. Use a new key for a new build.",
+            {"build_id": str(earlier.id)},
+        )
+    return earlier
+
+
+# ---- workflows of committed rows
+
+
+async def start_workflow(
+    sessions: Sessions, workflows: BuildWorkflows, build: Build, project_name: str, plan: str
+) -> None:
+    """Start the workflow of a committed row, then mark the row as started. A repeat starts nothing twice.
+
+    Raises:
+        RPCError, RuntimeError: Temporal did not take it.
+        Misconfigured: Temporal lacks the search attributes and they can't be registered.
+        DatabaseUnavailable: the row could not be marked.
+    """
+    await workflows.start(
+        BuildToStart(
+            build_id=build.id,
+            user_id=build.user_id,
+            project_id=build.project_id,
+            project_name=project_name,
+            plan=plan,
+            goal=build.goal,
+        )
+    )
+    async with sessions.transaction() as session:
+        await builds.mark_started(session, build.id)
+
+
+async def start_if_unstarted(sessions: Sessions, workflows: BuildWorkflows, build: Build) -> None:
+    """Start the workflow of an open build if a crash left its row without one.
+
+    Raises:
+        DatabaseUnavailable: the project could not be read.
+    """
+    if build.started_at is not None or build.closed_at is not None:
+        return
+    async with sessions.transaction() as session:
+        project = await find_project(session, build.user_id, build.project_id)
+        assert project is not None, "a build's row names a project"
+        user = await ensure_user(session, build.user_id)
+    await _start_or_leave_to_reaper(sessions, workflows, build, project.name, user.plan)
+
+
+async def _start_or_leave_to_reaper(
+    sessions: Sessions, workflows: BuildWorkflows, build: Build, project_name: str, plan: str
+) -> None:
+    try:
+        await start_workflow(sessions, workflows, build, project_name, plan)
+    except (RPCError, RuntimeError, Misconfigured, DatabaseUnavailable) as error:
+        log.warning("the reaper will start the build", build_id=str(build.id), error=str(error))
+
+
+# ---- open builds
+
+
+async def require_build(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> Build:
+    """The build, if it exists and is this user's.
+
+    Raises:
+        NotFound: there is no such build, or it is another user's.
+    """
+    build = await builds.find_build(session, user_id, build_id)
+    if build is None:
+        raise _no_build(build_id)
+    return build
+
+
+async def lock_build(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> Build:
+    """The build's row, locked until the transaction ends.
+
+    Raises:
+        NotFound: there is no such build, or it is another user's.
+    """
+    build = await steering.lock_build(session, build_id, user_id)
+    if build is None:
+        raise _no_build(build_id)
+    return build
+
+
+async def cancel_build(sessions: Sessions, workflows: BuildWorkflows, user_id: str, build_id: uuid.UUID) -> None:
+    """Note that the founder wants the build to end, then ask its workflow to. It cleans up first.
+
+    Raises:
+        NotFound, BuildClosed, DatabaseUnavailable: nothing was changed.
+        TemporalUnavailable: the wish is stored; the reaper asks again.
+    """
+    async with sessions.transaction() as session:
+        build = await require_build(session, user_id, build_id)
+        if not await builds.request_cancel(session, build_id):
+            raise _closed(build)
+    await _signal(sessions, workflows, build, workflows.cancel)
+
+
+async def wake_build(sessions: Sessions, workflows: BuildWorkflows, user_id: str, build_id: uuid.UUID) -> None:
+    """Have a build that sleeps or waits check again whether it can continue.
+
+    Raises:
+        NotFound, BuildClosed, DependencyUnavailable: nothing was changed.
+    """
+    async with sessions.transaction() as session:
+        build = await require_build(session, user_id, build_id)
+    if build.closed_at is not None:
+        raise _closed(build)
+    await _signal(sessions, workflows, build, workflows.wake)
+
+
+async def _signal(
+    sessions: Sessions, workflows: BuildWorkflows, build: Build, send: Callable[[uuid.UUID], Awaitable[None]]
+) -> None:
+    await start_if_unstarted(sessions, workflows, build)
+    try:
+        await send(build.id)
+    except NotFound:
+        # The workflow ends just now, or was terminated. The row follows by itself.
+        log.info("there is no running workflow to signal", build_id=str(build.id))
+    except (RPCError, RuntimeError) as error:
+        raise TemporalUnavailable from error
+
+
+def _no_build(build_id: uuid.UUID) -> NotFound:
+    return NotFound(f"There is no build {build_id}.")
+
+
+def _closed(build: Build) -> BuildClosed:
+    return BuildClosed(f"Build {build.id} has ended: it is {build.status}.")
