@@ -35,7 +35,7 @@ async def recovery_seconds(faults: FaultHarness, moment: str, *, second: bool) -
     if moment == "a model call":
         stalls = [{"kind": "stall", "seconds": 600, "after": 1}]
         build_id = await harness.start(script=sample_script(), faults=stalls)
-        await until_calling(harness, build_id, turn=2)
+        await until_calling(faults, harness, build_id, turn=2)
         hold = None
     else:
         build_id = await harness.start(script=sample_script(held=True))

@@ -26,7 +26,7 @@ _ERROR_CHARACTERS = 2000
 _EXIT_CODE = re.compile(r"\[exit code -?\d+\]")
 _VARYING = re.compile(
     r"0x[0-9a-f]+|\b(?=[a-f]*\d)[0-9a-f]{6,}\b"  # addresses, hashes, ids
-    r"|(?:[\w.~-]*/)+[\w.~-]*"  # paths
+    r"|(?:[\w.~-]{0,255}/)+[\w.~-]*"  # paths; unbounded names would take seconds in a long word without a slash
     r"|\d+"
 )
 _SAYS_SOMETHING = re.compile(r"[a-z]{3}")

@@ -22,19 +22,24 @@ from domain.names import BUILD_WORKFLOW
 from domain.status import Status
 from local.rehearsal.control import FaultKind
 from local.stack import PARTS, PartName
-from tests.faults.disabled_safeguards import NEWER
-from tests.faults.invariants import Damage, check_build
+from tests.faults.disabled_safeguards import NEWER, TAKEN
+from tests.faults.invariants import Damage, check_build, requests_of
 from tests.faults.proxy import FaultProxy
 from tests.faults.report import Report, closed, side_by_side
-from tests.faults.sample_build import HELD, sample_script
-from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, put_back, until
+from tests.faults.sample_build import sample_script
+from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, put_back
 from tests.harness.worker import WorkerHarness
+from tests.wait import DEADLINE, wait_until
+from tests.workflows.scenarios import HELD
 
 LONG = "600"
 """Seconds: a stalled stream is not noticed."""
 
 DELAYS, ANSWERS_LOST, CUTS = 3, 3, 3
 """So many of each strike a build's connections to a server."""
+
+_BUILDS_TO_STRIKE = 6
+"""Start this many builds one after the other, if a server's connections have not been struck in every way before."""
 
 POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 
@@ -73,9 +78,9 @@ async def killed(report: Report) -> None:
     at = {point: await start_held(fault_harness, harness, point) for point in POINTS}
     calling = await harness.start(script=sample_script(), faults=[{"kind": "stall", "seconds": 300, "after": 1}])
     running = await harness.start(script=sample_script(held=True))
-    await until_calling(harness, calling, turn=2)
+    await until_calling(fault_harness, harness, calling, turn=2)
     held = await until_command_held(fault_harness, harness, running)
-    await until(lambda: all(fault_harness.has_reached(point, build_id) for point, build_id in at.items()))
+    await until_held(fault_harness, at)
     await worker.end(signal.SIGKILL)
     held.unlink()
     successor = await fault_harness.worker(harness)
@@ -123,19 +128,25 @@ async def taken_over(
     Temporal can't tell the first one at once that its attempts are over: they do what they have come to do.
     `and_besides` waits for what else has to be taken over, `acted` until they have written, or found that they may not.
     """
-    await until(lambda: all(fault_harness.has_reached(point, build_id) for point, build_id in at.items()))
+    await until_held(fault_harness, at)
     stale.send(signal.SIGSTOP)
+    front["temporal"].cut()  # its polls end with it: an answered one would take an attempt that no worker makes
     for point, build_id in at.items():
         fault_harness.let_go(point, build_id)  # once it can
         fault_harness.ask(point, build_id, "hold")
     fresh = await fault_harness.worker(harness, without=without)
-    await until(lambda: all(fault_harness.has_reached(point, build_id) for point, build_id in at.items()))
+    await until_held(fault_harness, at)
     await and_besides()
     front["temporal"].blackhole()
     stale.send(signal.SIGCONT)
     await acted()
     front["temporal"].heal()
     return fresh
+
+
+async def until_held(fault_harness: FaultHarness, at: Mapping[CrashPoint, uuid.UUID]) -> None:
+    """Wait until each of these builds is held at its point."""
+    await wait_until(lambda: all(fault_harness.has_reached(point, build_id) for point, build_id in at.items()))
 
 
 async def newer(report: Report) -> None:
@@ -199,7 +210,7 @@ async def store(report: Report) -> None:
 
     s3.refuse(503)
     build_id = await harness.start(script=sample_script())
-    await until(lambda: s3.struck["503"] >= 3)
+    await wait_until(lambda: s3.struck["503"] >= 3)
     s3.heal()
     await report.ready("S3 answers 503", harness, build_id)
 
@@ -226,9 +237,13 @@ async def connections(report: Report, parts: Sequence[PartName] = PARTS) -> None
         fault_harness, harness = report.fault_harness, report.fault_harness.harness()
         front = await fault_harness.front()
         worker, proxy = await fault_harness.worker(harness, front), front[part]
-        build_id = await harness.start(script=sample_script())
         striking = asyncio.create_task(_strike(proxy))
-        await report.ready(f"connections to {part}", harness, build_id, wake=True)
+        # How much of it befalls one build depends on which of the two is faster.
+        for number in range(1, _BUILDS_TO_STRIKE + 1):
+            build_id = await harness.start(script=sample_script())
+            await report.ready(f"connections to {part}, build {number}", harness, build_id, wake=True)
+            if striking.done():
+                break
         striking.cancel()
         async with report.case(f"struck: connections to {part}"):
             assert proxy.struck.keys() >= {"delay", "answer lost", "cut", "blackhole"}, proxy.struck
@@ -263,7 +278,7 @@ async def server_killed(report: Report, part: PartName) -> None:
     writing = await start_held(fault_harness, harness, "think.after_call")
     running = await harness.start(script=sample_script(held=True))
     held = await until_command_held(fault_harness, harness, running)
-    await until(lambda: fault_harness.has_reached("think.after_call", writing))
+    await until_held(fault_harness, {"think.after_call": writing})
     fault_harness.stack.kill(
         part, signal.SIGQUIT if part == "postgres" else signal.SIGKILL
     )  # `pg_ctl stop -m immediate`
@@ -300,8 +315,10 @@ async def reverted(report: Report, without: str = "") -> None:
     """A paused sandbox comes back with its files as they were earlier."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     worker = await fault_harness.worker(harness, without=without)
-    build_id = await harness.start(script=sample_script(), faults=[{"kind": "refusal", "after": 2}])
-    fault_harness.ask("dispatch.acted", build_id, "hold")
+    faults = [{"kind": "refusal", "after": 2}]
+    build_id = await harness.start(
+        script=sample_script(), faults=faults, prepare=_to_hold(fault_harness, "dispatch.acted")
+    )
     await until_reverted(fault_harness, harness, build_id)
     await report.ready(without or "files are reverted on resume", harness, build_id, wake=True)
     if not without:
@@ -317,7 +334,7 @@ async def reverted(report: Report, without: str = "") -> None:
 async def until_reverted(fault_harness: FaultHarness, harness: WorkerHarness, build_id: uuid.UUID) -> None:
     """Wait until the build waits for a person, and put its files back to what they were after its first call, at which
     it is held."""
-    await until(lambda: fault_harness.has_reached("dispatch.acted", build_id))
+    await until_held(fault_harness, {"dispatch.acted": build_id})
     home = fault_harness.sandbox_directory((await harness.row(build_id)).sandbox_id or "-") / "home"
     earlier = fault_harness.directory / f"earlier-{build_id}"
     await copy_tree(home, earlier)
@@ -334,7 +351,7 @@ async def terminated(report: Report) -> None:
     in_bash = await harness.start(script=sample_script(held=True))
     uploaded = await start_held(fault_harness, harness, "snapshot.uploaded")
     await until_command_held(fault_harness, harness, in_bash)
-    await until(lambda: fault_harness.has_reached("snapshot.uploaded", uploaded))
+    await until_held(fault_harness, {"snapshot.uploaded": uploaded})
     for build_id in (in_bash, uploaded):
         await harness.handle(build_id).terminate("an operator's decision")
     await worker.end(signal.SIGKILL)
@@ -348,7 +365,7 @@ async def terminated(report: Report) -> None:
 
 async def until_swept(fault_harness: FaultHarness, build_id: uuid.UUID) -> None:
     """Wait until the reaper has tidied up after a build that was ended from outside, and check it."""
-    deadline = monotonic() + 20
+    deadline = monotonic() + DEADLINE
     while True:
         try:
             await check_build(fault_harness, build_id, None)
@@ -368,33 +385,37 @@ async def until_swept(fault_harness: FaultHarness, build_id: uuid.UUID) -> None:
 
 async def start_held(fault_harness: FaultHarness, harness: WorkerHarness, point: CrashPoint) -> uuid.UUID:
     """Start a build that is held when it gets to the point."""
-    build_id = await harness.start(script=sample_script())
-    fault_harness.ask(point, build_id, "hold")
+    build_id = await harness.start(script=sample_script(), prepare=_to_hold(fault_harness, point))
     await fault_harness.say(harness, build_id, f"Before {point}.")
     await fault_harness.say(harness, build_id, f"Again before {point}.")
     return build_id
 
 
+def _to_hold(fault_harness: FaultHarness, point: CrashPoint) -> Callable[[uuid.UUID], None]:
+    """Holds a build at the point; for before it starts, as it may get there at once."""
+    return lambda build_id: fault_harness.ask(point, build_id, "hold")
+
+
 async def until_command_held(fault_harness: FaultHarness, harness: WorkerHarness, build_id: uuid.UUID) -> Path:
     """Wait until the third turn's command waits in its sandbox; returns the file that holds it there."""
-    async with asyncio.timeout(120):
-        while True:
-            held = _held_in(fault_harness, (await harness.row(build_id)).sandbox_id)
-            if held.exists():
-                return held
-            await asyncio.sleep(0.05)
+
+    async def held() -> Path | None:
+        path = _held_in(fault_harness, (await harness.row(build_id)).sandbox_id)
+        return path if path.exists() else None
+
+    return await wait_until(held)
 
 
-async def until_calling(harness: WorkerHarness, build_id: uuid.UUID, turn: int) -> None:
-    """Wait until the turn's model call is in flight."""
-    async with asyncio.timeout(120):
-        while True:
-            async with harness.session() as session:
-                calls = select(func.count()).where(LedgerEntry.build_id == build_id, LedgerEntry.turn == turn)
-                if await session.scalar(calls):
-                    break
-            await asyncio.sleep(0.05)
-    await asyncio.sleep(0.5)
+async def until_calling(fault_harness: FaultHarness, harness: WorkerHarness, build_id: uuid.UUID, turn: int) -> None:
+    """Wait until the turn's model call has reached the model."""
+    goal = (await harness.row(build_id)).goal
+
+    async def calling() -> bool:
+        async with harness.session() as session:
+            calls = select(func.count()).where(LedgerEntry.build_id == build_id, LedgerEntry.turn == turn)
+            return bool(await session.scalar(calls)) and len(requests_of(fault_harness, goal)) >= turn
+
+    await wait_until(calling, look_seconds=0.2)
 
 
 async def claims(harness: WorkerHarness, build_id: uuid.UUID) -> set[uuid.UUID]:
@@ -410,9 +431,11 @@ async def claims(harness: WorkerHarness, build_id: uuid.UUID) -> set[uuid.UUID]:
 
 async def changed(harness: WorkerHarness, build_id: uuid.UUID, before: set[uuid.UUID]) -> None:
     """Wait until another attempt has taken one of the build's rows."""
-    async with asyncio.timeout(120):
-        while await claims(harness, build_id) == before:
-            await asyncio.sleep(0.1)
+
+    async def are_others() -> bool:
+        return await claims(harness, build_id) != before
+
+    await wait_until(are_others, look_seconds=0.1)
 
 
 # ---- the narrowest fault that each safeguard is against
@@ -421,9 +444,9 @@ async def changed(harness: WorkerHarness, build_id: uuid.UUID, before: set[uuid.
 async def stale_snapshot(report: Report, without: str) -> None:
     """A worker hangs when it has uploaded a snapshot, and comes back when another has taken it, too.
 
-    Whether it comes to write is chance: what it talked to may have given it up. So it is tried more than once.
+    What it talked to may have given it up, so that it does not come to write; then it is tried again.
     """
-    for _ in range(6):
+    for _ in range(3):
         if await _came_back_and_wrote(report, without):
             return
 
@@ -437,14 +460,10 @@ async def _came_back_and_wrote(report: Report, without: str) -> bool:
 
     async def written() -> None:
         nonlocal wrote
+        await wait_until((fault_harness.directory / TAKEN.format(pid=stale.pid)).exists)
         query = select(Snapshot.id).where(Snapshot.build_id == build_id, Snapshot.state == "stored")
-        for _ in range(80):
-            async with harness.sessions() as session:
-                wrote = (await session.scalars(query)).first() is not None
-            if wrote:
-                break
-            await asyncio.sleep(0.1)
-        await asyncio.sleep(1)  # and ends
+        async with harness.sessions() as session:
+            wrote = (await session.scalars(query)).first() is not None
 
     at: dict[CrashPoint, uuid.UUID] = {"snapshot.uploaded": build_id}
     fresh = await taken_over(fault_harness, harness, stale, front, at, acted=written, without=without)

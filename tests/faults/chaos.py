@@ -57,10 +57,11 @@ from tests.faults.proxy import FaultProxy
 from tests.faults.report import close_preview, closed
 from tests.faults.sample_build import sample_script
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
+from tests.wait import DEADLINE
 
 WORKERS = 2
 BUILDS_AT_ONCE = 3
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 2 * DEADLINE
 """How long after the last fault everything may take to come to its end."""
 
 _ALLOWANCE_A_CYCLE = 60_000_000

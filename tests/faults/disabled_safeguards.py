@@ -4,7 +4,9 @@ Each is undone in the narrowest place: what else protects the same thing stays.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +19,9 @@ from db.models import Snapshot, ToolCall
 
 NEWER = "newer"
 """No safeguard: a worker of the next version, whose runner inside of sandboxes is another one."""
+
+TAKEN = "taken-{pid}"
+"""A file in the home directory of a worker without claims: its attempt at a snapshot is over, written or failed."""
 
 SAFEGUARDS = ("claim", "intent", "journal", "verification")
 
@@ -51,8 +56,14 @@ def _without_claim() -> None:
 
     original, taking = snapshot.SnapshotActivities._claim, snapshot.SnapshotActivities._store_and_record
 
-    async def take(*args: Any, **kwargs: Any) -> Any:
-        return await wait_for_answer(taking(*args, **kwargs))
+    async def to_its_end(*args: Any) -> Any:
+        try:
+            return await taking(*args)
+        finally:
+            (Path(os.environ["HOME"]) / TAKEN.format(pid=os.getpid())).touch()
+
+    async def take(*args: Any) -> Any:
+        return await wait_for_answer(to_its_end(*args))
 
     async def claim(self: Any, build_id: UUID, request: Any) -> Any:
         claimed = await original(self, build_id, request)
@@ -63,7 +74,7 @@ def _without_claim() -> None:
         return snapshot._Claimed(claimed.id, claimed.build_id, UUID(int=1), claimed.archive_key, claimed.manifest_key)
 
     snapshot.SnapshotActivities._claim = claim  # type: ignore[method-assign]
-    snapshot.SnapshotActivities._store_and_record = take  # type: ignore[method-assign]
+    snapshot.SnapshotActivities._store_and_record = take  # type: ignore[assignment,method-assign]
 
 
 def _without_intent() -> None:

@@ -1,14 +1,16 @@
 """What must be true of a build when it has closed, whatever has struck it, and of the ground when all have."""
 
+import asyncio
 import itertools
 import json
 import re
 import uuid
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -33,11 +35,13 @@ from db.models import (
 )
 from db.money import budget_of
 from db.snapshots import SNAPSHOTS_PREFIX
-from domain.errors import SnapshotFailed
+from domain.errors import NotFound, SnapshotFailed
 from domain.prompt import founder_message
 from domain.status import Status
 from tests.faults.sample_build import EFFECT
 from tests.harness.faults import SECRET, FaultHarness
+from tests.processes import command_line, lives
+from tests.wait import DEADLINE
 
 KEPT = 5
 """Snapshots of a build, the final one aside."""
@@ -113,8 +117,8 @@ async def handed_over(fault_harness: FaultHarness, build_id: uuid.UUID) -> Hande
     if final is None:
         raise Damage(["a ready build has no final snapshot"])
     async with restored(fault_harness, final) as sandbox:
-        tree = await sandbox.run("git rev-parse 'HEAD^{tree}'", timeout_seconds=30)
-        uncommitted = await sandbox.run(_UNCOMMITTED, timeout_seconds=30)
+        tree = await sandbox.run("git rev-parse 'HEAD^{tree}'", timeout_seconds=DEADLINE)
+        uncommitted = await sandbox.run(_UNCOMMITTED, timeout_seconds=DEADLINE)
     files = frozenset(
         (entry.path, entry.kind.value, entry.mode, entry.sha256)
         for entry in await stored_manifest(fault_harness.store, final)
@@ -138,7 +142,7 @@ async def check_build(fault_harness: FaultHarness, build_id: uuid.UUID, expected
         if difference := (await handed_over(fault_harness, build_id)).differs_from(expected):
             found.append(f"the workspace is another: {difference}")
         found += await _announcements(fault_harness, build_id)
-    sent = list(_bodies(fault_harness, build.goal))
+    sent = requests_of(fault_harness, build.goal)
     found += await _ledger(fault_harness, build, sent)
     found += await _conversation(fault_harness, build, sent)
     found += await _messages(fault_harness, build, sent)
@@ -157,26 +161,32 @@ async def check_nothing_left(fault_harness: FaultHarness) -> None:
     Raises:
         Damage: something is left.
     """
+    await fault_harness.forget_connections()
+    deadline = monotonic() + DEADLINE
+    while found := await _left(fault_harness):  # what has been told to end may take a moment for it
+        if monotonic() > deadline:
+            raise Damage(found)
+        await asyncio.sleep(0.2)
+
+
+async def _left(fault_harness: FaultHarness) -> list[str]:
     found = [f"sandbox {each.id} of build {each.build_id} is left" for each in await fault_harness.sandboxes.list_all()]
     found += [f"upload {key} is left" for key in await fault_harness.store.unfinished_uploads("")]
     found += [
-        f"process {' '.join(process.cmdline())[:200]} of a sandbox is left"
+        f"process {' '.join(command_line(process))[:200]} of a sandbox is left"
         for process in psutil.Process(fault_harness.stack.pid("sandbox")).children(recursive=True)
-        if process.status() != psutil.STATUS_ZOMBIE
+        if lives(process)
     ]
     found += [
-        f"process {' '.join(process.cmdline())[:200]} of a worker is left"
+        f"process {' '.join(command_line(process))[:200]} of a worker is left"
         for process in psutil.process_iter()
         if _is_of(fault_harness, process)
     ]
-    await fault_harness.forget_connections()
     url = fault_harness.settings.database_url.replace("+asyncpg", "")
     connection = await asyncpg.connect(url, server_settings={"application_name": "faults"})
     left = await connection.fetch("select state, query from pg_stat_activity where application_name = 'cofounder'")
     await connection.close()
-    found += [f"a database connection is left ({row['state']}): {row['query'][:200]}" for row in left]
-    if found:
-        raise Damage(found)
+    return found + [f"a database connection is left ({row['state']}): {row['query'][:200]}" for row in left]
 
 
 def _is_of(fault_harness: FaultHarness, process: psutil.Process) -> bool:
@@ -216,10 +226,11 @@ async def check_no_secret(fault_harness: FaultHarness) -> None:
             look(f"the history of {workflow.id}", event.SerializeToString())
     for key in await fault_harness.store.keys(SNAPSHOTS_PREFIX):
         unpacked, rest = zlib.decompressobj(wbits=47), b""
-        async for piece in fault_harness.store.stream(key):
-            data = unpacked.decompress(piece) if key.endswith(".gz") else piece
-            look(key, rest + data)
-            rest = data[-64:]
+        with suppress(NotFound):  # the reaper has swept it up meanwhile
+            async for piece in fault_harness.store.stream(key):
+                data = unpacked.decompress(piece) if key.endswith(".gz") else piece
+                look(key, rest + data)
+                rest = data[-64:]
     if found:
         raise Damage(sorted(set(found)))
 
@@ -278,12 +289,15 @@ async def _ledger(fault_harness: FaultHarness, build: Build, sent: list[_Sent]) 
 # ---- the conversation
 
 
-def _bodies(fault_harness: FaultHarness, goal: str) -> Iterator[_Sent]:
+def requests_of(fault_harness: FaultHarness, goal: str) -> list[_Sent]:
     """Request ids and bodies of what was sent for a build, in the order of arrival."""
+    found = []
     for path in sorted(fault_harness.bodies.glob("*.json")):
-        text = path.read_text()
-        if goal in text:
-            yield path.stem.partition("-")[2], json.loads(text)
+        text = path.read_text(errors="replace")
+        with suppress(json.JSONDecodeError):  # half written: it arrives at this moment
+            if goal in text:
+                found.append((path.stem.partition("-")[2], json.loads(text)))
+    return found
 
 
 async def _conversation(fault_harness: FaultHarness, build: Build, sent: list[_Sent]) -> list[str]:

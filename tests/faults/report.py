@@ -19,8 +19,9 @@ from tests.faults.invariants import Damage, Handed, check_build, handed_over
 from tests.faults.sample_build import sample_script
 from tests.harness.faults import FaultHarness
 from tests.harness.worker import WorkerHarness
+from tests.wait import DEADLINE
 
-_PATIENCE_SECONDS = 400
+_PATIENCE_SECONDS = 2 * DEADLINE
 
 _LOOK_SECONDS = 0.5
 """Dozens of builds are looked at side by side; each look is a query."""

@@ -66,9 +66,16 @@ def _rig(directory: Path) -> None:
         if told.startswith("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
         # Another file in its place holds another worker, when this one has been stopped meanwhile.
-        while reached.exists() and reached.read_text() == told:
+        while _holds(reached, told):
             await asyncio.sleep(_LOOK_SECONDS)
 
     for module in (think, dispatch, snapshot, workspace, gate, lifecycle):
         assert "crash_point" in vars(module)
         vars(module)["crash_point"] = rigged
+
+
+def _holds(reached: Path, told: str) -> bool:
+    try:
+        return reached.read_text() == told
+    except FileNotFoundError:
+        return False

@@ -3,16 +3,13 @@
 from typing import Any
 
 from tests.harness.faults import SECRET
-from tests.workflows.scenarios import PRODUCT, bash, steps
+from tests.workflows.scenarios import HOLD, PRODUCT, bash, steps
 
 EFFECT = 'echo "$COFOUNDER_CALL" >> /tmp/effects'
 """What a call does outside of the workspace: nothing undoes it, and done twice it is there twice."""
 
 _LEAK = f"printf '%s%s\\n' {SECRET[:9]} {SECRET[9:]}"
 """Prints the secret, without having it in its own text."""
-
-HELD = "/tmp/held"
-"""While this file is in the sandbox, the third turn's command waits."""
 
 
 def tool(name: str, **given: Any) -> dict[str, Any]:
@@ -25,7 +22,7 @@ def sample_script(*, held: bool = False) -> dict[str, Any]:
 
     What is lost with a sandbox is called again; so each call, made again after it was half done, leaves the same.
     """
-    hold = f"touch {HELD}; while [ -e {HELD} ]; do sleep 0.1; done; " if held else ""
+    hold = f"{HOLD}; " if held else ""
     script = steps(
         [bash(f"{EFFECT}; {_LEAK}; {PRODUCT}")],
         [

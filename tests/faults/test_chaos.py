@@ -17,7 +17,7 @@ def test_a_plan_comes_of_its_seed_alone() -> None:
     assert set(struck[: len(kinds())]) == set(kinds())
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_a_short_random_run() -> None:
     outcome = await run_chaos(SEED, SECONDS)
     assert not outcome.damage, outcome

@@ -10,7 +10,7 @@ from tests.faults.report import Report
 from tests.harness.faults import fault_harness
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 async def test_each_fault_alone(subtests: pytest.Subtests) -> None:
     await all_holds(each_fault_alone, subtests)
 

@@ -8,7 +8,7 @@ from tests.faults.safeguards import FAULTS, found, without_each
 from tests.harness.faults import fault_harness
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 async def test_each_safeguard_is_needed() -> None:
     assert FAULTS.keys() == set(SAFEGUARDS)
     async with fault_harness() as here:

@@ -6,6 +6,6 @@ from tests.faults.cases import each_server_killed
 from tests.faults.test_each_fault import all_holds
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 async def test_each_server_killed(subtests: pytest.Subtests) -> None:
     await all_holds(each_server_killed, subtests)

@@ -25,6 +25,7 @@ from db.users import ensure_user
 from domain.payloads import OpenWorkspace, TakenSnapshot, TakeSnapshot
 from local.stack import LocalStack
 from tests.harness.worker import sample_brief
+from tests.wait import DEADLINE
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -46,14 +47,20 @@ class ActivityHarness:
     browser: Browser
 
     def __post_init__(self) -> None:
-        policy = GatePolicy(command_seconds=60, start_seconds=20)
+        policy = GatePolicy(command_seconds=DEADLINE, start_seconds=DEADLINE)
         self.workspace = WorkspaceActivities(self.sessions, self.sandboxes, self.store)
         self.snapshot = SnapshotActivities(self.sessions, self.sandboxes, self.store, KEPT)
         self.gate = GateActivities(self.sessions, self.sandboxes, self.store, self.browser, policy)
         # For servers that will never answer with 200.
-        hasty = GatePolicy(command_seconds=60, start_seconds=1)
+        hasty = GatePolicy(command_seconds=DEADLINE, start_seconds=1)
         self.hasty_gate = GateActivities(self.sessions, self.sandboxes, self.store, self.browser, hasty)
-        self.preview = PreviewActivities(self.sessions, self.sandboxes, self.store, command_seconds=60, start_seconds=3)
+        self.preview = PreviewActivities(
+            self.sessions,
+            self.sandboxes,
+            self.store,
+            command_seconds=DEADLINE,
+            start_seconds=DEADLINE,
+        )
 
     async def run(self, activity: Callable[[Given], Awaitable[Result]], given: Given) -> Result:
         """Run one attempt of an activity."""
@@ -102,7 +109,7 @@ class ActivityHarness:
 
 async def shell(sandbox: Sandbox, command: str) -> str:
     """What a command prints in the sandbox; it must succeed."""
-    output = await sandbox.run(f"set -e; {command}", timeout_seconds=60, cwd="/home/user/project")
+    output = await sandbox.run(f"set -e; {command}", timeout_seconds=DEADLINE, cwd="/home/user/project")
     assert output.exit_code == 0, output.stderr
     return output.stdout
 

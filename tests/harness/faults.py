@@ -8,7 +8,7 @@ import signal
 import tempfile
 import uuid
 from asyncio.subprocess import DEVNULL
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -31,6 +31,8 @@ from settings import Settings
 from tests.faults.proxy import FaultProxy
 from tests.faults.rigged_worker import start_worker
 from tests.harness.worker import WorkerHarness, settings_of
+from tests.processes import lives
+from tests.wait import wait_until
 from worker import sandbox_config
 
 _URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {
@@ -62,6 +64,12 @@ class WorkerProcess:
         self.log = log
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         """Whether it has not ended."""
         return self._process.exitcode is None
@@ -69,9 +77,8 @@ class WorkerProcess:
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         with suppress(ProcessLookupError, psutil.Error):
-            assert self._process.pid is not None
-            self._family += psutil.Process(self._process.pid).children(recursive=True)
-            os.kill(self._process.pid, number)
+            self._family += psutil.Process(self.pid).children(recursive=True)
+            os.kill(self.pid, number)
 
     @property
     def has_started(self) -> bool:
@@ -83,15 +90,8 @@ class WorkerProcess:
         if self.is_running:
             self.send(number)
             self.send(signal.SIGCONT)
-        await until(lambda: not self.is_running, 60)
-        await until(lambda: not any(map(_lives, self._family)), 60)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+        await wait_until(lambda: not self.is_running)
+        await wait_until(lambda: not any(map(lives, self._family)))
 
 
 Front = Mapping[PartName, FaultProxy]
@@ -177,7 +177,7 @@ class FaultHarness:
     ) -> WorkerProcess:
         """Start a worker for the harness's queue, behind proxies if there are any. It has started when this returns."""
         worker = self.launch(harness, front, without=without, **settings)
-        await until(lambda: worker.has_started or not worker.is_running)
+        await wait_until(lambda: worker.has_started or not worker.is_running)
         assert worker.is_running, worker.log.read_text()[-3000:]
         return worker
 
@@ -217,7 +217,10 @@ class FaultHarness:
 
     def ask(self, point: CrashPoint, build_id: uuid.UUID, what: str) -> None:
         """Let the next worker that gets to the point in the build `kill` itself, or `hold`."""
-        (self.rig / f"{point}@{build_workflow_id(build_id)}").write_text(f"{what} {uuid.uuid4()}")
+        asked = self.rig / f"{point}@{build_workflow_id(build_id)}"
+        written = self.directory / asked.name
+        written.write_text(f"{what} {uuid.uuid4()}")
+        written.rename(asked)  # whole: a worker may get there at any moment
 
     def has_reached(self, point: CrashPoint, build_id: uuid.UUID) -> bool:
         """Whether one has got there."""
@@ -234,17 +237,19 @@ class FaultHarness:
 
     def served(self) -> list[dict[str, Any]]:
         """What the model's stand-in says it served, oldest first."""
-        path = self.stack.directory("model") / "served.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return _whole_lines(self.stack.directory("model") / "served.jsonl")
 
     def effects(self) -> list[str]:
         """The calls that have taken effect outside of their workspaces, in all sandboxes ever: once for each time."""
-        living = (self.stack.directory("sandbox") / "sandboxes").glob("*/tmp/effects")
-        return [word for path in [*living, *self.oracle.glob("tmp/*/effects")] for word in path.read_text().split()]
+        living, kept = self.stack.directory("sandbox") / "sandboxes", self.oracle / "tmp"
+        ids = {path.name for path in living.iterdir()} | {path.name for path in kept.iterdir()}
+        # A sandbox that is killed meanwhile has its /tmp moved from the first place to the second.
+        texts = [_text_of(living / each / "tmp" / "effects", kept / each / "effects") for each in ids]
+        return [word for text in texts for word in text.split()]
 
     def started(self) -> list[dict[str, Any]]:
         """The processes that the sandboxes' stand-in has started for its clients."""
-        return [json.loads(line) for line in (self.oracle / "started.jsonl").read_text().splitlines()]
+        return _whole_lines(self.oracle / "started.jsonl")
 
     def crashed(self) -> list[str]:
         """The crash points that somebody has got to."""
@@ -285,11 +290,18 @@ async def fault_harness(scripts: Sequence[Mapping[str, Any]] = ()) -> AsyncItera
                 await running.close()
 
 
-async def until(what: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(seconds):
-        while not what():
-            await asyncio.sleep(0.05)
+def _text_of(*places: Path) -> str:
+    """The text of the first of these files that is there."""
+    for path in places:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return path.read_text()
+    return ""
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """What a log of JSON lines says; a line that is still being written is left out."""
+    lines = _text_of(path).splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 async def copy_tree(source: Path, target: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from domain.names import build_workflow_id
 from domain.status import CLOSED, Status
 from local.stack import LocalStack
 from settings import Settings
+from tests.wait import DEADLINE, wait_until
 from worker import wired_worker
 
 EXAMPLES = Path(__file__).parents[2] / "cli" / "examples"
@@ -38,6 +39,9 @@ WAITS = frozenset({Status.NEEDS_INPUT, Status.SLEEPING})
 
 _LOOK_SECONDS = 0.1
 """How often a wait looks again; each look is a query that the builds' own work has to wait for."""
+
+_ASKED_SECONDS = 180.0
+"""Give up on a build that has asked a person the same thing for this long: a test that answers does so at once."""
 
 _numbers = itertools.count(1)
 
@@ -106,11 +110,12 @@ class WorkerHarness:
         project_id: uuid.UUID | None = None,
         script: dict[str, Any] | None = None,
         faults: Sequence[dict[str, Any]] = (),
+        prepare: Callable[[uuid.UUID], None] | None = None,
         **columns: Any,
     ) -> uuid.UUID:
         """Start a build; `script` and `faults` are the rehearsal's for this build alone, matched by its goal.
 
-        `columns` are set in its row before its workflow is started.
+        `columns` are set in its row, and `prepare` is given its id, before its workflow is started.
         """
         user_id = user_id or await self.founder()
         project_id = project_id or await self.project(user_id, brief)
@@ -125,17 +130,19 @@ class WorkerHarness:
             for name, value in columns.items():
                 setattr(build, name, value)
             user = await session.get_one(User, user_id)
+        if prepare is not None:
+            prepare(build.id)
         await self.builds.start(BuildToStart(build.id, user_id, project_id, "a test", user.plan, goal))
         return build.id
 
     async def rehearse(self, what: str, body: dict[str, Any]) -> None:
         """Tell the rehearsal model what to do."""
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=DEADLINE) as http:
             (await http.post(f"{self.model_url}/_rehearsal/{what}", json=body)).raise_for_status()
 
     async def served(self) -> list[dict[str, Any]]:
         """What the rehearsal model says it served."""
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=DEADLINE) as http:
             answer: list[dict[str, Any]] = (await http.get(f"{self.model_url}/_rehearsal/served")).json()
             return answer
 
@@ -148,29 +155,46 @@ class WorkerHarness:
         async with self.sessions() as session:
             return await session.get_one(Build, build_id)
 
-    async def until(self, build_id: uuid.UUID, statuses: frozenset[Status], seconds: float = 400) -> Build:
+    async def until(self, build_id: uuid.UUID, statuses: frozenset[Status], seconds: float = 2 * DEADLINE) -> Build:
         """Wait until the build has one of the statuses, or has closed."""
         async with asyncio.timeout(seconds):
             while (row := await self.row(build_id)).status not in statuses | CLOSED:
                 await asyncio.sleep(_LOOK_SECONDS)
         return row
 
-    async def finished(self, build_id: uuid.UUID, seconds: float = 400) -> Build:
+    async def finished(self, build_id: uuid.UUID, seconds: float = 2 * DEADLINE) -> Build:
         """Wait until the build has closed, its workflow too. One that goes on waiting for a person fails the test."""
         waiting_since: dict[int, float] = {}
         async with asyncio.timeout(seconds):
             while (row := await self.row(build_id)).status not in CLOSED:
                 if row.status == Status.NEEDS_INPUT:
                     since = waiting_since.setdefault(row.status_seq, monotonic())
-                    assert monotonic() - since < 60, f"the build waits for {row.waiting_for}: {row.reason}"
+                    assert monotonic() - since < _ASKED_SECONDS, f"the build waits for {row.waiting_for}: {row.reason}"
                 await asyncio.sleep(_LOOK_SECONDS)
-        async with asyncio.timeout(300):
+        async with asyncio.timeout(DEADLINE):
             await self.handle(build_id).result() if row.status == Status.READY else await self._ended(build_id)
         return row
 
     async def _ended(self, build_id: uuid.UUID) -> None:
         while (await self.handle(build_id).describe()).close_time is None:
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def until_event(self, build_id: uuid.UUID, kind: str, *, turn: int | None = None, count: int = 1) -> None:
+        """Wait until so many events of the kind are in the build's feed, of the turn if one is given."""
+
+        async def told() -> bool:
+            return len([each for each in await self.events(build_id, kind) if turn in (None, each.turn)]) >= count
+
+        await wait_until(told, look_seconds=_LOOK_SECONDS)
+
+    async def until_idle(self, build_id: uuid.UUID) -> None:
+        """Wait until the build's workflow has dealt with all that it was told, and has nothing under way."""
+
+        async def is_idle() -> bool:
+            described = (await self.handle(build_id).describe()).raw_description
+            return not described.pending_activities and not described.HasField("pending_workflow_task")
+
+        await wait_until(is_idle, look_seconds=_LOOK_SECONDS)
 
     async def events(self, build_id: uuid.UUID, kind: str | None = None) -> list[Event]:
         """The build's feed."""

@@ -26,6 +26,7 @@ from db.models import Base, Build, Project, User
 from db.session import Sessions, make_engine, make_sessions
 from local.stack import LocalStack
 from settings import Settings
+from tests.wait import DEADLINE
 
 TOKEN = "a-token-for-tests"
 OPERATORS = "a-token-of-operators"
@@ -111,7 +112,7 @@ async def running_api(settings: Settings, environment: Mapping[str, str], port: 
     engine = make_engine(settings.database_url, pool_size=2)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     try:
-        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=30, trust_env=False) as http:
+        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=DEADLINE, trust_env=False) as http:
             yield RunningApi(url, http, make_sessions(engine), app.state.resources, temporal)
     finally:
         server.should_exit = True

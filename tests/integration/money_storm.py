@@ -37,6 +37,7 @@ from domain.payloads import CheckBudget, StatusChange, ThinkInput, ThinkOutcome,
 from domain.pricing import Tokens, cost_microdollars
 from domain.status import Status
 from settings import default_prices
+from tests.wait import DEADLINE
 
 MODEL = "claude-sonnet-5-5"
 MAX_TOKENS = 2000
@@ -251,7 +252,7 @@ class Storm:
     async def _think(self, build_id: uuid.UUID, attempt: _Attempt) -> ThinkResult | None:
         """One attempt; None where it failed as attempts may."""
         _attempt.set(attempt)
-        model = ModelClient("a-key", f"{self.address}/{_PATH.get(attempt.fate, 'answered')}", idle_seconds=60)
+        model = ModelClient("a-key", f"{self.address}/{_PATH.get(attempt.fate, 'answered')}", idle_seconds=DEADLINE)
         activities = ThinkActivities(self.sessions, model, _NoImages(), PRICES, MAX_TOKENS)
         given = ThinkInput(build_id=str(build_id), turn=self.turns[build_id])
         try:
@@ -382,7 +383,7 @@ class Storm:
         return sum(cost_microdollars(PRICES, MODEL, self.oracle.billed[each or ""]) for each in request_ids)
 
     async def _is_not_stuck(self, build_id: uuid.UUID) -> None:
-        model = ModelClient("a-key", f"{self.address}/answered", idle_seconds=60)
+        model = ModelClient("a-key", f"{self.address}/answered", idle_seconds=DEADLINE)
         activities = ThinkActivities(self.sessions, model, _NoImages(), PRICES, MAX_TOKENS)
         turn = self.turns[build_id]
         said = await self._environment().run(activities.check_budget, CheckBudget(build_id=str(build_id), turn=turn))

@@ -20,6 +20,8 @@ from anthropic.types import Message
 
 from domain.prompt import OPENING, render_system_prompt
 from domain.tools import check_tool_input, render_tools
+from local.ports import Ports
+from tests.wait import DEADLINE
 
 WEBP = "UklGRiQAAABXRUJQVlA4IBgAAAAwAQCdASoBAAEAAUAmJaQAA3AA/v02aAA="
 """A picture of one white pixel."""
@@ -32,19 +34,14 @@ class ToolFailed(Exception):
     """The text is for the model."""
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 class Workspace:
     """Runs tool calls in a directory; the product's server listens on `port` in place of 8000."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port = free_port()
+        self.ports = Ports()
+        """Kept from other stacks and tests on this machine until `close`."""
+        self.port = self.ports.choose(set())
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(directory.parent),
@@ -63,7 +60,7 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=DEADLINE,
             start_new_session=True,
         )
 
@@ -73,6 +70,7 @@ class Workspace:
         if pid_file.exists():
             with contextlib.suppress(ProcessLookupError, ValueError):
                 os.kill(int(pid_file.read_text()), signal.SIGKILL)
+        self.ports.release()
 
     def call(self, name: str, given: dict[str, Any]) -> Answer:
         """What the tool answers."""
@@ -123,7 +121,7 @@ class Workspace:
         return "\n".join(found) or "No matches."
 
     def _take_screenshot(self, path: str) -> str:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=2):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE):
             return f"Screenshots of {path}"
 
 

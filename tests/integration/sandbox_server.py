@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,11 @@ import httpx
 import psutil
 from e2b import AsyncSandbox
 
+from tests.processes import outliving
+from tests.wait import DEADLINE
+
 REPOSITORY = Path(__file__).parents[2]
 API_KEY = "e2b_test"
-DEADLINE = 30.0
 
 
 class SandboxServer:
@@ -100,28 +101,3 @@ async def new_sandbox(server: SandboxServer, **arguments: Any) -> AsyncIterator[
         yield sandbox
     finally:
         await AsyncSandbox.kill(sandbox.sandbox_id, **server.options)
-
-
-def outliving(processes: list[psutil.Process], seconds: float = 10.0) -> list[psutil.Process]:
-    """Those that have not ended in time; a zombie that waits for the host's init counts as ended."""
-    waiting = time.monotonic() + seconds
-    alive = processes
-    while alive and time.monotonic() < waiting:
-        alive = [process for process in alive if _lives(process)]
-        time.sleep(0.02)
-    return alive
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-async def eventually(check: Any, *, seconds: float = DEADLINE) -> Any:
-    """What an awaitable check answers, as soon as that is true."""
-    async with asyncio.timeout(seconds):
-        while not (answer := await check()):
-            await asyncio.sleep(0.05)
-    return answer

@@ -24,7 +24,7 @@ seed = 7
 workers = 1
 continue-on-failure = true
 warnings = false
-request-timeout = 20
+request-timeout = 300
 headers = {{ Authorization = "Bearer {token}" }}
 
 [generation]

@@ -20,6 +20,7 @@ from domain.pricing import ModelPrice
 from local.stack import LocalStack
 from tests.harness.worker import settings_of
 from tests.integration.api_server import TOKEN, RunningApi, new_database, running_api, settings_for, suspend
+from tests.wait import DEADLINE
 from worker import wired_worker
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,7 @@ async def _ended(arguments: list[str], environment: dict[str, str]) -> tuple[int
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        output, said = await asyncio.wait_for(process.communicate(), 120)
+        output, said = await asyncio.wait_for(process.communicate(), DEADLINE)
     finally:
         if process.returncode is None:
             process.kill()

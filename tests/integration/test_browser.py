@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import http.server
 import io
-import os
-import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,6 +14,8 @@ from PIL import Image, ImageDraw
 
 from clients.browser import VIEWPORTS, Browser, PageFailed, find_chromium, is_blank
 from domain.errors import Misconfigured
+from tests.processes import command_line, lives, outliving
+from tests.wait import wait_until
 
 
 class Site(http.server.ThreadingHTTPServer):
@@ -78,8 +78,13 @@ async def browser() -> AsyncIterator[Browser]:
     await made.close()
 
 
-def descendants() -> set[int]:
-    return {child.pid for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE}
+def browsers() -> set[psutil.Process]:
+    """The Chromiums of this process and what drives them; other tests' servers start processes as they please."""
+    return {
+        child
+        for child in psutil.Process().children(recursive=True)
+        if lives(child) and any(word in " ".join(command_line(child)) for word in ("chrom", "playwright"))
+    }
 
 
 async def test_both_viewports(browser: Browser) -> None:
@@ -132,20 +137,21 @@ async def test_a_page_that_is_not_there(browser: Browser) -> None:
 
 
 async def test_it_starts_again_after_a_crash_and_leaves_nothing_behind() -> None:
-    before = descendants()
+    before = browsers()
     site = serve({"/": b"<h1>Hello</h1>"})
     own = Browser()
     await own.screenshot(site.url + "/", VIEWPORTS[0])
-    for pid in descendants() - before:
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if "chrom" in psutil.Process(pid).exe():
-                os.kill(pid, signal.SIGKILL)
-    while own._chromium is not None and own._chromium.is_connected():
-        await asyncio.sleep(0.02)
+    for process in browsers() - before:
+        with contextlib.suppress(psutil.Error):
+            if "chrom" in process.exe():
+                process.kill()
+    await wait_until(lambda: own._chromium is None or not own._chromium.is_connected())
     assert (await own.screenshot(site.url + "/", VIEWPORTS[0])).http_status == 200
+    started = browsers() - before
+    assert started
     await own.close()
     await own.close()
-    assert descendants() <= before
+    assert not await asyncio.to_thread(outliving, started)
     site.shutdown()
 
 

@@ -2,26 +2,23 @@
 
 import asyncio
 import uuid
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import CancelledError
 
+from clients.browser import Browser
 from clients.sandbox import Role, Sandboxes
+from domain.errors import SandboxGone, SandboxUnavailable
 from domain.names import preview_workflow_id
 from domain.status import Status
-from tests.harness.worker import WorkerHarness
-from tests.workflows.scenarios import PRODUCT, bash, steps
+from local.stack import LocalStack
+from tests.harness.worker import WorkerHarness, worker_harness
+from tests.wait import DEADLINE, wait_until
+from tests.workflows.scenarios import HELD, PRODUCT, bash, steps
 from worker import sandbox_config
-
-SHORT = steps([bash("sleep 2")], [bash("sleep 2")], [bash("sleep 20")])
-
-
-async def _until_event(harness: WorkerHarness, build_id: uuid.UUID, kind: str) -> None:
-    async with asyncio.timeout(300):
-        while not await harness.events(build_id, kind):
-            await asyncio.sleep(0.05)
 
 
 async def _sandboxes_of(harness: WorkerHarness, build_id: uuid.UUID) -> list[str]:
@@ -32,23 +29,32 @@ async def _sandboxes_of(harness: WorkerHarness, build_id: uuid.UUID) -> list[str
 
 
 async def test_a_tool_that_ends_before_the_cancel_reaches_it(harness: WorkerHarness) -> None:
-    build_id = await harness.start(script=SHORT)
-    await _until_event(harness, build_id, "tool_started")
+    go = "/tmp/go"
+    waits = bash(f"touch {HELD}; until [ -e {go} ]; do sleep 0.02; done")
+    build_id = await harness.start(script=steps([waits], [bash("sleep 2")], [bash("sleep 20")]))
+    await harness.until_event(build_id, "tool_started")
+    sandboxes = Sandboxes(sandbox_config(harness.settings))
+    sandbox = await sandboxes.connect((await harness.row(build_id)).sandbox_id or "")
+    await sandbox.run(f"until [ -e {HELD} ]; do sleep 0.02; done", timeout_seconds=DEADLINE, cwd="/")
     await harness.builds.cancel(build_id)
+    with suppress(SandboxGone, SandboxUnavailable):  # the cancel was faster
+        await sandbox.write(go, "")
+    await sandboxes.close()
     assert (await harness.finished(build_id)).status == Status.CANCELLED
     assert len(await harness.events(build_id, "tool_started")) == 1
     assert await _sandboxes_of(harness, build_id) == []
 
 
 @pytest.mark.parametrize("status", [Status.STARTING, Status.CHECKS])
-async def test_while_a_sandbox_is_opened(harness: WorkerHarness, status: Status) -> None:
+async def test_while_a_sandbox_is_opened(stack: LocalStack, browser: Browser, status: Status) -> None:
     script: dict[str, Any] = steps([bash("git commit --allow-empty -qm A")])
-    build_id = await harness.start(script=script)
-    await harness.until(build_id, frozenset({status}))
-    await harness.builds.cancel(build_id)
-    assert (await harness.finished(build_id)).status == Status.CANCELLED
-    assert await _sandboxes_of(harness, build_id) == []
-    await asyncio.sleep(3)
+    async with worker_harness(stack, browser) as harness:
+        build_id = await harness.start(script=script)
+        await harness.until(build_id, frozenset({status}))
+        await harness.builds.cancel(build_id)
+        assert (await harness.finished(build_id)).status == Status.CANCELLED
+        assert await _sandboxes_of(harness, build_id) == []
+    # The worker has ended, so has each attempt that it had begun: what was about to make a sandbox has made it.
     assert await _sandboxes_of(harness, build_id) == []
 
 
@@ -63,11 +69,9 @@ async def test_while_a_preview_is_opened(harness: WorkerHarness) -> None:
     assert await _sandboxes_of(harness, build_id) == []
 
     await harness.builds.open_preview(build_id, 600, seq=100)
-    async with asyncio.timeout(300):
-        while not await _sandboxes_of(harness, build_id):
-            await asyncio.sleep(0.05)
+    await wait_until(lambda: _sandboxes_of(harness, build_id))
     await preview.cancel()
     with pytest.raises(WorkflowFailureError) as ended:
-        await asyncio.wait_for(preview.result(), 300)
+        await asyncio.wait_for(preview.result(), DEADLINE)
     assert isinstance(ended.value.cause, CancelledError)
     assert await _sandboxes_of(harness, build_id) == []

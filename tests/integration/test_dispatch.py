@@ -30,6 +30,7 @@ from domain.prompt import render_system_prompt
 from domain.tools import TOOLS, Tool, ToolInput, render_tools
 from local.stack import LocalStack
 from tests.harness.activities import NO_WORKFLOW
+from tests.wait import DEADLINE, wait_until
 
 SECRET = "sk-ant-0123456789-secret"
 CANCELLED = ActivityCancellationDetails(cancel_requested=True)
@@ -67,7 +68,7 @@ class DispatchHarness:
             self.sandboxes,
             self.browser,
             self.images,
-            bash_timeout_max_seconds=30,
+            bash_timeout_max_seconds=120,
             secrets=[SECRET],
         )
 
@@ -124,12 +125,11 @@ class DispatchHarness:
             return [row.type for row in rows if row.data.get("tool_use_id") == tool_use_id]
 
     async def until_file(self, name: str) -> None:
-        async with asyncio.timeout(120):
-            while (await self.sandbox.run(f"test -e {name}", timeout_seconds=5)).exit_code:
-                await asyncio.sleep(0.02)
+        command = f"until [ -e {name} ]; do sleep 0.02; done"
+        assert (await self.sandbox.run(command, timeout_seconds=DEADLINE)).exit_code == 0
 
     async def processes(self) -> str:
-        return (await self.sandbox.run("ps axo args", timeout_seconds=5)).stdout
+        return (await self.sandbox.run("ps axo args", timeout_seconds=DEADLINE)).stdout
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,8 @@ async def harness(stack: LocalStack) -> AsyncIterator[DispatchHarness]:
         build.created_at = NO_WORKFLOW
     sandbox = await sandboxes.create(str(build.id), Role.WORKSPACE)
     await sandbox.run(
-        "git init -q -b main . && git config user.email a@b.c && git config user.name a", timeout_seconds=9
+        "git init -q -b main . && git config user.email a@b.c && git config user.name a",
+        timeout_seconds=DEADLINE,
     )
     yield DispatchHarness(sessions, sandboxes, browser, sandbox, await sandbox.boot(), build.id)
     for sandbox_id in await sandboxes.find(str(build.id), Role.WORKSPACE):
@@ -233,8 +234,8 @@ async def test_a_worker_that_lets_go_leaves_it_running_for_the_next(
     harness: DispatchHarness, why: ActivityCancellationDetails
 ) -> None:
     """It shuts down, or an operator has paused the activity."""
-    await harness.sandbox.run("rm -f shut", timeout_seconds=5)
-    call = await harness.bash("echo x >> shut; sleep 0.8; wc -l < shut")
+    await harness.sandbox.run("rm -f shut go", timeout_seconds=DEADLINE)
+    call = await harness.bash("echo x >> shut; until [ -e go ]; do sleep 0.02; done; wc -l < shut")
     environment = ActivityEnvironment()
     first = asyncio.create_task(harness.attempt(call, environment))
     await harness.until_file("shut")
@@ -242,6 +243,7 @@ async def test_a_worker_that_lets_go_leaves_it_running_for_the_next(
     with pytest.raises(asyncio.CancelledError):
         await first
     assert (await harness.row(call)).state == "intended"
+    await harness.sandbox.write(f"{WORKSPACE}/go", "")
     assert await harness.attempt(call) == DispatchResult()
     assert (await harness.told(call)).strip() == "1"
     assert await harness.events(call) == ["tool_started", "tool_done"]
@@ -261,20 +263,25 @@ async def test_a_cancelled_build_ends_the_tree_and_has_a_result(harness: Dispatc
     assert await harness.events(call) == ["tool_started", "tool_done"]
 
 
-async def test_heartbeats_while_it_runs(harness: DispatchHarness) -> None:
+async def test_heartbeats_while_it_runs(harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     beats: list[Any] = []
     environment = ActivityEnvironment()
     environment.on_heartbeat = lambda *details: beats.append(details)
+    monkeypatch.setattr("activities.runtime.heartbeat._EVERY_SECONDS", 3600)
     await harness.attempt(await harness.bash("true"), environment)
     assert not beats, "what is short needs none"
-    await harness.attempt(await harness.bash("sleep 4.5"), environment)
-    assert len(beats) >= 2
+    monkeypatch.setattr("activities.runtime.heartbeat._EVERY_SECONDS", 0.1)
+    call = await harness.bash("until [ -e beaten ]; do sleep 0.02; done")
+    running = asyncio.create_task(harness.attempt(call, environment))
+    await wait_until(lambda: len(beats) >= 2)
+    await harness.sandbox.write(f"{WORKSPACE}/beaten", "")
+    assert await running == DispatchResult()
 
 
 async def test_a_timeout_is_told(harness: DispatchHarness) -> None:
-    call = await harness.bash("echo slow; sleep 62 & sleep 62", timeout_seconds=1)
+    call = await harness.bash("echo slow; sleep 62 & sleep 62", timeout_seconds=3)
     assert (await harness.attempt(call)).is_error
-    assert await harness.told(call) == "slow\n[timed out after 1 s; its processes were ended]"
+    assert await harness.told(call) == "slow\n[timed out after 3 s; its processes were ended]"
     assert "sleep 62" not in await harness.processes()
 
 
@@ -293,7 +300,7 @@ async def test_output_is_cleaned_bounded_and_without_secrets(harness: DispatchHa
 async def test_commits_end_phases(harness: DispatchHarness) -> None:
     call = await harness.bash("git commit -q --allow-empty -m 'Scaffold'")
     result = await harness.attempt(call)
-    head = (await harness.sandbox.run("git rev-parse HEAD", timeout_seconds=5)).stdout.strip()
+    head = (await harness.sandbox.run("git rev-parse HEAD", timeout_seconds=DEADLINE)).stdout.strip()
     assert result == DispatchResult(commit=head[:12])
     assert (await harness.row(call)).commit == head[:12]
     assert await harness.attempt(call) == DispatchResult(commit=head[:12])
@@ -328,7 +335,7 @@ async def test_a_call_that_does_not_fit_is_not_run(harness: DispatchHarness) -> 
     incomplete = await harness.ask("bash", command="touch never")
     assert (await harness.attempt(incomplete)).is_error
     assert "does not fit its schema" in await harness.told(incomplete)
-    assert (await harness.sandbox.run("test -e never", timeout_seconds=5)).exit_code == 1
+    assert (await harness.sandbox.run("test -e never", timeout_seconds=DEADLINE)).exit_code == 1
 
 
 async def begin(harness: DispatchHarness, tool_use_id: str, where: SandboxRef) -> None:
@@ -348,7 +355,7 @@ async def test_begun_in_another_boot_the_outcome_is_unknown(harness: DispatchHar
     await begin(harness, call, before)
     assert await harness.attempt(call) == DispatchResult(is_error=True)
     assert "outcome of this call is unknown" in await harness.told(call)
-    assert (await harness.sandbox.run("test -e twice", timeout_seconds=5)).exit_code == 1
+    assert (await harness.sandbox.run("test -e twice", timeout_seconds=DEADLINE)).exit_code == 1
     reading = await harness.ask("glob", pattern="*")
     await begin(harness, reading, before)
     assert await harness.attempt(reading) == DispatchResult()
@@ -367,8 +374,7 @@ async def test_a_sandbox_that_was_restarted_or_is_gone(harness: DispatchHarness)
     lost = await harness.bash("sleep 63")
     environment = ActivityEnvironment()
     running = asyncio.create_task(harness.attempt(lost, environment, where=here))
-    while "sleep 63" not in (await own.run("ps axo args", timeout_seconds=5)).stdout:
-        await asyncio.sleep(0.02)
+    await own.run("until pgrep -f '^sleep 63$'; do sleep 0.02; done", timeout_seconds=DEADLINE)
     environment.cancel(SHUT_DOWN)
     with pytest.raises(asyncio.CancelledError):
         await running

@@ -14,8 +14,10 @@ from cli.api_client import ApiClient, ApiProblem
 from db.feed import CHANNEL, append_events
 from db.models import Build
 from domain.events import EventType, NewEvent
+from local.ports import Ports
 from local.stack import LocalStack
 from tests.integration.api_server import TOKEN, RunningApi, new_database, running_api, settings_for
+from tests.wait import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -130,15 +132,19 @@ async def test_reader_survives_the_loss_of_the_listener(api: RunningApi, client:
     build = await api.build()
     reading = asyncio.create_task(_follow(client, build))
     await _say(api, build, "before")
-    async with api.sessions.begin() as session:
-        ended = await session.scalar(
-            text(
-                "select count(pg_terminate_backend(pid)) from pg_stat_activity"
-                " where datname = current_database() and query ilike :query and pid <> pg_backend_pid()"
-            ),
-            {"query": f"LISTEN%{CHANNEL}%"},
-        )
-    assert ended == 1
+
+    async def end_listener() -> int:
+        async with api.sessions.begin() as session:
+            ended = await session.scalar(
+                text(
+                    "select count(pg_terminate_backend(pid)) from pg_stat_activity"
+                    " where datname = current_database() and query ilike :query and pid <> pg_backend_pid()"
+                ),
+                {"query": f"LISTEN%{CHANNEL}%"},
+            )
+            return int(ended or 0)
+
+    assert await wait_until(end_listener) == 1
     await _say(api, build, "while nobody listens")
     await _close(api, build)
     assert await reading == [1, 2, 3]
@@ -148,8 +154,9 @@ async def test_reader_survives_an_api_that_goes_and_comes_back(api: RunningApi, 
     build = await api.build()
     troubles: list[str | None] = []
     ids: list[int] = []
-    async with running_api(api.resources.settings, stack.environment) as first:
-        port = int(first.url.rpartition(":")[2])
+    ports = Ports()  # reserve it while the API is away
+    port = ports.choose(set())
+    async with running_api(api.resources.settings, stack.environment, port=port) as first:
         client = ApiClient(first.url, TOKEN)
 
         async def read() -> None:
@@ -158,14 +165,13 @@ async def test_reader_survives_an_api_that_goes_and_comes_back(api: RunningApi, 
 
         reading = asyncio.create_task(read())
         await _say(api, build, "one")
-        while not ids:
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: ids)
     await _say(api, build, "two")
-    while not any(troubles):
-        await asyncio.sleep(0.01)
+    await wait_until(lambda: any(troubles))
     async with running_api(api.resources.settings, stack.environment, port=port):
         await _close(api, build)
         await reading
+    ports.release()
     await client.__aexit__()
     assert ids == [1, 2, 3]
     assert troubles[-1] is None
@@ -184,8 +190,7 @@ async def test_many_viewers_cost_one_select_a_nudge(api: RunningApi, monkeypatch
     await _say(api, build, "before")
     async with AsyncExitStack() as open_feeds:
         feeds = [await open_feeds.enter_async_context(_raw_feed(api, build)) for _ in range(viewers)]
-        while api.resources.feeds.viewers(uuid.UUID(build)) < viewers:
-            await asyncio.sleep(0.02)
+        await wait_until(lambda: api.resources.feeds.viewers(uuid.UUID(build)) >= viewers)
         seen: list[list[int]] = [await _read_ids(feed, 1) for feed in feeds]
         engine = api.resources.sessions.kw["bind"].sync_engine
         event.listen(engine, "before_cursor_execute", count)
@@ -202,8 +207,7 @@ async def test_many_viewers_cost_one_select_a_nudge(api: RunningApi, monkeypatch
         for feed in feeds:
             assert await _read_ids(feed, 1) == [rounds + 2]
             assert await _read_ids(feed, 1) == []
-    while api.resources.feeds.viewers(uuid.UUID(build)):
-        await asyncio.sleep(0.02)
+    await wait_until(lambda: not api.resources.feeds.viewers(uuid.UUID(build)))
 
 
 async def test_slow_viewer_is_dropped_alone(
@@ -214,13 +218,12 @@ async def test_slow_viewer_is_dropped_alone(
     build = await api.build()
     events, long = 100, "x" * 100_000
     async with _raw_feed(api, build, receive_buffer=4096) as stuck:  # reads nothing until the end
-        while not api.resources.feeds.viewers(uuid.UUID(build)):
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: api.resources.feeds.viewers(uuid.UUID(build)))
         attentive = asyncio.create_task(_follow(client, build))
         for _ in range(events):
             await _say(api, build, long)
-        while api.resources.feeds.viewers(uuid.UUID(build)) > 1:  # nobody waits for the one that takes nothing
-            await asyncio.sleep(0.01)
+        # No one waits for the viewer that takes nothing.
+        await wait_until(lambda: api.resources.feeds.viewers(uuid.UUID(build)) <= 1)
         await _close(api, build)
         assert await attentive == list(range(1, events + 2))
         got = await _read_ids(stuck, events + 1)

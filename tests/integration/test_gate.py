@@ -18,6 +18,7 @@ from db.models import Build, GateRun, Snapshot
 from domain.payloads import FinishBuild, GateResult, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
 from local.stack import LocalStack
 from tests.harness.activities import ActivityHarness, open_activity_harness, shell
+from tests.wait import DEADLINE
 
 PAGE = "<!doctype html><title>Rooms</title><h1>Rooms</h1><p>A place for everything.</p>"
 
@@ -134,7 +135,7 @@ async def test_a_good_product_passes_and_goes_on_running(harness: ActivityHarnes
     (passed,) = await harness.events(build, "gate_passed")
     assert passed.data == {"number": 1, "tests_run": 1, "screenshots": run.screenshots}
     running = await harness.sandboxes.connect(result.sandbox_id)
-    answer = await running.http_get(8000, "/", 5)
+    answer = await running.http_get(8000, "/", DEADLINE)
     assert answer is not None
     assert (answer.status, answer.body.decode()) == (200, PAGE)
     assert result.preview_url == running.url(8000)
@@ -201,7 +202,8 @@ async def test_a_server_that_answers_500_is_bounced(
     harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox = await product(harness, build, server_py=SERVER.replace("send_response(200)", "send_response(500)"))
-    monkeypatch.setattr(harness.gate, "_policy", GatePolicy(command_seconds=60, start_seconds=3))
+    # It may take long to start, and is looked at for as long however it answers.
+    monkeypatch.setattr(harness.gate, "_policy", GatePolicy(command_seconds=DEADLINE, start_seconds=8))
     assert "answered with status 500, not 200" in await only_finding(harness, build, sandbox)
 
 
@@ -379,7 +381,7 @@ async def test_a_preview_starts_again_from_the_snapshot(harness: ActivityHarness
     assert opened.sandbox_id not in (gone.id, workspace.id)
     assert await open_preview(harness, build) == opened
     running = await harness.sandboxes.connect(opened.sandbox_id)
-    answer = await running.http_get(8000, "/", 5)
+    answer = await running.http_get(8000, "/", DEADLINE)
     assert answer is not None
     assert (answer.status, opened.url) == (200, running.url(8000))
     given = SandboxInput(build_id=build, sandbox_id=opened.sandbox_id)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.dockerfile import ROOT, Stage, context, stages
+from tests.wait import DEADLINE
 
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -94,7 +95,7 @@ def _say(installed: Path, *command: str, **variables: str) -> subprocess.Complet
         env={"PATH": f"{installed / 'bin'}:{os.environ['PATH']}", "HOME": str(empty), **variables},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=DEADLINE,
     )
 
 

@@ -1,6 +1,5 @@
 """What is written of a build's status, and what the reaper repeats."""
 
-import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -61,9 +60,7 @@ async def _reap(harness: WorkerHarness) -> None:
 
 async def test_the_reaper_repeats_a_cancel_that_was_lost(harness: WorkerHarness) -> None:
     build_id = await harness.start(script=steps([bash("sleep 300", 400)]))
-    async with asyncio.timeout(300):
-        while not await harness.events(build_id, "tool_started"):
-            await asyncio.sleep(0.05)
+    await harness.until_event(build_id, "tool_started")
     async with harness.sessions.begin() as session:
         asked = datetime.now(UTC) - timedelta(minutes=1)
         await session.execute(update(Build).where(Build.id == build_id).values(cancel_requested_at=asked))

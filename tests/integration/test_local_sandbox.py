@@ -23,7 +23,8 @@ from e2b import (
 )
 from e2b.exceptions import SandboxNotRunningException
 
-from tests.integration.sandbox_server import SandboxServer, eventually, new_sandbox, sandbox_server
+from tests.integration.sandbox_server import SandboxServer, new_sandbox, sandbox_server
+from tests.wait import DEADLINE, wait_until
 
 BIG = os.urandom(20 << 20)
 STARTED = "awk '{print $22}' /proc/1/stat; cat /proc/sys/kernel/random/boot_id"
@@ -134,7 +135,7 @@ class TestFiles:
         expired = sandbox.download_url("a b.txt", use_signature_expiration=-60)
         upload = sandbox.upload_url("up.txt")
         headers = {"E2b-Sandbox-Id": sandbox.sandbox_id}
-        async with httpx.AsyncClient(headers=headers) as client:
+        async with httpx.AsyncClient(headers=headers, timeout=DEADLINE) as client:
             assert (await client.get(url)).text == "héllo"
             assert (await client.get(url.replace("a%20b", "other").replace("a+b", "other"))).status_code == 401
             assert (await client.get(expired)).status_code == 401
@@ -169,7 +170,7 @@ class TestCommands:
             on_stdout=lambda _: first.set(),
         )
         waiting = asyncio.create_task(handle.wait())
-        await asyncio.wait_for(first.wait(), 20)
+        await asyncio.wait_for(first.wait(), DEADLINE)
         await sandbox.files.write("go", "")
         assert (await waiting).stdout == "1\n2\n"
 
@@ -191,7 +192,7 @@ class TestCommands:
         async def gone() -> bool:
             return (await sandbox.commands.run("kill -0 $(cat pid) 2>&- || echo dead")).stdout == "dead\n"
 
-        await eventually(gone)
+        await wait_until(gone)
 
     async def test_background_commands_are_listed_and_killed(self, sandbox: AsyncSandbox) -> None:
         handle = await sandbox.commands.run("exec sleep 100", background=True, envs={"A": "1"}, cwd="/tmp")
@@ -232,7 +233,7 @@ class TestCommands:
     async def test_another_client_connects_to_a_running_command(self, sandbox: AsyncSandbox) -> None:
         script = "echo early; touch ready; until [ -e go ]; do sleep 0.02; done; head -c 4000000 /dev/zero; echo late"
         handle = await sandbox.commands.run(script, background=True)
-        await eventually(lambda: sandbox.files.exists("ready"))
+        await wait_until(lambda: sandbox.files.exists("ready"))
         await handle.disconnect()
         again = await sandbox.commands.connect(handle.pid)
         await sandbox.files.write("go", "")
@@ -279,7 +280,7 @@ class TestLifecycle:
         handle = await sandbox.commands.run(
             "i=0; while true; do i=$((i+1)); echo $i > t; mv t tick; sleep 0.02; done", background=True, timeout=0
         )
-        await eventually(lambda: sandbox.files.exists("tick"))
+        await wait_until(lambda: sandbox.files.exists("tick"))
         booted = (await sandbox.commands.run(STARTED)).stdout
         assert await sandbox.pause() is True
         assert await sandbox.pause() is False
@@ -297,7 +298,7 @@ class TestLifecycle:
         async def ticks() -> bool:
             return int(await sandbox.files.read("tick")) > before
 
-        await eventually(ticks)
+        await wait_until(ticks)
         assert handle.pid in [each.pid for each in await sandbox.commands.list()]
         assert (await sandbox.commands.run(STARTED)).stdout == booted
 
@@ -330,7 +331,7 @@ class TestLifecycle:
             async def ended() -> bool:
                 return not await sandbox.is_running()
 
-            await eventually(ended)
+            await wait_until(ended)
             with pytest.raises(SandboxNotRunningException):
                 await sandbox.commands.run("true")
             with pytest.raises(SandboxNotFoundException):
@@ -339,16 +340,17 @@ class TestLifecycle:
             async def removed() -> bool:
                 return not (server.root / "sandboxes" / sandbox.sandbox_id).exists()
 
-            await eventually(removed)
+            await wait_until(removed)
 
     async def test_the_end_of_its_time_pauses_it(self, server: SandboxServer) -> None:
-        async with new_sandbox(server, timeout=1, lifecycle={"on_timeout": "pause"}) as sandbox:
+        async with new_sandbox(server, lifecycle={"on_timeout": "pause"}) as sandbox:
             await sandbox.files.write("k", "v")
+            await sandbox.set_timeout(1)
 
             async def paused() -> bool:
                 return (await sandbox.get_info()).state == SandboxState.PAUSED
 
-            await eventually(paused)
+            await wait_until(paused)
             await sandbox.connect()
             assert await sandbox.files.read("k") == "v"
 
@@ -474,12 +476,13 @@ Server(("127.0.0.1", 8000), Handler).serve_forever()
         async def up() -> bool:
             return (await sandbox.commands.run(ready)).stdout == "up\n"
 
-        await eventually(up)
+        await wait_until(up)
         return sandbox
 
     @staticmethod
     def client(server: SandboxServer, host: str) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.proxy_port}", headers={"Host": host}, timeout=30)
+        url = f"http://127.0.0.1:{server.proxy_port}"
+        return httpx.AsyncClient(base_url=url, headers={"Host": host}, timeout=DEADLINE)
 
     async def test_http(self, server: SandboxServer, served: AsyncSandbox) -> None:
         host = served.get_host(8000)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 import socket
 import textwrap
 from collections.abc import AsyncIterator
@@ -17,7 +18,9 @@ from local.sandbox.confinement import Confinement
 from local.sandbox.egress import EgressProxy
 from local.sandbox.record import SandboxRecord
 from local.sandbox.registry import Registry
-from tests.integration.sandbox_server import SandboxServer, eventually, new_sandbox, outliving, sandbox_server
+from tests.integration.sandbox_server import SandboxServer, new_sandbox, sandbox_server
+from tests.processes import command_line, outliving
+from tests.wait import DEADLINE, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +38,12 @@ async def sandbox(server: SandboxServer) -> AsyncIterator[AsyncSandbox]:
 
 async def output(sandbox: AsyncSandbox, command: str) -> str:
     """What a command says, however it ends."""
-    return (await sandbox.commands.run(f"({command}) 2>&1 || true")).stdout
+    return (await sandbox.commands.run(f"({command}) 2>&1 || true", timeout=DEADLINE)).stdout
 
 
 async def python(sandbox: AsyncSandbox, program: str) -> str:
     await sandbox.files.write("/tmp/program.py", textwrap.dedent(program))
-    return (await sandbox.commands.run("python3 /tmp/program.py 2>&1 || true")).stdout
+    return (await sandbox.commands.run("python3 /tmp/program.py 2>&1 || true", timeout=DEADLINE)).stdout
 
 
 def namespaces(pid: int | str) -> set[Path]:
@@ -107,7 +110,7 @@ class TestFiles:
         assert (await sandbox.files.read("/proc/1/stat")).startswith("1 (")
         await sandbox.commands.run("ln -sf /proc/self/mem mem; ln -sf /proc/self/environ environ")
         await sandbox.commands.run("echo $$ > pid; exec sleep 1000", background=True)
-        await eventually(lambda: sandbox.files.exists("pid"))
+        await wait_until(lambda: sandbox.files.exists("pid"))
         pid = (await sandbox.files.read("pid")).strip()
         for path in ("mem", "environ", f"/proc/{pid}/oom_score_adj", f"/proc/{pid}/comm"):
             with pytest.raises(SandboxException):
@@ -186,9 +189,9 @@ class TestProcesses:
         handle = await sandbox.commands.run("exec sleep 1234", background=True)
 
         async def seen() -> psutil.Process | None:
-            return next((each for each in server.descendants() if each.cmdline() == ["sleep", "1234"]), None)
+            return next((each for each in server.descendants() if command_line(each) == ["sleep", "1234"]), None)
 
-        process = await eventually(seen)
+        process = await wait_until(seen)
         assert process.uids().real != 0
         assert not namespaces(process.pid) & namespaces("self")
         await handle.kill()
@@ -198,7 +201,8 @@ class TestProcesses:
             await sandbox.files.write("kept", "1")
             handle = await sandbox.commands.run("sleep 1000", background=True)
             before = server.descendants()
-            first = next(each for each in before if "guest" in " ".join(each.cmdline()) and each.name() != "bwrap")
+            commands = [(each, " ".join(command_line(each))) for each in before]
+            first = next(each for each, command in commands if "guest" in command and each.name() != "bwrap")
             first.kill()
             with pytest.raises(e2b.TimeoutException):
                 await handle.wait()
@@ -206,7 +210,7 @@ class TestProcesses:
             async def paused() -> bool:
                 return (await sandbox.get_info()).state == e2b.SandboxState.PAUSED
 
-            await eventually(paused)
+            await wait_until(paused)
             with pytest.raises(e2b.TimeoutException):
                 await sandbox.commands.run("true")
             await sandbox.connect()
@@ -244,9 +248,9 @@ class TestProcesses:
             assert await bombed.files.exists("/tmp")
             assert len(server.descendants()) < 200
             await bombed.kill()
+            await wait_until(lambda: len(server.descendants()) < 10)
             remaining = {each.pid for each in server.descendants()}
             assert not outliving([each for each in inside if each.pid not in remaining])
-            assert len(remaining) < 10
 
     async def test_a_large_file_is_stopped(self, tmp_path: Path) -> None:
         async with (
@@ -267,9 +271,10 @@ class TestNetwork:
 
     async def test_abstract_sockets_of_the_host_are_out_of_reach(self, sandbox: AsyncSandbox) -> None:
         with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind("\0cofounder-test-abstract")
+            name = f"cofounder-test-{secrets.token_hex(8)}"  # the whole machine has one space of names
+            listening.bind(f"\0{name}")
             listening.listen()
-            said = await python(sandbox, "import socket; socket.socket(1).connect('\\0cofounder-test-abstract')")
+            said = await python(sandbox, f"import socket; socket.socket(1).connect('\\0{name}')")
             assert "ConnectionRefused" in said
 
     async def test_the_proxy_lets_out_only_what_is_on_its_list(self, tmp_path: Path) -> None:
@@ -284,18 +289,18 @@ class TestNetwork:
                     (f"http://127.0.0.1:{port}/", "only 80 is allowed"),
                     ("http://allowed.invalid/", "could not be reached"),
                 ):
-                    said = await output(sandbox, f"curl -s -m 20 --noproxy '' -w '%{{http_code}}' {url}")
+                    said = await output(sandbox, f"curl -s -m 200 --noproxy '' -w '%{{http_code}}' {url}")
                     assert message in said
                     assert said[-3:] in ("403", "502")
-                said = await output(sandbox, "curl -sS -m 20 --noproxy '' https://localhost/")
+                said = await output(sandbox, "curl -sS -m 200 --noproxy '' https://localhost/")
                 assert "403" in said
                 assert "not on the list" in server.log()
                 await sandbox.pause(mode="filesystem")
                 await sandbox.connect()
-                assert "not on the list" in await output(sandbox, "curl -s -m 20 http://example.com/")
+                assert "not on the list" in await output(sandbox, "curl -s -m 200 http://example.com/")
             same = {"allow_out": ["127.0.0.1", "localhost", "allowed.invalid"], "deny_out": ["0.0.0.0/0"]}
             async with new_sandbox(server, network=same) as asked:
-                assert "not on the list" in await output(asked, "curl -s -m 20 http://example.com/")
+                assert "not on the list" in await output(asked, "curl -s -m 200 http://example.com/")
             async with new_sandbox(server, allow_internet_access=False) as closed:
                 assert "not on the list" not in await output(closed, "curl -sS -m 5 http://example.com/")
 
@@ -335,7 +340,7 @@ class TestNetwork:
             async def all_arrived() -> bool:
                 return len(requests) == 2
 
-            await eventually(all_arrived)
+            await wait_until(all_arrived)
             (head, body), (rest, _) = requests
             assert head.startswith(b"POST /a?b=c HTTP/1.1\r\nhost: localhost\r\n")
             assert b"evil" not in head + rest

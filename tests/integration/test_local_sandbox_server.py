@@ -21,11 +21,11 @@ from tests.integration.sandbox_server import (
     API_KEY,
     REPOSITORY,
     SandboxServer,
-    eventually,
     new_sandbox,
-    outliving,
     sandbox_server,
 )
+from tests.processes import command_line, outliving
+from tests.wait import DEADLINE, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ async def run_server(*arguments: object, **environment: str) -> "subprocess.Comp
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=DEADLINE,
             env={**os.environ, **environment},
             check=False,
         )
@@ -87,9 +87,9 @@ class TestProcess:
             await made[1].pause()
 
             async def all_started() -> bool:
-                return [each.name() for each in server.descendants()].count("sleep") == 3
+                return [command_line(each) for each in server.descendants()].count(["sleep", "1000"]) == 3
 
-            await eventually(all_started)
+            await wait_until(all_started)
             processes = server.descendants()
             assert await server.end(number) == 0
             assert not outliving(processes)
@@ -98,7 +98,9 @@ class TestProcess:
 
     async def test_sigkill_ends_every_process_and_a_new_server_adopts_the_sandboxes(self, tmp_path: Path) -> None:
         lifecycle: Any = {"on_timeout": "pause"}
+        began = time.time()
         async with sandbox_server(tmp_path / "root") as server:
+            took_to_start = time.time() - began
             common = server.options
             running = await AsyncSandbox.create(metadata={"name": "running"}, idempotency_key="key", **common)
             paused = await AsyncSandbox.create(**common)
@@ -117,7 +119,8 @@ class TestProcess:
             edit(record_of(server, to_kill), end_at=1.0)
             edit(record_of(server, to_pause), end_at=1.0)
             edit(record_of(server, paused), end_at=1.0)
-            edit(record_of(server, soon), end_at=time.time() + 8)
+            # So late that the next server has started by then, on this machine as it is now.
+            edit(record_of(server, soon), end_at=time.time() + 4 + 4 * took_to_start)
             record_of(server, corrupt).write_text('{"id": "../../etc"')
             unfinished = server.root / "sandboxes" / ("i" + "0" * 20)
             unfinished.mkdir()
@@ -131,7 +134,7 @@ class TestProcess:
                 return set(await listed()) == {running.sandbox_id, paused.sandbox_id, to_pause.sandbox_id}
 
             assert soon.sandbox_id in await listed()
-            await eventually(settled)
+            await wait_until(settled)
             assert set((await listed()).values()) == {SandboxState.PAUSED}
             for each in (running, paused, to_pause):
                 again = await AsyncSandbox.connect(each.sandbox_id, timeout=600, **common)

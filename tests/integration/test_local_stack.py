@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from importlib import util
@@ -22,6 +21,8 @@ from temporalio.client import Client
 
 from local.errors import DataInUse, PartDied, PartFailed, PortBusy, StackError
 from local.stack import LocalStack, PartName, Progress
+from tests.processes import left_in, outliving
+from tests.wait import DEADLINE
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change users and mount file systems")
 
@@ -41,24 +42,8 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield temporary
-    deadline = time.monotonic() + 20
-    while (left := _left(tmp_path)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not left
+    assert not left_in(tmp_path)
     assert not list(temporary.iterdir())
-
-
-def _left(directory: Path) -> list[str]:
-    mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    return [str(process) for process in psutil.process_iter() if process.pid not in mine and _is_in(process, directory)]
-
-
-def _is_in(process: psutil.Process, directory: Path) -> bool:
-    try:
-        words = [*process.cmdline(), process.cwd(), *process.environ().values()]
-    except psutil.Error:
-        return False
-    return any(str(directory) in word for word in words)
 
 
 async def _select(url: str, query: str) -> object:
@@ -91,7 +76,7 @@ async def _command_line(*arguments: str, under: Sequence[str] = ()) -> AsyncIter
 
 async def _announced(process: asyncio.subprocess.Process) -> dict[str, str]:
     assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), 60)
+    line = await asyncio.wait_for(process.stdout.readline(), DEADLINE)
     if not line:
         assert process.stderr is not None
         raise AssertionError((await process.stderr.read()).decode())
@@ -307,7 +292,7 @@ async def test_a_part_that_dies_is_noticed_and_can_be_restarted_with_its_data(no
         await _select(url, "CREATE TABLE kept (id int)")
         os.kill(stack.pid("postgres"), signal.SIGKILL)
         with pytest.raises(PartDied, match="postgres ended unexpectedly, with exit code 137") as death:
-            await asyncio.wait_for(stack.wait(), 10)
+            await asyncio.wait_for(stack.wait(), DEADLINE)
         assert death.value.part == "postgres"
         await stack.restart("postgres")
         assert stack.environment["DATABASE_URL"] == url
@@ -316,8 +301,11 @@ async def test_a_part_that_dies_is_noticed_and_can_be_restarted_with_its_data(no
 
 async def test_killing_a_part_on_purpose_is_no_accident(nothing_left: Path) -> None:
     async with LocalStack(parts={"temporal"}, durable=False) as stack:
+        guard = psutil.Process(stack.pid("temporal")).parent()
+        assert guard is not None
         stack.kill("temporal", signal.SIGSTOP)
         stack.kill("temporal")
+        assert not await asyncio.to_thread(outliving, [guard])  # it ends when it has noticed
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(stack.wait(), 1)
         await stack.restart("temporal")
@@ -339,7 +327,7 @@ async def test_the_command_ends_in_order_when_its_whole_group_is_told(
         assert await _select(environment["DATABASE_URL"], "SELECT 1") == 1
         os.killpg(process.pid, number)  # as a terminal does at Ctrl-C
         assert process.stderr is not None
-        said = (await asyncio.wait_for(process.stderr.read(), 30)).decode()
+        said = (await asyncio.wait_for(process.stderr.read(), DEADLINE)).decode()
         assert await process.wait() == 0
     assert "postgres: stopped" in said
     assert "Traceback" not in said
@@ -363,7 +351,7 @@ async def test_a_temporary_directory_goes_with_a_killed_owner(nothing_left: Path
         "async def main():\n"
         "    async with LocalStack(parts=('postgres', 's3'), durable=False) as stack:\n"
         "        print(stack.data, flush=True)\n"
-        "        await asyncio.sleep(60)\n"
+        "        await asyncio.sleep(3600)\n"
         "asyncio.run(main())\n"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)

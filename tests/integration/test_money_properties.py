@@ -18,6 +18,7 @@ from db.session import make_engine, make_sessions
 from local.stack import LocalStack
 from tests.harness.worker import WorkerHarness
 from tests.integration.money_storm import Fate, Happening, Oracle, Storm, rewriting, weather
+from tests.wait import DEADLINE
 
 _BUILDS = 4
 
@@ -97,8 +98,17 @@ async def test_each_safeguard_is_needed(engine: AsyncEngine, harness: WorkerHarn
         await weather(engine, harness.builds, 1, _RUSH, 8)
         return
     async with rewriting(engine, *_OFF[off]):
-        with pytest.raises(AssertionError):
-            await weather(engine, harness.builds, 1, _RUSH, 8)
+        assert await _does_damage(engine, harness)
+
+
+async def _does_damage(engine: AsyncEngine, harness: WorkerHarness) -> bool:
+    """Whether the rush comes to what must not be; without a lock it does where calls overlap, which takes chance."""
+    for seed in range(1, 6):
+        try:
+            await weather(engine, harness.builds, seed, _RUSH, 8)
+        except AssertionError:
+            return True
+    return False
 
 
 async def test_no_more_builds_run_than_there_are_places(engine: AsyncEngine, harness: WorkerHarness) -> None:
@@ -108,7 +118,7 @@ async def test_no_more_builds_run_than_there_are_places(engine: AsyncEngine, har
 
 
 async def _some_run_too_many(engine: AsyncEngine, harness: WorkerHarness) -> bool:
-    for seed in range(12):
+    for seed in range(40):
         if await _most_at_once(engine, harness, locked=False, seed=seed) > 2:
             return True
     return False
@@ -145,6 +155,6 @@ async def _most_at_once(engine: AsyncEngine, harness: WorkerHarness, *, locked: 
             await asyncio.sleep(dice.random() / 50)
             await storm.close(number)
 
-        async with asyncio.timeout(120):  # nobody waits for ever
+        async with asyncio.timeout(DEADLINE):  # no build waits for ever
             await asyncio.gather(*map(live, range(12)))
     return most

@@ -17,6 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.processes import command_line, left_in, outliving
+from tests.wait import wait_until
+
 ROOT = Path(__file__).parents[2]
 
 _TEST = """
@@ -33,7 +36,7 @@ async def test_with_everything(stack, tmp_path):
     found = stack.environment
     sandboxes = Sandboxes(SandboxConfig(found["E2B_API_KEY"], found["E2B_API_URL"], found["E2B_SANDBOX_URL"]))
     sandbox = await sandboxes.create("a-build", Role.WORKSPACE)
-    await sandbox.run("setsid sleep 1000 > /dev/null 2>&1 & echo $!", timeout_seconds=10)
+    await sandbox.run("setsid sleep 1000 > /dev/null 2>&1 & echo $!", timeout_seconds=300)
     Path("reached").touch()
     await asyncio.sleep(float(os.environ["HELD_SECONDS"]))
     await sandboxes.close()
@@ -78,12 +81,12 @@ class Session:
 
     async def until_held(self) -> None:
         """Wait until the test has everything."""
-        while not (self.directory / "reached").exists():
-            assert self.process.returncode is None, await self.end()
-            await asyncio.sleep(0.05)
+        reached = self.directory / "reached"
+        await wait_until(lambda: reached.exists() or self.process.returncode is not None)
+        assert reached.exists(), await self.end()
         # What runs in a sandbox does not name the directory.
         self._descendants = psutil.Process(self.process.pid).children(recursive=True)
-        assert any(process.cmdline() == ["sleep", "1000"] for process in self._descendants)
+        assert any(command_line(process) == ["sleep", "1000"] for process in self._descendants)
 
     async def end(self) -> str:
         """Its output, once it has ended."""
@@ -91,11 +94,9 @@ class Session:
 
     async def assert_nothing_is_left(self) -> None:
         """No process that it started or that names its directory, so no port, and no file but pytest's own."""
-        for _ in range(300):
-            if not (left := [*map(str, self._processes()), *map(str, self._files())]):
-                return
-            await asyncio.sleep(0.1)
-        raise AssertionError(left)
+        assert not await asyncio.to_thread(left_in, self.directory)
+        assert not await asyncio.to_thread(outliving, self._descendants)
+        await wait_until(lambda: not self._files())
 
     def kill(self) -> None:
         """End what is left of it."""
@@ -104,17 +105,6 @@ class Session:
 
     def _files(self) -> list[Path]:
         return [path for path in self._temporary.iterdir() if not path.name.startswith("pytest-of-")]
-
-    def _processes(self) -> list[psutil.Process]:
-        naming = [each for each in psutil.process_iter() if each.pid != self.process.pid and self._is_its(each)]
-        return [*naming, *(each for each in self._descendants if each.is_running())]
-
-    def _is_its(self, process: psutil.Process) -> bool:
-        try:
-            words = [*process.cmdline(), process.cwd(), *process.environ().values()]
-        except psutil.Error:
-            return False
-        return any(str(self.directory) in word for word in words)
 
 
 async def test_two_at_once(place: Path) -> None:

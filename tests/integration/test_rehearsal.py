@@ -1,10 +1,8 @@
 """The rehearsal model over HTTP, with the vendor's own SDK; and what it builds, by real tools in a directory."""
 
 import asyncio
-import contextlib
 import itertools
 import json
-import os
 import secrets
 import shutil
 import signal
@@ -20,6 +18,7 @@ from urllib.request import urlopen
 
 import anthropic
 import httpx2
+import psutil
 import pytest
 from anthropic import AsyncAnthropic
 from anthropic.types import Message, Model
@@ -27,11 +26,14 @@ from anthropic.types import Message, Model
 from domain.product import count_tests, parse_product_manifest
 from domain.prompt import gate_findings, resumed
 from domain.tools import TOOLS
+from local.ports import Ports
 from local.rehearsal.models import known_models
 from local.rehearsal.product_files import CHECK_COMMAND, SABOTAGES, product, read_idea, sabotaged
 from local.rehearsal.replies import PAUSE_TEXT
 from scripts.cache_share import main as print_share
-from tests.integration.rehearsal_tools import Answer, Session, Workspace, free_port
+from tests.integration.rehearsal_tools import Answer, Session, Workspace
+from tests.processes import outliving
+from tests.wait import DEADLINE, wait_until, wait_until_blocking
 
 ROOT = Path(__file__).parents[2]
 BRIEF: dict[str, Any] = {"name": "Plot", "problem": "Gardens are empty.", "features": ["Offer a plot.", "Find a plot."]}
@@ -63,16 +65,16 @@ class Server:
         return AsyncAnthropic(api_key="rehearsal", base_url=self.address, max_retries=0)
 
     def served(self) -> list[dict[str, Any]]:
-        with urlopen(self.address + "/_rehearsal/served", timeout=5) as response:
+        with urlopen(self.address + "/_rehearsal/served", timeout=DEADLINE) as response:
             return list(json.load(response))
 
     def register(self, what: str, value: Any) -> None:
-        response = httpx2.post(f"{self.address}/_rehearsal/{what}", json=value)
+        response = httpx2.post(f"{self.address}/_rehearsal/{what}", json=value, timeout=DEADLINE)
         assert response.status_code == 201, response.text
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(5)
+        return self.process.wait(DEADLINE)
 
 
 @pytest.fixture(scope="module")
@@ -170,13 +172,14 @@ class TestMessages:
         assert one.content[1].id != two.content[1].id
 
     async def test_text_comes_in_time(self, tmp_path: Path, token: str) -> None:
-        server = Server(tmp_path, "--think-ms", "300")
+        server = Server(tmp_path, "--think-ms", "60000")
         try:
-            server.register("scripts", steps(token, [{"text": "word " * 40}]))
+            server.register("scripts", steps(token, [{"text": "word " * 400}]))
             async with server.client() as client, client.messages.stream(**asked(token)) as stream:
-                times = [time.monotonic() async for _ in stream.text_stream]
-            assert len(times) > 5
-            assert times[-1] - times[0] > 0.15
+                pieces = aiter(stream.text_stream)
+                for _ in range(3):
+                    assert await anext(pieces)
+                assert server.served() == [], "it is spoken to its end in a minute"
         finally:
             server.stop()
 
@@ -344,15 +347,12 @@ class TestFaults:
         _, stopped = await self.stream(client, token)
         assert stopped
         assert time.monotonic() - began > 0.3
-        server.register("faults", {"kind": "stall", "match": token, "seconds": 30})
+        server.register("faults", {"kind": "stall", "match": token, "seconds": 600})
+        impatient = client.with_options(timeout=httpx2.Timeout(DEADLINE, read=3))
         with pytest.raises((httpx2.ReadTimeout, anthropic.APITimeoutError)):
-            await self.stream(client.with_options(timeout=0.2), token)
-        for _ in range(50):
-            line = server.served()[-1]
-            if line["stream"] == "cut":
-                break
-            await asyncio.sleep(0.02)
-        assert (line["stream"], line["fault"]) == ("cut", "stall")
+            await self.stream(impatient, token)
+        await wait_until(lambda: server.served()[-1]["stream"] == "cut")
+        assert server.served()[-1]["fault"] == "stall"
 
     async def test_broken_tool_json(self, server: Server, client: AsyncAnthropic, token: str) -> None:
         server.register("scripts", steps(token, STEP))
@@ -403,14 +403,14 @@ class TestProcess:
             server = Server(tmp_path)
             assert server.environment["ANTHROPIC_API_KEY"] == "rehearsal"
             server.process.send_signal(number)
-            assert server.process.wait(3) == 0
+            assert server.process.wait(DEADLINE) == 0
 
     async def test_stops_while_a_stream_stalls(self, tmp_path: Path, token: str) -> None:
         server = Server(tmp_path)
-        server.register("faults", {"kind": "stall", "seconds": 60})
+        server.register("faults", {"kind": "stall", "seconds": 600})
         async with server.client() as client:
             pending = asyncio.create_task(client.messages.create(**asked(token)))
-            await asyncio.sleep(0.2)
+            await wait_until(lambda: list(server.bodies.glob("*.json")))
             assert server.stop() == 0
             with pytest.raises(anthropic.APIError):
                 await pending
@@ -421,25 +421,20 @@ class TestProcess:
             ["bash", "-c", command], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert shell.stdout
-        pid = int(shell.stdout.readline())
+        server = psutil.Process(int(shell.stdout.readline()))
         assert "ANTHROPIC_BASE_URL" in shell.stdout.readline()
         shell.kill()
         shell.wait()
-        for _ in range(100):
-            with contextlib.suppress(FileNotFoundError):
-                if "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
-                    time.sleep(0.02)
-                    continue
-            return
-        os.kill(pid, signal.SIGKILL)
-        pytest.fail("the server outlived its parent")
+        for left in outliving([server]):
+            left.kill()
+            pytest.fail("the server outlived its parent")
 
     def test_says_why_it_cannot_start(self, server: Server, tmp_path: Path) -> None:
         port = server.address.rsplit(":", 1)[1]
         (tmp_path / "broken.json").write_text("{")
         for options in (["--port", port], ["--scripts", str(tmp_path / "broken.json")]):
             command = [sys.executable, "-m", "local.rehearsal", *options]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10)
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
             assert done.returncode == 1
             assert done.stderr.startswith("The rehearsal model cannot start: ")
             assert "Traceback" not in done.stderr
@@ -474,7 +469,8 @@ def served_page(workspace: Workspace) -> str:
     shutil.rmtree(checkout, ignore_errors=True)
     subprocess.run(["git", "clone", "-q", workspace.directory, checkout], check=True)
     manifest = parse_product_manifest((checkout / "cofounder.json").read_text())
-    port = free_port()
+    ports = Ports()
+    port = ports.choose(set())
     process = subprocess.Popen(
         ["bash", "-c", f"exec {manifest.start}"],
         cwd=checkout,
@@ -482,20 +478,24 @@ def served_page(workspace: Workspace) -> str:
         stderr=subprocess.DEVNULL,
     )
     try:
-        for _ in range(100):
-            try:
-                with urlopen(f"http://127.0.0.1:{port}/", timeout=5) as response:
-                    return str(response.read().decode())
-            except HTTPError as error:
-                return f"{error.code}"
-            except ConnectionResetError:
-                return "no answer"
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError("the product does not start")
+        return wait_until_blocking(lambda: _answer(port))
     finally:
         process.kill()
         process.wait()
+        ports.release()
+
+
+def _answer(port: int) -> str | None:
+    """The page, or what is wrong with it; None while nothing listens there."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/", timeout=DEADLINE) as response:
+            return str(response.read().decode())
+    except HTTPError as error:
+        return f"{error.code}"
+    except ConnectionResetError:
+        return "no answer"
+    except OSError:
+        return None
 
 
 def checks(session: Session) -> list[bool]:

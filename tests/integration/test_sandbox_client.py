@@ -12,6 +12,7 @@ from clients.sandbox import Role, Sandbox, SandboxConfig, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from domain.errors import InvalidInput, NeedsPerson, SandboxGone, SandboxUnavailable
 from local.stack import LocalStack
+from tests.wait import DEADLINE, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ async def sandbox(sandboxes: Sandboxes) -> AsyncIterator[Sandbox]:
 
 
 async def bash(sandbox: Sandbox, call_id: str, command: str) -> str:
-    outcome = await sandbox.call(call_id, "bash", {"command": command}, timeout_seconds=20)
+    outcome = await sandbox.call(call_id, "bash", {"command": command}, timeout_seconds=DEADLINE)
     assert outcome.state == "done"
     return outcome.text
 
@@ -74,7 +75,7 @@ async def test_a_gone_sandbox_is_said_to_be_gone(sandboxes: Sandboxes) -> None:
     with pytest.raises(SandboxGone):
         await sandboxes.connect(made.id)
     with pytest.raises(SandboxGone):
-        await made.call("x", "bash", {"command": "true"}, timeout_seconds=5)
+        await made.call("x", "bash", {"command": "true"}, timeout_seconds=DEADLINE)
     with pytest.raises(SandboxGone):
         await made.read("/etc/hostname")
 
@@ -92,17 +93,29 @@ async def test_connecting_is_rate_limited_and_resumes(sandboxes: Sandboxes) -> N
 
 
 async def test_a_sandbox_does_not_expire_while_it_is_used(sandboxes: Sandboxes) -> None:
-    brief = Sandboxes(dataclasses.replace(sandboxes.config, ttl_seconds=2))
-    made = await brief.create(str(uuid.uuid4()), Role.GATE)
-    before = await made.boot()
-    assert (await made.run("sleep 4; echo there", timeout_seconds=60)).stdout == "there\n"
-    call = await made.call("long", "bash", {"command": "sleep 4; echo there"}, timeout_seconds=60)
-    assert (call.state, call.text) == ("done", "there\n")
-    assert await made.boot() == before
-    async with asyncio.timeout(120):  # left alone it is paused, not killed
-        while {one.id: one.state for one in await brief.list_all()}[made.id] != "paused":
-            await asyncio.sleep(0.1)
-    await brief.kill(made.id)
+    brief = Sandboxes(dataclasses.replace(sandboxes.config, ttl_seconds=5))
+
+    async def runs() -> None:
+        made = await brief.create(str(uuid.uuid4()), Role.GATE)
+        before = await made.boot()
+        assert (await made.run("sleep 8; echo there", timeout_seconds=DEADLINE)).stdout == "there\n"
+        assert await made.boot() == before
+        await brief.kill(made.id)
+
+    async def calls() -> None:
+        made = await brief.create(str(uuid.uuid4()), Role.GATE)
+        before = await made.boot()
+        call = await made.call("long", "bash", {"command": "sleep 8; echo there"}, timeout_seconds=DEADLINE)
+        assert (call.state, call.text) == ("done", "there\n")
+        assert await made.boot() == before
+
+        async def is_paused() -> bool:
+            return {one.id: one.state for one in await brief.list_all()}[made.id] == "paused"
+
+        await wait_until(is_paused)  # left alone, and not killed
+        await brief.kill(made.id)
+
+    await asyncio.gather(runs(), calls())
     await brief.close()
 
 
@@ -113,8 +126,8 @@ async def test_a_sandbox_that_another_process_paused_is_resumed_in_the_middle(sa
     assert await bash(made, "after-pause", "echo awake") == "awake\n"
     await other.pause(made.id)
     with pytest.raises(SandboxUnavailable, match="runs again now"):
-        await made.run("true", timeout_seconds=5)
-    assert (await made.run("echo $((6*7))", timeout_seconds=5)).stdout == "42\n"
+        await made.run("true", timeout_seconds=DEADLINE)
+    assert (await made.run("echo $((6*7))", timeout_seconds=DEADLINE)).stdout == "42\n"
     await other.close()
     await sandboxes.kill(made.id)
 
@@ -122,26 +135,26 @@ async def test_a_sandbox_that_another_process_paused_is_resumed_in_the_middle(sa
 async def test_a_new_boot_is_another_boot(sandboxes: Sandboxes) -> None:
     made = await sandboxes.create(str(uuid.uuid4()), Role.WORKSPACE)
     boot = await made.boot()
-    waiting = asyncio.create_task(made.call("cut", "bash", {"command": "sleep 90"}, timeout_seconds=95))
-    while (await made.run(f"test -e {JOURNAL}/calls/cut/keeper", timeout_seconds=5)).exit_code:
-        await asyncio.sleep(0.02)
+    waiting = asyncio.create_task(made.call("cut", "bash", {"command": "sleep 600"}, timeout_seconds=2 * DEADLINE))
+    begun = f"until [ -e {JOURNAL}/calls/cut/keeper ]; do sleep 0.02; done"
+    await made.run(begun, timeout_seconds=DEADLINE)
     waiting.cancel()  # it would resume the sandbox with its memory
     with pytest.raises(asyncio.CancelledError):
         await waiting
     await restart_without_memory(sandboxes, made.id)
     assert await made.boot() != boot
-    assert (await made.call("new", "bash", {"command": "true"}, timeout_seconds=5, boot=boot)).state == "not_run"
-    assert (await made.call("cut", "bash", {"command": "true"}, timeout_seconds=5, boot=boot)).state == "lost"
+    assert (await made.call("new", "bash", {"command": "true"}, timeout_seconds=DEADLINE, boot=boot)).state == "not_run"
+    assert (await made.call("cut", "bash", {"command": "true"}, timeout_seconds=DEADLINE, boot=boot)).state == "lost"
     await sandboxes.kill(made.id)
 
 
 async def test_run_tells_exit_code_and_both_outputs(sandbox: Sandbox) -> None:
-    output = await sandbox.run("echo $X; pwd; echo err >&2; exit 3", timeout_seconds=5, env={"X": "ünï"})
+    output = await sandbox.run("echo $X; pwd; echo err >&2; exit 3", timeout_seconds=DEADLINE, env={"X": "ünï"})
     assert (output.exit_code, output.stdout, output.stderr) == (3, f"ünï\n{WORKSPACE}\n", "err\n")
     with pytest.raises(SandboxUnavailable):
         await sandbox.run("sleep 20", timeout_seconds=0.3)
     with pytest.raises(InvalidInput):
-        await sandbox.run("true", timeout_seconds=5, cwd="/nowhere")
+        await sandbox.run("true", timeout_seconds=DEADLINE, cwd="/nowhere")
 
 
 async def test_files(sandbox: Sandbox) -> None:
@@ -173,13 +186,13 @@ async def test_two_attempts_at_once_run_it_once(sandbox: Sandbox, sandboxes: San
 
 
 async def test_it_goes_on_without_the_client_and_is_attached_to(sandbox: Sandbox) -> None:
-    command = "echo x >> left; sleep 0.7; wc -l < left"
+    command = "echo x >> left; until [ -e go ]; do sleep 0.02; done; wc -l < left"
     attempt = asyncio.create_task(bash(sandbox, "left", command))
-    while b"x" not in (await sandbox.run("cat left", timeout_seconds=5)).stdout.encode():
-        await asyncio.sleep(0.02)
+    await sandbox.run("until grep -q x left; do sleep 0.02; done", timeout_seconds=DEADLINE)
     attempt.cancel()
     with pytest.raises(asyncio.CancelledError):
         await attempt
+    await sandbox.write(f"{WORKSPACE}/go", "")
     assert (await bash(sandbox, "left", command)).strip() == "1"
 
 
@@ -187,18 +200,19 @@ async def test_a_timeout_and_an_end_leave_no_process(sandbox: Sandbox) -> None:
     tree = "sleep 71 & setsid sleep 71 & (nohup sleep 71 &) ; sleep 71"
     timed_out = await sandbox.call("slow", "bash", {"command": tree}, timeout_seconds=0.6)
     assert timed_out.timed_out
-    running = asyncio.create_task(sandbox.call("ended", "bash", {"command": tree}, timeout_seconds=70))
-    while "sleep 71" not in (await sandbox.run("ps axo args", timeout_seconds=5)).stdout:
-        await asyncio.sleep(0.02)
+    running = asyncio.create_task(sandbox.call("ended", "bash", {"command": tree}, timeout_seconds=DEADLINE))
+    await sandbox.run("until pgrep -f '^sleep 71$'; do sleep 0.02; done", timeout_seconds=DEADLINE)
     await sandbox.end_call("ended")
     assert (await running).ended
-    assert "sleep 71" not in (await sandbox.run("ps axo args", timeout_seconds=5)).stdout
+    assert "sleep 71" not in (await sandbox.run("ps axo args", timeout_seconds=DEADLINE)).stdout
     await sandbox.end_call("ended")
 
 
 async def test_the_caller_hears_while_it_waits(sandbox: Sandbox) -> None:
     beats: list[None] = []
-    await sandbox.call("beats", "bash", {"command": "sleep 2.5"}, timeout_seconds=9, on_wait=lambda: beats.append(None))
+    await sandbox.call(
+        "beats", "bash", {"command": "sleep 2.5"}, timeout_seconds=DEADLINE, on_wait=lambda: beats.append(None)
+    )
     assert beats
 
 
@@ -206,27 +220,22 @@ async def test_a_background_server_survives_and_is_reached(sandbox: Sandbox) -> 
     await sandbox.write(f"{WORKSPACE}/site/index.html", "<h1>served</h1>")
     serve = "cd site && nohup python3 -m http.server 8123 --bind 127.0.0.1 > /tmp/log 2>&1 & echo started"
     assert await bash(sandbox, "serve", serve) == "started\n"
-    for _ in range(200):
-        answer = await sandbox.http_get(8123, "/", 5)
-        if answer is not None:
-            break
-        await asyncio.sleep(0.05)
-    assert answer is not None
+    answer = await wait_until(lambda: sandbox.http_get(8123, "/", DEADLINE))
     assert (answer.status, answer.body) == (200, b"<h1>served</h1>")
     assert answer.content_type.startswith("text/html")
-    missing = await sandbox.http_get(8123, "/missing", 5, max_bytes=10)
+    missing = await sandbox.http_get(8123, "/missing", DEADLINE, max_bytes=10)
     assert missing is not None
     assert (missing.status, len(missing.body)) == (404, 10)
-    assert await sandbox.http_get(8124, "/", 5) is None
+    assert await sandbox.http_get(8124, "/", DEADLINE) is None
     assert sandbox.url(8123).startswith("http://8123-")
 
 
 async def test_large_inputs_and_outputs(sandbox: Sandbox) -> None:
     content = "é" * 500_000
-    written = await sandbox.call("big", "write_file", {"path": "big", "content": content}, timeout_seconds=20)
+    written = await sandbox.call("big", "write_file", {"path": "big", "content": content}, timeout_seconds=DEADLINE)
     assert not written.is_error
     assert (await sandbox.read(f"{WORKSPACE}/big")).decode() == content
-    printed = await sandbox.call("loud", "bash", {"command": "yes | head -c 5000000"}, timeout_seconds=20)
+    printed = await sandbox.call("loud", "bash", {"command": "yes | head -c 5000000"}, timeout_seconds=DEADLINE)
     assert printed.output_bytes == 5_000_000
     assert len(printed.text) + len(printed.tail) < 25_000
     assert len(await sandbox.read(printed.output_path)) == 5_000_000
@@ -240,15 +249,15 @@ async def test_queries(sandbox: Sandbox) -> None:
 
 
 async def test_the_runner_is_put_back_where_it_lacks(sandbox: Sandbox) -> None:
-    await sandbox.run(f"rm -rf {JOURNAL}", timeout_seconds=5)
+    await sandbox.run(f"rm -rf {JOURNAL}", timeout_seconds=DEADLINE)
     assert await bash(sandbox, "fresh", "echo back") == "back\n"
 
 
 async def test_a_noisy_login_profile_is_no_answer(sandbox: Sandbox) -> None:
-    await sandbox.run("printf 'echo noise; printf more' > ~/.bash_profile", timeout_seconds=5)
+    await sandbox.run("printf 'echo noise; printf more' > ~/.bash_profile", timeout_seconds=DEADLINE)
     assert await bash(sandbox, "noise", "echo fine") == "fine\n"
-    await sandbox.run("echo 'exit 9' > ~/.bash_profile", timeout_seconds=5)
-    broken = await sandbox.call("broken", "bash", {"command": "true"}, timeout_seconds=5)
+    await sandbox.run("echo 'exit 9' > ~/.bash_profile", timeout_seconds=DEADLINE)
+    broken = await sandbox.call("broken", "bash", {"command": "true"}, timeout_seconds=DEADLINE)
     assert broken.state == "lost"
     assert "exit code 9" in broken.text
     assert (await sandbox.query("read_file", {"path": "q.txt"})).is_error
@@ -258,7 +267,7 @@ async def test_a_noisy_login_profile_is_no_answer(sandbox: Sandbox) -> None:
 async def test_call_ids_are_checked(sandbox: Sandbox) -> None:
     for call_id in ("../x", "", "a" * 129, "a b"):
         with pytest.raises(InvalidInput):
-            await sandbox.call(call_id, "bash", {"command": "true"}, timeout_seconds=5)
+            await sandbox.call(call_id, "bash", {"command": "true"}, timeout_seconds=DEADLINE)
         with pytest.raises(InvalidInput):
             await sandbox.end_call(call_id)
 

@@ -2,18 +2,24 @@
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from clients import sandbox_runner
 from clients.sandbox_runner import INPUT_VARIABLE, MARK_VARIABLE, Folders, ToolError, glob_expression, resolve
+from tests.processes import command_line
+from tests.wait import DEADLINE, wait_until_blocking
+
+UNTIL_GO = "until [ -e go ]; do sleep 0.02; done"
+"""Waits until the test puts the file `go` into the workspace."""
 
 PYTHON = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
 
@@ -32,6 +38,8 @@ class Runner:
             source = source.replace(f"{name} = {seconds}\n", f"{name} = {shorter}\n")
         (self.journal / "runner.py").write_text(source)
         self.calls = 0
+        self.tag = secrets.token_hex(4)
+        """Part of each call's id: a call's processes are looked for by it on the whole machine."""
 
     def command(self, *words: str) -> list[str]:
         places = f"{str(self.workspace)!r},{str(self.journal)!r}"
@@ -52,15 +60,22 @@ class Runner:
 
     def ask(self, *words: str, envelope: dict[str, Any] | None = None) -> dict[str, Any]:
         process = self.spawn(*words, envelope=envelope)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=DEADLINE)
         assert process.returncode == 0, err.decode()
         answer: dict[str, Any] = json.loads(out.strip().rpartition(b"\n")[2])
         return answer
 
-    def call(self, tool: str, call_id: str = "", timeout: float = 20, wait: float = 25, **given: Any) -> dict[str, Any]:
+    def id(self, name: str) -> str:
+        """The id of the call that the test calls so."""
+        return f"{name}-{self.tag}"
+
+    def call(self, tool: str, name: str = "", timeout: float = 240, wait: float = 250, **given: Any) -> dict[str, Any]:
         self.calls += 1
         envelope = {"tool": tool, "input": given, "timeout": timeout}
-        return self.ask("start", call_id or f"call-{self.calls}", "-", str(wait), envelope=envelope)
+        return self.ask("start", self.id(name or f"call-{self.calls}"), "-", str(wait), envelope=envelope)
+
+    def end(self, name: str) -> None:
+        self.ask("end", self.id(name))
 
     def bash(self, command: str, **more: Any) -> dict[str, Any]:
         return self.call("bash", command=command, **more)
@@ -109,95 +124,99 @@ def test_output_is_interleaved_and_the_exit_code_told(runner: Runner) -> None:
 
 def test_a_repeat_reads_the_result_and_runs_nothing(runner: Runner) -> None:
     for _ in range(3):
-        answer = runner.bash("echo x >> counter; wc -l < counter", call_id="same")
+        answer = runner.bash("echo x >> counter; wc -l < counter", name="same")
         assert answer["text"].strip() == "1"
     assert (runner.workspace / "counter").read_text() == "x\n"
 
 
 def test_many_at_once_run_it_once(runner: Runner) -> None:
-    envelope = {"tool": "bash", "input": {"command": "echo x >> counter; sleep 0.3; echo done"}, "timeout": 20}
-    started = [runner.spawn("start", "race", "-", "20", envelope=envelope) for _ in range(6)]
-    answers = [json.loads(process.communicate(timeout=120)[0]) for process in started]
+    envelope = {"tool": "bash", "input": {"command": "echo x >> counter; sleep 0.3; echo done"}, "timeout": 240}
+    started = [runner.spawn("start", runner.id("race"), "-", "240", envelope=envelope) for _ in range(6)]
+    answers = [json.loads(process.communicate(timeout=DEADLINE)[0]) for process in started]
     assert {answer["text"] for answer in answers} == {"done\n"}
     assert (runner.workspace / "counter").read_text() == "x\n"
 
 
 def test_it_goes_on_when_the_caller_is_killed(runner: Runner) -> None:
-    envelope = {"tool": "bash", "input": {"command": "echo begun > begun; sleep 0.3; echo end"}, "timeout": 20}
-    caller = runner.spawn("start", "left", "-", "20", envelope=envelope)
-    while not (runner.workspace / "begun").exists():
-        time.sleep(0.01)
+    command = f"echo begun > begun; {UNTIL_GO}; echo end"
+    envelope = {"tool": "bash", "input": {"command": command}, "timeout": 240}
+    caller = runner.spawn("start", runner.id("left"), "-", "240", envelope=envelope)
+    wait_until_blocking((runner.workspace / "begun").exists)
     caller.kill()
     caller.communicate()
-    assert runner.bash("echo never", call_id="left")["text"] == "end\n"
+    (runner.workspace / "go").touch()
+    assert runner.bash("echo never", name="left")["text"] == "end\n"
 
 
 def test_waiting_ends_before_the_call(runner: Runner) -> None:
-    assert runner.bash("sleep 0.3; echo late", call_id="long", wait=0.05) == {"state": "running"}
-    assert runner.bash("", call_id="long")["text"] == "late\n"
+    assert runner.bash(f"{UNTIL_GO}; echo late", name="long", wait=0.05) == {"state": "running"}
+    (runner.workspace / "go").touch()
+    assert runner.bash("", name="long")["text"] == "late\n"
 
 
 def test_a_timeout_ends_the_whole_tree(runner: Runner) -> None:
     answer = runner.bash(
         "trap '' TERM; echo out; sleep 97 & setsid sleep 97 & (setsid nohup sleep 97 >/dev/null 2>&1 &); sleep 97",
-        call_id="slow",
-        timeout=0.7,
+        name="slow",
+        timeout=3,
     )
     assert answer["timed_out"]
     assert answer["is_error"]
     assert answer["text"] == "out\n"
-    assert processes_marked("slow") == []
+    assert processes_marked(runner.id("slow")) == []
 
 
 def test_processes_that_hide_their_mark_are_ended_too(runner: Runner) -> None:
     marker = runner.workspace / "alive"
     hidden = f"env -i /bin/bash -c 'while :; do echo x > {marker}; sleep 0.05; done'"
-    answer = runner.bash(f"{hidden} & sleep 0.3; setsid {hidden} & sleep 97", timeout=0.8)
+    answer = runner.bash(f"{hidden} & sleep 0.3; setsid {hidden} & sleep 97", timeout=3)
     assert answer["timed_out"]
-    marker.unlink(missing_ok=True)
-    time.sleep(0.3)
-    assert not marker.exists()
+    assert marker.exists()
+    assert not [each for each in psutil.process_iter() if str(marker) in " ".join(command_line(each))]
 
 
 def test_a_background_server_survives_and_holds_nothing_up(runner: Runner) -> None:
-    answer = runner.bash("sleep 98 & echo started", call_id="server")
+    answer = runner.bash("sleep 98 & echo started", name="server")
     assert answer["text"] == "started\n"
     assert answer["exit_code"] == 0
-    assert len(processes_marked("server")) == 1
-    runner.ask("end", "server")
-    assert processes_marked("server") == []
+    assert len(processes_marked(runner.id("server"))) == 1
+    runner.end("server")
+    assert processes_marked(runner.id("server")) == []
 
 
 def test_end_ends_the_tree_and_keeps_the_outcome(runner: Runner) -> None:
-    assert runner.bash("echo before; sleep 96 & sleep 96", call_id="cut", wait=0.3)["state"] == "running"
-    runner.ask("end", "cut")
-    answer = runner.bash("", call_id="cut")
+    command = "echo before; touch begun; sleep 600 & sleep 600"
+    assert runner.bash(command, name="cut", timeout=900, wait=0.3)["state"] == "running"
+    wait_until_blocking((runner.workspace / "begun").exists)
+    runner.end("cut")
+    answer = runner.bash("", name="cut")
     assert answer["ended"]
     assert answer["is_error"]
     assert answer["text"] == "before\n"
-    assert processes_marked("cut") == []
+    assert processes_marked(runner.id("cut")) == []
 
 
 def test_a_call_that_was_ended_before_it_came_never_starts(runner: Runner) -> None:
-    runner.ask("end", "early")
-    answer = runner.bash("touch made", call_id="early")
+    runner.end("early")
+    answer = runner.bash("touch made", name="early")
     assert answer["ended"]
     assert not (runner.workspace / "made").exists()
 
 
 def test_a_keeper_that_was_killed_is_lost(runner: Runner) -> None:
-    assert runner.bash("sleep 5", call_id="gone", wait=0.3)["state"] == "running"
-    keeper = (runner.journal / "calls" / "gone" / "keeper").read_text().split()
-    os.kill(int(keeper[1]), 9)
-    assert runner.bash("", call_id="gone")["state"] == "lost"
+    assert runner.bash("sleep 600", name="gone", timeout=900, wait=0.3)["state"] == "running"
+    keeper = runner.journal / "calls" / runner.id("gone") / "keeper"
+    wait_until_blocking(keeper.exists)  # it is put there whole
+    os.kill(int(keeper.read_text().split()[1]), 9)
+    assert runner.bash("", name="gone")["state"] == "lost"
 
 
 def test_another_boot_starts_nothing(runner: Runner) -> None:
-    envelope = {"tool": "bash", "input": {"command": "touch made"}, "timeout": 5}
-    assert runner.ask("start", "boot", "other:1", "5", envelope=envelope) == {"state": "not_run"}
+    envelope, call_id = {"tool": "bash", "input": {"command": "touch made"}, "timeout": 240}, runner.id("boot")
+    assert runner.ask("start", call_id, "other:1", "240", envelope=envelope) == {"state": "not_run"}
     assert not (runner.workspace / "made").exists()
-    assert runner.ask("start", "boot", sandbox_runner.this_boot(), "5", envelope=envelope)["state"] == "done"
-    assert runner.ask("start", "boot", "other:1", "5", envelope=envelope)["state"] == "done"
+    assert runner.ask("start", call_id, sandbox_runner.this_boot(), "240", envelope=envelope)["state"] == "done"
+    assert runner.ask("start", call_id, "other:1", "240", envelope=envelope)["state"] == "done"
 
 
 def test_long_output_is_bounded_and_kept(runner: Runner) -> None:
@@ -227,11 +246,11 @@ def test_the_input_stays_out_of_the_command_s_environment(runner: Runner) -> Non
 
 
 def test_a_pipe_that_closes_ends_its_writer(runner: Runner) -> None:
-    assert runner.bash("yes | head -1", timeout=10)["exit_code"] == 0
+    assert runner.bash("yes | head -1", timeout=240)["exit_code"] == 0
 
 
 def test_an_invalid_call_id_is_refused(runner: Runner) -> None:
-    assert runner.bash("touch made", call_id="../escape")["state"] == "lost"
+    assert runner.bash("touch made", name="../escape")["state"] == "lost"
     assert not (runner.workspace / "made").exists()
 
 
@@ -260,8 +279,8 @@ def test_a_failing_command_may_still_have_committed(runner: Runner) -> None:
 def test_files_are_written_by_calls_too(runner: Runner) -> None:
     assert runner.call("write_file", path="a", content="one")["text"] == "Created a: 3 bytes, 1 lines."
     given: dict[str, Any] = {"path": "a", "old_text": "one", "new_text": "two", "replace_all": None}
-    assert runner.call("edit_file", call_id="edit", **given)["text"] == "Replaced 1 occurrence in a."
-    assert runner.call("edit_file", call_id="edit", **given)["text"] == "Replaced 1 occurrence in a."
+    assert runner.call("edit_file", name="edit", **given)["text"] == "Replaced 1 occurrence in a."
+    assert runner.call("edit_file", name="edit", **given)["text"] == "Replaced 1 occurrence in a."
     failed = runner.call("edit_file", **given)
     assert failed["is_error"]
     assert (runner.workspace / "a").read_text() == "two"
@@ -298,13 +317,13 @@ def test_edits_that_do_not_fit(runner: Runner) -> None:
 
 def test_a_large_input_comes_as_a_file(runner: Runner) -> None:
     (runner.journal / "inputs").mkdir()
-    envelope = {"tool": "write_file", "input": {"path": "big", "content": "x" * 1_000_000}, "timeout": 5}
-    (runner.journal / "inputs" / "big.json").write_text(json.dumps(envelope))
-    assert runner.ask("start", "big", "-", "5")["state"] == "done"
+    envelope = {"tool": "write_file", "input": {"path": "big", "content": "x" * 1_000_000}, "timeout": 240}
+    (runner.journal / "inputs" / f"{runner.id('big')}.json").write_text(json.dumps(envelope))
+    assert runner.ask("start", runner.id("big"), "-", "240")["state"] == "done"
     assert (runner.workspace / "big").stat().st_size == 1_000_000
     assert list((runner.journal / "inputs").iterdir()) == []
-    assert runner.ask("start", "big", "-", "5")["state"] == "done"
-    assert "could not be read" in runner.ask("start", "missing", "-", "5")["text"]
+    assert runner.ask("start", runner.id("big"), "-", "240")["state"] == "done"
+    assert "could not be read" in runner.ask("start", runner.id("missing"), "-", "240")["text"]
 
 
 def test_json_is_read_and_written_as_by_the_standard_library(runner: Runner) -> None:
@@ -327,14 +346,14 @@ def test_json_is_read_and_written_as_by_the_standard_library(runner: Runner) -> 
 
 def test_what_makes_python_start_slowly_is_not_imported(runner: Runner) -> None:
     (runner.workspace / "f").write_text("text")
-    start = ("start", "quick", "-", "20")
+    start = ("start", runner.id("quick"), "-", "240")
     for words, tool, given in (
         (start, "bash", {"command": "true"}),
         (("query",), "read_file", {"path": "f"}),
     ):
         command = runner.command(*words)
         command[1:1] = ["-X", "importtime"]
-        envelope = {"tool": tool, "input": given, "timeout": 20}
+        envelope = {"tool": tool, "input": given, "timeout": 240}
         done = subprocess.run(command, env=runner.environment(envelope), capture_output=True, text=True, check=True)
         assert not json.loads(done.stdout).get("is_error")
         imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

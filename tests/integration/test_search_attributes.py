@@ -21,6 +21,7 @@ from domain.errors import Misconfigured
 from domain.names import SEARCH_ATTRIBUTES
 from local import binaries
 from local.stack import LocalStack
+from tests.wait import wait_until
 
 
 class CloudManners(ServiceClient):
@@ -49,15 +50,15 @@ class CloudManners(ServiceClient):
 
 async def patiently(client: Client, good: Callable[[SearchAttributeStatus], object]) -> SearchAttributeStatus:
     """A server takes some seconds to know a new namespace and new attributes everywhere."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                found = await find_search_attributes(client)
-                if good(found):
-                    return found
-            except Misconfigured:
-                pass
-            await asyncio.sleep(0.2)
+
+    async def look() -> SearchAttributeStatus | None:
+        try:
+            found = await find_search_attributes(client)
+        except Misconfigured:
+            return None
+        return found if good(found) else None
+
+    return await wait_until(look, look_seconds=0.2)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from domain.tool_output import render_result
 from local.stack import LocalStack
 from settings import default_prices
 from tests.harness.activities import ActivityHarness, open_activity_harness
+from tests.wait import DEADLINE
 
 MODEL = "claude-sonnet-5-5"
 SYSTEM = json.dumps([{"type": "text", "text": "Build."}])
@@ -87,7 +88,7 @@ async def speaking(
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    client = ModelClient("a-key", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", idle_seconds=10)
+    client = ModelClient("a-key", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", idle_seconds=DEADLINE)
     yield client
     await client.close()
     server.close()
@@ -153,7 +154,7 @@ async def test_a_call_that_was_sent_and_never_answered_may_have_been_billed(
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    model = ModelClient("a-key", address, idle_seconds=10)
+    model = ModelClient("a-key", address, idle_seconds=DEADLINE)
     with pytest.raises(ApplicationError, match="no answer came"):
         await think(harness, model, build)
     entry = await ledger(harness, build)

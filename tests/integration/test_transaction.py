@@ -14,11 +14,13 @@ from db.models import User
 from db.session import Sessions, make_engine, make_sessions
 from db.transaction import autocommit, transaction
 from local.stack import LocalStack
+from tests.wait import DEADLINE, wait_until
 
 _ADD = text("insert into users (id) values (:id)")
 _FIND = text("select id from users where id = :id")
 _ONE = text("select cast(:value as integer)")
-_SLEEP = text("select pg_sleep(60)")
+_SLEEP = text("select pg_sleep(3600)")
+_ASLEEP = text("select count(*) from pg_stat_activity where query = 'select pg_sleep(3600)' and state = 'active'")
 
 
 class _Stop(Exception):
@@ -110,12 +112,16 @@ async def test_a_cancel_in_a_statement_rolls_back_and_leaves_a_connection_that_w
             await tx.execute(_ADD, {"id": user_id})
             await tx.execute(_SLEEP, {})
 
+    async def sleeps() -> bool:
+        async with sessions() as session:
+            return bool(await session.scalar(_ASLEEP))
+
     working = asyncio.create_task(work())
-    await asyncio.sleep(0.3)
+    await wait_until(sleeps)
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
         await working
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         assert not await _is_there(sessions, user_id)
         async with sessions.begin() as session:
             session.add(User(id=user_id))

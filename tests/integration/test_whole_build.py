@@ -28,6 +28,7 @@ from domain.pricing import Tokens, cost_microdollars
 from domain.prompt import OPENING
 from domain.status import Status, may_follow
 from tests.harness.worker import WorkerHarness
+from tests.wait import DEADLINE
 from worker import sandbox_config
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +94,7 @@ async def test_every_word_of_the_brief_is_in_the_served_page(harness: WorkerHarn
         preview = await session.get_one(Preview, built.row.id)
     assert (preview.state, preview.url) == ("open", built.row.preview_url)
     sandbox = await sandboxes.connect(preview.sandbox_id or "")
-    answer = await sandbox.http_get(8000, "/", 10)
+    answer = await sandbox.http_get(8000, "/", DEADLINE)
     await sandboxes.close()
     assert answer is not None
     assert answer.status == 200

@@ -24,6 +24,7 @@ from domain.names import preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
 from tests.harness.worker import WorkerHarness, settings_of
+from tests.wait import DEADLINE, wait_until
 from tests.workflows.scenarios import PRODUCT, bash, steps
 from worker import sandbox_config
 
@@ -51,7 +52,7 @@ class RunningWorker:
         self.process.send_signal(signal.SIGTERM)
         with suppress(AssertionError):
             await self.until("the end of the log")
-        return await asyncio.wait_for(self.process.wait(), 60)
+        return await asyncio.wait_for(self.process.wait(), DEADLINE)
 
 
 @asynccontextmanager
@@ -110,9 +111,7 @@ async def test_a_stopped_worker_leaves_its_call_to_others_who_share_the_work(
         started = await first.until("worker started")
         assert started["task_queue"] == harness.settings.temporal_task_queue
         build_id = await harness.start(script=steps([bash(_HELD, 300)], [bash("cat ../runs"), bash(PRODUCT)]))
-        async with asyncio.timeout(400):
-            while not await harness.events(build_id, "tool_started"):
-                await asyncio.sleep(0.05)
+        await harness.until_event(build_id, "tool_started")
         assert await first.stop() == 0
         assert first.logged[-1]["level"] == "info"
     assert (await harness.row(build_id)).closed_at is None
@@ -124,15 +123,19 @@ async def test_a_stopped_worker_leaves_its_call_to_others_who_share_the_work(
         assert sandbox_id is not None
         await (await sandboxes.connect(sandbox_id)).write("/home/user/go", "")
         await sandboxes.close()
-        # Builds of a suspended account are over at once: enough of them for both workers.
-        suspended = await harness.founder(suspended=True)
-        many = [await harness.start(suspended) for _ in range(10)]
-        for each in many:
-            assert (await harness.finished(each)).status == Status.FAILED
+        # Builds of a suspended account are over at once: as many of them as it takes until both workers have had one.
+        suspended, took = await harness.founder(suspended=True), set[str]()
+
+        async def all_took_some() -> bool:
+            many = [await harness.start(suspended) for _ in range(5)]
+            for each in many:
+                assert (await harness.finished(each)).status == Status.FAILED
+                took.update(await _identities(harness, each))
+            return names <= took
+
+        await wait_until(all_took_some)
         row = await harness.finished(build_id)
         assert row.status == Status.READY, row.reason
-        took = set().union(*[await _identities(harness, each) for each in (*many, build_id)])
-        assert names <= took
 
         preview = harness.client.get_workflow_handle(preview_workflow_id(build_id))
         await preview.cancel()

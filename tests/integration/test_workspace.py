@@ -21,6 +21,7 @@ from domain.status import Status
 from domain.tools import summarize_call
 from local.stack import LocalStack
 from tests.harness.activities import ActivityHarness, open_activity_harness, shell
+from tests.wait import DEADLINE
 
 NOW = ActivityEnvironment.default_info().started_time
 """When attempts start in these tests."""
@@ -172,7 +173,7 @@ async def did(
         row = ToolCall(build_id=build_id, tool_use_id=call_id, turn=turn, position=position, name=name)
         row.summary, row.state, row.claim, row.result = summarize_call(name, given), "done", uuid.uuid4(), "{}"
         row.sandbox_id, row.boot = sandbox.id, boot
-        row.is_error = (await sandbox.call(call_id, name, given, timeout_seconds=30)).is_error
+        row.is_error = (await sandbox.call(call_id, name, given, timeout_seconds=DEADLINE)).is_error
         rows.append(row)
     async with harness.sessions.begin() as session:
         session.add(Message(build_id=build_id, turn=turn, role="assistant", content=json.dumps(blocks)))
@@ -260,7 +261,7 @@ async def test_a_stale_attempt_restores_nothing(harness: ActivityHarness, build:
     with pytest.raises(StaleClaim):
         await restore_snapshot(harness.store, sandbox, snapshot, stale)
     given_edits = {"holder": stale.token, "edits": [{"tool": "write_file", "input": {"path": "b.txt", "content": ""}}]}
-    outcome = await sandbox.call("stale", "reapply", given_edits, timeout_seconds=30)
+    outcome = await sandbox.call("stale", "reapply", given_edits, timeout_seconds=DEADLINE)
     assert json.loads(outcome.text) == {"held": False}
     for stop in (harness.take(build, sandbox, 2, "sleep"), pause(harness, build, sandbox)):
         with pytest.raises(ApplicationError) as raised:

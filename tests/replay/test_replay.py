@@ -12,9 +12,11 @@ import pytest
 from temporalio import workflow
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
+from temporalio.worker._workflow import _WorkflowWorker
 
 from cli.replay import load_history, replay_file
 from clients.temporal import DATA_CONVERTER
+from tests.wait import DEADLINE
 from workflows.build import BuildWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.reaper import ReaperWorkflow
@@ -50,6 +52,20 @@ COMMANDS = {
     "continue_as_new",
 }
 """What in `workflow` leaves a command, or with a timeout a timer, in history."""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a step of a workflow take longer than the SDK's two seconds of the clock, for which a busy machine may not
+    run it at all. There is no option for that alone: its debug mode also does without the sandbox."""
+    original = _WorkflowWorker.__init__
+
+    def changed(self: _WorkflowWorker, **given: Any) -> None:
+        original(self, **given)
+        assert self._deadlock_timeout_seconds == 2
+        self._deadlock_timeout_seconds = int(DEADLINE)
+
+    monkeypatch.setattr(_WorkflowWorker, "__init__", changed)
 
 
 def test_the_corpus_is_there_and_named() -> None:

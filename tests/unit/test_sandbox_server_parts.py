@@ -21,6 +21,7 @@ from local.sandbox.http_head import Refused
 from local.sandbox.multipart import MalformedMultipart, boundary_of, read_parts
 from local.sandbox.ports import BadHead, addressed
 from local.sandbox.record import SandboxRecord
+from tests.wait import DEADLINE
 
 SANDBOX_ID = "i" + "0a" * 10
 
@@ -229,7 +230,7 @@ class TestGuestLink:
         pair[1].close()
         lost: list[str] = []
         link = GuestLink(pair[0], lost.append)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             assert (await link.call("stat", path="/")).value is not None
             link.close("over")
             await guest.wait()
@@ -245,7 +246,7 @@ class TestGuestLink:
         await asyncio.sleep(0)
         channel.send(pair[1], message)
         with pytest.raises(OSError):  # noqa: PT011 - any will do
-            await asyncio.wait_for(calling, 10)
+            await asyncio.wait_for(calling, DEADLINE)
         assert len(lost) == 1
         with pytest.raises(GuestLost):
             await link.call("stat", path="/")

@@ -19,6 +19,7 @@ from domain.errors import NotFound
 from domain.names import REAPER_WORKFLOW
 from domain.status import SleepPolicy, Status
 from tests.harness.worker import WorkerHarness
+from tests.wait import wait_until
 from tests.workflows.scenarios import (
     FOUR_TURNS_A_DAY,
     PRODUCT,
@@ -26,12 +27,14 @@ from tests.workflows.scenarios import (
     Ended,
     Scenario,
     bash,
+    hold,
+    let_go,
     poor_founder,
     ready_build,
     refusing,
     steps,
+    until_row,
     waits,
-    waits_for_event,
 )
 from worker import sandbox_config, wired_worker
 
@@ -57,32 +60,17 @@ _A_SERVER_THAT_WRITES = (
 
 async def _sleeps(harness: WorkerHarness, build_id: uuid.UUID, after: int = 0) -> Build:
     """Wait until the build sleeps, with a later status than the one with the sequence `after`."""
-    async with asyncio.timeout(120):
-        while True:
-            row = await harness.until(build_id, frozenset({Status.SLEEPING, Status.NEEDS_INPUT}), 120)
-            assert row.closed_at is None, row.reason
-            if row.status == Status.SLEEPING and row.status_seq > after:
-                return row
-            await asyncio.sleep(0.05)
+    return await until_row(harness, build_id, lambda row: row.status == Status.SLEEPING and row.status_seq > after)
 
 
 async def _asked(harness: WorkerHarness, build_id: uuid.UUID, after: int = 0) -> Build:
     """Wait until the build waits for a person, with a later status than the one with the sequence `after`."""
-    async with asyncio.timeout(120):
-        while (row := await harness.row(build_id)).status != Status.NEEDS_INPUT or row.status_seq <= after:
-            assert row.closed_at is None, row.reason
-            await asyncio.sleep(0.05)
-    return row
+    return await until_row(harness, build_id, lambda row: row.status == Status.NEEDS_INPUT and row.status_seq > after)
 
 
 async def _costs_nothing(harness: WorkerHarness, build_id: uuid.UUID) -> None:
     """Asleep: nothing runs for it or waits for a worker, and its one sandbox is paused."""
-    async with asyncio.timeout(60):  # its status is written before the workflow goes on to wait
-        while True:
-            described = (await harness.handle(build_id).describe()).raw_description
-            if not described.pending_activities and not described.HasField("pending_workflow_task"):
-                break
-            await asyncio.sleep(0.05)
+    await harness.until_idle(build_id)  # its status is written before the workflow goes on to wait
     sandboxes = Sandboxes(sandbox_config(harness.settings))
     assert [each.state for each in await sandboxes.list_all() if each.build_id == str(build_id)] == ["paused"]
     await sandboxes.close()
@@ -90,13 +78,12 @@ async def _costs_nothing(harness: WorkerHarness, build_id: uuid.UUID) -> None:
 
 async def _falls_asleep(harness: WorkerHarness, build_id: uuid.UUID, snapshots: int) -> None:
     """Wait until the build has failed to take so many snapshots as the one before its sleep, and tries on."""
-    async with asyncio.timeout(180):
-        while True:
-            described = (await harness.handle(build_id).describe()).raw_description
-            trying = [each.attempt for each in described.pending_activities if _is_snapshot(each)]
-            if trying and trying[0] > snapshots:
-                return
-            await asyncio.sleep(0.1)
+
+    async def tries_on() -> bool:
+        described = (await harness.handle(build_id).describe()).raw_description
+        return any(_is_snapshot(each) and each.attempt > snapshots for each in described.pending_activities)
+
+    await wait_until(tries_on, look_seconds=0.1)
 
 
 def _is_snapshot(pending: Any) -> bool:
@@ -269,8 +256,8 @@ async def too_small(harness: WorkerHarness) -> list[Ended]:
 @_scenario("the plan is downgraded below what is spent; the build sleeps at its next turn, with an alert")
 async def ceiling(harness: WorkerHarness) -> list[Ended]:
     user_id, plan = await poor_founder(harness, 4_000_000)
-    build_id = await harness.start(user_id, script=steps([bash("sleep 2")], *_echoes(2), [bash(PRODUCT)]))
-    await waits_for_event(harness, build_id, "tool_started")
+    build_id = await harness.start(user_id, script=steps([hold()], *_echoes(2), [bash(PRODUCT)]))
+    await harness.until_event(build_id, "tool_started")
     today = datetime.now(UTC).date()
     await _spend(harness, user_id, 3_900_000, today)
     async with harness.sessions.begin() as session:
@@ -279,6 +266,7 @@ async def ceiling(harness: WorkerHarness) -> list[Ended]:
         state = await money.budget_of(session, user_id, today)
         assert state.allowance == state.spent + state.reserved, "never below what is spent"
     await _spend(harness, user_id, 390_000, today)  # what was reserved elsewhere came to more
+    await let_go(harness, build_id)
     await _sleeps(harness, build_id)
     [alert] = await harness.events(build_id, "budget")
     assert alert.data["alert"]
@@ -287,16 +275,21 @@ async def ceiling(harness: WorkerHarness) -> list[Ended]:
     return await ready_build(harness, build_id)
 
 
+async def _was_told_to_wait(harness: WorkerHarness, build_id: uuid.UUID) -> bool:
+    """Whether a think of the build's has come to nothing because others' money is reserved."""
+    history = await harness.handle(build_id).fetch_history()
+    results = [event.activity_task_completed_event_attributes.result for event in history.events]
+    return any(b'"busy"' in payload.data for result in results for payload in result.payloads)
+
+
 @_scenario("the money is reserved for another build's call; the build waits a moment")
 async def busy(harness: WorkerHarness) -> list[Ended]:
     user_id, _ = await poor_founder(harness, 1_000_000)
     today = datetime.now(UTC).date()
     entry = await _spend(harness, user_id, 1_090_000, today, state="open")
     build_id = await harness.start(user_id, script=steps(*_echoes(1), [bash(PRODUCT)]))
-    async with asyncio.timeout(120):
-        while not (await harness.row(build_id)).sandbox_id:
-            await asyncio.sleep(0.05)
-    await asyncio.sleep(1)
+    await until_row(harness, build_id, lambda row: row.sandbox_id is not None)
+    await wait_until(lambda: _was_told_to_wait(harness, build_id))
     assert not await harness.events(build_id, "turn_started")
     async with harness.sessions.begin() as session:
         await session.execute(
@@ -314,7 +307,7 @@ async def busy(harness: WorkerHarness) -> list[Ended]:
 async def queued(harness: WorkerHarness) -> list[Ended]:
     user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
     first = await harness.start(user_id, script=steps([bash("sleep 300", 400)]))
-    await waits_for_event(harness, first, "tool_started")
+    await harness.until_event(first, "tool_started")
     second = await harness.start(user_id, script=SMALL)
     await _queue_reason(harness, second, "another build is running")
     third = await harness.start(user_id, script=SMALL)
@@ -333,14 +326,16 @@ async def queued(harness: WorkerHarness) -> list[Ended]:
 async def long_in_line(harness: WorkerHarness) -> list[Ended]:
     user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
     first = await harness.start(user_id, script=steps([bash("sleep 300", 400)]))
-    await waits_for_event(harness, first, "tool_started")
+    await harness.until_event(first, "tool_started")
     second = await harness.start(user_id, script=SMALL)
     await _queue_reason(harness, second, "another build is running")
     began = (await harness.handle(second).describe()).run_id
-    async with asyncio.timeout(300):
-        while (await harness.handle(second).describe()).run_id == began:
-            await harness.builds.admit(second)  # instead of hours
-            await asyncio.sleep(0.05)
+
+    async def is_another_run() -> bool:
+        await harness.builds.admit(second)  # instead of hours
+        return (await harness.handle(second).describe()).run_id != began
+
+    await wait_until(is_another_run)
     await harness.builds.cancel(first)
     assert (await harness.finished(first)).status == Status.CANCELLED
     return await ready_build(harness, second)
@@ -349,10 +344,11 @@ async def long_in_line(harness: WorkerHarness) -> list[Ended]:
 @_scenario("a build that ends admits the next in line")
 async def admitted(harness: WorkerHarness) -> list[Ended]:
     user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
-    first = await harness.start(user_id, script=steps([bash("sleep 2")], [bash(PRODUCT)]))
-    await waits_for_event(harness, first, "tool_started")
+    first = await harness.start(user_id, script=steps([hold()], [bash(PRODUCT)]))
+    await harness.until_event(first, "tool_started")
     second = await harness.start(user_id, script=SMALL)
     await _queue_reason(harness, second, "another build is running")
+    await let_go(harness, first)
     await ready_build(harness, first)
     return await ready_build(harness, second)
 
@@ -360,10 +356,11 @@ async def admitted(harness: WorkerHarness) -> list[Ended]:
 @_scenario("the account is suspended while the build works, and reopened")
 async def held(harness: WorkerHarness) -> list[Ended]:
     user_id = await harness.founder()
-    build_id = await harness.start(user_id, script=steps([bash("sleep 2; echo kept > kept")], [bash(PRODUCT)]))
-    await waits_for_event(harness, build_id, "tool_started")
+    build_id = await harness.start(user_id, script=steps([hold("echo kept > kept")], [bash(PRODUCT)]))
+    await harness.until_event(build_id, "tool_started")
     async with harness.sessions.begin() as session:
         await session.execute(update(User).where(User.id == user_id).values(suspended=True))
+    await let_go(harness, build_id)
     row = await _asked(harness, build_id)
     assert row.waiting_for == "operator"
     assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == ["sleep"]
@@ -389,10 +386,11 @@ async def switched_off_midway(harness: WorkerHarness) -> list[Ended]:
     settings = harness.settings.model_copy(update={"temporal_task_queue": f"switch-{uuid.uuid4()}"})
     own = WorkerHarness(settings, harness.client, harness.sessions, harness.model_url)
     async with wired_worker(settings, harness.client) as worker, worker:
-        build_id = await own.start(script=steps([bash("sleep 1; echo kept > kept")], [bash(PRODUCT)]))
-        await waits_for_event(harness, build_id, "tool_started")
+        build_id = await own.start(script=steps([hold("echo kept > kept")], [bash(PRODUCT)]))
+        await harness.until_event(build_id, "tool_started")
     off = settings.model_copy(update={"autonomous_agent": False})
     async with wired_worker(off, harness.client) as worker, worker:
+        await let_go(harness, build_id)
         row = await _asked(harness, build_id)
         assert (row.waiting_for, "AUTONOMOUS_AGENT" in (row.reason or "")) == ("kill_switch", True)
         assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == ["sleep"]
@@ -458,7 +456,5 @@ async def told_to_stop(harness: WorkerHarness) -> list[Ended]:
 
 
 async def _queue_reason(harness: WorkerHarness, build_id: uuid.UUID, said: str) -> None:
-    async with asyncio.timeout(120):
-        while said not in ((await harness.row(build_id)).reason or "").lower():
-            await asyncio.sleep(0.05)
-    assert (await harness.row(build_id)).status == Status.QUEUED
+    row = await until_row(harness, build_id, lambda row: said in (row.reason or "").lower())
+    assert row.status == Status.QUEUED

@@ -3,7 +3,6 @@
 `test_scenarios.py` runs them as tests, `tests/replay/record.py` stores the histories that they leave.
 """
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -23,6 +22,7 @@ from domain.budget import cycle_of
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
 from tests.harness.worker import WorkerHarness
+from tests.wait import DEADLINE, wait_until
 from worker import sandbox_config
 
 
@@ -90,6 +90,27 @@ def steps(*turns: list[dict[str, Any]]) -> dict[str, Any]:
 
 SMALL = steps([bash(PRODUCT)])
 
+HELD = "/tmp/held"
+"""While this file is in the sandbox, a command waits at `HOLD`."""
+
+HOLD = f"touch {HELD}; while [ -e {HELD} ]; do sleep 0.1; done"
+"""In a command: wait for `let_go`. The test has as much time as it needs until then."""
+
+
+def hold(command: str = "true") -> dict[str, Any]:
+    """A step that calls bash, and waits there for `let_go`."""
+    return bash(f"{HOLD}; {command}", 600)
+
+
+async def let_go(harness: WorkerHarness, build_id: uuid.UUID, role: Role = Role.WORKSPACE) -> None:
+    """Wait until a command waits at `HOLD` in the build's newest sandbox of the role, and let it go on."""
+    sandboxes = Sandboxes(sandbox_config(harness.settings))
+    [newest, *_] = await wait_until(lambda: sandboxes.find(str(build_id), role))
+    sandbox = await sandboxes.connect(newest)
+    command = f"until [ -e {HELD} ]; do sleep 0.05; done; rm {HELD}"
+    await sandbox.run(command, timeout_seconds=DEADLINE, cwd="/")
+    await sandboxes.close()
+
 
 async def ready_build(harness: WorkerHarness, build_id: uuid.UUID) -> list[Ended]:
     """Wait until the build is ready; its preview is closed, so that no sandbox is left."""
@@ -102,16 +123,23 @@ async def ready_build(harness: WorkerHarness, build_id: uuid.UUID) -> list[Ended
     return [Ended(f"build-{build_id}", "ready"), Ended(preview.id, "cancelled")]
 
 
+async def until_row(harness: WorkerHarness, build_id: uuid.UUID, condition: Callable[[Build], bool]) -> Build:
+    """Wait until the build's row meets the condition; a build that has closed first fails the test."""
+
+    async def met() -> Build | None:
+        row = await harness.row(build_id)
+        if condition(row):
+            return row
+        assert row.closed_at is None, row.reason
+        return None
+
+    return await wait_until(met)
+
+
 async def waits(harness: WorkerHarness, build_id: uuid.UUID, waiting_for: str) -> str:
     row = await harness.until(build_id, frozenset({Status.NEEDS_INPUT}))
     assert (row.status, row.waiting_for) == (Status.NEEDS_INPUT, waiting_for), row.reason
     return row.reason or ""
-
-
-async def waits_for_event(harness: WorkerHarness, build_id: uuid.UUID, kind: str, seconds: float = 300) -> None:
-    async with asyncio.timeout(seconds):
-        while not await harness.events(build_id, kind):
-            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -176,7 +204,7 @@ async def failed_no_brief(harness: WorkerHarness) -> list[Ended]:
 @_scenario("cancelled while a tool runs")
 async def cancelled_mid_tool(harness: WorkerHarness) -> list[Ended]:
     build_id = await harness.start(script=steps([bash("sleep 300 & sleep 300", 400)]))
-    await waits_for_event(harness, build_id, "tool_started")
+    await harness.until_event(build_id, "tool_started")
     await harness.builds.cancel(build_id)
     row = await harness.finished(build_id)
     assert row.status == Status.CANCELLED
@@ -235,9 +263,7 @@ async def slept_woken_by_signal(harness: WorkerHarness) -> list[Ended]:
     told = [event.data.get("reason") for event in await harness.events(build_id) if event.type in _SLEEP_EVENTS]
     assert told[-2:] == ["sleep", "Today's budget is used up."], "the snapshot comes first"
     await harness.builds.wake(build_id)
-    async with asyncio.timeout(300):
-        while "still used up" not in ((await harness.row(build_id)).reason or ""):
-            await asyncio.sleep(0.05)
+    await until_row(harness, build_id, lambda row: "still used up" in (row.reason or ""))
     async with harness.sessions.begin() as session:
         await change_user(session, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
     await harness.builds.wake(build_id)
@@ -304,9 +330,7 @@ async def no_sandbox(harness: WorkerHarness) -> list[Ended]:
     assert "E2B_API_KEY" in await waits(harness, build_id, "operator")
     asked = (await harness.row(build_id)).status_seq
     await harness.builds.wake(build_id)
-    async with asyncio.timeout(300):
-        while (await harness.row(build_id)).status_seq < asked + 2:
-            await asyncio.sleep(0.05)
+    await until_row(harness, build_id, lambda row: row.status_seq >= asked + 2)
     await waits(harness, build_id, "operator")
     await harness.builds.cancel(build_id)
     assert (await harness.finished(build_id)).status == Status.CANCELLED
@@ -379,9 +403,7 @@ async def hook_failed(harness: WorkerHarness) -> list[Ended]:
 @_scenario("the sandbox is lost while a tool runs; the workspace is restored")
 async def sandbox_lost(harness: WorkerHarness) -> list[Ended]:
     build_id = await harness.start(script=steps([bash(PRODUCT)], [bash("sleep 300", 400)], [bash("ls")]))
-    async with asyncio.timeout(300):
-        while len(await harness.events(build_id, "tool_started")) < 2:
-            await asyncio.sleep(0.05)
+    await harness.until_event(build_id, "tool_started", count=2)
     sandbox_id = (await harness.row(build_id)).sandbox_id
     assert sandbox_id is not None
     sandboxes = Sandboxes(sandbox_config(harness.settings))
@@ -408,14 +430,14 @@ async def sandbox_replaced(harness: WorkerHarness) -> list[Ended]:
 
 
 @_scenario(
-    "the sandbox is lost while the model thinks; the agent looks first what that has cost", stream_idle_seconds=2
+    "the sandbox is lost while the model thinks; the agent looks first what that has cost", stream_idle_seconds=8
 )
 async def sandbox_lost_in_thought(harness: WorkerHarness) -> list[Ended]:
     stalled = {"kind": "stall", "seconds": 300, "after": 2}
     edit = {"tool": "write_file", "input": {"path": "notes.md", "content": "one"}}
     turns = [bash(PRODUCT)], [edit], [{"text": "Done."}], [bash("git add -A; git commit -qm 'Add notes'")]
     build_id = await harness.start(script=steps(*turns), faults=[stalled])
-    await _until_turn(harness, build_id, 3)
+    await harness.until_event(build_id, "turn_started", turn=3)
     await _with_sandbox(harness, build_id, lambda sandboxes, sandbox_id: sandboxes.kill(sandbox_id))
     ended = await ready_build(harness, build_id)
     [resumed] = await harness.events(build_id, "resumed")
@@ -433,22 +455,15 @@ async def sandbox_lost_in_thought(harness: WorkerHarness) -> list[Ended]:
 
 @_scenario("the sandbox's disk is full; the workspace is restored in another")
 async def sandbox_full(harness: WorkerHarness) -> list[Ended]:
-    build_id = await harness.start(
-        script=steps([bash("touch /tmp/go; while [ -e /tmp/go ]; do sleep 0.1; done")], [bash(PRODUCT)])
-        | {"repeats_lost": True}
-    )
-    await waits_for_event(harness, build_id, "tool_started")
+    build_id = await harness.start(script=steps([hold()], [bash(PRODUCT)]) | {"repeats_lost": True})
+    await harness.until_event(build_id, "tool_started")
     await _with_sandbox(harness, build_id, _fill_up)
+    await harness.until_event(build_id, "resumed")
+    await let_go(harness, build_id)  # the agent repeats the call that was lost with the sandbox
     ended = await ready_build(harness, build_id)
     [resumed] = await harness.events(build_id, "resumed")
     assert resumed.data["reason"] == "the sandbox's disk was full"
     return ended
-
-
-async def _until_turn(harness: WorkerHarness, build_id: uuid.UUID, turn: int) -> None:
-    async with asyncio.timeout(300):
-        while not any(event.turn == turn for event in await harness.events(build_id, "turn_started")):
-            await asyncio.sleep(0.05)
 
 
 async def _with_sandbox(
@@ -464,12 +479,12 @@ async def _with_sandbox(
 async def _fill_up(sandboxes: Sandboxes, sandbox_id: str) -> None:
     """From now on the runner in the sandbox finds no room to claim a call; the command that runs there ends."""
     sandbox = await sandboxes.connect(sandbox_id)
-    await sandbox.run("until [ -e /tmp/go ]; do sleep 0.05; done", timeout_seconds=60, cwd="/")
+    await sandbox.run(f"until [ -e {HELD} ]; do sleep 0.05; done", timeout_seconds=DEADLINE, cwd="/")
     claims = "        os.mkdir(folder)\n    except FileExistsError:"
     assert claims in RUNNER_SOURCE
     full = RUNNER_SOURCE.replace(claims, "        raise OSError(errno.ENOSPC, 'No space')\n    except FileExistsError:")
     await sandbox.write(f"{JOURNAL}/{RUNNER_MODULE}.py", full)
-    await sandbox.run("rm /tmp/go", timeout_seconds=60, cwd="/")
+    await sandbox.run(f"rm {HELD}", timeout_seconds=DEADLINE, cwd="/")
 
 
 @_scenario("a preview is kept open, extended, closed by time, and opened again from the snapshot")
@@ -481,9 +496,11 @@ async def preview(harness: WorkerHarness) -> list[Ended]:
     await TimeSkipper(harness.client).fast_forward(handle, timedelta(hours=3))
     await handle.result()
     await harness.builds.open_preview(build_id, 600, seq=100)
-    async with asyncio.timeout(300):
-        while not any(event.data["state"] == "open" for event in (await harness.events(build_id, "preview"))[-1:]):
-            await asyncio.sleep(0.05)
+
+    async def is_open() -> bool:
+        return any(event.data["state"] == "open" for event in (await harness.events(build_id, "preview"))[-1:])
+
+    await wait_until(is_open)
     again = harness.client.get_workflow_handle(preview_workflow_id(build_id))
     first, second = handle.result_run_id, (await again.describe()).run_id
     assert first != second
@@ -508,11 +525,11 @@ async def preview_failed(harness: WorkerHarness) -> list[Ended]:
 @_scenario("the reaper closes what is left of a build whose workflow an operator ended", reaper_spares_seconds=0)
 async def reaper(harness: WorkerHarness) -> list[Ended]:
     build_id = await harness.start(script=steps([bash("sleep 300", 400)]))
-    await waits_for_event(harness, build_id, "tool_started")
+    await harness.until_event(build_id, "tool_started")
     sandboxes = Sandboxes(sandbox_config(harness.settings))
     strange = await sandboxes.create(str(uuid.uuid4()), Role.WORKSPACE)
     living = await harness.start(script=steps([bash("sleep 300", 400)]))
-    await waits_for_event(harness, living, "tool_started")
+    await harness.until_event(living, "tool_started")
     works_in, newer = (await harness.row(living)).sandbox_id, await sandboxes.create(str(living), Role.WORKSPACE)
     await harness.handle(build_id).terminate("an operator's decision")
     async with harness.sessions.begin() as session:

@@ -1,6 +1,5 @@
 """The paths on which a founder steers a build: messages that are read, whatever happens to their announcement."""
 
-import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -9,6 +8,7 @@ from typing import Any
 from sqlalchemy import select, update
 from temporalio.testing import TimeSkipper
 
+from clients.sandbox import Role
 from db import steering
 from db.models import FounderMessage, Message, Question, Restore, Snapshot, ToolCall
 from db.restores import add_restore
@@ -17,18 +17,22 @@ from domain.names import REAPER_WORKFLOW
 from domain.status import Status
 from domain.tool_output import render_result
 from tests.harness.worker import WorkerHarness
+from tests.wait import wait_until
 from tests.workflows.scenarios import (
     FOUR_TURNS_A_DAY,
+    HOLD,
     PRODUCT,
     SMALL,
     Ended,
     Scenario,
     bash,
+    hold,
+    let_go,
     poor_founder,
     ready_build,
     steps,
+    until_row,
     waits,
-    waits_for_event,
 )
 
 STEERING_SCENARIOS: list[Scenario] = []
@@ -52,12 +56,14 @@ async def _say(
         await harness.builds.signal_message(build_id, number)
 
 
-async def _reap(harness: WorkerHarness) -> None:
-    """Let the reaper look, for which what was said has become old enough."""
+async def _reap(harness: WorkerHarness, build_id: uuid.UUID) -> None:
+    """Let the reaper look, for which what was said to the build has become old enough."""
     async with harness.sessions.begin() as session:
         long_ago = datetime.now(UTC) - timedelta(minutes=1)
-        await session.execute(update(FounderMessage).where(FounderMessage.turn.is_(None)).values(created_at=long_ago))
-        await session.execute(update(Restore).where(Restore.state == "requested").values(created_at=long_ago))
+        unread = (FounderMessage.build_id == build_id, FounderMessage.turn.is_(None))
+        await session.execute(update(FounderMessage).where(*unread).values(created_at=long_ago))
+        requested = (Restore.build_id == build_id, Restore.state == "requested")
+        await session.execute(update(Restore).where(*requested).values(created_at=long_ago))
     queue = harness.settings.temporal_task_queue
     await harness.client.execute_workflow(REAPER_WORKFLOW, id=f"reap-{uuid.uuid4()}", task_queue=queue)
 
@@ -87,10 +93,11 @@ async def _heard(harness: WorkerHarness, build_id: uuid.UUID) -> list[tuple[int,
 
 @_scenario("messages while a tool runs, to a build whose history is short", continue_as_new_turns=1)
 async def said_while_working(harness: WorkerHarness) -> list[Ended]:
-    build_id = await harness.start(script=steps([bash("sleep 3")], [bash("echo two")], [bash(PRODUCT)]))
-    await waits_for_event(harness, build_id, "tool_started")
+    build_id = await harness.start(script=steps([hold()], [bash("echo two")], [bash(PRODUCT)]))
+    await harness.until_event(build_id, "tool_started")
     for text in ("Use blue.", "No, green.", "And keep it small."):
         await _say(harness, build_id, text, announced=text != "No, green.")
+    await let_go(harness, build_id)
     ended = await ready_build(harness, build_id)
     assert await _heard(harness, build_id) == [(2, "Use blue."), (2, "No, green."), (2, "And keep it small.")]
     [read] = await harness.events(build_id, "messages_read")
@@ -100,10 +107,12 @@ async def said_while_working(harness: WorkerHarness) -> list[Ended]:
 
 @_scenario("a message while the gate looks at the product: the agent reads it before anything is passed")
 async def said_at_the_gate(harness: WorkerHarness) -> list[Ended]:
-    slow = PRODUCT.replace('"install": "true"', '"install": "sleep 2"')
-    build_id = await harness.start(script=steps([bash(slow)], [{"text": "Done."}], [bash("echo read it")]))
-    await waits_for_event(harness, build_id, "gate_step")
+    slow = PRODUCT.replace('"install": "true"', f'"install": "[ -e go-on ] || {{ {HOLD}; }}"')
+    read = bash("touch go-on; git add -A; git commit -qm 'Read it'")
+    build_id = await harness.start(script=steps([bash(slow)], [{"text": "Done."}], [read]))
+    await harness.until_event(build_id, "gate_step")
     await _say(harness, build_id, "One more thing.", announced=False)
+    await let_go(harness, build_id, Role.GATE)
     ended = await ready_build(harness, build_id)
     assert await _heard(harness, build_id) == [(3, "One more thing.")]
     kinds = [event.type for event in await harness.events(build_id)]
@@ -123,18 +132,22 @@ async def said_while_waiting(harness: WorkerHarness) -> list[Ended]:
     await waits(harness, build_id, "founder")
     asked = (await harness.row(build_id)).status_seq
     await _say(harness, build_id, "Try again, please.")
-    async with asyncio.timeout(120):
-        while (row := await harness.row(build_id)).status != Status.NEEDS_INPUT or row.status_seq == asked:
-            await asyncio.sleep(0.05)
+    await until_row(harness, build_id, lambda row: row.status == Status.NEEDS_INPUT and row.status_seq != asked)
     await _say(harness, build_id, "And again.", announced=False)
-    await _reap(harness)
-    await _reap(harness)  # told already
+    await _reap(harness, build_id)
+    told = await _signals(harness, build_id)
+    await _reap(harness, build_id)
+    assert await _signals(harness, build_id) == told, "it has been told already"
     ended = await ready_build(harness, build_id)
     assert [text for _, text in await _heard(harness, build_id)] == ["Try again, please.", "And again."]
-    history = await harness.handle(build_id).fetch_history()
-    told = [event for event in history.events if event.HasField("workflow_execution_signaled_event_attributes")]
-    assert len(told) == 2
+    assert told >= 2
     return ended
+
+
+async def _signals(harness: WorkerHarness, build_id: uuid.UUID) -> int:
+    """How many signals the build was sent. A message that waits for long is announced more than once."""
+    history = await harness.handle(build_id).fetch_history()
+    return sum(event.HasField("workflow_execution_signaled_event_attributes") for event in history.events)
 
 
 @_scenario("a message to a build that sleeps is read in the morning")
@@ -146,7 +159,7 @@ async def said_while_asleep(harness: WorkerHarness) -> list[Ended]:
     row = await harness.until(build_id, frozenset({Status.SLEEPING}))
     assert row.wakes_at is not None
     await _say(harness, build_id, "Good morning.")
-    await asyncio.sleep(1)
+    await harness.until_idle(build_id)
     assert (await harness.row(build_id)).status_seq == row.status_seq, "a message is no money"
     left = row.wakes_at - datetime.now(UTC)
     await TimeSkipper(harness.client).fast_forward(harness.handle(build_id), left + timedelta(seconds=1))
@@ -211,22 +224,17 @@ async def _restore(harness: WorkerHarness, build_id: uuid.UUID, *, announced: bo
 
 
 async def _restored(harness: WorkerHarness, build_id: uuid.UUID, number: int) -> Restore:
-    async with asyncio.timeout(120):
-        while (row := await _restore_row(harness, build_id, number)).state == "requested":
-            await asyncio.sleep(0.05)
-    return row
+
+    async def over() -> Restore | None:
+        row = await _restore_row(harness, build_id, number)
+        return None if row.state == "requested" else row
+
+    return await wait_until(over)
 
 
 async def _restore_row(harness: WorkerHarness, build_id: uuid.UUID, number: int) -> Restore:
     async with harness.session() as session:
         return await session.get_one(Restore, (build_id, number))
-
-
-async def _until_begun(harness: WorkerHarness, build_id: uuid.UUID, turn: int) -> None:
-    """Wait until a tool call of the turn runs."""
-    async with asyncio.timeout(120):
-        while not any(event.turn == turn for event in await harness.events(build_id, "tool_started")):
-            await asyncio.sleep(0.05)
 
 
 async def _files_of(harness: WorkerHarness, build_id: uuid.UUID, number: int | None) -> str | None:
@@ -256,22 +264,25 @@ _LOOK = [bash("cat phase; ls; git log --format=%s; git status --short")]
 
 @_scenario("put back to the oldest snapshot that is kept, and then to a commit that came after it", snapshots_kept=3)
 async def restored_while_working(harness: WorkerHarness) -> list[Ended]:
-    busy = [bash(f"{_DIRTY}; sleep 3")]
+    busy = [hold(_DIRTY)]
     script = steps(_phase(1), _phase(2), _phase(3), busy, _LOOK, busy, _LOOK, [bash(PRODUCT)])
     build_id = await harness.start(script=script)
-    await _until_begun(harness, build_id, turn=4)
+    await harness.until_event(build_id, "tool_started", turn=4)
     first = await _files_of(harness, build_id, 1)
     number = await _restore(harness, build_id, snapshot_number=1)
     await harness.builds.signal_restore(build_id, number)  # a doubled signal does nothing
     await _say(harness, build_id, "Again from there.")
+    await let_go(harness, build_id)
     done = await _restored(harness, build_id, number)
     assert (done.state, done.kept_as, done.stored_as) == ("done", 4, 5)
     assert first is not None
     assert await _files_of(harness, build_id, 5) == first
     assert await _files_of(harness, build_id, 4) is not None, "nothing is lost"
-    await _until_begun(harness, build_id, turn=6)
+    await harness.until_event(build_id, "tool_started", turn=6)
     commit = (await _call(harness, build_id, 3)).commit
-    again = await _restored(harness, build_id, await _restore(harness, build_id, commit=commit))
+    second = await _restore(harness, build_id, commit=commit)
+    await let_go(harness, build_id)
+    again = await _restored(harness, build_id, second)
     assert again.state == "done", "the snapshot of before has it"
     ended = await ready_build(harness, build_id)
     looked, looked_again = await _call(harness, build_id, 5), await _call(harness, build_id, 7)
@@ -293,7 +304,7 @@ async def restored_while_waiting(harness: WorkerHarness) -> list[Ended]:
     await waits(harness, build_id, "founder")
     commit = (await _call(harness, build_id, 1)).commit
     number = await _restore(harness, build_id, commit=commit, announced=False)
-    await _reap(harness)
+    await _reap(harness, build_id)
     ended = await ready_build(harness, build_id)
     assert (await _restore_row(harness, build_id, number)).state == "done"
     looked = [call for turn in range(5, 8) if "git log" in (call := await _call(harness, build_id, turn)).summary]

@@ -1,6 +1,9 @@
 """History grows by a constant per turn, and a long build continues as new."""
 
+from collections.abc import Sequence
+
 import pytest
+from temporalio.api.history.v1 import HistoryEvent
 
 from bench.flat import chain_of, largest_payload, shares_of
 from clients.browser import Browser
@@ -25,7 +28,7 @@ async def test_a_turn_takes_a_constant_share_of_history(
         chain = await chain_of(harness.client, str(build_id))
 
     assert len(chain) == runs, "continued as new once, and a short build not at all"
-    shares = [share for events in chain for share in shares_of(events)]
+    shares = [share for events in chain for share in shares_of(_without_lost_tasks(events))]
     assert len(shares) == turns - runs + 1, "all but the last turn of each run"
     for share in shares:
         assert share.events <= 14 + 6 * (calls - 1)
@@ -37,3 +40,16 @@ async def test_a_turn_takes_a_constant_share_of_history(
         sum(s.events for s in shares[:half]), rel=0.05
     )
     assert max(largest_payload(event) for events in chain for event in events) < 4096
+
+
+def _without_lost_tasks(events: Sequence[HistoryEvent]) -> list[HistoryEvent]:
+    """The history without workflow tasks that a busy machine did not get to in time: Temporal has repeated them."""
+    lost: set[int] = set()
+    for event in events:
+        told = event.workflow_task_timed_out_event_attributes
+        if event.HasField("workflow_task_timed_out_event_attributes"):
+            lost |= {event.event_id, told.scheduled_event_id, told.started_event_id}
+        failed = event.workflow_task_failed_event_attributes
+        if event.HasField("workflow_task_failed_event_attributes"):
+            lost |= {event.event_id, failed.scheduled_event_id, failed.started_event_id}
+    return [event for event in events if event.event_id not in lost]

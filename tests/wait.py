@@ -1,0 +1,58 @@
+"""Waits for a condition, for as long as a busy machine may need."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, overload
+
+T = TypeVar("T")
+
+DEADLINE = 300.0
+"""Give up a wait after this many seconds. Only a test that fails waits that long: two suites at once on a small machine
+take many times what one takes alone."""
+
+LOOK_SECONDS = 0.05
+"""Look at a condition again after this many seconds."""
+
+
+@overload
+async def wait_until(
+    condition: Callable[[], Awaitable[T | None]], *, seconds: float = ..., look_seconds: float = ...
+) -> T: ...
+
+
+@overload
+async def wait_until(condition: Callable[[], T | None], *, seconds: float = ..., look_seconds: float = ...) -> T: ...
+
+
+async def wait_until(
+    condition: Callable[[], Any], *, seconds: float = DEADLINE, look_seconds: float = LOOK_SECONDS
+) -> Any:
+    """Return what the condition answers, or what it is awaited for, as soon as that is true.
+
+    Raises:
+        TimeoutError: it did not become true in time.
+    """
+    async with asyncio.timeout(seconds):
+        while True:
+            answer = condition()
+            if inspect.isawaitable(answer):
+                answer = await answer
+            if answer:
+                return answer
+            await asyncio.sleep(look_seconds)
+
+
+def wait_until_blocking(condition: Callable[[], T | None], *, seconds: float = DEADLINE) -> T:
+    """Do the same in a test that has no event loop.
+
+    Raises:
+        TimeoutError: it did not become true in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not true within {seconds} seconds")
+        time.sleep(LOOK_SECONDS)
+    return answer
