@@ -309,9 +309,9 @@ async def queued(harness: WorkerHarness) -> list[Ended]:
     first = await harness.start(user_id, script=steps([bash("sleep 300", 400)]))
     await harness.until_event(first, "tool_started")
     second = await harness.start(user_id, script=SMALL)
-    await _queue_reason(harness, second, "another build is running")
+    await _queue_reason(harness, second, "this one starts automatically")
     third = await harness.start(user_id, script=SMALL)
-    await _queue_reason(harness, third, "1 waits before it")
+    await _queue_reason(harness, third, "1 more is ahead of it")
     await harness.builds.cancel(third)
     assert (await harness.finished(third)).status == Status.CANCELLED
     await harness.handle(first).terminate("an operator's decision")
@@ -328,7 +328,7 @@ async def long_in_line(harness: WorkerHarness) -> list[Ended]:
     first = await harness.start(user_id, script=steps([bash("sleep 300", 400)]))
     await harness.until_event(first, "tool_started")
     second = await harness.start(user_id, script=SMALL)
-    await _queue_reason(harness, second, "another build is running")
+    await _queue_reason(harness, second, "this one starts automatically")
     began = (await harness.handle(second).describe()).run_id
 
     async def is_another_run() -> bool:
