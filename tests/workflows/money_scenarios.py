@@ -347,7 +347,7 @@ async def admitted(harness: WorkerHarness) -> list[Ended]:
     first = await harness.start(user_id, script=steps([hold()], [bash(PRODUCT)]))
     await harness.until_event(first, "tool_started")
     second = await harness.start(user_id, script=SMALL)
-    await _queue_reason(harness, second, "another build is running")
+    await _queue_reason(harness, second, "this one starts automatically")
     await let_go(harness, first)
     await ready_build(harness, first)
     return await ready_build(harness, second)
