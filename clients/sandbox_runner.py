@@ -673,7 +673,7 @@ def _replace(real: str, display_path: str, data: bytes) -> None:
         raise ToolError(f"{display_path} cannot be written: {error.strerror}.") from None
     if existing is not None and not stat.S_ISREG(existing.st_mode):
         raise ToolError(
-            f"{display_path} is a directory." if stat.S_ISDIR(existing.st_mode) else f"{display_path} is no file."
+            f"{display_path} is a directory." if stat.S_ISDIR(existing.st_mode) else f"{display_path} is not a file."
         )
     folder, name = os.path.split(real)
     os.makedirs(folder, exist_ok=True)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from local.sandbox.guest import HOME
 
-NOBODY = 65534
+NOBODY_UID = 65534
 USER_ID = 1000
 HOSTNAME = "e2b.local"
 RUN_BYTES = 64 << 20
@@ -98,7 +98,7 @@ class Confinement:
 
     root: Path
     limits: Limits = field(default_factory=Limits)
-    run_as: int | None = field(default_factory=lambda: NOBODY if os.geteuid() == 0 else None)
+    run_as: int | None = field(default_factory=lambda: NOBODY_UID if os.geteuid() == 0 else None)
     """The uid of sandboxes on the host, or None for the server's own."""
     ca_bundle: Path | None = None
     """Certificates that sandboxes see at `CA_BUNDLE_PATH`, as they were when the server started."""

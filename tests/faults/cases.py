@@ -455,7 +455,7 @@ async def until_claims_change(harness: WorkerHarness, build_id: uuid.UUID, befor
 async def stale_snapshot(report: Report, without: str) -> None:
     """A worker hangs after it has uploaded a snapshot, and continues after another worker has taken the same one.
 
-    A server may have closed the stale worker's connection, so that it does not get to write; then try again.
+    A server may have closed the stale worker's connection, so that it can't write; then try again.
     """
     for _ in range(3):
         if await _stale_worker_wrote(report, without):

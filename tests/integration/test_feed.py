@@ -154,7 +154,7 @@ async def test_reader_survives_an_api_that_goes_and_comes_back(api: RunningApi, 
     build = await api.build()
     troubles: list[str | None] = []
     ids: list[int] = []
-    ports = Ports()  # reserved, so that other stacks and tests do not take it while the API is away
+    ports = Ports()  # reserve it while the API is away
     port = ports.choose(set())
     async with running_api(api.resources.settings, stack.environment, port=port) as first:
         client = ApiClient(first.url, TOKEN)

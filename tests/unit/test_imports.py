@@ -1,6 +1,7 @@
 """Imports point one way, so that each package can be understood from the packages below it."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,29 @@ def test_functions_stay_short(pattern: str) -> None:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
                 assert (node.end_lineno or first) - first < LONGEST_FUNCTION, f"{path.name}: {node.name}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """At import time: an import inside a function or under TYPE_CHECKING is not one."""
+    paths = {path: path.relative_to(ROOT) for package in ALLOWED for path in _modules(package)}
+    modules = {".".join(name.with_suffix("").parts).removesuffix(".__init__"): path for path, name in paths.items()}
+    graph = {name: _imported_at_load(path, set(modules)) - {name} for name, path in modules.items()}
+    assert sum(map(len, graph.values())) > 500
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def _imported_at_load(path: Path, modules: set[str]) -> set[str]:
+    """The modules of ours that are loaded when this one is."""
+    loaded: set[str] = set()
+    statements: list[ast.stmt] = list(ast.parse(path.read_text()).body)
+    while statements:
+        node = statements.pop()
+        if isinstance(node, ast.Import):
+            loaded |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            loaded |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.With | ast.Try):
+            statements += node.body
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.unparse(node.test):
+            statements += [*node.body, *node.orelse]
+    return loaded & modules

@@ -312,9 +312,9 @@ async def queued(harness: WorkerHarness) -> list[EndedWorkflow]:
     first = await harness.start(user_id, script=steps([bash("sleep 300", 400)]))
     await harness.until_event(first, "tool_started")
     second = await harness.start(user_id, script=SMALL)
-    await _until_queued(harness, second, "another build is running")
+    await _until_queued(harness, second, "this one starts automatically")
     third = await harness.start(user_id, script=SMALL)
-    await _until_queued(harness, third, "1 waits before it")
+    await _until_queued(harness, third, "1 more is ahead of it")
     await harness.builds.cancel(third)
     assert (await harness.finished(third)).status == Status.CANCELLED
     await harness.handle(first).terminate("an operator's decision")
@@ -333,7 +333,7 @@ async def long_in_line(harness: WorkerHarness) -> list[EndedWorkflow]:
     first = await harness.start(user_id, script=steps([bash("sleep 300", 400)]))
     await harness.until_event(first, "tool_started")
     second = await harness.start(user_id, script=SMALL)
-    await _until_queued(harness, second, "another build is running")
+    await _until_queued(harness, second, "this one starts automatically")
     began = (await harness.handle(second).describe()).run_id
 
     async def is_another_run() -> bool:
@@ -352,7 +352,7 @@ async def admitted(harness: WorkerHarness) -> list[EndedWorkflow]:
     first = await harness.start(user_id, script=steps([hold()], [bash(PRODUCT)]))
     await harness.until_event(first, "tool_started")
     second = await harness.start(user_id, script=SMALL)
-    await _until_queued(harness, second, "another build is running")
+    await _until_queued(harness, second, "this one starts automatically")
     await release_command(harness, first)
     await ready_build(harness, first)
     return await ready_build(harness, second)

@@ -545,6 +545,9 @@ async def reaper(harness: WorkerHarness) -> list[EndedWorkflow]:
     other = await harness.start(script=steps([bash("sleep 300", 400)]))
     await harness.until_event(other, "tool_started")
     works_in, newer = (await harness.row(other)).sandbox_id, await sandboxes.create(str(other), Role.WORKSPACE)
+    # Any workflow that has ended under the preview's id: one that is not found would prove no end.
+    queue = harness.settings.temporal_task_queue
+    await harness.client.execute_workflow(REAPER_WORKFLOW, id=preview_workflow_id(build_id), task_queue=queue)
     await harness.handle(build_id).terminate("an operator's decision")
     async with harness.sessions.begin() as session:
         session.add(Preview(build_id=build_id, state="open", seq=3, url="http://gone", sandbox_id="gone"))
