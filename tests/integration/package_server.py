@@ -1,4 +1,4 @@
-"""A mirror of a company: a package index and an npm registry over TLS that want a name and a password."""
+"""A company's mirror: a package index and an npm registry over TLS that require a name and a password."""
 
 import base64
 import contextlib
@@ -23,8 +23,8 @@ ELSEWHERE = "/team/security/apikey"
 
 
 class PackageServer:
-    """Packages `demo-package` of both kinds. Links are those that such servers write: some absolute, one of them with
-    the password in it, and one relative."""
+    """Serves a package `demo-package` of both kinds. Links are as such servers write them: some absolute, one of them
+    with the password in it, and one relative."""
 
     def __init__(self, directory: Path) -> None:
         self.certificate = directory / "mirror.pem"
@@ -38,7 +38,7 @@ class PackageServer:
             capture_output=True,
         )
         self.requests: list[tuple[str, str]] = []
-        """Paths that were asked for, with the Host header."""
+        """The requested paths, with the Host header."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, key)
@@ -57,7 +57,7 @@ class PackageServer:
         return f"https://{HOST}:{self.port}"
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body for someone with the password."""
+        """Return status, headers and body for a client with the password."""
         wheel, tarball = _wheel(), _tarball()
         html, data = {"Content-Type": "text/html"}, {"Content-Type": "application/octet-stream"}
         match path:
@@ -142,13 +142,13 @@ def _tarball() -> bytes:
             member.size, member.mode = len(content), 0o644
             archive.addfile(member, io.BytesIO(content))
     data = bytearray(packed.getvalue())
-    data[4:8] = bytes(4)  # gzip's time, so that every tarball has the same hash
+    data[4:8] = bytes(4)  # a fixed time for gzip, so that every tarball has the same hash
     return bytes(data)
 
 
 @contextlib.contextmanager
 def package_server(directory: Path) -> Iterator[PackageServer]:
-    """A server for the length of a block."""
+    """Run a server while the block runs."""
     server = PackageServer(directory)
     try:
         yield server
@@ -157,5 +157,5 @@ def package_server(directory: Path) -> Iterator[PackageServer]:
 
 
 def with_credentials(url: str, user: str, password: str) -> str:
-    """The URL as an operator writes it."""
+    """Return the URL with the name and the password, as an operator writes it."""
     return url.replace("://", f"://{quote(user, safe='')}:{quote(password, safe='')}@", 1)

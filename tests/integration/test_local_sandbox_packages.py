@@ -1,4 +1,4 @@
-"""pip and npm in a local sandbox: from the registry that this machine uses, and from a mirror with a password."""
+"""pip and npm in a local sandbox, with the registry that this machine uses and with a mirror that needs a password."""
 
 import asyncio
 import base64
@@ -43,7 +43,7 @@ NPM_INSTALL = "mkdir -p /tmp/npm && cd /tmp/npm && npm init -y > /dev/null && np
 
 
 async def output(sandbox: AsyncSandbox, command: str) -> str:
-    """What a command says, however it ends."""
+    """Run a command and return its output, however it ends."""
     return (await sandbox.commands.run(f"({command}) 2>&1 || true", timeout=SECONDS)).stdout
 
 
@@ -53,7 +53,7 @@ async def need(sandbox: AsyncSandbox, command: str) -> None:
 
 
 def ask(*command: str) -> str:
-    """What a package manager of this machine says about its configuration; empty if it has nothing to say."""
+    """Ask a package manager of this machine about its configuration. Returns an empty text if it says nothing."""
     if shutil.which(command[0]) is None:
         return ""
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -61,7 +61,7 @@ def ask(*command: str) -> str:
 
 
 def ca_bundle() -> str | None:
-    """The file of certificates that this machine trusts."""
+    """Return the file of certificates that this machine trusts."""
     for path in (os.environ.get("SSL_CERT_FILE"), ssl.get_default_verify_paths().cafile):
         if path and Path(path).is_file():
             return path
@@ -74,7 +74,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def reachable_as(url: str, *more_hosts: str) -> list[str]:
-    """Options by which sandboxes reach a registry that this machine reaches, and other hosts that it links to."""
+    """Return options with which sandboxes reach this machine's registry and the other hosts to which it links."""
     try:
         context = ssl.create_default_context(cafile=ca_bundle())
         httpx.get(url, verify=context, timeout=60, follow_redirects=True).raise_for_status()
@@ -90,14 +90,14 @@ def reachable_as(url: str, *more_hosts: str) -> list[str]:
 
 
 def python_index() -> str:
-    """The index that pip of this machine uses."""
+    """Return the index that this machine's pip uses."""
     index = os.environ.get("PIP_INDEX_URL") or ask(sys.executable, "-m", "pip", "config", "get", "global.index-url")
     index = index or ask("pip3", "config", "get", "global.index-url") or "https://pypi.org/simple"
     return index if index.startswith("http") else "https://pypi.org/simple"
 
 
 def npm_registry() -> str:
-    """The registry that npm of this machine uses."""
+    """Return the registry that this machine's npm uses."""
     registry = ask("npm", "config", "get", "registry")
     return registry if registry.startswith("http") else "https://registry.npmjs.org/"
 
@@ -127,11 +127,11 @@ async def test_npm_installs_from_the_registry_of_this_machine(tmp_path: Path) ->
         assert "true" in await output(sandbox, "cd /tmp/npm && node -p 'require(\"is-number\")(1)'")
         lock = await sandbox.files.read("/tmp/npm/package-lock.json")
         assert "sha512" in lock
-        assert "127.0.0.1" not in lock  # it is the product's, and is used elsewhere
+        assert "127.0.0.1" not in lock  # it belongs to the product, which is used elsewhere too
 
 
 async def test_pip_and_npm_install_through_the_proxy(tmp_path: Path) -> None:
-    """Without an index of the operator: by the names in the packages' own tools."""
+    """Without an operator's index, the tools use their default hosts."""
     options = reachable_as("https://pypi.org/simple/iniconfig/", "files.pythonhosted.org", "registry.npmjs.org")
     async with (
         sandbox_server(tmp_path / "root", *options, environment=environment()) as server,
@@ -215,8 +215,8 @@ def cofounder(*arguments: str, **variables: str) -> subprocess.Popen[str]:
 
 
 async def test_the_command_line_passes_everything_on(tmp_path: Path) -> None:
-    """`cofounder local sandbox` gives its server the hosts, the index and what is off limits, and the password only by
-    the environment."""
+    """`cofounder local sandbox` gives its server the hosts, the index and what is off limits, and passes the password
+    only in the environment."""
     arguments = ("local", "sandbox", "--json", "--data", str(tmp_path / "data"), "--egress", "proxy")
     process = cofounder(
         *arguments,
@@ -261,7 +261,7 @@ def test_the_command_line_refuses(tmp_path: Path, arguments: list[str], variable
 
 
 class TestMirrorWithPassword:
-    """The server runs in this process, because only a test may let a mirror be at a loopback address."""
+    """The server runs in this process, because only a test may allow a mirror at a loopback address."""
 
     @pytest.fixture
     def upstream(self, tmp_path: Path):  # type: ignore[no-untyped-def]
@@ -334,7 +334,7 @@ class TestMirrorWithPassword:
             assert f"may only read from {HOST}: {method} is not passed on" in said
         assert not upstream.requests
 
-    async def test_a_wrong_password_is_said(self, tmp_path: Path, upstream: PackageServer) -> None:
+    async def test_a_wrong_password_is_reported(self, tmp_path: Path, upstream: PackageServer) -> None:
         async with in_process(tmp_path, upstream, USER, "wrong") as sandbox:
             await need(sandbox, "npm --version")
             said = await output(sandbox, "mkdir /tmp/npm && cd /tmp/npm && npm install --fetch-retries=0 @demo/package")
@@ -354,7 +354,7 @@ class TestMirrorWithPassword:
 async def in_process(
     directory: Path, upstream: PackageServer, user: str, password: str, *, trusted: bool = True
 ) -> AsyncIterator[AsyncSandbox]:
-    """A sandbox of a server in this process that resolves the mirror's name to loopback."""
+    """Create a sandbox of a server in this process that resolves the mirror's name to loopback."""
 
     async def resolve(host: str) -> Sequence[str]:
         return {HOST: ["127.0.0.1"]}[host]

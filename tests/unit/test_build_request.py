@@ -1,4 +1,4 @@
-"""A build's request: its hash is stored, so it must not change between versions."""
+"""The hash of a build's request is stored, so it must not change between versions."""
 
 import uuid
 

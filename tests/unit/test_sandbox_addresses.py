@@ -1,4 +1,4 @@
-"""Which addresses sandboxes reach, whatever DNS answers."""
+"""The addresses that sandboxes reach, whatever DNS answers."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ HOST = "mirror.example"
 
 
 def answers(*addresses: str, **others: str) -> Resolve:
-    """DNS that knows HOST, and other hosts by the first part of their names."""
+    """Return a DNS resolver that knows HOST, and other hosts by the first part of their names."""
 
     async def resolve(host: str) -> Sequence[str]:
         if host == HOST:
@@ -121,7 +121,7 @@ async def test_an_address_that_may_be_reached_is_chosen_among_several() -> None:
 
 
 async def test_the_checked_address_is_the_one_that_is_connected_to() -> None:
-    """DNS that answers with a good address first and with another one later gets a sandbox nowhere else."""
+    """A DNS server that answers with a good address first and another later must not lead a sandbox elsewhere."""
     reached: list[str] = []
 
     def answer_at(address: str):  # type: ignore[no-untyped-def]
@@ -140,7 +140,7 @@ async def test_the_checked_address_is_the_one_that_is_connected_to() -> None:
     good = await asyncio.start_server(answer_at("127.0.0.2"), "127.0.0.2", 0)
     port = good.sockets[0].getsockname()[1]
     bad = await asyncio.start_server(answer_at("127.0.0.3"), "127.0.0.3", port)
-    # Only a test may allow loopback addresses; it allows both, so that nothing but the order of lookups decides.
+    # Only a test may allow loopback addresses. It allows both, so that only the order of lookups matters.
     allowed = AddressRules(resolve=rebinding, also_allowed=["127.0.0.2", "127.0.0.3"])
     listener = (await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)).sockets[0]
     inside = await EgressProxy([HOST], allowed, http_port=port).serve(listener.dup(), "i")

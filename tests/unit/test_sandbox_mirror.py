@@ -1,4 +1,4 @@
-"""How the operator's index or registry is read from its URL, and what is rewritten of its pages."""
+"""The operator's index or registry: reading its URL and rewriting its pages."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""What a tool call came to, decided from its row, its sandbox and what ran there."""
+"""The outcome of a tool call, decided from its row, its sandbox and what ran there."""
 
 import uuid
 from dataclasses import replace
@@ -75,7 +75,7 @@ def test_an_input_that_does_not_fit_is_an_outcome() -> None:
         (CallOutcome("done", is_error=True, timed_out=True, text="half"), False, "half\n[timed out after 9 s", False),
     ],
 )
-def test_what_became_of_a_journaled_call(run: CallOutcome, is_retry: bool, begins: str, lost: bool) -> None:
+def test_the_outcome_of_a_journaled_call(run: CallOutcome, is_retry: bool, begins: str, lost: bool) -> None:
     outcome = _outcome(run, is_retry=is_retry)
     (text,) = outcome.content
     assert isinstance(text, str)

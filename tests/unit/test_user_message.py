@@ -1,4 +1,4 @@
-"""The table of notes."""
+"""The table of notes for the model."""
 
 from activities.turn.user_message import NOTES, note_events
 from domain.events import EventType
