@@ -412,7 +412,7 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, harnes
     assert await _git(sandbox, "cat a") == "worked on\n"
 
     await sandbox.write(CHANGES, "[]")  # the state that an attempt leaves if it dies in the middle
-    with pytest.raises(ApplicationError, match="not whole"):
+    with pytest.raises(ApplicationError, match="incomplete"):
         await harness.take(build, sandbox, 3)
     assert await attempt(3)
     assert await _git(sandbox, "cat a") == "1\n"

@@ -455,7 +455,7 @@ async def told_to_stop(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(user_id, script=steps(*_echoes(9)), sleep_policy=SleepPolicy.STOP)
     row = await harness.finished(build_id)
     assert row.status == Status.FAILED
-    assert "to stop then" in (row.reason or "")
+    assert "policy to stop" in (row.reason or "")
     assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == ["end"]
     return [EndedWorkflow(f"build-{build_id}", "failed")]
 

@@ -238,7 +238,7 @@ async def gate_bounced(harness: WorkerHarness) -> list[EndedWorkflow]:
 @_scenario("the gate is never passed; a person cancels", gate_attempts=2)
 async def gate_exhausted(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=steps([bash("true")]))
-    assert "did not pass" in await until_waiting(harness, build_id, "founder")
+    assert "failed its checks 2 times" in await until_waiting(harness, build_id, "founder")
     await harness.builds.cancel(build_id)
     assert (await harness.finished(build_id)).status == Status.CANCELLED
     return [EndedWorkflow(f"build-{build_id}", "cancelled")]
