@@ -206,7 +206,7 @@ def test_a_directory_is_refused_as_index(tmp_path: Path, setting: str) -> None:
 
 def cofounder(*arguments: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", "from cli import main; main()", *arguments],
+        [sys.executable, "-c", "from cli.main import main; main()", *arguments],
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
