@@ -218,7 +218,7 @@ async def test_refused_build_tells_what_was_stored(api: RunningApi) -> None:
     before = await api.rows()
     result = await _build(api, "--idea", "A waitlist")
     [project] = re.findall("^project (.*)$", result.output, re.M)
-    assert _told(result).startswith("The account is suspended")
+    assert _told(result).startswith("Your account is suspended")
     later = f"The project is stored. To build it later: cofounder build --project {project}"
     assert later in result.output.splitlines()
     assert "suspended" in _told(await _build(api, "--project", project))

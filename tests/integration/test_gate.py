@@ -390,7 +390,7 @@ async def test_a_preview_starts_again_from_the_snapshot(harness: ActivityHarness
         await harness.run(harness.preview.close_preview, given)
     assert await harness.sandboxes.find(build, Role.PREVIEW) == []
     assert await harness.sandboxes.find(build, Role.GATE) == []
-    with pytest.raises(Exception, match="no such sandbox"):
+    with pytest.raises(Exception, match="the sandbox does not exist any more"):
         await harness.run(harness.preview.keep_preview, given)
 
 
