@@ -11,7 +11,7 @@ from activities.runtime.errors import application_errors
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
 from db import money, steering
-from db.ending import close_dangling_work
+from db.dangling_work import close_dangling_work
 from db.feed import append_events
 from db.models import Build, BusinessEvent, Project
 from db.session import Sessions

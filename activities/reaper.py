@@ -18,7 +18,7 @@ from clients.build_workflows import BuildWorkflows, WorkflowFate
 from clients.object_store import ObjectStore
 from clients.sandbox import ListedSandbox, Role, Sandboxes
 from db import money, slots, steering
-from db.ending import close_dangling_work
+from db.dangling_work import close_dangling_work
 from db.feed import append_events
 from db.models import Build, Preview, Project, User
 from db.session import Sessions
