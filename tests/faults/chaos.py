@@ -68,7 +68,7 @@ _ALLOWANCE_A_CYCLE = 60_000_000
 _TOP_UP = 1_000_000
 """Micro-dollars. A small plan, on which builds fall asleep, and the top-up that wakes them."""
 
-_GOAL = "Build the story's product."
+_GOAL = "Build the sample product."
 _MISSED = (CofounderError, RPCError, OSError, SQLAlchemyError)
 """Errors that faults cause to people and to the harness itself; they try again."""
 

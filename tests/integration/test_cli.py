@@ -258,10 +258,10 @@ async def store_snapshot(
 async def test_watch_reconnects_and_leaves_the_build_running(run: Run, api: RunningApi) -> None:
     """Connect through a proxy that can interrupt, as if the API restarted or the network failed for a moment."""
     build = await api.build()
-    door = BreakingProxy(int(api.url.rpartition(":")[2]))
-    async with door:
+    proxy = BreakingProxy(int(api.url.rpartition(":")[2]))
+    async with proxy:
         watching = await asyncio.create_subprocess_exec(
-            *[*_PROGRAM, "watch", build, "--api-url", door.url, "--stay"],
+            *[*_PROGRAM, "watch", build, "--api-url", proxy.url, "--stay"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -273,7 +273,7 @@ async def test_watch_reconnects_and_leaves_the_build_running(run: Run, api: Runn
                 await append_events(session, uuid.UUID(build), [NewEvent(EventType.NARRATION, text, turn=1)])
             while f"sentence {number}" not in said:
                 said += (await watching.stdout.readline()).decode()
-            await door.interrupt()
+            await proxy.interrupt()
         watching.send_signal(signal.SIGINT)
         rest, trouble = await watching.communicate()
     said += rest.decode()
