@@ -78,7 +78,7 @@ class ReaperActivities:
         async with heartbeating():
             return ReapResult(
                 started=await self._start_unstarted(),
-                closed=await self._close_closed(),
+                closed=await self._close_ended(),
                 cancelled=await self._repeat_cancels(),
                 admitted=await self._nudge_queues(),
                 nudged=await self._repeat_budget_notifications() + await self._repeat_input_notifications(),
@@ -149,7 +149,7 @@ class ReaperActivities:
 
         return await self._each_open(select(Build).where(Build.started_at.is_not(None), requested), cancel)
 
-    async def _close_closed(self) -> int:
+    async def _close_ended(self) -> int:
         """Close the rows of builds whose workflow Temporal lists as ended without having closed them itself.
 
         A workflow that is not found or has completed proves no failure: the namespace may be another one, or the
@@ -160,26 +160,31 @@ class ReaperActivities:
             build_id = row[0].id
             fate = await self._builds.fate(build_workflow_id(build_id))
             if fate.left_work_undone:
-                return await self._close(build_id, f"The build's workflow was ended from outside ({fate}).")
+                return await self._close(build_id, fate)
             if fate is not WorkflowFate.OPEN:
                 _log.warning("an open build has no running workflow", build_id=str(build_id), workflow=fate)
             return False
 
         return await self._each_open(select(Build).where(Build.started_at.is_not(None)), close)
 
-    async def _close(self, build_id: uuid.UUID, reason: str) -> bool:
-        async def close_what_is_left() -> None:
+    async def _close(self, build_id: uuid.UUID, fate: WorkflowFate) -> bool:
+        status = Status.CANCELLED if fate is WorkflowFate.CANCELED else Status.FAILED
+        reason = (
+            f"The build was stopped from outside ({fate}). Its last snapshot is kept: start a new build to continue."
+        )
+
+        async def close_leftovers() -> None:
             # In a transaction of its own: settling a call locks the call's row before the build's.
             async with self._sessions.begin() as session:
                 await close_dangling_work(session, build_id)
 
-        await close_what_is_left()  # before closing too: once the build is closed, no later run repeats this
+        await close_leftovers()  # before closing too: once the build is closed, no later run repeats this
         async with self._sessions.begin() as session:
             closed = await session.scalar(
                 update(Build)
                 .where(Build.id == build_id, Build.closed_at.is_(None))
                 .values(
-                    status=Status.FAILED,
+                    status=status,
                     status_seq=Build.status_seq + 1,
                     waiting_for=None,
                     wakes_at=None,
@@ -191,9 +196,9 @@ class ReaperActivities:
             )
             if closed is None:
                 return False
-            data = {"status": Status.FAILED, "reason": reason}
+            data = {"status": status, "reason": reason}
             await append_events(session, build_id, [NewEvent(EventType.STATUS, data)])
-        await close_what_is_left()
+        await close_leftovers()
         return True
 
     async def _close_previews(self) -> int:
@@ -202,7 +207,10 @@ class ReaperActivities:
             rows = (await session.scalars(select(Preview).where(Preview.state.in_(("opening", "open"))))).all()
 
         async def close(row: Preview) -> bool:
-            if not (await self._builds.fate(preview_workflow_id(row.build_id))).has_ended:
+            fate = await self._builds.fate(preview_workflow_id(row.build_id))
+            if fate is WorkflowFate.UNKNOWN:
+                _log.warning("an open preview's workflow is not found", build_id=str(row.build_id))
+            if not fate.has_ended:
                 return False
             async with self._sessions.begin() as session:
                 values = {"state": "closed", "seq": row.seq + 1, "sandbox_id": None, "url": None, "expires_at": None}
@@ -279,10 +287,12 @@ class ReaperActivities:
             _log.info("ended a sandbox that was replaced", build_id=sandbox.build_id, sandbox_id=sandbox.id)
             return True
         # A workflow that has closed the row may still be releasing the sandbox, or hand it to the preview.
-        if not (await self._builds.fate(build_workflow_id(build_id))).has_ended:
+        fates = [await self._builds.fate(name(build_id)) for name in (build_workflow_id, preview_workflow_id)]
+        if WorkflowFate.OPEN in fates:
             return False
-        # The build's workflow is in this namespace, so a preview that is not found was never opened, or ended long ago.
-        if await self._builds.fate(preview_workflow_id(build_id)) is WorkflowFate.OPEN:
+        # If one of them has ended in this namespace, the other is not found because it never began or ended long ago.
+        if not any(fate.has_ended for fate in fates):
+            _log.warning("the workflow of a closed build's sandbox is not found", build_id=sandbox.build_id)
             return False
         await self._sandboxes.kill(sandbox.id)
         _log.info("ended a sandbox that was not released", build_id=sandbox.build_id, sandbox_id=sandbox.id)

@@ -77,7 +77,8 @@ def _off_limits(settings: Settings, environment: Mapping[str, str]) -> Iterator[
     several = database.query.get("host", ())
     for host in (database.host or "", *((several,) if isinstance(several, str) else several)):
         for each in host.split(","):
-            yield "DATABASE_URL", _without_port(each)
+            if not each.startswith("/"):  # a directory of Unix sockets, which no network reaches
+                yield "DATABASE_URL", _without_port(each)
     urls = {name.upper(): getattr(settings, name) for name in _SERVERS}
     urls |= {name: environment.get(name) for name in _AWS_SERVERS}
     for name, url in urls.items():

@@ -114,7 +114,7 @@ class Waiting:
             input_count = self._state.input_count
             try:
                 if self._workspace.is_open:
-                    await self._workspace.resume("a person asked the build to go on")
+                    await self._workspace.resume("someone woke the build")
                 break
             except ActivityError as error:
                 end_if_cancelled()
@@ -270,10 +270,8 @@ class Waiting:
 
 def _queue_reason(claim: SlotClaim) -> str:
     """Why a build is queued, for its founder."""
-    running = "1 build" if claim.running == 1 else f"{claim.running} builds"
-    ahead = f" {claim.ahead} more {'is' if claim.ahead == 1 else 'are'} ahead of it." if claim.ahead else ""
-    others = "the other finishes" if claim.running == 1 else "another finishes"
-    return f"Your plan runs {running} at a time. This one starts automatically when {others}.{ahead}"
+    others = [f"{count} {what}" for count, what in ((claim.running, "running"), (claim.ahead, "queued")) if count]
+    return f"Your other builds come first: {', '.join(others)}. This one starts automatically when your plan has room."
 
 
 async def best_effort(step: Awaitable[None]) -> None:

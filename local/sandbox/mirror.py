@@ -2,8 +2,8 @@
 
 A sandbox sees `http://127.0.0.1:PORT/…`, with the same paths as upstream, and no credentials: they are added here. What
 upstream says about itself, in index pages, npm's metadata and redirects, is rewritten to that address, and a link to
-another host stays as it is. Only GET and HEAD are passed on, and only for what lies beside the index: with the same
-credentials, other paths of such servers give out passwords and keys.
+another host stays as it is. Only GET and HEAD are passed on, and only for what lies beside the index. Only requests for
+packages get the credentials: with them, other paths of such servers give out passwords and keys.
 """
 
 import asyncio
@@ -47,6 +47,13 @@ _PASSED_BACK = (
 _PAGE = re.compile(r"text/html|application/(?:.*\+)?(?:json|html)")
 
 
+_INDEXES = ("simple", "+simple")
+"""Last parts of the paths of Python indexes."""
+
+_FILE_DIRECTORIES = ("packages", "+f", "files")
+"""Directories beside a Python index that hold its files."""
+
+
 @dataclass(frozen=True)
 class PackageSource:
     """An index or a registry of the operator, as its setting names it."""
@@ -67,7 +74,7 @@ class PackageSource:
         path = parts.path.rstrip("/")
         above, _, last = path.rpartition("/")
         # The files of a Python index lie beside it: in ../packages/, ../+f/ or ../files/.
-        served = above if last in ("simple", "+simple") else path
+        served = above if last in _INDEXES else path
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         authorization = None
         if user == BEARER_USER:
@@ -81,6 +88,17 @@ class PackageSource:
     def authority(self) -> str:
         """The host, with the port if the URL has one."""
         return self.host if self.port is None else f"{self.host}:{self.port}"
+
+    def authorizes(self, target: str) -> bool:
+        """Whether a request below `served_path` gets the credentials.
+
+        An npm registry keeps tokens and users below `-/`. If an index is at the host's root, everything of that host is
+        beside it, so only the index itself and the usual directories of files get them.
+        """
+        names = _decoded(target.partition("?")[0]).removeprefix(self.served_path).split("/")
+        if names[0] == "-" or not names[0]:
+            return False
+        return self.served_path != "/" or self.index_path == "/" or names[0] in (*_INDEXES, *_FILE_DIRECTORIES)
 
     def own_links(self) -> re.Pattern[bytes]:
         """The beginnings of links to this source, as index pages and npm's metadata write them: with or without
@@ -182,7 +200,7 @@ class Mirror:
         url = httpx2.URL(scheme=source.scheme, host=address, port=source.port, raw_path=target.encode())
         passed_on = [(name, value) for name, value in headers if name in _PASSED_ON]
         own = [(b"host", source.authority.encode()), (b"accept-encoding", b"identity")]
-        if source.authorization is not None:
+        if source.authorization is not None and source.authorizes(target):
             own.append((b"authorization", source.authorization.encode()))
         # The certificate has to be the host's, while the connection goes to the address that was checked.
         return httpx2.Request(method, url, headers=own + passed_on, extensions={"sni_hostname": source.host} | _TIMEOUT)
@@ -214,7 +232,13 @@ def _is_below(served_path: str, target: str) -> bool:
     path = target.partition("?")[0]
     if not path.startswith(served_path):
         return False
+    path = _decoded(path)
+    names = [name.partition(";")[0].strip() for name in re.split(r"[/\\]", path)]
+    return not {".", ".."} & set(names) and not {"#", "\0"} & set(path)
+
+
+def _decoded(path: str) -> str:
+    """The path without any level of percent-encoding."""
     while (decoded := unquote(path)) != path:
         path = decoded
-    names = [name.partition(";")[0].strip() for name in re.split(r"[/\\]", path)]
-    return not {".", ".."} & set(names) and "#" not in path
+    return path

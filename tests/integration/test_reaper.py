@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from temporalio.client import WorkflowFailureError
 
 from clients.browser import Browser
 from clients.build_workflows import BuildToStart, BuildWorkflows
@@ -12,7 +13,7 @@ from clients.sandbox import Role
 from clients.temporal import connect_temporal, schedule_reaper
 from db import money
 from db.models import Build, Preview, User
-from domain.names import REAPER_ID, REAPER_WORKFLOW, build_workflow_id
+from domain.names import REAPER_ID, REAPER_WORKFLOW, build_workflow_id, preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
 from services.notifications import notify_budget_changed
@@ -63,6 +64,34 @@ async def test_a_build_whose_workflow_is_not_found_stays_open(harness: ActivityH
     assert {sandbox.id for sandbox in sandboxes} <= {each.id for each in await harness.sandboxes.list_all()}
     for sandbox in sandboxes:
         await harness.sandboxes.kill(sandbox.id)
+
+
+async def test_a_sandbox_ends_if_its_preview_has_and_its_build_is_not_found(
+    harness: ActivityHarness, worker: WorkerHarness
+) -> None:
+    """A preview may be opened long after its build, whose workflow is then past the namespace's retention."""
+    build_id = await started_build(harness, closed=True)
+    queue = worker.settings.temporal_task_queue
+    await worker.client.execute_workflow(REAPER_WORKFLOW, id=preview_workflow_id(build_id), task_queue=queue)
+    sandbox = await harness.sandboxes.create(str(build_id), Role.PREVIEW)
+    await reap(worker)
+    assert sandbox.id not in {each.id for each in await harness.sandboxes.list_all()}
+
+
+async def test_a_build_whose_workflow_was_cancelled_is_closed_as_cancelled(
+    harness: ActivityHarness, worker: WorkerHarness
+) -> None:
+    build_id, queue = await started_build(harness), worker.settings.temporal_task_queue
+    handle = await worker.client.start_workflow(
+        REAPER_WORKFLOW, id=build_workflow_id(build_id), task_queue=queue, start_delay=timedelta(hours=1)
+    )
+    await handle.cancel()  # before it has begun, so it does nothing
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+    await reap(worker)
+    async with harness.sessions() as session:
+        build = await session.get_one(Build, build_id)
+    assert (build.status, build.closed_at is not None) == (Status.CANCELLED, True)
 
 
 async def test_a_build_whose_workflow_completed_is_not_failed(harness: ActivityHarness, worker: WorkerHarness) -> None:

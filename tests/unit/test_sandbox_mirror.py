@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from local.sandbox.mirror import PackageSource
+from local.sandbox.mirror import PackageSource, _is_below
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,30 @@ def test_credentials_of_a_url(credentials: str, authorization: str) -> None:
 def test_links_to_the_source_itself_are_found(link: str, rewritten: str) -> None:
     source = PackageSource.of("SANDBOX_NPM_REGISTRY", "https://u:p@m.example:8443/npm/")
     assert source.own_links().sub(b"X", link.encode()) == rewritten.encode()
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "authorized"),
+    [
+        ("https://m.example/npm/", "/npm/left-pad", True),
+        ("https://m.example/npm/", "/npm/@scope%2fpad", True),
+        ("https://m.example/npm/", "/npm/left-pad/-/left-pad-1.0.0.tgz", True),
+        ("https://m.example/npm/", "/npm/-/npm/v1/tokens", False),
+        ("https://m.example/npm/", "/npm/%2D/npm/v1/tokens", False),
+        ("https://m.example/", "/left-pad", True),
+        ("https://m.example/", "/-/whoami", False),
+        ("https://m.example/simple", "/simple/six/", True),
+        ("https://m.example/simple", "/packages/six-1.17.0.tar.gz", True),
+        ("https://m.example/simple", "/service/rest/v1/security/users", False),
+        ("https://m.example/pypi/simple", "/pypi/anything", True),
+    ],
+)
+def test_only_requests_for_packages_get_the_credentials(url: str, target: str, authorized: bool) -> None:
+    assert PackageSource.of("SANDBOX_PIP_INDEX_URL", url).authorizes(target) is authorized
+
+
+@pytest.mark.parametrize(
+    "target", ["/npm/../x", "/npm/..%00/x", "/npm/%2e%2e/x", "/npm/..;/x", "/npm/..%5cx", "/other"]
+)
+def test_a_target_beside_the_served_path_is_refused(target: str) -> None:
+    assert not _is_below("/npm/", target)

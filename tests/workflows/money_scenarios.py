@@ -314,7 +314,7 @@ async def queued(harness: WorkerHarness) -> list[EndedWorkflow]:
     second = await harness.start(user_id, script=SMALL)
     await _until_queued(harness, second, "this one starts automatically")
     third = await harness.start(user_id, script=SMALL)
-    await _until_queued(harness, third, "1 more is ahead of it")
+    await _until_queued(harness, third, "1 running, 1 queued")
     await harness.builds.cancel(third)
     assert (await harness.finished(third)).status == Status.CANCELLED
     await harness.handle(first).terminate("an operator's decision")
