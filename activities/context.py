@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import dataclass
 
+import structlog
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
@@ -20,6 +21,8 @@ from domain.pricing import PriceTable
 from domain.prompt import render_system_prompt
 from domain.status import SleepPolicy
 from domain.tools import render_tools
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,10 @@ class ContextActivities:
                     CODER, user.model_overrides, plan.default_models, self._policy.fallback_model, self._prices
                 )
             except UnknownModel as error:
-                raise BuildFailed(f"{error} An operator has to fix this; your project is kept.") from error
+                _log.error("a build has no usable model", build_id=str(build_id), error=str(error))
+                raise BuildFailed(
+                    "This build's model is not available. Your project is kept; the operator has to choose another."
+                ) from error
             label = f"rehearsal model (standing in for {model})" if self._policy.rehearsal_model else model
             build.model, build.model_label = model, label
             await append_events(

@@ -35,9 +35,9 @@ from activities.tool_outcome import (
     stored_result,
 )
 from clients.browser import Browser, PageFailed
+from clients.cancellation import run_to_completion
 from clients.sandbox import Sandbox, Sandboxes
 from clients.sandbox_runner import WORKSPACE
-from clients.shielded import to_the_end
 from db import tool_calls
 from db.session import Sessions
 from db.tool_calls import StoredCall
@@ -45,7 +45,7 @@ from db.transaction import Transaction, autocommit, transaction
 from domain.errors import CofounderError, InvalidInput, SandboxFull, SandboxGone, StaleClaim
 from domain.payloads import DispatchInput, DispatchResult
 from domain.product import PRODUCT_FILE, parse_product_manifest
-from domain.tool_output import ImageRef, render_result, shown
+from domain.tool_output import ImageRef, displayable, render_result
 from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, TakeScreenshotInput, ToolInput, command_of, is_mutating
 
 FILE_SECONDS = 60
@@ -134,7 +134,7 @@ class DispatchActivities:
         except asyncio.CancelledError:
             details = activity.cancellation_details()
             if details is not None and details.cancel_requested and not details.worker_shutdown:
-                await to_the_end(self._end(request))
+                await run_to_completion(self._end(request))
             raise
 
     # ---- the row
@@ -212,7 +212,7 @@ class DispatchActivities:
             if intent.is_mutating:
                 return await self._run_once(sandbox, request, intent)
             answer = await sandbox.query(intent.call.name, intent.input.model_dump())
-            return ToolOutcome([shown(answer.text, self._secrets)], answer.is_error)
+            return ToolOutcome([displayable(answer.text, self._secrets)], answer.is_error)
         except SandboxGone:
             return lost_call("the sandbox was lost", ran=intent.is_mutating)
         except SandboxFull:
@@ -254,7 +254,7 @@ class DispatchActivities:
         try:
             shots = await self._browser.screenshots(sandbox.url(port) + request.path)
         except PageFailed as error:
-            return ToolOutcome([shown(str(error), self._secrets)], is_error=True)
+            return ToolOutcome([displayable(str(error), self._secrets)], is_error=True)
         images: list[ImageRef] = []
         for shot in shots:
             name = sha256(shot.webp).hexdigest()

@@ -20,8 +20,8 @@ from activities.sandbox.product import (
     is_served,
     keep_only_the_commit,
     kill_all,
-    read_if_there,
     read_log,
+    read_optional,
     read_product,
     run_step,
     start_product,
@@ -156,7 +156,7 @@ class GateActivities:
         has failed since, while the gate waited for a person, the one before has the same content.
         """
         marker = _marker(gate)
-        if (stored := await read_if_there(sandbox, marker)) is not None:
+        if (stored := await read_optional(sandbox, marker)) is not None:
             return CommittedTree(**json.loads(stored))
         async with self._sessions.begin() as session:
             snapshot = await latest_snapshot(session, gate.build_id, gate.snapshot_number)
@@ -228,7 +228,7 @@ class GateActivities:
                 if earlier is not None:
                     await session.delete(earlier)
                 return GateResult(findings=0, message=pending.message, restore=pending.restore)
-            made = await session.scalar(
+            inserted = await session.scalar(
                 insert(GateRun)
                 .values(
                     build_id=gate.build_id, number=gate.number, snapshot_number=gate.snapshot_number, claim=gate.claim
@@ -236,7 +236,7 @@ class GateActivities:
                 .on_conflict_do_nothing(index_elements=["build_id", "number"])
                 .returning(GateRun.number)
             )
-            if made is not None:
+            if inserted is not None:
                 started = NewEvent(EventType.GATE_STARTED, {"number": gate.number})
                 await append_events(session, gate.build_id, [started])
             run = await session.get_one(GateRun, (gate.build_id, gate.number), with_for_update=True)
@@ -283,7 +283,7 @@ class GateActivities:
         for sandbox_id in existing:
             if sandbox_id == recorded and adopted is None:
                 sandbox = await self._sandboxes.resume(sandbox_id)
-                if await read_if_there(sandbox, _marker(gate)) is not None:
+                if await read_optional(sandbox, _marker(gate)) is not None:
                     adopted = sandbox
                     continue
             await self._sandboxes.kill(sandbox_id)

@@ -12,7 +12,7 @@ from activities.sandbox.product import (
     is_served,
     keep_only_the_commit,
     kill_all,
-    read_if_there,
+    read_optional,
     read_product,
     run_step,
     start_product,
@@ -144,7 +144,7 @@ class PreviewActivities:
 
     async def _start(self, build_id: uuid.UUID, request: PreviewInput) -> OpenedPreview:
         sandbox = await self._adopt_or_create(request)
-        if await read_if_there(sandbox, _RESTORED) is None:
+        if await read_optional(sandbox, _RESTORED) is None:
             await self._restore(build_id, sandbox)
         try:
             product = await read_product(sandbox)

@@ -16,7 +16,7 @@ from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
 from activities.runtime.workspace_lock import lock_workspace
-from activities.sandbox.product import read_if_there, stop_processes
+from activities.sandbox.product import read_optional, stop_processes
 from activities.sandbox.snapshot_store import CHANGES, snapshot_keys, sweep_snapshots, verify_stored
 from clients.archive import (
     ArchiveReader,
@@ -24,9 +24,9 @@ from clients.archive import (
     discard,
     pack,
 )
+from clients.cancellation import run_to_completion
 from clients.object_store import ObjectStore, StoredObject
 from clients.sandbox import Sandbox, Sandboxes
-from clients.shielded import to_the_end
 from db.feed import append_events
 from db.models import Build, Snapshot
 from db.session import Sessions
@@ -79,7 +79,7 @@ class SnapshotActivities:
             if isinstance(claimed, TakenSnapshot):
                 return claimed
             sandbox = await self._sandboxes.connect(request.sandbox_id)
-            if await read_if_there(sandbox, CHANGES) is not None:
+            if await read_optional(sandbox, CHANGES) is not None:
                 raise SnapshotFailed(
                     "The workspace is being restored, so it is incomplete. The last snapshot remains the current one."
                 )
@@ -162,12 +162,12 @@ class SnapshotActivities:
             await verify_stored(self._store, claimed.archive_key, stored)
             await crash_point("snapshot.uploaded")
         except BaseException:
-            await to_the_end(self._store.delete([claimed.archive_key, claimed.manifest_key]))
+            await run_to_completion(self._store.delete([claimed.archive_key, claimed.manifest_key]))
             raise
         try:
             await self._record(claimed, request, packed, stored, entries, digest(manifest))
         except StaleClaim:
-            await to_the_end(self._store.delete([claimed.archive_key, claimed.manifest_key]))
+            await run_to_completion(self._store.delete([claimed.archive_key, claimed.manifest_key]))
             raise
         try:
             await sweep_snapshots(self._sessions, self._store, claimed.build_id)

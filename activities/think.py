@@ -19,8 +19,8 @@ from activities.turn.budget import CallBlocked, CallBudget, budget_fields
 from activities.turn.narrator import Narrator
 from activities.turn.request import ImageSource, RequestBuilder
 from activities.turn.user_message import compose_user_message, note_events, store_user_message
+from clients.cancellation import run_to_completion
 from clients.model import BrokenStream, LostCall, ModelClient
-from clients.shielded import to_the_end
 from db import money, steering, turns
 from db.feed import append_events
 from db.session import Sessions
@@ -104,7 +104,7 @@ class ThinkActivities:
     @activity.defn
     @application_errors
     async def check_budget(self, request: CheckBudget) -> BudgetCheck:
-        """Whether the build may go on. Asked before a sandbox is opened or woken, which would be for nothing if not."""
+        """Whether the build may continue. Checked first, to avoid opening or waking a sandbox in vain."""
         day = _day()
         async with self._sessions.begin() as session:
             return await self._budget.check(session, request, day)
@@ -168,7 +168,7 @@ class ThinkActivities:
             thinking = self._budget.adaptive_thinking(call.model)
             body = await self._requests.build(call, max_tokens, adaptive_thinking=thinking)
         except BaseException:
-            await to_the_end(self._release(call))
+            await run_to_completion(self._release(call))
             raise
         narrator = Narrator(self._sessions, call)
         try:
@@ -188,7 +188,7 @@ class ThinkActivities:
             raise
         except asyncio.CancelledError:
             # The server may bill the call even if it has not begun to answer: it does not stop because we hang up.
-            await to_the_end(self._settle_usage(call, narrator) if narrator.has_usage else self._estimate(call))
+            await run_to_completion(self._settle_usage(call, narrator) if narrator.has_usage else self._estimate(call))
             raise
         except CofounderError as error:
             await (self._settle_usage(call, narrator) if narrator.has_usage else self._release(call))

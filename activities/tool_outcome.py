@@ -1,4 +1,4 @@
-"""What a tool call came to: whether it ran, what the agent reads of it, and what the workflow hears. Nothing here acts.
+"""Outcomes of tool calls: whether a call ran, the text for the agent, the result for the workflow. Pure functions.
 
 A call has exactly one outcome. If it can't be known whether a call took effect, the agent is told so, and it is not
 run again.
@@ -18,7 +18,7 @@ from domain.events import EventType, NewEvent
 from domain.guards import error_signature
 from domain.payloads import DispatchResult, SandboxRef
 from domain.product import PRODUCT_FILE
-from domain.tool_output import ImageRef, command_text, parse_stored_blocks, render_result, result_text, shown
+from domain.tool_output import ImageRef, command_text, displayable, parse_stored_blocks, render_result, result_text
 from domain.tools import ToolInput, check_tool_input, is_mutating
 
 COMMIT_DIGITS = 12
@@ -41,7 +41,7 @@ _NOT_THE_CALLS_FAULT = (_UNKNOWN.partition(":")[0], _NOT_RUN.partition(":")[0], 
 
 @dataclass(frozen=True)
 class ToolOutcome:
-    """What is stored of a call, and what the workflow hears of it."""
+    """The outcome of a call, as it is stored and as the workflow gets it."""
 
     content: Sequence[str | ImageRef]
     """The result that the agent reads."""
@@ -100,7 +100,7 @@ def journaled_call(
     if run.state == "not_run":
         return lost_call("the sandbox was restarted", ran=is_retry)
     if run.state == "lost":
-        return lost_call(shown(run.text, secrets), ran=True)
+        return lost_call(displayable(run.text, secrets), ran=True)
     if run.ended:
         text = _CANCELLED
     elif is_command:
@@ -114,7 +114,7 @@ def journaled_call(
             secrets=secrets,
         )
     else:
-        text = shown(run.text, secrets)
+        text = displayable(run.text, secrets)
     return ToolOutcome([text], run.is_error, commit=run.commit[:COMMIT_DIGITS] if run.commit else None)
 
 
@@ -155,7 +155,7 @@ def done_event(call: StoredCall, outcome: ToolOutcome, seconds: float) -> NewEve
 
 
 def new_result(call: StoredCall, outcome: ToolOutcome) -> DispatchResult:
-    """What the workflow hears of a call that this attempt has run."""
+    """The workflow's result of a call that this attempt has run."""
     error = None
     if outcome.is_error and not outcome.lost:
         error = error_of(call, render_result(call.tool_use_id, outcome.content, is_error=True))
@@ -163,12 +163,12 @@ def new_result(call: StoredCall, outcome: ToolOutcome) -> DispatchResult:
 
 
 def refused_result() -> DispatchResult:
-    """What the workflow hears of a call that was not run. Never `lost`: the workspace was verified since."""
+    """The workflow's result of a call that was not run. Never `lost`: the workspace was verified since."""
     return _result(is_error=True)
 
 
 def stored_result(call: StoredCall, *, lost: bool) -> DispatchResult:
-    """What the workflow hears of a call whose result is stored."""
+    """The workflow's result of a call whose outcome is stored."""
     error = error_of(call, call.result) if call.is_error and not call.lost and call.result else None
     return _result(call.is_error, call.commit, lost, error=error)
 

@@ -16,7 +16,7 @@ from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
 from activities.runtime.workspace_lock import lock_workspace
-from activities.sandbox.product import SMALL_SECONDS, kill_all, read_if_there, stop_processes
+from activities.sandbox.product import SMALL_SECONDS, kill_all, read_optional, stop_processes
 from activities.sandbox.snapshot_store import CHANGES, restore_snapshot, stored_manifest
 from clients.archive import found_manifest
 from clients.object_store import ObjectStore
@@ -85,7 +85,7 @@ class WorkspaceActivities:
                 await self._fill(sandbox, lock, snapshot)
             async with self._sessions.begin() as session:
                 await _claim_sandbox(session, build_id, sandbox, recorded)
-            restored_from = await read_if_there(sandbox, _OPENED)
+            restored_from = await read_optional(sandbox, _OPENED)
             return OpenedWorkspace(
                 sandbox=await _ref(sandbox),
                 restored_from=int(restored_from) if restored_from else None,
@@ -206,16 +206,16 @@ class WorkspaceActivities:
                 await self._sandboxes.kill(candidate)
         if sandbox is None:
             return await self._sandboxes.create(str(build_id), Role.WORKSPACE), timedelta()
-        known = listed.get(sandbox.id)
-        if known is None or known.state != "running":
+        seen = listed.get(sandbox.id)
+        if seen is None or seen.state != "running":
             return sandbox, timedelta()  # it was paused until now
-        return sandbox, max(datetime.now(UTC) - known.started_at, timedelta())
+        return sandbox, max(datetime.now(UTC) - seen.started_at, timedelta())
 
     async def _changes(
         self, build_id: uuid.UUID, sandbox: Sandbox, snapshot: Snapshot | None, request: ResumeWorkspace
     ) -> list[str]:
         """Why the workspace has to be restored, in sentences for the agent; empty if it is as it should be."""
-        if unfinished := await read_if_there(sandbox, CHANGES):
+        if unfinished := await read_optional(sandbox, CHANGES):
             return [str(change) for change in json.loads(unfinished)]
         if sandbox.id != request.sandbox_id or not await _exists(sandbox, _OPENED):
             event = "The sandbox was replaced" if request.replace else "The sandbox was lost"

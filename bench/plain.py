@@ -13,7 +13,7 @@ from clients.sandbox import CallOutcome, Role, Sandbox, Sandboxes
 from domain.answer import read_answer, to_stored_text
 from domain.pricing import Tokens
 from domain.prompt import OPENING
-from domain.tool_output import command_text, render_result, shown
+from domain.tool_output import command_text, displayable, render_result
 from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, is_mutating
 from settings import Settings
 from worker import sandbox_config
@@ -84,7 +84,7 @@ def _ignore_usage(_: Tokens, __: str | None) -> None:
 
 def _result_text(name: str, outcome: CallOutcome) -> str:
     if name != "bash":
-        return shown(outcome.text)
+        return displayable(outcome.text)
     return command_text(
         head=outcome.text,
         tail=outcome.tail,

@@ -89,8 +89,8 @@ class _View:
     def _phases(self) -> Text:
         if not self.state.phases:
             return Text("phases  none done yet", "dim")
-        shown = [f"◆ {phase}" for phase in self.state.phases[-5:]]
-        return Text("  ".join([f"phases {len(self.state.phases)} ", *shown]), "magenta")
+        finished = [f"◆ {phase}" for phase in self.state.phases[-5:]]
+        return Text("  ".join([f"phases {len(self.state.phases)} ", *finished]), "magenta")
 
     def _last_lines(self, available: int) -> list[Text]:
         rows: list[Text] = []

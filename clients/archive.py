@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import IO, Self, cast
 
 from clients import sandbox_manifest
+from clients.cancellation import run_to_completion
 from clients.sandbox import CommandOutput, Sandbox
 from clients.sandbox_runner import JOURNAL, WORKSPACE
-from clients.shielded import to_the_end
 from clients.workspace_lock import WorkspaceLock
 from domain.errors import Misconfigured, SandboxFull, SnapshotFailed
 from domain.manifest import LEFT_OUT, Entry, Kind, directory, link, parse_manifest
@@ -106,7 +106,7 @@ async def discard(sandbox: Sandbox) -> None:
     async def remove() -> None:
         await sandbox.run(f"rm -rf {ARCHIVES}", timeout_seconds=60, cwd="/")
 
-    await to_the_end(remove())
+    await run_to_completion(remove())
 
 
 async def send(sandbox: Sandbox, pieces: AsyncIterable[bytes]) -> None:

@@ -21,7 +21,7 @@ from botocore.exceptions import (
 )
 from pydantic import SecretStr
 
-from clients.shielded import to_the_end
+from clients.cancellation import run_to_completion
 from domain.errors import Misconfigured, NeedsPerson, NotFound, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class ObjectStore:
                 await self._complete(upload)
         except BaseException:
             if upload is not None:
-                await to_the_end(self._abort(upload))
+                await run_to_completion(self._abort(upload))
             raise
         return StoredObject(total, digest.hexdigest())
 

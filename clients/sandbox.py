@@ -25,8 +25,8 @@ import httpx2
 from e2b.exceptions import SandboxNotRunningException, ServiceBusyException
 
 from clients import sandbox_runner
+from clients.cancellation import cancel_and_wait, preserve_cancel, wait_for_answer
 from clients.sandbox_runner import JOURNAL, WORKSPACE
-from clients.shielded import ended, preserve_cancel, wait_for_answer
 from domain.errors import (
     CofounderError,
     InvalidInput,
@@ -633,7 +633,7 @@ class Sandbox:
         try:
             yield
         finally:
-            await ended(extending)
+            await cancel_and_wait(extending)
 
     async def _not_served(self, answer: httpx2.Response) -> bool:
         """Whether a 502 comes from the sandbox service itself, because no server listens on the port."""

@@ -373,7 +373,7 @@ def _keep(folders: Folders, folder: str, call_id: str, envelope: dict[str, Any])
             if tool == "bash":
                 outcome = run_command(folders, folder, call_id, tool_input["command"], float(envelope["timeout"]))
             else:
-                outcome = {"text": change(folders, tool, tool_input)}
+                outcome = {"text": apply_change(folders, tool, tool_input)}
         except ToolError as error:
             outcome = {"is_error": True, "text": str(error)}
         except OSError as error:
@@ -697,7 +697,7 @@ def _encoded(text: str) -> bytes:
         raise ToolError("The text has a lone surrogate, which no file can hold as UTF-8.") from None
 
 
-def change(folders: Folders, tool: str, tool_input: dict[str, Any]) -> str:
+def apply_change(folders: Folders, tool: str, tool_input: dict[str, Any]) -> str:
     """Write or edit a file. Returns what was done, for the agent."""
     if tool == "write_file":
         return write_file(folders, tool_input["path"], tool_input["content"])
@@ -723,7 +723,7 @@ def reapply(folders: Folders, tool_input: dict[str, Any]) -> str:
         applied, problem = 0, ""
         for edit in tool_input["edits"]:
             try:
-                change(folders, edit["tool"], edit["input"])
+                apply_change(folders, edit["tool"], edit["input"])
             except ToolError as error:
                 problem = str(error)
                 break
@@ -775,7 +775,7 @@ def query(folders: Folders, envelope: dict[str, Any]) -> dict[str, Any]:
     signal.signal(signal.SIGALRM, too_slow)
     signal.alarm(SEARCH_SECONDS)
     try:
-        return {"text": look(folders, tool, tool_input), "is_error": False}
+        return {"text": run_query(folders, tool, tool_input), "is_error": False}
     except ToolError as error:
         return {"text": str(error), "is_error": True}
     except OSError as error:
@@ -784,7 +784,7 @@ def query(folders: Folders, envelope: dict[str, Any]) -> dict[str, Any]:
         signal.alarm(0)
 
 
-def look(folders: Folders, tool: str, tool_input: dict[str, Any]) -> str:
+def run_query(folders: Folders, tool: str, tool_input: dict[str, Any]) -> str:
     """Run a read-only tool. Returns its text for the agent."""
     if tool == "read_file":
         return read_file(folders, tool_input["path"], tool_input.get("start_line"), tool_input.get("line_count"))

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import IO, cast
 
 from clients.archive import open_archive
-from clients.shielded import wait_for_answer
+from clients.cancellation import wait_for_answer
 from domain.errors import SnapshotFailed
 
 _BLOCK = 256 * 1024

@@ -174,8 +174,8 @@ async def reserve(
     state = await _state(executor, call.user_id, call.day, from_plan)
     permission = state.permit(worst, max_tokens)
     if permission.verdict is Verdict.GO:
-        made = await executor.execute(_RESERVE, {**call.__dict__, "cost": permission.reserved})
-        if made.first() is None:
+        inserted = await executor.execute(_RESERVE, {**call.__dict__, "cost": permission.reserved})
+        if inserted.first() is None:
             raise BuildFailed("The build has ended, so no more model calls are made for it.")
     return permission, state
 
@@ -296,8 +296,8 @@ async def top_up(
         .on_conflict_do_nothing()
         .returning(TopUp)
     )
-    if (made := rows.one_or_none()) is not None:
-        return made
+    if (inserted := rows.one_or_none()) is not None:
+        return inserted
     earlier = (await session.scalars(select(TopUp).where(TopUp.user_id == user_id, TopUp.idempotency_key == key))).one()
     if earlier.amount != amount:
         raise KeyReused("This key was used for a top-up of another amount. Use a new key for a new top-up.")

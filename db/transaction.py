@@ -155,16 +155,16 @@ def session_of(executor: Executor) -> AsyncSession:
 @asynccontextmanager
 async def transaction(sessions: Sessions) -> AsyncIterator[Transaction]:
     """One transaction, committed at the end of the block, rolled back at an error."""
-    async with autocommit(sessions) as begun:
+    async with autocommit(sessions) as tx:
         committed = False
         try:
-            await begun.begin()
-            yield begun
-            await begun.commit()
+            await tx.begin()
+            yield tx
+            await tx.commit()
             committed = True
         finally:
             if not committed:
-                await begun.undo()
+                await tx.undo()
 
 
 @asynccontextmanager

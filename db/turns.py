@@ -64,8 +64,8 @@ async def load_turn_start(executor: Executor, build_id: uuid.UUID, number: int) 
 def _check_run(turn: Turn, run_id: str) -> None:
     if turn.run_id != run_id:
         raise TurnOfAnotherRun(
-            f"Turn {turn.number} was already made by another run of this workflow ({turn.run_id}), as after a workflow "
-            "reset, which builds do not support yet. Start a new build: it continues from the last snapshot."
+            "This build can't continue after its workflow was reset. Start a new build: it continues from the last "
+            "snapshot."
         )
 
 
@@ -85,8 +85,8 @@ async def claim_turn(
     Raises:
         TurnOfAnotherRun: another run of the workflow has made the row, as after a reset.
     """
-    made = await executor.execute(_CLAIM, {"build": build_id, "turn": number, "run": run_id, "claim": claim})
-    if made.first():
+    inserted = await executor.execute(_CLAIM, {"build": build_id, "turn": number, "run": run_id, "claim": claim})
+    if inserted.first():
         return ClaimedTurn(None, None)
     turn = await session_of(executor).get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
     _check_run(turn, run_id)
@@ -278,7 +278,7 @@ async def stored_answer(session: AsyncSession, build_id: uuid.UUID, number: int)
 
 
 async def handoff_note(session: AsyncSession, build_id: uuid.UUID, turn: int) -> str | None:
-    """The text with which the agent ended the turn before; None if that turn did not end by the agent's own choice."""
+    """The text with which the agent ended the previous turn; None if the agent did not end it itself."""
     previous = await session.get(Turn, (build_id, turn - 1))
     if previous is None or previous.outcome != "end_turn":
         return None

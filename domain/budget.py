@@ -124,7 +124,7 @@ class WindDown(BaseModel):
     allowance: int | None
 
 
-def may_go_on(
+def may_continue(
     state: BudgetState, day: date, call: WorstCase, max_tokens: int, last_wind_down: WindDown | None
 ) -> Verdict:
     """Decide whether a build that was stopped by its budget may continue.

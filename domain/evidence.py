@@ -27,7 +27,7 @@ def no_commit() -> str:
 
 def git_failed(command: str, output: str) -> str:
     """A git command failed, so the repository is unusable."""
-    return f"`{command}` failed in the restored workspace, so its last commit could not be looked at.{_quoted(output)}"
+    return f"`{command}` failed in the restored workspace, so its last commit could not be checked.{_quoted(output)}"
 
 
 def uncommitted(porcelain: str) -> str | None:
@@ -39,7 +39,7 @@ def uncommitted(porcelain: str) -> str | None:
     more = f"\nand {len(lines) - FILES_SHOWN} more" if len(lines) > FILES_SHOWN else ""
     return (
         f"The workspace has changes that are in no commit (git status):\n{tail_of(listing)}{more}\n"
-        "Only the last commit was looked at. Commit what belongs to the product, let git ignore what does not."
+        "The gate checks only the last commit. Commit what belongs to the product, let git ignore what does not."
     )
 
 
@@ -96,7 +96,7 @@ def blank(viewports: Sequence[str]) -> str:
 
 def did_not_stay_up(log: str) -> str:
     """The server answered at first and stopped later."""
-    return f"The server answered at first, but not any more after its page was looked at in a browser.{_quoted(log)}"
+    return f"The server answered at first, but no longer after a browser had loaded its page.{_quoted(log)}"
 
 
 def _failed(step: str, command: str, exit_code: int | None, timed_out: bool, output: str) -> str:

@@ -52,14 +52,14 @@ def describe_reapplied(calls: Sequence[RecordedCall], reapplied: Reapplied) -> l
     """Describe to the founder and the agent what was done about the calls made since the snapshot."""
     edits = edits_to_reapply(calls)
     commands = [call.summary for call in calls if call.name not in EDITS]
-    done, left = edits[: reapplied.applied], edits[reapplied.applied :]
+    applied, skipped = edits[: reapplied.applied], edits[reapplied.applied :]
     sentences = []
-    if done:
-        sentences.append(f"Edits made since were applied again: {_listed(done)}.")
-    if left:
+    if applied:
+        sentences.append(f"Edits made since were applied again: {_listed(applied)}.")
+    if skipped:
         why = reapplied.problem or "It may be in the snapshot already."
         sentences.append(
-            f"Edits not applied again, as the first of them does not fit any more: {_listed(left)}. ({why})"
+            f"Edits not applied again, as the first of them does not fit any more: {_listed(skipped)}. ({why})"
         )
     if commands:
         sentences.append(

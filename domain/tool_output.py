@@ -72,7 +72,7 @@ def bound(text: str, characters: int = MAX_CHARACTERS) -> str:
     return f"{text[:head]}\n[… {len(text) - head - tail} characters left out …]\n{text[-tail:]}"
 
 
-def shown(text: str, secrets: Iterable[str] = ()) -> str:
+def displayable(text: str, secrets: Iterable[str] = ()) -> str:
     """Make text from a sandbox fit to be stored and sent."""
     return bound(redact(clean(text), secrets))
 
@@ -96,10 +96,10 @@ def command_text(
         timed_out_after: the limit in seconds, if the command was ended for exceeding it.
     """
     secrets = list(secrets)
-    text = shown(head, secrets)
+    text = displayable(head, secrets)
     if tail:
         left_out = max(0, output_bytes - len(head.encode("utf-8", "replace")) - len(tail.encode("utf-8", "replace")))
-        text = f"{text}\n[… {left_out} bytes left out; all of it is in {output_path} …]\n{shown(tail, secrets)}"
+        text = f"{text}\n[… {left_out} bytes left out; all of it is in {output_path} …]\n{displayable(tail, secrets)}"
     text = text.rstrip("\n") or NO_OUTPUT
     if timed_out_after is not None:
         return f"{text}\n[timed out after {timed_out_after:g} s; its processes were ended]"

@@ -1,7 +1,7 @@
 """The tools: what the model is told about each, and a strict check of its input.
 
 To add a tool, add it to `TOOLS`. That is all if a command in the sandbox does its work. Otherwise add the work to
-`clients/sandbox_runner.py`, which runs inside the sandbox (in `look`, or in `change` for a mutating tool).
+`clients/sandbox_runner.py`, which runs inside the sandbox (in `run_query`, or in `apply_change` for a mutating tool).
 """
 
 import json

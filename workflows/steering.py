@@ -30,7 +30,7 @@ _QUESTIONS = "questions"
 """Patch: ask the founder a question when the guard against circles fires twice; before, the build just waited."""
 
 _FRUITLESS_TURNS = "fruitless"
-"""Patch: stop after a row of turns without a usable answer; before, such a row had no end."""
+"""Patch: stop after several turns in a row without a usable answer; older builds continue indefinitely."""
 
 
 class Steering:
@@ -103,10 +103,10 @@ class Steering:
         """Restore the workspace to the state that the founder requested, with a snapshot before and after it."""
         state, number = self._state, self._state.restore_requested
         await self._waiting.retry_with_help(lambda: self._workspace.snapshot("before_restore"), in_sandbox=True)
-        kept_as = state.snapshots
+        number_before = state.snapshots
         if await self._waiting.retry_with_help(lambda: self._restore_once(number), in_sandbox=True):
             finished = FinishRestore(
-                build_id=self._build_id, number=number, snapshot_before=kept_as, snapshot_after=state.snapshots
+                build_id=self._build_id, number=number, snapshot_before=number_before, snapshot_after=state.snapshots
             )
             await workflow.execute_activity_method(
                 RestoreActivities.finish_restore, finished, **policies.DATABASE, summary="the workspace is restored"

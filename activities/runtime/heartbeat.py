@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from temporalio import activity
 
-from clients.shielded import ended
+from clients.cancellation import cancel_and_wait
 
 _EVERY_SECONDS = 2.0
 """Seconds between heartbeats."""
@@ -28,4 +28,4 @@ async def heartbeating() -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await ended(beating)
+        await cancel_and_wait(beating)

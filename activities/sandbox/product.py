@@ -196,7 +196,7 @@ def _folder(name: str, boot: str) -> str:
     return f"{JOURNAL}/server-{name}-{''.join(char for char in boot if char.isalnum())}"
 
 
-async def read_if_there(sandbox: Sandbox, path: str) -> str | None:
+async def read_optional(sandbox: Sandbox, path: str) -> str | None:
     """The text of a file in the sandbox; None if there is no such file."""
     try:
         return (await read_bounded(sandbox, path, _OUR_FILE_BYTES)).decode()

@@ -59,8 +59,7 @@ async def restore_snapshot(
     await unpack(sandbox, lock)
     if differences := compare(manifest, await found_manifest(sandbox)):
         raise SnapshotFailed(
-            f"Snapshot {snapshot.number} was restored, but the workspace is not what its manifest says: "
-            + "; ".join(differences)
+            f"The files restored from snapshot {snapshot.number} differ from it: " + "; ".join(differences)
         )
 
 

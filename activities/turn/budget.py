@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db import money
 from db.models import Build, User
 from db.transaction import Executor, Transaction, session_of
-from domain.budget import BudgetState, Permission, Verdict, cycle_of, may_go_on, too_small
+from domain.budget import BudgetState, Permission, Verdict, cycle_of, may_continue, too_small
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
 from domain.pricing import PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
 from domain.status import WaitingFor
@@ -20,7 +20,7 @@ _SUSPENDED = (
     "reopened; the build then continues by itself."
 )
 _SWITCHED_OFF = (
-    "Builds are switched off here for now (AUTONOMOUS_AGENT is false). This build's work is kept, and it continues by "
+    "Builds are switched off here for now. This build's work is kept, and it continues by "
     "itself when builds are switched on again."
 )
 
@@ -81,7 +81,7 @@ class CallBudget:
         model = build.model or ""
         state = await money.lock_day(session, build.user_id, day)
         worst = await self._worst_case(session, build.id, model, request.turn)
-        verdict = may_go_on(state, day, worst, self._max_tokens(model), request.last_wind_down)
+        verdict = may_continue(state, day, worst, self._max_tokens(model), request.last_wind_down)
         if verdict not in (Verdict.TOO_SMALL, Verdict.EXHAUSTED):
             return BudgetCheck(exhausted=False)
         blocked = await self._why_blocked(session, build, day, state, verdict, worst)
@@ -109,7 +109,7 @@ class CallBudget:
         return price_of(self.prices, model).adaptive_thinking
 
     def _hold(self, *, suspended: bool) -> tuple[WaitingFor, str] | None:
-        """What a build waits for however much money there is, and the reason that people read."""
+        """Why the build is on hold regardless of its budget: who can end the hold, and the reason that people read."""
         if not self.autonomous_agent:
             return WaitingFor.KILL_SWITCH, _SWITCHED_OFF
         return (WaitingFor.OPERATOR, _SUSPENDED) if suspended else None

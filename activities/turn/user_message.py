@@ -14,7 +14,7 @@ from db.transaction import Transaction
 from domain import prompt
 from domain.events import EventType, NewEvent
 from domain.payloads import ThinkInput, TurnNote
-from domain.tool_output import shown
+from domain.tool_output import displayable
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ NOTES: Mapping[TurnNote, Note] = {
 }
 
 _CONTINUATIONS = {"max_tokens": prompt.CUT_OFF, "pause_turn": prompt.GO_ON}
-"""What a message begins with, by how the turn before ended."""
+"""The opening text by the previous turn's stop reason."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class UserMessage:
 async def compose_user_message(
     tx: Transaction, request: ThinkInput, start: turns.TurnStart, secrets: Sequence[str]
 ) -> UserMessage:
-    """Collect what is to be said in this turn: its notes, restores that were carried out, unread messages."""
+    """Compose this turn's user message: its notes, the restores that were carried out, unread messages."""
     build_id = uuid.UUID(request.build_id)
     messages = await steering.unread_messages(tx.session, build_id) if start.has_unread_messages else []
     new_restores = await restores.unreported_restores(tx.session, build_id) if start.has_unreported_restores else []
@@ -165,7 +165,7 @@ async def _founder_texts(tx: Transaction, messages: Sequence[FounderMessage], se
     problems = await steering.problems_of(tx.session, messages) if messages else {}
     texts: list[str] = []
     for message in messages:
-        text = shown(message.text, secrets)
+        text = displayable(message.text, secrets)
         problem = problems.get(message.question_id) if message.question_id else None
         texts.append(prompt.founder_message(text) if problem is None else prompt.founder_answer(problem, text))
     return texts

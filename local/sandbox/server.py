@@ -1,4 +1,4 @@
-"""The ASGI application and its process: routes requests to sandboxes, checks keys, and ends everything at the end."""
+"""The ASGI application and its process: routes requests to sandboxes, checks keys, and stops all sandboxes on exit."""
 
 import asyncio
 import contextlib

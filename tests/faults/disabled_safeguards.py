@@ -14,7 +14,7 @@ from sqlalchemy import update
 
 from activities import dispatch, snapshot, workspace
 from clients import sandbox
-from clients.shielded import wait_for_answer
+from clients.cancellation import wait_for_answer
 from db.models import Snapshot, ToolCall
 
 NEXT_VERSION = "newer"

@@ -86,7 +86,7 @@ class Runner:
     def here(self, tool: str, **given: Any) -> dict[str, Any]:
         """Run the tool in this process and return its text."""
         folders = Folders(str(self.workspace), str(self.journal))
-        do = sandbox_runner.change if tool in ("write_file", "edit_file") else sandbox_runner.look
+        do = sandbox_runner.apply_change if tool in ("write_file", "edit_file") else sandbox_runner.run_query
         try:
             return {"text": do(folders, tool, given), "is_error": False}
         except ToolError as error:

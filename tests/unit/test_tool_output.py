@@ -14,10 +14,10 @@ from domain.tool_output import (
     bound,
     clean,
     command_text,
+    displayable,
     parse_stored_blocks,
     redact,
     render_result,
-    shown,
 )
 
 
@@ -44,7 +44,7 @@ def test_clean(raw: str, expected: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=()), max_size=300))
 def test_whatever_comes_can_be_stored_and_sent(raw: str) -> None:
-    text = shown(raw)
+    text = displayable(raw)
     text.encode("utf-8")
     assert "\x00" not in text
     assert "\x1b" not in text
@@ -61,7 +61,7 @@ def test_secrets_are_not_shown() -> None:
     assert redact(f"cut at the end {key[:12]}", [key]) == f"cut at the end {SECRET}"
     assert redact(f"{key[-12:]} cut at the beginning", [key]) == f"{SECRET} cut at the beginning"
     assert redact("short secrets are none", ["none", ""]) == "short secrets are none"
-    assert key not in shown(f"\x1b[1m{key[:5]}\x1b[0m{key[5:]}", [key])
+    assert key not in displayable(f"\x1b[1m{key[:5]}\x1b[0m{key[5:]}", [key])
     told = command_text(head=f"a{key[:10]}", tail=f"{key[10:]}z", output_bytes=10**6, output_path="/o", secrets=[key])
     assert key[:10] not in told
     assert key[10:] not in told

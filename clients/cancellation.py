@@ -32,7 +32,7 @@ async def wait_for_answer(request: Awaitable[T]) -> T:
         raise
 
 
-async def to_the_end(cleanup: Coroutine[Any, Any, None]) -> None:
+async def run_to_completion(cleanup: Coroutine[Any, Any, None]) -> None:
     """Run a cleanup to completion even if this is cancelled. Only logs a failure, so that it hides no other error."""
     task = asyncio.ensure_future(cleanup)
     while not task.done():
@@ -62,7 +62,7 @@ def preserve_cancel() -> Iterator[None]:
             raise asyncio.CancelledError
 
 
-async def ended(task: asyncio.Task[None]) -> None:
+async def cancel_and_wait(task: asyncio.Task[None]) -> None:
     """Cancel a task that runs beside a block, and wait for its end. A cancellation of this one is raised as usual.
 
     Raises:

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from clients.cancellation import cancel_and_wait, preserve_cancel
 from clients.sandbox import SandboxConfig, Sandboxes
-from clients.shielded import ended, preserve_cancel
 
 
 async def _as_libraries_wait(answer: asyncio.Future[str]) -> str:
@@ -50,7 +50,7 @@ async def test_what_ran_beside_a_block_tells_its_error_and_lets_our_own_cancel_t
     failing = asyncio.create_task(fails())
     await asyncio.sleep(0)
     with pytest.raises(ValueError, match="broken"):
-        await ended(failing)
+        await cancel_and_wait(failing)
 
     async def stubborn() -> None:
         try:
@@ -60,7 +60,7 @@ async def test_what_ran_beside_a_block_tells_its_error_and_lets_our_own_cancel_t
 
     beside = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
-    ending = asyncio.create_task(ended(beside))
+    ending = asyncio.create_task(cancel_and_wait(beside))
     await asyncio.sleep(0)
     ending.cancel()
     with pytest.raises(asyncio.CancelledError):
