@@ -96,7 +96,7 @@ async def sandbox_server(
 @contextlib.asynccontextmanager
 async def new_sandbox(server: SandboxServer, **arguments: Any) -> AsyncIterator[AsyncSandbox]:
     """Create a sandbox, and kill it after the block."""
-    sandbox = await AsyncSandbox.create(**{"timeout": 300, **server.options, **arguments})
+    sandbox = await AsyncSandbox.create(**{"timeout": 3600, **server.options, **arguments})
     try:
         yield sandbox
     finally:
