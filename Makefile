@@ -45,7 +45,7 @@ check: setup ## run linters and the type checker, and compare the migrations wit
 	$(CLEAN) $(BIN)/python -m scripts.alembic_check; migrations=$$?; \
 	wait $$types && exit $$migrations
 
-quick: setup ## run the tests that need no server, in seconds
+quick: setup ## run the tests that need no server, in a minute or two
 	@$(TIDY) $(CLEAN) $(PYTEST) tests/unit $(ARGS)
 
 replay: setup ## replay the stored histories against the workflows, without a server

@@ -1,6 +1,7 @@
 """`python -m api`: serve the API with the settings of the environment, until SIGTERM or Ctrl-C."""
 
 import argparse
+import socket
 import sys
 
 import uvicorn
@@ -24,6 +25,9 @@ def main() -> int:
     except Misconfigured as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    if problem := _port_problem(arguments.host, arguments.port):
+        sys.stderr.write(f"error: {problem}\n")
+        return 1
     configure_logs(settings.log_format, settings.log_level)
     uvicorn.run(
         app,
@@ -35,6 +39,18 @@ def main() -> int:
         timeout_graceful_shutdown=5,
     )
     return 0
+
+
+def _port_problem(host: str, port: int) -> str | None:
+    """Why the API can't listen there, with what to do; None if it can."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        return f"The API can't listen on {host}, port {port}: {error.strerror}. Choose another with --host or --port."
+    return None
 
 
 def _port(text: str) -> int:

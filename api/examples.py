@@ -55,7 +55,7 @@ BUILD: dict[str, Any] = {
     "max_nights": 30,
     "status": "sleeping",
     "waiting_for": None,
-    "reason": "Today's budget is used up.",
+    "reason": "Not enough of today's budget is left for the next step.",
     "question": None,
     "wakes_at": "2026-11-25T00:00:00Z",
     "model": "claude-sonnet-5-5",

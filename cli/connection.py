@@ -30,7 +30,10 @@ def with_api(
 
     settings = load_settings()
     if settings.api_token is None:
-        raise Misconfigured("API_TOKEN is not set. Set it to the token that the API was started with.")
+        raise Misconfigured(
+            "API_TOKEN is not set. Set it to the token that the API was started with; "
+            "for `cofounder up`: . .cofounder/up/env.sh"
+        )
     token = settings.api_token.get_secret_value()
 
     async def connected() -> T:

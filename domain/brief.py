@@ -117,7 +117,7 @@ def parse_brief(text: str) -> IdeaBrief:
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
-        raise InvalidBrief(f"The idea brief is not valid JSON: {error}") from error
+        raise InvalidBrief(f"The idea brief is not valid JSON: {error}. Correct it.") from error
     if is_too_deep(data):
         raise _too_deep()
     if where := find_unstorable(data):
@@ -127,7 +127,10 @@ def parse_brief(text: str) -> IdeaBrief:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise InvalidBrief(f"The idea brief does not fit: {field}: {first['msg']}", field) from error
+        problem = f"{field}: {first['msg']}" if field else "it is not a JSON object"
+        raise InvalidBrief(
+            f"This is not an idea brief: {problem}. It needs a name, a problem and features.", field
+        ) from error
 
 
 def _too_deep() -> InvalidBrief:

@@ -73,7 +73,7 @@ def _require_startable(user: User, *, autonomous_agent: bool, reachable: bool) -
     if user.suspended:
         raise AccountSuspended("Your account is suspended, so no build was started. Ask the operator of this service.")
     if not autonomous_agent:
-        raise KillSwitchOn("Builds are switched off here for now. Nothing was stored; try again later.")
+        raise KillSwitchOn("Builds are switched off here for now, so no build was started. Try again later.")
     if not reachable:
         raise TemporalUnavailable
 

@@ -61,13 +61,17 @@ class Projection:
     def describe(self) -> None:
         """Update what an operator reads in the Temporal UI; this adds nothing to history."""
         state, change = self._state, self._change
-        lines = [f"**{change.status}**, turn {state.turn}, {state.tool_calls} tool calls, {state.phases} phases"]
+        counts = ((state.tool_calls, "tool call"), (state.phases, "phase"))
+        totals = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts)
+        lines = [f"**{change.status}**, turn {state.turn}, {totals}"]
         if change.reason:
             lines.append(change.reason)
         if change.wakes_at:
             lines.append(f"Wakes by itself at {change.wakes_at:%Y-%m-%d %H:%M} UTC.")
         if change.waiting_for:
-            lines.append(f"Waits for: {change.waiting_for}")
-        if change.waiting_for or change.wakes_at:
+            lines.append(f"Waits for: {change.waiting_for.replace('_', ' ')}")
+        if change.waiting_for is WaitingFor.KILL_SWITCH:
+            lines.append("Continue it: set AUTONOMOUS_AGENT=true on the workers.")
+        elif change.waiting_for or change.wakes_at:
             lines.append(f"Wake it now:\n```\n{wake_command(self._build_id)}\n```")
         workflow.set_current_details("\n\n".join(lines))

@@ -35,8 +35,8 @@ _SLOT_CHECKS_PER_RUN = 50
 the next one may be queued for months."""
 
 _STOPPED_BY_POLICY = (
-    "Today's budget is used up, and this build was started with the policy to stop instead of sleeping. Its work is "
-    "kept as a snapshot."
+    "Not enough of today's budget is left, and this build was started with the policy to stop instead of sleeping. Its "
+    "work is kept as a snapshot."
 )
 
 
@@ -155,7 +155,8 @@ class Waiting:
 
     async def _sleep_until_midnight(self, *, repeated: bool) -> bool:
         """Sleep until the next UTC day or a wake; returns whether it was a wake."""
-        reason = "Checked again: today's budget is still used up." if repeated else "Today's budget is used up."
+        reason = "Not enough of today's budget is left for the next step."
+        reason = f"Checked again: {reason[0].lower()}{reason[1:]}" if repeated else reason
         wakes_at = next_utc_midnight(workflow.now())
         await self._projection.become(Status.SLEEPING, reason=reason, wakes_at=wakes_at)
         woken = await self._wait_for_wake(wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed")

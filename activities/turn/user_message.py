@@ -80,7 +80,7 @@ NOTES: Mapping[TurnNote, Note] = {
     TurnNote.RESUMED: Note(_resumed),
     TurnNote.WIND_DOWN: Note(
         prompt.WIND_DOWN,
-        budget="Today's budget is nearly used up. Cofounder asked the agent to finish, commit and leave a note.",
+        budget="Today's budget is running low. Cofounder asked the agent to finish, commit and leave a note.",
     ),
     TurnNote.WIND_DOWN_OVER: Note(prompt.WIND_DOWN_OVER),
     TurnNote.HANDOFF: Note(_handoff),

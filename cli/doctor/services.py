@@ -96,7 +96,10 @@ async def check_api(context: DoctorContext) -> CheckResult:
     settings = context.settings
     url = context.api_url or settings.cofounder_api_url
     if settings.api_token is None:
-        return fail("API_TOKEN is not set", "Set it to the token that the API was started with.")
+        return fail(
+            "API_TOKEN is not set",
+            "Set it to the token that the API was started with; for `cofounder up`: . .cofounder/up/env.sh",
+        )
     async with ApiClient(url, settings.api_token.get_secret_value()) as api:
         try:
             await api.read_build(str(uuid.UUID(int=0)))

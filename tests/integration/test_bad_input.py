@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -66,6 +67,15 @@ async def test_a_process_that_can_not_work_says_why_in_one_sentence(stack: Local
         assert (code, output, said.count("\n")) == (1, "", 1), (name, said)
         assert re.match("(worker|error): ", said), (name, said)
         assert [word for word in words if word not in said] == [], (name, said)
+
+
+async def test_a_port_that_is_taken_is_reported_in_one_sentence(stack: LocalStack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, output, errors = await _ended(["-m", "api", "--port", port], stack.environment)
+    assert (code, output, errors.count("\n")) == (1, "", 1), errors
+    assert errors.startswith(f"error: The API can't listen on 127.0.0.1, port {port}: Address already in use.")
+    assert "--port" in errors
 
 
 # ---- what a worker checks before it takes work

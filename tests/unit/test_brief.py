@@ -30,7 +30,7 @@ def test_a_brief_keeps_what_it_does_not_know() -> None:
     ("text", "said"),
     [
         ("{", "not valid JSON"),
-        ("[]", "does not fit"),
+        ("[]", "not an idea brief: it is not a JSON object"),
         (json.dumps({"name": "x"}), "problem"),
         (json.dumps(GOOD | {"features": []}), "features"),
         (json.dumps(GOOD | {"name": " "}), "name"),

@@ -195,7 +195,7 @@ def test_brief_is_sent_as_it_was_written(tmp_path: Path) -> None:
         (None, "can't be read: No such file"),
         (b"{", "not valid JSON"),
         (b"\xff", "not UTF-8 text"),
-        (b"[]", "does not fit"),
+        (b"[]", "not an idea brief: it is not a JSON object"),
         (b'{"name": "a", "problem": "b", "features": []}', "features"),
         (b'{"name": "a", "problem": "b", "features": ["c"], "price": -1e999}', "not valid JSON"),
         (b'{"name": "a", "problem": "b\\u0000", "features": ["c"]}', "NUL character or a lone surrogate in problem"),

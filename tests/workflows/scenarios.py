@@ -273,7 +273,9 @@ async def slept_woken_by_signal(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert row.wakes_at is not None
     assert row.wakes_at.time().isoformat() == "00:00:00"
     sleep_events = [event.data.get("reason") for event in await harness.events(build_id) if event.type in _SLEEP_EVENTS]
-    assert sleep_events[-2:] == ["sleep", "Today's budget is used up."], "the snapshot must come before the status"
+    assert sleep_events[-2:] == ["sleep", "Not enough of today's budget is left for the next step."], (
+        "the snapshot must come before the status"
+    )
     await harness.builds.wake(build_id)
     await until_row(harness, build_id, lambda row: "still used up" in (row.reason or ""))
     async with harness.sessions.begin() as session:
