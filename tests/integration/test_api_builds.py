@@ -264,7 +264,7 @@ async def test_kill_switch_refuses_and_says_so(api: RunningApi, stack: LocalStac
         answer = await _start(switched_off, project)
         assert answer.status_code == 503
         assert answer.json()["type"] == "urn:cofounder:problem:autonomous-agent-off"
-        assert "AUTONOMOUS_AGENT" in answer.json()["detail"]
+        assert "Builds are switched off" in answer.json()["detail"]
         assert await api.rows() == before
         assert (await switched_off.http.get("/readyz")).status_code == 200
 

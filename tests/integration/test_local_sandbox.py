@@ -366,7 +366,7 @@ class TestLifecycle:
         end = (await sandbox.get_info()).end_at
         await sandbox.connect(timeout=10)
         assert (await sandbox.get_info()).end_at == end
-        await sandbox.connect(timeout=1000)
+        await sandbox.connect(timeout=7200)
         assert (await sandbox.get_info()).end_at > end
         await sandbox.set_timeout(10)
         assert (await sandbox.get_info()).end_at < end

@@ -380,7 +380,7 @@ async def held(harness: WorkerHarness) -> list[EndedWorkflow]:
 @_scenario("builds are switched off", autonomous_agent=False)
 async def switched_off(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=SMALL)
-    assert "AUTONOMOUS_AGENT" in await until_waiting(harness, build_id, "kill_switch")
+    assert "Builds are switched off" in await until_waiting(harness, build_id, "kill_switch")
     await harness.builds.cancel(build_id)
     assert (await harness.finished(build_id)).status == Status.CANCELLED
     return [EndedWorkflow(f"build-{build_id}", "cancelled")]
@@ -397,7 +397,7 @@ async def switched_off_midway(harness: WorkerHarness) -> list[EndedWorkflow]:
     async with wired_worker(off, harness.client) as worker, worker:
         await release_command(harness, build_id)
         row = await _until_waiting_for_person(harness, build_id)
-        assert (row.waiting_for, "AUTONOMOUS_AGENT" in (row.reason or "")) == ("kill_switch", True)
+        assert (row.waiting_for, "Builds are switched off" in (row.reason or "")) == ("kill_switch", True)
         assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == ["sleep"]
         await _assert_costs_nothing(harness, build_id)
         await own.builds.wake(build_id)

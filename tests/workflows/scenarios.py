@@ -277,7 +277,7 @@ async def slept_woken_by_signal(harness: WorkerHarness) -> list[EndedWorkflow]:
         "the snapshot must come before the status"
     )
     await harness.builds.wake(build_id)
-    await until_row(harness, build_id, lambda row: "still used up" in (row.reason or ""))
+    await until_row(harness, build_id, lambda row: "Checked again" in (row.reason or ""))
     async with harness.sessions.begin() as session:
         await change_user(session, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
     await harness.builds.wake(build_id)
