@@ -169,9 +169,7 @@ class ReaperActivities:
 
     async def _close(self, build_id: uuid.UUID, fate: WorkflowFate) -> bool:
         status = Status.CANCELLED if fate is WorkflowFate.CANCELED else Status.FAILED
-        reason = (
-            f"The build was stopped from outside ({fate}). Its last snapshot is kept: start a new build to continue."
-        )
+        reason = f"The build was stopped from outside ({fate}). Its snapshots are kept."
 
         async def close_leftovers() -> None:
             # In a transaction of its own: settling a call locks the call's row before the build's.

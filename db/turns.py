@@ -64,8 +64,8 @@ async def load_turn_start(executor: Executor, build_id: uuid.UUID, number: int) 
 def _check_run(turn: Turn, run_id: str) -> None:
     if turn.run_id != run_id:
         raise TurnOfAnotherRun(
-            "This build can't continue after its workflow was reset. Start a new build: it continues from the last "
-            "snapshot."
+            "This build can't continue after its workflow was reset. Start a new build: it continues from the "
+            "last ready version."
         )
 
 

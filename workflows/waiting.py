@@ -38,6 +38,8 @@ _STOPPED_BY_POLICY = (
     "Not enough of today's budget is left, and this build was started with the policy to stop instead of sleeping. Its "
     "work is kept as a snapshot."
 )
+_SHORT_OF_BUDGET = "Not enough of today's budget is left for the next step."
+_STILL_SHORT_OF_BUDGET = "Checked again: not enough of today's budget is left for the next step."
 
 
 class Waiting:
@@ -155,8 +157,7 @@ class Waiting:
 
     async def _sleep_until_midnight(self, *, repeated: bool) -> bool:
         """Sleep until the next UTC day or a wake; returns whether it was a wake."""
-        reason = "Not enough of today's budget is left for the next step."
-        reason = f"Checked again: {reason[0].lower()}{reason[1:]}" if repeated else reason
+        reason = _STILL_SHORT_OF_BUDGET if repeated else _SHORT_OF_BUDGET
         wakes_at = next_utc_midnight(workflow.now())
         await self._projection.become(Status.SLEEPING, reason=reason, wakes_at=wakes_at)
         woken = await self._wait_for_wake(wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed")
