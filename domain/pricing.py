@@ -46,10 +46,22 @@ class Price(BaseModel):
 
 
 class ModelPrice(Price):
-    """A model's prices and limits; `above` replaces the prices for prompts longer than `above_prompt_tokens`."""
+    """A model's prices and limits; `above` replaces the prices for prompts longer than `above_prompt_tokens`.
+
+    The defaults are for the rows that an operator adds: what every model of the protocol can do.
+    """
 
     max_output_tokens: int = 32_000
+    context_tokens: int = Field(default=200_000, ge=1000, description="The window: prompt and output together.")
+    cacheable_tokens: int = Field(default=4096, ge=1, description="A shorter prompt is never cached.")
     adaptive_thinking: bool = Field(default=True, description="The model takes `thinking: adaptive`.")
+    progress_updates: bool = Field(
+        default=False, description="The model speaks between tool calls in progress updates (`thinking.display`)."
+    )
+    effort: str | None = Field(default=None, description="The effort that is sent; unset leaves it to the vendor.")
+    efforts: tuple[str, ...] = Field(default=(), description="The efforts that the model takes.")
+    compacts: bool = Field(default=False, description="The API can compact a conversation with this model.")
+    compact_at: int = Field(default=150_000, ge=1000, description="Compact a conversation of this many tokens.")
     above_prompt_tokens: int | None = None
     above: Price | None = Field(default=None)
 
@@ -78,6 +90,12 @@ class WorstCase:
     def cost(self, max_tokens: int) -> int:
         """Return the cost in µ$ with this much output, rounded up."""
         return _rounded_up(self._prompt() + max_tokens * self.price.output)
+
+    def expected(self, cached_tokens: int, output_tokens: int) -> int:
+        """Return the cost in µ$ if the first `cached_tokens` of the prompt are read from the cache, rounded up."""
+        cached = min(cached_tokens, self.prompt_tokens)
+        rest = (self.prompt_tokens - cached) * max(self.price.input, self.price.cache_write_5m)
+        return _rounded_up(cached * self.price.cache_read + rest + output_tokens * self.price.output)
 
     def output_for(self, microdollars: int) -> int:
         """Return the tokens of output that this many µ$ pay for after the prompt."""
