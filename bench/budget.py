@@ -267,9 +267,7 @@ def main() -> None:
     table = Table("plan, model", *(f"{tokens // 1000}k" for tokens in PROMPTS), box=SIMPLE_HEAD)
     for plan in plans():
         for model in models if plan.cycle_budget is not None else ():
-            days = (
-                "|".join(turns_a_day(plan, model, policy, tokens) for policy in POLICIES) for tokens in PROMPTS
-            )
+            days = ("|".join(turns_a_day(plan, model, policy, tokens) for policy in POLICIES) for tokens in PROMPTS)
             table.add_row(f"{plan.name} {model}", *days)
     console.print("\nTurns of a day that begins with a prompt of so many tokens: before|look-ahead|now")
     console.print(table)

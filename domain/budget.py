@@ -128,10 +128,7 @@ class BudgetState(BaseModel):
         output = min(max_tokens, LOOK_AHEAD_OUTPUT_TOKENS)
         last = replace(call, prompt_tokens=call.prompt_tokens + WIND_DOWN_GROWTH_TOKENS).cost(output)
         each = call.cost(output) if expected is None else min(expected, call.cost(output))
-        return (
-            used * 100 >= self.allowance * WIND_DOWN_PERCENT
-            or used + WIND_DOWN_TURNS * each + last > self.ceiling
-        )
+        return used * 100 >= self.allowance * WIND_DOWN_PERCENT or used + WIND_DOWN_TURNS * each + last > self.ceiling
 
 
 class WindDown(BaseModel):
