@@ -23,9 +23,9 @@ from db.session import make_engine, make_sessions
 from domain.names import WAKE
 from domain.status import Status
 from local.stack import LocalStack
+from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WAITS, WorkerHarness, sample_brief, settings_of
 from tests.upgrade.checkout import previous_checkout
-from tests.wait import DEADLINE, wait_until
 from tests.workflows.scenarios import PRODUCT, bash, hold, release_command, steps
 from worker import wired_worker
 

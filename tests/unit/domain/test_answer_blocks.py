@@ -14,7 +14,11 @@ CALL = {"type": "tool_use", "id": "toolu_1", "name": "bash", "input": {"command"
 
 
 def test_what_keeps_the_rules_is_not_changed() -> None:
-    blocks = [{"type": "thinking", "thinking": "", "signature": "x"}, {"type": "text", "text": "Hi"}, CALL]
+    blocks: list[dict[str, Any]] = [
+        {"type": "thinking", "thinking": "", "signature": "x"},
+        {"type": "text", "text": "Hi"},
+        CALL,
+    ]
     assert normalise_blocks(blocks, 3, ()) == (blocks, {})
     assert [list(block) for block in normalise_blocks(blocks, 3, ())[0]] == [list(block) for block in blocks]
 
