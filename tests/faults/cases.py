@@ -22,12 +22,12 @@ from domain.names import BUILD_WORKFLOW
 from domain.status import Status
 from local.rehearsal.control import FaultKind
 from local.stack import PARTS, PartName
-from tests.faults.disabled_safeguards import NEXT_VERSION, SNAPSHOT_ATTEMPTED
 from tests.faults.invariants import Damage, check_build, requests_of
-from tests.faults.proxy import FaultProxy
 from tests.faults.report import Report, side_by_side, until_closed
-from tests.faults.sample_build import sample_script
+from tests.harness.disabled_safeguards import NEXT_VERSION, SNAPSHOT_ATTEMPTED
+from tests.harness.fault_proxy import FaultProxy
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, put_back
+from tests.harness.sample_build import sample_script
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness
 from tests.workflows.scenarios import HOLD_FILE

@@ -38,9 +38,9 @@ from db.snapshots import SNAPSHOTS_PREFIX
 from domain.errors import NotFound, SnapshotFailed
 from domain.prompt import founder_message
 from domain.status import Status
-from tests.faults.sample_build import EFFECT
 from tests.harness.faults import SECRET, FaultHarness
 from tests.harness.processes import command_line, lives
+from tests.harness.sample_build import EFFECT
 from tests.harness.wait import DEADLINE
 
 KEPT_SNAPSHOTS = 5

@@ -16,8 +16,8 @@ from domain.errors import CofounderError
 from domain.names import preview_workflow_id
 from domain.status import CLOSED, Status
 from tests.faults.invariants import Damage, Deliverable, check_build, deliverable_of
-from tests.faults.sample_build import sample_script
 from tests.harness.faults import FaultHarness
+from tests.harness.sample_build import sample_script
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
 
