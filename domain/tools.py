@@ -115,7 +115,8 @@ class Tool:
 
     def sent_schema(self) -> dict[str, Any]:
         """Return the input's JSON schema in the subset that the API's strict mode accepts. We check the rest."""
-        return _strict_subset(self.input.model_json_schema())
+        schema = _strict_subset(self.input.model_json_schema())
+        return {**schema, "required": schema.get("required", [])}
 
 
 _NOT_IN_STRICT_MODE = {"title", "minLength", "maxLength", "minimum", "maximum", "pattern"}
