@@ -1,11 +1,14 @@
 """One model call to a server that sends exactly what a test specifies: what is stored of it, and what is paid."""
 
 import asyncio
+import base64
+import hashlib
 import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +19,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.think import ThinkActivities
 from clients.model import ModelClient
 from db.feed import append_events
-from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall
+from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall, Turn
 from domain.events import EventType, NewEvent
 from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult, TurnNote
 from domain.tool_output import render_result
@@ -41,6 +44,8 @@ START: dict[str, Any] = {
     },
 }
 STOP = {"type": "message_stop"}
+GOLDEN = Path(__file__).with_name("golden")
+"""The rows of a conversation, and the requests of its last turn. Recorded once: what was sent never changes."""
 
 
 def ends(stop_reason: str) -> dict[str, Any]:
@@ -275,3 +280,51 @@ async def test_what_was_sent_never_changes_even_without_a_message(harness: Activ
     assert before == again == after[:3]
     assert [block["type"] for block in before[-1]["content"]] == ["tool_result"]
     assert "Use blue." in after[-1]["content"][-1]["text"]
+
+
+async def store_rows(harness: ActivityHarness, build: str, rows: dict[str, Any], turn: int, role: str) -> None:
+    """Store what a recorded conversation holds of this turn: its user message, or its answer and the calls' results."""
+    build_id, run_id = uuid.UUID(build), ActivityEnvironment.default_info().workflow_run_id
+    async with harness.sessions.begin() as session:
+        if role == "user":
+            session.add(Turn(build_id=build_id, number=turn, run_id=run_id, claim=uuid.uuid4()))
+        else:
+            calls = [row for row in rows["tool_calls"] if row["turn"] == turn]
+            state = {"summary": "", "state": "done", "is_error": False}
+            session.add_all(ToolCall(build_id=build_id, **state, **row) for row in calls)
+        await session.flush()
+        messages = [row for row in rows["messages"] if (row["turn"], row["role"]) == (turn, role)]
+        session.add_all(Message(build_id=build_id, **row) for row in messages)
+
+
+@pytest.mark.parametrize("adaptive_thinking", [True, False], ids=["thinking", "without-thinking"])
+async def test_a_stored_conversation_is_sent_in_the_recorded_bytes(
+    harness: ActivityHarness, adaptive_thinking: bool
+) -> None:
+    """Also by a worker that has sent the turns before, and so has most of the request in its cache."""
+    rows = json.loads((GOLDEN / "stored_conversation.json").read_text())
+    for image in map(base64.b64decode, rows["images"]):
+        await harness.store.put_image(hashlib.sha256(image).hexdigest(), image)
+    build = await harness.build()
+    async with harness.sessions.begin() as session:
+        (await session.get_one(Build, uuid.UUID(build))).model = rows["model"]
+        session.add(Prompt(build_id=uuid.UUID(build), system=rows["system"], tools=rows["tools"]))
+    price = default_prices()[rows["model"]].model_copy(update={"adaptive_thinking": adaptive_thinking})
+    received: list[bytes] = []
+    async with speaking(received=received) as model:
+
+        async def send(worker: ThinkActivities, turn: int) -> None:
+            with pytest.raises(ApplicationError, match="The model's answer"):
+                await ActivityEnvironment().run(worker.think, ThinkInput(build_id=build, turn=turn))
+
+        one, other = (
+            ThinkActivities(harness.sessions, model, harness.store, {rows["model"]: price}, rows["max_tokens"])
+            for _ in range(2)
+        )
+        for turn in range(1, rows["turns"] + 1):
+            await store_rows(harness, build, rows, turn, "user")
+            await send(one, turn)
+            await store_rows(harness, build, rows, turn, "assistant")
+        await send(other, rows["turns"])
+    recorded = GOLDEN / ("request_thinking.json" if adaptive_thinking else "request_without_thinking.json")
+    assert received[-2:] == [recorded.read_bytes()] * 2
