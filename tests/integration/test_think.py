@@ -17,7 +17,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.think import ThinkActivities
-from clients.model import ModelClient
+from clients.model.anthropic import AnthropicProvider
 from db.feed import append_events
 from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall, Turn
 from domain.events import EventType, NewEvent
@@ -73,7 +73,7 @@ def calls(index: int, tool: str, given: dict[str, Any]) -> list[dict[str, Any]]:
 @asynccontextmanager
 async def speaking(
     *events: dict[str, Any], silent: asyncio.Event | None = None, received: list[bytes] | None = None
-) -> AsyncIterator[ModelClient]:
+) -> AsyncIterator[AnthropicProvider]:
     """Return a client of a server that streams these events to every request. With `silent` it sets that event and
     never answers. The bodies of the requests are added to `received`."""
 
@@ -93,7 +93,7 @@ async def speaking(
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    client = ModelClient("a-key", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", idle_seconds=DEADLINE)
+    client = AnthropicProvider("a-key", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", idle_seconds=DEADLINE)
     yield client
     await client.close()
     server.close()
@@ -115,9 +115,9 @@ async def build(harness: ActivityHarness) -> str:
 
 
 async def think(
-    harness: ActivityHarness, model: ModelClient, build: str, turn: int = 1, *notes: TurnNote
+    harness: ActivityHarness, model: AnthropicProvider, build: str, turn: int = 1, *notes: TurnNote
 ) -> ThinkResult:
-    activities = ThinkActivities(harness.sessions, model, harness.store, default_prices(), 1000)
+    activities = ThinkActivities(harness.sessions, {"anthropic": model}, harness.store, default_prices(), 1000)
     given = ThinkInput(build_id=build, turn=turn, notes=list(notes))
     return await ActivityEnvironment().run(activities.think, given)
 
@@ -159,7 +159,7 @@ async def test_a_call_that_was_sent_and_never_answered_may_have_been_billed(
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    model = ModelClient("a-key", address, idle_seconds=DEADLINE)
+    model = AnthropicProvider("a-key", address, idle_seconds=DEADLINE)
     with pytest.raises(ApplicationError, match="no answer came"):
         await think(harness, model, build)
     entry = await ledger(harness, build)
@@ -237,7 +237,10 @@ async def test_the_request_is_what_is_stored_whichever_worker_sent_the_turns_bef
 ) -> None:
     received: list[bytes] = []
     async with speaking(START, *says(0, "I go on."), ends("max_tokens"), STOP, received=received) as model:
-        one, other = (ThinkActivities(harness.sessions, model, harness.store, default_prices(), 1000) for _ in range(2))
+        one, other = (
+            ThinkActivities(harness.sessions, {"anthropic": model}, harness.store, default_prices(), 1000)
+            for _ in range(2)
+        )
         for turn, worker in enumerate([one, one, other, one, one, other], 1):
             await ActivityEnvironment().run(worker.think, ThinkInput(build_id=build, turn=turn))
         await ActivityEnvironment().run(one.think, ThinkInput(build_id=build, turn=7))
@@ -251,11 +254,11 @@ async def test_the_request_is_what_is_stored_whichever_worker_sent_the_turns_bef
 async def test_what_was_sent_never_changes_even_without_a_message(harness: ActivityHarness, build: str) -> None:
     """A message between two attempts of a turn that has only tool results belongs to the next turn."""
     build_id, received = uuid.UUID(build), list[bytes]()
-    nowhere = ModelClient("a-key", "http://127.0.0.1:1", 1)
-    activities = ThinkActivities(harness.sessions, nowhere, harness.store, default_prices(), 1000)
+    nowhere = AnthropicProvider("a-key", "http://127.0.0.1:1", 1)
+    activities = ThinkActivities(harness.sessions, {"anthropic": nowhere}, harness.store, default_prices(), 1000)
 
-    async def attempt(turn: int, model: ModelClient) -> ThinkResult:
-        activities._model = model
+    async def attempt(turn: int, model: AnthropicProvider) -> ThinkResult:
+        activities._providers = {"anthropic": model}
         return await ActivityEnvironment().run(activities.think, ThinkInput(build_id=build, turn=turn))
 
     async with speaking(
@@ -318,7 +321,9 @@ async def test_a_stored_conversation_is_sent_in_the_recorded_bytes(
                 await ActivityEnvironment().run(worker.think, ThinkInput(build_id=build, turn=turn))
 
         one, other = (
-            ThinkActivities(harness.sessions, model, harness.store, {rows["model"]: price}, rows["max_tokens"])
+            ThinkActivities(
+                harness.sessions, {"anthropic": model}, harness.store, {rows["model"]: price}, rows["max_tokens"]
+            )
             for _ in range(2)
         )
         for turn in range(1, rows["turns"] + 1):

@@ -19,6 +19,7 @@ from cli.inputs import read_brief, read_interview
 from cli.main import app
 from cli.main import main as run_command_line
 from domain.errors import InvalidInput, UnknownModel
+from domain.pricing import Price
 from settings import default_prices
 
 ROOT = Path(__file__).parents[2]
@@ -293,3 +294,11 @@ def test_doctor_without_keys(run: Run) -> None:
     for variable in ("ANTHROPIC_API_KEY", "E2B_API_KEY", "API_TOKEN"):
         assert variable in done.out
     assert (done.exit_code, done.out.count("fail")) == (1, 3)
+
+
+def test_doctor_names_a_model_of_an_unknown_provider(run: Run) -> None:
+    price = dict.fromkeys(Price.model_fields, 1)
+    prices = {"claude-sonnet-5-5": price, "mine": price | {"provider": "acme"}}
+    done = run("doctor", "--only", "model", MODEL_PRICES=json.dumps(prices))
+    assert done.exit_code == 1
+    assert "mine names the provider acme" in " ".join(done.out.split())
