@@ -51,7 +51,7 @@ async def _loop(
     turns: list[PlainTurn] = []
     while True:
         start = time.monotonic()
-        conversation = StoredConversation(system.encode(), tools.encode(), ",".join(messages).encode())
+        conversation = StoredConversation(system.encode(), tools.encode(), tuple(map(str.encode, messages)))
         answer = await client.stream(client.render(request, conversation), _ignore_text, _ignore_usage)
         answer_at = time.monotonic()
         reading = read_answer(answer)

@@ -7,7 +7,7 @@ it, because another worker made the last turn, or this one has restarted or evic
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from clients.model.protocol import StoredConversation
 
@@ -21,16 +21,17 @@ class RequestPrefix:
 
     conversation: StoredConversation
     turn: int = 0
+    size: int = field(init=False)
+    """Its length in bytes."""
 
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return sum(map(len, (self.conversation.system, self.conversation.tools, self.conversation.messages)))
+    def __post_init__(self) -> None:
+        self.size = sum(map(len, (self.conversation.system, self.conversation.tools, *self.conversation.messages)))
 
     def add(self, turn: int, messages: Sequence[str]) -> None:
         """Add the messages up to this turn's."""
-        parts = [self.conversation.messages, *(message.encode() for message in messages)]
-        self.conversation = replace(self.conversation, messages=b",".join(filter(None, parts)))
+        new = tuple(message.encode() for message in messages)
+        self.conversation = replace(self.conversation, messages=(*self.conversation.messages, *new))
+        self.size += sum(map(len, new))
         self.turn = turn
 
 

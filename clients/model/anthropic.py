@@ -57,8 +57,10 @@ class AnthropicProvider:
             f'{{"model":"{settings.model}","max_tokens":{settings.max_tokens},"stream":true,'
             f'{cache_control}{thinking}"system":'
         )
-        parts = conversation.system, b',"tools":', conversation.tools, b',"messages":[', conversation.messages
-        return b"".join((head.encode(), *parts, b"]}"))
+        prompt = (conversation.system, b',"tools":', conversation.tools, b',"messages":[')
+        messages = [part for message in conversation.messages for part in (b",", message)][1:]
+        # One join: a long conversation is copied once.
+        return b"".join((head.encode(), *prompt, *messages, b"]}"))
 
     async def stream(self, body: bytes, on_text: OnText, on_usage: OnUsage) -> Answer:
         """Make one call and read its whole stream; see `ModelProvider`."""

@@ -54,8 +54,8 @@ class StoredConversation:
     """The array `system`."""
     tools: bytes
     """The array `tools`."""
-    messages: bytes = b""
-    """The elements of the array `messages`, separated by commas."""
+    messages: tuple[bytes, ...] = ()
+    """The elements of the array `messages`."""
 
 
 class ModelProvider(Protocol):

@@ -14,12 +14,13 @@ def _prefix(turn: int, text: str = "text") -> RequestPrefix:
     return prefix
 
 
-def test_messages_are_joined() -> None:
+def test_messages_are_added() -> None:
     prefix = RequestPrefix(StoredConversation(b"[]", b"[]"))
     prefix.add(1, ["ä"])
     prefix.add(2, [])
     prefix.add(3, ["b", "c"])
-    assert (prefix.conversation.messages.decode(), prefix.turn) == ("ä,b,c", 3)
+    assert prefix.conversation.messages == ("ä".encode(), b"b", b"c")
+    assert (prefix.turn, prefix.size) == (3, 8)
 
 
 def test_a_prefix_is_handed_to_one_attempt_only() -> None:
