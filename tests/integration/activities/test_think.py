@@ -1,15 +1,10 @@
 """One model call to a server that sends exactly what a test specifies: what is stored of it, and what is paid."""
 
 import asyncio
-import base64
-import hashlib
 import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -19,84 +14,15 @@ from temporalio.testing import ActivityEnvironment
 from activities.think import ThinkActivities
 from clients.model.anthropic import AnthropicProvider
 from db.feed import append_events
-from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall, Turn
+from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall
 from domain.events import EventType, NewEvent
 from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult, TurnNote
 from domain.tool_output import render_result
 from local.stack import LocalStack
 from settings import default_prices
 from tests.harness.activities import ActivityHarness, open_activity_harness
+from tests.harness.model_server import MODEL, START, STOP, SYSTEM, calls, ends, says, speaking, think
 from tests.harness.wait import DEADLINE
-
-MODEL = "claude-sonnet-5-5"
-SYSTEM = json.dumps([{"type": "text", "text": "Build."}])
-START: dict[str, Any] = {
-    "type": "message_start",
-    "message": {
-        "id": "msg_1",
-        "type": "message",
-        "role": "assistant",
-        "model": MODEL,
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": {"input_tokens": 1000, "output_tokens": 1},
-    },
-}
-STOP = {"type": "message_stop"}
-GOLDEN = Path(__file__).with_name("golden")
-"""The rows of a conversation, and the requests of its last turn. Recorded once: what was sent never changes."""
-
-
-def ends(stop_reason: str) -> dict[str, Any]:
-    delta = {"stop_reason": stop_reason, "stop_sequence": None}
-    return {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 20}}
-
-
-def block(index: int, started: dict[str, Any], delta: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {"type": "content_block_start", "index": index, "content_block": started},
-        {"type": "content_block_delta", "index": index, "delta": delta},
-        {"type": "content_block_stop", "index": index},
-    ]
-
-
-def says(index: int, text: str) -> list[dict[str, Any]]:
-    return block(index, {"type": "text", "text": ""}, {"type": "text_delta", "text": text})
-
-
-def calls(index: int, tool: str, given: dict[str, Any]) -> list[dict[str, Any]]:
-    started = {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex}", "name": tool, "input": {}}
-    return block(index, started, {"type": "input_json_delta", "partial_json": json.dumps(given)})
-
-
-@asynccontextmanager
-async def speaking(
-    *events: dict[str, Any], silent: asyncio.Event | None = None, received: list[bytes] | None = None
-) -> AsyncIterator[AnthropicProvider]:
-    """Return a client of a server that streams these events to every request. With `silent` it sets that event and
-    never answers. The bodies of the requests are added to `received`."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        asked = await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
-        if received is not None:
-            received.append(asked)
-        if silent is not None:
-            silent.set()
-            await reader.read()
-        else:
-            body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n")
-            writer.write(f"Request-Id: req_{uuid.uuid4().hex}\r\n\r\n".encode() + body)
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    client = AnthropicProvider("a-key", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", idle_seconds=DEADLINE)
-    yield client
-    await client.close()
-    server.close()
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +38,6 @@ async def build(harness: ActivityHarness) -> str:
         (await session.get_one(Build, uuid.UUID(build_id))).model = MODEL
         session.add(Prompt(build_id=uuid.UUID(build_id), system=SYSTEM, tools="[]"))
     return build_id
-
-
-async def think(
-    harness: ActivityHarness, model: AnthropicProvider, build: str, turn: int = 1, *notes: TurnNote
-) -> ThinkResult:
-    activities = ThinkActivities(harness.sessions, {"anthropic": model}, harness.store, default_prices(), 1000)
-    given = ThinkInput(build_id=build, turn=turn, notes=list(notes))
-    return await ActivityEnvironment().run(activities.think, given)
 
 
 async def ledger(harness: ActivityHarness, build: str) -> LedgerEntry:
@@ -283,53 +201,3 @@ async def test_what_was_sent_never_changes_even_without_a_message(harness: Activ
     assert before == again == after[:3]
     assert [block["type"] for block in before[-1]["content"]] == ["tool_result"]
     assert "Use blue." in after[-1]["content"][-1]["text"]
-
-
-async def store_rows(harness: ActivityHarness, build: str, rows: dict[str, Any], turn: int, role: str) -> None:
-    """Store what a recorded conversation holds of this turn: its user message, or its answer and the calls' results."""
-    build_id, run_id = uuid.UUID(build), ActivityEnvironment.default_info().workflow_run_id
-    async with harness.sessions.begin() as session:
-        if role == "user":
-            session.add(Turn(build_id=build_id, number=turn, run_id=run_id, claim=uuid.uuid4()))
-        else:
-            calls = [row for row in rows["tool_calls"] if row["turn"] == turn]
-            state = {"summary": "", "state": "done", "is_error": False}
-            session.add_all(ToolCall(build_id=build_id, **state, **row) for row in calls)
-        await session.flush()
-        messages = [row for row in rows["messages"] if (row["turn"], row["role"]) == (turn, role)]
-        session.add_all(Message(build_id=build_id, **row) for row in messages)
-
-
-@pytest.mark.parametrize("adaptive_thinking", [True, False], ids=["thinking", "without-thinking"])
-async def test_a_stored_conversation_is_sent_in_the_recorded_bytes(
-    harness: ActivityHarness, adaptive_thinking: bool
-) -> None:
-    """Also by a worker that has sent the turns before, and so has most of the request in its cache."""
-    rows = json.loads((GOLDEN / "stored_conversation.json").read_text())
-    for image in map(base64.b64decode, rows["images"]):
-        await harness.store.put_image(hashlib.sha256(image).hexdigest(), image)
-    build = await harness.build()
-    async with harness.sessions.begin() as session:
-        (await session.get_one(Build, uuid.UUID(build))).model = rows["model"]
-        session.add(Prompt(build_id=uuid.UUID(build), system=rows["system"], tools=rows["tools"]))
-    price = default_prices()[rows["model"]].model_copy(update={"adaptive_thinking": adaptive_thinking})
-    received: list[bytes] = []
-    async with speaking(received=received) as model:
-
-        async def send(worker: ThinkActivities, turn: int) -> None:
-            with pytest.raises(ApplicationError, match="The model's answer"):
-                await ActivityEnvironment().run(worker.think, ThinkInput(build_id=build, turn=turn))
-
-        one, other = (
-            ThinkActivities(
-                harness.sessions, {"anthropic": model}, harness.store, {rows["model"]: price}, rows["max_tokens"]
-            )
-            for _ in range(2)
-        )
-        for turn in range(1, rows["turns"] + 1):
-            await store_rows(harness, build, rows, turn, "user")
-            await send(one, turn)
-            await store_rows(harness, build, rows, turn, "assistant")
-        await send(other, rows["turns"])
-    recorded = GOLDEN / ("request_thinking.json" if adaptive_thinking else "request_without_thinking.json")
-    assert received[-2:] == [recorded.read_bytes()] * 2
