@@ -35,7 +35,8 @@ from activities.think import ThinkActivities
 from activities.workspace import WorkspaceActivities
 from clients.browser import Browser, find_chromium
 from clients.build_workflows import BuildWorkflows
-from clients.model import ModelClient
+from clients.model.protocol import Providers
+from clients.model.providers import open_providers
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import SandboxConfig, Sandboxes
 from clients.search_attributes import register_search_attributes
@@ -81,10 +82,7 @@ async def wired_worker(
         await _check_plans(sessions, settings)
         store = await closing.enter_async_context(ObjectStore(store_config(settings)))
         await store.check()
-        model = ModelClient(
-            _secret(settings.anthropic_api_key), settings.anthropic_base_url, settings.stream_idle_seconds
-        )
-        closing.push_async_callback(model.close)
+        providers = await closing.enter_async_context(open_providers(settings))
         sandboxes = Sandboxes(sandbox_config(settings))
         closing.push_async_callback(sandboxes.close)
         await _check_sandboxes(sandboxes)
@@ -100,7 +98,7 @@ async def wired_worker(
             workflows=WORKFLOWS,
             workflow_runner=runner or UnsandboxedWorkflowRunner(),
             max_concurrent_workflow_tasks=WORKFLOW_TASKS,
-            activities=_activities(settings, sessions, store, model, sandboxes, browser, builds),
+            activities=_activities(settings, sessions, store, providers, sandboxes, browser, builds),
             graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
         )
         yield worker
@@ -110,7 +108,7 @@ def _activities(
     settings: Settings,
     sessions: Sessions,
     store: ObjectStore,
-    model: ModelClient,
+    providers: Providers,
     sandboxes: Sandboxes,
     browser: Browser,
     builds: BuildWorkflows,
@@ -133,7 +131,7 @@ def _activities(
     restore = RestoreActivities(sessions, sandboxes, store)
     think = ThinkActivities(
         sessions,
-        model,
+        providers,
         store,
         settings.model_prices,
         settings.max_output_tokens,

@@ -13,7 +13,7 @@ from domain.text import storable
 class Narrator:
     """Writes one call's narration, for as long as its attempt holds the turn, and keeps count of what the call costs.
 
-    `add_text` and `note_usage` are the callbacks of `ModelClient.stream`.
+    `add_text` and `note_usage` are the callbacks of `ModelProvider.stream`.
     """
 
     def __init__(self, sessions: Sessions, call: money.Call) -> None:

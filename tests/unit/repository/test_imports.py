@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[3]
 
 ALLOWED = {
     "domain": set(),
-    "clients": {"domain"},
+    "clients": {"domain", "settings"},
     "db": {"domain", "settings"},
     "services": {"domain", "clients", "db"},
     "activities": {"domain", "clients", "db", "services"},
