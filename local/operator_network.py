@@ -8,9 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from domain.errors import Misconfigured
-from settings import Settings, host_names
+from settings import HttpUrl, Settings, host_names
 
-_SERVERS = ("s3_endpoint_url", "anthropic_base_url", "e2b_api_url", "e2b_sandbox_url", "cofounder_api_url")
 _AWS_SERVERS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 """The AWS chain reads these if S3_ENDPOINT_URL is unset."""
 
@@ -79,7 +78,7 @@ def _off_limits(settings: Settings, environment: Mapping[str, str]) -> Iterator[
         for each in host.split(","):
             if not each.startswith("/"):  # a directory of Unix sockets, which no network reaches
                 yield "DATABASE_URL", _without_port(each)
-    urls = {name.upper(): getattr(settings, name) for name in _SERVERS}
+    urls = {name.upper(): getattr(settings, name) for name in settings.fields_of(HttpUrl)}
     urls |= {name: environment.get(name) for name in _AWS_SERVERS}
     for name, url in urls.items():
         yield name, urlsplit(url or "").hostname or ""

@@ -10,7 +10,7 @@ import pytest
 
 from clients.temporal import temporal_config
 from domain.errors import Misconfigured
-from settings import LOCAL_SANDBOX_SETTINGS, load_settings
+from settings import LOCAL_SANDBOX_ONLY, Settings, load_settings
 
 PRICE: dict[str, Any] = {"input": 1, "output": 2.5, "cache_read": 0, "cache_write_5m": 1, "cache_write_1h": 1}
 
@@ -150,7 +150,7 @@ def test_the_password_of_a_mirror_is_a_secret(monkeypatch: pytest.MonkeyPatch) -
     assert "geheim" not in repr(settings)
 
 
-@pytest.mark.parametrize("variable", LOCAL_SANDBOX_SETTINGS)
+@pytest.mark.parametrize("variable", [name.upper() for name in Settings.fields_of(LOCAL_SANDBOX_ONLY)])
 def test_clouds_sandboxes_refuse_what_is_for_those_of_this_machine(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
 ) -> None:
