@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain.build_settings import BuildSettings
 from domain.errors import Misconfigured
 from domain.pricing import ModelPrice, Price
 
@@ -190,11 +191,11 @@ def default_prices() -> dict[str, ModelPrice]:
     }
 
 
-class Settings(BaseSettings):
+class Settings(BuildSettings, BaseSettings):
     """All settings. Durations are in seconds, prices in USD per million tokens.
 
     A setting's type says how it is checked, which secrets its value holds, and who may use it. So a key or token is a
-    `HeaderSecret` or a `SecretStr`, and a URL has one of the types above.
+    `HeaderSecret` or a `SecretStr`, and a URL has one of the types above. Those that shape a build are inherited.
     """
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
@@ -240,11 +241,6 @@ class Settings(BaseSettings):
     sandbox_ttl_seconds: int = Field(
         default=1800, ge=60, description="Time to live of a sandbox in seconds; extended while it is used."
     )
-    sandbox_max_seconds: int = Field(
-        default=3600,
-        ge=1,
-        description="Replace a sandbox before it has run for this many seconds; E2B: 3600 on Hobby, 86400 on Pro.",
-    )
     sandbox_egress_hosts: EgressHosts = Field(
         default=["pypi.org", "files.pythonhosted.org", "registry.npmjs.org"],
         description="Hosts that sandboxes can reach, comma-separated; `none` for no host, `all` for the open internet.",
@@ -266,24 +262,13 @@ class Settings(BaseSettings):
     autonomous_agent: bool = Field(
         default=True, description="Kill switch: false refuses new builds and pauses running ones until it is true."
     )
-    tool_call_cap: int | None = Field(
-        default=None, ge=1, description="Tool calls per build; unset means the plan's limit."
-    )
-    tool_timeout_max_seconds: int = Field(
-        default=600, ge=1, description="Longest timeout that a bash call may ask for, in seconds."
-    )
-    gate_attempts: int = Field(default=3, ge=1, description="Evidence gates before a person is asked.")
     gate_command_seconds: int = Field(
         default=600, ge=1, description="Seconds that a product's install or check may take."
     )
     gate_start_seconds: float = Field(
         default=60, gt=0, description="Seconds that a product may take to answer after its start."
     )
-    continue_as_new_turns: int | None = Field(
-        default=None, ge=1, description="Turns per workflow run; unset means until the server suggests a new run."
-    )
     snapshots_kept: int = Field(default=5, ge=1, description="Snapshots kept per open build.")
-    preview_seconds: int = Field(default=3600, ge=60, description="Seconds that a preview stays open.")
     chromium_path: Path | None = Field(default=None, description="Path of Chromium; unset means the first one on PATH.")
     reaper_spares_seconds: float = Field(
         default=120, ge=0, description="The reaper ignores sandboxes younger than this many seconds."

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
-from activities.context import BuildPolicy, ContextActivities
+from activities.context import ContextActivities
 from activities.dispatch import DispatchActivities
 from activities.gate import GateActivities, GatePolicy
 from activities.lifecycle import LifecycleActivities
@@ -115,18 +115,14 @@ def _activities(
     browser: Browser,
     builds: BuildWorkflows,
 ) -> list[Callable[..., Any]]:
-    policy = BuildPolicy(
-        tool_call_cap=settings.tool_call_cap,
-        gate_attempts=settings.gate_attempts,
-        continue_as_new_turns=settings.continue_as_new_turns,
-        preview_seconds=settings.preview_seconds,
+    context = ContextActivities(
+        sessions,
+        settings.model_prices,
+        settings,
         fallback_model=settings.fallback_model,
         rehearsal_model=settings.rehearsal_model,
         egress_hosts=settings.reachable_hosts,
-        sandbox_max_seconds=settings.sandbox_max_seconds,
-        longest_call_seconds=settings.tool_timeout_max_seconds,
     )
-    context = ContextActivities(sessions, settings.model_prices, policy)
     lifecycle = LifecycleActivities(sessions, builds)
     slots = SlotActivities(sessions)
     question = QuestionActivities(sessions)
