@@ -30,6 +30,11 @@ _SHORTEST_SECRET = 12
 """Characters. Blanking anything shorter would blank half a page."""
 
 
+def secret_text(secret: SecretStr | None) -> str | None:
+    """Return what a secret says, for the client that needs it; None if it is unset."""
+    return None if secret is None else secret.get_secret_value()
+
+
 def host_names(text: str) -> list[str]:
     """Read names of hosts, separated by commas. Raises ValueError if one is not a name."""
     hosts = [host.strip().lower().rstrip(".") for host in text.split(",") if host.strip()]

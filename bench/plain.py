@@ -9,14 +9,13 @@ import uuid
 from dataclasses import dataclass
 
 from clients.model import ModelClient
-from clients.sandbox import CallOutcome, Role, Sandbox, Sandboxes
+from clients.sandbox import CallOutcome, Role, Sandbox, Sandboxes, sandbox_config
 from domain.answer import read_answer, to_stored_text
 from domain.pricing import Tokens
 from domain.prompt import OPENING
 from domain.tool_output import command_text, displayable, render_result
 from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, is_mutating
 from settings import Settings
-from worker import sandbox_config
 
 
 @dataclass(frozen=True)

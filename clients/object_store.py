@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterator,
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 import aioboto3
@@ -19,10 +19,10 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
 )
-from pydantic import SecretStr
 
 from clients.cancellation import run_to_completion
 from domain.errors import Misconfigured, NeedsPerson, NotFound, StoreUnavailable
+from settings import Settings, secret_text
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
@@ -53,30 +53,14 @@ class StoreConfig:
     secret_key: str | None = None
 
 
-class StoreSettings(Protocol):
-    """The settings of the object store; `settings.Settings` has them."""
-
-    @property
-    def project_snapshot_bucket(self) -> str: ...
-    @property
-    def s3_endpoint_url(self) -> str | None: ...
-    @property
-    def aws_region(self) -> str: ...
-    @property
-    def aws_access_key_id(self) -> str | None: ...
-    @property
-    def aws_secret_access_key(self) -> SecretStr | None: ...
-
-
-def store_config(settings: StoreSettings) -> StoreConfig:
+def store_config(settings: Settings) -> StoreConfig:
     """The object store's configuration, from the settings."""
-    secret = settings.aws_secret_access_key
     return StoreConfig(
         bucket=settings.project_snapshot_bucket,
         endpoint_url=settings.s3_endpoint_url,
         region=settings.aws_region,
         access_key=settings.aws_access_key_id,
-        secret_key=None if secret is None else secret.get_secret_value(),
+        secret_key=secret_text(settings.aws_secret_access_key),
     )
 
 

@@ -36,6 +36,7 @@ from domain.errors import (
     SandboxGone,
     SandboxUnavailable,
 )
+from settings import Settings, secret_text
 
 APP = "cofounder"
 """`app` in the metadata of every sandbox that Cofounder creates."""
@@ -84,6 +85,28 @@ class SandboxConfig:
     template: str = "base"
     ttl_seconds: int = 1800
     egress_hosts: list[str] | None = None
+
+
+def sandbox_config(settings: Settings) -> SandboxConfig:
+    """Return the configuration of the sandbox service.
+
+    Raises:
+        Misconfigured: the key is missing, or a setting is only for sandboxes on this machine.
+    """
+    key = secret_text(settings.e2b_api_key)
+    if key is None:
+        raise Misconfigured(
+            "There is no E2B_API_KEY. Set it to your E2B key, or run `cofounder local sandbox` and set what it prints."
+        )
+    settings.check_sandbox_service()
+    return SandboxConfig(
+        api_key=key,
+        api_url=settings.e2b_api_url,
+        sandbox_url=settings.e2b_sandbox_url,
+        template=settings.e2b_template,
+        ttl_seconds=settings.sandbox_ttl_seconds,
+        egress_hosts=settings.reachable_hosts,
+    )
 
 
 @dataclass(frozen=True)

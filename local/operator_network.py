@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
 from domain.errors import Misconfigured
-from settings import HttpUrl, Settings, host_names
+from settings import HttpUrl, Settings, host_names, secret_text
 
 _AWS_SERVERS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 """The AWS chain reads these if S3_ENDPOINT_URL is unset."""
@@ -62,8 +60,8 @@ def operator_network(
     return OperatorNetwork(
         hosts,
         tuple(dict.fromkeys(off_limits)),
-        _secret(settings.sandbox_pip_index_url),
-        _secret(settings.sandbox_npm_registry),
+        secret_text(settings.sandbox_pip_index_url),
+        secret_text(settings.sandbox_npm_registry),
         settings.sandbox_ca_bundle,
     )
 
@@ -101,7 +99,3 @@ def _temporal_address(environment: Mapping[str, str]) -> str:
         raise Misconfigured(
             f"Temporal's configuration can't be read: {error}. Correct the TEMPORAL_ variables."
         ) from error
-
-
-def _secret(value: SecretStr | None) -> str | None:
-    return None if value is None else value.get_secret_value()

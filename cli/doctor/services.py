@@ -9,7 +9,7 @@ from cli.api_client import ApiClient, ApiProblem, ApiUnreachable
 from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
 from cli.exit_codes import Unreachable
 from clients.object_store import ObjectStore, store_config
-from clients.sandbox import SandboxConfig, Sandboxes
+from clients.sandbox import Sandboxes, sandbox_config
 from domain.errors import NeedsPerson
 from settings import Settings
 
@@ -74,13 +74,7 @@ async def check_sandboxes(context: DoctorContext) -> CheckResult:
             "E2B_API_KEY is not set",
             "Set it to your E2B key, or run `cofounder local sandbox` and export what it prints.",
         )
-    settings.check_sandbox_service()
-    config = SandboxConfig(
-        api_key=settings.e2b_api_key.get_secret_value(),
-        api_url=settings.e2b_api_url,
-        sandbox_url=settings.e2b_sandbox_url,
-        template=settings.e2b_template,
-    )
+    config = sandbox_config(settings)
     sandboxes = Sandboxes(config)
     try:
         await sandboxes.check()
