@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
 import aioboto3
 import aiohttp
@@ -21,6 +20,7 @@ from botocore.exceptions import (
 )
 
 from clients.cancellation import run_to_completion
+from clients.loopback import is_loopback
 from domain.errors import Misconfigured, NeedsPerson, NotFound, StoreUnavailable
 from settings import Settings, secret_text
 
@@ -100,7 +100,7 @@ class ObjectStore:
             s3={"addressing_style": "path" if config.endpoint_url else "auto"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            proxies={} if _is_loopback(config.endpoint_url) else None,
+            proxies={} if is_loopback(config.endpoint_url) else None,
         )
         try:
             session = aioboto3.Session(
@@ -369,7 +369,3 @@ class _Upload:
 def image_key(sha256_hex: str) -> str:
     """The key of an image, by the hash of its content."""
     return f"images/{sha256_hex}.webp"
-
-
-def _is_loopback(url: str | None) -> bool:
-    return (urlsplit(url or "").hostname or "") in ("127.0.0.1", "localhost", "::1")

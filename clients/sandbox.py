@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, TypedDict, TypeVar
-from urllib.parse import urlsplit
 
 import e2b
 import httpx2
@@ -26,6 +25,7 @@ from e2b.exceptions import SandboxNotRunningException, ServiceBusyException
 
 from clients import sandbox_runner
 from clients.cancellation import cancel_and_wait, preserve_cancel, wait_for_answer
+from clients.loopback import with_address
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from domain.errors import (
     CofounderError,
@@ -487,13 +487,7 @@ class Sandbox:
         self, port: int, path: str, timeout_seconds: float, max_bytes: int = 2_000_000
     ) -> HttpAnswer | None:
         """Ask the server on a port. Returns None if no server answers in time."""
-        url = self.url(port) + path
-        headers = {}
-        parts = urlsplit(url)
-        if (parts.hostname or "").endswith(".localhost"):
-            # Browsers resolve *.localhost, Python does not.
-            headers["Host"] = parts.netloc
-            url = url.replace(parts.netloc, f"127.0.0.1:{parts.port or 80}", 1)
+        url, headers = with_address(self.url(port) + path)
         body = bytearray()
         try:
             async with (

@@ -17,11 +17,12 @@ from temporalio.service import RPCError
 
 from cli.api_client import ApiClient
 from cli.feed_state import printable
-from cli.output import dollars, is_interactive
+from cli.output import is_interactive
 from clients.temporal import connect_temporal, workers_on
 from db.money import budget_of
 from db.session import make_engine, make_sessions
 from db.users import ensure_user
+from domain.budget import dollars
 from domain.errors import CofounderError
 from local.operator_network import operator_network
 from local.ports import LOOPBACK

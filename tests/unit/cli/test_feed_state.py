@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cli.feed_state import LINES_KEPT, FeedEvent, FeedState, describe_model, printable
 from cli.feed_view import _View
-from cli.output import budget_row, budget_text, clock, dollars, print_table, relative_time
+from cli.output import budget_row, budget_text, clock, print_table, relative_time
 
 BEGAN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -230,5 +230,4 @@ def test_moments_for_people() -> None:
 
 
 def test_figures_for_people() -> None:
-    assert (dollars(1_234_567), dollars(0)) == ("$1.2346", "$0.0000")
     assert (clock(5.9), clock(65), clock(3725)) == ("0:05", "1:05", "62:05")
