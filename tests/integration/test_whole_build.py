@@ -27,6 +27,7 @@ from domain.names import preview_workflow_id
 from domain.pricing import Tokens, cost_microdollars
 from domain.prompt import OPENING
 from domain.status import Status, may_follow
+from domain.tools import TOOLS
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
 
@@ -120,7 +121,7 @@ def test_requests_are_as_designed(built: Built) -> None:
         assert request["stream"] is True
         assert request["cache_control"] == {"type": "ephemeral"}
         assert all(tool["strict"] for tool in request["tools"])
-        assert len(request["tools"]) == 7
+        assert [tool["name"] for tool in request["tools"]] == list(TOOLS)
 
 
 def test_the_sent_prefix_never_changes(built: Built) -> None:
