@@ -1,7 +1,6 @@
 """What a build starts with: brief and interview, pinned and rendered once, and the model."""
 
 import uuid
-from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import select
@@ -13,6 +12,7 @@ from db.feed import append_events
 from db.models import Artifact, Build, PlanTier, Prompt, UnderstandingSession, User
 from db.session import Sessions
 from domain.brief import Interview
+from domain.build_settings import BuildSettings
 from domain.errors import AccountSuspended, BuildFailed, UnknownModel
 from domain.events import ModelEvent, NewEvent
 from domain.model_choice import CODER, choose_model
@@ -25,28 +25,25 @@ from domain.tools import render_tools
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class BuildPolicy:
-    """The worker's settings that shape every build. `settings.py` describes each."""
-
-    tool_call_cap: int | None
-    gate_attempts: int
-    continue_as_new_turns: int | None
-    preview_seconds: int
-    fallback_model: str
-    rehearsal_model: bool
-    egress_hosts: list[str] | None
-    sandbox_max_seconds: int | None = None
-    longest_call_seconds: int = 0
-
-
 class ContextActivities:
     """`load_build_context` and `resolve_model`."""
 
-    def __init__(self, sessions: Sessions, prices: PriceTable, policy: BuildPolicy) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        prices: PriceTable,
+        settings: BuildSettings,
+        *,
+        fallback_model: str,
+        rehearsal_model: bool,
+        egress_hosts: list[str] | None,
+    ) -> None:
         self._sessions = sessions
         self._prices = prices
-        self._policy = policy
+        self._settings = settings
+        self._fallback_model = fallback_model
+        self._rehearsal_model = rehearsal_model
+        self._egress_hosts = egress_hosts
 
     @activity.defn
     @application_errors
@@ -66,18 +63,15 @@ class ContextActivities:
                     .where(User.id == build.user_id)
                 )
             ).one()
+            settings = self._settings.build_values()
+            settings["tool_call_cap"] = settings["tool_call_cap"] or cap
             context = BuildContext(
                 project_id=str(build.project_id),
                 user_id=build.user_id,
                 plan=plan,
-                tool_call_cap=self._policy.tool_call_cap or cap,
-                gate_attempts=self._policy.gate_attempts,
-                continue_as_new_turns=self._policy.continue_as_new_turns,
-                preview_seconds=self._policy.preview_seconds,
                 sleep_policy=SleepPolicy(build.sleep_policy),
                 max_nights=build.max_nights,
-                sandbox_max_seconds=self._policy.sandbox_max_seconds,
-                longest_call_seconds=self._policy.longest_call_seconds,
+                **settings,
             )
             if await session.get(Prompt, (build_id, 0)) is not None:
                 return context
@@ -102,7 +96,7 @@ class ContextActivities:
             )
             build.brief_version = brief.version
             build.session_id = interview.id if interview else None
-            system = render_system_prompt(brief.body, answered, build.goal, self._policy.egress_hosts)
+            system = render_system_prompt(brief.body, answered, build.goal, self._egress_hosts)
             await session.execute(
                 insert(Prompt)
                 .values(build_id=build_id, prefix=0, system=system, tools=render_tools())
@@ -136,14 +130,14 @@ class ContextActivities:
                 )
             try:
                 model = choose_model(
-                    CODER, user.model_overrides, plan.default_models, self._policy.fallback_model, self._prices
+                    CODER, user.model_overrides, plan.default_models, self._fallback_model, self._prices
                 )
             except UnknownModel as error:
                 _log.error("a build has no usable model", build_id=str(build_id), error=str(error))
                 raise BuildFailed(
                     "This build's model is not available. Your project is kept; the operator has to choose another."
                 ) from error
-            label = f"rehearsal model (standing in for {model})" if self._policy.rehearsal_model else model
+            label = f"rehearsal model (standing in for {model})" if self._rehearsal_model else model
             build.model, build.model_label = model, label
             await append_events(
                 session,

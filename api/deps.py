@@ -14,6 +14,7 @@ from api.errors import MEDIA, REFUSED, UNAUTHORIZED, Problem
 from api.feeds import Feeds
 from clients.build_workflows import BuildWorkflows
 from db.session import Sessions
+from domain import user_id
 from settings import Settings
 
 
@@ -123,8 +124,8 @@ async def _current_user_id(
         str | None,
         Header(
             min_length=1,
-            max_length=200,
-            pattern="^[!-~]+$",
+            max_length=user_id.MAX_CHARACTERS,
+            pattern=user_id.PATTERN,
             description="The user for whom the request is made. The API trusts the token's holder to act for users.",
         ),
     ] = None,

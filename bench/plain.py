@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 from clients.model.anthropic import AnthropicProvider
 from clients.model.protocol import RequestSettings, StoredConversation
-from clients.sandbox import CallOutcome, Role, Sandbox, Sandboxes
+from clients.sandbox import CallOutcome, Role, Sandbox, Sandboxes, sandbox_config
 from domain.answer import read_answer, to_stored_text
 from domain.pricing import Tokens
 from domain.prompt import OPENING
 from domain.tool_output import command_text, displayable, render_result
 from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, is_mutating
 from settings import Settings
-from worker import sandbox_config
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import httpx2
 
 from cli.exit_codes import Unreachable
 from cli.feed_state import FeedEvent
+from clients.loopback import is_loopback
 from domain.errors import CofounderError, Misconfigured
 
 _SILENCE_SECONDS = 60.0
@@ -54,11 +54,10 @@ class ApiClient:
         headers = {"Authorization": f"Bearer {token}", "User-Agent": "cofounder"}
         if user is not None:
             headers["X-Cofounder-User"] = user
-        on_this_machine = (urlsplit(url).hostname or "") in ("127.0.0.1", "::1", "localhost")
         try:
             # Proxies from the environment are not meant for servers on this machine.
             self._http = httpx2.AsyncClient(
-                base_url=self._url, headers=headers, timeout=30, trust_env=not on_this_machine
+                base_url=self._url, headers=headers, timeout=30, trust_env=not is_loopback(url)
             )
         except httpx2.InvalidURL as error:
             raise Misconfigured(

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.feed_state import describe_model
-from cli.output import budget_row, dollars, local_time, print_rows
+from cli.output import budget_row, local_time, print_rows
+from domain.budget import dollars
 
 _STYLES = {"ready": "green", "failed": "red", "cancelled": "red", "sleeping": "yellow", "needs_input": "bold yellow"}
 

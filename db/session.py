@@ -78,6 +78,16 @@ def make_sessions(engine: AsyncEngine) -> Sessions:
     return Sessions(engine)
 
 
+@asynccontextmanager
+async def open_sessions(database_url: str, pool_size: int = 10) -> AsyncIterator[Sessions]:
+    """Make an engine and sessions on it; dispose of the engine at the end of the block."""
+    engine = make_engine(database_url, pool_size)
+    try:
+        yield make_sessions(engine)
+    finally:
+        await engine.dispose()
+
+
 def _check_before_use(engine: AsyncEngine) -> None:
     """Never hand out a dead connection, like `pool_pre_ping`, but without a ping each time.
 

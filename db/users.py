@@ -32,6 +32,11 @@ async def find_user(session: AsyncSession, user_id: str) -> User | None:
     return (await session.scalars(select(User).where(User.id == user_id))).one_or_none()
 
 
+async def list_plans(session: AsyncSession) -> list[PlanTier]:
+    """Return all plans."""
+    return list(await session.scalars(select(PlanTier)))
+
+
 async def plan_names(session: AsyncSession) -> list[str]:
     """Return the names of all plans."""
     return list(await session.scalars(select(PlanTier.name).order_by(PlanTier.name)))

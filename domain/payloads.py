@@ -11,6 +11,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.budget import WindDown
+from domain.build_settings import BuildSettings, without_bounds
 from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 
@@ -39,21 +40,25 @@ class SandboxRef(Payload):
     boot: str
 
 
-class BuildContext(Payload):
-    """What a build needs of its project and of the worker's settings, without texts: those are in the database."""
+@without_bounds
+class BuildContext(BuildSettings, Payload):
+    """What a build needs of its project and of the worker's settings, without texts: those are in the database.
+
+    A setting is declared again here only if its absence means something else than the setting's default, or if its
+    JSON key is another one.
+    """
 
     project_id: str
     user_id: str
     plan: str
-    tool_call_cap: int
-    gate_attempts: int
-    continue_as_new_turns: int | None = None
-    preview_seconds: int = 3600
     sleep_policy: SleepPolicy = SleepPolicy.SLEEP
     max_nights: int = MAX_NIGHTS
+    tool_call_cap: int
+    """The setting, or the plan's limit if it is unset."""
+    gate_attempts: int
     sandbox_max_seconds: int | None = None
-    """Seconds that the provider lets a sandbox run without a pause. None, as in older builds: not checked."""
-    longest_call_seconds: int = 0
+    """None, as in older builds: not checked."""
+    tool_timeout_max_seconds: int = Field(default=0, alias="longest_call_seconds")
 
 
 class TurnNote(StrEnum):

@@ -2,10 +2,10 @@
 
 import re
 
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def storable(text: str, max_characters: int | None = None) -> str:
     """Replace the characters that can't be stored, and cut the text to this many characters."""
-    clean = _UNSTORABLE.sub("\ufffd", text)
+    clean = UNSTORABLE.sub("\ufffd", text)
     return clean if max_characters is None or len(clean) <= max_characters else clean[: max_characters - 1] + "…"

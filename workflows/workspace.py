@@ -115,7 +115,7 @@ class Workspace:
         """Replace the sandbox before the provider ends it; nothing is lost but its processes."""
         state, context = self._state, self._state.context
         if context is None or not is_near_its_end(
-            state.sandbox_opened_at, workflow.now(), context.sandbox_max_seconds, context.longest_call_seconds
+            state.sandbox_opened_at, workflow.now(), context.sandbox_max_seconds, context.tool_timeout_max_seconds
         ):
             return
         await self.snapshot("replace")

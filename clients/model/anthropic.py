@@ -16,7 +16,7 @@ from clients.model.protocol import BrokenStream, LostCall, OnText, OnUsage, Requ
 from domain.answer import Answer, Block
 from domain.errors import ModelCallFailed, NeedsPerson
 from domain.pricing import Tokens
-from settings import Settings
+from settings import Settings, secret_text
 
 
 class AnthropicProvider:
@@ -41,9 +41,7 @@ class AnthropicProvider:
     def from_settings(cls, settings: Settings) -> Self:
         """Open the provider as it is configured."""
         key = settings.anthropic_api_key
-        return cls(
-            None if key is None else key.get_secret_value(), settings.anthropic_base_url, settings.stream_idle_seconds
-        )
+        return cls(secret_text(key), settings.anthropic_base_url, settings.stream_idle_seconds)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -19,7 +19,7 @@ from sqlalchemy import select
 from temporalio.client import WorkflowHistory
 
 from clients.object_store import ObjectStore, store_config
-from clients.sandbox import Sandboxes
+from clients.sandbox import Sandboxes, sandbox_config
 from db.models import Build, GateRun, LedgerEntry, Message, Preview, Prompt, Snapshot, ToolCall, Turn
 from domain.brief import Interview
 from domain.events import read_event
@@ -30,7 +30,6 @@ from domain.status import Status, may_follow
 from domain.tools import TOOLS
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
-from worker import sandbox_config
 
 ROOT = Path(__file__).parents[2]
 

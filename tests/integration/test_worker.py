@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import select
 from temporalio.client import WorkflowFailureError
 
-from clients.sandbox import Sandboxes
+from clients.sandbox import Sandboxes, sandbox_config
 from clients.temporal import connect_temporal
 from db.models import ToolCall
 from db.session import make_engine, make_sessions
@@ -26,7 +26,6 @@ from local.stack import LocalStack
 from tests.harness.scripts import PRODUCT, bash, steps
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness, settings_of
-from worker import sandbox_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select, update
 from temporalio.testing import TimeSkipper
 
-from clients.sandbox import Sandboxes
+from clients.sandbox import Sandboxes, sandbox_config
 from db import money
 from db.builds import BuildRequest, insert_build
 from db.models import Build, LedgerEntry, Message, PlanTier, User
@@ -31,7 +31,7 @@ from tests.workflows.scenarios import (
     until_row,
     until_waiting,
 )
-from worker import sandbox_config, wired_worker
+from worker import wired_worker
 
 MONEY_SCENARIOS: list[Scenario] = []
 

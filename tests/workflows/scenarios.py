@@ -15,7 +15,7 @@ from sqlalchemy import select, text
 from temporalio.client import WorkflowFailureError
 from temporalio.testing import TimeSkipper
 
-from clients.sandbox import RUNNER_MODULE, RUNNER_SOURCE, Role, Sandboxes
+from clients.sandbox import RUNNER_MODULE, RUNNER_SOURCE, Role, Sandboxes, sandbox_config
 from clients.sandbox_runner import JOURNAL
 from db.models import Build, BusinessEvent, LedgerEntry, Message, Preview, Project, ToolCall
 from db.users import UserChange, change_user
@@ -24,7 +24,6 @@ from domain.status import Status
 from tests.harness.scripts import HOLD_FILE, PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
-from worker import sandbox_config
 
 
 @dataclass(frozen=True)

@@ -384,7 +384,7 @@ async def test_users_are_changed_and_shown(run: Run, api: RunningApi) -> None:
     assert made.exit_code == 0, made.output
     shown = await run("users", "show", "ada")
     assert shown.output == made.output
-    for words in ("partner", "coder=claude-haiku-5-5", "active", "15", "$0.0000 today"):
+    for words in ("partner", "coder=claude-haiku-5-5", "active", "15", "$0.00 today"):
         assert words in shown.output
     suspended = await run("users", "set", "ada", "--suspended", "--model", "coder=")
     for words in ("partner", "the plan's", "suspended", "15"):
@@ -421,14 +421,14 @@ async def test_top_up_is_money_of_today_and_wakes_builds(
         assert "not a valid amount" in told(await run("users", "top-up", "eve", wrong))
     assert "nothing to top up" in told(await run("users", "top-up", "ada", "1"))
     shown = (await run("users", "show", "eve")).stdout
-    assert "$2.5000 today" in shown
+    assert "$2.50 today" in shown
     assert build in shown
 
     monkeypatch.setenv("TEMPORAL_ADDRESS", "no address")
     away = await run("users", "top-up", "eve", "1")
     assert away.exit_code == 0, away.output
     assert "The reaper notifies them within a minute" in away.stdout
-    assert "$3.5000 today" in away.stdout
+    assert "$3.50 today" in away.stdout
 
 
 async def test_wrong_user_changes_make_no_row(run: Run, api: RunningApi) -> None:

@@ -7,7 +7,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from cli.output import budget_row, budget_text, clock, dollars, print_table, relative_time
+from cli.output import budget_row, budget_text, clock, print_table, relative_time
 
 
 @pytest.mark.parametrize("width", [8, 30, 60, 200])
@@ -41,5 +41,4 @@ def test_moments_for_people() -> None:
 
 
 def test_figures_for_people() -> None:
-    assert (dollars(1_234_567), dollars(0)) == ("$1.2346", "$0.0000")
     assert (clock(5.9), clock(65), clock(3725)) == ("0:05", "1:05", "62:05")

@@ -12,6 +12,7 @@ from domain.budget import (
     Verdict,
     cycle_of,
     daily_allowance,
+    dollars,
     next_utc_midnight,
 )
 from domain.pricing import Price, WorstCase
@@ -103,3 +104,8 @@ def test_the_colours_of_a_share(used: int, level: str) -> None:
 def test_next_midnight_is_utc() -> None:
     assert next_utc_midnight(datetime(2026, 11, 20, 23, 59, 59, tzinfo=UTC)) == datetime(2026, 11, 21, tzinfo=UTC)
     assert next_utc_midnight(datetime(2026, 11, 20, tzinfo=UTC)) == datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def test_dollars_have_the_digits_that_they_need() -> None:
+    amounts = [dollars(amount) for amount in (0, 1_234_567, 100_000, 12_345)]
+    assert amounts == ["$0.00", "$1.23", "$0.10", "$0.0123"]

@@ -13,7 +13,7 @@ ALLOWED = {
     "clients": {"domain", "settings"},
     "db": {"domain", "settings"},
     "services": {"domain", "clients", "db"},
-    "activities": {"domain", "clients", "db", "services"},
+    "activities": {"domain", "clients", "db", "services", "settings"},
     "workflows": {"domain", "activities"},
     "api": {"domain", "clients", "db", "services", "settings", "logs"},
     "local": {"domain", "settings"},
@@ -63,6 +63,16 @@ def test_imports_point_one_way(package: str) -> None:
         name = path.relative_to(ROOT).as_posix()
         allowed = ALLOWED[package] | {package}
         assert not (_imported(path) & FIRST_PARTY) - allowed, name
+
+
+def test_settings_are_below_all_packages_but_the_domain() -> None:
+    assert _imported(ROOT / "settings.py") & FIRST_PARTY == {"domain"}
+
+
+@pytest.mark.parametrize("package", ["domain", "clients", "services", "activities", "workflows"])
+def test_only_entry_points_read_the_environment(package: str) -> None:
+    for path in _modules(package):
+        assert "load_settings" not in path.read_text(), path.name
 
 
 def test_no_test_module_is_imported() -> None:
