@@ -7,7 +7,7 @@ is, `activities/tool_outcome.py` decides.
 import asyncio
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 import structlog
@@ -189,8 +189,7 @@ class DispatchActivities:
             return lost_call("the sandbox is gone", ran=intent.is_retry and intent.tool.mutating)
         try:
             if intent.tool.runs_in is RunsIn.WORKER:
-                context = ToolContext(sandbox, self._browser, self._images, self._secrets)
-                return await WORKER_TOOLS[intent.tool.name](context, intent.input)
+                return await self._run_in_worker(sandbox, intent)
             if intent.tool.mutating:
                 return await self._run_once(sandbox, request, intent)
             answer = await sandbox.query(intent.call.name, intent.input.model_dump())
@@ -200,6 +199,12 @@ class DispatchActivities:
         except SandboxFull:
             # The sandbox had no room to claim the call, so this attempt did not begin it.
             return lost_call("the sandbox's disk is full", ran=intent.is_retry, disk_full=True)
+
+    async def _run_in_worker(self, sandbox: Sandbox, intent: _Intent) -> ToolOutcome:
+        context = ToolContext(sandbox, self._browser, self._images)
+        outcome = await WORKER_TOOLS[intent.tool.name](context, intent.input)
+        content = [displayable(part, self._secrets) if isinstance(part, str) else part for part in outcome.content]
+        return replace(outcome, content=content)
 
     async def _run_once(self, sandbox: Sandbox, request: DispatchInput, intent: _Intent) -> ToolOutcome:
         """Start the call inside the sandbox, or attach to it if it was started there before."""

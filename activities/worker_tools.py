@@ -1,9 +1,10 @@
 """Tools whose function runs in the worker, because they need what a sandbox has not: a browser, the object store.
 
-They only read. A call may run any number of times.
+They only read. A call may run any number of times. Secrets and control characters are removed from their texts later,
+by `activities/dispatch.py`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from clients.sandbox import Sandbox
 from clients.sandbox_runner import WORKSPACE
 from domain.errors import InvalidInput
 from domain.product import PRODUCT_FILE, parse_product_manifest
-from domain.tool_output import ImageRef, displayable
+from domain.tool_output import ImageRef
 from domain.tools import TakeScreenshotInput
 
 PAGE_ANSWER_SECONDS = 15.0
@@ -34,12 +35,11 @@ class ImageStore(Protocol):
 
 @dataclass(frozen=True)
 class ToolContext:
-    """What a tool of the worker may use. `secrets` are values that no result may show."""
+    """What a tool of the worker may use."""
 
     sandbox: Sandbox
     browser: Browser
     images: ImageStore
-    secrets: Sequence[str]
 
 
 async def take_screenshot(context: ToolContext, request: TakeScreenshotInput) -> ToolOutcome:
@@ -51,7 +51,7 @@ async def take_screenshot(context: ToolContext, request: TakeScreenshotInput) ->
     try:
         shots = await context.browser.screenshots(context.sandbox.url(port) + request.path)
     except PageFailed as error:
-        return ToolOutcome([displayable(str(error), context.secrets)], is_error=True)
+        return ToolOutcome([str(error)], is_error=True)
     images: list[ImageRef] = []
     for shot in shots:
         name = sha256(shot.webp).hexdigest()

@@ -116,6 +116,7 @@ class Tool:
     def sent_schema(self) -> dict[str, Any]:
         """Return the input's JSON schema in the subset that the API's strict mode accepts. We check the rest."""
         schema = _strict_subset(self.input.model_json_schema())
+        schema.pop("description", None)  # the docstring of the input's class, which is for us
         return {**schema, "required": schema.get("required", [])}
 
 

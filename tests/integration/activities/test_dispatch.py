@@ -16,6 +16,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.dispatch import DispatchActivities
+from activities.tool_outcome import ToolOutcome
+from activities.worker_tools import WORKER_TOOLS, ToolContext
 from clients.browser import Browser
 from clients.sandbox import Role, Sandbox, SandboxConfig, Sandboxes
 from clients.sandbox_runner import WORKSPACE
@@ -198,6 +200,19 @@ async def test_a_tool_is_added_in_one_place(harness: DispatchHarness, monkeypatc
     wrong = await harness.ask("count_lines", file="counted")
     assert (await harness.attempt(wrong)).is_error
     assert "does not fit its schema" in await harness.result_text(wrong)
+
+
+async def test_a_tool_of_the_worker_shows_no_secret(harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def name_sandbox(context: ToolContext, request: ToolInput) -> ToolOutcome:
+        assert not request.model_dump()
+        return ToolOutcome([f"\x1b[1m{context.sandbox.id}\x1b[0m {SECRET}"])
+
+    tool = Tool("name_sandbox", "Say which sandbox this is.", ToolInput, RunsIn.WORKER)
+    monkeypatch.setitem(TOOLS, tool.name, tool)
+    monkeypatch.setitem(WORKER_TOOLS, tool.name, name_sandbox)
+    call = await harness.ask("name_sandbox")
+    assert await harness.attempt(call) == DispatchResult()
+    assert await harness.result_text(call) == f"{harness.sandbox.id} [secret]"
 
 
 async def test_a_stored_result_is_returned_and_nothing_run(harness: DispatchHarness) -> None:

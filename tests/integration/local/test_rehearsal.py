@@ -505,7 +505,7 @@ def checks(session: Session) -> list[bool]:
 
 
 class TestProduct:
-    """The product that it builds with the seven tools in a directory."""
+    """The product that it builds with the agent's tools in a directory."""
 
     async def test_a_build_from_random_words_and_a_second_one(
         self, tmp_path: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]
@@ -529,9 +529,8 @@ class TestProduct:
                 session = Session(client, workspace, brief)
                 await session.until_end_of_turn()
             assert 18 <= len(session.replies) <= 25
-            assert {name for name, _, _ in session.calls} == {
-                *("bash", "read_file", "write_file", "edit_file", "glob", "grep", "take_screenshot")
-            }
+            tools = {"bash", "read_file", "write_file", "edit_file", "glob", "grep", "take_screenshot"}
+            assert tools <= {name for name, _, _ in session.calls}
             assert checks(session).count(False) == 1
             assert checks(session)[-1] is True
             assert sum(answer[1] for _, _, answer in session.calls) == 1

@@ -55,7 +55,7 @@ class NoInput(ToolInput):
 
 def test_a_tool_may_have_no_input() -> None:
     schema = Tool("list_ports", "List open ports.", NoInput, RunsIn.SANDBOX).sent_schema()
-    assert (schema["required"], schema["properties"], schema["additionalProperties"]) == ([], {}, False)
+    assert schema == {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
 
 
 @pytest.mark.parametrize(
