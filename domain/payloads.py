@@ -1,14 +1,22 @@
 """Inputs and results of workflows and activities: one frozen model in, one out.
 
 Workflow history stores all of them, so they hold ids, counts and short summaries, never contents or secrets. New
-fields have defaults, so that histories recorded before them still replay. Fields left at their default are not
-serialised (see `clients/temporal.py`), which keeps a turn's share of history small.
+fields have defaults, so that histories recorded before them still replay. Fields that were not set are not serialised
+(see `clients/temporal.py`), which keeps a turn's share of history small.
+
+Two ways to create a payload:
+
+- The constructor sets every field that it is given, also to the field's default. Use it for values from settings or
+  rows: they stay on the wire, so a later change of a default does not change builds that run.
+- `sparse` leaves out what equals the default. Use it for the payloads of every turn.
 """
 
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from domain.budget import WindDown
 from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
@@ -21,6 +29,22 @@ class Payload(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    @classmethod
+    def sparse(cls, **values: Any) -> Self:
+        """Create a payload from the values that differ from their field's default; the others stay unset.
+
+        Raises:
+            TypeError: the payload has no such field.
+            ValidationError: a value is invalid or missing.
+        """
+        if unknown := values.keys() - cls.model_fields.keys():
+            raise TypeError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
+        return cls(**{name: value for name, value in values.items() if not _is_default(cls.model_fields[name], value)})
+
+
+def _is_default(field: FieldInfo, value: object) -> bool:
+    return not field.is_required() and value == field.get_default(call_default_factory=True)
 
 
 class BuildRef(Payload):
@@ -40,7 +64,10 @@ class SandboxRef(Payload):
 
 
 class BuildContext(Payload):
-    """What a build needs of its project and of the worker's settings, without texts: those are in the database."""
+    """What a build needs of its project and of the worker's settings, without texts: those are in the database.
+
+    Created by the constructor, never `sparse`: a build keeps what it started with.
+    """
 
     project_id: str
     user_id: str

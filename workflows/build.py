@@ -189,9 +189,12 @@ class BuildWorkflow:
     async def _think(self) -> ThinkResult:
         """Make one model call. Notes added while it is retried are for the next turn."""
         state, notes = self._state, list(self._state.notes)
-        request = ThinkInput(build_id=self._build.build_id, turn=state.turn)
-        if notes:
-            request = request.model_copy(update={"notes": notes, "allow_calls": self._steering.calls_left})
+        request = ThinkInput.sparse(
+            build_id=self._build.build_id,
+            turn=state.turn,
+            notes=notes,
+            allow_calls=self._steering.calls_left if notes else 0,
+        )
         self._projection.describe()
 
         async def think() -> ThinkResult:
@@ -235,14 +238,15 @@ class BuildWorkflow:
         state.wind_down_turns = None
         state.notes = [note for note in state.notes if note not in (TurnNote.WIND_DOWN, TurnNote.WIND_DOWN_OVER)]
         why = ThinkOutcome.BUDGET if result.outcome not in BLOCKED else result.outcome
-        stop = BudgetCheck(exhausted=True, outcome=why)
-        details = {
-            "reason": result.reason,
-            "waiting_for": result.waiting_for,
-            "renews_on": result.renews_on,
-            "day": result.day,
-        }
-        await self._waiting.wait_for_budget(stop.model_copy(update=details))
+        stop = BudgetCheck(
+            exhausted=True,
+            outcome=why,
+            reason=result.reason,
+            waiting_for=result.waiting_for,
+            renews_on=result.renews_on,
+            day=result.day,
+        )
+        await self._waiting.wait_for_budget(stop)
         if why is ThinkOutcome.BUDGET:
             state.notes.append(TurnNote.HANDOFF)
 

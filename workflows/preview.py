@@ -102,15 +102,20 @@ class PreviewWorkflow:
     async def _record(self, state: str, reason: str | None = None) -> None:
         """Project the state to the previews row and the UI."""
         self._seq += 1
-        details: dict[str, object] = {"reason": reason} if reason else {}
-        if state == "open":
-            details |= {"sandbox_id": self._sandbox_id, "url": self._url, "expires_at": self._expires_at}
+        is_open = state == "open"
+        change = PreviewChange.sparse(
+            build_id=self._request.build_id,
+            seq=self._seq,
+            state=state,
+            sandbox_id=self._sandbox_id if is_open else None,
+            url=self._url if is_open else None,
+            expires_at=self._expires_at if is_open else None,
+            reason=reason or None,
+        )
+        if is_open:
             workflow.set_current_details(f"{self._url}\n\nCloses at {self._expires_at:%Y-%m-%d %H:%M} UTC.")
         else:
             workflow.set_current_details(f"**{state}** {reason or ''}")
         await workflow.execute_activity_method(
-            PreviewActivities.record_preview,
-            PreviewChange(build_id=self._request.build_id, seq=self._seq, state=state).model_copy(update=details),
-            **policies.DATABASE,
-            summary=state,
+            PreviewActivities.record_preview, change, **policies.DATABASE, summary=state
         )

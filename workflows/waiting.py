@@ -232,9 +232,10 @@ class Waiting:
 
     async def check_budget(self) -> BudgetCheck:
         """Whether the build may continue."""
-        request = CheckBudget(build_id=self._build.build_id, turn=max(1, self._state.turn))
-        if self._state.last_wind_down is not None:
-            request = request.model_copy(update={"last_wind_down": self._state.last_wind_down})
+        state = self._state
+        request = CheckBudget.sparse(
+            build_id=self._build.build_id, turn=max(1, state.turn), last_wind_down=state.last_wind_down
+        )
         return await workflow.execute_activity_method(
             ThinkActivities.check_budget, request, **policies.DATABASE, summary="budget"
         )

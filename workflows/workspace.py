@@ -65,13 +65,13 @@ class Workspace:
         A failure is reported in the feed and raised.
         """
         self._state.snapshots += 1
-        ends_phase = {"phase": phase, "commit": commit} if phase is not None else {}
-        request = TakeSnapshot(
+        request = TakeSnapshot.sparse(
             build_id=self._build_id,
             sandbox_id=self.sandbox.sandbox_id,
             number=self._state.snapshots,
             reason=reason,
-            **ends_phase,
+            phase=phase,
+            commit=commit,
         )
         try:
             await workflow.execute_activity_method(

@@ -24,6 +24,7 @@ from db.models import Build, GateRun, LedgerEntry, Message, Preview, Prompt, Sna
 from domain.brief import Interview
 from domain.events import EventType
 from domain.names import preview_workflow_id
+from domain.payloads import BuildContext
 from domain.pricing import Tokens, cost_microdollars
 from domain.prompt import OPENING
 from domain.status import Status, may_follow
@@ -274,6 +275,18 @@ async def test_no_secret_is_anywhere(harness: WorkerHarness, built: Built) -> No
     places += [json.dumps(event.data) for event in await harness.events(built.row.id)]
     for secret in harness.settings.secret_values():
         assert not any(secret in place for place in places)
+
+
+def test_history_holds_all_of_the_builds_context(built: Built) -> None:
+    """Also the settings that are at their default: a running build keeps what it started with."""
+    completed = (event.activity_task_completed_event_attributes for event in built.history.events)
+    contexts = [
+        json.loads(payload.data)
+        for attributes in completed
+        for payload in attributes.result.payloads
+        if b'"tool_call_cap"' in payload.data
+    ]
+    assert [context.keys() for context in contexts] == [BuildContext.model_fields.keys()]
 
 
 def test_history_holds_no_content(built: Built) -> None:
