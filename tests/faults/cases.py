@@ -28,8 +28,8 @@ from tests.faults.proxy import FaultProxy
 from tests.faults.report import Report, side_by_side, until_closed
 from tests.faults.sample_build import sample_script
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, put_back
+from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness
-from tests.wait import DEADLINE, wait_until
 from tests.workflows.scenarios import HOLD_FILE
 
 LONG = "600"

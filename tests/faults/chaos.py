@@ -57,7 +57,7 @@ from tests.faults.proxy import FaultProxy
 from tests.faults.report import close_preview, until_closed
 from tests.faults.sample_build import sample_script
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
-from tests.wait import DEADLINE
+from tests.harness.wait import DEADLINE
 
 WORKERS = 2
 BUILDS_AT_ONCE = 3

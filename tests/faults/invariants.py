@@ -40,8 +40,8 @@ from domain.prompt import founder_message
 from domain.status import Status
 from tests.faults.sample_build import EFFECT
 from tests.harness.faults import SECRET, FaultHarness
-from tests.processes import command_line, lives
-from tests.wait import DEADLINE
+from tests.harness.processes import command_line, lives
+from tests.harness.wait import DEADLINE
 
 KEPT_SNAPSHOTS = 5
 """Snapshots kept for a build, not counting the final one."""

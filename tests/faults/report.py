@@ -18,8 +18,8 @@ from domain.status import CLOSED, Status
 from tests.faults.invariants import Damage, Deliverable, check_build, deliverable_of
 from tests.faults.sample_build import sample_script
 from tests.harness.faults import FaultHarness
+from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
-from tests.wait import DEADLINE
 
 _PATIENCE_SECONDS = 2 * DEADLINE
 

@@ -30,9 +30,9 @@ from services.messages import send_message
 from settings import Settings
 from tests.faults.proxy import FaultProxy
 from tests.faults.rigged_worker import start_worker
+from tests.harness.processes import lives
+from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness, settings_of
-from tests.processes import lives
-from tests.wait import wait_until
 from worker import sandbox_config
 
 _URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {

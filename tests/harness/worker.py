@@ -30,7 +30,7 @@ from domain.names import build_workflow_id
 from domain.status import CLOSED, Status
 from local.stack import LocalStack
 from settings import Settings
-from tests.wait import DEADLINE, wait_until
+from tests.harness.wait import DEADLINE, wait_until
 from worker import wired_worker
 
 EXAMPLES = Path(__file__).parents[2] / "cli" / "examples"

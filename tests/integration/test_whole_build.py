@@ -28,8 +28,8 @@ from domain.payloads import BuildContext
 from domain.pricing import Tokens, cost_microdollars
 from domain.prompt import OPENING
 from domain.status import Status, may_follow
+from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
-from tests.wait import DEADLINE
 from worker import sandbox_config
 
 ROOT = Path(__file__).parents[2]

@@ -18,8 +18,8 @@ from db.users import UserChange, change_user
 from domain.errors import NotFound
 from domain.names import REAPER_WORKFLOW
 from domain.status import SleepPolicy, Status
+from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness
-from tests.wait import wait_until
 from tests.workflows.scenarios import (
     FOUR_TURNS_A_DAY,
     PRODUCT,

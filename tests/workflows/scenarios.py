@@ -22,8 +22,8 @@ from db.users import UserChange, change_user
 from domain.budget import cycle_of
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
+from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness
-from tests.wait import DEADLINE, wait_until
 from worker import sandbox_config
 
 

@@ -16,8 +16,8 @@ from db.users import UserChange, change_user
 from domain.names import REAPER_WORKFLOW
 from domain.status import Status
 from domain.tool_output import render_result
+from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness
-from tests.wait import wait_until
 from tests.workflows.scenarios import (
     FOUR_TURNS_A_DAY,
     HOLD,
