@@ -46,16 +46,13 @@ with workflow.unsafe.imports_passed_through():
     )
     from domain.status import Status
 
-from workflows import policies
+from workflows import patches, policies
 from workflows.cleanup import shielded
 from workflows.failures import end_if_cancelled, reason_of
 from workflows.projection import Projection
 from workflows.steering import Steering
 from workflows.waiting import Waiting, best_effort
-from workflows.workspace import REPLACES, Workspace
-
-_SLOTS = "places"
-"""Patch: a build waits for a slot before it starts, and for budget before its sandbox is opened."""
+from workflows.workspace import Workspace
 
 
 @workflow.defn(name=BUILD_WORKFLOW)
@@ -129,7 +126,7 @@ class BuildWorkflow:
         state = self._state
         if state.context is None:
             # Builds started before slots existed hold one; see migration 0003.
-            has_queue = workflow.patched(_SLOTS)
+            has_queue = workflow.patched(patches.SLOTS.id)
             if has_queue and not await self._waiting.wait_for_slot():
                 return False
             await self._projection.become(Status.STARTING)
@@ -316,7 +313,7 @@ class BuildWorkflow:
         await self._projection.become(Status.CHECKS)
         sandbox = self._workspace.sandbox
         await self._waiting.retry_with_help(lambda: self._workspace.snapshot("gate"), in_sandbox=True)
-        if self._workspace.sandbox != sandbox and workflow.patched(REPLACES):
+        if self._workspace.sandbox != sandbox and workflow.patched(patches.REPLACES.id):
             state.finish = finishing
             await self._projection.become(Status.CODE if state.phases else Status.SCAFFOLD)
             return None

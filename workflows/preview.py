@@ -11,15 +11,12 @@ with workflow.unsafe.imports_passed_through():
     from domain.names import EXTEND, PREVIEW_WORKFLOW
     from domain.payloads import PreviewChange, PreviewInput, SandboxInput
 
-from workflows import policies
+from workflows import patches, policies
 from workflows.cleanup import shielded
 from workflows.failures import reason_of
 
 _KEEP_EVERY = timedelta(minutes=10)
 """How often the sandbox's time to live is extended; well below it, so that it never expires by surprise."""
-
-_CHECKS_FOR_CANCEL = "cancel-is-looked-for"
-"""Patch: honour a cancel that arrived during an activity. Older previews that lost one still replay."""
 
 
 @workflow.defn(name=PREVIEW_WORKFLOW)
@@ -71,7 +68,7 @@ class PreviewWorkflow:
             if not self._is_announced():
                 self._announced_until = self._expires_at
                 await self._record("open")
-            if workflow.cancellation_reason() is not None and workflow.patched(_CHECKS_FOR_CANCEL):
+            if workflow.cancellation_reason() is not None and workflow.patched(patches.CHECKS_FOR_CANCEL.id):
                 raise asyncio.CancelledError  # the last step ended as if there were no cancel
             wait = min(self._expires_at - workflow.now(), _KEEP_EVERY)
             try:

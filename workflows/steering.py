@@ -22,15 +22,9 @@ with workflow.unsafe.imports_passed_through():
     )
     from domain.status import WaitingFor
 
-from workflows import policies
+from workflows import patches, policies
 from workflows.waiting import Waiting
 from workflows.workspace import Workspace
-
-_QUESTIONS = "questions"
-"""Patch: ask the founder a question when the guard against circles fires twice; before, the build just waited."""
-
-_FRUITLESS_TURNS = "fruitless"
-"""Patch: stop after several turns in a row without a usable answer; older builds continue indefinitely."""
 
 
 class Steering:
@@ -68,14 +62,14 @@ class Steering:
         """Stop an agent after several turns without a usable answer: each of them is paid for."""
         state = self._state
         state.fruitless_turns = state.fruitless_turns + 1 if result.outcome is ThinkOutcome.CONTINUE else 0
-        if state.fruitless_turns >= FRUITLESS and workflow.patched(_FRUITLESS_TURNS):
+        if state.fruitless_turns >= FRUITLESS and workflow.patched(patches.FRUITLESS_TURNS.id):
             state.fruitless_turns = 0
             reason = f"The model's last {FRUITLESS} answers were cut off or empty. Wake the build to try again."
             await self._waiting.wait_for_founder(reason)
 
     async def _ask_about_circle(self, signatures: Sequence[str]) -> None:
         state = self._state
-        if workflow.patched(_QUESTIONS):
+        if workflow.patched(patches.QUESTIONS.id):
             call = max(signatures, key=state.recent_calls.count)
             await self._ask(AskFounder(build_id=self._build_id, question_id=str(workflow.uuid4()), call=call))
             return

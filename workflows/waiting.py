@@ -14,10 +14,10 @@ with workflow.unsafe.imports_passed_through():
     from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, ThinkOutcome
     from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
-from workflows import policies
+from workflows import patches, policies
 from workflows.failures import end_if_cancelled, reason_of, responsible_party, sandbox_problem
 from workflows.projection import Projection
-from workflows.workspace import REPLACES, Workspace
+from workflows.workspace import Workspace
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Waiting:
             except ActivityError as error:
                 end_if_cancelled()
                 cause = sandbox_problem(error) if in_sandbox else None
-                if cause is not None and workflow.patched(REPLACES):
+                if cause is not None and workflow.patched(patches.REPLACES.id):
                     in_sandbox = False  # if a new sandbox does not help, ask a person
                     await self.resume_workspace(cause, replace=True)
                     continue

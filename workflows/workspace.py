@@ -17,11 +17,8 @@ with workflow.unsafe.imports_passed_through():
         TurnNote,
     )
 
-from workflows import policies
+from workflows import patches, policies
 from workflows.failures import end_if_cancelled, reason_of, sandbox_problem
-
-REPLACES = "replaces"
-"""Patch: a lost, full or unreachable sandbox is replaced automatically; before, an operator was asked."""
 
 
 class Workspace:
@@ -102,7 +99,7 @@ class Workspace:
             await self._resume(ResumeWorkspace(build_id=self._build_id, sandbox_id=self._id(), cause=cause))
         except ActivityError as error:
             end_if_cancelled()
-            if sandbox_problem(error) is None or not workflow.patched(REPLACES):
+            if sandbox_problem(error) is None or not workflow.patched(patches.REPLACES.id):
                 raise
             await self.replace(cause)
 
