@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from domain.budget import WindDown
+from domain.notes import TurnNote
 from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 
@@ -83,20 +84,6 @@ class BuildContext(Payload):
     longest_call_seconds: int = 0
 
 
-class TurnNote(StrEnum):
-    """Something that Cofounder tells the agent in the next user message, in addition to tool results."""
-
-    STEER_REPEATING = "steer_repeating"
-    LAST_TURN = "last_turn"
-    CONTINUE_AFTER_CAP = "continue_after_cap"
-    GATE_FINDINGS = "gate_findings"
-    RESUMED = "resumed"
-    WIND_DOWN = "wind_down"
-    WIND_DOWN_OVER = "wind_down_over"
-    HANDOFF = "handoff"
-    ASKED = "asked"
-
-
 class PendingInput(Payload):
     """Input from the founder that the build has not acted on yet."""
 
@@ -157,6 +144,12 @@ class LoopState(BaseModel):
     last_wind_down: WindDown | None = Field(default=None, alias="wound")
     nights: int = 0
     """Nights slept since a person last let the build continue."""
+
+    @property
+    def loaded_context(self) -> BuildContext:
+        """The context; only after it was loaded."""
+        assert self.context is not None, "the context is loaded first"
+        return self.context
 
     @property
     def input_count(self) -> int:
@@ -412,6 +405,27 @@ class FinishRestore(Payload):
     snapshot_after: int = Field(alias="stored_as")
 
 
+class SnapshotReason(StrEnum):
+    """Why a snapshot is taken."""
+
+    PHASE = "phase"
+    """A commit has ended a phase."""
+    SLEEP = "sleep"
+    WAIT = "wait"
+    """The build waits for a person."""
+    REPLACE = "replace"
+    """The sandbox is replaced before its provider ends it."""
+    RESTORED = "restored"
+    """Edits were applied again after a restore."""
+    BEFORE_RESTORE = "before_restore"
+    """The founder has requested a restore: keep what it replaces."""
+    RESTORE = "restore"
+    """The workspace was restored as the founder requested."""
+    GATE = "gate"
+    END = "end"
+    """The build failed or was cancelled."""
+
+
 class TakeSnapshot(Payload):
     """Archive the workspace under a number that the workflow has assigned."""
 
@@ -419,7 +433,7 @@ class TakeSnapshot(Payload):
     sandbox_id: str
     number: int
     reason: str
-    """phase, sleep, wait, replace, restored, gate or end"""
+    """A `SnapshotReason`. A string here, so that an older worker can take one for a reason that is new to it."""
     phase: int | None = None
     """With reason `phase`: the phase that this snapshot ends."""
     commit: str | None = None

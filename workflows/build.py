@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         WAKE,
         preview_workflow_id,
     )
+    from domain.notes import TurnNote
     from domain.payloads import (
         BLOCKED,
         BudgetCheck,
@@ -39,10 +40,10 @@ with workflow.unsafe.imports_passed_through():
         RequestedCall,
         ResolvedModel,
         RunGate,
+        SnapshotReason,
         ThinkInput,
         ThinkOutcome,
         ThinkResult,
-        TurnNote,
     )
     from domain.status import Status
 
@@ -295,7 +296,9 @@ class BuildWorkflow:
         state = self._state
         state.phases += len(commits)
         await best_effort(
-            self._workspace.snapshot("phase", policies.SNAPSHOT_IF_POSSIBLE, phase=state.phases, commit=commits[-1])
+            self._workspace.snapshot(
+                SnapshotReason.PHASE, policies.SNAPSHOT_IF_POSSIBLE, phase=state.phases, commit=commits[-1]
+            )
         )
         if state.status is Status.SCAFFOLD:
             await self._projection.become(Status.CODE)
@@ -312,7 +315,7 @@ class BuildWorkflow:
         finishing, state.finish = state.finish, False
         await self._projection.become(Status.CHECKS)
         sandbox = self._workspace.sandbox
-        await self._waiting.retry_with_help(lambda: self._workspace.snapshot("gate"), in_sandbox=True)
+        await self._waiting.retry_with_help(lambda: self._workspace.snapshot(SnapshotReason.GATE), in_sandbox=True)
         if self._workspace.sandbox != sandbox and workflow.patched(patches.REPLACES.id):
             state.finish = finishing
             await self._projection.become(Status.CODE if state.phases else Status.SCAFFOLD)
@@ -381,7 +384,7 @@ class BuildWorkflow:
         cancelled = is_cancelled_exception(error)
         reason = None if cancelled else reason_of(error)
         if self._workspace.is_open:
-            await best_effort(self._workspace.snapshot("end", policies.SNAPSHOT_IF_POSSIBLE))
+            await best_effort(self._workspace.snapshot(SnapshotReason.END, policies.SNAPSHOT_IF_POSSIBLE))
         await best_effort(self._workspace.release())
         await self._projection.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
         if cancelled:

@@ -8,17 +8,17 @@ with workflow.unsafe.imports_passed_through():
     from activities.question import QuestionActivities
     from activities.restore import RestoreActivities
     from domain.guards import FRUITLESS, count_errors, is_repeating, remember, stuck_on
+    from domain.notes import TurnNote
     from domain.payloads import (
         AskFounder,
-        BuildContext,
         DispatchResult,
         FinishRestore,
         LoopState,
         RequestedCall,
         RestoreWorkspace,
+        SnapshotReason,
         ThinkOutcome,
         ThinkResult,
-        TurnNote,
     )
     from domain.status import WaitingFor
 
@@ -96,7 +96,9 @@ class Steering:
     async def restore(self) -> None:
         """Restore the workspace to the state that the founder requested, with a snapshot before and after it."""
         state, number = self._state, self._state.restore_requested
-        await self._waiting.retry_with_help(lambda: self._workspace.snapshot("before_restore"), in_sandbox=True)
+        await self._waiting.retry_with_help(
+            lambda: self._workspace.snapshot(SnapshotReason.BEFORE_RESTORE), in_sandbox=True
+        )
         number_before = state.snapshots
         if await self._waiting.retry_with_help(lambda: self._restore_once(number), in_sandbox=True):
             finished = FinishRestore(
@@ -116,7 +118,7 @@ class Steering:
             RestoreActivities.restore_workspace, request, **policies.SANDBOX, summary="restore the workspace"
         )
         if restored.done:
-            await self._workspace.snapshot("restore")
+            await self._workspace.snapshot(SnapshotReason.RESTORE)
         return restored.done
 
     async def _stop_at_cap(self) -> None:
@@ -131,10 +133,5 @@ class Steering:
         # Pending input answers an older question; this is a new one.
         await self._waiting.wait_for_person(WaitingFor.FOUNDER, reason)
         state.last_turn_given = False
-        state.tool_calls_allowed = state.tool_calls + self._context.tool_call_cap
+        state.tool_calls_allowed = state.tool_calls + state.loaded_context.tool_call_cap
         state.notes.append(TurnNote.CONTINUE_AFTER_CAP)
-
-    @property
-    def _context(self) -> BuildContext:
-        assert self._state.context is not None, "the context is loaded first"
-        return self._state.context

@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.slots import SlotActivities
     from activities.think import ThinkActivities
     from domain.budget import next_utc_midnight
-    from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, ThinkOutcome
+    from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, SnapshotReason, ThinkOutcome
     from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 from workflows import patches, policies
@@ -106,7 +106,7 @@ class Waiting:
             # A wake sent before the question was asked does not answer it; a request to finish answers any question.
             self._state.wake = self._state.finish
         if self._workspace.is_open and verified:
-            await best_effort(self._workspace.snapshot("wait", policies.SNAPSHOT_IF_POSSIBLE))
+            await best_effort(self._workspace.snapshot(SnapshotReason.WAIT, policies.SNAPSHOT_IF_POSSIBLE))
         if self._workspace.is_open:
             await best_effort(self._workspace.pause())
         while True:
@@ -135,7 +135,7 @@ class Waiting:
         before, state = self._state.status, self._state
         self._fail_if_stop_policy(stop)  # before the sandbox is paused: the end takes its own snapshot
         if self._workspace.is_open:
-            await self.retry_with_help(lambda: self._workspace.snapshot("sleep"), in_sandbox=True)
+            await self.retry_with_help(lambda: self._workspace.snapshot(SnapshotReason.SLEEP), in_sandbox=True)
             await self.retry_with_help(self._workspace.pause)
         repeated, woken = False, False
         while stop.exhausted:

@@ -7,14 +7,15 @@ with workflow.unsafe.imports_passed_through():
     from activities.snapshot import SnapshotActivities
     from activities.workspace import WorkspaceActivities
     from domain.lifetime import is_near_its_end
+    from domain.notes import TurnNote
     from domain.payloads import (
         LoopState,
         OpenWorkspace,
         ResumeWorkspace,
         SandboxInput,
         SandboxRef,
+        SnapshotReason,
         TakeSnapshot,
-        TurnNote,
     )
 
 from workflows import patches, policies
@@ -51,7 +52,7 @@ class Workspace:
 
     async def snapshot(
         self,
-        reason: str,
+        reason: SnapshotReason,
         options: policies.Options = policies.SNAPSHOT,
         *,
         phase: int | None = None,
@@ -115,7 +116,7 @@ class Workspace:
             state.sandbox_opened_at, workflow.now(), context.sandbox_max_seconds, context.longest_call_seconds
         ):
             return
-        await self.snapshot("replace")
+        await self.snapshot(SnapshotReason.REPLACE)
         await self.replace("the sandbox was near the end of the time that its provider gives it")
 
     async def _resume(self, request: ResumeWorkspace) -> None:
@@ -128,7 +129,7 @@ class Workspace:
         if resumed.reapplied:
             # So that these edits need not be applied again later, perhaps after edits that conflict with them.
             try:
-                await self.snapshot("restored", policies.SNAPSHOT_IF_POSSIBLE)
+                await self.snapshot(SnapshotReason.RESTORED, policies.SNAPSHOT_IF_POSSIBLE)
             except ActivityError:
                 end_if_cancelled()
 
