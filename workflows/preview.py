@@ -12,8 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.payloads import PreviewChange, PreviewInput, SandboxInput
 
 from workflows import patches, policies
-from workflows.cleanup import shielded
-from workflows.failures import reason_of
+from workflows.failures import reason_of, shielded
 
 _KEEP_EVERY = timedelta(minutes=10)
 """How often the sandbox's time to live is extended; well below it, so that it never expires by surprise."""
