@@ -1,4 +1,4 @@
-"""Guards, the order of statuses, the choice of a model, and the meaning of failures."""
+"""Guards, the choice of a model, and the meaning of failures."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +12,7 @@ from domain.lifetime import is_near_its_end
 from domain.model_choice import choose_model
 from domain.question import Attempt, about_circle, about_error
 from domain.recovery import RecordedCall
-from domain.status import CLOSED, WORKING, Status, WaitingFor, may_follow
+from domain.status import WaitingFor
 from settings import default_prices
 
 
@@ -81,19 +81,6 @@ def test_a_question_says_what_happened_and_what_was_tried() -> None:
     assert asked.tried == [f"Turn {turn}: I try again. — bash: make" for turn in range(2, 7)]
     assert 2 <= len(asked.options) <= 4
     assert about_circle(attempts).tried == asked.tried
-
-
-def test_status_order() -> None:
-    assert may_follow(Status.QUEUED, Status.STARTING)
-    assert may_follow(Status.CHECKS, Status.READY)
-    assert may_follow(Status.CHECKS, Status.CODE)
-    assert not may_follow(Status.CODE, Status.READY), "only the gate makes a build ready"
-    for status in WORKING:
-        assert may_follow(status, Status.SLEEPING)
-        assert may_follow(Status.SLEEPING, status)
-        assert may_follow(status, Status.CANCELLED)
-    for closed in CLOSED:
-        assert not any(may_follow(closed, status) for status in Status)
 
 
 def test_model_choice_goes_from_override_to_plan_to_fallback() -> None:
