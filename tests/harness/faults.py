@@ -28,9 +28,9 @@ from domain.names import build_workflow_id
 from local.stack import LocalStack, PartName
 from services.messages import send_message
 from settings import Settings
-from tests.faults.proxy import FaultProxy
-from tests.faults.rigged_worker import start_worker
+from tests.harness.fault_proxy import FaultProxy
 from tests.harness.processes import lives
+from tests.harness.rigged_worker import start_worker
 from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness, settings_of
 from worker import sandbox_config

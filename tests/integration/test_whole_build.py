@@ -28,6 +28,7 @@ from domain.payloads import BuildContext
 from domain.pricing import Tokens, cost_microdollars
 from domain.prompt import OPENING
 from domain.status import Status
+from domain.tools import TOOLS
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
 from worker import sandbox_config
@@ -122,7 +123,7 @@ def test_requests_are_as_designed(built: Built) -> None:
         assert request["stream"] is True
         assert request["cache_control"] == {"type": "ephemeral"}
         assert all(tool["strict"] for tool in request["tools"])
-        assert len(request["tools"]) == 7
+        assert [tool["name"] for tool in request["tools"]] == list(TOOLS)
 
 
 def test_the_sent_prefix_never_changes(built: Built) -> None:

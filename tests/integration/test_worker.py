@@ -23,9 +23,9 @@ from db.session import make_engine, make_sessions
 from domain.names import preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
+from tests.harness.scripts import PRODUCT, bash, steps
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness, settings_of
-from tests.workflows.scenarios import PRODUCT, bash, steps
 from worker import sandbox_config
 
 ROOT = Path(__file__).parents[2]

@@ -27,7 +27,7 @@ from db.users import ensure_user
 from domain.guards import error_signature
 from domain.payloads import DispatchInput, DispatchResult, SandboxRef
 from domain.prompt import render_system_prompt
-from domain.tools import TOOLS, Tool, ToolInput, render_tools
+from domain.tools import TOOLS, RunsIn, Tool, ToolInput, render_tools
 from local.stack import LocalStack
 from tests.harness.activities import NO_WORKFLOW
 from tests.harness.wait import DEADLINE, wait_until
@@ -182,6 +182,7 @@ async def test_a_tool_is_added_in_one_place(harness: DispatchHarness, monkeypatc
         "count_lines",
         "Count the lines of a file.",
         CountLinesInput,
+        RunsIn.COMMAND,
         mutating=True,
         command=lambda given: f"echo x >> counted; wc -l < {shlex.quote(given.path)}",
     )

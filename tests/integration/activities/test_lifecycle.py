@@ -12,8 +12,8 @@ from domain.payloads import PreviewChange, StatusChange, TakeSnapshot
 from domain.status import Status, WaitingFor
 from local.stack import LocalStack
 from tests.harness.activities import open_activity_harness
+from tests.harness.scripts import bash, steps
 from tests.harness.worker import WorkerHarness
-from tests.workflows.scenarios import bash, steps
 
 
 async def test_a_reason_that_can_not_be_stored_does_not_stop_a_build(stack: LocalStack, harness: WorkerHarness) -> None:

@@ -33,7 +33,7 @@ from local.stack import LocalStack
 from services import messages
 from tests.harness.activities import ActivityHarness, open_activity_harness, shell
 from tests.harness.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
-from tests.integration.activities.test_think import MODEL, START, STOP, SYSTEM, ends, says, speaking, think
+from tests.harness.model_server import MODEL, START, STOP, SYSTEM, ends, says, speaking, think
 
 
 @pytest.fixture(scope="module")
