@@ -40,13 +40,10 @@ from domain.errors import (
 )
 from domain.events import NewEvent, PhaseCompletedEvent, SnapshotFailedEvent, SnapshotStoredEvent
 from domain.manifest import Entry, digest, printable, render_manifest
-from domain.payloads import TakenSnapshot, TakeSnapshot
+from domain.payloads import SnapshotReason, TakenSnapshot, TakeSnapshot
 from domain.text import storable
 
-PHASE = "phase"
-"""Reason of the snapshot at the end of a phase."""
-
-STILL = frozenset({"sleep", "wait", "replace"})
+STILL = frozenset({SnapshotReason.SLEEP, SnapshotReason.WAIT, SnapshotReason.REPLACE})
 """Reasons of snapshots after which the sandbox is paused or killed. The agent's processes are ended before they are
 taken: a process that went on writing would make the files differ from the snapshot."""
 
@@ -111,7 +108,7 @@ class SnapshotActivities:
             )
             error = storable(request.error or "") or "It could not be stored. The next snapshot makes up for it."
             events = [NewEvent(SnapshotFailedEvent(number=request.number, reason=request.reason, error=error))]
-            if request.reason == PHASE:
+            if request.reason == SnapshotReason.PHASE:
                 events.append(await _complete_phase(session, request, request.commit, ""))
             await append_events(session, build_id, events)
 
@@ -233,7 +230,7 @@ class SnapshotActivities:
             await session.execute(update(Snapshot).where(Snapshot.id.in_(superfluous)).values(state="deleted"))
             event = SnapshotStoredEvent(number=request.number, reason=request.reason, bytes=stored.bytes, files=files)
             events = [NewEvent(event)]
-            if request.reason == PHASE:
+            if request.reason == SnapshotReason.PHASE:
                 events.insert(
                     0, await _complete_phase(session, request, request.commit or packed.commit, packed.subject)
                 )

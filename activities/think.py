@@ -278,14 +278,13 @@ def _answered_event(turn: int, answer: Answer, reading: Reading, state: BudgetSt
 
 
 def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool, message_read: int) -> ThinkResult:
-    """The turn's result. Only what differs from the default is set: every turn's result is part of the history."""
-    fields: dict[str, object] = {"outcome": reading.outcome}
-    if reading.calls:
-        fields["calls"] = reading.calls
-    if reading.reason:
-        fields["reason"] = reading.reason
-    if winds_down:
-        fields |= {"wind_down": True, "day": day, "allowance": state.allowance}
-    if message_read:
-        fields["message_read"] = message_read
-    return ThinkResult.model_validate(fields)
+    """The turn's result. Sparse: every turn's result is part of the history."""
+    return ThinkResult.sparse(
+        outcome=reading.outcome,
+        calls=reading.calls,
+        reason=reading.reason,
+        wind_down=winds_down,
+        day=day if winds_down else None,
+        allowance=state.allowance if winds_down else None,
+        message_read=message_read,
+    )

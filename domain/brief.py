@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from domain.errors import InvalidBrief
-from domain.text import UNSTORABLE
+from domain.text import is_storable
 
 BRIEF_MAX_BYTES = 64 * 1024
 """The largest idea brief, as JSON in UTF-8."""
@@ -45,7 +45,7 @@ def is_too_deep(value: Any) -> bool:
 def find_unstorable(value: Any, path: str = "") -> str | None:
     """Return the path of the first string that PostgreSQL cannot store (NUL, lone surrogate), or None."""
     if isinstance(value, str):
-        return (path or "text") if UNSTORABLE.search(value) else None
+        return None if is_storable(value) else (path or "text")
     if isinstance(value, dict):
         pairs = [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
         pairs += [(f"{path or 'object'} key", key) for key in value]

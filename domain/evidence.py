@@ -12,7 +12,7 @@ FILES_SHOWN = 20
 
 
 def tail_of(output: str) -> str:
-    """Return the end of an output, without ANSI codes and without characters that PostgreSQL rejects."""
+    """Return the end of an output as plain text that can be stored."""
     plain = clean(output).rstrip().lstrip("\n")
     return plain if len(plain) <= TAIL_CHARACTERS else "…" + plain[-TAIL_CHARACTERS:]
 

@@ -11,7 +11,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.think import ThinkActivities
 from clients.model.anthropic import AnthropicProvider
-from domain.payloads import ThinkInput, ThinkResult, TurnNote
+from domain.notes import TurnNote
+from domain.payloads import ThinkInput, ThinkResult
 from settings import default_prices
 from tests.harness.activities import ActivityHarness
 from tests.harness.wait import DEADLINE

@@ -16,7 +16,8 @@ from clients.model.anthropic import AnthropicProvider
 from db.feed import append_events
 from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall
 from domain.events import NewEvent, ResumedEvent
-from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult, TurnNote
+from domain.notes import TurnNote
+from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult
 from domain.tool_output import render_result
 from local.stack import LocalStack
 from settings import default_prices

@@ -1,8 +1,8 @@
 """The table of notes for the model."""
 
-from activities.turn.user_message import NOTES, note_events
+from activities.turn.user_message import note_events
 from domain.events import BudgetEvent, GuardEvent
-from domain.payloads import TurnNote
+from domain.notes import NOTES, TurnNote
 
 
 def test_every_note_has_a_row() -> None:
