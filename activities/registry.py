@@ -63,7 +63,7 @@ def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClie
     """A turn: the call of the model, and the tool calls that it asks for."""
     think = ThinkActivities(
         sessions,
-        clients.model,
+        clients.providers,
         clients.store,
         settings.model_prices,
         settings.max_output_tokens,

@@ -9,11 +9,12 @@ from temporalio.client import Client
 
 from clients.browser import Browser, find_chromium
 from clients.build_workflows import BuildWorkflows
-from clients.model import ModelClient
+from clients.model.protocol import Providers
+from clients.model.providers import open_providers
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes, sandbox_config
 from domain.errors import NeedsPerson
-from settings import Settings, secret_text
+from settings import Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -23,7 +24,7 @@ class WorkerClients:
     """One of each. `workflows` starts and signals builds and previews in Temporal."""
 
     store: ObjectStore
-    model: ModelClient
+    providers: Providers
     sandboxes: Sandboxes
     browser: Browser
     workflows: BuildWorkflows
@@ -44,10 +45,7 @@ async def open_worker_clients(
     async with AsyncExitStack() as closing:
         store = await closing.enter_async_context(ObjectStore(store_config(settings)))
         await store.check()
-        model = ModelClient(
-            secret_text(settings.anthropic_api_key), settings.anthropic_base_url, settings.stream_idle_seconds
-        )
-        closing.push_async_callback(model.close)
+        providers = await closing.enter_async_context(open_providers(settings))
         sandboxes = Sandboxes(sandbox_config(settings))
         closing.push_async_callback(sandboxes.close)
         await _check(sandboxes)
@@ -55,7 +53,7 @@ async def open_worker_clients(
             browser = Browser(find_chromium(settings.chromium_path))
             closing.push_async_callback(browser.close)
         workflows = BuildWorkflows(temporal, settings.temporal_task_queue)
-        yield WorkerClients(store, model, sandboxes, browser, workflows)
+        yield WorkerClients(store, providers, sandboxes, browser, workflows)
 
 
 async def _check(sandboxes: Sandboxes) -> None:

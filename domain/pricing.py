@@ -48,6 +48,7 @@ class Price(BaseModel):
 class ModelPrice(Price):
     """A model's prices and limits; `above` replaces the prices for prompts longer than `above_prompt_tokens`."""
 
+    provider: str = Field(default="anthropic", description="Who serves the model: a row of `PROVIDERS`.")
     max_output_tokens: int = 32_000
     adaptive_thinking: bool = Field(default=True, description="The model takes `thinking: adaptive`.")
     above_prompt_tokens: int | None = None

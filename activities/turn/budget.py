@@ -12,7 +12,7 @@ from db.models import Build, User
 from db.transaction import Executor, Transaction, session_of
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, may_continue, too_small
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
-from domain.pricing import PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
+from domain.pricing import ModelPrice, PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
 from domain.status import WaitingFor
 
 _SUSPENDED = (
@@ -104,9 +104,9 @@ class CallBudget:
         """What the tokens cost, in µ$."""
         return cost_microdollars(self.prices, model, tokens)
 
-    def adaptive_thinking(self, model: str) -> bool:
-        """Whether the model takes `thinking: adaptive`."""
-        return price_of(self.prices, model).adaptive_thinking
+    def price(self, model: str) -> ModelPrice:
+        """The model's row of the price table."""
+        return price_of(self.prices, model)
 
     def _hold(self, *, suspended: bool) -> tuple[WaitingFor, str] | None:
         """Why the build is on hold regardless of its budget: who can end the hold, and the reason that people read."""

@@ -8,6 +8,7 @@ from cli.api_client import ApiClient, ApiProblem, ApiUnreachable
 from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
 from cli.exit_codes import Unreachable
 from clients.loopback import is_loopback
+from clients.model.providers import check_providers
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes, sandbox_config
 from domain.errors import NeedsPerson
@@ -26,8 +27,9 @@ async def check_object_store(context: DoctorContext) -> CheckResult:
 
 
 async def check_model(context: DoctorContext) -> CheckResult:
-    """Check the model's API by listing its models, which costs nothing."""
+    """Check Anthropic's API by listing its models, which costs nothing."""
     settings = context.settings
+    check_providers(settings.model_prices)
     base = settings.anthropic_base_url or _ANTHROPIC
     if settings.anthropic_api_key is None:
         return fail(

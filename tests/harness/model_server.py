@@ -10,7 +10,7 @@ from typing import Any
 from temporalio.testing import ActivityEnvironment
 
 from activities.think import ThinkActivities
-from clients.model import ModelClient
+from clients.model.anthropic import AnthropicProvider
 from domain.payloads import ThinkInput, ThinkResult, TurnNote
 from settings import default_prices
 from tests.harness.activities import ActivityHarness
@@ -59,7 +59,7 @@ def calls(index: int, tool: str, given: dict[str, Any]) -> list[dict[str, Any]]:
 @asynccontextmanager
 async def speaking(
     *events: dict[str, Any], silent: asyncio.Event | None = None, received: list[bytes] | None = None
-) -> AsyncIterator[ModelClient]:
+) -> AsyncIterator[AnthropicProvider]:
     """Return a client of a server that streams these events to every request. With `silent` it sets that event and
     never answers. The bodies of the requests are added to `received`."""
 
@@ -79,15 +79,15 @@ async def speaking(
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    client = ModelClient("a-key", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", idle_seconds=DEADLINE)
+    client = AnthropicProvider("a-key", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", idle_seconds=DEADLINE)
     yield client
     await client.close()
     server.close()
 
 
 async def think(
-    harness: ActivityHarness, model: ModelClient, build: str, turn: int = 1, *notes: TurnNote
+    harness: ActivityHarness, model: AnthropicProvider, build: str, turn: int = 1, *notes: TurnNote
 ) -> ThinkResult:
-    activities = ThinkActivities(harness.sessions, model, harness.store, default_prices(), 1000)
+    activities = ThinkActivities(harness.sessions, {"anthropic": model}, harness.store, default_prices(), 1000)
     given = ThinkInput(build_id=build, turn=turn, notes=list(notes))
     return await ActivityEnvironment().run(activities.think, given)

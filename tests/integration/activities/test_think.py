@@ -12,10 +12,10 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.think import ThinkActivities
-from clients.model import ModelClient
+from clients.model.anthropic import AnthropicProvider
 from db.feed import append_events
 from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, ResumedEvent
 from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult, TurnNote
 from domain.tool_output import render_result
 from local.stack import LocalStack
@@ -77,7 +77,7 @@ async def test_a_call_that_was_sent_and_never_answered_may_have_been_billed(
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    model = ModelClient("a-key", address, idle_seconds=DEADLINE)
+    model = AnthropicProvider("a-key", address, idle_seconds=DEADLINE)
     with pytest.raises(ApplicationError, match="no answer came"):
         await think(harness, model, build)
     entry = await ledger(harness, build)
@@ -130,7 +130,7 @@ async def test_blank_text_is_not_sent_back(harness: ActivityHarness, build: str)
 async def test_the_agent_reads_of_every_resume_since_its_last_message(harness: ActivityHarness, build: str) -> None:
     async def resumed(reason: str, *changes: str) -> None:
         async with harness.sessions.begin() as session:
-            event = NewEvent(EventType.RESUMED, {"reason": reason, "changes": list(changes)})
+            event = NewEvent(ResumedEvent.model_validate({"reason": reason, "changes": list(changes)}))
             await append_events(session, uuid.UUID(build), [event])
 
     async def told(turn: int) -> str:
@@ -155,7 +155,10 @@ async def test_the_request_is_what_is_stored_whichever_worker_sent_the_turns_bef
 ) -> None:
     received: list[bytes] = []
     async with speaking(START, *says(0, "I go on."), ends("max_tokens"), STOP, received=received) as model:
-        one, other = (ThinkActivities(harness.sessions, model, harness.store, default_prices(), 1000) for _ in range(2))
+        one, other = (
+            ThinkActivities(harness.sessions, {"anthropic": model}, harness.store, default_prices(), 1000)
+            for _ in range(2)
+        )
         for turn, worker in enumerate([one, one, other, one, one, other], 1):
             await ActivityEnvironment().run(worker.think, ThinkInput(build_id=build, turn=turn))
         await ActivityEnvironment().run(one.think, ThinkInput(build_id=build, turn=7))
@@ -169,11 +172,11 @@ async def test_the_request_is_what_is_stored_whichever_worker_sent_the_turns_bef
 async def test_what_was_sent_never_changes_even_without_a_message(harness: ActivityHarness, build: str) -> None:
     """A message between two attempts of a turn that has only tool results belongs to the next turn."""
     build_id, received = uuid.UUID(build), list[bytes]()
-    nowhere = ModelClient("a-key", "http://127.0.0.1:1", 1)
-    activities = ThinkActivities(harness.sessions, nowhere, harness.store, default_prices(), 1000)
+    nowhere = AnthropicProvider("a-key", "http://127.0.0.1:1", 1)
+    activities = ThinkActivities(harness.sessions, {"anthropic": nowhere}, harness.store, default_prices(), 1000)
 
-    async def attempt(turn: int, model: ModelClient) -> ThinkResult:
-        activities._model = model
+    async def attempt(turn: int, model: AnthropicProvider) -> ThinkResult:
+        activities._providers = {"anthropic": model}
         return await ActivityEnvironment().run(activities.think, ThinkInput(build_id=build, turn=turn))
 
     async with speaking(

@@ -25,7 +25,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.lifecycle import LifecycleActivities
 from activities.think import ThinkActivities
 from clients.build_workflows import BuildWorkflows
-from clients.model import ModelClient
+from clients.model.anthropic import AnthropicProvider
 from db import money
 from db import transaction as transactions
 from db.builds import BuildRequest, insert_build
@@ -252,8 +252,10 @@ class Storm:
     async def _think(self, build_id: uuid.UUID, attempt: _Attempt) -> ThinkResult | None:
         """Run one attempt; None if it failed in an expected way."""
         _attempt.set(attempt)
-        model = ModelClient("a-key", f"{self.address}/{_PATH.get(attempt.fate, 'answered')}", idle_seconds=DEADLINE)
-        activities = ThinkActivities(self.sessions, model, _NoImages(), PRICES, MAX_TOKENS)
+        model = AnthropicProvider(
+            "a-key", f"{self.address}/{_PATH.get(attempt.fate, 'answered')}", idle_seconds=DEADLINE
+        )
+        activities = ThinkActivities(self.sessions, {"anthropic": model}, _NoImages(), PRICES, MAX_TOKENS)
         given = ThinkInput(build_id=str(build_id), turn=self.turns[build_id])
         try:
             return await self._environment().run(activities.think, given)
@@ -383,8 +385,8 @@ class Storm:
         return sum(cost_microdollars(PRICES, MODEL, self.oracle.billed[each or ""]) for each in request_ids)
 
     async def _is_not_stuck(self, build_id: uuid.UUID) -> None:
-        model = ModelClient("a-key", f"{self.address}/answered", idle_seconds=DEADLINE)
-        activities = ThinkActivities(self.sessions, model, _NoImages(), PRICES, MAX_TOKENS)
+        model = AnthropicProvider("a-key", f"{self.address}/answered", idle_seconds=DEADLINE)
+        activities = ThinkActivities(self.sessions, {"anthropic": model}, _NoImages(), PRICES, MAX_TOKENS)
         turn = self.turns[build_id]
         said = await self._environment().run(activities.check_budget, CheckBudget(build_id=str(build_id), turn=turn))
         assert not said.exhausted or said.outcome in (ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL)

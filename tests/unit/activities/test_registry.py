@@ -11,7 +11,6 @@ import activities
 from activities.registry import all_activities
 from clients.browser import Browser
 from clients.build_workflows import BuildWorkflows
-from clients.model import ModelClient
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import SandboxConfig, Sandboxes
 from clients.temporal import connect_temporal
@@ -25,7 +24,7 @@ async def test_every_activity_is_registered_once() -> None:
     temporal = await connect_temporal({}, lazy=True)
     clients = WorkerClients(
         ObjectStore(store_config(settings)),
-        ModelClient("k", None, 1),
+        {},
         Sandboxes(SandboxConfig("k")),
         Browser(Path("/no/browser")),
         BuildWorkflows(temporal, "queue"),

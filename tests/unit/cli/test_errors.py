@@ -16,6 +16,7 @@ from api.__main__ import main as serve_api
 from cli.exit_codes import MEANINGS
 from cli.main import app
 from cli.main import main as run_command_line
+from domain.pricing import Price
 
 ROOT = Path(__file__).parents[3]
 
@@ -220,3 +221,11 @@ def test_doctor_without_keys(run: Run) -> None:
     for variable in ("ANTHROPIC_API_KEY", "E2B_API_KEY", "API_TOKEN"):
         assert variable in done.out
     assert (done.exit_code, done.out.count("fail")) == (1, 3)
+
+
+def test_doctor_names_a_model_of_an_unknown_provider(run: Run) -> None:
+    price = dict.fromkeys(Price.model_fields, 1)
+    prices = {"claude-sonnet-5-5": price, "mine": price | {"provider": "acme"}}
+    done = run("doctor", "--only", "model", MODEL_PRICES=json.dumps(prices))
+    assert done.exit_code == 1
+    assert "mine names the provider acme" in " ".join(done.out.split())
