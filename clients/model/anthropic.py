@@ -40,8 +40,7 @@ class AnthropicProvider:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Open the provider as it is configured."""
-        key = settings.anthropic_api_key
-        return cls(secret_text(key), settings.anthropic_base_url, settings.stream_idle_seconds)
+        return cls(secret_text(settings.anthropic_api_key), settings.anthropic_base_url, settings.stream_idle_seconds)
 
     async def close(self) -> None:
         """Close the connections."""
