@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
-from sqlalchemy import TextClause, event, func, select
+from sqlalchemy import TextClause, event, func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
@@ -330,7 +330,7 @@ class Storm:
     async def look(self) -> None:
         """Check in one snapshot of the database that no day has spent or reserved more than 110 % of its allowance."""
         async with transaction(self.sessions) as tx:
-            await tx.session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            await tx.execute(text("set transaction isolation level repeatable read"), {})
             for night in range((self.day - START).days + 1):
                 state = await money.budget_of(tx, self.user_id, START + timedelta(days=night))
                 if state.ceiling is not None:
