@@ -11,6 +11,7 @@ from activities.runtime.errors import application_errors
 from db.feed import append_events
 from db.models import Artifact, Build, PlanTier, Prompt, UnderstandingSession, User
 from db.session import Sessions
+from db.transaction import transaction
 from domain.brief import Interview
 from domain.build_settings import BuildSettings
 from domain.errors import AccountSuspended, BuildFailed, UnknownModel
@@ -54,10 +55,10 @@ class ContextActivities:
             BuildFailed: the project has no brief; the message is for the founder.
         """
         build_id = uuid.UUID(request.build_id)
-        async with self._sessions.begin() as session:
-            build = await session.get_one(Build, build_id)
+        async with transaction(self._sessions) as tx:
+            build = await tx.session.get_one(Build, build_id)
             plan, cap = (
-                await session.execute(
+                await tx.session.execute(
                     select(PlanTier.name, PlanTier.tool_call_cap)
                     .join(User, User.plan == PlanTier.name)
                     .where(User.id == build.user_id)
@@ -73,9 +74,9 @@ class ContextActivities:
                 max_nights=build.max_nights,
                 **settings,
             )
-            if await session.get(Prompt, (build_id, 0)) is not None:
+            if await tx.session.get(Prompt, (build_id, 0)) is not None:
                 return context
-            brief = await session.scalar(
+            brief = await tx.session.scalar(
                 select(Artifact).where(Artifact.project_id == build.project_id, Artifact.type == "idea_brief")
             )
             if brief is None:
@@ -83,7 +84,7 @@ class ContextActivities:
                     "This project has no idea brief yet, so there is nothing to build from. Add the brief, then start "
                     "a new build."
                 )
-            interview = await session.scalar(
+            interview = await tx.session.scalar(
                 select(UnderstandingSession)
                 .where(UnderstandingSession.project_id == build.project_id)
                 .order_by(UnderstandingSession.number.desc())
@@ -97,7 +98,7 @@ class ContextActivities:
             build.brief_version = brief.version
             build.session_id = interview.id if interview else None
             system = render_system_prompt(brief.body, answered, build.goal, self._egress_hosts)
-            await session.execute(
+            await tx.session.execute(
                 insert(Prompt)
                 .values(build_id=build_id, prefix=0, system=system, tools=render_tools())
                 .on_conflict_do_nothing()
@@ -116,10 +117,10 @@ class ContextActivities:
             BuildFailed: the model has no price.
         """
         build_id = uuid.UUID(request.build_id)
-        async with self._sessions.begin() as session:
-            build = await session.get_one(Build, build_id)
+        async with transaction(self._sessions) as tx:
+            build = await tx.session.get_one(Build, build_id)
             user, plan = (
-                await session.execute(
+                await tx.session.execute(
                     select(User, PlanTier).join(PlanTier, User.plan == PlanTier.name).where(User.id == build.user_id)
                 )
             ).one()
@@ -140,7 +141,7 @@ class ContextActivities:
             label = f"rehearsal model (standing in for {model})" if self._rehearsal_model else model
             build.model, build.model_label = model, label
             await append_events(
-                session,
+                tx,
                 build_id,
                 [NewEvent(ModelEvent(model=model, label=label, plan=plan.name))],
             )

@@ -9,7 +9,6 @@ from typing import cast
 import structlog
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
@@ -31,6 +30,7 @@ from db.feed import append_events
 from db.models import Build, Snapshot
 from db.session import Sessions
 from db.snapshots import superfluous_snapshots
+from db.transaction import Transaction, transaction
 from domain.errors import (
     NeedsPerson,
     NotFound,
@@ -93,15 +93,15 @@ class SnapshotActivities:
     async def note_snapshot_failure(self, request: TakeSnapshot) -> None:
         """Say in the feed that a snapshot was not taken. The phase that it was taken for has ended nevertheless."""
         build_id = uuid.UUID(request.build_id)
-        async with self._sessions.begin() as session:
-            state = await session.scalar(
+        async with transaction(self._sessions) as tx:
+            state = await tx.session.scalar(
                 select(Snapshot.state)
                 .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
                 .with_for_update()
             )
             if state in ("stored", "deleted", "failed"):
                 return
-            await session.execute(
+            await tx.session.execute(
                 update(Snapshot)
                 .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
                 .values(state="failed", claim=uuid.uuid4())
@@ -109,20 +109,20 @@ class SnapshotActivities:
             error = storable(request.error or "") or "It could not be stored. The next snapshot makes up for it."
             events = [NewEvent(SnapshotFailedEvent(number=request.number, reason=request.reason, error=error))]
             if request.reason == SnapshotReason.PHASE:
-                events.append(await _complete_phase(session, request, request.commit, ""))
-            await append_events(session, build_id, events)
+                events.append(await _complete_phase(tx, request, request.commit, ""))
+            await append_events(tx, build_id, events)
 
     async def _claim(self, build_id: uuid.UUID, request: TakeSnapshot) -> "_Claimed | TakenSnapshot":
         """Claim the row for this attempt. A snapshot that was stored before is returned instead."""
         claim = uuid.uuid4()
         archive_key, manifest_key = snapshot_keys(build_id, request.number, claim)
         claimed = _Claimed(uuid.uuid4(), build_id, claim, archive_key, manifest_key)
-        async with self._sessions.begin() as session:
+        async with transaction(self._sessions) as tx:
             project_id = select(Build.project_id).where(Build.id == build_id).scalar_subquery()
-            if await session.scalar(select(Build.closed_at).where(Build.id == build_id)) is not None:
+            if await tx.session.scalar(select(Build.closed_at).where(Build.id == build_id)) is not None:
                 raise StaleClaim("The build has ended, so no snapshot of it is taken any more.")
             columns = {"claim": claim, "archive_key": claimed.archive_key, "manifest_key": claimed.manifest_key}
-            await session.execute(
+            await tx.session.execute(
                 insert(Snapshot)
                 .values(
                     id=claimed.id,
@@ -135,7 +135,7 @@ class SnapshotActivities:
                 .on_conflict_do_nothing(index_elements=["build_id", "number"])
             )
             row = (
-                await session.scalars(
+                await tx.session.scalars(
                     select(Snapshot)
                     .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
                     .with_for_update()
@@ -145,7 +145,7 @@ class SnapshotActivities:
                 return TakenSnapshot(
                     number=row.number, files=row.files or 0, bytes=row.archive_bytes or 0, commit=row.commit
                 )
-            await session.execute(update(Snapshot).where(Snapshot.id == row.id).values(state="taking", **columns))
+            await tx.session.execute(update(Snapshot).where(Snapshot.id == row.id).values(state="taking", **columns))
             return _Claimed(row.id, build_id, claim, claimed.archive_key, claimed.manifest_key)
 
     async def _store_and_record(
@@ -209,8 +209,8 @@ class SnapshotActivities:
             StaleClaim: it does not; nothing is written.
         """
         files = len(entries)
-        async with self._sessions.begin() as session:
-            recorded = await session.scalar(
+        async with transaction(self._sessions) as tx:
+            recorded = await tx.session.scalar(
                 update(Snapshot)
                 .where(Snapshot.id == claimed.id, Snapshot.claim == claimed.claim, Snapshot.state == "taking")
                 .values(
@@ -226,15 +226,13 @@ class SnapshotActivities:
             )
             if recorded is None:
                 raise StaleClaim(f"Another attempt takes snapshot {request.number} now.")
-            superfluous = await superfluous_snapshots(session, claimed.build_id, self._kept)
-            await session.execute(update(Snapshot).where(Snapshot.id.in_(superfluous)).values(state="deleted"))
+            superfluous = await superfluous_snapshots(tx, claimed.build_id, self._kept)
+            await tx.session.execute(update(Snapshot).where(Snapshot.id.in_(superfluous)).values(state="deleted"))
             event = SnapshotStoredEvent(number=request.number, reason=request.reason, bytes=stored.bytes, files=files)
             events = [NewEvent(event)]
             if request.reason == SnapshotReason.PHASE:
-                events.insert(
-                    0, await _complete_phase(session, request, request.commit or packed.commit, packed.subject)
-                )
-            await append_events(session, claimed.build_id, events)
+                events.insert(0, await _complete_phase(tx, request, request.commit or packed.commit, packed.subject))
+            await append_events(tx, claimed.build_id, events)
 
 
 @dataclass(frozen=True)
@@ -248,10 +246,10 @@ class _Claimed:
     manifest_key: str
 
 
-async def _complete_phase(session: AsyncSession, request: TakeSnapshot, commit: str | None, title: str) -> NewEvent:
+async def _complete_phase(tx: Transaction, request: TakeSnapshot, commit: str | None, title: str) -> NewEvent:
     """Count the phase in the build's row; returns its event."""
     phase = request.phase or 0
-    await session.execute(
+    await tx.session.execute(
         update(Build)
         .where(Build.id == uuid.UUID(request.build_id))
         .values(phases_completed=func.greatest(Build.phases_completed, phase))

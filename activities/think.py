@@ -114,18 +114,18 @@ class ThinkActivities:
     async def check_budget(self, request: CheckBudget) -> BudgetCheck:
         """Whether the build may continue. Checked first, to avoid opening or waking a sandbox in vain."""
         day = _day()
-        async with self._sessions.begin() as session:
-            return await self._budget.check(session, request, day)
+        async with transaction(self._sessions) as tx:
+            return await self._budget.check(tx, request, day)
 
     # ---- before the call
 
     async def _stored_result(self, tx: Transaction, call: money.Call, outcome: str) -> ThinkResult:
         """The result of a turn that an earlier attempt has stored the answer of."""
-        blocks = parse_stored_blocks(await turns.stored_answer(tx.session, call.build_id, call.turn))
-        state = await money.budget_of(tx.session, call.user_id, call.day)
+        blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
+        state = await money.budget_of(tx, call.user_id, call.day)
         reading = read_answer(Answer(blocks, outcome, Tokens(), None))
         winds_down = await self._budget.winds_down_after(tx, call, state)
-        message_read = await steering.last_message_read(tx.session, call.build_id, call.turn)
+        message_read = await steering.last_message_read(tx, call.build_id, call.turn)
         return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read)
 
     async def _reserve_turn(
@@ -150,7 +150,7 @@ class ThinkActivities:
         else:
             # An earlier attempt has stored the message of this turn. What is unread now waits for the next turn.
             numbers = []
-            message_read = await steering.last_message_read(tx.session, call.build_id, call.turn)
+            message_read = await steering.last_message_read(tx, call.build_id, call.turn)
         permission, state = await self._budget.reserve(tx, call, lost)
         events = [] if lost is None else [NewEvent(TurnWithdrawnEvent(claim=str(lost)), call.turn)]
         events.append(NewEvent(TurnStartedEvent(attempt=attempt), call.turn))
@@ -165,8 +165,8 @@ class ThinkActivities:
         budget = {} if state is None else budget_fields(state)
         _log.warning("a model call could have passed the day's ceiling", build_id=str(build_id), turn=turn, **budget)
         event = BudgetEvent.model_validate({"text": _AT_THE_CEILING, "alert": True, **budget})
-        async with self._sessions.begin() as session:
-            await append_events(session, build_id, [NewEvent(event, turn)])
+        async with transaction(self._sessions) as tx:
+            await append_events(tx, build_id, [NewEvent(event, turn)])
 
     # ---- the call
 
@@ -214,8 +214,8 @@ class ThinkActivities:
         if narrator.is_stale:
             return
         event = TurnFailedEvent(error=storable(str(error), _ERROR_CHARACTERS))
-        async with self._sessions.begin() as session:
-            await append_events(session, call.build_id, [NewEvent(event, call.turn)])
+        async with transaction(self._sessions) as tx:
+            await append_events(tx, call.build_id, [NewEvent(event, call.turn)])
 
     # ---- its cost
 
@@ -227,12 +227,12 @@ class ThinkActivities:
             await money.settle(tx, call, tokens, self._budget.cost(call.model, tokens), request_id)
 
     async def _estimate(self, call: money.Call) -> None:
-        async with self._sessions.begin() as session:
-            await money.estimate(session, call.claim)
+        async with transaction(self._sessions) as tx:
+            await money.estimate(tx, call.claim)
 
     async def _release(self, call: money.Call) -> None:
-        async with self._sessions.begin() as session:
-            await money.release(session, call)
+        async with transaction(self._sessions) as tx:
+            await money.release(tx, call)
 
     # ---- its answer
 

@@ -56,8 +56,8 @@ async def recovery_seconds(faults: FaultHarness, moment: str, *, second: bool) -
 
 
 async def _last_event(harness: WorkerHarness, build_id: uuid.UUID) -> int | None:
-    async with harness.session() as session:
-        return await session.scalar(select(func.max(Event.id)).where(Event.build_id == build_id))
+    async with harness.session() as tx:
+        return await tx.session.scalar(select(func.max(Event.id)).where(Event.build_id == build_id))
 
 
 async def _measure(repetitions: int) -> None:

@@ -3,6 +3,7 @@
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.session import Sessions
+from db.transaction import transaction
 from db.users import list_plans
 from domain.errors import Misconfigured, UnknownModel
 from domain.pricing import PriceTable, price_of
@@ -15,8 +16,8 @@ async def check_plans(sessions: Sessions, prices: PriceTable) -> None:
         Misconfigured: a model has no price, or the database can't be read.
     """
     try:
-        async with sessions() as session:
-            plans = await list_plans(session)
+        async with transaction(sessions) as tx:
+            plans = await list_plans(tx)
     except (OSError, SQLAlchemyError) as error:
         raise Misconfigured(
             "The database does not answer, or has not been migrated. Check DATABASE_URL, then run `cofounder migrate`. "

@@ -28,16 +28,16 @@ class _StoredFacts:
     allow_calls: int
 
     async def findings(self) -> list[str]:
-        return await turns.latest_findings(self.tx.session, self.build_id)
+        return await turns.latest_findings(self.tx, self.build_id)
 
     async def resumes(self) -> list[dict[str, Any]]:
-        return await turns.resumes_since_last_turn(self.tx.session, self.build_id, self.turn)
+        return await turns.resumes_since_last_turn(self.tx, self.build_id, self.turn)
 
     async def handoff_note(self) -> str | None:
-        return await turns.handoff_note(self.tx.session, self.build_id, self.turn)
+        return await turns.handoff_note(self.tx, self.build_id, self.turn)
 
     async def unanswered_problem(self) -> str | None:
-        last = await steering.find_question(self.tx.session, self.build_id)
+        last = await steering.find_question(self.tx, self.build_id)
         return None if last is None or last.answer is not None else last.question.problem
 
 
@@ -65,8 +65,8 @@ async def compose_user_message(
 ) -> UserMessage:
     """Compose this turn's user message: its notes, the restores that were carried out, unread messages."""
     build_id = uuid.UUID(request.build_id)
-    messages = await steering.unread_messages(tx.session, build_id) if start.has_unread_messages else []
-    new_restores = await restores.unreported_restores(tx.session, build_id) if start.has_unreported_restores else []
+    messages = await steering.unread_messages(tx, build_id) if start.has_unread_messages else []
+    new_restores = await restores.unreported_restores(tx, build_id) if start.has_unreported_restores else []
     texts = [prompt.OPENING] if request.turn == 1 else _continuation(start.previous_outcome)
     texts += await _note_texts(request.notes, _StoredFacts(tx, build_id, request.turn, request.allow_calls))
     texts += [prompt.restored(restores.describe_target(restore), commit) for restore, commit in new_restores]
@@ -87,8 +87,8 @@ async def store_user_message(tx: Transaction, build_id: uuid.UUID, turn: int, me
         return 0
     await turns.store_user_message(tx, build_id, turn, message.texts)
     if message.messages or message.restores:
-        await steering.mark_read(tx.session, message.messages, turn)
-        await restores.mark_reported(tx.session, message.restores, turn)
+        await steering.mark_read(tx, message.messages, turn)
+        await restores.mark_reported(tx, message.restores, turn)
     return message.messages[-1].number if message.messages else 0
 
 
@@ -116,7 +116,7 @@ async def _note_texts(notes: Sequence[TurnNote], facts: _StoredFacts) -> list[st
 
 
 async def _founder_texts(tx: Transaction, messages: Sequence[FounderMessage], secrets: Sequence[str]) -> list[str]:
-    problems = await steering.problems_of(tx.session, messages) if messages else {}
+    problems = await steering.problems_of(tx, messages) if messages else {}
     texts: list[str] = []
     for message in messages:
         text = displayable(message.text, secrets)

@@ -21,6 +21,7 @@ from cli.output import is_interactive
 from clients.temporal import connect_temporal, workers_on
 from db.money import budget_of
 from db.session import make_engine, make_sessions
+from db.transaction import transaction
 from db.users import ensure_user
 from domain.budget import dollars
 from domain.errors import CofounderError
@@ -230,9 +231,9 @@ async def confirm_spending(console: Console, keys: RealKeys, database_url: str, 
     """
     engine = make_engine(database_url, pool_size=1)
     try:
-        async with make_sessions(engine).begin() as session:
-            user = await ensure_user(session, FOUNDER)
-            budget = await budget_of(session, user.id, datetime.now(UTC).date())
+        async with transaction(make_sessions(engine)) as tx:
+            user = await ensure_user(tx, FOUNDER)
+            budget = await budget_of(tx, user.id, datetime.now(UTC).date())
     finally:
         await engine.dispose()
     used = [name for name, key in (("ANTHROPIC_API_KEY", keys.anthropic), ("E2B_API_KEY", keys.e2b)) if key]

@@ -17,6 +17,7 @@ from temporalio.service import RPCError
 
 from activities.runtime.crash_point import CrashPoint
 from db.models import Snapshot, ToolCall, Turn
+from db.transaction import transaction
 from domain.names import BUILD_WORKFLOW
 from domain.status import Status
 from local.rehearsal.control import FaultKind
@@ -401,11 +402,11 @@ def _to_hold(fault_harness: FaultHarness, point: CrashPoint) -> Callable[[uuid.U
 
 async def claims_of(harness: WorkerHarness, build_id: uuid.UUID) -> set[uuid.UUID]:
     """The tokens of the attempts that hold the build's rows."""
-    async with harness.session() as session:
+    async with harness.session() as tx:
         tokens = [
-            *(await session.scalars(select(Turn.claim).where(Turn.build_id == build_id))),
-            *(await session.scalars(select(ToolCall.claim).where(ToolCall.build_id == build_id))),
-            *(await session.scalars(select(Snapshot.claim).where(Snapshot.build_id == build_id))),
+            *(await tx.session.scalars(select(Turn.claim).where(Turn.build_id == build_id))),
+            *(await tx.session.scalars(select(ToolCall.claim).where(ToolCall.build_id == build_id))),
+            *(await tx.session.scalars(select(Snapshot.claim).where(Snapshot.build_id == build_id))),
         ]
     return {claim for claim in tokens if claim is not None}
 
@@ -443,8 +444,8 @@ async def _stale_worker_wrote(report: Report, without: str) -> bool:
         nonlocal wrote
         await wait_until((fault_harness.directory / SNAPSHOT_ATTEMPTED.format(pid=stale.pid)).exists)
         query = select(Snapshot.id).where(Snapshot.build_id == build_id, Snapshot.state == "stored")
-        async with harness.sessions() as session:
-            wrote = (await session.scalars(query)).first() is not None
+        async with transaction(harness.sessions) as tx:
+            wrote = (await tx.session.scalars(query)).first() is not None
 
     at: dict[CrashPoint, uuid.UUID] = {"snapshot.uploaded": build_id}
     fresh = await take_over(fault_harness, harness, stale, front, at, until_acted=until_attempted, without=without)

@@ -62,9 +62,9 @@ async def until_calling(fault_harness: FaultHarness, harness: WorkerHarness, bui
     goal = (await harness.row(build_id)).goal
 
     async def calling() -> bool:
-        async with harness.session() as session:
+        async with harness.session() as tx:
             calls = select(func.count()).where(LedgerEntry.build_id == build_id, LedgerEntry.turn == turn)
-            return bool(await session.scalar(calls)) and len(requests_of(fault_harness, goal)) >= turn
+            return bool(await tx.session.scalar(calls)) and len(requests_of(fault_harness, goal)) >= turn
 
     await wait_until(calling, look_seconds=0.2)
 

@@ -91,8 +91,8 @@ def _requests(built: Built) -> Iterator[dict[str, Any]]:
 
 async def test_every_word_of_the_brief_is_in_the_served_page(harness: WorkerHarness, built: Built) -> None:
     sandboxes = Sandboxes(sandbox_config(harness.settings))
-    async with harness.session() as session:
-        preview = await session.get_one(Preview, built.row.id)
+    async with harness.session() as tx:
+        preview = await tx.session.get_one(Preview, built.row.id)
     assert (preview.state, preview.url) == ("open", built.row.preview_url)
     sandbox = await sandboxes.connect(preview.sandbox_id or "")
     answer = await sandbox.http_get(8000, "/", DEADLINE)
@@ -161,8 +161,8 @@ def test_cached(built: Built, tmp_path: Path) -> None:
 
 
 async def test_the_ledger_equals_what_the_model_served(harness: WorkerHarness, built: Built) -> None:
-    async with harness.session() as session:
-        entries = (await session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == built.row.id))).all()
+    async with harness.session() as tx:
+        entries = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == built.row.id))).all()
     served = {line["request_id"]: line for line in await harness.served()}
     assert {entry.state for entry in entries} == {"settled"}
     assert len(entries) == len(built.bodies)
@@ -181,11 +181,13 @@ async def test_the_ledger_equals_what_the_model_served(harness: WorkerHarness, b
 
 
 async def test_state_is_saved_after_each_turn(harness: WorkerHarness, built: Built) -> None:
-    async with harness.session() as session:
-        turns = (await session.scalars(select(Turn).where(Turn.build_id == built.row.id).order_by(Turn.number))).all()
-        messages = (await session.scalars(select(Message).where(Message.build_id == built.row.id))).all()
-        calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == built.row.id))).all()
-        prompt = await session.get_one(Prompt, (built.row.id, 0))
+    async with harness.session() as tx:
+        turns = (
+            await tx.session.scalars(select(Turn).where(Turn.build_id == built.row.id).order_by(Turn.number))
+        ).all()
+        messages = (await tx.session.scalars(select(Message).where(Message.build_id == built.row.id))).all()
+        calls = (await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == built.row.id))).all()
+        prompt = await tx.session.get_one(Prompt, (built.row.id, 0))
     assert [turn.number for turn in turns] == list(range(1, len(built.bodies) + 1))
     assert all(turn.outcome for turn in turns)
     numbers = [turn.number for turn in turns]
@@ -201,9 +203,9 @@ async def test_state_is_saved_after_each_turn(harness: WorkerHarness, built: Bui
 
 
 async def test_one_honest_mistake_is_shown_by_a_check_and_fixed(harness: WorkerHarness, built: Built) -> None:
-    async with harness.session() as session:
+    async with harness.session() as tx:
         calls = (
-            await session.scalars(
+            await tx.session.scalars(
                 select(ToolCall).where(ToolCall.build_id == built.row.id).order_by(ToolCall.turn, ToolCall.position)
             )
         ).all()
@@ -219,9 +221,9 @@ async def test_statuses_came_in_order(harness: WorkerHarness, built: Built) -> N
 
 
 async def test_each_phase_ended_with_a_snapshot_that_is_there(harness: WorkerHarness, built: Built) -> None:
-    async with harness.session() as session:
+    async with harness.session() as tx:
         stored = select(Snapshot).where(Snapshot.build_id == built.row.id).order_by(Snapshot.number)
-        snapshots = (await session.scalars(stored)).all()
+        snapshots = (await tx.session.scalars(stored)).all()
     commits = [event.data["commit"] for event in await harness.events(built.row.id, "phase_completed")]
     assert built.row.phases_completed == len(commits) >= 3
     assert [snapshot.commit[:12] for snapshot in snapshots if snapshot.reason == "phase" and snapshot.commit] == commits
@@ -238,8 +240,8 @@ async def test_the_row_says_what_the_founder_needs(harness: WorkerHarness, built
     assert row.preview_url
     assert row.model == "claude-opus-5-5"
     assert "rehearsal model" in (row.model_label or "")
-    async with harness.session() as session:
-        gate = await session.get_one(GateRun, (row.id, 1))
+    async with harness.session() as tx:
+        gate = await tx.session.get_one(GateRun, (row.id, 1))
     assert gate.findings == []
     assert (gate.tests_run or 0) >= 5
     async with ObjectStore(store_config(harness.settings)) as store:
@@ -264,8 +266,8 @@ async def test_only_the_preview_keeps_a_sandbox(harness: WorkerHarness, built: B
     sandboxes = Sandboxes(sandbox_config(harness.settings))
     mine = [each for each in await sandboxes.list_all() if each.build_id == str(built.row.id)]
     await sandboxes.close()
-    async with harness.session() as session:
-        preview = await session.get_one(Preview, built.row.id)
+    async with harness.session() as tx:
+        preview = await tx.session.get_one(Preview, built.row.id)
     assert [each.id for each in mine] == [preview.sandbox_id]
 
 
@@ -299,8 +301,10 @@ async def test_a_second_build_continues_the_product(harness: WorkerHarness, buil
     build_id = await harness.start(built.row.user_id, project_id=built.row.project_id, goal=f"Tell of {word}")
     row = await harness.finished(build_id)
     assert (row.status, row.build_version) == (Status.READY, 2), row.reason
-    async with harness.session() as session:
-        calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.turn == 1))).all()
+    async with harness.session() as tx:
+        calls = (
+            await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.turn == 1))
+        ).all()
     assert any("server.py" in (call.result or "") for call in calls), "it has the first build's product"
     await harness.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
 

@@ -142,9 +142,9 @@ async def test_a_stopped_worker_leaves_its_call_to_others_who_share_the_work(
             await preview.result()
         assert [await each.stop() for each in (second, third)] == [0, 0]
 
-    async with harness.session() as session:
+    async with harness.session() as tx:
         in_order = (
             select(ToolCall.result).where(ToolCall.build_id == build_id).order_by(ToolCall.turn, ToolCall.position)
         )
-        results = (await session.scalars(in_order)).all()
+        results = (await tx.session.scalars(in_order)).all()
     assert str(results[1]).count("ran") == 1

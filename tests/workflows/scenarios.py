@@ -18,6 +18,7 @@ from temporalio.testing import TimeSkipper
 from clients.sandbox import RUNNER_MODULE, RUNNER_SOURCE, Role, Sandboxes, sandbox_config
 from clients.sandbox_runner import JOURNAL
 from db.models import Build, BusinessEvent, LedgerEntry, Message, Preview, Project, ToolCall
+from db.transaction import transaction
 from db.users import UserChange, change_user
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
@@ -107,14 +108,14 @@ async def refuse_rows(
 ) -> AsyncIterator[None]:
     """Make the database refuse the project's new rows that meet the condition, in one table, while the block runs."""
     function = f"refuse_{uuid.uuid4().hex}"
-    async with harness.sessions.begin() as session:
-        await session.execute(
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(
             text(
                 f"create function {function}() returns trigger language plpgsql as "
                 f"$$ begin raise exception '{name}'; end $$"
             )
         )
-        await session.execute(
+        await tx.session.execute(
             text(
                 f"create trigger {function} before insert on {table} for each row "
                 f"when (new.project_id = '{project_id}' and {condition}) execute function {function}()"
@@ -123,8 +124,8 @@ async def refuse_rows(
     try:
         yield
     finally:
-        async with harness.sessions.begin() as session:
-            await session.execute(text(f"drop function {function}() cascade"))
+        async with transaction(harness.sessions) as tx:
+            await tx.session.execute(text(f"drop function {function}() cascade"))
 
 
 @_scenario("from the brief to the preview")
@@ -132,11 +133,13 @@ async def ready(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=SMALL)
     workflows = await ready_build(harness, build_id)
     assert await harness.statuses(build_id) == ["starting", "scaffold", "code", "checks", "ready"]
-    async with harness.session() as session:
+    async with harness.session() as tx:
         row = await harness.row(build_id)
-        project = await session.get_one(Project, row.project_id)
+        project = await tx.session.get_one(Project, row.project_id)
         assert (project.status, row.build_version) == ("mvp_built", 1)
-        announcements = (await session.scalars(select(BusinessEvent).where(BusinessEvent.build_id == build_id))).all()
+        announcements = (
+            await tx.session.scalars(select(BusinessEvent).where(BusinessEvent.build_id == build_id))
+        ).all()
         assert [event.type for event in announcements] == ["artifact_generated"]
     return workflows
 
@@ -213,8 +216,8 @@ async def slept_woken_by_signal(harness: WorkerHarness) -> list[EndedWorkflow]:
     )
     await harness.builds.wake(build_id)
     await until_row(harness, build_id, lambda row: "Checked again" in (row.reason or ""))
-    async with harness.sessions.begin() as session:
-        await change_user(session, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
+    async with transaction(harness.sessions) as tx:
+        await change_user(tx, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
     await harness.builds.wake(build_id)
     workflows = await ready_build(harness, build_id)
     [resumed] = await harness.events(build_id, "resumed")
@@ -293,8 +296,8 @@ async def repeating(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert await harness.events(build_id, "guard"), "the agent must be steered first"
     await harness.builds.wake(build_id)
     workflows = await ready_build(harness, build_id)
-    async with harness.session() as session:
-        messages = await session.scalars(select(Message.content).where(Message.build_id == build_id))
+    async with harness.session() as tx:
+        messages = await tx.session.scalars(select(Message.content).where(Message.build_id == build_id))
         assert sum("try again, without an answer" in content for content in messages) == 1
     return workflows
 
@@ -486,8 +489,8 @@ async def reaper(harness: WorkerHarness) -> list[EndedWorkflow]:
     queue = harness.settings.temporal_task_queue
     await harness.client.execute_workflow(REAPER_WORKFLOW, id=preview_workflow_id(build_id), task_queue=queue)
     await harness.handle(build_id).terminate("an operator's decision")
-    async with harness.sessions.begin() as session:
-        session.add(Preview(build_id=build_id, state="open", seq=3, url="http://gone", sandbox_id="gone"))
+    async with transaction(harness.sessions) as tx:
+        tx.session.add(Preview(build_id=build_id, state="open", seq=3, url="http://gone", sandbox_id="gone"))
     reaper_id = f"reap-{uuid.uuid4()}"
     await harness.client.execute_workflow(
         REAPER_WORKFLOW, id=reaper_id, task_queue=harness.settings.temporal_task_queue
@@ -499,14 +502,14 @@ async def reaper(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert strange.id in left, "a sandbox of another deployment must stay"
     assert {works_in, newer.id} <= left.keys(), "both must stay: one may be about to replace the other"
     assert str(build_id) not in left.values()
-    async with harness.session() as session:
-        calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id))).all()
+    async with harness.session() as tx:
+        calls = (await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == build_id))).all()
         assert [(call.state, call.is_error) for call in calls] == [("done", True)]
         open_calls = select(LedgerEntry).where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")
-        assert (await session.scalars(open_calls)).all() == []
-        assert (await session.get_one(Preview, build_id)).state == "closed"
-    async with harness.sessions.begin() as session:
-        (await session.get_one(Build, other)).sandbox_id = newer.id
+        assert (await tx.session.scalars(open_calls)).all() == []
+        assert (await tx.session.get_one(Preview, build_id)).state == "closed"
+    async with transaction(harness.sessions) as tx:
+        (await tx.session.get_one(Build, other)).sandbox_id = newer.id
     again_id = f"reap-{uuid.uuid4()}"
     await harness.client.execute_workflow(REAPER_WORKFLOW, id=again_id, task_queue=harness.settings.temporal_task_queue)
     left = {each.id: each.build_id for each in await sandboxes.list_all()}

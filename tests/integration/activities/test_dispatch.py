@@ -25,6 +25,7 @@ from db.builds import BuildRequest, insert_build
 from db.models import Event, Message, ToolCall, Turn
 from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
+from db.transaction import transaction
 from db.users import ensure_user
 from domain.guards import error_signature
 from domain.payloads import DispatchInput, DispatchResult, SandboxRef
@@ -82,10 +83,12 @@ class DispatchHarness:
             {"type": "text", "text": "I am about to."},
             {"type": "tool_use", "id": tool_use_id, "name": name, "input": given},
         ]
-        async with self.sessions.begin() as session:
-            session.add(Turn(build_id=self.build_id, number=self.turns, run_id="run", claim=uuid.uuid4()))
-            session.add(Message(build_id=self.build_id, turn=self.turns, role="assistant", content=json.dumps(blocks)))
-            session.add(
+        async with transaction(self.sessions) as tx:
+            tx.session.add(Turn(build_id=self.build_id, number=self.turns, run_id="run", claim=uuid.uuid4()))
+            tx.session.add(
+                Message(build_id=self.build_id, turn=self.turns, role="assistant", content=json.dumps(blocks))
+            )
+            tx.session.add(
                 ToolCall(
                     build_id=self.build_id,
                     tool_use_id=tool_use_id,
@@ -109,8 +112,8 @@ class DispatchHarness:
         return await (environment or ActivityEnvironment()).run(self.activities.dispatch_tool, given)
 
     async def row(self, tool_use_id: str) -> ToolCall:
-        async with self.sessions() as session:
-            return await session.get_one(ToolCall, (self.build_id, tool_use_id))
+        async with transaction(self.sessions) as tx:
+            return await tx.session.get_one(ToolCall, (self.build_id, tool_use_id))
 
     async def result_text(self, tool_use_id: str) -> str:
         """Return the text of the stored result."""
@@ -122,8 +125,8 @@ class DispatchHarness:
         return "".join(part.get("text", "") for part in block["content"])
 
     async def events(self, tool_use_id: str) -> list[str]:
-        async with self.sessions() as session:
-            rows = await session.scalars(select(Event).where(Event.build_id == self.build_id).order_by(Event.id))
+        async with transaction(self.sessions) as tx:
+            rows = await tx.session.scalars(select(Event).where(Event.build_id == self.build_id).order_by(Event.id))
             return [row.type for row in rows if row.data.get("tool_use_id") == tool_use_id]
 
     async def until_file(self, name: str) -> None:
@@ -141,12 +144,12 @@ async def harness(stack: LocalStack) -> AsyncIterator[DispatchHarness]:
     sessions = make_sessions(engine)
     sandboxes = Sandboxes(SandboxConfig(found["E2B_API_KEY"], found["E2B_API_URL"], found["E2B_SANDBOX_URL"]))
     browser = Browser()
-    async with sessions.begin() as session:
+    async with transaction(sessions) as tx:
         user_id = f"founder-{uuid.uuid4()}"
-        await ensure_user(session, user_id)
+        await ensure_user(tx, user_id)
         brief = {"name": "Bench", "problem": "none", "features": ["one"]}
-        project = await create_project(session, user_id, "Bench", brief, None)
-        build = await insert_build(session, BuildRequest(project.id, user_id, "a goal"))
+        project = await create_project(tx, user_id, "Bench", brief, None)
+        build = await insert_build(tx, BuildRequest(project.id, user_id, "a goal"))
         assert build is not None
         build.created_at = NO_WORKFLOW
     sandbox = await sandboxes.create(str(build.id), Role.WORKSPACE)
@@ -356,8 +359,8 @@ async def test_a_call_that_does_not_fit_is_not_run(harness: DispatchHarness) -> 
 
 async def begin(harness: DispatchHarness, tool_use_id: str, where: SandboxRef) -> None:
     """Leave what an attempt leaves that died after it had begun."""
-    async with harness.sessions.begin() as session:
-        await session.execute(
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(
             update(ToolCall)
             .where(ToolCall.tool_use_id == tool_use_id)
             .values(state="intended", claim=uuid.uuid4(), sandbox_id=where.sandbox_id, boot=where.boot)

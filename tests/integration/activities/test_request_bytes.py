@@ -13,6 +13,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.think import ThinkActivities
 from db.models import Build, Message, Prompt, ToolCall, Turn
+from db.transaction import transaction
 from domain.payloads import ThinkInput
 from local.stack import LocalStack
 from settings import default_prices
@@ -26,16 +27,16 @@ GOLDEN = Path(__file__).with_name("golden")
 async def store_rows(harness: ActivityHarness, build: str, rows: dict[str, Any], turn: int, role: str) -> None:
     """Store what a recorded conversation holds of this turn: its user message, or its answer and the calls' results."""
     build_id, run_id = uuid.UUID(build), ActivityEnvironment.default_info().workflow_run_id
-    async with harness.sessions.begin() as session:
+    async with transaction(harness.sessions) as tx:
         if role == "user":
-            session.add(Turn(build_id=build_id, number=turn, run_id=run_id, claim=uuid.uuid4()))
+            tx.session.add(Turn(build_id=build_id, number=turn, run_id=run_id, claim=uuid.uuid4()))
         else:
             calls = [row for row in rows["tool_calls"] if row["turn"] == turn]
             state = {"summary": "", "state": "done", "is_error": False}
-            session.add_all(ToolCall(build_id=build_id, **state, **row) for row in calls)
-        await session.flush()
+            tx.session.add_all(ToolCall(build_id=build_id, **state, **row) for row in calls)
+        await tx.session.flush()
         messages = [row for row in rows["messages"] if (row["turn"], row["role"]) == (turn, role)]
-        session.add_all(Message(build_id=build_id, **row) for row in messages)
+        tx.session.add_all(Message(build_id=build_id, **row) for row in messages)
 
 
 async def send_turns(harness: ActivityHarness, rows: dict[str, Any], adaptive_thinking: bool) -> list[bytes]:
@@ -43,9 +44,9 @@ async def send_turns(harness: ActivityHarness, rows: dict[str, Any], adaptive_th
     for image in map(base64.b64decode, rows["images"]):
         await harness.store.put_image(hashlib.sha256(image).hexdigest(), image)
     build = await harness.build()
-    async with harness.sessions.begin() as session:
-        (await session.get_one(Build, uuid.UUID(build))).model = rows["model"]
-        session.add(Prompt(build_id=uuid.UUID(build), system=rows["system"], tools=rows["tools"]))
+    async with transaction(harness.sessions) as tx:
+        (await tx.session.get_one(Build, uuid.UUID(build))).model = rows["model"]
+        tx.session.add(Prompt(build_id=uuid.UUID(build), system=rows["system"], tools=rows["tools"]))
     price = default_prices()[rows["model"]].model_copy(update={"adaptive_thinking": adaptive_thinking})
     received: list[bytes] = []
     async with speaking(received=received) as model:

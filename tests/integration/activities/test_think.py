@@ -15,6 +15,7 @@ from activities.think import ThinkActivities
 from clients.model.anthropic import AnthropicProvider
 from db.feed import append_events
 from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall
+from db.transaction import transaction
 from domain.events import NewEvent, ResumedEvent
 from domain.notes import TurnNote
 from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult
@@ -35,15 +36,15 @@ async def harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
 @pytest.fixture
 async def build(harness: ActivityHarness) -> str:
     build_id = await harness.build()
-    async with harness.sessions.begin() as session:
-        (await session.get_one(Build, uuid.UUID(build_id))).model = MODEL
-        session.add(Prompt(build_id=uuid.UUID(build_id), system=SYSTEM, tools="[]"))
+    async with transaction(harness.sessions) as tx:
+        (await tx.session.get_one(Build, uuid.UUID(build_id))).model = MODEL
+        tx.session.add(Prompt(build_id=uuid.UUID(build_id), system=SYSTEM, tools="[]"))
     return build_id
 
 
 async def ledger(harness: ActivityHarness, build: str) -> LedgerEntry:
-    async with harness.sessions() as session:
-        return (await session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == uuid.UUID(build)))).one()
+    async with transaction(harness.sessions) as tx:
+        return (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == uuid.UUID(build)))).one()
 
 
 async def test_an_error_after_the_answer_began_is_paid(harness: ActivityHarness, build: str) -> None:
@@ -88,8 +89,8 @@ async def test_a_call_that_was_sent_and_never_answered_may_have_been_billed(
     with pytest.raises(ApplicationError, match="could not be reached"):
         await think(harness, model, build)
     await model.close()
-    async with harness.sessions() as session:
-        rows = await session.scalars(select(LedgerEntry.state).where(LedgerEntry.build_id == uuid.UUID(build)))
+    async with transaction(harness.sessions) as tx:
+        rows = await tx.session.scalars(select(LedgerEntry.state).where(LedgerEntry.build_id == uuid.UUID(build)))
         assert sorted(rows) == ["estimated", "released"]
 
 
@@ -115,28 +116,28 @@ async def test_characters_that_postgresql_refuses_do_not_ask_the_model_again(
         "Look\ufffd here.",
         "And\ufffd there.",
     ]
-    async with harness.sessions() as session:
-        rows = await session.scalars(select(ToolCall).where(ToolCall.build_id == uuid.UUID(build)))
+    async with transaction(harness.sessions) as tx:
+        rows = await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == uuid.UUID(build)))
         assert len(rows.all()) == 2
 
 
 async def test_blank_text_is_not_sent_back(harness: ActivityHarness, build: str) -> None:
     async with speaking(START, *says(0, "\n\n"), *calls(1, "glob", {"pattern": "*"}), ends("tool_use"), STOP) as model:
         await think(harness, model, build)
-    async with harness.sessions() as session:
-        stored = (await session.get_one(Message, (uuid.UUID(build), 1, "assistant"))).content
+    async with transaction(harness.sessions) as tx:
+        stored = (await tx.session.get_one(Message, (uuid.UUID(build), 1, "assistant"))).content
     assert [kept["type"] for kept in json.loads(stored)] == ["tool_use"]
 
 
 async def test_the_agent_reads_of_every_resume_since_its_last_message(harness: ActivityHarness, build: str) -> None:
     async def resumed(reason: str, *changes: str) -> None:
-        async with harness.sessions.begin() as session:
+        async with transaction(harness.sessions) as tx:
             event = NewEvent(ResumedEvent.model_validate({"reason": reason, "changes": list(changes)}))
-            await append_events(session, uuid.UUID(build), [event])
+            await append_events(tx, uuid.UUID(build), [event])
 
     async def told(turn: int) -> str:
-        async with harness.sessions() as session:
-            return (await session.get_one(Message, (uuid.UUID(build), turn, "user"))).content
+        async with transaction(harness.sessions) as tx:
+            return (await tx.session.get_one(Message, (uuid.UUID(build), turn, "user"))).content
 
     async with speaking(START, *says(0, "Hm."), ends("end_turn"), STOP) as model:
         await resumed("before the first", "a.txt is missing")
@@ -184,17 +185,17 @@ async def test_what_was_sent_never_changes_even_without_a_message(harness: Activ
         START, *calls(0, "bash", {"command": "true"}), ends("tool_use"), STOP, received=received
     ) as model:
         (call,) = (await attempt(1, model)).calls
-    async with harness.sessions.begin() as session:
+    async with transaction(harness.sessions) as tx:
         done = {"state": "done", "is_error": False, "result": render_result(call.tool_use_id, "it ran", is_error=False)}
-        await session.execute(update(ToolCall).where(ToolCall.build_id == build_id).values(**done))
+        await tx.session.execute(update(ToolCall).where(ToolCall.build_id == build_id).values(**done))
     began = asyncio.Event()
     async with speaking(silent=began, received=received) as model:
         first = asyncio.create_task(attempt(2, model))
         await began.wait()
         first.cancel()
         await asyncio.wait({first})
-    async with harness.sessions.begin() as session:
-        session.add(FounderMessage(build_id=build_id, number=1, text="Use blue.", idempotency_key="blue"))
+    async with transaction(harness.sessions) as tx:
+        tx.session.add(FounderMessage(build_id=build_id, number=1, text="Use blue.", idempotency_key="blue"))
     async with speaking(START, *says(0, "Hm."), ends("max_tokens"), STOP, received=received) as model:
         assert (await attempt(2, model)).message_read == 0
         assert (await attempt(3, model)).message_read == 1
