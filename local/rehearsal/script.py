@@ -131,7 +131,8 @@ def _steps(script: StepsScript) -> Play:
         yield from _until_nothing_is_lost(Turn(NOTHING_LEFT), earlier)
 
 
-def _play(script: ProductScript | LongScript | StepsScript, conversation: Conversation) -> Play:
+def play(script: AnyScript, conversation: Conversation) -> Play:
+    """Return the conversation's script from its beginning."""
     product = ProductScript()
     match script:
         case LongScript():
@@ -147,7 +148,7 @@ def _play(script: ProductScript | LongScript | StepsScript, conversation: Conver
         yield from build_product(conversation, options)
 
 
-def decide(script: ProductScript | LongScript | StepsScript, conversation: Conversation) -> Turn:
+def decide(script: AnyScript, conversation: Conversation) -> Turn:
     """Return the next turn of this conversation."""
     exchanges: tuple[Exchange, ...] = conversation.exchanges
-    return next_turn(_play(script, conversation), exchanges) or Turn(NOTHING_LEFT)
+    return next_turn(play(script, conversation), exchanges) or Turn(NOTHING_LEFT)
