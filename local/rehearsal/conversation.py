@@ -81,7 +81,7 @@ class Turn:
     text: str
     calls: tuple[Call, ...] = ()
     thinking: str | None = None
-    reads_results: bool = True
+    reads_results: bool = field(default=True, compare=False)
     """Whether the script looks at what the calls returned or what was said afterwards."""
 
 

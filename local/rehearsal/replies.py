@@ -204,8 +204,24 @@ def _block_json(part: Part) -> dict[str, Any]:
                 "input": arguments,
                 "caller": {"type": "direct"},
             }
-        case RawPart(block=block):
-            return block
+        case RawPart():
+            return _whole_block(part)
+
+
+def _whole_block(part: RawPart) -> dict[str, Any]:
+    """Return the block with its deltas applied."""
+    block = part.block
+    for delta in part.deltas:
+        match delta["type"]:
+            case "text_delta":
+                block = block | {"text": block["text"] + delta["text"]}
+            case "citations_delta":
+                block = block | {"citations": [*block["citations"], delta["citation"]]}
+            case "input_json_delta":
+                block = block | {"input": json.loads(delta["partial_json"])}
+            case _:
+                pass
+    return block
 
 
 def _reported(reply: Reply, envelope: Envelope) -> dict[str, Any]:

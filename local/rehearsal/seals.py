@@ -56,6 +56,9 @@ def _read_signature(block: dict[str, Any], where: str) -> str:
 def check_seals(body: dict[str, Any], prefix: Prefix) -> None:
     """Check that the conversation is the one that this server served.
 
+    With `prefix_mismatch_behavior: drop_block` a block of another conversation is not refused. The real API then leaves
+    it out; here it makes no difference, because the script reads no thinking.
+
     Raises:
         ApiError: a thinking block has changed, or something before a sealed block has.
     """
@@ -63,6 +66,8 @@ def check_seals(body: dict[str, Any], prefix: Prefix) -> None:
     blocks = [block for block in prefix.blocks if block.part == "messages"]
     kind = (body.get("thinking") or {}).get("type")
     thinks = kind != "disabled" if kind else traits(body["model"]).thinks_by_default
+    binding = (body.get("thinking") or {}).get("block_binding") or {}
+    drops = binding.get("prefix_mismatch_behavior") == "drop_block"
     frozen = thinks or any(block.kind in thinking_kinds for block in blocks)
     raw = [
         block
@@ -84,7 +89,7 @@ def check_seals(body: dict[str, Any], prefix: Prefix) -> None:
                 seal = _read_signature(content, where)
             elif block.kind == "tool_use" and (match := _TOOL_ID.fullmatch(str(content.get("id")))):
                 seal = match[1]
-            if seal and frozen:
+            if seal and frozen and not drops:
                 _compare(seal, prefix, starts, where)
         before = block.seal
 

@@ -31,50 +31,13 @@ from local.rehearsal.models import known_models
 from local.rehearsal.product_files import CHECK_COMMAND, SABOTAGES, product, read_idea, sabotaged
 from local.rehearsal.replies import PAUSE_TEXT
 from scripts.cache_share import main as print_share
+from tests.integration.rehearsal_server import Server, minimal_request, steps
 from tests.integration.rehearsal_tools import Answer, Session, Workspace
 from tests.processes import survivors
 from tests.wait import DEADLINE, wait_until, wait_until_blocking
 
 ROOT = Path(__file__).parents[2]
 BRIEF: dict[str, Any] = {"name": "Plot", "problem": "Gardens are empty.", "features": ["Offer a plot.", "Find a plot."]}
-BASH = {
-    "name": "bash",
-    "description": "Run a command.",
-    "input_schema": {"type": "object", "properties": {"command": {"type": "string"}}},
-}
-
-
-class Server:
-    """A rehearsal model in a process of its own."""
-
-    def __init__(self, directory: Path, *options: str) -> None:
-        self.log = directory / "served.jsonl"
-        self.bodies = directory / "bodies"
-        self.options = options
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "local.rehearsal", "--log", self.log, "--bodies", self.bodies, *options],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout
-        self.environment = json.loads(self.process.stdout.readline())
-        self.address = self.environment["ANTHROPIC_BASE_URL"]
-
-    def client(self) -> AsyncAnthropic:
-        return AsyncAnthropic(api_key="rehearsal", base_url=self.address, max_retries=0)
-
-    def served(self) -> list[dict[str, Any]]:
-        with urlopen(self.address + "/_rehearsal/served", timeout=DEADLINE) as response:
-            return list(json.load(response))
-
-    def register(self, what: str, value: Any) -> None:
-        response = httpx2.post(f"{self.address}/_rehearsal/{what}", json=value, timeout=DEADLINE)
-        assert response.status_code == 201, response.text
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(DEADLINE)
 
 
 @pytest.fixture(scope="module")
@@ -105,28 +68,12 @@ def token() -> str:
     return secrets.token_hex(8)
 
 
-def minimal_request(token: str, **more: Any) -> dict[str, Any]:
-    """Return a minimal request."""
-    return {
-        "model": "claude-sonnet-5-5",
-        "max_tokens": 2000,
-        "system": f"{token}",
-        "messages": [{"role": "user", "content": "Begin."}],
-        "tools": [BASH],
-        **more,
-    }
-
-
 SUMMARIZED = {"type": "adaptive", "display": "summarized"}
 STEP: list[dict[str, Any]] = [
     {"thinking": "Hm."},
     {"text": "I list the files: “ü” 🌱."},
     {"tool": "bash", "input": {"command": "ls 🌱" * 40}},
 ]
-
-
-def steps(token: str, *turns: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"match": token, "script": {"kind": "steps", "turns": list(turns)}}
 
 
 class TestMessages:
