@@ -19,10 +19,9 @@ from time import monotonic
 from sqlalchemy import func, select
 
 from db.models import Event
-from tests.faults.cases import LONG, until_calling, until_command_held
-from tests.faults.report import close_preview, until_closed
-from tests.faults.sample_build import sample_script
+from tests.harness.fault_waits import LONG, close_preview, until_calling, until_closed, until_command_held
 from tests.harness.faults import FaultHarness, fault_harness
+from tests.harness.sample_build import sample_script
 from tests.harness.worker import WorkerHarness
 
 MOMENTS = ("a model call", "a command")

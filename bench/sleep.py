@@ -47,8 +47,7 @@ from domain.status import Status
 from local import binaries
 from local.stack import LocalStack
 from settings import default_prices
-from tests.harness.worker import WorkerHarness, settings_of
-from tests.workflows.scenarios import FOUR_TURNS_A_DAY, poor_founder
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder, settings_of
 
 ROOT = Path(__file__).parents[1]
 MODEL = "claude-sonnet-5-5"

@@ -16,12 +16,12 @@ from temporalio.client import WorkflowHistory
 
 from bench.conversation import script
 from bench.deployment import BenchStack, Process, bench_stack
-from bench.flat import chain_of, shares_of
 from bench.plain import run_plainly
 from cli.replay import replay_history
 from db.models import Build, LedgerEntry, Prompt, ToolCall, Turn
 from domain.names import build_workflow_id
 from domain.status import CLOSED, Status
+from tests.harness.history import chain_of, shares_of
 from tests.harness.worker import WorkerHarness
 
 _LOOK_SECONDS = 0.1

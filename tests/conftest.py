@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from local.stack import LocalStack
     from tests.harness.worker import WorkerHarness
 
+_TESTS = Path(__file__).parent
+
 _PREFIXES = ("ANTHROPIC_", "AWS_", "COFOUNDER_", "E2B_", "PG", "PROJECT_", "REHEARSAL_", "S3_", "SANDBOX_", "TEMPORAL_")
 _NAMES = {"AUTONOMOUS_AGENT", "BRIEF", "DATABASE_URL", "EXIT", "IDEA", "REAL"}
 
@@ -27,10 +29,16 @@ for _variable in [name for name in os.environ if _points_outside(name)]:
 
 
 _LONGEST = (
-    *("test_each_fault", "test_chaos", "test_servers_killed", "test_safeguards"),
-    *("test_whole_build", "test_demo", "test_local_stack", "test_scenarios", "test_nothing_left", "test_snapshot"),
-    *("test_local_sandbox_server", "test_gate", "test_rehearsal", "test_local_sandbox_confinement", "test_flat"),
-    *("test_local_sandbox", "test_dispatch", "test_replay", "test_lifecycle", "test_sandbox_client", "test_bad_input"),
+    *("faults/test_each_fault.py", "faults/test_chaos.py"),
+    *("faults/test_servers_killed.py", "faults/test_safeguards.py"),
+    *("integration/test_whole_build.py", "integration/cli/test_demo.py", "integration/local/test_stack.py"),
+    *("workflows/test_scenarios.py", "integration/repository/test_nothing_left.py"),
+    *("integration/activities/test_snapshot.py", "integration/local/sandbox/test_server.py"),
+    *("integration/activities/test_gate.py", "integration/local/test_rehearsal.py"),
+    *("integration/local/sandbox/test_confinement.py", "workflows/test_flat.py"),
+    *("integration/local/sandbox/test_sandbox.py", "integration/activities/test_dispatch.py", "replay/test_replay.py"),
+    *("integration/activities/test_lifecycle.py", "integration/clients/test_sandbox.py"),
+    "integration/test_bad_input.py",
 )
 """The modules that take the longest; they start first. Each process runs one module at a time, so a long module that
 starts last would keep one process busy while the others have nothing left."""
@@ -38,8 +46,8 @@ starts last would keep one process busy while the others have nothing left."""
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest modules first, the others in their usual order."""
-    rank = {name: position for position, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+    rank = {_TESTS / name: position for position, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session")

@@ -42,9 +42,7 @@ from domain.status import Status
 from local.stack import PARTS, PartName
 from services.builds import start_workflow
 from tests.faults.cases import until_swept
-from tests.faults.disabled_safeguards import NEXT_VERSION
 from tests.faults.invariants import (
-    Damage,
     Deliverable,
     check_build,
     check_no_secret,
@@ -53,11 +51,12 @@ from tests.faults.invariants import (
     deliverable_of,
 )
 from tests.faults.plan import Action, plan_faults
-from tests.faults.proxy import FaultProxy
-from tests.faults.report import close_preview, until_closed
-from tests.faults.sample_build import sample_script
+from tests.harness.disabled_safeguards import NEXT_VERSION
+from tests.harness.fault_proxy import FaultProxy
+from tests.harness.fault_waits import Damage, close_preview, until_closed
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
-from tests.wait import DEADLINE
+from tests.harness.sample_build import sample_script
+from tests.harness.wait import DEADLINE
 
 WORKERS = 2
 BUILDS_AT_ONCE = 3

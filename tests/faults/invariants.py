@@ -18,7 +18,6 @@ import psutil
 from sqlalchemy import func, select, text
 
 from activities.sandbox.snapshot_store import restore_snapshot, stored_manifest
-from bench.flat import chain_of, largest_payload, shares_of
 from clients.sandbox import Role, Sandbox
 from db.models import (
     Base,
@@ -38,16 +37,15 @@ from db.snapshots import SNAPSHOTS_PREFIX
 from domain.errors import NotFound, SnapshotFailed
 from domain.prompt import founder_message
 from domain.status import Status
-from tests.faults.sample_build import EFFECT
+from tests.harness.fault_waits import Damage, Request, requests_of
 from tests.harness.faults import SECRET, FaultHarness
-from tests.processes import command_line, lives
-from tests.wait import DEADLINE
+from tests.harness.history import chain_of, largest_payload, shares_of
+from tests.harness.processes import command_line, lives
+from tests.harness.sample_build import EFFECT
+from tests.harness.wait import DEADLINE
 
 KEPT_SNAPSHOTS = 5
 """Snapshots kept for a build, not counting the final one."""
-
-_Request = tuple[str, dict[str, Any]]
-"""The id and the body of a request to the model."""
 
 _CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
 _LARGEST_PAYLOAD = 4096
@@ -58,14 +56,6 @@ _LARGEST_TURN = 65_536
 
 _NOT_RUN = "This call was not run"
 _STARTED = re.compile(r"\bstart (toolu_\w+)")
-
-
-class Damage(AssertionError):
-    """Invariants that do not hold. `findings` describes each in a sentence."""
-
-    def __init__(self, findings: list[str]) -> None:
-        super().__init__("; ".join(findings))
-        self.findings = findings
 
 
 @dataclass(frozen=True)
@@ -260,7 +250,7 @@ async def check_spending(fault_harness: FaultHarness) -> None:
         raise Damage(damage)
 
 
-async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[_Request]) -> list[str]:
+async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[Request]) -> list[str]:
     """Rule 1: the ledger equals what the model server says it served; calls lost in a crash are marked as estimated."""
     async with fault_harness.sessions() as session:
         entries = (await session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build.id))).all()
@@ -297,18 +287,7 @@ async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[_Req
 # ---- the conversation
 
 
-def requests_of(fault_harness: FaultHarness, goal: str) -> list[_Request]:
-    """The ids and bodies of the requests sent for a build, in order of arrival."""
-    requests = []
-    for path in sorted(fault_harness.bodies.glob("*.json")):
-        text = path.read_text(errors="replace")
-        with suppress(json.JSONDecodeError):  # still being written
-            if goal in text:
-                requests.append((path.stem.partition("-")[2], json.loads(text)))
-    return requests
-
-
-async def _conversation(fault_harness: FaultHarness, build: Build, requests: list[_Request]) -> list[str]:
+async def _conversation(fault_harness: FaultHarness, build: Build, requests: list[Request]) -> list[str]:
     """Rule 3: one result per tool call, right after it; roles alternate; messages sent once never change."""
     damage: list[str] = []
     async with fault_harness.sessions() as session:
@@ -346,7 +325,7 @@ def _ill_formed(messages: list[dict[str, Any]]) -> list[str]:
     return damage
 
 
-async def _messages(fault_harness: FaultHarness, build: Build, requests: list[_Request]) -> list[str]:
+async def _messages(fault_harness: FaultHarness, build: Build, requests: list[Request]) -> list[str]:
     """Rule 5: every acknowledged message of the founder reaches the agent once, in order."""
     async with fault_harness.sessions() as session:
         rows = await session.scalars(

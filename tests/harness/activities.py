@@ -24,8 +24,8 @@ from db.session import Sessions, make_engine, make_sessions
 from db.users import ensure_user
 from domain.payloads import OpenWorkspace, TakenSnapshot, TakeSnapshot
 from local.stack import LocalStack
+from tests.harness.wait import DEADLINE
 from tests.harness.worker import sample_brief
-from tests.wait import DEADLINE
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")

@@ -28,11 +28,11 @@ from domain.names import build_workflow_id
 from local.stack import LocalStack, PartName
 from services.messages import send_message
 from settings import Settings
-from tests.faults.proxy import FaultProxy
-from tests.faults.rigged_worker import start_worker
+from tests.harness.fault_proxy import FaultProxy
+from tests.harness.processes import lives
+from tests.harness.rigged_worker import start_worker
+from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness, settings_of
-from tests.processes import lives
-from tests.wait import wait_until
 from worker import sandbox_config
 
 _URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {

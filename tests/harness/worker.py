@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -26,11 +27,12 @@ from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
 from db.users import ensure_user
 from domain.brief import Interview
+from domain.budget import cycle_of
 from domain.names import build_workflow_id
 from domain.status import CLOSED, Status
 from local.stack import LocalStack
 from settings import Settings
-from tests.wait import DEADLINE, wait_until
+from tests.harness.wait import DEADLINE, wait_until
 from worker import wired_worker
 
 EXAMPLES = Path(__file__).parents[2] / "cli" / "examples"
@@ -205,6 +207,22 @@ class WorkerHarness:
     async def statuses(self, build_id: uuid.UUID) -> list[str]:
         """Read the statuses in the feed, in order."""
         return [event.data["status"] for event in await self.events(build_id, "status")]
+
+
+FOUR_TURNS_A_DAY = 300_000
+"""An allowance (micro-dollars) that pays for several small calls but not for four worst cases, so that the agent winds
+down at once."""
+
+
+async def poor_founder(harness: WorkerHarness, allowance: int, **plan: Any) -> tuple[str, str]:
+    """Insert a founder who may spend this allowance (micro-dollars) today, with a plan whose cycle begins today.
+
+    Returns the ids of the founder and of the plan.
+    """
+    today = datetime.now(UTC).date()
+    days_left = (cycle_of(today, today.day)[1] - today).days
+    name = await harness.plan(allowance * days_left, **plan)
+    return await harness.founder(name, renewal_day=today.day), name
 
 
 def settings_of(stack: LocalStack, **changes: Any) -> Settings:

@@ -19,9 +19,9 @@ from clients.temporal import connect_temporal
 from domain.errors import CofounderError, Misconfigured
 from domain.pricing import ModelPrice
 from local.stack import LocalStack
+from tests.harness.api_server import TOKEN, RunningApi, new_database, running_api, settings_for, suspend
+from tests.harness.wait import DEADLINE
 from tests.harness.worker import settings_of
-from tests.integration.api_server import TOKEN, RunningApi, new_database, running_api, settings_for, suspend
-from tests.wait import DEADLINE
 from worker import wired_worker
 
 ROOT = Path(__file__).parents[2]

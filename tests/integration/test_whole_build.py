@@ -27,8 +27,9 @@ from domain.names import preview_workflow_id
 from domain.pricing import Tokens, cost_microdollars
 from domain.prompt import OPENING
 from domain.status import Status, may_follow
+from domain.tools import TOOLS
+from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
-from tests.wait import DEADLINE
 from worker import sandbox_config
 
 ROOT = Path(__file__).parents[2]
@@ -121,7 +122,7 @@ def test_requests_are_as_designed(built: Built) -> None:
         assert request["stream"] is True
         assert request["cache_control"] == {"type": "ephemeral"}
         assert all(tool["strict"] for tool in request["tools"])
-        assert len(request["tools"]) == 7
+        assert [tool["name"] for tool in request["tools"]] == list(TOOLS)
 
 
 def test_the_sent_prefix_never_changes(built: Built) -> None:

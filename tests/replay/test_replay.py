@@ -16,7 +16,7 @@ from temporalio.worker._workflow import _WorkflowWorker
 
 from cli.replay import load_history, replay_file
 from clients.temporal import DATA_CONVERTER
-from tests.wait import DEADLINE
+from tests.harness.wait import DEADLINE
 from workflows.build import BuildWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.reaper import ReaperWorkflow

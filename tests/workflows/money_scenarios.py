@@ -18,22 +18,16 @@ from db.users import UserChange, change_user
 from domain.errors import NotFound
 from domain.names import REAPER_WORKFLOW
 from domain.status import SleepPolicy, Status
-from tests.harness.worker import WorkerHarness
-from tests.wait import wait_until
+from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
+from tests.harness.wait import wait_until
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
 from tests.workflows.scenarios import (
-    FOUR_TURNS_A_DAY,
-    PRODUCT,
-    SMALL,
     Drive,
     EndedWorkflow,
     Scenario,
-    bash,
-    hold,
-    poor_founder,
     ready_build,
     refuse_rows,
     release_command,
-    steps,
     until_row,
     until_waiting,
 )

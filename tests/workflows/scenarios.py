@@ -19,11 +19,11 @@ from clients.sandbox import RUNNER_MODULE, RUNNER_SOURCE, Role, Sandboxes
 from clients.sandbox_runner import JOURNAL
 from db.models import Build, BusinessEvent, LedgerEntry, Message, Preview, Project, ToolCall
 from db.users import UserChange, change_user
-from domain.budget import cycle_of
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
-from tests.harness.worker import WorkerHarness
-from tests.wait import DEADLINE, wait_until
+from tests.harness.scripts import HOLD_FILE, PRODUCT, SMALL, bash, hold, steps
+from tests.harness.wait import DEADLINE, wait_until
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
 from worker import sandbox_config
 
 
@@ -59,54 +59,6 @@ def _scenario(
         SCENARIOS.append(Scenario(drive.__name__, path, drive, settings))
 
     return add
-
-
-PRODUCT = """cat > server.py <<'PY'
-import http.server
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = b"<h1 style='background:#125;color:#fff;padding:4em'>A small product</h1>"
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(body)
-http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Page).serve_forever()
-PY
-cat > test_it.py <<'PY'
-import unittest
-class T(unittest.TestCase):
-    def test_it(self):
-        self.assertIn("product", open("server.py").read())
-PY
-echo '{"install": "true", "check": "python3 -m unittest", "start": "python3 server.py", "port": 8000}' > cofounder.json
-echo __pycache__ > .gitignore
-git add -A && git -c user.name=c -c user.email=c@example.org commit -qm "A small product"
-"""
-"""A command that writes and commits the smallest product that passes the gate."""
-
-
-def bash(command: str, seconds: int | None = None) -> dict[str, Any]:
-    """A step that calls bash."""
-    return {"tool": "bash", "input": {"command": command, "timeout_seconds": seconds}}
-
-
-def steps(*turns: list[dict[str, Any]]) -> dict[str, Any]:
-    """A script of literal turns; the model ends its turn after them."""
-    return {"kind": "steps", "turns": [[{"text": "On it."}, *turn] for turn in turns]}
-
-
-SMALL = steps([bash(PRODUCT)])
-
-HOLD_FILE = "/tmp/held"
-"""A command waits at `HOLD` while this file is in the sandbox."""
-
-HOLD = f"touch {HOLD_FILE}; while [ -e {HOLD_FILE} ]; do sleep 0.1; done"
-"""Shell code that makes a command wait until `release_command`, so that a test has all the time it needs meanwhile."""
-
-
-def hold(command: str = "true") -> dict[str, Any]:
-    """A step that calls bash; the command waits for `release_command` first."""
-    return bash(f"{HOLD}; {command}", 600)
 
 
 async def release_command(harness: WorkerHarness, build_id: uuid.UUID, role: Role = Role.WORKSPACE) -> None:
@@ -242,22 +194,6 @@ async def gate_exhausted(harness: WorkerHarness) -> list[EndedWorkflow]:
     await harness.builds.cancel(build_id)
     assert (await harness.finished(build_id)).status == Status.CANCELLED
     return [EndedWorkflow(f"build-{build_id}", "cancelled")]
-
-
-async def poor_founder(harness: WorkerHarness, allowance: int, **plan: Any) -> tuple[str, str]:
-    """Insert a founder who may spend this allowance (micro-dollars) today, with a plan whose cycle begins today.
-
-    Returns the ids of the founder and of the plan.
-    """
-    today = datetime.now(UTC).date()
-    days_left = (cycle_of(today, today.day)[1] - today).days
-    name = await harness.plan(allowance * days_left, **plan)
-    return await harness.founder(name, renewal_day=today.day), name
-
-
-FOUR_TURNS_A_DAY = 300_000
-"""An allowance (micro-dollars) that pays for several small calls but not for four worst cases, so that the agent winds
-down at once."""
 
 
 _SLEEP_EVENTS = ("snapshot_stored", "status")

@@ -16,22 +16,15 @@ from db.users import UserChange, change_user
 from domain.names import REAPER_WORKFLOW
 from domain.status import Status
 from domain.tool_output import render_result
-from tests.harness.worker import WorkerHarness
-from tests.wait import wait_until
+from tests.harness.scripts import HOLD, PRODUCT, SMALL, bash, hold, steps
+from tests.harness.wait import wait_until
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
 from tests.workflows.scenarios import (
-    FOUR_TURNS_A_DAY,
-    HOLD,
-    PRODUCT,
-    SMALL,
     Drive,
     EndedWorkflow,
     Scenario,
-    bash,
-    hold,
-    poor_founder,
     ready_build,
     release_command,
-    steps,
     until_row,
     until_waiting,
 )

@@ -1,0 +1,132 @@
+"""Runs the API as its process does, on a database of its own, for tests of the API and of what talks to it."""
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import httpx2
+import uvicorn
+from pydantic import SecretStr
+from sqlalchemy import func, select
+from sqlalchemy.engine import make_url
+from temporalio.client import Client
+
+from api.app import create_app
+from api.deps import Resources
+from api.main import open_resources
+from api.protocol import Protocol
+from clients.temporal import connect_temporal
+from db.migrate import migrate
+from db.models import Base, Build, Project, User
+from db.session import Sessions, make_engine, make_sessions
+from local.stack import LocalStack
+from settings import Settings
+from tests.harness.wait import DEADLINE
+
+TOKEN = "a-token-for-tests"
+OPERATORS = "a-token-of-operators"
+AS_OPERATOR = {"Authorization": f"Bearer {OPERATORS}"}
+BRIEF = {"name": "Pantry Pal", "problem": "Food is forgotten.", "features": ["A list", "A reminder"], "tone": "warm"}
+
+
+@dataclass
+class RunningApi:
+    """A running API and its clients."""
+
+    url: str
+    http: httpx2.AsyncClient
+    sessions: Sessions
+    resources: Resources
+    temporal: Client
+
+    async def project(self, user: str | None = None, **body: Any) -> str:
+        """Create a project and return its id."""
+        answer = await self.http.post("/v1/projects", json=body or {"brief": BRIEF}, headers=as_user(user))
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    async def build(self, project: str | None = None) -> str:
+        """Start a build and return its id."""
+        project = project or await self.project()
+        answer = await self.http.post(f"/v1/projects/{project}/builds", json={"goal": "Build it."})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    async def rows(self) -> dict[str, int]:
+        """Count the rows of each table."""
+        async with self.sessions() as session:
+            return {
+                name: int(await session.scalar(select(func.count()).select_from(table)) or 0)
+                for name, table in Base.metadata.tables.items()
+            }
+
+    async def row(self, build_id: str) -> Build:
+        """Read a build's row."""
+        async with self.sessions() as session:
+            return (await session.scalars(select(Build).where(Build.id == uuid.UUID(build_id)))).one()
+
+
+def as_user(user: str | None) -> dict[str, str]:
+    """Return the headers that name a user."""
+    return {} if user is None else {"X-Cofounder-User": user}
+
+
+async def new_database(stack: LocalStack) -> str:
+    """Create a migrated, empty database in the stack's PostgreSQL and return its URL."""
+    url = make_url(stack.environment["DATABASE_URL"])
+    name = f"api_{secrets.token_hex(4)}"
+    connection = await asyncpg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
+    try:
+        await connection.execute(f"create database {name}")
+    finally:
+        await connection.close()
+    made = url.set(drivername="postgresql+asyncpg", database=name).render_as_string(hide_password=False)
+    await migrate(made)
+    return made
+
+
+def settings_for(database_url: str, environment: Mapping[str, str] | None = None, **changed: Any) -> Settings:
+    """Return settings of an API on this database; everything else comes from the environment."""
+    pointed = {name.lower(): value for name, value in (environment or {}).items()}
+    given = {name: value for name, value in pointed.items() if name in Settings.model_fields}
+    own = {"database_url": database_url, "api_token": SecretStr(TOKEN), "temporal_task_queue": "api-tests"}
+    return Settings(**{**given, **own, **changed})
+
+
+@asynccontextmanager
+async def running_api(settings: Settings, environment: Mapping[str, str], port: int = 0) -> AsyncIterator[RunningApi]:
+    """Serve the API on the given port or a free one, with the Temporal of the environment."""
+    temporal = await connect_temporal(environment, lazy=True)
+    app = create_app(open_resources(settings, environment))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, http=Protocol, log_config=None, timeout_graceful_shutdown=1))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not serving.done(), "the API did not start"
+        await asyncio.sleep(0.01)
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    engine = make_engine(settings.database_url, pool_size=2)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    try:
+        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=DEADLINE, trust_env=False) as http:
+            yield RunningApi(url, http, make_sessions(engine), app.state.resources, temporal)
+    finally:
+        server.should_exit = True
+        await serving
+        await engine.dispose()
+
+
+async def suspend(api: RunningApi, user: str) -> None:
+    """Suspend a user's account."""
+    async with api.sessions.begin() as session:
+        (await session.scalars(select(User).where(User.id == user))).one().suspended = True
+
+
+async def project_row(api: RunningApi, project: str) -> Project:
+    """Read a project's row."""
+    async with api.sessions() as session:
+        return (await session.scalars(select(Project).where(Project.id == uuid.UUID(project)))).one()

@@ -1,0 +1,39 @@
+"""The build that every fault strikes: small, with each kind of tool call, and always the same workspace at its end."""
+
+from typing import Any
+
+from tests.harness.faults import SECRET
+from tests.harness.scripts import HOLD, PRODUCT, bash, steps
+
+EFFECT = 'echo "$COFOUNDER_CALL" >> /tmp/effects'
+"""A side effect outside the workspace: nothing undoes it, and a call that runs twice leaves two lines."""
+
+_LEAK = f"printf '%s%s\\n' {SECRET[:9]} {SECRET[9:]}"
+"""Prints the secret without containing it."""
+
+
+def tool(name: str, **parameters: Any) -> dict[str, Any]:
+    """A step that calls a tool."""
+    return {"tool": name, "input": parameters}
+
+
+def sample_script(*, hold: bool = False) -> dict[str, Any]:
+    """Commands, a written and an edited file, calls that only read, two phases. `hold`: the third turn's command waits.
+
+    The model repeats calls that were lost with a sandbox, so a call repeated after it was half done must leave the same
+    files.
+    """
+    wait = f"{HOLD}; " if hold else ""
+    script = steps(
+        [bash(f"{EFFECT}; {_LEAK}; {PRODUCT}")],
+        [
+            tool("write_file", path="notes.md", content="one\n"),
+            tool("read_file", path="notes.md"),
+            tool("glob", pattern="*.py"),
+            # Leaves another text if it runs twice.
+            tool("edit_file", path="notes.md", old_text="one", new_text="one and one more"),
+        ],
+        [bash(f"{EFFECT}; {wait}grep -qx three notes.md || echo three >> notes.md", 300)],
+        [bash(f"{EFFECT}; git add -A; git commit -qm 'Add notes'")],
+    )
+    return script | {"repeats_lost": True}

@@ -1,0 +1,461 @@
+"""Tool calls on a real database and a real sandbox: each runs once and has one result, whatever happens."""
+
+import asyncio
+import json
+import shlex
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import select, update
+from temporalio.activity import ActivityCancellationDetails
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.dispatch import DispatchActivities
+from clients.browser import Browser
+from clients.sandbox import Role, Sandbox, SandboxConfig, Sandboxes
+from clients.sandbox_runner import WORKSPACE
+from db.builds import BuildRequest, insert_build
+from db.models import Event, Message, ToolCall, Turn
+from db.projects import create_project
+from db.session import Sessions, make_engine, make_sessions
+from db.users import ensure_user
+from domain.guards import error_signature
+from domain.payloads import DispatchInput, DispatchResult, SandboxRef
+from domain.prompt import render_system_prompt
+from domain.tools import TOOLS, RunsIn, Tool, ToolInput, render_tools
+from local.stack import LocalStack
+from tests.harness.activities import NO_WORKFLOW
+from tests.harness.wait import DEADLINE, wait_until
+
+SECRET = "sk-ant-0123456789-secret"
+CANCELLED = ActivityCancellationDetails(cancel_requested=True)
+PAUSED = ActivityCancellationDetails(paused=True)
+SHUT_DOWN = ActivityCancellationDetails(worker_shutdown=True)
+
+
+class MemoryImages:
+    """Stands in for the object store, which has its own tests."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    async def put_image(self, sha256_hex: str, webp: bytes) -> None:
+        self.kept[sha256_hex] = webp
+
+
+@dataclass
+class DispatchHarness:
+    """A build with a sandbox, and short methods to request and run tool calls."""
+
+    sessions: Sessions
+    sandboxes: Sandboxes
+    browser: Browser
+    sandbox: Sandbox
+    boot: str
+    build_id: uuid.UUID
+    images: MemoryImages = field(default_factory=MemoryImages)
+    turns: int = 0
+
+    @property
+    def activities(self) -> DispatchActivities:
+        return DispatchActivities(
+            self.sessions,
+            self.sandboxes,
+            self.browser,
+            self.images,
+            bash_timeout_max_seconds=120,
+            secrets=[SECRET],
+        )
+
+    async def ask(self, name: str, **given: Any) -> str:
+        """Store an answer of the model that calls the tool, and return the tool_use_id."""
+        self.turns += 1
+        tool_use_id = f"toolu_{uuid.uuid4().hex}"
+        blocks = [
+            {"type": "text", "text": "I am about to."},
+            {"type": "tool_use", "id": tool_use_id, "name": name, "input": given},
+        ]
+        async with self.sessions.begin() as session:
+            session.add(Turn(build_id=self.build_id, number=self.turns, run_id="run", claim=uuid.uuid4()))
+            session.add(Message(build_id=self.build_id, turn=self.turns, role="assistant", content=json.dumps(blocks)))
+            session.add(
+                ToolCall(
+                    build_id=self.build_id,
+                    tool_use_id=tool_use_id,
+                    turn=self.turns,
+                    position=0,
+                    name=name,
+                    summary=name,
+                )
+            )
+        return tool_use_id
+
+    async def bash(self, command: str, timeout_seconds: int | None = None) -> str:
+        return await self.ask("bash", command=command, timeout_seconds=timeout_seconds)
+
+    async def attempt(
+        self, tool_use_id: str, environment: ActivityEnvironment | None = None, where: SandboxRef | None = None
+    ) -> DispatchResult:
+        """Run one attempt of the activity."""
+        where = where or SandboxRef(sandbox_id=self.sandbox.id, boot=self.boot)
+        given = DispatchInput(build_id=str(self.build_id), tool_use_id=tool_use_id, sandbox=where)
+        return await (environment or ActivityEnvironment()).run(self.activities.dispatch_tool, given)
+
+    async def row(self, tool_use_id: str) -> ToolCall:
+        async with self.sessions() as session:
+            return await session.get_one(ToolCall, (self.build_id, tool_use_id))
+
+    async def result_text(self, tool_use_id: str) -> str:
+        """Return the text of the stored result."""
+        row = await self.row(tool_use_id)
+        assert row.result is not None
+        block = json.loads(row.result)
+        assert (block["type"], block["tool_use_id"]) == ("tool_result", tool_use_id)
+        assert block.get("is_error", False) is row.is_error
+        return "".join(part.get("text", "") for part in block["content"])
+
+    async def events(self, tool_use_id: str) -> list[str]:
+        async with self.sessions() as session:
+            rows = await session.scalars(select(Event).where(Event.build_id == self.build_id).order_by(Event.id))
+            return [row.type for row in rows if row.data.get("tool_use_id") == tool_use_id]
+
+    async def until_file(self, name: str) -> None:
+        command = f"until [ -e {name} ]; do sleep 0.02; done"
+        assert (await self.sandbox.run(command, timeout_seconds=DEADLINE)).exit_code == 0
+
+    async def processes(self) -> str:
+        return (await self.sandbox.run("ps axo args", timeout_seconds=DEADLINE)).stdout
+
+
+@pytest.fixture(scope="module")
+async def harness(stack: LocalStack) -> AsyncIterator[DispatchHarness]:
+    found = stack.environment
+    engine = make_engine(found["DATABASE_URL"], pool_size=3)
+    sessions = make_sessions(engine)
+    sandboxes = Sandboxes(SandboxConfig(found["E2B_API_KEY"], found["E2B_API_URL"], found["E2B_SANDBOX_URL"]))
+    browser = Browser()
+    async with sessions.begin() as session:
+        user_id = f"founder-{uuid.uuid4()}"
+        await ensure_user(session, user_id)
+        brief = {"name": "Bench", "problem": "none", "features": ["one"]}
+        project = await create_project(session, user_id, "Bench", brief, None)
+        build = await insert_build(session, BuildRequest(project.id, user_id, "a goal"))
+        assert build is not None
+        build.created_at = NO_WORKFLOW
+    sandbox = await sandboxes.create(str(build.id), Role.WORKSPACE)
+    await sandbox.run(
+        "git init -q -b main . && git config user.email a@b.c && git config user.name a",
+        timeout_seconds=DEADLINE,
+    )
+    yield DispatchHarness(sessions, sandboxes, browser, sandbox, await sandbox.boot(), build.id)
+    for sandbox_id in await sandboxes.find(str(build.id), Role.WORKSPACE):
+        await sandboxes.kill(sandbox_id)
+    await browser.close()
+    await sandboxes.close()
+    await engine.dispose()
+
+
+async def test_a_command_is_run_and_its_result_stored(harness: DispatchHarness) -> None:
+    call = await harness.bash("echo hello; exit 3")
+    error = error_signature("bash", "", "hello\n[exit code 3]")
+    assert await harness.attempt(call) == DispatchResult(is_error=True, error_signature=error)
+    assert await harness.attempt(call) == DispatchResult(is_error=True, error_signature=error)
+    assert await harness.result_text(call) == "hello\n[exit code 3]"
+    assert await harness.events(call) == ["tool_started", "tool_done"]
+    row = await harness.row(call)
+    assert (row.state, row.sandbox_id, row.boot) == ("done", harness.sandbox.id, harness.boot)
+
+
+class CountLinesInput(ToolInput):
+    """The input of a tool that a contributor could add."""
+
+    path: str
+
+
+async def test_a_tool_is_added_in_one_place(harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = Tool(
+        "count_lines",
+        "Count the lines of a file.",
+        CountLinesInput,
+        RunsIn.COMMAND,
+        mutating=True,
+        command=lambda given: f"echo x >> counted; wc -l < {shlex.quote(given.path)}",
+    )
+    monkeypatch.setitem(TOOLS, tool.name, tool)
+    assert tool.name in render_system_prompt({}, [], "goal", [])
+    assert json.loads(render_tools())[-1]["input_schema"]["required"] == ["path"]
+    await harness.sandbox.write(f"{WORKSPACE}/odd 'name", "one\ntwo\n")
+    call = await harness.ask("count_lines", path="odd 'name")
+    for _ in range(2):
+        assert await harness.attempt(call) == DispatchResult()
+    assert await harness.result_text(call) == "2"
+    assert await harness.sandbox.read(f"{WORKSPACE}/counted") == b"x\n"
+    wrong = await harness.ask("count_lines", file="counted")
+    assert (await harness.attempt(wrong)).is_error
+    assert "does not fit its schema" in await harness.result_text(wrong)
+
+
+async def test_a_stored_result_is_returned_and_nothing_run(harness: DispatchHarness) -> None:
+    call = await harness.bash("echo x >> stored")
+    assert await harness.attempt(call) == DispatchResult()
+    assert await harness.attempt(call, where=SandboxRef(sandbox_id="gone", boot="gone")) == DispatchResult()
+    assert await harness.sandbox.read(f"{WORKSPACE}/stored") == b"x\n"
+    assert await harness.events(call) == ["tool_started", "tool_done"]
+
+
+async def test_history_has_only_values_that_differ_from_the_default(harness: DispatchHarness) -> None:
+    call = await harness.bash("true")
+    result = await harness.attempt(call)
+    assert result.model_dump(exclude_unset=True) == {}
+
+
+async def test_two_attempts_at_once(harness: DispatchHarness) -> None:
+    call = await harness.bash("echo x >> both; sleep 0.4; wc -l < both")
+    results = await asyncio.gather(*(harness.attempt(call) for _ in range(3)), return_exceptions=True)
+    # Stale attempts write nothing: they return the result if it is stored by then, or fail as stale.
+    for result in results:
+        if isinstance(result, ApplicationError):
+            assert result.type == "StaleClaim"
+            assert not result.non_retryable
+        else:
+            assert result == DispatchResult()
+    assert DispatchResult() in results
+    assert (await harness.result_text(call)).strip() == "1"
+    assert (await harness.events(call)).count("tool_started") == 1
+    assert (await harness.events(call)).count("tool_done") == 1
+
+
+@pytest.mark.parametrize("why", [SHUT_DOWN, PAUSED], ids=["shut-down", "paused"])
+async def test_a_worker_that_stops_leaves_it_running_for_the_next(
+    harness: DispatchHarness, why: ActivityCancellationDetails
+) -> None:
+    """The worker shuts down, or an operator has paused the activity."""
+    await harness.sandbox.run("rm -f shut go", timeout_seconds=DEADLINE)
+    call = await harness.bash("echo x >> shut; until [ -e go ]; do sleep 0.02; done; wc -l < shut")
+    environment = ActivityEnvironment()
+    first = asyncio.create_task(harness.attempt(call, environment))
+    await harness.until_file("shut")
+    environment.cancel(why)
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert (await harness.row(call)).state == "intended"
+    await harness.sandbox.write(f"{WORKSPACE}/go", "")
+    assert await harness.attempt(call) == DispatchResult()
+    assert (await harness.result_text(call)).strip() == "1"
+    assert await harness.events(call) == ["tool_started", "tool_done"]
+
+
+async def test_a_cancelled_build_ends_the_tree_and_has_a_result(harness: DispatchHarness) -> None:
+    call = await harness.bash("touch cut; sleep 61 & setsid sleep 61 & sleep 61")
+    environment = ActivityEnvironment()
+    running = asyncio.create_task(harness.attempt(call, environment))
+    await harness.until_file("cut")
+    environment.cancel(CANCELLED)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert "cancelled" in await harness.result_text(call)
+    assert (await harness.row(call)).is_error
+    assert "sleep 61" not in await harness.processes()
+    assert await harness.events(call) == ["tool_started", "tool_done"]
+
+
+async def test_heartbeats_while_it_runs(harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    beats: list[Any] = []
+    environment = ActivityEnvironment()
+    environment.on_heartbeat = lambda *details: beats.append(details)
+    monkeypatch.setattr("activities.runtime.heartbeat._EVERY_SECONDS", 3600)
+    await harness.attempt(await harness.bash("true"), environment)
+    assert not beats, "a short call needs no heartbeat"
+    monkeypatch.setattr("activities.runtime.heartbeat._EVERY_SECONDS", 0.1)
+    call = await harness.bash("until [ -e beaten ]; do sleep 0.02; done")
+    running = asyncio.create_task(harness.attempt(call, environment))
+    await wait_until(lambda: len(beats) >= 2)
+    await harness.sandbox.write(f"{WORKSPACE}/beaten", "")
+    assert await running == DispatchResult()
+
+
+async def test_a_timeout_is_reported(harness: DispatchHarness) -> None:
+    call = await harness.bash("echo slow; sleep 62 & sleep 62", timeout_seconds=3)
+    assert (await harness.attempt(call)).is_error
+    assert await harness.result_text(call) == "slow\n[timed out after 3 s; its processes were ended]"
+    assert "sleep 62" not in await harness.processes()
+
+
+async def test_output_is_cleaned_bounded_and_without_secrets(harness: DispatchHarness) -> None:
+    call = await harness.bash(r"printf '\033[31mred\033[0m a\0b \377\n'; echo key " + SECRET)
+    await harness.attempt(call)
+    assert await harness.result_text(call) == "red a\ufffdb \ufffd\nkey [secret]"
+    loud = await harness.bash("yes | head -c 5000000; echo the end")
+    await harness.attempt(loud)
+    result_text = await harness.result_text(loud)
+    assert len(result_text) < 25_000
+    assert f"/.cofounder/calls/{loud}/output" in result_text
+    assert result_text.endswith("the end")
+
+
+async def test_commits_end_phases(harness: DispatchHarness) -> None:
+    call = await harness.bash("git commit -q --allow-empty -m 'Scaffold'")
+    result = await harness.attempt(call)
+    head = (await harness.sandbox.run("git rev-parse HEAD", timeout_seconds=DEADLINE)).stdout.strip()
+    assert result == DispatchResult(commit=head[:12])
+    assert (await harness.row(call)).commit == head[:12]
+    assert await harness.attempt(call) == DispatchResult(commit=head[:12])
+    assert await harness.attempt(await harness.bash("git log --oneline")) == DispatchResult()
+
+
+async def test_files(harness: DispatchHarness) -> None:
+    content = "ünï\n" * 200_000
+    assert await harness.attempt(await harness.ask("write_file", path="a/big", content=content)) == DispatchResult()
+    assert (await harness.sandbox.read(f"{WORKSPACE}/a/big")).decode() == content
+    await harness.attempt(await harness.ask("write_file", path="f", content="one two two"))
+    edit = await harness.ask("edit_file", path="f", old_text="one", new_text="1", replace_all=None)
+    assert await harness.attempt(edit) == DispatchResult()
+    for given, problem in (({"old_text": "three"}, "does not occur"), ({"old_text": "two"}, "occurs 2 times")):
+        call = await harness.ask("edit_file", path="f", new_text="x", replace_all=None, **given)
+        assert (await harness.attempt(call)).is_error
+        assert problem in await harness.result_text(call)
+    outside = await harness.ask("write_file", path="../../x", content="x")
+    assert (await harness.attempt(outside)).is_error
+    assert "outside the workspace" in await harness.result_text(outside)
+    read = await harness.ask("read_file", path="f", start_line=None, line_count=None)
+    assert await harness.attempt(read) == DispatchResult()
+    assert await harness.result_text(read) == "     1\t1 two two"
+    assert (await harness.attempt(await harness.ask("glob", pattern="**/*"))) == DispatchResult()
+    assert (await harness.attempt(await harness.ask("grep", pattern="(", glob=None))).is_error
+
+
+async def test_a_call_that_does_not_fit_is_not_run(harness: DispatchHarness) -> None:
+    unknown = await harness.ask("rm_rf", path="/")
+    assert (await harness.attempt(unknown)).is_error
+    assert "no tool named rm_rf" in await harness.result_text(unknown)
+    incomplete = await harness.ask("bash", command="touch never")
+    assert (await harness.attempt(incomplete)).is_error
+    assert "does not fit its schema" in await harness.result_text(incomplete)
+    assert (await harness.sandbox.run("test -e never", timeout_seconds=DEADLINE)).exit_code == 1
+
+
+async def begin(harness: DispatchHarness, tool_use_id: str, where: SandboxRef) -> None:
+    """Leave what an attempt leaves that died after it had begun."""
+    async with harness.sessions.begin() as session:
+        await session.execute(
+            update(ToolCall)
+            .where(ToolCall.tool_use_id == tool_use_id)
+            .values(state="intended", claim=uuid.uuid4(), sandbox_id=where.sandbox_id, boot=where.boot)
+        )
+
+
+@pytest.mark.parametrize("ref", [{"sandbox_id": "another"}, {"boot": "another"}])
+async def test_after_a_reboot_the_outcome_is_unknown(harness: DispatchHarness, ref: dict[str, str]) -> None:
+    call = await harness.bash("touch twice")
+    before = SandboxRef(sandbox_id=harness.sandbox.id, boot=harness.boot).model_copy(update=ref)
+    await begin(harness, call, before)
+    assert await harness.attempt(call) == DispatchResult(is_error=True)
+    assert "outcome of this call is unknown" in await harness.result_text(call)
+    assert (await harness.sandbox.run("test -e twice", timeout_seconds=DEADLINE)).exit_code == 1
+    reading = await harness.ask("glob", pattern="*")
+    await begin(harness, reading, before)
+    assert await harness.attempt(reading) == DispatchResult()
+
+
+async def test_a_call_that_began_and_never_reached_the_sandbox_is_run(harness: DispatchHarness) -> None:
+    call = await harness.bash("echo x >> reached; cat reached")
+    await begin(harness, call, SandboxRef(sandbox_id=harness.sandbox.id, boot=harness.boot))
+    assert await harness.attempt(call) == DispatchResult()
+    assert await harness.result_text(call) == "x"
+
+
+async def test_a_sandbox_that_was_restarted_or_is_gone(harness: DispatchHarness) -> None:
+    own = await harness.sandboxes.create(str(harness.build_id), Role.WORKSPACE)
+    here = SandboxRef(sandbox_id=own.id, boot=await own.boot())
+    lost = await harness.bash("sleep 63")
+    environment = ActivityEnvironment()
+    running = asyncio.create_task(harness.attempt(lost, environment, where=here))
+    await own.run("until pgrep -f '^sleep 63$'; do sleep 0.02; done", timeout_seconds=DEADLINE)
+    environment.cancel(SHUT_DOWN)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await harness.sandboxes.pause(own.id)
+    config = harness.sandboxes.config
+    async with httpx2.AsyncClient(headers={"X-API-KEY": config.api_key}, trust_env=False) as client:
+        body = {"timeout": 300, "memory": False}
+        (await client.post(f"{config.api_url}/v2/sandboxes/{own.id}/connect", json=body)).raise_for_status()
+    assert await harness.attempt(lost, where=here) == DispatchResult(is_error=True, lost=True)
+    assert "outcome of this call is unknown" in await harness.result_text(lost)
+
+    refused = await harness.bash("touch refused")
+    assert await harness.attempt(refused, where=here) == DispatchResult(is_error=True, lost=True)
+    assert "was not run" in await harness.result_text(refused)
+    # The worker died before it could report it: the next attempt reports it.
+    assert await harness.attempt(refused, where=here) == DispatchResult(is_error=True, lost=True)
+
+    await harness.sandboxes.kill(own.id)
+    for name, given in (("bash", {"command": "true", "timeout_seconds": None}), ("glob", {"pattern": "*"})):
+        call = await harness.ask(name, **given)
+        assert await harness.attempt(call, where=here) == DispatchResult(is_error=True, lost=True)
+        assert "was not run" in await harness.result_text(call)
+    begun = await harness.bash("true")
+    await begin(harness, begun, here)
+    assert await harness.attempt(begun, where=here) == DispatchResult(is_error=True, lost=True)
+    assert "is unknown" in await harness.result_text(begun)
+
+
+async def test_a_service_that_does_not_answer_is_worth_another_attempt(harness: DispatchHarness) -> None:
+    call = await harness.bash("echo late")
+    away = DispatchHarness(
+        harness.sessions,
+        Sandboxes(SandboxConfig("k", "http://127.0.0.1:9", "http://127.0.0.1:9")),
+        harness.browser,
+        harness.sandbox,
+        harness.boot,
+        harness.build_id,
+    )
+    with pytest.raises(ApplicationError) as failed:
+        await away.attempt(call)
+    assert failed.value.type == "SandboxUnavailable"
+    assert not failed.value.non_retryable
+    assert await harness.attempt(call) == DispatchResult()
+    assert await harness.result_text(call) == "late"
+    assert await harness.events(call) == ["tool_started", "tool_done"]
+
+
+async def test_screenshots(harness: DispatchHarness) -> None:
+    missing = await harness.ask("take_screenshot", path="/")
+    assert (await harness.attempt(missing)).is_error
+    assert "No server answers on port 8000" in await harness.result_text(missing)
+    product = {"install": "true", "check": "true", "start": "true", "port": 8321}
+    await harness.sandbox.write(f"{WORKSPACE}/cofounder.json", json.dumps(product))
+    await harness.sandbox.write(f"{WORKSPACE}/www/index.html", "<h1>Shown</h1>")
+    serve = "cd www && nohup python3 -m http.server 8321 --bind 127.0.0.1 >/tmp/log 2>&1 & "
+    wait = "until exec 3<>/dev/tcp/127.0.0.1/8321; do sleep 0.05; done 2>/dev/null"
+    assert await harness.attempt(await harness.bash(serve + wait)) == DispatchResult()
+    call = await harness.ask("take_screenshot", path="/")
+    assert await harness.attempt(call) == DispatchResult()
+    assert await harness.result_text(call) == "/ on port 8321: desktop 1280x800 and mobile 390x844; HTTP status 200."
+    row = await harness.row(call)
+    assert row.result is not None
+    pictures = [part["source"] for part in json.loads(row.result)["content"] if part["type"] == "image"]
+    assert [picture["data"].removeprefix("sha256:") for picture in pictures] == list(harness.images.kept)
+    assert {picture["media_type"] for picture in pictures} == {"image/webp"}
+    assert "toolu" not in json.dumps([*harness.images.kept])
+
+
+@pytest.mark.parametrize("steps", [3, 10, 30, 100])
+async def test_cancelled_at_any_moment_it_has_one_result(harness: DispatchHarness, steps: int) -> None:
+    call = await harness.bash("sleep 64")
+    environment = ActivityEnvironment()
+    running = asyncio.create_task(harness.attempt(call, environment))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    environment.cancel(CANCELLED)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert "cancelled" in await harness.result_text(call)
+    assert (await harness.events(call)).count("tool_done") == 1
+    # A late attempt finds the result, and the sandbox starts nothing.
+    assert await harness.attempt(call) == DispatchResult(is_error=True)
+    assert "sleep 64" not in await harness.processes()

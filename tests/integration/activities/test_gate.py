@@ -1,0 +1,409 @@
+"""The evidence gate on real products: a good one, and each kind of bad one."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import select
+from temporalio.exceptions import ApplicationError
+
+from activities.gate import GatePolicy
+from activities.lifecycle import LifecycleActivities
+from clients.browser import PageFailed, Screenshot
+from clients.sandbox import Role, Sandbox
+from db.models import Build, GateRun, Snapshot
+from domain.payloads import FinishBuild, GateResult, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
+from local.stack import LocalStack
+from tests.harness.activities import ActivityHarness, open_activity_harness, shell
+from tests.harness.wait import DEADLINE
+
+PAGE = "<!doctype html><title>Rooms</title><h1>Rooms</h1><p>A place for everything.</p>"
+
+SERVER = """\
+import http.server, pathlib
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = pathlib.Path("page.html").read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+print("starting", flush=True)
+http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Page).serve_forever()
+"""
+
+TESTS = """\
+import pathlib, unittest
+
+class PageTest(unittest.TestCase):
+    def test_page_has_a_title(self):
+        self.assertIn("<title>", pathlib.Path("page.html").read_text())
+"""
+
+MANIFEST = {
+    "install": "true",
+    "check": "python3 -m unittest",
+    "start": "exec python3 server.py",
+    "port": 8000,
+}
+
+
+@pytest.fixture(scope="module")
+async def harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
+    async with open_activity_harness(stack) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def build(harness: ActivityHarness) -> AsyncIterator[str]:
+    build_id = await harness.build()
+    yield build_id
+    await harness.kill_all(build_id)
+
+
+async def product(
+    harness: ActivityHarness, build: str, commands: dict[str, object] | None = None, **files: str
+) -> Sandbox:
+    """Commit a product that is good except for the given files. `page_html` is the name of page.html."""
+    sandbox = await harness.open(build)
+    contents = {"page.html": PAGE, "server.py": SERVER, "test_page.py": TESTS} | {
+        ".".join(name.rsplit("_", 1)): content for name, content in files.items()
+    }
+    contents["cofounder.json"] = json.dumps(MANIFEST | (commands or {}))
+    for name, content in contents.items():
+        await sandbox.write(f"/home/user/project/{name}", content)
+    await shell(sandbox, "git add -A; git commit -qm 'Build the product'")
+    return sandbox
+
+
+async def gate(
+    harness: ActivityHarness, build: str, sandbox: Sandbox, number: int = 1, *, hasty: bool = False
+) -> tuple[GateResult, list[str]]:
+    """Snapshot the workspace and run the gate on it."""
+    await harness.take(build, sandbox, number)
+    return await again(harness, build, number, hasty=hasty)
+
+
+async def again(
+    harness: ActivityHarness, build: str, number: int = 1, *, hasty: bool = False
+) -> tuple[GateResult, list[str]]:
+    """Run another attempt of a gate."""
+    given = RunGate(build_id=build, number=number, snapshot_number=number)
+    activities = harness.hasty_gate if hasty else harness.gate
+    result = await harness.run(activities.run_evidence_gate, given)
+    row = await run_of(harness, build, number)
+    findings: list[str] = row.findings or []
+    assert result.findings == len(findings)
+    return result, findings
+
+
+async def run_of(harness: ActivityHarness, build: str, number: int = 1) -> GateRun:
+    async with harness.sessions() as session:
+        return await session.get_one(GateRun, (uuid.UUID(build), number))
+
+
+async def only_finding(harness: ActivityHarness, build: str, sandbox: Sandbox, *, hasty: bool = False) -> str:
+    """Check that the product is bounced for one reason, and return the finding."""
+    result, findings = await gate(harness, build, sandbox, hasty=hasty)
+    assert len(findings) == 1, findings
+    assert (result.sandbox_id, result.preview_url) == (None, None)
+    assert await harness.sandboxes.find(build, Role.GATE) == []
+    told = (await harness.events(build, "gate_bounced"))[0].data
+    assert told == {"number": 1, "findings": findings}
+    return findings[0]
+
+
+async def test_a_good_product_passes_and_goes_on_running(harness: ActivityHarness, build: str) -> None:
+    workspace = await product(harness, build)
+    result, findings = await gate(harness, build, workspace)
+    assert findings == []
+    assert result.sandbox_id is not None
+    assert result.sandbox_id != workspace.id
+    run = await run_of(harness, build)
+    assert (run.tests_run, run.sandbox_id) == (1, result.sandbox_id)
+    assert set(run.screenshots) == {"desktop", "mobile"}
+    for key in run.screenshots.values():
+        assert (await harness.store.get(key, 10_000_000))[8:12] == b"WEBP"
+    (passed,) = await harness.events(build, "gate_passed")
+    assert passed.data == {"number": 1, "tests_run": 1, "screenshots": run.screenshots}
+    running = await harness.sandboxes.connect(result.sandbox_id)
+    answer = await running.http_get(8000, "/", DEADLINE)
+    assert answer is not None
+    assert (answer.status, answer.body.decode()) == (200, PAGE)
+    assert result.preview_url == running.url(8000)
+
+    assert (await again(harness, build))[0] == result
+    assert len(await harness.events(build, "gate_passed")) == 1
+
+    opened = await open_preview(harness, build, result.sandbox_id)
+    assert opened == OpenedPreview(sandbox_id=result.sandbox_id, url=result.preview_url)
+
+
+async def test_a_snapshot_that_failed_while_the_gate_waited_is_not_delivered(
+    harness: ActivityHarness, build: str
+) -> None:
+    workspace = await product(harness, build)
+    await harness.take(build, workspace, 1)
+    build_id = uuid.UUID(build)
+    async with harness.sessions.begin() as session:
+        row = await session.get_one(Build, build_id)
+        columns = {"build_id": build_id, "project_id": row.project_id, "reason": "wait", "claim": uuid.uuid4()}
+        session.add(
+            Snapshot(id=uuid.uuid4(), number=2, state="failed", archive_key="none", manifest_key="none", **columns)
+        )
+    given = RunGate(build_id=build, number=1, snapshot_number=2)
+    result = await harness.run(harness.gate.run_evidence_gate, given)
+    assert result.passed
+    lifecycle = LifecycleActivities(harness.sessions, cast("Any", None))
+    ready = FinishBuild(
+        build_id=build, seq=9, sandbox_id=result.sandbox_id or "", preview_url="", phases_completed=1, snapshot_number=2
+    )
+    await harness.run(lifecycle.finish_build, ready)
+    async with harness.sessions() as session:
+        final = await session.scalars(select(Snapshot.number).where(Snapshot.build_id == build_id, Snapshot.final))
+        assert final.all() == [1]
+
+
+async def test_a_check_that_tests_nothing_is_bounced(harness: ActivityHarness, build: str) -> None:
+    finding = await only_finding(harness, build, await product(harness, build, {"check": "true"}))
+    assert "`check` (true)" in finding
+    assert "does not show that a test was run" in finding
+
+
+async def test_a_check_that_finds_no_test_is_bounced(harness: ActivityHarness, build: str) -> None:
+    finding = await only_finding(harness, build, await product(harness, build, test_page_py=""))
+    assert "Ran 0 tests" in finding
+
+
+async def test_a_failing_check_is_bounced_with_its_output(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, page_html="<h1>No title</h1>")
+    finding = await only_finding(harness, build, sandbox)
+    assert "ended with exit code 1" in finding
+    assert "AssertionError: '<title>' not found" in finding
+
+
+async def test_a_failing_install_is_bounced_at_once(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, {"install": "echo no such package >&2; exit 3", "check": "false"})
+    finding = await only_finding(harness, build, sandbox)
+    assert "`install`" in finding
+    assert "exit code 3" in finding
+    assert "no such package" in finding
+
+
+async def test_a_server_that_answers_500_is_bounced(
+    harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = await product(harness, build, server_py=SERVER.replace("send_response(200)", "send_response(500)"))
+    # A server may take long to start, so the gate keeps asking whatever the answer.
+    monkeypatch.setattr(harness.gate, "_policy", GatePolicy(command_seconds=DEADLINE, start_seconds=8))
+    assert "answered with status 500, not 200" in await only_finding(harness, build, sandbox)
+
+
+async def test_a_server_that_crashes_is_bounced_with_its_log(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, server_py="print('almost', flush=True); raise SystemExit(7)")
+    finding = await only_finding(harness, build, sandbox)
+    assert "ended with exit code 7" in finding
+    assert finding.endswith("almost")
+
+
+async def test_a_server_on_another_port_is_bounced(harness: ActivityHarness, build: str) -> None:
+    finding = await only_finding(harness, build, await product(harness, build, {"port": 8001}), hasty=True)
+    assert "Nothing answered GET / on port 8001" in finding
+
+
+async def test_a_server_that_the_checks_have_left_does_not_count(harness: ActivityHarness, build: str) -> None:
+    check = "(setsid python3 server.py >/dev/null 2>&1 &) ; sleep 0.5; python3 -m unittest"
+    finding = await only_finding(
+        harness,
+        build,
+        await product(harness, build, {"check": check, "start": "sleep 100"}),
+        hasty=True,
+    )
+    assert "Nothing answered" in finding
+
+
+async def test_a_blank_page_is_bounced(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, page_html="<!doctype html><title>Blank</title><body></body>")
+    assert "is blank" in await only_finding(harness, build, sandbox)
+
+
+async def test_what_works_only_with_an_uncommitted_file_is_bounced(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build)
+    await shell(sandbox, "git rm -q --cached page.html; git commit -qm 'Forget the page'")
+    _, findings = await gate(harness, build, sandbox, hasty=True)
+    assert len(findings) == 3
+    assert "?? page.html" in findings[0]
+    assert "FileNotFoundError" in findings[1]
+    assert "GET /" in findings[2]
+    assert await harness.sandboxes.find(build, Role.GATE) == []
+
+
+@pytest.mark.parametrize("ignored", ["page.html", "build/page.html"])
+async def test_what_works_only_with_an_ignored_file_is_bounced(
+    harness: ActivityHarness, build: str, ignored: str
+) -> None:
+    """One ignored file is in the snapshot, another is left out of it."""
+    server = SERVER.replace('"page.html"', f'"{ignored}"')
+    sandbox = await product(harness, build, server_py=server, test_page_py=TESTS)
+    await shell(
+        sandbox,
+        f"""
+        mkdir -p build; [ -e {ignored} ] || cp page.html {ignored}
+        git rm -q --cached page.html test_page.py; sed -i 's/page.html/server.py/; s/<title>/import/' test_page.py
+        printf '/page.html\n/build/\n' >.gitignore; git add -A; git commit -qm 'Ignore it'
+        """,
+    )
+    assert await shell(sandbox, "git status --porcelain") == ""
+    finding = await only_finding(harness, build, sandbox, hasty=True)
+    assert "GET /" in finding
+    assert "page.html" in finding
+
+
+async def test_a_file_that_the_index_hides_does_not_count(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, page_html="<h1>No title</h1>")
+    await shell(sandbox, f"git update-index --skip-worktree page.html; printf '{PAGE}' >page.html; git status --short")
+    assert "'<title>' not found" in await only_finding(harness, build, sandbox)
+
+
+async def test_a_workspace_without_a_commit_is_bounced(harness: ActivityHarness, build: str) -> None:
+    sandbox = await harness.open(build)
+    await sandbox.write("/home/user/project/cofounder.json", json.dumps(MANIFEST))
+    assert "There is no git commit" in await only_finding(harness, build, sandbox)
+
+
+async def test_a_product_without_its_declaration_is_bounced(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build)
+    await shell(sandbox, "git rm -q cofounder.json; git commit -qm 'Forget it'")
+    assert "has no cofounder.json" in await only_finding(harness, build, sandbox)
+
+
+async def test_a_wrong_declaration_is_bounced(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, {"port": 80})
+    assert "cofounder.json does not fit: port" in await only_finding(harness, build, sandbox)
+
+
+async def test_a_declaration_that_would_fill_the_memory_is_bounced(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build)
+    await shell(sandbox, "head -c 70000 /dev/zero | tr '\\0' ' ' >>cofounder.json; git commit -qam 'Make it large'")
+    assert "larger than" in await only_finding(harness, build, sandbox)
+
+
+async def test_a_retry_attaches_and_runs_nothing_twice(
+    harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt dies while it checks the page; the second continues in the same sandbox."""
+    sandbox = await product(harness, build, {"install": "echo ran >>/home/user/installs"})
+
+    async def dies(url: str) -> list[object]:
+        raise ConnectionError("the worker died")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.browser, "screenshots", dies)
+        await harness.take(build, sandbox, 1)
+        with pytest.raises(Exception, match="database"):
+            await again(harness, build)
+    first = (await run_of(harness, build)).sandbox_id
+    result, findings = await again(harness, build)
+    assert (result.sandbox_id, findings) == (first, [])
+    running = await harness.sandboxes.connect(first or "")
+    assert await shell(running, "cat /home/user/installs") == "ran\n"
+
+
+async def test_an_attempt_that_wakes_up_late_disturbs_nothing(
+    harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt hangs while it checks the page, a second passes, then the first continues."""
+    sandbox = await product(harness, build)
+    await harness.take(build, sandbox, 1)
+    looked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hangs(url: str) -> list[Screenshot]:
+        looked.set()
+        await go_on.wait()
+        raise PageFailed("it was too late")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.browser, "screenshots", hangs)
+        late = asyncio.create_task(again(harness, build))
+        await looked.wait()
+    result, findings = await again(harness, build)
+    go_on.set()
+    with pytest.raises(ApplicationError) as ended:
+        await late
+    assert ended.value.type == "StaleClaim"
+    assert findings == [] == (await run_of(harness, build)).findings
+    assert await harness.sandboxes.find(build, Role.GATE) == [result.sandbox_id]
+    assert len(await harness.events(build, "gate_started")) == 1
+    assert len(await harness.events(build, "gate_passed")) == 1
+    assert await harness.events(build, "gate_bounced") == []
+
+
+async def test_a_retry_whose_sandbox_is_gone_starts_again(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build)
+    first, _ = await gate(harness, build, sandbox)
+    await harness.sandboxes.kill(first.sandbox_id or "")
+    second, findings = await again(harness, build)
+    assert findings == []
+    assert second.sandbox_id not in (None, first.sandbox_id)
+
+
+async def test_a_fixed_product_is_checked_again_after_a_bounce(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, page_html="<h1>No title</h1>")
+    first, findings = await gate(harness, build, sandbox)
+    assert first.findings == len(findings) == 1
+    await sandbox.write("/home/user/project/page.html", PAGE)
+    await shell(sandbox, "git commit -qam 'Fix it'")
+    second, findings = await gate(harness, build, sandbox, 2)
+    assert (second.findings, findings) == (0, [])
+
+
+# ---- previews
+
+
+async def open_preview(harness: ActivityHarness, build: str, sandbox_id: str | None = None) -> OpenedPreview:
+    given = PreviewInput(build_id=build, seconds=60, sandbox_id=sandbox_id)
+    return await harness.run(harness.preview.open_preview, given)
+
+
+async def test_a_preview_starts_again_from_the_snapshot(harness: ActivityHarness, build: str) -> None:
+    workspace = await product(harness, build)
+    await harness.take(build, workspace, 1)
+    gone = await harness.sandboxes.create(build, Role.GATE)
+    opened = await open_preview(harness, build, gone.id)
+    assert opened.sandbox_id not in (gone.id, workspace.id)
+    assert await open_preview(harness, build) == opened
+    running = await harness.sandboxes.connect(opened.sandbox_id)
+    answer = await running.http_get(8000, "/", DEADLINE)
+    assert answer is not None
+    assert (answer.status, opened.url) == (200, running.url(8000))
+    given = SandboxInput(build_id=build, sandbox_id=opened.sandbox_id)
+    await harness.run(harness.preview.keep_preview, given)
+    for _ in range(2):
+        await harness.run(harness.preview.close_preview, given)
+    assert await harness.sandboxes.find(build, Role.PREVIEW) == []
+    assert await harness.sandboxes.find(build, Role.GATE) == []
+    with pytest.raises(Exception, match="the sandbox does not exist any more"):
+        await harness.run(harness.preview.keep_preview, given)
+
+
+async def test_a_preview_that_does_not_start_says_why(harness: ActivityHarness, build: str) -> None:
+    workspace = await product(harness, build, {"start": "echo broken; exit 9"})
+    await harness.take(build, workspace, 1)
+    with pytest.raises(Exception, match="exit code 9") as failed:
+        await open_preview(harness, build)
+    assert getattr(failed.value, "type", None) == "BuildFailed"
+
+
+async def test_an_older_state_of_a_preview_changes_nothing(harness: ActivityHarness, build: str) -> None:
+    for seq, state in ((2, "open"), (1, "opening"), (2, "closed"), (3, "closed")):
+        given = PreviewChange(build_id=build, seq=seq, state=state)
+        await harness.run(harness.preview.record_preview, given)
+    assert [event.data["state"] for event in await harness.events(build, "preview")] == ["open", "closed"]

@@ -1,0 +1,68 @@
+"""The stored status of a build, and the signals that the reaper repeats."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import update
+
+from activities.lifecycle import LifecycleActivities
+from db.models import Build, LedgerEntry, Preview
+from domain.names import REAPER_WORKFLOW
+from domain.payloads import PreviewChange, StatusChange, TakeSnapshot
+from domain.status import Status, WaitingFor
+from local.stack import LocalStack
+from tests.harness.activities import open_activity_harness
+from tests.harness.scripts import bash, steps
+from tests.harness.worker import WorkerHarness
+
+
+async def test_a_reason_that_can_not_be_stored_does_not_stop_a_build(stack: LocalStack, harness: WorkerHarness) -> None:
+    async with open_activity_harness(stack) as activity_harness:
+        build_id = await activity_harness.build()
+        waits = StatusChange(
+            build_id=build_id,
+            seq=1,
+            status=Status.NEEDS_INPUT,
+            waiting_for=WaitingFor.OPERATOR,
+            reason="it said \x00\ud800",
+        )
+        await activity_harness.run(LifecycleActivities(activity_harness.sessions, harness.builds).record_status, waits)
+        failed = TakeSnapshot(build_id=build_id, sandbox_id="", number=1, reason="phase", error="it said \x00")
+        await activity_harness.run(activity_harness.snapshot.note_snapshot_failure, failed)
+        closed = PreviewChange(build_id=build_id, seq=1, state="failed", reason="it said \x00")
+        await activity_harness.run(activity_harness.preview.record_preview, closed)
+        async with activity_harness.sessions() as session:
+            assert (await session.get_one(Build, uuid.UUID(build_id))).reason == "it said \ufffd\ufffd"
+            assert (await session.get_one(Preview, uuid.UUID(build_id))).reason == "it said \ufffd"
+        assert (await activity_harness.events(build_id, "snapshot_failed"))[0].data["error"] == "it said \ufffd"
+
+
+async def test_the_reaper_closes_the_calls_of_a_build_that_was_terminated_as_it_ended(
+    stack: LocalStack, harness: WorkerHarness
+) -> None:
+    async with open_activity_harness(stack) as activity_harness:
+        build_id, claim, today = uuid.UUID(await activity_harness.build()), uuid.uuid4(), datetime.now(UTC).date()
+        async with activity_harness.sessions.begin() as session:
+            build = await session.get_one(Build, build_id)
+            build.status, build.closed_at = Status.FAILED, datetime.now(UTC)
+            call = {"turn": 1, "day": today, "model": "claude-sonnet-5-5", "cost": 7}
+            session.add(LedgerEntry(id=claim, build_id=build_id, user_id=build.user_id, **call))
+        await _reap(harness)
+        async with activity_harness.sessions() as session:
+            entry = await session.get_one(LedgerEntry, claim)
+        assert (entry.state, entry.cost) == ("estimated", 7)
+
+
+async def _reap(harness: WorkerHarness) -> None:
+    reaped = f"reap-{uuid.uuid4()}"
+    await harness.client.execute_workflow(REAPER_WORKFLOW, id=reaped, task_queue=harness.settings.temporal_task_queue)
+
+
+async def test_the_reaper_repeats_a_cancel_that_was_lost(harness: WorkerHarness) -> None:
+    build_id = await harness.start(script=steps([bash("sleep 300", 400)]))
+    await harness.until_event(build_id, "tool_started")
+    async with harness.sessions.begin() as session:
+        asked = datetime.now(UTC) - timedelta(minutes=1)
+        await session.execute(update(Build).where(Build.id == build_id).values(cancel_requested_at=asked))
+    await _reap(harness)
+    assert (await harness.finished(build_id)).status == Status.CANCELLED

@@ -1,0 +1,200 @@
+"""One model call to a server that sends exactly what a test specifies: what is stored of it, and what is paid."""
+
+import asyncio
+import itertools
+import json
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import select, update
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.think import ThinkActivities
+from clients.model import ModelClient
+from db.feed import append_events
+from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall
+from domain.events import EventType, NewEvent
+from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult, TurnNote
+from domain.tool_output import render_result
+from local.stack import LocalStack
+from settings import default_prices
+from tests.harness.activities import ActivityHarness, open_activity_harness
+from tests.harness.model_server import MODEL, START, STOP, SYSTEM, calls, ends, says, speaking, think
+from tests.harness.wait import DEADLINE
+
+
+@pytest.fixture(scope="module")
+async def harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
+    async with open_activity_harness(stack) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def build(harness: ActivityHarness) -> str:
+    build_id = await harness.build()
+    async with harness.sessions.begin() as session:
+        (await session.get_one(Build, uuid.UUID(build_id))).model = MODEL
+        session.add(Prompt(build_id=uuid.UUID(build_id), system=SYSTEM, tools="[]"))
+    return build_id
+
+
+async def ledger(harness: ActivityHarness, build: str) -> LedgerEntry:
+    async with harness.sessions() as session:
+        return (await session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == uuid.UUID(build)))).one()
+
+
+async def test_an_error_after_the_answer_began_is_paid(harness: ActivityHarness, build: str) -> None:
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": "too odd"}}
+    async with speaking(START, error) as model:
+        with pytest.raises(ApplicationError) as raised:
+            await think(harness, model, build)
+    assert raised.value.type == "NeedsPerson"
+    entry = await ledger(harness, build)
+    assert (entry.state, entry.input_tokens, entry.output_tokens, entry.cost) == ("settled", 1000, 1, 2010)
+
+
+async def test_a_call_cancelled_before_it_was_answered_stays_as_estimated(harness: ActivityHarness, build: str) -> None:
+    asked = asyncio.Event()
+    async with speaking(silent=asked) as model:
+        thinking = asyncio.ensure_future(think(harness, model, build))
+        await asked.wait()
+        thinking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await thinking
+    entry = await ledger(harness, build)
+    assert entry.state == "estimated"
+    assert entry.cost > 0
+
+
+async def test_a_call_that_was_sent_and_never_answered_may_have_been_billed(
+    harness: ActivityHarness, build: str
+) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    model = ModelClient("a-key", address, idle_seconds=DEADLINE)
+    with pytest.raises(ApplicationError, match="no answer came"):
+        await think(harness, model, build)
+    entry = await ledger(harness, build)
+    assert (entry.state, entry.cost > 0) == ("estimated", True)
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(ApplicationError, match="could not be reached"):
+        await think(harness, model, build)
+    await model.close()
+    async with harness.sessions() as session:
+        rows = await session.scalars(select(LedgerEntry.state).where(LedgerEntry.build_id == uuid.UUID(build)))
+        assert sorted(rows) == ["estimated", "released"]
+
+
+async def test_a_stream_without_an_event_may_have_been_billed(harness: ActivityHarness, build: str) -> None:
+    async with speaking() as model:
+        with pytest.raises(ApplicationError, match="answer"):
+            await think(harness, model, build)
+    assert (await ledger(harness, build)).state == "estimated"
+
+
+@pytest.mark.parametrize("odd", ["\x00", "\ud800"], ids=["nul", "lone-surrogate"])
+async def test_characters_that_postgresql_refuses_do_not_ask_the_model_again(
+    harness: ActivityHarness, build: str, odd: str
+) -> None:
+    spoken = says(0, f"Look{odd} here. And{odd} there.")
+    wanted = calls(1, "bash", {"command": f"echo {odd}", "timeout_seconds": None}) + calls(2, f"to{odd}ol", {})
+    async with speaking(START, *spoken, *wanted, ends("tool_use"), STOP) as model:
+        result = await think(harness, model, build)
+    assert result.outcome is ThinkOutcome.TOOL_USE
+    assert result.model_dump_json()
+    assert [call.summary for call in result.calls] == ["bash: echo \ufffd", "to\ufffdol"]
+    assert [event.data["text"] for event in await harness.events(build, "narration")] == [
+        "Look\ufffd here.",
+        "And\ufffd there.",
+    ]
+    async with harness.sessions() as session:
+        rows = await session.scalars(select(ToolCall).where(ToolCall.build_id == uuid.UUID(build)))
+        assert len(rows.all()) == 2
+
+
+async def test_blank_text_is_not_sent_back(harness: ActivityHarness, build: str) -> None:
+    async with speaking(START, *says(0, "\n\n"), *calls(1, "glob", {"pattern": "*"}), ends("tool_use"), STOP) as model:
+        await think(harness, model, build)
+    async with harness.sessions() as session:
+        stored = (await session.get_one(Message, (uuid.UUID(build), 1, "assistant"))).content
+    assert [kept["type"] for kept in json.loads(stored)] == ["tool_use"]
+
+
+async def test_the_agent_reads_of_every_resume_since_its_last_message(harness: ActivityHarness, build: str) -> None:
+    async def resumed(reason: str, *changes: str) -> None:
+        async with harness.sessions.begin() as session:
+            event = NewEvent(EventType.RESUMED, {"reason": reason, "changes": list(changes)})
+            await append_events(session, uuid.UUID(build), [event])
+
+    async def told(turn: int) -> str:
+        async with harness.sessions() as session:
+            return (await session.get_one(Message, (uuid.UUID(build), turn, "user"))).content
+
+    async with speaking(START, *says(0, "Hm."), ends("end_turn"), STOP) as model:
+        await resumed("before the first", "a.txt is missing")
+        await think(harness, model, build, 1, TurnNote.RESUMED)
+        assert "a.txt is missing" in await told(1)
+        await resumed("lost", "b.txt is missing")
+        await resumed("woken")
+        await think(harness, model, build, 2, TurnNote.RESUMED, TurnNote.RESUMED)
+    second = await told(2)
+    assert "resumed: woken" in second
+    assert second.count("b.txt is missing") == 1
+    assert "a.txt" not in second
+
+
+async def test_the_request_is_what_is_stored_whichever_worker_sent_the_turns_before(
+    harness: ActivityHarness, build: str
+) -> None:
+    received: list[bytes] = []
+    async with speaking(START, *says(0, "I go on."), ends("max_tokens"), STOP, received=received) as model:
+        one, other = (ThinkActivities(harness.sessions, model, harness.store, default_prices(), 1000) for _ in range(2))
+        for turn, worker in enumerate([one, one, other, one, one, other], 1):
+            await ActivityEnvironment().run(worker.think, ThinkInput(build_id=build, turn=turn))
+        await ActivityEnvironment().run(one.think, ThinkInput(build_id=build, turn=7))
+    for number, (before, after) in enumerate(itertools.pairwise(received), 2):
+        assert after.startswith(before.removesuffix(b"]}"))
+        said = [message["role"] for message in json.loads(after)["messages"]]
+        assert said == ["user", *["assistant", "user"] * (number - 1)]
+    assert len(received) == 7
+
+
+async def test_what_was_sent_never_changes_even_without_a_message(harness: ActivityHarness, build: str) -> None:
+    """A message between two attempts of a turn that has only tool results belongs to the next turn."""
+    build_id, received = uuid.UUID(build), list[bytes]()
+    nowhere = ModelClient("a-key", "http://127.0.0.1:1", 1)
+    activities = ThinkActivities(harness.sessions, nowhere, harness.store, default_prices(), 1000)
+
+    async def attempt(turn: int, model: ModelClient) -> ThinkResult:
+        activities._model = model
+        return await ActivityEnvironment().run(activities.think, ThinkInput(build_id=build, turn=turn))
+
+    async with speaking(
+        START, *calls(0, "bash", {"command": "true"}), ends("tool_use"), STOP, received=received
+    ) as model:
+        (call,) = (await attempt(1, model)).calls
+    async with harness.sessions.begin() as session:
+        done = {"state": "done", "is_error": False, "result": render_result(call.tool_use_id, "it ran", is_error=False)}
+        await session.execute(update(ToolCall).where(ToolCall.build_id == build_id).values(**done))
+    began = asyncio.Event()
+    async with speaking(silent=began, received=received) as model:
+        first = asyncio.create_task(attempt(2, model))
+        await began.wait()
+        first.cancel()
+        await asyncio.wait({first})
+    async with harness.sessions.begin() as session:
+        session.add(FounderMessage(build_id=build_id, number=1, text="Use blue.", idempotency_key="blue"))
+    async with speaking(START, *says(0, "Hm."), ends("max_tokens"), STOP, received=received) as model:
+        assert (await attempt(2, model)).message_read == 0
+        assert (await attempt(3, model)).message_read == 1
+    _, before, again, after = (json.loads(body)["messages"] for body in received)
+    assert before == again == after[:3]
+    assert [block["type"] for block in before[-1]["content"]] == ["tool_result"]
+    assert "Use blue." in after[-1]["content"][-1]["text"]

@@ -1,0 +1,175 @@
+"""The API matches its own description: schemathesis sends what OpenAPI allows and forbids, and finds nothing."""
+
+import asyncio
+import io
+import json
+import os
+import sys
+import tarfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from sqlalchemy import func, update
+
+from clients.object_store import ObjectStore
+from db.models import Build, GateRun, Snapshot
+from domain.events import EventType
+from local.stack import LocalStack
+from tests.harness.api_server import TOKEN, RunningApi, new_database, running_api, settings_for
+
+_CONFIG = """
+seed = 7
+workers = 1
+continue-on-failure = true
+warnings = false
+request-timeout = 300
+headers = {{ Authorization = "Bearer {token}" }}
+
+[generation]
+max-examples = 4
+allow-x00 = false  # JSON Schema can't say that of keys; test_projects.py does
+database = "none"
+no-shrink = true
+
+# Without the builds that it starts itself: their feeds have no end.
+[phases.coverage]
+extra-data-sources = {{ responses = false }}
+[phases.fuzzing]
+extra-data-sources = {{ responses = false }}
+[phases.stateful]
+enabled = false
+
+# Ids of what is there, so that most requests get beyond "not found".
+[dictionaries.builds]
+values = ["{build}"]
+[dictionaries.projects]
+values = ["{project}"]
+[parameters]
+"path.build_id" = {{ dictionary = "builds", probability = 0.8 }}
+"path.project_id" = {{ dictionary = "projects", probability = 0.8 }}
+
+# What is too large is refused before it is looked at.
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 503]
+
+# What JSON Schema can't say: only the API makes cursors, days have an order, answers belong to questions and are an
+# option or a text, restores are to a snapshot or a commit.
+[[operations]]
+include-path-regex = "^/v1/(builds|projects|usage|projects/[^/]+/(builds|interview)|builds/[^/]+/(answer|restore))$"
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", 401, 403, 404, 409, 422, 503]
+"""
+
+
+async def test_schemathesis_finds_nothing(stack: LocalStack, tmp_path: Path) -> None:
+    settings = settings_for(await new_database(stack), stack.environment)
+    async with running_api(settings, stack.environment) as api:
+        project, build = await _project_with_a_ready_build(api)
+        config = tmp_path / "schemathesis.toml"
+        config.write_text(_CONFIG.format(token=TOKEN, project=project, build=build))
+        program = Path(sys.executable).with_name("schemathesis")
+        process = await asyncio.create_subprocess_exec(
+            *(str(program), "--config-file", str(config), "run", f"{api.url}/openapi.json", "--no-color"),
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            output, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    said = "\n".join(line[:400] for line in output.decode().splitlines())
+    assert process.returncode == 0, said
+    assert "No issues found" in said, said
+
+
+async def _project_with_a_ready_build(api: RunningApi) -> tuple[str, str]:
+    """Insert a build with a snapshot and screenshots, whose feed has ended."""
+    project = await api.project()
+    build = await api.build(project)
+    store = api.resources.store
+    assert isinstance(store, ObjectStore)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("empty.txt"))
+    await store.put(f"test/{build}/archive", packed.getvalue())
+    await store.put(f"test/{build}/desktop", b"picture")
+    async with api.sessions.begin() as session:
+        row = await api.row(build)
+        session.add(
+            Snapshot(
+                id=uuid.uuid4(),
+                build_id=row.id,
+                project_id=row.project_id,
+                number=1,
+                state="stored",
+                claim=uuid.uuid4(),
+                reason="end",
+                archive_key=f"test/{build}/archive",
+                manifest_key="m",
+                archive_sha256="abc",
+                manifest_sha256="def",
+                stored_at=func.now(),
+            )
+        )
+        session.add(
+            GateRun(
+                build_id=row.id,
+                number=1,
+                snapshot_number=1,
+                findings=[],
+                ended_at=func.now(),
+                screenshots={"desktop": f"test/{build}/desktop"},
+            )
+        )
+        changes = {"status": "ready", "closed_at": func.now()}
+        await session.execute(update(Build).where(Build.id == row.id).values(**changes))
+    return project, build
+
+
+async def test_every_operation_is_described(stack: LocalStack) -> None:
+    async with running_api(settings_for("postgresql://user@127.0.0.1:1/nothing"), {}) as api:
+        description = (await api.http.get("/openapi.json")).json()
+    for path, operations in description["paths"].items():
+        for method, operation in operations.items():
+            where = f"{method} {path}"
+            assert operation["summary"], where
+            assert operation["description"], where
+            errors = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
+            if path.startswith("/v1/"):
+                assert {"401", "422", "500", "503"} <= set(errors), where
+                assert ("404" in errors) >= ("{" in path), where
+            if "requestBody" in operation:
+                assert {"400", "413", "415"} <= set(errors), where
+                [body] = operation["requestBody"]["content"].values()
+                schema = json.dumps(body["schema"])
+                named = schema.rpartition("/")[2].split('"')[0]
+                assert description["components"]["schemas"][named]["examples"], where
+            for status, answer in operation["responses"].items():
+                if int(status) < 300 and (
+                    schema := answer.get("content", {}).get("application/json", {}).get("schema")
+                ):
+                    _check_examples(description, schema, f"{where} {status}")
+            for status, answer in errors.items():
+                if (status, path) != ("503", "/readyz"):
+                    assert set(answer["content"]) == {"application/problem+json"}, where
+    for kind in ("not-found", "version-conflict", "unsupported-media-type", "body-too-large"):
+        assert f"`urn:cofounder:problem:{kind}`" in description["info"]["description"]
+    feed = description["paths"]["/v1/builds/{build_id}/events"]["get"]["responses"]["200"]["description"]
+    assert [kind for kind in EventType if f"| `{kind}` | {kind.data} |" not in feed] == []
+    assert "HTTPValidationError" not in json.dumps(description)
+
+
+def _check_examples(description: dict[str, Any], schema: dict[str, Any], where: str) -> None:
+    """Check that an answer has an example, and that each example fits its schema."""
+    named = description["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    assert named["examples"], where
+    validator = Draft202012Validator({**schema, "components": description["components"]})
+    for example in named["examples"]:
+        assert not list(validator.iter_errors(example)), where
+        assert example.keys() >= set(named.get("properties", ())), where

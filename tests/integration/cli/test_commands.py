@@ -1,0 +1,444 @@
+"""The command line with a running API and its database."""
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import uuid
+import zipfile
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from sqlalchemy import func, update
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from clients.object_store import ObjectStore
+from db.feed import append_events
+from db.models import Build, Question, Snapshot
+from domain.errors import CofounderError
+from domain.events import EventType, NewEvent
+from local.stack import LocalStack
+from tests.harness.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
+
+Run = Callable[..., Coroutine[Any, Any, Result]]
+
+_PROGRAM = (sys.executable, "-c", "from cli.main import main; main()")
+
+
+@pytest.fixture(scope="module")
+async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
+    # The API logs in this process, and a command under test takes over its standard output.
+    with structlog.testing.capture_logs():
+        async with running_api(
+            settings_for(await new_database(stack), stack.environment), stack.environment
+        ) as running:
+            yield running
+
+
+@pytest.fixture
+def run(api: RunningApi, stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in a thread, as it has an event loop of its own."""
+    environment = {
+        **stack.environment,
+        "COFOUNDER_API_URL": api.url,
+        "API_TOKEN": TOKEN,
+        "DATABASE_URL": api.resources.settings.database_url,
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    async def run_it(*arguments: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, app, list(arguments))
+
+    return run_it
+
+
+def told(result: Result) -> str:
+    """Return the sentence that `main` would show."""
+    assert isinstance(result.exception, CofounderError), result.output
+    return str(result.exception)
+
+
+async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> None:
+    wishes = ("--goal", "Make it.", "--sleep-policy", "stop", "--max-nights", "3")
+    started = await run("build", "--idea", "A waitlist for my bakery", *wishes, "--no-watch")
+    assert started.exit_code == 0, started.output
+    (build,) = (line.split()[1] for line in started.output.splitlines() if line.startswith("build"))
+    row = await api.row(build)
+    assert (row.goal, row.user_id) == ("Make it.", "founder")
+    assert (row.sleep_policy, row.max_nights) == ("stop", 3)
+
+    shown = await run("show", build)
+    assert shown.exit_code == 0
+    assert ["status", "queued"] in [line.split() for line in shown.output.splitlines()]
+    woken = await run("wake", build)
+    assert (woken.exit_code, "queued" in woken.output) == (0, True)
+    replayed = await run("replay", "last")
+    assert (replayed.exit_code, replayed.output.startswith(f"build-{build}: ")) == (0, True), replayed.output
+
+    again = await run("build", "--project", str(row.project_id), "--no-watch")
+    assert f"Build {build} of this project is queued" in told(again)
+    assert "only a ready build has a preview" in told(await run("preview", build))
+
+    assert "Message 1 is stored" in (await run("say", "Use blue.")).output
+    assert json.loads((await run("say", build, "And green.", "--json")).stdout)["number"] == 2
+    assert "between quotes" in (await run("say", "last", "Use", "blue.")).output
+    assert "not a build's id" in (await run("say", "Use", "blue.")).output
+
+    assert "no open question" in told(await run("answer", "1"))
+    async with api.sessions.begin() as session:
+        asked = {"problem": "It fails.", "tried": ["Turn 1: make"], "options": ["Try again.", "Leave it."]}
+        session.add(Question(id=uuid.uuid4(), build_id=uuid.UUID(build), **asked))
+    seen = (await run("show", build)).output
+    assert "It fails." in seen
+    assert f"cofounder answer {build} 1" in seen
+    assert "Leave it." in (await run("answer", build, "2")).output
+    assert json.loads((await run("answer", "Leave it.", "--json")).stdout)["answer"] == "Leave it."
+    assert "was answered before: Leave it." in told(await run("answer", "1"))
+
+    assert f"Build {build} has no snapshot 7." in told(await run("restore", "--snapshot", "7"))
+    assert "has no phase that ended with commit 4f9d2ac1" in told(await run("restore", build, "--commit", "4f9d2ac1"))
+    assert "not both" in (await run("restore", "--commit", "4f9d2ac1", "--snapshot", "1")).output
+    assert json.loads((await run("restore", "--json")).stdout) == {"snapshots": []}
+
+    assert (await run("cancel", build)).exit_code == 0
+    assert (await api.row(build)).cancel_requested_at is not None
+
+
+async def test_unknown_build_is_one_sentence(run: Run) -> None:
+    unknown = str(uuid.uuid4())
+    for command in ("show", "watch", "wake", "cancel", "preview", "download"):
+        assert told(await run(command, unknown)) == f"There is no build {unknown}."
+    assert "can't be read" in told(await run("replay", unknown))
+
+
+async def test_wrong_token(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_TOKEN", "wrong")
+    assert told(await run("show", str(uuid.uuid4()))).startswith("The API does not accept the token. Set API_TOKEN")
+
+
+async def test_scripts_get_json_and_nothing_else(run: Run, api: RunningApi) -> None:
+    started = await run("build", "--idea", "A bakery", "--no-watch", "--json", "--user", "json-user")
+    build = json.loads(started.stdout)
+    assert (started.exit_code, build["status"]) == (0, "queued")
+    as_user = ("--json", "--user", "json-user")
+    assert json.loads((await run("show", "last", *as_user)).stdout)["id"] == build["id"]
+    assert json.loads((await run("wake", "last", *as_user)).stdout)["id"] == build["id"]
+    (listed,) = json.loads((await run("list", *as_user)).stdout)["builds"]
+    assert listed["id"] == build["id"]
+    (project,) = json.loads((await run("list", "--projects", *as_user)).stdout)["projects"]
+    assert project["id"] == build["project_id"]
+    assert json.loads((await run("cancel", "last", *as_user)).stdout)["cancel_requested_at"] is not None
+    assert json.loads((await run("users", "show", *as_user[:1], "json-user")).stdout)["user"] == "json-user"
+    assert json.loads((await run("migrate", "--json")).stdout) == {"migrated": True}
+    assert told(await run("show", "last", "--user", "nobody")).startswith("There is no build yet.")
+
+
+async def test_list_filters_and_goes_through_pages(run: Run, api: RunningApi) -> None:
+    user = ("--user", "lister")
+    odd = "Goal\t{} [bold]\x1b[2J 龍"
+    builds = []
+    for n in range(3):
+        started = await run("build", "--idea", f"Idea {n}", "--goal", odd.format(n), *user, "--no-watch", "--json")
+        builds.append(json.loads(started.stdout))
+    await change(api, builds[0]["id"], status="failed", closed_at=func.now())
+    lines = (await run("list", *user)).stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == [build["id"] for build in reversed(builds)]
+    assert lines[0].split("\t")[1:] == ["queued", builds[2]["created_at"], "0 %", "Goal 2 [bold][2J 龍"]
+
+    async def ids(*options: str) -> list[str]:
+        return [line.split("\t")[0] for line in (await run("list", *user, *options)).stdout.splitlines()]
+
+    assert await ids("--open") == [builds[2]["id"], builds[1]["id"]]
+    assert await ids("--status", "failed", "--status", "cancelled") == [builds[0]["id"]]
+    assert await ids("--project", builds[1]["project_id"]) == [builds[1]["id"]]
+    assert await ids("--status", "ready") == []
+    assert len(await ids("--projects")) == 3
+    first = await run("list", *user, "--limit", "2", "--json")
+    page = json.loads(first.stdout)
+    rest = json.loads((await run("list", *user, "--json", "--cursor", page["next_cursor"])).stdout)
+    assert [each["id"] for each in page["builds"] + rest["builds"]] == [build["id"] for build in reversed(builds)]
+    assert rest["next_cursor"] is None
+    assert "There are more" in (await run("list", *user, "--limit", "2")).stderr
+
+
+async def test_watch_leaves_a_build_that_waits_and_can_be_resumed(run: Run, api: RunningApi) -> None:
+    build = await api.build()
+    waits = {"status": "needs_input", "waiting_for": "founder", "reason": "Which colour?"}
+    async with api.sessions.begin() as session:
+        said = [NewEvent(EventType.STATUS, waits), NewEvent(EventType.STATUS, {"status": "code"})]
+        await append_events(session, uuid.UUID(build), [*said, NewEvent(EventType.STATUS, waits)])
+    await change(api, build, status="needs_input", waiting_for="founder", reason="Which colour?")
+    left = await run("watch", build)
+    assert left.exit_code == 5, left.output
+    assert "status: code" in left.stdout  # it must not leave because the build waited earlier
+    assert f"cofounder wake {build}" in left.stdout
+    resumed = await run("watch", build, "--json", "--after", "2")
+    (event,) = (json.loads(line) for line in resumed.stdout.splitlines())
+    assert (resumed.exit_code, event["id"], event["type"], event["data"]) == (5, 3, "status", waits)
+    staying = asyncio.create_task(run("watch", build, "--stay", "--json"))
+    async with api.sessions.begin() as session:
+        await append_events(session, uuid.UUID(build), [NewEvent(EventType.STATUS, {"status": "cancelled"})])
+    await change(api, build, status="cancelled", waiting_for=None, closed_at=func.now())
+    stayed = await staying
+    assert (stayed.exit_code, len(stayed.stdout.splitlines())) == (4, 4)
+
+
+async def test_download_is_there_whole_or_not_at_all(run: Run, api: RunningApi, tmp_path: Path) -> None:
+    build = await api.build()
+    assert told(await run("download", build)) == f"Build {build} has no snapshot yet."
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("empty"))
+    stored = packed.getvalue()
+    await store_snapshot(api, build, 1, stored)
+    await store_snapshot(api, build, 2, stored[:-9], announced=len(stored))
+
+    target = tmp_path / "product.tar.gz"
+    save = ("download", build, "--output", str(target))
+    assert "broke off" in told(await run(*save))
+    assert names_in(tmp_path) == []
+    saved = await run(*save, "--snapshot", "1", "--json")
+    assert json.loads(saved.stdout)["sha256"] == hashlib.sha256(stored).hexdigest()
+    assert target.read_bytes() == stored
+    assert "already exists. Replace it with --force" in told(await run(*save, "--snapshot", "1"))
+    target.write_bytes(b"old")
+    assert (await run(*save, "--snapshot", "1", "--force")).exit_code == 0
+    assert target.read_bytes() == stored
+    as_zip = await run("download", build, "--snapshot", "1", "--output", str(tmp_path), "--format", "zip")
+    assert as_zip.exit_code == 0, as_zip.output
+    with zipfile.ZipFile(tmp_path / f"workspace-{build}.zip") as unpacked:
+        assert unpacked.namelist() == ["empty"]
+    assert "can't be written" in told(await run("download", build, "--snapshot", "1", "-o", str(tmp_path / "no" / "x")))
+    assert told(await run("download", build, "--snapshot", "3")) == f"Build {build} has no snapshot 3."
+    assert names_in(tmp_path) == ["product.tar.gz", f"workspace-{build}.zip"]
+
+
+def names_in(directory: Path) -> list[str]:
+    """List the names of the files in the directory."""
+    return sorted(path.name for path in directory.iterdir())
+
+
+async def store_snapshot(
+    api: RunningApi, build: str, number: int, content: bytes, announced: int | None = None
+) -> None:
+    """Store a snapshot of the build with this content; the length in its row may differ."""
+    row, key = await api.row(build), f"test/{build}/{number}"
+    assert isinstance(api.resources.store, ObjectStore)
+    await api.resources.store.put(key, content)
+    async with api.sessions.begin() as session:
+        session.add(
+            Snapshot(
+                id=uuid.uuid4(),
+                build_id=row.id,
+                project_id=row.project_id,
+                number=number,
+                state="stored",
+                claim=uuid.uuid4(),
+                reason="phase",
+                archive_key=key,
+                manifest_key="m",
+                archive_sha256="abc",
+                manifest_sha256="def",
+                archive_bytes=announced or len(content),
+                stored_at=func.now(),
+            )
+        )
+
+
+async def test_watch_reconnects_and_leaves_the_build_running(run: Run, api: RunningApi) -> None:
+    """Connect through a proxy that can interrupt, as if the API restarted or the network failed for a moment."""
+    build = await api.build()
+    proxy = BreakingProxy(int(api.url.rpartition(":")[2]))
+    async with proxy:
+        watching = await asyncio.create_subprocess_exec(
+            *[*_PROGRAM, "watch", build, "--api-url", proxy.url, "--stay"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert watching.stdout is not None
+        said = ""
+        for number in range(3):
+            async with api.sessions.begin() as session:
+                text = {"text": f"sentence {number}", "claim": "c"}
+                await append_events(session, uuid.UUID(build), [NewEvent(EventType.NARRATION, text, turn=1)])
+            while f"sentence {number}" not in said:
+                said += (await watching.stdout.readline()).decode()
+            await proxy.interrupt()
+        watching.send_signal(signal.SIGINT)
+        rest, trouble = await watching.communicate()
+    said += rest.decode()
+    assert watching.returncode == 130, trouble
+    assert [said.count(f"sentence {number}") for number in range(3)] == [1, 1, 1]
+    assert f"The build keeps running. To see it again: cofounder watch {build}" in said
+    assert b"Traceback" not in trouble
+    assert (await api.row(build)).cancel_requested_at is None
+
+
+class BreakingProxy:
+    """A TCP proxy to a local port that can break its connections."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._passing: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "BreakingProxy":
+        self._server = await asyncio.start_server(self._enter, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self.interrupt()
+
+    async def interrupt(self) -> None:
+        """Break the open connections."""
+        for task in list(self._passing):
+            task.cancel()
+        if self._passing:
+            await asyncio.wait(self._passing)
+
+    async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._passing.add(task)
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        ways = [asyncio.create_task(_copy(reader, inner_writer)), asyncio.create_task(_copy(inner_reader, writer))]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pass  # a broken connection must not fail the test
+        finally:
+            for way in ways:
+                way.cancel()
+            writer.close()
+            inner_writer.close()
+            self._passing.discard(task)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while piece := await reader.read(65536):
+        writer.write(piece)
+        await writer.drain()
+
+
+async def test_output_without_a_reader_ends_silently(run: Run, api: RunningApi) -> None:
+    await api.build()
+    for options in ([], ["--json"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        process = await asyncio.create_subprocess_exec(
+            *[*_PROGRAM, "list", *options], stdout=writer, stderr=subprocess.PIPE
+        )
+        os.close(writer)
+        _, said = await process.communicate()
+        assert (process.returncode, said) == (1, b"")
+
+
+async def change(api: RunningApi, build: str, **values: Any) -> None:
+    """Change a build's row as its workflow does."""
+    async with api.sessions.begin() as session:
+        await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**values))
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [("ready", 0), ("failed", 4)])
+async def test_watch_ends_with_the_build(run: Run, api: RunningApi, status: str, exit_code: int) -> None:
+    build = await api.build()
+    watching = asyncio.create_task(run("watch", build))
+    async with api.sessions.begin() as session:
+        label = {"model": "claude-sonnet-5-5", "label": "rehearsal model (standing in for claude-sonnet-5-5)"}
+        said = NewEvent(EventType.NARRATION, {"text": "I look around.", "claim": "c"}, turn=1)
+        await append_events(session, uuid.UUID(build), [NewEvent(EventType.MODEL, label), said])
+    async with api.sessions.begin() as session:
+        changes = {"status": status, "closed_at": func.now(), "reason": "because"}
+        await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
+        await append_events(session, uuid.UUID(build), [NewEvent(EventType.STATUS, {"status": status})])
+    watched = await watching
+    assert watched.exit_code == exit_code, watched.output
+    assert "I look around." in watched.output
+    assert "always builds the same kind of product" in watched.output
+    assert f"status: {status}" in watched.output
+
+
+async def test_watch_of_a_build_that_ended_without_a_word(run: Run, api: RunningApi) -> None:
+    build = await api.build()
+    await change(api, build, status="cancelled", closed_at=func.now())
+    watched = await run("watch", build)
+    assert (watched.exit_code, "waits for a person" in watched.output) == (4, False), watched.output
+
+
+async def test_users_are_changed_and_shown(run: Run, api: RunningApi) -> None:
+    assert "There is no user ada" in told(await run("users", "show", "ada"))
+    made = await run(
+        "users", "set", "ada", "--plan", "partner", "--model", "coder=claude-haiku-5-5", "--renewal-day", "15"
+    )
+    assert made.exit_code == 0, made.output
+    shown = await run("users", "show", "ada")
+    assert shown.output == made.output
+    for words in ("partner", "coder=claude-haiku-5-5", "active", "15", "$0.0000 today"):
+        assert words in shown.output
+    suspended = await run("users", "set", "ada", "--suspended", "--model", "coder=")
+    for words in ("partner", "the plan's", "suspended", "15"):
+        assert words in suspended.output
+
+    project = await api.project("ada")
+    refused = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "x"}, headers=as_user("ada"))
+    assert refused.status_code == 403
+    assert (await run("users", "set", "ada", "--active", "--plan", "cto_scale")).exit_code == 0
+    allowed = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "x"}, headers=as_user("ada"))
+    assert allowed.status_code == 201
+    assert "unlimited" in (await run("users", "show", "ada")).output
+
+
+async def test_top_up_is_money_of_today_and_wakes_builds(
+    run: Run, api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "There is no user eve" in told(await run("users", "top-up", "eve", "5"))
+    assert (await run("users", "set", "eve", "--plan", "bootstrapper")).exit_code == 0
+    before = json.loads((await run("users", "show", "eve", "--json")).stdout)
+    project = await api.project("eve")
+    started = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "x"}, headers=as_user("eve"))
+    build = started.json()["id"]
+
+    topped = await run("users", "top-up", "eve", "$2.50", "--note", "for Friday", "--key", "k", "--json")
+    after = json.loads(topped.stdout)
+    assert after["topped_up_microdollars"] == 2_500_000
+    assert after["allowance_microdollars"] == before["allowance_microdollars"] + 2_500_000
+    assert (after["builds_told"], after["trouble"], after["open_builds"]) == ([build], None, [build])
+    repeated = json.loads((await run("users", "top-up", "eve", "2.5", "--key", "k", "--json")).stdout)
+    assert repeated["allowance_microdollars"] == after["allowance_microdollars"]
+    assert "another amount" in told(await run("users", "top-up", "eve", "3", "--key", "k"))
+    for wrong in ("0", "five", "0.0000001", "nan", "1e99"):
+        assert "not a valid amount" in told(await run("users", "top-up", "eve", wrong))
+    assert "nothing to top up" in told(await run("users", "top-up", "ada", "1"))
+    shown = (await run("users", "show", "eve")).stdout
+    assert "$2.5000 today" in shown
+    assert build in shown
+
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "no address")
+    away = await run("users", "top-up", "eve", "1")
+    assert away.exit_code == 0, away.output
+    assert "The reaper notifies them within a minute" in away.stdout
+    assert "$3.5000 today" in away.stdout
+
+
+async def test_wrong_user_changes_make_no_row(run: Run, api: RunningApi) -> None:
+    before = await api.rows()
+    unknown_plan = told(await run("users", "set", "newcomer", "--plan", "gold"))
+    assert unknown_plan == "There is no plan gold. The plans are: bootstrapper, cto_scale, partner."
+    assert "There is no price for the model gpt" in told(await run("users", "set", "newcomer", "--model", "coder=gpt"))
+    assert "printable" in told(await run("users", "set", "a b"))
+    assert await api.rows() == before
+
+
+async def test_migrate_may_be_repeated(run: Run) -> None:
+    assert (await run("migrate")).output == "The database is up to date.\n"

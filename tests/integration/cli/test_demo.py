@@ -1,0 +1,211 @@
+"""`cofounder demo` leads from a brief to a running preview and leaves nothing behind, however it ends."""
+
+import asyncio
+import os
+import pty
+import shlex
+import signal
+import sys
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from cli.doctor.checklist import CHECKS, run_checks
+from tests.harness.processes import command_line, processes_left_in, processes_naming
+from tests.harness.wait import DEADLINE, wait_until
+
+_ROOT = Path(__file__).parents[3]
+
+# Full speed: the rehearsal model speaks without pauses.
+_PROGRAM = "import cli.main, cli.stack.programs as p; p._REHEARSAL_OPTIONS = (); cli.main.main()"
+
+
+class Demo:
+    """A demo in a process of its own, with its own working and temporary directories."""
+
+    def __init__(self, directory: Path, process: asyncio.subprocess.Process, output: asyncio.StreamReader) -> None:
+        self.directory = directory
+        self.process = process
+        self._output = output
+        self.text = ""
+
+    async def until(self, words: str) -> None:
+        """Read the output until it contains these words."""
+        while words not in self.text:
+            piece = await self._output.read(4096)
+            assert piece, f"the demo ended before it said {words!r}:\n{self.text}"
+            self.text += piece.decode(errors="replace")
+
+    async def end(self) -> int:
+        """Read the rest of the output, and return the exit code."""
+        with suppress(OSError):  # a terminal reports this way that its other end is closed
+            while piece := await self._output.read(4096):
+                self.text += piece.decode(errors="replace")
+        return await self.process.wait()
+
+    @property
+    def results(self) -> Path:
+        """Return the directory in which the demo saved its results."""
+        (found,) = (self.directory / ".cofounder" / "demo").iterdir()
+        return found
+
+    async def assert_nothing_is_left(self) -> None:
+        """Check that no process names its directory, and that its temporary directory is empty."""
+        assert not await asyncio.to_thread(processes_left_in, self.directory)
+        await wait_until(lambda: not list((self.directory / "tmp").iterdir()))
+
+
+@asynccontextmanager
+async def demo(
+    directory: Path, *, command: str = "demo", terminal: bool = False, **environment: str
+) -> AsyncIterator[Demo]:
+    """Start a demo in a terminal or with a pipe, and kill it at the end if it still runs."""
+    (directory / "tmp").mkdir(parents=True, exist_ok=True)
+    variables = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(directory),
+        "TMPDIR": str(directory / "tmp"),
+        "PYTHONPATH": str(_ROOT),
+        "LANG": "C.UTF-8",
+        "TERM": "xterm",
+        "ANTHROPIC_API_KEY": "must not be used",
+        "E2B_API_KEY": "must not be used",
+        **environment,
+    }
+    theirs, ours = pty.openpty()[::-1] if terminal else os.pipe()[::-1]
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-P", "-c", _PROGRAM, command],
+        env=variables,
+        cwd=directory,
+        stdin=theirs if terminal else asyncio.subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    output = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), os.fdopen(ours, "rb", 0))
+    try:
+        yield Demo(directory, process, output)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        transport.close()
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory with a short name, as the path of a socket below it, such as Chromium's, may have only 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="cf-", dir="/tmp") as made:
+        yield Path(made)
+
+
+async def test_two_demos_at_once_one_of_them_in_a_terminal(directory: Path) -> None:
+    brief = directory / "own.json"
+    brief.write_text('{"name": "Zq7 Pantry", "problem": "Food is forgotten.", "features": ["A list"]}')
+    async with (
+        demo(directory / "piped", BRIEF=str(brief)) as piped,
+        demo(directory / "terminal", terminal=True) as shown,
+    ):
+        staying = asyncio.create_task(shown.until("Everything stays up until Ctrl-C"))
+        assert await piped.end() == 0, piped.text
+        for words in ("rehearsal model", "always builds the same kind of product", "Zq7 Pantry", "phase done: "):
+            assert words in piped.text
+        for words in (
+            "status       ready",
+            "preview      http://",
+            "Temporal UI  http://127.0.0.1:",
+            "nothing was paid",
+        ):
+            assert words in piped.text
+        assert "\x1b[" not in piped.text
+        for picture, width in (("desktop.webp", 1280), ("mobile.webp", 390)):
+            with Image.open(piped.results / picture) as image:
+                assert (image.format, image.width) == ("WEBP", width)
+        with tarfile.open(piped.results / "workspace.tar.gz") as archive:
+            assert any(name.endswith("cofounder.json") for name in archive.getnames())
+        await piped.assert_nothing_is_left()
+
+        await staying
+        assert "\x1b[" in shown.text
+        assert shown.process.returncode is None
+        shown.process.send_signal(signal.SIGINT)
+        assert await shown.end() == 0, shown.text
+        await shown.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("ready after", signal.SIGTERM), ("phase done", signal.SIGINT)],
+)
+async def test_stopped_in_the_middle(directory: Path, moment: str, number: signal.Signals) -> None:
+    async with demo(directory) as running:
+        await running.until(moment)
+        for _ in range(2):  # an impatient user
+            running.process.send_signal(number)
+            await asyncio.sleep(0.05)
+        assert await running.end() == 130
+        assert "Traceback" not in running.text
+        await running.assert_nothing_is_left()
+
+
+async def test_up_serves_until_ctrl_c_and_keeps_its_data(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = directory / ".cofounder" / "up"
+    async with demo(directory, command="up") as running:
+        await running.until("Everything stays up until Ctrl-C")
+        assert ". .cofounder/up/env.sh" in running.text
+        for line in environment_of(data):
+            name, _, value = line.removeprefix("export ").partition("=")
+            monkeypatch.setenv(name, *shlex.split(value))
+        monkeypatch.setattr("cli.doctor.checklist.DEADLINE_SECONDS", DEADLINE)  # the machine may be busy
+        monkeypatch.setattr("cli.doctor.services._REQUEST_SECONDS", DEADLINE)
+        results = await run_checks([name for name, _ in CHECKS], None, lambda _: None)
+        assert [each for each in results if each.state != "ok" and each.name != "disk"] == []
+        assert any("rehearsal model" in each.detail for each in results)
+        async with demo(directory, command="up") as second:
+            assert await second.end() == 1
+            assert "Another stack" in second.text
+        running.process.send_signal(signal.SIGINT)
+        assert await running.end() == 0, running.text
+        await running.assert_nothing_is_left()
+    assert (data / "env.sh").stat().st_mode & 0o777 == 0o600
+    down = {each.name: each.state for each in await run_checks(["database", "temporal", "api"], None, lambda _: None)}
+    assert [down[name] for name in ("database", "temporal", "api")] == ["fail"] * 3
+
+
+def environment_of(data: Path) -> list[str]:
+    """Parse the lines for a shell."""
+    return (data / "env.sh").read_text().splitlines()
+
+
+async def test_killed(directory: Path) -> None:
+    async with demo(directory) as running:
+        await running.until("status: scaffold")
+        running.process.kill()
+        await running.process.wait()
+        await running.assert_nothing_is_left()
+
+
+async def test_worker_that_dies_is_reported_with_its_last_output(directory: Path) -> None:
+    async with demo(directory) as running:
+        await running.until("status: scaffold")
+        # For a moment its children have the same command line.
+        worker = min(filter(_is_worker, processes_naming(directory)), key=psutil.Process.create_time)
+        worker.kill()
+        assert await running.end() == 1
+        assert "The worker ended by itself" in running.text
+        assert "worker started" in running.text
+        await running.assert_nothing_is_left()
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    command = command_line(process)
+    return command[-2:] == ["-m", "worker"] and "guard.py" not in str(command)

@@ -1,0 +1,146 @@
+"""Imports point one way, so that each package can be understood from the packages below it."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+ALLOWED = {
+    "domain": set(),
+    "clients": {"domain"},
+    "db": {"domain", "settings"},
+    "services": {"domain", "clients", "db"},
+    "activities": {"domain", "clients", "db", "services"},
+    "workflows": {"domain", "activities"},
+    "api": {"domain", "clients", "db", "services", "settings", "logs"},
+    "local": {"domain", "settings"},
+    "cli": {"domain", "clients", "db", "services", "workflows", "local", "settings"},
+}
+FIRST_PARTY = {*ALLOWED, "worker", "settings", "logs", "tests", "bench"}
+
+STDLIB_AND_PYDANTIC_ONLY = "domain"
+
+SHORT_FUNCTIONS = (
+    "activities/think.py",
+    "activities/dispatch.py",
+    "activities/tool_outcome.py",
+    "activities/turn/*.py",
+)
+"""Where functions stay short: a turn and a tool call are the heart of a build, and have to be read in one go."""
+
+LONGEST_FUNCTION = 60
+"""Lines, docstring and decorators included."""
+
+
+def _imported(path: Path) -> set[str]:
+    """The top-level names that a module imports anywhere."""
+    return {name.split(".")[0] for name in _imported_modules(path)}
+
+
+def _imported_modules(path: Path) -> set[str]:
+    """The full names that a module imports anywhere: of modules, and of what it takes from them."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_imports_point_one_way(package: str) -> None:
+    modules = _modules(package)
+    assert modules
+    for path in modules:
+        name = path.relative_to(ROOT).as_posix()
+        allowed = ALLOWED[package] | {package}
+        assert not (_imported(path) & FIRST_PARTY) - allowed, name
+
+
+def test_no_test_module_is_imported() -> None:
+    """What tests share is in `tests/harness/`, or beside them in a module that is not a test."""
+    for path in [*_modules("tests"), *_modules("bench")]:
+        for name in _imported_modules(path):
+            assert not (name.startswith("tests.") and ".test_" in name), path
+
+
+def test_benchmarks_use_the_harness_and_tests_use_no_benchmark() -> None:
+    for path in _modules("tests"):
+        assert "bench" not in _imported(path), path
+    for path in _modules("bench"):
+        for name in _imported_modules(path):
+            assert not name.startswith("tests.") or name.startswith("tests.harness."), path
+
+
+def test_the_harness_uses_no_tests() -> None:
+    for path in _modules("tests/harness"):
+        for name in _imported_modules(path):
+            assert not name.startswith("tests.") or name.startswith("tests.harness."), path
+
+
+def test_domain_is_pure() -> None:
+    import sys
+
+    for path in _modules("domain"):
+        foreign = _imported(path) - set(sys.stdlib_module_names) - {"domain", "pydantic"}
+        assert not foreign, path.name
+        assert not _imported(path) & {"os", "socket", "subprocess", "requests", "random", "time"}, path.name
+
+
+def test_nothing_happens_at_import() -> None:
+    """No module of ours reads the environment or opens anything when it is imported: settings are built on demand."""
+    for package in ALLOWED:
+        for path in _modules(package):
+            for node in ast.parse(path.read_text()).body:
+                called = [
+                    ast.unparse(call.func)
+                    for call in ast.walk(node)
+                    if isinstance(call, ast.Call)
+                    and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+                ]
+                assert not {"load_settings", "Settings", "open", "os.getenv", "os.environ.get"} & set(called), path
+
+
+@pytest.mark.parametrize("pattern", SHORT_FUNCTIONS)
+def test_functions_stay_short(pattern: str) -> None:
+    paths = sorted(ROOT.glob(pattern))
+    assert paths
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                assert (node.end_lineno or first) - first < LONGEST_FUNCTION, f"{path.name}: {node.name}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """At import time: an import inside a function or under TYPE_CHECKING is not one."""
+    paths = {path: path.relative_to(ROOT) for package in ALLOWED for path in _modules(package)}
+    modules = {".".join(name.with_suffix("").parts).removesuffix(".__init__"): path for path, name in paths.items()}
+    graph = {name: _imported_at_load(path, set(modules)) - {name} for name, path in modules.items()}
+    assert sum(map(len, graph.values())) > 500
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def _imported_at_load(path: Path, modules: set[str]) -> set[str]:
+    """The modules of ours that are loaded when this one is."""
+    loaded: set[str] = set()
+    statements: list[ast.stmt] = list(ast.parse(path.read_text()).body)
+    while statements:
+        node = statements.pop()
+        if isinstance(node, ast.Import):
+            loaded |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            loaded |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.With | ast.Try):
+            statements += node.body
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.unparse(node.test):
+            statements += [*node.body, *node.orelse]
+    return loaded & modules
