@@ -65,7 +65,7 @@ class Ask:
     @property
     def window(self) -> int:
         """Tokens of input and output together."""
-        return self.limits.window_tokens or traits(self.body["model"]).window
+        return window_of(self.body, self.limits)
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,7 @@ class Answers:
         self._sticky: dict[str, tuple[str, float]] = {}
 
     def answer(self, ask: Ask) -> Answer:
-        """Return the answer, and read and write the prompt cache for it.
-
-        Raises:
-            ApiError: the prompt is longer than the window.
-        """
-        if ask.prefix.tokens > ask.window:
-            raise invalid(f"prompt is too long: {ask.prefix.tokens} tokens > {ask.window} maximum")
+        """Return the answer, and read and write the prompt cache for it."""
         if ask.body.get("compaction") is not None:
             return self._compact(ask)
         return self._take_turn(ask)
@@ -204,6 +198,22 @@ class Answers:
             no_usage=bool(ask.fault and ask.fault.kind == "zero_usage"),
         )
         return Answer(Reply(parts, stop_reason, details), envelope, (iteration,))
+
+
+def window_of(body: dict[str, Any], limits: Limits) -> int:
+    """Return the tokens of input and output together that a request may have."""
+    return limits.window_tokens or traits(body["model"]).window
+
+
+def check_window(body: dict[str, Any], prefix: Prefix, limits: Limits) -> None:
+    """Refuse a prompt that is longer than the window.
+
+    Raises:
+        ApiError: it is.
+    """
+    window = window_of(body, limits)
+    if prefix.tokens > window:
+        raise invalid(f"prompt is too long: {prefix.tokens} tokens > {window} maximum")
 
 
 def conversation_key(prefix: Prefix) -> str:

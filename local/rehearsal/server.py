@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from local.rehearsal.answers import Answers, Ask, conversation_key
+from local.rehearsal.answers import Answers, Ask, check_window, conversation_key
 from local.rehearsal.cache import InputUsage, breakpoints
 from local.rehearsal.control import Control, Fault, Limits, Registration
 from local.rehearsal.conversation import read_conversation
@@ -74,6 +74,7 @@ class Rehearsal:
         limits = self.control.limits_for(conversation.system)
         check_size(len(raw), limits.body_bytes)
         check_images(body["messages"], limits.images)
+        check_window(body, prefix, limits)
         messages = json.dumps(body["messages"], ensure_ascii=False) if self.control.reads_messages else ""
         compaction = body.get("compaction") is not None
         fault = self.control.take_fault(conversation.system, messages, compaction=compaction)
