@@ -134,7 +134,7 @@ class Answers:
             model=last.model,
             usage=last.usage,
             output=last.output,
-            iterations=tuple(iterations) if last.kind == "fallback_message" else (),
+            iterations=tuple(iterations) if ask.body.get("fallbacks") else (),
             first_model=first_model,
             no_usage=bool(ask.fault and ask.fault.kind == "zero_usage"),
         )
