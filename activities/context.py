@@ -14,7 +14,7 @@ from db.models import Artifact, Build, PlanTier, Prompt, UnderstandingSession, U
 from db.session import Sessions
 from domain.brief import Interview
 from domain.errors import AccountSuspended, BuildFailed, UnknownModel
-from domain.events import EventType, NewEvent
+from domain.events import ModelEvent, NewEvent
 from domain.model_choice import CODER, choose_model
 from domain.payloads import BuildContext, BuildRef, ResolvedModel
 from domain.pricing import PriceTable
@@ -148,6 +148,6 @@ class ContextActivities:
             await append_events(
                 session,
                 build_id,
-                [NewEvent(EventType.MODEL, {"model": model, "label": label, "plan": plan.name})],
+                [NewEvent(ModelEvent(model=model, label=label, plan=plan.name))],
             )
             return ResolvedModel(model=model, label=label)

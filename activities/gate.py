@@ -47,7 +47,7 @@ from domain.errors import (
     SnapshotFailed,
     StaleClaim,
 )
-from domain.events import EventType, NewEvent
+from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent, NewEvent
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
 
@@ -237,7 +237,7 @@ class GateActivities:
                 .returning(GateRun.number)
             )
             if inserted is not None:
-                started = NewEvent(EventType.GATE_STARTED, {"number": gate.number})
+                started = NewEvent(GateStartedEvent(number=gate.number))
                 await append_events(session, gate.build_id, [started])
             run = await session.get_one(GateRun, (gate.build_id, gate.number), with_for_update=True)
             run.claim = gate.claim
@@ -251,25 +251,22 @@ class GateActivities:
                 return GateResult(findings=len(run.findings or []))
             if not report.findings and (pending := await steering.close_input(session, gate.build_id)):
                 await session.delete(run)
-                await append_events(session, gate.build_id, [NewEvent(EventType.GATE_STEP, {"text": _FOUNDER_FIRST})])
+                await append_events(session, gate.build_id, [NewEvent(GateStepEvent(text=_FOUNDER_FIRST))])
                 return GateResult(findings=0, message=pending.message, restore=pending.restore)
             run.findings, run.tests_run, run.screenshots = report.findings, report.tests_run, report.screenshots
             run.ended_at = func.now()
             event = (
-                NewEvent(EventType.GATE_BOUNCED, {"number": gate.number, "findings": report.findings})
+                GateBouncedEvent(number=gate.number, findings=report.findings)
                 if report.findings
-                else NewEvent(
-                    EventType.GATE_PASSED,
-                    {"number": gate.number, "tests_run": report.tests_run, "screenshots": report.screenshots},
-                )
+                else GatePassedEvent(number=gate.number, tests_run=report.tests_run, screenshots=report.screenshots)
             )
-            await append_events(session, gate.build_id, [event])
+            await append_events(session, gate.build_id, [NewEvent(event)])
             return GateResult(findings=len(report.findings))
 
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with self._sessions.begin() as session:
             await _locked_run(session, gate)
-            step = NewEvent(EventType.GATE_STEP, {"text": evidence.tail_of(text)})
+            step = NewEvent(GateStepEvent(text=evidence.tail_of(text)))
             await append_events(session, gate.build_id, [step])
 
     # ---- the sandbox

@@ -16,7 +16,7 @@ from db.feed import append_events
 from db.models import Build, BusinessEvent, Project
 from db.session import Sessions
 from db.snapshots import latest_snapshot
-from domain.events import EventType, NewEvent
+from domain.events import HookFailedEvent, NewEvent, ReadyEvent, StatusEvent
 from domain.names import wake_command
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
 from domain.status import CLOSED, Status
@@ -60,7 +60,7 @@ class LifecycleActivities:
                 .returning(Build.user_id)
             )
             if user_id is not None:
-                event = NewEvent(EventType.STATUS, _status_data(request, reason, waits))
+                event = NewEvent(_status_event(request, reason, waits))
                 await append_events(session, build_id, [event])
                 if request.status is not Status.NEEDS_INPUT:
                     await steering.close_question(session, build_id)
@@ -93,16 +93,12 @@ class LifecycleActivities:
             final = await latest_snapshot(session, build_id, request.snapshot_number)
             if final is not None:
                 final.final = True
-            ready = {
-                "build_version": build.build_version,
-                "preview_url": request.preview_url,
-                "phases_completed": request.phases_completed,
-            }
-            await append_events(
-                session,
-                build_id,
-                [NewEvent(EventType.READY, ready), NewEvent(EventType.STATUS, {"status": Status.READY})],
+            ready = ReadyEvent(
+                build_version=build.build_version,
+                preview_url=request.preview_url,
+                phases_completed=request.phases_completed,
             )
+            await append_events(session, build_id, [NewEvent(ready), NewEvent(StatusEvent(status=Status.READY))])
             finished, user_id = FinishedBuild(build_version=build.build_version), build.user_id
         await crash_point("finish_build.committed")
         await nudge_queued_builds(self._sessions, self._builds, user_id)
@@ -133,13 +129,14 @@ class LifecycleActivities:
     @application_errors
     async def note_hook_failure(self, request: BuildRef) -> None:
         """Write in the feed that the post-build hook failed; the build stays ready."""
-        data = {"error": "Your build is ready, but a step after it failed. The product itself is not affected."}
+        event = HookFailedEvent(
+            error="Your build is ready, but a step after it failed. The product itself is not affected."
+        )
         async with self._sessions.begin() as session:
-            await append_events(session, uuid.UUID(request.build_id), [NewEvent(EventType.HOOK_FAILED, data)])
+            await append_events(session, uuid.UUID(request.build_id), [NewEvent(event)])
 
 
-def _status_data(request: StatusChange, reason: str | None, waits: bool) -> dict[str, object]:
-    """The data of the feed's status event."""
+def _status_event(request: StatusChange, reason: str | None, waits: bool) -> StatusEvent:
     data: dict[str, object] = {
         "status": request.status,
         "waiting_for": request.waiting_for,
@@ -147,4 +144,4 @@ def _status_data(request: StatusChange, reason: str | None, waits: bool) -> dict
         "wakes_at": request.wakes_at.isoformat() if request.wakes_at else None,
         "wake_command": wake_command(request.build_id) if waits else None,
     }
-    return {key: value for key, value in data.items() if value is not None}
+    return StatusEvent.model_validate({key: value for key, value in data.items() if value is not None})

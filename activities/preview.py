@@ -27,7 +27,7 @@ from db.models import Preview
 from db.session import Sessions
 from db.snapshots import final_snapshot
 from domain.errors import BuildFailed, InvalidInput, SandboxGone, SandboxUnavailable
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, PreviewEvent
 from domain.payloads import OpenedPreview, PreviewChange, PreviewInput, SandboxInput
 from domain.product import ProductManifest
 from domain.text import storable
@@ -114,8 +114,8 @@ class PreviewActivities:
             if written is None:
                 return
             expires_at = request.expires_at.isoformat() if request.expires_at else None
-            data = {"state": request.state, "url": request.url, "expires_at": expires_at, "reason": reason}
-            await append_events(session, build_id, [NewEvent(EventType.PREVIEW, data)])
+            event = PreviewEvent(state=request.state, url=request.url, expires_at=expires_at, reason=reason)
+            await append_events(session, build_id, [NewEvent(event)])
 
     @activity.defn
     @application_errors

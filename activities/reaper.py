@@ -24,7 +24,7 @@ from db.models import Build, Preview, Project, User
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
 from domain.errors import CofounderError, NotFound
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, PreviewEvent, StatusEvent
 from domain.names import build_workflow_id, preview_workflow_id
 from domain.payloads import PendingInput, ReapResult
 from domain.status import Status
@@ -194,8 +194,8 @@ class ReaperActivities:
             )
             if closed is None:
                 return False
-            data = {"status": status, "reason": reason}
-            await append_events(session, build_id, [NewEvent(EventType.STATUS, data)])
+            event = StatusEvent(status=status, reason=reason)
+            await append_events(session, build_id, [NewEvent(event)])
         await close_leftovers()
         return True
 
@@ -220,8 +220,8 @@ class ReaperActivities:
                 )
                 if closed is None:
                     return False
-                data = {"state": "closed", "url": None, "expires_at": None, "reason": None}
-                await append_events(session, row.build_id, [NewEvent(EventType.PREVIEW, data)])
+                event = PreviewEvent(state="closed", url=None, expires_at=None, reason=None)
+                await append_events(session, row.build_id, [NewEvent(event)])
             return True
 
         return sum([await _try("close a preview", row.build_id, close(row)) for row in rows])

@@ -38,7 +38,7 @@ from domain.errors import (
     StaleClaim,
     StoreUnavailable,
 )
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, PhaseCompletedEvent, SnapshotFailedEvent, SnapshotStoredEvent
 from domain.manifest import Entry, digest, printable, render_manifest
 from domain.payloads import TakenSnapshot, TakeSnapshot
 from domain.text import storable
@@ -110,8 +110,7 @@ class SnapshotActivities:
                 .values(state="failed", claim=uuid.uuid4())
             )
             error = storable(request.error or "") or "It could not be stored. The next snapshot makes up for it."
-            data = {"number": request.number, "reason": request.reason, "error": error}
-            events = [NewEvent(EventType.SNAPSHOT_FAILED, data)]
+            events = [NewEvent(SnapshotFailedEvent(number=request.number, reason=request.reason, error=error))]
             if request.reason == PHASE:
                 events.append(await _complete_phase(session, request, request.commit, ""))
             await append_events(session, build_id, events)
@@ -232,8 +231,8 @@ class SnapshotActivities:
                 raise StaleClaim(f"Another attempt takes snapshot {request.number} now.")
             superfluous = await superfluous_snapshots(session, claimed.build_id, self._kept)
             await session.execute(update(Snapshot).where(Snapshot.id.in_(superfluous)).values(state="deleted"))
-            data = {"number": request.number, "reason": request.reason, "bytes": stored.bytes, "files": files}
-            events = [NewEvent(EventType.SNAPSHOT_STORED, data)]
+            event = SnapshotStoredEvent(number=request.number, reason=request.reason, bytes=stored.bytes, files=files)
+            events = [NewEvent(event)]
             if request.reason == PHASE:
                 events.insert(
                     0, await _complete_phase(session, request, request.commit or packed.commit, packed.subject)
@@ -260,4 +259,4 @@ async def _complete_phase(session: AsyncSession, request: TakeSnapshot, commit: 
         .where(Build.id == uuid.UUID(request.build_id))
         .values(phases_completed=func.greatest(Build.phases_completed, phase))
     )
-    return NewEvent(EventType.PHASE_COMPLETED, {"phase": phase, "commit": commit, "title": printable(title)})
+    return NewEvent(PhaseCompletedEvent(phase=phase, commit=commit, title=printable(title)))

@@ -28,7 +28,15 @@ from db.transaction import Transaction, transaction
 from domain.answer import Answer, Reading, read_answer
 from domain.budget import BudgetState
 from domain.errors import CofounderError, StaleClaim
-from domain.events import EventType, NewEvent
+from domain.events import (
+    BudgetEvent,
+    MessagesReadEvent,
+    NewEvent,
+    TurnAnsweredEvent,
+    TurnFailedEvent,
+    TurnStartedEvent,
+    TurnWithdrawnEvent,
+)
 from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import PriceTable, Tokens
 from domain.text import storable
@@ -144,11 +152,11 @@ class ThinkActivities:
             numbers = []
             message_read = await steering.last_message_read(tx.session, call.build_id, call.turn)
         permission, state = await self._budget.reserve(tx, call, lost)
-        events = [] if lost is None else [NewEvent(EventType.TURN_WITHDRAWN, {"claim": str(lost)}, call.turn)]
-        events.append(NewEvent(EventType.TURN_STARTED, {"attempt": attempt}, call.turn))
+        events = [] if lost is None else [NewEvent(TurnWithdrawnEvent(claim=str(lost)), call.turn)]
+        events.append(NewEvent(TurnStartedEvent(attempt=attempt), call.turn))
         events += note_events(request.notes, call.turn, budget_fields(state))
         if numbers:
-            events.append(NewEvent(EventType.MESSAGES_READ, {"numbers": numbers}, call.turn))
+            events.append(NewEvent(MessagesReadEvent(numbers=numbers), call.turn))
         await append_events(tx, call.build_id, events)
         return ReservedTurn(permission.max_tokens, message_read)
 
@@ -156,9 +164,9 @@ class ThinkActivities:
         """Tell founder and operators that a call was not made because it could have passed the ceiling."""
         budget = {} if state is None else budget_fields(state)
         _log.warning("a model call could have passed the day's ceiling", build_id=str(build_id), turn=turn, **budget)
-        data = {"text": _AT_THE_CEILING, "alert": True, **budget}
+        event = BudgetEvent.model_validate({"text": _AT_THE_CEILING, "alert": True, **budget})
         async with self._sessions.begin() as session:
-            await append_events(session, build_id, [NewEvent(EventType.BUDGET, data, turn)])
+            await append_events(session, build_id, [NewEvent(event, turn)])
 
     # ---- the call
 
@@ -199,9 +207,9 @@ class ThinkActivities:
         """Say in the feed why a call failed, unless another attempt has taken the turn and speaks now."""
         if narrator.is_stale:
             return
-        data = {"error": storable(str(error), _ERROR_CHARACTERS)}
+        event = TurnFailedEvent(error=storable(str(error), _ERROR_CHARACTERS))
         async with self._sessions.begin() as session:
-            await append_events(session, call.build_id, [NewEvent(EventType.TURN_FAILED, data, call.turn)])
+            await append_events(session, call.build_id, [NewEvent(event, call.turn)])
 
     # ---- its cost
 
@@ -260,7 +268,7 @@ def _answered_event(turn: int, answer: Answer, reading: Reading, state: BudgetSt
         "stop_reason": reading.stored_as,
         **budget_fields(state),
     }
-    return NewEvent(EventType.TURN_ANSWERED, data, turn)
+    return NewEvent(TurnAnsweredEvent.model_validate(data), turn)
 
 
 def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool, message_read: int) -> ThinkResult:

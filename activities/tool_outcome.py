@@ -14,7 +14,7 @@ from db.models import ToolCall
 from db.tool_calls import StoredCall
 from domain.answer import input_of
 from domain.errors import InvalidToolInput
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, ToolDoneEvent, ToolStartedEvent
 from domain.guards import error_signature
 from domain.payloads import DispatchResult, SandboxRef
 from domain.product import PRODUCT_FILE
@@ -138,20 +138,20 @@ def screenshots_taken(path: str, port: int, shots: Sequence[Screenshot], images:
 
 def started_event(call: StoredCall) -> NewEvent:
     """The first attempt is about to run the call."""
-    data = {"tool_use_id": call.tool_use_id, "name": call.name, "summary": call.summary}
-    return NewEvent(EventType.TOOL_STARTED, data, turn=call.turn)
+    event = ToolStartedEvent(tool_use_id=call.tool_use_id, name=call.name, summary=call.summary)
+    return NewEvent(event, turn=call.turn)
 
 
 def done_event(call: StoredCall, outcome: ToolOutcome, seconds: float) -> NewEvent:
     """The call has its result. `seconds`: how long its last attempt took."""
-    data = {
-        "tool_use_id": call.tool_use_id,
-        "name": call.name,
-        "summary": call.summary,
-        "is_error": outcome.is_error,
-        "seconds": round(seconds, 2),
-    }
-    return NewEvent(EventType.TOOL_DONE, data, turn=call.turn)
+    event = ToolDoneEvent(
+        tool_use_id=call.tool_use_id,
+        name=call.name,
+        summary=call.summary,
+        is_error=outcome.is_error,
+        seconds=round(seconds, 2),
+    )
+    return NewEvent(event, turn=call.turn)
 
 
 def new_result(call: StoredCall, outcome: ToolOutcome) -> DispatchResult:

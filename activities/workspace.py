@@ -30,7 +30,7 @@ from db.snapshots import snapshot_to_continue
 from db.tool_calls import calls_since, last_outcome_in
 from domain import recovery
 from domain.errors import SandboxGone, SandboxUnavailable, StaleClaim
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, PhaseCompletedEvent, ResumedEvent
 from domain.manifest import compare
 from domain.payloads import (
     OpenedWorkspace,
@@ -145,12 +145,9 @@ class WorkspaceActivities:
                     changes.append(_FRESH)
             async with self._sessions.begin() as session:
                 await _claim_sandbox(session, build_id, sandbox, recorded)
-                data = {
-                    "reason": request.cause,
-                    "continuing_from": await _position(session, build_id),
-                    "changes": changes,
-                }
-                await append_events(session, build_id, [NewEvent(EventType.RESUMED, data)])
+                position = await _position(session, build_id)
+                event = ResumedEvent(reason=request.cause, continuing_from=position, changes=changes)
+                await append_events(session, build_id, [NewEvent(event)])
             if sandbox.id != request.sandbox_id:
                 await self._kill_replaced(request.sandbox_id)
             await lock.run(f"rm -f {CHANGES}")
@@ -322,7 +319,7 @@ async def _position(session: AsyncSession, build_id: uuid.UUID) -> str:
     """Where the build continues, for its founder: after its last completed phase and its last turn."""
     phase = await session.scalar(
         select(Event.data)
-        .where(Event.build_id == build_id, Event.type == EventType.PHASE_COMPLETED)
+        .where(Event.build_id == build_id, Event.type == PhaseCompletedEvent.type)
         .order_by(Event.id.desc())
         .limit(1)
     )

@@ -17,7 +17,7 @@ from typing import Any
 from bench.deployment import BenchStack, bench_stack
 from db.builds import BuildRequest, insert_build
 from db.feed import append_events
-from domain.events import EventType, NewEvent
+from domain.events import NarrationEvent, NewEvent
 from local.ports import Ports
 
 _INTERVAL_SECONDS = 0.05
@@ -45,7 +45,7 @@ class Latency:
 class _Viewer(asyncio.Protocol):
     """A viewer that costs little CPU: notes each event number in the stream and when it arrived."""
 
-    _NUMBER = re.compile(rb'"bench":(\d+)')
+    _NUMBER = re.compile(rb'"claim":"(\d+)"')
 
     def __init__(self) -> None:
         self.arrivals: dict[int, float] = {}
@@ -140,7 +140,7 @@ async def _all_have(number: int, viewers: Sequence[_Viewer]) -> None:
 async def _send_event(bench: BenchStack, build_id: uuid.UUID, number: int) -> float:
     """Append an event; return when its commit was sent (monotonic clock)."""
     async with bench.harness.session() as session:
-        await append_events(session, build_id, [NewEvent(EventType.NARRATION, {"text": "I go on.", "bench": number})])
+        await append_events(session, build_id, [NewEvent(NarrationEvent(text="I go on.", claim=str(number)))])
         commit_at = time.monotonic()
         await session.commit()
     return commit_at

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.feed import append_events
 from db.models import Restore, Snapshot, ToolCall
-from domain.events import EventType, NewEvent
+from domain.events import BuildEvent, NewEvent, RestoreAskedEvent, RestoreDoneEvent, RestoreFailedEvent
 
 
 async def find_restore(session: AsyncSession, build_id: uuid.UUID, idempotency_key: str) -> Restore | None:
@@ -68,7 +68,7 @@ async def add_restore(
     session.add(restore)
     await session.flush()
     await session.refresh(restore)
-    await append_events(session, build_id, [NewEvent(EventType.RESTORE_ASKED, _target_fields(restore))])
+    await append_events(session, build_id, [NewEvent(RestoreAskedEvent.model_validate(_target_fields(restore)))])
     return restore
 
 
@@ -87,12 +87,12 @@ async def end_restore(
         return
     restore.state, restore.ended_at = ("failed" if error else "done"), func.now()
     restore.error, restore.kept_as, restore.stored_as = error, kept_as, stored_as
-    event = NewEvent(EventType.RESTORE_FAILED, {"number": number, "error": error})
+    event: BuildEvent = RestoreFailedEvent(number=number, error=error)
     if error is None:
         snapshots = {"kept_as": kept_as, "stored_as": stored_as}
-        event = NewEvent(EventType.RESTORE_DONE, _target_fields(restore) | snapshots)
+        event = RestoreDoneEvent.model_validate(_target_fields(restore) | snapshots)
     await session.flush()
-    await append_events(session, build_id, [event])
+    await append_events(session, build_id, [NewEvent(event)])
 
 
 async def unreported_restores(session: AsyncSession, build_id: uuid.UUID) -> Sequence[tuple[Restore, str | None]]:

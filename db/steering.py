@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.feed import append_events
 from db.models import Build, FounderMessage, Question, Restore
-from domain.events import EventType, NewEvent
+from domain.events import AnswerEvent, BuildEvent, MessageEvent, NewEvent, QuestionEvent
 from domain.payloads import PendingInput
 
 
@@ -66,11 +66,10 @@ async def add_message(
     session.add(message)
     await session.flush()
     await session.refresh(message)
-    data: dict[str, object] = {"number": message.number, "text": text}
-    event = NewEvent(EventType.MESSAGE, data)
+    event: BuildEvent = MessageEvent(number=message.number, text=text)
     if question_id is not None:
-        event = NewEvent(EventType.ANSWER, data | {"question_id": str(question_id)})
-    await append_events(session, build.id, [event])
+        event = AnswerEvent(number=message.number, text=text, question_id=str(question_id))
+    await append_events(session, build.id, [NewEvent(event)])
     return message
 
 
@@ -145,13 +144,10 @@ async def add_question(session: AsyncSession, question: Question) -> None:
         return
     session.add(question)
     await session.flush()
-    data = {
-        "question_id": str(question.id),
-        "problem": question.problem,
-        "tried": question.tried,
-        "options": question.options,
-    }
-    await append_events(session, question.build_id, [NewEvent(EventType.QUESTION, data)])
+    event = QuestionEvent(
+        question_id=str(question.id), problem=question.problem, tried=question.tried, options=question.options
+    )
+    await append_events(session, question.build_id, [NewEvent(event)])
 
 
 async def find_question(

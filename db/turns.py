@@ -13,7 +13,7 @@ from db.models import Event, GateRun, Message, Prompt, Turn
 from db.transaction import Executor, session_of
 from domain.answer import Reading, to_stored_text
 from domain.errors import StaleClaim, TurnOfAnotherRun
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, ResumedEvent, TurnStartedEvent
 from domain.payloads import RequestedCall
 from domain.tool_output import parse_stored_blocks, render_result
 
@@ -188,12 +188,12 @@ async def resumes_since_last_turn(session: AsyncSession, build_id: uuid.UUID, tu
     """The data of each RESUMED event since the turn before stored its user message, which its first start marks."""
     previous_start = (
         select(func.coalesce(func.min(Event.id), 0))
-        .where(Event.build_id == build_id, Event.type == EventType.TURN_STARTED, Event.turn == turn - 1)
+        .where(Event.build_id == build_id, Event.type == TurnStartedEvent.type, Event.turn == turn - 1)
         .scalar_subquery()
     )
     data = await session.scalars(
         select(Event.data)
-        .where(Event.build_id == build_id, Event.type == EventType.RESUMED, Event.id > previous_start)
+        .where(Event.build_id == build_id, Event.type == ResumedEvent.type, Event.id > previous_start)
         .order_by(Event.id)
     )
     return list(data)

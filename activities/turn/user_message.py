@@ -12,7 +12,7 @@ from db import restores, steering, turns
 from db.models import FounderMessage, Restore
 from db.transaction import Transaction
 from domain import prompt
-from domain.events import EventType, NewEvent
+from domain.events import BudgetEvent, GuardEvent, NewEvent
 from domain.payloads import ThinkInput, TurnNote
 from domain.tool_output import displayable
 
@@ -141,9 +141,9 @@ async def store_user_message(tx: Transaction, build_id: uuid.UUID, turn: int, me
 def note_events(notes: Iterable[TurnNote], turn: int, budget: Mapping[str, object]) -> list[NewEvent]:
     """What the feed tells the founder about the notes of a turn. `budget`: what a BUDGET event says of the day."""
     rows = [NOTES[note] for note in notes]
-    guards = [NewEvent(EventType.GUARD, {"text": row.guard}, turn) for row in rows if row.guard is not None]
+    guards = [NewEvent(GuardEvent(text=row.guard), turn) for row in rows if row.guard is not None]
     texts = dict.fromkeys(row.budget for row in rows if row.budget is not None)
-    return [*guards, *(NewEvent(EventType.BUDGET, {"text": text, **budget}, turn) for text in texts)]
+    return [*guards, *(NewEvent(BudgetEvent.model_validate({"text": text, **budget}), turn) for text in texts)]
 
 
 def _continuation(previous_outcome: str | None) -> list[str]:

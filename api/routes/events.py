@@ -10,7 +10,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from api.deps import CurrentUserId, ResourcesDep
-from api.responses import events_table, problems
+from api.responses import event_schema, events_table, problems
 from services.builds import require_build
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,11 @@ class _Feed(EventSourceResponse):
             "description": f"The feed. Programs ignore events that they do not know.\n\n{events_table()}",
             "content": {
                 "text/event-stream": {
-                    "schema": {"type": "string"},
+                    "schema": {
+                        "type": "string",
+                        "contentMediaType": "text/event-stream",
+                        "x-event-data": event_schema(),
+                    },
                     "example": 'id: 7\nevent: status\ndata: {"turn":null,"created_at":"2026-11-24T12:00:00+00:00",'
                     '"data":{"status":"code"}}\n\n',
                 }

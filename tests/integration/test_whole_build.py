@@ -22,7 +22,7 @@ from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes
 from db.models import Build, GateRun, LedgerEntry, Message, Preview, Prompt, Snapshot, ToolCall, Turn
 from domain.brief import Interview
-from domain.events import EventType
+from domain.events import read_event
 from domain.names import preview_workflow_id
 from domain.pricing import Tokens, cost_microdollars
 from domain.prompt import OPENING
@@ -254,7 +254,9 @@ async def test_narration_reached_the_feed_while_the_model_spoke(harness: WorkerH
     events = await harness.events(built.row.id)
     assert [event.id for event in events] == list(range(1, len(events) + 1))
     for event in events:
-        assert event.data.keys() <= set(re.findall(r"\w+", EventType(event.type).data)), "as the API describes it"
+        known = read_event(event.type, event.data)
+        assert known is not None, "as the API describes it"
+        assert known.stored() == event.data, "nothing is stored that the model does not name"
     spoken = [event for event in events if event.type == "narration"]
     assert len(spoken) > 20
     answered = {event.turn: event.id for event in events if event.type == "turn_answered"}

@@ -15,7 +15,7 @@ from activities.think import ThinkActivities
 from clients.model import ModelClient
 from db.feed import append_events
 from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, ResumedEvent
 from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult, TurnNote
 from domain.tool_output import render_result
 from local.stack import LocalStack
@@ -130,7 +130,7 @@ async def test_blank_text_is_not_sent_back(harness: ActivityHarness, build: str)
 async def test_the_agent_reads_of_every_resume_since_its_last_message(harness: ActivityHarness, build: str) -> None:
     async def resumed(reason: str, *changes: str) -> None:
         async with harness.sessions.begin() as session:
-            event = NewEvent(EventType.RESUMED, {"reason": reason, "changes": list(changes)})
+            event = NewEvent(ResumedEvent.model_validate({"reason": reason, "changes": list(changes)}))
             await append_events(session, uuid.UUID(build), [event])
 
     async def told(turn: int) -> str:

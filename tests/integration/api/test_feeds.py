@@ -13,7 +13,7 @@ from sqlalchemy import event, func, text, update
 from cli.api_client import ApiClient, ApiProblem
 from db.feed import CHANNEL, append_events
 from db.models import Build
-from domain.events import EventType, NewEvent
+from domain.events import NarrationEvent, NewEvent, StatusEvent
 from local.ports import Ports
 from local.stack import LocalStack
 from tests.harness.api_server import TOKEN, RunningApi, new_database, running_api, settings_for
@@ -34,7 +34,7 @@ async def client(api: RunningApi) -> AsyncIterator[ApiClient]:
 
 async def _say(api: RunningApi, build: str, *texts: str) -> None:
     async with api.sessions.begin() as session:
-        events = [NewEvent(EventType.NARRATION, {"text": each}, turn=1) for each in texts]
+        events = [NewEvent(NarrationEvent.model_validate({"text": each}), turn=1) for each in texts]
         await append_events(session, uuid.UUID(build), events)
 
 
@@ -42,7 +42,7 @@ async def _close(api: RunningApi, build: str) -> None:
     async with api.sessions.begin() as session:
         changes = {"status": "failed", "closed_at": func.now()}
         await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
-        await append_events(session, uuid.UUID(build), [NewEvent(EventType.STATUS, {"status": "failed"})])
+        await append_events(session, uuid.UUID(build), [NewEvent(StatusEvent.model_validate({"status": "failed"}))])
 
 
 async def _follow(client: ApiClient, build: str, after: int = 0, until: int | None = None) -> list[int]:
@@ -106,7 +106,7 @@ async def test_no_event_is_lost_or_doubled_while_writers_race(
         chance = random.Random(writer)
         for number in range(each):
             async with api.sessions.begin() as session:
-                said = NewEvent(EventType.NARRATION, {"text": f"{writer}:{number}"})
+                said = NewEvent(NarrationEvent(text=f"{writer}:{number}"))
                 await append_events(session, uuid.UUID(build), [said])
                 # Transactions overlap: without the row's lock, ids would be committed out of order.
                 await asyncio.sleep(chance.random() * 0.003)

@@ -25,7 +25,7 @@ from clients.object_store import ObjectStore
 from db.feed import append_events
 from db.models import Build, Question, Snapshot
 from domain.errors import CofounderError
-from domain.events import EventType, NewEvent
+from domain.events import ModelEvent, NarrationEvent, NewEvent, StatusEvent
 from local.stack import LocalStack
 from tests.harness.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 
@@ -175,8 +175,8 @@ async def test_watch_leaves_a_build_that_waits_and_can_be_resumed(run: Run, api:
     build = await api.build()
     waits = {"status": "needs_input", "waiting_for": "founder", "reason": "Which colour?"}
     async with api.sessions.begin() as session:
-        said = [NewEvent(EventType.STATUS, waits), NewEvent(EventType.STATUS, {"status": "code"})]
-        await append_events(session, uuid.UUID(build), [*said, NewEvent(EventType.STATUS, waits)])
+        said = [NewEvent(StatusEvent.model_validate(waits)), NewEvent(StatusEvent.model_validate({"status": "code"}))]
+        await append_events(session, uuid.UUID(build), [*said, NewEvent(StatusEvent.model_validate(waits))])
     await change(api, build, status="needs_input", waiting_for="founder", reason="Which colour?")
     left = await run("watch", build)
     assert left.exit_code == 5, left.output
@@ -187,7 +187,7 @@ async def test_watch_leaves_a_build_that_waits_and_can_be_resumed(run: Run, api:
     assert (resumed.exit_code, event["id"], event["type"], event["data"]) == (5, 3, "status", waits)
     staying = asyncio.create_task(run("watch", build, "--stay", "--json"))
     async with api.sessions.begin() as session:
-        await append_events(session, uuid.UUID(build), [NewEvent(EventType.STATUS, {"status": "cancelled"})])
+        await append_events(session, uuid.UUID(build), [NewEvent(StatusEvent.model_validate({"status": "cancelled"}))])
     await change(api, build, status="cancelled", waiting_for=None, closed_at=func.now())
     stayed = await staying
     assert (stayed.exit_code, len(stayed.stdout.splitlines())) == (4, 4)
@@ -270,7 +270,7 @@ async def test_watch_reconnects_and_leaves_the_build_running(run: Run, api: Runn
         for number in range(3):
             async with api.sessions.begin() as session:
                 text = {"text": f"sentence {number}", "claim": "c"}
-                await append_events(session, uuid.UUID(build), [NewEvent(EventType.NARRATION, text, turn=1)])
+                await append_events(session, uuid.UUID(build), [NewEvent(NarrationEvent.model_validate(text), turn=1)])
             while f"sentence {number}" not in said:
                 said += (await watching.stdout.readline()).decode()
             await proxy.interrupt()
@@ -356,12 +356,12 @@ async def test_watch_ends_with_the_build(run: Run, api: RunningApi, status: str,
     watching = asyncio.create_task(run("watch", build))
     async with api.sessions.begin() as session:
         label = {"model": "claude-sonnet-5-5", "label": "rehearsal model (standing in for claude-sonnet-5-5)"}
-        said = NewEvent(EventType.NARRATION, {"text": "I look around.", "claim": "c"}, turn=1)
-        await append_events(session, uuid.UUID(build), [NewEvent(EventType.MODEL, label), said])
+        said = NewEvent(NarrationEvent.model_validate({"text": "I look around.", "claim": "c"}), turn=1)
+        await append_events(session, uuid.UUID(build), [NewEvent(ModelEvent.model_validate(label)), said])
     async with api.sessions.begin() as session:
         changes = {"status": status, "closed_at": func.now(), "reason": "because"}
         await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
-        await append_events(session, uuid.UUID(build), [NewEvent(EventType.STATUS, {"status": status})])
+        await append_events(session, uuid.UUID(build), [NewEvent(StatusEvent.model_validate({"status": status}))])
     watched = await watching
     assert watched.exit_code == exit_code, watched.output
     assert "I look around." in watched.output

@@ -41,14 +41,21 @@ def test_what_the_founder_says_and_that_it_is_read() -> None:
 
 
 def test_a_question_with_its_options() -> None:
-    asked = {"problem": "It fails.", "tried": ["Turn 1: make"], "options": ["Try again.", "Leave it."]}
-    state = after(("question", asked), ("answer", {"text": "Leave it."}))
+    asked = {
+        "question_id": "q",
+        "problem": "It fails.",
+        "tried": ["Turn 1: make"],
+        "options": ["Try again.", "Leave it."],
+    }
+    state = after(("question", asked), ("answer", {"number": 1, "text": "Leave it."}))
     assert texts(state)[:4] == ["asks you: It fails.", "tried: Turn 1: make", "1. Try again.", "2. Leave it."]
     assert texts(state)[-1] == "you answered: Leave it."
 
 
 def test_a_restore() -> None:
-    state = after(("restore_asked", {"snapshot": 3}), ("restore_done", {"commit": "4f9d", "kept_as": 7}))
+    state = after(
+        ("restore_asked", {"number": 1, "snapshot": 3}), ("restore_done", {"number": 1, "commit": "4f9d", "kept_as": 7})
+    )
     assert texts(state) == [
         "you asked to restore the workspace to snapshot 3",
         "the workspace is restored to commit 4f9d; its previous state is snapshot 7",
@@ -140,7 +147,10 @@ def test_what_a_loss_has_cost_is_shown() -> None:
 def test_unknown_events_and_missing_keys_do_no_harm() -> None:
     kinds = ["from_the_future", "status", "model", "turn_withdrawn", "turn_answered", "tool_done", "phase_completed"]
     kinds += ["snapshot_stored", "gate_started", "gate_passed", "guard", "preview", "ready", "resumed", "hook_failed"]
-    assert after(*((kind, {}) for kind in kinds)).last_id == len(kinds)
+    state = after(*((kind, {}) for kind in kinds), ("of_tomorrow", {"text": "Something\x1b[2J new.", "parts": [1]}))
+    assert state.last_id == len(kinds) + 1
+    assert texts(state)[0] == "from_the_future:"
+    assert texts(state)[-1] == "of_tomorrow: text Something[2J new."
 
 
 def test_lines_are_bounded() -> None:
