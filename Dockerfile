@@ -30,7 +30,9 @@ RUN apt-get update \
     && useradd --uid 10001 --create-home --shell /usr/sbin/nologin cofounder \
     && install -d -o cofounder -g cofounder /data
 COPY --from=build /opt/cofounder /opt/cofounder
+# PYTHONSAFEPATH: a directory db/ or api/ in the working directory must not hide the program's own (docs/adr/0006).
 ENV PATH=/opt/cofounder/bin:$PATH \
+    PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1
 USER 10001:10001
 WORKDIR /data

@@ -8,27 +8,31 @@ unset.
 import json
 import re
 import ssl
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import unquote, urlsplit
+from typing import Annotated, Any, get_args
+from urllib.parse import quote, unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain.build_settings import BuildSettings
 from domain.errors import Misconfigured
 from domain.pricing import ModelPrice, Price
 
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
 """In lower case, without a dot at the end."""
 
-LOCAL_SANDBOX_SETTINGS = (
-    "SANDBOX_PRIVATE_HOSTS",
-    "SANDBOX_PIP_INDEX_URL",
-    "SANDBOX_NPM_REGISTRY",
-    "SANDBOX_CA_BUNDLE",
-)
-"""What sandboxes on this machine may use of its network."""
+_SHORTEST_SECRET = 12
+"""Characters. Blanking anything shorter would blank half a page."""
+
+
+def secret_text(secret: SecretStr | None) -> str | None:
+    """Return what a secret says, for the client that needs it; None if it is unset."""
+    return None if secret is None else secret.get_secret_value()
 
 
 def host_names(text: str) -> list[str]:
@@ -38,6 +42,136 @@ def host_names(text: str) -> list[str]:
         if not HOST_NAME.fullmatch(host):
             raise ValueError(f"{host} is not a host's name; write the name alone, such as pypi.example.com")
     return hosts
+
+
+@dataclass(frozen=True)
+class HoldsSecrets:
+    """Marks the type of a setting whose value has secrets inside: `find` returns them."""
+
+    find: Callable[[str], Iterable[str]]
+
+
+LOCAL_SANDBOX_ONLY = "only for sandboxes on this machine"
+"""Marks a setting that E2B's sandboxes can't use: what sandboxes on this machine may use of its network."""
+
+
+def _url_secrets(url: str) -> list[str]:
+    parts = urlsplit(url)
+    return [secret] if (secret := parts.password or parts.username) else []  # a token may stand alone
+
+
+def _database_secrets(url: str) -> list[str]:
+    password = urlsplit(url).password
+    return [password] if password else []
+
+
+def _fits_a_header(value: SecretStr) -> SecretStr:
+    secret = value.get_secret_value()
+    if not secret.isascii() or not secret.isprintable() or secret != secret.strip():
+        raise ValueError("has a line break, a space at an end or a character that is not ASCII; copy it again")
+    return value
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("must be of the form https://host or http://host:port")
+    return value
+
+
+def _package_index_url(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    if url.lower().startswith("file:"):
+        raise ValueError(
+            "is a file:// URL, and sandboxes see no directory of this machine; serve it over https:// or http://"
+        )
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and not parts.query and not parts.fragment and parts.port != 0
+        good = good and HOST_NAME.fullmatch((parts.hostname or "").rstrip(".")) is not None
+    except ValueError:
+        good = False
+    if not good or not url.isascii() or not url.isprintable() or " " in url:
+        # Without the parser's words or the URL: they may quote from the password.
+        raise ValueError(
+            "is not of the form https://host/path or https://user:password@host/path; special characters in the "
+            "password are percent-encoded"
+        )
+    return value
+
+
+def _asyncpg_url(value: str) -> str:
+    from sqlalchemy.engine import make_url  # importing it takes half a second, which most commands don't need
+    from sqlalchemy.exc import ArgumentError
+
+    scheme, _, rest = value.partition("://")
+    if scheme not in ("postgres", "postgresql", "postgresql+asyncpg"):
+        raise ValueError("must begin with postgresql://")
+    try:
+        url = make_url(f"postgresql+asyncpg://{rest}")
+    except (ArgumentError, ValueError):
+        # Not the parser's own message, which may quote the password.
+        raise ValueError(
+            "is not of the form postgresql://user:password@host:port/name; percent-encode special characters in "
+            "the password"
+        ) from None
+    if "sslmode" in url.query:  # libpq's name for asyncpg's ssl
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
+    return url.render_as_string(hide_password=False)
+
+
+def _egress_hosts(value: object) -> object:
+    if isinstance(value, str):
+        if value.strip() in ("none", "all"):
+            return [] if value.strip() == "none" else None
+        return [host.strip() for host in value.split(",") if host.strip()]
+    return value
+
+
+def _host_names(value: object) -> object:
+    return (host_names(value) or None) if isinstance(value, str) else value
+
+
+def _certificates(value: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=value)
+    except OSError as error:  # ssl.SSLError is one
+        raise ValueError(f"{value} can't be read as certificates in PEM form: {error}") from None
+    return value
+
+
+def _json(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"is not JSON ({error}); it maps each model to its prices") from None
+    return value
+
+
+HeaderSecret = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+"""A key or token that is sent in an HTTP header. All of it is secret, as with every `SecretStr`."""
+
+HttpUrl = Annotated[str, AfterValidator(_http_url), HoldsSecrets(_url_secrets)]
+"""The URL of a server that Cofounder itself talks to. No sandbox reaches its host."""
+
+PackageIndexUrl = Annotated[SecretStr, AfterValidator(_package_index_url), HoldsSecrets(_url_secrets)]
+"""The URL of an index of packages. Only a password or token in it is blanked in texts."""
+
+DatabaseUrl = Annotated[str, AfterValidator(_asyncpg_url), HoldsSecrets(_database_secrets)]
+"""The URL of a PostgreSQL database, rewritten for asyncpg."""
+
+EgressHosts = Annotated[list[str] | None, NoDecode, BeforeValidator(_egress_hosts)]
+"""Hosts separated by commas; `none` is an empty list, `all` is None."""
+
+HostNames = Annotated[list[str] | None, NoDecode, BeforeValidator(_host_names)]
+"""Valid names of hosts, separated by commas."""
+
+CertificateFile = Annotated[Path, AfterValidator(_certificates)]
+"""A file with certificates in PEM form."""
+
+ModelPrices = Annotated[dict[str, ModelPrice], NoDecode, BeforeValidator(_json)]
+"""JSON that maps each model to its prices."""
 
 
 def _price(input_: str, output: str, cache_read: str) -> dict[str, Decimal]:
@@ -62,12 +196,16 @@ def default_prices() -> dict[str, ModelPrice]:
     }
 
 
-class Settings(BaseSettings):
-    """All settings. Durations are in seconds, prices in USD per million tokens."""
+class Settings(BuildSettings, BaseSettings):
+    """All settings. Durations are in seconds, prices in USD per million tokens.
+
+    A setting's type says how it is checked, which secrets its value holds, and who may use it. So a key or token is a
+    `HeaderSecret` or a `SecretStr`, and a URL has one of the types above. Those that shape a build are inherited.
+    """
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
-    database_url: str = Field(
+    database_url: DatabaseUrl = Field(
         default="postgresql+asyncpg://cofounder@127.0.0.1:5432/cofounder",
         description="PostgreSQL: postgresql://user:password@host:port/name.",
     )
@@ -75,7 +213,7 @@ class Settings(BaseSettings):
         default="cofounder", description="Temporal task queue of workflows and activities."
     )
 
-    s3_endpoint_url: str | None = Field(default=None, description="URL of the S3 server; unset means AWS.")
+    s3_endpoint_url: HttpUrl | None = Field(default=None, description="URL of the S3 server; unset means AWS.")
     project_snapshot_bucket: str = Field(default="cofounder-snapshots", description="Bucket for snapshots and images.")
     aws_access_key_id: str | None = Field(
         default=None, description="S3 access key; unset means the AWS chain (profile, instance role)."
@@ -83,8 +221,8 @@ class Settings(BaseSettings):
     aws_secret_access_key: SecretStr | None = Field(default=None, description="S3 secret key.")
     aws_region: str = Field(default="us-east-1", description="S3 region.")
 
-    anthropic_api_key: SecretStr | None = Field(default=None, description="Anthropic API key.")
-    anthropic_base_url: str | None = Field(
+    anthropic_api_key: HeaderSecret | None = Field(default=None, description="Anthropic API key.")
+    anthropic_base_url: HttpUrl | None = Field(
         default=None, description="URL of another server for the Messages API; unset means Anthropic's."
     )
     rehearsal_model: bool = Field(
@@ -93,7 +231,7 @@ class Settings(BaseSettings):
     fallback_model: str = Field(
         default="claude-sonnet-5-5", description="Model if neither the user nor the plan names one."
     )
-    model_prices: Annotated[dict[str, ModelPrice], NoDecode] = Field(
+    model_prices: ModelPrices = Field(
         default_factory=default_prices, description="Prices per model as JSON, in USD per million tokens."
     )
     max_output_tokens: int = Field(default=16_000, ge=256, description="max_tokens of a model call.")
@@ -101,57 +239,41 @@ class Settings(BaseSettings):
         default=120, gt=0, description="Give up a model call after this many seconds without an event."
     )
 
-    e2b_api_key: SecretStr | None = Field(default=None, description="Key of the sandbox service.")
-    e2b_api_url: str | None = Field(default=None, description="URL of the control plane; unset means E2B's cloud.")
-    e2b_sandbox_url: str | None = Field(default=None, description="URL of the data plane; unset means E2B's cloud.")
+    e2b_api_key: HeaderSecret | None = Field(default=None, description="Key of the sandbox service.")
+    e2b_api_url: HttpUrl | None = Field(default=None, description="URL of the control plane; unset means E2B's cloud.")
+    e2b_sandbox_url: HttpUrl | None = Field(default=None, description="URL of the data plane; unset means E2B's cloud.")
     e2b_template: str = Field(default="base", description="Template of new sandboxes.")
     sandbox_ttl_seconds: int = Field(
         default=1800, ge=60, description="Time to live of a sandbox in seconds; extended while it is used."
     )
-    sandbox_max_seconds: int = Field(
-        default=3600,
-        ge=1,
-        description="Replace a sandbox before it has run for this many seconds; E2B: 3600 on Hobby, 86400 on Pro.",
-    )
-    sandbox_egress_hosts: Annotated[list[str] | None, NoDecode] = Field(
+    sandbox_egress_hosts: EgressHosts = Field(
         default=["pypi.org", "files.pythonhosted.org", "registry.npmjs.org"],
         description="Hosts that sandboxes can reach, comma-separated; `none` for no host, `all` for the open internet.",
     )
-    sandbox_private_hosts: Annotated[list[str] | None, NoDecode] = Field(
+    sandbox_private_hosts: Annotated[HostNames, LOCAL_SANDBOX_ONLY] = Field(
         default=None,
         description="Hosts that local sandboxes also reach, even at private addresses; comma-separated.",
     )
-    sandbox_pip_index_url: SecretStr | None = Field(
+    sandbox_pip_index_url: Annotated[PackageIndexUrl | None, LOCAL_SANDBOX_ONLY] = Field(
         default=None, description="Package index of local sandboxes; they never see a password in it."
     )
-    sandbox_npm_registry: SecretStr | None = Field(
+    sandbox_npm_registry: Annotated[PackageIndexUrl | None, LOCAL_SANDBOX_ONLY] = Field(
         default=None, description="npm registry of local sandboxes; they never see a password in it."
     )
-    sandbox_ca_bundle: Path | None = Field(
+    sandbox_ca_bundle: Annotated[CertificateFile | None, LOCAL_SANDBOX_ONLY] = Field(
         default=None, description="PEM file with all certificates that local sandboxes trust."
     )
 
     autonomous_agent: bool = Field(
         default=True, description="Kill switch: false refuses new builds and pauses running ones until it is true."
     )
-    tool_call_cap: int | None = Field(
-        default=None, ge=1, description="Tool calls per build; unset means the plan's limit."
-    )
-    tool_timeout_max_seconds: int = Field(
-        default=600, ge=1, description="Longest timeout that a bash call may ask for, in seconds."
-    )
-    gate_attempts: int = Field(default=3, ge=1, description="Evidence gates before a person is asked.")
     gate_command_seconds: int = Field(
         default=600, ge=1, description="Seconds that a product's install or check may take."
     )
     gate_start_seconds: float = Field(
         default=60, gt=0, description="Seconds that a product may take to answer after its start."
     )
-    continue_as_new_turns: int | None = Field(
-        default=None, ge=1, description="Turns per workflow run; unset means until the server suggests a new run."
-    )
     snapshots_kept: int = Field(default=5, ge=1, description="Snapshots kept per open build.")
-    preview_seconds: int = Field(default=3600, ge=60, description="Seconds that a preview stays open.")
     chromium_path: Path | None = Field(default=None, description="Path of Chromium; unset means the first one on PATH.")
     reaper_spares_seconds: float = Field(
         default=120, ge=0, description="The reaper ignores sandboxes younger than this many seconds."
@@ -161,12 +283,12 @@ class Settings(BaseSettings):
         default=10, ge=0, description="Seconds that a stopping worker gives its work to finish."
     )
 
-    api_token: SecretStr | None = Field(default=None, description="Bearer token of the API.")
-    api_operator_token: SecretStr | None = Field(
+    api_token: HeaderSecret | None = Field(default=None, description="Bearer token of the API.")
+    api_operator_token: HeaderSecret | None = Field(
         default=None, description="Bearer token of operators, who change accounts and see money. Unset: no one can."
     )
     api_user: str = Field(default="founder", description="User of requests that do not name one.")
-    cofounder_api_url: str = Field(
+    cofounder_api_url: HttpUrl = Field(
         default="http://127.0.0.1:8000", description="URL of the API that the command line talks to."
     )
 
@@ -188,128 +310,39 @@ class Settings(BaseSettings):
         Raises:
             Misconfigured: names them, and says what to do.
         """
-        names = [name for name in LOCAL_SANDBOX_SETTINGS if getattr(self, name.lower()) is not None]
+        local = self.fields_of(LOCAL_SANDBOX_ONLY)
+        names = [name.upper() for name in local if getattr(self, name) is not None]
         if names and self.e2b_api_url is None:
             raise Misconfigured(
                 f"{' and '.join(names)} can't be used with E2B's cloud, which does not reach this network. Unset what "
                 "is for sandboxes on this machine, or set E2B_API_URL to what `cofounder local sandbox` prints."
             )
 
+    @classmethod
+    def variables(cls) -> list[str]:
+        """The environment variables that the settings are read from."""
+        return [name.upper() for name in cls.model_fields]
+
+    @classmethod
+    def fields_of(cls, mark: Any) -> list[str]:
+        """The names of the settings of a type such as `HttpUrl`, or with a mark such as `LOCAL_SANDBOX_ONLY`."""
+        wanted = getattr(mark, "__metadata__", (mark,))
+        marks = {name: list(_marks(field)) for name, field in cls.model_fields.items()}
+        return [name for name, found in marks.items() if all(each in found for each in wanted)]
+
     def secret_values(self) -> list[str]:
         """The values to blank in all text that leaves a sandbox. Omits short ones, which would blank half a page."""
-        secrets = (
-            self.anthropic_api_key,
-            self.e2b_api_key,
-            self.aws_secret_access_key,
-            self.api_token,
-            self.api_operator_token,
-        )
-        values = [secret.get_secret_value() for secret in secrets if secret is not None]
-        from sqlalchemy.engine import make_url  # importing it takes half a second, which most commands don't need
-
-        passwords = [make_url(self.database_url).password]
-        for url in (self.sandbox_pip_index_url, self.sandbox_npm_registry):
-            if url is not None:
-                parts = urlsplit(url.get_secret_value())
-                passwords.append(parts.password or parts.username)  # a token may stand alone
-        values += [form for password in passwords if password for form in {str(password), unquote(str(password))}]
-        return [value for value in values if len(value) >= 12]
-
-    @field_validator("sandbox_egress_hosts", mode="before")
-    @classmethod
-    def _hosts(cls, value: object) -> object:
-        if isinstance(value, str):
-            if value.strip() in ("none", "all"):
-                return [] if value.strip() == "none" else None
-            return [host.strip() for host in value.split(",") if host.strip()]
-        return value
-
-    @field_validator("sandbox_private_hosts", mode="before")
-    @classmethod
-    def _private_hosts(cls, value: object) -> object:
-        return (host_names(value) or None) if isinstance(value, str) else value
-
-    @field_validator("sandbox_pip_index_url", "sandbox_npm_registry")
-    @classmethod
-    def _package_source(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return value
-        url = value.get_secret_value()
-        if url.lower().startswith("file:"):
-            raise ValueError(
-                "is a file:// URL, and sandboxes see no directory of this machine; serve it over https:// or http://"
-            )
-        try:
-            parts = urlsplit(url)
-            good = parts.scheme in ("http", "https") and not parts.query and not parts.fragment and parts.port != 0
-            good = good and HOST_NAME.fullmatch((parts.hostname or "").rstrip(".")) is not None
-        except ValueError:
-            good = False
-        if not good or not url.isascii() or not url.isprintable() or " " in url:
-            # Without the parser's words or the URL: they may quote from the password.
-            raise ValueError(
-                "is not of the form https://host/path or https://user:password@host/path; special characters in the "
-                "password are percent-encoded"
-            )
-        return value
-
-    @field_validator("sandbox_ca_bundle")
-    @classmethod
-    def _certificates(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            try:
-                ssl.create_default_context(cafile=value)
-            except OSError as error:  # ssl.SSLError is one
-                raise ValueError(f"{value} can't be read as certificates in PEM form: {error}") from None
-        return value
-
-    @field_validator("database_url")
-    @classmethod
-    def _asyncpg(cls, value: str) -> str:
-        from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import ArgumentError
-
-        scheme, _, rest = value.partition("://")
-        if scheme not in ("postgres", "postgresql", "postgresql+asyncpg"):
-            raise ValueError("must begin with postgresql://")
-        try:
-            url = make_url(f"postgresql+asyncpg://{rest}")
-        except (ArgumentError, ValueError):
-            # Not the parser's own message, which may quote the password.
-            raise ValueError(
-                "is not of the form postgresql://user:password@host:port/name; percent-encode special characters in "
-                "the password"
-            ) from None
-        if "sslmode" in url.query:  # libpq's name for asyncpg's ssl
-            url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
-        return url.render_as_string(hide_password=False)
-
-    @field_validator("s3_endpoint_url", "anthropic_base_url", "e2b_api_url", "e2b_sandbox_url", "cofounder_api_url")
-    @classmethod
-    def _http(cls, value: str | None) -> str | None:
-        if value is not None:
-            parts = urlsplit(value)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-                raise ValueError("must be of the form https://host or http://host:port")
-        return value
-
-    @field_validator("anthropic_api_key", "e2b_api_key", "api_token", "api_operator_token")
-    @classmethod
-    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
-        secret = value.get_secret_value() if value is not None else ""
-        if not secret.isascii() or not secret.isprintable() or secret != secret.strip():
-            raise ValueError("has a line break, a space at an end or a character that is not ASCII; copy it again")
-        return value
-
-    @field_validator("model_prices", mode="before")
-    @classmethod
-    def _prices(cls, value: object) -> object:
-        if isinstance(value, str):
-            try:
-                return json.loads(value)
-            except ValueError as error:
-                raise ValueError(f"is not JSON ({error}); it maps each model to its prices") from None
-        return value
+        values: list[str] = []
+        for name, field in type(self).model_fields.items():
+            finders = [mark.find for mark in _marks(field) if isinstance(mark, HoldsSecrets)]
+            for value in _leaves(getattr(self, name)):
+                text = value.get_secret_value() if isinstance(value, SecretStr) else value
+                if finders and isinstance(text, str):
+                    secrets = [secret for find in finders for secret in find(text)]
+                    values += [form for secret in secrets for form in _forms(secret)]
+                elif isinstance(value, SecretStr):
+                    values.append(value.get_secret_value())
+        return [value for value in values if len(value) >= _SHORTEST_SECRET]
 
     @model_validator(mode="after")
     def _fallback_is_priced(self) -> "Settings":
@@ -320,6 +353,33 @@ class Settings(BaseSettings):
                 "MODEL_PRICES"
             )
         return self
+
+
+def _marks(field: FieldInfo) -> Iterator[Any]:
+    """Everything that a field's type is annotated with, also inside `… | None`, `list[…]` and the like."""
+    yield from field.metadata
+    annotations = [field.annotation]
+    while annotations:
+        annotation = annotations.pop()
+        metadata = getattr(annotation, "__metadata__", ())
+        yield from metadata
+        annotations += [each for each in get_args(annotation) if each not in metadata]
+
+
+def _forms(secret: str) -> set[str]:
+    """A part of a URL as it stands there, without percent-encoding, and with all of it."""
+    return {secret, plain := unquote(secret), quote(plain, safe="")}
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The values in lists and dictionaries, however deep; or the value itself."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            yield from _leaves(each)
+    else:
+        yield value
 
 
 def load_settings() -> Settings:

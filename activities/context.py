@@ -1,7 +1,6 @@
 """What a build starts with: brief and interview, pinned and rendered once, and the model."""
 
 import uuid
-from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import select
@@ -12,9 +11,11 @@ from activities.runtime.errors import application_errors
 from db.feed import append_events
 from db.models import Artifact, Build, PlanTier, Prompt, UnderstandingSession, User
 from db.session import Sessions
+from db.transaction import transaction
 from domain.brief import Interview
+from domain.build_settings import BuildSettings
 from domain.errors import AccountSuspended, BuildFailed, UnknownModel
-from domain.events import EventType, NewEvent
+from domain.events import ModelEvent, NewEvent
 from domain.model_choice import CODER, choose_model
 from domain.payloads import BuildContext, BuildRef, ResolvedModel
 from domain.pricing import PriceTable
@@ -25,28 +26,25 @@ from domain.tools import render_tools
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class BuildPolicy:
-    """The worker's settings that shape every build. `settings.py` describes each."""
-
-    tool_call_cap: int | None
-    gate_attempts: int
-    continue_as_new_turns: int | None
-    preview_seconds: int
-    fallback_model: str
-    rehearsal_model: bool
-    egress_hosts: list[str] | None
-    sandbox_max_seconds: int | None = None
-    longest_call_seconds: int = 0
-
-
 class ContextActivities:
     """`load_build_context` and `resolve_model`."""
 
-    def __init__(self, sessions: Sessions, prices: PriceTable, policy: BuildPolicy) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        prices: PriceTable,
+        settings: BuildSettings,
+        *,
+        fallback_model: str,
+        rehearsal_model: bool,
+        egress_hosts: list[str] | None,
+    ) -> None:
         self._sessions = sessions
         self._prices = prices
-        self._policy = policy
+        self._settings = settings
+        self._fallback_model = fallback_model
+        self._rehearsal_model = rehearsal_model
+        self._egress_hosts = egress_hosts
 
     @activity.defn
     @application_errors
@@ -57,31 +55,28 @@ class ContextActivities:
             BuildFailed: the project has no brief; the message is for the founder.
         """
         build_id = uuid.UUID(request.build_id)
-        async with self._sessions.begin() as session:
-            build = await session.get_one(Build, build_id)
+        async with transaction(self._sessions) as tx:
+            build = await tx.session.get_one(Build, build_id)
             plan, cap = (
-                await session.execute(
+                await tx.session.execute(
                     select(PlanTier.name, PlanTier.tool_call_cap)
                     .join(User, User.plan == PlanTier.name)
                     .where(User.id == build.user_id)
                 )
             ).one()
+            settings = self._settings.build_values()
+            settings["tool_call_cap"] = settings["tool_call_cap"] or cap
             context = BuildContext(
                 project_id=str(build.project_id),
                 user_id=build.user_id,
                 plan=plan,
-                tool_call_cap=self._policy.tool_call_cap or cap,
-                gate_attempts=self._policy.gate_attempts,
-                continue_as_new_turns=self._policy.continue_as_new_turns,
-                preview_seconds=self._policy.preview_seconds,
                 sleep_policy=SleepPolicy(build.sleep_policy),
                 max_nights=build.max_nights,
-                sandbox_max_seconds=self._policy.sandbox_max_seconds,
-                longest_call_seconds=self._policy.longest_call_seconds,
+                **settings,
             )
-            if await session.get(Prompt, (build_id, 0)) is not None:
+            if await tx.session.get(Prompt, (build_id, 0)) is not None:
                 return context
-            brief = await session.scalar(
+            brief = await tx.session.scalar(
                 select(Artifact).where(Artifact.project_id == build.project_id, Artifact.type == "idea_brief")
             )
             if brief is None:
@@ -89,7 +84,7 @@ class ContextActivities:
                     "This project has no idea brief yet, so there is nothing to build from. Add the brief, then start "
                     "a new build."
                 )
-            interview = await session.scalar(
+            interview = await tx.session.scalar(
                 select(UnderstandingSession)
                 .where(UnderstandingSession.project_id == build.project_id)
                 .order_by(UnderstandingSession.number.desc())
@@ -102,8 +97,8 @@ class ContextActivities:
             )
             build.brief_version = brief.version
             build.session_id = interview.id if interview else None
-            system = render_system_prompt(brief.body, answered, build.goal, self._policy.egress_hosts)
-            await session.execute(
+            system = render_system_prompt(brief.body, answered, build.goal, self._egress_hosts)
+            await tx.session.execute(
                 insert(Prompt)
                 .values(build_id=build_id, prefix=0, system=system, tools=render_tools())
                 .on_conflict_do_nothing()
@@ -122,10 +117,10 @@ class ContextActivities:
             BuildFailed: the model has no price.
         """
         build_id = uuid.UUID(request.build_id)
-        async with self._sessions.begin() as session:
-            build = await session.get_one(Build, build_id)
+        async with transaction(self._sessions) as tx:
+            build = await tx.session.get_one(Build, build_id)
             user, plan = (
-                await session.execute(
+                await tx.session.execute(
                     select(User, PlanTier).join(PlanTier, User.plan == PlanTier.name).where(User.id == build.user_id)
                 )
             ).one()
@@ -136,18 +131,18 @@ class ContextActivities:
                 )
             try:
                 model = choose_model(
-                    CODER, user.model_overrides, plan.default_models, self._policy.fallback_model, self._prices
+                    CODER, user.model_overrides, plan.default_models, self._fallback_model, self._prices
                 )
             except UnknownModel as error:
                 _log.error("a build has no usable model", build_id=str(build_id), error=str(error))
                 raise BuildFailed(
                     "This build's model is not available. Your project is kept; the operator has to choose another."
                 ) from error
-            label = f"rehearsal model (standing in for {model})" if self._policy.rehearsal_model else model
+            label = f"rehearsal model (standing in for {model})" if self._rehearsal_model else model
             build.model, build.model_label = model, label
             await append_events(
-                session,
+                tx,
                 build_id,
-                [NewEvent(EventType.MODEL, {"model": model, "label": label, "plan": plan.name})],
+                [NewEvent(ModelEvent(model=model, label=label, plan=plan.name))],
             )
             return ResolvedModel(model=model, label=label)

@@ -7,10 +7,8 @@ is, `activities/tool_outcome.py` decides.
 import asyncio
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Protocol
 
 import structlog
 from temporalio import activity
@@ -27,45 +25,28 @@ from activities.tool_outcome import (
     lost_call,
     may_have_run_elsewhere,
     new_result,
-    no_server,
     read_input,
     refused_result,
-    screenshots_taken,
     started_event,
     stored_result,
 )
-from clients.browser import Browser, PageFailed
+from activities.worker_tools import WORKER_TOOLS, ImageStore, ToolContext
+from clients.browser import Browser
 from clients.cancellation import run_to_completion
 from clients.sandbox import Sandbox, Sandboxes
-from clients.sandbox_runner import WORKSPACE
 from db import tool_calls
 from db.session import Sessions
 from db.tool_calls import StoredCall
 from db.transaction import Transaction, autocommit, transaction
-from domain.errors import CofounderError, InvalidInput, SandboxFull, SandboxGone, StaleClaim
+from domain.errors import CofounderError, SandboxFull, SandboxGone, StaleClaim
 from domain.payloads import DispatchInput, DispatchResult
-from domain.product import PRODUCT_FILE, parse_product_manifest
-from domain.tool_output import ImageRef, displayable, render_result
-from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, TakeScreenshotInput, ToolInput, command_of, is_mutating
+from domain.tool_output import displayable, render_result
+from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, TOOLS, RunsIn, Tool, ToolInput, is_mutating
 
 FILE_SECONDS = 60
 """How long write_file and edit_file may take."""
 
-PAGE_ANSWER_SECONDS = 15.0
-"""How long a page may take to answer before its screenshot is taken."""
-
-DEFAULT_PORT = 8000
-"""The port of a product that does not declare one yet."""
-
 _log = structlog.get_logger(__name__)
-
-
-class ImageStore(Protocol):
-    """Where screenshots are kept, by the SHA-256 of their bytes."""
-
-    async def put_image(self, sha256_hex: str, webp: bytes) -> None:
-        """Keep the image. Keeping it again changes nothing."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -80,14 +61,14 @@ class _Intent:
     started: float = field(default_factory=monotonic)
 
     @property
-    def is_mutating(self) -> bool:
-        """Whether its tool can change something."""
-        return is_mutating(self.call.name)
+    def tool(self) -> Tool:
+        """The tool's entry. Its input was checked, so there is one."""
+        return TOOLS[self.call.name]
 
     @property
     def command(self) -> str | None:
         """What bash runs for it, if its tool is a command."""
-        return command_of(self.call.name, self.input)
+        return None if self.tool.command is None else self.tool.command(self.input)
 
 
 class DispatchActivities:
@@ -205,19 +186,25 @@ class DispatchActivities:
         try:
             sandbox = await self._sandboxes.connect(request.sandbox.sandbox_id)
         except SandboxGone:
-            return lost_call("the sandbox is gone", ran=intent.is_retry and intent.is_mutating)
+            return lost_call("the sandbox is gone", ran=intent.is_retry and intent.tool.mutating)
         try:
-            if isinstance(intent.input, TakeScreenshotInput):
-                return await self._take_screenshots(sandbox, intent.input)
-            if intent.is_mutating:
+            if intent.tool.runs_in is RunsIn.WORKER:
+                return await self._run_in_worker(sandbox, intent)
+            if intent.tool.mutating:
                 return await self._run_once(sandbox, request, intent)
             answer = await sandbox.query(intent.call.name, intent.input.model_dump())
             return ToolOutcome([displayable(answer.text, self._secrets)], answer.is_error)
         except SandboxGone:
-            return lost_call("the sandbox was lost", ran=intent.is_mutating)
+            return lost_call("the sandbox was lost", ran=intent.tool.mutating)
         except SandboxFull:
             # The sandbox had no room to claim the call, so this attempt did not begin it.
             return lost_call("the sandbox's disk is full", ran=intent.is_retry, disk_full=True)
+
+    async def _run_in_worker(self, sandbox: Sandbox, intent: _Intent) -> ToolOutcome:
+        context = ToolContext(sandbox, self._browser, self._images)
+        outcome = await WORKER_TOOLS[intent.tool.name](context, intent.input)
+        content = [displayable(part, self._secrets) if isinstance(part, str) else part for part in outcome.content]
+        return replace(outcome, content=content)
 
     async def _run_once(self, sandbox: Sandbox, request: DispatchInput, intent: _Intent) -> ToolOutcome:
         """Start the call inside the sandbox, or attach to it if it was started there before."""
@@ -246,22 +233,6 @@ class DispatchActivities:
         requested: int | None = intent.input.model_dump().get("timeout_seconds")
         return min(requested or BASH_TIMEOUT_DEFAULT_SECONDS, self._bash_timeout_max_seconds)
 
-    async def _take_screenshots(self, sandbox: Sandbox, request: TakeScreenshotInput) -> ToolOutcome:
-        port = await _product_port(sandbox)
-        answer = await sandbox.http_get(port, request.path, PAGE_ANSWER_SECONDS)
-        if answer is None:
-            return no_server(port)
-        try:
-            shots = await self._browser.screenshots(sandbox.url(port) + request.path)
-        except PageFailed as error:
-            return ToolOutcome([displayable(str(error), self._secrets)], is_error=True)
-        images: list[ImageRef] = []
-        for shot in shots:
-            name = sha256(shot.webp).hexdigest()
-            await self._images.put_image(name, shot.webp)
-            images.append(ImageRef(name))
-        return screenshots_taken(request.path, port, shots, images)
-
 
 async def _write(tx: Transaction, call: StoredCall, claim: uuid.UUID, outcome: ToolOutcome, started: float) -> None:
     """Write the result, if the claim still holds.
@@ -279,11 +250,3 @@ async def _write(tx: Transaction, call: StoredCall, claim: uuid.UUID, outcome: T
         commit=outcome.commit,
         event=done_event(call, outcome, monotonic() - started),
     )
-
-
-async def _product_port(sandbox: Sandbox) -> int:
-    try:
-        text = (await sandbox.read(f"{WORKSPACE}/{PRODUCT_FILE}")).decode("utf-8", "replace")
-        return parse_product_manifest(text).port
-    except (FileNotFoundError, InvalidInput):
-        return DEFAULT_PORT

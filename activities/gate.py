@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
@@ -37,6 +36,7 @@ from db.feed import append_events
 from db.models import GateRun
 from db.session import Sessions
 from db.snapshots import latest_snapshot
+from db.transaction import Transaction, transaction
 from domain import evidence
 from domain.errors import (
     InvalidInput,
@@ -47,7 +47,7 @@ from domain.errors import (
     SnapshotFailed,
     StaleClaim,
 )
-from domain.events import EventType, NewEvent
+from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent, NewEvent
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
 
@@ -158,8 +158,8 @@ class GateActivities:
         marker = _marker(gate)
         if (stored := await read_optional(sandbox, marker)) is not None:
             return CommittedTree(**json.loads(stored))
-        async with self._sessions.begin() as session:
-            snapshot = await latest_snapshot(session, gate.build_id, gate.snapshot_number)
+        async with transaction(self._sessions) as tx:
+            snapshot = await latest_snapshot(tx, gate.build_id, gate.snapshot_number)
         if snapshot is None:
             raise SnapshotFailed(f"Snapshot {gate.snapshot_number} is not stored, so the gate can't check it.")
         await self._announce(gate, f"Restoring snapshot {snapshot.number} into a fresh sandbox")
@@ -221,14 +221,14 @@ class GateActivities:
         If the build has pending input from its founder, that comes first: there is no gate then, and its row is
         deleted, so that an older attempt that wakes up ends.
         """
-        async with self._sessions.begin() as session:
-            earlier = await session.get(GateRun, (gate.build_id, gate.number), with_for_update=True)
+        async with transaction(self._sessions) as tx:
+            earlier = await tx.session.get(GateRun, (gate.build_id, gate.number), with_for_update=True)
             is_open = earlier is None or earlier.ended_at is None
-            if is_open and (pending := await steering.pending_input(session, gate.build_id)):
+            if is_open and (pending := await steering.pending_input(tx, gate.build_id)):
                 if earlier is not None:
-                    await session.delete(earlier)
+                    await tx.session.delete(earlier)
                 return GateResult(findings=0, message=pending.message, restore=pending.restore)
-            inserted = await session.scalar(
+            inserted = await tx.session.scalar(
                 insert(GateRun)
                 .values(
                     build_id=gate.build_id, number=gate.number, snapshot_number=gate.snapshot_number, claim=gate.claim
@@ -237,40 +237,37 @@ class GateActivities:
                 .returning(GateRun.number)
             )
             if inserted is not None:
-                started = NewEvent(EventType.GATE_STARTED, {"number": gate.number})
-                await append_events(session, gate.build_id, [started])
-            run = await session.get_one(GateRun, (gate.build_id, gate.number), with_for_update=True)
+                started = NewEvent(GateStartedEvent(number=gate.number))
+                await append_events(tx, gate.build_id, [started])
+            run = await tx.session.get_one(GateRun, (gate.build_id, gate.number), with_for_update=True)
             run.claim = gate.claim
             return run
 
     async def _record(self, gate: "_ClaimedGate", report: _GateReport) -> GateResult:
         """Write the result, unless an earlier attempt has. A pass also closes the build to its founder."""
-        async with self._sessions.begin() as session:
-            run = await _locked_run(session, gate)
+        async with transaction(self._sessions) as tx:
+            run = await _locked_run(tx, gate)
             if run.ended_at is not None:
                 return GateResult(findings=len(run.findings or []))
-            if not report.findings and (pending := await steering.close_input(session, gate.build_id)):
-                await session.delete(run)
-                await append_events(session, gate.build_id, [NewEvent(EventType.GATE_STEP, {"text": _FOUNDER_FIRST})])
+            if not report.findings and (pending := await steering.close_input(tx, gate.build_id)):
+                await tx.session.delete(run)
+                await append_events(tx, gate.build_id, [NewEvent(GateStepEvent(text=_FOUNDER_FIRST))])
                 return GateResult(findings=0, message=pending.message, restore=pending.restore)
             run.findings, run.tests_run, run.screenshots = report.findings, report.tests_run, report.screenshots
             run.ended_at = func.now()
             event = (
-                NewEvent(EventType.GATE_BOUNCED, {"number": gate.number, "findings": report.findings})
+                GateBouncedEvent(number=gate.number, findings=report.findings)
                 if report.findings
-                else NewEvent(
-                    EventType.GATE_PASSED,
-                    {"number": gate.number, "tests_run": report.tests_run, "screenshots": report.screenshots},
-                )
+                else GatePassedEvent(number=gate.number, tests_run=report.tests_run, screenshots=report.screenshots)
             )
-            await append_events(session, gate.build_id, [event])
+            await append_events(tx, gate.build_id, [NewEvent(event)])
             return GateResult(findings=len(report.findings))
 
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
-        async with self._sessions.begin() as session:
-            await _locked_run(session, gate)
-            step = NewEvent(EventType.GATE_STEP, {"text": evidence.tail_of(text)})
-            await append_events(session, gate.build_id, [step])
+        async with transaction(self._sessions) as tx:
+            await _locked_run(tx, gate)
+            step = NewEvent(GateStepEvent(text=evidence.tail_of(text)))
+            await append_events(tx, gate.build_id, [step])
 
     # ---- the sandbox
 
@@ -278,8 +275,8 @@ class GateActivities:
         """The sandbox in which an earlier attempt restored the snapshot, if there is one; else a fresh one."""
         adopted: Sandbox | None = None
         existing = await self._sandboxes.find(str(gate.build_id), Role.GATE)
-        async with self._sessions.begin() as session:
-            await _locked_run(session, gate)
+        async with transaction(self._sessions) as tx:
+            await _locked_run(tx, gate)
         for sandbox_id in existing:
             if sandbox_id == recorded and adopted is None:
                 sandbox = await self._sandboxes.resume(sandbox_id)
@@ -289,8 +286,8 @@ class GateActivities:
             await self._sandboxes.kill(sandbox_id)
         sandbox = adopted or await self._sandboxes.create(str(gate.build_id), Role.GATE)
         try:
-            async with self._sessions.begin() as session:
-                (await _locked_run(session, gate)).sandbox_id = sandbox.id
+            async with transaction(self._sessions) as tx:
+                (await _locked_run(tx, gate)).sandbox_id = sandbox.id
         except StaleClaim:
             if adopted is None:
                 await self._sandboxes.kill(sandbox.id)
@@ -308,13 +305,13 @@ class _ClaimedGate:
     claim: uuid.UUID
 
 
-async def _locked_run(session: AsyncSession, gate: _ClaimedGate) -> GateRun:
+async def _locked_run(tx: Transaction, gate: _ClaimedGate) -> GateRun:
     """The gate's row, locked until the transaction ends.
 
     Raises:
         StaleClaim: another attempt has claimed it.
     """
-    run = await session.get(GateRun, (gate.build_id, gate.number), with_for_update=True)
+    run = await tx.session.get(GateRun, (gate.build_id, gate.number), with_for_update=True)
     if run is None or run.claim != gate.claim:
         raise StaleClaim(f"Another attempt runs evidence gate {gate.number} now.")
     return run

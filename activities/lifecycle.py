@@ -16,7 +16,8 @@ from db.feed import append_events
 from db.models import Build, BusinessEvent, Project
 from db.session import Sessions
 from db.snapshots import latest_snapshot
-from domain.events import EventType, NewEvent
+from db.transaction import transaction
+from domain.events import HookFailedEvent, NewEvent, ReadyEvent, StatusEvent
 from domain.names import wake_command
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
 from domain.status import CLOSED, Status
@@ -41,10 +42,10 @@ class LifecycleActivities:
         # would be retried for ever.
         reason = None if request.reason is None else storable(request.reason)
         if waits:
-            async with self._sessions.begin() as session:
-                await money.estimate_all_of(session, build_id)
-        async with self._sessions.begin() as session:
-            user_id = await session.scalar(
+            async with transaction(self._sessions) as tx:
+                await money.estimate_all_of(tx, build_id)
+        async with transaction(self._sessions) as tx:
+            user_id = await tx.session.scalar(
                 update(Build)
                 .where(Build.id == build_id, Build.status_seq < request.seq, Build.closed_at.is_(None))
                 .values(
@@ -60,14 +61,14 @@ class LifecycleActivities:
                 .returning(Build.user_id)
             )
             if user_id is not None:
-                event = NewEvent(EventType.STATUS, _status_data(request, reason, waits))
-                await append_events(session, build_id, [event])
+                event = NewEvent(_status_event(request, reason, waits))
+                await append_events(tx, build_id, [event])
                 if request.status is not Status.NEEDS_INPUT:
-                    await steering.close_question(session, build_id)
+                    await steering.close_question(tx, build_id)
         if closed:
             # In a transaction of its own: settling a call locks the call's row before the build's.
-            async with self._sessions.begin() as session:
-                await close_dangling_work(session, build_id)
+            async with transaction(self._sessions) as tx:
+                await close_dangling_work(tx, build_id)
         if closed and user_id is not None:
             await nudge_queued_builds(self._sessions, self._builds, user_id)
 
@@ -76,11 +77,11 @@ class LifecycleActivities:
     async def finish_build(self, request: FinishBuild) -> FinishedBuild:
         """Close the build as ready, with the project's next version; a second attempt returns the first one's."""
         build_id = uuid.UUID(request.build_id)
-        async with self._sessions.begin() as session:
-            build = await session.get_one(Build, build_id, with_for_update=True)
+        async with transaction(self._sessions) as tx:
+            build = await tx.session.get_one(Build, build_id, with_for_update=True)
             if build.build_version is not None:
                 return FinishedBuild(build_version=build.build_version)
-            project = await session.get_one(Project, build.project_id, with_for_update=True)
+            project = await tx.session.get_one(Project, build.project_id, with_for_update=True)
             project.last_build_version += 1
             build.build_version = project.last_build_version
             build.status, build.status_seq, build.status_at = Status.READY, request.seq, func.now()
@@ -89,20 +90,16 @@ class LifecycleActivities:
             build.workspace_path = WORKSPACE
             build.phases_completed = request.phases_completed
             build.closed_at = func.now()
-            await session.flush()
-            final = await latest_snapshot(session, build_id, request.snapshot_number)
+            await tx.session.flush()
+            final = await latest_snapshot(tx, build_id, request.snapshot_number)
             if final is not None:
                 final.final = True
-            ready = {
-                "build_version": build.build_version,
-                "preview_url": request.preview_url,
-                "phases_completed": request.phases_completed,
-            }
-            await append_events(
-                session,
-                build_id,
-                [NewEvent(EventType.READY, ready), NewEvent(EventType.STATUS, {"status": Status.READY})],
+            ready = ReadyEvent(
+                build_version=build.build_version,
+                preview_url=request.preview_url,
+                phases_completed=request.phases_completed,
             )
+            await append_events(tx, build_id, [NewEvent(ready), NewEvent(StatusEvent(status=Status.READY))])
             finished, user_id = FinishedBuild(build_version=build.build_version), build.user_id
         await crash_point("finish_build.committed")
         await nudge_queued_builds(self._sessions, self._builds, user_id)
@@ -113,11 +110,11 @@ class LifecycleActivities:
     async def run_post_build_hook(self, request: BuildRef) -> None:
         """Mark the project as `mvp_built`, and add one business event for other systems."""
         build_id = uuid.UUID(request.build_id)
-        async with self._sessions.begin() as session:
-            build = await session.get_one(Build, build_id)
-            project = await session.get_one(Project, build.project_id, with_for_update=True)
+        async with transaction(self._sessions) as tx:
+            build = await tx.session.get_one(Build, build_id)
+            project = await tx.session.get_one(Project, build.project_id, with_for_update=True)
             project.status = "mvp_built"
-            await session.execute(
+            await tx.session.execute(
                 insert(BusinessEvent)
                 .values(
                     id=uuid.uuid4(),
@@ -133,13 +130,14 @@ class LifecycleActivities:
     @application_errors
     async def note_hook_failure(self, request: BuildRef) -> None:
         """Write in the feed that the post-build hook failed; the build stays ready."""
-        data = {"error": "Your build is ready, but a step after it failed. The product itself is not affected."}
-        async with self._sessions.begin() as session:
-            await append_events(session, uuid.UUID(request.build_id), [NewEvent(EventType.HOOK_FAILED, data)])
+        event = HookFailedEvent(
+            error="Your build is ready, but a step after it failed. The product itself is not affected."
+        )
+        async with transaction(self._sessions) as tx:
+            await append_events(tx, uuid.UUID(request.build_id), [NewEvent(event)])
 
 
-def _status_data(request: StatusChange, reason: str | None, waits: bool) -> dict[str, object]:
-    """The data of the feed's status event."""
+def _status_event(request: StatusChange, reason: str | None, waits: bool) -> StatusEvent:
     data: dict[str, object] = {
         "status": request.status,
         "waiting_for": request.waiting_for,
@@ -147,4 +145,4 @@ def _status_data(request: StatusChange, reason: str | None, waits: bool) -> dict
         "wakes_at": request.wakes_at.isoformat() if request.wakes_at else None,
         "wake_command": wake_command(request.build_id) if waits else None,
     }
-    return {key: value for key, value in data.items() if value is not None}
+    return StatusEvent.model_validate({key: value for key, value in data.items() if value is not None})

@@ -26,8 +26,9 @@ from db.feed import append_events
 from db.models import Preview
 from db.session import Sessions
 from db.snapshots import final_snapshot
+from db.transaction import transaction
 from domain.errors import BuildFailed, InvalidInput, SandboxGone, SandboxUnavailable
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, PreviewEvent
 from domain.payloads import OpenedPreview, PreviewChange, PreviewInput, SandboxInput
 from domain.product import ProductManifest
 from domain.text import storable
@@ -104,8 +105,8 @@ class PreviewActivities:
             "reason": reason,
             "expires_at": request.expires_at,
         }
-        async with self._sessions.begin() as session:
-            written = await session.scalar(
+        async with transaction(self._sessions) as tx:
+            written = await tx.session.scalar(
                 insert(Preview)
                 .values(build_id=build_id, **values)
                 .on_conflict_do_update(index_elements=["build_id"], set_=values, where=Preview.seq < request.seq)
@@ -114,8 +115,8 @@ class PreviewActivities:
             if written is None:
                 return
             expires_at = request.expires_at.isoformat() if request.expires_at else None
-            data = {"state": request.state, "url": request.url, "expires_at": expires_at, "reason": reason}
-            await append_events(session, build_id, [NewEvent(EventType.PREVIEW, data)])
+            event = PreviewEvent(state=request.state, url=request.url, expires_at=expires_at, reason=reason)
+            await append_events(tx, build_id, [NewEvent(event)])
 
     @activity.defn
     @application_errors
@@ -169,8 +170,8 @@ class PreviewActivities:
         return await self._sandboxes.create(request.build_id, Role.PREVIEW)
 
     async def _restore(self, build_id: uuid.UUID, sandbox: Sandbox) -> None:
-        async with self._sessions.begin() as session:
-            snapshot = await final_snapshot(session, build_id)
+        async with transaction(self._sessions) as tx:
+            snapshot = await final_snapshot(tx, build_id)
         if snapshot is None:
             raise BuildFailed("This build has no snapshot to start a preview from.")
         await restore_snapshot(self._store, sandbox, snapshot)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.runtime.errors import application_errors
@@ -13,6 +12,7 @@ from activities.tool_outcome import error_of
 from db import steering
 from db.models import Message, Question, ToolCall
 from db.session import Sessions
+from db.transaction import Transaction, transaction
 from domain.guards import WINDOW, call_signature
 from domain.payloads import AskedFounder, AskFounder
 from domain.question import Attempt, about_circle, about_error
@@ -34,14 +34,14 @@ class QuestionActivities:
         """Store the question and show it in the feed, once. If a message or restore of the founder is pending, ask
         nothing and return that instead: it may be the answer already."""
         build_id, question_id = uuid.UUID(request.build_id), uuid.UUID(request.question_id)
-        async with self._sessions.begin() as session:
-            await steering.lock_build(session, build_id)
-            if pending := await steering.pending_input(session, build_id):
+        async with transaction(self._sessions) as tx:
+            await steering.lock_build(tx, build_id)
+            if pending := await steering.pending_input(tx, build_id):
                 return AskedFounder(message=pending.message, restore=pending.restore)
             if request.error is not None:
-                text = about_error(await _attempts_with_error(session, build_id, request.error))
+                text = about_error(await _attempts_with_error(tx, build_id, request.error))
             else:
-                text = about_circle(await _attempts_with_call(session, build_id, request.call or ""))
+                text = about_circle(await _attempts_with_call(tx, build_id, request.call or ""))
             question = Question(
                 id=question_id,
                 build_id=build_id,
@@ -49,25 +49,25 @@ class QuestionActivities:
                 tried=text.tried,
                 options=text.options,
             )
-            await steering.add_question(session, question)
+            await steering.add_question(tx, question)
         return AskedFounder(reason=text.reason)
 
 
-async def _attempts_with_error(session: AsyncSession, build_id: uuid.UUID, error: str) -> list[Attempt]:
+async def _attempts_with_error(tx: Transaction, build_id: uuid.UUID, error: str) -> list[Attempt]:
     """The build's last calls that ended in this error, in order."""
-    calls = await session.scalars(
+    calls = await tx.session.scalars(
         select(ToolCall)
         .where(ToolCall.build_id == build_id, ToolCall.is_error.is_(True), ~ToolCall.lost)
         .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
         .limit(_SEARCHED_CALLS)
     )
-    return await _attempts(session, build_id, [call for call in calls if error_of(call, call.result or "") == error])
+    return await _attempts(tx, build_id, [call for call in calls if error_of(call, call.result or "") == error])
 
 
-async def _attempts_with_call(session: AsyncSession, build_id: uuid.UUID, signature: str) -> list[Attempt]:
+async def _attempts_with_call(tx: Transaction, build_id: uuid.UUID, signature: str) -> list[Attempt]:
     """The build's last calls with this signature, in order."""
     calls = (
-        await session.scalars(
+        await tx.session.scalars(
             select(ToolCall)
             .where(ToolCall.build_id == build_id)
             .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
@@ -75,14 +75,14 @@ async def _attempts_with_call(session: AsyncSession, build_id: uuid.UUID, signat
         )
     ).all()
     signatures: dict[str, str] = {}
-    for blocks in (await _answers(session, build_id, {call.turn for call in calls})).values():
+    for blocks in (await _answers(tx, build_id, {call.turn for call in calls})).values():
         used = (block for block in blocks if block["type"] == "tool_use")
         signatures |= {block["id"]: call_signature(block["name"], block["input"]) for block in used}
-    return await _attempts(session, build_id, [call for call in calls if signatures[call.tool_use_id] == signature])
+    return await _attempts(tx, build_id, [call for call in calls if signatures[call.tool_use_id] == signature])
 
 
-async def _attempts(session: AsyncSession, build_id: uuid.UUID, calls: Sequence[ToolCall]) -> list[Attempt]:
-    answers = await _answers(session, build_id, {call.turn for call in calls})
+async def _attempts(tx: Transaction, build_id: uuid.UUID, calls: Sequence[ToolCall]) -> list[Attempt]:
+    answers = await _answers(tx, build_id, {call.turn for call in calls})
     return [
         Attempt(
             turn=call.turn,
@@ -94,9 +94,9 @@ async def _attempts(session: AsyncSession, build_id: uuid.UUID, calls: Sequence[
     ]
 
 
-async def _answers(session: AsyncSession, build_id: uuid.UUID, turns: set[int]) -> dict[int, list[dict[str, Any]]]:
+async def _answers(tx: Transaction, build_id: uuid.UUID, turns: set[int]) -> dict[int, list[dict[str, Any]]]:
     """The content blocks of the agent's answers in these turns."""
-    rows = await session.execute(
+    rows = await tx.session.execute(
         select(Message.turn, Message.content).where(
             Message.build_id == build_id, Message.role == "assistant", Message.turn.in_(turns)
         )

@@ -23,8 +23,9 @@ from db.feed import append_events
 from db.models import Build, Preview, Project, User
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
+from db.transaction import transaction
 from domain.errors import CofounderError, NotFound
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, PreviewEvent, StatusEvent
 from domain.names import build_workflow_id, preview_workflow_id
 from domain.payloads import PendingInput, ReapResult
 from domain.status import Status
@@ -92,16 +93,16 @@ class ReaperActivities:
 
     async def _nudge_queues(self) -> int:
         """Nudge queued builds whose slot is free: the worker that freed it may have died before it could."""
-        async with self._sessions() as session:
-            users = await slots.users_with_a_queue(session)
+        async with transaction(self._sessions) as tx:
+            users = await slots.users_with_a_queue(tx)
         return sum([await nudge_queued_builds(self._sessions, self._builds, user_id) for user_id in users])
 
     async def _repeat_budget_notifications(self) -> int:
         """Notify builds that wait of a change of budget or standing that they have not received; and builds
         that the kill switch stopped, once it is off."""
         before = datetime.now(UTC) - _YOUNG
-        async with self._sessions() as session:
-            missed = await money.missed_notifications(session, before, switched_on=self._autonomous_agent)
+        async with transaction(self._sessions) as tx:
+            missed = await money.missed_notifications(tx, before, switched_on=self._autonomous_agent)
 
         async def notify(each: money.MissedNotification) -> bool:
             await repeat_budget_notification(self._sessions, self._builds, each)
@@ -113,8 +114,8 @@ class ReaperActivities:
         """Notify builds once more of their founders' messages and restores: the process that stored them may have died
         before it sent the signal. A build that works sees them at its next turn anyway; one that waits would not.
         """
-        async with self._sessions() as session:
-            missed = await steering.missed_notifications(session, datetime.now(UTC) - _YOUNG)
+        async with transaction(self._sessions) as tx:
+            missed = await steering.missed_notifications(tx, datetime.now(UTC) - _YOUNG)
 
         async def notify(build_id: uuid.UUID, pending: PendingInput) -> bool:
             await repeat_input_notification(self._sessions, self._builds, build_id, pending)
@@ -173,12 +174,12 @@ class ReaperActivities:
 
         async def close_leftovers() -> None:
             # In a transaction of its own: settling a call locks the call's row before the build's.
-            async with self._sessions.begin() as session:
-                await close_dangling_work(session, build_id)
+            async with transaction(self._sessions) as tx:
+                await close_dangling_work(tx, build_id)
 
         await close_leftovers()  # before closing too: once the build is closed, no later run repeats this
-        async with self._sessions.begin() as session:
-            closed = await session.scalar(
+        async with transaction(self._sessions) as tx:
+            closed = await tx.session.scalar(
                 update(Build)
                 .where(Build.id == build_id, Build.closed_at.is_(None))
                 .values(
@@ -194,15 +195,15 @@ class ReaperActivities:
             )
             if closed is None:
                 return False
-            data = {"status": status, "reason": reason}
-            await append_events(session, build_id, [NewEvent(EventType.STATUS, data)])
+            event = StatusEvent(status=status, reason=reason)
+            await append_events(tx, build_id, [NewEvent(event)])
         await close_leftovers()
         return True
 
     async def _close_previews(self) -> int:
         """Close the rows of previews whose workflow Temporal lists as ended without having closed them itself."""
-        async with self._sessions() as session:
-            rows = (await session.scalars(select(Preview).where(Preview.state.in_(("opening", "open"))))).all()
+        async with transaction(self._sessions) as tx:
+            rows = (await tx.session.scalars(select(Preview).where(Preview.state.in_(("opening", "open"))))).all()
 
         async def close(row: Preview) -> bool:
             fate = await self._builds.fate(preview_workflow_id(row.build_id))
@@ -210,9 +211,9 @@ class ReaperActivities:
                 _log.warning("an open preview's workflow is not found", build_id=str(row.build_id))
             if not fate.has_ended:
                 return False
-            async with self._sessions.begin() as session:
+            async with transaction(self._sessions) as tx:
                 values = {"state": "closed", "seq": row.seq + 1, "sandbox_id": None, "url": None, "expires_at": None}
-                closed = await session.scalar(
+                closed = await tx.session.scalar(
                     update(Preview)
                     .where(Preview.build_id == row.build_id, Preview.seq == row.seq)
                     .values(**values)
@@ -220,8 +221,8 @@ class ReaperActivities:
                 )
                 if closed is None:
                     return False
-                data = {"state": "closed", "url": None, "expires_at": None, "reason": None}
-                await append_events(session, row.build_id, [NewEvent(EventType.PREVIEW, data)])
+                event = PreviewEvent(state="closed", url=None, expires_at=None, reason=None)
+                await append_events(tx, row.build_id, [NewEvent(event)])
             return True
 
         return sum([await _try("close a preview", row.build_id, close(row)) for row in rows])
@@ -237,8 +238,8 @@ class ReaperActivities:
         after: ColumnElement[bool] | None = None
         while True:
             page = query.where(Build.closed_at.is_(None)).order_by(Build.created_at, Build.id).limit(_PAGE_ROWS)
-            async with self._sessions() as session:
-                rows = (await session.execute(page if after is None else page.where(after))).all()
+            async with transaction(self._sessions) as tx:
+                rows = (await tx.session.execute(page if after is None else page.where(after))).all()
             for row in rows:
                 yield row
             if len(rows) < _PAGE_ROWS:
@@ -273,8 +274,8 @@ class ReaperActivities:
             build_id = uuid.UUID(sandbox.build_id)
         except ValueError:
             return False
-        async with self._sessions() as session:
-            build = await session.get(Build, build_id)
+        async with transaction(self._sessions) as tx:
+            build = await tx.session.get(Build, build_id)
         if build is None:
             return False
         if build.closed_at is None:
@@ -311,14 +312,14 @@ class ReaperActivities:
         While a call is open, its user's other builds wait for it instead of sleeping.
         """
         query = select(Build.id).where(Build.closed_at > datetime.now(UTC) - _SWEEP_PERIOD)
-        async with self._sessions() as session:
-            ids = (await session.scalars(query)).all()
+        async with transaction(self._sessions) as tx:
+            ids = (await tx.session.scalars(query)).all()
         deleted = 0
 
         async def sweep(build_id: uuid.UUID) -> bool:
             nonlocal deleted
-            async with self._sessions.begin() as session:
-                await money.estimate_all_of(session, build_id)
+            async with transaction(self._sessions) as tx:
+                await money.estimate_all_of(tx, build_id)
             deleted += await sweep_snapshots(self._sessions, self._store, build_id)
             return True
 

@@ -18,6 +18,7 @@ from db.models import Restore
 from db.restores import describe_target, end_restore, snapshot_at
 from db.session import Sessions
 from db.snapshots import snapshot_of
+from db.transaction import transaction
 from domain.payloads import FinishRestore, RestoredWorkspace, RestoreWorkspace
 
 _INCOMPLETE = "The workspace was being restored to {target}, and that did not finish."
@@ -48,13 +49,13 @@ class RestoreActivities:
         """
         build_id = uuid.UUID(request.build_id)
         async with heartbeating():
-            async with self._sessions() as session:
-                restore = await session.get_one(Restore, (build_id, request.number))
+            async with transaction(self._sessions) as tx:
+                restore = await tx.session.get_one(Restore, (build_id, request.number))
                 commit = restore.commit
                 if commit is None:
-                    snapshot = await snapshot_of(session, build_id, restore.snapshot_number or 0)
+                    snapshot = await snapshot_of(tx, build_id, restore.snapshot_number or 0)
                 else:
-                    snapshot = await snapshot_at(session, build_id, commit)
+                    snapshot = await snapshot_at(tx, build_id, commit)
             if restore.state != "requested":
                 return RestoredWorkspace(done=restore.state == "done")
             sandbox = await self._sandboxes.connect(request.sandbox_id)
@@ -78,9 +79,9 @@ class RestoreActivities:
     @application_errors
     async def finish_restore(self, request: FinishRestore) -> None:
         """Record that the restore is done and stored."""
-        async with self._sessions.begin() as session:
+        async with transaction(self._sessions) as tx:
             await end_restore(
-                session,
+                tx,
                 uuid.UUID(request.build_id),
                 request.number,
                 kept_as=request.snapshot_before,
@@ -90,8 +91,8 @@ class RestoreActivities:
     async def _give_up(self, restore: Restore, why: str) -> RestoredWorkspace:
         """Record that the restore is impossible. Nothing was changed."""
         error = f"The workspace stays as it is: it could not be restored to {describe_target(restore)}. {why}"
-        async with self._sessions.begin() as session:
-            await end_restore(session, restore.build_id, restore.number, error=error)
+        async with transaction(self._sessions) as tx:
+            await end_restore(tx, restore.build_id, restore.number, error=error)
         return RestoredWorkspace(done=False)
 
 

@@ -7,6 +7,7 @@ from temporalio import activity
 from activities.runtime.errors import application_errors
 from db import slots
 from db.session import Sessions
+from db.transaction import transaction
 from domain.payloads import BuildRef, SlotClaim
 
 
@@ -20,5 +21,5 @@ class SlotActivities:
     @application_errors
     async def claim_slot(self, request: BuildRef) -> SlotClaim:
         """Take one of the user's slots, if one is free; a build that has one keeps it."""
-        async with self._sessions.begin() as session:
-            return await slots.claim_slot(session, uuid.UUID(request.build_id))
+        async with transaction(self._sessions) as tx:
+            return await slots.claim_slot(tx, uuid.UUID(request.build_id))

@@ -9,7 +9,6 @@ from typing import cast
 import structlog
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
@@ -31,6 +30,7 @@ from db.feed import append_events
 from db.models import Build, Snapshot
 from db.session import Sessions
 from db.snapshots import superfluous_snapshots
+from db.transaction import Transaction, transaction
 from domain.errors import (
     NeedsPerson,
     NotFound,
@@ -38,15 +38,12 @@ from domain.errors import (
     StaleClaim,
     StoreUnavailable,
 )
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, PhaseCompletedEvent, SnapshotFailedEvent, SnapshotStoredEvent
 from domain.manifest import Entry, digest, printable, render_manifest
-from domain.payloads import TakenSnapshot, TakeSnapshot
+from domain.payloads import SnapshotReason, TakenSnapshot, TakeSnapshot
 from domain.text import storable
 
-PHASE = "phase"
-"""Reason of the snapshot at the end of a phase."""
-
-STILL = frozenset({"sleep", "wait", "replace"})
+STILL = frozenset({SnapshotReason.SLEEP, SnapshotReason.WAIT, SnapshotReason.REPLACE})
 """Reasons of snapshots after which the sandbox is paused or killed. The agent's processes are ended before they are
 taken: a process that went on writing would make the files differ from the snapshot."""
 
@@ -96,37 +93,36 @@ class SnapshotActivities:
     async def note_snapshot_failure(self, request: TakeSnapshot) -> None:
         """Say in the feed that a snapshot was not taken. The phase that it was taken for has ended nevertheless."""
         build_id = uuid.UUID(request.build_id)
-        async with self._sessions.begin() as session:
-            state = await session.scalar(
+        async with transaction(self._sessions) as tx:
+            state = await tx.session.scalar(
                 select(Snapshot.state)
                 .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
                 .with_for_update()
             )
             if state in ("stored", "deleted", "failed"):
                 return
-            await session.execute(
+            await tx.session.execute(
                 update(Snapshot)
                 .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
                 .values(state="failed", claim=uuid.uuid4())
             )
             error = storable(request.error or "") or "It could not be stored. The next snapshot makes up for it."
-            data = {"number": request.number, "reason": request.reason, "error": error}
-            events = [NewEvent(EventType.SNAPSHOT_FAILED, data)]
-            if request.reason == PHASE:
-                events.append(await _complete_phase(session, request, request.commit, ""))
-            await append_events(session, build_id, events)
+            events = [NewEvent(SnapshotFailedEvent(number=request.number, reason=request.reason, error=error))]
+            if request.reason == SnapshotReason.PHASE:
+                events.append(await _complete_phase(tx, request, request.commit, ""))
+            await append_events(tx, build_id, events)
 
     async def _claim(self, build_id: uuid.UUID, request: TakeSnapshot) -> "_Claimed | TakenSnapshot":
         """Claim the row for this attempt. A snapshot that was stored before is returned instead."""
         claim = uuid.uuid4()
         archive_key, manifest_key = snapshot_keys(build_id, request.number, claim)
         claimed = _Claimed(uuid.uuid4(), build_id, claim, archive_key, manifest_key)
-        async with self._sessions.begin() as session:
+        async with transaction(self._sessions) as tx:
             project_id = select(Build.project_id).where(Build.id == build_id).scalar_subquery()
-            if await session.scalar(select(Build.closed_at).where(Build.id == build_id)) is not None:
+            if await tx.session.scalar(select(Build.closed_at).where(Build.id == build_id)) is not None:
                 raise StaleClaim("The build has ended, so no snapshot of it is taken any more.")
             columns = {"claim": claim, "archive_key": claimed.archive_key, "manifest_key": claimed.manifest_key}
-            await session.execute(
+            await tx.session.execute(
                 insert(Snapshot)
                 .values(
                     id=claimed.id,
@@ -139,7 +135,7 @@ class SnapshotActivities:
                 .on_conflict_do_nothing(index_elements=["build_id", "number"])
             )
             row = (
-                await session.scalars(
+                await tx.session.scalars(
                     select(Snapshot)
                     .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
                     .with_for_update()
@@ -149,7 +145,7 @@ class SnapshotActivities:
                 return TakenSnapshot(
                     number=row.number, files=row.files or 0, bytes=row.archive_bytes or 0, commit=row.commit
                 )
-            await session.execute(update(Snapshot).where(Snapshot.id == row.id).values(state="taking", **columns))
+            await tx.session.execute(update(Snapshot).where(Snapshot.id == row.id).values(state="taking", **columns))
             return _Claimed(row.id, build_id, claim, claimed.archive_key, claimed.manifest_key)
 
     async def _store_and_record(
@@ -213,8 +209,8 @@ class SnapshotActivities:
             StaleClaim: it does not; nothing is written.
         """
         files = len(entries)
-        async with self._sessions.begin() as session:
-            recorded = await session.scalar(
+        async with transaction(self._sessions) as tx:
+            recorded = await tx.session.scalar(
                 update(Snapshot)
                 .where(Snapshot.id == claimed.id, Snapshot.claim == claimed.claim, Snapshot.state == "taking")
                 .values(
@@ -230,15 +226,13 @@ class SnapshotActivities:
             )
             if recorded is None:
                 raise StaleClaim(f"Another attempt takes snapshot {request.number} now.")
-            superfluous = await superfluous_snapshots(session, claimed.build_id, self._kept)
-            await session.execute(update(Snapshot).where(Snapshot.id.in_(superfluous)).values(state="deleted"))
-            data = {"number": request.number, "reason": request.reason, "bytes": stored.bytes, "files": files}
-            events = [NewEvent(EventType.SNAPSHOT_STORED, data)]
-            if request.reason == PHASE:
-                events.insert(
-                    0, await _complete_phase(session, request, request.commit or packed.commit, packed.subject)
-                )
-            await append_events(session, claimed.build_id, events)
+            superfluous = await superfluous_snapshots(tx, claimed.build_id, self._kept)
+            await tx.session.execute(update(Snapshot).where(Snapshot.id.in_(superfluous)).values(state="deleted"))
+            event = SnapshotStoredEvent(number=request.number, reason=request.reason, bytes=stored.bytes, files=files)
+            events = [NewEvent(event)]
+            if request.reason == SnapshotReason.PHASE:
+                events.insert(0, await _complete_phase(tx, request, request.commit or packed.commit, packed.subject))
+            await append_events(tx, claimed.build_id, events)
 
 
 @dataclass(frozen=True)
@@ -252,12 +246,12 @@ class _Claimed:
     manifest_key: str
 
 
-async def _complete_phase(session: AsyncSession, request: TakeSnapshot, commit: str | None, title: str) -> NewEvent:
+async def _complete_phase(tx: Transaction, request: TakeSnapshot, commit: str | None, title: str) -> NewEvent:
     """Count the phase in the build's row; returns its event."""
     phase = request.phase or 0
-    await session.execute(
+    await tx.session.execute(
         update(Build)
         .where(Build.id == uuid.UUID(request.build_id))
         .values(phases_completed=func.greatest(Build.phases_completed, phase))
     )
-    return NewEvent(EventType.PHASE_COMPLETED, {"phase": phase, "commit": commit, "title": printable(title)})
+    return NewEvent(PhaseCompletedEvent(phase=phase, commit=commit, title=printable(title)))

@@ -1,6 +1,6 @@
 """One turn's model call: made once, stored whole and paid for, with its text in the feed as it arrives.
 
-`activities/turn/` has the parts: the user message, the budget, the request and the narrator.
+`activities/turn/` has the parts: the user message, the budget, the conversation and the narrator.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
 from activities.turn.budget import CallBlocked, CallBudget, budget_fields
+from activities.turn.conversation import ConversationLoader, ImageSource
 from activities.turn.narrator import Narrator
-from activities.turn.request import ImageSource, RequestBuilder
 from activities.turn.user_message import compose_user_message, note_events, store_user_message
 from clients.cancellation import run_to_completion
-from clients.model import BrokenStream, LostCall, ModelClient
+from clients.model.protocol import BrokenStream, LostCall, ModelProvider, Providers, RequestSettings
 from db import money, steering, turns
 from db.feed import append_events
 from db.session import Sessions
@@ -28,7 +28,15 @@ from db.transaction import Transaction, transaction
 from domain.answer import Answer, Reading, read_answer
 from domain.budget import BudgetState
 from domain.errors import CofounderError, StaleClaim
-from domain.events import EventType, NewEvent
+from domain.events import (
+    BudgetEvent,
+    MessagesReadEvent,
+    NewEvent,
+    TurnAnsweredEvent,
+    TurnFailedEvent,
+    TurnStartedEvent,
+    TurnWithdrawnEvent,
+)
 from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import PriceTable, Tokens
 from domain.text import storable
@@ -58,7 +66,7 @@ class ThinkActivities:
     def __init__(
         self,
         sessions: Sessions,
-        model: ModelClient,
+        providers: Providers,
         images: ImageSource,
         prices: PriceTable,
         max_output_tokens: int,
@@ -67,9 +75,9 @@ class ThinkActivities:
         secrets: Sequence[str] = (),
     ) -> None:
         self._sessions = sessions
-        self._model = model
+        self._providers = providers
         self._budget = CallBudget(prices, max_output_tokens, autonomous_agent)
-        self._requests = RequestBuilder(sessions, images)
+        self._conversations = ConversationLoader(sessions, images)
         self._secrets = secrets
 
     @activity.defn
@@ -82,7 +90,7 @@ class ThinkActivities:
 
         Raises:
             TurnOfAnotherRun: the workflow was reset.
-            ModelCallFailed, NeedsPerson: see `clients/model.py`.
+            ModelCallFailed, NeedsPerson: see `clients/model/protocol.py`.
         """
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
         try:
@@ -106,18 +114,18 @@ class ThinkActivities:
     async def check_budget(self, request: CheckBudget) -> BudgetCheck:
         """Whether the build may continue. Checked first, to avoid opening or waking a sandbox in vain."""
         day = _day()
-        async with self._sessions.begin() as session:
-            return await self._budget.check(session, request, day)
+        async with transaction(self._sessions) as tx:
+            return await self._budget.check(tx, request, day)
 
     # ---- before the call
 
     async def _stored_result(self, tx: Transaction, call: money.Call, outcome: str) -> ThinkResult:
         """The result of a turn that an earlier attempt has stored the answer of."""
-        blocks = parse_stored_blocks(await turns.stored_answer(tx.session, call.build_id, call.turn))
-        state = await money.budget_of(tx.session, call.user_id, call.day)
+        blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
+        state = await money.budget_of(tx, call.user_id, call.day)
         reading = read_answer(Answer(blocks, outcome, Tokens(), None))
         winds_down = await self._budget.winds_down_after(tx, call, state)
-        message_read = await steering.last_message_read(tx.session, call.build_id, call.turn)
+        message_read = await steering.last_message_read(tx, call.build_id, call.turn)
         return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read)
 
     async def _reserve_turn(
@@ -142,13 +150,13 @@ class ThinkActivities:
         else:
             # An earlier attempt has stored the message of this turn. What is unread now waits for the next turn.
             numbers = []
-            message_read = await steering.last_message_read(tx.session, call.build_id, call.turn)
+            message_read = await steering.last_message_read(tx, call.build_id, call.turn)
         permission, state = await self._budget.reserve(tx, call, lost)
-        events = [] if lost is None else [NewEvent(EventType.TURN_WITHDRAWN, {"claim": str(lost)}, call.turn)]
-        events.append(NewEvent(EventType.TURN_STARTED, {"attempt": attempt}, call.turn))
+        events = [] if lost is None else [NewEvent(TurnWithdrawnEvent(claim=str(lost)), call.turn)]
+        events.append(NewEvent(TurnStartedEvent(attempt=attempt), call.turn))
         events += note_events(request.notes, call.turn, budget_fields(state))
         if numbers:
-            events.append(NewEvent(EventType.MESSAGES_READ, {"numbers": numbers}, call.turn))
+            events.append(NewEvent(MessagesReadEvent(numbers=numbers), call.turn))
         await append_events(tx, call.build_id, events)
         return ReservedTurn(permission.max_tokens, message_read)
 
@@ -156,24 +164,23 @@ class ThinkActivities:
         """Tell founder and operators that a call was not made because it could have passed the ceiling."""
         budget = {} if state is None else budget_fields(state)
         _log.warning("a model call could have passed the day's ceiling", build_id=str(build_id), turn=turn, **budget)
-        data = {"text": _AT_THE_CEILING, "alert": True, **budget}
-        async with self._sessions.begin() as session:
-            await append_events(session, build_id, [NewEvent(EventType.BUDGET, data, turn)])
+        event = BudgetEvent.model_validate({"text": _AT_THE_CEILING, "alert": True, **budget})
+        async with transaction(self._sessions) as tx:
+            await append_events(tx, build_id, [NewEvent(event, turn)])
 
     # ---- the call
 
     async def _call(self, call: money.Call, max_tokens: int) -> tuple[Answer, Narrator]:
         """Make the call whose money is reserved. If it fails, settle what it cost as far as that is known."""
         try:
-            thinking = self._budget.adaptive_thinking(call.model)
-            body = await self._requests.build(call, max_tokens, adaptive_thinking=thinking)
+            provider, body = await self._render(call, max_tokens)
         except BaseException:
             await run_to_completion(self._release(call))
             raise
         narrator = Narrator(self._sessions, call)
         try:
             await crash_point("think.before_call")
-            answer = await self._model.stream(body, narrator.add_text, narrator.note_usage)
+            answer = await provider.stream(body, narrator.add_text, narrator.note_usage)
             await crash_point("think.after_call")
             return answer, narrator
         except BrokenStream as error:
@@ -195,13 +202,20 @@ class ThinkActivities:
             await self._report_failure(call, error, narrator)
             raise
 
+    async def _render(self, call: money.Call, max_tokens: int) -> tuple[ModelProvider, bytes]:
+        """The request of the call, and the provider of its model."""
+        price = self._budget.price(call.model)
+        settings = RequestSettings(call.model, max_tokens, price.adaptive_thinking, prompt_cache=True)
+        provider = self._providers[price.provider]
+        return provider, provider.render(settings, await self._conversations.load(call))
+
     async def _report_failure(self, call: money.Call, error: CofounderError, narrator: Narrator) -> None:
         """Say in the feed why a call failed, unless another attempt has taken the turn and speaks now."""
         if narrator.is_stale:
             return
-        data = {"error": storable(str(error), _ERROR_CHARACTERS)}
-        async with self._sessions.begin() as session:
-            await append_events(session, call.build_id, [NewEvent(EventType.TURN_FAILED, data, call.turn)])
+        event = TurnFailedEvent(error=storable(str(error), _ERROR_CHARACTERS))
+        async with transaction(self._sessions) as tx:
+            await append_events(tx, call.build_id, [NewEvent(event, call.turn)])
 
     # ---- its cost
 
@@ -213,12 +227,12 @@ class ThinkActivities:
             await money.settle(tx, call, tokens, self._budget.cost(call.model, tokens), request_id)
 
     async def _estimate(self, call: money.Call) -> None:
-        async with self._sessions.begin() as session:
-            await money.estimate(session, call.claim)
+        async with transaction(self._sessions) as tx:
+            await money.estimate(tx, call.claim)
 
     async def _release(self, call: money.Call) -> None:
-        async with self._sessions.begin() as session:
-            await money.release(session, call)
+        async with transaction(self._sessions) as tx:
+            await money.release(tx, call)
 
     # ---- its answer
 
@@ -260,18 +274,17 @@ def _answered_event(turn: int, answer: Answer, reading: Reading, state: BudgetSt
         "stop_reason": reading.stored_as,
         **budget_fields(state),
     }
-    return NewEvent(EventType.TURN_ANSWERED, data, turn)
+    return NewEvent(TurnAnsweredEvent.model_validate(data), turn)
 
 
 def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool, message_read: int) -> ThinkResult:
-    """The turn's result. Only what differs from the default is set: every turn's result is part of the history."""
-    fields: dict[str, object] = {"outcome": reading.outcome}
-    if reading.calls:
-        fields["calls"] = reading.calls
-    if reading.reason:
-        fields["reason"] = reading.reason
-    if winds_down:
-        fields |= {"wind_down": True, "day": day, "allowance": state.allowance}
-    if message_read:
-        fields["message_read"] = message_read
-    return ThinkResult.model_validate(fields)
+    """The turn's result. Sparse: every turn's result is part of the history."""
+    return ThinkResult.sparse(
+        outcome=reading.outcome,
+        calls=reading.calls,
+        reason=reading.reason,
+        wind_down=winds_down,
+        day=day if winds_down else None,
+        allowance=state.allowance if winds_down else None,
+        message_read=message_read,
+    )

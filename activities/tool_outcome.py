@@ -6,7 +6,6 @@ run again.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from clients.browser import Screenshot
 from clients.sandbox import CallOutcome
@@ -14,7 +13,7 @@ from db.models import ToolCall
 from db.tool_calls import StoredCall
 from domain.answer import input_of
 from domain.errors import InvalidToolInput
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, ToolDoneEvent, ToolStartedEvent
 from domain.guards import error_signature
 from domain.payloads import DispatchResult, SandboxRef
 from domain.product import PRODUCT_FILE
@@ -138,20 +137,20 @@ def screenshots_taken(path: str, port: int, shots: Sequence[Screenshot], images:
 
 def started_event(call: StoredCall) -> NewEvent:
     """The first attempt is about to run the call."""
-    data = {"tool_use_id": call.tool_use_id, "name": call.name, "summary": call.summary}
-    return NewEvent(EventType.TOOL_STARTED, data, turn=call.turn)
+    event = ToolStartedEvent(tool_use_id=call.tool_use_id, name=call.name, summary=call.summary)
+    return NewEvent(event, turn=call.turn)
 
 
 def done_event(call: StoredCall, outcome: ToolOutcome, seconds: float) -> NewEvent:
     """The call has its result. `seconds`: how long its last attempt took."""
-    data = {
-        "tool_use_id": call.tool_use_id,
-        "name": call.name,
-        "summary": call.summary,
-        "is_error": outcome.is_error,
-        "seconds": round(seconds, 2),
-    }
-    return NewEvent(EventType.TOOL_DONE, data, turn=call.turn)
+    event = ToolDoneEvent(
+        tool_use_id=call.tool_use_id,
+        name=call.name,
+        summary=call.summary,
+        is_error=outcome.is_error,
+        seconds=round(seconds, 2),
+    )
+    return NewEvent(event, turn=call.turn)
 
 
 def new_result(call: StoredCall, outcome: ToolOutcome) -> DispatchResult:
@@ -159,43 +158,27 @@ def new_result(call: StoredCall, outcome: ToolOutcome) -> DispatchResult:
     error = None
     if outcome.is_error and not outcome.lost:
         error = error_of(call, render_result(call.tool_use_id, outcome.content, is_error=True))
-    return _result(outcome.is_error, outcome.commit, outcome.lost, outcome.disk_full, error)
+    return DispatchResult.sparse(
+        is_error=outcome.is_error,
+        commit=outcome.commit,
+        lost=outcome.lost,
+        disk_full=outcome.disk_full,
+        error_signature=error,
+    )
 
 
 def refused_result() -> DispatchResult:
     """The workflow's result of a call that was not run. Never `lost`: the workspace was verified since."""
-    return _result(is_error=True)
+    return DispatchResult(is_error=True)
 
 
 def stored_result(call: StoredCall, *, lost: bool) -> DispatchResult:
     """The workflow's result of a call whose outcome is stored."""
     error = error_of(call, call.result) if call.is_error and not call.lost and call.result else None
-    return _result(call.is_error, call.commit, lost, error=error)
+    return DispatchResult.sparse(is_error=bool(call.is_error), commit=call.commit, lost=lost, error_signature=error)
 
 
 def error_of(call: StoredCall | ToolCall, result: str) -> str | None:
     """The signature of the error that the call ended in; None if the call was lost, not run or cancelled."""
     text = result_text(result)
     return None if text.startswith(_NOT_THE_CALLS_FAULT) else error_signature(call.name, call.summary, text)
-
-
-def _result(
-    is_error: bool | None,
-    commit: str | None = None,
-    lost: bool = False,
-    disk_full: bool = False,
-    error: str | None = None,
-) -> DispatchResult:
-    """Only what differs from the default is set: every call's result is part of the history."""
-    fields: dict[str, Any] = {}
-    if is_error:
-        fields["is_error"] = True
-    if commit:
-        fields["commit"] = commit
-    if lost:
-        fields["lost"] = True
-    if disk_full:
-        fields["disk_full"] = True
-    if error:
-        fields["error_signature"] = error
-    return DispatchResult.model_validate(fields)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy import func, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
@@ -28,9 +27,10 @@ from db.models import Build, Event, Snapshot, Turn
 from db.session import Sessions
 from db.snapshots import snapshot_to_continue
 from db.tool_calls import calls_since, last_outcome_in
+from db.transaction import Transaction, transaction
 from domain import recovery
 from domain.errors import SandboxGone, SandboxUnavailable, StaleClaim
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, PhaseCompletedEvent, ResumedEvent
 from domain.manifest import compare
 from domain.payloads import (
     OpenedWorkspace,
@@ -80,11 +80,11 @@ class WorkspaceActivities:
             await crash_point("workspace.made")
             if not await _exists(sandbox, _OPENED):
                 lock = await lock_workspace(sandbox)
-                async with self._sessions.begin() as session:
-                    snapshot = await snapshot_to_continue(session, build_id)
+                async with transaction(self._sessions) as tx:
+                    snapshot = await snapshot_to_continue(tx, build_id)
                 await self._fill(sandbox, lock, snapshot)
-            async with self._sessions.begin() as session:
-                await _claim_sandbox(session, build_id, sandbox, recorded)
+            async with transaction(self._sessions) as tx:
+                await _claim_sandbox(tx, build_id, sandbox, recorded)
             restored_from = await read_optional(sandbox, _OPENED)
             return OpenedWorkspace(
                 sandbox=await _ref(sandbox),
@@ -129,28 +129,25 @@ class WorkspaceActivities:
             recorded = await self._recorded_sandbox(build_id)
             sandbox, age = await self._adopt_or_create(build_id, request.sandbox_id, fresh=request.replace)
             lock = await lock_workspace(sandbox)
-            async with self._sessions.begin() as session:
-                snapshot = await snapshot_to_continue(session, build_id)
+            async with transaction(self._sessions) as tx:
+                snapshot = await snapshot_to_continue(tx, build_id)
             changes = await self._changes(build_id, sandbox, snapshot, request)
             restored, reapplied = bool(changes), Reapplied()
             if restored:
                 quoted = shlex.quote(json.dumps(changes))
                 await lock.run(f"printf %s {quoted} >{CHANGES} && rm -f {_OPENED}")
                 await self._fill(sandbox, lock, snapshot)
-                async with self._sessions.begin() as session:
-                    calls = await calls_since(session, build_id, snapshot)
+                async with transaction(self._sessions) as tx:
+                    calls = await calls_since(tx, build_id, snapshot)
                 reapplied = await _reapply(sandbox, lock, calls)
                 changes += recovery.describe_reapplied(calls, reapplied)
                 if sandbox.id != request.sandbox_id:
                     changes.append(_FRESH)
-            async with self._sessions.begin() as session:
-                await _claim_sandbox(session, build_id, sandbox, recorded)
-                data = {
-                    "reason": request.cause,
-                    "continuing_from": await _position(session, build_id),
-                    "changes": changes,
-                }
-                await append_events(session, build_id, [NewEvent(EventType.RESUMED, data)])
+            async with transaction(self._sessions) as tx:
+                await _claim_sandbox(tx, build_id, sandbox, recorded)
+                position = await _position(tx, build_id)
+                event = ResumedEvent(reason=request.cause, continuing_from=position, changes=changes)
+                await append_events(tx, build_id, [NewEvent(event)])
             if sandbox.id != request.sandbox_id:
                 await self._kill_replaced(request.sandbox_id)
             await lock.run(f"rm -f {CHANGES}")
@@ -174,8 +171,8 @@ class WorkspaceActivities:
             if request.sandbox_id not in ("", request.keep, *killed):
                 await self._sandboxes.kill(request.sandbox_id)
                 killed.add(request.sandbox_id)
-            async with self._sessions.begin() as session:
-                await session.execute(
+            async with transaction(self._sessions) as tx:
+                await tx.session.execute(
                     update(Build)
                     .where(Build.id == uuid.UUID(request.build_id), Build.sandbox_id.in_(killed))
                     .values(sandbox_id=None)
@@ -222,8 +219,8 @@ class WorkspaceActivities:
             if snapshot is None:
                 return [f"{event} before anything was saved: the workspace was empty again."]
             return [f"{event}: the workspace was restored from {_describe(build_id, snapshot)}."]
-        async with self._sessions.begin() as session:
-            last = await last_outcome_in(session, build_id, sandbox.id, snapshot)
+        async with transaction(self._sessions) as tx:
+            last = await last_outcome_in(tx, build_id, sandbox.id, snapshot)
         if last is not None:
             # The agent has worked here since the snapshot, so the files rightly differ from it. The journal of its last
             # call is in the same file system: if it is there, the files are as new as the work.
@@ -269,11 +266,11 @@ printf %s '{number}' >{_OPENED}
 
     async def _recorded_sandbox(self, build_id: uuid.UUID) -> str | None:
         """The sandbox that the build's row names."""
-        async with self._sessions() as session:
-            return await session.scalar(select(Build.sandbox_id).where(Build.id == build_id))
+        async with transaction(self._sessions) as tx:
+            return await tx.session.scalar(select(Build.sandbox_id).where(Build.id == build_id))
 
 
-async def _claim_sandbox(session: AsyncSession, build_id: uuid.UUID, sandbox: Sandbox, recorded: str | None) -> None:
+async def _claim_sandbox(tx: Transaction, build_id: uuid.UUID, sandbox: Sandbox, recorded: str | None) -> None:
     """Name the sandbox in the build's row.
 
     `recorded`: the sandbox that the row named when this attempt began.
@@ -282,7 +279,7 @@ async def _claim_sandbox(session: AsyncSession, build_id: uuid.UUID, sandbox: Sa
         StaleClaim: another attempt has named another sandbox since.
     """
     is_unchanged = Build.sandbox_id.is_not_distinct_from(recorded) | (Build.sandbox_id == sandbox.id)
-    written = await session.scalar(
+    written = await tx.session.scalar(
         update(Build).where(Build.id == build_id, is_unchanged).values(sandbox_id=sandbox.id).returning(Build.id)
     )
     if written is None:
@@ -318,15 +315,15 @@ def _describe(build_id: uuid.UUID, snapshot: Snapshot) -> str:
     return f"snapshot {snapshot.number}{owner}"
 
 
-async def _position(session: AsyncSession, build_id: uuid.UUID) -> str:
+async def _position(tx: Transaction, build_id: uuid.UUID) -> str:
     """Where the build continues, for its founder: after its last completed phase and its last turn."""
-    phase = await session.scalar(
+    phase = await tx.session.scalar(
         select(Event.data)
-        .where(Event.build_id == build_id, Event.type == EventType.PHASE_COMPLETED)
+        .where(Event.build_id == build_id, Event.type == PhaseCompletedEvent.type)
         .order_by(Event.id.desc())
         .limit(1)
     )
-    turn = await session.scalar(
+    turn = await tx.session.scalar(
         select(func.max(Turn.number)).where(Turn.build_id == build_id, Turn.outcome.is_not(None))
     )
     after = f"phase {phase['phase']} ({phase['title']})" if phase else "the beginning"

@@ -8,12 +8,13 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.errors import MEDIA, REFUSED, UNAUTHORIZED, Problem
 from api.feeds import Feeds
 from clients.build_workflows import BuildWorkflows
 from db.session import Sessions
+from db.transaction import Transaction, request_transaction
+from domain import user_id
 from settings import Settings
 
 
@@ -43,12 +44,12 @@ def _resources(request: Request) -> Resources:
 ResourcesDep = Annotated[Resources, Depends(_resources)]
 
 
-async def _transaction(resources: ResourcesDep) -> AsyncIterator[AsyncSession]:
-    async with resources.sessions.transaction() as session:
-        yield session
+async def _transaction(resources: ResourcesDep) -> AsyncIterator[Transaction]:
+    async with request_transaction(resources.sessions) as tx:
+        yield tx
 
 
-Transaction = Annotated[AsyncSession, Depends(_transaction, scope="function")]
+TransactionDep = Annotated[Transaction, Depends(_transaction, scope="function")]
 """One transaction a request. `scope="function"` commits it before the response is sent."""
 
 IdempotencyKey = Annotated[
@@ -123,8 +124,8 @@ async def _current_user_id(
         str | None,
         Header(
             min_length=1,
-            max_length=200,
-            pattern="^[!-~]+$",
+            max_length=user_id.MAX_CHARACTERS,
+            pattern=user_id.PATTERN,
             description="The user for whom the request is made. The API trusts the token's holder to act for users.",
         ),
     ] = None,

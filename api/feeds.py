@@ -19,6 +19,7 @@ from api.nudges import FeedNudges
 from db.events import FeedPage, read_feed
 from db.models import Event
 from db.session import Sessions
+from db.transaction import transaction
 
 log = structlog.get_logger(__name__)
 
@@ -204,8 +205,8 @@ class Feeds:
         has_warned = False
         while True:
             try:
-                async with self._sessions() as session:
-                    return await read_feed(session, build_id, after, _PAGE_EVENTS)
+                async with transaction(self._sessions) as tx:
+                    return await read_feed(tx, build_id, after, _PAGE_EVENTS)
             except Exception as error:
                 if not has_warned:
                     log.warning("cannot read the feed", build_id=str(build_id), error=repr(error))

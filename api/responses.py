@@ -1,10 +1,11 @@
 """How OpenAPI describes the API's errors."""
 
+import inspect
 from typing import Any
 
 from api.errors import INVALID, KINDS, MEDIA_TYPE, Kind
 from api.schemas import ProblemOut
-from domain.events import EventType
+from domain.events import EVENTS, BuildEvent
 
 TAKES_BODY = (400, 413, 415, 422)
 """The statuses with which an operation that takes a body may refuse it."""
@@ -45,8 +46,31 @@ def kinds_table() -> str:
 
 def events_table() -> str:
     """The types of a feed's events as a table in Markdown."""
-    rows = [f"| `{kind}` | {kind.data} | {kind.means} |" for kind in EventType]
+    rows = [f"| `{kind}` | {', '.join(model.model_fields)} | {meaning_of(model)} |" for kind, model in EVENTS.items()]
     return "\n".join(["| event | keys of `data` | what |", "| --- | --- | --- |", *rows])
+
+
+def meaning_of(model: type[BuildEvent]) -> str:
+    """What an event of this type means, with what its keys mean."""
+    keys = [f"`{name}`: {field.description}" for name, field in model.model_fields.items() if field.description]
+    return " ".join([inspect.cleandoc(model.__doc__ or ""), *keys])
+
+
+def event_schema() -> dict[str, Any]:
+    """The JSON schema of the `data` of an event in the feed."""
+    models = [
+        {**model.model_json_schema(), "title": kind, "description": inspect.cleandoc(model.__doc__ or "")}
+        for kind, model in EVENTS.items()
+    ]
+    return {
+        "type": "object",
+        "properties": {
+            "turn": {"type": ["integer", "null"]},
+            "created_at": {"type": "string", "format": "date-time"},
+            "data": {"anyOf": [*models, {"type": "object", "title": "an event of a later version"}]},
+        },
+        "required": ["turn", "created_at", "data"],
+    }
 
 
 def _examples(status: int) -> dict[str, Any]:

@@ -112,8 +112,8 @@ class BenchStack:
             "select sum(pg_total_relation_size(oid)) from pg_class "
             "where relkind = 'r' and relnamespace = 'public'::regnamespace"
         )
-        async with self.harness.session() as session:
-            return int(await session.scalar(query) or 0)
+        async with self.harness.session() as tx:
+            return int(await tx.session.scalar(query) or 0)
 
     async def conversation_bytes(self, builds: Sequence[uuid.UUID]) -> int:
         """Bytes of the builds' conversations as sent: prompt, messages and tool results."""
@@ -122,8 +122,8 @@ class BenchStack:
         prompts = select(func.sum(func.octet_length(Prompt.system) + func.octet_length(Prompt.tools))).where(
             Prompt.build_id.in_(builds)
         )
-        async with self.harness.session() as session:
-            return sum([int(await session.scalar(part) or 0) for part in (prompts, messages, results)])
+        async with self.harness.session() as tx:
+            return sum([int(await tx.session.scalar(part) or 0) for part in (prompts, messages, results)])
 
 
 def _cpu_of_tree(pid: int) -> float:

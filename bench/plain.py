@@ -8,15 +8,15 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from clients.model import ModelClient
-from clients.sandbox import CallOutcome, Role, Sandbox, Sandboxes
+from clients.model.anthropic import AnthropicProvider
+from clients.model.protocol import RequestSettings, StoredConversation
+from clients.sandbox import CallOutcome, Role, Sandbox, Sandboxes, sandbox_config
 from domain.answer import read_answer, to_stored_text
 from domain.pricing import Tokens
 from domain.prompt import OPENING
 from domain.tool_output import command_text, displayable, render_result
 from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, is_mutating
 from settings import Settings
-from worker import sandbox_config
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PlainTurn:
 
 async def run_plainly(settings: Settings, *, model: str, system: str, tools: str) -> list[PlainTurn]:
     """Loop until the model ends its turn. `system` and `tools` are a build's stored JSON, as sent to the model."""
-    client = ModelClient("rehearsal", settings.anthropic_base_url, settings.stream_idle_seconds)
+    client = AnthropicProvider("rehearsal", settings.anthropic_base_url, settings.stream_idle_seconds)
     sandboxes = Sandboxes(sandbox_config(settings))
     sandbox = await sandboxes.create(f"plain-{uuid.uuid4()}", Role.WORKSPACE)
     try:
@@ -43,18 +43,15 @@ async def run_plainly(settings: Settings, *, model: str, system: str, tools: str
 
 
 async def _loop(
-    client: ModelClient, sandbox: Sandbox, max_tokens: int, model: str, system: str, tools: str
+    client: AnthropicProvider, sandbox: Sandbox, max_tokens: int, model: str, system: str, tools: str
 ) -> list[PlainTurn]:
+    request = RequestSettings(model, max_tokens, adaptive_thinking=True, prompt_cache=True)
     messages = [f'{{"role":"user","content":{to_stored_text([{"type": "text", "text": OPENING}])}}}']
     turns: list[PlainTurn] = []
     while True:
         start = time.monotonic()
-        body = (
-            f'{{"model":"{model}","max_tokens":{max_tokens},"stream":true,"cache_control":{{"type":"ephemeral"}},'
-            f'"thinking":{{"type":"adaptive","display":"summarized"}},'
-            f'"system":{system},"tools":{tools},"messages":[{",".join(messages)}]}}'
-        ).encode()
-        answer = await client.stream(body, _ignore_text, _ignore_usage)
+        conversation = StoredConversation(system.encode(), tools.encode(), tuple(map(str.encode, messages)))
+        answer = await client.stream(client.render(request, conversation), _ignore_text, _ignore_usage)
         answer_at = time.monotonic()
         reading = read_answer(answer)
         messages.append(f'{{"role":"assistant","content":{to_stored_text(reading.blocks)}}}')

@@ -19,10 +19,9 @@ from time import monotonic
 from sqlalchemy import func, select
 
 from db.models import Event
-from tests.faults.cases import LONG, until_calling, until_command_held
-from tests.faults.report import close_preview, until_closed
-from tests.faults.sample_build import sample_script
+from tests.harness.fault_waits import LONG, close_preview, until_calling, until_closed, until_command_held
 from tests.harness.faults import FaultHarness, fault_harness
+from tests.harness.sample_build import sample_script
 from tests.harness.worker import WorkerHarness
 
 MOMENTS = ("a model call", "a command")
@@ -57,8 +56,8 @@ async def recovery_seconds(faults: FaultHarness, moment: str, *, second: bool) -
 
 
 async def _last_event(harness: WorkerHarness, build_id: uuid.UUID) -> int | None:
-    async with harness.session() as session:
-        return await session.scalar(select(func.max(Event.id)).where(Event.build_id == build_id))
+    async with harness.session() as tx:
+        return await tx.session.scalar(select(func.max(Event.id)).where(Event.build_id == build_id))
 
 
 async def _measure(repetitions: int) -> None:

@@ -47,8 +47,7 @@ from domain.status import Status
 from local import binaries
 from local.stack import LocalStack
 from settings import default_prices
-from tests.harness.worker import WorkerHarness, settings_of
-from tests.workflows.scenarios import FOUR_TURNS_A_DAY, poor_founder
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder, settings_of
 
 ROOT = Path(__file__).parents[1]
 MODEL = "claude-sonnet-5-5"
@@ -90,8 +89,8 @@ async def _wake(wakes: int) -> Figures:
             row = await harness.until(build_id, frozenset({Status.SLEEPING}))
             assert row.status == Status.SLEEPING, row.reason
             await _use_up(harness, user_id)
-            async with harness.sessions.begin() as session:
-                await money.top_up(session, user_id, FOUR_TURNS_A_DAY, datetime.now(UTC).date())
+            async with transaction(harness.sessions) as tx:
+                await money.top_up(tx, user_id, FOUR_TURNS_A_DAY, datetime.now(UTC).date())
             began = datetime.now(UTC)
             await harness.builds.wake(build_id)
             call_at = await _next_call(harness, build_id, row.last_event_id)
@@ -107,8 +106,8 @@ async def _next_call(harness: WorkerHarness, build_id: uuid.UUID, after: int) ->
     )
     async with asyncio.timeout(120):
         while True:
-            async with harness.sessions() as session:
-                if (at := await session.scalar(query)) is not None:
+            async with transaction(harness.sessions) as tx:
+                if (at := await tx.session.scalar(query)) is not None:
                     return at
             await asyncio.sleep(0.05)
 
@@ -162,10 +161,10 @@ async def _asleep(builds: int, awake: int) -> Figures:
         _print_progress(figures)
 
         rich = users[: max(1, awake * len(users) // builds)]
-        async with harness.sessions.begin() as session:
+        async with transaction(harness.sessions) as tx:
             for user_id in rich:
-                await change_user(session, user_id, UserChange(plan="cto_scale"), today)
-            open_builds = await session.scalars(
+                await change_user(tx, user_id, UserChange(plan="cto_scale"), today)
+            open_builds = await tx.session.scalars(
                 select(Build.id).where(Build.user_id.in_(rich), Build.closed_at.is_(None))
             )
             count = len(open_builds.all())
@@ -185,12 +184,12 @@ async def _asleep(builds: int, awake: int) -> Figures:
 async def _use_up(harness: WorkerHarness, user_id: str) -> None:
     """Book the rest of the user's day on a build that has ended."""
     project_id, today = await harness.project(user_id), datetime.now(UTC).date()
-    async with harness.sessions.begin() as session:
-        other = await insert_build(session, BuildRequest(project_id, user_id, "Another."))
+    async with transaction(harness.sessions) as tx:
+        other = await insert_build(tx, BuildRequest(project_id, user_id, "Another."))
         assert other is not None
         other.status, other.closed_at = Status.FAILED, datetime.now(UTC)
-        state = await money.lock_day(session, user_id, today)
-        session.add(
+        state = await money.lock_day(tx, user_id, today)
+        tx.session.add(
             LedgerEntry(
                 id=uuid.uuid4(),
                 build_id=other.id,
@@ -220,8 +219,8 @@ async def _all_sleep(harness: WorkerHarness, builds: int, times: int) -> None:
 
 
 async def _count(harness: WorkerHarness, query: Select[Any]) -> int:
-    async with harness.sessions() as session:
-        return int(await session.scalar(query) or 0)
+    async with transaction(harness.sessions) as tx:
+        return int(await tx.session.scalar(query) or 0)
 
 
 async def _wake_all(query: str) -> None:
@@ -246,12 +245,12 @@ async def _reserve(builds: int) -> Figures:
         engine = make_engine(stack.environment["DATABASE_URL"], pool_size=builds)
         sessions = make_sessions(engine)
         user_id = "founder"
-        async with sessions.begin() as session:
+        async with transaction(sessions) as tx:
             values = {"default_models": {}, "concurrent_builds": builds, "tool_call_cap": 1}
-            session.add(PlanTier(name="rich", cycle_budget=10**12, **values))
-            await session.flush()
-            await ensure_user(session, user_id)
-            await change_user(session, user_id, UserChange(plan="rich"), datetime.now(UTC).date())
+            tx.session.add(PlanTier(name="rich", cycle_budget=10**12, **values))
+            await tx.session.flush()
+            await ensure_user(tx, user_id)
+            await change_user(tx, user_id, UserChange(plan="rich"), datetime.now(UTC).date())
         today, prices = datetime.now(UTC).date(), default_prices()
         served = Tokens(input=1000, output=100)
         cost = cost_microdollars(prices, MODEL, served)
@@ -259,9 +258,9 @@ async def _reserve(builds: int) -> Figures:
         durations: list[float] = []
         ids = []
         for _ in range(builds):
-            async with sessions.begin() as session:
-                project = await create_project(session, user_id, "A bench", {"name": "A bench"}, None)
-                build = await insert_build(session, BuildRequest(project.id, user_id, "Reserve."))
+            async with transaction(sessions) as tx:
+                project = await create_project(tx, user_id, "A bench", {"name": "A bench"}, None)
+                build = await insert_build(tx, BuildRequest(project.id, user_id, "Reserve."))
                 assert build is not None
                 ids.append(build.id)
 
@@ -272,12 +271,12 @@ async def _reserve(builds: int) -> Figures:
                 await asyncio.sleep(random.random() * pause)
                 call = money.Call(uuid.uuid4(), build_id, user_id, turn, today, MODEL)
                 began = time.perf_counter()
-                async with transaction(sessions) as session:
-                    permission, _ = await money.reserve(session, call, worst, 16_000)
+                async with transaction(sessions) as tx:
+                    permission, _ = await money.reserve(tx, call, worst, 16_000)
                 durations.append((time.perf_counter() - began) * 1000)
                 assert permission.reserved
-                async with transaction(sessions) as session:
-                    await money.settle(session, call, served, cost, str(call.claim))
+                async with transaction(sessions) as tx:
+                    await money.settle(tx, call, served, cost, str(call.claim))
 
         async def spend_all(seconds: float, pause: float, build_ids: Sequence[uuid.UUID]) -> list[float]:
             durations.clear()

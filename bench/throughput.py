@@ -96,8 +96,8 @@ async def _one(count: int, workers: int, turns: int) -> Throughput:
         cpu_by_part = {part: seconds - parts[part] for part, seconds in bench.cpu_by_part().items()}
         busy = (_busy_seconds() - busy) / (time.monotonic() - start) / len(os.sched_getaffinity(0))
         end_size = await bench.database_bytes()
-        async with harness.session() as session:
-            began = await session.scalar(select(func.min(Build.created_at)).where(Build.id.in_(builds)))
+        async with harness.session() as tx:
+            began = await tx.session.scalar(select(func.min(Build.created_at)).where(Build.id.in_(builds)))
         assert began is not None
         await asyncio.gather(*(harness.builds.cancel(build_id) for build_id in builds))
         closed = await _all_closed(bench, builds)
@@ -136,8 +136,8 @@ async def _all_closed(bench: BenchStack, builds: Sequence[uuid.UUID]) -> datetim
 async def _last(bench: BenchStack, query: Select[int, datetime | None], count: int) -> datetime:
     """Return the latest time of the query once it counts `count` rows."""
     while True:
-        async with bench.harness.session() as session:
-            rows, last = (await session.execute(query)).one()
+        async with bench.harness.session() as tx:
+            rows, last = (await tx.session.execute(query)).one()
         if rows == count and last is not None:
             return last
         await asyncio.sleep(_LOOK_SECONDS)

@@ -16,12 +16,12 @@ from temporalio.client import WorkflowHistory
 
 from bench.conversation import script
 from bench.deployment import BenchStack, Process, bench_stack
-from bench.flat import chain_of, shares_of
 from bench.plain import run_plainly
 from cli.replay import replay_history
 from db.models import Build, LedgerEntry, Prompt, ToolCall, Turn
 from domain.names import build_workflow_id
 from domain.status import CLOSED, Status
+from tests.harness.history import chain_of, shares_of
 from tests.harness.worker import WorkerHarness
 
 _LOOK_SECONDS = 0.1
@@ -88,9 +88,9 @@ async def measure(sizes: Sequence[int]) -> list[TurnCost]:
 
 async def _both(bench: BenchStack, worker: Process, plan: str, turns: int) -> TurnCost:
     durable = await _durable(bench, worker, plan, turns)
-    async with bench.harness.session() as session:
-        prompt = await session.get_one(Prompt, (durable.build_id, 0))
-        model = await session.scalar(select(Build.model).where(Build.id == durable.build_id))
+    async with bench.harness.session() as tx:
+        prompt = await tx.session.get_one(Prompt, (durable.build_id, 0))
+        model = await tx.session.scalar(select(Build.model).where(Build.id == durable.build_id))
     plain = await run_plainly(bench.harness.settings, model=model or "", system=prompt.system, tools=prompt.tools)
     measured = plain[1:-1]
     assert len(measured) == turns, "the plain loop makes the same turns"
@@ -138,8 +138,10 @@ async def _durable(bench: BenchStack, worker: Process, plan: str, turns: int) ->
     after = worker.usage()
     end_size = await bench.database_bytes()
     calls = await _calls_of(harness, build_id)
-    async with harness.session() as session:
-        end = await session.scalar(select(Turn.claimed_at).where(Turn.build_id == build_id, Turn.number == turns + 2))
+    async with harness.session() as tx:
+        end = await tx.session.scalar(
+            select(Turn.claimed_at).where(Turn.build_id == build_id, Turn.number == turns + 2)
+        )
     start = calls[0].done_at
     assert start is not None
     assert end is not None
@@ -160,8 +162,8 @@ async def _until_intended(harness: WorkerHarness, build_id: uuid.UUID, turn: int
         ToolCall, (ToolCall.build_id == Build.id) & (ToolCall.turn == turn), isouter=True
     )
     while True:
-        async with harness.session() as session:
-            status, state = (await session.execute(query.where(Build.id == build_id))).one()
+        async with harness.session() as tx:
+            status, state = (await tx.session.execute(query.where(Build.id == build_id))).one()
         if state == "intended":
             await asyncio.sleep(_LOOK_SECONDS)  # let the worker become idle
             return
@@ -174,8 +176,8 @@ async def _until_intended(harness: WorkerHarness, build_id: uuid.UUID, turn: int
 
 async def _calls_of(harness: WorkerHarness, build_id: uuid.UUID) -> Sequence[ToolCall]:
     query = select(ToolCall).where(ToolCall.build_id == build_id).order_by(ToolCall.turn, ToolCall.position)
-    async with harness.session() as session:
-        return (await session.scalars(query)).all()
+    async with harness.session() as tx:
+        return (await tx.session.scalars(query)).all()
 
 
 async def _served_seconds(harness: WorkerHarness, build_id: uuid.UUID, turns: int) -> float:
@@ -183,8 +185,8 @@ async def _served_seconds(harness: WorkerHarness, build_id: uuid.UUID, turns: in
     query = select(LedgerEntry.request_id).where(
         LedgerEntry.build_id == build_id, LedgerEntry.turn > 1, LedgerEntry.turn <= turns + 1
     )
-    async with harness.session() as session:
-        request_ids = set(await session.scalars(query))
+    async with harness.session() as tx:
+        request_ids = set(await tx.session.scalars(query))
     seconds = [line["seconds"] for line in await harness.served() if line["request_id"] in request_ids]
     assert len(seconds) == turns, "the server served each call once"
     return float(sum(seconds))

@@ -17,7 +17,8 @@ from typing import Any
 from bench.deployment import BenchStack, bench_stack
 from db.builds import BuildRequest, insert_build
 from db.feed import append_events
-from domain.events import EventType, NewEvent
+from db.transaction import transaction
+from domain.events import NarrationEvent, NewEvent
 from local.ports import Ports
 
 _INTERVAL_SECONDS = 0.05
@@ -45,7 +46,7 @@ class Latency:
 class _Viewer(asyncio.Protocol):
     """A viewer that costs little CPU: notes each event number in the stream and when it arrived."""
 
-    _NUMBER = re.compile(rb'"bench":(\d+)')
+    _NUMBER = re.compile(rb'"claim":"(\d+)"')
 
     def __init__(self) -> None:
         self.arrivals: dict[int, float] = {}
@@ -98,8 +99,8 @@ async def measure(counts: Sequence[int], events: int) -> list[Latency]:
 async def _one(bench: BenchStack, api: Api, count: int, events: int) -> Latency:
     user_id = await bench.harness.founder()
     project_id = await bench.harness.project(user_id)
-    async with bench.harness.sessions.begin() as session:
-        build = await insert_build(session, BuildRequest(project_id, user_id, "Watched."))
+    async with transaction(bench.harness.sessions) as tx:
+        build = await insert_build(tx, BuildRequest(project_id, user_id, "Watched."))
         assert build is not None
     transports, viewers = zip(*[await _watch(api, user_id, build.id) for _ in range(count)], strict=True)
     await _send_event(bench, build.id, 0)
@@ -139,8 +140,8 @@ async def _all_have(number: int, viewers: Sequence[_Viewer]) -> None:
 
 async def _send_event(bench: BenchStack, build_id: uuid.UUID, number: int) -> float:
     """Append an event; return when its commit was sent (monotonic clock)."""
-    async with bench.harness.session() as session:
-        await append_events(session, build_id, [NewEvent(EventType.NARRATION, {"text": "I go on.", "bench": number})])
+    async with bench.harness.session() as tx:
+        await append_events(tx, build_id, [NewEvent(NarrationEvent(text="I go on.", claim=str(number)))])
         commit_at = time.monotonic()
-        await session.commit()
+        await tx.session.commit()
     return commit_at

@@ -12,16 +12,18 @@ import asyncpg
 from rich.console import Console
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
 from cli.exit_codes import Unreachable
-from cli.output import budget_text, dollars, print_rows
+from cli.output import budget_text, print_rows
 from clients.build_workflows import BuildWorkflows
 from clients.temporal import connect_temporal
 from db.session import Sessions, make_engine, make_sessions
+from db.transaction import Transaction, transaction
+from domain.budget import dollars
 from domain.errors import CofounderError, InvalidInput, Misconfigured
 from domain.pricing import PriceTable, price_of
+from domain.user_id import RULE, is_user_id
 from services.accounts import MAX_TOP_UP, ROLES, Account
 from services.notifications import notify_budget_changed
 from settings import Settings
@@ -81,10 +83,8 @@ def check_user_id(user_id: str) -> None:
     Raises:
         InvalidInput: the API would refuse the id.
     """
-    if not 1 <= len(user_id) <= 200 or not all("!" <= character <= "~" for character in user_id):
-        raise InvalidInput(
-            f"{user_id!r} is not a valid user id. Use 1 to 200 printable ASCII characters without spaces."
-        )
+    if not is_user_id(user_id):
+        raise InvalidInput(f"{user_id!r} is not a valid user id. {RULE}")
 
 
 def microdollars(text: str) -> int:
@@ -141,7 +141,7 @@ def parse_models(options: list[str], prices: PriceTable) -> dict[str, str | None
     return models
 
 
-def in_database(settings: Settings, run: Callable[[AsyncSession], Awaitable[T]]) -> T:
+def in_database(settings: Settings, run: Callable[[Transaction], Awaitable[T]]) -> T:
     """Run in a transaction of the database at DATABASE_URL.
 
     Raises:
@@ -150,8 +150,8 @@ def in_database(settings: Settings, run: Callable[[AsyncSession], Awaitable[T]])
     """
 
     async def opened() -> T:
-        async with _database(settings) as sessions, sessions.begin() as session:
-            return await run(session)
+        async with _database(settings) as sessions, transaction(sessions) as tx:
+            return await run(tx)
 
     return asyncio.run(opened())
 

@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import httpx2
 
 from cli.exit_codes import Unreachable
 from cli.feed_state import FeedEvent
+from clients.loopback import is_loopback
+from domain.build_options import BuildOptions
 from domain.errors import CofounderError, Misconfigured
 
 _SILENCE_SECONDS = 60.0
@@ -54,11 +55,10 @@ class ApiClient:
         headers = {"Authorization": f"Bearer {token}", "User-Agent": "cofounder"}
         if user is not None:
             headers["X-Cofounder-User"] = user
-        on_this_machine = (urlsplit(url).hostname or "") in ("127.0.0.1", "::1", "localhost")
         try:
             # Proxies from the environment are not meant for servers on this machine.
             self._http = httpx2.AsyncClient(
-                base_url=self._url, headers=headers, timeout=30, trust_env=not on_this_machine
+                base_url=self._url, headers=headers, timeout=30, trust_env=not is_loopback(url)
             )
         except httpx2.InvalidURL as error:
             raise Misconfigured(
@@ -76,12 +76,10 @@ class ApiClient:
         body = _without_none({"name": name, "brief": brief, "interview": interview})
         return await self._json("POST", "/v1/projects", json_body=body)
 
-    async def start_build(
-        self, project_id: str, goal: str, *, sleep_policy: str | None = None, max_nights: int | None = None
-    ) -> Json:
+    async def start_build(self, project_id: str, goal: str, options: BuildOptions | None = None) -> Json:
         """Start a build. An idempotency key keeps a repeated request from starting a second one."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-        body = _without_none({"goal": goal, "sleep_policy": sleep_policy, "max_nights": max_nights})
+        body = {"goal": goal, **(options.changed() if options is not None else {})}
         return await self._json("POST", f"/v1/projects/{project_id}/builds", json_body=body, headers=headers)
 
     async def list_builds(

@@ -1,14 +1,53 @@
 """Computes a build's state from the events of its live feed. Pure; displays nothing."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from domain.events import (
+    AnswerEvent,
+    BudgetEvent,
+    BudgetShare,
+    BuildEvent,
+    GateBouncedEvent,
+    GatePassedEvent,
+    GateStartedEvent,
+    GateStepEvent,
+    GuardEvent,
+    HookFailedEvent,
+    MessageEvent,
+    MessagesReadEvent,
+    ModelEvent,
+    NarrationEvent,
+    PhaseCompletedEvent,
+    PreviewEvent,
+    QuestionEvent,
+    ReadyEvent,
+    RestoreAskedEvent,
+    RestoreDoneEvent,
+    RestoreFailedEvent,
+    RestoreTarget,
+    ResumedEvent,
+    SnapshotFailedEvent,
+    SnapshotStoredEvent,
+    StatusEvent,
+    ToolDoneEvent,
+    ToolStartedEvent,
+    TurnAnsweredEvent,
+    TurnFailedEvent,
+    TurnStartedEvent,
+    TurnWithdrawnEvent,
+    read_event,
+)
 from domain.status import CLOSED
 
 LINES_KEPT = 200
 """Keep at most this many lines of the feed."""
+
+UNKNOWN_CHARACTERS = 200
+"""Show at most this much of an event of a type that this version does not know."""
 
 Look = Literal["narration", "done", "failed", "running", "phase", "note", "warning", "good"]
 
@@ -75,11 +114,12 @@ class FeedState:
         if event.id <= self.last_id:
             return self
         state = replace(self, last_id=event.id, began_at=self.began_at or event.created_at)
-        if "budget_percent" in event.data:
-            level = event.data.get("budget_level")
-            state = replace(state, budget_percent=event.data["budget_percent"], budget_level=level)
-        handler = _HANDLERS.get(event.type)
-        return state if handler is None else handler(state, event, event.data)
+        known, handler = read_event(event.type, event.data), _HANDLERS.get(event.type)
+        if known is None or handler is None:
+            return _unknown(state, event)
+        if isinstance(known, BudgetShare) and known.budget_percent is not None:
+            state = replace(state, budget_percent=known.budget_percent, budget_level=known.budget_level)
+        return handler(state, event, known)
 
     def _with_line(self, event: FeedEvent, text: object, look: Look, **more: str | None) -> "FeedState":
         line = Line(printable(text), look, event.created_at, event.turn, **more)
@@ -105,152 +145,158 @@ def describe_model(model_label: str | None) -> str:
     return f"{label}: always builds the same kind of product" if is_rehearsal(model_label) else label
 
 
-Data = dict[str, Any]
-
-
-def _status(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    status = str(data.get("status", state.status))
+def _status(state: FeedState, line: FeedEvent, event: StatusEvent) -> FeedState:
     state = replace(
         state,
-        status=status,
-        waiting_for=data.get("waiting_for"),
-        reason=printable(data["reason"]) if data.get("reason") else None,
-        wakes_at=data.get("wakes_at"),
-        wake_command=data.get("wake_command"),
-        ended_at=event.created_at if status in CLOSED else None,
+        status=event.status,
+        waiting_for=event.waiting_for,
+        reason=printable(event.reason) if event.reason else None,
+        wakes_at=event.wakes_at,
+        wake_command=event.wake_command,
+        ended_at=line.created_at if event.status in CLOSED else None,
     )
-    look: Look = "good" if status == "ready" else "warning" if status in _WORRYING else "note"
-    text = f"status: {status}" + (f" ({state.waiting_for})" if state.waiting_for else "")
-    return state._with_line(event, f"{text}: {state.reason}" if state.reason else text, look)
+    look: Look = "good" if event.status == "ready" else "warning" if event.status in _WORRYING else "note"
+    text = f"status: {event.status}" + (f" ({state.waiting_for})" if state.waiting_for else "")
+    return state._with_line(line, f"{text}: {state.reason}" if state.reason else text, look)
 
 
 _WORRYING = {"failed", "cancelled", "needs_input", "sleeping"}
 
 
-def _model(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    label = printable(data.get("label") or data.get("model") or "")
-    return replace(state, model_label=label)._with_line(event, f"model: {describe_model(label)}", "note")
+def _model(state: FeedState, line: FeedEvent, event: ModelEvent) -> FeedState:
+    label = printable(event.label or event.model)
+    return replace(state, model_label=label)._with_line(line, f"model: {describe_model(label)}", "note")
 
 
-def _turn_started(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    return replace(state, turn=max(state.turn, event.turn or 0))
+def _turn(state: FeedState, line: FeedEvent, event: BuildEvent) -> FeedState:
+    return replace(state, turn=max(state.turn, line.turn or 0))
 
 
-def _narration(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    return state._with_line(event, data.get("text", ""), "narration", claim=data.get("claim"))
+def _narration(state: FeedState, line: FeedEvent, event: NarrationEvent) -> FeedState:
+    return state._with_line(line, event.text, "narration", claim=event.claim)
 
 
-def _turn_withdrawn(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    state = state._without(claim=data.get("claim"))
-    return state._with_line(event, f"turn {event.turn} was interrupted and starts again", "warning")
+def _turn_withdrawn(state: FeedState, line: FeedEvent, event: TurnWithdrawnEvent) -> FeedState:
+    state = state._without(claim=event.claim)
+    return state._with_line(line, f"turn {line.turn} was interrupted and starts again", "warning")
 
 
-def _turn_answered(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    return replace(state, turn=max(state.turn, event.turn or 0))
+def _tool_started(state: FeedState, line: FeedEvent, event: ToolStartedEvent) -> FeedState:
+    return state._with_line(line, event.summary or event.name, "running", call=event.tool_use_id)
 
 
-def _tool_started(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    text = data.get("summary") or data.get("name", "")
-    return state._with_line(event, text, "running", call=data.get("tool_use_id"))
+def _tool_done(state: FeedState, line: FeedEvent, event: ToolDoneEvent) -> FeedState:
+    state = state._without(call=event.tool_use_id)
+    state = replace(state, calls_done=state.calls_done + 1, calls_failed=state.calls_failed + event.is_error)
+    text = f"{event.summary or event.name} {event.seconds:.1f} s"
+    return state._with_line(line, text, "failed" if event.is_error else "done", call=event.tool_use_id)
 
 
-def _tool_done(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    failed = bool(data.get("is_error"))
-    state = state._without(call=data.get("tool_use_id"))
-    state = replace(state, calls_done=state.calls_done + 1, calls_failed=state.calls_failed + failed)
-    text = f"{data.get('summary') or data.get('name', '')} {float(data.get('seconds') or 0):.1f} s"
-    return state._with_line(event, text, "failed" if failed else "done", call=data.get("tool_use_id"))
+def _phase_completed(state: FeedState, line: FeedEvent, event: PhaseCompletedEvent) -> FeedState:
+    title = printable(event.title or f"phase {event.phase}")
+    text = f"phase done: {title} [{(event.commit or '')[:7]}]"
+    return replace(state, phases=(*state.phases, title))._with_line(line, text, "phase")
 
 
-def _phase_completed(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    title = printable(data.get("title") or f"phase {data.get('phase')}")
-    commit = str(data.get("commit") or "")[:7]
-    return replace(state, phases=(*state.phases, title))._with_line(event, f"phase done: {title} [{commit}]", "phase")
+def _preview(state: FeedState, line: FeedEvent, event: PreviewEvent) -> FeedState:
+    state = replace(state, preview_url=event.url or state.preview_url)
+    return state._with_line(line, f"preview: {event.state} {event.url or ''}", "note")
 
 
-def _preview(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    state = replace(state, preview_url=data.get("url") or state.preview_url)
-    return state._with_line(event, f"preview: {data.get('state')} {data.get('url') or ''}", "note")
+def _ready(state: FeedState, line: FeedEvent, event: ReadyEvent) -> FeedState:
+    state = replace(state, preview_url=event.preview_url or state.preview_url)
+    return state._with_line(line, f"ready: version {event.build_version} at {state.preview_url}", "good")
 
 
-def _ready(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    state = replace(state, preview_url=data.get("preview_url") or state.preview_url)
-    return state._with_line(event, f"ready: version {data.get('build_version')} at {state.preview_url}", "good")
-
-
-def _gate_bounced(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    state = state._with_line(event, f"evidence gate {data.get('number')}: not passed yet", "warning")
-    for finding in data.get("findings") or ():
-        state = state._with_line(event, f"  {finding}", "warning")
+def _gate_bounced(state: FeedState, line: FeedEvent, event: GateBouncedEvent) -> FeedState:
+    state = state._with_line(line, f"evidence gate {event.number}: not passed yet", "warning")
+    for finding in event.findings:
+        state = state._with_line(line, f"  {finding}", "warning")
     return state
 
 
-def _question(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    state = state._with_line(event, f"asks you: {data.get('problem')}", "warning")
-    for tried in data.get("tried") or ():
-        state = state._with_line(event, f"  tried: {tried}", "warning")
-    for number, option in enumerate(data.get("options") or (), 1):
-        state = state._with_line(event, f"  {number}. {option}", "warning")
-    return state._with_line(event, "  answer with a number or in your own words: cofounder answer", "warning")
+def _question(state: FeedState, line: FeedEvent, event: QuestionEvent) -> FeedState:
+    state = state._with_line(line, f"asks you: {event.problem}", "warning")
+    for tried in event.tried:
+        state = state._with_line(line, f"  tried: {tried}", "warning")
+    for number, option in enumerate(event.options, 1):
+        state = state._with_line(line, f"  {number}. {option}", "warning")
+    return state._with_line(line, "  answer with a number or in your own words: cofounder answer", "warning")
 
 
-def _restore(template: str) -> Any:
-    def apply(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-        what = f"commit {data['commit']}" if data.get("commit") else f"snapshot {data.get('snapshot')}"
-        return state._with_line(event, template.format(what=what, kept_as=data.get("kept_as")), "note")
-
-    return apply
+def _messages_read(state: FeedState, line: FeedEvent, event: MessagesReadEvent) -> FeedState:
+    count = len(event.numbers)
+    return state._with_line(line, f"the agent reads your {'message' if count == 1 else f'{count} messages'}", "note")
 
 
-def _messages_read(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    count = len(data.get("numbers") or ())
-    return state._with_line(event, f"the agent reads your {'message' if count == 1 else f'{count} messages'}", "note")
-
-
-def _resumed(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-    where = data.get("continuing_from", "where it was")
-    state = state._with_line(event, f"Resuming: {data.get('reason', '')}, continuing from {where}", "note")
-    for change in data.get("changes") or ():
-        state = state._with_line(event, change, "warning")
+def _resumed(state: FeedState, line: FeedEvent, event: ResumedEvent) -> FeedState:
+    state = state._with_line(line, f"Resuming: {event.reason}, continuing from {event.continuing_from}", "note")
+    for change in event.changes:
+        state = state._with_line(line, change, "warning")
     return state
 
 
-def _plain(look: Look, template: str) -> Any:
-    def apply(state: FeedState, event: FeedEvent, data: Data) -> FeedState:
-        values = {name: data.get(name, "") for name in ("number", "reason", "error", "text", "tests_run", "files")}
-        return state._with_line(event, template.format(**values), look)
-
-    return apply
+def _target(event: RestoreTarget) -> str:
+    return f"commit {event.commit}" if event.commit else f"snapshot {event.snapshot}"
 
 
-_HANDLERS: dict[str, Any] = {
-    "status": _status,
-    "model": _model,
-    "message": _plain("note", "you: {text}"),
-    "question": _question,
-    "answer": _plain("note", "you answered: {text}"),
-    "messages_read": _messages_read,
-    "restore_asked": _restore("you asked to restore the workspace to {what}"),
-    "restore_done": _restore("the workspace is restored to {what}; its previous state is snapshot {kept_as}"),
-    "restore_failed": _plain("warning", "{error}"),
-    "turn_started": _turn_started,
-    "narration": _narration,
-    "turn_failed": _plain("warning", "the model call failed: {error}"),
-    "turn_withdrawn": _turn_withdrawn,
-    "turn_answered": _turn_answered,
-    "tool_started": _tool_started,
-    "tool_done": _tool_done,
-    "phase_completed": _phase_completed,
-    "snapshot_stored": _plain("note", "snapshot {number} stored ({reason}, {files} files)"),
-    "snapshot_failed": _plain("warning", "snapshot {number} failed: {error}"),
-    "guard": _plain("warning", "{text}"),
-    "gate_started": _plain("note", "evidence gate {number}: starting the product in a fresh sandbox"),
-    "gate_step": _plain("note", "  {text}"),
-    "gate_bounced": _gate_bounced,
-    "gate_passed": _plain("good", "evidence gate {number}: passed, {tests_run} tests ran"),
-    "resumed": _resumed,
-    "budget": _plain("warning", "{text}"),
-    "preview": _preview,
-    "hook_failed": _plain("warning", "after the build: {error}"),
-    "ready": _ready,
-}
+def _unknown(state: FeedState, line: FeedEvent) -> FeedState:
+    """An event of a later version: its type, and what it says."""
+    values = [f"{key} {value}" for key, value in line.data.items() if isinstance(value, (str, int, float))]
+    return state._with_line(line, f"{line.type}: {', '.join(values)}"[:UNKNOWN_CHARACTERS].strip(), "note")
+
+
+E = TypeVar("E", bound=BuildEvent)
+_Handler = Callable[[FeedState, FeedEvent, Any], FeedState]
+_HANDLERS: dict[str, _Handler] = {}
+
+
+def _on(model: type[E], handler: Callable[[FeedState, FeedEvent, E], FeedState]) -> None:
+    _HANDLERS[model.type] = handler
+
+
+def _line(model: type[E], look: Look, text: Callable[[E], str]) -> None:
+    _on(model, lambda state, line, event: state._with_line(line, text(event), look))
+
+
+_on(StatusEvent, _status)
+_on(ModelEvent, _model)
+_line(MessageEvent, "note", lambda event: f"you: {event.text}")
+_on(QuestionEvent, _question)
+_line(AnswerEvent, "note", lambda event: f"you answered: {event.text}")
+_on(MessagesReadEvent, _messages_read)
+_line(RestoreAskedEvent, "note", lambda event: f"you asked to restore the workspace to {_target(event)}")
+_line(
+    RestoreDoneEvent,
+    "note",
+    lambda event: f"the workspace is restored to {_target(event)}; its previous state is snapshot {event.kept_as}",
+)
+_line(RestoreFailedEvent, "warning", lambda event: event.error or "")
+_on(TurnStartedEvent, _turn)
+_on(NarrationEvent, _narration)
+_line(TurnFailedEvent, "warning", lambda event: f"the model call failed: {event.error}")
+_on(TurnWithdrawnEvent, _turn_withdrawn)
+_on(TurnAnsweredEvent, _turn)
+_on(ToolStartedEvent, _tool_started)
+_on(ToolDoneEvent, _tool_done)
+_on(PhaseCompletedEvent, _phase_completed)
+_line(
+    SnapshotStoredEvent,
+    "note",
+    lambda event: f"snapshot {event.number} stored ({event.reason}, {event.files} files)",
+)
+_line(SnapshotFailedEvent, "warning", lambda event: f"snapshot {event.number} failed: {event.error}")
+_line(GuardEvent, "warning", lambda event: event.text)
+_line(
+    GateStartedEvent,
+    "note",
+    lambda event: f"evidence gate {event.number}: starting the product in a fresh sandbox",
+)
+_line(GateStepEvent, "note", lambda event: f"  {event.text}")
+_on(GateBouncedEvent, _gate_bounced)
+_line(GatePassedEvent, "good", lambda event: f"evidence gate {event.number}: passed, {event.tests_run} tests ran")
+_on(ResumedEvent, _resumed)
+_line(BudgetEvent, "warning", lambda event: event.text)
+_on(PreviewEvent, _preview)
+_line(HookFailedEvent, "warning", lambda event: f"after the build: {event.error}")
+_on(ReadyEvent, _ready)

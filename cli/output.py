@@ -106,11 +106,6 @@ def _print_blocks(console: Console, names: Sequence[str], rows: Iterable[Sequenc
                 console.print(line)
 
 
-def dollars(microdollars: int) -> str:
-    """Format microdollars as dollars."""
-    return f"${microdollars / 1_000_000:.4f}"
-
-
 def clock(seconds: float) -> str:
     """Format a duration in seconds as m:ss."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

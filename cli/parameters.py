@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 import typer
 
+from domain.user_id import RULE, is_user_id
+
 LAST = "last"
 """Stands for the user's newest build in place of a build's id."""
 
@@ -49,10 +51,8 @@ def _parse_url(text: str) -> str:
 
 
 def _parse_user(text: str) -> str:
-    if not 1 <= len(text) <= 200 or not all("!" <= character <= "~" for character in text):
-        raise typer.BadParameter(
-            f"{text!r} is not a valid user id. Use 1 to 200 printable ASCII characters without spaces."
-        )
+    if not is_user_id(text):
+        raise typer.BadParameter(f"{text!r} is not a valid user id. {RULE}")
     return text
 
 

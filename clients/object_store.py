@@ -6,8 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterator,
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Self
 
 import aioboto3
 import aiohttp
@@ -19,10 +18,11 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
 )
-from pydantic import SecretStr
 
 from clients.cancellation import run_to_completion
+from clients.loopback import is_loopback
 from domain.errors import Misconfigured, NeedsPerson, NotFound, StoreUnavailable
+from settings import Settings, secret_text
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
@@ -53,30 +53,14 @@ class StoreConfig:
     secret_key: str | None = None
 
 
-class StoreSettings(Protocol):
-    """The settings of the object store; `settings.Settings` has them."""
-
-    @property
-    def project_snapshot_bucket(self) -> str: ...
-    @property
-    def s3_endpoint_url(self) -> str | None: ...
-    @property
-    def aws_region(self) -> str: ...
-    @property
-    def aws_access_key_id(self) -> str | None: ...
-    @property
-    def aws_secret_access_key(self) -> SecretStr | None: ...
-
-
-def store_config(settings: StoreSettings) -> StoreConfig:
+def store_config(settings: Settings) -> StoreConfig:
     """The object store's configuration, from the settings."""
-    secret = settings.aws_secret_access_key
     return StoreConfig(
         bucket=settings.project_snapshot_bucket,
         endpoint_url=settings.s3_endpoint_url,
         region=settings.aws_region,
         access_key=settings.aws_access_key_id,
-        secret_key=None if secret is None else secret.get_secret_value(),
+        secret_key=secret_text(settings.aws_secret_access_key),
     )
 
 
@@ -116,7 +100,7 @@ class ObjectStore:
             s3={"addressing_style": "path" if config.endpoint_url else "auto"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            proxies={} if _is_loopback(config.endpoint_url) else None,
+            proxies={} if is_loopback(config.endpoint_url) else None,
         )
         try:
             session = aioboto3.Session(
@@ -385,7 +369,3 @@ class _Upload:
 def image_key(sha256_hex: str) -> str:
     """The key of an image, by the hash of its content."""
     return f"images/{sha256_hex}.webp"
-
-
-def _is_loopback(url: str | None) -> bool:
-    return (urlsplit(url or "").hostname or "") in ("127.0.0.1", "localhost", "::1")

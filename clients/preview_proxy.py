@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+from clients.loopback import address_of
+
 _HEAD_BYTES = 64 * 1024
 _CONNECT_SECONDS = 10
 _REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -53,11 +55,9 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, all
         await writer.drain()
         return
     host, port = allowed
-    # Browsers resolve *.localhost to this machine; the resolver here does not.
-    address = "127.0.0.1" if host == "localhost" or host.endswith(".localhost") else host
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
-            server_reader, server_writer = await asyncio.open_connection(address, port, limit=_HEAD_BYTES)
+            server_reader, server_writer = await asyncio.open_connection(address_of(host), port, limit=_HEAD_BYTES)
     except (OSError, TimeoutError):
         writer.write(_UNREACHABLE)
         await writer.drain()

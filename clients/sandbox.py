@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, TypedDict, TypeVar
-from urllib.parse import urlsplit
 
 import e2b
 import httpx2
@@ -26,6 +25,7 @@ from e2b.exceptions import SandboxNotRunningException, ServiceBusyException
 
 from clients import sandbox_runner
 from clients.cancellation import cancel_and_wait, preserve_cancel, wait_for_answer
+from clients.loopback import with_address
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from domain.errors import (
     CofounderError,
@@ -36,6 +36,7 @@ from domain.errors import (
     SandboxGone,
     SandboxUnavailable,
 )
+from settings import Settings, secret_text
 
 APP = "cofounder"
 """`app` in the metadata of every sandbox that Cofounder creates."""
@@ -84,6 +85,28 @@ class SandboxConfig:
     template: str = "base"
     ttl_seconds: int = 1800
     egress_hosts: list[str] | None = None
+
+
+def sandbox_config(settings: Settings) -> SandboxConfig:
+    """Return the configuration of the sandbox service.
+
+    Raises:
+        Misconfigured: the key is missing, or a setting is only for sandboxes on this machine.
+    """
+    key = secret_text(settings.e2b_api_key)
+    if key is None:
+        raise Misconfigured(
+            "There is no E2B_API_KEY. Set it to your E2B key, or run `cofounder local sandbox` and set what it prints."
+        )
+    settings.check_sandbox_service()
+    return SandboxConfig(
+        api_key=key,
+        api_url=settings.e2b_api_url,
+        sandbox_url=settings.e2b_sandbox_url,
+        template=settings.e2b_template,
+        ttl_seconds=settings.sandbox_ttl_seconds,
+        egress_hosts=settings.reachable_hosts,
+    )
 
 
 @dataclass(frozen=True)
@@ -464,13 +487,7 @@ class Sandbox:
         self, port: int, path: str, timeout_seconds: float, max_bytes: int = 2_000_000
     ) -> HttpAnswer | None:
         """Ask the server on a port. Returns None if no server answers in time."""
-        url = self.url(port) + path
-        headers = {}
-        parts = urlsplit(url)
-        if (parts.hostname or "").endswith(".localhost"):
-            # Browsers resolve *.localhost, Python does not.
-            headers["Host"] = parts.netloc
-            url = url.replace(parts.netloc, f"127.0.0.1:{parts.port or 80}", 1)
+        url, headers = with_address(self.url(port) + path)
         body = bytearray()
         try:
             async with (

@@ -33,8 +33,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
     import signal
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any, NoReturn
+
+    Function = Callable[["Folders", dict[str, Any]], str]
+    """A tool: gets the input as JSON, and returns the text for the agent."""
 else:
     import _signal as signal  # the same functions, with plain numbers instead of enums
 
@@ -698,14 +701,14 @@ def _encoded(text: str) -> bytes:
 
 
 def apply_change(folders: Folders, tool: str, tool_input: dict[str, Any]) -> str:
-    """Write or edit a file. Returns what was done, for the agent."""
-    if tool == "write_file":
-        return write_file(folders, tool_input["path"], tool_input["content"])
-    if tool == "edit_file":
-        return edit_file(folders, tool_input)
-    if tool == "reapply":
-        return reapply(folders, tool_input)
-    raise ToolError(f"There is no tool named {tool}.")
+    """Run a mutating tool of `CHANGES`. Returns what was done, for the agent."""
+    return _function_of(CHANGES, tool)(folders, tool_input)
+
+
+def _function_of(table: Mapping[str, Function], tool: str) -> Function:
+    if tool not in table:
+        raise ToolError(f"There is no tool named {tool}.")
+    return table[tool]
 
 
 def reapply(folders: Folders, tool_input: dict[str, Any]) -> str:
@@ -731,8 +734,9 @@ def reapply(folders: Folders, tool_input: dict[str, Any]) -> str:
     return render_json({"held": True, "applied": applied, "problem": problem})
 
 
-def write_file(folders: Folders, path: str, content: str) -> str:
+def write_file(folders: Folders, tool_input: dict[str, Any]) -> str:
     """Write the file. Returns what was written, for the agent."""
+    path, content = tool_input["path"], tool_input["content"]
     real = resolve(folders, path, writing=True)
     data = _encoded(content)
     existed = os.path.exists(real)
@@ -761,6 +765,10 @@ def edit_file(folders: Folders, tool_input: dict[str, Any]) -> str:
     return f"Replaced {count} {'occurrence' if count == 1 else 'occurrences'} in {path}."
 
 
+CHANGES: Mapping[str, Function] = {"write_file": write_file, "edit_file": edit_file, "reapply": reapply}
+"""The tools that change something, apart from commands, by name. Each call runs once, in its own keeper."""
+
+
 # ---- read-only tools
 
 
@@ -785,21 +793,16 @@ def query(folders: Folders, envelope: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_query(folders: Folders, tool: str, tool_input: dict[str, Any]) -> str:
-    """Run a read-only tool. Returns its text for the agent."""
-    if tool == "read_file":
-        return read_file(folders, tool_input["path"], tool_input.get("start_line"), tool_input.get("line_count"))
-    if tool == "glob":
-        return find_files(folders, tool_input["pattern"])
-    if tool == "grep":
-        return grep(folders, tool_input["pattern"], tool_input.get("glob"))
-    raise ToolError(f"There is no tool named {tool}.")
+    """Run a read-only tool of `QUERIES`. Returns its text for the agent."""
+    return _function_of(QUERIES, tool)(folders, tool_input)
 
 
-def read_file(folders: Folders, path: str, start_line: int | None, line_count: int | None) -> str:
+def read_file(folders: Folders, tool_input: dict[str, Any]) -> str:
     """Lines of a text file, numbered."""
+    path = tool_input["path"]
     real = resolve(folders, path)
-    first = start_line or 1
-    last = first + (line_count or READ_LINES) - 1
+    first = tool_input.get("start_line") or 1
+    last = first + (tool_input.get("line_count") or READ_LINES) - 1
     rows: list[str] = []
     size = number = 0
     full = False
@@ -898,8 +901,9 @@ def _matcher(folders: Folders, pattern: str) -> re.Pattern[str]:
         raise ToolError(f"{pattern} is not a valid glob pattern: {error}.") from None
 
 
-def find_files(folders: Folders, pattern: str) -> str:
+def find_files(folders: Folders, tool_input: dict[str, Any]) -> str:
     """Paths that match, newest first."""
+    pattern = tool_input["pattern"]
     matcher = _matcher(folders, pattern)
     matches = []
     for relative, entry in _walk(os.path.realpath(folders.workspace)):
@@ -915,10 +919,11 @@ def find_files(folders: Folders, pattern: str) -> str:
     return "\n".join(lines[:GLOB_PATHS] + ([f"[{more} more; narrow the pattern]"] if more > 0 else []))
 
 
-def grep(folders: Folders, pattern: str, only: str | None) -> str:
+def grep(folders: Folders, tool_input: dict[str, Any]) -> str:
     """Lines that match, as `path:line: text`."""
     import re
 
+    pattern, only = tool_input["pattern"], tool_input.get("glob")
     try:
         expression = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
@@ -960,3 +965,7 @@ def _lines(top: str, relative: str) -> Iterator[tuple[int, str]]:
         return
     for number, raw in enumerate(data.split(b"\n"), 1):
         yield number, raw.rstrip(b"\r").decode("utf-8", "replace")
+
+
+QUERIES: Mapping[str, Function] = {"read_file": read_file, "glob": find_files, "grep": grep}
+"""The tools that only read, by name. Each has `SEARCH_SECONDS`, and a call may run any number of times."""

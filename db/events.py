@@ -4,9 +4,9 @@ import uuid
 from dataclasses import dataclass
 
 from sqlalchemy import and_, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import Build, Event
+from db.transaction import Transaction
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class FeedPage:
     """The build is closed, and no event comes after these."""
 
 
-async def read_feed(session: AsyncSession, build_id: uuid.UUID, after: int, limit: int) -> FeedPage:
+async def read_feed(tx: Transaction, build_id: uuid.UUID, after: int, limit: int) -> FeedPage:
     """Up to `limit` events after the one with the id `after`, in order."""
     # One statement reads one moment: the transaction that closes a build also appends its last event.
     rows = (
-        await session.execute(
+        await tx.session.execute(
             select(Build.closed_at, Build.last_event_id, Event)
             .outerjoin(Event, and_(Event.build_id == Build.id, Event.id > after))
             .where(Build.id == build_id)

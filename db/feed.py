@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import JSON, UUID, bindparam, text
 
-from db.transaction import Executor
+from db.transaction import Transaction
 from domain.events import NewEvent
 
 CHANNEL = "cofounder_events"
@@ -50,13 +50,13 @@ APPEND_BINDS = (bindparam("build", type_=UUID(as_uuid=True)), bindparam("events"
 _APPEND = text(f"with {append_events_cte()} {NOTIFY_READERS}").bindparams(*APPEND_BINDS)
 
 
-async def append_events(executor: Executor, build_id: uuid.UUID, events: Sequence[NewEvent]) -> int:
+async def append_events(tx: Transaction, build_id: uuid.UUID, events: Sequence[NewEvent]) -> int:
     """Append events to a build's feed; returns the last one's id.
 
     Ids come from an update of the build's row, which stays locked until the commit. So no reader can see an event
     before the ones with lower ids.
     """
-    last = (await executor.execute(_APPEND, append_params(build_id, events))).scalar()
+    last = (await tx.execute(_APPEND, append_params(build_id, events))).scalar()
     if last is None:
         raise LookupError(f"there is no build {build_id}")
     return int(last)

@@ -31,6 +31,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from domain.status import CLOSED, MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
+RETIRED_COLUMNS = frozenset({("restores", "claim")})
+"""Table and name of columns that are no longer mapped. The previous version's programs select them while a deployment
+rolls, so a migration of the next version drops them and empties this set. They must be nullable or have a default."""
+
 
 def _one_of(column: str, values: Any) -> str:
     return f"{column} in ({', '.join(repr(str(value)) for value in sorted(values))})"
@@ -440,7 +444,7 @@ class Snapshot(Base):
     number: Mapped[int] = mapped_column(Integer())
     state: Mapped[str] = mapped_column(server_default="taking")
     claim: Mapped[uuid.UUID]
-    reason: Mapped[str] = mapped_column(comment="phase, sleep, gate, end")
+    reason: Mapped[str] = mapped_column(comment="a SnapshotReason")
     final: Mapped[bool] = mapped_column(server_default=text("false"), comment="a ready build's last one, kept")
     archive_key: Mapped[str]
     manifest_key: Mapped[str]
@@ -524,7 +528,6 @@ class Restore(Base):
     commit: Mapped[str | None]
     idempotency_key: Mapped[str | None]
     state: Mapped[str] = mapped_column(server_default="requested")
-    claim: Mapped[uuid.UUID | None] = mapped_column(comment="of the attempt that may change the workspace")
     error: Mapped[str | None]
     kept_as: Mapped[int | None] = mapped_column(Integer(), comment="the snapshot of what was there before")
     stored_as: Mapped[int | None] = mapped_column(Integer(), comment="the snapshot of what is there since")

@@ -27,10 +27,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import Build, LedgerEntry, PlanTier, TopUp, User, UserDay
-from db.transaction import Executor, session_of
+from db.transaction import Transaction
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, daily_allowance
 from domain.errors import BuildFailed, KeyReused
 from domain.pricing import Tokens, WorstCase
@@ -59,11 +58,11 @@ class Call:
 # ---- the day
 
 
-async def budget_of(session: AsyncSession, user_id: str, day: date) -> BudgetState:
+async def budget_of(tx: Transaction, user_id: str, day: date) -> BudgetState:
     """What the user may spend on the day, has spent, and has reserved. Locks nothing and does not fix the allowance."""
-    row = await session.scalar(select(UserDay).where(UserDay.user_id == user_id, UserDay.day == day))
-    from_plan = row.from_plan if row is not None else await _share_of_cycle(session, user_id, day)
-    return await _state(session, user_id, day, from_plan)
+    row = await tx.session.scalar(select(UserDay).where(UserDay.user_id == user_id, UserDay.day == day))
+    from_plan = row.from_plan if row is not None else await _share_of_cycle(tx, user_id, day)
+    return await _state(tx, user_id, day, from_plan)
 
 
 _STATE = text(
@@ -77,16 +76,16 @@ _STATE = text(
 ).bindparams(bindparam("user", type_=Text()), bindparam("day", type_=Date()))
 
 
-async def _state(executor: Executor, user_id: str, day: date, from_plan: int | None) -> BudgetState:
-    spent, reserved, added = (await executor.execute(_STATE, {"user": user_id, "day": day})).one()
+async def _state(tx: Transaction, user_id: str, day: date, from_plan: int | None) -> BudgetState:
+    spent, reserved, added = (await tx.execute(_STATE, {"user": user_id, "day": day})).one()
     allowance = None if from_plan is None else from_plan + int(added)
     return BudgetState(allowance=allowance, spent=int(spent), reserved=int(reserved))
 
 
-async def _share_of_cycle(session: AsyncSession, user_id: str, day: date) -> int | None:
+async def _share_of_cycle(tx: Transaction, user_id: str, day: date) -> int | None:
     """The day's share of what is left of the cycle: the plan's budget and earlier top-ups, less earlier spending."""
     budget, renewal_day = (
-        await session.execute(
+        await tx.session.execute(
             select(PlanTier.cycle_budget, User.renewal_day)
             .join(User, User.plan == PlanTier.name)
             .where(User.id == user_id)
@@ -95,12 +94,12 @@ async def _share_of_cycle(session: AsyncSession, user_id: str, day: date) -> int
     if budget is None:
         return None
     first, _ = cycle_of(day, renewal_day)
-    spent = await session.scalar(
+    spent = await tx.session.scalar(
         select(func.coalesce(func.sum(LedgerEntry.cost), 0)).where(
             LedgerEntry.user_id == user_id, LedgerEntry.day >= first, LedgerEntry.day < day
         )
     )
-    added = await session.scalar(
+    added = await tx.session.scalar(
         select(func.coalesce(func.sum(TopUp.amount), 0)).where(
             TopUp.user_id == user_id, TopUp.day >= first, TopUp.day < day
         )
@@ -108,28 +107,27 @@ async def _share_of_cycle(session: AsyncSession, user_id: str, day: date) -> int
     return daily_allowance(budget + int(added or 0), int(spent or 0), day, renewal_day)
 
 
-async def lock_day(executor: Executor, user_id: str, day: date) -> BudgetState:
+async def lock_day(tx: Transaction, user_id: str, day: date) -> BudgetState:
     """Lock the user's day until the transaction ends. The first lock of a day fixes its allowance."""
-    from_plan = await _locked(executor, user_id, day)
+    from_plan = await _locked(tx, user_id, day)
     # A statement of its own: the one that waited for the lock does not see what others committed meanwhile.
-    return await _state(executor, user_id, day, from_plan)
+    return await _state(tx, user_id, day, from_plan)
 
 
 _LOCK = text("select from_plan from user_days where user_id = :user and day = :day for update")
 
 
-async def _locked(executor: Executor, user_id: str, day: date) -> int | None:
+async def _locked(tx: Transaction, user_id: str, day: date) -> int | None:
     """Lock the user's day; returns its share of the cycle, None for an unlimited plan."""
     key = {"user": user_id, "day": day}
-    row = (await executor.execute(_LOCK, key)).one_or_none()
+    row = (await tx.execute(_LOCK, key)).one_or_none()
     if row is None:
         # The lock makes a change of plan wait, or waits for it. Either way the share is that of the plan in force.
-        session = session_of(executor)
-        await session.execute(select(User.id).where(User.id == user_id).with_for_update(read=True))
-        share = await _share_of_cycle(session, user_id, day)
+        await tx.session.execute(select(User.id).where(User.id == user_id).with_for_update(read=True))
+        share = await _share_of_cycle(tx, user_id, day)
         new = upsert(UserDay).values(user_id=user_id, day=day, from_plan=share)
-        await session.execute(new.on_conflict_do_nothing())
-        row = (await executor.execute(_LOCK, key)).one()
+        await tx.session.execute(new.on_conflict_do_nothing())
+        row = (await tx.execute(_LOCK, key)).one()
     from_plan: int | None = row[0]
     return from_plan
 
@@ -155,7 +153,7 @@ _RESERVE = text(
 
 
 async def reserve(
-    executor: Executor, call: Call, worst: WorstCase, max_tokens: int, lost: uuid.UUID | None = None
+    tx: Transaction, call: Call, worst: WorstCase, max_tokens: int, lost: uuid.UUID | None = None
 ) -> tuple[Permission, BudgetState]:
     """Reserve the worst case of a call if it fits; otherwise add no row.
 
@@ -168,13 +166,13 @@ async def reserve(
     Raises:
         BuildFailed: the build has ended.
     """
-    from_plan = await _locked(executor, call.user_id, call.day)
+    from_plan = await _locked(tx, call.user_id, call.day)
     if lost is not None:
-        await estimate(session_of(executor), lost)
-    state = await _state(executor, call.user_id, call.day, from_plan)
+        await estimate(tx, lost)
+    state = await _state(tx, call.user_id, call.day, from_plan)
     permission = state.permit(worst, max_tokens)
     if permission.verdict is Verdict.GO:
-        inserted = await executor.execute(_RESERVE, {**call.__dict__, "cost": permission.reserved})
+        inserted = await tx.execute(_RESERVE, {**call.__dict__, "cost": permission.reserved})
         if inserted.first() is None:
             raise BuildFailed("The build has ended, so no more model calls are made for it.")
     return permission, state
@@ -190,43 +188,43 @@ _SETTLE = text(
 ).bindparams(bindparam("claim", type_=UUID(as_uuid=True)))
 
 
-async def settle(executor: Executor, call: Call, tokens: Tokens, cost: int, request_id: str | None) -> BudgetState:
+async def settle(tx: Transaction, call: Call, tokens: Tokens, cost: int, request_id: str | None) -> BudgetState:
     """Replace a call's estimate by what was served, even if another attempt has marked the call as lost since.
 
     Returns:
         The state afterwards.
     """
-    from_plan = await _locked(executor, call.user_id, call.day)
+    from_plan = await _locked(tx, call.user_id, call.day)
     served = {"request_id": request_id, "cost": cost, **tokens.model_dump()}
-    await executor.execute(_SETTLE, {"claim": call.claim, **served})
-    return await _state(executor, call.user_id, call.day, from_plan)
+    await tx.execute(_SETTLE, {"claim": call.claim, **served})
+    return await _state(tx, call.user_id, call.day, from_plan)
 
 
-async def estimate(session: AsyncSession, claim: uuid.UUID) -> None:
+async def estimate(tx: Transaction, claim: uuid.UUID) -> None:
     """Mark the call as estimated: its real cost is unknown. The reservation stays as its cost, and so the day's sum."""
-    await session.execute(
+    await tx.session.execute(
         update(LedgerEntry)
         .where(LedgerEntry.id == claim, LedgerEntry.state == "open")
         .values(state="estimated", closed_at=func.now())
     )
 
 
-async def estimate_all_of(session: AsyncSession, build_id: uuid.UUID) -> None:
+async def estimate_all_of(tx: Transaction, build_id: uuid.UUID) -> None:
     """Mark the build's open calls as estimated. Called when it waits or ends: an interrupted call's cost is unknown.
 
     An attempt that hung and comes back to such a call later still settles it.
     """
-    await session.execute(
+    await tx.session.execute(
         update(LedgerEntry)
         .where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")
         .values(state="estimated", closed_at=func.now())
     )
 
 
-async def release(session: AsyncSession, call: Call) -> None:
+async def release(tx: Transaction, call: Call) -> None:
     """Mark the call as free: it was refused before it began. Also if another attempt has marked it as lost since."""
-    await _locked(session, call.user_id, call.day)
-    await session.execute(
+    await _locked(tx, call.user_id, call.day)
+    await tx.session.execute(
         update(LedgerEntry)
         .where(LedgerEntry.id == call.claim, LedgerEntry.state.in_(("open", "estimated")))
         .values(state="released", cost=0, closed_at=func.now())
@@ -266,13 +264,13 @@ _PROMPT_SIZE = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("image", type_=Text()))
 
 
-async def prompt_tokens_at_most(executor: Executor, build_id: uuid.UUID, turn: int) -> int:
+async def prompt_tokens_at_most(tx: Transaction, build_id: uuid.UUID, turn: int) -> int:
     """An upper bound for the prompt of the turn's call. Counts the turn's user message only if it is stored already.
 
     The bound is the server's last count for this conversation plus one token for each byte added since. Some texts,
     such as figures, come close to one token a byte.
     """
-    sizes = (await executor.execute(_PROMPT_SIZE, {"build": build_id, "turn": turn, "image": _IMAGE})).one()
+    sizes = (await tx.execute(_PROMPT_SIZE, {"build": build_id, "turn": turn, "image": _IMAGE})).one()
     counted, prefix, messages, results, images = (int(size or 0) for size in sizes)
     return counted + prefix + messages + results + images * _IMAGE_TOKENS + _REQUEST_TOKENS
 
@@ -281,16 +279,16 @@ async def prompt_tokens_at_most(executor: Executor, build_id: uuid.UUID, turn: i
 
 
 async def top_up(
-    session: AsyncSession, user_id: str, amount: int, day: date, *, note: str | None = None, key: str | None = None
+    tx: Transaction, user_id: str, amount: int, day: date, *, note: str | None = None, key: str | None = None
 ) -> TopUp:
     """Add money (µ$) to the user's day. A repeat with the same key adds nothing and returns the first top-up.
 
     Raises:
         KeyReused: the key was used for another amount.
     """
-    await _note_money_changed(session, user_id)
-    await lock_day(session, user_id, day)
-    rows = await session.scalars(
+    await _note_money_changed(tx, user_id)
+    await lock_day(tx, user_id, day)
+    rows = await tx.session.scalars(
         upsert(TopUp)
         .values(id=uuid.uuid4(), user_id=user_id, day=day, amount=amount, note=note, idempotency_key=key)
         .on_conflict_do_nothing()
@@ -298,49 +296,51 @@ async def top_up(
     )
     if (inserted := rows.one_or_none()) is not None:
         return inserted
-    earlier = (await session.scalars(select(TopUp).where(TopUp.user_id == user_id, TopUp.idempotency_key == key))).one()
+    earlier = (
+        await tx.session.scalars(select(TopUp).where(TopUp.user_id == user_id, TopUp.idempotency_key == key))
+    ).one()
     if earlier.amount != amount:
         raise KeyReused("This key was used for a top-up of another amount. Use a new key for a new top-up.")
     return earlier
 
 
-async def recompute(session: AsyncSession, user_id: str, today: date) -> None:
+async def recompute(tx: Transaction, user_id: str, today: date) -> None:
     """Compute the allowance of today and later days again, in the transaction that changes the plan or renewal day.
 
     An allowance never falls below what the day has spent and reserved.
     """
-    await _note_money_changed(session, user_id)
-    days = await session.scalars(select(UserDay.day).where(UserDay.user_id == user_id, UserDay.day >= today))
+    await _note_money_changed(tx, user_id)
+    days = await tx.session.scalars(select(UserDay.day).where(UserDay.user_id == user_id, UserDay.day >= today))
     for day in sorted(days):
-        state = await lock_day(session, user_id, day)
-        share = await _share_of_cycle(session, user_id, day)
+        state = await lock_day(tx, user_id, day)
+        share = await _share_of_cycle(tx, user_id, day)
         if share is not None:
-            share = max(share, state.spent + state.reserved - await topped_up(session, user_id, day))
-        await session.execute(
+            share = max(share, state.spent + state.reserved - await topped_up(tx, user_id, day))
+        await tx.session.execute(
             update(UserDay).where(UserDay.user_id == user_id, UserDay.day == day).values(from_plan=share)
         )
 
 
-async def topped_up(session: AsyncSession, user_id: str, day: date) -> int:
+async def topped_up(tx: Transaction, user_id: str, day: date) -> int:
     """What was added to the user's day, in µ$."""
-    amount = await session.scalar(
+    amount = await tx.session.scalar(
         select(func.coalesce(func.sum(TopUp.amount), 0)).where(TopUp.user_id == user_id, TopUp.day == day)
     )
     return int(amount or 0)
 
 
-async def _note_money_changed(session: AsyncSession, user_id: str) -> None:
+async def _note_money_changed(tx: Transaction, user_id: str) -> None:
     """Note the time of a change, so that the reaper can repeat the nudge to the user's builds if the first one is lost.
 
     `clock_timestamp` is the time at which the row is locked, not the transaction's start: of two changes, the later one
     gets the later time.
     """
-    await session.execute(update(User).where(User.id == user_id).values(money_changed_at=func.clock_timestamp()))
+    await tx.session.execute(update(User).where(User.id == user_id).values(money_changed_at=func.clock_timestamp()))
 
 
-async def open_builds_of(session: AsyncSession, user_id: str) -> list[uuid.UUID]:
+async def open_builds_of(tx: Transaction, user_id: str) -> list[uuid.UUID]:
     """The user's open builds, which a change of money may concern, oldest first."""
-    ids = await session.scalars(
+    ids = await tx.session.scalars(
         select(Build.id)
         .where(Build.user_id == user_id, Build.started_at.is_not(None), Build.closed_at.is_(None))
         .order_by(Build.created_at, Build.id)
@@ -348,9 +348,9 @@ async def open_builds_of(session: AsyncSession, user_id: str) -> list[uuid.UUID]
     return list(ids)
 
 
-async def last_change(session: AsyncSession, user_id: str) -> datetime | None:
+async def last_change(tx: Transaction, user_id: str) -> datetime | None:
     """When the user's money or standing last changed."""
-    return await session.scalar(select(User.money_changed_at).where(User.id == user_id))
+    return await tx.session.scalar(select(User.money_changed_at).where(User.id == user_id))
 
 
 @dataclass(frozen=True)
@@ -362,9 +362,7 @@ class MissedNotification:
     """When the change was made; for a build that the kill switch stopped, no earlier than that."""
 
 
-async def missed_notifications(
-    session: AsyncSession, before: datetime, *, switched_on: bool
-) -> list[MissedNotification]:
+async def missed_notifications(tx: Transaction, before: datetime, *, switched_on: bool) -> list[MissedNotification]:
     """Builds that wait and were not notified of the last change of their user's money or standing.
 
     Only changes before `before` count. With `switched_on`, also the builds that the kill switch holds. Each build is
@@ -380,7 +378,7 @@ async def missed_notifications(
         Build.status_at < before,
         or_(Build.nudged_at.is_(None), Build.nudged_at < Build.status_at),
     )
-    rows = await session.execute(
+    rows = await tx.session.execute(
         select(Build.id, func.greatest(User.money_changed_at, case((on_hold, Build.status_at))))
         .join(User, User.id == Build.user_id)
         .where(
@@ -394,11 +392,11 @@ async def missed_notifications(
     return [MissedNotification(build_id, since) for build_id, since in rows]
 
 
-async def mark_notified(session: AsyncSession, build_ids: Sequence[uuid.UUID], since: datetime | None) -> None:
+async def mark_notified(tx: Transaction, build_ids: Sequence[uuid.UUID], since: datetime | None) -> None:
     """Note that the workflows of these builds received a change. It is not repeated: each signal grows a history.
 
     `since` is `User.money_changed_at` as it was when the signals were sent.
     """
     if since is not None and build_ids:
         notified_at = func.greatest(Build.nudged_at, since)
-        await session.execute(update(Build).where(Build.id.in_(build_ids)).values(nudged_at=notified_at))
+        await tx.session.execute(update(Build).where(Build.id.in_(build_ids)).values(nudged_at=notified_at))

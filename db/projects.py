@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import Artifact, Project, UnderstandingSession
 from db.paging import Position, page_after
+from db.transaction import Transaction
 from db.users import ensure_user
 from domain.brief import Interview
 
@@ -17,19 +17,19 @@ IDEA_BRIEF = "idea_brief"
 
 
 async def create_project(
-    session: AsyncSession, user_id: str, name: str, brief: dict[str, Any] | None, interview: Interview | None
+    tx: Transaction, user_id: str, name: str, brief: dict[str, Any] | None, interview: Interview | None
 ) -> Project:
     """Store a project with its brief and interview, and its user if that is a new one."""
-    await ensure_user(session, user_id)
+    await ensure_user(tx, user_id)
     project_id = uuid.uuid4()
-    projects = await session.scalars(
+    projects = await tx.session.scalars(
         insert(Project).values(id=project_id, user_id=user_id, name=name).returning(Project)
     )
     project = projects.one()
     if brief is not None:
-        await replace_brief(session, project_id, 1, brief)
+        await replace_brief(tx, project_id, 1, brief)
     if interview is not None:
-        await add_interview(session, project_id, 1, interview)
+        await add_interview(tx, project_id, 1, interview)
     return project
 
 
@@ -56,44 +56,42 @@ _INTERVIEW_VERSION = (
 )
 
 
-async def list_projects(
-    session: AsyncSession, user_id: str, after: Position | None, limit: int
-) -> list[VersionedProject]:
+async def list_projects(tx: Transaction, user_id: str, after: Position | None, limit: int) -> list[VersionedProject]:
     """Return up to `limit` of the user's projects, newest first."""
     query = select(Project, _BRIEF_VERSION, _INTERVIEW_VERSION).where(Project.user_id == user_id)
-    rows = await session.execute(page_after(query, Project, after, limit))
+    rows = await tx.session.execute(page_after(query, Project, after, limit))
     return [VersionedProject(*row) for row in rows]
 
 
-async def lock_project(session: AsyncSession, user_id: str, project_id: uuid.UUID) -> Project | None:
+async def lock_project(tx: Transaction, user_id: str, project_id: uuid.UUID) -> Project | None:
     """Like `find_project`, and lock the project until the transaction ends. Builds can still be started."""
     return (
-        await session.scalars(
+        await tx.session.scalars(
             select(Project).where(Project.id == project_id, Project.user_id == user_id).with_for_update(key_share=True)
         )
     ).one_or_none()
 
 
-async def replace_brief(session: AsyncSession, project_id: uuid.UUID, version: int, brief: dict[str, Any]) -> None:
+async def replace_brief(tx: Transaction, project_id: uuid.UUID, version: int, brief: dict[str, Any]) -> None:
     """Replace the idea brief by its next version. The caller has locked the project.
 
     A build that has started keeps the brief that it started with: its system prompt contains it.
     """
     if version == 1:
-        await session.execute(
+        await tx.session.execute(
             insert(Artifact).values(id=uuid.uuid4(), project_id=project_id, type=IDEA_BRIEF, body=brief)
         )
         return
-    await session.execute(
+    await tx.session.execute(
         update(Artifact)
         .where(Artifact.project_id == project_id, Artifact.type == IDEA_BRIEF)
         .values(version=version, body=brief, updated_at=func.now())
     )
 
 
-async def add_interview(session: AsyncSession, project_id: uuid.UUID, version: int, interview: Interview) -> None:
+async def add_interview(tx: Transaction, project_id: uuid.UUID, version: int, interview: Interview) -> None:
     """Store the interview's next version. The caller has locked the project. Builds refer to earlier versions."""
-    await session.execute(
+    await tx.session.execute(
         insert(UnderstandingSession).values(
             id=uuid.uuid4(),
             project_id=project_id,
@@ -104,24 +102,24 @@ async def add_interview(session: AsyncSession, project_id: uuid.UUID, version: i
     )
 
 
-async def find_project(session: AsyncSession, user_id: str, project_id: uuid.UUID) -> Project | None:
+async def find_project(tx: Transaction, user_id: str, project_id: uuid.UUID) -> Project | None:
     """Return the project if it exists and belongs to this user."""
     return (
-        await session.scalars(select(Project).where(Project.id == project_id, Project.user_id == user_id))
+        await tx.session.scalars(select(Project).where(Project.id == project_id, Project.user_id == user_id))
     ).one_or_none()
 
 
-async def find_brief(session: AsyncSession, project_id: uuid.UUID) -> Artifact | None:
+async def find_brief(tx: Transaction, project_id: uuid.UUID) -> Artifact | None:
     """Return the project's idea brief, if it has one."""
     return (
-        await session.scalars(select(Artifact).where(Artifact.project_id == project_id, Artifact.type == IDEA_BRIEF))
+        await tx.session.scalars(select(Artifact).where(Artifact.project_id == project_id, Artifact.type == IDEA_BRIEF))
     ).one_or_none()
 
 
-async def find_interview(session: AsyncSession, project_id: uuid.UUID) -> UnderstandingSession | None:
+async def find_interview(tx: Transaction, project_id: uuid.UUID) -> UnderstandingSession | None:
     """Return the project's latest understanding session, if it has one."""
     return (
-        await session.scalars(
+        await tx.session.scalars(
             select(UnderstandingSession)
             .where(UnderstandingSession.project_id == project_id)
             .order_by(UnderstandingSession.number.desc())

@@ -4,39 +4,39 @@ import uuid
 from collections.abc import Sequence
 
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.feed import append_events
 from db.models import Restore, Snapshot, ToolCall
-from domain.events import EventType, NewEvent
+from db.transaction import Transaction
+from domain.events import BuildEvent, NewEvent, RestoreAskedEvent, RestoreDoneEvent, RestoreFailedEvent
 
 
-async def find_restore(session: AsyncSession, build_id: uuid.UUID, idempotency_key: str) -> Restore | None:
+async def find_restore(tx: Transaction, build_id: uuid.UUID, idempotency_key: str) -> Restore | None:
     """Return the restore that a request with this key created."""
-    return await session.scalar(
+    return await tx.session.scalar(
         select(Restore).where(Restore.build_id == build_id, Restore.idempotency_key == idempotency_key)
     )
 
 
-async def requested_restore(session: AsyncSession, build_id: uuid.UUID) -> Restore | None:
+async def requested_restore(tx: Transaction, build_id: uuid.UUID) -> Restore | None:
     """Return the build's pending restore, if any."""
-    return await session.scalar(select(Restore).where(Restore.build_id == build_id, Restore.state == "requested"))
+    return await tx.session.scalar(select(Restore).where(Restore.build_id == build_id, Restore.state == "requested"))
 
 
-async def commits_of(session: AsyncSession, build_id: uuid.UUID) -> set[str]:
+async def commits_of(tx: Transaction, build_id: uuid.UUID) -> set[str]:
     """Return the commits that ended the build's phases, and those of its snapshots."""
-    phases = await session.scalars(
+    phases = await tx.session.scalars(
         select(ToolCall.commit).where(ToolCall.build_id == build_id, ToolCall.commit.is_not(None))
     )
-    snapshots = await session.scalars(
+    snapshots = await tx.session.scalars(
         select(Snapshot.commit).where(Snapshot.build_id == build_id, Snapshot.commit.is_not(None))
     )
     return {commit for commit in [*phases, *snapshots] if commit}
 
 
-async def snapshot_at(session: AsyncSession, build_id: uuid.UUID, commit: str) -> Snapshot | None:
+async def snapshot_at(tx: Transaction, build_id: uuid.UUID, commit: str) -> Snapshot | None:
     """Return the build's last stored snapshot whose HEAD is this commit, which may be abbreviated."""
-    return await session.scalar(
+    return await tx.session.scalar(
         select(Snapshot)
         .where(
             Snapshot.build_id == build_id,
@@ -49,7 +49,7 @@ async def snapshot_at(session: AsyncSession, build_id: uuid.UUID, commit: str) -
 
 
 async def add_restore(
-    session: AsyncSession,
+    tx: Transaction,
     build_id: uuid.UUID,
     *,
     snapshot_number: int | None,
@@ -57,7 +57,9 @@ async def add_restore(
     idempotency_key: str | None,
 ) -> Restore:
     """Request a restore, and append its event to the feed. The caller has locked the build's row."""
-    last = await session.scalar(select(func.coalesce(func.max(Restore.number), 0)).where(Restore.build_id == build_id))
+    last = await tx.session.scalar(
+        select(func.coalesce(func.max(Restore.number), 0)).where(Restore.build_id == build_id)
+    )
     restore = Restore(
         build_id=build_id,
         number=int(last or 0) + 1,
@@ -65,15 +67,15 @@ async def add_restore(
         commit=commit,
         idempotency_key=idempotency_key,
     )
-    session.add(restore)
-    await session.flush()
-    await session.refresh(restore)
-    await append_events(session, build_id, [NewEvent(EventType.RESTORE_ASKED, _target_fields(restore))])
+    tx.session.add(restore)
+    await tx.session.flush()
+    await tx.session.refresh(restore)
+    await append_events(tx, build_id, [NewEvent(RestoreAskedEvent.model_validate(_target_fields(restore)))])
     return restore
 
 
 async def end_restore(
-    session: AsyncSession,
+    tx: Transaction,
     build_id: uuid.UUID,
     number: int,
     *,
@@ -82,22 +84,22 @@ async def end_restore(
     stored_as: int | None = None,
 ) -> None:
     """Record the outcome of a restore, and append its event to the feed. Does nothing if it has an outcome already."""
-    restore = await session.get_one(Restore, (build_id, number), with_for_update=True)
+    restore = await tx.session.get_one(Restore, (build_id, number), with_for_update=True)
     if restore.state != "requested":
         return
     restore.state, restore.ended_at = ("failed" if error else "done"), func.now()
     restore.error, restore.kept_as, restore.stored_as = error, kept_as, stored_as
-    event = NewEvent(EventType.RESTORE_FAILED, {"number": number, "error": error})
+    event: BuildEvent = RestoreFailedEvent(number=number, error=error)
     if error is None:
         snapshots = {"kept_as": kept_as, "stored_as": stored_as}
-        event = NewEvent(EventType.RESTORE_DONE, _target_fields(restore) | snapshots)
-    await session.flush()
-    await append_events(session, build_id, [event])
+        event = RestoreDoneEvent.model_validate(_target_fields(restore) | snapshots)
+    await tx.session.flush()
+    await append_events(tx, build_id, [NewEvent(event)])
 
 
-async def unreported_restores(session: AsyncSession, build_id: uuid.UUID) -> Sequence[tuple[Restore, str | None]]:
+async def unreported_restores(tx: Transaction, build_id: uuid.UUID) -> Sequence[tuple[Restore, str | None]]:
     """Return completed restores that the agent does not know of yet, each with the HEAD that it left."""
-    rows = await session.execute(
+    rows = await tx.session.execute(
         select(Restore, Snapshot.commit)
         .outerjoin(Snapshot, (Snapshot.build_id == Restore.build_id) & (Snapshot.number == Restore.stored_as))
         .where(Restore.build_id == build_id, Restore.state == "done", Restore.turn.is_(None))
@@ -106,11 +108,11 @@ async def unreported_restores(session: AsyncSession, build_id: uuid.UUID) -> Seq
     return [(restore, commit) for restore, commit in rows]
 
 
-async def mark_reported(session: AsyncSession, restores: Sequence[tuple[Restore, str | None]], turn: int) -> None:
+async def mark_reported(tx: Transaction, restores: Sequence[tuple[Restore, str | None]], turn: int) -> None:
     """Record that this turn's user message, which this transaction stores, tells the agent of these restores."""
     for restore, _ in restores:
         restore.turn = turn
-    await session.flush()
+    await tx.session.flush()
 
 
 def describe_target(restore: Restore) -> str:

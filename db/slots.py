@@ -3,20 +3,20 @@
 import uuid
 
 from sqlalchemy import func, select, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import Build, PlanTier, User
+from db.transaction import Transaction
 from domain.payloads import SlotClaim
 
 
-async def claim_slot(session: AsyncSession, build_id: uuid.UUID) -> SlotClaim:
+async def claim_slot(tx: Transaction, build_id: uuid.UUID) -> SlotClaim:
     """Take a slot if one is free for this build, under the lock on the user's row. First come, first served."""
-    build = await session.get_one(Build, build_id)
-    free, running = await _free_slots(session, build.user_id)
-    await session.refresh(build)
+    build = await tx.session.get_one(Build, build_id)
+    free, running = await _free_slots(tx, build.user_id)
+    await tx.session.refresh(build)
     if build.admitted_at is not None or build.closed_at is not None:
         return SlotClaim(claimed=True)
-    ahead = await session.scalar(
+    ahead = await tx.session.scalar(
         select(func.count())
         .select_from(Build)
         .where(
@@ -28,16 +28,16 @@ async def claim_slot(session: AsyncSession, build_id: uuid.UUID) -> SlotClaim:
     )
     if int(ahead or 0) >= free:
         return SlotClaim(claimed=False, running=running, ahead=int(ahead or 0))
-    await session.execute(update(Build).where(Build.id == build_id).values(admitted_at=func.now()))
+    await tx.session.execute(update(Build).where(Build.id == build_id).values(admitted_at=func.now()))
     return SlotClaim(claimed=True)
 
 
-async def builds_next_in_queue(session: AsyncSession, user_id: str) -> list[uuid.UUID]:
+async def builds_next_in_queue(tx: Transaction, user_id: str) -> list[uuid.UUID]:
     """Return the queued builds for which a slot is free now, oldest first."""
-    free, _ = await _free_slots(session, user_id)
+    free, _ = await _free_slots(tx, user_id)
     if free <= 0:
         return []
-    builds = await session.scalars(
+    builds = await tx.session.scalars(
         select(Build.id)
         .where(Build.user_id == user_id, Build.closed_at.is_(None), Build.admitted_at.is_(None))
         .order_by(Build.created_at, Build.id)
@@ -46,9 +46,9 @@ async def builds_next_in_queue(session: AsyncSession, user_id: str) -> list[uuid
     return list(builds)
 
 
-async def users_with_a_queue(session: AsyncSession) -> list[str]:
+async def users_with_a_queue(tx: Transaction) -> list[str]:
     """Return the users with started builds that have no slot yet."""
-    users = await session.scalars(
+    users = await tx.session.scalars(
         select(Build.user_id)
         .where(Build.closed_at.is_(None), Build.admitted_at.is_(None), Build.started_at.is_not(None))
         .distinct()
@@ -56,13 +56,13 @@ async def users_with_a_queue(session: AsyncSession) -> list[str]:
     return list(users)
 
 
-async def _free_slots(session: AsyncSession, user_id: str) -> tuple[int, int]:
+async def _free_slots(tx: Transaction, user_id: str) -> tuple[int, int]:
     """Lock the user's row, and return how many slots are free and how many are taken."""
-    await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
-    slots = await session.scalar(
+    await tx.session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
+    slots = await tx.session.scalar(
         select(PlanTier.concurrent_builds).join(User, User.plan == PlanTier.name).where(User.id == user_id)
     )
-    running = await session.scalar(
+    running = await tx.session.scalar(
         select(func.count())
         .select_from(Build)
         .where(Build.user_id == user_id, Build.closed_at.is_(None), Build.admitted_at.is_not(None))

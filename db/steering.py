@@ -10,42 +10,42 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.feed import append_events
 from db.models import Build, FounderMessage, Question, Restore
-from domain.events import EventType, NewEvent
+from db.transaction import Transaction
+from domain.events import AnswerEvent, BuildEvent, MessageEvent, NewEvent, QuestionEvent
 from domain.payloads import PendingInput
 
 
-async def lock_build(session: AsyncSession, build_id: uuid.UUID, user_id: str | None = None) -> Build | None:
+async def lock_build(tx: Transaction, build_id: uuid.UUID, user_id: str | None = None) -> Build | None:
     """Lock the build's row until the transaction ends, and return it. With `user_id`, only if it is this user's."""
     query = select(Build).where(Build.id == build_id)
     if user_id is not None:
         query = query.where(Build.user_id == user_id)
-    return await session.scalar(query.with_for_update(key_share=True).execution_options(populate_existing=True))
+    return await tx.session.scalar(query.with_for_update(key_share=True).execution_options(populate_existing=True))
 
 
 # ---- messages
 
 
-async def find_message(session: AsyncSession, build_id: uuid.UUID, idempotency_key: str) -> FounderMessage | None:
+async def find_message(tx: Transaction, build_id: uuid.UUID, idempotency_key: str) -> FounderMessage | None:
     """Return the message that a request with this key created."""
-    return await session.scalar(
+    return await tx.session.scalar(
         select(FounderMessage).where(
             FounderMessage.build_id == build_id, FounderMessage.idempotency_key == idempotency_key
         )
     )
 
 
-async def count_unread(session: AsyncSession, build_id: uuid.UUID) -> int:
+async def count_unread(tx: Transaction, build_id: uuid.UUID) -> int:
     """Return how many messages no turn has read yet."""
     unread = select(func.count()).where(FounderMessage.build_id == build_id, FounderMessage.turn.is_(None))
-    return int(await session.scalar(unread) or 0)
+    return int(await tx.session.scalar(unread) or 0)
 
 
 async def add_message(
-    session: AsyncSession,
+    tx: Transaction,
     build: Build,
     text: str,
     idempotency_key: str | None = None,
@@ -53,7 +53,7 @@ async def add_message(
     question_id: uuid.UUID | None = None,
 ) -> FounderMessage:
     """Add a message or the answer to a question, and its event to the feed. The caller has locked the build's row."""
-    last = await session.scalar(
+    last = await tx.session.scalar(
         select(func.coalesce(func.max(FounderMessage.number), 0)).where(FounderMessage.build_id == build.id)
     )
     message = FounderMessage(
@@ -63,21 +63,20 @@ async def add_message(
         idempotency_key=idempotency_key,
         question_id=question_id,
     )
-    session.add(message)
-    await session.flush()
-    await session.refresh(message)
-    data: dict[str, object] = {"number": message.number, "text": text}
-    event = NewEvent(EventType.MESSAGE, data)
+    tx.session.add(message)
+    await tx.session.flush()
+    await tx.session.refresh(message)
+    event: BuildEvent = MessageEvent(number=message.number, text=text)
     if question_id is not None:
-        event = NewEvent(EventType.ANSWER, data | {"question_id": str(question_id)})
-    await append_events(session, build.id, [event])
+        event = AnswerEvent(number=message.number, text=text, question_id=str(question_id))
+    await append_events(tx, build.id, [NewEvent(event)])
     return message
 
 
-async def unread_messages(session: AsyncSession, build_id: uuid.UUID) -> Sequence[FounderMessage]:
+async def unread_messages(tx: Transaction, build_id: uuid.UUID) -> Sequence[FounderMessage]:
     """Return the messages that no turn has read yet, in order."""
     return (
-        await session.scalars(
+        await tx.session.scalars(
             select(FounderMessage)
             .where(FounderMessage.build_id == build_id, FounderMessage.turn.is_(None))
             .order_by(FounderMessage.number)
@@ -85,46 +84,46 @@ async def unread_messages(session: AsyncSession, build_id: uuid.UUID) -> Sequenc
     ).all()
 
 
-async def mark_read(session: AsyncSession, messages: Sequence[FounderMessage], turn: int) -> None:
+async def mark_read(tx: Transaction, messages: Sequence[FounderMessage], turn: int) -> None:
     """Record that this turn's user message, which this transaction stores, contains these messages."""
     for message in messages:
         message.turn, message.read_at = turn, func.now()
-    await session.flush()
+    await tx.session.flush()
 
 
-async def last_message_read(session: AsyncSession, build_id: uuid.UUID, turn: int) -> int:
+async def last_message_read(tx: Transaction, build_id: uuid.UUID, turn: int) -> int:
     """Return the number of the last message that this turn has read; 0 if it has read none."""
-    number = await session.scalar(
+    number = await tx.session.scalar(
         select(func.max(FounderMessage.number)).where(FounderMessage.build_id == build_id, FounderMessage.turn == turn)
     )
     return int(number or 0)
 
 
-async def pending_input(session: AsyncSession, build_id: uuid.UUID) -> PendingInput | None:
+async def pending_input(tx: Transaction, build_id: uuid.UUID) -> PendingInput | None:
     """Return the numbers of the last unread message and the pending restore; None if there is neither."""
-    message = await session.scalar(
+    message = await tx.session.scalar(
         select(func.max(FounderMessage.number)).where(
             FounderMessage.build_id == build_id, FounderMessage.turn.is_(None)
         )
     )
-    restore = await session.scalar(
+    restore = await tx.session.scalar(
         select(func.max(Restore.number)).where(Restore.build_id == build_id, Restore.state == "requested")
     )
     return PendingInput(message=message or 0, restore=restore or 0) if message or restore else None
 
 
-async def close_input(session: AsyncSession, build_id: uuid.UUID) -> PendingInput | None:
+async def close_input(tx: Transaction, build_id: uuid.UUID) -> PendingInput | None:
     """Stop accepting founder input, unless some is pending.
 
     Returns:
         The pending input, in which case nothing changes; None if the build is now closed to input.
     """
-    build = await lock_build(session, build_id)
-    if pending := await pending_input(session, build_id):
+    build = await lock_build(tx, build_id)
+    if pending := await pending_input(tx, build_id):
         return pending
     assert build is not None, "only an existing build has a gate"
     build.gate_passed_at = func.now()
-    await session.flush()
+    await tx.session.flush()
     return None
 
 
@@ -139,23 +138,20 @@ class AnsweredQuestion:
     answer: FounderMessage | None
 
 
-async def add_question(session: AsyncSession, question: Question) -> None:
+async def add_question(tx: Transaction, question: Question) -> None:
     """Add a question, and its event to the feed. Does nothing if the question exists."""
-    if await session.get(Question, question.id) is not None:
+    if await tx.session.get(Question, question.id) is not None:
         return
-    session.add(question)
-    await session.flush()
-    data = {
-        "question_id": str(question.id),
-        "problem": question.problem,
-        "tried": question.tried,
-        "options": question.options,
-    }
-    await append_events(session, question.build_id, [NewEvent(EventType.QUESTION, data)])
+    tx.session.add(question)
+    await tx.session.flush()
+    event = QuestionEvent(
+        question_id=str(question.id), problem=question.problem, tried=question.tried, options=question.options
+    )
+    await append_events(tx, question.build_id, [NewEvent(event)])
 
 
 async def find_question(
-    session: AsyncSession, build_id: uuid.UUID, question_id: uuid.UUID | None = None
+    tx: Transaction, build_id: uuid.UUID, question_id: uuid.UUID | None = None
 ) -> AnsweredQuestion | None:
     """Return the build's question with this id; without an id, its last question."""
     query = (
@@ -167,22 +163,22 @@ async def find_question(
     )
     if question_id is not None:
         query = query.where(Question.id == question_id)
-    row = (await session.execute(query)).one_or_none()
+    row = (await tx.session.execute(query)).one_or_none()
     return None if row is None else AnsweredQuestion(*row)
 
 
-async def problems_of(session: AsyncSession, messages: Sequence[FounderMessage]) -> dict[uuid.UUID, str]:
+async def problems_of(tx: Transaction, messages: Sequence[FounderMessage]) -> dict[uuid.UUID, str]:
     """Return the problems of the questions that these messages answer, by question id."""
     ids = [message.question_id for message in messages if message.question_id is not None]
     if not ids:
         return {}
-    rows = await session.execute(select(Question.id, Question.problem).where(Question.id.in_(ids)))
+    rows = await tx.session.execute(select(Question.id, Question.problem).where(Question.id.in_(ids)))
     return {question_id: problem for question_id, problem in rows}
 
 
-async def close_question(session: AsyncSession, build_id: uuid.UUID) -> None:
+async def close_question(tx: Transaction, build_id: uuid.UUID) -> None:
     """Close the build's open question, if any: it no longer waits for an answer."""
-    await session.execute(
+    await tx.session.execute(
         update(Question).where(Question.build_id == build_id, Question.closed_at.is_(None)).values(closed_at=func.now())
     )
 
@@ -190,18 +186,18 @@ async def close_question(session: AsyncSession, build_id: uuid.UUID) -> None:
 # ---- nudges
 
 
-async def missed_notifications(session: AsyncSession, before: datetime) -> list[tuple[uuid.UUID, PendingInput]]:
+async def missed_notifications(tx: Transaction, before: datetime) -> list[tuple[uuid.UUID, PendingInput]]:
     """Open builds with messages or a restore older than `before` that are pending and were not announced a second
     time."""
     of_open = (Build.closed_at.is_(None), Build.started_at.is_not(None))
-    messages = await session.execute(
+    messages = await tx.session.execute(
         select(FounderMessage.build_id, func.max(FounderMessage.number))
         .join(Build, Build.id == FounderMessage.build_id)
         .where(FounderMessage.turn.is_(None), FounderMessage.nudged_at.is_(None), FounderMessage.created_at < before)
         .where(*of_open)
         .group_by(FounderMessage.build_id)
     )
-    restores = await session.execute(
+    restores = await tx.session.execute(
         select(Restore.build_id, Restore.number)
         .join(Build, Build.id == Restore.build_id)
         .where(Restore.state == "requested", Restore.nudged_at.is_(None), Restore.created_at < before)
@@ -211,10 +207,10 @@ async def missed_notifications(session: AsyncSession, before: datetime) -> list[
     return unread + [(build_id, PendingInput(restore=number)) for build_id, number in restores]
 
 
-async def mark_notified(session: AsyncSession, build_id: uuid.UUID, pending: PendingInput) -> None:
+async def mark_notified(tx: Transaction, build_id: uuid.UUID, pending: PendingInput) -> None:
     """Note that the workflow received this for certain. It is not repeated: each signal is an event of its history."""
     for row, number in ((FounderMessage, pending.message), (Restore, pending.restore)):
-        await session.execute(
+        await tx.session.execute(
             update(row)
             .where(row.build_id == build_id, row.number <= number, row.nudged_at.is_(None))
             .values(nudged_at=func.now())

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import UUID, and_, bindparam, or_, select, text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
 from db.models import Message, Snapshot, ToolCall
-from db.transaction import Executor
+from db.transaction import Transaction
 from domain.answer import input_of
 from domain.errors import StaleClaim
 from domain.events import NewEvent
@@ -21,7 +20,7 @@ from domain.tools import TOOLS
 _MUTATING = [name for name, tool in TOOLS.items() if tool.mutating]
 
 
-async def calls_since(session: AsyncSession, build_id: uuid.UUID, snapshot: Snapshot | None) -> list[RecordedCall]:
+async def calls_since(tx: Transaction, build_id: uuid.UUID, snapshot: Snapshot | None) -> list[RecordedCall]:
     """The build's mutating calls since its snapshot, in order; all of them if the build has no snapshot of its own.
 
     Calls whose outcome was lost with a sandbox are left out: their results have told the agent already.
@@ -46,7 +45,7 @@ async def calls_since(session: AsyncSession, build_id: uuid.UUID, snapshot: Snap
         taken_at = snapshot.created_at
         query = query.where(or_(ToolCall.intended_at > taken_at, ToolCall.done_at > taken_at))
     calls = []
-    for call, content in await session.execute(query):
+    for call, content in await tx.session.execute(query):
         intended_before = taken_at is not None and call.intended_at is not None and call.intended_at <= taken_at
         calls.append(
             RecordedCall(
@@ -62,7 +61,7 @@ async def calls_since(session: AsyncSession, build_id: uuid.UUID, snapshot: Snap
 
 
 async def last_outcome_in(
-    session: AsyncSession, build_id: uuid.UUID, sandbox_id: str, snapshot: Snapshot | None
+    tx: Transaction, build_id: uuid.UUID, sandbox_id: str, snapshot: Snapshot | None
 ) -> str | None:
     """The id of the last mutating call since the snapshot that the sandbox has journaled an outcome of."""
     query = (
@@ -79,7 +78,7 @@ async def last_outcome_in(
     )
     if snapshot is not None and snapshot.build_id == build_id:
         query = query.where(or_(ToolCall.intended_at > snapshot.created_at, ToolCall.done_at > snapshot.created_at))
-    return await session.scalar(query)
+    return await tx.session.scalar(query)
 
 
 @dataclass(frozen=True)
@@ -113,9 +112,9 @@ _CALL = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def call_to_run(executor: Executor, build_id: uuid.UUID, tool_use_id: str) -> tuple[StoredCall, str]:
+async def call_to_run(tx: Transaction, build_id: uuid.UUID, tool_use_id: str) -> tuple[StoredCall, str]:
     """A tool call and the stored answer that asked for it. The call's row stays locked until the transaction ends."""
-    *row, answer = (await executor.execute(_CALL, {"build": build_id, "tool_use_id": tool_use_id})).one()
+    *row, answer = (await tx.execute(_CALL, {"build": build_id, "tool_use_id": tool_use_id})).one()
     return StoredCall(*row), answer
 
 
@@ -133,7 +132,7 @@ _TAKE = text(
 
 
 async def take_call(
-    executor: Executor, call: StoredCall, claim: uuid.UUID, sandbox: SandboxRef | None, events: Sequence[NewEvent]
+    tx: Transaction, call: StoredCall, claim: uuid.UUID, sandbox: SandboxRef | None, events: Sequence[NewEvent]
 ) -> None:
     """Note in one statement that the attempt with this claim is about to act, and append events. The row is locked.
 
@@ -141,7 +140,7 @@ async def take_call(
     """
     location = {"sandbox_id": call.sandbox_id, "boot": call.boot} if sandbox is None else sandbox.model_dump()
     key = {"tool_use_id": call.tool_use_id, "claim": claim}
-    await executor.execute(_TAKE, append_params(call.build_id, events) | key | location)
+    await tx.execute(_TAKE, append_params(call.build_id, events) | key | location)
 
 
 _CLAIM = text("update tool_calls set claim = :claim where build_id = :build and tool_use_id = :tool_use_id").bindparams(
@@ -149,9 +148,9 @@ _CLAIM = text("update tool_calls set claim = :claim where build_id = :build and 
 )
 
 
-async def claim_call(executor: Executor, call: StoredCall, claim: uuid.UUID) -> None:
+async def claim_call(tx: Transaction, call: StoredCall, claim: uuid.UUID) -> None:
     """Take the call from the attempt that holds it, without running it. The row is locked."""
-    await executor.execute(_CLAIM, {"build": call.build_id, "tool_use_id": call.tool_use_id, "claim": claim})
+    await tx.execute(_CLAIM, {"build": call.build_id, "tool_use_id": call.tool_use_id, "claim": claim})
 
 
 _RESULT = text(
@@ -167,7 +166,7 @@ _RESULT = text(
 
 
 async def store_result(
-    executor: Executor,
+    tx: Transaction,
     call: StoredCall,
     claim: uuid.UUID,
     *,
@@ -184,6 +183,6 @@ async def store_result(
     """
     outcome = {"result": result, "is_error": is_error, "lost": lost, "commit": commit}
     key = {"tool_use_id": call.tool_use_id, "claim": claim}
-    written = await executor.execute(_RESULT, append_params(call.build_id, [event]) | key | outcome)
+    written = await tx.execute(_RESULT, append_params(call.build_id, [event]) | key | outcome)
     if written.first() is None:
         raise StaleClaim(f"Another attempt has taken tool call {call.tool_use_id}.")

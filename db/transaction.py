@@ -19,14 +19,17 @@ from sqlalchemy.exc import (
     DataError,
     DBAPIError,
     IntegrityError,
+    InterfaceError,
     MultipleResultsFound,
     NoResultFound,
     OperationalError,
     ProgrammingError,
 )
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from db.session import Sessions
+from domain.errors import DatabaseUnavailable
 
 _DIALECT: Dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]
 
@@ -143,15 +146,6 @@ class Transaction:
             raise kind(sql, None, error, hide_parameters=True) from error
 
 
-Executor = AsyncSession | Transaction
-"""Runs a statement of `text`."""
-
-
-def session_of(executor: Executor) -> AsyncSession:
-    """The ORM session of a transaction, or the session itself."""
-    return executor if isinstance(executor, AsyncSession) else executor.session
-
-
 @asynccontextmanager
 async def transaction(sessions: Sessions) -> AsyncIterator[Transaction]:
     """One transaction, committed at the end of the block, rolled back at an error."""
@@ -165,6 +159,37 @@ async def transaction(sessions: Sessions) -> AsyncIterator[Transaction]:
         finally:
             if not committed:
                 await tx.undo()
+
+
+@asynccontextmanager
+async def request_transaction(sessions: Sessions) -> AsyncIterator[Transaction]:
+    """Like `transaction`, but report a database that can't be used as a domain error.
+
+    Do nothing but database work in the block: every other `OSError` would be reported as the database.
+
+    Raises:
+        DatabaseUnavailable: it does not answer, or `cofounder migrate` was not run.
+    """
+    try:
+        async with transaction(sessions) as tx:
+            yield tx
+    except ProgrammingError as error:
+        cause = error.orig
+        if not isinstance(getattr(cause, "__cause__", None) or cause, asyncpg.UndefinedTableError):
+            raise
+        detail = "The database has no tables yet. Run `cofounder migrate` on the machine of the API."
+        raise DatabaseUnavailable(detail) from error
+    # A bare asyncpg error comes from connecting; from queries it arrives wrapped.
+    except (OSError, OperationalError, InterfaceError, PoolTimeoutError, asyncpg.PostgresError) as error:
+        raise _does_not_answer() from error
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise _does_not_answer() from error
+
+
+def _does_not_answer() -> DatabaseUnavailable:
+    return DatabaseUnavailable("The database does not answer, so nothing was stored. Try again in a minute.", 10)
 
 
 @asynccontextmanager

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import JSON, UUID, bindparam, func, select, text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
 from db.models import Event, GateRun, Message, Prompt, Turn
-from db.transaction import Executor, session_of
+from db.transaction import Transaction
 from domain.answer import Reading, to_stored_text
 from domain.errors import StaleClaim, TurnOfAnotherRun
-from domain.events import EventType, NewEvent
+from domain.events import NewEvent, ResumedEvent, TurnStartedEvent
 from domain.payloads import RequestedCall
 from domain.tool_output import parse_stored_blocks, render_result
 
@@ -56,9 +55,9 @@ _TURN_START = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def load_turn_start(executor: Executor, build_id: uuid.UUID, number: int) -> TurnStart:
+async def load_turn_start(tx: Transaction, build_id: uuid.UUID, number: int) -> TurnStart:
     """Read what the turn starts from, before its row is taken."""
-    return TurnStart(*(await executor.execute(_TURN_START, {"build": build_id, "before": number - 1})).one())
+    return TurnStart(*(await tx.execute(_TURN_START, {"build": build_id, "before": number - 1})).one())
 
 
 def _check_run(turn: Turn, run_id: str) -> None:
@@ -77,18 +76,16 @@ _CLAIM = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True)))
 
 
-async def claim_turn(
-    executor: Executor, build_id: uuid.UUID, number: int, run_id: str, claim: uuid.UUID
-) -> ClaimedTurn:
+async def claim_turn(tx: Transaction, build_id: uuid.UUID, number: int, run_id: str, claim: uuid.UUID) -> ClaimedTurn:
     """Take the turn's row for this attempt, unless the turn has been answered.
 
     Raises:
         TurnOfAnotherRun: another run of the workflow has made the row, as after a reset.
     """
-    inserted = await executor.execute(_CLAIM, {"build": build_id, "turn": number, "run": run_id, "claim": claim})
+    inserted = await tx.execute(_CLAIM, {"build": build_id, "turn": number, "run": run_id, "claim": claim})
     if inserted.first():
         return ClaimedTurn(None, None)
-    turn = await session_of(executor).get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
+    turn = await tx.session.get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
     _check_run(turn, run_id)
     if turn.outcome is not None:
         return ClaimedTurn(turn.outcome, None)
@@ -108,7 +105,7 @@ _NARRATE = text(
 
 
 async def narrate(
-    executor: Executor, build_id: uuid.UUID, number: int, claim: uuid.UUID, events: Sequence[NewEvent]
+    tx: Transaction, build_id: uuid.UUID, number: int, claim: uuid.UUID, events: Sequence[NewEvent]
 ) -> None:
     """Append events to the feed in one statement, if this attempt still holds the turn.
 
@@ -116,7 +113,7 @@ async def narrate(
         StaleClaim: another attempt has taken it.
     """
     parameters = append_params(build_id, events) | {"turn": number, "claim": claim}
-    if (await executor.execute(_NARRATE, parameters)).first() is None:
+    if (await tx.execute(_NARRATE, parameters)).first() is None:
         raise StaleClaim(f"another attempt has taken turn {number}")
 
 
@@ -127,18 +124,18 @@ _USER_MESSAGE = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def store_user_message(executor: Executor, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> None:
+async def store_user_message(tx: Transaction, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> None:
     """Store the texts of the turn's user message before it is sent. From then on it never changes.
 
     The first attempt does this. A turn whose user message is tool results alone has no such row.
     """
     content = to_stored_text([{"type": "text", "text": text} for text in blocks])
-    await executor.execute(_USER_MESSAGE, {"build": build_id, "turn": number, "content": content})
+    await tx.execute(_USER_MESSAGE, {"build": build_id, "turn": number, "content": content})
 
 
-async def load_prompt(executor: Executor, build_id: uuid.UUID) -> tuple[str, str]:
+async def load_prompt(tx: Transaction, build_id: uuid.UUID) -> tuple[str, str]:
     """The stored texts of `system` and `tools`. Every request of the build begins with them."""
-    prompt = await session_of(executor).get_one(Prompt, (build_id, 0))
+    prompt = await tx.session.get_one(Prompt, (build_id, 0))
     return prompt.system, prompt.tools
 
 
@@ -154,16 +151,14 @@ _MESSAGES = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def load_messages(executor: Executor, build_id: uuid.UUID, turn: int, after: int = 0) -> list[str]:
+async def load_messages(tx: Transaction, build_id: uuid.UUID, turn: int, after: int = 0) -> list[str]:
     """The messages after the user message of turn `after`, up to and including that of `turn`.
 
     Each is the JSON text to send, joined from stored texts that never change. Images are still placeholders.
     """
     messages: list[str] = []
     results: list[str] = []
-    for of_turn, part, _, content in await executor.execute(
-        _MESSAGES, {"build": build_id, "turn": turn, "after": after}
-    ):
+    for of_turn, part, _, content in await tx.execute(_MESSAGES, {"build": build_id, "turn": turn, "after": after}):
         if content is None:
             raise LookupError(f"a tool call of turn {of_turn - 1} has no result yet")
         own = content if part == 0 else content[1:-1]
@@ -184,24 +179,24 @@ def _user_message(blocks: Sequence[str]) -> str:
     return f'{{"role":"user","content":[{",".join(blocks)}]}}'
 
 
-async def resumes_since_last_turn(session: AsyncSession, build_id: uuid.UUID, turn: int) -> list[dict[str, Any]]:
+async def resumes_since_last_turn(tx: Transaction, build_id: uuid.UUID, turn: int) -> list[dict[str, Any]]:
     """The data of each RESUMED event since the turn before stored its user message, which its first start marks."""
     previous_start = (
         select(func.coalesce(func.min(Event.id), 0))
-        .where(Event.build_id == build_id, Event.type == EventType.TURN_STARTED, Event.turn == turn - 1)
+        .where(Event.build_id == build_id, Event.type == TurnStartedEvent.type, Event.turn == turn - 1)
         .scalar_subquery()
     )
-    data = await session.scalars(
+    data = await tx.session.scalars(
         select(Event.data)
-        .where(Event.build_id == build_id, Event.type == EventType.RESUMED, Event.id > previous_start)
+        .where(Event.build_id == build_id, Event.type == ResumedEvent.type, Event.id > previous_start)
         .order_by(Event.id)
     )
     return list(data)
 
 
-async def latest_findings(session: AsyncSession, build_id: uuid.UUID) -> list[str]:
+async def latest_findings(tx: Transaction, build_id: uuid.UUID) -> list[str]:
     """The findings of the build's last evidence gate."""
-    findings = await session.scalar(
+    findings = await tx.session.scalar(
         select(GateRun.findings).where(GateRun.build_id == build_id).order_by(GateRun.number.desc()).limit(1)
     )
     return [str(finding) for finding in findings or []]
@@ -233,7 +228,7 @@ _ANSWER = text(
 
 
 async def store_answer(
-    executor: Executor,
+    tx: Transaction,
     *,
     build_id: uuid.UUID,
     number: int,
@@ -250,7 +245,7 @@ async def store_answer(
         _call_row(position, name, call, reading.invalid.get(call.tool_use_id))
         for position, (name, call) in enumerate(zip(reading.names, reading.calls, strict=True))
     ]
-    stored = await executor.execute(
+    stored = await tx.execute(
         _ANSWER,
         {
             "build": build_id,
@@ -272,15 +267,15 @@ def _call_row(position: int, name: str, call: RequestedCall, problem: str | None
     return row | {"state": "done", "is_error": True, "result": render_result(call.tool_use_id, problem, is_error=True)}
 
 
-async def stored_answer(session: AsyncSession, build_id: uuid.UUID, number: int) -> str:
+async def stored_answer(tx: Transaction, build_id: uuid.UUID, number: int) -> str:
     """The stored assistant message of an answered turn, as the JSON text of its blocks."""
-    return (await session.get_one(Message, (build_id, number, "assistant"))).content
+    return (await tx.session.get_one(Message, (build_id, number, "assistant"))).content
 
 
-async def handoff_note(session: AsyncSession, build_id: uuid.UUID, turn: int) -> str | None:
+async def handoff_note(tx: Transaction, build_id: uuid.UUID, turn: int) -> str | None:
     """The text with which the agent ended the previous turn; None if the agent did not end it itself."""
-    previous = await session.get(Turn, (build_id, turn - 1))
+    previous = await tx.session.get(Turn, (build_id, turn - 1))
     if previous is None or previous.outcome != "end_turn":
         return None
-    blocks = parse_stored_blocks(await stored_answer(session, build_id, turn - 1))
+    blocks = parse_stored_blocks(await stored_answer(tx, build_id, turn - 1))
     return "\n\n".join(str(block["text"]) for block in blocks if block.get("type") == "text").strip() or None

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import date
 
 from sqlalchemy import ColumnElement, and_, func, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import Build, LedgerEntry
+from db.transaction import Transaction
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def _within(user_id: str, first: date, last: date) -> ColumnElement[bool]:
     return and_(LedgerEntry.user_id == user_id, LedgerEntry.day.between(first, last), LedgerEntry.state != "released")
 
 
-async def usage_by_day(session: AsyncSession, user_id: str, first: date, last: date) -> list[UsageOfDay]:
+async def usage_by_day(tx: Transaction, user_id: str, first: date, last: date) -> list[UsageOfDay]:
     """Return the usage by UTC day and model from `first` to `last`, both included, in the order of the days."""
-    rows = await session.execute(
+    rows = await tx.session.execute(
         select(LedgerEntry.day, LedgerEntry.model, *_SUMS)
         .where(_within(user_id, first, last))
         .group_by(LedgerEntry.day, LedgerEntry.model)
@@ -72,9 +72,9 @@ async def usage_by_day(session: AsyncSession, user_id: str, first: date, last: d
     return [UsageOfDay(day, model, Sums(*map(int, sums))) for day, model, *sums in rows]
 
 
-async def usage_by_build(session: AsyncSession, user_id: str, first: date, last: date) -> list[UsageOfBuild]:
+async def usage_by_build(tx: Transaction, user_id: str, first: date, last: date) -> list[UsageOfBuild]:
     """Return the usage by build from `first` to `last`, both included, newest build first."""
-    rows = await session.execute(
+    rows = await tx.session.execute(
         select(LedgerEntry.build_id, Build.project_id, *_SUMS)
         .join(Build, Build.id == LedgerEntry.build_id)
         .where(_within(user_id, first, last))

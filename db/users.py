@@ -5,10 +5,10 @@ from datetime import date
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import money
 from db.models import PlanTier, User
+from db.transaction import Transaction
 
 
 @dataclass(frozen=True)
@@ -21,29 +21,34 @@ class UserChange:
     renewal_day: int | None = None
 
 
-async def ensure_user(session: AsyncSession, user_id: str) -> User:
+async def ensure_user(tx: Transaction, user_id: str) -> User:
     """Return the user's row. Create it with the default plan if the user is new."""
-    await session.execute(insert(User).values(id=user_id).on_conflict_do_nothing())
-    return (await session.scalars(select(User).where(User.id == user_id))).one()
+    await tx.session.execute(insert(User).values(id=user_id).on_conflict_do_nothing())
+    return (await tx.session.scalars(select(User).where(User.id == user_id))).one()
 
 
-async def find_user(session: AsyncSession, user_id: str) -> User | None:
+async def find_user(tx: Transaction, user_id: str) -> User | None:
     """Return the user's row, if it exists."""
-    return (await session.scalars(select(User).where(User.id == user_id))).one_or_none()
+    return (await tx.session.scalars(select(User).where(User.id == user_id))).one_or_none()
 
 
-async def plan_names(session: AsyncSession) -> list[str]:
+async def list_plans(tx: Transaction) -> list[PlanTier]:
+    """Return all plans."""
+    return list(await tx.session.scalars(select(PlanTier)))
+
+
+async def plan_names(tx: Transaction) -> list[str]:
     """Return the names of all plans."""
-    return list(await session.scalars(select(PlanTier.name).order_by(PlanTier.name)))
+    return list(await tx.session.scalars(select(PlanTier.name).order_by(PlanTier.name)))
 
 
-async def change_user(session: AsyncSession, user_id: str, change: UserChange, today: date) -> User:
+async def change_user(tx: Transaction, user_id: str, change: UserChange, today: date) -> User:
     """Change the user; create the row if the user is new. What was spent and reserved today stays covered.
 
     Notify the user's open builds afterwards: `services.notifications.notify_budget_changed`.
     """
-    await ensure_user(session, user_id)
-    user = (await session.scalars(select(User).where(User.id == user_id).with_for_update(key_share=True))).one()
+    await ensure_user(tx, user_id)
+    user = (await tx.session.scalars(select(User).where(User.id == user_id).with_for_update(key_share=True))).one()
     overrides = {**user.model_overrides, **(change.models or {})}
     values = {
         "plan": change.plan,
@@ -52,7 +57,7 @@ async def change_user(session: AsyncSession, user_id: str, change: UserChange, t
         "renewal_day": change.renewal_day,
     }
     updates = {name: value for name, value in values.items() if value is not None}
-    changed = await session.scalars(
+    changed = await tx.session.scalars(
         update(User)
         .where(User.id == user_id)
         .values(**updates)
@@ -60,5 +65,5 @@ async def change_user(session: AsyncSession, user_id: str, change: UserChange, t
         .execution_options(populate_existing=True)
     )
     if updates:
-        await money.recompute(session, user_id, today)
+        await money.recompute(tx, user_id, today)
     return changed.one()

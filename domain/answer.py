@@ -93,12 +93,12 @@ def _read_tool_use(blocks: Sequence[Block]) -> Reading:
             reading.invalid[tool_use_id] = str(error)
         reading.names.append(storable(name))
         reading.calls.append(
-            RequestedCall(
+            RequestedCall.sparse(
                 tool_use_id=tool_use_id,
                 signature=call_signature(name, tool_input),
                 summary=summarize_call(name, tool_input),
-                **({} if is_mutating(name) else {"mutating": False}),
-                **({"is_valid": False} if tool_use_id in reading.invalid else {}),
+                mutating=is_mutating(name),
+                is_valid=tool_use_id not in reading.invalid,
             )
         )
     return reading

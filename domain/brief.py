@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from domain.errors import InvalidBrief
+from domain.text import is_storable
 
 BRIEF_MAX_BYTES = 64 * 1024
 """The largest idea brief, as JSON in UTF-8."""
@@ -27,8 +28,6 @@ Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 MAX_DEPTH = 64
 """How deep arrays and objects may be nested. The JSON parsers elsewhere have limits not far above this."""
 
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
 
 def is_too_deep(value: Any) -> bool:
     """Whether arrays and objects are nested more than `MAX_DEPTH` levels deep."""
@@ -46,7 +45,7 @@ def is_too_deep(value: Any) -> bool:
 def find_unstorable(value: Any, path: str = "") -> str | None:
     """Return the path of the first string that PostgreSQL cannot store (NUL, lone surrogate), or None."""
     if isinstance(value, str):
-        return (path or "text") if _UNSTORABLE.search(value) else None
+        return None if is_storable(value) else (path or "text")
     if isinstance(value, dict):
         pairs = [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
         pairs += [(f"{path or 'object'} key", key) for key in value]

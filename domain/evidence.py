@@ -1,22 +1,19 @@
 """Findings of the evidence gate as sentences that the agent can act on. Each is bounded and can be stored as text."""
 
-import re
 from collections.abc import Sequence
 
 from domain.product import PRODUCT_FILE, count_tests
+from domain.tool_output import clean
 
 TAIL_CHARACTERS = 2_500
 """How much of the end of an output or log a finding quotes; the cause is usually at the end."""
 
 FILES_SHOWN = 20
 
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
 
 def tail_of(output: str) -> str:
-    """Return the end of an output, without ANSI codes and without characters that PostgreSQL rejects."""
-    plain = _UNSTORABLE.sub("\ufffd", _ANSI.sub("", output)).rstrip().lstrip("\n")
+    """Return the end of an output as plain text that can be stored."""
+    plain = clean(output).rstrip().lstrip("\n")
     return plain if len(plain) <= TAIL_CHARACTERS else "…" + plain[-TAIL_CHARACTERS:]
 
 

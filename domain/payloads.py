@@ -1,16 +1,26 @@
 """Inputs and results of workflows and activities: one frozen model in, one out.
 
 Workflow history stores all of them, so they hold ids, counts and short summaries, never contents or secrets. New
-fields have defaults, so that histories recorded before them still replay. Fields left at their default are not
-serialised (see `clients/temporal.py`), which keeps a turn's share of history small.
+fields have defaults, so that histories recorded before them still replay. Fields that were not set are not serialised
+(see `clients/temporal.py`), which keeps a turn's share of history small.
+
+Two ways to create a payload:
+
+- The constructor sets every field that it is given, also to the field's default. Use it for values from settings or
+  rows: they stay on the wire, so a later change of a default does not change builds that run.
+- `sparse` leaves out what equals the default. Use it for the payloads of every turn.
 """
 
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from domain.budget import WindDown
+from domain.build_settings import BuildSettings, without_bounds
+from domain.notes import TurnNote
 from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 
@@ -21,6 +31,22 @@ class Payload(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    @classmethod
+    def sparse(cls, **values: Any) -> Self:
+        """Create a payload from the values that differ from their field's default; the others stay unset.
+
+        Raises:
+            TypeError: the payload has no such field.
+            ValidationError: a value is invalid or missing.
+        """
+        if unknown := values.keys() - cls.model_fields.keys():
+            raise TypeError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
+        return cls(**{name: value for name, value in values.items() if not _is_default(cls.model_fields[name], value)})
+
+
+def _is_default(field: FieldInfo, value: object) -> bool:
+    return not field.is_required() and value == field.get_default(call_default_factory=True)
 
 
 class BuildRef(Payload):
@@ -39,35 +65,25 @@ class SandboxRef(Payload):
     boot: str
 
 
-class BuildContext(Payload):
-    """What a build needs of its project and of the worker's settings, without texts: those are in the database."""
+@without_bounds
+class BuildContext(BuildSettings, Payload):
+    """What a build needs of its project and of the worker's settings, without texts: those are in the database.
+
+    Created by the constructor, never `sparse`: a build keeps what it started with. A setting is declared again here
+    only if its absence means something else than the setting's default, or if its JSON key is another one.
+    """
 
     project_id: str
     user_id: str
     plan: str
-    tool_call_cap: int
-    gate_attempts: int
-    continue_as_new_turns: int | None = None
-    preview_seconds: int = 3600
     sleep_policy: SleepPolicy = SleepPolicy.SLEEP
     max_nights: int = MAX_NIGHTS
+    tool_call_cap: int
+    """The setting, or the plan's limit if it is unset."""
+    gate_attempts: int
     sandbox_max_seconds: int | None = None
-    """Seconds that the provider lets a sandbox run without a pause. None, as in older builds: not checked."""
-    longest_call_seconds: int = 0
-
-
-class TurnNote(StrEnum):
-    """Something that Cofounder tells the agent in the next user message, in addition to tool results."""
-
-    STEER_REPEATING = "steer_repeating"
-    LAST_TURN = "last_turn"
-    CONTINUE_AFTER_CAP = "continue_after_cap"
-    GATE_FINDINGS = "gate_findings"
-    RESUMED = "resumed"
-    WIND_DOWN = "wind_down"
-    WIND_DOWN_OVER = "wind_down_over"
-    HANDOFF = "handoff"
-    ASKED = "asked"
+    """None, as in older builds: not checked."""
+    tool_timeout_max_seconds: int = Field(default=0, alias="longest_call_seconds")
 
 
 class PendingInput(Payload):
@@ -130,6 +146,12 @@ class LoopState(BaseModel):
     last_wind_down: WindDown | None = Field(default=None, alias="wound")
     nights: int = 0
     """Nights slept since a person last let the build continue."""
+
+    @property
+    def loaded_context(self) -> BuildContext:
+        """The context; only after it was loaded."""
+        assert self.context is not None, "the context is loaded first"
+        return self.context
 
     @property
     def input_count(self) -> int:
@@ -385,6 +407,27 @@ class FinishRestore(Payload):
     snapshot_after: int = Field(alias="stored_as")
 
 
+class SnapshotReason(StrEnum):
+    """Why a snapshot is taken."""
+
+    PHASE = "phase"
+    """A commit has ended a phase."""
+    SLEEP = "sleep"
+    WAIT = "wait"
+    """The build waits for a person."""
+    REPLACE = "replace"
+    """The sandbox is replaced before its provider ends it."""
+    RESTORED = "restored"
+    """Edits were applied again after a restore."""
+    BEFORE_RESTORE = "before_restore"
+    """The founder has requested a restore: keep what it replaces."""
+    RESTORE = "restore"
+    """The workspace was restored as the founder requested."""
+    GATE = "gate"
+    END = "end"
+    """The build failed or was cancelled."""
+
+
 class TakeSnapshot(Payload):
     """Archive the workspace under a number that the workflow has assigned."""
 
@@ -392,7 +435,7 @@ class TakeSnapshot(Payload):
     sandbox_id: str
     number: int
     reason: str
-    """phase, sleep, wait, replace, restored, gate or end"""
+    """A `SnapshotReason`. A string here, so that an older worker can take one for a reason that is new to it."""
     phase: int | None = None
     """With reason `phase`: the phase that this snapshot ends."""
     commit: str | None = None

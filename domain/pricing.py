@@ -51,6 +51,7 @@ class ModelPrice(Price):
     The defaults are for the rows that an operator adds: what every model of the protocol can do.
     """
 
+    provider: str = Field(default="anthropic", description="Who serves the model: a row of `PROVIDERS`.")
     max_output_tokens: int = 32_000
     context_tokens: int = Field(default=200_000, ge=1000, description="The window: prompt and output together.")
     cacheable_tokens: int = Field(default=4096, ge=1, description="A shorter prompt is never cached.")

@@ -1,4 +1,4 @@
-"""The states of a build, and which may follow which."""
+"""The states of a build. Their order is what `workflows/build.py` does."""
 
 from enum import StrEnum
 
@@ -41,21 +41,3 @@ MAX_NIGHTS = 30
 
 CLOSED = frozenset({Status.READY, Status.FAILED, Status.CANCELLED})
 """A build in one of these has ended."""
-
-WORKING = frozenset({Status.STARTING, Status.SCAFFOLD, Status.CODE, Status.CHECKS})
-
-_NEXT: dict[Status, frozenset[Status]] = {
-    Status.QUEUED: frozenset({Status.QUEUED, Status.STARTING}),
-    Status.STARTING: frozenset({Status.SCAFFOLD}),
-    Status.SCAFFOLD: frozenset({Status.CODE, Status.CHECKS}),
-    Status.CODE: frozenset({Status.CHECKS}),
-    Status.CHECKS: frozenset({Status.READY, Status.CODE, Status.SCAFFOLD}),
-    Status.SLEEPING: WORKING,
-    Status.NEEDS_INPUT: WORKING,
-}
-_FROM_ANY_OPEN = frozenset({Status.SLEEPING, Status.NEEDS_INPUT, Status.FAILED, Status.CANCELLED})
-
-
-def may_follow(now: Status, then: Status) -> bool:
-    """Whether a build in `now` may become `then`."""
-    return now not in CLOSED and (then in _FROM_ANY_OPEN or then in _NEXT[now])

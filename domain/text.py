@@ -5,6 +5,11 @@ import re
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can store the text as it is."""
+    return _UNSTORABLE.search(text) is None
+
+
 def storable(text: str, max_characters: int | None = None) -> str:
     """Replace the characters that can't be stored, and cut the text to this many characters."""
     clean = _UNSTORABLE.sub("\ufffd", text)

@@ -24,7 +24,7 @@ _ANSI = re.compile(
     r"|[ -/]*[0-~]?)"  # two-character sequences
     r"|\x9b[0-?]*[ -/]*[@-~]?"
 )
-_UNSTORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def clean(text: str) -> str:
     plain = _ANSI.sub("", text).replace("\r\n", "\n")
     if "\r" in plain:
         plain = "\n".join(_last_drawn(line) for line in plain.split("\n"))
-    return _UNSTORABLE.sub("\ufffd", plain)
+    return _CONTROLS.sub("\ufffd", plain)
 
 
 def _last_drawn(line: str) -> str:
@@ -130,7 +130,7 @@ def _content_block(part: str | ImageRef) -> dict[str, Any]:
         source = {"type": "base64", "media_type": "image/webp", "data": f"sha256:{part.sha256}"}
         return {"type": "image", "source": source}
     # The API rejects empty text blocks.
-    return {"type": "text", "text": _UNSTORABLE.sub("\ufffd", part) or NO_OUTPUT}
+    return {"type": "text", "text": _CONTROLS.sub("\ufffd", part) or NO_OUTPUT}
 
 
 def parse_stored_blocks(stored: str) -> list[dict[str, Any]]:

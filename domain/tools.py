@@ -1,12 +1,13 @@
 """The tools: what the model is told about each, and a strict check of its input.
 
-To add a tool, add it to `TOOLS`. That is all if a command in the sandbox does its work. Otherwise add the work to
-`clients/sandbox_runner.py`, which runs inside the sandbox (in `run_query`, or in `apply_change` for a mutating tool).
+To add a tool, add it to `TOOLS`. That is all if a command in the sandbox does its work. Otherwise add the function of
+the same name to the table of the place where it runs; see `RunsIn`.
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -76,27 +77,47 @@ class TakeScreenshotInput(ToolInput):
     )
 
 
+class RunsIn(Enum):
+    """Where a tool does its work, and so where its function is."""
+
+    COMMAND = auto()
+    """Bash runs `Tool.command` in the workspace. Such a tool can change anything."""
+    SANDBOX = auto()
+    """A function of `clients/sandbox_runner.py` does, inside the sandbox: in `CHANGES` if it is mutating, otherwise in
+    `QUERIES`."""
+    WORKER = auto()
+    """A function of `activities/worker_tools.py` does, outside the sandbox. It can't be mutating: there is no journal
+    in which a second attempt would find what the first one did."""
+
+
 @dataclass(frozen=True)
 class Tool:
-    """One tool as the model sees it.
-
-    `mutating` calls run in order and as one detached process each; the others run side by side.
-    """
+    """One tool as the model sees it."""
 
     name: str
     description: str
     input: type[ToolInput]
-    mutating: bool
+    runs_in: RunsIn
+    mutating: bool = False
+    """Its calls run in order, and as one detached process each; the others run side by side."""
     command: Callable[[Any], str] | None = None
-    """Returns what bash runs in the workspace for an input, which may have `timeout_seconds`. The tool is mutating."""
+    """Returns what bash runs in the workspace for an input, which may have `timeout_seconds`."""
+    subject: Callable[[dict[str, Any]], object] = lambda tool_input: tool_input.get("path")
+    """What a call is about, for its summary; the input may be any JSON object."""
 
     def __post_init__(self) -> None:
-        if self.command is not None and not self.mutating:
+        if (self.command is not None) is not (self.runs_in is RunsIn.COMMAND):
+            raise ValueError(f"The tool {self.name} must have a command if it runs as one, and only then.")
+        if self.runs_in is RunsIn.COMMAND and not self.mutating:
             raise ValueError(f"The tool {self.name} runs a command, so it must be marked as mutating.")
+        if self.runs_in is RunsIn.WORKER and self.mutating:
+            raise ValueError(f"The tool {self.name} runs in the worker, so it can't be mutating.")
 
     def sent_schema(self) -> dict[str, Any]:
         """Return the input's JSON schema in the subset that the API's strict mode accepts. We check the rest."""
-        return _strict_subset(self.input.model_json_schema())
+        schema = _strict_subset(self.input.model_json_schema())
+        schema.pop("description", None)  # the docstring of the input's class, which is for us
+        return {**schema, "required": schema.get("required", [])}
 
 
 _NOT_IN_STRICT_MODE = {"title", "minLength", "maxLength", "minimum", "maximum", "pattern"}
@@ -119,40 +140,46 @@ TOOLS: dict[str, Tool] = {
             "Run a command with bash in the workspace. Output is cut in the middle when long; the whole of it is kept "
             "in a file that the result names. Start servers in the background with nohup and &, output to a file.",
             BashInput,
+            RunsIn.COMMAND,
             mutating=True,
             command=lambda tool_input: str(tool_input.command),
+            subject=lambda tool_input: tool_input.get("command"),
         ),
-        Tool("read_file", "Read a text file of the workspace, with line numbers.", ReadFileInput, mutating=False),
+        Tool("read_file", "Read a text file of the workspace, with line numbers.", ReadFileInput, RunsIn.SANDBOX),
         Tool(
             "write_file",
             "Write a text file of the workspace, whole; folders on the way are made.",
             WriteFileInput,
+            RunsIn.SANDBOX,
             mutating=True,
         ),
         Tool(
             "edit_file",
             "Replace one exact piece of a text file. The old text must occur exactly once unless replace_all is true.",
             EditFileInput,
+            RunsIn.SANDBOX,
             mutating=True,
         ),
         Tool(
             "glob",
             "List files of the workspace whose path matches a pattern, such as **/*.py; newest first.",
             GlobInput,
-            mutating=False,
+            RunsIn.SANDBOX,
+            subject=lambda tool_input: tool_input.get("pattern"),
         ),
         Tool(
             "grep",
             "Search the text files of the workspace with a regular expression (Python's syntax).",
             GrepInput,
-            mutating=False,
+            RunsIn.SANDBOX,
+            subject=lambda tool_input: tool_input.get("pattern"),
         ),
         Tool(
             "take_screenshot",
             "Take screenshots of the running product, desktop (1280x800) and mobile (390x844). Its server must already "
             "listen in the sandbox on the port that cofounder.json names.",
             TakeScreenshotInput,
-            mutating=False,
+            RunsIn.WORKER,
         ),
     )
 }
@@ -185,12 +212,6 @@ def check_tool_input(name: str, value: object) -> ToolInput:
         raise InvalidToolInput(f"The input of {name} does not fit its schema, so it was not run. {problems}") from None
 
 
-def command_of(name: str, tool_input: ToolInput) -> str | None:
-    """Return what bash runs for a call of this tool; None if the tool does not run a command."""
-    command = TOOLS[name].command
-    return None if command is None else command(tool_input)
-
-
 def is_mutating(name: str) -> bool:
     """Whether calls of this tool must run in order. Unknown tools count as mutating."""
     return name not in TOOLS or TOOLS[name].mutating
@@ -198,6 +219,10 @@ def is_mutating(name: str) -> bool:
 
 def summarize_call(name: str, tool_input: dict[str, Any], limit: int = 80) -> str:
     """Summarize a call in one line for the feed and the timeline, such as `bash: git commit -m "Add waitlist"`."""
-    subject = str(tool_input.get("command") or tool_input.get("path") or tool_input.get("pattern") or "").strip()
+    subject = str((TOOLS[name].subject(tool_input) if name in TOOLS else _guessed_subject(tool_input)) or "").strip()
     first_line = subject.splitlines()[0] if subject else ""
     return storable(f"{name}: {first_line}" if first_line else name, limit)
+
+
+def _guessed_subject(tool_input: dict[str, Any]) -> object:
+    return tool_input.get("command") or tool_input.get("path") or tool_input.get("pattern")

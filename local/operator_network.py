@@ -5,12 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
 from domain.errors import Misconfigured
-from settings import Settings, host_names
+from settings import HttpUrl, Settings, host_names, secret_text
 
-_SERVERS = ("s3_endpoint_url", "anthropic_base_url", "e2b_api_url", "e2b_sandbox_url", "cofounder_api_url")
 _AWS_SERVERS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 """The AWS chain reads these if S3_ENDPOINT_URL is unset."""
 
@@ -63,8 +60,8 @@ def operator_network(
     return OperatorNetwork(
         hosts,
         tuple(dict.fromkeys(off_limits)),
-        _secret(settings.sandbox_pip_index_url),
-        _secret(settings.sandbox_npm_registry),
+        secret_text(settings.sandbox_pip_index_url),
+        secret_text(settings.sandbox_npm_registry),
         settings.sandbox_ca_bundle,
     )
 
@@ -79,7 +76,7 @@ def _off_limits(settings: Settings, environment: Mapping[str, str]) -> Iterator[
         for each in host.split(","):
             if not each.startswith("/"):  # a directory of Unix sockets, which no network reaches
                 yield "DATABASE_URL", _without_port(each)
-    urls = {name.upper(): getattr(settings, name) for name in _SERVERS}
+    urls = {name.upper(): getattr(settings, name) for name in settings.fields_of(HttpUrl)}
     urls |= {name: environment.get(name) for name in _AWS_SERVERS}
     for name, url in urls.items():
         yield name, urlsplit(url or "").hostname or ""
@@ -102,7 +99,3 @@ def _temporal_address(environment: Mapping[str, str]) -> str:
         raise Misconfigured(
             f"Temporal's configuration can't be read: {error}. Correct the TEMPORAL_ variables."
         ) from error
-
-
-def _secret(value: SecretStr | None) -> str | None:
-    return None if value is None else value.get_secret_value()

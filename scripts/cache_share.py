@@ -5,7 +5,9 @@
 The directory holds request bodies as they went over the wire, one `*.json` file each, in the order of their names (the
 rehearsal model writes them with `--bodies`). The script uses nothing that a server answered: it estimates tokens from
 bytes, and applies the vendor's public caching rules in an implementation of its own. It counts the requests after the
-third turn of a conversation. Prints a percentage, or 0 if no request asks for caching.
+third turn of a prefix: a conversation begins one, and so does each compaction block in its first message. Requests for
+a compaction are not turns: they count neither as read nor as input. Prints a percentage, or 0 if no request asks for
+caching.
 """
 
 import base64
@@ -20,13 +22,19 @@ from typing import Any
 from PIL import Image
 
 FIRST_TURNS = 3
-"""Turns at the start of a conversation that do not count, because a cache must be written before it can be read."""
+"""Turns at the start of a prefix that do not count, because a cache must be written before it can be read."""
 
 LOOKBACK = 20
-"""Blocks up to and including a breakpoint that are searched for an earlier entry."""
+"""Positions up to and including a breakpoint that are searched for an earlier entry. A run of tool calls is one, and so
+is a run of results; any other block is one."""
 
 MINIMUM_TOKENS = {
+    "claude-opus-5-5": 512,
+    "claude-sonnet-5-5": 512,
+    "claude-haiku-5-5": 4096,
     "claude-opus-5": 512,
+    "claude-fable-5-2": 512,
+    "claude-fable-5-1": 512,
     "claude-fable-5": 512,
     "claude-mythos-5": 512,
     "claude-opus-4-7": 2048,
@@ -64,36 +72,55 @@ def _blocks(body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield message["role"], block
 
 
-def _prefixes(body: dict[str, Any]) -> list[tuple[str, float, bool]]:
-    """Return for each block the hash and the tokens of the prompt up to it, and whether it is marked for the cache."""
-    prefixes: list[tuple[str, float, bool]] = []
+def _prefixes(body: dict[str, Any]) -> list[tuple[str, float, bool, str]]:
+    """Return for each block: hash and tokens of the prompt up to it, whether it is marked for the cache, its type."""
+    prefixes: list[tuple[str, float, bool, str]] = []
     digest, total = hashlib.sha256(str(body.get("model")).encode()), 0.0
     for section, block in _blocks(body):
         bare = {key: value for key, value in block.items() if key != "cache_control"}
         digest.update(f"\n{section}\n{json.dumps(bare)}".encode())
         total += _tokens(bare)
-        prefixes.append((digest.hexdigest(), total, bool(block.get("cache_control"))))
+        prefixes.append((digest.hexdigest(), total, bool(block.get("cache_control")), str(block.get("type"))))
     if body.get("cache_control") and prefixes:
-        prefixes[-1] = (*prefixes[-1][:2], True)  # a top-level marker applies to the last block
+        prefixes[-1] = (*prefixes[-1][:2], True, prefixes[-1][3])  # a top-level marker applies to the last block
     return prefixes
 
 
+def _searched(prefixes: Sequence[tuple[str, float, bool, str]], index: int) -> Iterator[tuple[str, float]]:
+    """Yield hash and tokens of the prompt at each block that a breakpoint is compared with."""
+    positions, before = 0, ""
+    for digest, tokens, _, kind in reversed(prefixes[: index + 1]):
+        positions += kind not in ("tool_use", "tool_result") or kind != before
+        if positions > LOOKBACK:
+            return
+        before = kind
+        yield digest, tokens
+
+
+def _opening(body: dict[str, Any]) -> str:
+    """Return what names a prefix: model, tools, system and the first block of the messages."""
+    messages = body.get("messages") or [{"content": ""}]
+    first = _as_blocks(messages[0]["content"])[:1]
+    return json.dumps([body.get("model"), body.get("tools"), body.get("system"), first])
+
+
 def read_share(bodies: Sequence[dict[str, Any]]) -> float:
-    """Return the share (0 to 1) of input tokens after the third turn that are cache reads."""
+    """Return the share (0 to 1) of input tokens after the third turn of each prefix that are cache reads."""
     entries: set[str] = set()
+    shortest: dict[str, int] = {}
     read = total = 0.0
     for body in bodies:
         prefixes = _prefixes(body)
         minimum = MINIMUM_TOKENS.get(str(body.get("model")), 1024)
         reach = 0.0
-        marked = [index for index, (_, _, is_marked) in enumerate(prefixes) if is_marked]
+        marked = [index for index, (_, _, is_marked, _) in enumerate(prefixes) if is_marked]
         for index in marked:
-            for digest, tokens, _ in prefixes[max(0, index - LOOKBACK + 1) : index + 1]:
-                if digest in entries:
-                    reach = max(reach, tokens)
+            reach = max([reach, *(tokens for digest, tokens in _searched(prefixes, index) if digest in entries)])
         entries.update(prefixes[index][0] for index in marked if prefixes[index][1] >= minimum)
-        turns_before = sum(message["role"] == "assistant" for message in body.get("messages") or [])
-        if turns_before >= FIRST_TURNS and prefixes:
+        turns = sum(message["role"] == "assistant" for message in body.get("messages") or [])
+        # A prefix that begins with a compaction block may begin with turns that were kept, too.
+        turns_before = turns - shortest.setdefault(_opening(body), turns)
+        if body.get("compaction") is None and turns_before >= FIRST_TURNS and prefixes:
             read += reach
             total += prefixes[-1][1]
     return read / total if total else 0.0

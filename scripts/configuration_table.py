@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from domain.build_settings import BuildSettings
 from settings import Settings
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "configuration.md"
@@ -48,10 +49,19 @@ def with_table(document: str) -> str:
 def _rows() -> Iterator[str]:
     yield "| variable | default | what for |"
     yield "| --- | --- | --- |"
-    for name, field in Settings.model_fields.items():
+    for name, field in _fields():
         if name in GROUPS:
             yield f"| **{GROUPS[name]}** | | |"
         yield f"| `{name.upper()}` | {_default(field)} | {_cell(field.description or '')} |"
+
+
+def _fields() -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the settings in the order of settings.py. Those of domain/build_settings.py follow the kill switch."""
+    for name, field in Settings.model_fields.items():
+        if name not in BuildSettings.model_fields:
+            yield name, field
+        if name == "autonomous_agent":
+            yield from BuildSettings.model_fields.items()
 
 
 def _default(field: FieldInfo) -> str:

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from db import money
 from db.models import User
+from db.transaction import Transaction
 from db.users import UserChange, change_user, find_user, plan_names
 from domain.budget import BudgetState
 from domain.errors import InvalidInput, NotFound, UnknownModel
@@ -36,38 +35,38 @@ class Account:
     open_builds: list[uuid.UUID]
 
 
-async def read_account(session: AsyncSession, user_id: str, day: date) -> Account:
+async def read_account(tx: Transaction, user_id: str, day: date) -> Account:
     """The account, with what the user may spend, has spent and was topped up on the day.
 
     Raises:
         NotFound: there is no such user.
     """
-    user = await find_user(session, user_id)
+    user = await find_user(tx, user_id)
     if user is None:
         raise NotFound(f"There is no user {user_id}. `cofounder users set {user_id}` makes one.")
     return Account(
         user=user,
-        budget=await money.budget_of(session, user_id, day),
-        topped_up=await money.topped_up(session, user_id, day),
-        open_builds=await money.open_builds_of(session, user_id),
+        budget=await money.budget_of(tx, user_id, day),
+        topped_up=await money.topped_up(tx, user_id, day),
+        open_builds=await money.open_builds_of(tx, user_id),
     )
 
 
-async def change_account(session: AsyncSession, user_id: str, change: UserChange, day: date) -> Account:
+async def change_account(tx: Transaction, user_id: str, change: UserChange, day: date) -> Account:
     """Change the user; make the row if there is none.
 
     Raises:
         InvalidInput: there is no such plan.
     """
-    plans = await plan_names(session)
+    plans = await plan_names(tx)
     if change.plan is not None and change.plan not in plans:
         raise InvalidInput(f"There is no plan {change.plan}. The plans are: {', '.join(plans)}.", "plan")
-    await change_user(session, user_id, change, day)
-    return await read_account(session, user_id, day)
+    await change_user(tx, user_id, change, day)
+    return await read_account(tx, user_id, day)
 
 
 async def top_up_account(
-    session: AsyncSession, user_id: str, amount: int, day: date, *, note: str | None, key: str | None
+    tx: Transaction, user_id: str, amount: int, day: date, *, note: str | None, key: str | None
 ) -> Account:
     """Add money (microdollars) to what the user may spend on the day; a repeat with the same key adds nothing.
 
@@ -76,11 +75,11 @@ async def top_up_account(
         InvalidInput: the plan has no limit.
         KeyReused: the key was used for another amount.
     """
-    account = await read_account(session, user_id, day)
+    account = await read_account(tx, user_id, day)
     if account.budget.allowance is None:
         raise InvalidInput(f"The plan {account.user.plan} has no limit, so there is nothing to top up.")
-    await money.top_up(session, user_id, amount, day, note=note, key=key)
-    return await read_account(session, user_id, day)
+    await money.top_up(tx, user_id, amount, day, note=note, key=key)
+    return await read_account(tx, user_id, day)
 
 
 def check_models(models: Mapping[str, str | None], prices: PriceTable) -> None:

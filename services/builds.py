@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
 from clients.build_workflows import BuildToStart, BuildWorkflows
@@ -18,6 +17,7 @@ from db.builds import BuildRequest
 from db.models import Build, User
 from db.projects import find_project
 from db.session import Sessions
+from db.transaction import Transaction, request_transaction
 from db.users import ensure_user
 from domain.errors import (
     AccountSuspended,
@@ -54,16 +54,16 @@ async def start_build(
         NotFound, Refused, Conflict, DependencyUnavailable: refused; no row was made.
     """
     reachable = await workflows.is_reachable()
-    async with sessions.transaction() as session:
-        project = await find_project(session, request.user_id, request.project_id)
+    async with request_transaction(sessions) as tx:
+        project = await find_project(tx, request.user_id, request.project_id)
         if project is None:
             raise NotFound(f"There is no project {request.project_id}.")
-        user = await ensure_user(session, request.user_id)
-        build = await _find_by_key(session, request)
+        user = await ensure_user(tx, request.user_id)
+        build = await _find_by_key(tx, request)
         is_new = build is None
         if build is None:
             _require_startable(user, autonomous_agent=autonomous_agent, reachable=reachable)
-            build, is_new = await _insert_or_find(session, request)
+            build, is_new = await _insert_or_find(tx, request)
     if build.started_at is None and build.closed_at is None:
         await _start_or_leave_to_reaper(sessions, workflows, build, project.name, user.plan)
     return StartedBuild(build.id, is_new)
@@ -78,20 +78,20 @@ def _require_startable(user: User, *, autonomous_agent: bool, reachable: bool) -
         raise TemporalUnavailable
 
 
-async def _insert_or_find(session: AsyncSession, request: BuildRequest) -> tuple[Build, bool]:
+async def _insert_or_find(tx: Transaction, request: BuildRequest) -> tuple[Build, bool]:
     """Insert the build's row; if a concurrent request with the same key was faster, return its row and False.
 
     Raises:
         OpenBuildExists: the project has an open build.
     """
-    build = await builds.insert_build(session, request)
+    build = await builds.insert_build(tx, request)
     if build is not None:
         return build, True
     # The row of the faster request is committed by now, and this transaction reads what is committed.
-    earlier = await _find_by_key(session, request)
+    earlier = await _find_by_key(tx, request)
     if earlier is not None:
         return earlier, False
-    open_build = await builds.find_open_build(session, request.project_id)
+    open_build = await builds.find_open_build(tx, request.project_id)
     if open_build is None:
         raise OpenBuildExists("Another build of this project ended just now. Send the request again.")
     raise OpenBuildExists(
@@ -101,10 +101,10 @@ async def _insert_or_find(session: AsyncSession, request: BuildRequest) -> tuple
     )
 
 
-async def _find_by_key(session: AsyncSession, request: BuildRequest) -> Build | None:
+async def _find_by_key(tx: Transaction, request: BuildRequest) -> Build | None:
     if request.idempotency_key is None:
         return None
-    earlier = await builds.find_build_by_key(session, request.user_id, request.idempotency_key)
+    earlier = await builds.find_build_by_key(tx, request.user_id, request.idempotency_key)
     if earlier is not None and earlier.body_hash != request.body_hash:
         raise KeyReused(
             "This Idempotency-Key was used for another request. Use a new key for a new build.",
@@ -136,8 +136,8 @@ async def start_workflow(
             goal=build.goal,
         )
     )
-    async with sessions.transaction() as session:
-        await builds.mark_started(session, build.id)
+    async with request_transaction(sessions) as tx:
+        await builds.mark_started(tx, build.id)
 
 
 async def start_if_unstarted(sessions: Sessions, workflows: BuildWorkflows, build: Build) -> None:
@@ -148,10 +148,10 @@ async def start_if_unstarted(sessions: Sessions, workflows: BuildWorkflows, buil
     """
     if build.started_at is not None or build.closed_at is not None:
         return
-    async with sessions.transaction() as session:
-        project = await find_project(session, build.user_id, build.project_id)
+    async with request_transaction(sessions) as tx:
+        project = await find_project(tx, build.user_id, build.project_id)
         assert project is not None, "a build's row names a project"
-        user = await ensure_user(session, build.user_id)
+        user = await ensure_user(tx, build.user_id)
     await _start_or_leave_to_reaper(sessions, workflows, build, project.name, user.plan)
 
 
@@ -167,25 +167,25 @@ async def _start_or_leave_to_reaper(
 # ---- open builds
 
 
-async def require_build(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> Build:
+async def require_build(tx: Transaction, user_id: str, build_id: uuid.UUID) -> Build:
     """The build, if it exists and is this user's.
 
     Raises:
         NotFound: there is no such build, or it is another user's.
     """
-    build = await builds.find_build(session, user_id, build_id)
+    build = await builds.find_build(tx, user_id, build_id)
     if build is None:
         raise _no_build(build_id)
     return build
 
 
-async def lock_build(session: AsyncSession, user_id: str, build_id: uuid.UUID) -> Build:
+async def lock_build(tx: Transaction, user_id: str, build_id: uuid.UUID) -> Build:
     """The build's row, locked until the transaction ends.
 
     Raises:
         NotFound: there is no such build, or it is another user's.
     """
-    build = await steering.lock_build(session, build_id, user_id)
+    build = await steering.lock_build(tx, build_id, user_id)
     if build is None:
         raise _no_build(build_id)
     return build
@@ -198,9 +198,9 @@ async def cancel_build(sessions: Sessions, workflows: BuildWorkflows, user_id: s
         NotFound, BuildClosed, DatabaseUnavailable: nothing was changed.
         TemporalUnavailable: the wish is stored; the reaper asks again.
     """
-    async with sessions.transaction() as session:
-        build = await require_build(session, user_id, build_id)
-        if not await builds.request_cancel(session, build_id):
+    async with request_transaction(sessions) as tx:
+        build = await require_build(tx, user_id, build_id)
+        if not await builds.request_cancel(tx, build_id):
             raise _closed(build)
     await _signal(sessions, workflows, build, workflows.cancel)
 
@@ -211,8 +211,8 @@ async def wake_build(sessions: Sessions, workflows: BuildWorkflows, user_id: str
     Raises:
         NotFound, BuildClosed, DependencyUnavailable: nothing was changed.
     """
-    async with sessions.transaction() as session:
-        build = await require_build(session, user_id, build_id)
+    async with request_transaction(sessions) as tx:
+        build = await require_build(tx, user_id, build_id)
     if build.closed_at is not None:
         raise _closed(build)
     await _signal(sessions, workflows, build, workflows.wake)

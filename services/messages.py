@@ -12,6 +12,7 @@ from db import steering
 from db.models import Build, FounderMessage, Question
 from db.session import Sessions
 from db.steering import AnsweredQuestion
+from db.transaction import request_transaction
 from domain.errors import AlreadyAnswered, BuildClosed, InvalidInput, KeyReused, NotFound, TooManyUnread
 from domain.payloads import PendingInput
 from domain.tool_output import redact
@@ -41,20 +42,20 @@ async def send_message(
         NotFound, Conflict, DatabaseUnavailable: refused; nothing was stored.
     """
     text = redact(text, secrets)
-    async with sessions.transaction() as session:
-        build = await lock_build(session, user_id, build_id)
+    async with request_transaction(sessions) as tx:
+        build = await lock_build(tx, user_id, build_id)
         message = None
         if idempotency_key is not None:
-            message = await steering.find_message(session, build.id, idempotency_key)
+            message = await steering.find_message(tx, build.id, idempotency_key)
         is_new = message is None
         if message is None:
             require_accepts_messages(build)
-            if await steering.count_unread(session, build.id) >= MAX_UNREAD:
+            if await steering.count_unread(tx, build.id) >= MAX_UNREAD:
                 raise TooManyUnread(
                     f"The agent has not read your last {MAX_UNREAD} messages yet. It reads them at its next turn. Send "
                     "this one after that."
                 )
-            message = await steering.add_message(session, build, text, idempotency_key)
+            message = await steering.add_message(tx, build, text, idempotency_key)
         elif message.text != text or message.question_id is not None:
             raise KeyReused("This Idempotency-Key was used for another message. Use a new key.")
     await notify_of_input(sessions, workflows, build, PendingInput(message=message.number))
@@ -84,16 +85,16 @@ async def answer_question(
     Raises:
         NotFound, InvalidInput, Conflict, DatabaseUnavailable: refused; nothing was stored.
     """
-    async with sessions.transaction() as session:
-        build = await lock_build(session, user_id, build_id)
-        stored = await steering.find_question(session, build.id, question_id)
+    async with request_transaction(sessions) as tx:
+        build = await lock_build(tx, user_id, build_id)
+        stored = await steering.find_question(tx, build.id, question_id)
         if stored is None:
             raise NotFound(f"Build {build_id} has not asked a question {question_id}.")
         answer = redact(text or "", secrets) or _option(stored.question, option or 0)
         message = stored.answer
         if message is None:
             require_accepts_messages(build)
-            message = await steering.add_message(session, build, answer, question_id=question_id)
+            message = await steering.add_message(tx, build, answer, question_id=question_id)
         elif message.text != answer:
             raise AlreadyAnswered(
                 f"This question was answered before: {message.text} To say more, send a message.",

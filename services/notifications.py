@@ -14,6 +14,7 @@ from clients.build_workflows import BuildWorkflows
 from db import money, steering
 from db.models import Build
 from db.session import Sessions
+from db.transaction import transaction
 from domain.errors import NotFound
 from domain.payloads import PendingInput
 from services.builds import start_if_unstarted
@@ -32,9 +33,9 @@ async def notify_budget_changed(sessions: Sessions, workflows: BuildWorkflows, u
     Raises:
         RPCError, RuntimeError: Temporal did not take it.
     """
-    async with sessions.begin() as session:
-        since = await money.last_change(session, user_id)
-        open_builds = await money.open_builds_of(session, user_id)
+    async with transaction(sessions) as tx:
+        since = await money.last_change(tx, user_id)
+        open_builds = await money.open_builds_of(tx, user_id)
     notified: list[uuid.UUID] = []
 
     async def notify(build_id: uuid.UUID) -> None:
@@ -48,8 +49,8 @@ async def notify_budget_changed(sessions: Sessions, workflows: BuildWorkflows, u
     try:
         await asyncio.gather(*map(notify, open_builds))
     finally:
-        async with sessions.begin() as session:
-            await money.mark_notified(session, notified, since)
+        async with transaction(sessions) as tx:
+            await money.mark_notified(tx, notified, since)
     return notified
 
 
@@ -62,8 +63,8 @@ async def repeat_budget_notification(
         NotFound, RPCError: it was not delivered.
     """
     await workflows.signal_budget_changed(missed.build_id)
-    async with sessions.begin() as session:
-        await money.mark_notified(session, [missed.build_id], missed.since)
+    async with transaction(sessions) as tx:
+        await money.mark_notified(tx, [missed.build_id], missed.since)
 
 
 # ---- founders' input
@@ -93,8 +94,8 @@ async def repeat_input_notification(
         NotFound, RPCError: it was not delivered.
     """
     await _signal_input(workflows, build_id, pending)
-    async with sessions.begin() as session:
-        await steering.mark_notified(session, build_id, pending)
+    async with transaction(sessions) as tx:
+        await steering.mark_notified(tx, build_id, pending)
 
 
 async def _signal_input(workflows: BuildWorkflows, build_id: uuid.UUID, pending: PendingInput) -> None:

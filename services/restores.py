@@ -2,13 +2,12 @@
 
 import uuid
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from clients.build_workflows import BuildWorkflows
 from db import restores
 from db.builds import find_snapshot
 from db.models import Restore
 from db.session import Sessions
+from db.transaction import Transaction, request_transaction
 from domain.errors import Conflict, KeyReused, NotFound, RestorePending, SnapshotNotStored
 from domain.payloads import PendingInput
 from services.builds import lock_build
@@ -38,21 +37,21 @@ async def request_restore(
     Raises:
         NotFound, Conflict, DatabaseUnavailable: refused; nothing was stored.
     """
-    async with sessions.transaction() as session:
-        build = await lock_build(session, user_id, build_id)
+    async with request_transaction(sessions) as tx:
+        build = await lock_build(tx, user_id, build_id)
         restore = None
         if idempotency_key is not None:
-            restore = await restores.find_restore(session, build.id, idempotency_key)
+            restore = await restores.find_restore(tx, build.id, idempotency_key)
         is_new = restore is None
         if restore is None:
             require_accepts_messages(build)
             if commit is not None:
-                commit = await _resolve_commit(session, build.id, commit)
+                commit = await _resolve_commit(tx, build.id, commit)
             else:
-                await _require_stored(session, build.id, snapshot or 0)
-            await _require_none_pending(session, build.id)
+                await _require_stored(tx, build.id, snapshot or 0)
+            await _require_none_pending(tx, build.id)
             restore = await restores.add_restore(
-                session, build.id, snapshot_number=snapshot, commit=commit, idempotency_key=idempotency_key
+                tx, build.id, snapshot_number=snapshot, commit=commit, idempotency_key=idempotency_key
             )
         elif not _has_target(restore, snapshot, commit):
             raise KeyReused("This Idempotency-Key was used for another restore. Use a new key.")
@@ -67,8 +66,8 @@ def _has_target(restore: Restore, snapshot: int | None, commit: str | None) -> b
     return snapshot is not None and restore.snapshot_number == snapshot
 
 
-async def _require_none_pending(session: AsyncSession, build_id: uuid.UUID) -> None:
-    if pending := await restores.requested_restore(session, build_id):
+async def _require_none_pending(tx: Transaction, build_id: uuid.UUID) -> None:
+    if pending := await restores.requested_restore(tx, build_id):
         raise RestorePending(
             f"The workspace is about to be restored to {restores.describe_target(pending)}, between two turns. Send "
             "your request after that.",
@@ -76,8 +75,8 @@ async def _require_none_pending(session: AsyncSession, build_id: uuid.UUID) -> N
         )
 
 
-async def _require_stored(session: AsyncSession, build_id: uuid.UUID, number: int) -> None:
-    snapshot = await find_snapshot(session, build_id, number)
+async def _require_stored(tx: Transaction, build_id: uuid.UUID, number: int) -> None:
+    snapshot = await find_snapshot(tx, build_id, number)
     if snapshot is None:
         raise NotFound(f"Build {build_id} has no snapshot {number}.")
     if snapshot.state != "stored":
@@ -88,9 +87,9 @@ async def _require_stored(session: AsyncSession, build_id: uuid.UUID, number: in
         )
 
 
-async def _resolve_commit(session: AsyncSession, build_id: uuid.UUID, commit: str) -> str:
+async def _resolve_commit(tx: Transaction, build_id: uuid.UUID, commit: str) -> str:
     """The commit as the build's rows have it, in the fewest digits that they use for it."""
-    matches = [each for each in await restores.commits_of(session, build_id) if _is_same(each, commit)]
+    matches = [each for each in await restores.commits_of(tx, build_id) if _is_same(each, commit)]
     if not matches:
         raise NotFound(f"Build {build_id} has no phase that ended with commit {commit}.")
     shortest = min(matches, key=len)

@@ -6,6 +6,7 @@ from temporalio.service import RPCError
 from clients.build_workflows import BuildWorkflows
 from db import slots
 from db.session import Sessions
+from db.transaction import transaction
 from domain.errors import NotFound
 
 log = structlog.get_logger(__name__)
@@ -16,8 +17,8 @@ async def nudge_queued_builds(sessions: Sessions, workflows: BuildWorkflows, use
 
     The reaper repeats the nudge, and a queued build looks by itself every hour.
     """
-    async with sessions.begin() as session:
-        queued = await slots.builds_next_in_queue(session, user_id)
+    async with transaction(sessions) as tx:
+        queued = await slots.builds_next_in_queue(tx, user_id)
     nudged = 0
     for build_id in queued:
         try:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.harness.environment import outside_variables
+
 if TYPE_CHECKING:
     from clients.browser import Browser
     from local.stack import LocalStack
@@ -14,17 +16,8 @@ if TYPE_CHECKING:
 
 _TESTS = Path(__file__).parent
 
-_PREFIXES = ("ANTHROPIC_", "AWS_", "COFOUNDER_", "E2B_", "PG", "PROJECT_", "REHEARSAL_", "S3_", "SANDBOX_", "TEMPORAL_")
-_NAMES = {"AUTONOMOUS_AGENT", "BRIEF", "DATABASE_URL", "EXIT", "IDEA", "REAL"}
-
-
-def _points_outside(variable: str) -> bool:
-    name = variable.upper()
-    return name in _NAMES or name.startswith(_PREFIXES) or name.endswith("_PROXY")
-
-
 # At import, before any test module: no test may reach a real service, whatever variables the machine's owner has set.
-for _variable in [name for name in os.environ if _points_outside(name)]:
+for _variable in outside_variables(os.environ):
     del os.environ[_variable]
 
 

@@ -1,61 +1,58 @@
 """A build, from a brief to a running preview: what happens in which order, and nothing else."""
 
 import asyncio
-from typing import NoReturn
+from enum import Enum, auto
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities.context import ContextActivities
-    from activities.dispatch import DispatchActivities
-    from activities.gate import GateActivities
-    from activities.lifecycle import LifecycleActivities
     from activities.think import ThinkActivities
     from domain.budget import WIND_DOWN_TURNS, WindDown
-    from domain.names import (
-        ADMIT,
-        BUILD_WORKFLOW,
-        FINISH,
-        MESSAGE,
-        MONEY,
-        PREVIEW_WORKFLOW,
-        RESTORE,
-        WAKE,
-        preview_workflow_id,
-    )
+    from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MESSAGE, MONEY, RESTORE, WAKE
+    from domain.notes import TurnNote
     from domain.payloads import (
         BLOCKED,
         BudgetCheck,
         BuildContext,
         BuildInput,
         BuildRef,
-        DispatchInput,
-        DispatchResult,
-        FinishBuild,
-        GateResult,
         LoopState,
-        PreviewInput,
-        RequestedCall,
         ResolvedModel,
-        RunGate,
         ThinkInput,
         ThinkOutcome,
         ThinkResult,
-        TurnNote,
     )
     from domain.status import Status
 
-from workflows import policies
-from workflows.cleanup import shielded
-from workflows.failures import end_if_cancelled, reason_of
+from workflows import patches, policies
+from workflows.completion import Completion
+from workflows.failures import end_if_cancelled, shielded
+from workflows.gate import EvidenceGate, GateOutcome
 from workflows.projection import Projection
 from workflows.steering import Steering
-from workflows.waiting import Waiting, best_effort
-from workflows.workspace import REPLACES, Workspace
+from workflows.tool_calls import ToolCalls
+from workflows.waiting import Waiting
+from workflows.workspace import Workspace
 
-_SLOTS = "places"
-"""Patch: a build waits for a slot before it starts, and for budget before its sandbox is opened."""
+
+class Preparation(Enum):
+    """How the preparation of a run ended."""
+
+    READY = auto()
+    """The build has a slot, its context, a model and a workspace."""
+    STILL_QUEUED = auto()
+    """The build waits for a slot, and its history is long: continue as new."""
+
+
+class WorkOutcome(Enum):
+    """How the work of a run ended."""
+
+    PASSED = auto()
+    """The product has passed the evidence gate."""
+    HISTORY_IS_LONG = auto()
+    """Continue as new."""
 
 
 @workflow.defn(name=BUILD_WORKFLOW)
@@ -71,6 +68,10 @@ class BuildWorkflow:
         self._workspace = Workspace(request.build_id, self._state)
         self._waiting = Waiting(request.build_id, self._state, self._projection, self._workspace)
         self._steering = Steering(request.build_id, self._state, self._workspace, self._waiting)
+        shared = request.build_id, self._state, self._projection, self._workspace
+        self._tool_calls = ToolCalls(*shared, self._waiting)
+        self._gate = EvidenceGate(*shared, self._waiting)
+        self._completion = Completion(*shared)
 
     @workflow.signal(name=WAKE)
     def wake(self) -> None:
@@ -111,27 +112,23 @@ class BuildWorkflow:
             CancelledError: the build was cancelled.
         """
         try:
-            evidence = await self._work() if await self._prepare() else None
+            passed = await self._prepare() is Preparation.READY and await self._work() is WorkOutcome.PASSED
         except (asyncio.CancelledError, FailureError) as error:
             # Any other exception is a defect of ours: it fails the workflow task, and a fixed worker continues there.
-            return await shielded(self._close(error))
-        if evidence is None:
+            return await shielded(self._completion.close(error))
+        if not passed:
             await workflow.wait_condition(workflow.all_handlers_finished)
             workflow.continue_as_new(BuildInput(build_id=request.build_id, state=self._state))
-        return await shielded(self._finish(evidence))
+        return await shielded(self._completion.finish(self._gate.evidence))
 
-    async def _prepare(self) -> bool:
-        """Get a slot, the context, the model and a workspace; a later run of the workflow has them already.
-
-        Returns:
-            False if the build is still queued and has to continue as new.
-        """
+    async def _prepare(self) -> Preparation:
+        """Get a slot, the context, the model and a workspace; a later run of the workflow has them already."""
         state = self._state
         if state.context is None:
             # Builds started before slots existed hold one; see migration 0003.
-            has_queue = workflow.patched(_SLOTS)
+            has_queue = workflow.patched(patches.SLOTS.id)
             if has_queue and not await self._waiting.wait_for_slot():
-                return False
+                return Preparation.STILL_QUEUED
             await self._projection.become(Status.STARTING)
             context = await self._waiting.retry_with_help(self._load_context)
             await self._waiting.retry_with_help(self._resolve_model)
@@ -143,20 +140,16 @@ class BuildWorkflow:
         if not self._workspace.is_open:
             await self._waiting.retry_with_help(self._workspace.open)
             await self._projection.become(Status.SCAFFOLD)
-        return True
+        return Preparation.READY
 
-    async def _work(self) -> GateResult | None:
-        """Take turn after turn until the product passes the evidence gate.
-
-        Returns:
-            The evidence; None if the history is long and the build has to continue as new.
-        """
+    async def _work(self) -> WorkOutcome:
+        """Take turn after turn until the product passes the evidence gate."""
         state, waits = self._state, 0
         while True:
             if not state.turn_pending:
                 end_if_cancelled()  # a new run would not see a cancel of this one
                 if self._history_is_long():
-                    return None
+                    return WorkOutcome.HISTORY_IS_LONG
                 state.turn += 1
                 self._run_turns += 1
                 state.turn_pending = True
@@ -177,21 +170,22 @@ class BuildWorkflow:
             if result.outcome is ThinkOutcome.REFUSED:
                 await self._waiting.wait_for_founder(result.reason or "The model did not continue.")
             elif result.outcome is ThinkOutcome.TOOL_USE:
-                await self._steering.guard(result.calls, await self._act(result.calls))
+                await self._steering.guard(result.calls, await self._tool_calls.run(result.calls))
             await self._steering.guard_against_fruitless_turns(result)
             if wound_down and not state.finish:
                 await self._stop_for_budget(result)
-            elif (result.outcome is ThinkOutcome.END_TURN or state.finish) and not state.has_pending_restore:
-                evidence = await self._pass_gate()
-                if evidence is not None and evidence.passed:
-                    return evidence
+            elif self._is_due_for_gate(result) and await self._gate.check() is GateOutcome.PASSED:
+                return WorkOutcome.PASSED
 
     async def _think(self) -> ThinkResult:
         """Make one model call. Notes added while it is retried are for the next turn."""
         state, notes = self._state, list(self._state.notes)
-        request = ThinkInput(build_id=self._build.build_id, turn=state.turn)
-        if notes:
-            request = request.model_copy(update={"notes": notes, "allow_calls": self._steering.calls_left})
+        request = ThinkInput.sparse(
+            build_id=self._build.build_id,
+            turn=state.turn,
+            notes=notes,
+            allow_calls=self._steering.calls_left if notes else 0,
+        )
         self._projection.describe()
 
         async def think() -> ThinkResult:
@@ -235,157 +229,17 @@ class BuildWorkflow:
         state.wind_down_turns = None
         state.notes = [note for note in state.notes if note not in (TurnNote.WIND_DOWN, TurnNote.WIND_DOWN_OVER)]
         why = ThinkOutcome.BUDGET if result.outcome not in BLOCKED else result.outcome
-        stop = BudgetCheck(exhausted=True, outcome=why)
-        details = {
-            "reason": result.reason,
-            "waiting_for": result.waiting_for,
-            "renews_on": result.renews_on,
-            "day": result.day,
-        }
-        await self._waiting.wait_for_budget(stop.model_copy(update=details))
+        stop = BudgetCheck(
+            exhausted=True,
+            outcome=why,
+            reason=result.reason,
+            waiting_for=result.waiting_for,
+            renews_on=result.renews_on,
+            day=result.day,
+        )
+        await self._waiting.wait_for_budget(stop)
         if why is ThinkOutcome.BUDGET:
             state.notes.append(TurnNote.HANDOFF)
-
-    async def _act(self, calls: list[RequestedCall]) -> list[DispatchResult]:
-        """Run a turn's tool calls: read-only ones side by side, the others in order."""
-        results: list[DispatchResult] = []
-        read_only: list[RequestedCall] = []
-        for call in (call for call in calls if call.is_valid):
-            if not call.mutating:
-                read_only.append(call)
-                continue
-            results += await self._read(read_only)
-            read_only = []
-            await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True)
-            results.append(await self._dispatch(call))
-        results += await self._read(read_only)
-        self._state.tool_calls += len(calls)
-        if any(result.lost for result in results):
-            full = any(result.disk_full for result in results)
-            why = "the sandbox's disk was full" if full else "the sandbox was lost"
-            await self._waiting.resume_workspace(why, replace=full)
-        if commits := [result.commit for result in results if result.commit]:
-            await self._end_phase(commits)
-        return results
-
-    async def _read(self, calls: list[RequestedCall]) -> list[DispatchResult]:
-        """Run calls side by side. Failed ones are retried one by one: people are asked one thing at a time."""
-        outcomes = await asyncio.gather(*map(self._dispatch_once, calls), return_exceptions=True)
-        results: list[DispatchResult] = []
-        for call, result in zip(calls, outcomes, strict=True):
-            if isinstance(result, BaseException) and not isinstance(result, ActivityError):
-                raise result
-            results.append(await self._dispatch(call) if isinstance(result, BaseException) else result)
-        return results
-
-    async def _dispatch(self, call: RequestedCall) -> DispatchResult:
-        return await self._waiting.retry_with_help(lambda: self._dispatch_once(call), in_sandbox=True)
-
-    async def _dispatch_once(self, call: RequestedCall) -> DispatchResult:
-        return await workflow.execute_activity_method(
-            DispatchActivities.dispatch_tool,
-            DispatchInput(build_id=self._build.build_id, tool_use_id=call.tool_use_id, sandbox=self._workspace.sandbox),
-            **policies.TOOL,
-            summary=call.summary,
-        )
-
-    async def _end_phase(self, commits: list[str]) -> None:
-        """A commit ends a phase, and a phase ends with a snapshot. If the snapshot fails, the next one covers it."""
-        state = self._state
-        state.phases += len(commits)
-        await best_effort(
-            self._workspace.snapshot("phase", policies.SNAPSHOT_IF_POSSIBLE, phase=state.phases, commit=commits[-1])
-        )
-        if state.status is Status.SCAFFOLD:
-            await self._projection.become(Status.CODE)
-
-    async def _pass_gate(self) -> GateResult | None:
-        """Check the product in a fresh sandbox. If it fails, the agent gets the findings, a bounded number of times.
-
-        Nothing passes while the founder has pending input.
-
-        Returns:
-            None if the sandbox was lost meanwhile: the agent first has to see what it has lost.
-        """
-        state = self._state
-        finishing, state.finish = state.finish, False
-        await self._projection.become(Status.CHECKS)
-        sandbox = self._workspace.sandbox
-        await self._waiting.retry_with_help(lambda: self._workspace.snapshot("gate"), in_sandbox=True)
-        if self._workspace.sandbox != sandbox and workflow.patched(REPLACES):
-            state.finish = finishing
-            await self._projection.become(Status.CODE if state.phases else Status.SCAFFOLD)
-            return None
-        state.gates += 1
-        result = await self._waiting.retry_with_help(self._run_gate)
-        if result.passed:
-            return result
-        await self._projection.become(Status.CODE if state.phases else Status.SCAFFOLD)
-        if result.is_pending:
-            state.note_received(result)
-            state.finish = finishing
-            return result
-        state.notes.append(TurnNote.GATE_FINDINGS)
-        state.gates_since_person += 1
-        if state.gates_since_person >= self._context.gate_attempts:
-            attempts = state.gates_since_person
-            reason = f"The product failed its checks {attempts} times. Wake the build to let the agent try again."
-            await self._waiting.wait_for_founder(reason)
-            state.gates_since_person = 0
-        return result
-
-    async def _finish(self, evidence: GateResult) -> int:
-        """Hand the gate's sandbox to the preview, close the build as ready and run the post-build hook."""
-        state = self._state
-        sandbox_id, url = evidence.sandbox_id or "", evidence.preview_url or ""
-        await workflow.start_child_workflow(
-            PREVIEW_WORKFLOW,
-            PreviewInput(
-                build_id=self._build.build_id, seconds=self._context.preview_seconds, sandbox_id=sandbox_id, url=url
-            ),
-            id=preview_workflow_id(self._build.build_id),
-            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-            static_summary="keeps the product running",
-        )
-        finished = await workflow.execute_activity_method(
-            LifecycleActivities.finish_build,
-            FinishBuild(
-                build_id=self._build.build_id,
-                seq=self._projection.take(Status.READY),
-                sandbox_id=sandbox_id,
-                preview_url=url,
-                phases_completed=state.phases,
-                snapshot_number=state.snapshots,
-            ),
-            **policies.DATABASE,
-            summary="ready",
-        )
-        self._projection.show_ready()
-        try:
-            await workflow.execute_activity_method(
-                LifecycleActivities.run_post_build_hook, self._build, **policies.HOOK, summary="after the build"
-            )
-        except ActivityError:
-            await workflow.execute_activity_method(
-                LifecycleActivities.note_hook_failure,
-                self._build,
-                **policies.DATABASE,
-                summary="after the build: failed",
-            )
-        await best_effort(self._workspace.release(keep=sandbox_id))
-        return finished.build_version
-
-    async def _close(self, error: BaseException) -> NoReturn:
-        """Snapshot the workspace, release the sandbox, and end as cancelled or failed."""
-        cancelled = is_cancelled_exception(error)
-        reason = None if cancelled else reason_of(error)
-        if self._workspace.is_open:
-            await best_effort(self._workspace.snapshot("end", policies.SNAPSHOT_IF_POSSIBLE))
-        await best_effort(self._workspace.release())
-        await self._projection.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
-        if cancelled:
-            raise asyncio.CancelledError
-        raise ApplicationError(reason or "The build failed.", type="BuildFailed", non_retryable=True)
 
     # ---- single activities, as functions that can be retried
 
@@ -399,22 +253,10 @@ class BuildWorkflow:
             ContextActivities.resolve_model, self._build, **policies.DATABASE, summary="model"
         )
 
-    async def _run_gate(self) -> GateResult:
+    def _is_due_for_gate(self, result: ThinkResult) -> bool:
         state = self._state
-        return await workflow.execute_activity_method(
-            GateActivities.run_evidence_gate,
-            RunGate(build_id=self._build.build_id, number=state.gates, snapshot_number=state.snapshots),
-            **policies.GATE,
-            summary=f"evidence gate {state.gates}",
-        )
-
-    # ---- state
-
-    @property
-    def _context(self) -> BuildContext:
-        assert self._state.context is not None, "the context is loaded first"
-        return self._state.context
+        return (result.outcome is ThinkOutcome.END_TURN or state.finish) and not state.has_pending_restore
 
     def _history_is_long(self) -> bool:
-        limit = self._context.continue_as_new_turns
+        limit = self._state.loaded_context.continue_as_new_turns
         return workflow.info().is_continue_as_new_suggested() or (limit is not None and self._run_turns >= limit)

@@ -1,6 +1,9 @@
-"""What an activity's failure means for a workflow."""
+"""What an activity's failure or a cancel means for a workflow."""
 
 import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
@@ -8,6 +11,8 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from domain import failures
     from domain.status import WaitingFor
+
+T = TypeVar("T")
 
 
 def end_if_cancelled() -> None:
@@ -21,6 +26,15 @@ def end_if_cancelled() -> None:
     """
     if workflow.cancellation_reason() is not None:
         raise asyncio.CancelledError
+
+
+async def shielded(cleanup: Coroutine[Any, Any, T]) -> T:
+    """Run cleanup to completion even if the workflow is cancelled meanwhile, and return its result."""
+    task = asyncio.create_task(cleanup)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    return task.result()
 
 
 def reason_of(error: BaseException) -> str:

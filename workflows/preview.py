@@ -11,15 +11,11 @@ with workflow.unsafe.imports_passed_through():
     from domain.names import EXTEND, PREVIEW_WORKFLOW
     from domain.payloads import PreviewChange, PreviewInput, SandboxInput
 
-from workflows import policies
-from workflows.cleanup import shielded
-from workflows.failures import reason_of
+from workflows import patches, policies
+from workflows.failures import reason_of, shielded
 
 _KEEP_EVERY = timedelta(minutes=10)
 """How often the sandbox's time to live is extended; well below it, so that it never expires by surprise."""
-
-_CHECKS_FOR_CANCEL = "cancel-is-looked-for"
-"""Patch: honour a cancel that arrived during an activity. Older previews that lost one still replay."""
 
 
 @workflow.defn(name=PREVIEW_WORKFLOW)
@@ -71,7 +67,7 @@ class PreviewWorkflow:
             if not self._is_announced():
                 self._announced_until = self._expires_at
                 await self._record("open")
-            if workflow.cancellation_reason() is not None and workflow.patched(_CHECKS_FOR_CANCEL):
+            if workflow.cancellation_reason() is not None and workflow.patched(patches.CHECKS_FOR_CANCEL.id):
                 raise asyncio.CancelledError  # the last step ended as if there were no cancel
             wait = min(self._expires_at - workflow.now(), _KEEP_EVERY)
             try:
@@ -102,15 +98,20 @@ class PreviewWorkflow:
     async def _record(self, state: str, reason: str | None = None) -> None:
         """Project the state to the previews row and the UI."""
         self._seq += 1
-        details: dict[str, object] = {"reason": reason} if reason else {}
-        if state == "open":
-            details |= {"sandbox_id": self._sandbox_id, "url": self._url, "expires_at": self._expires_at}
+        is_open = state == "open"
+        change = PreviewChange.sparse(
+            build_id=self._request.build_id,
+            seq=self._seq,
+            state=state,
+            sandbox_id=self._sandbox_id if is_open else None,
+            url=self._url if is_open else None,
+            expires_at=self._expires_at if is_open else None,
+            reason=reason or None,
+        )
+        if is_open:
             workflow.set_current_details(f"{self._url}\n\nCloses at {self._expires_at:%Y-%m-%d %H:%M} UTC.")
         else:
             workflow.set_current_details(f"**{state}** {reason or ''}")
         await workflow.execute_activity_method(
-            PreviewActivities.record_preview,
-            PreviewChange(build_id=self._request.build_id, seq=self._seq, state=state).model_copy(update=details),
-            **policies.DATABASE,
-            summary=state,
+            PreviewActivities.record_preview, change, **policies.DATABASE, summary=state
         )

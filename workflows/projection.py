@@ -1,7 +1,6 @@
 """Projects a build's status to its row and feed, the search attributes and the Temporal UI."""
 
 from datetime import datetime
-from typing import Any
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
@@ -36,9 +35,14 @@ class Projection:
     ) -> None:
         """Take a status and project it everywhere."""
         seq = self.take(status)
-        optional: dict[str, Any] = {"waiting_for": waiting_for, "reason": reason, "wakes_at": wakes_at}
-        present = {key: value for key, value in optional.items() if value is not None}
-        self._change = StatusChange(build_id=self._build_id, seq=seq, status=status, **present)
+        self._change = StatusChange.sparse(
+            build_id=self._build_id,
+            seq=seq,
+            status=status,
+            waiting_for=waiting_for,
+            reason=reason,
+            wakes_at=wakes_at,
+        )
         self.describe()
         waits = _WAITING_FOR.value_set(waiting_for) if waiting_for else _WAITING_FOR.value_unset()
         workflow.upsert_search_attributes([_STATUS.value_set(status), waits])

@@ -8,29 +8,23 @@ with workflow.unsafe.imports_passed_through():
     from activities.question import QuestionActivities
     from activities.restore import RestoreActivities
     from domain.guards import FRUITLESS, count_errors, is_repeating, remember, stuck_on
+    from domain.notes import TurnNote
     from domain.payloads import (
         AskFounder,
-        BuildContext,
         DispatchResult,
         FinishRestore,
         LoopState,
         RequestedCall,
         RestoreWorkspace,
+        SnapshotReason,
         ThinkOutcome,
         ThinkResult,
-        TurnNote,
     )
     from domain.status import WaitingFor
 
-from workflows import policies
+from workflows import patches, policies
 from workflows.waiting import Waiting
 from workflows.workspace import Workspace
-
-_QUESTIONS = "questions"
-"""Patch: ask the founder a question when the guard against circles fires twice; before, the build just waited."""
-
-_FRUITLESS_TURNS = "fruitless"
-"""Patch: stop after several turns in a row without a usable answer; older builds continue indefinitely."""
 
 
 class Steering:
@@ -68,14 +62,14 @@ class Steering:
         """Stop an agent after several turns without a usable answer: each of them is paid for."""
         state = self._state
         state.fruitless_turns = state.fruitless_turns + 1 if result.outcome is ThinkOutcome.CONTINUE else 0
-        if state.fruitless_turns >= FRUITLESS and workflow.patched(_FRUITLESS_TURNS):
+        if state.fruitless_turns >= FRUITLESS and workflow.patched(patches.FRUITLESS_TURNS.id):
             state.fruitless_turns = 0
             reason = f"The model's last {FRUITLESS} answers were cut off or empty. Wake the build to try again."
             await self._waiting.wait_for_founder(reason)
 
     async def _ask_about_circle(self, signatures: Sequence[str]) -> None:
         state = self._state
-        if workflow.patched(_QUESTIONS):
+        if workflow.patched(patches.QUESTIONS.id):
             call = max(signatures, key=state.recent_calls.count)
             await self._ask(AskFounder(build_id=self._build_id, question_id=str(workflow.uuid4()), call=call))
             return
@@ -102,7 +96,9 @@ class Steering:
     async def restore(self) -> None:
         """Restore the workspace to the state that the founder requested, with a snapshot before and after it."""
         state, number = self._state, self._state.restore_requested
-        await self._waiting.retry_with_help(lambda: self._workspace.snapshot("before_restore"), in_sandbox=True)
+        await self._waiting.retry_with_help(
+            lambda: self._workspace.snapshot(SnapshotReason.BEFORE_RESTORE), in_sandbox=True
+        )
         number_before = state.snapshots
         if await self._waiting.retry_with_help(lambda: self._restore_once(number), in_sandbox=True):
             finished = FinishRestore(
@@ -122,7 +118,7 @@ class Steering:
             RestoreActivities.restore_workspace, request, **policies.SANDBOX, summary="restore the workspace"
         )
         if restored.done:
-            await self._workspace.snapshot("restore")
+            await self._workspace.snapshot(SnapshotReason.RESTORE)
         return restored.done
 
     async def _stop_at_cap(self) -> None:
@@ -137,10 +133,5 @@ class Steering:
         # Pending input answers an older question; this is a new one.
         await self._waiting.wait_for_person(WaitingFor.FOUNDER, reason)
         state.last_turn_given = False
-        state.tool_calls_allowed = state.tool_calls + self._context.tool_call_cap
+        state.tool_calls_allowed = state.tool_calls + state.loaded_context.tool_call_cap
         state.notes.append(TurnNote.CONTINUE_AFTER_CAP)
-
-    @property
-    def _context(self) -> BuildContext:
-        assert self._state.context is not None, "the context is loaded first"
-        return self._state.context

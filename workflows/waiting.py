@@ -11,13 +11,13 @@ with workflow.unsafe.imports_passed_through():
     from activities.slots import SlotActivities
     from activities.think import ThinkActivities
     from domain.budget import next_utc_midnight
-    from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, ThinkOutcome
+    from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, SnapshotReason, ThinkOutcome
     from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
-from workflows import policies
+from workflows import patches, policies
 from workflows.failures import end_if_cancelled, reason_of, responsible_party, sandbox_problem
 from workflows.projection import Projection
-from workflows.workspace import REPLACES, Workspace
+from workflows.workspace import Workspace
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Waiting:
             except ActivityError as error:
                 end_if_cancelled()
                 cause = sandbox_problem(error) if in_sandbox else None
-                if cause is not None and workflow.patched(REPLACES):
+                if cause is not None and workflow.patched(patches.REPLACES.id):
                     in_sandbox = False  # if a new sandbox does not help, ask a person
                     await self.resume_workspace(cause, replace=True)
                     continue
@@ -106,7 +106,7 @@ class Waiting:
             # A wake sent before the question was asked does not answer it; a request to finish answers any question.
             self._state.wake = self._state.finish
         if self._workspace.is_open and verified:
-            await best_effort(self._workspace.snapshot("wait", policies.SNAPSHOT_IF_POSSIBLE))
+            await best_effort(self._workspace.snapshot(SnapshotReason.WAIT, policies.SNAPSHOT_IF_POSSIBLE))
         if self._workspace.is_open:
             await best_effort(self._workspace.pause())
         while True:
@@ -135,7 +135,7 @@ class Waiting:
         before, state = self._state.status, self._state
         self._fail_if_stop_policy(stop)  # before the sandbox is paused: the end takes its own snapshot
         if self._workspace.is_open:
-            await self.retry_with_help(lambda: self._workspace.snapshot("sleep"), in_sandbox=True)
+            await self.retry_with_help(lambda: self._workspace.snapshot(SnapshotReason.SLEEP), in_sandbox=True)
             await self.retry_with_help(self._workspace.pause)
         repeated, woken = False, False
         while stop.exhausted:
@@ -232,9 +232,10 @@ class Waiting:
 
     async def check_budget(self) -> BudgetCheck:
         """Whether the build may continue."""
-        request = CheckBudget(build_id=self._build.build_id, turn=max(1, self._state.turn))
-        if self._state.last_wind_down is not None:
-            request = request.model_copy(update={"last_wind_down": self._state.last_wind_down})
+        state = self._state
+        request = CheckBudget.sparse(
+            build_id=self._build.build_id, turn=max(1, state.turn), last_wind_down=state.last_wind_down
+        )
         return await workflow.execute_activity_method(
             ThinkActivities.check_budget, request, **policies.DATABASE, summary="budget"
         )

@@ -7,21 +7,19 @@ with workflow.unsafe.imports_passed_through():
     from activities.snapshot import SnapshotActivities
     from activities.workspace import WorkspaceActivities
     from domain.lifetime import is_near_its_end
+    from domain.notes import TurnNote
     from domain.payloads import (
         LoopState,
         OpenWorkspace,
         ResumeWorkspace,
         SandboxInput,
         SandboxRef,
+        SnapshotReason,
         TakeSnapshot,
-        TurnNote,
     )
 
-from workflows import policies
+from workflows import patches, policies
 from workflows.failures import end_if_cancelled, reason_of, sandbox_problem
-
-REPLACES = "replaces"
-"""Patch: a lost, full or unreachable sandbox is replaced automatically; before, an operator was asked."""
 
 
 class Workspace:
@@ -54,7 +52,7 @@ class Workspace:
 
     async def snapshot(
         self,
-        reason: str,
+        reason: SnapshotReason,
         options: policies.Options = policies.SNAPSHOT,
         *,
         phase: int | None = None,
@@ -65,13 +63,13 @@ class Workspace:
         A failure is reported in the feed and raised.
         """
         self._state.snapshots += 1
-        ends_phase = {"phase": phase, "commit": commit} if phase is not None else {}
-        request = TakeSnapshot(
+        request = TakeSnapshot.sparse(
             build_id=self._build_id,
             sandbox_id=self.sandbox.sandbox_id,
             number=self._state.snapshots,
             reason=reason,
-            **ends_phase,
+            phase=phase,
+            commit=commit,
         )
         try:
             await workflow.execute_activity_method(
@@ -102,7 +100,7 @@ class Workspace:
             await self._resume(ResumeWorkspace(build_id=self._build_id, sandbox_id=self._id(), cause=cause))
         except ActivityError as error:
             end_if_cancelled()
-            if sandbox_problem(error) is None or not workflow.patched(REPLACES):
+            if sandbox_problem(error) is None or not workflow.patched(patches.REPLACES.id):
                 raise
             await self.replace(cause)
 
@@ -115,10 +113,10 @@ class Workspace:
         """Replace the sandbox before the provider ends it; nothing is lost but its processes."""
         state, context = self._state, self._state.context
         if context is None or not is_near_its_end(
-            state.sandbox_opened_at, workflow.now(), context.sandbox_max_seconds, context.longest_call_seconds
+            state.sandbox_opened_at, workflow.now(), context.sandbox_max_seconds, context.tool_timeout_max_seconds
         ):
             return
-        await self.snapshot("replace")
+        await self.snapshot(SnapshotReason.REPLACE)
         await self.replace("the sandbox was near the end of the time that its provider gives it")
 
     async def _resume(self, request: ResumeWorkspace) -> None:
@@ -131,7 +129,7 @@ class Workspace:
         if resumed.reapplied:
             # So that these edits need not be applied again later, perhaps after edits that conflict with them.
             try:
-                await self.snapshot("restored", policies.SNAPSHOT_IF_POSSIBLE)
+                await self.snapshot(SnapshotReason.RESTORED, policies.SNAPSHOT_IF_POSSIBLE)
             except ActivityError:
                 end_if_cancelled()
 

@@ -2,7 +2,7 @@
 
 Activities change rows, servers and sandboxes one after the other, so the points are there. They do nothing, and no
 setting or environment variable can make them do anything. The fault tests' own program,
-`tests/faults/rigged_worker.py`, starts a worker in which another function replaces `crash_point`.
+`tests/harness/rigged_worker.py`, starts a worker in which another function replaces `crash_point`.
 """
 
 from typing import Literal

@@ -15,6 +15,7 @@ from clients.workspace_lock import WorkspaceLock
 from db.models import Snapshot
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
+from db.transaction import transaction
 from domain.errors import CofounderError, NotFound, SandboxUnavailable, SnapshotFailed
 from domain.manifest import Entry, compare, digest, parse_manifest
 
@@ -106,8 +107,8 @@ async def sweep_snapshots(sessions: Sessions, store: ObjectStore, build_id: uuid
     prefix = _prefix(build_id)
     # List the objects before reading the rows: an attempt takes its row before it writes its objects.
     keys = [*await store.keys(prefix), *await store.unfinished_uploads(prefix)]
-    async with sessions.begin() as session:
-        rows = await session.execute(
+    async with transaction(sessions) as tx:
+        rows = await tx.session.execute(
             select(Snapshot.number, Snapshot.state, Snapshot.archive_key, Snapshot.manifest_key).where(
                 Snapshot.build_id == build_id, Snapshot.state != "taking"
             )

@@ -5,14 +5,13 @@ from datetime import date
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import money
 from db.models import Build, User
-from db.transaction import Executor, Transaction, session_of
+from db.transaction import Transaction
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, may_continue, too_small
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
-from domain.pricing import PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
+from domain.pricing import ModelPrice, PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
 from domain.status import WaitingFor
 
 _SUSPENDED = (
@@ -69,22 +68,22 @@ class CallBudget:
             raise CallBlocked(await self._why_blocked(tx, build, call.day, state, permission.verdict, worst), state)
         return permission, state
 
-    async def check(self, session: AsyncSession, request: CheckBudget, day: date) -> BudgetCheck:
+    async def check(self, tx: Transaction, request: CheckBudget, day: date) -> BudgetCheck:
         """Whether the build's next call could be made. Reserves nothing."""
-        build = await session.get_one(Build, UUID(request.build_id))
-        suspended = await session.scalar(select(User.suspended).where(User.id == build.user_id))
+        build = await tx.session.get_one(Build, UUID(request.build_id))
+        suspended = await tx.session.scalar(select(User.suspended).where(User.id == build.user_id))
         if (hold := self._hold(suspended=bool(suspended))) is not None:
             waiting_for, reason = hold
             return BudgetCheck(
                 exhausted=True, outcome=ThinkOutcome.ON_HOLD, reason=reason, waiting_for=waiting_for, day=day
             )
         model = build.model or ""
-        state = await money.lock_day(session, build.user_id, day)
-        worst = await self._worst_case(session, build.id, model, request.turn)
+        state = await money.lock_day(tx, build.user_id, day)
+        worst = await self._worst_case(tx, build.id, model, request.turn)
         verdict = may_continue(state, day, worst, self._max_tokens(model), request.last_wind_down)
         if verdict not in (Verdict.TOO_SMALL, Verdict.EXHAUSTED):
             return BudgetCheck(exhausted=False)
-        blocked = await self._why_blocked(session, build, day, state, verdict, worst)
+        blocked = await self._why_blocked(tx, build, day, state, verdict, worst)
         return BudgetCheck(
             exhausted=True,
             outcome=blocked.outcome,
@@ -104,9 +103,9 @@ class CallBudget:
         """What the tokens cost, in µ$."""
         return cost_microdollars(self.prices, model, tokens)
 
-    def adaptive_thinking(self, model: str) -> bool:
-        """Whether the model takes `thinking: adaptive`."""
-        return price_of(self.prices, model).adaptive_thinking
+    def price(self, model: str) -> ModelPrice:
+        """The model's row of the price table."""
+        return price_of(self.prices, model)
 
     def _hold(self, *, suspended: bool) -> tuple[WaitingFor, str] | None:
         """Why the build is on hold regardless of its budget: who can end the hold, and the reason that people read."""
@@ -115,7 +114,7 @@ class CallBudget:
         return (WaitingFor.OPERATOR, _SUSPENDED) if suspended else None
 
     async def _why_blocked(
-        self, executor: Executor, build: Build, day: date, state: BudgetState, verdict: Verdict, worst: WorstCase
+        self, tx: Transaction, build: Build, day: date, state: BudgetState, verdict: Verdict, worst: WorstCase
     ) -> ThinkResult:
         """Why no call may be made, for the workflow and for people."""
         if verdict is Verdict.BUSY:
@@ -123,13 +122,13 @@ class CallBudget:
         figures = {"spent": state.spent, "allowance": state.allowance}
         if verdict is Verdict.EXHAUSTED:
             return ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, **figures)
-        renewal_day = await session_of(executor).scalar(select(User.renewal_day).where(User.id == build.user_id))
+        renewal_day = await tx.session.scalar(select(User.renewal_day).where(User.id == build.user_id))
         _, renews_on = cycle_of(day, renewal_day or 1)
         reason = too_small(state, worst, self._max_tokens(build.model or ""), renews_on)
         return ThinkResult(outcome=ThinkOutcome.TOO_SMALL, reason=reason, renews_on=renews_on, day=day, **figures)
 
-    async def _worst_case(self, executor: Executor, build_id: UUID, model: str, turn: int) -> WorstCase:
-        return worst_case(self.prices, model, await money.prompt_tokens_at_most(executor, build_id, turn))
+    async def _worst_case(self, tx: Transaction, build_id: UUID, model: str, turn: int) -> WorstCase:
+        return worst_case(self.prices, model, await money.prompt_tokens_at_most(tx, build_id, turn))
 
     def _max_tokens(self, model: str) -> int:
         return min(self.max_output_tokens, price_of(self.prices, model).max_output_tokens)

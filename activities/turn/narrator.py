@@ -5,7 +5,7 @@ from db.session import Sessions
 from db.transaction import autocommit
 from domain.answer import SentenceBuffer
 from domain.errors import StaleClaim
-from domain.events import EventType, NewEvent
+from domain.events import NarrationEvent, NewEvent
 from domain.pricing import Tokens
 from domain.text import storable
 
@@ -13,7 +13,7 @@ from domain.text import storable
 class Narrator:
     """Writes one call's narration, for as long as its attempt holds the turn, and keeps count of what the call costs.
 
-    `add_text` and `note_usage` are the callbacks of `ModelClient.stream`.
+    `add_text` and `note_usage` are the callbacks of `ModelProvider.stream`.
     """
 
     def __init__(self, sessions: Sessions, call: money.Call) -> None:
@@ -49,6 +49,5 @@ class Narrator:
     def _events(self, sentences: list[str]) -> list[NewEvent]:
         claim = str(self._call.claim)
         return [
-            NewEvent(EventType.NARRATION, {"text": storable(sentence), "claim": claim}, self._call.turn)
-            for sentence in sentences
+            NewEvent(NarrationEvent(text=storable(sentence), claim=claim), self._call.turn) for sentence in sentences
         ]

@@ -7,7 +7,9 @@ it, because another worker made the last turn, or this one has restarted or evic
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from clients.model.protocol import StoredConversation
 
 _MAX_BYTES = 64_000_000
 """Bytes of prefixes that a worker keeps; the least recently used are evicted."""
@@ -15,17 +17,21 @@ _MAX_BYTES = 64_000_000
 
 @dataclass
 class RequestPrefix:
-    """A conversation up to a turn's user message, as the bytes that begin the requests of the next turns."""
+    """A conversation up to a turn's user message, which begins those of the next turns."""
 
-    text: bytearray = field(default_factory=bytearray)
+    conversation: StoredConversation
     turn: int = 0
-    _is_first: bool = True
+    size: int = field(init=False)
+    """Its length in bytes."""
+
+    def __post_init__(self) -> None:
+        self.size = sum(map(len, (self.conversation.system, self.conversation.tools, *self.conversation.messages)))
 
     def add(self, turn: int, messages: Sequence[str]) -> None:
         """Add the messages up to this turn's."""
-        for message in messages:
-            self.text += (message if self._is_first else "," + message).encode()
-            self._is_first = False
+        new = tuple(message.encode() for message in messages)
+        self.conversation = replace(self.conversation, messages=(*self.conversation.messages, *new))
+        self.size += sum(map(len, new))
         self.turn = turn
 
 
@@ -44,5 +50,5 @@ class PrefixCache:
     def put(self, build_id: uuid.UUID, prefix: RequestPrefix) -> None:
         """Keep the prefix for the next turn."""
         self._prefixes[build_id] = prefix
-        while sum(len(each.text) for each in self._prefixes.values()) > self._max_bytes:
+        while sum(each.size for each in self._prefixes.values()) > self._max_bytes:
             self._prefixes.popitem(last=False)

@@ -6,9 +6,18 @@ import structlog
 from fastapi import APIRouter, Depends
 from temporalio.service import RPCError
 
-from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Resources, ResourcesDep, Transaction, require_operator
+from api.deps import (
+    CurrentUserId,
+    IdempotencyKey,
+    IsOperator,
+    Resources,
+    ResourcesDep,
+    TransactionDep,
+    require_operator,
+)
 from api.responses import TAKES_BODY, problems
 from api.schemas import AccountChange, AccountOut, NewTopUp
+from db.transaction import request_transaction
 from db.users import UserChange
 from services.accounts import Account, change_account, check_models, read_account, top_up_account
 from services.notifications import notify_budget_changed
@@ -19,10 +28,10 @@ router = APIRouter(tags=["account"])
 
 
 @router.get("/account", summary="Read the account", responses=problems(404, 422))
-async def read(user_id: CurrentUserId, session: Transaction, operator: IsOperator) -> AccountOut:
+async def read(user_id: CurrentUserId, tx: TransactionDep, operator: IsOperator) -> AccountOut:
     """The user's plan, and how much of today's allowance is used."""
     now = datetime.now(UTC)
-    return AccountOut.of(await read_account(session, user_id, now.date()), now, operator=operator)
+    return AccountOut.of(await read_account(tx, user_id, now.date()), now, operator=operator)
 
 
 @router.patch(
@@ -36,8 +45,8 @@ async def change(new: AccountChange, user_id: CurrentUserId, resources: Resource
     check_models(new.models or {}, resources.settings.model_prices)
     now = datetime.now(UTC)
     changes = UserChange(new.plan, new.models, new.suspended, new.renewal_day)
-    async with resources.sessions.transaction() as session:
-        account = await change_account(session, user_id, changes, now.date())
+    async with request_transaction(resources.sessions) as tx:
+        account = await change_account(tx, user_id, changes, now.date())
     return await _notify(resources, account, now)
 
 
@@ -53,8 +62,8 @@ async def top_up(
     """For operators. Adds in full to what the user may spend today; open builds are notified. A repeat with the same
     `Idempotency-Key` adds nothing."""
     now = datetime.now(UTC)
-    async with resources.sessions.transaction() as session:
-        account = await top_up_account(session, user_id, new.amount, now.date(), note=new.note, key=idempotency_key)
+    async with request_transaction(resources.sessions) as tx:
+        account = await top_up_account(tx, user_id, new.amount, now.date(), note=new.note, key=idempotency_key)
     return await _notify(resources, account, now)
 
 

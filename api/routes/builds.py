@@ -5,15 +5,16 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Resources, ResourcesDep, Transaction
+from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Resources, ResourcesDep, TransactionDep
 from api.paging import BuildsPage, Page
 from api.responses import TAKES_BODY, problems
 from api.schemas import BudgetOut, BuildList, BuildOut, NewBuild
 from db import builds, money
 from db.builds import BuildFilter, BuildRequest
 from db.projects import find_project
+from db.transaction import Transaction, request_transaction
+from domain.build_options import BuildOptions
 from domain.errors import NotFound
 from domain.status import Status
 from services.builds import cancel_build, start_build, wake_build
@@ -38,7 +39,7 @@ async def start(
     idempotency_key: IdempotencyKey = None,
 ) -> BuildOut:
     """Store the build and start it. A project has at most one open build."""
-    request = BuildRequest(project_id, user_id, new.goal, idempotency_key, new.sleep_policy, new.max_nights)
+    request = BuildRequest(project_id, user_id, new.goal, idempotency_key, BuildOptions.chosen_in(new))
     started = await start_build(
         resources.sessions, resources.workflows, request, autonomous_agent=resources.settings.autonomous_agent
     )
@@ -50,18 +51,18 @@ async def start(
 
 @router.get("/projects/{project_id}/builds", summary="List a project's builds", responses=problems(404, 422))
 async def list_of_project(
-    project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction, page: BuildsPage, operator: IsOperator
+    project_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep, page: BuildsPage, operator: IsOperator
 ) -> BuildList:
     """Newest first."""
-    if await find_project(session, user_id, project_id) is None:
+    if await find_project(tx, user_id, project_id) is None:
         raise NotFound(f"There is no project {project_id}.")
-    return await _list(session, user_id, BuildFilter(project_id=project_id), page, operator)
+    return await _list(tx, user_id, BuildFilter(project_id=project_id), page, operator)
 
 
 @router.get("/builds", summary="List builds", responses=problems(422))
 async def list_of_user(
     user_id: CurrentUserId,
-    session: Transaction,
+    tx: TransactionDep,
     page: BuildsPage,
     operator: IsOperator,
     status: Annotated[list[Status], Query(description="Only builds with one of these.")] = [],  # noqa: B006
@@ -69,15 +70,15 @@ async def list_of_user(
     open: Annotated[bool | None, Query(description="true: only open builds; false: only ended ones.")] = None,
 ) -> BuildList:
     """The user's builds, newest first. A project that does not exist has none."""
-    return await _list(session, user_id, BuildFilter(status, project_id, open), page, operator)
+    return await _list(tx, user_id, BuildFilter(status, project_id, open), page, operator)
 
 
-async def _list(session: AsyncSession, user_id: str, only: BuildFilter, page: Page, operator: bool) -> BuildList:
-    rows = await builds.list_builds(session, user_id, only, page.after, page.limit + 1)
+async def _list(tx: Transaction, user_id: str, only: BuildFilter, page: Page, operator: bool) -> BuildList:
+    rows = await builds.list_builds(tx, user_id, only, page.after, page.limit + 1)
     listed = rows[: page.limit]
     if not listed:
         return BuildList(builds=[], next_cursor=None)
-    budget = await _budget(session, user_id, operator)
+    budget = await _budget(tx, user_id, operator)
     return BuildList(
         builds=[BuildOut.of(each, budget, operator=operator) for each in listed],
         next_cursor=page.next_cursor(listed[-1].build if len(rows) > page.limit else None),
@@ -107,14 +108,14 @@ async def wake(build_id: uuid.UUID, user_id: CurrentUserId, resources: Resources
 
 
 async def _read(resources: Resources, user_id: str, build_id: uuid.UUID, operator: bool) -> BuildOut:
-    async with resources.sessions.transaction() as session:
-        build = await builds.read_build(session, user_id, build_id)
+    async with request_transaction(resources.sessions) as tx:
+        build = await builds.read_build(tx, user_id, build_id)
         if build is None:
             raise NotFound(f"There is no build {build_id}.")
-        return BuildOut.of(build, await _budget(session, user_id, operator), operator=operator)
+        return BuildOut.of(build, await _budget(tx, user_id, operator), operator=operator)
 
 
-async def _budget(session: AsyncSession, user_id: str, operator: bool) -> BudgetOut:
+async def _budget(tx: Transaction, user_id: str, operator: bool) -> BudgetOut:
     """Today's budget, also for builds that ended long ago: it belongs to the user, not to the build."""
     now = datetime.now(UTC)
-    return BudgetOut.of(await money.budget_of(session, user_id, now.date()), now, operator=operator)
+    return BudgetOut.of(await money.budget_of(tx, user_id, now.date()), now, operator=operator)

@@ -10,7 +10,8 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from api.deps import CurrentUserId, ResourcesDep
-from api.responses import events_table, problems
+from api.responses import event_schema, events_table, problems
+from db.transaction import request_transaction
 from services.builds import require_build
 
 log = structlog.get_logger(__name__)
@@ -42,7 +43,11 @@ class _Feed(EventSourceResponse):
             "description": f"The feed. Programs ignore events that they do not know.\n\n{events_table()}",
             "content": {
                 "text/event-stream": {
-                    "schema": {"type": "string"},
+                    "schema": {
+                        "type": "string",
+                        "contentMediaType": "text/event-stream",
+                        "x-event-data": event_schema(),
+                    },
                     "example": 'id: 7\nevent: status\ndata: {"turn":null,"created_at":"2026-11-24T12:00:00+00:00",'
                     '"data":{"status":"code"}}\n\n',
                 }
@@ -67,8 +72,8 @@ async def follow(
     with `Last-Event-ID`: no event is lost or doubled.
     """
     start = after if last_event_id is None else last_event_id
-    async with resources.sessions.transaction() as session:
-        build = await require_build(session, user_id, build_id)
+    async with request_transaction(resources.sessions) as tx:
+        build = await require_build(tx, user_id, build_id)
     if build.closed_at is not None and build.last_event_id <= start:
         return Response(status_code=204)
     return _Feed(

@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from api.deps import Resources, ResourcesDep
 from api.schemas import Dependency, Live, Readiness
+from db.transaction import request_transaction
 from domain.errors import DatabaseUnavailable
 
 router = APIRouter(tags=["health"])
@@ -20,8 +21,8 @@ async def live() -> Live:
 
 async def _database(resources: Resources) -> Dependency:
     try:
-        async with asyncio.timeout(5), resources.sessions.transaction() as session:
-            await session.execute(text("select 1 from builds limit 1"))
+        async with asyncio.timeout(5), request_transaction(resources.sessions) as tx:
+            await tx.session.execute(text("select 1 from builds limit 1"))
     except DatabaseUnavailable as error:
         return Dependency(ok=False, detail=str(error))
     except TimeoutError:

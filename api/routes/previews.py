@@ -3,14 +3,14 @@
 import uuid
 
 from fastapi import APIRouter, Response
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.service import RPCError
 
-from api.deps import CurrentUserId, ResourcesDep, Transaction
+from api.deps import CurrentUserId, ResourcesDep, TransactionDep
 from api.errors import BUILD_NOT_READY, Problem
 from api.responses import TAKES_BODY, problems
 from api.schemas import PreviewOut, PreviewWish
 from db.builds import find_preview
+from db.transaction import Transaction, request_transaction
 from domain.errors import NotFound, TemporalUnavailable
 from domain.status import Status
 from services.builds import require_build
@@ -19,10 +19,10 @@ router = APIRouter(prefix="/builds/{build_id}/preview", tags=["previews"])
 
 
 @router.get("", summary="Read the preview", responses=problems(404, 422))
-async def read(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> PreviewOut:
+async def read(build_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep) -> PreviewOut:
     """Where the product runs, and until when."""
-    await require_build(session, user_id, build_id)
-    return await _preview(session, build_id)
+    await require_build(tx, user_id, build_id)
+    return await _preview(tx, build_id)
 
 
 @router.post("", status_code=202, summary="Open or extend the preview", responses=problems(*TAKES_BODY, 404, 409))
@@ -34,9 +34,9 @@ async def open_or_extend(
     wish: PreviewWish | None = None,
 ) -> PreviewOut:
     """Keep the product running for at least `seconds` from now. A closed preview starts again from the snapshot."""
-    async with resources.sessions.transaction() as session:
-        build = await require_build(session, user_id, build_id)
-        before = await find_preview(session, build_id)
+    async with request_transaction(resources.sessions) as tx:
+        build = await require_build(tx, user_id, build_id)
+        before = await find_preview(tx, build_id)
     if build.status != Status.READY:
         raise Problem(BUILD_NOT_READY, f"Build {build_id} is {build.status}; only a ready build has a preview.")
     seconds = (wish.seconds if wish else None) or resources.settings.preview_seconds
@@ -47,12 +47,12 @@ async def open_or_extend(
     response.headers["Location"] = f"/v1/builds/{build_id}/preview"
     if before is None:
         return PreviewOut(build_id=build_id, state="opening", url=None, expires_at=None, reason=None)
-    async with resources.sessions.transaction() as session:
-        return await _preview(session, build_id)
+    async with request_transaction(resources.sessions) as tx:
+        return await _preview(tx, build_id)
 
 
-async def _preview(session: AsyncSession, build_id: uuid.UUID) -> PreviewOut:
-    preview = await find_preview(session, build_id)
+async def _preview(tx: Transaction, build_id: uuid.UUID) -> PreviewOut:
+    preview = await find_preview(tx, build_id)
     if preview is None:
         raise NotFound(f"Build {build_id} has no preview yet. It gets one when it is ready.")
     return PreviewOut.of(preview)

@@ -4,9 +4,8 @@ import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import CurrentUserId, Transaction
+from api.deps import CurrentUserId, TransactionDep
 from api.errors import VERSION_CONFLICT, Problem
 from api.paging import ProjectsPage
 from api.responses import TAKES_BODY, problems
@@ -22,6 +21,7 @@ from api.schemas import (
 )
 from db import projects
 from db.models import Project
+from db.transaction import Transaction
 from domain.brief import Interview
 from domain.errors import NotFound
 
@@ -37,18 +37,18 @@ IfMatch = Annotated[
 
 
 @router.post("", status_code=201, summary="Create a project", responses=problems(*TAKES_BODY))
-async def create(new: NewProject, user_id: CurrentUserId, session: Transaction, response: Response) -> ProjectOut:
+async def create(new: NewProject, user_id: CurrentUserId, tx: TransactionDep, response: Response) -> ProjectOut:
     """Store the idea brief and the interview. A project without a brief can't be built yet."""
     name = new.name or (new.brief or {}).get("name", "").strip() or "Untitled"
-    project = await projects.create_project(session, user_id, name, new.brief, new.interview)
+    project = await projects.create_project(tx, user_id, name, new.brief, new.interview)
     response.headers["Location"] = f"/v1/projects/{project.id}"
-    return await _with_documents(session, project)
+    return await _with_documents(tx, project)
 
 
 @router.get("", summary="List projects", responses=problems(422))
-async def list_of_user(user_id: CurrentUserId, session: Transaction, page: ProjectsPage) -> ProjectList:
+async def list_of_user(user_id: CurrentUserId, tx: TransactionDep, page: ProjectsPage) -> ProjectList:
     """The user's projects, newest first, without their documents."""
-    rows = await projects.list_projects(session, user_id, page.after, page.limit + 1)
+    rows = await projects.list_projects(tx, user_id, page.after, page.limit + 1)
     listed = rows[: page.limit]
     return ProjectList(
         projects=[ListedProject.of(each) for each in listed],
@@ -57,19 +57,17 @@ async def list_of_user(user_id: CurrentUserId, session: Transaction, page: Proje
 
 
 @router.get("/{project_id}", summary="Read a project", responses=problems(404, 422))
-async def read(project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> ProjectOut:
+async def read(project_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep) -> ProjectOut:
     """The project with its idea brief and its latest interview."""
-    project = _require(project_id, await projects.find_project(session, user_id, project_id))
-    return await _with_documents(session, project)
+    project = _require(project_id, await projects.find_project(tx, user_id, project_id))
+    return await _with_documents(tx, project)
 
 
 @router.get("/{project_id}/brief", summary="Read the idea brief", responses=problems(404, 422))
-async def read_brief(
-    project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction, response: Response
-) -> BriefOut:
+async def read_brief(project_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep, response: Response) -> BriefOut:
     """The idea brief as it was sent, with its version."""
-    _require(project_id, await projects.find_project(session, user_id, project_id))
-    return await _brief(session, project_id, response)
+    _require(project_id, await projects.find_project(tx, user_id, project_id))
+    return await _brief(tx, project_id, response)
 
 
 @router.put("/{project_id}/brief", summary="Replace the idea brief", responses=problems(*TAKES_BODY, 404, 409))
@@ -77,25 +75,25 @@ async def replace_brief(
     project_id: uuid.UUID,
     new: NewBrief,
     user_id: CurrentUserId,
-    session: Transaction,
+    tx: TransactionDep,
     response: Response,
     if_match: IfMatch = None,
 ) -> BriefOut:
     """Make this the brief of future builds. Builds that have started keep the version that they started with."""
-    _require(project_id, await projects.lock_project(session, user_id, project_id))
-    before = await projects.find_brief(session, project_id)
+    _require(project_id, await projects.lock_project(tx, user_id, project_id))
+    before = await projects.find_brief(tx, project_id)
     version = _next_version(before.version if before else 0, new.version, if_match)
-    await projects.replace_brief(session, project_id, version, new.brief)
-    return await _brief(session, project_id, response)
+    await projects.replace_brief(tx, project_id, version, new.brief)
+    return await _brief(tx, project_id, response)
 
 
 @router.get("/{project_id}/interview", summary="Read the interview", responses=problems(404, 422))
 async def read_interview(
-    project_id: uuid.UUID, user_id: CurrentUserId, session: Transaction, response: Response
+    project_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep, response: Response
 ) -> InterviewOut:
     """The latest understanding session, with its version."""
-    _require(project_id, await projects.find_project(session, user_id, project_id))
-    return await _interview(session, project_id, response)
+    _require(project_id, await projects.find_project(tx, user_id, project_id))
+    return await _interview(tx, project_id, response)
 
 
 @router.put("/{project_id}/interview", summary="Replace the interview", responses=problems(*TAKES_BODY, 404, 409))
@@ -103,16 +101,16 @@ async def replace_interview(
     project_id: uuid.UUID,
     new: NewInterview,
     user_id: CurrentUserId,
-    session: Transaction,
+    tx: TransactionDep,
     response: Response,
     if_match: IfMatch = None,
 ) -> InterviewOut:
     """Make this the interview of future builds. Earlier ones are kept for the builds that started with them."""
-    _require(project_id, await projects.lock_project(session, user_id, project_id))
-    before = await projects.find_interview(session, project_id)
+    _require(project_id, await projects.lock_project(tx, user_id, project_id))
+    before = await projects.find_interview(tx, project_id)
     version = _next_version(before.number if before else 0, new.version, if_match)
-    await projects.add_interview(session, project_id, version, new.interview)
-    return await _interview(session, project_id, response)
+    await projects.add_interview(tx, project_id, version, new.interview)
+    return await _interview(tx, project_id, response)
 
 
 def _require(project_id: uuid.UUID, project: Project | None) -> Project:
@@ -139,16 +137,16 @@ def _next_version(current: int, read: int | None, if_match: str | None) -> int:
     return current + 1
 
 
-async def _brief(session: AsyncSession, project_id: uuid.UUID, response: Response) -> BriefOut:
-    row = await projects.find_brief(session, project_id)
+async def _brief(tx: Transaction, project_id: uuid.UUID, response: Response) -> BriefOut:
+    row = await projects.find_brief(tx, project_id)
     if row is None:
         raise NotFound(f"Project {project_id} has no idea brief yet.")
     response.headers["ETag"] = f'"{row.version}"'
     return BriefOut(brief=row.body, version=row.version, updated_at=row.updated_at)
 
 
-async def _interview(session: AsyncSession, project_id: uuid.UUID, response: Response) -> InterviewOut:
-    row = await projects.find_interview(session, project_id)
+async def _interview(tx: Transaction, project_id: uuid.UUID, response: Response) -> InterviewOut:
+    row = await projects.find_interview(tx, project_id)
     if row is None:
         raise NotFound(f"Project {project_id} has no interview yet.")
     response.headers["ETag"] = f'"{row.number}"'
@@ -156,7 +154,7 @@ async def _interview(session: AsyncSession, project_id: uuid.UUID, response: Res
     return InterviewOut(interview=interview, version=row.number, updated_at=row.created_at)
 
 
-async def _with_documents(session: AsyncSession, project: Project) -> ProjectOut:
-    brief = await projects.find_brief(session, project.id)
-    interview = await projects.find_interview(session, project.id)
+async def _with_documents(tx: Transaction, project: Project) -> ProjectOut:
+    brief = await projects.find_brief(tx, project.id)
+    interview = await projects.find_interview(tx, project.id)
     return ProjectOut.of(project, brief, interview)

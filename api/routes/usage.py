@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BeforeValidator
 
-from api.deps import CurrentUserId, IsOperator, Transaction
+from api.deps import CurrentUserId, IsOperator, TransactionDep
 from api.responses import problems
 from api.schemas import BuildUsage, DayUsage, UsageOut
 from db.usage import usage_by_build, usage_by_day
@@ -32,7 +32,7 @@ Day = Annotated[date, BeforeValidator(_only_iso)]
 @router.get("/usage", summary="Read the usage", responses=problems(422))
 async def usage(
     user_id: CurrentUserId,
-    session: Transaction,
+    tx: TransactionDep,
     operator: IsOperator,
     from_: Annotated[
         Day | None, Query(alias="from", description="The first UTC day; by default 30 days up to `to`.")
@@ -47,8 +47,8 @@ async def usage(
         raise InvalidInput(f"`from` is {first}, which is after {last}.", "from")
     if (last - first).days >= _MAX_DAYS:
         raise InvalidInput(f"The days from {first} to {last} are more than {_MAX_DAYS}. Request fewer.", "from")
-    days = await usage_by_day(session, user_id, first, last)
-    builds = await usage_by_build(session, user_id, first, last)
+    days = await usage_by_day(tx, user_id, first, last)
+    builds = await usage_by_build(tx, user_id, first, last)
     return UsageOut(
         from_day=first,
         to_day=last,

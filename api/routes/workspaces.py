@@ -9,13 +9,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
-from api.deps import CurrentUserId, Resources, ResourcesDep, Transaction
+from api.deps import CurrentUserId, Resources, ResourcesDep, TransactionDep
 from api.responses import problems
 from api.schemas import ScreenshotList, ScreenshotOut, SnapshotList, SnapshotOut, Viewport
 from clients.zip_stream import as_zip
 from db.builds import find_screenshots, find_snapshot, list_snapshots
 from db.models import Snapshot
 from db.snapshots import current_snapshot
+from db.transaction import request_transaction
 from domain.errors import NotFound, SnapshotNotStored
 from services.builds import require_build
 
@@ -44,10 +45,10 @@ _ARCHIVE = _bytes_of(*_MEDIA_TYPES.values())
 
 
 @router.get("/snapshots", summary="List the snapshots", responses=problems(404, 422))
-async def snapshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> SnapshotList:
+async def snapshots(build_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep) -> SnapshotList:
     """The snapshots that can be downloaded, the current one first."""
-    await require_build(session, user_id, build_id)
-    return SnapshotList(snapshots=[SnapshotOut.of(row) for row in await list_snapshots(session, build_id)])
+    await require_build(tx, user_id, build_id)
+    return SnapshotList(snapshots=[SnapshotOut.of(row) for row in await list_snapshots(tx, build_id)])
 
 
 @router.get(
@@ -60,9 +61,9 @@ async def current_archive(
     build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, archive_format: Format = ArchiveFormat.TAR_GZ
 ) -> StreamingResponse:
     """The workspace of the current snapshot, `.git` included."""
-    async with resources.sessions.transaction() as session:
-        await require_build(session, user_id, build_id)
-        snapshot = await current_snapshot(session, build_id)
+    async with request_transaction(resources.sessions) as tx:
+        await require_build(tx, user_id, build_id)
+        snapshot = await current_snapshot(tx, build_id)
     if snapshot is None:
         raise NotFound(f"Build {build_id} has no snapshot yet.")
     return await _download(resources, snapshot, archive_format)
@@ -82,9 +83,9 @@ async def archive(
     archive_format: Format = ArchiveFormat.TAR_GZ,
 ) -> StreamingResponse:
     """The workspace of this snapshot, `.git` included."""
-    async with resources.sessions.transaction() as session:
-        await require_build(session, user_id, build_id)
-        snapshot = await find_snapshot(session, build_id, number)
+    async with request_transaction(resources.sessions) as tx:
+        await require_build(tx, user_id, build_id)
+        snapshot = await find_snapshot(tx, build_id, number)
     if snapshot is None:
         raise NotFound(f"Build {build_id} has no snapshot {number}.")
     if snapshot.state == "deleted":
@@ -98,10 +99,10 @@ async def archive(
 
 
 @router.get("/screenshots", summary="List the screenshots", responses=problems(404, 422))
-async def screenshots(build_id: uuid.UUID, user_id: CurrentUserId, session: Transaction) -> ScreenshotList:
+async def screenshots(build_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep) -> ScreenshotList:
     """The screenshots of the last evidence gate; none before the first gate."""
-    await require_build(session, user_id, build_id)
-    keys = await find_screenshots(session, build_id)
+    await require_build(tx, user_id, build_id)
+    keys = await find_screenshots(tx, build_id)
     viewports = [viewport for viewport in Viewport if viewport in keys]
     return ScreenshotList(
         screenshots=[
@@ -121,9 +122,9 @@ async def screenshot(
     build_id: uuid.UUID, viewport: Viewport, user_id: CurrentUserId, resources: ResourcesDep
 ) -> StreamingResponse:
     """The product's page at the last evidence gate."""
-    async with resources.sessions.transaction() as session:
-        await require_build(session, user_id, build_id)
-        keys = await find_screenshots(session, build_id)
+    async with request_transaction(resources.sessions) as tx:
+        await require_build(tx, user_id, build_id)
+        keys = await find_screenshots(tx, build_id)
     if viewport not in keys:
         raise NotFound(f"Build {build_id} has no {viewport} screenshot yet. The evidence gate takes them.")
     headers = {"Content-Disposition": f'inline; filename="{viewport}-{build_id}.webp"'}

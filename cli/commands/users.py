@@ -7,8 +7,7 @@ import typer
 from cli.parameters import AsJson
 
 if TYPE_CHECKING:  # the database layer takes a second to import
-    from sqlalchemy.ext.asyncio import AsyncSession
-
+    from db.transaction import Transaction
     from services.accounts import Account
     from settings import Settings
 
@@ -43,8 +42,8 @@ def set_(
     settings = load_settings()
     change = UserChange(plan, parse_models(model or [], settings.model_prices), suspended, renewal_day)
 
-    async def run(session: "AsyncSession") -> "Account":
-        return await change_account(session, user_id, change, today())
+    async def run(tx: "Transaction") -> "Account":
+        return await change_account(tx, user_id, change, today())
 
     account = in_database(settings, run)
     affects_builds = plan is not None or renewal_day is not None or suspended is False
@@ -69,8 +68,8 @@ def top_up(
     settings = load_settings()
     added = microdollars(amount)
 
-    async def run(session: "AsyncSession") -> "Account":
-        return await top_up_account(session, user_id, added, today(), note=note, key=key)
+    async def run(tx: "Transaction") -> "Account":
+        return await top_up_account(tx, user_id, added, today(), note=note, key=key)
 
     account = in_database(settings, run)
     _notify_and_print(settings, account, as_json)
@@ -85,8 +84,8 @@ def show(user_id: _UserId, as_json: AsJson = False) -> None:
     from services.accounts import read_account
     from settings import load_settings
 
-    async def run(session: "AsyncSession") -> "Account":
-        return await read_account(session, user_id, today())
+    async def run(tx: "Transaction") -> "Account":
+        return await read_account(tx, user_id, today())
 
     account = in_database(load_settings(), run)
     Output(as_json).print_result(to_json(account), lambda console: print_account(console, account))

@@ -5,10 +5,10 @@ import contextlib
 import shutil
 import tempfile
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
 from clients.browser import find_chromium
+from clients.loopback import is_loopback
 from local.sandbox.confinement import probe
 
 _GIB = 1024**3
@@ -30,9 +30,8 @@ async def check_bubblewrap(context: DoctorContext) -> CheckResult:
     if confinement.ok:
         return ok(f"{await _version_of('bwrap')} confines a program")
     url = context.settings.e2b_api_url
-    needed = url is not None and urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
     detail, remedy = " ".join(confinement.reason.split()), " ".join(confinement.remedy.split())
-    if needed:
+    if is_loopback(url):
         return fail(detail, remedy)
     return warn(f"{detail} Only sandboxes on this machine need it.", remedy)
 

@@ -1,21 +1,21 @@
 """Checks that the object store, model, sandbox service and our API answer and accept their keys. Costs nothing."""
 
 import uuid
-from urllib.parse import urlsplit
 
 import httpx2
 
 from cli.api_client import ApiClient, ApiProblem, ApiUnreachable
 from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
 from cli.exit_codes import Unreachable
+from clients.loopback import is_loopback
+from clients.model.providers import check_providers
 from clients.object_store import ObjectStore, store_config
-from clients.sandbox import SandboxConfig, Sandboxes
+from clients.sandbox import Sandboxes, sandbox_config
 from domain.errors import NeedsPerson
 from settings import Settings
 
 _ANTHROPIC = "https://api.anthropic.com"
 _REQUEST_SECONDS = 8.0
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 async def check_object_store(context: DoctorContext) -> CheckResult:
@@ -27,8 +27,9 @@ async def check_object_store(context: DoctorContext) -> CheckResult:
 
 
 async def check_model(context: DoctorContext) -> CheckResult:
-    """Check the model's API by listing its models, which costs nothing."""
+    """Check Anthropic's API by listing its models, which costs nothing."""
     settings = context.settings
+    check_providers(settings.model_prices)
     base = settings.anthropic_base_url or _ANTHROPIC
     if settings.anthropic_api_key is None:
         return fail(
@@ -37,7 +38,7 @@ async def check_model(context: DoctorContext) -> CheckResult:
         )
     headers = {"x-api-key": settings.anthropic_api_key.get_secret_value(), "anthropic-version": "2023-06-01"}
     try:
-        async with httpx2.AsyncClient(timeout=_REQUEST_SECONDS, trust_env=not _is_loopback(base)) as http:
+        async with httpx2.AsyncClient(timeout=_REQUEST_SECONDS, trust_env=not is_loopback(base)) as http:
             response = await http.get(f"{base.rstrip('/')}/v1/models", params={"limit": 1000}, headers=headers)
     except httpx2.TransportError as error:
         where = "ANTHROPIC_BASE_URL" if settings.anthropic_base_url else "the network and HTTPS_PROXY"
@@ -74,13 +75,7 @@ async def check_sandboxes(context: DoctorContext) -> CheckResult:
             "E2B_API_KEY is not set",
             "Set it to your E2B key, or run `cofounder local sandbox` and export what it prints.",
         )
-    settings.check_sandbox_service()
-    config = SandboxConfig(
-        api_key=settings.e2b_api_key.get_secret_value(),
-        api_url=settings.e2b_api_url,
-        sandbox_url=settings.e2b_sandbox_url,
-        template=settings.e2b_template,
-    )
+    config = sandbox_config(settings)
     sandboxes = Sandboxes(config)
     try:
         await sandboxes.check()
@@ -113,7 +108,3 @@ async def check_api(context: DoctorContext) -> CheckResult:
             if error.body.get("type") != "urn:cofounder:problem:not-found":
                 return fail(f"{url} answers with status {error.status}: {error}", "Check that this is Cofounder's API.")
     return ok(f"{url} answers and accepts the token")
-
-
-def _is_loopback(url: str) -> bool:
-    return urlsplit(url).hostname in _LOOPBACK

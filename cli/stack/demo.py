@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 from rich.console import Console
@@ -21,7 +20,7 @@ from cli.commands.build import FIRST_GOAL
 from cli.downloads import save
 from cli.feed_state import FeedState, describe_model, is_rehearsal
 from cli.feed_view import until_closed, watch_build
-from cli.output import clock, dollars, is_interactive, print_rows
+from cli.output import clock, is_interactive, print_rows
 from cli.stack.programs import (
     FOUNDER,
     RealKeys,
@@ -32,11 +31,13 @@ from cli.stack.programs import (
     stack_for,
     wait_for_first,
 )
+from clients.loopback import is_loopback, with_address
 from clients.temporal import connect_temporal
 from db.migrate import migrate
+from domain.budget import dollars
 from domain.errors import CofounderError
 from domain.names import build_workflow_id, preview_workflow_id
-from local.ports import LOOPBACK, Ports
+from local.ports import Ports
 from local.stack import LocalStack
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -227,14 +228,10 @@ async def _preview_status(url: str | None) -> int | None:
     """The HTTP status of the preview, which may still be opening: tries until it is 200 or time is up."""
     if url is None:
         return None
-    parts, headers = urlsplit(url), {}
-    if (parts.hostname or "").endswith("localhost"):
-        # Browsers resolve names below localhost, Python does not.
-        headers["Host"] = parts.netloc
-        url = parts._replace(netloc=f"{LOOPBACK}:{parts.port or 80}").geturl()
+    url, headers = with_address(url)
     status: int | None = None
     deadline = asyncio.get_running_loop().time() + _PREVIEW_SECONDS
-    async with httpx2.AsyncClient(timeout=10, trust_env="Host" not in headers, follow_redirects=True) as http:
+    async with httpx2.AsyncClient(timeout=10, trust_env=not is_loopback(url), follow_redirects=True) as http:
         while status != 200 and asyncio.get_running_loop().time() < deadline:
             with contextlib.suppress(httpx2.TransportError):
                 status = (await http.get(url, headers=headers)).status_code

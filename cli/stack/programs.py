@@ -17,17 +17,19 @@ from temporalio.service import RPCError
 
 from cli.api_client import ApiClient
 from cli.feed_state import printable
-from cli.output import dollars, is_interactive
+from cli.output import is_interactive
 from clients.temporal import connect_temporal, workers_on
 from db.money import budget_of
 from db.session import make_engine, make_sessions
+from db.transaction import transaction
 from db.users import ensure_user
+from domain.budget import dollars
 from domain.errors import CofounderError
 from local.operator_network import operator_network
 from local.ports import LOOPBACK
 from local.process import Command, GuardedProcess
 from local.stack import PARTS, LocalStack, PartName, Progress
-from settings import LOCAL_SANDBOX_SETTINGS, Settings, load_settings
+from settings import LOCAL_SANDBOX_ONLY, Settings, load_settings
 
 FOUNDER = "founder"
 """The user of requests that do not name one."""
@@ -106,7 +108,8 @@ def stack_for(console: Console, keys: RealKeys, data: Path | None = None) -> Loc
         if progress.state == "ready":
             console.print(f"  {progress.part:<9} ready after {progress.seconds:.1f} s")
 
-    ignored = [name for name in LOCAL_SANDBOX_SETTINGS if os.environ.get(name)] if keys.e2b is not None else []
+    local_only = [name.upper() for name in Settings.fields_of(LOCAL_SANDBOX_ONLY)]
+    ignored = [name for name in local_only if os.environ.get(name)] if keys.e2b is not None else []
     if ignored:
         console.print(f"E2B's cloud does not reach this network: {', '.join(ignored)} will be ignored.")
     # The rehearsal model installs nothing.
@@ -228,9 +231,9 @@ async def confirm_spending(console: Console, keys: RealKeys, database_url: str, 
     """
     engine = make_engine(database_url, pool_size=1)
     try:
-        async with make_sessions(engine).begin() as session:
-            user = await ensure_user(session, FOUNDER)
-            budget = await budget_of(session, user.id, datetime.now(UTC).date())
+        async with transaction(make_sessions(engine)) as tx:
+            user = await ensure_user(tx, FOUNDER)
+            budget = await budget_of(tx, user.id, datetime.now(UTC).date())
     finally:
         await engine.dispose()
     used = [name for name, key in (("ANTHROPIC_API_KEY", keys.anthropic), ("E2B_API_KEY", keys.e2b)) if key]

@@ -3,15 +3,26 @@
 import asyncio
 
 from alembic import context
-from sqlalchemy import Connection
+from sqlalchemy import Column, Connection
+from sqlalchemy.schema import SchemaItem
 
-from db.models import Base
+from db.models import RETIRED_COLUMNS, Base
 from db.session import make_engine
 from settings import load_settings
 
 
+def _is_compared(item: SchemaItem, name: str | None, *_: object) -> bool:
+    return not (isinstance(item, Column) and (item.table.name, name) in RETIRED_COLUMNS)
+
+
 def _run(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=Base.metadata, compare_server_default=True)
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        compare_server_default=True,
+        include_object=_is_compared,
+        autogenerate_plugins=["alembic.autogenerate.*", "~alembic.autogenerate.comments"],  # prose, free to reword
+    )
     with context.begin_transaction():
         context.run_migrations()
 

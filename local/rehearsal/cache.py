@@ -5,7 +5,7 @@ longest entry at a breakpoint or in the blocks before it, and writes the rest up
 long enough for the model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,11 @@ from local.rehearsal.errors import invalid
 from local.rehearsal.models import cache_minimum
 from local.rehearsal.prefix import Prefix
 
-LOOKBACK_BLOCKS = 20
-"""Blocks up to and including a breakpoint that are compared with entries."""
+LOOKBACK = 20
+"""Positions up to and including a breakpoint that are compared with entries. A block is a position; a run of `tool_use`
+blocks is one, and so is a run of `tool_result` blocks (the vendor's page "Prompt caching")."""
+
+_RUNS = ("tool_use", "tool_result")
 
 MAX_BREAKPOINTS = 4
 """Blocks of a request that may have `cache_control`."""
@@ -70,6 +73,19 @@ def breakpoints(prefix: Prefix, top_level: dict[str, Any] | None) -> list[tuple[
     return [(index, str(ttl)) for index, ttl in ordered]
 
 
+def _window(prefix: Prefix, index: int) -> Iterator[int]:
+    """Yield the blocks, from a breakpoint backwards, that are compared with entries."""
+    positions, kind = 0, ""
+    for at in range(index, -1, -1):
+        block = prefix.blocks[at]
+        if block.kind not in _RUNS or block.kind != kind:
+            positions += 1
+        if positions > LOOKBACK:
+            return
+        kind = block.kind
+        yield at
+
+
 class PromptCache:
     """All live entries of this server. `clock` returns seconds, and tests advance it."""
 
@@ -87,8 +103,7 @@ class PromptCache:
             totals.append(total)
         read_at = -1
         for index, _ in marks:
-            window = range(index, max(-1, index - LOOKBACK_BLOCKS), -1)
-            hit = next((i for i in window if prefix.blocks[i].key in self._entries), -1)
+            hit = next((i for i in _window(prefix, index) if prefix.blocks[i].key in self._entries), -1)
             read_at = max(read_at, hit)
         read = 0
         if read_at >= 0:

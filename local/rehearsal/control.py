@@ -1,13 +1,13 @@
-"""The server's control interface for tests: faults, and scripts other than the normal one."""
+"""The server's control interface for tests: faults, limits, and scripts other than the normal one."""
 
 import itertools
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from local.rehearsal.errors import ApiError
-from local.rehearsal.replies import PAUSE_TEXT, Part, Reply, TextPart, ToolPart, truncate
+from local.rehearsal.error_faults import ErrorKind
+from local.rehearsal.hostile_replies import HostileKind
+from local.rehearsal.requests import MAX_BODY_BYTES, MAX_IMAGES
 from local.rehearsal.script import AnyScript, ProductScript
 
 FaultKind = Literal[
@@ -31,6 +31,23 @@ FaultKind = Literal[
     "context_exceeded",
     "unknown_stop_reason",
 ]
+"""Faults that the fault runs draw from (`tests/faults/plan.py`)."""
+
+CompactionFaultKind = Literal[
+    "compaction_max_tokens",
+    "compaction_refusal",
+    "compaction_tool_use",
+    "compaction_end_turn",
+    "compaction_context_exceeded",
+    "compaction_unavailable",
+]
+"""Ways in which a compaction gives no summary, as "Compaction on demand" lists them. They strike only compactions."""
+
+StreamKind = Literal["endless_pings", "zero_usage"]
+"""A stream that opens and then only sends pings; an answer whose counts are all 0."""
+
+Category = Literal["cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms"]
+"""Values of `stop_details.category` (SDK `RefusalStopDetails`)."""
 
 
 class Fault(BaseModel):
@@ -38,13 +55,38 @@ class Fault(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: FaultKind
+    kind: FaultKind | ErrorKind | HostileKind | CompactionFaultKind | StreamKind
     match: str = Field(default="", description="Text in the system prompt; empty matches every request.")
+    within: str = Field(
+        default="", description="Text in the messages; the fault strikes only while they contain it. Empty: always."
+    )
+    request: Literal["any", "turn", "compaction"] = Field(default="any", description="Kind of request that it strikes.")
     after: int = Field(default=0, ge=0, description="Number of matching requests to serve normally first.")
-    times: int = Field(default=1, ge=1, description="Number of requests that get the fault before it ends.")
+    times: int | None = Field(
+        default=1, ge=1, description="Number of requests that get the fault before it ends; null for no end."
+    )
     seconds: float = Field(default=30.0, ge=0, description="stall: seconds without output.")
+    interval: float = Field(default=1.0, gt=0, description="endless_pings: seconds between two pings.")
     retry_after: float = Field(default=1.0, ge=0, description="rate_limited: seconds in the retry-after header.")
+    category: Category | None = Field(default=None, description="refusal: the policy category.")
+    explanation: str | None = Field(default=None, description="refusal: the text for people.")
+    partial: bool = Field(default=True, description="refusal: after some output, or before any.")
+    lasting: bool = Field(
+        default=False,
+        description="refusal: every later request that still has the refused output in its messages is refused, too.",
+    )
+    models: tuple[str, ...] = Field(
+        default=(), description="refusal: models that decline; empty for the requested one, `*` for all of a chain."
+    )
     id: int = 0
+
+    def strikes(self, system: str, messages: str, *, compaction: bool) -> bool:
+        """Whether the fault applies to a request."""
+        if self.match not in system or self.within not in messages:
+            return False
+        if self.kind.startswith("compaction_") and not compaction:
+            return False
+        return self.request == "any" or (self.request == "compaction") is compaction
 
 
 class Registration(BaseModel):
@@ -54,13 +96,31 @@ class Registration(BaseModel):
 
     match: str = ""
     script: AnyScript
+    notes: Literal["wire", "lenient", "updates", "silent"] = Field(
+        default="lenient",
+        description="How a note before a tool call is said on models with progress updates. wire: as the API does. "
+        "lenient: the same, but as text if `display` is `summarized`. updates: always as a progress update, however "
+        "short it is. silent: never.",
+    )
+
+
+class Limits(BaseModel):
+    """Limits of conversations whose system prompt contains `match`, smaller than the API's so that tests reach them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    match: str = ""
+    window_tokens: int | None = Field(default=None, gt=0, description="Input and output; null for the model's own.")
+    body_bytes: int = Field(default=MAX_BODY_BYTES, gt=0)
+    images: int = Field(default=MAX_IMAGES, ge=0)
 
 
 class Control:
-    """The registered faults and scripts. A later script takes precedence."""
+    """The registered faults, limits and scripts. Later limits and scripts take precedence."""
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
+        self.limits: list[Limits] = []
         self.scripts: list[Registration] = []
         self._ids = itertools.count(1)
 
@@ -71,81 +131,39 @@ class Control:
         return fault
 
     def load(self, registrations: dict[str, Any]) -> None:
-        """Register everything in `{"scripts": […], "faults": […]}`."""
+        """Register everything in `{"scripts": […], "limits": […], "faults": […]}`."""
         self.scripts += [Registration.model_validate(entry) for entry in registrations.get("scripts", [])]
+        self.limits += [Limits.model_validate(entry) for entry in registrations.get("limits", [])]
         for entry in registrations.get("faults", []):
             self.add_fault(Fault.model_validate(entry))
 
-    def take_fault(self, system: str) -> Fault | None:
-        """Return the fault for this request, if any. Counts the request for every fault that matches it."""
+    def take_fault(self, system: str, messages: str = "", *, compaction: bool = False) -> Fault | None:
+        """Return the fault for this request, if any. Counts the request for every fault that it matches."""
         hit: Fault | None = None
-        for fault in [fault for fault in self.faults if fault.match in system]:
+        for fault in [fault for fault in self.faults if fault.strikes(system, messages, compaction=compaction)]:
             if fault.after > 0:
                 fault.after -= 1
             elif hit is None:
                 hit = fault
-                fault.times -= 1
-        self.faults = [fault for fault in self.faults if fault.times > 0]
+                if fault.times is not None:
+                    fault.times -= 1
+        self.faults = [fault for fault in self.faults if fault.times is None or fault.times > 0]
         return hit
+
+    @property
+    def reads_messages(self) -> bool:
+        """Whether a fault depends on what the messages contain."""
+        return any(fault.within for fault in self.faults)
+
+    def limits_for(self, system: str) -> Limits:
+        """Return the limits of this conversation."""
+        return next((entry for entry in reversed(self.limits) if entry.match in system), Limits())
+
+    def registration_for(self, system: str) -> Registration:
+        """Return the script of this conversation, and how it speaks."""
+        matching = (entry for entry in reversed(self.scripts) if entry.match in system)
+        return next(matching, Registration(script=ProductScript()))
 
     def script_for(self, system: str) -> AnyScript:
         """Return the script for this conversation."""
-        return next((entry.script for entry in reversed(self.scripts) if entry.match in system), ProductScript())
-
-
-def raise_fault(fault: Fault | None) -> None:
-    """Raise the fault if it is an error instead of an answer.
-
-    Raises:
-        ApiError: the API's answer for this kind of fault.
-    """
-    match fault.kind if fault else None:
-        case "overloaded":
-            raise ApiError("overloaded_error", "Overloaded")
-        case "rate_limited":
-            headers = {"retry-after": f"{fault.retry_after:g}" if fault else "1"}
-            raise ApiError("rate_limit_error", "This request would exceed your rate limit.", headers=headers)
-        case "spend_limit":
-            error = {"error_code": "enforced_spend_limit_reached"}
-            fields = {**error, "details": error}
-            raise ApiError("rate_limit_error", "Your organization has reached its spend limit.", fields=fields)
-        case "server_error":
-            raise ApiError("api_error", "Internal server error")
-        case "authentication":
-            raise ApiError("authentication_error", "invalid x-api-key")
-        case _:
-            return
-
-
-def change_reply(reply: Reply, fault: Fault | None) -> Reply:
-    """Return the reply as the fault changes it."""
-    match fault.kind if fault else None:
-        case "broken_tool_json":
-            return Reply(_broken(reply.parts), reply.stop_reason)
-        case "max_tokens":
-            return truncate(reply, "max_tokens")
-        case "refusal":
-            details = {"type": "refusal", "category": None, "explanation": "This rehearsal refuses once."}
-            return Reply(truncate(_without_tools(reply), "refusal").parts, "refusal", details)
-        case "empty":
-            return Reply((), "end_turn")
-        case "pause_turn":
-            return Reply((TextPart(PAUSE_TEXT),), "pause_turn")
-        case "context_exceeded":
-            return truncate(_without_tools(reply), "model_context_window_exceeded")
-        case "unknown_stop_reason":
-            return Reply(_without_tools(reply).parts, "a_reason_of_tomorrow")
-        case _:
-            return reply
-
-
-def _without_tools(reply: Reply) -> Reply:
-    parts = tuple(part for part in reply.parts if not isinstance(part, ToolPart))
-    return Reply(parts or (TextPart("I was about to say something."),), reply.stop_reason)
-
-
-def _broken(parts: Sequence[Part]) -> tuple[Part, ...]:
-    return tuple(
-        ToolPart(part.id, part.name, part.input_json.replace(":", ": oops ", 1)) if isinstance(part, ToolPart) else part
-        for part in parts
-    )
+        return self.registration_for(system).script

@@ -1,13 +1,26 @@
-"""A request in the form that scripts use: the prompt, and each earlier turn's calls and results."""
+"""A request in the form that scripts use: the prompt, and each earlier turn's calls and results.
 
+A script decides from the conversation alone, and a compaction block stands for the beginning of it. So the block's text
+ends with a trail: how many exchanges it hides, a digest, and the outcome of each, compressed. What the script did not
+look at is left out, so that the trail of hundreds of alike turns is a few hundred bytes.
+"""
+
+import base64
+import hashlib
 import json
 import re
+import zlib
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from local.rehearsal.compaction import first_block
 from local.rehearsal.prefix import content_blocks
 
+LONGEST_TRAIL_TEXT = 6000
+"""Characters of a result or message that a trail keeps; the middle of a longer one is left out."""
+
+_TRAIL = re.compile(r"\[(\d+) exchanges?, digest ([0-9a-f]{12}): ([A-Za-z0-9+/=]*)\]\s*$")
 _EXIT_CODE = re.compile(r"\[exit code (-?\d+)\]")
 
 
@@ -47,6 +60,9 @@ class Exchange:
     calls: tuple[Call, ...]
     results: tuple[ToolResult, ...]
     texts: tuple[str, ...]
+    happened: bool | None = None
+    """Whether the message was the turn that the script meant. None if that follows from text and calls, as it does
+    unless a compaction block hides them."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,8 @@ class Turn:
     text: str
     calls: tuple[Call, ...] = ()
     thinking: str | None = None
+    reads_results: bool = field(default=True, compare=False)
+    """Whether the script looks at what the calls returned or what was said afterwards."""
 
 
 @dataclass(frozen=True)
@@ -96,30 +114,57 @@ def _texts(blocks: Sequence[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def read_conversation(body: dict[str, Any]) -> Conversation:
-    """Return the conversation of a valid request. Consecutive messages of one role count as one."""
+    """Return the conversation of a valid request. Consecutive messages of one role count as one.
+
+    If it begins with a compaction block, the exchanges that the block hides come first.
+    """
     runs: list[tuple[str, list[dict[str, Any]]]] = []
-    for message in body["messages"]:
+    hidden: tuple[Exchange, ...] = ()
+    open_text: str | None = None
+    messages = body["messages"]
+    if (block := first_block(messages)) is not None:
+        hidden, open_text = read_trail(block["content"])
+        rest = messages[0]["content"][1:]
+        messages = ([messages[0] | {"content": rest}] if rest else []) + messages[1:]
+        if open_text is not None:
+            runs.append(("assistant", [{"type": "text", "text": open_text}]))
+    for message in messages:
         if runs and runs[-1][0] == message["role"]:
             runs[-1][1].extend(content_blocks(message["content"]))
         else:
             runs.append((message["role"], list(content_blocks(message["content"]))))
-    exchanges = []
-    for (_, message), (_, answer) in zip(runs[1::2], runs[2::2], strict=False):
+    exchanges = list(hidden)
+    opening: tuple[str, ...] = ()
+    if runs and runs[0][0] == "user":
+        opening = _texts(runs.pop(0)[1])
+    if exchanges and opening:
+        # Behind a block there is no opening message: this is said after the last hidden turn.
+        exchanges[-1] = replace(exchanges[-1], texts=(*exchanges[-1].texts, *opening))
+    for (_, message), (_, answer) in zip(runs[::2], runs[1::2], strict=False):
         calls = [block for block in message if block["type"] == "tool_use"]
         by_id = {block["tool_use_id"]: _result(block) for block in answer if block["type"] == "tool_result"}
         exchanges.append(
             Exchange(
                 text="".join(_texts(message)),
                 calls=tuple(Call(block["name"], block["input"]) for block in calls),
-                results=tuple(by_id[block["id"]] for block in calls),
+                results=tuple(by_id[block["id"]] for block in calls if block["id"] in by_id),
                 texts=_texts(answer),
             )
         )
     system = "\n".join(str(block["text"]) for block in content_blocks(body.get("system")))
-    return Conversation(system, _texts(runs[0][1]), tuple(exchanges))
+    return Conversation(system, opening, tuple(exchanges))
+
+
+def open_answer(messages: Sequence[dict[str, Any]]) -> str | None:
+    """Return the text of the assistant message that ends valid messages; None if they end with the user."""
+    if messages[-1]["role"] != "assistant":
+        return None
+    return "".join(_texts(content_blocks(messages[-1]["content"])))
 
 
 def _matches(turn: Turn, exchange: Exchange) -> bool:
+    if exchange.happened is not None:
+        return exchange.happened
     if turn.calls or exchange.calls:
         return turn.calls == exchange.calls
     # A redacted final text is not much shorter. One that was cut off or refused has about half its length.
@@ -136,6 +181,61 @@ def next_turn(play: Play, exchanges: Sequence[Exchange]) -> Turn | None:
     except StopIteration:
         return None
     return turn
+
+
+def replay(play: Play, exchanges: Sequence[Exchange]) -> list[tuple[Turn | None, bool]]:
+    """Play the script against the exchanges; return the script's turn for each, and whether that turn happened."""
+    played: list[tuple[Turn | None, bool]] = []
+    turn: Turn | None = None
+    try:
+        turn = next(play)
+        for exchange in exchanges:
+            happened = _matches(turn, exchange)
+            played.append((turn, happened))
+            turn = play.send(Outcome(happened, exchange.results if happened else (), exchange.texts))
+    except StopIteration:
+        pass
+    return played + [(None, True)] * (len(exchanges) - len(played))
+
+
+def write_trail(play: Play, exchanges: Sequence[Exchange], open_text: str | None) -> str:
+    """Return the last line of a block's text.
+
+    Args:
+        play: the conversation's script, from its beginning.
+        exchanges: the exchanges that the block hides.
+        open_text: the text of an assistant message at the very end that has no answer yet; None if there is none.
+    """
+    kept = []
+    for exchange, (turn, happened) in zip(exchanges, replay(play, exchanges), strict=False):
+        reads = turn is None or turn.reads_results
+        results = [[_shorten(result.text), result.is_error, result.images] for result in exchange.results if reads]
+        kept.append([happened, results, [_shorten(text) for text in exchange.texts] if reads else []])
+    data = json.dumps([kept, open_text], ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    packed = base64.b64encode(zlib.compress(data, 9)).decode()
+    count = len(kept)
+    return f"[{count} exchange{'' if count == 1 else 's'}, digest {hashlib.sha256(data).hexdigest()[:12]}: {packed}]"
+
+
+def read_trail(content: str) -> tuple[tuple[Exchange, ...], str | None]:
+    """Return the hidden exchanges and the open text of a block; none if its text has no trail."""
+    match = _TRAIL.search(content)
+    if match is None:
+        return (), None
+    kept, open_text = json.loads(zlib.decompress(base64.b64decode(match[3])).decode("utf-8", "surrogatepass"))
+    return (
+        tuple(
+            Exchange("", (), tuple(ToolResult(*result) for result in results), tuple(texts), happened)
+            for happened, results, texts in kept
+        ),
+        open_text,
+    )
+
+
+def _shorten(text: str) -> str:
+    if len(text) <= LONGEST_TRAIL_TEXT:
+        return text
+    return text[: LONGEST_TRAIL_TEXT // 2] + "\n…\n" + text[-LONGEST_TRAIL_TEXT // 2 :]
 
 
 def tagged_json(system: str, tag: str) -> Any:

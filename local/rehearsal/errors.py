@@ -5,23 +5,31 @@ from typing import Any
 STATUS_OF = {
     "invalid_request_error": 400,
     "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
     "not_found_error": 404,
+    "conflict_error": 409,
     "request_too_large": 413,
     "rate_limit_error": 429,
     "api_error": 500,
+    "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""HTTP status by error type, from the API's documentation."""
+"""HTTP status by error type, from the API's documentation and the SDK's `_exceptions.py`."""
 
 
 class ApiError(Exception):
-    """An error of the vendor's API: its type, the message, further fields of `error`, and headers."""
+    """An error of the vendor's API: its type, the message, further fields of `error`, and headers.
+
+    `code` becomes `error.details.error_code`, where the SDK looks for it.
+    """
 
     def __init__(
         self,
         kind: str,
         message: str,
         *,
+        code: str | None = None,
         fields: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
@@ -29,7 +37,8 @@ class ApiError(Exception):
         self.kind = kind
         self.status = STATUS_OF[kind]
         self.message = message
-        self.fields = fields or {}
+        self.code = code
+        self.fields = ({"details": {"error_code": code}} if code else {}) | (fields or {})
         self.headers = headers or {}
 
     def body(self, request_id: str) -> dict[str, Any]:
@@ -41,6 +50,6 @@ class ApiError(Exception):
         }
 
 
-def invalid(message: str) -> ApiError:
+def invalid(message: str, code: str | None = None) -> ApiError:
     """Return the error for a request that breaks a rule of the API."""
-    return ApiError("invalid_request_error", message)
+    return ApiError("invalid_request_error", message, code=code)

@@ -1,6 +1,6 @@
 """The blocks of a request in the order in which the model reads them, each with its size and a hash of the prefix.
 
-The prompt cache and the check for changed messages both compare these hashes.
+The prompt cache compares `chain`, the check for changed messages `seal`; they differ behind a compaction block.
 """
 
 import base64
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from local.rehearsal.compaction import read_cut
 from local.rehearsal.errors import invalid
+from local.rehearsal.models import traits
 
 BYTES_PER_TOKEN = 4
 """Estimate of a token's size. The real tokenizer is not public; here the count only has to be deterministic."""
@@ -94,6 +96,8 @@ def _block_tokens(block: dict[str, Any], size: int) -> int:
             return text_tokens(str(block.get("text", "")))
         case "image":
             return image_tokens(block.get("source") or {})
+        case "compaction":
+            return text_tokens(str(block.get("content") or ""))
         case "tool_result" if isinstance(block.get("content"), list):
             return sum(_block_tokens(part, len(_canonical(part))) for part in block["content"]) + 8
         case _:
@@ -119,6 +123,8 @@ class Block(NamedTuple):
     """The hash of the parts before this one."""
     settings: str
     """Other parts of the request that a prefix ending here depends on."""
+    seal: str = ""
+    """As `chain`, but behind a compaction block it goes on from the messages that the block stands for."""
 
     @property
     def key(self) -> str:
@@ -134,6 +140,9 @@ class Prefix:
     tools: str
     system: str
     messages: str
+    """Hash of the messages, with those that a compaction block stands for."""
+    first: str = ""
+    """Beginning of the hash of the conversation's very first block."""
 
     @property
     def tokens(self) -> int:
@@ -166,12 +175,14 @@ def content_blocks(content: Any) -> list[dict[str, Any]]:
 def read_prefix(body: dict[str, Any]) -> Prefix:
     """Return the prefix of a valid request.
 
-    Consecutive messages of one role count as one, as the API combines them.
+    Consecutive messages of one role count as one, as the API combines them. `fallback` blocks are left out: they are
+    not rendered into the prompt.
 
     Raises:
         ApiError: an image in it is invalid.
     """
-    settings = json.dumps([body.get("tool_choice"), (body.get("thinking") or {}).get("type")])
+    effort = (body.get("output_config") or {}).get("effort") or traits(str(body["model"])).default_effort
+    settings = json.dumps([body.get("tool_choice"), (body.get("thinking") or {}).get("type"), effort])
     blocks: list[Block] = []
     ends: dict[str, str] = {}
     parts: list[tuple[str, list[tuple[str, int, dict[str, Any]]]]] = [
@@ -183,14 +194,27 @@ def read_prefix(body: dict[str, Any]) -> Prefix:
                 (message["role"], index, block)
                 for index, message in enumerate(body["messages"])
                 for block in content_blocks(message["content"])
+                if block.get("type") != "fallback"
             ],
         ),
     ]
     before = str(body["model"])
+    cut, seal, first = None, "", ""
     for part, entries in parts:
-        chain = _hash(part)
-        for role, message, block in entries:
-            chain, tokens = _read_block(chain, role, marshal.dumps(_bare(block), _MARSHAL_VERSION))
+        chain = seal = _hash(part)
+        for position, (role, message, block) in enumerate(entries):
+            data = marshal.dumps(_bare(block), _MARSHAL_VERSION)
+            chain, tokens = _read_block(chain, role, data)
+            if part == "messages" and position == 0:
+                first = chain[:8]
+            if part == "messages" and block.get("type") == "compaction" and block.get("content") is not None:
+                cut = read_cut(block)
+                first = cut.first
+                # The API would merge a first kept message of the last summarized message's role into that message.
+                merged = position + 1 < len(entries) and entries[position + 1][0] == cut.role
+                seal = _hash(cut.seal, "merged") if merged else cut.seal
+            else:
+                seal = _read_block(seal, role, data)[0] if cut else chain
             marker = block.get("cache_control") or {}
             blocks.append(
                 Block(
@@ -203,8 +227,9 @@ def read_prefix(body: dict[str, Any]) -> Prefix:
                     cache_ttl=marker.get("ttl", "5m") if marker else None,
                     before=before,
                     settings=settings if part == "messages" else "",
+                    seal=seal,
                 )
             )
-        ends[part] = chain
+        ends[part] = seal
         before = _hash(before, chain)
-    return Prefix(tuple(blocks), ends["tools"], ends["system"], ends["messages"])
+    return Prefix(tuple(blocks), ends["tools"], ends["system"], ends["messages"], first)

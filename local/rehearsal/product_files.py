@@ -226,6 +226,22 @@ def changelog(phase: int) -> str:
     return "# Changelog\n\n" + "\n".join(f"- {change}" for change in reversed(CHANGES[:phase])) + "\n"
 
 
+def plan(idea: Idea, phase: int) -> str:
+    """Return PLAN.md at the end of a phase: a checklist of user stories, ticked as far as their check has passed."""
+    stories = [(1, "The server says that it is well.", "GET /health answers 200; tests/test_server.py")]
+    stories += [
+        (2, f"A visitor reads: {' '.join(feature.split())}", "shown on the page at /; tests/test_page.py")
+        for feature in idea.features or (idea.name,)
+    ]
+    stories += [
+        (3, "A visitor joins the waitlist, once.", "POST /waitlist answers 201, then 200; tests/test_waitlist.py"),
+        (4, "It looks right on a desktop and on a phone.", "screenshots in both widths"),
+    ]
+    lines = [f"- [{'x' if phase >= done_in else ' '}] {text} (check: {check})" for done_in, text, check in stories]
+    lines += [f"- [x] {' '.join(text.split())} (check: on the page, under “What is new”)" for text in idea.news]
+    return f"# Plan\n\n{' '.join(idea.name.split())}, story by story.\n\n" + "\n".join(lines) + "\n"
+
+
 def product(idea: Idea, phase: int) -> dict[str, str]:
     """Return all files at the end of a phase (1 to 4), without any mistake."""
     contents = {

@@ -26,6 +26,7 @@ from local.rehearsal.product_files import (
     Idea,
     changelog,
     content_json,
+    plan,
     product,
     read_idea,
     readme,
@@ -43,6 +44,10 @@ class ProductOptions:
     """One of `product_files.SABOTAGES`."""
     fix_findings: bool = True
     """Fix the gate's findings; if false, only claim again to be done."""
+    reports: int = 0
+    """End this many phases by ending the turn with a report, although work is left."""
+    plan: str = "kept"
+    """`kept`, `unticked` (written, but nothing is ever ticked) or `forgotten` (never written)."""
 
 
 def idea_of(conversation: Conversation) -> Idea:
@@ -52,28 +57,37 @@ def idea_of(conversation: Conversation) -> Idea:
 
 
 def build_product(conversation: Conversation, options: ProductOptions) -> Play:
-    """Yield the turns of a build: look around, start or continue the product, then end the turn as often as needed."""
-    yield from _Builder(idea_of(conversation), options).build()
+    """Yield the turns of a build: look around, start or continue the product, then end the turn as often as needed.
+
+    A conversation that does not begin with the program's first message goes on with a build whose earlier conversation
+    is gone: what the workspace holds says how far that was.
+    """
+    is_continuation = bool(conversation.opening) and not conversation.opening[0].startswith("Begin")
+    yield from _Builder(idea_of(conversation), options, is_continuation=is_continuation).build()
 
 
 class _Builder(Agent):
-    def __init__(self, idea: Idea, options: ProductOptions) -> None:
+    def __init__(self, idea: Idea, options: ProductOptions, *, is_continuation: bool = False) -> None:
         super().__init__()
+        self._is_continuation = is_continuation
         self.idea = idea
         self.options = options
         self.phase = 0
+        self._reports_left = options.reports
 
     def build(self) -> Play:
         """Yield all turns. The script never ends; the conversation does."""
         try:
-            exists = yield from self.look_around()
-            if exists:
+            exists, done = yield from self.look_around()
+            if self._is_continuation and done:
+                yield from self.resume(done)
+            elif exists:
                 yield from self.continue_product()
-            else:
-                yield from self.scaffold()
-                yield from self.show_the_idea()
-                yield from self.take_addresses()
-                yield from self.look_at_it()
+            if not exists or self._is_continuation:
+                phases = (self.scaffold, self.show_the_idea, self.take_addresses, self.look_at_it)
+                for phase in phases[self.phase :]:
+                    yield from phase()
+                    yield from self.report_early()
             last_words = self.summary()
         except CannotGoOn as error:
             last_words = f"I have to stop here without being done. {error}"
@@ -94,6 +108,19 @@ class _Builder(Agent):
             "Everything is committed; its tests pass with the check that cofounder.json names."
         )
 
+    def report_early(self) -> Step[None]:
+        """End the turn after a phase although there are more, as today's models do; go on when told to."""
+        if self._reports_left and self.phase < len(CHANGES):
+            self._reports_left -= 1
+            yield from self.end_turn(f"A part of it is done and committed: {CHANGES[self.phase - 1]} More is to come.")
+
+    def plan_paths(self) -> tuple[str, ...]:
+        """Bring the plan file up to date with the phase, and return its path; nothing if it is forgotten."""
+        if self.options.plan == "forgotten":
+            return ()
+        self.files["PLAN.md"] = plan(self.idea, self.phase if self.options.plan == "kept" else 0)
+        return ("PLAN.md",)
+
     def put(self, phase: int) -> dict[str, str]:
         """Enter a phase, and return the files to write in it."""
         self.phase = phase
@@ -101,8 +128,8 @@ class _Builder(Agent):
 
     # The phases
 
-    def look_around(self) -> Step[bool]:
-        """Return whether the workspace has the complete product of an earlier build."""
+    def look_around(self) -> Step[tuple[bool, int]]:
+        """Return whether the workspace has a complete product, and how many phases its changelog names."""
         files, entries = yield from self.act(
             "I look at what is already in the workspace.",
             glob("**/*"),
@@ -116,7 +143,16 @@ class _Builder(Agent):
             )
             listing = shell.text
         needed = ("cofounder.json", "server.py", "page.py", "waitlist.py", "CHANGELOG.md")
-        return all(re.search(rf"(^|[\s/]){re.escape(name)}\b", listing) for name in needed)
+        is_complete = all(re.search(rf"(^|[\s/]){re.escape(name)}\b", listing) for name in needed)
+        return is_complete, sum(change in entries.text for change in CHANGES)
+
+    def resume(self, phase: int) -> Step[None]:
+        """Go on after a phase whose conversation is gone: the files should be as they were at its end."""
+        self.files = self.put(phase) | {"README.md": readme(self.idea, phase), "CHANGELOG.md": changelog(phase)}
+        self.plan_paths()
+        yield from self.repair_files(
+            f"The changelog says that {phase} of {len(CHANGES)} phases are done. I compare the files with that."
+        )
 
     def scaffold(self) -> Step[None]:
         """Phase 1: a server with a first test."""
@@ -127,11 +163,12 @@ class _Builder(Agent):
         self.files = self.put(1)
         yield from self.write(
             f"I start {self.idea.name} with Python's standard library, since there is nothing to download here: "
-            "first what the product is, and how to run and check it.",
+            "first what the product is, how to run and check it, and the plan.",
             ".gitignore",
             "cofounder.json",
             "README.md",
             "CHANGELOG.md",
+            *self.plan_paths(),
         )
         yield from self.write(
             "Now a small server and its first test.", "server.py", "tests/__init__.py", "tests/test_server.py"
@@ -242,7 +279,11 @@ class _Builder(Agent):
             self.uncommitted_paths = ("content.json",)
         self.files |= {"README.md": readme(self.idea, phase), "CHANGELOG.md": changelog(phase)}
         yield from self.write_and_commit(
-            f"{text} README and changelog say so too, and I commit.", message, "README.md", "CHANGELOG.md"
+            f"{text} README and changelog say so too, and I commit.",
+            message,
+            "README.md",
+            "CHANGELOG.md",
+            *self.plan_paths(),
         )
 
     def continue_product(self) -> Step[None]:
@@ -274,6 +315,7 @@ class _Builder(Agent):
             "content.json",
             "README.md",
             "CHANGELOG.md",
+            *self.plan_paths(),
         )
         yield from self.check_until_green("I run all tests.", CHECK_COMMAND)
         start = yield from self.serve("I start the server to see the change.")
@@ -292,6 +334,7 @@ class _Builder(Agent):
         whole = len(CHANGES)
         changes = {"CHANGELOG.md": self.files["CHANGELOG.md"]} if self.phase == whole else {}
         self.files, self.phase = product(self.idea, whole) | changes, whole
+        self.plan_paths()
         causes = re.findall(r"^- (.+)$", "\n".join(findings), re.M)
         first = f" The first finding: {causes[0][:160]}" if causes else ""
         count = yield from self.repair_files(

@@ -15,6 +15,9 @@ PAUSE_TEXT = "I am still working on this; send the conversation back so that I c
 TEXT_PIECE = 14
 """Characters of a text delta: a few words, so that a reader sees the feed grow."""
 
+UNKNOWN_KIND = "block_of_tomorrow"
+"""Type of a block that no version of the SDK knows."""
+
 JSON_PIECES = (7, 41, 160, 23, 320, 90)
 """Characters of consecutive tool input deltas. Like the API's, they may split keys and escapes."""
 
@@ -32,6 +35,8 @@ class ThinkingPart:
 
     thinking: str
     signature: str
+    is_note: bool = False
+    """Whether it is a progress update: a note for the user, not reasoning."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,17 @@ class ToolPart:
     input_json: str
 
 
-Part = TextPart | ThinkingPart | ToolPart
+@dataclass(frozen=True)
+class RawPart:
+    """Any other block, as it goes over the wire: whole in its content_block_start, apart from its deltas."""
+
+    block: dict[str, Any]
+    deltas: tuple[dict[str, Any], ...] = ()
+    text: str = ""
+    """What counts as output."""
+
+
+Part = TextPart | ThinkingPart | ToolPart | RawPart
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,40 @@ class Reply:
     parts: tuple[Part, ...]
     stop_reason: str
     stop_details: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One sampling of a request, as `usage.iterations` reports it (SDK `BetaIterationsUsage`)."""
+
+    kind: str
+    """message, fallback_message or compaction"""
+    model: str
+    usage: InputUsage
+    output: int
+    billed: bool = True
+
+    def json(self) -> dict[str, Any]:
+        """Return the entry. A `compaction` entry has no model (SDK `BetaCompactionIterationUsage`)."""
+        fields = {key: value for key, value in usage_json(self.usage, self.output).items() if key != "service_tier"}
+        return {"type": self.kind, **({} if self.kind == "compaction" else {"model": self.model}), **fields}
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Everything of a message but its blocks."""
+
+    message_id: str
+    model: str
+    usage: InputUsage
+    output: int | None = None
+    """Output tokens at the top level; None for those of the reply."""
+    iterations: tuple[Iteration, ...] = ()
+    """Reported if there are any."""
+    first_model: str = ""
+    """The model that message_start names, if it is another one."""
+    no_usage: bool = False
+    """Whether all counts are reported as 0."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +127,8 @@ def _content(part: Part) -> str:
             return thinking
         case ToolPart(input_json=text):
             return text
+        case RawPart(text=text):
+            return text
 
 
 def output_tokens(reply: Reply) -> int:
@@ -89,14 +140,14 @@ def _shorten(part: Part, characters: int) -> Part:
     match part:
         case TextPart():
             return replace(part, text=part.text[:characters].rstrip())
-        case ThinkingPart():
+        case ThinkingPart() | RawPart():
             return part
         case ToolPart():
             return replace(part, input_json=part.input_json[:characters])
 
 
-def cut_to(reply: Reply, max_tokens: int) -> Reply:
-    """Return the reply cut to `max_tokens`; the last block may be incomplete."""
+def cut_to(reply: Reply, max_tokens: int, stop_reason: str = "max_tokens") -> Reply:
+    """Return the reply cut to `max_tokens`; the last block may be incomplete. `stop_reason` is that of a cut reply."""
     left = max_tokens
     content: list[Part] = []
     for part in reply.parts:
@@ -105,10 +156,10 @@ def cut_to(reply: Reply, max_tokens: int) -> Reply:
             content.append(part)
             left -= needed
             continue
-        if left > 0 and not isinstance(part, ThinkingPart):
+        if left > 0 and not isinstance(part, ThinkingPart | RawPart):
             start = _content(part).encode()[: left * BYTES_PER_TOKEN].decode(errors="ignore")
             content.append(_shorten(part, len(start)))
-        return Reply(tuple(part for part in content if part != TextPart("")), "max_tokens")
+        return Reply(tuple(part for part in content if part != TextPart("")), stop_reason)
     return reply
 
 
@@ -153,20 +204,46 @@ def _block_json(part: Part) -> dict[str, Any]:
                 "input": arguments,
                 "caller": {"type": "direct"},
             }
+        case RawPart():
+            return _whole_block(part)
 
 
-def message_json(reply: Reply, message_id: str, model: str, usage: InputUsage) -> dict[str, Any]:
+def _whole_block(part: RawPart) -> dict[str, Any]:
+    """Return the block with its deltas applied."""
+    block = part.block
+    for delta in part.deltas:
+        match delta["type"]:
+            case "text_delta":
+                block = block | {"text": block["text"] + delta["text"]}
+            case "citations_delta":
+                block = block | {"citations": [*block["citations"], delta["citation"]]}
+            case "input_json_delta":
+                block = block | {"input": json.loads(delta["partial_json"])}
+            case _:
+                pass
+    return block
+
+
+def _reported(reply: Reply, envelope: Envelope) -> dict[str, Any]:
+    if envelope.no_usage:
+        return usage_json(InputUsage(), 0)
+    output = output_tokens(reply) if envelope.output is None else envelope.output
+    usage = usage_json(envelope.usage, output)
+    return usage | ({"iterations": [entry.json() for entry in envelope.iterations]} if envelope.iterations else {})
+
+
+def message_json(reply: Reply, envelope: Envelope) -> dict[str, Any]:
     """Return the whole message, for a request that does not stream."""
     return {
-        "id": message_id,
+        "id": envelope.message_id,
         "type": "message",
         "role": "assistant",
-        "model": model,
+        "model": envelope.model,
         "content": [_block_json(part) for part in reply.parts],
         "stop_reason": reply.stop_reason,
         "stop_sequence": None,
         "stop_details": reply.stop_details,
-        "usage": usage_json(usage, output_tokens(reply)),
+        "usage": _reported(reply, envelope),
     }
 
 
@@ -192,6 +269,9 @@ def _deltas(part: Part) -> Iterator[tuple[dict[str, Any], int]]:
             yield {"type": "input_json_delta", "partial_json": ""}, 0
             for piece in _pieces(text, itertools.cycle(JSON_PIECES)):
                 yield {"type": "input_json_delta", "partial_json": piece}, text_tokens(piece)
+        case RawPart(deltas=deltas, text=text):
+            for delta in deltas:
+                yield delta, text_tokens(text) // len(deltas)
 
 
 def _opening_block(part: Part) -> dict[str, Any]:
@@ -202,25 +282,32 @@ def _opening_block(part: Part) -> dict[str, Any]:
             return {"type": "thinking", "thinking": "", "signature": ""}
         case ToolPart():
             return _block_json(replace(part, input_json="{}"))
+        case RawPart(block=block):
+            return block
 
 
-def stream_events(reply: Reply, message_id: str, model: str, usage: InputUsage) -> Iterator[Event]:
+def stream_events(reply: Reply, envelope: Envelope) -> Iterator[Event]:
     """Yield the events of a streamed message, from message_start to message_stop."""
-    start = message_json(Reply((), reply.stop_reason), message_id, model, usage)
-    start |= {"stop_reason": None, "usage": usage_json(usage, 1)}
-    yield Event("message_start", {"type": "message_start", "message": start}, 1)
-    yield Event("ping", {"type": "ping"}, 1)
-    total, produced = output_tokens(reply), 0
+    final = _reported(reply, envelope)
+    total = int(final["output_tokens"])
+    # A compaction or a refusal before any output has no output at the top level, and so none in message_start.
+    at_start = {"output_tokens": min(1, total)}
+    start = message_json(Reply((), reply.stop_reason), envelope) | {"model": envelope.first_model or envelope.model}
+    first = {key: value for key, value in final.items() if key != "iterations"} | at_start
+    start |= {"stop_reason": None, "stop_details": None, "usage": first}
+    yield Event("message_start", {"type": "message_start", "message": start}, min(1, total))
+    yield Event("ping", {"type": "ping"}, min(1, total))
+    produced = 0
     for index, part in enumerate(reply.parts):
         opening = {"type": "content_block_start", "index": index, "content_block": _opening_block(part)}
-        yield Event("content_block_start", opening, max(1, produced))
+        yield Event("content_block_start", opening, max(min(1, total), produced))
         for delta, tokens in _deltas(part):
             produced = min(total, produced + tokens)
             data = {"type": "content_block_delta", "index": index, "delta": delta}
-            yield Event("content_block_delta", data, max(1, produced), visible=not isinstance(part, ToolPart))
-        yield Event("content_block_stop", {"type": "content_block_stop", "index": index}, max(1, produced))
-    final = usage_json(usage, total)
-    cumulative = {key: final[key] for key in final if key.endswith("_tokens")}
+            visible = isinstance(part, TextPart | ThinkingPart)
+            yield Event("content_block_delta", data, max(min(1, total), produced), visible=visible)
+        yield Event("content_block_stop", {"type": "content_block_stop", "index": index}, max(min(1, total), produced))
+    cumulative = {key: final[key] for key in final if key.endswith("_tokens") or key == "iterations"}
     delta = {"stop_reason": reply.stop_reason, "stop_sequence": None, "stop_details": reply.stop_details}
     yield Event("message_delta", {"type": "message_delta", "delta": delta, "usage": cumulative}, total)
     yield Event("message_stop", {"type": "message_stop"}, total)

@@ -1,4 +1,9 @@
-"""Validation of requests. It is stricter than the API where Cofounder does not need the API's leniency."""
+"""Validation of requests. It is stricter than the API where Cofounder does not need the API's leniency.
+
+Sources: the SDK's `MessageCreateParams` ("Consecutive `user` or `assistant` turns in your request will be combined into
+a single turn"); the vendor's "What's new" pages of Opus 5.5 and Sonnet 5.5 for the errors of thinking and
+`tool_choice`; its page "Refusals and fallback" for `fallbacks`.
+"""
 
 import json
 import re
@@ -6,28 +11,37 @@ from typing import Any, cast
 
 from pydantic_core import from_json
 
+from local.rehearsal.compaction import check_blocks, check_compaction, first_block
 from local.rehearsal.errors import ApiError, invalid
-from local.rehearsal.models import ALWAYS_THINKS, known_models
+from local.rehearsal.models import EFFORT_LEVELS, EFFORT_WITHOUT_THINKING, known_models, traits
 from local.rehearsal.prefix import content_blocks
-from local.rehearsal.replies import PAUSE_TEXT
+from local.rehearsal.replies import PAUSE_TEXT, UNKNOWN_KIND
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 """Bytes of the largest request; a larger one gets 413, as the API documents."""
 
+MAX_IMAGES = 600
+"""Images of a request, as the API documents for models with a window of a million tokens."""
+
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+_CALL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 _USER_KINDS = {"text", "image", "tool_result"}
-_ASSISTANT_KINDS = {"text", "tool_use", "thinking", "redacted_thinking"}
+_ASSISTANT_KINDS = {"text", "tool_use", "thinking", "redacted_thinking", "fallback", "compaction"}
+SERVED_KINDS = {"server_tool_use", "web_search_tool_result", UNKNOWN_KIND}
+"""Further blocks that an answer of this server may have, so that they may come back."""
+
+MAX_FALLBACKS = 3
+"""Entries of `fallbacks`."""
 _NOT_IN_STRICT = {"minLength", "maxLength", "pattern", "minimum", "maximum", "multipleOf"}
 
 
-def parse_body(raw: bytes) -> dict[str, Any]:
+def parse_body(raw: bytes, max_bytes: int = MAX_BODY_BYTES) -> dict[str, Any]:
     """Return the request's JSON object.
 
     Raises:
         ApiError: it is too large, or not a JSON object.
     """
-    if len(raw) > MAX_BODY_BYTES:
-        raise ApiError("request_too_large", "Request exceeds the maximum size")
+    check_size(len(raw), max_bytes)
     try:
         body = from_json(raw)
     except ValueError:
@@ -39,6 +53,31 @@ def parse_body(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise invalid("The request body must be a JSON object")
     return cast(dict[str, Any], body)
+
+
+def check_size(size: int, max_bytes: int) -> None:
+    """Refuse a body of more than `max_bytes`.
+
+    Raises:
+        ApiError: it is larger.
+    """
+    if size > max_bytes:
+        raise ApiError("request_too_large", "Request exceeds the maximum size")
+
+
+def check_images(messages: list[dict[str, Any]], most: int) -> None:
+    """Refuse a request with more than `most` images, those in tool results included.
+
+    Raises:
+        ApiError: it has more.
+    """
+    count = 0
+    for message in messages:
+        for block in content_blocks(message["content"]):
+            parts = content_blocks(block.get("content")) if block["type"] == "tool_result" else [block]
+            count += sum(part["type"] == "image" for part in parts)
+    if count > most:
+        raise invalid(f"messages: Too many media: 0 document pages + {count} images > {most}")
 
 
 def check_request(body: dict[str, Any], *, counting: bool = False) -> None:
@@ -62,30 +101,80 @@ def check_request(body: dict[str, Any], *, counting: bool = False) -> None:
         limit = body["max_tokens"]
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
             raise invalid("max_tokens: Input should be a non-negative integer")
-        if limit > 128_000:
-            raise invalid(f"max_tokens: {limit} > 128000, which is the maximum allowed for {body['model']}")
+        most = traits(body["model"]).max_output
+        if limit > most:
+            raise invalid(f"max_tokens: {limit} > {most}, which is the maximum allowed for {body['model']}")
     _check_thinking(body, counting)
+    _check_effort(body)
+    _check_fallbacks(body)
     _check_system(body.get("system"))
     _check_tools(body.get("tools") or [])
-    _check_messages(body["messages"])
+    compacting = body.get("compaction") is not None and not counting
+    if compacting:
+        check_compaction(body)
+    _check_messages(body["messages"], compacting=compacting)
 
 
 def _check_thinking(body: dict[str, Any], counting: bool) -> None:
-    thinking = body.get("thinking") or {}
+    model, thinking = body["model"], body.get("thinking") or {}
+    accepted = traits(model).thinking
     kind = thinking.get("type")
     if thinking and kind not in ("enabled", "disabled", "adaptive", "between_tools"):
         raise invalid("thinking.type: Input should be 'enabled', 'disabled', 'adaptive' or 'between_tools'")
+    if kind == "disabled" and kind not in accepted and "between_tools" in accepted:
+        raise invalid(
+            'To turn thinking off on this model, send "thinking": {"type": "between_tools"} instead of '
+            '{"type": "disabled"}.'
+        )
+    if kind and kind not in accepted:
+        raise invalid(
+            f'"thinking.type.{kind}" is not supported for this model. Use "thinking.type.adaptive" and '
+            '"output_config.effort" to control thinking behavior.'
+        )
+    if kind == "between_tools" and (extra := sorted(set(thinking) - {"type"})):
+        raise invalid(f"thinking.between_tools.{extra[0]}: Extra inputs are not permitted")
+    if thinking.get("display") not in (None, "summarized", "omitted", "updates"):
+        raise invalid(f"thinking.{kind}.display: Input should be 'summarized' or 'omitted'")
     if kind == "enabled":
         budget = thinking.get("budget_tokens")
         if not isinstance(budget, int) or budget < 1024:
             raise invalid("thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
         if not counting and budget >= body["max_tokens"]:
             raise invalid("`max_tokens` must be greater than `thinking.budget_tokens`")
-    forced = (body.get("tool_choice") or {}).get("type") in ("any", "tool")
-    if body["model"] in ALWAYS_THINKS and kind == "disabled":
-        raise invalid(f"thinking: {body['model']} always thinks; 'disabled' is not supported")
-    if forced and (body["model"] in ALWAYS_THINKS or kind in ("enabled", "adaptive")):
-        raise invalid("tool_choice: a tool cannot be forced when thinking is on")
+    if (body.get("tool_choice") or {}).get("type") in ("any", "tool"):
+        if not traits(model).forced_tools:
+            raise invalid('tool_choice: type "tool" and "any" are not supported for this model.')
+        if kind in ("enabled", "adaptive"):
+            raise invalid("Thinking may not be enabled when tool_choice forces tool use.")
+
+
+def _check_effort(body: dict[str, Any]) -> None:
+    output = body.get("output_config") or {}
+    effort = output.get("effort")
+    if effort is not None and effort not in EFFORT_LEVELS:
+        raise invalid("output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'")
+    kind = (body.get("thinking") or {}).get("type")
+    if kind in ("disabled", "between_tools") and effort not in (None, *EFFORT_WITHOUT_THINKING):
+        raise invalid(f'output_config.effort: "{effort}" is not supported with "thinking.type.{kind}" on this model.')
+
+
+def _check_fallbacks(body: dict[str, Any]) -> None:
+    fallbacks = body.get("fallbacks")
+    if fallbacks is None or fallbacks == "default":
+        return
+    if not isinstance(fallbacks, list) or not all(isinstance(entry, dict) for entry in fallbacks):
+        raise invalid("fallbacks: Input should be 'default' or a list of objects")
+    allowed = traits(body["model"]).fallbacks
+    names = [entry.get("model") for entry in fallbacks]
+    if len(names) > MAX_FALLBACKS:
+        raise invalid(f"fallbacks: List should have at most {MAX_FALLBACKS} items")
+    for index, entry in enumerate(fallbacks):
+        if extra := sorted(set(entry) - {"model", "max_tokens", "thinking", "output_config", "speed"}):
+            raise invalid(f"fallbacks.{index}.{extra[0]}: Extra inputs are not permitted")
+        if entry.get("model") not in allowed:
+            raise invalid(f"fallbacks.{index}.model: {entry.get('model')} is not a fallback model of {body['model']}")
+    if len({body["model"], *names}) != len(names) + 1:
+        raise invalid("fallbacks: models must differ from each other and from the requested model")
 
 
 def _check_system(system: Any) -> None:
@@ -126,27 +215,40 @@ def _check_strict_schema(schema: dict[str, Any], where: str) -> None:
             raise invalid(f"{where}.{name}: not supported in strict mode: {', '.join(sorted(unsupported))}")
 
 
-def _check_messages(messages: Any) -> None:
+def _check_messages(messages: Any, *, compacting: bool) -> None:
     if not isinstance(messages, list):
         raise invalid("messages: Input should be a list")
     if not messages:
         raise invalid("messages: at least one message is required")
     for index, message in enumerate(messages):
         _check_message(message, index, last=index == len(messages) - 1)
-    if messages[0]["role"] != "user":
+    check_blocks(messages)
+    if messages[0]["role"] != "user" and first_block(messages) is None:
         raise invalid('messages: first message must use the "user" role')
-    for index in range(1, len(messages)):
-        same = messages[index]["role"] == messages[index - 1]["role"]
-        if same and not (messages[index]["role"] == "assistant" and _is_paused(messages[index - 1])):
-            raise invalid(
-                f'messages: roles must alternate between "user" and "assistant", but found multiple '
-                f'"{messages[index]["role"]}" roles in a row at messages.{index}'
-            )
-    if messages[-1]["role"] == "assistant" and not _is_paused(messages[-1]):
+    if messages[-1]["role"] == "assistant" and not compacting and not _is_paused(messages[-1]):
         raise invalid(
             "This model does not support assistant message prefill. The conversation must end with a user message."
         )
-    _check_pairs(messages)
+    _check_pairs(_merge(messages), counted_from=_numbers(messages))
+
+
+def _merge(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the messages with those of one role in a row combined, as the API combines them."""
+    merged: list[dict[str, Any]] = []
+    for message in messages:
+        blocks = content_blocks(message["content"])
+        if merged and merged[-1]["role"] == message["role"]:
+            merged[-1]["content"] += blocks
+        else:
+            merged.append({"role": message["role"], "content": list(blocks)})
+    return merged
+
+
+def _numbers(messages: list[dict[str, Any]]) -> list[int]:
+    """Return the index in the request of each combined message's first part."""
+    return [
+        index for index, message in enumerate(messages) if index == 0 or messages[index - 1]["role"] != message["role"]
+    ]
 
 
 def _is_paused(message: dict[str, Any]) -> bool:
@@ -165,7 +267,7 @@ def _check_message(message: Any, index: int, *, last: bool) -> None:
         raise invalid(
             f"{where}: all messages must have non-empty content except for the optional final assistant message"
         )
-    allowed = _USER_KINDS if message["role"] == "user" else _ASSISTANT_KINDS
+    allowed = _USER_KINDS | {"compaction"} if message["role"] == "user" else _ASSISTANT_KINDS | SERVED_KINDS
     for position, block in enumerate(blocks):
         block_path = f"{where}.content.{position}"
         if not isinstance(block, dict) or block.get("type") not in allowed:
@@ -181,8 +283,8 @@ def _check_block(block: dict[str, Any], where: str) -> None:
         case "tool_use":
             if not isinstance(block.get("input"), dict):
                 raise invalid(f"{where}.tool_use.input: Input should be a valid dictionary")
-            if not isinstance(block.get("id"), str) or not block["id"]:
-                raise invalid(f"{where}.tool_use.id: Field required")
+            if not isinstance(block.get("id"), str) or not _CALL_ID.fullmatch(block["id"]):
+                raise invalid(f"{where}.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'")
             if not isinstance(block.get("name"), str) or not _TOOL_NAME.fullmatch(block["name"]):
                 raise invalid(f"{where}.tool_use.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
         case "thinking":
@@ -217,17 +319,22 @@ def _check_text(block: dict[str, Any], where: str) -> None:
         raise invalid(f"{where}: text content blocks must contain non-whitespace text")
 
 
-def _check_pairs(messages: list[dict[str, Any]]) -> None:
-    """Check that every tool_use has one tool_result in the next message, and that results come first in it."""
+def _check_pairs(messages: list[dict[str, Any]], *, counted_from: list[int]) -> None:
+    """Check that every tool_use has one tool_result in the next message, and that results come first in it.
+
+    Args:
+        messages: the combined messages.
+        counted_from: the index of each in the request, for the texts.
+    """
     earlier_ids: set[str] = set()
-    for index, message in enumerate(messages):
+    for number, (index, message) in enumerate(zip(counted_from, messages, strict=True)):
         blocks = content_blocks(message["content"])
         if message["role"] == "assistant":
             ids = [block["id"] for block in blocks if block["type"] == "tool_use"]
             if repeated := [identifier for identifier in ids if identifier in earlier_ids or ids.count(identifier) > 1]:
                 raise invalid(f"messages.{index}: `tool_use` ids must be unique: {', '.join(repeated)}")
             earlier_ids.update(ids)
-            following = messages[index + 1] if index + 1 < len(messages) else {"role": "user", "content": []}
+            following = messages[number + 1] if number + 1 < len(messages) else {"role": "user", "content": []}
             result_ids = [
                 block["tool_use_id"] for block in content_blocks(following["content"]) if block["type"] == "tool_result"
             ]
@@ -238,7 +345,7 @@ def _check_pairs(messages: list[dict[str, Any]]) -> None:
                     "next message."
                 )
             continue
-        before = content_blocks(messages[index - 1]["content"]) if index else []
+        before = content_blocks(messages[number - 1]["content"]) if number else []
         call_ids = {block["id"] for block in before if block["type"] == "tool_use"}
         results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
         if unexpected := [identifier for identifier in results if identifier not in call_ids]:

@@ -4,11 +4,13 @@ Everything follows from the request's own messages, so a repeated request gets a
 server continues where the old one stopped.
 """
 
+import re
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from local.rehearsal.agent import bash, glob
+from local.rehearsal.agent import bash, glob, grep, read_file
 from local.rehearsal.conversation import Call, Conversation, Exchange, Outcome, Play, Turn, next_turn
 from local.rehearsal.product_script import ProductOptions, build_product
 
@@ -21,7 +23,7 @@ class _Script(BaseModel):
 
 
 class ProductScript(_Script):
-    """Builds the product. The options make it go wrong on purpose; see `ProductOptions`."""
+    """Builds the product. The options make it go wrong or behave badly on purpose; see `ProductOptions`."""
 
     kind: Literal["product"] = "product"
     withhold_fix: bool = False
@@ -32,16 +34,29 @@ class ProductScript(_Script):
         | None
     ) = None
     fix_findings: bool = True
+    reports: int = Field(
+        default=0, ge=0, description="How many of its phases it ends by ending its turn with a report, too early."
+    )
+    plan: Literal["kept", "unticked", "forgotten"] = Field(
+        default="kept", description="PLAN.md is written and ticked, written and never ticked, or never written."
+    )
 
 
 class LongScript(_Script):
-    """Many turns of trivial calls."""
+    """Many turns of trivial calls.
+
+    With `commit_every`, it goes on after the last step that the conversation's opening names, as `git log` does in a
+    conversation that begins again with a summary of the program's own.
+    """
 
     kind: Literal["long"]
     turns: int = Field(ge=0)
     calls_per_turn: int = Field(default=1, ge=1)
     commit_every: int = Field(default=0, ge=0, description="Commit in every n-th turn, as its first call; 0: never.")
     mutating: bool = Field(default=True, description="bash when true; glob, which only reads, when false.")
+    mixed: bool = Field(default=False, description="Several kinds of calls that do not depend on each other at once.")
+    output_bytes: int = Field(default=0, ge=0, description="Bytes that each bash call prints.")
+    text_bytes: int = Field(default=0, ge=0, description="Bytes that the model itself says in each turn.")
     repeat: bool = Field(default=False, description="Repeat one input, to trigger the guard against repetition.")
     text: str = ""
     end: Literal["product", "end_turn"] = "end_turn"
@@ -61,18 +76,33 @@ class StepsScript(_Script):
 AnyScript = Annotated[ProductScript | LongScript | StepsScript, Field(discriminator="kind")]
 
 
-def _long(script: LongScript) -> Play:
-    for number in range(1, script.turns + 1):
+def _long(script: LongScript, conversation: Conversation) -> Play:
+    steps = re.findall(r"\bStep (\d+)$", "\n".join(conversation.opening), re.M)
+    for number in range(max(map(int, steps), default=0) + 1, script.turns + 1):
         calls = []
         for position in range(1, script.calls_per_turn + 1):
             label = "again" if script.repeat else f"{number}-{position}"
-            calls.append(bash(f"true # {label}") if script.mutating else glob(f"step-{label}-*"))
+            calls.append(_long_call(script, label, position))
         if script.commit_every and number % script.commit_every == 0:
             calls[0] = bash(
                 "([ -d .git ] || git init -q -b main) && git -c user.name=Cofounder -c user.email=cofounder@localhost "
                 f"commit -q --allow-empty -m 'Step {number}'"
             )
-        yield from _until_it_happens(Turn(script.text, tuple(calls)))
+        text = script.text
+        if script.text_bytes:
+            text = (text + f" word{number}" * (script.text_bytes // 6 + 1))[: script.text_bytes].rstrip()
+        yield from _until_it_happens(Turn(text, tuple(calls), reads_results=False))
+
+
+def _long_call(script: LongScript, label: str, position: int) -> Call:
+    if script.mixed and position % 4:
+        path = f"step-{label}"
+        return (glob(f"{path}-*"), grep(path, None), read_file("README.md"))[position % 4 - 1]
+    if not script.mutating:
+        return glob(f"step-{label}-*")
+    if script.output_bytes:
+        return bash(f"yes 'step {label}' | head -c {script.output_bytes}")
+    return bash(f"true # {label}")
 
 
 def _until_it_happens(turn: Turn) -> Play:
@@ -122,7 +152,7 @@ def _step_turn(steps: list[dict[str, Any]]) -> Turn:
 def _steps(script: StepsScript) -> Play:
     if not script.repeats_lost:
         for steps in script.turns:
-            yield from _until_it_happens(_step_turn(steps))
+            yield from _until_it_happens(replace(_step_turn(steps), reads_results=False))
         return
     earlier: list[Call] = []
     for steps in script.turns:
@@ -131,11 +161,12 @@ def _steps(script: StepsScript) -> Play:
         yield from _until_nothing_is_lost(Turn(NOTHING_LEFT), earlier)
 
 
-def _play(script: ProductScript | LongScript | StepsScript, conversation: Conversation) -> Play:
+def play(script: AnyScript, conversation: Conversation) -> Play:
+    """Return the conversation's script from its beginning."""
     product = ProductScript()
     match script:
         case LongScript():
-            yield from _long(script)
+            yield from _long(script, conversation)
             build = script.end == "product"
         case StepsScript():
             yield from _steps(script)
@@ -143,11 +174,13 @@ def _play(script: ProductScript | LongScript | StepsScript, conversation: Conver
         case ProductScript():
             product, build = script, True
     if build:
-        options = ProductOptions(product.withhold_fix, product.sabotage, product.fix_findings)
+        options = ProductOptions(
+            product.withhold_fix, product.sabotage, product.fix_findings, product.reports, product.plan
+        )
         yield from build_product(conversation, options)
 
 
-def decide(script: ProductScript | LongScript | StepsScript, conversation: Conversation) -> Turn:
+def decide(script: AnyScript, conversation: Conversation) -> Turn:
     """Return the next turn of this conversation."""
     exchanges: tuple[Exchange, ...] = conversation.exchanges
-    return next_turn(_play(script, conversation), exchanges) or Turn(NOTHING_LEFT)
+    return next_turn(play(script, conversation), exchanges) or Turn(NOTHING_LEFT)

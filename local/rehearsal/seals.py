@@ -14,6 +14,7 @@ import string
 from typing import Any
 
 from local.rehearsal.errors import invalid
+from local.rehearsal.models import traits
 from local.rehearsal.prefix import Prefix, content_blocks
 
 _KEY = b"a fixed key: signatures of the rehearsal model protect nothing, they only show changes"
@@ -55,17 +56,28 @@ def _read_signature(block: dict[str, Any], where: str) -> str:
 def check_seals(body: dict[str, Any], prefix: Prefix) -> None:
     """Check that the conversation is the one that this server served.
 
+    With `prefix_mismatch_behavior: drop_block` a block of another conversation is not refused. The real API then leaves
+    it out; here it makes no difference, because the script reads no thinking.
+
     Raises:
         ApiError: a thinking block has changed, or something before a sealed block has.
     """
     thinking_kinds = ("thinking", "redacted_thinking")
     blocks = [block for block in prefix.blocks if block.part == "messages"]
-    thinks = (body.get("thinking") or {}).get("type") in ("enabled", "adaptive")
+    kind = (body.get("thinking") or {}).get("type")
+    thinks = kind != "disabled" if kind else traits(body["model"]).thinks_by_default
+    binding = (body.get("thinking") or {}).get("block_binding") or {}
+    drops = binding.get("prefix_mismatch_behavior") == "drop_block"
     frozen = thinks or any(block.kind in thinking_kinds for block in blocks)
-    raw = [block for message in body["messages"] for block in content_blocks(message["content"])]
+    raw = [
+        block
+        for message in body["messages"]
+        for block in content_blocks(message["content"])
+        if block.get("type") != "fallback"
+    ]
     # After pause_turn an assistant message has several served parts, so a seal may match any start within the message.
     starts: list[str] = []
-    before = blocks[0].chain if blocks else ""
+    before = blocks[0].seal if blocks else ""
     for block, content in zip(blocks, raw, strict=True):
         if block.role != "assistant":
             starts = []
@@ -77,9 +89,9 @@ def check_seals(body: dict[str, Any], prefix: Prefix) -> None:
                 seal = _read_signature(content, where)
             elif block.kind == "tool_use" and (match := _TOOL_ID.fullmatch(str(content.get("id")))):
                 seal = match[1]
-            if seal and frozen:
+            if seal and frozen and not drops:
                 _compare(seal, prefix, starts, where)
-        before = block.chain
+        before = block.seal
 
 
 def _compare(seal: str, prefix: Prefix, starts: list[str], where: str) -> None:
@@ -94,7 +106,9 @@ def _compare(seal: str, prefix: Prefix, starts: list[str], where: str) -> None:
         if not same
     ]
     if changes:
+        # The first two sentences are the API's; it does not say what has changed.
         raise invalid(
-            f"{where}: the {' and the '.join(changes)} changed since this message was served. In a conversation with "
-            "thinking, everything before a served message must be sent back unchanged."
+            f"{where}: Invalid `signature` in `thinking` block. The block is bound to a different conversation: the "
+            f"{' and the '.join(changes)} changed since this message was served. In a conversation with thinking, "
+            "everything before a served message must be sent back unchanged."
         )

@@ -8,32 +8,29 @@ import signal
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from time import monotonic
 from typing import get_args
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
 from activities.runtime.crash_point import CrashPoint
-from db.models import LedgerEntry, Snapshot, ToolCall, Turn
+from db.models import Snapshot, ToolCall, Turn
+from db.transaction import transaction
 from domain.names import BUILD_WORKFLOW
 from domain.status import Status
 from local.rehearsal.control import FaultKind
 from local.stack import PARTS, PartName
-from tests.faults.disabled_safeguards import NEXT_VERSION, SNAPSHOT_ATTEMPTED
-from tests.faults.invariants import Damage, check_build, requests_of
-from tests.faults.proxy import FaultProxy
-from tests.faults.report import Report, side_by_side, until_closed
-from tests.faults.sample_build import sample_script
+from tests.faults.invariants import check_build
+from tests.faults.report import Report, side_by_side
+from tests.harness.disabled_safeguards import NEXT_VERSION, SNAPSHOT_ATTEMPTED
+from tests.harness.fault_proxy import FaultProxy
+from tests.harness.fault_waits import LONG, Damage, hold_file_of, until_calling, until_closed, until_command_held
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, put_back
+from tests.harness.sample_build import sample_script
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness
-from tests.workflows.scenarios import HOLD_FILE
-
-LONG = "600"
-"""Seconds of STREAM_IDLE_SECONDS, so that a stalled stream is not noticed."""
 
 DELAYS, ANSWERS_LOST, CUTS = 3, 3, 3
 """Strike a build's connections to a server this many times in each way."""
@@ -311,12 +308,8 @@ async def keep_releasing(fault_harness: FaultHarness, harness: WorkerHarness, bu
     while True:
         with suppress(SQLAlchemyError, OSError):
             row = await harness.row(build_id)
-            _hold_file(fault_harness, row.sandbox_id).unlink(missing_ok=True)
+            hold_file_of(fault_harness, row.sandbox_id).unlink(missing_ok=True)
         await asyncio.sleep(0.1)
-
-
-def _hold_file(fault_harness: FaultHarness, sandbox_id: str | None) -> Path:
-    return fault_harness.sandbox_directory(sandbox_id or "-") / HOLD_FILE.lstrip("/")
 
 
 # ---- the sandbox and the workflow
@@ -407,35 +400,13 @@ def _to_hold(fault_harness: FaultHarness, point: CrashPoint) -> Callable[[uuid.U
     return lambda build_id: fault_harness.ask(point, build_id, "hold")
 
 
-async def until_command_held(fault_harness: FaultHarness, harness: WorkerHarness, build_id: uuid.UUID) -> Path:
-    """Wait until the third turn's command waits in its sandbox, and return the file that holds it there."""
-
-    async def find_hold_file() -> Path | None:
-        path = _hold_file(fault_harness, (await harness.row(build_id)).sandbox_id)
-        return path if path.exists() else None
-
-    return await wait_until(find_hold_file)
-
-
-async def until_calling(fault_harness: FaultHarness, harness: WorkerHarness, build_id: uuid.UUID, turn: int) -> None:
-    """Wait until the turn's model call has reached the model."""
-    goal = (await harness.row(build_id)).goal
-
-    async def calling() -> bool:
-        async with harness.session() as session:
-            calls = select(func.count()).where(LedgerEntry.build_id == build_id, LedgerEntry.turn == turn)
-            return bool(await session.scalar(calls)) and len(requests_of(fault_harness, goal)) >= turn
-
-    await wait_until(calling, look_seconds=0.2)
-
-
 async def claims_of(harness: WorkerHarness, build_id: uuid.UUID) -> set[uuid.UUID]:
     """The tokens of the attempts that hold the build's rows."""
-    async with harness.session() as session:
+    async with harness.session() as tx:
         tokens = [
-            *(await session.scalars(select(Turn.claim).where(Turn.build_id == build_id))),
-            *(await session.scalars(select(ToolCall.claim).where(ToolCall.build_id == build_id))),
-            *(await session.scalars(select(Snapshot.claim).where(Snapshot.build_id == build_id))),
+            *(await tx.session.scalars(select(Turn.claim).where(Turn.build_id == build_id))),
+            *(await tx.session.scalars(select(ToolCall.claim).where(ToolCall.build_id == build_id))),
+            *(await tx.session.scalars(select(Snapshot.claim).where(Snapshot.build_id == build_id))),
         ]
     return {claim for claim in tokens if claim is not None}
 
@@ -473,8 +444,8 @@ async def _stale_worker_wrote(report: Report, without: str) -> bool:
         nonlocal wrote
         await wait_until((fault_harness.directory / SNAPSHOT_ATTEMPTED.format(pid=stale.pid)).exists)
         query = select(Snapshot.id).where(Snapshot.build_id == build_id, Snapshot.state == "stored")
-        async with harness.sessions() as session:
-            wrote = (await session.scalars(query)).first() is not None
+        async with transaction(harness.sessions) as tx:
+            wrote = (await tx.session.scalars(query)).first() is not None
 
     at: dict[CrashPoint, uuid.UUID] = {"snapshot.uploaded": build_id}
     fresh = await take_over(fault_harness, harness, stale, front, at, until_acted=until_attempted, without=without)

@@ -36,15 +36,14 @@ from activities.runtime.crash_point import CrashPoint
 from db.builds import BuildRequest, insert_build, request_cancel
 from db.models import Build, Event, User
 from db.money import top_up
+from db.transaction import transaction
 from domain.errors import CofounderError
 from domain.names import BUILD_WORKFLOW, build_workflow_id
 from domain.status import Status
 from local.stack import PARTS, PartName
 from services.builds import start_workflow
 from tests.faults.cases import until_swept
-from tests.faults.disabled_safeguards import NEXT_VERSION
 from tests.faults.invariants import (
-    Damage,
     Deliverable,
     check_build,
     check_no_secret,
@@ -53,10 +52,11 @@ from tests.faults.invariants import (
     deliverable_of,
 )
 from tests.faults.plan import Action, plan_faults
-from tests.faults.proxy import FaultProxy
-from tests.faults.report import close_preview, until_closed
-from tests.faults.sample_build import sample_script
+from tests.harness.disabled_safeguards import NEXT_VERSION
+from tests.harness.fault_proxy import FaultProxy
+from tests.harness.fault_waits import Damage, close_preview, until_closed
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
+from tests.harness.sample_build import sample_script
 from tests.harness.wait import DEADLINE
 
 WORKERS = 2
@@ -128,8 +128,8 @@ async def _judge(faults: FaultHarness, chaos: "Chaos", expected: Deliverable, ou
             await close_preview(chaos.harness, build.id)
 
     at_once = asyncio.Semaphore(4)
-    async with faults.sessions() as session:
-        builds = (await session.scalars(select(Build).order_by(Build.created_at))).all()
+    async with transaction(faults.sessions) as tx:
+        builds = (await tx.session.scalars(select(Build).order_by(Build.created_at))).all()
     outcome.builds.update(build.status for build in builds)
     await asyncio.gather(*map(judge, builds))
     await note("money", check_spending(faults))
@@ -141,10 +141,10 @@ async def _judge(faults: FaultHarness, chaos: "Chaos", expected: Deliverable, ou
 async def _keep(faults: FaultHarness, directory: Path) -> None:
     """Keep what explains the damage: the feed and history of each build, the logs of workers and servers."""
     directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - of this machine's disk, like all here
-    async with faults.sessions() as session:
-        ids = (await session.scalars(select(Build.id))).all()
+    async with transaction(faults.sessions) as tx:
+        ids = (await tx.session.scalars(select(Build.id))).all()
         for build_id in ids:
-            events = await session.scalars(select(Event).where(Event.build_id == build_id).order_by(Event.id))
+            events = await tx.session.scalars(select(Event).where(Event.build_id == build_id).order_by(Event.id))
             lines = [
                 f"{each.created_at:%H:%M:%S.%f} {each.turn} {each.type} {json.dumps(each.data)}" for each in events
             ]
@@ -239,11 +239,11 @@ class Chaos:
         project_id = again or await self.harness.project(user_id)
         projects.append(project_id)
         goal = f"{_GOAL} [{uuid.uuid4().hex}]"
-        async with self.faults.sessions.begin() as session:
-            build = await insert_build(session, BuildRequest(project_id, user_id, goal))
+        async with transaction(self.faults.sessions) as tx:
+            build = await insert_build(tx, BuildRequest(project_id, user_id, goal))
             if build is None:
                 return  # the project's last one is still open
-            user = await session.get_one(User, user_id)
+            user = await tx.session.get_one(User, user_id)
         await start_workflow(self.faults.sessions, self.harness.builds, build, "chaos", user.plan)
 
     async def _act_for_people(self) -> None:
@@ -272,16 +272,16 @@ class Chaos:
 
     async def _top_up(self, build: Build) -> None:
         today = datetime.now(UTC).date()
-        async with self.faults.sessions.begin() as session:
-            await top_up(session, build.user_id, _TOP_UP, today, key=f"{build.id}-{next(self._numbers)}")
+        async with transaction(self.faults.sessions) as tx:
+            await top_up(tx, build.user_id, _TOP_UP, today, key=f"{build.id}-{next(self._numbers)}")
         await self.harness.builds.signal_budget_changed(build.id)
 
     # ---- the state of builds and faults
 
     async def _open(self) -> Sequence[Build]:
-        async with self.faults.sessions() as session:
+        async with transaction(self.faults.sessions) as tx:
             query = select(Build).where(Build.closed_at.is_(None)).order_by(Build.created_at)
-            return (await session.scalars(query)).all()
+            return (await tx.session.scalars(query)).all()
 
     def _one_of(self, items: Sequence[T], action: Action) -> T | None:
         return items[int(action.target * len(items))] if items else None
@@ -435,8 +435,8 @@ class Chaos:
             if how == "terminated":
                 await self.harness.handle(build.id).terminate("chaos")
                 return
-            async with self.faults.sessions.begin() as session:
-                await request_cancel(session, build.id)
+            async with transaction(self.faults.sessions) as tx:
+                await request_cancel(tx, build.id)
             await self.harness.builds.cancel(build.id)
 
     # ---- the end

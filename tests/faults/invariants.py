@@ -18,7 +18,6 @@ import psutil
 from sqlalchemy import func, select, text
 
 from activities.sandbox.snapshot_store import restore_snapshot, stored_manifest
-from bench.flat import chain_of, largest_payload, shares_of
 from clients.sandbox import Role, Sandbox
 from db.models import (
     Base,
@@ -35,19 +34,19 @@ from db.models import (
 )
 from db.money import budget_of
 from db.snapshots import SNAPSHOTS_PREFIX
+from db.transaction import transaction
 from domain.errors import NotFound, SnapshotFailed
 from domain.prompt import founder_message
 from domain.status import Status
-from tests.faults.sample_build import EFFECT
+from tests.harness.fault_waits import Damage, Request, requests_of
 from tests.harness.faults import SECRET, FaultHarness
+from tests.harness.history import chain_of, largest_payload, shares_of
 from tests.harness.processes import command_line, lives
+from tests.harness.sample_build import EFFECT
 from tests.harness.wait import DEADLINE
 
 KEPT_SNAPSHOTS = 5
 """Snapshots kept for a build, not counting the final one."""
-
-_Request = tuple[str, dict[str, Any]]
-"""The id and the body of a request to the model."""
 
 _CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
 _LARGEST_PAYLOAD = 4096
@@ -58,14 +57,6 @@ _LARGEST_TURN = 65_536
 
 _NOT_RUN = "This call was not run"
 _STARTED = re.compile(r"\bstart (toolu_\w+)")
-
-
-class Damage(AssertionError):
-    """Invariants that do not hold. `findings` describes each in a sentence."""
-
-    def __init__(self, findings: list[str]) -> None:
-        super().__init__("; ".join(findings))
-        self.findings = findings
 
 
 @dataclass(frozen=True)
@@ -116,8 +107,8 @@ async def deliverable_of(fault_harness: FaultHarness, build_id: uuid.UUID) -> De
     Raises:
         Damage: the build has no final snapshot.
     """
-    async with fault_harness.sessions() as session:
-        final = await session.scalar(select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.final))
+    async with transaction(fault_harness.sessions) as tx:
+        final = await tx.session.scalar(select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.final))
     if final is None:
         raise Damage(["a ready build has no final snapshot"])
     async with restored_copy(fault_harness, final) as sandbox:
@@ -138,8 +129,8 @@ async def check_build(fault_harness: FaultHarness, build_id: uuid.UUID, expected
         Damage: an invariant does not hold.
     """
     damage: list[str] = []
-    async with fault_harness.sessions() as session:
-        build = await session.get_one(Build, build_id)
+    async with transaction(fault_harness.sessions) as tx:
+        build = await tx.session.get_one(Build, build_id)
     if expected is not None:
         if build.status != Status.READY:
             raise Damage([f"the build is {build.status}: {build.reason}"])
@@ -222,9 +213,9 @@ async def check_no_secret(fault_harness: FaultHarness) -> None:
 
     for path in [*fault_harness.bodies.glob("*.json"), *(worker.log for worker in fault_harness.workers)]:
         look(f"{path.parent.name}/{path.name}", path.read_bytes())
-    async with fault_harness.sessions() as session:
+    async with transaction(fault_harness.sessions) as tx:
         for table in Base.metadata.sorted_tables:
-            rows = await session.scalars(text(f'select t::text from "{table.name}" t'))
+            rows = await tx.session.scalars(text(f'select t::text from "{table.name}" t'))
             look(f"table {table.name}", "\n".join(rows).encode())
     async for workflow in fault_harness.client.list_workflows():
         handle = fault_harness.client.get_workflow_handle(workflow.id, run_id=workflow.run_id)
@@ -251,20 +242,20 @@ async def check_spending(fault_harness: FaultHarness) -> None:
         Damage: a user has.
     """
     damage = []
-    async with fault_harness.sessions() as session:
-        for day in await session.scalars(select(UserDay)):
-            state = await budget_of(session, day.user_id, day.day)
+    async with transaction(fault_harness.sessions) as tx:
+        for day in await tx.session.scalars(select(UserDay)):
+            state = await budget_of(tx, day.user_id, day.day)
             if state.ceiling is not None and state.spent > state.ceiling:
                 damage.append(f"{day.user_id} has spent {state.spent} of {state.allowance} on {day.day}")
     if damage:
         raise Damage(damage)
 
 
-async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[_Request]) -> list[str]:
+async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[Request]) -> list[str]:
     """Rule 1: the ledger equals what the model server says it served; calls lost in a crash are marked as estimated."""
-    async with fault_harness.sessions() as session:
-        entries = (await session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build.id))).all()
-        answered = set((await session.scalars(select(Turn.claim).where(Turn.build_id == build.id))).all())
+    async with transaction(fault_harness.sessions) as tx:
+        entries = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build.id))).all()
+        answered = set((await tx.session.scalars(select(Turn.claim).where(Turn.build_id == build.id))).all())
     damage = [f"ledger entry of turn {entry.turn} is still open" for entry in entries if entry.state == "open"]
     settled = {entry.request_id: entry for entry in entries if entry.state == "settled"}
     request_ids = {request_id for request_id, _ in requests}
@@ -297,24 +288,13 @@ async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[_Req
 # ---- the conversation
 
 
-def requests_of(fault_harness: FaultHarness, goal: str) -> list[_Request]:
-    """The ids and bodies of the requests sent for a build, in order of arrival."""
-    requests = []
-    for path in sorted(fault_harness.bodies.glob("*.json")):
-        text = path.read_text(errors="replace")
-        with suppress(json.JSONDecodeError):  # still being written
-            if goal in text:
-                requests.append((path.stem.partition("-")[2], json.loads(text)))
-    return requests
-
-
-async def _conversation(fault_harness: FaultHarness, build: Build, requests: list[_Request]) -> list[str]:
+async def _conversation(fault_harness: FaultHarness, build: Build, requests: list[Request]) -> list[str]:
     """Rule 3: one result per tool call, right after it; roles alternate; messages sent once never change."""
     damage: list[str] = []
-    async with fault_harness.sessions() as session:
-        calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build.id))).all()
+    async with transaction(fault_harness.sessions) as tx:
+        calls = (await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == build.id))).all()
         answers = (
-            await session.scalars(
+            await tx.session.scalars(
                 select(Message.content).where(Message.build_id == build.id, Message.role == "assistant")
             )
         ).all()
@@ -346,10 +326,10 @@ def _ill_formed(messages: list[dict[str, Any]]) -> list[str]:
     return damage
 
 
-async def _messages(fault_harness: FaultHarness, build: Build, requests: list[_Request]) -> list[str]:
+async def _messages(fault_harness: FaultHarness, build: Build, requests: list[Request]) -> list[str]:
     """Rule 5: every acknowledged message of the founder reaches the agent once, in order."""
-    async with fault_harness.sessions() as session:
-        rows = await session.scalars(
+    async with transaction(fault_harness.sessions) as tx:
+        rows = await tx.session.scalars(
             select(FounderMessage).where(FounderMessage.build_id == build.id).order_by(FounderMessage.number)
         )
         texts = [row.text for row in rows]
@@ -378,8 +358,8 @@ async def _effects(fault_harness: FaultHarness, build_id: uuid.UUID) -> list[str
     for line in fault_harness.started():
         for call_id in _STARTED.findall(" ".join(line["arguments"])):
             started.setdefault(call_id, set()).add(line["sandbox"])
-    async with fault_harness.sessions() as session:
-        calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id))).all()
+    async with transaction(fault_harness.sessions) as tx:
+        calls = (await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == build_id))).all()
     for call in calls:
         times, result = happened[call.tool_use_id], call.result or ""
         if times > 1:
@@ -399,9 +379,9 @@ async def _effects(fault_harness: FaultHarness, build_id: uuid.UUID) -> list[str
 async def _snapshots(fault_harness: FaultHarness, build: Build) -> list[str]:
     """Rule 6: the current snapshot restores to its manifest, at most five stay, and nothing else is in the store."""
     damage: list[str] = []
-    async with fault_harness.sessions() as session:
+    async with transaction(fault_harness.sessions) as tx:
         rows = (
-            await session.scalars(
+            await tx.session.scalars(
                 select(Snapshot).where(Snapshot.build_id == build.id).order_by(Snapshot.number.desc())
             )
         ).all()
@@ -442,9 +422,11 @@ async def _sandboxes(fault_harness: FaultHarness, build: Build) -> list[str]:
 async def _feed(fault_harness: FaultHarness, build: Build) -> list[str]:
     """The feed has no gaps, and shows no narration of an attempt that died."""
     damage: list[str] = []
-    async with fault_harness.sessions() as session:
-        events = (await session.scalars(select(Event).where(Event.build_id == build.id).order_by(Event.id))).all()
-        answered = {str(claim) for claim in await session.scalars(select(Turn.claim).where(Turn.build_id == build.id))}
+    async with transaction(fault_harness.sessions) as tx:
+        events = (await tx.session.scalars(select(Event).where(Event.build_id == build.id).order_by(Event.id))).all()
+        answered = {
+            str(claim) for claim in await tx.session.scalars(select(Turn.claim).where(Turn.build_id == build.id))
+        }
     # The preview may have added an event since the row was read.
     if [event.id for event in events] != list(range(1, len(events) + 1)) or len(events) < build.last_event_id:
         damage.append("the feed has gaps")
@@ -460,8 +442,8 @@ async def _feed(fault_harness: FaultHarness, build: Build) -> list[str]:
 
 
 async def _announcements(fault_harness: FaultHarness, build_id: uuid.UUID) -> list[str]:
-    async with fault_harness.sessions() as session:
-        announced = await session.scalar(select(func.count()).where(BusinessEvent.build_id == build_id))
+    async with transaction(fault_harness.sessions) as tx:
+        announced = await tx.session.scalar(select(func.count()).where(BusinessEvent.build_id == build_id))
     return [] if announced == 1 else [f"the build was announced to the rest of the business {announced} times"]
 
 

@@ -3,28 +3,17 @@
 import asyncio
 import traceback
 import uuid
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-from temporalio.client import WorkflowFailureError
-from temporalio.service import RPCError
+import pytest
 
-from db.models import Build
-from domain.errors import CofounderError
-from domain.names import preview_workflow_id
-from domain.status import CLOSED, Status
-from tests.faults.invariants import Damage, Deliverable, check_build, deliverable_of
-from tests.faults.sample_build import sample_script
-from tests.harness.faults import FaultHarness
-from tests.harness.wait import DEADLINE
+from tests.faults.invariants import Deliverable, check_build, check_no_secret, check_nothing_left, deliverable_of
+from tests.harness.fault_waits import PATIENCE_SECONDS, Damage, close_preview, until_closed
+from tests.harness.faults import FaultHarness, fault_harness
+from tests.harness.sample_build import sample_script
 from tests.harness.worker import WorkerHarness
-
-_PATIENCE_SECONDS = 2 * DEADLINE
-
-_LOOK_SECONDS = 0.5
-"""Look at a build again after this many seconds. Dozens of builds are watched side by side; each look is a query."""
 
 
 class Report:
@@ -52,7 +41,7 @@ class Report:
     async def check(self, harness: WorkerHarness, build_id: uuid.UUID) -> None:
         """Check a build that must be ready, and close its preview."""
         try:
-            await check_build(self.fault_harness, build_id, await asyncio.wait_for(self._expected, _PATIENCE_SECONDS))
+            await check_build(self.fault_harness, build_id, await asyncio.wait_for(self._expected, PATIENCE_SECONDS))
         finally:
             await close_preview(harness, build_id)
 
@@ -69,56 +58,23 @@ class Report:
             self.cases[name] = None
 
 
-async def until_closed(harness: WorkerHarness, build_id: uuid.UUID, *, wake: bool = False) -> Build:
-    """Wait until a build and its workflow have closed. `wake`: wake the build whenever it waits for a person.
-
-    Raises:
-        Damage: the build waits for a person without `wake`, or does not close in time.
-    """
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            while (row := await row_of(harness, build_id)) is None or row.status not in CLOSED:
-                if row is not None and row.status == Status.NEEDS_INPUT:
-                    if not wake:
-                        raise Damage([f"it waits for {row.waiting_for}: {row.reason}"])
-                    with suppress(CofounderError, RPCError):
-                        await harness.builds.wake(build_id)
-                await asyncio.sleep(_LOOK_SECONDS)
-            with suppress(WorkflowFailureError):
-                await harness.handle(build_id).result()
-            return row
-    row = await row_of(harness, build_id)
-    raise Damage([f"it is stuck: {row.status if row else 'no row'}; {await _pending(harness, build_id)}"])
-
-
-async def _pending(harness: WorkerHarness, build_id: uuid.UUID) -> str:
-    """The pending activities of the build's workflow."""
-    described = (await harness.handle(build_id).describe()).raw_description
-    return "; ".join(
-        f"{each.activity_type.name}, attempt {each.attempt}, after: {each.last_failure.message[:300]}"
-        for each in described.pending_activities
-    )
-
-
-async def row_of(harness: WorkerHarness, build_id: uuid.UUID) -> Build | None:
-    """The build's row; None while the database is down."""
-    try:
-        return await harness.row(build_id)
-    except (OSError, SQLAlchemyError):
-        return None
-
-
-async def close_preview(harness: WorkerHarness, build_id: uuid.UUID) -> None:
-    """Close the preview of a ready build before its hour is over."""
-    preview = harness.client.get_workflow_handle(preview_workflow_id(build_id))
-    with suppress(WorkflowFailureError, RPCError):
-        await preview.cancel()
-        await preview.result()
-
-
 async def side_by_side(*cases: Coroutine[Any, Any, None]) -> None:
     """Run all cases to their end, then raise the first error."""
     results = await asyncio.gather(*cases, return_exceptions=True)
     for error in results:
         if isinstance(error, BaseException):
             raise error
+
+
+async def check_cases(cases: Callable[[Report], Awaitable[None]], subtests: pytest.Subtests) -> None:
+    """Run the cases in a harness of their own. Each is a subtest, and so is the check of what they leave behind."""
+    async with fault_harness() as faults:
+        report = Report(faults)
+        await cases(report)
+        async with report.case("no secret is anywhere"):
+            await check_no_secret(faults)
+        async with report.case("nothing is left"):
+            await check_nothing_left(faults)
+    for name, damage in sorted(report.cases.items()):
+        with subtests.test(name):
+            assert damage is None, damage

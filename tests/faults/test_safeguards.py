@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.faults.disabled_safeguards import SAFEGUARDS
 from tests.faults.report import Report
 from tests.faults.safeguards import FAULTS, damage_without, without_each
+from tests.harness.disabled_safeguards import SAFEGUARDS
 from tests.harness.faults import fault_harness
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.cases import each_server_killed
-from tests.faults.test_each_fault import check_cases
+from tests.faults.report import check_cases
 
 
 @pytest.mark.timeout(3000)

@@ -21,6 +21,7 @@ from db.builds import BuildRequest, insert_build
 from db.models import Event, Snapshot
 from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
+from db.transaction import transaction
 from db.users import ensure_user
 from domain.payloads import OpenWorkspace, TakenSnapshot, TakeSnapshot
 from local.stack import LocalStack
@@ -69,12 +70,12 @@ class ActivityHarness:
 
     async def build(self, project_id: uuid.UUID | None = None) -> str:
         """Insert a build without starting its workflow, and return its id."""
-        async with self.sessions.begin() as session:
+        async with transaction(self.sessions) as tx:
             user_id = f"founder-{uuid.uuid4()}"
-            await ensure_user(session, user_id)
+            await ensure_user(tx, user_id)
             if project_id is None:
-                project_id = (await create_project(session, user_id, "Test", sample_brief(), None)).id
-            build = await insert_build(session, BuildRequest(project_id, user_id, "Test it."))
+                project_id = (await create_project(tx, user_id, "Test", sample_brief(), None)).id
+            build = await insert_build(tx, BuildRequest(project_id, user_id, "Test it."))
             assert build is not None
             build.created_at = NO_WORKFLOW
             return str(build.id)
@@ -97,15 +98,15 @@ class ActivityHarness:
 
     async def rows(self, build_id: str) -> dict[int, Snapshot]:
         """Read the build's snapshots by number."""
-        async with self.sessions() as session:
-            snapshots = await session.scalars(select(Snapshot).where(Snapshot.build_id == uuid.UUID(build_id)))
+        async with transaction(self.sessions) as tx:
+            snapshots = await tx.session.scalars(select(Snapshot).where(Snapshot.build_id == uuid.UUID(build_id)))
             return {row.number: row for row in snapshots}
 
     async def events(self, build_id: str, kind: str) -> list[Event]:
         """Read the build's events of one kind, in order."""
         query = select(Event).where(Event.build_id == uuid.UUID(build_id), Event.type == kind).order_by(Event.id)
-        async with self.sessions() as session:
-            return list(await session.scalars(query))
+        async with transaction(self.sessions) as tx:
+            return list(await tx.session.scalars(query))
 
 
 async def shell(sandbox: Sandbox, command: str) -> str:

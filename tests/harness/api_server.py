@@ -24,6 +24,7 @@ from clients.temporal import connect_temporal
 from db.migrate import migrate
 from db.models import Base, Build, Project, User
 from db.session import Sessions, make_engine, make_sessions
+from db.transaction import transaction
 from local.stack import LocalStack
 from settings import Settings
 from tests.harness.wait import DEADLINE
@@ -59,16 +60,16 @@ class RunningApi:
 
     async def rows(self) -> dict[str, int]:
         """Count the rows of each table."""
-        async with self.sessions() as session:
+        async with transaction(self.sessions) as tx:
             return {
-                name: int(await session.scalar(select(func.count()).select_from(table)) or 0)
+                name: int(await tx.session.scalar(select(func.count()).select_from(table)) or 0)
                 for name, table in Base.metadata.tables.items()
             }
 
     async def row(self, build_id: str) -> Build:
         """Read a build's row."""
-        async with self.sessions() as session:
-            return (await session.scalars(select(Build).where(Build.id == uuid.UUID(build_id)))).one()
+        async with transaction(self.sessions) as tx:
+            return (await tx.session.scalars(select(Build).where(Build.id == uuid.UUID(build_id)))).one()
 
 
 def as_user(user: str | None) -> dict[str, str]:
@@ -122,11 +123,11 @@ async def running_api(settings: Settings, environment: Mapping[str, str], port: 
 
 async def suspend(api: RunningApi, user: str) -> None:
     """Suspend a user's account."""
-    async with api.sessions.begin() as session:
-        (await session.scalars(select(User).where(User.id == user))).one().suspended = True
+    async with transaction(api.sessions) as tx:
+        (await tx.session.scalars(select(User).where(User.id == user))).one().suspended = True
 
 
 async def project_row(api: RunningApi, project: str) -> Project:
     """Read a project's row."""
-    async with api.sessions() as session:
-        return (await session.scalars(select(Project).where(Project.id == uuid.UUID(project)))).one()
+    async with transaction(api.sessions) as tx:
+        return (await tx.session.scalars(select(Project).where(Project.id == uuid.UUID(project)))).one()

@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 
 from activities.runtime.crash_point import CrashPoint
 from clients.object_store import ObjectStore, store_config
-from clients.sandbox import Sandboxes
+from clients.sandbox import Sandboxes, sandbox_config
 from clients.temporal import connect_temporal
 from db.migrate import migrate
 from db.session import make_engine, make_sessions
@@ -28,12 +28,11 @@ from domain.names import build_workflow_id
 from local.stack import LocalStack, PartName
 from services.messages import send_message
 from settings import Settings
-from tests.faults.proxy import FaultProxy
-from tests.faults.rigged_worker import start_worker
+from tests.harness.fault_proxy import FaultProxy
 from tests.harness.processes import lives
+from tests.harness.rigged_worker import start_worker
 from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness, settings_of
-from worker import sandbox_config
 
 _URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {
     "postgres": ("DATABASE_URL",),

@@ -5,15 +5,15 @@ import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import httpx2
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
@@ -24,8 +24,10 @@ from db.builds import BuildRequest, insert_build
 from db.models import Build, Event, PlanTier, User
 from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
+from db.transaction import Transaction, transaction
 from db.users import ensure_user
 from domain.brief import Interview
+from domain.budget import cycle_of
 from domain.names import build_workflow_id
 from domain.status import CLOSED, Status
 from local.stack import LocalStack
@@ -65,16 +67,16 @@ class WorkerHarness:
     def __post_init__(self) -> None:
         self.builds = BuildWorkflows(self.client, self.settings.temporal_task_queue)
 
-    def session(self) -> AsyncSession:
-        """Open a session for reading."""
-        return self.sessions()
+    def session(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction for reading."""
+        return transaction(self.sessions)
 
     async def founder(self, plan: str = "cto_scale", **changes: Any) -> str:
         """Insert a user, on the unlimited plan by default, and return the id."""
         user_id = f"founder-{uuid.uuid4()}"
-        async with self.sessions.begin() as session:
-            await ensure_user(session, user_id)
-            user = await session.get_one(User, user_id)
+        async with transaction(self.sessions) as tx:
+            await ensure_user(tx, user_id)
+            user = await tx.session.get_one(User, user_id)
             user.plan = plan
             for name, value in changes.items():
                 setattr(user, name, value)
@@ -88,8 +90,8 @@ class WorkerHarness:
             "tool_call_cap": 150,
         }
         name = f"plan-{uuid.uuid4()}"
-        async with self.sessions.begin() as session:
-            session.add(PlanTier(name=name, cycle_budget=cycle_budget, **(values | changes)))
+        async with transaction(self.sessions) as tx:
+            tx.session.add(PlanTier(name=name, cycle_budget=cycle_budget, **(values | changes)))
         return name
 
     async def project(
@@ -97,8 +99,8 @@ class WorkerHarness:
     ) -> uuid.UUID:
         """Insert a project with the given brief or the example's, and return its id. `brief={}`: without a brief."""
         brief = sample_brief() if brief is None else brief
-        async with self.sessions.begin() as session:
-            project = await create_project(session, user_id, brief.get("name", "Nameless"), brief or None, interview)
+        async with transaction(self.sessions) as tx:
+            project = await create_project(tx, user_id, brief.get("name", "Nameless"), brief or None, interview)
             return project.id
 
     async def start(
@@ -124,12 +126,12 @@ class WorkerHarness:
             await self.rehearse("scripts", {"match": goal, "script": script})
         for fault in faults:
             await self.rehearse("faults", {"match": goal, **fault})
-        async with self.sessions.begin() as session:
-            build = await insert_build(session, BuildRequest(project_id, user_id, goal))
+        async with transaction(self.sessions) as tx:
+            build = await insert_build(tx, BuildRequest(project_id, user_id, goal))
             assert build is not None, "the project has an open build"
             for name, value in columns.items():
                 setattr(build, name, value)
-            user = await session.get_one(User, user_id)
+            user = await tx.session.get_one(User, user_id)
         if prepare is not None:
             prepare(build.id)
         await self.builds.start(BuildToStart(build.id, user_id, project_id, "a test", user.plan, goal))
@@ -152,8 +154,8 @@ class WorkerHarness:
 
     async def row(self, build_id: uuid.UUID) -> Build:
         """Read the build's row."""
-        async with self.sessions() as session:
-            return await session.get_one(Build, build_id)
+        async with transaction(self.sessions) as tx:
+            return await tx.session.get_one(Build, build_id)
 
     async def until(self, build_id: uuid.UUID, statuses: frozenset[Status], seconds: float = 2 * DEADLINE) -> Build:
         """Wait until the build has one of the statuses, or has closed."""
@@ -199,12 +201,28 @@ class WorkerHarness:
     async def events(self, build_id: uuid.UUID, kind: str | None = None) -> list[Event]:
         """Read the build's feed, or its events of one kind."""
         query = select(Event).where(Event.build_id == build_id).order_by(Event.id)
-        async with self.sessions() as session:
-            return list((await session.scalars(query.where(Event.type == kind) if kind else query)).all())
+        async with transaction(self.sessions) as tx:
+            return list((await tx.session.scalars(query.where(Event.type == kind) if kind else query)).all())
 
     async def statuses(self, build_id: uuid.UUID) -> list[str]:
         """Read the statuses in the feed, in order."""
         return [event.data["status"] for event in await self.events(build_id, "status")]
+
+
+FOUR_TURNS_A_DAY = 300_000
+"""An allowance (micro-dollars) that pays for several small calls but not for four worst cases, so that the agent winds
+down at once."""
+
+
+async def poor_founder(harness: WorkerHarness, allowance: int, **plan: Any) -> tuple[str, str]:
+    """Insert a founder who may spend this allowance (micro-dollars) today, with a plan whose cycle begins today.
+
+    Returns the ids of the founder and of the plan.
+    """
+    today = datetime.now(UTC).date()
+    days_left = (cycle_of(today, today.day)[1] - today).days
+    name = await harness.plan(allowance * days_left, **plan)
+    return await harness.founder(name, renewal_day=today.day), name
 
 
 def settings_of(stack: LocalStack, **changes: Any) -> Settings:

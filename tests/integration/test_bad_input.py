@@ -19,6 +19,7 @@ from clients.temporal import connect_temporal
 from domain.errors import CofounderError, Misconfigured
 from domain.pricing import ModelPrice
 from local.stack import LocalStack
+from settings import default_prices
 from tests.harness.api_server import TOKEN, RunningApi, new_database, running_api, settings_for, suspend
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import settings_of
@@ -103,6 +104,10 @@ WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
     "a plan whose model has no price": (
         lambda stack: {"fallback_model": "mine", "model_prices": {"mine": ModelPrice.model_validate(_PRICE)}},
         r"The plan \S+ has no usable model for the role coder. .*MODEL_PRICES",
+    ),
+    "a model of an unknown provider": (
+        lambda stack: {"model_prices": default_prices() | {"mine": ModelPrice(**_PRICE, provider="acme")}},
+        "MODEL_PRICES: mine names the provider acme, which does not exist. Set it to one of anthropic",
     ),
     "no object store": (
         lambda stack: {"s3_endpoint_url": f"http://{CLOSED}"},

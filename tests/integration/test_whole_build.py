@@ -19,17 +19,18 @@ from sqlalchemy import select
 from temporalio.client import WorkflowHistory
 
 from clients.object_store import ObjectStore, store_config
-from clients.sandbox import Sandboxes
+from clients.sandbox import Sandboxes, sandbox_config
 from db.models import Build, GateRun, LedgerEntry, Message, Preview, Prompt, Snapshot, ToolCall, Turn
 from domain.brief import Interview
-from domain.events import EventType
+from domain.events import read_event
 from domain.names import preview_workflow_id
+from domain.payloads import BuildContext
 from domain.pricing import Tokens, cost_microdollars
 from domain.prompt import OPENING
-from domain.status import Status, may_follow
+from domain.status import Status
+from domain.tools import TOOLS
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
-from worker import sandbox_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -90,8 +91,8 @@ def _requests(built: Built) -> Iterator[dict[str, Any]]:
 
 async def test_every_word_of_the_brief_is_in_the_served_page(harness: WorkerHarness, built: Built) -> None:
     sandboxes = Sandboxes(sandbox_config(harness.settings))
-    async with harness.session() as session:
-        preview = await session.get_one(Preview, built.row.id)
+    async with harness.session() as tx:
+        preview = await tx.session.get_one(Preview, built.row.id)
     assert (preview.state, preview.url) == ("open", built.row.preview_url)
     sandbox = await sandboxes.connect(preview.sandbox_id or "")
     answer = await sandbox.http_get(8000, "/", DEADLINE)
@@ -121,7 +122,7 @@ def test_requests_are_as_designed(built: Built) -> None:
         assert request["stream"] is True
         assert request["cache_control"] == {"type": "ephemeral"}
         assert all(tool["strict"] for tool in request["tools"])
-        assert len(request["tools"]) == 7
+        assert [tool["name"] for tool in request["tools"]] == list(TOOLS)
 
 
 def test_the_sent_prefix_never_changes(built: Built) -> None:
@@ -160,8 +161,8 @@ def test_cached(built: Built, tmp_path: Path) -> None:
 
 
 async def test_the_ledger_equals_what_the_model_served(harness: WorkerHarness, built: Built) -> None:
-    async with harness.session() as session:
-        entries = (await session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == built.row.id))).all()
+    async with harness.session() as tx:
+        entries = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == built.row.id))).all()
     served = {line["request_id"]: line for line in await harness.served()}
     assert {entry.state for entry in entries} == {"settled"}
     assert len(entries) == len(built.bodies)
@@ -180,11 +181,13 @@ async def test_the_ledger_equals_what_the_model_served(harness: WorkerHarness, b
 
 
 async def test_state_is_saved_after_each_turn(harness: WorkerHarness, built: Built) -> None:
-    async with harness.session() as session:
-        turns = (await session.scalars(select(Turn).where(Turn.build_id == built.row.id).order_by(Turn.number))).all()
-        messages = (await session.scalars(select(Message).where(Message.build_id == built.row.id))).all()
-        calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == built.row.id))).all()
-        prompt = await session.get_one(Prompt, (built.row.id, 0))
+    async with harness.session() as tx:
+        turns = (
+            await tx.session.scalars(select(Turn).where(Turn.build_id == built.row.id).order_by(Turn.number))
+        ).all()
+        messages = (await tx.session.scalars(select(Message).where(Message.build_id == built.row.id))).all()
+        calls = (await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == built.row.id))).all()
+        prompt = await tx.session.get_one(Prompt, (built.row.id, 0))
     assert [turn.number for turn in turns] == list(range(1, len(built.bodies) + 1))
     assert all(turn.outcome for turn in turns)
     numbers = [turn.number for turn in turns]
@@ -192,18 +195,17 @@ async def test_state_is_saved_after_each_turn(harness: WorkerHarness, built: Bui
     assert [message.turn for message in messages if message.role == "user"] == [1], (
         "results are stored with their calls"
     )
-    assert {call.name for call in calls} == {
-        *("bash", "read_file", "write_file", "edit_file", "glob", "grep", "take_screenshot")
-    }
+    tools = {"bash", "read_file", "write_file", "edit_file", "glob", "grep", "take_screenshot"}
+    assert tools <= {call.name for call in calls}
     assert all(call.state == "done" and call.result for call in calls)
     assert all(call.sandbox_id and call.boot for call in calls)
     assert prompt.system in built.bodies[0].read_text()
 
 
 async def test_one_honest_mistake_is_shown_by_a_check_and_fixed(harness: WorkerHarness, built: Built) -> None:
-    async with harness.session() as session:
+    async with harness.session() as tx:
         calls = (
-            await session.scalars(
+            await tx.session.scalars(
                 select(ToolCall).where(ToolCall.build_id == built.row.id).order_by(ToolCall.turn, ToolCall.position)
             )
         ).all()
@@ -216,14 +218,12 @@ async def test_one_honest_mistake_is_shown_by_a_check_and_fixed(harness: WorkerH
 async def test_statuses_came_in_order(harness: WorkerHarness, built: Built) -> None:
     statuses = await harness.statuses(built.row.id)
     assert statuses == ["starting", "scaffold", "code", "checks", "ready"]
-    for now, then in zip(["queued", *statuses], statuses, strict=False):
-        assert may_follow(Status(now), Status(then))
 
 
 async def test_each_phase_ended_with_a_snapshot_that_is_there(harness: WorkerHarness, built: Built) -> None:
-    async with harness.session() as session:
+    async with harness.session() as tx:
         stored = select(Snapshot).where(Snapshot.build_id == built.row.id).order_by(Snapshot.number)
-        snapshots = (await session.scalars(stored)).all()
+        snapshots = (await tx.session.scalars(stored)).all()
     commits = [event.data["commit"] for event in await harness.events(built.row.id, "phase_completed")]
     assert built.row.phases_completed == len(commits) >= 3
     assert [snapshot.commit[:12] for snapshot in snapshots if snapshot.reason == "phase" and snapshot.commit] == commits
@@ -240,8 +240,8 @@ async def test_the_row_says_what_the_founder_needs(harness: WorkerHarness, built
     assert row.preview_url
     assert row.model == "claude-opus-5-5"
     assert "rehearsal model" in (row.model_label or "")
-    async with harness.session() as session:
-        gate = await session.get_one(GateRun, (row.id, 1))
+    async with harness.session() as tx:
+        gate = await tx.session.get_one(GateRun, (row.id, 1))
     assert gate.findings == []
     assert (gate.tests_run or 0) >= 5
     async with ObjectStore(store_config(harness.settings)) as store:
@@ -253,7 +253,9 @@ async def test_narration_reached_the_feed_while_the_model_spoke(harness: WorkerH
     events = await harness.events(built.row.id)
     assert [event.id for event in events] == list(range(1, len(events) + 1))
     for event in events:
-        assert event.data.keys() <= set(re.findall(r"\w+", EventType(event.type).data)), "as the API describes it"
+        known = read_event(event.type, event.data)
+        assert known is not None, "as the API describes it"
+        assert known.stored() == event.data, "nothing is stored that the model does not name"
     spoken = [event for event in events if event.type == "narration"]
     assert len(spoken) > 20
     answered = {event.turn: event.id for event in events if event.type == "turn_answered"}
@@ -264,8 +266,8 @@ async def test_only_the_preview_keeps_a_sandbox(harness: WorkerHarness, built: B
     sandboxes = Sandboxes(sandbox_config(harness.settings))
     mine = [each for each in await sandboxes.list_all() if each.build_id == str(built.row.id)]
     await sandboxes.close()
-    async with harness.session() as session:
-        preview = await session.get_one(Preview, built.row.id)
+    async with harness.session() as tx:
+        preview = await tx.session.get_one(Preview, built.row.id)
     assert [each.id for each in mine] == [preview.sandbox_id]
 
 
@@ -274,6 +276,18 @@ async def test_no_secret_is_anywhere(harness: WorkerHarness, built: Built) -> No
     places += [json.dumps(event.data) for event in await harness.events(built.row.id)]
     for secret in harness.settings.secret_values():
         assert not any(secret in place for place in places)
+
+
+def test_history_holds_all_of_the_builds_context(built: Built) -> None:
+    """Also the settings that are at their default: a running build keeps what it started with."""
+    completed = (event.activity_task_completed_event_attributes for event in built.history.events)
+    contexts = [
+        json.loads(payload.data)
+        for attributes in completed
+        for payload in attributes.result.payloads
+        if b'"tool_call_cap"' in payload.data
+    ]
+    assert [context.keys() for context in contexts] == [BuildContext.model_fields.keys()]
 
 
 def test_history_holds_no_content(built: Built) -> None:
@@ -287,8 +301,10 @@ async def test_a_second_build_continues_the_product(harness: WorkerHarness, buil
     build_id = await harness.start(built.row.user_id, project_id=built.row.project_id, goal=f"Tell of {word}")
     row = await harness.finished(build_id)
     assert (row.status, row.build_version) == (Status.READY, 2), row.reason
-    async with harness.session() as session:
-        calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.turn == 1))).all()
+    async with harness.session() as tx:
+        calls = (
+            await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.turn == 1))
+        ).all()
     assert any("server.py" in (call.result or "") for call in calls), "it has the first build's product"
     await harness.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
 

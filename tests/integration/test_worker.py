@@ -16,17 +16,16 @@ import pytest
 from sqlalchemy import select
 from temporalio.client import WorkflowFailureError
 
-from clients.sandbox import Sandboxes
+from clients.sandbox import Sandboxes, sandbox_config
 from clients.temporal import connect_temporal
 from db.models import ToolCall
 from db.session import make_engine, make_sessions
 from domain.names import preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
+from tests.harness.scripts import PRODUCT, bash, steps
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness, settings_of
-from tests.workflows.scenarios import PRODUCT, bash, steps
-from worker import sandbox_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,9 +142,9 @@ async def test_a_stopped_worker_leaves_its_call_to_others_who_share_the_work(
             await preview.result()
         assert [await each.stop() for each in (second, third)] == [0, 0]
 
-    async with harness.session() as session:
+    async with harness.session() as tx:
         in_order = (
             select(ToolCall.result).where(ToolCall.build_id == build_id).order_by(ToolCall.turn, ToolCall.position)
         )
-        results = (await session.scalars(in_order)).all()
+        results = (await tx.session.scalars(in_order)).all()
     assert str(results[1]).count("ran") == 1

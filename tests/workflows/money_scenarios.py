@@ -10,34 +10,29 @@ from typing import Any
 from sqlalchemy import select, update
 from temporalio.testing import TimeSkipper
 
-from clients.sandbox import Sandboxes
+from clients.sandbox import Sandboxes, sandbox_config
 from db import money
 from db.builds import BuildRequest, insert_build
 from db.models import Build, LedgerEntry, Message, PlanTier, User
+from db.transaction import transaction
 from db.users import UserChange, change_user
 from domain.errors import NotFound
 from domain.names import REAPER_WORKFLOW
 from domain.status import SleepPolicy, Status
+from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
-from tests.harness.worker import WorkerHarness
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
 from tests.workflows.scenarios import (
-    FOUR_TURNS_A_DAY,
-    PRODUCT,
-    SMALL,
     Drive,
     EndedWorkflow,
     Scenario,
-    bash,
-    hold,
-    poor_founder,
     ready_build,
     refuse_rows,
     release_command,
-    steps,
     until_row,
     until_waiting,
 )
-from worker import sandbox_config, wired_worker
+from worker import wired_worker
 
 MONEY_SCENARIOS: list[Scenario] = []
 
@@ -101,9 +96,9 @@ async def _skip_night(harness: WorkerHarness, build_id: uuid.UUID, *, first: boo
 
 
 async def _change_plan(harness: WorkerHarness, user_id: str, plan: str, *, tell: bool = True) -> None:
-    async with harness.sessions.begin() as session:
-        await change_user(session, user_id, UserChange(plan=plan), datetime.now(UTC).date())
-        builds = await money.open_builds_of(session, user_id)
+    async with transaction(harness.sessions) as tx:
+        await change_user(tx, user_id, UserChange(plan=plan), datetime.now(UTC).date())
+        builds = await money.open_builds_of(tx, user_id)
     for build_id in builds if tell else ():
         await harness.builds.signal_budget_changed(build_id)
 
@@ -111,12 +106,12 @@ async def _change_plan(harness: WorkerHarness, user_id: str, plan: str, *, tell:
 async def _spend(harness: WorkerHarness, user_id: str, cost: int, day: date, state: str = "settled") -> uuid.UUID:
     """Insert a ledger entry of another build of the user, and return its id."""
     project_id, entry = await harness.project(user_id), uuid.uuid4()
-    async with harness.sessions.begin() as session:
-        other = await insert_build(session, BuildRequest(project_id, user_id, "Another."))
+    async with transaction(harness.sessions) as tx:
+        other = await insert_build(tx, BuildRequest(project_id, user_id, "Another."))
         assert other is not None
         other.status, other.closed_at = Status.FAILED, datetime.now(UTC)
         closed_at = None if state == "open" else datetime.now(UTC)
-        session.add(
+        tx.session.add(
             LedgerEntry(
                 id=entry,
                 build_id=other.id,
@@ -133,8 +128,8 @@ async def _spend(harness: WorkerHarness, user_id: str, cost: int, day: date, sta
 
 
 async def _user_message(harness: WorkerHarness, build_id: uuid.UUID, turn: int) -> str:
-    async with harness.session() as session:
-        return (await session.get_one(Message, (build_id, turn, "user"))).content
+    async with harness.session() as tx:
+        return (await tx.session.get_one(Message, (build_id, turn, "user"))).content
 
 
 @_scenario("three nights: each evening the agent winds down, each morning it goes on from its handoff note")
@@ -165,8 +160,8 @@ async def three_nights(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert [event.data["reason"] for event in resumed] == ["a new day's budget"] * 3
     assert all(event.data["continuing_from"] for event in resumed)
     assert not any(event.data["changes"] for event in resumed), "a dev server's log must not count as a change"
-    async with harness.session() as session:
-        days = await session.scalars(select(LedgerEntry.day).where(LedgerEntry.build_id == build_id).distinct())
+    async with harness.session() as tx:
+        days = await tx.session.scalars(select(LedgerEntry.day).where(LedgerEntry.build_id == build_id).distinct())
         assert len(days.all()) == 4, "each call must count towards the day on which it began"
     return workflows
 
@@ -208,13 +203,13 @@ async def woken_by_top_up(harness: WorkerHarness) -> list[EndedWorkflow]:
     builds = [await harness.start(user_id, script=script) for _ in range(3)]
     for build_id in builds:
         await _until_asleep(harness, build_id)
-    async with harness.sessions.begin() as session:
+    async with transaction(harness.sessions) as tx:
         today = datetime.now(UTC).date()
         for _ in range(2):  # the second has the same key and adds nothing
-            await money.top_up(session, user_id, 10_000_000, today, key="once")
-        state = await money.budget_of(session, user_id, today)
+            await money.top_up(tx, user_id, 10_000_000, today, key="once")
+        state = await money.budget_of(tx, user_id, today)
         assert state.allowance == FOUR_TURNS_A_DAY + 10_000_000
-        assert await money.open_builds_of(session, user_id) == builds
+        assert await money.open_builds_of(tx, user_id) == builds
     for build_id in builds:
         await harness.builds.signal_budget_changed(build_id)
     return [each for build_id in builds for each in await ready_build(harness, build_id)]
@@ -263,10 +258,10 @@ async def ceiling(harness: WorkerHarness) -> list[EndedWorkflow]:
     await harness.until_event(build_id, "tool_started")
     today = datetime.now(UTC).date()
     await _spend(harness, user_id, 3_900_000, today)
-    async with harness.sessions.begin() as session:
-        await session.execute(update(PlanTier).where(PlanTier.name == plan).values(cycle_budget=1_000_000))
-        await money.recompute(session, user_id, today)
-        state = await money.budget_of(session, user_id, today)
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(update(PlanTier).where(PlanTier.name == plan).values(cycle_budget=1_000_000))
+        await money.recompute(tx, user_id, today)
+        state = await money.budget_of(tx, user_id, today)
         assert state.allowance == state.spent + state.reserved, "the allowance must not fall below the spending"
     await _spend(harness, user_id, 390_000, today)  # a call elsewhere cost more than its reservation
     await release_command(harness, build_id)
@@ -294,8 +289,8 @@ async def busy(harness: WorkerHarness) -> list[EndedWorkflow]:
     await until_row(harness, build_id, lambda row: row.sandbox_id is not None)
     await wait_until(lambda: _has_waited_for_money(harness, build_id))
     assert not await harness.events(build_id, "turn_started")
-    async with harness.sessions.begin() as session:
-        await session.execute(
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(
             update(LedgerEntry)
             .where(LedgerEntry.id == entry)
             .values(state="settled", cost=1000, closed_at=datetime.now(UTC))
@@ -363,16 +358,16 @@ async def held(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id = await harness.founder()
     build_id = await harness.start(user_id, script=steps([hold("echo kept > kept")], [bash(PRODUCT)]))
     await harness.until_event(build_id, "tool_started")
-    async with harness.sessions.begin() as session:
-        await session.execute(update(User).where(User.id == user_id).values(suspended=True))
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(update(User).where(User.id == user_id).values(suspended=True))
     await release_command(harness, build_id)
     row = await _until_waiting_for_person(harness, build_id)
     assert row.waiting_for == "operator"
     assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == ["sleep"]
     await harness.builds.wake(build_id)  # nothing has changed yet
     row = await _until_waiting_for_person(harness, build_id, row.status_seq)
-    async with harness.sessions.begin() as session:
-        await change_user(session, user_id, UserChange(suspended=False), datetime.now(UTC).date())
+    async with transaction(harness.sessions) as tx:
+        await change_user(tx, user_id, UserChange(suspended=False), datetime.now(UTC).date())
     await harness.builds.signal_budget_changed(build_id)
     return await ready_build(harness, build_id)
 
@@ -403,9 +398,9 @@ async def switched_off_midway(harness: WorkerHarness) -> list[EndedWorkflow]:
         await own.builds.wake(build_id)
         await _until_waiting_for_person(harness, build_id, row.status_seq)
     async with wired_worker(settings, harness.client) as worker, worker:
-        async with harness.sessions.begin() as session:
+        async with transaction(harness.sessions) as tx:
             later = datetime.now(UTC) + timedelta(minutes=1)
-            missed = await money.missed_notifications(session, later, switched_on=True)
+            missed = await money.missed_notifications(tx, later, switched_on=True)
             assert build_id in [each.build_id for each in missed], "the reaper must notify it that builds are on again"
         await own.builds.signal_budget_changed(build_id)
         return await ready_build(own, build_id)

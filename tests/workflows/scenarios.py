@@ -15,16 +15,16 @@ from sqlalchemy import select, text
 from temporalio.client import WorkflowFailureError
 from temporalio.testing import TimeSkipper
 
-from clients.sandbox import RUNNER_MODULE, RUNNER_SOURCE, Role, Sandboxes
+from clients.sandbox import RUNNER_MODULE, RUNNER_SOURCE, Role, Sandboxes, sandbox_config
 from clients.sandbox_runner import JOURNAL
 from db.models import Build, BusinessEvent, LedgerEntry, Message, Preview, Project, ToolCall
+from db.transaction import transaction
 from db.users import UserChange, change_user
-from domain.budget import cycle_of
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
+from tests.harness.scripts import HOLD_FILE, PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import DEADLINE, wait_until
-from tests.harness.worker import WorkerHarness
-from worker import sandbox_config
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
 
 
 @dataclass(frozen=True)
@@ -59,54 +59,6 @@ def _scenario(
         SCENARIOS.append(Scenario(drive.__name__, path, drive, settings))
 
     return add
-
-
-PRODUCT = """cat > server.py <<'PY'
-import http.server
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = b"<h1 style='background:#125;color:#fff;padding:4em'>A small product</h1>"
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(body)
-http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Page).serve_forever()
-PY
-cat > test_it.py <<'PY'
-import unittest
-class T(unittest.TestCase):
-    def test_it(self):
-        self.assertIn("product", open("server.py").read())
-PY
-echo '{"install": "true", "check": "python3 -m unittest", "start": "python3 server.py", "port": 8000}' > cofounder.json
-echo __pycache__ > .gitignore
-git add -A && git -c user.name=c -c user.email=c@example.org commit -qm "A small product"
-"""
-"""A command that writes and commits the smallest product that passes the gate."""
-
-
-def bash(command: str, seconds: int | None = None) -> dict[str, Any]:
-    """A step that calls bash."""
-    return {"tool": "bash", "input": {"command": command, "timeout_seconds": seconds}}
-
-
-def steps(*turns: list[dict[str, Any]]) -> dict[str, Any]:
-    """A script of literal turns; the model ends its turn after them."""
-    return {"kind": "steps", "turns": [[{"text": "On it."}, *turn] for turn in turns]}
-
-
-SMALL = steps([bash(PRODUCT)])
-
-HOLD_FILE = "/tmp/held"
-"""A command waits at `HOLD` while this file is in the sandbox."""
-
-HOLD = f"touch {HOLD_FILE}; while [ -e {HOLD_FILE} ]; do sleep 0.1; done"
-"""Shell code that makes a command wait until `release_command`, so that a test has all the time it needs meanwhile."""
-
-
-def hold(command: str = "true") -> dict[str, Any]:
-    """A step that calls bash; the command waits for `release_command` first."""
-    return bash(f"{HOLD}; {command}", 600)
 
 
 async def release_command(harness: WorkerHarness, build_id: uuid.UUID, role: Role = Role.WORKSPACE) -> None:
@@ -156,14 +108,14 @@ async def refuse_rows(
 ) -> AsyncIterator[None]:
     """Make the database refuse the project's new rows that meet the condition, in one table, while the block runs."""
     function = f"refuse_{uuid.uuid4().hex}"
-    async with harness.sessions.begin() as session:
-        await session.execute(
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(
             text(
                 f"create function {function}() returns trigger language plpgsql as "
                 f"$$ begin raise exception '{name}'; end $$"
             )
         )
-        await session.execute(
+        await tx.session.execute(
             text(
                 f"create trigger {function} before insert on {table} for each row "
                 f"when (new.project_id = '{project_id}' and {condition}) execute function {function}()"
@@ -172,8 +124,8 @@ async def refuse_rows(
     try:
         yield
     finally:
-        async with harness.sessions.begin() as session:
-            await session.execute(text(f"drop function {function}() cascade"))
+        async with transaction(harness.sessions) as tx:
+            await tx.session.execute(text(f"drop function {function}() cascade"))
 
 
 @_scenario("from the brief to the preview")
@@ -181,11 +133,13 @@ async def ready(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=SMALL)
     workflows = await ready_build(harness, build_id)
     assert await harness.statuses(build_id) == ["starting", "scaffold", "code", "checks", "ready"]
-    async with harness.session() as session:
+    async with harness.session() as tx:
         row = await harness.row(build_id)
-        project = await session.get_one(Project, row.project_id)
+        project = await tx.session.get_one(Project, row.project_id)
         assert (project.status, row.build_version) == ("mvp_built", 1)
-        announcements = (await session.scalars(select(BusinessEvent).where(BusinessEvent.build_id == build_id))).all()
+        announcements = (
+            await tx.session.scalars(select(BusinessEvent).where(BusinessEvent.build_id == build_id))
+        ).all()
         assert [event.type for event in announcements] == ["artifact_generated"]
     return workflows
 
@@ -244,22 +198,6 @@ async def gate_exhausted(harness: WorkerHarness) -> list[EndedWorkflow]:
     return [EndedWorkflow(f"build-{build_id}", "cancelled")]
 
 
-async def poor_founder(harness: WorkerHarness, allowance: int, **plan: Any) -> tuple[str, str]:
-    """Insert a founder who may spend this allowance (micro-dollars) today, with a plan whose cycle begins today.
-
-    Returns the ids of the founder and of the plan.
-    """
-    today = datetime.now(UTC).date()
-    days_left = (cycle_of(today, today.day)[1] - today).days
-    name = await harness.plan(allowance * days_left, **plan)
-    return await harness.founder(name, renewal_day=today.day), name
-
-
-FOUR_TURNS_A_DAY = 300_000
-"""An allowance (micro-dollars) that pays for several small calls but not for four worst cases, so that the agent winds
-down at once."""
-
-
 _SLEEP_EVENTS = ("snapshot_stored", "status")
 
 _FOUR_TURNS = steps([bash("echo one")], [bash("echo two")], [bash("echo three")], [bash(PRODUCT)])
@@ -278,8 +216,8 @@ async def slept_woken_by_signal(harness: WorkerHarness) -> list[EndedWorkflow]:
     )
     await harness.builds.wake(build_id)
     await until_row(harness, build_id, lambda row: "Checked again" in (row.reason or ""))
-    async with harness.sessions.begin() as session:
-        await change_user(session, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
+    async with transaction(harness.sessions) as tx:
+        await change_user(tx, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
     await harness.builds.wake(build_id)
     workflows = await ready_build(harness, build_id)
     [resumed] = await harness.events(build_id, "resumed")
@@ -358,8 +296,8 @@ async def repeating(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert await harness.events(build_id, "guard"), "the agent must be steered first"
     await harness.builds.wake(build_id)
     workflows = await ready_build(harness, build_id)
-    async with harness.session() as session:
-        messages = await session.scalars(select(Message.content).where(Message.build_id == build_id))
+    async with harness.session() as tx:
+        messages = await tx.session.scalars(select(Message.content).where(Message.build_id == build_id))
         assert sum("try again, without an answer" in content for content in messages) == 1
     return workflows
 
@@ -551,8 +489,8 @@ async def reaper(harness: WorkerHarness) -> list[EndedWorkflow]:
     queue = harness.settings.temporal_task_queue
     await harness.client.execute_workflow(REAPER_WORKFLOW, id=preview_workflow_id(build_id), task_queue=queue)
     await harness.handle(build_id).terminate("an operator's decision")
-    async with harness.sessions.begin() as session:
-        session.add(Preview(build_id=build_id, state="open", seq=3, url="http://gone", sandbox_id="gone"))
+    async with transaction(harness.sessions) as tx:
+        tx.session.add(Preview(build_id=build_id, state="open", seq=3, url="http://gone", sandbox_id="gone"))
     reaper_id = f"reap-{uuid.uuid4()}"
     await harness.client.execute_workflow(
         REAPER_WORKFLOW, id=reaper_id, task_queue=harness.settings.temporal_task_queue
@@ -564,14 +502,14 @@ async def reaper(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert strange.id in left, "a sandbox of another deployment must stay"
     assert {works_in, newer.id} <= left.keys(), "both must stay: one may be about to replace the other"
     assert str(build_id) not in left.values()
-    async with harness.session() as session:
-        calls = (await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id))).all()
+    async with harness.session() as tx:
+        calls = (await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == build_id))).all()
         assert [(call.state, call.is_error) for call in calls] == [("done", True)]
         open_calls = select(LedgerEntry).where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")
-        assert (await session.scalars(open_calls)).all() == []
-        assert (await session.get_one(Preview, build_id)).state == "closed"
-    async with harness.sessions.begin() as session:
-        (await session.get_one(Build, other)).sandbox_id = newer.id
+        assert (await tx.session.scalars(open_calls)).all() == []
+        assert (await tx.session.get_one(Preview, build_id)).state == "closed"
+    async with transaction(harness.sessions) as tx:
+        (await tx.session.get_one(Build, other)).sandbox_id = newer.id
     again_id = f"reap-{uuid.uuid4()}"
     await harness.client.execute_workflow(REAPER_WORKFLOW, id=again_id, task_queue=harness.settings.temporal_task_queue)
     left = {each.id: each.build_id for each in await sandboxes.list_all()}

@@ -12,26 +12,20 @@ from clients.sandbox import Role
 from db import steering
 from db.models import FounderMessage, Message, Question, Restore, Snapshot, ToolCall
 from db.restores import add_restore
+from db.transaction import transaction
 from db.users import UserChange, change_user
 from domain.names import REAPER_WORKFLOW
 from domain.status import Status
 from domain.tool_output import render_result
+from tests.harness.scripts import HOLD, PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
-from tests.harness.worker import WorkerHarness
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
 from tests.workflows.scenarios import (
-    FOUR_TURNS_A_DAY,
-    HOLD,
-    PRODUCT,
-    SMALL,
     Drive,
     EndedWorkflow,
     Scenario,
-    bash,
-    hold,
-    poor_founder,
     ready_build,
     release_command,
-    steps,
     until_row,
     until_waiting,
 )
@@ -51,37 +45,37 @@ def _scenario(
 async def _say(
     harness: WorkerHarness, build_id: uuid.UUID, text: str, *, answers: uuid.UUID | None = None, announced: bool = True
 ) -> None:
-    async with harness.sessions.begin() as session:
-        build = await steering.lock_build(session, build_id)
+    async with transaction(harness.sessions) as tx:
+        build = await steering.lock_build(tx, build_id)
         assert build is not None
-        number = (await steering.add_message(session, build, text, question_id=answers)).number
+        number = (await steering.add_message(tx, build, text, question_id=answers)).number
     if announced:
         await harness.builds.signal_message(build_id, number)
 
 
 async def _reap(harness: WorkerHarness, build_id: uuid.UUID) -> None:
     """Run the reaper, with the build's messages and restores made old enough for it to look at them."""
-    async with harness.sessions.begin() as session:
+    async with transaction(harness.sessions) as tx:
         long_ago = datetime.now(UTC) - timedelta(minutes=1)
         unread = (FounderMessage.build_id == build_id, FounderMessage.turn.is_(None))
-        await session.execute(update(FounderMessage).where(*unread).values(created_at=long_ago))
+        await tx.session.execute(update(FounderMessage).where(*unread).values(created_at=long_ago))
         requested = (Restore.build_id == build_id, Restore.state == "requested")
-        await session.execute(update(Restore).where(*requested).values(created_at=long_ago))
+        await tx.session.execute(update(Restore).where(*requested).values(created_at=long_ago))
     queue = harness.settings.temporal_task_queue
     await harness.client.execute_workflow(REAPER_WORKFLOW, id=f"reap-{uuid.uuid4()}", task_queue=queue)
 
 
 async def _messages_sent(harness: WorkerHarness, build_id: uuid.UUID) -> list[tuple[int, str]]:
     """Return the turn and text of each founder's message that was sent to the model, in order."""
-    async with harness.session() as session:
+    async with harness.session() as tx:
         messages = (
-            await session.execute(
+            await tx.session.execute(
                 select(Message.turn, Message.content)
                 .where(Message.build_id == build_id, Message.role == "user")
                 .order_by(Message.turn)
             )
         ).all()
-        rows = await session.scalars(
+        rows = await tx.session.scalars(
             select(FounderMessage).where(FounderMessage.build_id == build_id).order_by(FounderMessage.number)
         )
         turns = [row.turn for row in rows]
@@ -167,9 +161,9 @@ async def said_while_asleep(harness: WorkerHarness) -> list[EndedWorkflow]:
     left = row.wakes_at - datetime.now(UTC)
     await TimeSkipper(harness.client).fast_forward(harness.handle(build_id), left + timedelta(seconds=1))
     workflows = await ready_build(harness, build_id)
-    async with harness.session() as session:
-        turn = await session.scalar(select(FounderMessage.turn).where(FounderMessage.build_id == build_id))
-        morning = (await session.get_one(Message, (build_id, turn, "user"))).content
+    async with harness.session() as tx:
+        turn = await tx.session.scalar(select(FounderMessage.turn).where(FounderMessage.build_id == build_id))
+        morning = (await tx.session.get_one(Message, (build_id, turn, "user"))).content
     assert morning.index("a new day's budget") < morning.index("Good morning.")
     return workflows
 
@@ -180,8 +174,8 @@ _FAILS = [[bash(f"cd /tmp; python3 -c 'import nothing_there # {attempt}'")] for 
 async def _open_question(harness: WorkerHarness, build_id: uuid.UUID) -> Question:
     """Wait until the build waits for the founder, and return its open question."""
     await until_waiting(harness, build_id, "founder")
-    async with harness.session() as session:
-        pending = await steering.find_question(session, build_id)
+    async with harness.session() as tx:
+        pending = await steering.find_question(tx, build_id)
     assert pending is not None
     assert pending.question.closed_at is None
     return pending.question
@@ -197,9 +191,9 @@ async def asked_about_error(harness: WorkerHarness) -> list[EndedWorkflow]:
     await _say(harness, build_id, question.options[1], answers=question.id)
     workflows = await ready_build(harness, build_id)
     assert await _messages_sent(harness, build_id) == [(4, question.options[1])]
-    async with harness.session() as session:
-        user_message = (await session.get_one(Message, (build_id, 4, "user"))).content
-        assert (await session.get_one(Question, question.id)).closed_at is not None
+    async with harness.session() as tx:
+        user_message = (await tx.session.get_one(Message, (build_id, 4, "user"))).content
+        assert (await tx.session.get_one(Question, question.id)).closed_at is not None
     assert "nothing_there" in user_message.partition("</question>")[0]
     assert "without an answer" not in user_message
     return workflows
@@ -218,9 +212,9 @@ async def asked_about_circle(harness: WorkerHarness) -> list[EndedWorkflow]:
 
 async def _restore(harness: WorkerHarness, build_id: uuid.UUID, *, announced: bool = True, **target: Any) -> int:
     fields: dict[str, Any] = {"snapshot_number": None, "commit": None} | target
-    async with harness.sessions.begin() as session:
-        await steering.lock_build(session, build_id)
-        number = (await add_restore(session, build_id, idempotency_key=None, **fields)).number
+    async with transaction(harness.sessions) as tx:
+        await steering.lock_build(tx, build_id)
+        number = (await add_restore(tx, build_id, idempotency_key=None, **fields)).number
     if announced:
         await harness.builds.signal_restore(build_id, number)
     return number
@@ -235,14 +229,14 @@ async def _until_restored(harness: WorkerHarness, build_id: uuid.UUID, number: i
 
 
 async def _restore_row(harness: WorkerHarness, build_id: uuid.UUID, number: int) -> Restore:
-    async with harness.session() as session:
-        return await session.get_one(Restore, (build_id, number))
+    async with harness.session() as tx:
+        return await tx.session.get_one(Restore, (build_id, number))
 
 
 async def _manifest_hash(harness: WorkerHarness, build_id: uuid.UUID, number: int | None) -> str | None:
     """Read the hash of a stored snapshot's manifest."""
-    async with harness.session() as session:
-        return await session.scalar(
+    async with harness.session() as tx:
+        return await tx.session.scalar(
             select(Snapshot.manifest_sha256).where(
                 Snapshot.build_id == build_id, Snapshot.number == number, Snapshot.state == "stored"
             )
@@ -250,9 +244,9 @@ async def _manifest_hash(harness: WorkerHarness, build_id: uuid.UUID, number: in
 
 
 async def _call(harness: WorkerHarness, build_id: uuid.UUID, turn: int) -> ToolCall:
-    async with harness.session() as session:
+    async with harness.session() as tx:
         return (
-            await session.scalars(select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.turn == turn))
+            await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.turn == turn))
         ).one()
 
 
@@ -291,8 +285,8 @@ async def restored_while_working(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert look.result == render_result(look.tool_use_id, "1\nonly-1\nphase\nPhase 1")
     expected = "3\nonly-1\nonly-2\nonly-3\nphase\nPhase 3\nPhase 2\nPhase 1"
     assert second_look.result == render_result(second_look.tool_use_id, expected)
-    async with harness.session() as session:
-        user_message = (await session.get_one(Message, (build_id, 5, "user"))).content
+    async with harness.session() as tx:
+        user_message = (await tx.session.get_one(Message, (build_id, 5, "user"))).content
     assert user_message.index("put back to snapshot 1. HEAD is") < user_message.index("Again from there.")
     assert (await _restore_row(harness, build_id, number)).turn == 5
     assert len(await harness.events(build_id, "restore_done")) == 2
@@ -326,7 +320,7 @@ async def restored_when_woken(harness: WorkerHarness) -> list[EndedWorkflow]:
     done = await _until_restored(harness, build_id, number)
     assert done.state == "done"
     assert await _manifest_hash(harness, build_id, done.stored_as) == await _manifest_hash(harness, build_id, 1)
-    async with harness.sessions.begin() as session:
-        await change_user(session, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
+    async with transaction(harness.sessions) as tx:
+        await change_user(tx, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
     await harness.builds.signal_budget_changed(build_id)
     return await ready_build(harness, build_id)

@@ -10,15 +10,14 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import CancelledError
 
 from clients.browser import Browser
-from clients.sandbox import Role, Sandboxes
+from clients.sandbox import Role, Sandboxes, sandbox_config
 from domain.errors import SandboxGone, SandboxUnavailable
 from domain.names import preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
+from tests.harness.scripts import HOLD_FILE, PRODUCT, bash, steps
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness, worker_harness
-from tests.workflows.scenarios import HOLD_FILE, PRODUCT, bash, steps
-from worker import sandbox_config
 
 
 async def _sandboxes_of(harness: WorkerHarness, build_id: uuid.UUID) -> list[str]:

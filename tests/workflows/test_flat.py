@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pytest
 from temporalio.api.history.v1 import HistoryEvent
 
-from bench.flat import chain_of, largest_payload, shares_of
 from clients.browser import Browser
 from domain.status import Status
 from local.stack import LocalStack
+from tests.harness.history import chain_of, largest_payload, shares_of
 from tests.harness.worker import worker_harness
 
 TURNS = 64

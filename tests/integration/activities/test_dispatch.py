@@ -16,6 +16,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.dispatch import DispatchActivities
+from activities.tool_outcome import ToolOutcome
+from activities.worker_tools import WORKER_TOOLS, ToolContext
 from clients.browser import Browser
 from clients.sandbox import Role, Sandbox, SandboxConfig, Sandboxes
 from clients.sandbox_runner import WORKSPACE
@@ -23,11 +25,12 @@ from db.builds import BuildRequest, insert_build
 from db.models import Event, Message, ToolCall, Turn
 from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
+from db.transaction import transaction
 from db.users import ensure_user
 from domain.guards import error_signature
 from domain.payloads import DispatchInput, DispatchResult, SandboxRef
 from domain.prompt import render_system_prompt
-from domain.tools import TOOLS, Tool, ToolInput, render_tools
+from domain.tools import TOOLS, RunsIn, Tool, ToolInput, render_tools
 from local.stack import LocalStack
 from tests.harness.activities import NO_WORKFLOW
 from tests.harness.wait import DEADLINE, wait_until
@@ -80,10 +83,12 @@ class DispatchHarness:
             {"type": "text", "text": "I am about to."},
             {"type": "tool_use", "id": tool_use_id, "name": name, "input": given},
         ]
-        async with self.sessions.begin() as session:
-            session.add(Turn(build_id=self.build_id, number=self.turns, run_id="run", claim=uuid.uuid4()))
-            session.add(Message(build_id=self.build_id, turn=self.turns, role="assistant", content=json.dumps(blocks)))
-            session.add(
+        async with transaction(self.sessions) as tx:
+            tx.session.add(Turn(build_id=self.build_id, number=self.turns, run_id="run", claim=uuid.uuid4()))
+            tx.session.add(
+                Message(build_id=self.build_id, turn=self.turns, role="assistant", content=json.dumps(blocks))
+            )
+            tx.session.add(
                 ToolCall(
                     build_id=self.build_id,
                     tool_use_id=tool_use_id,
@@ -107,8 +112,8 @@ class DispatchHarness:
         return await (environment or ActivityEnvironment()).run(self.activities.dispatch_tool, given)
 
     async def row(self, tool_use_id: str) -> ToolCall:
-        async with self.sessions() as session:
-            return await session.get_one(ToolCall, (self.build_id, tool_use_id))
+        async with transaction(self.sessions) as tx:
+            return await tx.session.get_one(ToolCall, (self.build_id, tool_use_id))
 
     async def result_text(self, tool_use_id: str) -> str:
         """Return the text of the stored result."""
@@ -120,8 +125,8 @@ class DispatchHarness:
         return "".join(part.get("text", "") for part in block["content"])
 
     async def events(self, tool_use_id: str) -> list[str]:
-        async with self.sessions() as session:
-            rows = await session.scalars(select(Event).where(Event.build_id == self.build_id).order_by(Event.id))
+        async with transaction(self.sessions) as tx:
+            rows = await tx.session.scalars(select(Event).where(Event.build_id == self.build_id).order_by(Event.id))
             return [row.type for row in rows if row.data.get("tool_use_id") == tool_use_id]
 
     async def until_file(self, name: str) -> None:
@@ -139,12 +144,12 @@ async def harness(stack: LocalStack) -> AsyncIterator[DispatchHarness]:
     sessions = make_sessions(engine)
     sandboxes = Sandboxes(SandboxConfig(found["E2B_API_KEY"], found["E2B_API_URL"], found["E2B_SANDBOX_URL"]))
     browser = Browser()
-    async with sessions.begin() as session:
+    async with transaction(sessions) as tx:
         user_id = f"founder-{uuid.uuid4()}"
-        await ensure_user(session, user_id)
+        await ensure_user(tx, user_id)
         brief = {"name": "Bench", "problem": "none", "features": ["one"]}
-        project = await create_project(session, user_id, "Bench", brief, None)
-        build = await insert_build(session, BuildRequest(project.id, user_id, "a goal"))
+        project = await create_project(tx, user_id, "Bench", brief, None)
+        build = await insert_build(tx, BuildRequest(project.id, user_id, "a goal"))
         assert build is not None
         build.created_at = NO_WORKFLOW
     sandbox = await sandboxes.create(str(build.id), Role.WORKSPACE)
@@ -182,6 +187,7 @@ async def test_a_tool_is_added_in_one_place(harness: DispatchHarness, monkeypatc
         "count_lines",
         "Count the lines of a file.",
         CountLinesInput,
+        RunsIn.COMMAND,
         mutating=True,
         command=lambda given: f"echo x >> counted; wc -l < {shlex.quote(given.path)}",
     )
@@ -197,6 +203,19 @@ async def test_a_tool_is_added_in_one_place(harness: DispatchHarness, monkeypatc
     wrong = await harness.ask("count_lines", file="counted")
     assert (await harness.attempt(wrong)).is_error
     assert "does not fit its schema" in await harness.result_text(wrong)
+
+
+async def test_a_tool_of_the_worker_shows_no_secret(harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def name_sandbox(context: ToolContext, request: ToolInput) -> ToolOutcome:
+        assert not request.model_dump()
+        return ToolOutcome([f"\x1b[1m{context.sandbox.id}\x1b[0m {SECRET}"])
+
+    tool = Tool("name_sandbox", "Say which sandbox this is.", ToolInput, RunsIn.WORKER)
+    monkeypatch.setitem(TOOLS, tool.name, tool)
+    monkeypatch.setitem(WORKER_TOOLS, tool.name, name_sandbox)
+    call = await harness.ask("name_sandbox")
+    assert await harness.attempt(call) == DispatchResult()
+    assert await harness.result_text(call) == f"{harness.sandbox.id} [secret]"
 
 
 async def test_a_stored_result_is_returned_and_nothing_run(harness: DispatchHarness) -> None:
@@ -340,8 +359,8 @@ async def test_a_call_that_does_not_fit_is_not_run(harness: DispatchHarness) -> 
 
 async def begin(harness: DispatchHarness, tool_use_id: str, where: SandboxRef) -> None:
     """Leave what an attempt leaves that died after it had begun."""
-    async with harness.sessions.begin() as session:
-        await session.execute(
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(
             update(ToolCall)
             .where(ToolCall.tool_use_id == tool_use_id)
             .values(state="intended", claim=uuid.uuid4(), sandbox_id=where.sandbox_id, boot=where.boot)

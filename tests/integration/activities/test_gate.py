@@ -15,6 +15,7 @@ from activities.lifecycle import LifecycleActivities
 from clients.browser import PageFailed, Screenshot
 from clients.sandbox import Role, Sandbox
 from db.models import Build, GateRun, Snapshot
+from db.transaction import transaction
 from domain.payloads import FinishBuild, GateResult, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
 from local.stack import LocalStack
 from tests.harness.activities import ActivityHarness, open_activity_harness, shell
@@ -106,8 +107,8 @@ async def again(
 
 
 async def run_of(harness: ActivityHarness, build: str, number: int = 1) -> GateRun:
-    async with harness.sessions() as session:
-        return await session.get_one(GateRun, (uuid.UUID(build), number))
+    async with transaction(harness.sessions) as tx:
+        return await tx.session.get_one(GateRun, (uuid.UUID(build), number))
 
 
 async def only_finding(harness: ActivityHarness, build: str, sandbox: Sandbox, *, hasty: bool = False) -> str:
@@ -153,10 +154,10 @@ async def test_a_snapshot_that_failed_while_the_gate_waited_is_not_delivered(
     workspace = await product(harness, build)
     await harness.take(build, workspace, 1)
     build_id = uuid.UUID(build)
-    async with harness.sessions.begin() as session:
-        row = await session.get_one(Build, build_id)
+    async with transaction(harness.sessions) as tx:
+        row = await tx.session.get_one(Build, build_id)
         columns = {"build_id": build_id, "project_id": row.project_id, "reason": "wait", "claim": uuid.uuid4()}
-        session.add(
+        tx.session.add(
             Snapshot(id=uuid.uuid4(), number=2, state="failed", archive_key="none", manifest_key="none", **columns)
         )
     given = RunGate(build_id=build, number=1, snapshot_number=2)
@@ -167,8 +168,8 @@ async def test_a_snapshot_that_failed_while_the_gate_waited_is_not_delivered(
         build_id=build, seq=9, sandbox_id=result.sandbox_id or "", preview_url="", phases_completed=1, snapshot_number=2
     )
     await harness.run(lifecycle.finish_build, ready)
-    async with harness.sessions() as session:
-        final = await session.scalars(select(Snapshot.number).where(Snapshot.build_id == build_id, Snapshot.final))
+    async with transaction(harness.sessions) as tx:
+        final = await tx.session.scalars(select(Snapshot.number).where(Snapshot.build_id == build_id, Snapshot.final))
         assert final.all() == [1]
 
 

@@ -7,13 +7,14 @@ from sqlalchemy import update
 
 from activities.lifecycle import LifecycleActivities
 from db.models import Build, LedgerEntry, Preview
+from db.transaction import transaction
 from domain.names import REAPER_WORKFLOW
 from domain.payloads import PreviewChange, StatusChange, TakeSnapshot
 from domain.status import Status, WaitingFor
 from local.stack import LocalStack
 from tests.harness.activities import open_activity_harness
+from tests.harness.scripts import bash, steps
 from tests.harness.worker import WorkerHarness
-from tests.workflows.scenarios import bash, steps
 
 
 async def test_a_reason_that_can_not_be_stored_does_not_stop_a_build(stack: LocalStack, harness: WorkerHarness) -> None:
@@ -31,9 +32,9 @@ async def test_a_reason_that_can_not_be_stored_does_not_stop_a_build(stack: Loca
         await activity_harness.run(activity_harness.snapshot.note_snapshot_failure, failed)
         closed = PreviewChange(build_id=build_id, seq=1, state="failed", reason="it said \x00")
         await activity_harness.run(activity_harness.preview.record_preview, closed)
-        async with activity_harness.sessions() as session:
-            assert (await session.get_one(Build, uuid.UUID(build_id))).reason == "it said \ufffd\ufffd"
-            assert (await session.get_one(Preview, uuid.UUID(build_id))).reason == "it said \ufffd"
+        async with transaction(activity_harness.sessions) as tx:
+            assert (await tx.session.get_one(Build, uuid.UUID(build_id))).reason == "it said \ufffd\ufffd"
+            assert (await tx.session.get_one(Preview, uuid.UUID(build_id))).reason == "it said \ufffd"
         assert (await activity_harness.events(build_id, "snapshot_failed"))[0].data["error"] == "it said \ufffd"
 
 
@@ -42,14 +43,14 @@ async def test_the_reaper_closes_the_calls_of_a_build_that_was_terminated_as_it_
 ) -> None:
     async with open_activity_harness(stack) as activity_harness:
         build_id, claim, today = uuid.UUID(await activity_harness.build()), uuid.uuid4(), datetime.now(UTC).date()
-        async with activity_harness.sessions.begin() as session:
-            build = await session.get_one(Build, build_id)
+        async with transaction(activity_harness.sessions) as tx:
+            build = await tx.session.get_one(Build, build_id)
             build.status, build.closed_at = Status.FAILED, datetime.now(UTC)
             call = {"turn": 1, "day": today, "model": "claude-sonnet-5-5", "cost": 7}
-            session.add(LedgerEntry(id=claim, build_id=build_id, user_id=build.user_id, **call))
+            tx.session.add(LedgerEntry(id=claim, build_id=build_id, user_id=build.user_id, **call))
         await _reap(harness)
-        async with activity_harness.sessions() as session:
-            entry = await session.get_one(LedgerEntry, claim)
+        async with transaction(activity_harness.sessions) as tx:
+            entry = await tx.session.get_one(LedgerEntry, claim)
         assert (entry.state, entry.cost) == ("estimated", 7)
 
 
@@ -61,8 +62,8 @@ async def _reap(harness: WorkerHarness) -> None:
 async def test_the_reaper_repeats_a_cancel_that_was_lost(harness: WorkerHarness) -> None:
     build_id = await harness.start(script=steps([bash("sleep 300", 400)]))
     await harness.until_event(build_id, "tool_started")
-    async with harness.sessions.begin() as session:
+    async with transaction(harness.sessions) as tx:
         asked = datetime.now(UTC) - timedelta(minutes=1)
-        await session.execute(update(Build).where(Build.id == build_id).values(cancel_requested_at=asked))
+        await tx.session.execute(update(Build).where(Build.id == build_id).values(cancel_requested_at=asked))
     await _reap(harness)
     assert (await harness.finished(build_id)).status == Status.CANCELLED

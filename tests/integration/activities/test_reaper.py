@@ -13,6 +13,7 @@ from clients.sandbox import Role
 from clients.temporal import connect_temporal, schedule_reaper
 from db import money
 from db.models import Build, Preview, User
+from db.transaction import transaction
 from domain.names import REAPER_ID, REAPER_WORKFLOW, build_workflow_id, preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
@@ -42,8 +43,8 @@ async def reap(worker: WorkerHarness) -> None:
 async def started_build(harness: ActivityHarness, *, closed: bool = False) -> uuid.UUID:
     """Insert a build whose workflow was started an hour ago according to its row."""
     build_id = uuid.UUID(await harness.build())
-    async with harness.sessions.begin() as session:
-        build = await session.get_one(Build, build_id)
+    async with transaction(harness.sessions) as tx:
+        build = await tx.session.get_one(Build, build_id)
         build.started_at = datetime.now(UTC) - timedelta(hours=1)
         build.status = Status.FAILED if closed else Status.CODE
         build.closed_at = datetime.now(UTC) if closed else None
@@ -53,12 +54,12 @@ async def started_build(harness: ActivityHarness, *, closed: bool = False) -> uu
 async def test_a_build_whose_workflow_is_not_found_stays_open(harness: ActivityHarness, worker: WorkerHarness) -> None:
     """A worker may have been started with a wrong namespace, in which it finds no build."""
     open_id, closed_id = await started_build(harness), await started_build(harness, closed=True)
-    async with harness.sessions.begin() as session:
-        session.add(Preview(build_id=open_id, state="open", seq=3, url="http://there", sandbox_id="there"))
+    async with transaction(harness.sessions) as tx:
+        tx.session.add(Preview(build_id=open_id, state="open", seq=3, url="http://there", sandbox_id="there"))
     sandboxes = [await harness.sandboxes.create(str(build_id), Role.WORKSPACE) for build_id in (open_id, closed_id)]
     await reap(worker)
-    async with harness.sessions() as session:
-        build, preview = await session.get_one(Build, open_id), await session.get_one(Preview, open_id)
+    async with transaction(harness.sessions) as tx:
+        build, preview = await tx.session.get_one(Build, open_id), await tx.session.get_one(Preview, open_id)
     assert (build.status, build.closed_at) == (Status.CODE, None)
     assert (preview.state, preview.sandbox_id) == ("open", "there")
     assert {sandbox.id for sandbox in sandboxes} <= {each.id for each in await harness.sandboxes.list_all()}
@@ -89,8 +90,8 @@ async def test_a_build_whose_workflow_was_cancelled_is_closed_as_cancelled(
     with pytest.raises(WorkflowFailureError):
         await handle.result()
     await reap(worker)
-    async with harness.sessions() as session:
-        build = await session.get_one(Build, build_id)
+    async with transaction(harness.sessions) as tx:
+        build = await tx.session.get_one(Build, build_id)
     assert (build.status, build.closed_at is not None) == (Status.CANCELLED, True)
 
 
@@ -100,8 +101,8 @@ async def test_a_build_whose_workflow_completed_is_not_failed(harness: ActivityH
     queue = worker.settings.temporal_task_queue
     await worker.client.execute_workflow(REAPER_WORKFLOW, id=build_workflow_id(build_id), task_queue=queue)
     await reap(worker)
-    async with harness.sessions() as session:
-        build = await session.get_one(Build, build_id)
+    async with transaction(harness.sessions) as tx:
+        build = await tx.session.get_one(Build, build_id)
     assert (build.status, build.closed_at) == (Status.CODE, None)
 
 
@@ -110,27 +111,27 @@ async def test_a_change_of_budget_is_repeated_until_the_workflow_received_it(
 ) -> None:
     """In another namespace no workflow is found, which delivers nothing."""
     build_id = await started_build(harness)
-    async with harness.sessions.begin() as session:
-        build = await session.get_one(Build, build_id)
+    async with transaction(harness.sessions) as tx:
+        build = await tx.session.get_one(Build, build_id)
         build.status = Status.SLEEPING
-        await money.top_up(session, build.user_id, 1, datetime.now(UTC).date())
+        await money.top_up(tx, build.user_id, 1, datetime.now(UTC).date())
     assert await notify_budget_changed(harness.sessions, worker.builds, build.user_id) == []
     assert await notified_at(harness, build_id) is None
 
     workflows = BuildWorkflows(worker.client, f"no-worker-{uuid.uuid4()}")
     await workflows.start(BuildToStart(build_id, build.user_id, build.project_id, "Rooms", "bootstrapper", "Test it."))
-    async with harness.sessions.begin() as session:
+    async with transaction(harness.sessions) as tx:
         changed_at = datetime.now(UTC) - timedelta(minutes=1)  # a younger change is still the API's to announce
-        (await session.get_one(User, build.user_id)).money_changed_at = changed_at
-        (await session.get_one(Build, build_id)).created_at = changed_at - timedelta(minutes=1)
+        (await tx.session.get_one(User, build.user_id)).money_changed_at = changed_at
+        (await tx.session.get_one(Build, build_id)).created_at = changed_at - timedelta(minutes=1)
     await reap(worker)
     assert await notified_at(harness, build_id) == changed_at
     await worker.client.get_workflow_handle(build_workflow_id(build_id)).terminate()
 
 
 async def notified_at(harness: ActivityHarness, build_id: uuid.UUID) -> datetime | None:
-    async with harness.sessions() as session:
-        return (await session.get_one(Build, build_id)).nudged_at
+    async with transaction(harness.sessions) as tx:
+        return (await tx.session.get_one(Build, build_id)).nudged_at
 
 
 async def test_no_object_is_deleted_because_a_row_is_missing(harness: ActivityHarness, worker: WorkerHarness) -> None:
@@ -142,8 +143,8 @@ async def test_no_object_is_deleted_because_a_row_is_missing(harness: ActivityHa
     sandbox = await harness.open(build)
     await harness.take(build, sandbox, 8)
     assert without_rows <= set(await harness.store.keys(f"snapshots/{build}/"))
-    async with harness.sessions.begin() as session:
-        row = await session.get_one(Build, uuid.UUID(build))
+    async with transaction(harness.sessions) as tx:
+        row = await tx.session.get_one(Build, uuid.UUID(build))
         row.status, row.closed_at = Status.FAILED, datetime.now(UTC)
     await reap(worker)
     assert without_rows <= set(await harness.store.keys(f"snapshots/{build}/"))

@@ -17,6 +17,7 @@ from clients.object_store import PART_BYTES, ObjectStore, StoredObject
 from clients.sandbox import Role, Sandbox
 from db.models import Snapshot
 from db.snapshots import current_snapshot
+from db.transaction import transaction
 from domain.errors import SnapshotFailed
 from domain.manifest import Kind, compare
 from domain.payloads import ResumeWorkspace, SandboxInput, TakeSnapshot
@@ -124,8 +125,10 @@ async def test_five_stay_and_the_final_one(harness: ActivityHarness, build: str)
     for number in range(1, KEPT_SNAPSHOTS + 4):
         await harness.take(build, sandbox, number)
         if number == 1:
-            async with harness.sessions.begin() as session:
-                await session.execute(update(Snapshot).where(Snapshot.build_id == uuid.UUID(build)).values(final=True))
+            async with transaction(harness.sessions) as tx:
+                await tx.session.execute(
+                    update(Snapshot).where(Snapshot.build_id == uuid.UUID(build)).values(final=True)
+                )
     rows = await harness.rows(build)
     stored = [number for number, row in rows.items() if row.state == "stored"]
     assert sorted(stored) == [1, 4, 5, 6, 7, 8]
@@ -138,8 +141,8 @@ async def test_an_older_one_that_comes_late_is_not_the_current_one(harness: Acti
     await harness.take(build, sandbox, 2)
     await shell(sandbox, "echo later >later.txt")
     await harness.take(build, sandbox, 1)
-    async with harness.sessions() as session:
-        current = await current_snapshot(session, uuid.UUID(build))
+    async with transaction(harness.sessions) as tx:
+        current = await current_snapshot(tx, uuid.UUID(build))
     assert current is not None
     assert current.number == 2
     await harness.sandboxes.kill(sandbox.id)

@@ -5,8 +5,6 @@ import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -14,84 +12,19 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.think import ThinkActivities
-from clients.model import ModelClient
+from clients.model.anthropic import AnthropicProvider
 from db.feed import append_events
 from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall
-from domain.events import EventType, NewEvent
-from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult, TurnNote
+from db.transaction import transaction
+from domain.events import NewEvent, ResumedEvent
+from domain.notes import TurnNote
+from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult
 from domain.tool_output import render_result
 from local.stack import LocalStack
 from settings import default_prices
 from tests.harness.activities import ActivityHarness, open_activity_harness
+from tests.harness.model_server import MODEL, START, STOP, SYSTEM, calls, ends, says, speaking, think
 from tests.harness.wait import DEADLINE
-
-MODEL = "claude-sonnet-5-5"
-SYSTEM = json.dumps([{"type": "text", "text": "Build."}])
-START: dict[str, Any] = {
-    "type": "message_start",
-    "message": {
-        "id": "msg_1",
-        "type": "message",
-        "role": "assistant",
-        "model": MODEL,
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": {"input_tokens": 1000, "output_tokens": 1},
-    },
-}
-STOP = {"type": "message_stop"}
-
-
-def ends(stop_reason: str) -> dict[str, Any]:
-    delta = {"stop_reason": stop_reason, "stop_sequence": None}
-    return {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 20}}
-
-
-def block(index: int, started: dict[str, Any], delta: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {"type": "content_block_start", "index": index, "content_block": started},
-        {"type": "content_block_delta", "index": index, "delta": delta},
-        {"type": "content_block_stop", "index": index},
-    ]
-
-
-def says(index: int, text: str) -> list[dict[str, Any]]:
-    return block(index, {"type": "text", "text": ""}, {"type": "text_delta", "text": text})
-
-
-def calls(index: int, tool: str, given: dict[str, Any]) -> list[dict[str, Any]]:
-    started = {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex}", "name": tool, "input": {}}
-    return block(index, started, {"type": "input_json_delta", "partial_json": json.dumps(given)})
-
-
-@asynccontextmanager
-async def speaking(
-    *events: dict[str, Any], silent: asyncio.Event | None = None, received: list[bytes] | None = None
-) -> AsyncIterator[ModelClient]:
-    """Return a client of a server that streams these events to every request. With `silent` it sets that event and
-    never answers. The bodies of the requests are added to `received`."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        asked = await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
-        if received is not None:
-            received.append(asked)
-        if silent is not None:
-            silent.set()
-            await reader.read()
-        else:
-            body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n")
-            writer.write(f"Request-Id: req_{uuid.uuid4().hex}\r\n\r\n".encode() + body)
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    client = ModelClient("a-key", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", idle_seconds=DEADLINE)
-    yield client
-    await client.close()
-    server.close()
 
 
 @pytest.fixture(scope="module")
@@ -103,23 +36,15 @@ async def harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
 @pytest.fixture
 async def build(harness: ActivityHarness) -> str:
     build_id = await harness.build()
-    async with harness.sessions.begin() as session:
-        (await session.get_one(Build, uuid.UUID(build_id))).model = MODEL
-        session.add(Prompt(build_id=uuid.UUID(build_id), system=SYSTEM, tools="[]"))
+    async with transaction(harness.sessions) as tx:
+        (await tx.session.get_one(Build, uuid.UUID(build_id))).model = MODEL
+        tx.session.add(Prompt(build_id=uuid.UUID(build_id), system=SYSTEM, tools="[]"))
     return build_id
 
 
-async def think(
-    harness: ActivityHarness, model: ModelClient, build: str, turn: int = 1, *notes: TurnNote
-) -> ThinkResult:
-    activities = ThinkActivities(harness.sessions, model, harness.store, default_prices(), 1000)
-    given = ThinkInput(build_id=build, turn=turn, notes=list(notes))
-    return await ActivityEnvironment().run(activities.think, given)
-
-
 async def ledger(harness: ActivityHarness, build: str) -> LedgerEntry:
-    async with harness.sessions() as session:
-        return (await session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == uuid.UUID(build)))).one()
+    async with transaction(harness.sessions) as tx:
+        return (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == uuid.UUID(build)))).one()
 
 
 async def test_an_error_after_the_answer_began_is_paid(harness: ActivityHarness, build: str) -> None:
@@ -154,7 +79,7 @@ async def test_a_call_that_was_sent_and_never_answered_may_have_been_billed(
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    model = ModelClient("a-key", address, idle_seconds=DEADLINE)
+    model = AnthropicProvider("a-key", address, idle_seconds=DEADLINE)
     with pytest.raises(ApplicationError, match="no answer came"):
         await think(harness, model, build)
     entry = await ledger(harness, build)
@@ -164,8 +89,8 @@ async def test_a_call_that_was_sent_and_never_answered_may_have_been_billed(
     with pytest.raises(ApplicationError, match="could not be reached"):
         await think(harness, model, build)
     await model.close()
-    async with harness.sessions() as session:
-        rows = await session.scalars(select(LedgerEntry.state).where(LedgerEntry.build_id == uuid.UUID(build)))
+    async with transaction(harness.sessions) as tx:
+        rows = await tx.session.scalars(select(LedgerEntry.state).where(LedgerEntry.build_id == uuid.UUID(build)))
         assert sorted(rows) == ["estimated", "released"]
 
 
@@ -191,28 +116,28 @@ async def test_characters_that_postgresql_refuses_do_not_ask_the_model_again(
         "Look\ufffd here.",
         "And\ufffd there.",
     ]
-    async with harness.sessions() as session:
-        rows = await session.scalars(select(ToolCall).where(ToolCall.build_id == uuid.UUID(build)))
+    async with transaction(harness.sessions) as tx:
+        rows = await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == uuid.UUID(build)))
         assert len(rows.all()) == 2
 
 
 async def test_blank_text_is_not_sent_back(harness: ActivityHarness, build: str) -> None:
     async with speaking(START, *says(0, "\n\n"), *calls(1, "glob", {"pattern": "*"}), ends("tool_use"), STOP) as model:
         await think(harness, model, build)
-    async with harness.sessions() as session:
-        stored = (await session.get_one(Message, (uuid.UUID(build), 1, "assistant"))).content
+    async with transaction(harness.sessions) as tx:
+        stored = (await tx.session.get_one(Message, (uuid.UUID(build), 1, "assistant"))).content
     assert [kept["type"] for kept in json.loads(stored)] == ["tool_use"]
 
 
 async def test_the_agent_reads_of_every_resume_since_its_last_message(harness: ActivityHarness, build: str) -> None:
     async def resumed(reason: str, *changes: str) -> None:
-        async with harness.sessions.begin() as session:
-            event = NewEvent(EventType.RESUMED, {"reason": reason, "changes": list(changes)})
-            await append_events(session, uuid.UUID(build), [event])
+        async with transaction(harness.sessions) as tx:
+            event = NewEvent(ResumedEvent.model_validate({"reason": reason, "changes": list(changes)}))
+            await append_events(tx, uuid.UUID(build), [event])
 
     async def told(turn: int) -> str:
-        async with harness.sessions() as session:
-            return (await session.get_one(Message, (uuid.UUID(build), turn, "user"))).content
+        async with transaction(harness.sessions) as tx:
+            return (await tx.session.get_one(Message, (uuid.UUID(build), turn, "user"))).content
 
     async with speaking(START, *says(0, "Hm."), ends("end_turn"), STOP) as model:
         await resumed("before the first", "a.txt is missing")
@@ -232,7 +157,10 @@ async def test_the_request_is_what_is_stored_whichever_worker_sent_the_turns_bef
 ) -> None:
     received: list[bytes] = []
     async with speaking(START, *says(0, "I go on."), ends("max_tokens"), STOP, received=received) as model:
-        one, other = (ThinkActivities(harness.sessions, model, harness.store, default_prices(), 1000) for _ in range(2))
+        one, other = (
+            ThinkActivities(harness.sessions, {"anthropic": model}, harness.store, default_prices(), 1000)
+            for _ in range(2)
+        )
         for turn, worker in enumerate([one, one, other, one, one, other], 1):
             await ActivityEnvironment().run(worker.think, ThinkInput(build_id=build, turn=turn))
         await ActivityEnvironment().run(one.think, ThinkInput(build_id=build, turn=7))
@@ -246,28 +174,28 @@ async def test_the_request_is_what_is_stored_whichever_worker_sent_the_turns_bef
 async def test_what_was_sent_never_changes_even_without_a_message(harness: ActivityHarness, build: str) -> None:
     """A message between two attempts of a turn that has only tool results belongs to the next turn."""
     build_id, received = uuid.UUID(build), list[bytes]()
-    nowhere = ModelClient("a-key", "http://127.0.0.1:1", 1)
-    activities = ThinkActivities(harness.sessions, nowhere, harness.store, default_prices(), 1000)
+    nowhere = AnthropicProvider("a-key", "http://127.0.0.1:1", 1)
+    activities = ThinkActivities(harness.sessions, {"anthropic": nowhere}, harness.store, default_prices(), 1000)
 
-    async def attempt(turn: int, model: ModelClient) -> ThinkResult:
-        activities._model = model
+    async def attempt(turn: int, model: AnthropicProvider) -> ThinkResult:
+        activities._providers = {"anthropic": model}
         return await ActivityEnvironment().run(activities.think, ThinkInput(build_id=build, turn=turn))
 
     async with speaking(
         START, *calls(0, "bash", {"command": "true"}), ends("tool_use"), STOP, received=received
     ) as model:
         (call,) = (await attempt(1, model)).calls
-    async with harness.sessions.begin() as session:
+    async with transaction(harness.sessions) as tx:
         done = {"state": "done", "is_error": False, "result": render_result(call.tool_use_id, "it ran", is_error=False)}
-        await session.execute(update(ToolCall).where(ToolCall.build_id == build_id).values(**done))
+        await tx.session.execute(update(ToolCall).where(ToolCall.build_id == build_id).values(**done))
     began = asyncio.Event()
     async with speaking(silent=began, received=received) as model:
         first = asyncio.create_task(attempt(2, model))
         await began.wait()
         first.cancel()
         await asyncio.wait({first})
-    async with harness.sessions.begin() as session:
-        session.add(FounderMessage(build_id=build_id, number=1, text="Use blue.", idempotency_key="blue"))
+    async with transaction(harness.sessions) as tx:
+        tx.session.add(FounderMessage(build_id=build_id, number=1, text="Use blue.", idempotency_key="blue"))
     async with speaking(START, *says(0, "Hm."), ends("max_tokens"), STOP, received=received) as model:
         assert (await attempt(2, model)).message_read == 0
         assert (await attempt(3, model)).message_read == 1

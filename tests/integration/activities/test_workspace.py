@@ -15,6 +15,7 @@ from clients.sandbox import Role, Sandbox
 from clients.workspace_lock import WorkspaceLock
 from db.models import Build, Message, Snapshot, ToolCall
 from db.snapshots import current_snapshot
+from db.transaction import transaction
 from domain.errors import StaleClaim
 from domain.payloads import OpenWorkspace, ResumedWorkspace, ResumeWorkspace, SandboxInput
 from domain.status import Status
@@ -69,8 +70,8 @@ async def test_a_fresh_workspace_is_an_empty_repository(harness: ActivityHarness
     assert await shell(sandbox, "ls -A; git symbolic-ref HEAD; git config user.name") == (
         ".git\nrefs/heads/main\nCofounder agent\n"
     )
-    async with harness.sessions() as session:
-        row = await session.get_one(Build, uuid.UUID(build))
+    async with transaction(harness.sessions) as tx:
+        row = await tx.session.get_one(Build, uuid.UUID(build))
     assert row.sandbox_id == sandbox.id
 
 
@@ -97,11 +98,11 @@ async def test_a_half_restored_sandbox_is_restored_again(harness: ActivityHarnes
 
 async def test_a_second_build_continues_the_product(harness: ActivityHarness, build: str) -> None:
     await saved_workspace(harness, build)
-    async with harness.sessions.begin() as session:
-        first = await session.get_one(Build, uuid.UUID(build))
+    async with transaction(harness.sessions) as tx:
+        first = await tx.session.get_one(Build, uuid.UUID(build))
         first.status, first.build_version = Status.READY, 1
         first.closed_at = first.created_at
-        await session.execute(update(Snapshot).where(Snapshot.build_id == first.id).values(final=True))
+        await tx.session.execute(update(Snapshot).where(Snapshot.build_id == first.id).values(final=True))
     second = await harness.build(first.project_id)
     opened = await harness.run(harness.workspace.open_workspace, OpenWorkspace(build_id=second))
     assert opened.restored_from == 1
@@ -175,12 +176,12 @@ async def did(
         row.sandbox_id, row.boot = sandbox.id, boot
         row.is_error = (await sandbox.call(call_id, name, given, timeout_seconds=DEADLINE)).is_error
         rows.append(row)
-    async with harness.sessions.begin() as session:
-        session.add(Message(build_id=build_id, turn=turn, role="assistant", content=json.dumps(blocks)))
+    async with transaction(harness.sessions) as tx:
+        tx.session.add(Message(build_id=build_id, turn=turn, role="assistant", content=json.dumps(blocks)))
         for row in rows:
             row.intended_at = row.done_at = func.clock_timestamp()
-            session.add(row)
-            await session.flush()
+            tx.session.add(row)
+            await tx.session.flush()
     return [row.tool_use_id for row in rows]
 
 
@@ -233,8 +234,8 @@ async def test_an_edit_that_may_be_in_the_snapshot_is_not_applied_again(harness:
     await did(harness, build, sandbox, 1, wrote("a.txt", "one"))
     unsure = await did(harness, build, sandbox, 2, wrote("b.txt", "b"), edited("a.txt", "one", "one and one"))
     await harness.take(build, sandbox, 1)
-    async with harness.sessions.begin() as session:
-        await session.execute(
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(
             update(ToolCall).where(ToolCall.tool_use_id.in_(unsure)).values(done_at=func.clock_timestamp())
         )
     await harness.sandboxes.kill(sandbox.id)
@@ -255,8 +256,8 @@ async def test_a_stale_attempt_restores_nothing(harness: ActivityHarness, build:
         await harness.run(harness.workspace.resume_workspace, given)
     assert raised.value.type == "StaleClaim"
     stale = WorkspaceLock(sandbox, f"{1_000_000_000.0:020.6f}")
-    async with harness.sessions() as session:
-        snapshot = await current_snapshot(session, uuid.UUID(build))
+    async with transaction(harness.sessions) as tx:
+        snapshot = await current_snapshot(tx, uuid.UUID(build))
     assert snapshot is not None
     with pytest.raises(StaleClaim):
         await restore_snapshot(harness.store, sandbox, snapshot, stale)
@@ -325,5 +326,5 @@ async def test_release_deletes_all_but_what_is_kept(harness: ActivityHarness, bu
         left = [each.id for each in await harness.sandboxes.list_all() if each.build_id == build]
         assert left == [gate.id]
     assert other.id not in left
-    async with harness.sessions() as session:
-        assert (await session.get_one(Build, uuid.UUID(build))).sandbox_id is None
+    async with transaction(harness.sessions) as tx:
+        assert (await tx.session.get_one(Build, uuid.UUID(build))).sandbox_id is None

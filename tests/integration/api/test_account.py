@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 
 from db import money
 from db.models import Build, LedgerEntry, User
+from db.transaction import transaction
 from domain.names import MONEY, build_workflow_id
 from local.stack import LocalStack
 from tests.harness.api_server import (
@@ -48,21 +49,21 @@ async def build_of(api: RunningApi, user: str) -> str:
 
 
 async def spend(api: RunningApi, build: str, cost: int, state: str = "settled") -> None:
-    async with api.sessions.begin() as session:
-        row = await session.get_one(Build, uuid.UUID(build))
+    async with transaction(api.sessions) as tx:
+        row = await tx.session.get_one(Build, uuid.UUID(build))
         closed_at = None if state == "open" else func.now()
         known: dict[str, Any] = {"turn": 1, "day": datetime.now(UTC).date(), "model": "claude-sonnet-5-5"}
         entry = LedgerEntry(id=uuid.uuid4(), build_id=row.id, user_id=row.user_id, state=state, cost=cost, **known)
         entry.closed_at = closed_at
-        session.add(entry)
+        tx.session.add(entry)
 
 
 async def test_founders_see_shares_and_operators_money(api: RunningApi) -> None:
     unknown = await api.http.get("/v1/account", headers=as_user("nobody"))
     assert unknown.status_code == 404
     build = await build_of(api, "ada")
-    async with api.sessions.begin() as session:
-        allowance = (await money.lock_day(session, "ada", datetime.now(UTC).date())).allowance
+    async with transaction(api.sessions) as tx:
+        allowance = (await money.lock_day(tx, "ada", datetime.now(UTC).date())).allowance
     assert allowance
     await spend(api, build, allowance // 2)
     hidden = {"allowance": None, "spent": None, "reserved": None}
@@ -141,9 +142,9 @@ async def test_operators_top_up_and_change_plans_and_builds_hear_of_it(api: Runn
     history = await api.temporal.get_workflow_handle(build_workflow_id(build)).fetch_history()
     signals = [event.workflow_execution_signaled_event_attributes.signal_name for event in history.events]
     assert signals.count(MONEY) == 3
-    async with api.sessions() as session:
+    async with transaction(api.sessions) as tx:
         told, changed_at = (
-            await session.execute(
+            await tx.session.execute(
                 select(Build.nudged_at, User.money_changed_at)
                 .join(User, User.id == Build.user_id)
                 .where(Build.id == uuid.UUID(build))
@@ -157,23 +158,23 @@ async def test_a_change_of_budget_is_missed_until_it_was_delivered(api: RunningA
     today, later = datetime.now(UTC).date(), datetime.now(UTC) + timedelta(minutes=1)
 
     async def missed() -> list[money.MissedNotification]:
-        async with api.sessions() as session:
-            found = await money.missed_notifications(session, later, switched_on=False)
+        async with transaction(api.sessions) as tx:
+            found = await money.missed_notifications(tx, later, switched_on=False)
             return [each for each in found if each.build_id == build]
 
     async def sleeps() -> None:
         asleep = {"status": "sleeping", "status_at": func.clock_timestamp()}
-        async with api.sessions.begin() as session:
-            await session.execute(update(Build).where(Build.id == build).values(**asleep))
+        async with transaction(api.sessions) as tx:
+            await tx.session.execute(update(Build).where(Build.id == build).values(**asleep))
 
     await sleeps()
     assert not await missed()
     for _ in range(2):
-        async with api.sessions.begin() as session:
-            await money.top_up(session, "joe", 1, today)
+        async with transaction(api.sessions) as tx:
+            await money.top_up(tx, "joe", 1, today)
         await sleeps()  # it read its budget before the top-up and wrote its status after it
         [change] = await missed()
         assert [change] == await missed(), "missed until it is marked"
-        async with api.sessions.begin() as session:
-            await money.mark_notified(session, [build], change.since)
+        async with transaction(api.sessions) as tx:
+            await money.mark_notified(tx, [build], change.since)
         assert not await missed()

@@ -19,6 +19,7 @@ from temporalio.api.enums.v1 import EventType as HistoryEvent
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore
 from db.models import Build, GateRun, LedgerEntry, Preview, Snapshot
+from db.transaction import transaction
 from domain.names import BUILD_PLAN, BUILD_PROJECT, BUILD_STATUS, BUILD_USER, build_workflow_id, preview_workflow_id
 from local.stack import LocalStack
 from tests.harness.api_server import (
@@ -47,9 +48,9 @@ async def _start(api: RunningApi, project: str, goal: str = "Build it.", key: st
 
 
 async def _close(api: RunningApi, build: str, status: str = "failed") -> None:
-    async with api.sessions.begin() as session:
+    async with transaction(api.sessions) as tx:
         changes = {"status": status, "closed_at": func.now()}
-        await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
+        await tx.session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
 
 
 async def _history(api: RunningApi, workflow_id: str) -> Counter[int]:
@@ -163,9 +164,9 @@ async def test_builds_in_pages_and_filtered(api: RunningApi) -> None:
         made.insert(0, answer.json()["id"])
         if number < 4:
             await _close(api, made[0], "failed" if number % 2 else "ready")
-    async with api.sessions.begin() as session:  # rows created at the same moment are ordered by id
+    async with transaction(api.sessions) as tx:  # rows created at the same moment are ordered by id
         same = update(Build).where(Build.id.in_(map(uuid.UUID, made[2:5]))).values(created_at=func.now())
-        await session.execute(same)
+        await tx.session.execute(same)
 
     async def listed(**params: Any) -> list[str]:
         found: list[str] = []
@@ -205,10 +206,10 @@ async def test_repeat_starts_what_a_crash_left_unstarted(api: RunningApi) -> Non
     project = await api.project()
     build_id = uuid.uuid4()
     made = await _start(api, project, key="crash")
-    async with api.sessions.begin() as session:
+    async with transaction(api.sessions) as tx:
         # A row as a crash right after its commit leaves it: the same request, another id, no workflow.
         row = (
-            await session.scalars(
+            await tx.session.scalars(
                 update(Build)
                 .where(Build.id == uuid.UUID(made.json()["id"]))
                 .returning(Build)
@@ -393,8 +394,8 @@ async def test_preview_is_for_ready_builds_and_opens_again(api: RunningApi) -> N
     assert (await api.http.get(f"/v1/builds/{build}/preview")).status_code == 404
 
     await _close(api, build, "ready")
-    async with api.sessions.begin() as session:
-        session.add(Preview(build_id=uuid.UUID(build), state="closed", seq=7))
+    async with transaction(api.sessions) as tx:
+        tx.session.add(Preview(build_id=uuid.UUID(build), state="closed", seq=7))
     opened = await api.http.post(f"/v1/builds/{build}/preview", json={"seconds": 600})
     assert opened.status_code == 202
     assert opened.json()["state"] == "closed"  # until the preview's workflow reports another state
@@ -418,10 +419,10 @@ async def test_workspace_and_screenshots_are_streamed(api: RunningApi) -> None:
     archive = packed.getvalue()
     await _put(api, f"test/{build}/archive", archive)
     await _put(api, f"test/{build}/desktop", b"picture")
-    async with api.sessions.begin() as session:
+    async with transaction(api.sessions) as tx:
         row = await api.row(build)
         for number, state in ((1, "deleted"), (2, "stored"), (3, "stored"), (4, "taking")):
-            session.add(
+            tx.session.add(
                 Snapshot(
                     id=uuid.uuid4(),
                     build_id=row.id,
@@ -438,7 +439,7 @@ async def test_workspace_and_screenshots_are_streamed(api: RunningApi) -> None:
                     stored_at=func.now(),
                 )
             )
-        session.add(
+        tx.session.add(
             GateRun(
                 build_id=row.id,
                 number=1,
@@ -486,9 +487,9 @@ async def test_workspace_and_screenshots_are_streamed(api: RunningApi) -> None:
 
 async def test_cost_is_the_sum_of_the_ledger(api: RunningApi) -> None:
     build = await api.build()
-    async with api.sessions.begin() as session:
+    async with transaction(api.sessions) as tx:
         for turn, cost in ((1, 1200), (2, 34)):
-            session.add(
+            tx.session.add(
                 LedgerEntry(
                     id=uuid.uuid4(),
                     build_id=uuid.UUID(build),
@@ -519,9 +520,9 @@ async def test_usage_sums_the_ledger_by_day_model_and_build(api: RunningApi) -> 
         (builds[1], "2026-11-02", sonnet, "released", 0),
         (builds[1], "2026-12-01", sonnet, "settled", 50_000),
     ]
-    async with api.sessions.begin() as session:
+    async with transaction(api.sessions) as tx:
         for turn, (build, day, model, state, cost) in enumerate(calls):
-            session.add(
+            tx.session.add(
                 LedgerEntry(
                     id=uuid.uuid4(),
                     build_id=build,

@@ -13,7 +13,8 @@ from sqlalchemy import event, func, text, update
 from cli.api_client import ApiClient, ApiProblem
 from db.feed import CHANNEL, append_events
 from db.models import Build
-from domain.events import EventType, NewEvent
+from db.transaction import transaction
+from domain.events import NarrationEvent, NewEvent, StatusEvent
 from local.ports import Ports
 from local.stack import LocalStack
 from tests.harness.api_server import TOKEN, RunningApi, new_database, running_api, settings_for
@@ -33,16 +34,16 @@ async def client(api: RunningApi) -> AsyncIterator[ApiClient]:
 
 
 async def _say(api: RunningApi, build: str, *texts: str) -> None:
-    async with api.sessions.begin() as session:
-        events = [NewEvent(EventType.NARRATION, {"text": each}, turn=1) for each in texts]
-        await append_events(session, uuid.UUID(build), events)
+    async with transaction(api.sessions) as tx:
+        events = [NewEvent(NarrationEvent.model_validate({"text": each}), turn=1) for each in texts]
+        await append_events(tx, uuid.UUID(build), events)
 
 
 async def _close(api: RunningApi, build: str) -> None:
-    async with api.sessions.begin() as session:
+    async with transaction(api.sessions) as tx:
         changes = {"status": "failed", "closed_at": func.now()}
-        await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
-        await append_events(session, uuid.UUID(build), [NewEvent(EventType.STATUS, {"status": "failed"})])
+        await tx.session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
+        await append_events(tx, uuid.UUID(build), [NewEvent(StatusEvent.model_validate({"status": "failed"}))])
 
 
 async def _follow(client: ApiClient, build: str, after: int = 0, until: int | None = None) -> list[int]:
@@ -105,9 +106,9 @@ async def test_no_event_is_lost_or_doubled_while_writers_race(
     async def write(writer: int) -> None:
         chance = random.Random(writer)
         for number in range(each):
-            async with api.sessions.begin() as session:
-                said = NewEvent(EventType.NARRATION, {"text": f"{writer}:{number}"})
-                await append_events(session, uuid.UUID(build), [said])
+            async with transaction(api.sessions) as tx:
+                said = NewEvent(NarrationEvent(text=f"{writer}:{number}"))
+                await append_events(tx, uuid.UUID(build), [said])
                 # Transactions overlap: without the row's lock, ids would be committed out of order.
                 await asyncio.sleep(chance.random() * 0.003)
 
@@ -134,8 +135,8 @@ async def test_reader_survives_the_loss_of_the_listener(api: RunningApi, client:
     await _say(api, build, "before")
 
     async def end_listener() -> int:
-        async with api.sessions.begin() as session:
-            ended = await session.scalar(
+        async with transaction(api.sessions) as tx:
+            ended = await tx.session.scalar(
                 text(
                     "select count(pg_terminate_backend(pid)) from pg_stat_activity"
                     " where datname = current_database() and query ilike :query and pid <> pg_backend_pid()"
@@ -192,7 +193,7 @@ async def test_many_viewers_cost_one_select_a_nudge(api: RunningApi, monkeypatch
         feeds = [await open_feeds.enter_async_context(_raw_feed(api, build)) for _ in range(viewers)]
         await wait_until(lambda: api.resources.feeds.viewers(uuid.UUID(build)) >= viewers)
         seen: list[list[int]] = [await _read_ids(feed, 1) for feed in feeds]
-        engine = api.resources.sessions.kw["bind"].sync_engine
+        engine = api.resources.sessions.statements.sync_engine
         event.listen(engine, "before_cursor_execute", count)
         try:
             for number in range(rounds):

@@ -24,8 +24,9 @@ from cli.main import app
 from clients.object_store import ObjectStore
 from db.feed import append_events
 from db.models import Build, Question, Snapshot
+from db.transaction import transaction
 from domain.errors import CofounderError
-from domain.events import EventType, NewEvent
+from domain.events import ModelEvent, NarrationEvent, NewEvent, StatusEvent
 from local.stack import LocalStack
 from tests.harness.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 
@@ -95,9 +96,9 @@ async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> Non
     assert "not a build's id" in (await run("say", "Use", "blue.")).output
 
     assert "no open question" in told(await run("answer", "1"))
-    async with api.sessions.begin() as session:
+    async with transaction(api.sessions) as tx:
         asked = {"problem": "It fails.", "tried": ["Turn 1: make"], "options": ["Try again.", "Leave it."]}
-        session.add(Question(id=uuid.uuid4(), build_id=uuid.UUID(build), **asked))
+        tx.session.add(Question(id=uuid.uuid4(), build_id=uuid.UUID(build), **asked))
     seen = (await run("show", build)).output
     assert "It fails." in seen
     assert f"cofounder answer {build} 1" in seen
@@ -174,9 +175,9 @@ async def test_list_filters_and_goes_through_pages(run: Run, api: RunningApi) ->
 async def test_watch_leaves_a_build_that_waits_and_can_be_resumed(run: Run, api: RunningApi) -> None:
     build = await api.build()
     waits = {"status": "needs_input", "waiting_for": "founder", "reason": "Which colour?"}
-    async with api.sessions.begin() as session:
-        said = [NewEvent(EventType.STATUS, waits), NewEvent(EventType.STATUS, {"status": "code"})]
-        await append_events(session, uuid.UUID(build), [*said, NewEvent(EventType.STATUS, waits)])
+    async with transaction(api.sessions) as tx:
+        said = [NewEvent(StatusEvent.model_validate(waits)), NewEvent(StatusEvent.model_validate({"status": "code"}))]
+        await append_events(tx, uuid.UUID(build), [*said, NewEvent(StatusEvent.model_validate(waits))])
     await change(api, build, status="needs_input", waiting_for="founder", reason="Which colour?")
     left = await run("watch", build)
     assert left.exit_code == 5, left.output
@@ -186,8 +187,8 @@ async def test_watch_leaves_a_build_that_waits_and_can_be_resumed(run: Run, api:
     (event,) = (json.loads(line) for line in resumed.stdout.splitlines())
     assert (resumed.exit_code, event["id"], event["type"], event["data"]) == (5, 3, "status", waits)
     staying = asyncio.create_task(run("watch", build, "--stay", "--json"))
-    async with api.sessions.begin() as session:
-        await append_events(session, uuid.UUID(build), [NewEvent(EventType.STATUS, {"status": "cancelled"})])
+    async with transaction(api.sessions) as tx:
+        await append_events(tx, uuid.UUID(build), [NewEvent(StatusEvent.model_validate({"status": "cancelled"}))])
     await change(api, build, status="cancelled", waiting_for=None, closed_at=func.now())
     stayed = await staying
     assert (stayed.exit_code, len(stayed.stdout.splitlines())) == (4, 4)
@@ -235,8 +236,8 @@ async def store_snapshot(
     row, key = await api.row(build), f"test/{build}/{number}"
     assert isinstance(api.resources.store, ObjectStore)
     await api.resources.store.put(key, content)
-    async with api.sessions.begin() as session:
-        session.add(
+    async with transaction(api.sessions) as tx:
+        tx.session.add(
             Snapshot(
                 id=uuid.uuid4(),
                 build_id=row.id,
@@ -268,9 +269,9 @@ async def test_watch_reconnects_and_leaves_the_build_running(run: Run, api: Runn
         assert watching.stdout is not None
         said = ""
         for number in range(3):
-            async with api.sessions.begin() as session:
+            async with transaction(api.sessions) as tx:
                 text = {"text": f"sentence {number}", "claim": "c"}
-                await append_events(session, uuid.UUID(build), [NewEvent(EventType.NARRATION, text, turn=1)])
+                await append_events(tx, uuid.UUID(build), [NewEvent(NarrationEvent.model_validate(text), turn=1)])
             while f"sentence {number}" not in said:
                 said += (await watching.stdout.readline()).decode()
             await proxy.interrupt()
@@ -346,22 +347,22 @@ async def test_output_without_a_reader_ends_silently(run: Run, api: RunningApi) 
 
 async def change(api: RunningApi, build: str, **values: Any) -> None:
     """Change a build's row as its workflow does."""
-    async with api.sessions.begin() as session:
-        await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**values))
+    async with transaction(api.sessions) as tx:
+        await tx.session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**values))
 
 
 @pytest.mark.parametrize(("status", "exit_code"), [("ready", 0), ("failed", 4)])
 async def test_watch_ends_with_the_build(run: Run, api: RunningApi, status: str, exit_code: int) -> None:
     build = await api.build()
     watching = asyncio.create_task(run("watch", build))
-    async with api.sessions.begin() as session:
+    async with transaction(api.sessions) as tx:
         label = {"model": "claude-sonnet-5-5", "label": "rehearsal model (standing in for claude-sonnet-5-5)"}
-        said = NewEvent(EventType.NARRATION, {"text": "I look around.", "claim": "c"}, turn=1)
-        await append_events(session, uuid.UUID(build), [NewEvent(EventType.MODEL, label), said])
-    async with api.sessions.begin() as session:
+        said = NewEvent(NarrationEvent.model_validate({"text": "I look around.", "claim": "c"}), turn=1)
+        await append_events(tx, uuid.UUID(build), [NewEvent(ModelEvent.model_validate(label)), said])
+    async with transaction(api.sessions) as tx:
         changes = {"status": status, "closed_at": func.now(), "reason": "because"}
-        await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
-        await append_events(session, uuid.UUID(build), [NewEvent(EventType.STATUS, {"status": status})])
+        await tx.session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
+        await append_events(tx, uuid.UUID(build), [NewEvent(StatusEvent.model_validate({"status": status}))])
     watched = await watching
     assert watched.exit_code == exit_code, watched.output
     assert "I look around." in watched.output
@@ -384,7 +385,7 @@ async def test_users_are_changed_and_shown(run: Run, api: RunningApi) -> None:
     assert made.exit_code == 0, made.output
     shown = await run("users", "show", "ada")
     assert shown.output == made.output
-    for words in ("partner", "coder=claude-haiku-5-5", "active", "15", "$0.0000 today"):
+    for words in ("partner", "coder=claude-haiku-5-5", "active", "15", "$0.00 today"):
         assert words in shown.output
     suspended = await run("users", "set", "ada", "--suspended", "--model", "coder=")
     for words in ("partner", "the plan's", "suspended", "15"):
@@ -421,14 +422,14 @@ async def test_top_up_is_money_of_today_and_wakes_builds(
         assert "not a valid amount" in told(await run("users", "top-up", "eve", wrong))
     assert "nothing to top up" in told(await run("users", "top-up", "ada", "1"))
     shown = (await run("users", "show", "eve")).stdout
-    assert "$2.5000 today" in shown
+    assert "$2.50 today" in shown
     assert build in shown
 
     monkeypatch.setenv("TEMPORAL_ADDRESS", "no address")
     away = await run("users", "top-up", "eve", "1")
     assert away.exit_code == 0, away.output
     assert "The reaper notifies them within a minute" in away.stdout
-    assert "$3.5000 today" in away.stdout
+    assert "$3.50 today" in away.stdout
 
 
 async def test_wrong_user_changes_make_no_row(run: Run, api: RunningApi) -> None:

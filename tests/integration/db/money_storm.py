@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
-from sqlalchemy import TextClause, event, func, select
+from sqlalchemy import TextClause, event, func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
@@ -25,13 +25,14 @@ from temporalio.testing import ActivityEnvironment
 from activities.lifecycle import LifecycleActivities
 from activities.think import ThinkActivities
 from clients.build_workflows import BuildWorkflows
-from clients.model import ModelClient
+from clients.model.anthropic import AnthropicProvider
 from db import money
 from db import transaction as transactions
 from db.builds import BuildRequest, insert_build
 from db.models import LedgerEntry, Message, PlanTier, Prompt, Turn, User
 from db.projects import create_project
 from db.session import Sessions, make_sessions
+from db.transaction import transaction
 from db.users import UserChange, change_user, ensure_user
 from domain.payloads import CheckBudget, StatusChange, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import Tokens, cost_microdollars
@@ -185,29 +186,29 @@ class Storm:
         tag = uuid.uuid4().hex[:8]
         days_of_next = 28  # from 31 January to 28 February
         budgets = {name: share * days_of_next for name, share in DAY_OF_THE_PLAN.items()}
-        async with self.sessions.begin() as session:
+        async with transaction(self.sessions) as tx:
             for name, budget in (*budgets.items(), ("unlimited", None)):
                 self.plans[name] = f"{name}-{tag}"
                 values: dict[str, Any] = {"default_models": {}, "concurrent_builds": 2, "tool_call_cap": 10}
-                session.add(PlanTier(name=self.plans[name], cycle_budget=budget, **values))
-            await session.flush()
-            await ensure_user(session, self.user_id)
-            user = await session.get_one(User, self.user_id)
+                tx.session.add(PlanTier(name=self.plans[name], cycle_budget=budget, **values))
+            await tx.session.flush()
+            await ensure_user(tx, self.user_id)
+            user = await tx.session.get_one(User, self.user_id)
             user.plan, user.renewal_day = self.plans["small"], RENEWAL_DAY
         for _ in range(builds):
-            async with self.sessions.begin() as session:
-                project = await create_project(session, self.user_id, "A storm", {"name": "A storm"}, None)
-                build = await insert_build(session, BuildRequest(project.id, self.user_id, "Weather it."))
+            async with transaction(self.sessions) as tx:
+                project = await create_project(tx, self.user_id, "A storm", {"name": "A storm"}, None)
+                build = await insert_build(tx, BuildRequest(project.id, self.user_id, "Weather it."))
                 assert build is not None
                 build.model = MODEL
-                session.add(Prompt(build_id=build.id, system=SYSTEM, tools="[]"))
+                tx.session.add(Prompt(build_id=build.id, system=SYSTEM, tools="[]"))
                 self.builds.append(build.id)
                 self.turns[build.id] = 1
         # The cycle has as much money left as its days have allowances.
         spent = budgets["small"] - 2 * DAY_OF_THE_PLAN["small"]
         before: dict[str, Any] = {"day": START - timedelta(days=1), "model": MODEL, "turn": 0}
-        async with self.sessions.begin() as session:
-            session.add(
+        async with transaction(self.sessions) as tx:
+            tx.session.add(
                 LedgerEntry(
                     id=uuid.uuid4(),
                     build_id=self.builds[0],
@@ -252,8 +253,10 @@ class Storm:
     async def _think(self, build_id: uuid.UUID, attempt: _Attempt) -> ThinkResult | None:
         """Run one attempt; None if it failed in an expected way."""
         _attempt.set(attempt)
-        model = ModelClient("a-key", f"{self.address}/{_PATH.get(attempt.fate, 'answered')}", idle_seconds=DEADLINE)
-        activities = ThinkActivities(self.sessions, model, _NoImages(), PRICES, MAX_TOKENS)
+        model = AnthropicProvider(
+            "a-key", f"{self.address}/{_PATH.get(attempt.fate, 'answered')}", idle_seconds=DEADLINE
+        )
+        activities = ThinkActivities(self.sessions, {"anthropic": model}, _NoImages(), PRICES, MAX_TOKENS)
         given = ThinkInput(build_id=str(build_id), turn=self.turns[build_id])
         try:
             return await self._environment().run(activities.think, given)
@@ -299,16 +302,16 @@ class Storm:
         key, day = str(uuid.uuid4()), self.day
 
         async def add() -> None:
-            async with self.sessions.begin() as session:
-                await money.top_up(session, self.user_id, amount, day, key=key)
+            async with transaction(self.sessions) as tx:
+                await money.top_up(tx, self.user_id, amount, day, key=key)
 
         await asyncio.gather(add(), add())
         self.added[day] = self.added.get(day, 0) + amount
 
     async def change_plan(self, plan: str) -> None:
         """Change to another plan or to the same one."""
-        async with self.sessions.begin() as session:
-            await change_user(session, self.user_id, UserChange(plan=self.plans[plan]), self.day)
+        async with transaction(self.sessions) as tx:
+            await change_user(tx, self.user_id, UserChange(plan=self.plans[plan]), self.day)
 
     async def midnight(self) -> None:
         """Begin a new day, while calls may be in flight."""
@@ -326,10 +329,10 @@ class Storm:
 
     async def look(self) -> None:
         """Check in one snapshot of the database that no day has spent or reserved more than 110 % of its allowance."""
-        async with self.sessions() as session:
-            await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        async with transaction(self.sessions) as tx:
+            await tx.execute(text("set transaction isolation level repeatable read"), {})
             for night in range((self.day - START).days + 1):
-                state = await money.budget_of(session, self.user_id, START + timedelta(days=night))
+                state = await money.budget_of(tx, self.user_id, START + timedelta(days=night))
                 if state.ceiling is not None:
                     assert state.spent + state.reserved <= state.ceiling, f"night {night}: {state}"
 
@@ -346,20 +349,20 @@ class Storm:
     async def check(self) -> None:
         """Compare the ledger with the oracle call by call, and check that no build still waits for others."""
         await self.look()
-        async with self.sessions() as session:
+        async with transaction(self.sessions) as tx:
             of_storm = (LedgerEntry.user_id == self.user_id, LedgerEntry.day >= START)
-            rows = list(await session.scalars(select(LedgerEntry).where(*of_storm)))
-            answered = await session.scalars(
+            rows = list(await tx.session.scalars(select(LedgerEntry).where(*of_storm)))
+            answered = await tx.session.scalars(
                 select(func.count()).select_from(Turn).where(Turn.build_id.in_(self.builds), Turn.outcome.is_not(None))
             )
-            said = await session.scalars(
+            said = await tx.session.scalars(
                 select(func.count())
                 .select_from(Message)
                 .where(Message.build_id.in_(self.builds), Message.role == "assistant")
             )
-            spent = await session.scalar(select(func.coalesce(func.sum(LedgerEntry.cost), 0)).where(*of_storm))
+            spent = await tx.session.scalar(select(func.coalesce(func.sum(LedgerEntry.cost), 0)).where(*of_storm))
             for day, amount in self.added.items():
-                assert await money.topped_up(session, self.user_id, day) == amount
+                assert await money.topped_up(tx, self.user_id, day) == amount
         assert answered.one() == said.one()
         by_state = {state: [row for row in rows if row.state == state] for state in _STATES}
         assert not by_state["open"]
@@ -383,8 +386,8 @@ class Storm:
         return sum(cost_microdollars(PRICES, MODEL, self.oracle.billed[each or ""]) for each in request_ids)
 
     async def _is_not_stuck(self, build_id: uuid.UUID) -> None:
-        model = ModelClient("a-key", f"{self.address}/answered", idle_seconds=DEADLINE)
-        activities = ThinkActivities(self.sessions, model, _NoImages(), PRICES, MAX_TOKENS)
+        model = AnthropicProvider("a-key", f"{self.address}/answered", idle_seconds=DEADLINE)
+        activities = ThinkActivities(self.sessions, {"anthropic": model}, _NoImages(), PRICES, MAX_TOKENS)
         turn = self.turns[build_id]
         said = await self._environment().run(activities.check_budget, CheckBudget(build_id=str(build_id), turn=turn))
         assert not said.exhausted or said.outcome in (ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL)

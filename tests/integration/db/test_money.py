@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import slots
 from db.models import Build
 from db.session import make_engine, make_sessions
+from db.transaction import transaction
 from local.stack import LocalStack
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
@@ -140,18 +141,18 @@ async def _most_at_once(engine: AsyncEngine, harness: WorkerHarness, *, locked: 
             nonlocal most
             build_id = storm.builds[number]
             while True:
-                async with sessions.begin() as session:
-                    if (await slots.claim_slot(session, build_id)).claimed:
+                async with transaction(sessions) as tx:
+                    if (await slots.claim_slot(tx, build_id)).claimed:
                         break
                 await asyncio.sleep(dice.random() / 50)
             await asyncio.sleep(holding * dice.random())
-            async with sessions() as session:
+            async with transaction(sessions) as tx:
                 running = (
                     select(func.count())
                     .select_from(Build)
                     .where(Build.user_id == storm.user_id, Build.admitted_at.is_not(None), Build.closed_at.is_(None))
                 )
-                most = max(most, await session.scalar(running) or 0)
+                most = max(most, await tx.session.scalar(running) or 0)
             await asyncio.sleep(dice.random() / 50)
             await storm.close(number)
 

@@ -57,19 +57,19 @@ async def test_the_orm_works_in_the_same_transaction(sessions: Sessions) -> None
     one, other = str(uuid.uuid4()), str(uuid.uuid4())
     async with transaction(sessions) as tx:
         tx.session.add(User(id=one))
-        assert (await tx.execute(_FIND, {"id": one})).one()[0] == one, "the session must be flushed first"
+        assert (await tx.execute(_FIND, {"id": one})).one()[0] == one, "the tx must be flushed first"
         await tx.execute(_ADD, {"id": other})
         assert (await tx.session.get_one(User, other)).plan
         (await tx.session.get_one(User, one)).suspended = True
-    async with sessions() as session:
-        assert (await session.get_one(User, one)).suspended
+    async with transaction(sessions) as tx:
+        assert (await tx.session.get_one(User, one)).suspended
     with contextlib.suppress(_Stop):
         async with transaction(sessions) as tx:
             (await tx.session.get_one(User, one)).suspended = False
             await tx.session.flush()
             raise _Stop
-    async with sessions() as session:
-        assert (await session.get_one(User, one)).suspended
+    async with transaction(sessions) as tx:
+        assert (await tx.session.get_one(User, one)).suspended
 
 
 async def test_errors_are_those_of_a_session(sessions: Sessions) -> None:
@@ -113,8 +113,8 @@ async def test_a_cancel_in_a_statement_rolls_back_and_leaves_a_connection_that_w
             await tx.execute(_SLEEP, {})
 
     async def sleeps() -> bool:
-        async with sessions() as session:
-            return bool(await session.scalar(_ASLEEP))
+        async with transaction(sessions) as tx:
+            return bool(await tx.session.scalar(_ASLEEP))
 
     working = asyncio.create_task(work())
     await wait_until(sleeps)
@@ -123,8 +123,8 @@ async def test_a_cancel_in_a_statement_rolls_back_and_leaves_a_connection_that_w
         await working
     async with asyncio.timeout(DEADLINE):
         assert not await _is_there(sessions, user_id)
-        async with sessions.begin() as session:
-            session.add(User(id=user_id))
+        async with transaction(sessions) as tx:
+            tx.session.add(User(id=user_id))
     assert await _is_there(sessions, user_id)
 
 

@@ -1,4 +1,4 @@
-"""The seven tools on a plain directory, and a loop in which a model uses them: a minimal agent.
+"""The rehearsal model's tools on a plain directory, and a loop in which a model uses them: a minimal agent.
 
 Cofounder does not run tools this way. This tests the rehearsal model without Cofounder.
 """

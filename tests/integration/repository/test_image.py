@@ -85,14 +85,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _say(installed: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the image in an empty directory."""
+    """Run a command of the image in its working directory, with the image's variables except PATH."""
     program, *arguments = command
     empty = installed.parent / "data"
     empty.mkdir(exist_ok=True)
+    image = dict(assignment.split("=", 1) for rest in stages()[-1].all("ENV") for assignment in shlex.split(rest))
     return subprocess.run(
         [str(installed / "bin" / program), *arguments],
         cwd=empty,
-        env={"PATH": f"{installed / 'bin'}:{os.environ['PATH']}", "HOME": str(empty), **variables},
+        env={**image, "PATH": f"{installed / 'bin'}:{os.environ['PATH']}", "HOME": str(empty), **variables},
         capture_output=True,
         text=True,
         timeout=DEADLINE,
@@ -120,3 +121,15 @@ def test_its_programs_start(installed: Path) -> None:
     assert worker.returncode == 1
     assert worker.stderr.startswith("worker: Temporal does not answer at 127.0.0.1:1")
     assert "Usage: cofounder" in _say(installed, "cofounder", "--help").stdout
+
+
+def test_a_directory_in_the_data_does_not_hide_a_package(installed: Path) -> None:
+    [command] = stages()[-1].all("CMD")
+    stranger = installed.parent / "data" / "db"
+    stranger.mkdir(parents=True)
+    (stranger / "__init__.py").touch()
+    worker = _say(installed, *json.loads(command), TEMPORAL_ADDRESS="127.0.0.1:1")
+    hidden = _say(installed, *json.loads(command), TEMPORAL_ADDRESS="127.0.0.1:1", PYTHONSAFEPATH="")
+    shutil.rmtree(stranger)
+    assert worker.stderr.startswith("worker: Temporal does not answer at 127.0.0.1:1")
+    assert "ModuleNotFoundError: No module named 'db." in hidden.stderr, "otherwise PYTHONSAFEPATH is not needed"

@@ -25,6 +25,7 @@ from db import steering
 from db.models import Build, Event, FounderMessage, GateRun, Message, Prompt, Snapshot, ToolCall, Turn, User
 from db.restores import add_restore, end_restore
 from db.snapshots import superfluous_snapshots
+from db.transaction import transaction
 from domain.guards import error_signature
 from domain.names import build_workflow_id
 from domain.payloads import AskFounder, FinishRestore, RestoreWorkspace, RunGate, ThinkOutcome
@@ -33,7 +34,7 @@ from local.stack import LocalStack
 from services import messages
 from tests.harness.activities import ActivityHarness, open_activity_harness, shell
 from tests.harness.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
-from tests.integration.activities.test_think import MODEL, START, STOP, SYSTEM, ends, says, speaking, think
+from tests.harness.model_server import MODEL, START, STOP, SYSTEM, ends, says, speaking, think
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +59,14 @@ async def _say(api: RunningApi, build: str, text: str, key: str | None = None, u
 
 
 async def _change(api: RunningApi, build: str, **changes: Any) -> None:
-    async with api.sessions.begin() as session:
-        await session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
+    async with transaction(api.sessions) as tx:
+        await tx.session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
 
 
 async def _texts_sent(api: RunningApi, build: str) -> list[str]:
     """Return the founder's messages in the order in which the model's user messages have them."""
-    async with api.sessions() as session:
-        contents = await session.scalars(
+    async with transaction(api.sessions) as tx:
+        contents = await tx.session.scalars(
             select(Message.content)
             .where(Message.build_id == uuid.UUID(build), Message.role == "user")
             .order_by(Message.turn)
@@ -84,8 +85,8 @@ async def test_message_is_a_row_an_event_and_a_signal(api: RunningApi) -> None:
     assert first.json() == again.json()
     assert (first.json()["number"], first.json()["text"], first.json()["read_at"]) == (1, "Use blue.\nNot red.", None)
     assert second.json()["text"] == "My token is [secret]."
-    async with api.sessions() as session:
-        events = await session.scalars(
+    async with transaction(api.sessions) as tx:
+        events = await tx.session.scalars(
             select(Event.data).where(Event.build_id == uuid.UUID(build), Event.type == "message").order_by(Event.id)
         )
         assert [data["number"] for data in events] == [1, 2]
@@ -139,11 +140,11 @@ async def test_message_is_stored_while_temporal_is_away(api: RunningApi, monkeyp
 async def test_each_message_is_sent_once_and_in_order(api: RunningApi, harness: ActivityHarness) -> None:
     """Five messages arrive at once while turns begin, die before their answer and run again; then the gate passes."""
     build = await api.build()
-    async with api.sessions.begin() as session:
-        session.add(Prompt(build_id=uuid.UUID(build), system=SYSTEM, tools="[]"))
+    async with transaction(api.sessions) as tx:
+        tx.session.add(Prompt(build_id=uuid.UUID(build), system=SYSTEM, tools="[]"))
     await _change(api, build, model=MODEL)
-    async with api.sessions.begin() as session:
-        (await session.get_one(User, "founder")).plan = "cto_scale"  # each attempt that dies costs an estimate
+    async with transaction(api.sessions) as tx:
+        (await tx.session.get_one(User, "founder")).plan = "cto_scale"  # each attempt that dies costs an estimate
     acknowledged: dict[int, str] = {}
     refused: list[str] = []
     chance = random.Random(11)
@@ -167,8 +168,8 @@ async def test_each_message_is_sent_once_and_in_order(api: RunningApi, harness: 
                     await die_in(turn)
                 result = await think(harness, model, build, turn)
                 assert result.outcome is ThinkOutcome.END_TURN
-                async with api.sessions.begin() as session:
-                    if turn >= 6 and not await steering.close_input(session, uuid.UUID(build)):
+                async with transaction(api.sessions) as tx:
+                    if turn >= 6 and not await steering.close_input(tx, uuid.UUID(build)):
                         return
 
     async def die_in(turn: int) -> None:
@@ -190,13 +191,13 @@ async def test_each_message_is_sent_once_and_in_order(api: RunningApi, harness: 
 async def test_gate_waits_for_what_was_said_before_it(api: RunningApi, harness: ActivityHarness) -> None:
     build = await api.build()
     await _say(api, build, "Wait.")
-    async with api.sessions.begin() as session:
-        session.add(GateRun(build_id=uuid.UUID(build), number=1, snapshot_number=1, claim=uuid.uuid4()))
+    async with transaction(api.sessions) as tx:
+        tx.session.add(GateRun(build_id=uuid.UUID(build), number=1, snapshot_number=1, claim=uuid.uuid4()))
     result = await harness.run(harness.gate.run_evidence_gate, RunGate(build_id=build, number=1, snapshot_number=1))
     assert (result.passed, result.message) == (False, 1)
-    async with api.sessions() as session:
-        assert await session.get(GateRun, (uuid.UUID(build), 1)) is None, "an older attempt can't pass any more"
-        assert (await session.get_one(FounderMessage, (uuid.UUID(build), 1))).turn is None
+    async with transaction(api.sessions) as tx:
+        assert await tx.session.get(GateRun, (uuid.UUID(build), 1)) is None, "an older attempt can't pass any more"
+        assert (await tx.session.get_one(FounderMessage, (uuid.UUID(build), 1))).turn is None
 
 
 async def _answer(api: RunningApi, build: str, question: object, **given: Any) -> Any:
@@ -206,11 +207,11 @@ async def _answer(api: RunningApi, build: str, question: object, **given: Any) -
 async def _stuck(api: RunningApi, build: str) -> AskFounder:
     """Insert a build whose third call has ended with the same error as the two before."""
     text = "ImportError: no module named x\n[exit code 1]"
-    async with api.sessions.begin() as session:
+    async with transaction(api.sessions) as tx:
         for turn in range(1, 5):
             call = {"type": "tool_use", "id": f"toolu_{turn}", "name": "bash", "input": {"command": "make"}}
             said = [{"type": "text", "text": f"Attempt {turn}."}, call]
-            await session.execute(
+            await tx.session.execute(
                 insert(Turn).values(
                     build_id=uuid.UUID(build),
                     number=turn,
@@ -220,9 +221,9 @@ async def _stuck(api: RunningApi, build: str) -> AskFounder:
                     answered_at=func.now(),
                 )
             )
-            session.add(Message(build_id=uuid.UUID(build), turn=turn, role="assistant", content=json.dumps(said)))
+            tx.session.add(Message(build_id=uuid.UUID(build), turn=turn, role="assistant", content=json.dumps(said)))
             result = text if turn != 2 else "Something else.\n[exit code 1]"
-            session.add(
+            tx.session.add(
                 ToolCall(
                     build_id=uuid.UUID(build),
                     tool_use_id=f"toolu_{turn}",
@@ -269,8 +270,8 @@ async def test_question_is_asked_once_shown_and_answered_once(api: RunningApi, h
     assert (await api.rows())["founder_messages"] == before["founder_messages"] + 1
     assert len(await harness.events(build, "answer")) == 1
 
-    async with api.sessions.begin() as session:
-        await steering.close_question(session, uuid.UUID(build))
+    async with transaction(api.sessions) as tx:
+        await steering.close_question(tx, uuid.UUID(build))
     assert (await api.http.get(f"/v1/builds/{build}")).json()["question"] is None
     await _change(api, build, status="failed", closed_at=func.now())
     assert (await _answer(api, build, given.question_id, option=2)).status_code == 200, "the question was answered"
@@ -311,9 +312,9 @@ def _snapshot(build: Build, number: int, state: str = "stored", commit: str | No
 async def test_restore_is_asked_for_once(api: RunningApi, harness: ActivityHarness) -> None:
     build = await api.build()
     row = await api.row(build)
-    async with api.sessions.begin() as session:
-        session.add_all([_snapshot(row, 1, commit="abcdef0" + "1" * 33), _snapshot(row, 2, "deleted")])
-        session.add_all([_snapshot(row, 3, "failed"), _snapshot(row, 4, commit="abcdef0" + "2" * 33)])
+    async with transaction(api.sessions) as tx:
+        tx.session.add_all([_snapshot(row, 1, commit="abcdef0" + "1" * 33), _snapshot(row, 2, "deleted")])
+        tx.session.add_all([_snapshot(row, 3, "failed"), _snapshot(row, 4, commit="abcdef0" + "2" * 33)])
     before = await api.rows()
     wrong: list[dict[str, Any]] = [{}, {"snapshot": 1, "commit": "abcdef01"}, {"snapshot": 0}, {"commit": "xyz"}]
     wrong += [{"commit": "abcdef"}, {"commit": "--hard; rm -rf /"}, {"snapshot": 2**40}]
@@ -340,11 +341,11 @@ async def test_restore_is_asked_for_once(api: RunningApi, harness: ActivityHarne
     [asked] = await harness.events(build, "restore_asked")
     assert asked.data == {"number": 1, "commit": first["commit"]}
 
-    async with api.sessions.begin() as session:
-        assert await steering.close_input(session, uuid.UUID(build)) is not None, "the restore comes first"
-        await end_restore(session, uuid.UUID(build), 1, kept_as=5, stored_as=6)
-        await end_restore(session, uuid.UUID(build), 1, error="too late")
-        assert await steering.close_input(session, uuid.UUID(build)) is None
+    async with transaction(api.sessions) as tx:
+        assert await steering.close_input(tx, uuid.UUID(build)) is not None, "the restore comes first"
+        await end_restore(tx, uuid.UUID(build), 1, kept_as=5, stored_as=6)
+        await end_restore(tx, uuid.UUID(build), 1, error="too late")
+        assert await steering.close_input(tx, uuid.UUID(build)) is None
     again = (await _restore(api, build, "once", commit="abcdef01")).json()
     assert (again["state"], again["kept_as"], again["stored_as"], again["error"]) == ("done", 5, 6, None)
     assert (await _restore(api, build, snapshot=1)).json()["type"].endswith("build-closed")
@@ -353,17 +354,17 @@ async def test_restore_is_asked_for_once(api: RunningApi, harness: ActivityHarne
 async def test_the_wanted_snapshot_outlives_those_that_the_restore_takes(api: RunningApi) -> None:
     build = await api.build()
     row = await api.row(build)
-    async with api.sessions.begin() as session:
+    async with transaction(api.sessions) as tx:
         made = [_snapshot(row, number) for number in range(1, 8)]
-        session.add_all(made)
-        await session.flush()
+        tx.session.add_all(made)
+        await tx.session.flush()
         numbers = {each.id: each.number for each in made}
 
         async def superfluous(kept: int) -> set[int]:
-            return {numbers[each] for each in await superfluous_snapshots(session, row.id, kept)}
+            return {numbers[each] for each in await superfluous_snapshots(tx, row.id, kept)}
 
         assert await superfluous(5) == {1, 2}
-        await add_restore(session, row.id, snapshot_number=1, commit=None, idempotency_key=None)
+        await add_restore(tx, row.id, snapshot_number=1, commit=None, idempotency_key=None)
         assert await superfluous(5) == {2, 3}
         assert await superfluous(1) == {2, 3, 4, 5}
 
@@ -389,8 +390,8 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, harnes
         "printf 'touch /tmp/hooked' > .git/hooks/post-checkout; chmod +x .git/hooks/*",
     )
     await harness.take(build, sandbox, 1)
-    async with api.sessions.begin() as session:
-        await add_restore(session, uuid.UUID(build), snapshot_number=None, commit=first[:12], idempotency_key=None)
+    async with transaction(api.sessions) as tx:
+        await add_restore(tx, uuid.UUID(build), snapshot_number=None, commit=first[:12], idempotency_key=None)
     activities = RestoreActivities(harness.sessions, harness.sandboxes, harness.store)
     given = RestoreWorkspace(build_id=build, number=1, sandbox_id=sandbox.id)
 
@@ -424,8 +425,8 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, harnes
     assert await attempt(4), "it was done and must not be done again"
     assert await _git(sandbox, "cat a") == "later\n"
 
-    async with api.sessions.begin() as session:
-        await add_restore(session, uuid.UUID(build), snapshot_number=None, commit="0" * 12, idempotency_key=None)
+    async with transaction(api.sessions) as tx:
+        await add_restore(tx, uuid.UUID(build), snapshot_number=None, commit="0" * 12, idempotency_key=None)
     assert not await attempt(5, given.model_copy(update={"number": 2}))
     [failed] = await harness.events(build, "restore_failed")
     assert "stays as it is" in failed.data["error"]

@@ -3,22 +3,24 @@
 import uuid
 
 from activities.turn.request_cache import PrefixCache, RequestPrefix
+from clients.model.protocol import StoredConversation
 
 ONE, OTHER = uuid.uuid4(), uuid.uuid4()
 
 
 def _prefix(turn: int, text: str = "text") -> RequestPrefix:
-    prefix = RequestPrefix(bytearray(b"["))
+    prefix = RequestPrefix(StoredConversation(b"s", b""))
     prefix.add(turn, [text])
     return prefix
 
 
-def test_messages_are_joined() -> None:
-    prefix = RequestPrefix(bytearray(b"["))
+def test_messages_are_added() -> None:
+    prefix = RequestPrefix(StoredConversation(b"[]", b"[]"))
     prefix.add(1, ["ä"])
     prefix.add(2, [])
     prefix.add(3, ["b", "c"])
-    assert (prefix.text.decode(), prefix.turn) == ("[ä,b,c", 3)
+    assert prefix.conversation.messages == ("ä".encode(), b"b", b"c")
+    assert (prefix.turn, prefix.size) == (3, 8)
 
 
 def test_a_prefix_is_handed_to_one_attempt_only() -> None:

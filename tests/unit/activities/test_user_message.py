@@ -1,8 +1,8 @@
 """The table of notes for the model."""
 
-from activities.turn.user_message import NOTES, note_events
-from domain.events import EventType
-from domain.payloads import TurnNote
+from activities.turn.user_message import note_events
+from domain.events import BudgetEvent, GuardEvent
+from domain.notes import NOTES, TurnNote
 
 
 def test_every_note_has_a_row() -> None:
@@ -12,7 +12,7 @@ def test_every_note_has_a_row() -> None:
 def test_the_founder_reads_about_guards_and_the_budget() -> None:
     notes = [TurnNote.WIND_DOWN, TurnNote.RESUMED, TurnNote.LAST_TURN, TurnNote.STEER_REPEATING]
     events = note_events(notes, 7, {"budget_percent": 91})
-    assert [event.type for event in events] == [EventType.GUARD, EventType.GUARD, EventType.BUDGET]
+    assert [event.type for event in events] == [GuardEvent.type, GuardEvent.type, BudgetEvent.type]
     assert [event.turn for event in events] == [7, 7, 7]
     assert events[0].data == {"text": NOTES[TurnNote.LAST_TURN].guard}
     assert events[2].data == {"text": NOTES[TurnNote.WIND_DOWN].budget, "budget_percent": 91}

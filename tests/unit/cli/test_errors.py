@@ -13,16 +13,12 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from api.__main__ import main as serve_api
-from cli.accounts import parse_models
 from cli.exit_codes import MEANINGS
-from cli.inputs import read_brief, read_interview
 from cli.main import app
 from cli.main import main as run_command_line
-from domain.errors import InvalidInput, UnknownModel
-from settings import default_prices
+from domain.pricing import Price
 
 ROOT = Path(__file__).parents[3]
-BRIEF = '{"name": "Pantry", "problem": "Food is forgotten.", "features": ["A list"], "tone": "warm"}'
 
 
 @dataclass(frozen=True)
@@ -177,74 +173,6 @@ def test_api_without_a_token(run: Run) -> None:
     assert done.err.count("\n") == 1
 
 
-def test_brief_is_sent_as_it_was_written(tmp_path: Path) -> None:
-    file = tmp_path / "brief.json"
-    file.write_text(BRIEF)
-    brief = read_brief(file, None)
-    assert brief is not None
-    assert list(brief) == ["name", "problem", "features", "tone"]
-    from_idea = read_brief(None, "  A waitlist for my bakery ")
-    assert from_idea is not None
-    assert from_idea["problem"] == "A waitlist for my bakery"
-    assert read_brief(None, None) is None
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (None, "can't be read: No such file"),
-        (b"{", "not valid JSON"),
-        (b"\xff", "not UTF-8 text"),
-        (b"[]", "not an idea brief: it is not a JSON object"),
-        (b'{"name": "a", "problem": "b", "features": []}', "features"),
-        (b'{"name": "a", "problem": "b", "features": ["c"], "price": -1e999}', "not valid JSON"),
-        (b'{"name": "a", "problem": "b\\u0000", "features": ["c"]}', "NUL character or a lone surrogate in problem"),
-        (b'{"name": "a", "problem": "b", "features": ["' + b"c" * 70_000 + b'"]}', "larger than 64 KB"),
-    ],
-)
-def test_bad_brief(tmp_path: Path, content: bytes | None, says: str) -> None:
-    file = tmp_path / "brief.json"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(InvalidInput, match=says):
-        read_brief(file, None)
-
-
-@pytest.mark.parametrize("idea", ["", "  ", "a\0b", "\ud800"])
-def test_bad_idea(idea: str) -> None:
-    with pytest.raises(InvalidInput):
-        read_brief(None, idea)
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("[", "not valid JSON"),
-        ("[" * 60_000, "not valid JSON"),
-        ('{"questions": [], "price": NaN}', "not valid JSON"),
-        ('{"questions": [{"id": "a"}]}', r"questions\.0\.text"),
-        ('{"questions": [], "answers": {"a": "b"}}', "answers to unknown questions: a"),
-        ('{"questions": [{"id": "a", "text": "b"}], "answers": {"a": "\\ud800"}}', "answers.a"),
-    ],
-)
-def test_bad_interview(tmp_path: Path, content: str, says: str) -> None:
-    file = tmp_path / "interview.json"
-    file.write_text(content)
-    with pytest.raises(InvalidInput, match=says):
-        read_interview(file)
-
-
-def test_model_overrides() -> None:
-    prices = default_prices()
-    assert parse_models(["coder=claude-opus-5-5"], prices) == {"coder": "claude-opus-5-5"}
-    assert parse_models(["coder="], prices) == {"coder": None}
-    with pytest.raises(UnknownModel, match="claude-haiku-5-5"):
-        parse_models(["coder=gpt"], prices)
-    for wrong in ("coder", "poet=claude-opus-5-5", "=x"):
-        with pytest.raises(InvalidInput, match="ROLE=MODEL"):
-            parse_models([wrong], prices)
-
-
 def test_doctor_works_where_nothing_does(run: Run) -> None:
     """All servers are down: each check reports it separately, with what to do."""
     nowhere = "http://127.0.0.1:1"
@@ -293,3 +221,11 @@ def test_doctor_without_keys(run: Run) -> None:
     for variable in ("ANTHROPIC_API_KEY", "E2B_API_KEY", "API_TOKEN"):
         assert variable in done.out
     assert (done.exit_code, done.out.count("fail")) == (1, 3)
+
+
+def test_doctor_names_a_model_of_an_unknown_provider(run: Run) -> None:
+    price = dict.fromkeys(Price.model_fields, 1)
+    prices = {"claude-sonnet-5-5": price, "mine": price | {"provider": "acme"}}
+    done = run("doctor", "--only", "model", MODEL_PRICES=json.dumps(prices))
+    assert done.exit_code == 1
+    assert "mine names the provider acme" in " ".join(done.out.split())

@@ -114,7 +114,7 @@ def test_the_first_lines_make_every_password() -> None:
 
 
 def test_every_variable_is_one_that_the_program_or_the_image_reads(services: dict[str, dict[str, Any]]) -> None:
-    settings = {name.upper() for name in Settings.model_fields} | {"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"}
+    settings = {*Settings.variables(), "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"}
     for name, service in services.items():
         image = service["image"].partition(":")[0]
         unknown = set(service.get("environment", {})) - (settings if image == "cofounder" else IMAGES_READ[image])

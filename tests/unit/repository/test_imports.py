@@ -10,10 +10,10 @@ ROOT = Path(__file__).parents[3]
 
 ALLOWED = {
     "domain": set(),
-    "clients": {"domain"},
+    "clients": {"domain", "settings"},
     "db": {"domain", "settings"},
     "services": {"domain", "clients", "db"},
-    "activities": {"domain", "clients", "db", "services"},
+    "activities": {"domain", "clients", "db", "services", "settings"},
     "workflows": {"domain", "activities"},
     "api": {"domain", "clients", "db", "services", "settings", "logs"},
     "local": {"domain", "settings"},
@@ -36,12 +36,18 @@ LONGEST_FUNCTION = 60
 
 
 def _imported(path: Path) -> set[str]:
+    """The top-level names that a module imports anywhere."""
+    return {name.split(".")[0] for name in _imported_modules(path)}
+
+
+def _imported_modules(path: Path) -> set[str]:
+    """The full names that a module imports anywhere: of modules, and of what it takes from them."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module.split(".")[0])
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
@@ -57,6 +63,37 @@ def test_imports_point_one_way(package: str) -> None:
         name = path.relative_to(ROOT).as_posix()
         allowed = ALLOWED[package] | {package}
         assert not (_imported(path) & FIRST_PARTY) - allowed, name
+
+
+def test_settings_are_below_all_packages_but_the_domain() -> None:
+    assert _imported(ROOT / "settings.py") & FIRST_PARTY == {"domain"}
+
+
+@pytest.mark.parametrize("package", ["domain", "clients", "services", "activities", "workflows"])
+def test_only_entry_points_read_the_environment(package: str) -> None:
+    for path in _modules(package):
+        assert "load_settings" not in path.read_text(), path.name
+
+
+def test_no_test_module_is_imported() -> None:
+    """What tests share is in `tests/harness/`, or beside them in a module that is not a test."""
+    for path in [*_modules("tests"), *_modules("bench")]:
+        for name in _imported_modules(path):
+            assert not (name.startswith("tests.") and ".test_" in name), path
+
+
+def test_benchmarks_use_the_harness_and_tests_use_no_benchmark() -> None:
+    for path in _modules("tests"):
+        assert "bench" not in _imported(path), path
+    for path in _modules("bench"):
+        for name in _imported_modules(path):
+            assert not name.startswith("tests.") or name.startswith("tests.harness."), path
+
+
+def test_the_harness_uses_no_tests() -> None:
+    for path in _modules("tests/harness"):
+        for name in _imported_modules(path):
+            assert not name.startswith("tests.") or name.startswith("tests.harness."), path
 
 
 def test_domain_is_pure() -> None:

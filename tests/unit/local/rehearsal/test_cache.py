@@ -115,6 +115,41 @@ def test_looks_back_twenty_blocks_and_no_further(cache: PromptCache) -> None:
     assert serve(cache, with_blocks(41)).cache_read == 0
 
 
+def test_a_run_of_calls_or_of_results_is_one_position(cache: PromptCache) -> None:
+    def with_calls(turns: int, calls: int) -> dict[str, Any]:
+        request = body("hello")
+        for turn in range(turns):
+            ids = [f"toolu_{turn}_{number}" for number in range(calls)]
+            uses = [{"type": "tool_use", "id": name, "name": "bash", "input": {}} for name in ids]
+            results = [{"type": "tool_result", "tool_use_id": name, "content": "x"} for name in ids]
+            request["messages"] += [{"role": "assistant", "content": uses}, {"role": "user", "content": results}]
+        return request
+
+    first = serve(cache, with_calls(1, 30))
+    assert serve(cache, with_calls(2, 30)).cache_read == first.cache_write_5m
+    serve(cache, with_calls(3, 30))
+    assert serve(cache, with_calls(12, 30)).cache_read > 0, "18 runs later"
+    assert serve(cache, with_calls(22, 30)).cache_read == 0, "20 runs later"
+    assert read_share([with_calls(number, 30) for number in range(1, 9)]) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("model", "minimum"), [("claude-opus-5-5", 512), ("claude-sonnet-5-5", 512), ("claude-haiku-5-5", 4096)]
+)
+def test_the_shortest_prefix_that_is_cached(cache: PromptCache, model: str, minimum: int) -> None:
+    for tokens in (minimum - 1, minimum):
+        request = body("1234", system="x" * 4 * (tokens - 1), model=model)
+        assert (serve(cache, request).cache_write_5m > 0) is (tokens == minimum)
+
+
+def test_another_effort_reads_only_what_is_before_the_messages(cache: PromptCache) -> None:
+    request = body("1234")
+    request["system"] = [{"type": "text", "text": LONG, "cache_control": {"type": "ephemeral"}}]
+    serve(cache, request)
+    assert serve(cache, request | {"output_config": {"effort": "high"}}).cache_read == 1501, "the model's default"
+    assert serve(cache, request | {"output_config": {"effort": "low"}}).cache_read == 1500
+
+
 def test_refuses_too_many_breakpoints_and_a_long_lifetime_after_a_short_one() -> None:
     def marked(*lifetimes: str) -> dict[str, Any]:
         request = body("hello")
@@ -156,6 +191,18 @@ class TestShare:
     def test_is_nothing_when_the_prefix_changes_each_time(self) -> None:
         bodies = [request | {"system": f"{number} {LONG}"} for number, request in enumerate(self.conversation(8))]
         assert read_share(bodies) == 0
+
+    def test_counts_from_the_fourth_turn_of_each_prefix(self, cache: PromptCache) -> None:
+        plain = self.conversation(8)
+        block = {"type": "compaction", "content": "Summary. " * 300, "signature": "s"}
+        opening = {"role": "assistant", "content": [block]}
+        behind = [request | {"messages": [opening, *request["messages"]]} for request in plain]
+        compaction = plain[-1] | {"compaction": {"type": "summarize"}}
+        assert read_share([*plain, compaction, *behind]) > 0.9
+        assert read_share([*plain, *behind[:3]]) == pytest.approx(read_share(plain)), "a new prefix begins at 0"
+        assert read_share([*plain, compaction]) == pytest.approx(read_share(plain)), "a compaction is not a turn"
+        kept = [request | {"messages": [opening, *request["messages"][1:]]} for request in plain[5:]]
+        assert read_share([*plain, kept[0]]) == pytest.approx(read_share(plain)), "kept turns do not count"
 
     def test_short_prompts_do_not_count_as_cached(self) -> None:
         assert read_share(self.conversation(8, system="brief")) == 0

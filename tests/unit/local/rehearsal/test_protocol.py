@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from local.rehearsal.cache import InputUsage
-from local.rehearsal.control import Control, Fault, change_reply, raise_fault
+from local.rehearsal.control import Control
+from local.rehearsal.error_faults import raise_error
 from local.rehearsal.errors import ApiError
+from local.rehearsal.hostile_replies import change_reply
 from local.rehearsal.prefix import read_prefix
 from local.rehearsal.replies import (
     PAUSE_TEXT,
+    Envelope,
     Reply,
     TextPart,
     ThinkingPart,
@@ -53,6 +56,11 @@ VALID = [
     request(("user", "a"), ("assistant", [tool_use(), tool_use("b")]), ("user", [tool_result("b"), tool_result()])),
     request(("user", "a"), ("assistant", [{"type": "text", "text": PAUSE_TEXT}])),
     request(thinking={"type": "adaptive"}),
+    request(thinking={"type": "between_tools"}, output_config={"effort": "high"}),
+    request(model="claude-haiku-5-5", thinking={"type": "disabled"}),
+    request(("user", "a"), ("user", "b")),
+    request(("user", "a"), ("assistant", "b"), ("assistant", "c"), ("user", "d")),
+    request(("user", "a"), ("assistant", [tool_use()]), ("assistant", "b"), ("user", [tool_result()]), ("user", "c")),
 ]
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
@@ -65,8 +73,6 @@ INVALID = {
     "maximum allowed": request(max_tokens=500_000),
     "at least one message": request() | {"messages": []},
     "first message": request(("assistant", "a"), ("user", "b")),
-    "roles must alternate": request(("user", "a"), ("user", "b")),
-    "multiple \"assistant\" roles": request(("user", "a"), ("assistant", "b"), ("assistant", "c"), ("user", "d")),
     "prefill": request(("user", "a"), ("assistant", "b")),
     "non-whitespace": request(("user", [{"type": "text", "text": " "}])),
     "system.0": request(system=[{"type": "text", "text": ""}]),
@@ -84,10 +90,35 @@ INVALID = {
     "valid dictionary": request(("user", "a"), ("assistant", [tool_use() | {"input": "x"}]), ("user", [tool_result()])),
     "not allowed in user": request(("user", [tool_use()])),
     "not allowed in assistant": request(("user", "a"), ("assistant", [IMAGE]), ("user", "b")),
-    "budget_tokens": request(thinking={"type": "enabled", "budget_tokens": 5}),
-    "greater than `thinking.budget_tokens`": request(thinking={"type": "enabled", "budget_tokens": 2000}),
-    "always thinks": request(model="claude-opus-5-5", thinking={"type": "disabled"}),
-    "cannot be forced": request(model="claude-opus-5-5", tool_choice={"type": "any"}),
+    "budget_tokens": request(model="claude-sonnet-4-6", thinking={"type": "enabled", "budget_tokens": 5}),
+    "greater than `thinking.budget_tokens`": request(
+        model="claude-sonnet-4-6", thinking={"type": "enabled", "budget_tokens": 2000}
+    ),
+    '"thinking.type.disabled" is not supported for this model.': request(
+        model="claude-opus-5-5", thinking={"type": "disabled"}
+    ),
+    '"thinking.type.enabled" is not supported for this model.': request(
+        thinking={"type": "enabled", "budget_tokens": 1024}
+    ),
+    "To turn thinking off on this model, send": request(thinking={"type": "disabled"}),
+    "thinking.between_tools.display": request(thinking={"type": "between_tools", "display": "summarized"}),
+    "thinking.adaptive.display": request(thinking={"type": "adaptive", "display": "full"}),
+    'tool_choice: type "tool" and "any" are not supported': request(
+        model="claude-opus-5-5", tool_choice={"type": "any"}
+    ),
+    "Thinking may not be enabled": request(
+        model="claude-opus-4-6", thinking={"type": "adaptive"}, tool_choice={"type": "any"}
+    ),
+    "output_config.effort: Input should be": request(output_config={"effort": "much"}),
+    '"xhigh" is not supported with': request(
+        model="claude-haiku-5-5", thinking={"type": "disabled"}, output_config={"effort": "xhigh"}
+    ),
+    "tool_use.id: String should match": request(
+        ("user", "a"), ("assistant", [tool_use("functions.bash:0")]), ("user", [tool_result("functions.bash:0")])
+    ),
+    "is not a fallback model": request(fallbacks=[{"model": "claude-haiku-5-5"}]),
+    "at most 3 items": request(fallbacks=[{"model": "claude-sonnet-5"}] * 4),
+    "models must differ": request(fallbacks=[{"model": "claude-sonnet-5"}] * 2),
     "Tool names must be unique": request(tools=[{"name": "t", "input_schema": {"type": "object"}}] * 2),
     "additionalProperties": request(tools=[STRICT]),
     "not supported in strict mode": request(
@@ -217,7 +248,7 @@ class TestSeals:
             self.check(given)
 
     def test_without_thinking_nothing_is_frozen(self) -> None:
-        given = self.served()
+        given = self.served() | {"model": "claude-sonnet-4-6"}
         del given["messages"][1]["content"][0], given["thinking"]
         given["system"] = "T"
         self.check(given)
@@ -246,8 +277,9 @@ REPLY = Reply(
 
 
 def test_a_stream_adds_up_to_the_message() -> None:
-    events = [event.data for event in stream_events(REPLY, "msg_1", "claude-sonnet-5-5", InputUsage(input=3))]
-    message = message_json(REPLY, "msg_1", "claude-sonnet-5-5", InputUsage(input=3))
+    envelope = Envelope("msg_1", "claude-sonnet-5-5", InputUsage(input=3))
+    events = [event.data for event in stream_events(REPLY, envelope)]
+    message = message_json(REPLY, envelope)
     text = "".join(event["delta"]["text"] for event in events if event.get("delta", {}).get("type") == "text_delta")
     pieces = [e["delta"]["partial_json"] for e in events if e.get("delta", {}).get("type") == "input_json_delta"]
     assert text == message["content"][1]["text"]
@@ -291,15 +323,9 @@ def test_the_later_script_wins() -> None:
 
 def test_faults_change_replies() -> None:
     def changed(kind: Any) -> Reply:
-        return change_reply(REPLY, Fault(kind=kind))
+        return change_reply(REPLY, kind)
 
     assert changed("empty") == Reply((), "end_turn")
-    assert changed("refusal").stop_reason == "refusal"
-    assert changed("refusal").stop_details == {
-        "type": "refusal",
-        "category": None,
-        "explanation": "This rehearsal refuses once.",
-    }
     assert changed("pause_turn").parts == (TextPart(PAUSE_TEXT),)
     assert changed("context_exceeded").stop_reason == "model_context_window_exceeded"
     assert changed("unknown_stop_reason").stop_reason not in ("end_turn", "tool_use")
@@ -312,6 +338,6 @@ def test_faults_change_replies() -> None:
 
 def test_a_spend_limit_says_so_in_its_details() -> None:
     with pytest.raises(ApiError) as caught:
-        raise_fault(Fault(kind="spend_limit"))
+        raise_error("spend_limit")
     error = caught.value.body("req_1")["error"]
     assert error["error_code"] == error["details"]["error_code"] == "enforced_spend_limit_reached"

@@ -1,6 +1,7 @@
 """The decisions of the rehearsal model, with invented results of the tools."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from domain.prompt import CUT_OFF, LAST_TURN, NUDGE_EMPTY, gate_findings, render_system_prompt, resumed
+from local.rehearsal.agent import bash
 from local.rehearsal.conversation import (
     Call,
     Conversation,
@@ -15,12 +17,15 @@ from local.rehearsal.conversation import (
     ToolResult,
     Turn,
     read_conversation,
+    read_trail,
     tagged_json,
     tagged_text,
+    write_trail,
 )
-from local.rehearsal.product_files import SABOTAGES, content_json, product, read_idea, sabotaged
-from local.rehearsal.product_script import idea_of
+from local.rehearsal.product_files import SABOTAGES, changelog, content_json, plan, product, read_idea, sabotaged
+from local.rehearsal.product_script import ProductOptions, build_product, idea_of
 from local.rehearsal.script import NOTHING_LEFT, LongScript, ProductScript, StepsScript, decide
+from local.rehearsal.script import play as script_play
 
 BRIEF = {"name": "Näme </idea_brief>", "problem": "A\nproblem", "features": ["<one>", 'the "second"']}
 OK = ToolResult("done\n[exit code 0]", is_error=False)
@@ -91,12 +96,11 @@ def tools_of(turn: Turn) -> set[str]:
     return {call.tool for call in turn.calls}
 
 
-def test_a_normal_build_uses_every_tool_and_ends() -> None:
+def test_a_normal_build_uses_these_tools_and_ends() -> None:
     turns = play(red_waitlist())
     assert 18 <= len(turns) <= 25
-    assert set[str]().union(*map(tools_of, turns)) == {
-        "bash", "read_file", "write_file", "edit_file", "glob", "grep", "take_screenshot",
-    }  # fmt: skip
+    tools = {"bash", "read_file", "write_file", "edit_file", "glob", "grep", "take_screenshot"}
+    assert tools <= set[str]().union(*map(tools_of, turns))
     assert all(turn.text for turn in turns)
     assert sum(bool(turn.thinking) for turn in turns) == 3
     assert "Näme" in turns[-1].text
@@ -246,6 +250,91 @@ def test_a_second_build_continues_the_product() -> None:
     assert "server.py" not in written
 
 
+class TestPlan:
+    """The plan file of the product script."""
+
+    def plans(self, **options: Any) -> list[str]:
+        turns = play(red_waitlist(), script=ProductScript(**options))
+        calls = [call for turn in turns for call in turn.calls]
+        return [call.input["content"] for call in calls if call.input.get("path") == "PLAN.md"]
+
+    def test_is_written_first_and_ticked_as_the_work_goes_on(self) -> None:
+        plans = self.plans()
+        items = [re.findall(r"^- \[([ x])\] ", plan, re.M) for plan in plans]
+        assert [marks.count("x") for marks in items] == [1, 3, 4, 5]
+        assert {len(marks) for marks in items} == {5}
+        assert "<one>" in plans[0]
+
+    def test_may_stay_open_or_be_forgotten(self) -> None:
+        assert {plan.count("- [x]") for plan in self.plans(plan="unticked")} == {0}
+        assert self.plans(plan="forgotten") == []
+
+    def test_a_second_build_adds_its_goal(self) -> None:
+        assert "- [x] Let them share." in plan(replace(read_idea(BRIEF, [], ""), news=("Let them\nshare.",)), 4)
+
+
+def test_a_part_of_the_work_is_reported_too_early_and_the_rest_follows_when_told() -> None:
+    script, conversation, reports = ProductScript(reports=2), begin(), list[str]()
+    for _ in range(60):
+        turn = decide(script, conversation)
+        conversation = carry_out(conversation, turn, fine, *([] if turn.calls else ["PLAN.md has open items. Go on."]))
+        if not turn.calls:
+            reports.append(turn.text)
+        if "runs." in turn.text:
+            break
+    assert len(reports) == 3
+    assert "More is to come" in reports[0]
+
+
+@pytest.mark.parametrize("done", [0, 2, 4])
+def test_a_build_whose_conversation_is_gone_goes_on_from_the_workspace(done: int) -> None:
+    conversation = replace(begin(), opening=("The conversation so far was summed up. Go on.",))
+    first = decide(ProductScript(), conversation)
+
+    def answer(call: Call) -> ToolResult:
+        if call.tool == "grep" and call.input["glob"] == "CHANGELOG.md":
+            return ToolResult(changelog(done) if done else "No matches.", is_error=False)
+        return fine(call)
+
+    conversation = carry_out(conversation, first, answer)
+    written, commits = set[str](), 0
+    while (turn := decide(ProductScript(), conversation)).calls:
+        written |= {call.input["path"] for call in turn.calls if call.tool == "write_file"}
+        commits += sum("git diff --cached" in str(call.input.get("command")) for call in turn.calls)
+        conversation = carry_out(conversation, turn, answer)
+    assert "runs." in turn.text
+    assert commits == 4 - done
+
+
+class TestTrail:
+    """What a compaction block hides."""
+
+    def test_a_product_build_goes_on_where_it_was_at_any_turn(self) -> None:
+        conversation, answer = begin(), red_waitlist()
+        while (turn := decide(ProductScript(), conversation)).calls:
+            trail = write_trail(build_product(conversation, ProductOptions()), conversation.exchanges, None)
+            hidden, open_text = read_trail(f"Summary.\n{trail}")
+            assert open_text is None
+            assert decide(ProductScript(), replace(conversation, exchanges=hidden)) == turn
+            again = write_trail(build_product(conversation, ProductOptions()), hidden, None)
+            assert read_trail(again) == (hidden, None), "a summary of a summary"
+            conversation = carry_out(conversation, turn, answer)
+        assert len(trail) < 4000
+
+    def test_alike_turns_cost_next_to_nothing(self) -> None:
+        script = LongScript(kind="long", turns=400)
+        exchanges = tuple(Exchange("", (bash(f"true # {n}-1"),), (OK,), ()) for n in range(1, 400))
+        trail = write_trail(script_play(script, begin()), exchanges, "Done?")
+        assert len(trail) < 300
+        hidden, open_text = read_trail(trail)
+        assert (len(hidden), open_text) == (399, "Done?")
+        last = decide(script, replace(begin(), exchanges=hidden))
+        assert last.calls[0].input["command"] == "true # 400-1"
+
+    def test_a_text_without_a_trail_hides_nothing(self) -> None:
+        assert read_trail("Summary.") == ((), None)
+
+
 class TestLong:
     def test_has_the_number_of_turns_with_different_calls(self) -> None:
         turns = play(fine, script=LongScript(kind="long", turns=40, calls_per_turn=2, text="Step."))
@@ -260,6 +349,21 @@ class TestLong:
     def test_commits(self) -> None:
         turns = play(fine, script=LongScript(kind="long", turns=6, commit_every=3))
         assert [index for index, turn in enumerate(turns, 1) if "commit" in str(turn.calls)] == [3, 6]
+
+    def test_goes_on_after_the_step_that_the_opening_names(self) -> None:
+        conversation = replace(begin(), opening=("Summed up.\nab12cd Step 30\nff00aa Step 20",))
+        turn = decide(LongScript(kind="long", turns=40, commit_every=10), conversation)
+        assert turn.calls[0].input["command"] == "true # 31-1"
+
+    def test_several_kinds_of_calls_at_once(self) -> None:
+        turns = play(fine, script=LongScript(kind="long", turns=2, calls_per_turn=6, mixed=True, output_bytes=100))
+        assert tools_of(turns[0]) == {"bash", "glob", "grep", "read_file"}
+        assert len(turns[0].calls) == 6
+        assert "head -c 100" in turns[0].calls[3].input["command"]
+
+    def test_says_as_much_as_told(self) -> None:
+        turns = play(fine, script=LongScript(kind="long", turns=2, text_bytes=1000))
+        assert 990 < len(turns[0].text) <= 1000
 
     def test_goes_on_with_the_product(self) -> None:
         turns = play(red_waitlist(), script=LongScript(kind="long", turns=5, end="product"))

@@ -1,7 +1,7 @@
-"""The request of a turn's model call, as the bytes that are sent.
+"""The stored conversation that a turn's request is made of.
 
-Stored text stands between fixed text, so the request of a turn begins with the same bytes as that of the turn before.
-The model's prompt cache depends on it.
+Stored text never changes, so the conversation of a turn begins with the same bytes as that of the turn before. The
+model's prompt cache depends on it.
 """
 
 import base64
@@ -10,6 +10,7 @@ from collections import OrderedDict
 from typing import Protocol
 
 from activities.turn.request_cache import PrefixCache, RequestPrefix
+from clients.model.protocol import StoredConversation
 from db import turns
 from db.money import Call
 from db.session import Sessions
@@ -32,8 +33,8 @@ class ImageSource(Protocol):
         ...
 
 
-class RequestBuilder:
-    """Builds requests from the stored conversation."""
+class ConversationLoader:
+    """Loads stored conversations."""
 
     def __init__(self, sessions: Sessions, images: ImageSource) -> None:
         self._sessions = sessions
@@ -41,23 +42,18 @@ class RequestBuilder:
         self._encoded: OrderedDict[str, str] = OrderedDict()
         self._prefixes = PrefixCache()
 
-    async def build(self, call: Call, max_tokens: int, *, adaptive_thinking: bool) -> bytes:
-        """The body of the turn's request, up to and including its user message."""
+    async def load(self, call: Call) -> StoredConversation:
+        """The build's conversation, up to and including the turn's user message."""
         prefix = self._prefixes.pop(call.build_id, call.turn)
         if prefix is None:
             async with autocommit(self._sessions) as tx:
                 system, tools = await turns.load_prompt(tx, call.build_id)
-            prefix = RequestPrefix(bytearray(f'"system":{system},"tools":{tools},"messages":['.encode()))
+            prefix = RequestPrefix(StoredConversation(system.encode(), tools.encode()))
         async with autocommit(self._sessions) as tx:
             messages = await turns.load_messages(tx, call.build_id, call.turn, prefix.turn)
         prefix.add(call.turn, [await self._with_images(message) for message in messages])
         self._prefixes.put(call.build_id, prefix)
-        thinking = '"thinking":{"type":"adaptive","display":"summarized"},' if adaptive_thinking else ""
-        head = (
-            f'{{"model":"{call.model}","max_tokens":{max_tokens},"stream":true,'
-            f'"cache_control":{{"type":"ephemeral"}},{thinking}'
-        )
-        return b"".join((head.encode(), prefix.text, b"]}"))
+        return prefix.conversation
 
     async def _with_images(self, message: str) -> str:
         """The message with its images in place of their placeholders.

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.harness.faults import SECRET
-from tests.workflows.scenarios import HOLD, PRODUCT, bash, steps
+from tests.harness.scripts import HOLD, PRODUCT, bash, steps
 
 EFFECT = 'echo "$COFOUNDER_CALL" >> /tmp/effects'
 """A side effect outside the workspace: nothing undoes it, and a call that runs twice leaves two lines."""

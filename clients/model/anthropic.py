@@ -1,43 +1,26 @@
-"""Calls the Messages API through the official SDK. An answer counts only if its stream is complete.
+"""Calls Anthropic's Messages API through the official SDK. An answer counts only if its stream is complete.
 
 The SDK's own accumulator is not used: it repairs unfinished tool input and treats a stream that ends early as success.
 """
 
 import json
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 from anthropic import APIConnectionError, APIStatusError, AsyncAnthropic, AsyncStream
 from anthropic.types import Message, RawMessageStreamEvent
 
+from clients.model.protocol import BrokenStream, LostCall, OnText, OnUsage, RequestSettings, StoredConversation
 from domain.answer import Answer, Block
 from domain.errors import ModelCallFailed, NeedsPerson
 from domain.pricing import Tokens
-
-OnText = Callable[[str], Awaitable[None]]
-OnUsage = Callable[[Tokens, str | None], None]
+from settings import Settings, secret_text
 
 
-class LostCall(ModelCallFailed):
-    """The request was sent, but no answer came. It may have been served, and then it is billed."""
-
-
-class BrokenStream(ModelCallFailed):
-    """The call was accepted and then lost. `tokens` is the billed usage that the server had reported by then."""
-
-    def __init__(
-        self, message: str, tokens: Tokens, request_id: str | None, retry_after_seconds: float | None = None
-    ) -> None:
-        super().__init__(message, retry_after_seconds)
-        self.tokens = tokens
-        self.request_id = request_id
-
-
-class ModelClient:
-    """Calls the model. Close it when done."""
+class AnthropicProvider:
+    """Anthropic's models, or those of another server that speaks its protocol. Close it when done."""
 
     def __init__(self, api_key: str | None, base_url: str | None, idle_seconds: float) -> None:
         """
@@ -54,24 +37,30 @@ class ModelClient:
         )
         self._has_key = api_key is not None
 
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Open the provider as it is configured."""
+        return cls(secret_text(settings.anthropic_api_key), settings.anthropic_base_url, settings.stream_idle_seconds)
+
     async def close(self) -> None:
         """Close the connections."""
         await self._sdk.close()
 
+    def render(self, settings: RequestSettings, conversation: StoredConversation) -> bytes:
+        """Render a request; see `ModelProvider`. Stored bytes are sent as they are, between fixed text."""
+        cache_control = '"cache_control":{"type":"ephemeral"},' if settings.prompt_cache else ""
+        thinking = '"thinking":{"type":"adaptive","display":"summarized"},' if settings.adaptive_thinking else ""
+        head = (
+            f'{{"model":"{settings.model}","max_tokens":{settings.max_tokens},"stream":true,'
+            f'{cache_control}{thinking}"system":'
+        )
+        prompt = (conversation.system, b',"tools":', conversation.tools, b',"messages":[')
+        messages = [part for message in conversation.messages for part in (b",", message)][1:]
+        # One join: a long conversation is copied once.
+        return b"".join((head.encode(), *prompt, *messages, b"]}"))
+
     async def stream(self, body: bytes, on_text: OnText, on_usage: OnUsage) -> Answer:
-        """Make one call and read its whole stream.
-
-        Args:
-            body: the request as the JSON bytes to send.
-            on_text: called with each piece of text as it arrives.
-            on_usage: called at each event with the usage that the server has reported so far, and its request id.
-
-        Raises:
-            ModelCallFailed: the server did not accept the call; another attempt may succeed.
-            BrokenStream: it accepted the call, and then the stream broke; another attempt may succeed.
-            LostCall: no answer came, so it may have accepted the call or not; another attempt may succeed.
-            NeedsPerson: the key, the spend limit or the request is at fault; another attempt would fail, too.
-        """
+        """Make one call and read its whole stream; see `ModelProvider`."""
         if not self._has_key:
             raise NeedsPerson("ANTHROPIC_API_KEY is not set. Set it and restart the worker.", "operator")
         reader = _StreamReader()

@@ -16,6 +16,7 @@ from activities import dispatch, snapshot, workspace
 from clients import sandbox
 from clients.cancellation import wait_for_answer
 from db.models import Snapshot, ToolCall
+from db.transaction import transaction
 
 NEXT_VERSION = "newer"
 """Not a safeguard: makes the worker one of the next version, with a different runner inside sandboxes."""
@@ -70,8 +71,8 @@ def _without_claim() -> None:
         result = await original(self, build_id, request)
         if not isinstance(result, snapshot._Claimed):
             return result
-        async with self._sessions.begin() as session:
-            await session.execute(update(Snapshot).where(Snapshot.id == result.id).values(claim=UUID(int=1)))
+        async with transaction(self._sessions) as tx:
+            await tx.session.execute(update(Snapshot).where(Snapshot.id == result.id).values(claim=UUID(int=1)))
         return snapshot._Claimed(result.id, result.build_id, UUID(int=1), result.archive_key, result.manifest_key)
 
     snapshot.SnapshotActivities._claim = claim  # type: ignore[method-assign]
@@ -84,8 +85,8 @@ def _without_intent() -> None:
 
     async def intend(self: Any, request: Any) -> Any:
         intent = await original(self, request)
-        async with self._sessions.begin() as session:
-            await session.execute(
+        async with transaction(self._sessions) as tx:
+            await tx.session.execute(
                 update(ToolCall)
                 .where(ToolCall.tool_use_id == request.tool_use_id, ToolCall.state == "intended")
                 .values(state="requested", sandbox_id=None, boot=None)

@@ -23,7 +23,7 @@ from temporalio import activity
 import worker
 from activities import dispatch, gate, lifecycle, snapshot, think, workspace
 from activities.runtime import crash_point
-from tests.faults.disabled_safeguards import count_edits, switch_off
+from tests.harness.disabled_safeguards import count_edits, switch_off
 
 _LOOK_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1

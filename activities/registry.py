@@ -1,0 +1,131 @@
+"""Every activity that a worker runs, with its clients and settings."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from activities.context import ContextActivities
+from activities.dispatch import DispatchActivities
+from activities.gate import GateActivities, GatePolicy
+from activities.lifecycle import LifecycleActivities
+from activities.preview import PreviewActivities
+from activities.question import QuestionActivities
+from activities.reaper import ReaperActivities
+from activities.restore import RestoreActivities
+from activities.slots import SlotActivities
+from activities.snapshot import SnapshotActivities
+from activities.think import ThinkActivities
+from activities.workspace import WorkspaceActivities
+from clients.worker_clients import WorkerClients
+from db.session import Sessions
+from settings import Settings
+
+Activities = list[Callable[..., Any]]
+
+
+def all_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
+    """Every activity of this program, to be registered with a worker."""
+    return [
+        *_project_activities(settings, sessions, clients),
+        *_turn_activities(settings, sessions, clients),
+        *_workspace_activities(settings, sessions, clients),
+        *_product_activities(settings, sessions, clients),
+        *_reaper_activities(settings, sessions, clients),
+    ]
+
+
+def _project_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
+    """How a build starts, waits and ends."""
+    context = ContextActivities(
+        sessions,
+        settings.model_prices,
+        settings,
+        fallback_model=settings.fallback_model,
+        rehearsal_model=settings.rehearsal_model,
+        egress_hosts=settings.reachable_hosts,
+    )
+    slots = SlotActivities(sessions)
+    question = QuestionActivities(sessions)
+    lifecycle = LifecycleActivities(sessions, clients.workflows)
+    return [
+        context.load_build_context,
+        context.resolve_model,
+        slots.claim_slot,
+        question.ask_founder,
+        lifecycle.record_status,
+        lifecycle.finish_build,
+        lifecycle.run_post_build_hook,
+        lifecycle.note_hook_failure,
+    ]
+
+
+def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
+    """A turn: the call of the model, and the tool calls that it asks for."""
+    think = ThinkActivities(
+        sessions,
+        clients.providers,
+        clients.store,
+        settings.model_prices,
+        settings.max_output_tokens,
+        autonomous_agent=settings.autonomous_agent,
+        secrets=settings.secret_values(),
+    )
+    dispatch = DispatchActivities(
+        sessions,
+        clients.sandboxes,
+        clients.browser,
+        clients.store,
+        bash_timeout_max_seconds=settings.tool_timeout_max_seconds,
+        secrets=settings.secret_values(),
+    )
+    return [think.think, think.check_budget, dispatch.dispatch_tool]
+
+
+def _workspace_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
+    """The workspace's sandbox and its snapshots."""
+    workspace = WorkspaceActivities(sessions, clients.sandboxes, clients.store)
+    snapshot = SnapshotActivities(sessions, clients.sandboxes, clients.store, settings.snapshots_kept)
+    restore = RestoreActivities(sessions, clients.sandboxes, clients.store)
+    return [
+        workspace.open_workspace,
+        workspace.pause_workspace,
+        workspace.resume_workspace,
+        workspace.release_workspace,
+        snapshot.snapshot_workspace,
+        snapshot.note_snapshot_failure,
+        restore.restore_workspace,
+        restore.finish_restore,
+    ]
+
+
+def _product_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
+    """The product: the gate that checks it, and its preview."""
+    evidence = GatePolicy(command_seconds=settings.gate_command_seconds, start_seconds=settings.gate_start_seconds)
+    gate = GateActivities(sessions, clients.sandboxes, clients.store, clients.browser, evidence)
+    preview = PreviewActivities(
+        sessions,
+        clients.sandboxes,
+        clients.store,
+        command_seconds=settings.gate_command_seconds,
+        start_seconds=settings.gate_start_seconds,
+    )
+    return [
+        gate.run_evidence_gate,
+        preview.open_preview,
+        preview.keep_preview,
+        preview.record_preview,
+        preview.close_preview,
+    ]
+
+
+def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
+    """What repairs the rest."""
+    reaper = ReaperActivities(
+        sessions,
+        clients.workflows,
+        clients.sandboxes,
+        clients.store,
+        spare_younger_than=timedelta(seconds=settings.reaper_spares_seconds),
+        autonomous_agent=settings.autonomous_agent,
+    )
+    return [reaper.reap]

@@ -1,0 +1,74 @@
+"""The tools as the model sees them, and the check of their input."""
+
+import json
+
+import pytest
+
+from activities.worker_tools import WORKER_TOOLS
+from clients.sandbox_runner import CHANGES, QUERIES
+from domain.errors import InvalidToolInput
+from domain.tools import TOOLS, RunsIn, Tool, ToolInput, check_tool_input, render_tools
+
+
+def test_tools_are_strict() -> None:
+    sent = {tool["name"]: tool for tool in json.loads(render_tools())}
+    assert list(sent) == list(TOOLS)
+    for tool in sent.values():
+        schema = tool["input_schema"]
+        assert tool["strict"] is True
+        assert schema["additionalProperties"] is False
+        assert set(schema["required"]) == set(schema["properties"])
+
+
+@pytest.mark.parametrize(
+    ("tool", "given"),
+    [
+        ("bash", {"command": "ls"}),
+        ("bash", {"command": "", "timeout_seconds": None}),
+        ("bash", {"command": "ls", "timeout_seconds": "5"}),
+        ("bash", {"command": "ls", "timeout_seconds": None, "cwd": "/"}),
+        ("take_screenshot", {"path": "http://elsewhere/"}),
+        ("glob", []),
+    ],
+)
+def test_inputs_that_do_not_fit(tool: str, given: object) -> None:
+    with pytest.raises(InvalidToolInput, match="was not run"):
+        check_tool_input(tool, given)
+
+
+def test_each_tool_has_its_function_where_it_runs() -> None:
+    tables = {
+        (RunsIn.SANDBOX, True): CHANGES,
+        (RunsIn.SANDBOX, False): QUERIES,
+        (RunsIn.WORKER, False): WORKER_TOOLS,
+    }
+    for tool in TOOLS.values():
+        if tool.runs_in is RunsIn.COMMAND:
+            assert tool.command is not None
+        else:
+            assert tool.name in tables[tool.runs_in, tool.mutating], f"{tool.name} has no function where it runs"
+
+
+class NoInput(ToolInput):
+    """The input of a tool that has none."""
+
+
+def test_a_tool_may_have_no_input() -> None:
+    schema = Tool("list_ports", "List open ports.", NoInput, RunsIn.SANDBOX).sent_schema()
+    assert schema == {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("runs_in", "mutating", "command"),
+    [
+        (RunsIn.COMMAND, True, None),
+        (RunsIn.COMMAND, False, str),
+        (RunsIn.SANDBOX, True, str),
+        (RunsIn.WORKER, True, None),
+    ],
+)
+def test_an_entry_that_contradicts_itself_is_refused(
+    runs_in: RunsIn, mutating: bool, command: type[str] | None
+) -> None:
+    with pytest.raises(ValueError, match="The tool odd"):
+        Tool("odd", "Does what it should not.", NoInput, runs_in, mutating=mutating, command=command)

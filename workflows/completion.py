@@ -1,0 +1,97 @@
+"""The end of a build: ready, with its product handed to the preview, or cancelled or failed, with its work kept."""
+
+import asyncio
+from typing import NoReturn
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities.lifecycle import LifecycleActivities
+    from domain.names import PREVIEW_WORKFLOW, preview_workflow_id
+    from domain.payloads import BuildRef, FinishBuild, GateResult, LoopState, PreviewInput, SnapshotReason
+    from domain.status import Status
+
+from workflows import policies
+from workflows.failures import reason_of
+from workflows.projection import Projection
+from workflows.waiting import best_effort
+from workflows.workspace import Workspace
+
+
+class Completion:
+    """Both ends release the sandbox, and both run to completion even if the build is cancelled meanwhile."""
+
+    def __init__(self, build_id: str, state: LoopState, projection: Projection, workspace: Workspace) -> None:
+        self._build = BuildRef(build_id=build_id)
+        self._state = state
+        self._projection = projection
+        self._workspace = workspace
+
+    async def finish(self, evidence: GateResult) -> int:
+        """Hand the gate's sandbox to the preview, close the build as ready and run the post-build hook.
+
+        Returns:
+            The version of the product.
+        """
+        sandbox_id, url = evidence.sandbox_id or "", evidence.preview_url or ""
+        await self._start_preview(sandbox_id, url)
+        finished = await workflow.execute_activity_method(
+            LifecycleActivities.finish_build,
+            FinishBuild(
+                build_id=self._build.build_id,
+                seq=self._projection.take(Status.READY),
+                sandbox_id=sandbox_id,
+                preview_url=url,
+                phases_completed=self._state.phases,
+                snapshot_number=self._state.snapshots,
+            ),
+            **policies.DATABASE,
+            summary="ready",
+        )
+        self._projection.show_ready()
+        await self._run_hook()
+        await best_effort(self._workspace.release(keep=sandbox_id))
+        return finished.build_version
+
+    async def close(self, error: BaseException) -> NoReturn:
+        """Snapshot the workspace, release the sandbox, and end as cancelled or failed.
+
+        Raises:
+            ApplicationError: the build failed; the message is what the founder reads.
+            CancelledError: the build was cancelled.
+        """
+        cancelled = is_cancelled_exception(error)
+        reason = None if cancelled else reason_of(error)
+        if self._workspace.is_open:
+            await best_effort(self._workspace.snapshot(SnapshotReason.END, policies.SNAPSHOT_IF_POSSIBLE))
+        await best_effort(self._workspace.release())
+        await self._projection.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
+        if cancelled:
+            raise asyncio.CancelledError
+        raise ApplicationError(reason or "The build failed.", type="BuildFailed", non_retryable=True)
+
+    async def _start_preview(self, sandbox_id: str, url: str) -> None:
+        build_id = self._build.build_id
+        seconds = self._state.loaded_context.preview_seconds
+        await workflow.start_child_workflow(
+            PREVIEW_WORKFLOW,
+            PreviewInput(build_id=build_id, seconds=seconds, sandbox_id=sandbox_id, url=url),
+            id=preview_workflow_id(build_id),
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            static_summary="keeps the product running",
+        )
+
+    async def _run_hook(self) -> None:
+        """Run the post-build hook; its failure is only reported."""
+        try:
+            await workflow.execute_activity_method(
+                LifecycleActivities.run_post_build_hook, self._build, **policies.HOOK, summary="after the build"
+            )
+        except ActivityError:
+            await workflow.execute_activity_method(
+                LifecycleActivities.note_hook_failure,
+                self._build,
+                **policies.DATABASE,
+                summary="after the build: failed",
+            )

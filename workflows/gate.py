@@ -1,0 +1,99 @@
+"""Checks a product before a build becomes ready. Steps that come before the evidence gate belong here as well."""
+
+from enum import Enum, auto
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.gate import GateActivities
+    from domain.notes import TurnNote
+    from domain.payloads import GateResult, LoopState, RunGate, SnapshotReason
+    from domain.status import Status
+
+from workflows import patches, policies
+from workflows.projection import Projection
+from workflows.waiting import Waiting
+from workflows.workspace import Workspace
+
+
+class GateOutcome(Enum):
+    """How a check of the product ended."""
+
+    PASSED = auto()
+    FAILED = auto()
+    """The agent gets the findings."""
+    PENDING_INPUT = auto()
+    """The founder has sent input meanwhile, which comes first."""
+    SANDBOX_LOST = auto()
+    """The build's sandbox was lost before the gate: the agent first has to see what it has lost."""
+
+
+class EvidenceGate:
+    """The gate as the workflow sees it: snapshot the workspace, check the snapshot, tell the agent what is wrong."""
+
+    def __init__(
+        self, build_id: str, state: LoopState, projection: Projection, workspace: Workspace, waiting: Waiting
+    ) -> None:
+        self._build_id = build_id
+        self._state = state
+        self._projection = projection
+        self._workspace = workspace
+        self._waiting = waiting
+        self._evidence: GateResult | None = None
+
+    @property
+    def evidence(self) -> GateResult:
+        """The result of the check that passed; only after `PASSED`."""
+        assert self._evidence is not None, "the product passes the gate first"
+        return self._evidence
+
+    async def check(self) -> GateOutcome:
+        """Snapshot the workspace and check the product in a fresh sandbox. If it does not pass, the agent works on.
+
+        Nothing passes while the founder has pending input.
+        """
+        state = self._state
+        finishing, state.finish = state.finish, False
+        await self._projection.become(Status.CHECKS)
+        sandbox = self._workspace.sandbox
+        await self._waiting.retry_with_help(lambda: self._workspace.snapshot(SnapshotReason.GATE), in_sandbox=True)
+        if self._workspace.sandbox != sandbox and workflow.patched(patches.REPLACES.id):
+            state.finish = finishing
+            await self._return_to_work()
+            return GateOutcome.SANDBOX_LOST
+        state.gates += 1
+        result = await self._waiting.retry_with_help(self._run)
+        if result.passed:
+            self._evidence = result
+            return GateOutcome.PASSED
+        if result.is_pending:
+            await self._return_to_work()
+            state.note_received(result)
+            state.finish = finishing
+            return GateOutcome.PENDING_INPUT
+        return await self._bounce(TurnNote.GATE_FINDINGS)
+
+    async def _run(self) -> GateResult:
+        state = self._state
+        return await workflow.execute_activity_method(
+            GateActivities.run_evidence_gate,
+            RunGate(build_id=self._build_id, number=state.gates, snapshot_number=state.snapshots),
+            **policies.GATE,
+            summary=f"evidence gate {state.gates}",
+        )
+
+    async def _bounce(self, note: TurnNote) -> GateOutcome:
+        """Give the agent the findings by this note, a bounded number of times; then ask the founder."""
+        state = self._state
+        await self._return_to_work()
+        state.notes.append(note)
+        state.gates_since_person += 1
+        if state.gates_since_person >= state.loaded_context.gate_attempts:
+            attempts = state.gates_since_person
+            reason = f"The product failed its checks {attempts} times. Wake the build to let the agent try again."
+            await self._waiting.wait_for_founder(reason)
+            state.gates_since_person = 0
+        return GateOutcome.FAILED
+
+    async def _return_to_work(self) -> None:
+        await self._projection.become(Status.CODE if self._state.phases else Status.SCAFFOLD)

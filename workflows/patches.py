@@ -1,0 +1,80 @@
+"""Every patch of the workflows: its id, since when it exists, what it gates, and when it goes.
+
+A run that started before a patch replays without it: `workflow.patched(patches.NAME.id)` is False there, and the run
+continues as it began. The id is in the histories of runs, so it never changes, even if the words for things do.
+
+A patch goes in two steps, each with a release of its own:
+
+1. Deprecate: keep only the new path and call `workflow.deprecate_patch(patches.NAME.id)` before it. Due when
+   `deprecate_when` holds.
+2. Delete the call and the entry here. Due when no run that has the patch's marker is open, and the histories that have
+   it are recorded again (`make histories`).
+
+The runs that hold a patch up:
+
+    temporal workflow list --query 'ExecutionStatus="Running" AND WorkflowType="…" AND StartTime < "…"'
+
+with the time at which the last worker without the patch was stopped. Closed runs don't count: they are never replayed.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One entry of this page."""
+
+    id: str
+    since: date
+    commit: str
+    """The commit that added it."""
+    gates: str
+    """What a run does with it, and what an older run does without it."""
+    deprecate_when: str
+    """When no run and no stored history without it is left."""
+
+
+SLOTS = Patch(
+    "places",
+    since=date(2026, 11, 24),
+    commit="267ad13",
+    gates="Wait for a slot before the build starts, and for budget before its sandbox is opened. Before, a build "
+    "started at once, and migration 0003 gave it a slot.",
+    deprecate_when="no build run that began without it is open, and the build histories of 2026-11-20, such as "
+    "ready-build-1.json, are recorded again",
+)
+
+REPLACES = Patch(
+    "replaces",
+    since=date(2026, 11, 26),
+    commit="f7de67a",
+    gates="Replace a lost, full or unreachable sandbox automatically; if it was lost before the gate, tell the agent "
+    "first. Before, an operator was asked.",
+    deprecate_when="no build run that began without it is open",
+)
+
+QUESTIONS = Patch(
+    "questions",
+    since=date(2026, 11, 26),
+    commit="49d3d90",
+    gates="Ask the founder a question when the guard against circles fires twice. Before, the build just waited.",
+    deprecate_when="no build run that began without it is open, and repeating-build-1.json is recorded again",
+)
+
+FRUITLESS_TURNS = Patch(
+    "fruitless",
+    since=date(2026, 11, 26),
+    commit="d00b736",
+    gates="Stop after several turns in a row without a usable answer. Before, a build continued indefinitely.",
+    deprecate_when="no build run that began without it is open",
+)
+
+CHECKS_FOR_CANCEL = Patch(
+    "cancel-is-looked-for",
+    since=date(2026, 11, 24),
+    commit="c76ffdd",
+    gates="Honour a cancel that arrived during an activity of a preview. Before, such a cancel was lost, and the "
+    "preview stayed open until its time was over.",
+    deprecate_when="no preview that began without it is open: previews last an hour, or as long as they are extended",
+)
