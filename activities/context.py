@@ -8,10 +8,12 @@ from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
 from activities.runtime.errors import application_errors
+from clients.model.protocol import Providers
 from db.feed import append_events
 from db.models import Artifact, Build, PlanTier, Prompt, UnderstandingSession, User
 from db.session import Sessions
 from db.transaction import transaction
+from db.turns import freeze_first_prefix
 from domain.brief import Interview
 from domain.build_settings import BuildSettings
 from domain.errors import AccountSuspended, BuildFailed, UnknownModel
@@ -33,6 +35,7 @@ class ContextActivities:
         self,
         sessions: Sessions,
         prices: PriceTable,
+        providers: Providers,
         settings: BuildSettings,
         *,
         fallback_model: str,
@@ -41,6 +44,7 @@ class ContextActivities:
     ) -> None:
         self._sessions = sessions
         self._prices = prices
+        self._providers = providers
         self._settings = settings
         self._fallback_model = fallback_model
         self._rehearsal_model = rehearsal_model
@@ -108,7 +112,7 @@ class ContextActivities:
     @activity.defn
     @application_errors
     async def resolve_model(self, request: BuildRef) -> ResolvedModel:
-        """Choose the build's model and write it to the build's row.
+        """Choose the build's model, write it to the build's row, and freeze how it answers.
 
         The user's override for the coder comes first, then the plan's default, then the global fallback.
 
@@ -130,7 +134,7 @@ class ContextActivities:
                     "have the account reopened, then start a new build."
                 )
             try:
-                model = choose_model(
+                choice = choose_model(
                     CODER, user.model_overrides, plan.default_models, self._fallback_model, self._prices
                 )
             except UnknownModel as error:
@@ -138,6 +142,9 @@ class ContextActivities:
                 raise BuildFailed(
                     "This build's model is not available. Your project is kept; the operator has to choose another."
                 ) from error
+            model, price = choice.model, self._prices[choice.model]
+            frozen = self._providers[price.provider].freeze(price, choice)
+            await freeze_first_prefix(tx, build_id, frozen.settings, frozen.betas, choice.fallbacks)
             label = f"rehearsal model (standing in for {model})" if self._rehearsal_model else model
             build.model, build.model_label = model, label
             await append_events(

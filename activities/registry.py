@@ -39,6 +39,7 @@ def _project_activities(settings: Settings, sessions: Sessions, clients: WorkerC
     context = ContextActivities(
         sessions,
         settings.model_prices,
+        clients.providers,
         settings,
         fallback_model=settings.fallback_model,
         rehearsal_model=settings.rehearsal_model,

@@ -6,7 +6,7 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date
 
 import structlog
@@ -20,7 +20,7 @@ from activities.turn.conversation import ConversationLoader, ImageSource
 from activities.turn.narrator import Narrator
 from activities.turn.user_message import compose_user_message, note_events, store_user_message
 from clients.cancellation import run_to_completion
-from clients.model.protocol import BrokenStream, LostCall, ModelProvider, Providers, RequestSettings
+from clients.model.protocol import BrokenStream, LostCall, ModelProvider, ModelRequest, Providers, RequestSettings
 from db import money, steering, turns
 from db.feed import append_events
 from db.session import Sessions
@@ -98,9 +98,10 @@ class ThinkActivities:
                 start = await turns.load_turn_start(tx, build_id, request.turn)
                 call = money.Call(claim, build_id, start.user_id, request.turn, _day(), start.model)
                 turn = await turns.claim_turn(tx, build_id, request.turn, info.workflow_run_id or "", claim)
+                call = replace(call, prefix=turn.prefix)
                 if turn.outcome is not None:
                     return await self._stored_result(tx, call, turn.outcome)
-                reserved = await self._reserve_turn(tx, request, call, start, turn.lost, info.attempt)
+                reserved = await self._reserve_turn(tx, request, call, start, turn, info.attempt)
         except CallBlocked as blocked:
             if blocked.result.outcome is ThinkOutcome.BUDGET:
                 await self._alert(build_id, request.turn, blocked.state)
@@ -134,7 +135,7 @@ class ThinkActivities:
         request: ThinkInput,
         call: money.Call,
         start: turns.TurnStart,
-        lost: uuid.UUID | None,
+        turn: turns.ClaimedTurn,
         attempt: int,
     ) -> ReservedTurn:
         """Store the turn's user message, reserve its money and tell the feed that it starts.
@@ -143,6 +144,7 @@ class ThinkActivities:
             CallBlocked: no call may be made; the transaction has to be rolled back.
         """
         self._budget.require_no_hold(suspended=start.suspended)
+        lost = turn.lost
         message = await compose_user_message(tx, request, start, self._secrets)
         if lost is None:
             numbers = message.message_numbers
@@ -151,7 +153,7 @@ class ThinkActivities:
             # An earlier attempt has stored the message of this turn. What is unread now waits for the next turn.
             numbers = []
             message_read = await steering.last_message_read(tx, call.build_id, call.turn)
-        permission, state = await self._budget.reserve(tx, call, lost)
+        permission, state = await self._budget.reserve(tx, call, lost, turn.fallbacks)
         events = [] if lost is None else [NewEvent(TurnWithdrawnEvent(claim=str(lost)), call.turn)]
         events.append(NewEvent(TurnStartedEvent(attempt=attempt), call.turn))
         events += note_events(request.notes, call.turn, budget_fields(state))
@@ -173,14 +175,14 @@ class ThinkActivities:
     async def _call(self, call: money.Call, max_tokens: int) -> tuple[Answer, Narrator]:
         """Make the call whose money is reserved. If it fails, settle what it cost as far as that is known."""
         try:
-            provider, body = await self._render(call, max_tokens)
+            provider, rendered = await self._render(call, max_tokens)
         except BaseException:
             await run_to_completion(self._release(call))
             raise
         narrator = Narrator(self._sessions, call)
         try:
             await crash_point("think.before_call")
-            answer = await provider.stream(body, narrator.add_text, narrator.note_usage)
+            answer = await provider.stream(rendered, narrator.add_text, narrator.note_usage)
             await crash_point("think.after_call")
             return answer, narrator
         except BrokenStream as error:
@@ -202,11 +204,10 @@ class ThinkActivities:
             await self._report_failure(call, error, narrator)
             raise
 
-    async def _render(self, call: money.Call, max_tokens: int) -> tuple[ModelProvider, bytes]:
+    async def _render(self, call: money.Call, max_tokens: int) -> tuple[ModelProvider, ModelRequest]:
         """The request of the call, and the provider of its model."""
-        price = self._budget.price(call.model)
-        settings = RequestSettings(call.model, max_tokens, price.adaptive_thinking, prompt_cache=True)
-        provider = self._providers[price.provider]
+        settings = RequestSettings(call.model, max_tokens, prompt_cache=True)
+        provider = self._providers[self._budget.price(call.model).provider]
         return provider, provider.render(settings, await self._conversations.load(call))
 
     async def _report_failure(self, call: money.Call, error: CofounderError, narrator: Narrator) -> None:

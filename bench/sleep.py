@@ -42,11 +42,11 @@ from db.projects import create_project
 from db.session import make_engine, make_sessions
 from db.transaction import transaction
 from db.users import UserChange, change_user, ensure_user
+from domain.models import default_prices
 from domain.pricing import Tokens, cost_microdollars, worst_case
 from domain.status import Status
 from local import binaries
 from local.stack import LocalStack
-from settings import default_prices
 from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder, settings_of
 
 ROOT = Path(__file__).parents[1]

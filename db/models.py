@@ -282,6 +282,8 @@ class Prompt(Base):
     """The part of every request that says how the model answers, as its provider renders it."""
     betas: Mapped[str] = mapped_column(server_default="")
     """Names of the vendor's betas that every request of this prefix needs, separated by commas."""
+    fallbacks: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    """Models that `settings` names, and that the provider may ask and bill in the build's model's place."""
     wants_plan: Mapped[bool] = mapped_column(server_default=text("false"))
     """Whether the system prompt asks for a plan, so that the plan may be asked about."""
     created_at: Mapped[datetime] = _now()

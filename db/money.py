@@ -53,6 +53,9 @@ class Call:
     turn: int
     day: date
     model: str
+    prefix: int = 0
+    kind: str = "turn"
+    """turn, or compaction: the call that sums up a conversation. Its turn is the last one that it covers."""
 
 
 # ---- the day
@@ -137,15 +140,15 @@ async def _locked(tx: Transaction, user_id: str, day: date) -> int | None:
 
 _RESERVE = text(
     """
-    insert into ledger (id, build_id, user_id, turn, day, model, cost)
-    select :claim, :build_id, :user_id, :turn, :day, :model, :cost
+    insert into ledger (id, build_id, user_id, turn, day, model, cost, prefix, kind)
+    select :claim, :build_id, :user_id, :turn, :day, :model, :cost, :prefix, :kind
     from builds where id = :build_id and closed_at is null for share
     returning 1
     """
 ).bindparams(
     *(bindparam(name, type_=UUID(as_uuid=True)) for name in ("claim", "build_id")),
-    *(bindparam(name, type_=Text()) for name in ("user_id", "model")),
-    bindparam("turn", type_=Integer()),
+    *(bindparam(name, type_=Text()) for name in ("user_id", "model", "kind")),
+    *(bindparam(name, type_=Integer()) for name in ("turn", "prefix")),
     bindparam("day", type_=Date()),
     bindparam("cost", type_=BigInteger()),
 )
@@ -234,28 +237,53 @@ async def release(tx: Transaction, call: Call) -> None:
 _IMAGE = '"data":"sha256:'
 """How an image begins in a stored tool result."""
 
+CACHE_SECONDS = 300
+"""The cache keeps a prompt for this long after the start of the last request that used it."""
+
+_EXPECTED_PERCENTILE = 0.95
+_EXPECTED_CALLS = 20
+"""Calls of the build whose output says what the next one may be."""
+
 _PROMPT_SIZE = text(
-    """
-    with counted as (
-        select turn, input_tokens + cache_write_5m_tokens + cache_write_1h_tokens + cache_read_tokens + output_tokens
-            as tokens
-        from ledger
-        where build_id = :build and state = 'settled' and turn <= :turn
+    f"""
+    with here as (
+        select coalesce(
+            (select prefix from turns where build_id = :build and number = :turn),
+            (select max(prefix) from prompts where build_id = :build and covers < :turn), 0
+        ) as prefix
+    ), counted as (
+        select turn, input_tokens + cache_write_5m_tokens + cache_write_1h_tokens + cache_read_tokens as prompt,
+            output_tokens as output, opened_at > clock_timestamp() - interval '{CACHE_SECONDS} s' as warm
+        from ledger, here
+        where build_id = :build and state = 'settled' and kind = 'turn' and ledger.prefix = here.prefix and turn <= :turn
             and input_tokens + cache_write_5m_tokens + cache_read_tokens > 0
         order by turn desc, output_tokens desc limit 1
     ), since as (
-        select coalesce(max(turn), 0) as turn, coalesce(max(tokens), 0) as tokens from counted
+        select coalesce(max(turn), max(covers), 0) as turn, coalesce(max(prompt), 0) as prompt,
+            coalesce(max(output), 0) as output, coalesce(bool_or(warm), false) as warm, max(turn) is null as fresh
+        from here
+        left join prompts on prompts.build_id = :build and prompts.prefix = here.prefix
+        left join counted on true
+    ), outputs as (
+        select output_tokens from ledger where build_id = :build and state = 'settled' and kind = 'turn'
+        order by turn desc limit {_EXPECTED_CALLS}
     )
     select
-        since.tokens,
-        case when since.turn = 0 then
-            (select octet_length(system) + octet_length(tools) from prompts where build_id = :build and prefix = 0)
-        end as prefix,
-        (select sum(octet_length(content)) from messages
-            where build_id = :build and turn > since.turn and turn <= :turn) as messages,
+        since.prompt,
+        since.output,
+        since.warm,
+        case when since.fresh then (
+            select octet_length(system) + octet_length(tools) + coalesce(octet_length(opening), 0)
+            from prompts, here where build_id = :build and prompts.prefix = here.prefix
+        ) end as opening,
+        (select sum(octet_length(content)) from messages, since
+            where build_id = :build and turn <= :turn
+                and (turn > since.turn or since.fresh and turn = since.turn and role = 'assistant')) as messages,
         results.bytes,
-        results.images
-    from since, lateral (
+        results.images,
+        (select percentile_disc({_EXPECTED_PERCENTILE}) within group (order by output_tokens) from outputs) as outputs,
+        here.prefix
+    from here, since, lateral (
         select sum(octet_length(result)) as bytes,
             sum((length(result) - length(replace(result, :image, ''))) / length(:image)) as images
         from tool_calls where build_id = :build and turn >= since.turn and turn < :turn
@@ -264,15 +292,35 @@ _PROMPT_SIZE = text(
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("image", type_=Text()))
 
 
-async def prompt_tokens_at_most(tx: Transaction, build_id: uuid.UUID, turn: int) -> int:
-    """An upper bound for the prompt of the turn's call. Counts the turn's user message only if it is stored already.
+@dataclass(frozen=True)
+class PromptSize:
+    """How long the prompt of a turn is, and what is known of the build's calls, in tokens."""
 
-    The bound is the server's last count for this conversation plus one token for each byte added since. Some texts,
-    such as figures, come close to one token a byte.
-    """
-    sizes = (await tx.execute(_PROMPT_SIZE, {"build": build_id, "turn": turn, "image": _IMAGE})).one()
-    counted, prefix, messages, results, images = (int(size or 0) for size in sizes)
-    return counted + prefix + messages + results + images * _IMAGE_TOKENS + _REQUEST_TOKENS
+    at_most: int
+    """An upper bound: the server's last count for this prefix plus a token for each byte added since. Some texts, such
+    as figures, come close to that. Counts the turn's user message only if it is stored already."""
+    counted: int
+    """The part that the server has counted, the last answer included; 0 if it has not seen this prefix yet."""
+    cached: int
+    """The part that the cache holds by now, as far as the server has said; 0 if it is likely to be cold."""
+    usual_output: int
+    """What nearly all of the build's last calls stayed below."""
+    prefix: int
+
+
+async def prompt_size(tx: Transaction, build_id: uuid.UUID, turn: int) -> PromptSize:
+    """Estimate the prompt of the turn's call."""
+    row = (await tx.execute(_PROMPT_SIZE, {"build": build_id, "turn": turn, "image": _IMAGE})).one()
+    prompt, output, warm, opening, messages, results, images, outputs, prefix = row
+    counted = int(prompt) + int(output)
+    added = int(opening or 0) + int(messages or 0) + int(results or 0) + int(images or 0) * _IMAGE_TOKENS
+    return PromptSize(
+        at_most=counted + added + _REQUEST_TOKENS,
+        counted=counted,
+        cached=int(prompt) if warm else 0,
+        usual_output=int(outputs or 0),
+        prefix=int(prefix),
+    )
 
 
 # ---- what operators change

@@ -1,11 +1,12 @@
 """Turns: claiming one, its user message, the conversation so far, and its stored answer."""
 
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import JSON, UUID, bindparam, func, select, text
+from sqlalchemy import JSON, UUID, Text, bindparam, func, select, text
 
 from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
 from db.models import Event, GateRun, Message, Prompt, Turn
@@ -25,6 +26,10 @@ class ClaimedTurn:
     """The stored outcome, if the turn was answered before; it was not taken then."""
     lost: uuid.UUID | None
     """The claim of the earlier attempt that it was taken from, if there was one."""
+    prefix: int = 0
+    """The prefix that its request begins with. A later attempt has the same."""
+    fallbacks: tuple[str, ...] = ()
+    """The fallback models that the prefix names."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,14 @@ def _check_run(turn: Turn, run_id: str) -> None:
 
 _CLAIM = text(
     """
-    insert into turns (build_id, number, run_id, claim) values (:build, :turn, :run, :claim)
-    on conflict do nothing returning 1
+    with newest as (
+        select prefix, fallbacks from prompts where build_id = :build and covers < :turn order by prefix desc limit 1
+    ), inserted as (
+        insert into turns (build_id, number, run_id, claim, prefix)
+        values (:build, :turn, :run, :claim, coalesce((select prefix from newest), 0))
+        on conflict do nothing returning prefix
+    )
+    select inserted.prefix, coalesce((select fallbacks::text from newest), '[]') from inserted
     """
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True)))
 
@@ -83,14 +94,15 @@ async def claim_turn(tx: Transaction, build_id: uuid.UUID, number: int, run_id: 
         TurnOfAnotherRun: another run of the workflow has made the row, as after a reset.
     """
     inserted = await tx.execute(_CLAIM, {"build": build_id, "turn": number, "run": run_id, "claim": claim})
-    if inserted.first():
-        return ClaimedTurn(None, None)
+    if (row := inserted.first()) is not None:
+        return ClaimedTurn(None, None, row[0], tuple(json.loads(row[1])))
     turn = await tx.session.get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
     _check_run(turn, run_id)
     if turn.outcome is not None:
-        return ClaimedTurn(turn.outcome, None)
+        return ClaimedTurn(turn.outcome, None, turn.prefix)
     lost, turn.claim = turn.claim, claim
-    return ClaimedTurn(None, lost)
+    prompt = await tx.session.get(Prompt, (build_id, turn.prefix))
+    return ClaimedTurn(None, lost, turn.prefix, tuple(prompt.fallbacks) if prompt is not None else ())
 
 
 _NARRATE = text(
@@ -133,10 +145,54 @@ async def store_user_message(tx: Transaction, build_id: uuid.UUID, number: int, 
     await tx.execute(_USER_MESSAGE, {"build": build_id, "turn": number, "content": content})
 
 
-async def load_prompt(tx: Transaction, build_id: uuid.UUID) -> tuple[str, str]:
-    """The stored texts of `system` and `tools`. Every request of the build begins with them."""
-    prompt = await tx.session.get_one(Prompt, (build_id, 0))
-    return prompt.system, prompt.tools
+@dataclass(frozen=True)
+class StoredPrefix:
+    """What the requests of a prefix begin with, as stored text."""
+
+    system: str
+    tools: str
+    settings: str
+    betas: str
+    opening: str | None
+    """The first message; None if that is turn 1's."""
+    covers: int
+    """The turn up to whose user message `opening` stands for the conversation; 0 for none."""
+
+
+_PREFIX = text(
+    """
+    select system, tools, settings, betas, opening, covers from prompts where build_id = :build and prefix = :prefix
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
+
+
+async def load_prefix(tx: Transaction, build_id: uuid.UUID, prefix: int) -> StoredPrefix:
+    """Read what the requests of a prefix begin with."""
+    return StoredPrefix(*(await tx.execute(_PREFIX, {"build": build_id, "prefix": prefix})).one())
+
+
+async def fallbacks_of(tx: Transaction, build_id: uuid.UUID) -> tuple[str, ...]:
+    """The fallback models of the build's newest prefix."""
+    newest = select(Prompt.fallbacks).where(Prompt.build_id == build_id).order_by(Prompt.prefix.desc()).limit(1)
+    return tuple(await tx.session.scalar(newest) or ())
+
+
+_FREEZE = text(
+    """
+    update prompts set settings = :settings, betas = :betas, fallbacks = cast(:fallbacks as jsonb)
+    where build_id = :build and prefix = 0 and not exists (select 1 from turns where build_id = :build)
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("fallbacks", type_=Text()))
+
+
+async def freeze_first_prefix(
+    tx: Transaction, build_id: uuid.UUID, settings: str, betas: str, fallbacks: Sequence[str]
+) -> None:
+    """Store how the model of a new build answers. Once a turn was claimed, nothing changes any more."""
+    await tx.execute(
+        _FREEZE,
+        {"build": build_id, "settings": settings, "betas": betas, "fallbacks": json.dumps(list(fallbacks))},
+    )
 
 
 _MESSAGES = text(

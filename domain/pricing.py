@@ -4,6 +4,7 @@
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Annotated
@@ -83,14 +84,18 @@ PriceTable = dict[str, ModelPrice]
 
 @dataclass(frozen=True)
 class WorstCase:
-    """The highest cost of a call: none of its prompt is in the cache, and all of it is written there."""
+    """The highest cost of a call: none of its prompt is in the cache, and all of it is written there.
+
+    With fallbacks, each of the models may read the prompt and answer in full, and all of them are billed.
+    """
 
     prompt_tokens: int
     price: Price
+    fallbacks: tuple[Price, ...] = ()
 
     def cost(self, max_tokens: int) -> int:
         """Return the cost in µ$ with this much output, rounded up."""
-        return _rounded_up(self._prompt() + max_tokens * self.price.output)
+        return _rounded_up(self._prompt() + max_tokens * self._output())
 
     def expected(self, cached_tokens: int, output_tokens: int) -> int:
         """Return the cost in µ$ if the first `cached_tokens` of the prompt are read from the cache, rounded up."""
@@ -100,13 +105,17 @@ class WorstCase:
 
     def output_for(self, microdollars: int) -> int:
         """Return the tokens of output that this many µ$ pay for after the prompt."""
-        if not self.price.output:
+        if not self._output():
             return sys.maxsize
-        return max(0, int((microdollars - self._prompt()) // self.price.output))
+        return max(0, int((microdollars - self._prompt()) // self._output()))
 
     def _prompt(self) -> Decimal:
         # Requests ask only for cache writes with a lifetime of five minutes.
-        return self.prompt_tokens * max(self.price.input, self.price.cache_write_5m)
+        chain = (self.price, *self.fallbacks)
+        return self.prompt_tokens * sum((max(price.input, price.cache_write_5m) for price in chain), Decimal())
+
+    def _output(self) -> Decimal:
+        return sum((price.output for price in (self.price, *self.fallbacks)), Decimal())
 
 
 def price_of(table: PriceTable, model: str) -> ModelPrice:
@@ -121,13 +130,14 @@ def price_of(table: PriceTable, model: str) -> ModelPrice:
     return table[model]
 
 
-def worst_case(table: PriceTable, model: str, prompt_tokens: int) -> WorstCase:
+def worst_case(table: PriceTable, model: str, prompt_tokens: int, fallbacks: Sequence[str] = ()) -> WorstCase:
     """Return the worst case of a call with at most this many tokens of prompt.
 
     Raises:
-        UnknownModel: the model is not in the table.
+        UnknownModel: a model is not in the table.
     """
-    return WorstCase(prompt_tokens, price_of(table, model).dearest(prompt_tokens))
+    price, *others = (price_of(table, each).dearest(prompt_tokens) for each in (model, *fallbacks))
+    return WorstCase(prompt_tokens, price, tuple(others))
 
 
 def cost_microdollars(table: PriceTable, model: str, tokens: Tokens) -> int:

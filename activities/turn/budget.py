@@ -1,15 +1,16 @@
 """Whether a turn's call may be made: what holds its build, and what the call may cost of today's allowance."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
 from sqlalchemy import select
 
-from db import money
+from db import money, turns
 from db.models import Build, User
 from db.transaction import Transaction
-from domain.budget import BudgetState, Permission, Verdict, cycle_of, may_continue, too_small
+from domain.budget import EXPECTED_OUTPUT_TOKENS, BudgetState, Permission, Verdict, cycle_of, may_continue, too_small
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
 from domain.pricing import ModelPrice, PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
 from domain.status import WaitingFor
@@ -55,13 +56,20 @@ class CallBudget:
             waiting_for, reason = hold
             raise CallBlocked(ThinkResult(outcome=ThinkOutcome.ON_HOLD, reason=reason, waiting_for=waiting_for))
 
-    async def reserve(self, tx: Transaction, call: money.Call, lost: UUID | None) -> tuple[Permission, BudgetState]:
-        """Reserve the call's worst case. `lost`: the claim of an earlier attempt at it, whose cost becomes an estimate.
+    async def reserve(
+        self, tx: Transaction, call: money.Call, lost: UUID | None, fallbacks: Sequence[str] = ()
+    ) -> tuple[Permission, BudgetState]:
+        """Reserve the call's worst case.
+
+        Args:
+            lost: the claim of an earlier attempt at it, whose cost becomes an estimate.
+            fallbacks: models that may answer in the model's place, each of which is billed.
 
         Raises:
             CallBlocked: it does not fit, now or at all.
         """
-        worst = await self._worst_case(tx, call.build_id, call.model, call.turn)
+        size = await money.prompt_size(tx, call.build_id, call.turn)
+        worst = self._worst_case(call.model, size, fallbacks)
         permission, state = await money.reserve(tx, call, worst, self._max_tokens(call.model), lost)
         if permission.verdict is not Verdict.GO:
             build = await tx.session.get_one(Build, call.build_id)
@@ -79,7 +87,8 @@ class CallBudget:
             )
         model = build.model or ""
         state = await money.lock_day(tx, build.user_id, day)
-        worst = await self._worst_case(tx, build.id, model, request.turn)
+        size = await money.prompt_size(tx, build.id, request.turn)
+        worst = self._worst_case(model, size, await turns.fallbacks_of(tx, build.id))
         verdict = may_continue(state, day, worst, self._max_tokens(model), request.last_wind_down)
         if verdict not in (Verdict.TOO_SMALL, Verdict.EXHAUSTED):
             return BudgetCheck(exhausted=False)
@@ -96,8 +105,11 @@ class CallBudget:
 
     async def winds_down_after(self, tx: Transaction, call: money.Call, state: BudgetState) -> bool:
         """Whether the turn after this call's is to be the first of a wind-down."""
-        worst = await self._worst_case(tx, call.build_id, call.model, call.turn + 1)
-        return state.winds_down(worst, self._max_tokens(call.model))
+        size = await money.prompt_size(tx, call.build_id, call.turn + 1)
+        worst = self._worst_case(call.model, size)
+        output = max(EXPECTED_OUTPUT_TOKENS, size.usual_output)
+        expected = worst.expected(size.cached, output) if size.cached else None
+        return state.winds_down(worst, self._max_tokens(call.model), expected)
 
     def cost(self, model: str, tokens: Tokens) -> int:
         """What the tokens cost, in µ$."""
@@ -127,8 +139,8 @@ class CallBudget:
         reason = too_small(state, worst, self._max_tokens(build.model or ""), renews_on)
         return ThinkResult(outcome=ThinkOutcome.TOO_SMALL, reason=reason, renews_on=renews_on, day=day, **figures)
 
-    async def _worst_case(self, tx: Transaction, build_id: UUID, model: str, turn: int) -> WorstCase:
-        return worst_case(self.prices, model, await money.prompt_tokens_at_most(tx, build_id, turn))
+    def _worst_case(self, model: str, size: money.PromptSize, fallbacks: Sequence[str] = ()) -> WorstCase:
+        return worst_case(self.prices, model, size.at_most, fallbacks)
 
     def _max_tokens(self, model: str) -> int:
         return min(self.max_output_tokens, price_of(self.prices, model).max_output_tokens)

@@ -12,11 +12,26 @@ import httpx2
 from anthropic import APIConnectionError, APIStatusError, AsyncAnthropic, AsyncStream
 from anthropic.types import Message, RawMessageStreamEvent
 
-from clients.model.protocol import BrokenStream, LostCall, OnText, OnUsage, RequestSettings, StoredConversation
+from clients.model.protocol import (
+    BrokenStream,
+    FrozenSettings,
+    LostCall,
+    ModelRequest,
+    OnText,
+    OnUsage,
+    RequestSettings,
+    StoredConversation,
+)
 from domain.answer import Answer, Block
 from domain.errors import ModelCallFailed, NeedsPerson
-from domain.pricing import Tokens
+from domain.model_choice import ModelChoice
+from domain.pricing import ModelPrice, Tokens
 from settings import Settings, secret_text
+
+UPDATES_BETA = "thinking-display-updates-2026-08-18"
+FALLBACK_BETA = "server-side-fallback-2026-07-01"
+COMPACTION_BETA = "compact-2026-09-04"
+"""Betas of the Messages API, from the SDK's `AnthropicBetaParam`."""
 
 
 class AnthropicProvider:
@@ -46,30 +61,53 @@ class AnthropicProvider:
         """Close the connections."""
         await self._sdk.close()
 
-    def render(self, settings: RequestSettings, conversation: StoredConversation) -> bytes:
+    def freeze(self, price: ModelPrice, choice: ModelChoice) -> FrozenSettings:
+        """Render thinking, effort and fallbacks; see `ModelProvider`."""
+        parts: dict[str, object] = {}
+        betas: list[str] = []
+        if price.adaptive_thinking:
+            # Only progress updates arrive as text then, and reasoning stays private. Other models mix nothing in.
+            display = "updates" if price.progress_updates else "summarized"
+            parts["thinking"] = {"type": "adaptive", "display": display}
+            betas += [UPDATES_BETA] if price.progress_updates else []
+        if choice.effort is not None:
+            parts["output_config"] = {"effort": choice.effort}
+        if choice.fallbacks:
+            parts["fallbacks"] = [{"model": model} for model in choice.fallbacks]
+            betas.append(FALLBACK_BETA)
+        rendered = json.dumps(parts, separators=(",", ":"))[1:-1]
+        return FrozenSettings(f"{rendered}," if rendered else "", ",".join(betas))
+
+    def render(self, settings: RequestSettings, conversation: StoredConversation) -> ModelRequest:
         """Render a request; see `ModelProvider`. Stored bytes are sent as they are, between fixed text."""
         cache_control = '"cache_control":{"type":"ephemeral"},' if settings.prompt_cache else ""
-        thinking = '"thinking":{"type":"adaptive","display":"summarized"},' if settings.adaptive_thinking else ""
+        frozen = conversation.frozen
+        betas, summarize = frozen.betas, ""
+        if settings.summarize is not None:
+            betas = ",".join(filter(None, (betas, COMPACTION_BETA)))
+            compaction = {"type": "summarize", "instructions": settings.summarize}
+            summarize = f'"compaction":{json.dumps(compaction)},'
         head = (
             f'{{"model":"{settings.model}","max_tokens":{settings.max_tokens},"stream":true,'
-            f'{cache_control}{thinking}"system":'
+            f'{cache_control}{summarize}{frozen.settings}"system":'
         )
         prompt = (conversation.system, b',"tools":', conversation.tools, b',"messages":[')
         messages = [part for message in conversation.messages for part in (b",", message)][1:]
         # One join: a long conversation is copied once.
-        return b"".join((head.encode(), *prompt, *messages, b"]}"))
+        return ModelRequest(b"".join((head.encode(), *prompt, *messages, b"]}")), betas)
 
-    async def stream(self, body: bytes, on_text: OnText, on_usage: OnUsage) -> Answer:
+    async def stream(self, request: ModelRequest, on_text: OnText, on_usage: OnUsage) -> Answer:
         """Make one call and read its whole stream; see `ModelProvider`."""
         if not self._has_key:
             raise NeedsPerson("ANTHROPIC_API_KEY is not set. Set it and restart the worker.", "operator")
         reader = _StreamReader()
+        headers = {"content-type": "application/json"} | ({"anthropic-beta": request.betas} if request.betas else {})
         try:
             stream = await self._sdk.post(
                 "/v1/messages",
-                content=body,
+                content=request.body,
                 cast_to=Message,
-                options={"headers": {"content-type": "application/json"}},
+                options={"headers": headers},
                 stream=True,
                 stream_cls=AsyncStream[RawMessageStreamEvent],
             )

@@ -11,9 +11,9 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.think import ThinkActivities
 from clients.model.anthropic import AnthropicProvider
+from domain.models import default_prices
 from domain.notes import TurnNote
 from domain.payloads import ThinkInput, ThinkResult
-from settings import default_prices
 from tests.harness.activities import ActivityHarness
 from tests.harness.wait import DEADLINE
 

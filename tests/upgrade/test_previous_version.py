@@ -23,10 +23,11 @@ from db.session import make_engine, make_sessions
 from domain.names import WAKE
 from domain.status import Status
 from local.stack import LocalStack
+from tests.harness.scripts import PRODUCT, bash, hold, steps
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WAITS, WorkerHarness, sample_brief, settings_of
 from tests.upgrade.checkout import previous_checkout
-from tests.workflows.scenarios import PRODUCT, bash, hold, release_command, steps
+from tests.workflows.scenarios import release_command
 from worker import wired_worker
 
 pytestmark = pytest.mark.timeout(1800)

@@ -26,6 +26,7 @@ def upgrade() -> None:
     op.add_column("prompts", sa.Column("settings", sa.Text(), server_default=SETTINGS, nullable=False))
     op.add_column("prompts", sa.Column("betas", sa.Text(), server_default="", nullable=False))
     op.add_column("prompts", sa.Column("wants_plan", sa.Boolean(), server_default=sa.text("false"), nullable=False))
+    op.add_column("prompts", sa.Column("fallbacks", JSONB(), server_default=sa.text("'[]'::jsonb"), nullable=False))
     _forget_thinking()
     op.add_column("turns", sa.Column("prefix", sa.Integer(), server_default="0", nullable=False))
     op.add_column("turns", sa.Column("unreadable", sa.Integer(), server_default="0", nullable=False))
@@ -61,7 +62,7 @@ def downgrade() -> None:
     for table, columns in (
         ("ledger", ("iterations", "prefix", "kind")),
         ("turns", ("details", "unreadable", "prefix")),
-        ("prompts", ("wants_plan", "betas", "settings", "opening", "covers")),
+        ("prompts", ("fallbacks", "wants_plan", "betas", "settings", "opening", "covers")),
     ):
         for column in columns:
             op.drop_column(table, column)

@@ -17,11 +17,11 @@ from db.feed import append_events
 from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall
 from db.transaction import transaction
 from domain.events import NewEvent, ResumedEvent
+from domain.models import default_prices
 from domain.notes import TurnNote
 from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult
 from domain.tool_output import render_result
 from local.stack import LocalStack
-from settings import default_prices
 from tests.harness.activities import ActivityHarness, open_activity_harness
 from tests.harness.model_server import MODEL, START, STOP, SYSTEM, calls, ends, says, speaking, think
 from tests.harness.wait import DEADLINE
