@@ -255,8 +255,8 @@ _PROMPT_SIZE = text(
         select turn, input_tokens + cache_write_5m_tokens + cache_write_1h_tokens + cache_read_tokens as prompt,
             output_tokens as output, opened_at > clock_timestamp() - interval '{CACHE_SECONDS} s' as warm
         from ledger, here
-        where build_id = :build and state = 'settled' and kind = 'turn' and ledger.prefix = here.prefix and turn <= :turn
-            and input_tokens + cache_write_5m_tokens + cache_read_tokens > 0
+        where build_id = :build and state = 'settled' and kind = 'turn' and ledger.prefix = here.prefix
+            and turn <= :turn and input_tokens + cache_write_5m_tokens + cache_read_tokens > 0
         order by turn desc, output_tokens desc limit 1
     ), since as (
         select coalesce(max(turn), max(covers), 0) as turn, coalesce(max(prompt), 0) as prompt,

@@ -37,7 +37,7 @@ class BrokenStream(ModelCallFailed):
 
 @dataclass(frozen=True)
 class FrozenSettings:
-    """What every request of a prefix says of how the model answers. Stored with the prefix, since it must not change."""
+    """What every request of a prefix says of how the model answers. It is stored with the prefix, and never changes."""
 
     settings: str
     """As the provider renders it."""
