@@ -276,9 +276,11 @@ _PROMPT_SIZE = text(
             select octet_length(system) + octet_length(tools) + coalesce(octet_length(opening), 0)
             from prompts, here where build_id = :build and prompts.prefix = here.prefix
         ) end as opening,
-        (select sum(octet_length(content)) from messages, since
-            where build_id = :build and turn <= :turn
-                and (turn > since.turn or since.fresh and turn = since.turn and role = 'assistant')) as messages,
+        (select sum(octet_length(content)) from messages
+            where build_id = :build and messages.turn <= :turn and (
+                messages.turn > since.turn
+                or since.fresh and messages.turn = since.turn and role = 'assistant'
+            )) as messages,
         results.bytes,
         results.images,
         (select percentile_disc({_EXPECTED_PERCENTILE}) within group (order by output_tokens) from outputs) as outputs,
@@ -286,7 +288,7 @@ _PROMPT_SIZE = text(
     from here, since, lateral (
         select sum(octet_length(result)) as bytes,
             sum((length(result) - length(replace(result, :image, ''))) / length(:image)) as images
-        from tool_calls where build_id = :build and turn >= since.turn and turn < :turn
+        from tool_calls where build_id = :build and tool_calls.turn >= since.turn and tool_calls.turn < :turn
     ) as results
     """
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("image", type_=Text()))
