@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from db.models import Build, FounderMessage, GateRun, LedgerEntry, Preview, Question, Snapshot
+from db.models import Build, FounderMessage, LedgerEntry, Preview, Question, Snapshot
 from db.paging import Position, page_after
 from db.steering import AnsweredQuestion
 from db.transaction import Transaction
@@ -176,14 +176,3 @@ async def find_snapshot(tx: Transaction, build_id: uuid.UUID, number: int) -> Sn
     return (
         await tx.session.scalars(select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.number == number))
     ).one_or_none()
-
-
-async def find_screenshots(tx: Transaction, build_id: uuid.UUID) -> dict[str, str]:
-    """Return the S3 keys of the last gate run's screenshots by viewport; empty if no gate run took any."""
-    keys = await tx.session.scalar(
-        select(GateRun.screenshots)
-        .where(GateRun.build_id == build_id, GateRun.screenshots != {})
-        .order_by(GateRun.number.desc())
-        .limit(1)
-    )
-    return keys or {}
