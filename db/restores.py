@@ -123,3 +123,12 @@ def describe_target(restore: Restore) -> str:
 def _target_fields(restore: Restore) -> dict[str, object]:
     target = {"commit": restore.commit} if restore.commit else {"snapshot": restore.snapshot_number}
     return {"number": restore.number, **target}
+
+
+async def load_restore(tx: Transaction, build_id: uuid.UUID, number: int) -> Restore:
+    """Return the build's restore with this number.
+
+    Raises:
+        NoResultFound: it does not exist.
+    """
+    return await tx.session.get_one(Restore, (build_id, number))
