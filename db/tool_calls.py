@@ -201,7 +201,7 @@ async def last_calls(tx: Transaction, build_id: uuid.UUID, limit: int) -> Sequen
 
 
 async def last_failed_calls(tx: Transaction, build_id: uuid.UUID, limit: int) -> Sequence[ToolCall]:
-    """The build's last tool calls that ended in an error, the last one first. Lost outcomes are no errors of a tool."""
+    """The build's last tool calls that ended in an error, the last one first. Lost outcomes do not count."""
     return (
         await tx.session.scalars(
             select(ToolCall)
