@@ -119,13 +119,19 @@ class CallBudget:
         """Why no call may be made, for the workflow and for people."""
         if verdict is Verdict.BUSY:
             return ThinkResult(outcome=ThinkOutcome.BUSY)
-        figures = {"spent": state.spent, "allowance": state.allowance}
         if verdict is Verdict.EXHAUSTED:
-            return ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, **figures)
+            return ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, spent=state.spent, allowance=state.allowance)
         renewal_day = await tx.session.scalar(select(User.renewal_day).where(User.id == build.user_id))
         _, renews_on = cycle_of(day, renewal_day or 1)
         reason = too_small(state, worst, self._max_tokens(build.model or ""), renews_on)
-        return ThinkResult(outcome=ThinkOutcome.TOO_SMALL, reason=reason, renews_on=renews_on, day=day, **figures)
+        return ThinkResult(
+            outcome=ThinkOutcome.TOO_SMALL,
+            reason=reason,
+            renews_on=renews_on,
+            day=day,
+            spent=state.spent,
+            allowance=state.allowance,
+        )
 
     async def _worst_case(self, tx: Transaction, build_id: UUID, model: str, turn: int) -> WorstCase:
         return worst_case(self.prices, model, await money.prompt_tokens_at_most(tx, build_id, turn))
