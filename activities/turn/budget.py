@@ -10,6 +10,7 @@ from db import money
 from db.models import Build, User
 from db.transaction import Transaction
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, may_continue, too_small
+from domain.events import BudgetFields
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
 from domain.pricing import ModelPrice, PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
 from domain.status import WaitingFor
@@ -140,6 +141,6 @@ class CallBudget:
         return min(self.max_output_tokens, price_of(self.prices, model).max_output_tokens)
 
 
-def budget_fields(state: BudgetState) -> dict[str, object]:
+def budget_fields(state: BudgetState) -> BudgetFields:
     """What an event says of the day's budget; nothing for an unlimited plan."""
     return {} if state.percent is None else {"budget_percent": state.percent, "budget_level": state.level}
