@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from domain.build_options import BuildOptions
+
 _BUILD_ID = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
 _LATER = "2026-11-24T12:21:30Z"
 
@@ -51,8 +53,7 @@ BUILD: dict[str, Any] = {
     "id": _BUILD_ID,
     "project_id": _PROJECT_ID,
     "goal": "Build the first version: a list, no login.",
-    "sleep_policy": "sleep",
-    "max_nights": 30,
+    **BuildOptions().model_dump(mode="json"),
     "status": "sleeping",
     "waiting_for": None,
     "reason": "Not enough of today's budget is left for the next step.",

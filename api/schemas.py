@@ -38,8 +38,9 @@ from domain.brief import (
     is_too_deep,
 )
 from domain.budget import BudgetState, Level, next_utc_midnight
+from domain.build_options import BuildOptions
 from domain.errors import InvalidBrief, InvalidInput
-from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
+from domain.status import Status, WaitingFor
 from services.accounts import MAX_TOP_UP, Account
 
 
@@ -140,7 +141,7 @@ class NewInterview(Body):
     version: ReadVersion = None
 
 
-class NewBuild(Body):
+class NewBuild(BuildOptions, Body):
     """A build to start."""
 
     model_config = ConfigDict(
@@ -151,14 +152,6 @@ class NewBuild(Body):
         str,
         StringConstraints(strip_whitespace=True, min_length=1, max_length=GOAL_MAX_CHARACTERS, pattern=NOT_BLANK),
     ] = Field(description="What this build should do; it is the build plan.")
-    sleep_policy: SleepPolicy = Field(
-        default=SleepPolicy.SLEEP,
-        description="When the day's allowance is used up: `sleep` until there is money again, or `stop` and fail; the "
-        "work is kept.",
-    )
-    max_nights: int = Field(
-        default=MAX_NIGHTS, ge=0, le=1000, description="Ask the founder after sleeping this many nights."
-    )
 
 
 MessageText = Annotated[
@@ -418,16 +411,17 @@ class NewTopUp(Body):
     note: str | None = Field(default=None, max_length=1000, description="The reason; stored with the top-up.")
 
 
-class BuildOut(BaseModel):
+class _BuildIdentity(BaseModel):
+    id: uuid.UUID
+    project_id: uuid.UUID
+    goal: str
+
+
+class BuildOut(BuildOptions, _BuildIdentity):
     """A build."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [examples.BUILD]})
 
-    id: uuid.UUID
-    project_id: uuid.UUID
-    goal: str
-    sleep_policy: SleepPolicy = Field(description="What it does when the day's allowance is used up.")
-    max_nights: int = Field(description="It asks its founder after sleeping this many nights.")
     status: Status
     waiting_for: WaitingFor | None = Field(description="Who can end `needs_input`.")
     reason: str | None = Field(description="Why it sleeps, waits or failed.")

@@ -13,6 +13,7 @@ import httpx2
 from cli.exit_codes import Unreachable
 from cli.feed_state import FeedEvent
 from clients.loopback import is_loopback
+from domain.build_options import BuildOptions
 from domain.errors import CofounderError, Misconfigured
 
 _SILENCE_SECONDS = 60.0
@@ -75,12 +76,10 @@ class ApiClient:
         body = _without_none({"name": name, "brief": brief, "interview": interview})
         return await self._json("POST", "/v1/projects", json_body=body)
 
-    async def start_build(
-        self, project_id: str, goal: str, *, sleep_policy: str | None = None, max_nights: int | None = None
-    ) -> Json:
+    async def start_build(self, project_id: str, goal: str, options: BuildOptions | None = None) -> Json:
         """Start a build. An idempotency key keeps a repeated request from starting a second one."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-        body = _without_none({"goal": goal, "sleep_policy": sleep_policy, "max_nights": max_nights})
+        body = {"goal": goal, **(options.changed() if options is not None else {})}
         return await self._json("POST", f"/v1/projects/{project_id}/builds", json_body=body, headers=headers)
 
     async def list_builds(

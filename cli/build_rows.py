@@ -8,6 +8,7 @@ from rich.text import Text
 from cli.feed_state import describe_model
 from cli.output import budget_row, local_time, print_rows
 from domain.budget import dollars
+from domain.build_options import BuildOptions
 
 _STYLES = {"ready": "green", "failed": "red", "cancelled": "red", "sleeping": "yellow", "needs_input": "bold yellow"}
 
@@ -21,6 +22,7 @@ def print_build(console: Console, build: Json) -> None:
         "build": build["id"],
         "project": build["project_id"],
         "goal": build["goal"],
+        **_options(build),
         "status": status_text(build),
         "why": build["reason"],
         "wakes at": build["wakes_at"] and local_time(build["wakes_at"]),
@@ -36,6 +38,12 @@ def print_build(console: Console, build: Json) -> None:
     print_rows(console, ((name, value) for name, value in rows.items() if value is not None))
     if question := build.get("question"):
         print_rows(console, _question_rows(build["id"], question))
+
+
+def _options(build: Json) -> dict[str, str]:
+    """The options of the build that are not at their default."""
+    values = {name: (build.get(name), field.default) for name, field in BuildOptions.model_fields.items()}
+    return {name.replace("_", " "): str(value) for name, (value, default) in values.items() if value != default}
 
 
 def _question_rows(build_id: str, question: Json) -> list[tuple[str, str]]:

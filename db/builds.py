@@ -4,8 +4,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from sqlalchemy import and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -14,7 +13,8 @@ from db.models import Build, FounderMessage, GateRun, LedgerEntry, Preview, Ques
 from db.paging import Position, page_after
 from db.steering import AnsweredQuestion
 from db.transaction import Transaction
-from domain.status import MAX_NIGHTS, SleepPolicy, Status
+from domain.build_options import BuildOptions
+from domain.status import Status
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,13 @@ class BuildRequest:
     user_id: str
     goal: str
     idempotency_key: str | None = None
-    sleep_policy: SleepPolicy = SleepPolicy.SLEEP
-    max_nights: int = MAX_NIGHTS
+    options: BuildOptions = field(default_factory=BuildOptions)
 
     @property
     def body_hash(self) -> str:
         """Tells a repeat from another request with the same key. Options at their defaults are left out, so that a new
         option changes no hash that is stored."""
-        options: dict[str, Any] = {}
-        if self.sleep_policy is not SleepPolicy.SLEEP:
-            options["sleep_policy"] = self.sleep_policy
-        if self.max_nights != MAX_NIGHTS:
-            options["max_nights"] = self.max_nights
+        options = self.options.changed()
         body = [str(self.project_id), self.goal, *([options] if options else [])]
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
@@ -64,8 +59,7 @@ async def insert_build(tx: Transaction, request: BuildRequest) -> Build | None:
             goal=request.goal,
             idempotency_key=request.idempotency_key,
             body_hash=request.body_hash,
-            sleep_policy=request.sleep_policy,
-            max_nights=request.max_nights,
+            **request.options.model_dump(),
         )
         .on_conflict_do_nothing()
         .returning(Build)

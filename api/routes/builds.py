@@ -14,6 +14,7 @@ from db import builds, money
 from db.builds import BuildFilter, BuildRequest
 from db.projects import find_project
 from db.transaction import Transaction, request_transaction
+from domain.build_options import BuildOptions
 from domain.errors import NotFound
 from domain.status import Status
 from services.builds import cancel_build, start_build, wake_build
@@ -38,7 +39,7 @@ async def start(
     idempotency_key: IdempotencyKey = None,
 ) -> BuildOut:
     """Store the build and start it. A project has at most one open build."""
-    request = BuildRequest(project_id, user_id, new.goal, idempotency_key, new.sleep_policy, new.max_nights)
+    request = BuildRequest(project_id, user_id, new.goal, idempotency_key, BuildOptions.chosen_in(new))
     started = await start_build(
         resources.sessions, resources.workflows, request, autonomous_agent=resources.settings.autonomous_agent
     )

@@ -49,12 +49,14 @@ def build(
     With --json it waits silently and prints the build at its end; with --no-watch, at its start.
     """
     from cli.inputs import check_goal, read_brief, read_interview
+    from domain.build_options import BuildOptions
 
     if sum(source is not None for source in (brief, idea, project)) != 1:
         raise typer.BadParameter("Give one of --brief, --idea and --project.")
     if project is not None and interview is not None:
         raise typer.BadParameter("--interview needs a new project: give it with --brief or --idea.")
     check_goal(goal)
+    options = BuildOptions(sleep_policy=sleep_policy, max_nights=max_nights)
     content = read_brief(brief, idea)
     answers = None if interview is None else read_interview(interview)
 
@@ -62,7 +64,7 @@ def build(
         target = await (api.create_project(content, answers) if project is None else api.read_project(str(project)))
         output.note(f"project {target['id']}")
         try:
-            started = await api.start_build(target["id"], goal, sleep_policy=sleep_policy.value, max_nights=max_nights)
+            started = await api.start_build(target["id"], goal, options)
         except CofounderError as error:
             if project is None:
                 output.note(f"The project is stored. To build it later: cofounder build --project {target['id']}")
