@@ -47,7 +47,7 @@ from domain.errors import (
     SnapshotFailed,
     StaleClaim,
 )
-from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent, NewEvent
+from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
 
@@ -237,8 +237,7 @@ class GateActivities:
                 .returning(GateRun.number)
             )
             if inserted is not None:
-                started = NewEvent(GateStartedEvent(number=gate.number))
-                await append_events(tx, gate.build_id, [started])
+                await append_events(tx, gate.build_id, [GateStartedEvent(number=gate.number)])
             run = await tx.session.get_one(GateRun, (gate.build_id, gate.number), with_for_update=True)
             run.claim = gate.claim
             return run
@@ -251,7 +250,7 @@ class GateActivities:
                 return GateResult(findings=len(run.findings or []))
             if not report.findings and (pending := await steering.close_input(tx, gate.build_id)):
                 await tx.session.delete(run)
-                await append_events(tx, gate.build_id, [NewEvent(GateStepEvent(text=_FOUNDER_FIRST))])
+                await append_events(tx, gate.build_id, [GateStepEvent(text=_FOUNDER_FIRST)])
                 return GateResult(findings=0, message=pending.message, restore=pending.restore)
             run.findings, run.tests_run, run.screenshots = report.findings, report.tests_run, report.screenshots
             run.ended_at = func.now()
@@ -260,14 +259,13 @@ class GateActivities:
                 if report.findings
                 else GatePassedEvent(number=gate.number, tests_run=report.tests_run, screenshots=report.screenshots)
             )
-            await append_events(tx, gate.build_id, [NewEvent(event)])
+            await append_events(tx, gate.build_id, [event])
             return GateResult(findings=len(report.findings))
 
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with transaction(self._sessions) as tx:
             await _locked_run(tx, gate)
-            step = NewEvent(GateStepEvent(text=evidence.tail_of(text)))
-            await append_events(tx, gate.build_id, [step])
+            await append_events(tx, gate.build_id, [GateStepEvent(text=evidence.tail_of(text))])
 
     # ---- the sandbox
 

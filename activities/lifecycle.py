@@ -17,7 +17,7 @@ from db.models import Build, BusinessEvent, Project
 from db.session import Sessions
 from db.snapshots import latest_snapshot
 from db.transaction import transaction
-from domain.events import HookFailedEvent, NewEvent, ReadyEvent, StatusEvent
+from domain.events import HookFailedEvent, ReadyEvent, StatusEvent
 from domain.names import wake_command
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
 from domain.status import CLOSED, Status
@@ -61,8 +61,7 @@ class LifecycleActivities:
                 .returning(Build.user_id)
             )
             if user_id is not None:
-                event = NewEvent(_status_event(request, reason, waits))
-                await append_events(tx, build_id, [event])
+                await append_events(tx, build_id, [_status_event(request, reason, waits)])
                 if request.status is not Status.NEEDS_INPUT:
                     await steering.close_question(tx, build_id)
         if closed:
@@ -99,7 +98,7 @@ class LifecycleActivities:
                 preview_url=request.preview_url,
                 phases_completed=request.phases_completed,
             )
-            await append_events(tx, build_id, [NewEvent(ready), NewEvent(StatusEvent(status=Status.READY))])
+            await append_events(tx, build_id, [ready, StatusEvent(status=Status.READY)])
             finished, user_id = FinishedBuild(build_version=build.build_version), build.user_id
         await crash_point("finish_build.committed")
         await nudge_queued_builds(self._sessions, self._builds, user_id)
@@ -134,15 +133,14 @@ class LifecycleActivities:
             error="Your build is ready, but a step after it failed. The product itself is not affected."
         )
         async with transaction(self._sessions) as tx:
-            await append_events(tx, uuid.UUID(request.build_id), [NewEvent(event)])
+            await append_events(tx, uuid.UUID(request.build_id), [event])
 
 
 def _status_event(request: StatusChange, reason: str | None, waits: bool) -> StatusEvent:
-    data: dict[str, object] = {
-        "status": request.status,
-        "waiting_for": request.waiting_for,
-        "reason": reason,
-        "wakes_at": request.wakes_at.isoformat() if request.wakes_at else None,
-        "wake_command": wake_command(request.build_id) if waits else None,
-    }
-    return StatusEvent.model_validate({key: value for key, value in data.items() if value is not None})
+    return StatusEvent(
+        status=request.status,
+        waiting_for=request.waiting_for,
+        reason=reason,
+        wakes_at=request.wakes_at.isoformat() if request.wakes_at else None,
+        wake_command=wake_command(request.build_id) if waits else None,
+    )

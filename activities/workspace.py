@@ -30,7 +30,7 @@ from db.tool_calls import calls_since, last_outcome_in
 from db.transaction import Transaction, transaction
 from domain import recovery
 from domain.errors import SandboxGone, SandboxUnavailable, StaleClaim
-from domain.events import NewEvent, PhaseCompletedEvent, ResumedEvent
+from domain.events import PhaseCompletedEvent, ResumedEvent
 from domain.manifest import compare
 from domain.payloads import (
     OpenedWorkspace,
@@ -147,7 +147,7 @@ class WorkspaceActivities:
                 await _claim_sandbox(tx, build_id, sandbox, recorded)
                 position = await _position(tx, build_id)
                 event = ResumedEvent(reason=request.cause, continuing_from=position, changes=changes)
-                await append_events(tx, build_id, [NewEvent(event)])
+                await append_events(tx, build_id, [event])
             if sandbox.id != request.sandbox_id:
                 await self._kill_replaced(request.sandbox_id)
             await lock.run(f"rm -f {CHANGES}")
@@ -317,7 +317,7 @@ def _describe(build_id: uuid.UUID, snapshot: Snapshot) -> str:
 
 async def _position(tx: Transaction, build_id: uuid.UUID) -> str:
     """Where the build continues, for its founder: after its last completed phase and its last turn."""
-    phase = await tx.session.scalar(
+    data = await tx.session.scalar(
         select(Event.data)
         .where(Event.build_id == build_id, Event.type == PhaseCompletedEvent.type)
         .order_by(Event.id.desc())
@@ -326,7 +326,8 @@ async def _position(tx: Transaction, build_id: uuid.UUID) -> str:
     turn = await tx.session.scalar(
         select(func.max(Turn.number)).where(Turn.build_id == build_id, Turn.outcome.is_not(None))
     )
-    after = f"phase {phase['phase']} ({phase['title']})" if phase else "the beginning"
+    phase = PhaseCompletedEvent.model_validate(data) if data else None
+    after = f"phase {phase.phase} ({phase.title})" if phase else "the beginning"
     return f"{after}, turn {turn}" if turn else after
 
 
