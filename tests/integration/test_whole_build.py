@@ -287,7 +287,8 @@ def test_history_holds_all_of_the_builds_context(built: Built) -> None:
         for payload in attributes.result.payloads
         if b'"tool_call_cap"' in payload.data
     ]
-    assert [context.keys() for context in contexts] == [BuildContext.model_fields.keys()]
+    keys = {field.alias or name for name, field in BuildContext.model_fields.items()}
+    assert [context.keys() for context in contexts] == [keys]
 
 
 def test_history_holds_no_content(built: Built) -> None:
