@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypedDict, get_args
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -174,7 +174,17 @@ ModelPrices = Annotated[dict[str, ModelPrice], NoDecode, BeforeValidator(_json)]
 """JSON that maps each model to its prices."""
 
 
-def _price(input_: str, output: str, cache_read: str) -> dict[str, Decimal]:
+class _PriceFields(TypedDict):
+    """The fields of a `Price`."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal
+    cache_write_5m: Decimal
+    cache_write_1h: Decimal
+
+
+def _price(input_: str, output: str, cache_read: str) -> _PriceFields:
     base = Decimal(input_)
     return {
         "input": base,

@@ -16,7 +16,7 @@ from db.users import load_tool_call_cap, load_user_with_plan
 from domain.brief import Interview
 from domain.build_settings import BuildSettings
 from domain.errors import AccountSuspended, BuildFailed, UnknownModel
-from domain.events import ModelEvent, NewEvent
+from domain.events import ModelEvent
 from domain.model_choice import CODER, choose_model
 from domain.payloads import BuildContext, BuildRef, ResolvedModel
 from domain.pricing import PriceTable
@@ -119,9 +119,5 @@ class ContextActivities:
                 ) from error
             label = f"rehearsal model (standing in for {model})" if self._rehearsal_model else model
             await record_model(tx, build, model, label)
-            await append_events(
-                tx,
-                build_id,
-                [NewEvent(ModelEvent(model=model, label=label, plan=plan.name))],
-            )
+            await append_events(tx, build_id, [ModelEvent(model=model, label=label, plan=plan.name)])
             return ResolvedModel(model=model, label=label)

@@ -45,7 +45,7 @@ from domain.errors import (
     SnapshotFailed,
     StaleClaim,
 )
-from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent, NewEvent
+from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
 
@@ -227,8 +227,7 @@ class GateActivities:
                     await gate_runs.delete_run(tx, earlier)
                 return GateResult(findings=0, message=pending.message, restore=pending.restore)
             if await gate_runs.insert_run(tx, gate.build_id, gate.number, gate.snapshot_number, gate.claim):
-                started = NewEvent(GateStartedEvent(number=gate.number))
-                await append_events(tx, gate.build_id, [started])
+                await append_events(tx, gate.build_id, [GateStartedEvent(number=gate.number)])
             return await gate_runs.claim_run(tx, gate.build_id, gate.number, gate.claim)
 
     async def _record(self, gate: "_ClaimedGate", report: _GateReport) -> GateResult:
@@ -239,7 +238,7 @@ class GateActivities:
                 return GateResult(findings=len(run.findings or []))
             if not report.findings and (pending := await steering.close_input(tx, gate.build_id)):
                 await gate_runs.delete_run(tx, run)
-                await append_events(tx, gate.build_id, [NewEvent(GateStepEvent(text=_FOUNDER_FIRST))])
+                await append_events(tx, gate.build_id, [GateStepEvent(text=_FOUNDER_FIRST)])
                 return GateResult(findings=0, message=pending.message, restore=pending.restore)
             await gate_runs.record_result(tx, run, report.findings, report.tests_run, report.screenshots)
             event = (
@@ -247,14 +246,13 @@ class GateActivities:
                 if report.findings
                 else GatePassedEvent(number=gate.number, tests_run=report.tests_run, screenshots=report.screenshots)
             )
-            await append_events(tx, gate.build_id, [NewEvent(event)])
+            await append_events(tx, gate.build_id, [event])
             return GateResult(findings=len(report.findings))
 
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with transaction(self._sessions) as tx:
             await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
-            step = NewEvent(GateStepEvent(text=evidence.tail_of(text)))
-            await append_events(tx, gate.build_id, [step])
+            await append_events(tx, gate.build_id, [GateStepEvent(text=evidence.tail_of(text))])
 
     # ---- the sandbox
 

@@ -16,7 +16,7 @@ from db.projects import mark_mvp_built
 from db.session import Sessions
 from db.snapshots import mark_final
 from db.transaction import transaction
-from domain.events import HookFailedEvent, NewEvent, ReadyEvent, StatusEvent
+from domain.events import HookFailedEvent, ReadyEvent, StatusEvent
 from domain.names import wake_command
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
 from domain.status import CLOSED, Status
@@ -46,8 +46,7 @@ class LifecycleActivities:
         async with transaction(self._sessions) as tx:
             user_id = await builds.record_status(tx, request, reason)
             if user_id is not None:
-                event = NewEvent(_status_event(request, reason, waits))
-                await append_events(tx, build_id, [event])
+                await append_events(tx, build_id, [_status_event(request, reason, waits)])
                 if request.status is not Status.NEEDS_INPUT:
                     await steering.close_question(tx, build_id)
         if closed:
@@ -73,7 +72,7 @@ class LifecycleActivities:
                 preview_url=request.preview_url,
                 phases_completed=request.phases_completed,
             )
-            await append_events(tx, build_id, [NewEvent(ready), NewEvent(StatusEvent(status=Status.READY))])
+            await append_events(tx, build_id, [ready, StatusEvent(status=Status.READY)])
             finished, user_id = FinishedBuild(build_version=version), build.user_id
         await crash_point("finish_build.committed")
         await nudge_queued_builds(self._sessions, self._builds, user_id)
@@ -97,15 +96,14 @@ class LifecycleActivities:
             error="Your build is ready, but a step after it failed. The product itself is not affected."
         )
         async with transaction(self._sessions) as tx:
-            await append_events(tx, uuid.UUID(request.build_id), [NewEvent(event)])
+            await append_events(tx, uuid.UUID(request.build_id), [event])
 
 
 def _status_event(request: StatusChange, reason: str | None, waits: bool) -> StatusEvent:
-    data: dict[str, object] = {
-        "status": request.status,
-        "waiting_for": request.waiting_for,
-        "reason": reason,
-        "wakes_at": request.wakes_at.isoformat() if request.wakes_at else None,
-        "wake_command": wake_command(request.build_id) if waits else None,
-    }
-    return StatusEvent.model_validate({key: value for key, value in data.items() if value is not None})
+    return StatusEvent(
+        status=request.status,
+        waiting_for=request.waiting_for,
+        reason=reason,
+        wakes_at=request.wakes_at.isoformat() if request.wakes_at else None,
+        wake_command=wake_command(request.build_id) if waits else None,
+    )

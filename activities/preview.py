@@ -27,7 +27,7 @@ from db.session import Sessions
 from db.snapshots import final_snapshot
 from db.transaction import transaction
 from domain.errors import BuildFailed, InvalidInput, SandboxGone, SandboxUnavailable
-from domain.events import NewEvent, PreviewEvent
+from domain.events import PreviewEvent
 from domain.payloads import OpenedPreview, PreviewChange, PreviewInput, SandboxInput
 from domain.product import ProductManifest
 from domain.text import storable
@@ -101,7 +101,7 @@ class PreviewActivities:
                 return
             expires_at = request.expires_at.isoformat() if request.expires_at else None
             event = PreviewEvent(state=request.state, url=request.url, expires_at=expires_at, reason=reason)
-            await append_events(tx, build_id, [NewEvent(event)])
+            await append_events(tx, build_id, [event])
 
     @activity.defn
     @application_errors

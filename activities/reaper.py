@@ -25,7 +25,7 @@ from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
 from db.transaction import Transaction, transaction
 from domain.errors import CofounderError, NotFound
-from domain.events import NewEvent, PreviewEvent, StatusEvent
+from domain.events import PreviewEvent, StatusEvent
 from domain.names import build_workflow_id, preview_workflow_id
 from domain.payloads import PendingInput, ReapResult
 from domain.status import Status
@@ -178,7 +178,7 @@ class ReaperActivities:
             if not await builds.close_stopped_build(tx, build_id, status, reason):
                 return False
             event = StatusEvent(status=status, reason=reason)
-            await append_events(tx, build_id, [NewEvent(event)])
+            await append_events(tx, build_id, [event])
         await close_leftovers()
         return True
 
@@ -197,7 +197,7 @@ class ReaperActivities:
                 if not await previews.close_preview(tx, row):
                     return False
                 event = PreviewEvent(state="closed", url=None, expires_at=None, reason=None)
-                await append_events(tx, row.build_id, [NewEvent(event)])
+                await append_events(tx, row.build_id, [event])
             return True
 
         return sum([await _try("close a preview", row.build_id, close(row)) for row in rows])

@@ -44,7 +44,7 @@ from domain.errors import (
     StaleClaim,
     StoreUnavailable,
 )
-from domain.events import NewEvent, PhaseCompletedEvent, SnapshotFailedEvent, SnapshotStoredEvent
+from domain.events import BuildEvent, PhaseCompletedEvent, SnapshotFailedEvent, SnapshotStoredEvent
 from domain.manifest import Entry, digest, printable, render_manifest
 from domain.payloads import SnapshotReason, TakenSnapshot, TakeSnapshot
 from domain.text import storable
@@ -103,7 +103,7 @@ class SnapshotActivities:
             if not await mark_failed(tx, build_id, request.number):
                 return
             error = storable(request.error or "") or "It could not be stored. The next snapshot makes up for it."
-            events = [NewEvent(SnapshotFailedEvent(number=request.number, reason=request.reason, error=error))]
+            events: list[BuildEvent] = [SnapshotFailedEvent(number=request.number, reason=request.reason, error=error)]
             if request.reason == SnapshotReason.PHASE:
                 events.append(await _complete_phase(tx, request, request.commit, ""))
             await append_events(tx, build_id, events)
@@ -190,8 +190,9 @@ class SnapshotActivities:
                 raise StaleClaim(f"Another attempt takes snapshot {request.number} now.")
             superfluous = await superfluous_snapshots(tx, claimed.build_id, self._kept)
             await mark_deleted(tx, superfluous)
-            event = SnapshotStoredEvent(number=request.number, reason=request.reason, bytes=stored.bytes, files=files)
-            events = [NewEvent(event)]
+            events: list[BuildEvent] = [
+                SnapshotStoredEvent(number=request.number, reason=request.reason, bytes=stored.bytes, files=files)
+            ]
             if request.reason == SnapshotReason.PHASE:
                 events.insert(0, await _complete_phase(tx, request, request.commit or packed.commit, packed.subject))
             await append_events(tx, claimed.build_id, events)
@@ -208,8 +209,8 @@ class _Claimed:
     manifest_key: str
 
 
-async def _complete_phase(tx: Transaction, request: TakeSnapshot, commit: str | None, title: str) -> NewEvent:
+async def _complete_phase(tx: Transaction, request: TakeSnapshot, commit: str | None, title: str) -> BuildEvent:
     """Count the phase in the build's row; returns its event."""
     phase = request.phase or 0
     await complete_phase(tx, uuid.UUID(request.build_id), phase)
-    return NewEvent(PhaseCompletedEvent(phase=phase, commit=commit, title=printable(title)))
+    return PhaseCompletedEvent(phase=phase, commit=commit, title=printable(title))

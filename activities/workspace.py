@@ -32,7 +32,7 @@ from db.transaction import Transaction, transaction
 from db.turns import last_answered_turn
 from domain import recovery
 from domain.errors import SandboxGone, SandboxUnavailable, StaleClaim
-from domain.events import NewEvent, PhaseCompletedEvent, ResumedEvent
+from domain.events import PhaseCompletedEvent, ResumedEvent
 from domain.manifest import compare
 from domain.payloads import (
     OpenedWorkspace,
@@ -149,7 +149,7 @@ class WorkspaceActivities:
                 await record_sandbox(tx, build_id, sandbox.id, recorded)
                 position = await _position(tx, build_id)
                 event = ResumedEvent(reason=request.cause, continuing_from=position, changes=changes)
-                await append_events(tx, build_id, [NewEvent(event)])
+                await append_events(tx, build_id, [event])
             if sandbox.id != request.sandbox_id:
                 await self._kill_replaced(request.sandbox_id)
             await lock.run(f"rm -f {CHANGES}")
@@ -299,9 +299,10 @@ def _describe(build_id: uuid.UUID, snapshot: Snapshot) -> str:
 
 async def _position(tx: Transaction, build_id: uuid.UUID) -> str:
     """Where the build continues, for its founder: after its last completed phase and its last turn."""
-    phase = await last_event_data(tx, build_id, PhaseCompletedEvent.type)
+    data = await last_event_data(tx, build_id, PhaseCompletedEvent.type)
     turn = await last_answered_turn(tx, build_id)
-    after = f"phase {phase['phase']} ({phase['title']})" if phase else "the beginning"
+    phase = PhaseCompletedEvent.model_validate(data) if data else None
+    after = f"phase {phase.phase} ({phase.title})" if phase else "the beginning"
     return f"{after}, turn {turn}" if turn else after
 
 

@@ -42,8 +42,8 @@ def print_build(console: Console, build: Json) -> None:
 
 def _options(build: Json) -> dict[str, str]:
     """The options of the build that are not at their default."""
-    changed = BuildOptions.model_construct(**{name: build[name] for name in BuildOptions.model_fields}).changed()
-    return {name.replace("_", " "): str(value) for name, value in changed.items()}
+    values = {name: (build.get(name), field.default) for name, field in BuildOptions.model_fields.items()}
+    return {name.replace("_", " "): str(value) for name, (value, default) in values.items() if value != default}
 
 
 def _question_rows(build_id: str, question: Json) -> list[tuple[str, str]]:

@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import JSON, UUID, bindparam, func, select, text
 
@@ -12,7 +11,7 @@ from db.models import Event, GateRun, Message, Prompt, Turn
 from db.transaction import Transaction
 from domain.answer import Reading, to_stored_text
 from domain.errors import StaleClaim, TurnOfAnotherRun
-from domain.events import NewEvent, ResumedEvent, TurnStartedEvent
+from domain.events import BuildEvent, ResumedEvent, TurnStartedEvent
 from domain.payloads import RequestedCall
 from domain.tool_output import parse_stored_blocks, render_result
 
@@ -105,14 +104,14 @@ _NARRATE = text(
 
 
 async def narrate(
-    tx: Transaction, build_id: uuid.UUID, number: int, claim: uuid.UUID, events: Sequence[NewEvent]
+    tx: Transaction, build_id: uuid.UUID, number: int, claim: uuid.UUID, events: Sequence[BuildEvent]
 ) -> None:
     """Append events to the feed in one statement, if this attempt still holds the turn.
 
     Raises:
         StaleClaim: another attempt has taken it.
     """
-    parameters = append_params(build_id, events) | {"turn": number, "claim": claim}
+    parameters = append_params(build_id, events, number) | {"turn": number, "claim": claim}
     if (await tx.execute(_NARRATE, parameters)).first() is None:
         raise StaleClaim(f"another attempt has taken turn {number}")
 
@@ -179,8 +178,8 @@ def _user_message(blocks: Sequence[str]) -> str:
     return f'{{"role":"user","content":[{",".join(blocks)}]}}'
 
 
-async def resumes_since_last_turn(tx: Transaction, build_id: uuid.UUID, turn: int) -> list[dict[str, Any]]:
-    """The data of each RESUMED event since the turn before stored its user message, which its first start marks."""
+async def resumes_since_last_turn(tx: Transaction, build_id: uuid.UUID, turn: int) -> list[ResumedEvent]:
+    """The build's resumes since the turn before stored its user message, which its first start marks."""
     previous_start = (
         select(func.coalesce(func.min(Event.id), 0))
         .where(Event.build_id == build_id, Event.type == TurnStartedEvent.type, Event.turn == turn - 1)
@@ -191,7 +190,7 @@ async def resumes_since_last_turn(tx: Transaction, build_id: uuid.UUID, turn: in
         .where(Event.build_id == build_id, Event.type == ResumedEvent.type, Event.id > previous_start)
         .order_by(Event.id)
     )
-    return list(data)
+    return [ResumedEvent.model_validate(each) for each in data]
 
 
 async def latest_findings(tx: Transaction, build_id: uuid.UUID) -> list[str]:

@@ -10,6 +10,7 @@ from db.models import Build
 from db.transaction import Transaction
 from db.users import find_renewal_day, is_suspended
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, may_continue, too_small
+from domain.events import BudgetFields
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
 from domain.pricing import ModelPrice, PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
 from domain.status import WaitingFor
@@ -119,13 +120,19 @@ class CallBudget:
         """Why no call may be made, for the workflow and for people."""
         if verdict is Verdict.BUSY:
             return ThinkResult(outcome=ThinkOutcome.BUSY)
-        figures = {"spent": state.spent, "allowance": state.allowance}
         if verdict is Verdict.EXHAUSTED:
-            return ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, **figures)
+            return ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, spent=state.spent, allowance=state.allowance)
         renewal_day = await find_renewal_day(tx, build.user_id)
         _, renews_on = cycle_of(day, renewal_day or 1)
         reason = too_small(state, worst, self._max_tokens(build.model or ""), renews_on)
-        return ThinkResult(outcome=ThinkOutcome.TOO_SMALL, reason=reason, renews_on=renews_on, day=day, **figures)
+        return ThinkResult(
+            outcome=ThinkOutcome.TOO_SMALL,
+            reason=reason,
+            renews_on=renews_on,
+            day=day,
+            spent=state.spent,
+            allowance=state.allowance,
+        )
 
     async def _worst_case(self, tx: Transaction, build_id: UUID, model: str, turn: int) -> WorstCase:
         return worst_case(self.prices, model, await money.prompt_tokens_at_most(tx, build_id, turn))
@@ -134,6 +141,6 @@ class CallBudget:
         return min(self.max_output_tokens, price_of(self.prices, model).max_output_tokens)
 
 
-def budget_fields(state: BudgetState) -> dict[str, object]:
+def budget_fields(state: BudgetState) -> BudgetFields:
     """What an event says of the day's budget; nothing for an unlimited plan."""
     return {} if state.percent is None else {"budget_percent": state.percent, "budget_level": state.level}
