@@ -120,6 +120,15 @@ def describe_target(restore: Restore) -> str:
     return f"commit {restore.commit}" if restore.commit else f"snapshot {restore.snapshot_number}"
 
 
+async def load_restore(tx: Transaction, build_id: uuid.UUID, number: int) -> Restore:
+    """Return the build's restore with this number.
+
+    Raises:
+        NoResultFound: it does not exist.
+    """
+    return await tx.session.get_one(Restore, (build_id, number))
+
+
 class _TargetFields(TypedDict, total=False):
     """The fields of a `RestoreTarget`."""
 

@@ -186,3 +186,27 @@ async def store_result(
     written = await tx.execute(_RESULT, append_params(call.build_id, [event], call.turn) | key | outcome)
     if written.first() is None:
         raise StaleClaim(f"Another attempt has taken tool call {call.tool_use_id}.")
+
+
+async def last_calls(tx: Transaction, build_id: uuid.UUID, limit: int) -> Sequence[ToolCall]:
+    """The build's last tool calls, the last one first."""
+    return (
+        await tx.session.scalars(
+            select(ToolCall)
+            .where(ToolCall.build_id == build_id)
+            .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
+            .limit(limit)
+        )
+    ).all()
+
+
+async def last_failed_calls(tx: Transaction, build_id: uuid.UUID, limit: int) -> Sequence[ToolCall]:
+    """The build's last tool calls that ended in an error, the last one first. Lost outcomes do not count."""
+    return (
+        await tx.session.scalars(
+            select(ToolCall)
+            .where(ToolCall.build_id == build_id, ToolCall.is_error.is_(True), ~ToolCall.lost)
+            .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
+            .limit(limit)
+        )
+    ).all()

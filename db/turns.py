@@ -1,7 +1,7 @@
 """Turns: claiming one, its user message, the conversation so far, and its stored answer."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import JSON, UUID, bindparam, func, select, text
@@ -278,3 +278,20 @@ async def handoff_note(tx: Transaction, build_id: uuid.UUID, turn: int) -> str |
         return None
     blocks = parse_stored_blocks(await stored_answer(tx, build_id, turn - 1))
     return "\n\n".join(str(block["text"]) for block in blocks if block.get("type") == "text").strip() or None
+
+
+async def stored_answers(tx: Transaction, build_id: uuid.UUID, turns: Collection[int]) -> dict[int, str]:
+    """The stored assistant messages of these turns by turn, each as the JSON text of its blocks."""
+    rows = await tx.session.execute(
+        select(Message.turn, Message.content).where(
+            Message.build_id == build_id, Message.role == "assistant", Message.turn.in_(turns)
+        )
+    )
+    return {turn: content for turn, content in rows}
+
+
+async def last_answered_turn(tx: Transaction, build_id: uuid.UUID) -> int | None:
+    """The number of the build's last turn that was answered; None before the first answer."""
+    return await tx.session.scalar(
+        select(func.max(Turn.number)).where(Turn.build_id == build_id, Turn.outcome.is_not(None))
+    )

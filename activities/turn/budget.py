@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
-from sqlalchemy import select
-
 from db import money
-from db.models import Build, User
+from db.builds import load_build
+from db.models import Build
 from db.transaction import Transaction
+from db.users import find_renewal_day, is_suspended
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, may_continue, too_small
 from domain.events import BudgetFields
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
@@ -65,15 +65,15 @@ class CallBudget:
         worst = await self._worst_case(tx, call.build_id, call.model, call.turn)
         permission, state = await money.reserve(tx, call, worst, self._max_tokens(call.model), lost)
         if permission.verdict is not Verdict.GO:
-            build = await tx.session.get_one(Build, call.build_id)
+            build = await load_build(tx, call.build_id)
             raise CallBlocked(await self._why_blocked(tx, build, call.day, state, permission.verdict, worst), state)
         return permission, state
 
     async def check(self, tx: Transaction, request: CheckBudget, day: date) -> BudgetCheck:
         """Whether the build's next call could be made. Reserves nothing."""
-        build = await tx.session.get_one(Build, UUID(request.build_id))
-        suspended = await tx.session.scalar(select(User.suspended).where(User.id == build.user_id))
-        if (hold := self._hold(suspended=bool(suspended))) is not None:
+        build = await load_build(tx, UUID(request.build_id))
+        suspended = await is_suspended(tx, build.user_id)
+        if (hold := self._hold(suspended=suspended)) is not None:
             waiting_for, reason = hold
             return BudgetCheck(
                 exhausted=True, outcome=ThinkOutcome.ON_HOLD, reason=reason, waiting_for=waiting_for, day=day
@@ -122,7 +122,7 @@ class CallBudget:
             return ThinkResult(outcome=ThinkOutcome.BUSY)
         if verdict is Verdict.EXHAUSTED:
             return ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, spent=state.spent, allowance=state.allowance)
-        renewal_day = await tx.session.scalar(select(User.renewal_day).where(User.id == build.user_id))
+        renewal_day = await find_renewal_day(tx, build.user_id)
         _, renews_on = cycle_of(day, renewal_day or 1)
         reason = too_small(state, worst, self._max_tokens(build.model or ""), renews_on)
         return ThinkResult(
