@@ -3,21 +3,21 @@
 import uuid
 
 import structlog
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
 from activities.runtime.errors import application_errors
 from clients.model.protocol import Providers
+from db.builds import load_build, pin_inputs, record_model
 from db.feed import append_events
-from db.models import Artifact, Build, PlanTier, Prompt, UnderstandingSession, User
+from db.projects import find_brief, find_interview
+from db.prompts import freeze_first_prefix, has_prompt, store_prompt
 from db.session import Sessions
 from db.transaction import transaction
-from db.turns import freeze_first_prefix
+from db.users import load_tool_call_cap, load_user_with_plan
 from domain.brief import Interview
 from domain.build_settings import BuildSettings
 from domain.errors import AccountSuspended, BuildFailed, UnknownModel
-from domain.events import ModelEvent, NewEvent
+from domain.events import ModelEvent
 from domain.model_choice import CODER, choose_model
 from domain.payloads import BuildContext, BuildRef, ResolvedModel
 from domain.pricing import PriceTable
@@ -60,14 +60,8 @@ class ContextActivities:
         """
         build_id = uuid.UUID(request.build_id)
         async with transaction(self._sessions) as tx:
-            build = await tx.session.get_one(Build, build_id)
-            plan, cap = (
-                await tx.session.execute(
-                    select(PlanTier.name, PlanTier.tool_call_cap)
-                    .join(User, User.plan == PlanTier.name)
-                    .where(User.id == build.user_id)
-                )
-            ).one()
+            build = await load_build(tx, build_id)
+            plan, cap = await load_tool_call_cap(tx, build.user_id)
             settings = self._settings.build_values()
             settings["tool_call_cap"] = settings["tool_call_cap"] or cap
             context = BuildContext(
@@ -78,35 +72,23 @@ class ContextActivities:
                 max_nights=build.max_nights,
                 **settings,
             )
-            if await tx.session.get(Prompt, (build_id, 0)) is not None:
+            if await has_prompt(tx, build_id):
                 return context
-            brief = await tx.session.scalar(
-                select(Artifact).where(Artifact.project_id == build.project_id, Artifact.type == "idea_brief")
-            )
+            brief = await find_brief(tx, build.project_id)
             if brief is None:
                 raise BuildFailed(
                     "This project has no idea brief yet, so there is nothing to build from. Add the brief, then start "
                     "a new build."
                 )
-            interview = await tx.session.scalar(
-                select(UnderstandingSession)
-                .where(UnderstandingSession.project_id == build.project_id)
-                .order_by(UnderstandingSession.number.desc())
-                .limit(1)
-            )
+            interview = await find_interview(tx, build.project_id)
             answered = (
                 Interview.model_validate({"questions": interview.questions, "answers": interview.answers}).answered()
                 if interview
                 else []
             )
-            build.brief_version = brief.version
-            build.session_id = interview.id if interview else None
+            await pin_inputs(tx, build, brief, interview)
             system = render_system_prompt(brief.body, answered, build.goal, self._egress_hosts)
-            await tx.session.execute(
-                insert(Prompt)
-                .values(build_id=build_id, prefix=0, system=system, tools=render_tools())
-                .on_conflict_do_nothing()
-            )
+            await store_prompt(tx, build_id, system, render_tools())
             return context
 
     @activity.defn
@@ -122,12 +104,8 @@ class ContextActivities:
         """
         build_id = uuid.UUID(request.build_id)
         async with transaction(self._sessions) as tx:
-            build = await tx.session.get_one(Build, build_id)
-            user, plan = (
-                await tx.session.execute(
-                    select(User, PlanTier).join(PlanTier, User.plan == PlanTier.name).where(User.id == build.user_id)
-                )
-            ).one()
+            build = await load_build(tx, build_id)
+            user, plan = await load_user_with_plan(tx, build.user_id)
             if user.suspended:
                 raise AccountSuspended(
                     "Your account is suspended, so this build did not start. Your project is kept. Write to support to "
@@ -146,10 +124,6 @@ class ContextActivities:
             frozen = self._providers[price.provider].freeze(price, choice)
             await freeze_first_prefix(tx, build_id, frozen.settings, frozen.betas, choice.fallbacks)
             label = f"rehearsal model (standing in for {model})" if self._rehearsal_model else model
-            build.model, build.model_label = model, label
-            await append_events(
-                tx,
-                build_id,
-                [NewEvent(ModelEvent(model=model, label=label, plan=plan.name))],
-            )
+            await record_model(tx, build, model, label)
+            await append_events(tx, build_id, [ModelEvent(model=model, label=label, plan=plan.name)])
             return ResolvedModel(model=model, label=label)

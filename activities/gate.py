@@ -6,8 +6,6 @@ import json
 import uuid
 from dataclasses import dataclass, field
 
-from sqlalchemy import func
-from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
@@ -31,12 +29,12 @@ from clients.browser import Browser, PageFailed, is_blank
 from clients.object_store import ObjectStore, image_key
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL
-from db import steering
+from db import gate_runs, steering
 from db.feed import append_events
 from db.models import GateRun
 from db.session import Sessions
 from db.snapshots import latest_snapshot
-from db.transaction import Transaction, transaction
+from db.transaction import transaction
 from domain import evidence
 from domain.errors import (
     InvalidInput,
@@ -47,7 +45,7 @@ from domain.errors import (
     SnapshotFailed,
     StaleClaim,
 )
-from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent, NewEvent
+from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
 
@@ -222,52 +220,39 @@ class GateActivities:
         deleted, so that an older attempt that wakes up ends.
         """
         async with transaction(self._sessions) as tx:
-            earlier = await tx.session.get(GateRun, (gate.build_id, gate.number), with_for_update=True)
+            earlier = await gate_runs.lock_run(tx, gate.build_id, gate.number)
             is_open = earlier is None or earlier.ended_at is None
             if is_open and (pending := await steering.pending_input(tx, gate.build_id)):
                 if earlier is not None:
-                    await tx.session.delete(earlier)
+                    await gate_runs.delete_run(tx, earlier)
                 return GateResult(findings=0, message=pending.message, restore=pending.restore)
-            inserted = await tx.session.scalar(
-                insert(GateRun)
-                .values(
-                    build_id=gate.build_id, number=gate.number, snapshot_number=gate.snapshot_number, claim=gate.claim
-                )
-                .on_conflict_do_nothing(index_elements=["build_id", "number"])
-                .returning(GateRun.number)
-            )
-            if inserted is not None:
-                started = NewEvent(GateStartedEvent(number=gate.number))
-                await append_events(tx, gate.build_id, [started])
-            run = await tx.session.get_one(GateRun, (gate.build_id, gate.number), with_for_update=True)
-            run.claim = gate.claim
-            return run
+            if await gate_runs.insert_run(tx, gate.build_id, gate.number, gate.snapshot_number, gate.claim):
+                await append_events(tx, gate.build_id, [GateStartedEvent(number=gate.number)])
+            return await gate_runs.claim_run(tx, gate.build_id, gate.number, gate.claim)
 
     async def _record(self, gate: "_ClaimedGate", report: _GateReport) -> GateResult:
         """Write the result, unless an earlier attempt has. A pass also closes the build to its founder."""
         async with transaction(self._sessions) as tx:
-            run = await _locked_run(tx, gate)
+            run = await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
             if run.ended_at is not None:
                 return GateResult(findings=len(run.findings or []))
             if not report.findings and (pending := await steering.close_input(tx, gate.build_id)):
-                await tx.session.delete(run)
-                await append_events(tx, gate.build_id, [NewEvent(GateStepEvent(text=_FOUNDER_FIRST))])
+                await gate_runs.delete_run(tx, run)
+                await append_events(tx, gate.build_id, [GateStepEvent(text=_FOUNDER_FIRST)])
                 return GateResult(findings=0, message=pending.message, restore=pending.restore)
-            run.findings, run.tests_run, run.screenshots = report.findings, report.tests_run, report.screenshots
-            run.ended_at = func.now()
+            await gate_runs.record_result(tx, run, report.findings, report.tests_run, report.screenshots)
             event = (
                 GateBouncedEvent(number=gate.number, findings=report.findings)
                 if report.findings
                 else GatePassedEvent(number=gate.number, tests_run=report.tests_run, screenshots=report.screenshots)
             )
-            await append_events(tx, gate.build_id, [NewEvent(event)])
+            await append_events(tx, gate.build_id, [event])
             return GateResult(findings=len(report.findings))
 
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with transaction(self._sessions) as tx:
-            await _locked_run(tx, gate)
-            step = NewEvent(GateStepEvent(text=evidence.tail_of(text)))
-            await append_events(tx, gate.build_id, [step])
+            await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
+            await append_events(tx, gate.build_id, [GateStepEvent(text=evidence.tail_of(text))])
 
     # ---- the sandbox
 
@@ -276,7 +261,7 @@ class GateActivities:
         adopted: Sandbox | None = None
         existing = await self._sandboxes.find(str(gate.build_id), Role.GATE)
         async with transaction(self._sessions) as tx:
-            await _locked_run(tx, gate)
+            await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
         for sandbox_id in existing:
             if sandbox_id == recorded and adopted is None:
                 sandbox = await self._sandboxes.resume(sandbox_id)
@@ -287,7 +272,7 @@ class GateActivities:
         sandbox = adopted or await self._sandboxes.create(str(gate.build_id), Role.GATE)
         try:
             async with transaction(self._sessions) as tx:
-                (await _locked_run(tx, gate)).sandbox_id = sandbox.id
+                await gate_runs.record_sandbox(tx, gate.build_id, gate.number, gate.claim, sandbox.id)
         except StaleClaim:
             if adopted is None:
                 await self._sandboxes.kill(sandbox.id)
@@ -303,18 +288,6 @@ class _ClaimedGate:
     number: int
     snapshot_number: int
     claim: uuid.UUID
-
-
-async def _locked_run(tx: Transaction, gate: _ClaimedGate) -> GateRun:
-    """The gate's row, locked until the transaction ends.
-
-    Raises:
-        StaleClaim: another attempt has claimed it.
-    """
-    run = await tx.session.get(GateRun, (gate.build_id, gate.number), with_for_update=True)
-    if run is None or run.claim != gate.claim:
-        raise StaleClaim(f"Another attempt runs evidence gate {gate.number} now.")
-    return run
 
 
 def _marker(gate: _ClaimedGate) -> str:

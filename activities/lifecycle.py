@@ -2,22 +2,21 @@
 
 import uuid
 
-from sqlalchemy import func, update
-from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
-from db import money, steering
+from db import builds, money, steering
+from db.business_events import add_artifact_event
 from db.dangling_work import close_dangling_work
 from db.feed import append_events
-from db.models import Build, BusinessEvent, Project
+from db.projects import mark_mvp_built
 from db.session import Sessions
-from db.snapshots import latest_snapshot
+from db.snapshots import mark_final
 from db.transaction import transaction
-from domain.events import HookFailedEvent, NewEvent, ReadyEvent, StatusEvent
+from domain.events import HookFailedEvent, ReadyEvent, StatusEvent
 from domain.names import wake_command
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
 from domain.status import CLOSED, Status
@@ -45,24 +44,9 @@ class LifecycleActivities:
             async with transaction(self._sessions) as tx:
                 await money.estimate_all_of(tx, build_id)
         async with transaction(self._sessions) as tx:
-            user_id = await tx.session.scalar(
-                update(Build)
-                .where(Build.id == build_id, Build.status_seq < request.seq, Build.closed_at.is_(None))
-                .values(
-                    status=request.status,
-                    status_seq=request.seq,
-                    status_at=func.now(),
-                    waiting_for=request.waiting_for,
-                    reason=reason,
-                    wakes_at=request.wakes_at,
-                    started_at=func.coalesce(Build.started_at, func.now()),
-                    **({"closed_at": func.now(), "sandbox_id": None} if closed else {}),
-                )
-                .returning(Build.user_id)
-            )
+            user_id = await builds.record_status(tx, request, reason)
             if user_id is not None:
-                event = NewEvent(_status_event(request, reason, waits))
-                await append_events(tx, build_id, [event])
+                await append_events(tx, build_id, [_status_event(request, reason, waits)])
                 if request.status is not Status.NEEDS_INPUT:
                     await steering.close_question(tx, build_id)
         if closed:
@@ -78,29 +62,18 @@ class LifecycleActivities:
         """Close the build as ready, with the project's next version; a second attempt returns the first one's."""
         build_id = uuid.UUID(request.build_id)
         async with transaction(self._sessions) as tx:
-            build = await tx.session.get_one(Build, build_id, with_for_update=True)
+            build = await builds.lock_build_to_finish(tx, build_id)
             if build.build_version is not None:
                 return FinishedBuild(build_version=build.build_version)
-            project = await tx.session.get_one(Project, build.project_id, with_for_update=True)
-            project.last_build_version += 1
-            build.build_version = project.last_build_version
-            build.status, build.status_seq, build.status_at = Status.READY, request.seq, func.now()
-            build.waiting_for = build.reason = build.wakes_at = None
-            build.sandbox_id, build.preview_url = request.sandbox_id, request.preview_url
-            build.workspace_path = WORKSPACE
-            build.phases_completed = request.phases_completed
-            build.closed_at = func.now()
-            await tx.session.flush()
-            final = await latest_snapshot(tx, build_id, request.snapshot_number)
-            if final is not None:
-                final.final = True
+            version = await builds.finish(tx, build, request, WORKSPACE)
+            await mark_final(tx, build_id, request.snapshot_number)
             ready = ReadyEvent(
-                build_version=build.build_version,
+                build_version=version,
                 preview_url=request.preview_url,
                 phases_completed=request.phases_completed,
             )
-            await append_events(tx, build_id, [NewEvent(ready), NewEvent(StatusEvent(status=Status.READY))])
-            finished, user_id = FinishedBuild(build_version=build.build_version), build.user_id
+            await append_events(tx, build_id, [ready, StatusEvent(status=Status.READY)])
+            finished, user_id = FinishedBuild(build_version=version), build.user_id
         await crash_point("finish_build.committed")
         await nudge_queued_builds(self._sessions, self._builds, user_id)
         return finished
@@ -111,20 +84,9 @@ class LifecycleActivities:
         """Mark the project as `mvp_built`, and add one business event for other systems."""
         build_id = uuid.UUID(request.build_id)
         async with transaction(self._sessions) as tx:
-            build = await tx.session.get_one(Build, build_id)
-            project = await tx.session.get_one(Project, build.project_id, with_for_update=True)
-            project.status = "mvp_built"
-            await tx.session.execute(
-                insert(BusinessEvent)
-                .values(
-                    id=uuid.uuid4(),
-                    type="artifact_generated",
-                    project_id=build.project_id,
-                    build_id=build_id,
-                    data={"artifact": "mvp", "build_version": build.build_version, "user_id": build.user_id},
-                )
-                .on_conflict_do_nothing()
-            )
+            build = await builds.load_build(tx, build_id)
+            await mark_mvp_built(tx, build.project_id)
+            await add_artifact_event(tx, build)
 
     @activity.defn
     @application_errors
@@ -134,15 +96,14 @@ class LifecycleActivities:
             error="Your build is ready, but a step after it failed. The product itself is not affected."
         )
         async with transaction(self._sessions) as tx:
-            await append_events(tx, uuid.UUID(request.build_id), [NewEvent(event)])
+            await append_events(tx, uuid.UUID(request.build_id), [event])
 
 
 def _status_event(request: StatusChange, reason: str | None, waits: bool) -> StatusEvent:
-    data: dict[str, object] = {
-        "status": request.status,
-        "waiting_for": request.waiting_for,
-        "reason": reason,
-        "wakes_at": request.wakes_at.isoformat() if request.wakes_at else None,
-        "wake_command": wake_command(request.build_id) if waits else None,
-    }
-    return StatusEvent.model_validate({key: value for key, value in data.items() if value is not None})
+    return StatusEvent(
+        status=request.status,
+        waiting_for=request.waiting_for,
+        reason=reason,
+        wakes_at=request.wakes_at.isoformat() if request.wakes_at else None,
+        wake_command=wake_command(request.build_id) if waits else None,
+    )

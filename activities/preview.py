@@ -2,7 +2,6 @@
 
 import uuid
 
-from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
 from activities.runtime.errors import application_errors
@@ -23,12 +22,12 @@ from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL
 from db.feed import append_events
-from db.models import Preview
+from db.previews import record_preview
 from db.session import Sessions
 from db.snapshots import final_snapshot
 from db.transaction import transaction
 from domain.errors import BuildFailed, InvalidInput, SandboxGone, SandboxUnavailable
-from domain.events import NewEvent, PreviewEvent
+from domain.events import PreviewEvent
 from domain.payloads import OpenedPreview, PreviewChange, PreviewInput, SandboxInput
 from domain.product import ProductManifest
 from domain.text import storable
@@ -97,26 +96,12 @@ class PreviewActivities:
         """Project the preview's state to its row and the feed. A change older than the row's is ignored."""
         build_id = uuid.UUID(request.build_id)
         reason = None if request.reason is None else storable(request.reason)
-        values = {
-            "state": request.state,
-            "seq": request.seq,
-            "sandbox_id": request.sandbox_id,
-            "url": request.url,
-            "reason": reason,
-            "expires_at": request.expires_at,
-        }
         async with transaction(self._sessions) as tx:
-            written = await tx.session.scalar(
-                insert(Preview)
-                .values(build_id=build_id, **values)
-                .on_conflict_do_update(index_elements=["build_id"], set_=values, where=Preview.seq < request.seq)
-                .returning(Preview.seq)
-            )
-            if written is None:
+            if not await record_preview(tx, request, reason):
                 return
             expires_at = request.expires_at.isoformat() if request.expires_at else None
             event = PreviewEvent(state=request.state, url=request.url, expires_at=expires_at, reason=reason)
-            await append_events(tx, build_id, [NewEvent(event)])
+            await append_events(tx, build_id, [event])
 
     @activity.defn
     @application_errors

@@ -4,15 +4,16 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
 from temporalio import activity
 
 from activities.runtime.errors import application_errors
 from activities.tool_outcome import error_of
 from db import steering
-from db.models import Message, Question, ToolCall
+from db.models import Question, ToolCall
 from db.session import Sessions
+from db.tool_calls import last_calls, last_failed_calls
 from db.transaction import Transaction, transaction
+from db.turns import stored_answers
 from domain.guards import WINDOW, call_signature
 from domain.payloads import AskedFounder, AskFounder
 from domain.question import Attempt, about_circle, about_error
@@ -55,25 +56,13 @@ class QuestionActivities:
 
 async def _attempts_with_error(tx: Transaction, build_id: uuid.UUID, error: str) -> list[Attempt]:
     """The build's last calls that ended in this error, in order."""
-    calls = await tx.session.scalars(
-        select(ToolCall)
-        .where(ToolCall.build_id == build_id, ToolCall.is_error.is_(True), ~ToolCall.lost)
-        .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
-        .limit(_SEARCHED_CALLS)
-    )
+    calls = await last_failed_calls(tx, build_id, _SEARCHED_CALLS)
     return await _attempts(tx, build_id, [call for call in calls if error_of(call, call.result or "") == error])
 
 
 async def _attempts_with_call(tx: Transaction, build_id: uuid.UUID, signature: str) -> list[Attempt]:
     """The build's last calls with this signature, in order."""
-    calls = (
-        await tx.session.scalars(
-            select(ToolCall)
-            .where(ToolCall.build_id == build_id)
-            .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
-            .limit(WINDOW)
-        )
-    ).all()
+    calls = await last_calls(tx, build_id, WINDOW)
     signatures: dict[str, str] = {}
     for blocks in (await _answers(tx, build_id, {call.turn for call in calls})).values():
         used = (block for block in blocks if block["type"] == "tool_use")
@@ -96,9 +85,5 @@ async def _attempts(tx: Transaction, build_id: uuid.UUID, calls: Sequence[ToolCa
 
 async def _answers(tx: Transaction, build_id: uuid.UUID, turns: set[int]) -> dict[int, list[dict[str, Any]]]:
     """The content blocks of the agent's answers in these turns."""
-    rows = await tx.session.execute(
-        select(Message.turn, Message.content).where(
-            Message.build_id == build_id, Message.role == "assistant", Message.turn.in_(turns)
-        )
-    )
-    return {turn: parse_stored_blocks(content) for turn, content in rows}
+    answers = await stored_answers(tx, build_id, turns)
+    return {turn: parse_stored_blocks(content) for turn, content in answers.items()}

@@ -1,13 +1,13 @@
 """The reaper: repairs what a crash or an operator left inconsistent between rows, workflows and sandboxes."""
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Select, func, select, tuple_, update
 from temporalio import activity
 from temporalio.service import RPCError
 
@@ -17,15 +17,15 @@ from activities.sandbox.snapshot_store import sweep_snapshots
 from clients.build_workflows import BuildWorkflows, WorkflowFate
 from clients.object_store import ObjectStore
 from clients.sandbox import ListedSandbox, Role, Sandboxes
-from db import money, slots, steering
+from db import builds, money, previews, slots, steering
 from db.dangling_work import close_dangling_work
 from db.feed import append_events
-from db.models import Build, Preview, Project, User
+from db.models import Build, Preview
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
-from db.transaction import transaction
+from db.transaction import Transaction, transaction
 from domain.errors import CofounderError, NotFound
-from domain.events import NewEvent, PreviewEvent, StatusEvent
+from domain.events import PreviewEvent, StatusEvent
 from domain.names import build_workflow_id, preview_workflow_id
 from domain.payloads import PendingInput, ReapResult
 from domain.status import Status
@@ -44,6 +44,9 @@ _SWEEP_PERIOD = timedelta(hours=1)
 
 _PAGE_ROWS = 500
 """Rows read in one query."""
+
+_ReadPage = Callable[[Transaction, Build | None, int], Awaitable[Sequence[tuple[Build, *tuple[Any, ...]]]]]
+"""Reads open builds after a build, up to so many, the oldest first. Each row begins with its build."""
 
 _log = structlog.get_logger(__name__)
 
@@ -125,30 +128,24 @@ class ReaperActivities:
 
     async def _start_unstarted(self) -> int:
         """Start builds whose row was committed and whose workflow was not started, because of a crash in between."""
-        query = (
-            select(Build, Project.name, User.plan)
-            .join(Project, Build.project_id == Project.id)
-            .join(User, Build.user_id == User.id)
-            .where(Build.started_at.is_(None), Build.created_at < datetime.now(UTC) - _YOUNG)
-        )
+        read = partial(builds.unstarted_builds, before=datetime.now(UTC) - _YOUNG)
 
-        async def start(row: Any) -> bool:
-            build, project_name, plan = row
+        async def start(build: Build, project_name: str, plan: str) -> bool:
             await start_workflow(self._sessions, self._builds, build, project_name, plan)
             return True
 
-        return await self._each_open(query, start)
+        return await self._each_open(read, start)
 
     async def _repeat_cancels(self) -> int:
         """Cancel builds again that are still open after a cancel: the row is the truth, the request may be lost."""
-        requested = Build.cancel_requested_at < datetime.now(UTC) - _YOUNG
+        read = partial(builds.builds_to_cancel, before=datetime.now(UTC) - _YOUNG)
 
-        async def cancel(row: Any) -> bool:
+        async def cancel(build: Build) -> bool:
             with suppress(NotFound):
-                await self._builds.cancel(row[0].id)
+                await self._builds.cancel(build.id)
             return True
 
-        return await self._each_open(select(Build).where(Build.started_at.is_not(None), requested), cancel)
+        return await self._each_open(read, cancel)
 
     async def _close_ended(self) -> int:
         """Close the rows of builds whose workflow Temporal lists as ended without having closed them itself.
@@ -157,16 +154,15 @@ class ReaperActivities:
         database an older one. Such a build is reported and left as it is.
         """
 
-        async def close(row: Any) -> bool:
-            build_id = row[0].id
-            fate = await self._builds.fate(build_workflow_id(build_id))
+        async def close(build: Build) -> bool:
+            fate = await self._builds.fate(build_workflow_id(build.id))
             if fate.left_work_undone:
-                return await self._close(build_id, fate)
+                return await self._close(build.id, fate)
             if fate is not WorkflowFate.OPEN:
-                _log.warning("an open build has no running workflow", build_id=str(build_id), workflow=fate)
+                _log.warning("an open build has no running workflow", build_id=str(build.id), workflow=fate)
             return False
 
-        return await self._each_open(select(Build).where(Build.started_at.is_not(None)), close)
+        return await self._each_open(builds.started_builds, close)
 
     async def _close(self, build_id: uuid.UUID, fate: WorkflowFate) -> bool:
         status = Status.CANCELLED if fate is WorkflowFate.CANCELED else Status.FAILED
@@ -179,31 +175,17 @@ class ReaperActivities:
 
         await close_leftovers()  # before closing too: once the build is closed, no later run repeats this
         async with transaction(self._sessions) as tx:
-            closed = await tx.session.scalar(
-                update(Build)
-                .where(Build.id == build_id, Build.closed_at.is_(None))
-                .values(
-                    status=status,
-                    status_seq=Build.status_seq + 1,
-                    waiting_for=None,
-                    wakes_at=None,
-                    sandbox_id=None,
-                    reason=reason,
-                    closed_at=func.now(),
-                )
-                .returning(Build.id)
-            )
-            if closed is None:
+            if not await builds.close_stopped_build(tx, build_id, status, reason):
                 return False
             event = StatusEvent(status=status, reason=reason)
-            await append_events(tx, build_id, [NewEvent(event)])
+            await append_events(tx, build_id, [event])
         await close_leftovers()
         return True
 
     async def _close_previews(self) -> int:
         """Close the rows of previews whose workflow Temporal lists as ended without having closed them itself."""
         async with transaction(self._sessions) as tx:
-            rows = (await tx.session.scalars(select(Preview).where(Preview.state.in_(("opening", "open"))))).all()
+            rows = await previews.open_previews(tx)
 
         async def close(row: Preview) -> bool:
             fate = await self._builds.fate(preview_workflow_id(row.build_id))
@@ -212,40 +194,34 @@ class ReaperActivities:
             if not fate.has_ended:
                 return False
             async with transaction(self._sessions) as tx:
-                values = {"state": "closed", "seq": row.seq + 1, "sandbox_id": None, "url": None, "expires_at": None}
-                closed = await tx.session.scalar(
-                    update(Preview)
-                    .where(Preview.build_id == row.build_id, Preview.seq == row.seq)
-                    .values(**values)
-                    .returning(Preview.seq)
-                )
-                if closed is None:
+                if not await previews.close_preview(tx, row):
                     return False
                 event = PreviewEvent(state="closed", url=None, expires_at=None, reason=None)
-                await append_events(tx, row.build_id, [NewEvent(event)])
+                await append_events(tx, row.build_id, [event])
             return True
 
         return sum([await _try("close a preview", row.build_id, close(row)) for row in rows])
 
-    async def _each_open(self, query: Select[*tuple[Any, ...]], step: Callable[[Any], Awaitable[bool]]) -> int:
-        """Do a step for each open build of the query, the oldest first. A failure doesn't stop the others."""
+    async def _each_open(self, read: _ReadPage, step: Callable[..., Awaitable[bool]]) -> int:
+        """Do a step for each open build that `read` reads, the oldest first. A failure doesn't stop the others.
+
+        The step takes the parts of a row.
+        """
         done = 0
-        async for row in self._open_builds(query):
-            done += await _try("repair a build", row[0].id, step(row))
+        async for row in self._open_builds(read):
+            done += await _try("repair a build", row[0].id, step(*row))
         return done
 
-    async def _open_builds(self, query: Select[*tuple[Any, ...]]) -> AsyncIterator[Any]:
-        after: ColumnElement[bool] | None = None
+    async def _open_builds(self, read: _ReadPage) -> AsyncIterator[tuple[Build, *tuple[Any, ...]]]:
+        after: Build | None = None
         while True:
-            page = query.where(Build.closed_at.is_(None)).order_by(Build.created_at, Build.id).limit(_PAGE_ROWS)
             async with transaction(self._sessions) as tx:
-                rows = (await tx.session.execute(page if after is None else page.where(after))).all()
+                rows = await read(tx, after, _PAGE_ROWS)
             for row in rows:
                 yield row
             if len(rows) < _PAGE_ROWS:
                 return
-            last: Build = rows[-1][0]
-            after = tuple_(Build.created_at, Build.id) > (last.created_at, last.id)
+            after = rows[-1][0]
 
     # ---- sandboxes and uploads
 
@@ -275,7 +251,7 @@ class ReaperActivities:
         except ValueError:
             return False
         async with transaction(self._sessions) as tx:
-            build = await tx.session.get(Build, build_id)
+            build = await builds.find_build_of_any_user(tx, build_id)
         if build is None:
             return False
         if build.closed_at is None:
@@ -311,9 +287,8 @@ class ReaperActivities:
         Also mark the open calls of such a build as estimated, in case it was terminated just before it did so itself.
         While a call is open, its user's other builds wait for it instead of sleeping.
         """
-        query = select(Build.id).where(Build.closed_at > datetime.now(UTC) - _SWEEP_PERIOD)
         async with transaction(self._sessions) as tx:
-            ids = (await tx.session.scalars(query)).all()
+            ids = await builds.builds_closed_since(tx, datetime.now(UTC) - _SWEEP_PERIOD)
         deleted = 0
 
         async def sweep(build_id: uuid.UUID) -> bool:

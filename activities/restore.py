@@ -15,7 +15,7 @@ from clients.sandbox import Sandbox, Sandboxes
 from clients.sandbox_runner import WORKSPACE
 from clients.workspace_lock import WorkspaceLock
 from db.models import Restore
-from db.restores import describe_target, end_restore, snapshot_at
+from db.restores import describe_target, end_restore, load_restore, snapshot_at
 from db.session import Sessions
 from db.snapshots import snapshot_of
 from db.transaction import transaction
@@ -50,7 +50,7 @@ class RestoreActivities:
         build_id = uuid.UUID(request.build_id)
         async with heartbeating():
             async with transaction(self._sessions) as tx:
-                restore = await tx.session.get_one(Restore, (build_id, request.number))
+                restore = await load_restore(tx, build_id, request.number)
                 commit = restore.commit
                 if commit is None:
                     snapshot = await snapshot_of(tx, build_id, restore.snapshot_number or 0)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import structlog
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
@@ -26,10 +24,18 @@ from clients.archive import (
 from clients.cancellation import run_to_completion
 from clients.object_store import ObjectStore, StoredObject
 from clients.sandbox import Sandbox, Sandboxes
+from db.builds import complete_phase, has_ended
 from db.feed import append_events
-from db.models import Build, Snapshot
 from db.session import Sessions
-from db.snapshots import superfluous_snapshots
+from db.snapshots import (
+    StoredArchive,
+    claim_snapshot,
+    ensure_snapshot,
+    mark_deleted,
+    mark_failed,
+    record_stored,
+    superfluous_snapshots,
+)
 from db.transaction import Transaction, transaction
 from domain.errors import (
     NeedsPerson,
@@ -38,7 +44,7 @@ from domain.errors import (
     StaleClaim,
     StoreUnavailable,
 )
-from domain.events import NewEvent, PhaseCompletedEvent, SnapshotFailedEvent, SnapshotStoredEvent
+from domain.events import BuildEvent, PhaseCompletedEvent, SnapshotFailedEvent, SnapshotStoredEvent
 from domain.manifest import Entry, digest, printable, render_manifest
 from domain.payloads import SnapshotReason, TakenSnapshot, TakeSnapshot
 from domain.text import storable
@@ -94,20 +100,10 @@ class SnapshotActivities:
         """Say in the feed that a snapshot was not taken. The phase that it was taken for has ended nevertheless."""
         build_id = uuid.UUID(request.build_id)
         async with transaction(self._sessions) as tx:
-            state = await tx.session.scalar(
-                select(Snapshot.state)
-                .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
-                .with_for_update()
-            )
-            if state in ("stored", "deleted", "failed"):
+            if not await mark_failed(tx, build_id, request.number):
                 return
-            await tx.session.execute(
-                update(Snapshot)
-                .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
-                .values(state="failed", claim=uuid.uuid4())
-            )
             error = storable(request.error or "") or "It could not be stored. The next snapshot makes up for it."
-            events = [NewEvent(SnapshotFailedEvent(number=request.number, reason=request.reason, error=error))]
+            events: list[BuildEvent] = [SnapshotFailedEvent(number=request.number, reason=request.reason, error=error)]
             if request.reason == SnapshotReason.PHASE:
                 events.append(await _complete_phase(tx, request, request.commit, ""))
             await append_events(tx, build_id, events)
@@ -116,37 +112,16 @@ class SnapshotActivities:
         """Claim the row for this attempt. A snapshot that was stored before is returned instead."""
         claim = uuid.uuid4()
         archive_key, manifest_key = snapshot_keys(build_id, request.number, claim)
-        claimed = _Claimed(uuid.uuid4(), build_id, claim, archive_key, manifest_key)
         async with transaction(self._sessions) as tx:
-            project_id = select(Build.project_id).where(Build.id == build_id).scalar_subquery()
-            if await tx.session.scalar(select(Build.closed_at).where(Build.id == build_id)) is not None:
+            if await has_ended(tx, build_id):
                 raise StaleClaim("The build has ended, so no snapshot of it is taken any more.")
-            columns = {"claim": claim, "archive_key": claimed.archive_key, "manifest_key": claimed.manifest_key}
-            await tx.session.execute(
-                insert(Snapshot)
-                .values(
-                    id=claimed.id,
-                    build_id=build_id,
-                    project_id=project_id,
-                    number=request.number,
-                    reason=request.reason,
-                    **columns,
-                )
-                .on_conflict_do_nothing(index_elements=["build_id", "number"])
-            )
-            row = (
-                await tx.session.scalars(
-                    select(Snapshot)
-                    .where(Snapshot.build_id == build_id, Snapshot.number == request.number)
-                    .with_for_update()
-                )
-            ).one()
+            row = await ensure_snapshot(tx, build_id, request.number, request.reason, claim, archive_key, manifest_key)
             if row.state in ("stored", "deleted"):
                 return TakenSnapshot(
                     number=row.number, files=row.files or 0, bytes=row.archive_bytes or 0, commit=row.commit
                 )
-            await tx.session.execute(update(Snapshot).where(Snapshot.id == row.id).values(state="taking", **columns))
-            return _Claimed(row.id, build_id, claim, claimed.archive_key, claimed.manifest_key)
+            await claim_snapshot(tx, row.id, claim, archive_key, manifest_key)
+            return _Claimed(row.id, build_id, claim, archive_key, manifest_key)
 
     async def _store_and_record(
         self, claimed: "_Claimed", request: TakeSnapshot, sandbox: Sandbox, packed: PackedArchive
@@ -209,27 +184,15 @@ class SnapshotActivities:
             StaleClaim: it does not; nothing is written.
         """
         files = len(entries)
+        archive = StoredArchive(stored.bytes, stored.sha256, manifest_sha256, files, packed.commit)
         async with transaction(self._sessions) as tx:
-            recorded = await tx.session.scalar(
-                update(Snapshot)
-                .where(Snapshot.id == claimed.id, Snapshot.claim == claimed.claim, Snapshot.state == "taking")
-                .values(
-                    state="stored",
-                    archive_bytes=stored.bytes,
-                    archive_sha256=stored.sha256,
-                    manifest_sha256=manifest_sha256,
-                    files=files,
-                    commit=packed.commit,
-                    stored_at=func.now(),
-                )
-                .returning(Snapshot.id)
-            )
-            if recorded is None:
+            if not await record_stored(tx, claimed.id, claimed.claim, archive):
                 raise StaleClaim(f"Another attempt takes snapshot {request.number} now.")
             superfluous = await superfluous_snapshots(tx, claimed.build_id, self._kept)
-            await tx.session.execute(update(Snapshot).where(Snapshot.id.in_(superfluous)).values(state="deleted"))
-            event = SnapshotStoredEvent(number=request.number, reason=request.reason, bytes=stored.bytes, files=files)
-            events = [NewEvent(event)]
+            await mark_deleted(tx, superfluous)
+            events: list[BuildEvent] = [
+                SnapshotStoredEvent(number=request.number, reason=request.reason, bytes=stored.bytes, files=files)
+            ]
             if request.reason == SnapshotReason.PHASE:
                 events.insert(0, await _complete_phase(tx, request, request.commit or packed.commit, packed.subject))
             await append_events(tx, claimed.build_id, events)
@@ -246,12 +209,8 @@ class _Claimed:
     manifest_key: str
 
 
-async def _complete_phase(tx: Transaction, request: TakeSnapshot, commit: str | None, title: str) -> NewEvent:
+async def _complete_phase(tx: Transaction, request: TakeSnapshot, commit: str | None, title: str) -> BuildEvent:
     """Count the phase in the build's row; returns its event."""
     phase = request.phase or 0
-    await tx.session.execute(
-        update(Build)
-        .where(Build.id == uuid.UUID(request.build_id))
-        .values(phases_completed=func.greatest(Build.phases_completed, phase))
-    )
-    return NewEvent(PhaseCompletedEvent(phase=phase, commit=commit, title=printable(title)))
+    await complete_phase(tx, uuid.UUID(request.build_id), phase)
+    return PhaseCompletedEvent(phase=phase, commit=commit, title=printable(title))

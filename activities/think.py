@@ -30,8 +30,9 @@ from domain.budget import BudgetState
 from domain.errors import CofounderError, StaleClaim
 from domain.events import (
     BudgetEvent,
+    BudgetFields,
+    BuildEvent,
     MessagesReadEvent,
-    NewEvent,
     TurnAnsweredEvent,
     TurnFailedEvent,
     TurnStartedEvent,
@@ -154,21 +155,21 @@ class ThinkActivities:
             numbers = []
             message_read = await steering.last_message_read(tx, call.build_id, call.turn)
         permission, state = await self._budget.reserve(tx, call, lost, turn.fallbacks)
-        events = [] if lost is None else [NewEvent(TurnWithdrawnEvent(claim=str(lost)), call.turn)]
-        events.append(NewEvent(TurnStartedEvent(attempt=attempt), call.turn))
-        events += note_events(request.notes, call.turn, budget_fields(state))
+        events: list[BuildEvent] = [] if lost is None else [TurnWithdrawnEvent(claim=str(lost))]
+        events.append(TurnStartedEvent(attempt=attempt))
+        events += note_events(request.notes, budget_fields(state))
         if numbers:
-            events.append(NewEvent(MessagesReadEvent(numbers=numbers), call.turn))
-        await append_events(tx, call.build_id, events)
+            events.append(MessagesReadEvent(numbers=numbers))
+        await append_events(tx, call.build_id, events, turn=call.turn)
         return ReservedTurn(permission.max_tokens, message_read)
 
     async def _alert(self, build_id: uuid.UUID, turn: int, state: BudgetState | None) -> None:
         """Tell founder and operators that a call was not made because it could have passed the ceiling."""
-        budget = {} if state is None else budget_fields(state)
+        budget: BudgetFields = {} if state is None else budget_fields(state)
         _log.warning("a model call could have passed the day's ceiling", build_id=str(build_id), turn=turn, **budget)
-        event = BudgetEvent.model_validate({"text": _AT_THE_CEILING, "alert": True, **budget})
+        event = BudgetEvent(text=_AT_THE_CEILING, alert=True, **budget)
         async with transaction(self._sessions) as tx:
-            await append_events(tx, build_id, [NewEvent(event, turn)])
+            await append_events(tx, build_id, [event], turn=turn)
 
     # ---- the call
 
@@ -216,7 +217,7 @@ class ThinkActivities:
             return
         event = TurnFailedEvent(error=storable(str(error), _ERROR_CHARACTERS))
         async with transaction(self._sessions) as tx:
-            await append_events(tx, call.build_id, [NewEvent(event, call.turn)])
+            await append_events(tx, call.build_id, [event], turn=call.turn)
 
     # ---- its cost
 
@@ -253,8 +254,8 @@ class ThinkActivities:
                 )
                 state = await money.settle(tx, call, answer.tokens, cost, answer.request_id)
                 winds_down = await self._budget.winds_down_after(tx, call, state)
-                answered = _answered_event(call.turn, answer, reading, state)
-                await append_events(tx, call.build_id, [*narrator.last_events(), answered])
+                answered = _answered_event(answer, reading, state)
+                await append_events(tx, call.build_id, [*narrator.last_events(), answered], turn=call.turn)
         except StaleClaim:
             # Another attempt has the turn, but the server has served this call and bills it.
             await self._settle(call, answer.tokens, answer.request_id)
@@ -268,14 +269,13 @@ def _day() -> date:
     return activity.info().started_time.astimezone(UTC).date()
 
 
-def _answered_event(turn: int, answer: Answer, reading: Reading, state: BudgetState) -> NewEvent:
-    data = {
-        "tokens": answer.tokens.model_dump(exclude_defaults=True),
-        "tool_calls": len(reading.calls),
-        "stop_reason": reading.stored_as,
+def _answered_event(answer: Answer, reading: Reading, state: BudgetState) -> TurnAnsweredEvent:
+    return TurnAnsweredEvent(
+        tokens=answer.tokens.model_dump(exclude_defaults=True),
+        tool_calls=len(reading.calls),
+        stop_reason=reading.stored_as,
         **budget_fields(state),
-    }
-    return NewEvent(TurnAnsweredEvent.model_validate(data), turn)
+    )
 
 
 def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool, message_read: int) -> ThinkResult:

@@ -13,7 +13,7 @@ from db.models import ToolCall
 from db.tool_calls import StoredCall
 from domain.answer import input_of
 from domain.errors import InvalidToolInput
-from domain.events import NewEvent, ToolDoneEvent, ToolStartedEvent
+from domain.events import ToolDoneEvent, ToolStartedEvent
 from domain.guards import error_signature
 from domain.payloads import DispatchResult, SandboxRef
 from domain.product import PRODUCT_FILE
@@ -135,22 +135,20 @@ def screenshots_taken(path: str, port: int, shots: Sequence[Screenshot], images:
 # ---- what the feed and the workflow hear
 
 
-def started_event(call: StoredCall) -> NewEvent:
+def started_event(call: StoredCall) -> ToolStartedEvent:
     """The first attempt is about to run the call."""
-    event = ToolStartedEvent(tool_use_id=call.tool_use_id, name=call.name, summary=call.summary)
-    return NewEvent(event, turn=call.turn)
+    return ToolStartedEvent(tool_use_id=call.tool_use_id, name=call.name, summary=call.summary)
 
 
-def done_event(call: StoredCall, outcome: ToolOutcome, seconds: float) -> NewEvent:
+def done_event(call: StoredCall, outcome: ToolOutcome, seconds: float) -> ToolDoneEvent:
     """The call has its result. `seconds`: how long its last attempt took."""
-    event = ToolDoneEvent(
+    return ToolDoneEvent(
         tool_use_id=call.tool_use_id,
         name=call.name,
         summary=call.summary,
         is_error=outcome.is_error,
         seconds=round(seconds, 2),
     )
-    return NewEvent(event, turn=call.turn)
 
 
 def new_result(call: StoredCall, outcome: ToolOutcome) -> DispatchResult:

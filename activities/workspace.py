@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy import func, select, update
 from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
@@ -22,15 +21,18 @@ from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from clients.workspace_lock import WorkspaceLock
+from db.builds import forget_sandboxes, record_sandbox, recorded_sandbox
+from db.events import last_event_data
 from db.feed import append_events
-from db.models import Build, Event, Snapshot, Turn
+from db.models import Snapshot
 from db.session import Sessions
 from db.snapshots import snapshot_to_continue
 from db.tool_calls import calls_since, last_outcome_in
 from db.transaction import Transaction, transaction
+from db.turns import last_answered_turn
 from domain import recovery
 from domain.errors import SandboxGone, SandboxUnavailable, StaleClaim
-from domain.events import NewEvent, PhaseCompletedEvent, ResumedEvent
+from domain.events import PhaseCompletedEvent, ResumedEvent
 from domain.manifest import compare
 from domain.payloads import (
     OpenedWorkspace,
@@ -84,7 +86,7 @@ class WorkspaceActivities:
                     snapshot = await snapshot_to_continue(tx, build_id)
                 await self._fill(sandbox, lock, snapshot)
             async with transaction(self._sessions) as tx:
-                await _claim_sandbox(tx, build_id, sandbox, recorded)
+                await record_sandbox(tx, build_id, sandbox.id, recorded)
             restored_from = await read_optional(sandbox, _OPENED)
             return OpenedWorkspace(
                 sandbox=await _ref(sandbox),
@@ -144,10 +146,10 @@ class WorkspaceActivities:
                 if sandbox.id != request.sandbox_id:
                     changes.append(_FRESH)
             async with transaction(self._sessions) as tx:
-                await _claim_sandbox(tx, build_id, sandbox, recorded)
+                await record_sandbox(tx, build_id, sandbox.id, recorded)
                 position = await _position(tx, build_id)
                 event = ResumedEvent(reason=request.cause, continuing_from=position, changes=changes)
-                await append_events(tx, build_id, [NewEvent(event)])
+                await append_events(tx, build_id, [event])
             if sandbox.id != request.sandbox_id:
                 await self._kill_replaced(request.sandbox_id)
             await lock.run(f"rm -f {CHANGES}")
@@ -172,11 +174,7 @@ class WorkspaceActivities:
                 await self._sandboxes.kill(request.sandbox_id)
                 killed.add(request.sandbox_id)
             async with transaction(self._sessions) as tx:
-                await tx.session.execute(
-                    update(Build)
-                    .where(Build.id == uuid.UUID(request.build_id), Build.sandbox_id.in_(killed))
-                    .values(sandbox_id=None)
-                )
+                await forget_sandboxes(tx, uuid.UUID(request.build_id), killed)
 
     # ---- parts
 
@@ -267,23 +265,7 @@ printf %s '{number}' >{_OPENED}
     async def _recorded_sandbox(self, build_id: uuid.UUID) -> str | None:
         """The sandbox that the build's row names."""
         async with transaction(self._sessions) as tx:
-            return await tx.session.scalar(select(Build.sandbox_id).where(Build.id == build_id))
-
-
-async def _claim_sandbox(tx: Transaction, build_id: uuid.UUID, sandbox: Sandbox, recorded: str | None) -> None:
-    """Name the sandbox in the build's row.
-
-    `recorded`: the sandbox that the row named when this attempt began.
-
-    Raises:
-        StaleClaim: another attempt has named another sandbox since.
-    """
-    is_unchanged = Build.sandbox_id.is_not_distinct_from(recorded) | (Build.sandbox_id == sandbox.id)
-    written = await tx.session.scalar(
-        update(Build).where(Build.id == build_id, is_unchanged).values(sandbox_id=sandbox.id).returning(Build.id)
-    )
-    if written is None:
-        raise StaleClaim(f"Another attempt has opened another sandbox than {sandbox.id}.")
+            return await recorded_sandbox(tx, build_id)
 
 
 async def _ref(sandbox: Sandbox) -> SandboxRef:
@@ -317,16 +299,10 @@ def _describe(build_id: uuid.UUID, snapshot: Snapshot) -> str:
 
 async def _position(tx: Transaction, build_id: uuid.UUID) -> str:
     """Where the build continues, for its founder: after its last completed phase and its last turn."""
-    phase = await tx.session.scalar(
-        select(Event.data)
-        .where(Event.build_id == build_id, Event.type == PhaseCompletedEvent.type)
-        .order_by(Event.id.desc())
-        .limit(1)
-    )
-    turn = await tx.session.scalar(
-        select(func.max(Turn.number)).where(Turn.build_id == build_id, Turn.outcome.is_not(None))
-    )
-    after = f"phase {phase['phase']} ({phase['title']})" if phase else "the beginning"
+    data = await last_event_data(tx, build_id, PhaseCompletedEvent.type)
+    turn = await last_answered_turn(tx, build_id)
+    phase = PhaseCompletedEvent.model_validate(data) if data else None
+    after = f"phase {phase.phase} ({phase.title})" if phase else "the beginning"
     return f"{after}, turn {turn}" if turn else after
 
 

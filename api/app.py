@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from api.body_limit import BodyLimit
 from api.deps import Resources, require_json, require_token
 from api.errors import add_error_handlers
-from api.responses import kinds_table, problems
+from api.responses import event_schemas, kinds_table, problems
 from api.routes import account, builds, events, health, previews, projects, steering, usage, workspaces
 from api.schemas import examples_of
 
@@ -26,7 +26,7 @@ the request is not valid, `errors` names each field.
 
 
 class _Api(FastAPI):
-    """The application. Describes an optional parameter without null, which no query or header can be."""
+    """The application. Describes the events of feeds, and optional parameters without null, which they can't be."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -37,6 +37,7 @@ class _Api(FastAPI):
                 if (kinds := schema.pop("anyOf", None)) is not None:
                     [kind] = [kind for kind in kinds if kind != {"type": "null"}]
                     schema.update(kind)
+            described["components"]["schemas"] |= event_schemas()
             for name, schema in described["components"]["schemas"].items():
                 if "examples" in schema:
                     schema["examples"] = examples_of(name)  # FastAPI drops nulls

@@ -37,7 +37,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 settings=settings,
                 sessions=sessions,
                 workflows=BuildWorkflows(client, settings.temporal_task_queue),
-                feeds=Feeds(sessions, FeedNudges(engine)),
+                feeds=Feeds(sessions, FeedNudges(sessions)),
                 store=store,
             )
     finally:

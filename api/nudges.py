@@ -4,12 +4,11 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.feed import CHANNEL
+from db.events import listen
+from db.session import Sessions
 
 log = structlog.get_logger(__name__)
 
@@ -22,8 +21,8 @@ class FeedNudges:
     """Says when a build's feed may have grown. A nudge may be lost or doubled: readers select the events after the last
     one that they have."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
 
@@ -64,25 +63,13 @@ class FeedNudges:
 
     async def _listen(self) -> None:
         """Listen until the connection ends."""
-        ended = asyncio.Event()
-        async with self._engine.connect() as connection:
-            raw = await connection.get_raw_connection()
-            driver: Any = raw.driver_connection  # asyncpg's connection: only that one can listen
-            try:
-                driver.add_termination_listener(lambda _: ended.set())
-                await driver.add_listener(CHANNEL, self._on_notify)
-                log.info("listening to the feeds")
-                self._nudge_all()  # for what was announced while this was not listening
-                while not ended.is_set():
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_CHECK_SECONDS):  # not `wait_for`, see `Feeds._run`
-                            await ended.wait()
-                            break
-                    await driver.fetchval("select 1", timeout=10)
-            finally:
-                await connection.invalidate()  # a listening connection must not return to the pool
+        async with listen(self._sessions, self._nudge) as connection:
+            log.info("listening to the feeds")
+            self._nudge_all()  # for what was announced while this was not listening
+            while not await connection.ends_within(_CHECK_SECONDS):
+                await connection.check()
 
-    def _on_notify(self, _connection: object, _pid: int, _channel: str, build_id: str) -> None:
+    def _nudge(self, build_id: str) -> None:
         for nudged in self._waiting.get(build_id, ()):
             nudged.set()
 

@@ -1,4 +1,4 @@
-"""How OpenAPI describes the API's errors."""
+"""How OpenAPI describes the API's errors and the events of its feeds."""
 
 import inspect
 from typing import Any
@@ -56,20 +56,40 @@ def meaning_of(model: type[BuildEvent]) -> str:
     return " ".join([inspect.cleandoc(model.__doc__ or ""), *keys])
 
 
-def event_schema() -> dict[str, Any]:
-    """The JSON schema of the `data` of an event in the feed."""
-    models = [
-        {**model.model_json_schema(), "title": kind, "description": inspect.cleandoc(model.__doc__ or "")}
+def event_schemas() -> dict[str, Any]:
+    """The JSON schema of each model of an event, by the model's name."""
+    return {model.__name__: model.model_json_schema() for model in EVENTS.values()}
+
+
+def feed_item_schema() -> dict[str, Any]:
+    """The JSON schema of an event in the stream: its type in `event`, with the model of that type in `data`."""
+    later = {"type": "string", "not": {"enum": list(EVENTS)}}
+    items = [
+        _item(kind, {"const": kind}, {"$ref": f"#/components/schemas/{model.__name__}"})
         for kind, model in EVENTS.items()
     ]
-    return {
+    return {"oneOf": [*items, _item("an event of a later version", later, {"type": "object"})]}
+
+
+def _item(title: str, event: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    content = {
         "type": "object",
         "properties": {
             "turn": {"type": ["integer", "null"]},
             "created_at": {"type": "string", "format": "date-time"},
-            "data": {"anyOf": [*models, {"type": "object", "title": "an event of a later version"}]},
+            "data": data,
         },
         "required": ["turn", "created_at", "data"],
+    }
+    return {
+        "title": title,
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "event": event,
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": content},
+        },
+        "required": ["id", "event", "data"],
     }
 
 

@@ -452,7 +452,8 @@ class BuildOut(BuildOptions, _BuildIdentity):
             "budget": budget,
             "question": None if costed.question is None else QuestionOut.of(costed.question),
         }
-        return cls(**{name: getattr(row, name) for name in cls.model_fields if name not in others}, **others)
+        columns = {name: getattr(row, name) for name in cls.model_fields if name not in others}
+        return cls.model_validate(columns | others)
 
 
 class BuildList(BaseModel):

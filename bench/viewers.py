@@ -18,7 +18,7 @@ from bench.deployment import BenchStack, bench_stack
 from db.builds import BuildRequest, insert_build
 from db.feed import append_events
 from db.transaction import transaction
-from domain.events import NarrationEvent, NewEvent
+from domain.events import NarrationEvent
 from local.ports import Ports
 
 _INTERVAL_SECONDS = 0.05
@@ -141,7 +141,7 @@ async def _all_have(number: int, viewers: Sequence[_Viewer]) -> None:
 async def _send_event(bench: BenchStack, build_id: uuid.UUID, number: int) -> float:
     """Append an event; return when its commit was sent (monotonic clock)."""
     async with bench.harness.session() as tx:
-        await append_events(tx, build_id, [NewEvent(NarrationEvent(text="I go on.", claim=str(number)))])
+        await append_events(tx, build_id, [NarrationEvent(text="I go on.", claim=str(number))])
         commit_at = time.monotonic()
         await tx.session.commit()
     return commit_at

@@ -3,18 +3,32 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import Select, and_, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
-from db.models import Build, FounderMessage, GateRun, LedgerEntry, Preview, Question, Snapshot
+from db.models import (
+    Artifact,
+    Build,
+    FounderMessage,
+    LedgerEntry,
+    Project,
+    Question,
+    Snapshot,
+    UnderstandingSession,
+    User,
+)
 from db.paging import Position, page_after
 from db.steering import AnsweredQuestion
 from db.transaction import Transaction
 from domain.build_options import BuildOptions
-from domain.status import Status
+from domain.errors import StaleClaim
+from domain.payloads import FinishBuild, StatusChange
+from domain.status import CLOSED, Status
 
 
 @dataclass(frozen=True)
@@ -155,11 +169,6 @@ async def request_cancel(tx: Transaction, build_id: uuid.UUID) -> bool:
     return marked_id.one_or_none() is not None
 
 
-async def find_preview(tx: Transaction, build_id: uuid.UUID) -> Preview | None:
-    """Return the build's preview, if it ever had one."""
-    return (await tx.session.scalars(select(Preview).where(Preview.build_id == build_id))).one_or_none()
-
-
 async def list_snapshots(tx: Transaction, build_id: uuid.UUID) -> list[Snapshot]:
     """Return the build's stored snapshots, the current one first."""
     return list(
@@ -178,12 +187,197 @@ async def find_snapshot(tx: Transaction, build_id: uuid.UUID, number: int) -> Sn
     ).one_or_none()
 
 
-async def find_screenshots(tx: Transaction, build_id: uuid.UUID) -> dict[str, str]:
-    """Return the S3 keys of the last gate run's screenshots by viewport; empty if no gate run took any."""
-    keys = await tx.session.scalar(
-        select(GateRun.screenshots)
-        .where(GateRun.build_id == build_id, GateRun.screenshots != {})
-        .order_by(GateRun.number.desc())
-        .limit(1)
+async def check_builds_table(tx: Transaction) -> None:
+    """Read from the table of builds, to see whether the database answers and has its tables.
+
+    Raises:
+        DBAPIError: it does not, or has not.
+    """
+    await tx.session.execute(text("select 1 from builds limit 1"))
+
+
+# ---- what the activities of a build read and write
+
+
+async def load_build(tx: Transaction, build_id: uuid.UUID) -> Build:
+    """Return the build, whichever user it belongs to.
+
+    Raises:
+        NoResultFound: it does not exist.
+    """
+    return await tx.session.get_one(Build, build_id)
+
+
+async def pin_inputs(tx: Transaction, build: Build, brief: Artifact, interview: UnderstandingSession | None) -> None:
+    """Write to the build's row which versions of brief and interview it was started with."""
+    build.brief_version = brief.version
+    build.session_id = interview.id if interview else None
+    await tx.session.flush()
+
+
+async def record_model(tx: Transaction, build: Build, model: str, label: str) -> None:
+    """Write the build's model and the label that people read to its row."""
+    build.model, build.model_label = model, label
+    await tx.session.flush()
+
+
+async def record_status(tx: Transaction, change: StatusChange, reason: str | None) -> str | None:
+    """Write the workflow's status to the build's row, unless the row has a newer one or is closed.
+
+    `reason`: the change's, in characters that can be stored.
+
+    Returns:
+        The build's user; None if nothing was written.
+    """
+    closed = change.status in CLOSED
+    return await tx.session.scalar(
+        update(Build)
+        .where(Build.id == uuid.UUID(change.build_id), Build.status_seq < change.seq, Build.closed_at.is_(None))
+        .values(
+            status=change.status,
+            status_seq=change.seq,
+            status_at=func.now(),
+            waiting_for=change.waiting_for,
+            reason=reason,
+            wakes_at=change.wakes_at,
+            started_at=func.coalesce(Build.started_at, func.now()),
+            **({"closed_at": func.now(), "sandbox_id": None} if closed else {}),
+        )
+        .returning(Build.user_id)
     )
-    return keys or {}
+
+
+async def lock_build_to_finish(tx: Transaction, build_id: uuid.UUID) -> Build:
+    """Lock the build's row until the transaction ends, also against references to it, and return it.
+
+    Raises:
+        NoResultFound: the build does not exist.
+    """
+    return await tx.session.get_one(Build, build_id, with_for_update=True)
+
+
+async def finish(tx: Transaction, build: Build, request: FinishBuild, workspace_path: str) -> int:
+    """Close a locked build as ready, and lock its project. Return its version, the project's next one."""
+    project = await tx.session.get_one(Project, build.project_id, with_for_update=True)
+    project.last_build_version += 1
+    version = build.build_version = project.last_build_version
+    build.status, build.status_seq, build.status_at = Status.READY, request.seq, func.now()
+    build.waiting_for = build.reason = build.wakes_at = None
+    build.sandbox_id, build.preview_url = request.sandbox_id, request.preview_url
+    build.workspace_path = workspace_path
+    build.phases_completed = request.phases_completed
+    build.closed_at = func.now()
+    await tx.session.flush()
+    return version
+
+
+async def complete_phase(tx: Transaction, build_id: uuid.UUID, phase: int) -> None:
+    """Count a completed phase in the build's row. An earlier phase than the row's changes nothing."""
+    await tx.session.execute(
+        update(Build).where(Build.id == build_id).values(phases_completed=func.greatest(Build.phases_completed, phase))
+    )
+
+
+async def has_ended(tx: Transaction, build_id: uuid.UUID) -> bool:
+    """Whether the build is closed."""
+    return await tx.session.scalar(select(Build.closed_at).where(Build.id == build_id)) is not None
+
+
+# ---- the sandbox that a build's row names
+
+
+async def recorded_sandbox(tx: Transaction, build_id: uuid.UUID) -> str | None:
+    """Return the sandbox that the build's row names."""
+    return await tx.session.scalar(select(Build.sandbox_id).where(Build.id == build_id))
+
+
+async def record_sandbox(tx: Transaction, build_id: uuid.UUID, sandbox_id: str, recorded: str | None) -> None:
+    """Name the sandbox in the build's row.
+
+    `recorded`: the sandbox that the row named when this attempt began.
+
+    Raises:
+        StaleClaim: another attempt has named another sandbox since.
+    """
+    is_unchanged = Build.sandbox_id.is_not_distinct_from(recorded) | (Build.sandbox_id == sandbox_id)
+    written = await tx.session.scalar(
+        update(Build).where(Build.id == build_id, is_unchanged).values(sandbox_id=sandbox_id).returning(Build.id)
+    )
+    if written is None:
+        raise StaleClaim(f"Another attempt has opened another sandbox than {sandbox_id}.")
+
+
+async def forget_sandboxes(tx: Transaction, build_id: uuid.UUID, sandbox_ids: Collection[str]) -> None:
+    """Take the sandbox out of the build's row if it is one of these, which were killed."""
+    await tx.session.execute(
+        update(Build).where(Build.id == build_id, Build.sandbox_id.in_(sandbox_ids)).values(sandbox_id=None)
+    )
+
+
+# ---- what the reaper repairs
+
+
+async def find_build_of_any_user(tx: Transaction, build_id: uuid.UUID) -> Build | None:
+    """Return the build if it exists, whichever user it belongs to."""
+    return await tx.session.get(Build, build_id)
+
+
+async def unstarted_builds(
+    tx: Transaction, after: Build | None, limit: int, *, before: datetime
+) -> list[tuple[Build, str, str]]:
+    """Return up to `limit` open builds that are not known to have started, each with its project's name and its plan.
+
+    Only those created before `before`, and after the build `after`, the oldest first.
+    """
+    query = (
+        select(Build, Project.name, User.plan)
+        .join(Project, Build.project_id == Project.id)
+        .join(User, Build.user_id == User.id)
+        .where(Build.started_at.is_(None), Build.created_at < before)
+    )
+    rows = await tx.session.execute(_open_builds_after(query, after, limit))
+    return [(build, project_name, plan) for build, project_name, plan in rows]
+
+
+async def builds_to_cancel(tx: Transaction, after: Build | None, limit: int, *, before: datetime) -> list[tuple[Build]]:
+    """Return up to `limit` started builds that are open although they were to be cancelled before `before`.
+
+    Only those created after the build `after`, the oldest first.
+    """
+    query = select(Build).where(Build.started_at.is_not(None), Build.cancel_requested_at < before)
+    return [(build,) for build in await tx.session.scalars(_open_builds_after(query, after, limit))]
+
+
+async def started_builds(tx: Transaction, after: Build | None, limit: int) -> list[tuple[Build]]:
+    """Return up to `limit` started builds that are open, created after the build `after`, the oldest first."""
+    query = select(Build).where(Build.started_at.is_not(None))
+    return [(build,) for build in await tx.session.scalars(_open_builds_after(query, after, limit))]
+
+
+def _open_builds_after(query: Select[*tuple[Any, ...]], after: Build | None, limit: int) -> Select[*tuple[Any, ...]]:
+    page = query.where(Build.closed_at.is_(None)).order_by(Build.created_at, Build.id).limit(limit)
+    return page if after is None else page.where(tuple_(Build.created_at, Build.id) > (after.created_at, after.id))
+
+
+async def close_stopped_build(tx: Transaction, build_id: uuid.UUID, status: Status, reason: str) -> bool:
+    """Close a build whose workflow was stopped from outside. Return False if it is closed already."""
+    closed = await tx.session.scalar(
+        update(Build)
+        .where(Build.id == build_id, Build.closed_at.is_(None))
+        .values(
+            status=status,
+            status_seq=Build.status_seq + 1,
+            waiting_for=None,
+            wakes_at=None,
+            sandbox_id=None,
+            reason=reason,
+            closed_at=func.now(),
+        )
+        .returning(Build.id)
+    )
+    return closed is not None
+
+
+async def builds_closed_since(tx: Transaction, since: datetime) -> Sequence[uuid.UUID]:
+    """Return the builds that were closed after `since`."""
+    return (await tx.session.scalars(select(Build.id).where(Build.closed_at > since))).all()

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, UUID, bindparam, text
 
 from db.transaction import Transaction
-from domain.events import NewEvent
+from domain.events import BuildEvent
 
 CHANNEL = "cofounder_events"
 """NOTIFY channel; the payload is the build's id. Readers then select the events after the last one that they have."""
@@ -36,9 +36,9 @@ def append_events_cte(condition: str | None = None) -> str:
     )"""
 
 
-def append_params(build_id: uuid.UUID, events: Sequence[NewEvent]) -> dict[str, Any]:
-    """The parameters of `append_events_cte` and `NOTIFY_READERS`."""
-    rows = [{"type": event.type, "turn": event.turn, "data": event.data} for event in events]
+def append_params(build_id: uuid.UUID, events: Sequence[BuildEvent], turn: int | None) -> dict[str, Any]:
+    """The parameters of `append_events_cte` and `NOTIFY_READERS`. `turn`: the turn that the events belong to."""
+    rows = [{"type": event.type, "turn": turn, "data": event.to_data()} for event in events]
     return {"build": build_id, "events": rows, "channel": CHANNEL}
 
 
@@ -50,13 +50,15 @@ APPEND_BINDS = (bindparam("build", type_=UUID(as_uuid=True)), bindparam("events"
 _APPEND = text(f"with {append_events_cte()} {NOTIFY_READERS}").bindparams(*APPEND_BINDS)
 
 
-async def append_events(tx: Transaction, build_id: uuid.UUID, events: Sequence[NewEvent]) -> int:
-    """Append events to a build's feed; returns the last one's id.
+async def append_events(
+    tx: Transaction, build_id: uuid.UUID, events: Sequence[BuildEvent], *, turn: int | None = None
+) -> int:
+    """Append events to a build's feed; returns the last one's id. `turn`: the turn that they belong to, if to one.
 
     Ids come from an update of the build's row, which stays locked until the commit. So no reader can see an event
     before the ones with lower ids.
     """
-    last = (await tx.execute(_APPEND, append_params(build_id, events))).scalar()
+    last = (await tx.execute(_APPEND, append_params(build_id, events, turn))).scalar()
     if last is None:
         raise LookupError(f"there is no build {build_id}")
     return int(last)

@@ -126,3 +126,14 @@ async def find_interview(tx: Transaction, project_id: uuid.UUID) -> Understandin
             .limit(1)
         )
     ).one_or_none()
+
+
+async def mark_mvp_built(tx: Transaction, project_id: uuid.UUID) -> None:
+    """Lock the project's row until the transaction ends, and mark the project as `mvp_built`.
+
+    Raises:
+        NoResultFound: it does not exist.
+    """
+    project = await tx.session.get_one(Project, project_id, with_for_update=True)
+    project.status = "mvp_built"
+    await tx.session.flush()

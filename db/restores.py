@@ -2,13 +2,14 @@
 
 import uuid
 from collections.abc import Sequence
+from typing import Required, TypedDict
 
 from sqlalchemy import func, select
 
 from db.feed import append_events
 from db.models import Restore, Snapshot, ToolCall
 from db.transaction import Transaction
-from domain.events import BuildEvent, NewEvent, RestoreAskedEvent, RestoreDoneEvent, RestoreFailedEvent
+from domain.events import BuildEvent, RestoreAskedEvent, RestoreDoneEvent, RestoreFailedEvent
 
 
 async def find_restore(tx: Transaction, build_id: uuid.UUID, idempotency_key: str) -> Restore | None:
@@ -70,7 +71,7 @@ async def add_restore(
     tx.session.add(restore)
     await tx.session.flush()
     await tx.session.refresh(restore)
-    await append_events(tx, build_id, [NewEvent(RestoreAskedEvent.model_validate(_target_fields(restore)))])
+    await append_events(tx, build_id, [RestoreAskedEvent(**_target_fields(restore))])
     return restore
 
 
@@ -91,10 +92,9 @@ async def end_restore(
     restore.error, restore.kept_as, restore.stored_as = error, kept_as, stored_as
     event: BuildEvent = RestoreFailedEvent(number=number, error=error)
     if error is None:
-        snapshots = {"kept_as": kept_as, "stored_as": stored_as}
-        event = RestoreDoneEvent.model_validate(_target_fields(restore) | snapshots)
+        event = RestoreDoneEvent(**_target_fields(restore), kept_as=kept_as, stored_as=stored_as)
     await tx.session.flush()
-    await append_events(tx, build_id, [NewEvent(event)])
+    await append_events(tx, build_id, [event])
 
 
 async def unreported_restores(tx: Transaction, build_id: uuid.UUID) -> Sequence[tuple[Restore, str | None]]:
@@ -120,6 +120,24 @@ def describe_target(restore: Restore) -> str:
     return f"commit {restore.commit}" if restore.commit else f"snapshot {restore.snapshot_number}"
 
 
-def _target_fields(restore: Restore) -> dict[str, object]:
-    target = {"commit": restore.commit} if restore.commit else {"snapshot": restore.snapshot_number}
-    return {"number": restore.number, **target}
+async def load_restore(tx: Transaction, build_id: uuid.UUID, number: int) -> Restore:
+    """Return the build's restore with this number.
+
+    Raises:
+        NoResultFound: it does not exist.
+    """
+    return await tx.session.get_one(Restore, (build_id, number))
+
+
+class _TargetFields(TypedDict, total=False):
+    """The fields of a `RestoreTarget`."""
+
+    number: Required[int]
+    snapshot: int | None
+    commit: str
+
+
+def _target_fields(restore: Restore) -> _TargetFields:
+    if restore.commit:
+        return {"number": restore.number, "commit": restore.commit}
+    return {"number": restore.number, "snapshot": restore.snapshot_number}

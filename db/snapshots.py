@@ -1,8 +1,11 @@
-"""Choose among a build's snapshots: which one is current, which one to continue from, which ones to delete."""
+"""Rows of snapshots: taking one, and choosing which is current, which to continue from, and which to delete."""
 
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from db.models import Build, Restore, Snapshot
 from db.transaction import Transaction
@@ -84,3 +87,117 @@ async def superfluous_snapshots(tx: Transaction, build_id: uuid.UUID, keep: int)
     others = [snapshot_id for snapshot_id, number in stored if number != to_restore]
     least = 1 if to_restore is None else 2
     return others[max(least, keep - (len(stored) - len(others))) :]
+
+
+async def mark_final(tx: Transaction, build_id: uuid.UUID, up_to: int) -> None:
+    """Mark a build's stored snapshot with the highest number up to `up_to` as its final one, if there is one."""
+    final = await latest_snapshot(tx, build_id, up_to)
+    if final is not None:
+        final.final = True
+        await tx.session.flush()
+
+
+async def ensure_snapshot(
+    tx: Transaction,
+    build_id: uuid.UUID,
+    number: int,
+    reason: str,
+    claim: uuid.UUID,
+    archive_key: str,
+    manifest_key: str,
+) -> Snapshot:
+    """Insert the snapshot's row with this claim and these keys, unless it exists. Return the row, locked."""
+    project_id = select(Build.project_id).where(Build.id == build_id).scalar_subquery()
+    await tx.session.execute(
+        insert(Snapshot)
+        .values(
+            id=uuid.uuid4(),
+            build_id=build_id,
+            project_id=project_id,
+            number=number,
+            reason=reason,
+            claim=claim,
+            archive_key=archive_key,
+            manifest_key=manifest_key,
+        )
+        .on_conflict_do_nothing(index_elements=["build_id", "number"])
+    )
+    return (
+        await tx.session.scalars(
+            select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.number == number).with_for_update()
+        )
+    ).one()
+
+
+async def claim_snapshot(
+    tx: Transaction, snapshot_id: uuid.UUID, claim: uuid.UUID, archive_key: str, manifest_key: str
+) -> None:
+    """Take a locked snapshot's row for the attempt with this claim, which writes these objects."""
+    await tx.session.execute(
+        update(Snapshot)
+        .where(Snapshot.id == snapshot_id)
+        .values(state="taking", claim=claim, archive_key=archive_key, manifest_key=manifest_key)
+    )
+
+
+@dataclass(frozen=True)
+class StoredArchive:
+    """An archive in the object store, and what is in it."""
+
+    bytes: int
+    sha256: str
+    manifest_sha256: str
+    files: int
+    commit: str | None
+
+
+async def record_stored(tx: Transaction, snapshot_id: uuid.UUID, claim: uuid.UUID, archive: StoredArchive) -> bool:
+    """Record that the snapshot is stored and verified. Return False if the claim no longer holds."""
+    recorded = await tx.session.scalar(
+        update(Snapshot)
+        .where(Snapshot.id == snapshot_id, Snapshot.claim == claim, Snapshot.state == "taking")
+        .values(
+            state="stored",
+            archive_bytes=archive.bytes,
+            archive_sha256=archive.sha256,
+            manifest_sha256=archive.manifest_sha256,
+            files=archive.files,
+            commit=archive.commit,
+            stored_at=func.now(),
+        )
+        .returning(Snapshot.id)
+    )
+    return recorded is not None
+
+
+async def mark_deleted(tx: Transaction, snapshot_ids: Sequence[uuid.UUID]) -> None:
+    """Mark snapshots as deleted. Their objects are deleted afterwards."""
+    await tx.session.execute(update(Snapshot).where(Snapshot.id.in_(snapshot_ids)).values(state="deleted"))
+
+
+async def mark_failed(tx: Transaction, build_id: uuid.UUID, number: int) -> bool:
+    """Mark a snapshot as failed, so that no attempt at it stores it. Return False if it has ended already."""
+    state = await tx.session.scalar(
+        select(Snapshot.state).where(Snapshot.build_id == build_id, Snapshot.number == number).with_for_update()
+    )
+    if state in ("stored", "deleted", "failed"):
+        return False
+    await tx.session.execute(
+        update(Snapshot)
+        .where(Snapshot.build_id == build_id, Snapshot.number == number)
+        .values(state="failed", claim=uuid.uuid4())
+    )
+    return True
+
+
+async def needed_keys(tx: Transaction, build_id: uuid.UUID) -> dict[int, set[str]]:
+    """Return the keys of the objects to keep for each snapshot, by its number: none unless it is stored.
+
+    Snapshots that are being taken are left out.
+    """
+    rows = await tx.session.execute(
+        select(Snapshot.number, Snapshot.state, Snapshot.archive_key, Snapshot.manifest_key).where(
+            Snapshot.build_id == build_id, Snapshot.state != "taking"
+        )
+    )
+    return {row.number: {row.archive_key, row.manifest_key} if row.state == "stored" else set() for row in rows}

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 from db.feed import append_events
 from db.models import Build, FounderMessage, Question, Restore
 from db.transaction import Transaction
-from domain.events import AnswerEvent, BuildEvent, MessageEvent, NewEvent, QuestionEvent
+from domain.events import AnswerEvent, BuildEvent, MessageEvent, QuestionEvent
 from domain.payloads import PendingInput
 
 
@@ -69,7 +69,7 @@ async def add_message(
     event: BuildEvent = MessageEvent(number=message.number, text=text)
     if question_id is not None:
         event = AnswerEvent(number=message.number, text=text, question_id=str(question_id))
-    await append_events(tx, build.id, [NewEvent(event)])
+    await append_events(tx, build.id, [event])
     return message
 
 
@@ -147,7 +147,7 @@ async def add_question(tx: Transaction, question: Question) -> None:
     event = QuestionEvent(
         question_id=str(question.id), problem=question.problem, tried=question.tried, options=question.options
     )
-    await append_events(tx, question.build_id, [NewEvent(event)])
+    await append_events(tx, question.build_id, [event])
 
 
 async def find_question(

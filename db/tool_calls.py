@@ -11,7 +11,7 @@ from db.models import Message, Snapshot, ToolCall
 from db.transaction import Transaction
 from domain.answer import input_of
 from domain.errors import StaleClaim
-from domain.events import NewEvent
+from domain.events import BuildEvent
 from domain.payloads import SandboxRef
 from domain.recovery import EDITS, RecordedCall
 from domain.tool_output import parse_stored_blocks
@@ -132,7 +132,7 @@ _TAKE = text(
 
 
 async def take_call(
-    tx: Transaction, call: StoredCall, claim: uuid.UUID, sandbox: SandboxRef | None, events: Sequence[NewEvent]
+    tx: Transaction, call: StoredCall, claim: uuid.UUID, sandbox: SandboxRef | None, events: Sequence[BuildEvent]
 ) -> None:
     """Note in one statement that the attempt with this claim is about to act, and append events. The row is locked.
 
@@ -140,7 +140,7 @@ async def take_call(
     """
     location = {"sandbox_id": call.sandbox_id, "boot": call.boot} if sandbox is None else sandbox.model_dump()
     key = {"tool_use_id": call.tool_use_id, "claim": claim}
-    await tx.execute(_TAKE, append_params(call.build_id, events) | key | location)
+    await tx.execute(_TAKE, append_params(call.build_id, events, call.turn) | key | location)
 
 
 _CLAIM = text("update tool_calls set claim = :claim where build_id = :build and tool_use_id = :tool_use_id").bindparams(
@@ -174,7 +174,7 @@ async def store_result(
     is_error: bool,
     lost: bool,
     commit: str | None,
-    event: NewEvent,
+    event: BuildEvent,
 ) -> None:
     """Write the one result of a tool call and append its event, in one statement, if the claim still holds.
 
@@ -183,6 +183,30 @@ async def store_result(
     """
     outcome = {"result": result, "is_error": is_error, "lost": lost, "commit": commit}
     key = {"tool_use_id": call.tool_use_id, "claim": claim}
-    written = await tx.execute(_RESULT, append_params(call.build_id, [event]) | key | outcome)
+    written = await tx.execute(_RESULT, append_params(call.build_id, [event], call.turn) | key | outcome)
     if written.first() is None:
         raise StaleClaim(f"Another attempt has taken tool call {call.tool_use_id}.")
+
+
+async def last_calls(tx: Transaction, build_id: uuid.UUID, limit: int) -> Sequence[ToolCall]:
+    """The build's last tool calls, the last one first."""
+    return (
+        await tx.session.scalars(
+            select(ToolCall)
+            .where(ToolCall.build_id == build_id)
+            .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
+            .limit(limit)
+        )
+    ).all()
+
+
+async def last_failed_calls(tx: Transaction, build_id: uuid.UUID, limit: int) -> Sequence[ToolCall]:
+    """The build's last tool calls that ended in an error, the last one first. Lost outcomes do not count."""
+    return (
+        await tx.session.scalars(
+            select(ToolCall)
+            .where(ToolCall.build_id == build_id, ToolCall.is_error.is_(True), ~ToolCall.lost)
+            .order_by(ToolCall.turn.desc(), ToolCall.position.desc())
+            .limit(limit)
+        )
+    ).all()

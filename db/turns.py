@@ -2,18 +2,17 @@
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import JSON, UUID, Text, bindparam, func, select, text
+from sqlalchemy import JSON, UUID, bindparam, func, select, text
 
 from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
 from db.models import Event, GateRun, Message, Prompt, Turn
 from db.transaction import Transaction
 from domain.answer import Reading, to_stored_text
 from domain.errors import StaleClaim, TurnOfAnotherRun
-from domain.events import NewEvent, ResumedEvent, TurnStartedEvent
+from domain.events import BuildEvent, ResumedEvent, TurnStartedEvent
 from domain.payloads import RequestedCall
 from domain.tool_output import parse_stored_blocks, render_result
 
@@ -117,14 +116,14 @@ _NARRATE = text(
 
 
 async def narrate(
-    tx: Transaction, build_id: uuid.UUID, number: int, claim: uuid.UUID, events: Sequence[NewEvent]
+    tx: Transaction, build_id: uuid.UUID, number: int, claim: uuid.UUID, events: Sequence[BuildEvent]
 ) -> None:
     """Append events to the feed in one statement, if this attempt still holds the turn.
 
     Raises:
         StaleClaim: another attempt has taken it.
     """
-    parameters = append_params(build_id, events) | {"turn": number, "claim": claim}
+    parameters = append_params(build_id, events, number) | {"turn": number, "claim": claim}
     if (await tx.execute(_NARRATE, parameters)).first() is None:
         raise StaleClaim(f"another attempt has taken turn {number}")
 
@@ -143,56 +142,6 @@ async def store_user_message(tx: Transaction, build_id: uuid.UUID, number: int, 
     """
     content = to_stored_text([{"type": "text", "text": text} for text in blocks])
     await tx.execute(_USER_MESSAGE, {"build": build_id, "turn": number, "content": content})
-
-
-@dataclass(frozen=True)
-class StoredPrefix:
-    """What the requests of a prefix begin with, as stored text."""
-
-    system: str
-    tools: str
-    settings: str
-    betas: str
-    opening: str | None
-    """The first message; None if that is turn 1's."""
-    covers: int
-    """The turn up to whose user message `opening` stands for the conversation; 0 for none."""
-
-
-_PREFIX = text(
-    """
-    select system, tools, settings, betas, opening, covers from prompts where build_id = :build and prefix = :prefix
-    """
-).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
-
-
-async def load_prefix(tx: Transaction, build_id: uuid.UUID, prefix: int) -> StoredPrefix:
-    """Read what the requests of a prefix begin with."""
-    return StoredPrefix(*(await tx.execute(_PREFIX, {"build": build_id, "prefix": prefix})).one())
-
-
-async def fallbacks_of(tx: Transaction, build_id: uuid.UUID) -> tuple[str, ...]:
-    """The fallback models of the build's newest prefix."""
-    newest = select(Prompt.fallbacks).where(Prompt.build_id == build_id).order_by(Prompt.prefix.desc()).limit(1)
-    return tuple(await tx.session.scalar(newest) or ())
-
-
-_FREEZE = text(
-    """
-    update prompts set settings = :settings, betas = :betas, fallbacks = cast(:fallbacks as jsonb)
-    where build_id = :build and prefix = 0 and not exists (select 1 from turns where build_id = :build)
-    """
-).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("fallbacks", type_=Text()))
-
-
-async def freeze_first_prefix(
-    tx: Transaction, build_id: uuid.UUID, settings: str, betas: str, fallbacks: Sequence[str]
-) -> None:
-    """Store how the model of a new build answers. Once a turn was claimed, nothing changes any more."""
-    await tx.execute(
-        _FREEZE,
-        {"build": build_id, "settings": settings, "betas": betas, "fallbacks": json.dumps(list(fallbacks))},
-    )
 
 
 _MESSAGES = text(
@@ -235,8 +184,8 @@ def _user_message(blocks: Sequence[str]) -> str:
     return f'{{"role":"user","content":[{",".join(blocks)}]}}'
 
 
-async def resumes_since_last_turn(tx: Transaction, build_id: uuid.UUID, turn: int) -> list[dict[str, Any]]:
-    """The data of each RESUMED event since the turn before stored its user message, which its first start marks."""
+async def resumes_since_last_turn(tx: Transaction, build_id: uuid.UUID, turn: int) -> list[ResumedEvent]:
+    """The build's resumes since the turn before stored its user message, which its first start marks."""
     previous_start = (
         select(func.coalesce(func.min(Event.id), 0))
         .where(Event.build_id == build_id, Event.type == TurnStartedEvent.type, Event.turn == turn - 1)
@@ -247,7 +196,7 @@ async def resumes_since_last_turn(tx: Transaction, build_id: uuid.UUID, turn: in
         .where(Event.build_id == build_id, Event.type == ResumedEvent.type, Event.id > previous_start)
         .order_by(Event.id)
     )
-    return list(data)
+    return [ResumedEvent.model_validate(each) for each in data]
 
 
 async def latest_findings(tx: Transaction, build_id: uuid.UUID) -> list[str]:
@@ -335,3 +284,20 @@ async def handoff_note(tx: Transaction, build_id: uuid.UUID, turn: int) -> str |
         return None
     blocks = parse_stored_blocks(await stored_answer(tx, build_id, turn - 1))
     return "\n\n".join(str(block["text"]) for block in blocks if block.get("type") == "text").strip() or None
+
+
+async def stored_answers(tx: Transaction, build_id: uuid.UUID, turns: Collection[int]) -> dict[int, str]:
+    """The stored assistant messages of these turns by turn, each as the JSON text of its blocks."""
+    rows = await tx.session.execute(
+        select(Message.turn, Message.content).where(
+            Message.build_id == build_id, Message.role == "assistant", Message.turn.in_(turns)
+        )
+    )
+    return {turn: content for turn, content in rows}
+
+
+async def last_answered_turn(tx: Transaction, build_id: uuid.UUID) -> int | None:
+    """The number of the build's last turn that was answered; None before the first answer."""
+    return await tx.session.scalar(
+        select(func.max(Turn.number)).where(Turn.build_id == build_id, Turn.outcome.is_not(None))
+    )

@@ -67,3 +67,43 @@ async def change_user(tx: Transaction, user_id: str, change: UserChange, today: 
     if updates:
         await money.recompute(tx, user_id, today)
     return changed.one()
+
+
+async def load_user_with_plan(tx: Transaction, user_id: str) -> tuple[User, PlanTier]:
+    """Return the user and the user's plan.
+
+    Raises:
+        NoResultFound: the user does not exist.
+    """
+    user, plan = (
+        await tx.session.execute(
+            select(User, PlanTier).join(PlanTier, User.plan == PlanTier.name).where(User.id == user_id)
+        )
+    ).one()
+    return user, plan
+
+
+async def load_tool_call_cap(tx: Transaction, user_id: str) -> tuple[str, int]:
+    """Return the name of the user's plan, and how many tool calls it allows a build.
+
+    Raises:
+        NoResultFound: the user does not exist.
+    """
+    plan, cap = (
+        await tx.session.execute(
+            select(PlanTier.name, PlanTier.tool_call_cap)
+            .join(User, User.plan == PlanTier.name)
+            .where(User.id == user_id)
+        )
+    ).one()
+    return plan, cap
+
+
+async def is_suspended(tx: Transaction, user_id: str) -> bool:
+    """Whether the user's account is suspended."""
+    return bool(await tx.session.scalar(select(User.suspended).where(User.id == user_id)))
+
+
+async def find_renewal_day(tx: Transaction, user_id: str) -> int | None:
+    """Return the day of the month on which the user's plan renews; None if the user does not exist."""
+    return await tx.session.scalar(select(User.renewal_day).where(User.id == user_id))

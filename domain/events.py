@@ -5,22 +5,32 @@ stored event. To add an event, add a model here and append it to a feed; the API
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class BuildEvent(BaseModel):
-    """What happened. Events of older versions may lack keys or have more; those that are not known are ignored."""
+    """What happened.
+
+    Readers meet events of other versions: a key that is not known is ignored, and one that may be missing has a
+    default. mypy checks the keys that producers set.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     type: ClassVar[str]
 
-    def stored(self) -> dict[str, Any]:
+    def to_data(self) -> dict[str, Any]:
         """The event's `data`, as JSON."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+
+class BudgetFields(TypedDict, total=False):
+    """The fields of a `BudgetShare`."""
+
+    budget_percent: int
+    budget_level: str
 
 
 class BudgetShare(BuildEvent):
@@ -34,55 +44,59 @@ class StatusEvent(BuildEvent):
     """The build's status; keys without a value are left out."""
 
     type = "status"
-    status: str
+    status: str = Field(description="The new status.")
     waiting_for: str | None = Field(default=None, description="Who has to act.")
-    reason: str | None = None
+    reason: str | None = Field(default=None, description="Why, for the founder.")
     wakes_at: str | None = Field(default=None, description="When the build wakes by itself.")
     wake_command: str | None = Field(default=None, description="The command with which an operator wakes it.")
+
+    def to_data(self) -> dict[str, Any]:
+        """The event's `data`, as JSON, without nulls."""
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 class ModelEvent(BuildEvent):
     """The build's model is chosen."""
 
     type = "model"
-    model: str = ""
+    model: str = Field(default="", description="The model's id.")
     label: str = Field(default="", description="For people; says so if it is the rehearsal model.")
-    plan: str = ""
+    plan: str = Field(default="", description="The user's plan.")
 
 
 class MessageEvent(BuildEvent):
     """The founder's message to the agent."""
 
     type = "message"
-    number: int
-    text: str
+    number: int = Field(description="The build's own sequence of messages.")
+    text: str = Field(description="What the founder wrote.")
 
 
 class QuestionEvent(BuildEvent):
     """The agent needs the founder's help."""
 
     type = "question"
-    question_id: str
-    problem: str
+    question_id: str = Field(description="The id to answer to.")
+    problem: str = Field(description="What does not work.")
     tried: list[str] = Field(default=[], description="What the agent has tried.")
-    options: list[str] = []
+    options: list[str] = Field(default=[], description="Answers to choose from.")
 
 
 class AnswerEvent(BuildEvent):
     """The founder's message that answers a question."""
 
     type = "answer"
-    number: int
-    text: str
-    question_id: str | None = None
+    number: int = Field(description="The build's own sequence of messages.")
+    text: str = Field(description="What the founder wrote.")
+    question_id: str | None = Field(default=None, description="The question that it answers.")
 
 
 class RestoreTarget(BuildEvent):
     """A restore of the workspace. One of `snapshot` and `commit` is set."""
 
-    number: int
-    snapshot: int | None = None
-    commit: str | None = None
+    number: int = Field(description="The build's own sequence of restores.")
+    snapshot: int | None = Field(default=None, description="The number of the snapshot to restore.")
+    commit: str | None = Field(default=None, description="The commit to restore.")
 
 
 class RestoreAskedEvent(RestoreTarget):
@@ -103,44 +117,44 @@ class RestoreFailedEvent(BuildEvent):
     """The workspace is as it was."""
 
     type = "restore_failed"
-    number: int
-    error: str | None = None
+    number: int = Field(description="The build's own sequence of restores.")
+    error: str | None = Field(default=None, description="Why, for the founder.")
 
 
 class MessagesReadEvent(BuildEvent):
     """The turn's call sends these messages of the founder."""
 
     type = "messages_read"
-    numbers: list[int]
+    numbers: list[int] = Field(description="The messages' numbers.")
 
 
 class TurnStartedEvent(BuildEvent):
     """A turn's model call begins."""
 
     type = "turn_started"
-    attempt: int = 1
+    attempt: int = Field(default=1, description="Counts from 1.")
 
 
 class NarrationEvent(BuildEvent):
     """A sentence of the model, and the attempt that streamed it."""
 
     type = "narration"
-    text: str = ""
-    claim: str | None = None
+    text: str = Field(default="", description="The sentence.")
+    claim: str | None = Field(default=None, description="Names the attempt.")
 
 
 class TurnFailedEvent(BuildEvent):
     """Why the call failed; the turn is tried again, or the build waits for a person."""
 
     type = "turn_failed"
-    error: str
+    error: str = Field(description="Why, for the founder.")
 
 
 class TurnWithdrawnEvent(BuildEvent):
     """The narration of this attempt no longer counts; the turn is tried again."""
 
     type = "turn_withdrawn"
-    claim: str | None = None
+    claim: str | None = Field(default=None, description="Names the attempt.")
 
 
 class TurnAnsweredEvent(BudgetShare):
@@ -148,16 +162,16 @@ class TurnAnsweredEvent(BudgetShare):
 
     type = "turn_answered"
     tokens: dict[str, int] = Field(default={}, description="Tokens by class.")
-    tool_calls: int = 0
-    stop_reason: str | None = None
+    tool_calls: int = Field(default=0, description="How many tool calls it asks for.")
+    stop_reason: str | None = Field(default=None, description="Why the answer ended.")
 
 
 class ToolCallEvent(BuildEvent):
     """A tool call."""
 
-    tool_use_id: str
-    name: str = ""
-    summary: str = ""
+    tool_use_id: str = Field(description="The call's id.")
+    name: str = Field(default="", description="The tool.")
+    summary: str = Field(default="", description="The call on one line.")
 
 
 class ToolStartedEvent(ToolCallEvent):
@@ -170,81 +184,81 @@ class ToolDoneEvent(ToolCallEvent):
     """A tool call has its result."""
 
     type = "tool_done"
-    is_error: bool = False
-    seconds: float = 0.0
+    is_error: bool = Field(default=False, description="Whether it failed.")
+    seconds: float = Field(default=0.0, description="How long its last attempt took.")
 
 
 class PhaseCompletedEvent(BuildEvent):
     """A commit has ended a phase."""
 
     type = "phase_completed"
-    phase: int = 0
-    commit: str | None = None
-    title: str = ""
+    phase: int = Field(default=0, description="Counts from 1.")
+    commit: str | None = Field(default=None, description="The commit's hash.")
+    title: str = Field(default="", description="The subject of the commit.")
 
 
 class SnapshotStoredEvent(BuildEvent):
     """A snapshot of the workspace is stored and verified."""
 
     type = "snapshot_stored"
-    number: int
-    reason: str = ""
-    bytes: int = 0
-    files: int = 0
+    number: int = Field(description="The build's own sequence of snapshots.")
+    reason: str = Field(default="", description="Why it was taken.")
+    bytes: int = Field(default=0, description="Size of the archive.")
+    files: int = Field(default=0, description="How many files it holds.")
 
 
 class SnapshotFailedEvent(BuildEvent):
     """A snapshot could not be stored; the next one makes up for it."""
 
     type = "snapshot_failed"
-    number: int
-    reason: str = ""
-    error: str = ""
+    number: int = Field(description="The build's own sequence of snapshots.")
+    reason: str = Field(default="", description="Why it was to be taken.")
+    error: str = Field(default="", description="Why it could not be stored.")
 
 
 class GuardEvent(BuildEvent):
     """The agent repeats itself, or has used up its tool calls."""
 
     type = "guard"
-    text: str
+    text: str = Field(description="What happened, for the founder.")
 
 
 class BudgetEvent(BudgetShare):
     """The day's budget runs low. With `alert`, a call would have exceeded the ceiling."""
 
     type = "budget"
-    text: str
-    alert: bool = False
+    text: str = Field(description="What happened, for the founder.")
+    alert: bool = Field(default=False, description="Whether the call was refused.")
 
 
 class GateStartedEvent(BuildEvent):
     """The evidence gate checks the product in a fresh sandbox."""
 
     type = "gate_started"
-    number: int
+    number: int = Field(description="Counts the build's runs of the gate.")
 
 
 class GateStepEvent(BuildEvent):
     """A step of the gate."""
 
     type = "gate_step"
-    text: str
+    text: str = Field(description="The step, for the founder.")
 
 
 class GateBouncedEvent(BuildEvent):
     """The product has not passed."""
 
     type = "gate_bounced"
-    number: int
-    findings: list[str] = []
+    number: int = Field(description="Counts the build's runs of the gate.")
+    findings: list[str] = Field(default=[], description="What the gate holds against the product.")
 
 
 class GatePassedEvent(BuildEvent):
     """The product has passed."""
 
     type = "gate_passed"
-    number: int
-    tests_run: int | None = None
+    number: int = Field(description="Counts the build's runs of the gate.")
+    tests_run: int | None = Field(default=None, description="How many of the product's tests ran.")
     screenshots: dict[str, str] = Field(default={}, description="Key in the object store by viewport.")
 
 
@@ -252,8 +266,8 @@ class ResumedEvent(BuildEvent):
     """The build goes on after a wait or in another sandbox."""
 
     type = "resumed"
-    reason: str = ""
-    continuing_from: str = "where it was"
+    reason: str = Field(default="", description="What ended the wait, or the sandbox.")
+    continuing_from: str = Field(default="where it was", description="The last phase and turn that are done.")
     changes: list[str] = Field(default=[], description="What has changed in the workspace meanwhile.")
 
 
@@ -261,26 +275,26 @@ class PreviewEvent(BuildEvent):
     """The preview of the product."""
 
     type = "preview"
-    state: str
-    url: str | None = None
-    expires_at: str | None = None
-    reason: str | None = None
+    state: str = Field(description="opening, open, closed or failed.")
+    url: str | None = Field(default=None, description="Its address while it is open.")
+    expires_at: str | None = Field(default=None, description="When it closes by itself.")
+    reason: str | None = Field(default=None, description="Why it failed.")
 
 
 class HookFailedEvent(BuildEvent):
     """What runs after a build has failed; the build is ready all the same."""
 
     type = "hook_failed"
-    error: str
+    error: str = Field(description="What happened, for the founder.")
 
 
 class ReadyEvent(BuildEvent):
     """The product is ready."""
 
     type = "ready"
-    build_version: int
-    preview_url: str | None = None
-    phases_completed: int = 0
+    build_version: int = Field(description="The project's next integer.")
+    preview_url: str | None = Field(default=None, description="The preview's address.")
+    phases_completed: int = Field(default=0, description="How many phases the build took.")
 
 
 def _leaves(model: type[BuildEvent]) -> list[type[BuildEvent]]:
@@ -290,24 +304,6 @@ def _leaves(model: type[BuildEvent]) -> list[type[BuildEvent]]:
 
 EVENTS: Mapping[str, type[BuildEvent]] = {model.type: model for model in _leaves(BuildEvent)}
 """The models by their type."""
-
-
-@dataclass(frozen=True)
-class NewEvent:
-    """An event before it has an id."""
-
-    event: BuildEvent
-    turn: int | None = None
-
-    @property
-    def type(self) -> str:
-        """The event's type."""
-        return self.event.type
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The event's data, as it is stored."""
-        return self.event.stored()
 
 
 def read_event(kind: str, data: Mapping[str, Any]) -> BuildEvent | None:

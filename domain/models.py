@@ -6,6 +6,7 @@ Source: Anthropic's documentation of models, prices and prompt caching, and the 
 
 from datetime import date
 from decimal import Decimal
+from typing import TypedDict
 
 from domain.pricing import ModelPrice, Price
 
@@ -14,7 +15,17 @@ AS_OF = date(2026, 11, 28)
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 
-def _price(input_: str, output: str, cache_read: str) -> dict[str, Decimal]:
+class _PriceFields(TypedDict):
+    """The fields of a `Price`."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal
+    cache_write_5m: Decimal
+    cache_write_1h: Decimal
+
+
+def _price(input_: str, output: str, cache_read: str) -> _PriceFields:
     """Prices in USD per million tokens. A cache write costs 1.25 (five minutes) or 2 times (an hour) the input."""
     base = Decimal(input_)
     return {

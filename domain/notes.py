@@ -8,9 +8,10 @@ A new note is a member of `TurnNote` and a row of `NOTES`, both here; a workflow
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from domain import prompt
+from domain.events import ResumedEvent
 
 
 class TurnNote(StrEnum):
@@ -37,8 +38,8 @@ class Facts(Protocol):
     async def findings(self) -> Sequence[str]:
         """The findings of the last check of the product."""
 
-    async def resumes(self) -> Sequence[Mapping[str, Any]]:
-        """The data of each RESUMED event since the last turn."""
+    async def resumes(self) -> Sequence[ResumedEvent]:
+        """The build's resumes since the last turn."""
 
     async def handoff_note(self) -> str | None:
         """The text with which the agent ended the last turn, if it ended it itself."""
@@ -71,8 +72,8 @@ async def _resumed(facts: Facts) -> str | None:
     resumes = await facts.resumes()
     if not resumes:
         return None
-    changes = [change for resume in resumes for change in resume.get("changes", [])]
-    return prompt.resumed(resumes[-1].get("reason", ""), changes)
+    changes = [change for resume in resumes for change in resume.changes]
+    return prompt.resumed(resumes[-1].reason, changes)
 
 
 async def _handoff(facts: Facts) -> str:

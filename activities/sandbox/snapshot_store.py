@@ -5,8 +5,6 @@ import hashlib
 import uuid
 from collections.abc import AsyncGenerator
 
-from sqlalchemy import select
-
 from clients.archive import MANIFEST_MAX_BYTES, found_manifest, send, unpack
 from clients.object_store import ObjectStore, StoredObject
 from clients.sandbox import Sandbox
@@ -14,7 +12,7 @@ from clients.sandbox_runner import JOURNAL
 from clients.workspace_lock import WorkspaceLock
 from db.models import Snapshot
 from db.session import Sessions
-from db.snapshots import SNAPSHOTS_PREFIX
+from db.snapshots import SNAPSHOTS_PREFIX, needed_keys
 from db.transaction import transaction
 from domain.errors import CofounderError, NotFound, SandboxUnavailable, SnapshotFailed
 from domain.manifest import Entry, compare, digest, parse_manifest
@@ -108,13 +106,8 @@ async def sweep_snapshots(sessions: Sessions, store: ObjectStore, build_id: uuid
     # List the objects before reading the rows: an attempt takes its row before it writes its objects.
     keys = [*await store.keys(prefix), *await store.unfinished_uploads(prefix)]
     async with transaction(sessions) as tx:
-        rows = await tx.session.execute(
-            select(Snapshot.number, Snapshot.state, Snapshot.archive_key, Snapshot.manifest_key).where(
-                Snapshot.build_id == build_id, Snapshot.state != "taking"
-            )
-        )
-    needed = {row.number: {row.archive_key, row.manifest_key} if row.state == "stored" else set() for row in rows}
-    superfluous = {key for key in keys if key not in needed.get(_snapshot_number(key), {key})}
+        needed = await needed_keys(tx, build_id)
+    superfluous = {key for key in keys if (number := _snapshot_number(key)) in needed and key not in needed[number]}
     await store.delete(sorted(superfluous))
     return len(superfluous) + await store.abort_uploads(prefix, only=superfluous)
 

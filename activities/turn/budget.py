@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
-from sqlalchemy import select
-
-from db import money, turns
-from db.models import Build, User
+from db import money
+from db.builds import load_build
+from db.models import Build
+from db.prompts import fallbacks_of
 from db.transaction import Transaction
+from db.users import find_renewal_day, is_suspended
 from domain.budget import EXPECTED_OUTPUT_TOKENS, BudgetState, Permission, Verdict, cycle_of, may_continue, too_small
+from domain.events import BudgetFields
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
 from domain.pricing import ModelPrice, PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
 from domain.status import WaitingFor
@@ -72,15 +74,15 @@ class CallBudget:
         worst = self._worst_case(call.model, size, fallbacks)
         permission, state = await money.reserve(tx, call, worst, self._max_tokens(call.model), lost)
         if permission.verdict is not Verdict.GO:
-            build = await tx.session.get_one(Build, call.build_id)
+            build = await load_build(tx, call.build_id)
             raise CallBlocked(await self._why_blocked(tx, build, call.day, state, permission.verdict, worst), state)
         return permission, state
 
     async def check(self, tx: Transaction, request: CheckBudget, day: date) -> BudgetCheck:
         """Whether the build's next call could be made. Reserves nothing."""
-        build = await tx.session.get_one(Build, UUID(request.build_id))
-        suspended = await tx.session.scalar(select(User.suspended).where(User.id == build.user_id))
-        if (hold := self._hold(suspended=bool(suspended))) is not None:
+        build = await load_build(tx, UUID(request.build_id))
+        suspended = await is_suspended(tx, build.user_id)
+        if (hold := self._hold(suspended=suspended)) is not None:
             waiting_for, reason = hold
             return BudgetCheck(
                 exhausted=True, outcome=ThinkOutcome.ON_HOLD, reason=reason, waiting_for=waiting_for, day=day
@@ -88,7 +90,7 @@ class CallBudget:
         model = build.model or ""
         state = await money.lock_day(tx, build.user_id, day)
         size = await money.prompt_size(tx, build.id, request.turn)
-        worst = self._worst_case(model, size, await turns.fallbacks_of(tx, build.id))
+        worst = self._worst_case(model, size, await fallbacks_of(tx, build.id))
         verdict = may_continue(state, day, worst, self._max_tokens(model), request.last_wind_down)
         if verdict not in (Verdict.TOO_SMALL, Verdict.EXHAUSTED):
             return BudgetCheck(exhausted=False)
@@ -131,13 +133,19 @@ class CallBudget:
         """Why no call may be made, for the workflow and for people."""
         if verdict is Verdict.BUSY:
             return ThinkResult(outcome=ThinkOutcome.BUSY)
-        figures = {"spent": state.spent, "allowance": state.allowance}
         if verdict is Verdict.EXHAUSTED:
-            return ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, **figures)
-        renewal_day = await tx.session.scalar(select(User.renewal_day).where(User.id == build.user_id))
+            return ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, spent=state.spent, allowance=state.allowance)
+        renewal_day = await find_renewal_day(tx, build.user_id)
         _, renews_on = cycle_of(day, renewal_day or 1)
         reason = too_small(state, worst, self._max_tokens(build.model or ""), renews_on)
-        return ThinkResult(outcome=ThinkOutcome.TOO_SMALL, reason=reason, renews_on=renews_on, day=day, **figures)
+        return ThinkResult(
+            outcome=ThinkOutcome.TOO_SMALL,
+            reason=reason,
+            renews_on=renews_on,
+            day=day,
+            spent=state.spent,
+            allowance=state.allowance,
+        )
 
     def _worst_case(self, model: str, size: money.PromptSize, fallbacks: Sequence[str] = ()) -> WorstCase:
         return worst_case(self.prices, model, size.at_most, fallbacks)
@@ -146,6 +154,6 @@ class CallBudget:
         return min(self.max_output_tokens, price_of(self.prices, model).max_output_tokens)
 
 
-def budget_fields(state: BudgetState) -> dict[str, object]:
+def budget_fields(state: BudgetState) -> BudgetFields:
     """What an event says of the day's budget; nothing for an unlimited plan."""
     return {} if state.percent is None else {"budget_percent": state.percent, "budget_level": state.level}

@@ -13,6 +13,7 @@ from activities.turn.request_cache import PrefixCache, RequestPrefix
 from clients.model.protocol import FrozenSettings, StoredConversation
 from db import turns
 from db.money import Call
+from db.prompts import load_prefix
 from db.session import Sessions
 from db.transaction import autocommit
 
@@ -47,7 +48,7 @@ class ConversationLoader:
         prefix = self._prefixes.pop(call.build_id, call.prefix, call.turn)
         if prefix is None:
             async with autocommit(self._sessions) as tx:
-                stored = await turns.load_prefix(tx, call.build_id, call.prefix)
+                stored = await load_prefix(tx, call.build_id, call.prefix)
             opening = () if stored.opening is None else (stored.opening.encode(),)
             frozen = FrozenSettings(stored.settings, stored.betas)
             conversation = StoredConversation(stored.system.encode(), stored.tools.encode(), opening, frozen)

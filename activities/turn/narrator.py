@@ -5,7 +5,7 @@ from db.session import Sessions
 from db.transaction import autocommit
 from domain.answer import SentenceBuffer
 from domain.errors import StaleClaim
-from domain.events import NarrationEvent, NewEvent
+from domain.events import NarrationEvent
 from domain.pricing import Tokens
 from domain.text import storable
 
@@ -42,12 +42,10 @@ class Narrator:
         except StaleClaim:
             self.is_stale = True
 
-    def last_events(self) -> list[NewEvent]:
+    def last_events(self) -> list[NarrationEvent]:
         """The events of the unfinished sentence with which the text ended, if there is one."""
         return self._events(self._sentences.rest())
 
-    def _events(self, sentences: list[str]) -> list[NewEvent]:
+    def _events(self, sentences: list[str]) -> list[NarrationEvent]:
         claim = str(self._call.claim)
-        return [
-            NewEvent(NarrationEvent(text=storable(sentence), claim=claim), self._call.turn) for sentence in sentences
-        ]
+        return [NarrationEvent(text=storable(sentence), claim=claim) for sentence in sentences]

@@ -4,15 +4,14 @@ Cofounder speaks by notes; `domain/notes.py` has the text of each.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from db import restores, steering, turns
 from db.models import FounderMessage, Restore
 from db.transaction import Transaction
 from domain import prompt
-from domain.events import BudgetEvent, GuardEvent, NewEvent
+from domain.events import BudgetEvent, BudgetFields, BuildEvent, GuardEvent, ResumedEvent
 from domain.notes import NOTES, TurnNote
 from domain.payloads import ThinkInput
 from domain.tool_output import displayable
@@ -30,7 +29,7 @@ class _StoredFacts:
     async def findings(self) -> list[str]:
         return await turns.latest_findings(self.tx, self.build_id)
 
-    async def resumes(self) -> list[dict[str, Any]]:
+    async def resumes(self) -> list[ResumedEvent]:
         return await turns.resumes_since_last_turn(self.tx, self.build_id, self.turn)
 
     async def handoff_note(self) -> str | None:
@@ -92,12 +91,12 @@ async def store_user_message(tx: Transaction, build_id: uuid.UUID, turn: int, me
     return message.messages[-1].number if message.messages else 0
 
 
-def note_events(notes: Iterable[TurnNote], turn: int, budget: Mapping[str, object]) -> list[NewEvent]:
-    """What the feed tells the founder about the notes of a turn. `budget`: what a BUDGET event says of the day."""
+def note_events(notes: Iterable[TurnNote], budget: BudgetFields) -> list[BuildEvent]:
+    """What the feed tells the founder about the notes of a turn. `budget`: what a `BudgetEvent` says of the day."""
     rows = [NOTES[note] for note in notes]
-    guards = [NewEvent(GuardEvent(text=row.guard), turn) for row in rows if row.guard is not None]
+    guards = [GuardEvent(text=row.guard) for row in rows if row.guard is not None]
     texts = dict.fromkeys(row.budget for row in rows if row.budget is not None)
-    return [*guards, *(NewEvent(BudgetEvent.model_validate({"text": text, **budget}), turn) for text in texts)]
+    return [*guards, *(BudgetEvent(text=text, **budget) for text in texts)]
 
 
 def _continuation(previous_outcome: str | None) -> list[str]:

@@ -10,7 +10,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from api.deps import CurrentUserId, ResourcesDep
-from api.responses import event_schema, events_table, problems
+from api.responses import events_table, feed_item_schema, problems
 from db.transaction import request_transaction
 from services.builds import require_build
 
@@ -43,11 +43,9 @@ class _Feed(EventSourceResponse):
             "description": f"The feed. Programs ignore events that they do not know.\n\n{events_table()}",
             "content": {
                 "text/event-stream": {
-                    "schema": {
-                        "type": "string",
-                        "contentMediaType": "text/event-stream",
-                        "x-event-data": event_schema(),
-                    },
+                    "schema": {"type": "string"},
+                    # OpenAPI 3.2 calls it `itemSchema`; 3.1 has nothing for the events of a stream.
+                    "x-item-schema": feed_item_schema(),
                     "example": 'id: 7\nevent: status\ndata: {"turn":null,"created_at":"2026-11-24T12:00:00+00:00",'
                     '"data":{"status":"code"}}\n\n',
                 }

@@ -3,10 +3,10 @@
 import asyncio
 
 from fastapi import APIRouter, Response
-from sqlalchemy import text
 
 from api.deps import Resources, ResourcesDep
 from api.schemas import Dependency, Live, Readiness
+from db.builds import check_builds_table
 from db.transaction import request_transaction
 from domain.errors import DatabaseUnavailable
 
@@ -22,7 +22,7 @@ async def live() -> Live:
 async def _database(resources: Resources) -> Dependency:
     try:
         async with asyncio.timeout(5), request_transaction(resources.sessions) as tx:
-            await tx.session.execute(text("select 1 from builds limit 1"))
+            await check_builds_table(tx)
     except DatabaseUnavailable as error:
         return Dependency(ok=False, detail=str(error))
     except TimeoutError:

@@ -9,7 +9,7 @@ from api.deps import CurrentUserId, ResourcesDep, TransactionDep
 from api.errors import BUILD_NOT_READY, Problem
 from api.responses import TAKES_BODY, problems
 from api.schemas import PreviewOut, PreviewWish
-from db.builds import find_preview
+from db.previews import find_preview
 from db.transaction import Transaction, request_transaction
 from domain.errors import NotFound, TemporalUnavailable
 from domain.status import Status

@@ -13,7 +13,8 @@ from api.deps import CurrentUserId, Resources, ResourcesDep, TransactionDep
 from api.responses import problems
 from api.schemas import ScreenshotList, ScreenshotOut, SnapshotList, SnapshotOut, Viewport
 from clients.zip_stream import as_zip
-from db.builds import find_screenshots, find_snapshot, list_snapshots
+from db.builds import find_snapshot, list_snapshots
+from db.gate_runs import find_screenshots
 from db.models import Snapshot
 from db.snapshots import current_snapshot
 from db.transaction import request_transaction

@@ -106,7 +106,9 @@ WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
         r"The plan \S+ has no usable model for the role coder. .*MODEL_PRICES",
     ),
     "a model of an unknown provider": (
-        lambda stack: {"model_prices": default_prices() | {"mine": ModelPrice(**_PRICE, provider="acme")}},
+        lambda stack: {
+            "model_prices": default_prices() | {"mine": ModelPrice.model_validate(_PRICE | {"provider": "acme"})}
+        },
         "MODEL_PRICES: mine names the provider acme, which does not exist. Set it to one of anthropic",
     ),
     "no object store": (

@@ -255,7 +255,7 @@ async def test_narration_reached_the_feed_while_the_model_spoke(harness: WorkerH
     for event in events:
         known = read_event(event.type, event.data)
         assert known is not None, "as the API describes it"
-        assert known.stored() == event.data, "nothing is stored that the model does not name"
+        assert known.to_data() == event.data, "nothing is stored that the model does not name"
     spoken = [event for event in events if event.type == "narration"]
     assert len(spoken) > 20
     answered = {event.turn: event.id for event in events if event.type == "turn_answered"}
@@ -287,7 +287,8 @@ def test_history_holds_all_of_the_builds_context(built: Built) -> None:
         for payload in attributes.result.payloads
         if b'"tool_call_cap"' in payload.data
     ]
-    assert [context.keys() for context in contexts] == [BuildContext.model_fields.keys()]
+    keys = {field.alias or name for name, field in BuildContext.model_fields.items()}
+    assert [context.keys() for context in contexts] == [keys]
 
 
 def test_history_holds_no_content(built: Built) -> None:

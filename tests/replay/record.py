@@ -31,6 +31,40 @@ def _without_traces(value: Any) -> Any:
     return [_without_traces(item) for item in value] if isinstance(value, list) else value
 
 
+def _minified(history: Any) -> str:
+    return json.dumps(history, separators=(",", ":")) + "\n"
+
+
+def _course(file: str) -> tuple[str, ...]:
+    """What a history replays: its events in order, with the names of activities and signals."""
+    events = json.loads((HISTORIES / file).read_text())["events"]
+    return tuple(f"{event['eventType']} {_name_in(event)}" for event in events)
+
+
+def _name_in(event: dict[str, Any]) -> str:
+    attributes = next((value for key, value in event.items() if key.endswith("EventAttributes")), {})
+    return str(attributes.get("activityType", {}).get("name") or attributes.get("signalName") or "")
+
+
+def drop_repeated_previews(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Delete histories of previews that take the same course as an earlier one, and return the others' lines.
+
+    Every build that becomes ready starts a preview, so nearly all of them are alike. Its build's history stays.
+    """
+    courses: set[tuple[str, ...]] = set()
+    kept = []
+    # Those of the scenarios about previews come first.
+    for entry in sorted(entries, key=lambda entry: (not entry["file"].startswith("preview"), entry["file"])):
+        if entry["file"].split("-")[1] == "preview":
+            course = _course(entry["file"])
+            if course in courses:
+                (HISTORIES / entry["file"]).unlink()
+                continue
+            courses.add(course)
+        kept.append(entry)
+    return kept
+
+
 async def _export(client: Client, scenario: Scenario, workflow: EndedWorkflow, stored: int) -> list[dict[str, Any]]:
     """Store every run of a workflow's chain, and return their lines for the manifest.
 
@@ -43,7 +77,7 @@ async def _export(client: Client, scenario: Scenario, workflow: EndedWorkflow, s
     for number, run in enumerate(runs, 1):
         history = await client.get_workflow_handle(workflow.workflow_id, run_id=run.run_id).fetch_history()
         file = f"{scenario.name}-{kind}-{stored + number}.json"
-        (HISTORIES / file).write_text(json.dumps(_without_traces(json.loads(history.to_json())), indent=1) + "\n")
+        (HISTORIES / file).write_text(_minified(_without_traces(json.loads(history.to_json()))))
         status = workflow.status if number == len(runs) else "closed" if kind == "preview" else "continued as new"
         entries.append({"file": file, "path": scenario.path, "status": status, "events": len(history.events)})
     return entries
@@ -69,6 +103,7 @@ async def record(names: list[str]) -> None:
                     kind = f"{scenario.name}-{each.workflow_id.split('-')[0]}-"
                     stored = sum(entry["file"].startswith(kind) for entry in kept)
                     kept += await _export(harness.client, scenario, each, stored)
+            kept = drop_repeated_previews(kept)
             MANIFEST.write_text(json.dumps(sorted(kept, key=lambda entry: str(entry["file"])), indent=1) + "\n")
 
 

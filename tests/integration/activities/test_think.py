@@ -16,7 +16,7 @@ from clients.model.anthropic import AnthropicProvider
 from db.feed import append_events
 from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall
 from db.transaction import transaction
-from domain.events import NewEvent, ResumedEvent
+from domain.events import ResumedEvent
 from domain.models import default_prices
 from domain.notes import TurnNote
 from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult
@@ -132,8 +132,7 @@ async def test_blank_text_is_not_sent_back(harness: ActivityHarness, build: str)
 async def test_the_agent_reads_of_every_resume_since_its_last_message(harness: ActivityHarness, build: str) -> None:
     async def resumed(reason: str, *changes: str) -> None:
         async with transaction(harness.sessions) as tx:
-            event = NewEvent(ResumedEvent.model_validate({"reason": reason, "changes": list(changes)}))
-            await append_events(tx, uuid.UUID(build), [event])
+            await append_events(tx, uuid.UUID(build), [ResumedEvent(reason=reason, changes=list(changes))])
 
     async def told(turn: int) -> str:
         async with transaction(harness.sessions) as tx:

@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import event, func, text, update
 
 from cli.api_client import ApiClient, ApiProblem
+from cli.feed_state import FeedState
 from db.feed import CHANNEL, append_events
 from db.models import Build
 from db.transaction import transaction
-from domain.events import NarrationEvent, NewEvent, StatusEvent
+from domain.events import BuildEvent, NarrationEvent, StatusEvent
 from local.ports import Ports
 from local.stack import LocalStack
 from tests.harness.api_server import TOKEN, RunningApi, new_database, running_api, settings_for
@@ -35,15 +36,14 @@ async def client(api: RunningApi) -> AsyncIterator[ApiClient]:
 
 async def _say(api: RunningApi, build: str, *texts: str) -> None:
     async with transaction(api.sessions) as tx:
-        events = [NewEvent(NarrationEvent.model_validate({"text": each}), turn=1) for each in texts]
-        await append_events(tx, uuid.UUID(build), events)
+        await append_events(tx, uuid.UUID(build), [NarrationEvent(text=each) for each in texts], turn=1)
 
 
 async def _close(api: RunningApi, build: str) -> None:
     async with transaction(api.sessions) as tx:
         changes = {"status": "failed", "closed_at": func.now()}
         await tx.session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
-        await append_events(tx, uuid.UUID(build), [NewEvent(StatusEvent.model_validate({"status": "failed"}))])
+        await append_events(tx, uuid.UUID(build), [StatusEvent(status="failed")])
 
 
 async def _follow(client: ApiClient, build: str, after: int = 0, until: int | None = None) -> list[int]:
@@ -82,6 +82,26 @@ async def test_replay_from_anywhere_and_end(api: RunningApi) -> None:
         assert (over.status_code, over.text) == (204, "")
 
 
+class _LaterEvent(BuildEvent):
+    """An event of a type that the API does not know."""
+
+    type = "of_tomorrow"
+    text: str
+    parts: list[int]
+
+
+async def test_an_event_of_a_later_version_is_passed_on(api: RunningApi, client: ApiClient) -> None:
+    build = await api.build()
+    async with transaction(api.sessions) as tx:
+        await append_events(tx, uuid.UUID(build), [_LaterEvent(text="New.", parts=[1])], turn=3)
+    await _close(api, build)
+    async with aclosing(client.follow(build, 0)) as events:
+        later = await anext(events)
+    assert (later.type, later.turn, later.data) == ("of_tomorrow", 3, {"text": "New.", "parts": [1]})
+    [*_, line] = FeedState().apply(later).lines
+    assert line.text == "of_tomorrow: text New."
+
+
 @pytest.mark.parametrize("last", ["x", "-1", "9223372036854775808", "1.5"])
 async def test_last_event_id_is_checked(api: RunningApi, last: str) -> None:
     answer = await api.http.get(f"/v1/builds/{await api.build()}/events", headers={"Last-Event-ID": last})
@@ -107,8 +127,7 @@ async def test_no_event_is_lost_or_doubled_while_writers_race(
         chance = random.Random(writer)
         for number in range(each):
             async with transaction(api.sessions) as tx:
-                said = NewEvent(NarrationEvent(text=f"{writer}:{number}"))
-                await append_events(tx, uuid.UUID(build), [said])
+                await append_events(tx, uuid.UUID(build), [NarrationEvent(text=f"{writer}:{number}")])
                 # Transactions overlap: without the row's lock, ids would be committed out of order.
                 await asyncio.sleep(chance.random() * 0.003)
 

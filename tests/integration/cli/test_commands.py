@@ -26,7 +26,7 @@ from db.feed import append_events
 from db.models import Build, Question, Snapshot
 from db.transaction import transaction
 from domain.errors import CofounderError
-from domain.events import ModelEvent, NarrationEvent, NewEvent, StatusEvent
+from domain.events import ModelEvent, NarrationEvent, StatusEvent
 from local.stack import LocalStack
 from tests.harness.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 
@@ -174,10 +174,9 @@ async def test_list_filters_and_goes_through_pages(run: Run, api: RunningApi) ->
 
 async def test_watch_leaves_a_build_that_waits_and_can_be_resumed(run: Run, api: RunningApi) -> None:
     build = await api.build()
-    waits = {"status": "needs_input", "waiting_for": "founder", "reason": "Which colour?"}
+    waits = StatusEvent(status="needs_input", waiting_for="founder", reason="Which colour?")
     async with transaction(api.sessions) as tx:
-        said = [NewEvent(StatusEvent.model_validate(waits)), NewEvent(StatusEvent.model_validate({"status": "code"}))]
-        await append_events(tx, uuid.UUID(build), [*said, NewEvent(StatusEvent.model_validate(waits))])
+        await append_events(tx, uuid.UUID(build), [waits, StatusEvent(status="code"), waits])
     await change(api, build, status="needs_input", waiting_for="founder", reason="Which colour?")
     left = await run("watch", build)
     assert left.exit_code == 5, left.output
@@ -185,10 +184,10 @@ async def test_watch_leaves_a_build_that_waits_and_can_be_resumed(run: Run, api:
     assert f"cofounder wake {build}" in left.stdout
     resumed = await run("watch", build, "--json", "--after", "2")
     (event,) = (json.loads(line) for line in resumed.stdout.splitlines())
-    assert (resumed.exit_code, event["id"], event["type"], event["data"]) == (5, 3, "status", waits)
+    assert (resumed.exit_code, event["id"], event["type"], event["data"]) == (5, 3, "status", waits.to_data())
     staying = asyncio.create_task(run("watch", build, "--stay", "--json"))
     async with transaction(api.sessions) as tx:
-        await append_events(tx, uuid.UUID(build), [NewEvent(StatusEvent.model_validate({"status": "cancelled"}))])
+        await append_events(tx, uuid.UUID(build), [StatusEvent(status="cancelled")])
     await change(api, build, status="cancelled", waiting_for=None, closed_at=func.now())
     stayed = await staying
     assert (stayed.exit_code, len(stayed.stdout.splitlines())) == (4, 4)
@@ -270,8 +269,8 @@ async def test_watch_reconnects_and_leaves_the_build_running(run: Run, api: Runn
         said = ""
         for number in range(3):
             async with transaction(api.sessions) as tx:
-                text = {"text": f"sentence {number}", "claim": "c"}
-                await append_events(tx, uuid.UUID(build), [NewEvent(NarrationEvent.model_validate(text), turn=1)])
+                event = NarrationEvent(text=f"sentence {number}", claim="c")
+                await append_events(tx, uuid.UUID(build), [event], turn=1)
             while f"sentence {number}" not in said:
                 said += (await watching.stdout.readline()).decode()
             await proxy.interrupt()
@@ -356,13 +355,13 @@ async def test_watch_ends_with_the_build(run: Run, api: RunningApi, status: str,
     build = await api.build()
     watching = asyncio.create_task(run("watch", build))
     async with transaction(api.sessions) as tx:
-        label = {"model": "claude-sonnet-5-5", "label": "rehearsal model (standing in for claude-sonnet-5-5)"}
-        said = NewEvent(NarrationEvent.model_validate({"text": "I look around.", "claim": "c"}), turn=1)
-        await append_events(tx, uuid.UUID(build), [NewEvent(ModelEvent.model_validate(label)), said])
+        label = "rehearsal model (standing in for claude-sonnet-5-5)"
+        await append_events(tx, uuid.UUID(build), [ModelEvent(model="claude-sonnet-5-5", label=label)])
+        await append_events(tx, uuid.UUID(build), [NarrationEvent(text="I look around.", claim="c")], turn=1)
     async with transaction(api.sessions) as tx:
         changes = {"status": status, "closed_at": func.now(), "reason": "because"}
         await tx.session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**changes))
-        await append_events(tx, uuid.UUID(build), [NewEvent(StatusEvent.model_validate({"status": status}))])
+        await append_events(tx, uuid.UUID(build), [StatusEvent(status=status)])
     watched = await watching
     assert watched.exit_code == exit_code, watched.output
     assert "I look around." in watched.output

@@ -11,8 +11,7 @@ def test_every_note_has_a_row() -> None:
 
 def test_the_founder_reads_about_guards_and_the_budget() -> None:
     notes = [TurnNote.WIND_DOWN, TurnNote.RESUMED, TurnNote.LAST_TURN, TurnNote.STEER_REPEATING]
-    events = note_events(notes, 7, {"budget_percent": 91})
+    events = note_events(notes, {"budget_percent": 91})
     assert [event.type for event in events] == [GuardEvent.type, GuardEvent.type, BudgetEvent.type]
-    assert [event.turn for event in events] == [7, 7, 7]
-    assert events[0].data == {"text": NOTES[TurnNote.LAST_TURN].guard}
-    assert events[2].data == {"text": NOTES[TurnNote.WIND_DOWN].budget, "budget_percent": 91}
+    assert events[0].to_data() == {"text": NOTES[TurnNote.LAST_TURN].guard}
+    assert events[2].to_data() == {"text": NOTES[TurnNote.WIND_DOWN].budget, "budget_percent": 91}

@@ -66,7 +66,9 @@ def test_allowance_at_a_renewal(day: date, renewal_day: int, allowance: int) -> 
     assert daily_allowance(None, 0, day, renewal_day) is None
 
 
-_PRICE = Price(input="2", output="10", cache_read="0.2", cache_write_5m="2.5", cache_write_1h="4")
+_PRICE = Price.model_validate(
+    {"input": "2", "output": "10", "cache_read": "0.2", "cache_write_5m": "2.5", "cache_write_1h": "4"}
+)
 
 
 @given(

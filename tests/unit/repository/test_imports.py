@@ -23,6 +23,9 @@ FIRST_PARTY = {*ALLOWED, "worker", "settings", "logs", "tests", "bench"}
 
 STDLIB_AND_PYDANTIC_ONLY = "domain"
 
+STATEMENTS_IN_DB = ("activities", "services", "api")
+"""Packages whose statements are all in `db/`: of SQLAlchemy they know only the errors."""
+
 SHORT_FUNCTIONS = (
     "activities/think.py",
     "activities/dispatch.py",
@@ -117,6 +120,64 @@ def test_nothing_happens_at_import() -> None:
                     and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
                 ]
                 assert not {"load_settings", "Settings", "open", "os.getenv", "os.environ.get"} & set(called), path
+
+
+@pytest.mark.parametrize("package", STATEMENTS_IN_DB)
+def test_statements_are_in_db(package: str) -> None:
+    for path in _modules(package):
+        for name in _imported_modules(path):
+            assert name.split(".")[0] != "sqlalchemy" or name.startswith("sqlalchemy.exc."), f"{path}: {name}"
+
+
+@pytest.mark.parametrize("package", sorted({*ALLOWED, "worker.py"} - {"db"}))
+def test_only_db_uses_the_session_of_a_transaction(package: str) -> None:
+    for path in _modules(package) or [ROOT / package]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (isinstance(node, ast.Attribute) and node.attr == "session"), f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize("package", ["db", *STATEMENTS_IN_DB])
+def test_functions_take_a_transaction(package: str) -> None:
+    """None takes an ORM session, and none takes either that or a transaction."""
+    for path in _modules(package):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.arg) and node.annotation is not None:
+                assert not _is_other_unit_of_work(node.annotation), f"{path}:{node.lineno}: {node.arg}"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "is_other"),
+    [
+        ("Transaction", False),
+        ("Callable[[Transaction, Build | None], Awaitable[bool]]", False),
+        ("AsyncSession", True),
+        ("orm.AsyncSession", True),
+        ("'AsyncSession'", True),
+        ("AsyncSession | Transaction", True),
+        ("Transaction | None", True),
+        ("Union[Connection, Transaction]", True),
+        ("Optional[Transaction]", True),
+    ],
+)
+def test_an_annotation_of_another_unit_of_work_is_noticed(annotation: str, *, is_other: bool) -> None:
+    assert _is_other_unit_of_work(ast.parse(annotation, mode="eval").body) == is_other
+
+
+def _is_other_unit_of_work(annotation: ast.expr) -> bool:
+    """Whether an annotation is or contains an ORM session, or a union with a transaction."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return _is_other_unit_of_work(ast.parse(annotation.value, mode="eval").body)
+    for node in ast.walk(annotation):
+        if ast.unparse(node).endswith("AsyncSession"):
+            return True
+        elif isinstance(node, ast.BinOp):
+            if "Transaction" in (ast.unparse(node.left), ast.unparse(node.right)):
+                return True
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith(("Union", "Optional")):
+            kinds = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+            if "Transaction" in map(ast.unparse, kinds):
+                return True
+    return False
 
 
 @pytest.mark.parametrize("pattern", SHORT_FUNCTIONS)

@@ -372,7 +372,10 @@ class TestLong:
 
 class TestSteps:
     def test_plays_literal_turns(self) -> None:
-        steps = [[{"text": "One."}, {"tool": "bash", "input": {"command": "ls"}}], [{"tool": "glob", "input": {}}]]
+        steps: list[list[dict[str, Any]]] = [
+            [{"text": "One."}, {"tool": "bash", "input": {"command": "ls"}}],
+            [{"tool": "glob", "input": {}}],
+        ]
         turns = play(fine, script=StepsScript(kind="steps", turns=steps))
         assert turns[0] == Turn("One.", (Call("bash", {"command": "ls"}),))
         assert turns[1].calls == (Call("glob", {}),)

@@ -1,0 +1,55 @@
+"""Previews of ready builds: the projection of their workflows' state."""
+
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from db.models import Preview
+from db.transaction import Transaction
+from domain.payloads import PreviewChange
+
+
+async def find_preview(tx: Transaction, build_id: uuid.UUID) -> Preview | None:
+    """Return the build's preview, if it ever had one."""
+    return (await tx.session.scalars(select(Preview).where(Preview.build_id == build_id))).one_or_none()
+
+
+async def open_previews(tx: Transaction) -> Sequence[Preview]:
+    """Return the previews that are opening or open."""
+    return (await tx.session.scalars(select(Preview).where(Preview.state.in_(("opening", "open"))))).all()
+
+
+async def record_preview(tx: Transaction, change: PreviewChange, reason: str | None) -> bool:
+    """Write a preview's state to its row, unless the row has a newer one. Return whether it was written.
+
+    `reason`: the change's, in characters that can be stored.
+    """
+    values = {
+        "state": change.state,
+        "seq": change.seq,
+        "sandbox_id": change.sandbox_id,
+        "url": change.url,
+        "reason": reason,
+        "expires_at": change.expires_at,
+    }
+    written = await tx.session.scalar(
+        insert(Preview)
+        .values(build_id=uuid.UUID(change.build_id), **values)
+        .on_conflict_do_update(index_elements=["build_id"], set_=values, where=Preview.seq < change.seq)
+        .returning(Preview.seq)
+    )
+    return written is not None
+
+
+async def close_preview(tx: Transaction, preview: Preview) -> bool:
+    """Close a preview whose workflow has ended. Return False if its row has changed since `preview` was read."""
+    values = {"state": "closed", "seq": preview.seq + 1, "sandbox_id": None, "url": None, "expires_at": None}
+    closed = await tx.session.scalar(
+        update(Preview)
+        .where(Preview.build_id == preview.build_id, Preview.seq == preview.seq)
+        .values(**values)
+        .returning(Preview.seq)
+    )
+    return closed is not None

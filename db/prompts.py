@@ -1,0 +1,74 @@
+"""Prefixes: what every request of a part of a conversation begins with, stored before it is first sent."""
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import UUID, Text, bindparam, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from db.models import Prompt
+from db.transaction import Transaction
+
+
+async def has_prompt(tx: Transaction, build_id: uuid.UUID) -> bool:
+    """Whether the build's first prompt is stored."""
+    return await tx.session.get(Prompt, (build_id, 0)) is not None
+
+
+async def store_prompt(tx: Transaction, build_id: uuid.UUID, system: str, tools: str) -> None:
+    """Store the texts of the build's first `system` and `tools`. A prompt that is stored stays as it is."""
+    await tx.session.execute(
+        insert(Prompt).values(build_id=build_id, prefix=0, system=system, tools=tools).on_conflict_do_nothing()
+    )
+
+
+@dataclass(frozen=True)
+class StoredPrefix:
+    """What the requests of a prefix begin with, as stored text."""
+
+    system: str
+    tools: str
+    settings: str
+    betas: str
+    opening: str | None
+    """The first message; None if that is turn 1's."""
+    covers: int
+    """The turn up to whose user message `opening` stands for the conversation; 0 for none."""
+
+
+_PREFIX = text(
+    """
+    select system, tools, settings, betas, opening, covers from prompts where build_id = :build and prefix = :prefix
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
+
+
+async def load_prefix(tx: Transaction, build_id: uuid.UUID, prefix: int) -> StoredPrefix:
+    """Read what the requests of a prefix begin with."""
+    return StoredPrefix(*(await tx.execute(_PREFIX, {"build": build_id, "prefix": prefix})).one())
+
+
+async def fallbacks_of(tx: Transaction, build_id: uuid.UUID) -> tuple[str, ...]:
+    """The fallback models of the build's newest prefix."""
+    newest = select(Prompt.fallbacks).where(Prompt.build_id == build_id).order_by(Prompt.prefix.desc()).limit(1)
+    return tuple(await tx.session.scalar(newest) or ())
+
+
+_FREEZE = text(
+    """
+    update prompts set settings = :settings, betas = :betas, fallbacks = cast(:fallbacks as jsonb)
+    where build_id = :build and prefix = 0 and not exists (select 1 from turns where build_id = :build)
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("fallbacks", type_=Text()))
+
+
+async def freeze_first_prefix(
+    tx: Transaction, build_id: uuid.UUID, settings: str, betas: str, fallbacks: Sequence[str]
+) -> None:
+    """Store how the model of a new build answers. Once a turn was claimed, nothing changes any more."""
+    await tx.execute(
+        _FREEZE,
+        {"build": build_id, "settings": settings, "betas": betas, "fallbacks": json.dumps(list(fallbacks))},
+    )
