@@ -42,7 +42,7 @@ def _course(file: str) -> tuple[str, ...]:
 
 
 def _name_in(event: dict[str, Any]) -> str:
-    attributes = next((value for key, value in event.items() if key.endswith("EventAttributes")), {})
+    attributes: dict[str, Any] = next((value for key, value in event.items() if key.endswith("EventAttributes")), {})
     return str(attributes.get("activityType", {}).get("name") or attributes.get("signalName") or "")
 
 
