@@ -1,11 +1,11 @@
 """Prefixes: what every request of a part of a conversation begins with, stored before it is first sent."""
 
-import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import UUID, Text, bindparam, select, text
+from sqlalchemy import UUID, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import Prompt
@@ -17,11 +17,23 @@ async def has_prompt(tx: Transaction, build_id: uuid.UUID) -> bool:
     return await tx.session.get(Prompt, (build_id, 0)) is not None
 
 
-async def store_prompt(tx: Transaction, build_id: uuid.UUID, system: str, tools: str) -> None:
-    """Store the texts of the build's first `system` and `tools`. A prompt that is stored stays as it is."""
-    await tx.session.execute(
-        insert(Prompt).values(build_id=build_id, prefix=0, system=system, tools=tools).on_conflict_do_nothing()
-    )
+@dataclass(frozen=True)
+class FirstSettings:
+    """How the model of a new build answers."""
+
+    settings: str
+    betas: str
+    fallbacks: Sequence[str] = ()
+
+
+async def store_prompt(
+    tx: Transaction, build_id: uuid.UUID, system: str, tools: str, settings: FirstSettings | None
+) -> None:
+    """Store what the build's requests begin with. A prompt that is stored stays as it is."""
+    values: dict[str, Any] = {"system": system, "tools": tools}
+    if settings is not None:
+        values |= {"settings": settings.settings, "betas": settings.betas, "fallbacks": list(settings.fallbacks)}
+    await tx.session.execute(insert(Prompt).values(build_id=build_id, prefix=0, **values).on_conflict_do_nothing())
 
 
 @dataclass(frozen=True)
@@ -54,21 +66,3 @@ async def fallbacks_of(tx: Transaction, build_id: uuid.UUID) -> tuple[str, ...]:
     """The fallback models of the build's newest prefix."""
     newest = select(Prompt.fallbacks).where(Prompt.build_id == build_id).order_by(Prompt.prefix.desc()).limit(1)
     return tuple(await tx.session.scalar(newest) or ())
-
-
-_FREEZE = text(
-    """
-    update prompts set settings = :settings, betas = :betas, fallbacks = cast(:fallbacks as jsonb)
-    where build_id = :build and prefix = 0 and not exists (select 1 from turns where build_id = :build)
-    """
-).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("fallbacks", type_=Text()))
-
-
-async def freeze_first_prefix(
-    tx: Transaction, build_id: uuid.UUID, settings: str, betas: str, fallbacks: Sequence[str]
-) -> None:
-    """Store how the model of a new build answers. Once a turn was claimed, nothing changes any more."""
-    await tx.execute(
-        _FREEZE,
-        {"build": build_id, "settings": settings, "betas": betas, "fallbacks": json.dumps(list(fallbacks))},
-    )

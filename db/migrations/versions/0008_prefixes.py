@@ -78,7 +78,9 @@ def _forget_thinking() -> None:
             sa.table("builds", sa.column("id"), sa.column("model")),
         )
         of_silent = sa.select(builds.c.id).where(builds.c.model.in_(silent))
+        op.execute("alter table prompts disable trigger user")
         op.execute(prompts.update().where(prompts.c.build_id.in_(of_silent)).values(settings=""))
+        op.execute("alter table prompts enable trigger user")
 
 
 def _change_caps(before: dict[str, int], after: dict[str, int]) -> None:
