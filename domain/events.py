@@ -166,6 +166,15 @@ class TurnAnsweredEvent(BudgetShare):
     stop_reason: str | None = Field(default=None, description="Why the answer ended.")
 
 
+class CompactedEvent(BuildEvent):
+    """The conversation goes on from a summary, as it had become long."""
+
+    type = "compacted"
+    reason: str = Field(default="", description="Why, for the founder.")
+    tokens_before: int = Field(default=0, description="How long the conversation was, in tokens.")
+    summary: str = Field(default="", description="What the agent goes on from, together with its last turns.")
+
+
 class ToolCallEvent(BuildEvent):
     """A tool call."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from domain import prompt
+from domain import prompt, summary
 from domain.events import ResumedEvent
 
 
@@ -26,6 +26,7 @@ class TurnNote(StrEnum):
     WIND_DOWN_OVER = "wind_down_over"
     HANDOFF = "handoff"
     ASKED = "asked"
+    COMPACTED = "compacted"
 
 
 class Facts(Protocol):
@@ -46,6 +47,9 @@ class Facts(Protocol):
 
     async def unanswered_problem(self) -> str | None:
         """The problem that the founder was asked about last, if they have not answered."""
+
+    async def record(self) -> summary.Record:
+        """What the rows of the build say of its conversation."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,10 @@ async def _unanswered(facts: Facts) -> str | None:
     return None if problem is None else prompt.no_answer(problem)
 
 
+async def _compacted(facts: Facts) -> str:
+    return summary.compacted(await facts.record())
+
+
 NOTES: Mapping[TurnNote, Note] = {
     TurnNote.STEER_REPEATING: Note(
         prompt.STEER_REPEATING,
@@ -105,4 +113,5 @@ NOTES: Mapping[TurnNote, Note] = {
     TurnNote.WIND_DOWN_OVER: Note(prompt.WIND_DOWN_OVER),
     TurnNote.HANDOFF: Note(_handoff),
     TurnNote.ASKED: Note(_unanswered),
+    TurnNote.COMPACTED: Note(_compacted),
 }

@@ -335,6 +335,23 @@ class ThinkResult(Payload):
     allowance: int | None = None
     message_read: int = Field(default=0, alias="read")
     """Number of the last founder message that this turn has read."""
+    compact: bool = False
+    """The conversation is long: sum it up before the next turn."""
+
+
+class CompactConversation(Payload):
+    """Sum up the conversation up to a few turns before this one, the last that was answered."""
+
+    build_id: str
+    turn: int
+    winds_down: bool = False
+    """The day's budget runs low, which is why."""
+
+
+class CompactResult(Payload):
+    """Whether the next turn begins a conversation that goes on from a summary."""
+
+    opened: bool = False
 
 
 class SlotClaim(Payload):
