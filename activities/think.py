@@ -15,8 +15,9 @@ from temporalio import activity
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
-from activities.turn.budget import CallBlocked, CallBudget, budget_fields
+from activities.turn.budget import CallBlocked, CallBudget, LookAhead, budget_fields
 from activities.turn.conversation import ConversationLoader, ImageSource
+from activities.turn.floor import NOT_ACCEPTED, TOO_DEAR, TOO_LONG, open_floor
 from activities.turn.narrator import Narrator
 from activities.turn.user_message import compose_user_message, note_events, store_user_message
 from clients.cancellation import run_to_completion
@@ -25,9 +26,10 @@ from db import money, steering, turns
 from db.feed import append_events
 from db.session import Sessions
 from db.transaction import Transaction, transaction
-from domain.answer import Answer, Reading, read_answer
-from domain.budget import BudgetState
-from domain.errors import CofounderError, StaleClaim
+from domain.answer import WINDOW_EXCEEDED, Answer, Reading, read_answer
+from domain.budget import BudgetState, Permission
+from domain.compaction import LEAST_TOKENS, MOST_BYTES
+from domain.errors import CofounderError, ConversationRefused, ConversationTooLong, StaleClaim
 from domain.events import (
     BudgetEvent,
     BudgetFields,
@@ -38,6 +40,7 @@ from domain.events import (
     TurnStartedEvent,
     TurnWithdrawnEvent,
 )
+from domain.notes import TurnNote
 from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import PriceTable, Tokens
 from domain.text import storable
@@ -59,6 +62,8 @@ class ReservedTurn:
     """The most output that its money pays for."""
     message_read: int
     """The number of the founder's last message in its user message; 0 if there is none."""
+    prefix: int
+    """The prefix that its request begins with."""
 
 
 class ThinkActivities:
@@ -93,6 +98,13 @@ class ThinkActivities:
             TurnOfAnotherRun: the workflow was reset.
             ModelCallFailed, NeedsPerson: see `clients/model/protocol.py`.
         """
+        result: ThinkResult | None = None
+        while result is None:
+            result = await self._ask(request)
+        return result
+
+    async def _ask(self, request: ThinkInput) -> ThinkResult | None:
+        """Make one call for the turn. None if the conversation can't be sent: the turn begins with a floor now."""
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
         try:
             async with transaction(self._sessions) as tx:
@@ -107,8 +119,17 @@ class ThinkActivities:
             if blocked.result.outcome is ThinkOutcome.BUDGET:
                 await self._alert(build_id, request.turn, blocked.state)
             return blocked.result
+        call = replace(call, prefix=reserved.prefix)
         async with heartbeating():
-            answer, narrator = await self._call(call, reserved.max_tokens)
+            try:
+                answer, narrator = await self._call(call, reserved.max_tokens)
+            except ConversationRefused as error:
+                reason = TOO_LONG if isinstance(error, ConversationTooLong) else NOT_ACCEPTED
+                if await self._begin_again(call, reason):
+                    return None
+                raise
+            if answer.stop_reason == WINDOW_EXCEEDED and await self._begin_again(call, TOO_LONG, answer):
+                return None
             return await self._store(call, answer, narrator, reserved.message_read)
 
     @activity.defn
@@ -126,9 +147,9 @@ class ThinkActivities:
         blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
         state = await money.budget_of(tx, call.user_id, call.day)
         reading = read_answer(Answer(blocks, outcome, Tokens(), None))
-        winds_down = await self._budget.winds_down_after(tx, call, state)
+        ahead = await self._budget.look_ahead(tx, call, state, reading.names)
         message_read = await steering.last_message_read(tx, call.build_id, call.turn)
-        return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read)
+        return _result(reading, call.day, state, ahead, message_read=message_read)
 
     async def _reserve_turn(
         self,
@@ -154,14 +175,61 @@ class ThinkActivities:
             # An earlier attempt has stored the message of this turn. What is unread now waits for the next turn.
             numbers = []
             message_read = await steering.last_message_read(tx, call.build_id, call.turn)
-        permission, state = await self._budget.reserve(tx, call, lost, turn.fallbacks)
+        call, permission, state = await self._reserve_money(tx, request, call, turn)
         events: list[BuildEvent] = [] if lost is None else [TurnWithdrawnEvent(claim=str(lost))]
         events.append(TurnStartedEvent(attempt=attempt))
         events += note_events(request.notes, budget_fields(state))
         if numbers:
             events.append(MessagesReadEvent(numbers=numbers))
         await append_events(tx, call.build_id, events, turn=call.turn)
-        return ReservedTurn(permission.max_tokens, message_read)
+        return ReservedTurn(permission.max_tokens, message_read, call.prefix)
+
+    async def _reserve_money(
+        self, tx: Transaction, request: ThinkInput, call: money.Call, turn: turns.ClaimedTurn
+    ) -> tuple[money.Call, Permission, BudgetState]:
+        """Reserve the turn's money. If its conversation is too long, or too dear, let it begin with a floor.
+
+        Returns:
+            The call with the turn's prefix, how much it may say, and the budget before it.
+        """
+        size = await money.prompt_size(tx, call.build_id, call.turn)
+        asleep = TurnNote.HANDOFF in request.notes
+        if (reason := await self._budget.floor_reason(tx, call, size, asleep=asleep)) is not None:
+            call, size = await self._on_floor(tx, call, size, reason)
+        try:
+            return call, *await self._budget.reserve(tx, call, size, turn.lost, turn.fallbacks)
+        except CallBlocked as blocked:
+            if blocked.result.outcome is not ThinkOutcome.TOO_SMALL or size.likely < LEAST_TOKENS:
+                raise
+            call, size = await self._on_floor(tx, call, size, TOO_DEAR)
+            return call, *await self._budget.reserve(tx, call, size, turn.lost, turn.fallbacks)
+
+    async def _on_floor(
+        self, tx: Transaction, call: money.Call, size: money.PromptSize, reason: str
+    ) -> tuple[money.Call, money.PromptSize]:
+        prefix = await open_floor(tx, call, reason, size.counted, self._secrets)
+        if prefix is None:
+            return call, size
+        return replace(call, prefix=prefix), await money.prompt_size(tx, call.build_id, call.turn)
+
+    async def _begin_again(self, call: money.Call, reason: str, answer: Answer | None = None) -> bool:
+        """Let the turn begin with a floor, and settle the answer that could not be used, if there was one.
+
+        Returns:
+            False if it began with one already.
+        """
+        try:
+            async with transaction(self._sessions) as tx:
+                size = await money.prompt_size(tx, call.build_id, call.turn)
+                prefix = await open_floor(tx, call, reason, size.counted, self._secrets)
+                if prefix is not None and answer is not None:
+                    cost = self._budget.cost(call.model, answer.tokens)
+                    await money.settle(tx, call, answer.tokens, cost, answer.request_id)
+                return prefix is not None
+        except StaleClaim:
+            if answer is not None:
+                await self._settle(call, answer.tokens, answer.request_id)
+            raise
 
     async def _alert(self, build_id: uuid.UUID, turn: int, state: BudgetState | None) -> None:
         """Tell founder and operators that a call was not made because it could have passed the ceiling."""
@@ -209,7 +277,10 @@ class ThinkActivities:
         """The request of the call, and the provider of its model."""
         settings = RequestSettings(call.model, max_tokens, prompt_cache=True)
         provider = self._providers[self._budget.price(call.model).provider]
-        return provider, provider.render(settings, await self._conversations.load(call))
+        rendered = provider.render(settings, await self._conversations.load(call))
+        if len(rendered.body) > MOST_BYTES:
+            raise ConversationTooLong(f"The request has {len(rendered.body)} bytes, of at most {MOST_BYTES}.")
+        return provider, rendered
 
     async def _report_failure(self, call: money.Call, error: CofounderError, narrator: Narrator) -> None:
         """Say in the feed why a call failed, unless another attempt has taken the turn and speaks now."""
@@ -253,7 +324,7 @@ class ThinkActivities:
                     reading=reading,
                 )
                 state = await money.settle(tx, call, answer.tokens, cost, answer.request_id)
-                winds_down = await self._budget.winds_down_after(tx, call, state)
+                ahead = await self._budget.look_ahead(tx, call, state, reading.names)
                 answered = _answered_event(answer, reading, state)
                 await append_events(tx, call.build_id, [*narrator.last_events(), answered], turn=call.turn)
         except StaleClaim:
@@ -261,7 +332,7 @@ class ThinkActivities:
             await self._settle(call, answer.tokens, answer.request_id)
             raise
         await crash_point("think.committed")
-        return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read)
+        return _result(reading, call.day, state, ahead, message_read=message_read)
 
 
 def _day() -> date:
@@ -278,14 +349,15 @@ def _answered_event(answer: Answer, reading: Reading, state: BudgetState) -> Tur
     )
 
 
-def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool, message_read: int) -> ThinkResult:
+def _result(reading: Reading, day: date, state: BudgetState, ahead: LookAhead, *, message_read: int) -> ThinkResult:
     """The turn's result. Sparse: every turn's result is part of the history."""
     return ThinkResult.sparse(
         outcome=reading.outcome,
         calls=reading.calls,
         reason=reading.reason,
-        wind_down=winds_down,
-        day=day if winds_down else None,
-        allowance=state.allowance if winds_down else None,
+        wind_down=ahead.winds_down,
+        day=day if ahead.winds_down else None,
+        allowance=state.allowance if ahead.winds_down else None,
         message_read=message_read,
+        compact=ahead.compact and reading.outcome is not ThinkOutcome.REFUSED,
     )

@@ -15,6 +15,9 @@ from domain.tools import check_tool_input, is_mutating, summarize_call
 
 Block = dict[str, Any]
 
+WINDOW_EXCEEDED = "model_context_window_exceeded"
+"""The stop reason of an answer that ends where the model's window does."""
+
 
 @dataclass(frozen=True)
 class Answer:

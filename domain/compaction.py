@@ -27,6 +27,9 @@ FLOOR_PERCENT = 95
 IMAGES_DUE = 16
 """A conversation with this many images is summed up, which leaves out all but the last ones."""
 
+IMAGES_A_SCREENSHOT = 2
+"""Images in the result of one call of `take_screenshot`."""
+
 MOST_IMAGES = 20
 """Images of one conversation: for more, the API accepts only smaller ones. One more opens a new prefix."""
 
@@ -54,9 +57,7 @@ def compaction_threshold(price: ModelPrice, window: int, ceiling: int | None) ->
     return min(max(threshold, LEAST_TOKENS), window * WINDOW_PERCENT // 100)
 
 
-def is_compaction_due(
-    tokens: int, threshold: int, *, winds_down: bool, turns_since: int, images: int = 0
-) -> bool:
+def is_compaction_due(tokens: int, threshold: int, *, winds_down: bool, turns_since: int, images: int = 0) -> bool:
     """Whether to sum up the conversation before its next turn.
 
     Args:

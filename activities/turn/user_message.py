@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from activities.turn.floor import read_record
 from db import restores, steering, turns
 from db.models import FounderMessage, Restore
 from db.transaction import Transaction
@@ -14,6 +15,7 @@ from domain import prompt
 from domain.events import BudgetEvent, BudgetFields, BuildEvent, GuardEvent, ResumedEvent
 from domain.notes import NOTES, TurnNote
 from domain.payloads import ThinkInput
+from domain.summary import Record
 from domain.tool_output import displayable
 
 
@@ -25,6 +27,7 @@ class _StoredFacts:
     build_id: uuid.UUID
     turn: int
     allow_calls: int
+    secrets: Sequence[str]
 
     async def findings(self) -> list[str]:
         return await turns.latest_findings(self.tx, self.build_id)
@@ -38,6 +41,9 @@ class _StoredFacts:
     async def unanswered_problem(self) -> str | None:
         last = await steering.find_question(self.tx, self.build_id)
         return None if last is None or last.answer is not None else last.question.problem
+
+    async def record(self) -> Record:
+        return await read_record(self.tx, self.build_id, self.secrets)
 
 
 _CONTINUATIONS = {"max_tokens": prompt.CUT_OFF, "pause_turn": prompt.GO_ON}
@@ -67,7 +73,7 @@ async def compose_user_message(
     messages = await steering.unread_messages(tx, build_id) if start.has_unread_messages else []
     new_restores = await restores.unreported_restores(tx, build_id) if start.has_unreported_restores else []
     texts = [prompt.OPENING] if request.turn == 1 else _continuation(start.previous_outcome)
-    texts += await _note_texts(request.notes, _StoredFacts(tx, build_id, request.turn, request.allow_calls))
+    texts += await _note_texts(request.notes, _StoredFacts(tx, build_id, request.turn, request.allow_calls, secrets))
     texts += [prompt.restored(restores.describe_target(restore), commit) for restore, commit in new_restores]
     texts += await _founder_texts(tx, messages, secrets)
     if not texts and start.previous_outcome != "tool_use":

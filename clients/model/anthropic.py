@@ -4,6 +4,7 @@ The SDK's own accumulator is not used: it repairs unfinished tool input and trea
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any, Self
 
 import httpx2
@@ -83,7 +84,7 @@ class AnthropicProvider:
         frozen = conversation.frozen
         betas, summarize = frozen.betas, ""
         if settings.summarize is not None:
-            betas = ",".join(filter(None, (betas, COMPACTION_BETA)))
+            betas = ",".join(dict.fromkeys([*filter(None, betas.split(",")), COMPACTION_BETA]))
             compaction = {"type": "summarize", "instructions": settings.summarize}
             summarize = f'"compaction":{json.dumps(compaction)},'
         head = (
@@ -160,16 +161,9 @@ class _StreamReader:
     @property
     def tokens(self) -> Tokens:
         """The usage reported so far. The counts in a stream are cumulative."""
-        by_ttl = self._usage.get("cache_creation") or {}
-        written = self._usage.get("cache_creation_input_tokens") or 0
-        one_hour = by_ttl.get("ephemeral_1h_input_tokens") or 0
-        return Tokens(
-            input=self._usage.get("input_tokens") or 0,
-            cache_write_5m=max(written - one_hour, 0),
-            cache_write_1h=one_hour,
-            cache_read=self._usage.get("cache_read_input_tokens") or 0,
-            output=self._usage.get("output_tokens") or 0,
-        )
+        # A compaction has its usage there, and zeros at the top level.
+        parts = [_tokens_of(part) for part in self._usage.get("iterations") or [self._usage]]
+        return Tokens(**{name: sum(getattr(part, name) for part in parts) for name in Tokens.model_fields})
 
     def take(self, event: RawMessageStreamEvent) -> str:
         """Add an event; returns the text in it."""
@@ -225,6 +219,19 @@ class _StreamReader:
                     "operator",
                 )
         return ""
+
+
+def _tokens_of(usage: Mapping[str, Any]) -> Tokens:
+    by_ttl = usage.get("cache_creation") or {}
+    written = usage.get("cache_creation_input_tokens") or 0
+    one_hour = by_ttl.get("ephemeral_1h_input_tokens") or 0
+    return Tokens(
+        input=usage.get("input_tokens") or 0,
+        cache_write_5m=max(written - one_hour, 0),
+        cache_write_1h=one_hour,
+        cache_read=usage.get("cache_read_input_tokens") or 0,
+        output=usage.get("output_tokens") or 0,
+    )
 
 
 _MALFORMED_STREAM = (AssertionError, ValueError, LookupError)
