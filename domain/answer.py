@@ -106,7 +106,7 @@ def read_answer(answer: Answer, turn: int = 0, used_ids: Container[str] = ()) ->
 _ASK_AGAIN = ThinkOutcome.CONTINUE
 
 _UNREADABLE = (
-    "The input of this call is not a JSON object, so the tool was not run. Call it again with valid JSON, and with "
+    "The input of this call is not JSON, so the tool was not run. Call it again with valid JSON, and with "
     "less in one call if it was long."
 )
 

@@ -64,7 +64,10 @@ class Steering:
         state.fruitless_turns = state.fruitless_turns + 1 if result.outcome is ThinkOutcome.CONTINUE else 0
         if state.fruitless_turns >= FRUITLESS and workflow.patched(patches.FRUITLESS_TURNS.id):
             state.fruitless_turns = 0
-            reason = f"The model's last {FRUITLESS} answers were cut off or empty, or had no call that could be run. Wake it to try again."
+            reason = (
+                f"The model's last {FRUITLESS} answers were cut off or empty, or had nothing that could be run. Wake "
+                "the build to try again."
+            )
             await self._waiting.wait_for_founder(reason)
 
     def remind_silent_agent(self, result: ThinkResult) -> None:

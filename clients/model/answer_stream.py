@@ -186,15 +186,12 @@ def _read_json(streamed: str) -> Any:
     """Read a tool's input. None if it is nested too deep to read, which is for the agent to hear of.
 
     Raises:
-        ValueError: it is not JSON, or not an object.
+        ValueError: it is not JSON.
     """
     try:
-        value = json.loads(streamed, parse_int=_integer)
+        return json.loads(streamed, parse_int=_integer)
     except RecursionError:
         return None
-    if not isinstance(value, dict):
-        raise ValueError("the input is not an object")
-    return value
 
 
 def _integer(digits: str) -> int:

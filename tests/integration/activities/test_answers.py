@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from temporalio.exceptions import ApplicationError
 
 from clients.model.anthropic import UPDATES_BETA, AnthropicProvider
+from db import money
 from db.models import Build, LedgerEntry, Message, Prompt, ToolCall, Turn
 from db.transaction import transaction
 from domain.payloads import ThinkOutcome
@@ -185,7 +186,7 @@ async def test_a_call_that_is_not_readable_is_asked_for_once_more(harness: Activ
     assert [call.is_valid for call in result.calls] == [False]
     [call] = await tool_calls(harness, build)
     assert (call.state, call.is_error) == ("done", True)
-    assert "not a JSON object" in (call.result or "")
+    assert "is not JSON" in (call.result or "")
     assert [(row.state, row.cost) for row in await ledger(harness, build)] == [("settled", 2200), ("settled", 2200)]
     async with transaction(harness.sessions) as tx:
         assert (await tx.session.get_one(Turn, (uuid.UUID(build), 1))).unreadable == 1
@@ -338,6 +339,8 @@ async def test_each_model_of_a_call_is_billed_at_its_own_price(
     [row] = await ledger(harness, build)
     assert (row.state, row.cost, row.input_tokens, row.output_tokens) == ("settled", cost, 2200, 30 + output)
     assert [part["model"] for part in row.iterations or []] == [MODEL, opus]
+    async with transaction(harness.sessions) as tx:
+        assert (await money.prompt_size(tx, uuid.UUID(build), 2)).counted == 1200 + 30, "the window of the last model"
     sent = (await next_request(harness, build))["messages"][1]["content"]
     assert sent[0] == boundary["content_block"]
     assert [part["type"] for part in sent] == ["fallback", "tool_use"]
