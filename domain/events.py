@@ -164,6 +164,7 @@ class TurnAnsweredEvent(BudgetShare):
     tokens: dict[str, int] = Field(default={}, description="Tokens by class.")
     tool_calls: int = Field(default=0, description="How many tool calls it asks for.")
     stop_reason: str | None = Field(default=None, description="Why the answer ended.")
+    estimated: bool = Field(default=False, description="The vendor named no tokens: these and the cost are estimates.")
 
 
 class ToolCallEvent(BuildEvent):

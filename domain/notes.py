@@ -26,6 +26,7 @@ class TurnNote(StrEnum):
     WIND_DOWN_OVER = "wind_down_over"
     HANDOFF = "handoff"
     ASKED = "asked"
+    SPEAK = "speak"
 
 
 class Facts(Protocol):
@@ -105,4 +106,5 @@ NOTES: Mapping[TurnNote, Note] = {
     TurnNote.WIND_DOWN_OVER: Note(prompt.WIND_DOWN_OVER),
     TurnNote.HANDOFF: Note(_handoff),
     TurnNote.ASKED: Note(_unanswered),
+    TurnNote.SPEAK: Note(prompt.SPEAK),
 }

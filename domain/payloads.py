@@ -122,6 +122,8 @@ class LoopState(BaseModel):
     """How often each error has occurred since the last commit, by signature; see `domain/guards.py`."""
     fruitless_turns: int = Field(default=0, alias="fruitless")
     """Turns in a row without a usable answer."""
+    silent_turns: int = 0
+    """Turns in a row in which the agent told its founder nothing."""
     last_turn_given: bool = False
     phases: int = 0
     snapshots: int = 0
@@ -335,6 +337,8 @@ class ThinkResult(Payload):
     allowance: int | None = None
     message_read: int = Field(default=0, alias="read")
     """Number of the last founder message that this turn has read."""
+    silent: bool = False
+    """The agent said nothing to its founder before its tool calls."""
 
 
 class SlotClaim(Payload):

@@ -85,6 +85,21 @@ CUT_OFF = (
     "and write long files in pieces."
 )
 
+TEXT_CALL = (
+    "Your last message had a tool call written as text. That was only text: no tool ran. Call the tool itself if you "
+    "need it; if the work is done, end your turn with a sentence without such a call."
+)
+
+UNSTORABLE = (
+    "Your last message could not be stored, so nothing of it is here and no tool ran. Look at the workspace, and go on "
+    "with one small step at a time."
+)
+
+SPEAK = (
+    "Your founder follows the work live and has not heard from you for several turns. Before the next tool calls, say "
+    "in one short sentence what you are doing, and do so again whenever you begin something new."
+)
+
 STEER_REPEATING = (
     "You have made the same tool call with the same input three times in your last ten calls. Its outcome will not "
     "change. Step back, say what you have learned, and try something different."

@@ -171,6 +171,7 @@ class BuildWorkflow:
                 await self._waiting.wait_for_founder(result.reason or "The model did not continue.")
             elif result.outcome is ThinkOutcome.TOOL_USE:
                 await self._steering.guard(result.calls, await self._tool_calls.run(result.calls))
+            self._steering.remind_silent_agent(result)
             await self._steering.guard_against_fruitless_turns(result)
             if wound_down and not state.finish:
                 await self._stop_for_budget(result)

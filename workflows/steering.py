@@ -7,7 +7,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.question import QuestionActivities
     from activities.restore import RestoreActivities
-    from domain.guards import FRUITLESS, count_errors, is_repeating, remember, stuck_on
+    from domain.guards import FRUITLESS, SILENT, count_errors, is_repeating, remember, stuck_on
     from domain.notes import TurnNote
     from domain.payloads import (
         AskFounder,
@@ -64,8 +64,19 @@ class Steering:
         state.fruitless_turns = state.fruitless_turns + 1 if result.outcome is ThinkOutcome.CONTINUE else 0
         if state.fruitless_turns >= FRUITLESS and workflow.patched(patches.FRUITLESS_TURNS.id):
             state.fruitless_turns = 0
-            reason = f"The model's last {FRUITLESS} answers were cut off or empty. Wake the build to try again."
+            reason = (
+                f"The model's last {FRUITLESS} answers were cut off or empty, or had nothing that could be run. Wake "
+                "the build to try again."
+            )
             await self._waiting.wait_for_founder(reason)
+
+    def remind_silent_agent(self, result: ThinkResult) -> None:
+        """Ask an agent to speak if its founder has heard nothing for several turns."""
+        state = self._state
+        state.silent_turns = state.silent_turns + 1 if result.silent else 0
+        if state.silent_turns >= SILENT:
+            state.silent_turns = 0
+            state.notes.append(TurnNote.SPEAK)
 
     async def _ask_about_circle(self, signatures: Sequence[str]) -> None:
         state = self._state

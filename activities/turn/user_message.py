@@ -11,6 +11,7 @@ from db import restores, steering, turns
 from db.models import FounderMessage, Restore
 from db.transaction import Transaction
 from domain import prompt
+from domain.answer import TEXT_CALL, UNSTORABLE
 from domain.events import BudgetEvent, BudgetFields, BuildEvent, GuardEvent, ResumedEvent
 from domain.notes import NOTES, TurnNote
 from domain.payloads import ThinkInput
@@ -40,7 +41,12 @@ class _StoredFacts:
         return None if last is None or last.answer is not None else last.question.problem
 
 
-_CONTINUATIONS = {"max_tokens": prompt.CUT_OFF, "pause_turn": prompt.GO_ON}
+_CONTINUATIONS = {
+    "max_tokens": prompt.CUT_OFF,
+    "pause_turn": prompt.GO_ON,
+    TEXT_CALL: prompt.TEXT_CALL,
+    UNSTORABLE: prompt.UNSTORABLE,
+}
 """The opening text by the previous turn's stop reason."""
 
 
