@@ -73,7 +73,7 @@ FRUITLESS_TURNS = Patch(
 PLAN = Patch(
     "plan",
     since=date(2026, 11, 28),
-    commit="0000000",
+    commit="2f1300f",
     gates="Read the agent's plan when it ends its turn, before the evidence gate. Before, every ended turn went to the "
     "gate.",
     deprecate_when="no build run that began without it is open",
