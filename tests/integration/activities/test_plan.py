@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import select
@@ -30,7 +31,7 @@ async def build(harness: ActivityHarness) -> AsyncIterator[str]:
 
 
 async def read(harness: ActivityHarness, build: str, sandbox_id: str, turn: int = 1) -> PlanReading:
-    plans = PlanActivities(harness.sessions, harness.sandboxes, ["hunter2"])
+    plans = PlanActivities(harness.sessions, harness.sandboxes, ["hunter2hunter2"])
     return await harness.run(plans.read_plan, ReadPlan(build_id=build, turn=turn, sandbox_id=sandbox_id))
 
 
@@ -40,14 +41,14 @@ async def shown(harness: ActivityHarness, build: str) -> list[Event]:
 
 async def test_a_plan_is_shown_once_for_a_turn(harness: ActivityHarness, build: str) -> None:
     sandbox = await harness.open(build)
-    await shell(sandbox, "printf -- '- [x] One\\n- [ ] Two with hunter2\\n- [ ] Three\\n' > PLAN.md")
+    await shell(sandbox, "printf -- '- [x] One\\n- [ ] Two with hunter2hunter2\\n- [ ] Three\\n' > PLAN.md")
     assert await read(harness, build, sandbox.id) == PlanReading(open=2, done=1)
     await shell(sandbox, "printf -- '- [x] All\\n' > PLAN.md")
     assert await read(harness, build, sandbox.id) == PlanReading(open=2, done=1), "as the feed says"
     assert await read(harness, build, sandbox.id, turn=2) == PlanReading(done=1)
     first, second = await shown(harness, build)
     assert (first.turn, first.data["open"], first.data["stories"][1]) == (1, 2, "Three")
-    assert "hunter2" not in str(first.data)
+    assert "hunter2hunter2" not in str(first.data)
     assert (second.turn, second.data["open"], second.data["done"]) == (2, 0, 1)
 
 
@@ -59,7 +60,7 @@ async def test_a_plan_is_shown_once_for_a_turn(harness: ActivityHarness, build: 
         ("mkfifo PLAN.md", PlanReading()),
         ("ln -s /dev/zero PLAN.md", PlanReading()),
         ("printf -- '- [ ] \\000\\377 story\\n' > PLAN.md", PlanReading(open=1)),
-        ("yes -- '- [x] a story of forty characters or so...' | head -c 9000000 > PLAN.md", PlanReading(done=5689)),
+        ("yes -- '- [x] a story of forty characters or so...' | head -c 9000000 > PLAN.md", PlanReading(done=5954)),
     ],
 )
 async def test_whatever_the_file_is_it_is_read(
@@ -73,8 +74,8 @@ async def test_whatever_the_file_is_it_is_read(
 async def test_the_last_message_of_the_turn_names_a_blocker(harness: ActivityHarness, build: str) -> None:
     sandbox = await harness.open(build)
     async with transaction(harness.sessions) as tx:
-        own = {"build_id": uuid.UUID(build), "run_id": "run", "claim": uuid.uuid4()}
-        tx.session.add_all([Turn(number=1, outcome="end_turn", **own), Turn(number=2, outcome="end_turn", **own)])
+        own = {"build_id": uuid.UUID(build), "run_id": "run", "claim": uuid.uuid4(), "answered_at": datetime.now(UTC)}
+        tx.session.add_all(Turn(number=number, outcome="end_turn", **own) for number in (1, 2))
         await tx.session.flush()
         for turn, said in ((1, "Done."), (2, "Nearly.\\nBLOCKED: a key")):
             content = f'[{{"type":"text","text":"{said}"}}]'

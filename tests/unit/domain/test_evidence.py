@@ -35,7 +35,7 @@ def test_a_plan_that_is_missing_or_open_is_a_finding() -> None:
     assert "no PLAN.md" in (evidence.plan_finding(None) or "")
     assert "lists no user story" in (evidence.plan_finding(Plan(open=(), done=())) or "")
     assert evidence.plan_finding(Plan(open=(), done=("Log in",))) is None
-    finding = evidence.plan_finding(Plan(open=tuple(f"Story {number}\0" for number in range(20)), done=())) or ""
+    finding = evidence.plan_finding(Plan(open=tuple(f"Story {number}" for number in range(20)), done=())) or ""
     assert finding.splitlines()[1] == "- Story 0"
     assert finding.endswith("and 8 more")
 
