@@ -26,7 +26,9 @@ from db.compactions import OPENED, ClaimedCompaction
 from db.feed import append_events
 from db.session import Sessions
 from db.transaction import Transaction, transaction
-from domain.answer import Answer, Block, to_stored_text
+from domain.answer import Answer, to_stored_text
+from domain.answer_blocks import Block
+from domain.bill import bill_of
 from domain.budget import Verdict
 from domain.compaction import SUMMARY_OUTPUT_TOKENS
 from domain.errors import CofounderError, NeedsPerson, StaleClaim
@@ -202,7 +204,7 @@ class CompactActivities:
                 ):
                     summary, outcome = None, _SUPERSEDED
                 await self._store_outcome(tx, reserved, outcome)
-                await self._settle_in(tx, call, answer.tokens, answer.request_id)
+                await self._budget.settle(tx, call, answer, bill_of(answer))
                 if summary is not None:
                     event = CompactedEvent(
                         reason=reason, tokens_before=reserved.tokens_before, summary=storable(str(summary["content"]))
@@ -210,7 +212,8 @@ class CompactActivities:
                     await append_events(tx, call.build_id, [event])
         except StaleClaim:
             # Another attempt has the compaction, but the server has served this call and bills it.
-            await self._settle(call, answer.tokens, answer.request_id)
+            async with transaction(self._sessions) as tx:
+                await self._budget.settle(tx, call, answer, bill_of(answer))
             raise
         return CompactResult.sparse(opened=summary is not None)
 
@@ -222,23 +225,14 @@ class CompactActivities:
 
     # ---- its cost
 
-    async def _settle_in(self, tx: Transaction, call: money.Call, tokens: Tokens, request_id: str | None) -> None:
-        await money.settle(tx, call, tokens, self._budget.cost(call.model, tokens), request_id)
-
-    async def _settle(self, call: money.Call, tokens: Tokens, request_id: str | None) -> None:
-        async with transaction(self._sessions) as tx:
-            await self._settle_in(tx, call, tokens, request_id)
-
     async def _settle_usage(self, call: money.Call, usage: _Usage) -> None:
         """A compaction reports its usage at its end; before that its cost is unknown."""
-        if usage.tokens != Tokens():
-            await self._settle(call, usage.tokens, usage.request_id)
-        else:
-            await self._estimate(call)
-
-    async def _estimate(self, call: money.Call) -> None:
         async with transaction(self._sessions) as tx:
-            await money.estimate(tx, call.claim)
+            if usage.tokens == Tokens():
+                await money.estimate(tx, call.claim)
+            else:
+                cost = self._budget.cost(call.model, usage.tokens)
+                await money.settle(tx, call, usage.tokens, cost, usage.request_id)
 
     async def _release(self, call: money.Call) -> None:
         async with transaction(self._sessions) as tx:

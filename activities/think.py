@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date
 
 import structlog
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
@@ -26,14 +27,16 @@ from db import money, steering, turns
 from db.feed import append_events
 from db.session import Sessions
 from db.transaction import Transaction, transaction
-from domain.answer import WINDOW_EXCEEDED, Answer, Reading, read_answer
+from domain.answer import WINDOW_EXCEEDED, Answer, Reading, is_silent, read_answer, unstorable
+from domain.bill import Bill, bill_of
 from domain.budget import BudgetState, Permission
 from domain.compaction import LEAST_TOKENS, MOST_BYTES
-from domain.errors import CofounderError, ConversationRefused, ConversationTooLong, StaleClaim
+from domain.errors import CofounderError, ConversationRefused, ConversationTooLong, ModelCallFailed, StaleClaim
 from domain.events import (
     BudgetEvent,
     BudgetFields,
     BuildEvent,
+    GuardEvent,
     MessagesReadEvent,
     TurnAnsweredEvent,
     TurnFailedEvent,
@@ -50,6 +53,29 @@ _ERROR_CHARACTERS = 500
 """The feed shows at most this much of an error."""
 
 _AT_THE_CEILING = "The next model call could have passed 110 % of today's budget, so the agent did not make it."
+
+_UNREADABLE_CALL = (
+    "The model's answer had a tool call that is not readable, so nothing of it was run. The answer is paid for; "
+    "Cofounder asks the model once more."
+)
+
+_NOT_STORED = (
+    "The model's last answer could not be stored, so nothing of it was run. It is paid for; Cofounder asked the agent "
+    "to look at the workspace and go on."
+)
+
+_CANNOT_BE_STORED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    DataError,
+    IntegrityError,
+    ProgrammingError,
+)
+"""Errors that an answer of an unknown shape raises when it is read or stored. They would come again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -149,7 +175,8 @@ class ThinkActivities:
         reading = read_answer(Answer(blocks, outcome, Tokens(), None))
         ahead = await self._budget.look_ahead(tx, call, state, reading.names)
         message_read = await steering.last_message_read(tx, call.build_id, call.turn)
-        return _result(reading, call.day, state, ahead, message_read=message_read)
+        silent = is_silent(blocks, updates=self._budget.price(call.model).progress_updates)
+        return _result(reading, call.day, state, ahead, message_read=message_read, silent=silent)
 
     async def _reserve_turn(
         self,
@@ -223,12 +250,12 @@ class ThinkActivities:
                 size = await money.prompt_size(tx, call.build_id, call.turn)
                 prefix = await open_floor(tx, call, reason, size.counted, self._secrets)
                 if prefix is not None and answer is not None:
-                    cost = self._budget.cost(call.model, answer.tokens)
-                    await money.settle(tx, call, answer.tokens, cost, answer.request_id)
+                    await self._budget.settle(tx, call, answer, bill_of(answer))
                 return prefix is not None
         except StaleClaim:
             if answer is not None:
-                await self._settle(call, answer.tokens, answer.request_id)
+                async with transaction(self._sessions) as tx:
+                    await self._budget.settle(tx, call, answer, bill_of(answer))
             raise
 
     async def _alert(self, build_id: uuid.UUID, turn: int, state: BudgetState | None) -> None:
@@ -296,6 +323,8 @@ class ThinkActivities:
         await self._settle(call, narrator.tokens, narrator.request_id)
 
     async def _settle(self, call: money.Call, tokens: Tokens, request_id: str | None) -> None:
+        if tokens == Tokens():
+            return await self._estimate(call)  # the server accepted the call, and has not said what it bills
         async with transaction(self._sessions) as tx:
             await money.settle(tx, call, tokens, self._budget.cost(call.model, tokens), request_id)
 
@@ -310,29 +339,61 @@ class ThinkActivities:
     # ---- its answer
 
     async def _store(self, call: money.Call, answer: Answer, narrator: Narrator, message_read: int) -> ThinkResult:
-        """Store the answer, its cost and its events in one transaction, if this attempt still holds the turn."""
-        reading = read_answer(answer)
-        cost = self._budget.cost(call.model, answer.tokens)
+        """Store the answer, its cost and its events in one transaction, if this attempt still holds the turn.
+
+        It is paid for, so it is not asked for again: if it can't be stored, a turn without it is.
+
+        Raises:
+            ModelCallFailed: the input of a tool call can't be read. That alone is asked for again, once a turn.
+        """
+        if answer.unreadable and await self._ask_again(call, answer):
+            raise ModelCallFailed(_UNREADABLE_CALL)
         try:
-            async with transaction(self._sessions) as tx:
-                await turns.store_answer(
-                    tx,
-                    build_id=call.build_id,
-                    number=call.turn,
-                    claim=call.claim,
-                    stop_reason=reading.stored_as,
-                    reading=reading,
-                )
-                state = await money.settle(tx, call, answer.tokens, cost, answer.request_id)
-                ahead = await self._budget.look_ahead(tx, call, state, reading.names)
-                answered = _answered_event(answer, reading, state)
-                await append_events(tx, call.build_id, [*narrator.last_events(), answered], turn=call.turn)
+            try:
+                return await self._store_reading(call, answer, None, narrator, message_read)
+            except _CANNOT_BE_STORED:
+                _log.exception("an answer could not be stored", build_id=str(call.build_id), turn=call.turn)
+            return await self._store_reading(call, answer, unstorable(), narrator, message_read)
         except StaleClaim:
             # Another attempt has the turn, but the server has served this call and bills it.
-            await self._settle(call, answer.tokens, answer.request_id)
+            async with transaction(self._sessions) as tx:
+                await self._budget.settle(tx, call, answer, bill_of(answer))
             raise
+
+    async def _store_reading(
+        self, call: money.Call, answer: Answer, instead: Reading | None, narrator: Narrator, message_read: int
+    ) -> ThinkResult:
+        """Store the answer, or another reading in its place."""
+        bill, reading, used_ids = bill_of(answer), instead or read_answer(answer, call.turn), set[str]()
+        async with transaction(self._sessions) as tx:
+            while used := await turns.store_answer(
+                tx,
+                build_id=call.build_id,
+                number=call.turn,
+                claim=call.claim,
+                stop_reason=reading.stored_as,
+                reading=reading,
+            ):
+                used_ids |= used
+                reading = read_answer(answer, call.turn, used_ids)
+            state = await self._budget.settle(tx, call, answer, bill)
+            ahead = await self._budget.look_ahead(tx, call, state, reading.names)
+            events: list[BuildEvent] = [*narrator.last_events(), _answered_event(bill, reading, state)]
+            if instead is not None:
+                events.append(GuardEvent(text=_NOT_STORED))
+            await append_events(tx, call.build_id, events, turn=call.turn)
         await crash_point("think.committed")
-        return _result(reading, call.day, state, ahead, message_read=message_read)
+        silent = not narrator.has_spoken
+        return _result(reading, call.day, state, ahead, message_read=message_read, silent=silent)
+
+    async def _ask_again(self, call: money.Call, answer: Answer) -> bool:
+        """Settle an answer that can't be read, so that it is asked for again; False if that was done before."""
+        async with transaction(self._sessions) as tx:
+            if not await turns.count_unreadable(tx, call.build_id, call.turn, call.claim, limit=1):
+                return False
+            await self._budget.settle(tx, call, answer, bill_of(answer))
+            await append_events(tx, call.build_id, [TurnFailedEvent(error=_UNREADABLE_CALL)], turn=call.turn)
+        return True
 
 
 def _day() -> date:
@@ -340,16 +401,19 @@ def _day() -> date:
     return activity.info().started_time.astimezone(UTC).date()
 
 
-def _answered_event(answer: Answer, reading: Reading, state: BudgetState) -> TurnAnsweredEvent:
-    return TurnAnsweredEvent(
-        tokens=answer.tokens.model_dump(exclude_defaults=True),
+def _answered_event(bill: Bill, reading: Reading, state: BudgetState) -> TurnAnsweredEvent:
+    event = TurnAnsweredEvent(
+        tokens=bill.tokens.model_dump(exclude_defaults=True),
         tool_calls=len(reading.calls),
-        stop_reason=reading.stored_as,
+        stop_reason=storable(reading.stored_as, _ERROR_CHARACTERS),
         **budget_fields(state),
     )
+    return event.model_copy(update={"estimated": True}) if bill.estimated else event
 
 
-def _result(reading: Reading, day: date, state: BudgetState, ahead: LookAhead, *, message_read: int) -> ThinkResult:
+def _result(
+    reading: Reading, day: date, state: BudgetState, ahead: LookAhead, *, message_read: int, silent: bool
+) -> ThinkResult:
     """The turn's result. Sparse: every turn's result is part of the history."""
     return ThinkResult.sparse(
         outcome=reading.outcome,
@@ -360,4 +424,5 @@ def _result(reading: Reading, day: date, state: BudgetState, ahead: LookAhead, *
         allowance=state.allowance if ahead.winds_down else None,
         message_read=message_read,
         compact=ahead.compact and reading.outcome is not ThinkOutcome.REFUSED,
+        silent=silent and reading.outcome is ThinkOutcome.TOOL_USE,
     )

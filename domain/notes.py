@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from domain import prompt, summary
-from domain.events import ResumedEvent
+from domain.events import PlanEvent, ResumedEvent
 
 
 class TurnNote(StrEnum):
@@ -27,6 +27,8 @@ class TurnNote(StrEnum):
     HANDOFF = "handoff"
     ASKED = "asked"
     COMPACTED = "compacted"
+    SPEAK = "speak"
+    OPEN_ITEMS = "open_items"
 
 
 class Facts(Protocol):
@@ -50,6 +52,9 @@ class Facts(Protocol):
 
     async def record(self) -> summary.Record:
         """What the rows of the build say of its conversation."""
+
+    async def plan(self) -> PlanEvent | None:
+        """The agent's plan as it was read last."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,11 @@ async def _compacted(facts: Facts) -> str:
     return summary.compacted(await facts.record())
 
 
+async def _open_items(facts: Facts) -> str | None:
+    plan = await facts.plan()
+    return None if plan is None else prompt.open_stories(plan.stories, plan.open, is_empty=not plan.open)
+
+
 NOTES: Mapping[TurnNote, Note] = {
     TurnNote.STEER_REPEATING: Note(
         prompt.STEER_REPEATING,
@@ -114,4 +124,9 @@ NOTES: Mapping[TurnNote, Note] = {
     TurnNote.HANDOFF: Note(_handoff),
     TurnNote.ASKED: Note(_unanswered),
     TurnNote.COMPACTED: Note(_compacted),
+    TurnNote.SPEAK: Note(prompt.SPEAK),
+    TurnNote.OPEN_ITEMS: Note(
+        _open_items,
+        guard="The agent stopped before its plan was done. Cofounder asked it to go on.",
+    ),
 }

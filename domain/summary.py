@@ -42,6 +42,8 @@ class Record:
     """All that an agent has read, oldest first."""
     commits: Sequence[str]
     """Titles, oldest first."""
+    open_items: Sequence[str] = ()
+    """Of its plan, as it was read last."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ def _sections(record: Record) -> list[str]:
     if record.commits:
         titles = "\n".join(f"- {title[:TITLE_CHARACTERS]}" for title in record.commits[-COMMITS:])
         sections.append(f"# Your commits so far, the last at the end\n{titles}")
+    if record.open_items:
+        items = "\n".join(f"- {item[:TITLE_CHARACTERS]}" for item in record.open_items[:COMMITS])
+        sections.append(f"# Open items of PLAN.md, when it was read last\n{items}")
     return sections
 
 

@@ -9,10 +9,11 @@ import uuid
 from collections.abc import Sequence
 
 from db import compactions, money, prompts, turns
+from db.events import last_event_data
 from db.feed import append_events
 from db.transaction import Transaction
 from domain.answer import to_stored_text
-from domain.events import CompactedEvent
+from domain.events import CompactedEvent, PlanEvent
 from domain.summary import PENDING_CHARACTERS, LastTurn, Record, opening
 from domain.text import storable
 from domain.tool_output import displayable, parse_stored_blocks, result_text
@@ -67,7 +68,12 @@ async def floor_tokens(tx: Transaction, build_id: uuid.UUID, turn: int, prefix: 
 async def read_record(tx: Transaction, build_id: uuid.UUID, secrets: Sequence[str]) -> Record:
     """What the rows of a build say of its conversation."""
     messages = await compactions.read_messages(tx, build_id)
-    return Record([displayable(text, secrets) for text in messages], await compactions.commit_titles(tx, build_id))
+    plan = await last_event_data(tx, build_id, PlanEvent.type)
+    return Record(
+        [displayable(text, secrets) for text in messages],
+        await compactions.commit_titles(tx, build_id),
+        [] if plan is None else PlanEvent.model_validate(plan).stories,
+    )
 
 
 async def _text_of(tx: Transaction, build_id: uuid.UUID, turn: int, secrets: Sequence[str]) -> str:
