@@ -12,6 +12,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC
 
+import structlog
 from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
@@ -37,6 +38,8 @@ from domain.payloads import CompactConversation, CompactResult
 from domain.pricing import PriceTable, Tokens
 from domain.summary import INSTRUCTIONS
 from domain.text import storable
+
+_log = structlog.get_logger(__name__)
 
 _LONG = (
     "The agent's conversation had become long, so the model has summed it up: a shorter one costs less and leaves room "
@@ -171,6 +174,7 @@ class CompactActivities:
             await (self._settle_usage(call, usage) if usage.has_begun else self._release(call))
             if not isinstance(error, NeedsPerson):
                 raise
+            _log.warning("a conversation could not be summed up", build_id=str(call.build_id), error=str(error))
             # The next turn meets whatever is wrong with the account, too, and asks for help.
             async with transaction(self._sessions) as tx:
                 await self._store_outcome(tx, reserved, _REFUSED)

@@ -150,7 +150,8 @@ _MESSAGES = text(
     where build_id = :build and turn >= :after and turn < :turn
     union all
     select turn, case role when 'user' then 1 else 2 end, 0, content from messages
-    where build_id = :build and turn <= :turn and (turn > :after or turn = :after and role = 'assistant')
+    where build_id = :build and (turn < :turn or turn = :turn and role = 'user')
+        and (turn > :after or turn = :after and role = 'assistant')
     order by 1, 2, 3
     """
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))

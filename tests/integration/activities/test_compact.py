@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import io
 import itertools
 import json
 import uuid
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from PIL import Image
 from sqlalchemy import select, update
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
@@ -22,7 +24,7 @@ from activities.think import ThinkActivities
 from clients.model.anthropic import AnthropicProvider
 from clients.model.protocol import ModelRequest, OnText, OnUsage
 from db import money
-from db.models import Build, Compaction, Event, FounderMessage, LedgerEntry, Prompt, ToolCall, Turn, UserDay
+from db.models import Build, Compaction, Event, FounderMessage, LedgerEntry, Prompt, ToolCall, Turn, User, UserDay
 from db.prompts import FirstSettings, store_prompt
 from db.transaction import transaction
 from domain.answer import Answer
@@ -48,8 +50,10 @@ from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
 
 MODEL = "claude-sonnet-5-5"
-RESULT = "x" * 20_000
+RESULT = "x" * 8000
 WINDOW = 60_000
+TODAY = ActivityEnvironment.default_info().started_time.date()
+"""The day of every call in these tests."""
 
 
 class RecordingProvider(AnthropicProvider):
@@ -117,7 +121,7 @@ class Talk:
     async def until_long(self) -> None:
         """Take turns until the conversation is to be summed up."""
         while not (await self.think()).compact:
-            assert self.turn < 30
+            assert self.turn < 60
 
     def compactor(self) -> CompactActivities:
         return CompactActivities(self.harness.sessions, {"anthropic": self.model}, self.harness.store, self.prices)
@@ -170,6 +174,7 @@ async def talk(activity_harness: ActivityHarness, harness: WorkerHarness) -> Asy
     async with transaction(activity_harness.sessions) as tx:
         row = await tx.session.get_one(Build, uuid.UUID(build))
         row.model = MODEL
+        (await tx.session.get_one(User, row.user_id)).plan = "cto_scale"
         system = json.dumps([{"type": "text", "text": f"Build {goal}."}], separators=(",", ":"))
         frozen = model.freeze(price, ModelChoice(model=MODEL, effort="high"))
         settings = FirstSettings(frozen.settings, frozen.betas)
@@ -248,7 +253,8 @@ async def test_a_turn_is_sent_again_with_the_prefix_that_it_was_first_sent_with(
 async def test_the_agent_is_told_what_a_summary_may_have_lost(talk: Talk) -> None:
     await talk.until_long()
     async with transaction(talk.harness.sessions) as tx:
-        tx.session.add(FounderMessage(build_id=talk.build_id, number=1, text="Make it blue.", turn=2))
+        read = FounderMessage(build_id=talk.build_id, number=1, text="Make it blue.", turn=2, read_at=datetime.now(UTC))
+        tx.session.add(read)
         tx.session.add(FounderMessage(build_id=talk.build_id, number=2, text="And round."))
         event = {"phase": 1, "commit": "abc", "title": "Add the waitlist"}
         build = await tx.session.get_one(Build, talk.build_id)
@@ -312,7 +318,7 @@ async def test_two_attempts_at_once_open_one_prefix(talk: Talk) -> None:
 )
 async def test_without_a_summary_nothing_changes(talk: Talk, kind: str) -> None:
     await talk.until_long()
-    await talk.fault(kind)
+    await talk.fault(kind, request="compaction")
     assert await talk.compact() == CompactResult(opened=False)
     calls = len(talk.model.sent)
     assert await talk.compact() == CompactResult(opened=False), "it is not asked for again"
@@ -336,11 +342,10 @@ async def test_a_compaction_that_failed_for_the_moment_is_tried_again(talk: Talk
 
 
 async def set_allowance(talk: Talk, microdollars: int) -> None:
-    today = datetime.now(UTC).date()
     async with transaction(talk.harness.sessions) as tx:
         user_id = (await tx.session.get_one(Build, talk.build_id)).user_id
-        await money.lock_day(tx, user_id, today)
-        day = await tx.session.get_one(UserDay, (user_id, today))
+        await money.lock_day(tx, user_id, TODAY)
+        day = await tx.session.get_one(UserDay, (user_id, TODAY))
         day.from_plan = microdollars
 
 
@@ -348,7 +353,7 @@ async def test_without_money_there_is_no_call_and_nothing_changes(talk: Talk) ->
     await talk.until_long()
     async with transaction(talk.harness.sessions) as tx:
         user_id = (await tx.session.get_one(Build, talk.build_id)).user_id
-        spent = (await money.budget_of(tx, user_id, datetime.now(UTC).date())).spent
+        spent = (await money.budget_of(tx, user_id, TODAY)).spent
     await set_allowance(talk, spent)
     calls = len(talk.model.sent)
     assert await talk.compact() == CompactResult(opened=False)
@@ -410,7 +415,7 @@ async def test_an_answer_that_fills_the_window_is_paid_and_the_turn_begins_again
 async def test_a_window_that_is_full_is_met_with_a_floor_when_there_is_no_summary(talk: Talk) -> None:
     await talk.limit(window_tokens=WINDOW)
     await talk.fault("compaction_max_tokens", times=None)
-    for _ in range(40):
+    for _ in range(60):
         thought = await talk.think()
         assert thought.outcome is ThinkOutcome.TOOL_USE
         if thought.compact:
@@ -422,7 +427,7 @@ async def test_a_window_that_is_full_is_met_with_a_floor_when_there_is_no_summar
 
 async def test_a_model_that_does_not_compact_begins_again_with_a_floor(talk: Talk) -> None:
     talk.price(compacts=False)
-    for _ in range(20):
+    for _ in range(30):
         assert not (await talk.think()).compact
     floors = [row for row in await talk.prefixes() if row.opening]
     assert floors
@@ -433,9 +438,9 @@ async def test_a_model_that_does_not_compact_begins_again_with_a_floor(talk: Tal
 
 async def test_a_call_that_no_day_pays_for_begins_again_with_a_floor(talk: Talk) -> None:
     talk.price(context_tokens=1_000_000)
-    while talk.turn < 12:
+    while talk.turn < 24:
         await talk.think()
-    # 12 turns are 60,000 tokens: one call of them may cost $0.19.
+    # 50,000 tokens: one call of them may cost $0.16.
     await set_allowance(talk, 150_000)
     async with transaction(talk.harness.sessions) as tx:
         await tx.session.execute(update(LedgerEntry).where(LedgerEntry.build_id == talk.build_id).values(cost=0))
@@ -444,11 +449,13 @@ async def test_a_call_that_no_day_pays_for_begins_again_with_a_floor(talk: Talk)
     )
     assert not checked.exhausted, checked.reason
     assert (await talk.think()).outcome is ThinkOutcome.TOOL_USE
-    assert is_floor(talk.messages(13))
+    assert is_floor(talk.messages(25))
 
 
 async def test_images_are_summed_up_and_never_pass_the_limit(talk: Talk) -> None:
-    image = b"RIFF" + bytes(60)
+    drawn = io.BytesIO()
+    Image.new("RGB", (390, 844)).save(drawn, "WEBP")
+    image = drawn.getvalue()
     name = hashlib.sha256(image).hexdigest()
     await talk.harness.store.put_image(name, image)
     await talk.limit(images=MOST_IMAGES)
