@@ -302,12 +302,12 @@ async def stored_answer(tx: Transaction, build_id: uuid.UUID, number: int) -> st
     return (await tx.session.get_one(Message, (build_id, number, "assistant"))).content
 
 
-async def handoff_note(tx: Transaction, build_id: uuid.UUID, turn: int) -> str | None:
-    """The text with which the agent ended the previous turn; None if the agent did not end it itself."""
-    previous = await tx.session.get(Turn, (build_id, turn - 1))
-    if previous is None or previous.outcome != "end_turn":
+async def final_text(tx: Transaction, build_id: uuid.UUID, number: int) -> str | None:
+    """The text with which the agent ended the turn; None if the agent did not end it itself."""
+    turn = await tx.session.get(Turn, (build_id, number))
+    if turn is None or turn.outcome != "end_turn":
         return None
-    blocks = parse_stored_blocks(await stored_answer(tx, build_id, turn - 1))
+    blocks = parse_stored_blocks(await stored_answer(tx, build_id, number))
     return "\n\n".join(str(block["text"]) for block in blocks if block.get("type") == "text").strip() or None
 
 

@@ -88,6 +88,11 @@ class Steering:
         reason = "The agent keeps making the same call without progress. Wake the build to let it try again."
         await self._waiting.wait_for_person(WaitingFor.FOUNDER, reason)
 
+    async def ask_about_blocker(self) -> None:
+        """Ask the founder for what the agent's last message says that it can't do without."""
+        question_id, turn = str(workflow.uuid4()), self._state.turn
+        await self._ask(AskFounder(build_id=self._build_id, question_id=question_id, blocked_turn=turn))
+
     async def _ask(self, question: AskFounder) -> None:
         """Ask the founder and wait for an answer; a wake lets the agent try again without one.
 

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from db import restores, steering, turns
+from db.events import last_event_data
 from db.models import FounderMessage, Restore
 from db.transaction import Transaction
 from domain import prompt
 from domain.answer import TEXT_CALL, UNSTORABLE
-from domain.events import BudgetEvent, BudgetFields, BuildEvent, GuardEvent, ResumedEvent
+from domain.events import BudgetEvent, BudgetFields, BuildEvent, GuardEvent, PlanEvent, ResumedEvent
 from domain.notes import NOTES, TurnNote
 from domain.payloads import ThinkInput
 from domain.tool_output import displayable
@@ -34,11 +35,15 @@ class _StoredFacts:
         return await turns.resumes_since_last_turn(self.tx, self.build_id, self.turn)
 
     async def handoff_note(self) -> str | None:
-        return await turns.handoff_note(self.tx, self.build_id, self.turn)
+        return await turns.final_text(self.tx, self.build_id, self.turn - 1)
 
     async def unanswered_problem(self) -> str | None:
         last = await steering.find_question(self.tx, self.build_id)
         return None if last is None or last.answer is not None else last.question.problem
+
+    async def plan(self) -> PlanEvent | None:
+        data = await last_event_data(self.tx, self.build_id, PlanEvent.type)
+        return None if data is None else PlanEvent.model_validate(data)
 
 
 _CONTINUATIONS = {
