@@ -445,7 +445,6 @@ async def sandbox_lost_in_thought(harness: WorkerHarness) -> list[EndedWorkflow]
     assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == [
         "phase",
         "restored",
-        "gate",
         "phase",
         "gate",
     ]
