@@ -25,13 +25,14 @@ from db import money, steering, turns
 from db.feed import append_events
 from db.session import Sessions
 from db.transaction import Transaction, transaction
-from domain.answer import Answer, Reading, read_answer
+from domain.answer import REFUSAL, Answer, Reading, read_answer, read_refusal
 from domain.budget import BudgetState
 from domain.errors import CofounderError, StaleClaim
 from domain.events import (
     BudgetEvent,
     BudgetFields,
     BuildEvent,
+    GuardEvent,
     MessagesReadEvent,
     TurnAnsweredEvent,
     TurnFailedEvent,
@@ -40,6 +41,7 @@ from domain.events import (
 )
 from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import PriceTable, Tokens
+from domain.refusals import REFUSALS_IN_A_ROW, refusal_notice
 from domain.text import storable
 from domain.tool_output import parse_stored_blocks
 
@@ -55,6 +57,8 @@ _log = structlog.get_logger(__name__)
 class ReservedTurn:
     """A turn whose call may be made."""
 
+    call: money.Call
+    """With the prefix that it was given last."""
     max_tokens: int
     """The most output that its money pays for."""
     message_read: int
@@ -107,9 +111,10 @@ class ThinkActivities:
             if blocked.result.outcome is ThinkOutcome.BUDGET:
                 await self._alert(build_id, request.turn, blocked.state)
             return blocked.result
+        call = reserved.call
         async with heartbeating():
             answer, narrator = await self._call(call, reserved.max_tokens)
-            return await self._store(call, answer, narrator, reserved.message_read)
+            return await self._store(call, answer, narrator, reserved.message_read, request.refusals)
 
     @activity.defn
     @application_errors
@@ -123,9 +128,12 @@ class ThinkActivities:
 
     async def _stored_result(self, tx: Transaction, call: money.Call, outcome: str) -> ThinkResult:
         """The result of a turn that an earlier attempt has stored the answer of."""
-        blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
+        if outcome == REFUSAL:
+            reading = read_refusal(await turns.stored_refusal(tx, call.build_id, call.turn))
+        else:
+            blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
+            reading = read_answer(Answer(blocks, outcome, Tokens(), None))
         state = await money.budget_of(tx, call.user_id, call.day)
-        reading = read_answer(Answer(blocks, outcome, Tokens(), None))
         winds_down = await self._budget.winds_down_after(tx, call, state)
         message_read = await steering.last_message_read(tx, call.build_id, call.turn)
         return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read)
@@ -154,6 +162,8 @@ class ThinkActivities:
             # An earlier attempt has stored the message of this turn. What is unread now waits for the next turn.
             numbers = []
             message_read = await steering.last_message_read(tx, call.build_id, call.turn)
+        if lost is None and request.refusals == REFUSALS_IN_A_ROW - 1:
+            call = await self._begin_again_after_refusals(tx, call)
         permission, state = await self._budget.reserve(tx, call, lost, turn.fallbacks)
         events: list[BuildEvent] = [] if lost is None else [TurnWithdrawnEvent(claim=str(lost))]
         events.append(TurnStartedEvent(attempt=attempt))
@@ -161,7 +171,15 @@ class ThinkActivities:
         if numbers:
             events.append(MessagesReadEvent(numbers=numbers))
         await append_events(tx, call.build_id, events, turn=call.turn)
-        return ReservedTurn(permission.max_tokens, message_read)
+        return ReservedTurn(call, permission.max_tokens, message_read)
+
+    async def _begin_again_after_refusals(self, tx: Transaction, call: money.Call) -> money.Call:
+        """Hook for the last turn before the founder is asked; its user message is stored, its money not yet reserved.
+
+        A prefix that is opened here, without what was declined, belongs in the returned call. For now the turn keeps
+        its prefix.
+        """
+        return call
 
     async def _alert(self, build_id: uuid.UUID, turn: int, state: BudgetState | None) -> None:
         """Tell founder and operators that a call was not made because it could have passed the ceiling."""
@@ -238,8 +256,13 @@ class ThinkActivities:
 
     # ---- its answer
 
-    async def _store(self, call: money.Call, answer: Answer, narrator: Narrator, message_read: int) -> ThinkResult:
-        """Store the answer, its cost and its events in one transaction, if this attempt still holds the turn."""
+    async def _store(
+        self, call: money.Call, answer: Answer, narrator: Narrator, message_read: int, refusals: int
+    ) -> ThinkResult:
+        """Store the answer, its cost and its events in one transaction, if this attempt still holds the turn.
+
+        `refusals`: how many answers in a row were declined before it.
+        """
         reading = read_answer(answer)
         cost = self._budget.cost(call.model, answer.tokens)
         try:
@@ -254,8 +277,10 @@ class ThinkActivities:
                 )
                 state = await money.settle(tx, call, answer.tokens, cost, answer.request_id)
                 winds_down = await self._budget.winds_down_after(tx, call, state)
-                answered = _answered_event(answer, reading, state)
-                await append_events(tx, call.build_id, [*narrator.last_events(), answered], turn=call.turn)
+                events = [*narrator.last_events(), _answered_event(answer, reading, state)]
+                if reading.refusal is not None and refusals + 1 < REFUSALS_IN_A_ROW:
+                    events.append(GuardEvent(text=refusal_notice(reading.refusal)))
+                await append_events(tx, call.build_id, events, turn=call.turn)
         except StaleClaim:
             # Another attempt has the turn, but the server has served this call and bills it.
             await self._settle(call, answer.tokens, answer.request_id)
@@ -288,4 +313,5 @@ def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool
         day=day if winds_down else None,
         allowance=state.allowance if winds_down else None,
         message_read=message_read,
+        declined=reading.refusal is not None,
     )

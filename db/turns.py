@@ -4,8 +4,10 @@ import json
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import JSON, UUID, bindparam, func, select, text
+from sqlalchemy import JSON, UUID, Text, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
 from db.models import Event, GateRun, Message, Prompt, Turn
@@ -40,6 +42,8 @@ class TurnStart:
     suspended: bool
     previous_outcome: str | None
     """The stop reason of the turn before; None before the first turn."""
+    previous_details: dict[str, Any] | None
+    """What a safety check said of the turn before, if it declined it."""
     has_unread_messages: bool
     """Whether there are founder's messages that no turn has read."""
     has_unreported_restores: bool
@@ -48,7 +52,7 @@ class TurnStart:
 
 _TURN_START = text(
     """
-    select builds.user_id, coalesce(builds.model, ''), users.suspended, turns.outcome,
+    select builds.user_id, coalesce(builds.model, ''), users.suspended, turns.outcome, turns.details,
         exists (select 1 from founder_messages where build_id = :build and turn is null),
         exists (select 1 from restores where build_id = :build and state = 'done' and turn is null)
     from builds
@@ -163,9 +167,15 @@ async def load_messages(tx: Transaction, build_id: uuid.UUID, turn: int, after: 
     """
     messages: list[str] = []
     results: list[str] = []
+    results_of = 0
     for of_turn, part, _, content in await tx.execute(_MESSAGES, {"build": build_id, "turn": turn, "after": after}):
         if content is None:
             raise LookupError(f"a tool call of turn {of_turn - 1} has no result yet")
+        if results and of_turn != results_of:
+            # The turn that they were sent with has no answer in the conversation: it was declined.
+            messages.append(_user_message(results))
+            results = []
+        results_of = of_turn
         own = content if part == 0 else content[1:-1]
         if part == 2:
             if results:
@@ -210,12 +220,12 @@ async def latest_findings(tx: Transaction, build_id: uuid.UUID) -> list[str]:
 _ANSWER = text(
     """
     with own_turn as (
-        update turns set outcome = :outcome, answered_at = now()
+        update turns set outcome = :outcome, details = :details, answered_at = now()
         where build_id = :build and number = :turn and claim = :claim and outcome is null
         returning number
     ), answer as (
         insert into messages (build_id, turn, role, content)
-        select :build, own_turn.number, 'assistant', :content from own_turn
+        select :build, own_turn.number, 'assistant', :content from own_turn where :content is not null
     ), requested_calls as (
         insert into tool_calls (build_id, tool_use_id, turn, position, name, summary, state, is_error, result)
         select :build, call.id, own_turn.number, call.position, call.name, call.summary, call.state, call.is_error,
@@ -229,6 +239,8 @@ _ANSWER = text(
     bindparam("build", type_=UUID(as_uuid=True)),
     bindparam("claim", type_=UUID(as_uuid=True)),
     bindparam("calls", type_=JSON),
+    bindparam("details", type_=JSONB(none_as_null=True)),
+    bindparam("content", type_=Text()),
 )
 
 
@@ -241,7 +253,7 @@ async def store_answer(
     stop_reason: str,
     reading: Reading,
 ) -> None:
-    """Store an answer with its tool calls.
+    """Store an answer with its tool calls. Of a declined one, only what the safety check said is stored.
 
     Raises:
         StaleClaim: another attempt has taken the turn; nothing is written.
@@ -257,7 +269,8 @@ async def store_answer(
             "turn": number,
             "claim": claim,
             "outcome": stop_reason,
-            "content": to_stored_text(reading.blocks),
+            "details": reading.refusal,
+            "content": None if reading.refusal is not None else to_stored_text(reading.blocks),
             "calls": calls,
         },
     )
@@ -275,6 +288,11 @@ def _call_row(position: int, name: str, call: RequestedCall, problem: str | None
 async def stored_answer(tx: Transaction, build_id: uuid.UUID, number: int) -> str:
     """The stored assistant message of an answered turn, as the JSON text of its blocks."""
     return (await tx.session.get_one(Message, (build_id, number, "assistant"))).content
+
+
+async def stored_refusal(tx: Transaction, build_id: uuid.UUID, number: int) -> dict[str, Any] | None:
+    """What the safety check said that declined the turn's answer."""
+    return (await tx.session.get_one(Turn, (build_id, number))).details
 
 
 async def handoff_note(tx: Transaction, build_id: uuid.UUID, turn: int) -> str | None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,14 @@ from domain.errors import InvalidToolInput
 from domain.guards import call_signature
 from domain.payloads import RequestedCall, ThinkOutcome
 from domain.pricing import Tokens
+from domain.refusals import refusal_details, refusal_reason
 from domain.text import storable
 from domain.tools import check_tool_input, is_mutating, summarize_call
 
 Block = dict[str, Any]
+
+REFUSAL = "refusal"
+"""The stop reason of an answer that a safety check has declined."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Answer:
     stop_reason: str | None
     tokens: Tokens
     request_id: str | None
+    stop_details: Mapping[str, Any] | None = None
+    """With `refusal`: what the safety check said."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,14 @@ class Reading:
     names: list[str] = field(default_factory=list)
     invalid: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
+    refusal: dict[str, Any] | None = None
+    """What a safety check said that declined the answer. Then there are no blocks: nothing of it may be sent back."""
+
+
+def read_refusal(details: Mapping[str, Any] | None) -> Reading:
+    """The reading of a declined answer, from its stop details or from what was stored of them."""
+    kept = refusal_details(details)
+    return Reading(ThinkOutcome.REFUSED, [], REFUSAL, reason=refusal_reason(kept), refusal=kept)
 
 
 def read_answer(answer: Answer) -> Reading:
@@ -50,6 +64,9 @@ def read_answer(answer: Answer) -> Reading:
     Stop reasons: https://docs.claude.com/en/api/handling-stop-reasons
     """
     stopped = answer.stop_reason or "none"
+    if stopped == REFUSAL:
+        # With the declined answer in it, the conversation would be declined again and again.
+        return read_refusal(answer.stop_details)
     # A thinking block that was cut off has no signature, and the API rejects it in later requests.
     whole = [block for block in answer.blocks if block["type"] != "thinking" or block.get("signature")]
     if stopped == "tool_use":
@@ -66,8 +83,6 @@ def read_answer(answer: Answer) -> Reading:
             return Reading(ThinkOutcome.END_TURN, blocks, stopped) if has_text else Reading(_ASK_AGAIN, blocks, "empty")
         case "max_tokens" | "pause_turn" | "empty":
             return Reading(_ASK_AGAIN, blocks, stopped)
-        case "refusal":
-            reason = "The model declined to continue. Change the brief or the goal, or wake the build to try again."
         case "model_context_window_exceeded":
             reason = (
                 "The conversation has become longer than the model can read. Finish the build with what it has; a new "

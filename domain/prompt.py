@@ -85,6 +85,16 @@ CUT_OFF = (
     "and write long files in pieces."
 )
 
+
+def declined(what: str) -> str:
+    """Tell the agent that its last answer was declined by a safety check, and is not in the conversation."""
+    return (
+        f"A safety check declined your last answer, {what} It was dropped: nothing of it was run. Leave that part out "
+        "and go on with the rest of the work. If the product can't do without it, say so to the founder when you end "
+        "your turn."
+    )
+
+
 STEER_REPEATING = (
     "You have made the same tool call with the same input three times in your last ten calls. Its outcome will not "
     "change. Step back, say what you have learned, and try something different."

@@ -11,9 +11,11 @@ from db import restores, steering, turns
 from db.models import FounderMessage, Restore
 from db.transaction import Transaction
 from domain import prompt
+from domain.answer import REFUSAL
 from domain.events import BudgetEvent, BudgetFields, BuildEvent, GuardEvent, ResumedEvent
 from domain.notes import NOTES, TurnNote
 from domain.payloads import ThinkInput
+from domain.refusals import describe_refusal
 from domain.tool_output import displayable
 
 
@@ -66,7 +68,7 @@ async def compose_user_message(
     build_id = uuid.UUID(request.build_id)
     messages = await steering.unread_messages(tx, build_id) if start.has_unread_messages else []
     new_restores = await restores.unreported_restores(tx, build_id) if start.has_unreported_restores else []
-    texts = [prompt.OPENING] if request.turn == 1 else _continuation(start.previous_outcome)
+    texts = [prompt.OPENING] if request.turn == 1 else _continuation(start)
     texts += await _note_texts(request.notes, _StoredFacts(tx, build_id, request.turn, request.allow_calls))
     texts += [prompt.restored(restores.describe_target(restore), commit) for restore, commit in new_restores]
     texts += await _founder_texts(tx, messages, secrets)
@@ -99,8 +101,10 @@ def note_events(notes: Iterable[TurnNote], budget: BudgetFields) -> list[BuildEv
     return [*guards, *(BudgetEvent(text=text, **budget) for text in texts)]
 
 
-def _continuation(previous_outcome: str | None) -> list[str]:
-    text = _CONTINUATIONS.get(previous_outcome or "")
+def _continuation(start: turns.TurnStart) -> list[str]:
+    if start.previous_outcome == REFUSAL:
+        return [prompt.declined(describe_refusal(start.previous_details))]
+    text = _CONTINUATIONS.get(start.previous_outcome or "")
     return [text] if text is not None else []
 
 

@@ -154,6 +154,7 @@ class _StreamReader:
         self.stopped = False
         self._usage: dict[str, Any] = {}
         self._stop_reason: str | None = None
+        self._stop_details: dict[str, Any] | None = None
         self._blocks: dict[int, Block] = {}
         self._tool_json: dict[int, str] = {}
 
@@ -183,6 +184,8 @@ class _StreamReader:
                 return self._take_delta(self._blocks[event.index], event.index, event.delta.to_dict())
             case "message_delta":
                 self._stop_reason = event.delta.stop_reason
+                if event.delta.stop_details is not None:
+                    self._stop_details = event.delta.stop_details.to_dict()
                 self._note_usage(event.usage.to_dict(exclude_none=True))
             case "message_stop":
                 self.stopped = True
@@ -202,7 +205,7 @@ class _StreamReader:
         blocks = [self._blocks[index] for index in sorted(self._blocks)]
         # The API refuses blank text blocks in a request.
         kept = [block for block in blocks if block["type"] != "text" or block["text"].strip()]
-        return Answer(kept, self._stop_reason, self.tokens, self.request_id)
+        return Answer(kept, self._stop_reason, self.tokens, self.request_id, self._stop_details)
 
     def _note_usage(self, usage: dict[str, Any]) -> None:
         self._usage |= usage

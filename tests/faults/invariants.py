@@ -289,7 +289,7 @@ async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[Requ
 
 
 async def _conversation(fault_harness: FaultHarness, build: Build, requests: list[Request]) -> list[str]:
-    """Rule 3: one result per tool call, right after it; roles alternate; messages sent once never change."""
+    """Rule 3: one result per tool call, right after it; no answer follows another; messages sent once never change."""
     damage: list[str] = []
     async with transaction(fault_harness.sessions) as tx:
         calls = (await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == build.id))).all()
@@ -316,8 +316,10 @@ async def _conversation(fault_harness: FaultHarness, build: Build, requests: lis
 
 def _ill_formed(messages: list[dict[str, Any]]) -> list[str]:
     damage = []
-    if any(message["role"] != ("user", "assistant")[index % 2] for index, message in enumerate(messages)):
-        damage.append("roles do not alternate")
+    # A user message follows another if the answer between them was declined.
+    roles = [message["role"] for message in messages]
+    if roles[:1] != ["user"] or ("assistant", "assistant") in itertools.pairwise(roles):
+        damage.append("an answer does not follow a user message")
     for message, next_message in itertools.pairwise(messages):
         uses = [block["id"] for block in message["content"] if block["type"] == "tool_use"]
         results = [block["tool_use_id"] for block in next_message["content"] if block["type"] == "tool_result"]
