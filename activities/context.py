@@ -11,7 +11,7 @@ from db.builds import load_build, pin_inputs, record_model
 from db.feed import append_events
 from db.models import Build
 from db.projects import find_brief, find_interview
-from db.prompts import FirstSettings, has_prompt, store_prompt
+from db.prompts import FirstSettings, find_prompt, store_prompt
 from db.session import Sessions
 from db.transaction import Transaction, transaction
 from db.users import load_tool_call_cap, load_user_with_plan
@@ -65,15 +65,17 @@ class ContextActivities:
             plan, cap = await load_tool_call_cap(tx, build.user_id)
             settings = self._settings.build_values()
             settings["tool_call_cap"] = settings["tool_call_cap"] or cap
+            stored = await find_prompt(tx, build_id)
             context = BuildContext(
                 project_id=str(build.project_id),
                 user_id=build.user_id,
                 plan=plan,
                 sleep_policy=SleepPolicy(build.sleep_policy),
                 max_nights=build.max_nights,
+                wants_plan=stored is None or stored.wants_plan,
                 **settings,
             )
-            if await has_prompt(tx, build_id):
+            if stored is not None:
                 return context
             brief = await find_brief(tx, build.project_id)
             if brief is None:

@@ -8,6 +8,7 @@ from activities.context import ContextActivities
 from activities.dispatch import DispatchActivities
 from activities.gate import GateActivities, GatePolicy
 from activities.lifecycle import LifecycleActivities
+from activities.plan import PlanActivities
 from activities.preview import PreviewActivities
 from activities.question import QuestionActivities
 from activities.reaper import ReaperActivities
@@ -103,6 +104,7 @@ def _product_activities(settings: Settings, sessions: Sessions, clients: WorkerC
     """The product: the gate that checks it, and its preview."""
     evidence = GatePolicy(command_seconds=settings.gate_command_seconds, start_seconds=settings.gate_start_seconds)
     gate = GateActivities(sessions, clients.sandboxes, clients.store, clients.browser, evidence)
+    plan = PlanActivities(sessions, clients.sandboxes, settings.secret_values())
     preview = PreviewActivities(
         sessions,
         clients.sandboxes,
@@ -111,6 +113,7 @@ def _product_activities(settings: Settings, sessions: Sessions, clients: WorkerC
         start_seconds=settings.gate_start_seconds,
     )
     return [
+        plan.read_plan,
         gate.run_evidence_gate,
         preview.open_preview,
         preview.keep_preview,

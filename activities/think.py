@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date
 
 import structlog
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
@@ -25,9 +26,10 @@ from db import money, steering, turns
 from db.feed import append_events
 from db.session import Sessions
 from db.transaction import Transaction, transaction
-from domain.answer import REFUSAL, Answer, Reading, read_answer, read_refusal
+from domain.answer import REFUSAL, Answer, Reading, is_silent, read_answer, read_refusal, unstorable
+from domain.bill import Bill, bill_of
 from domain.budget import BudgetState
-from domain.errors import CofounderError, StaleClaim
+from domain.errors import CofounderError, ModelCallFailed, StaleClaim
 from domain.events import (
     BudgetEvent,
     BudgetFields,
@@ -49,6 +51,29 @@ _ERROR_CHARACTERS = 500
 """The feed shows at most this much of an error."""
 
 _AT_THE_CEILING = "The next model call could have passed 110 % of today's budget, so the agent did not make it."
+
+_UNREADABLE_CALL = (
+    "The model's answer had a tool call that is not readable, so nothing of it was run. The answer is paid for; "
+    "Cofounder asks the model once more."
+)
+
+_NOT_STORED = (
+    "The model's last answer could not be stored, so nothing of it was run. It is paid for; Cofounder asked the agent "
+    "to look at the workspace and go on."
+)
+
+_CANNOT_BE_STORED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    DataError,
+    IntegrityError,
+    ProgrammingError,
+)
+"""Errors that an answer of an unknown shape raises when it is read or stored. They would come again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -114,7 +139,7 @@ class ThinkActivities:
         call = reserved.call
         async with heartbeating():
             answer, narrator = await self._call(call, reserved.max_tokens)
-            return await self._store(call, answer, narrator, reserved.message_read, request.refusals)
+            return await self._store(call, answer, narrator, reserved.message_read)
 
     @activity.defn
     @application_errors
@@ -129,14 +154,15 @@ class ThinkActivities:
     async def _stored_result(self, tx: Transaction, call: money.Call, outcome: str) -> ThinkResult:
         """The result of a turn that an earlier attempt has stored the answer of."""
         if outcome == REFUSAL:
-            reading = read_refusal(await turns.stored_refusal(tx, call.build_id, call.turn))
+            reading, blocks = read_refusal(await turns.stored_refusal(tx, call.build_id, call.turn)), []
         else:
             blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
             reading = read_answer(Answer(blocks, outcome, Tokens(), None))
         state = await money.budget_of(tx, call.user_id, call.day)
         winds_down = await self._budget.winds_down_after(tx, call, state)
         message_read = await steering.last_message_read(tx, call.build_id, call.turn)
-        return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read)
+        silent = is_silent(blocks, updates=self._budget.price(call.model).progress_updates)
+        return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read, silent=silent)
 
     async def _reserve_turn(
         self,
@@ -243,6 +269,8 @@ class ThinkActivities:
         await self._settle(call, narrator.tokens, narrator.request_id)
 
     async def _settle(self, call: money.Call, tokens: Tokens, request_id: str | None) -> None:
+        if tokens == Tokens():
+            return await self._estimate(call)  # the server accepted the call, and has not said what it bills
         async with transaction(self._sessions) as tx:
             await money.settle(tx, call, tokens, self._budget.cost(call.model, tokens), request_id)
 
@@ -256,37 +284,76 @@ class ThinkActivities:
 
     # ---- its answer
 
-    async def _store(
-        self, call: money.Call, answer: Answer, narrator: Narrator, message_read: int, refusals: int
-    ) -> ThinkResult:
+    async def _store(self, call: money.Call, answer: Answer, narrator: Narrator, message_read: int) -> ThinkResult:
         """Store the answer, its cost and its events in one transaction, if this attempt still holds the turn.
 
-        `refusals`: how many answers in a row were declined before it.
+        It is paid for, so it is not asked for again: if it can't be stored, a turn without it is.
+
+        Raises:
+            ModelCallFailed: the input of a tool call can't be read. That alone is asked for again, once a turn.
         """
-        reading = read_answer(answer)
-        cost = self._budget.cost(call.model, answer.tokens)
+        if answer.unreadable and await self._ask_again(call, answer):
+            raise ModelCallFailed(_UNREADABLE_CALL)
         try:
-            async with transaction(self._sessions) as tx:
-                await turns.store_answer(
-                    tx,
-                    build_id=call.build_id,
-                    number=call.turn,
-                    claim=call.claim,
-                    stop_reason=reading.stored_as,
-                    reading=reading,
-                )
-                state = await money.settle(tx, call, answer.tokens, cost, answer.request_id)
-                winds_down = await self._budget.winds_down_after(tx, call, state)
-                events = [*narrator.last_events(), _answered_event(answer, reading, state)]
-                if reading.refusal is not None and refusals + 1 < REFUSALS_IN_A_ROW:
-                    events.append(GuardEvent(text=refusal_notice(reading.refusal)))
-                await append_events(tx, call.build_id, events, turn=call.turn)
+            try:
+                return await self._store_reading(call, answer, None, narrator, message_read)
+            except _CANNOT_BE_STORED:
+                _log.exception("an answer could not be stored", build_id=str(call.build_id), turn=call.turn)
+            return await self._store_reading(call, answer, unstorable(), narrator, message_read)
         except StaleClaim:
             # Another attempt has the turn, but the server has served this call and bills it.
-            await self._settle(call, answer.tokens, answer.request_id)
+            async with transaction(self._sessions) as tx:
+                await self._settle_bill(tx, call, answer, bill_of(answer))
             raise
+
+    async def _store_reading(
+        self, call: money.Call, answer: Answer, instead: Reading | None, narrator: Narrator, message_read: int
+    ) -> ThinkResult:
+        """Store the answer, or another reading in its place."""
+        bill, reading, used_ids = bill_of(answer), instead or read_answer(answer, call.turn), set[str]()
+        async with transaction(self._sessions) as tx:
+            while used := await turns.store_answer(
+                tx,
+                build_id=call.build_id,
+                number=call.turn,
+                claim=call.claim,
+                stop_reason=reading.stored_as,
+                reading=reading,
+            ):
+                used_ids |= used
+                reading = read_answer(answer, call.turn, used_ids)
+            state = await self._settle_bill(tx, call, answer, bill)
+            winds_down = await self._budget.winds_down_after(tx, call, state)
+            events: list[BuildEvent] = [*narrator.last_events(), _answered_event(bill, reading, state)]
+            if instead is not None:
+                events.append(GuardEvent(text=_NOT_STORED))
+            if reading.refusal is not None:
+                events.append(GuardEvent(text=refusal_notice(reading.refusal)))
+            await append_events(tx, call.build_id, events, turn=call.turn)
         await crash_point("think.committed")
-        return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read)
+        silent = not narrator.has_spoken
+        return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read, silent=silent)
+
+    async def _ask_again(self, call: money.Call, answer: Answer) -> bool:
+        """Settle an answer that can't be read, so that it is asked for again; False if that was done before."""
+        async with transaction(self._sessions) as tx:
+            if not await turns.count_unreadable(tx, call.build_id, call.turn, call.claim, limit=1):
+                return False
+            await self._settle_bill(tx, call, answer, bill_of(answer))
+            await append_events(tx, call.build_id, [TurnFailedEvent(error=_UNREADABLE_CALL)], turn=call.turn)
+        return True
+
+    async def _settle_bill(self, tx: Transaction, call: money.Call, answer: Answer, bill: Bill) -> BudgetState:
+        cost = self._budget.bill_cost(call.model, bill)
+        return await money.settle(
+            tx,
+            call,
+            bill.tokens,
+            cost,
+            answer.request_id,
+            iterations=bill.iterations,
+            estimated=bill.estimated or cost is None,
+        )
 
 
 def _day() -> date:
@@ -294,16 +361,19 @@ def _day() -> date:
     return activity.info().started_time.astimezone(UTC).date()
 
 
-def _answered_event(answer: Answer, reading: Reading, state: BudgetState) -> TurnAnsweredEvent:
-    return TurnAnsweredEvent(
-        tokens=answer.tokens.model_dump(exclude_defaults=True),
+def _answered_event(bill: Bill, reading: Reading, state: BudgetState) -> TurnAnsweredEvent:
+    event = TurnAnsweredEvent(
+        tokens=bill.tokens.model_dump(exclude_defaults=True),
         tool_calls=len(reading.calls),
-        stop_reason=reading.stored_as,
+        stop_reason=storable(reading.stored_as, _ERROR_CHARACTERS),
         **budget_fields(state),
     )
+    return event.model_copy(update={"estimated": True}) if bill.estimated else event
 
 
-def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool, message_read: int) -> ThinkResult:
+def _result(
+    reading: Reading, day: date, state: BudgetState, *, winds_down: bool, message_read: int, silent: bool
+) -> ThinkResult:
     """The turn's result. Sparse: every turn's result is part of the history."""
     return ThinkResult.sparse(
         outcome=reading.outcome,
@@ -314,4 +384,5 @@ def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool
         allowance=state.allowance if winds_down else None,
         message_read=message_read,
         declined=reading.refusal is not None,
+        silent=silent and reading.outcome is ThinkOutcome.TOOL_USE,
     )

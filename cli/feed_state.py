@@ -22,6 +22,7 @@ from domain.events import (
     ModelEvent,
     NarrationEvent,
     PhaseCompletedEvent,
+    PlanEvent,
     PreviewEvent,
     QuestionEvent,
     ReadyEvent,
@@ -287,6 +288,7 @@ _line(
 )
 _line(SnapshotFailedEvent, "warning", lambda event: f"snapshot {event.number} failed: {event.error}")
 _line(GuardEvent, "warning", lambda event: event.text)
+_line(PlanEvent, "note", lambda event: f"plan: {event.done} of {event.done + event.open} stories done")
 _line(
     GateStartedEvent,
     "note",

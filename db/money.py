@@ -26,13 +26,14 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.models import Build, LedgerEntry, PlanTier, TopUp, User, UserDay
 from db.transaction import Transaction
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, daily_allowance
 from domain.errors import BuildFailed, KeyReused
-from domain.pricing import Tokens, WorstCase
+from domain.pricing import Iteration, Tokens, WorstCase
 from domain.status import Status, WaitingFor
 
 _IMAGE_TOKENS = 2000
@@ -183,22 +184,52 @@ async def reserve(
 
 _SETTLE = text(
     """
-    update ledger set state = 'settled', request_id = :request_id, input_tokens = :input,
+    update ledger set state = :state, iterations = :iterations, request_id = :request_id, input_tokens = :input,
         cache_write_5m_tokens = :cache_write_5m, cache_write_1h_tokens = :cache_write_1h,
-        cache_read_tokens = :cache_read, output_tokens = :output, cost = :cost, closed_at = now()
+        cache_read_tokens = :cache_read, output_tokens = :output, closed_at = now(),
+        cost = case :state when 'estimated' then least(cost, coalesce(:cost, cost)) else :cost end
     where id = :claim and state in ('open', 'estimated')
     """
-).bindparams(bindparam("claim", type_=UUID(as_uuid=True)))
+).bindparams(
+    bindparam("claim", type_=UUID(as_uuid=True)),
+    bindparam("state", type_=Text()),
+    bindparam("cost", type_=BigInteger()),
+    bindparam("iterations", type_=JSONB(none_as_null=True)),
+)
+"""An estimate is never above what was reserved, which the day's budget has room for."""
 
 
-async def settle(tx: Transaction, call: Call, tokens: Tokens, cost: int, request_id: str | None) -> BudgetState:
-    """Replace a call's estimate by what was served, even if another attempt has marked the call as lost since.
+async def settle(
+    tx: Transaction,
+    call: Call,
+    tokens: Tokens,
+    cost: int | None,
+    request_id: str | None,
+    *,
+    iterations: Sequence[Iteration] = (),
+    estimated: bool = False,
+) -> BudgetState:
+    """Replace a call's reservation by what was served, even if another attempt has marked the call as lost since.
+
+    Args:
+        tokens: all that was served.
+        cost: in µ$; None leaves what was reserved, and then `estimated` is set.
+        iterations: the parts of the call, if there are any. They are stored if they say more than the tokens do.
+        estimated: the server has not said what it served.
 
     Returns:
         The state afterwards.
     """
     from_plan = await _locked(tx, call.user_id, call.day)
-    served = {"request_id": request_id, "cost": cost, **tokens.model_dump()}
+    says_more = len(iterations) > 1 or any(each.model not in (None, call.model) for each in iterations)
+    parts = [{"type": each.kind, "model": each.model or call.model, **each.tokens.model_dump()} for each in iterations]
+    served = {
+        "state": "estimated" if estimated else "settled",
+        "iterations": parts if says_more else None,
+        "request_id": request_id,
+        "cost": cost,
+        **tokens.model_dump(),
+    }
     await tx.execute(_SETTLE, {"claim": call.claim, **served})
     return await _state(tx, call.user_id, call.day, from_plan)
 
@@ -252,9 +283,18 @@ _PROMPT_SIZE = text(
             (select max(prefix) from prompts where build_id = :build and covers < :turn), 0
         ) as prefix
     ), counted as (
-        select turn, input_tokens + cache_write_5m_tokens + cache_write_1h_tokens + cache_read_tokens as prompt,
-            output_tokens as output, opened_at > clock_timestamp() - interval '{CACHE_SECONDS} s' as warm
-        from ledger, here
+        select turn, coalesce(sampled.prompt,
+                input_tokens + cache_write_5m_tokens + cache_write_1h_tokens + cache_read_tokens) as prompt,
+            coalesce(sampled.output, output_tokens) as output,
+            opened_at > clock_timestamp() - interval '{CACHE_SECONDS} s' as warm
+        from here, ledger left join lateral (
+            select (part ->> 'input')::bigint + (part ->> 'cache_write_5m')::bigint
+                + (part ->> 'cache_write_1h')::bigint + (part ->> 'cache_read')::bigint as prompt,
+                (part ->> 'output')::bigint as output
+            from jsonb_array_elements(ledger.iterations) with ordinality as parts (part, place)
+            where part ->> 'type' in ('message', 'fallback_message')
+            order by place desc limit 1
+        ) as sampled on true
         where build_id = :build and state = 'settled' and kind = 'turn' and ledger.prefix = here.prefix
             and turn <= :turn and input_tokens + cache_write_5m_tokens + cache_read_tokens > 0
         order by turn desc, output_tokens desc limit 1

@@ -12,9 +12,9 @@ from db.models import Prompt
 from db.transaction import Transaction
 
 
-async def has_prompt(tx: Transaction, build_id: uuid.UUID) -> bool:
-    """Whether the build's first prompt is stored."""
-    return await tx.session.get(Prompt, (build_id, 0)) is not None
+async def find_prompt(tx: Transaction, build_id: uuid.UUID) -> Prompt | None:
+    """Return the build's first prompt, if it is stored."""
+    return await tx.session.get(Prompt, (build_id, 0))
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,11 @@ class FirstSettings:
 async def store_prompt(
     tx: Transaction, build_id: uuid.UUID, system: str, tools: str, settings: FirstSettings | None
 ) -> None:
-    """Store what the build's requests begin with. A prompt that is stored stays as it is."""
-    values: dict[str, Any] = {"system": system, "tools": tools}
+    """Store what the build's requests begin with. A prompt that is stored stays as it is.
+
+    `system` asks for a plan, as `render_system_prompt` does.
+    """
+    values: dict[str, Any] = {"system": system, "tools": tools, "wants_plan": True}
     if settings is not None:
         values |= {"settings": settings.settings, "betas": settings.betas, "fallbacks": list(settings.fallbacks)}
     await tx.session.execute(insert(Prompt).values(build_id=build_id, prefix=0, **values).on_conflict_do_nothing())

@@ -10,8 +10,6 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-_UNDEFINED_TABLE = "42P01"
-
 _TRUSTED_SECONDS = 10.0
 """A connection last used less than this many seconds ago counts as alive, unless the driver has seen it close."""
 

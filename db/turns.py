@@ -219,9 +219,15 @@ async def latest_findings(tx: Transaction, build_id: uuid.UUID) -> list[str]:
 
 _ANSWER = text(
     """
-    with own_turn as (
+    with requested as (
+        select * from json_to_recordset(:calls) as call
+            (id text, position integer, name text, summary text, state text, is_error boolean, result text)
+    ), used as (
+        select tool_use_id from tool_calls where build_id = :build and tool_use_id in (select id from requested)
+    ), own_turn as (
         update turns set outcome = :outcome, details = :details, answered_at = now()
         where build_id = :build and number = :turn and claim = :claim and outcome is null
+            and not exists (select 1 from used)
         returning number
     ), answer as (
         insert into messages (build_id, turn, role, content)
@@ -230,10 +236,9 @@ _ANSWER = text(
         insert into tool_calls (build_id, tool_use_id, turn, position, name, summary, state, is_error, result)
         select :build, call.id, own_turn.number, call.position, call.name, call.summary, call.state, call.is_error,
             call.result
-        from own_turn, json_to_recordset(:calls) as call
-            (id text, position integer, name text, summary text, state text, is_error boolean, result text)
+        from own_turn, requested as call
     )
-    select number from own_turn
+    select (select number from own_turn), array(select tool_use_id from used)
     """
 ).bindparams(
     bindparam("build", type_=UUID(as_uuid=True)),
@@ -252,8 +257,12 @@ async def store_answer(
     claim: uuid.UUID,
     stop_reason: str,
     reading: Reading,
-) -> None:
-    """Store an answer with its tool calls. Of a declined one, only what the safety check said is stored.
+) -> set[str]:
+    """Store an answer with its tool calls, unless an id of a call was used before in this build. Of a declined one,
+    only what the safety check said is stored.
+
+    Returns:
+        The ids that were used before. With any, nothing is written.
 
     Raises:
         StaleClaim: another attempt has taken the turn; nothing is written.
@@ -274,8 +283,25 @@ async def store_answer(
             "calls": calls,
         },
     )
-    if stored.first() is None:
+    own, used = stored.one()
+    if own is None and not used:
         raise StaleClaim(f"another attempt has taken turn {number}")
+    return set(used)
+
+
+_UNREADABLE = text(
+    """
+    update turns set unreadable = unreadable + 1
+    where build_id = :build and number = :turn and claim = :claim and outcome is null and unreadable < :limit
+    returning 1
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True)))
+
+
+async def count_unreadable(tx: Transaction, build_id: uuid.UUID, number: int, claim: uuid.UUID, limit: int) -> bool:
+    """Count an answer that can't be read; False if the turn has had as many as `limit`, or is another attempt's."""
+    parameters = {"build": build_id, "turn": number, "claim": claim, "limit": limit}
+    return (await tx.execute(_UNREADABLE, parameters)).first() is not None
 
 
 def _call_row(position: int, name: str, call: RequestedCall, problem: str | None) -> dict[str, object]:
@@ -295,12 +321,12 @@ async def stored_refusal(tx: Transaction, build_id: uuid.UUID, number: int) -> d
     return (await tx.session.get_one(Turn, (build_id, number))).details
 
 
-async def handoff_note(tx: Transaction, build_id: uuid.UUID, turn: int) -> str | None:
-    """The text with which the agent ended the previous turn; None if the agent did not end it itself."""
-    previous = await tx.session.get(Turn, (build_id, turn - 1))
-    if previous is None or previous.outcome != "end_turn":
+async def final_text(tx: Transaction, build_id: uuid.UUID, number: int) -> str | None:
+    """The text with which the agent ended the turn; None if the agent did not end it itself."""
+    turn = await tx.session.get(Turn, (build_id, number))
+    if turn is None or turn.outcome != "end_turn":
         return None
-    blocks = parse_stored_blocks(await stored_answer(tx, build_id, turn - 1))
+    blocks = parse_stored_blocks(await stored_answer(tx, build_id, number))
     return "\n\n".join(str(block["text"]) for block in blocks if block.get("type") == "text").strip() or None
 
 

@@ -52,8 +52,12 @@ def normalise_blocks(
         seen.add(new_id)
         tool_input, changed = _json_value(block.get("input"), 0)
         if not isinstance(tool_input, dict):
-            tool_input, changed = {}, True
-        if changed:
+            tool_input = {}
+            problems[new_id] = (
+                "The input of this call is not an object, or is nested too deep to be read, so it was not run. Call "
+                "the tool again with the input that it describes."
+            )
+        elif changed:
             problems[new_id] = (
                 "The input of this call has numbers or a depth that JSON can't carry, so it was not run. Call the tool "
                 "again with plain values."

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from domain import prompt
-from domain.events import ResumedEvent
+from domain.events import PlanEvent, ResumedEvent
 
 
 class TurnNote(StrEnum):
@@ -26,6 +26,8 @@ class TurnNote(StrEnum):
     WIND_DOWN_OVER = "wind_down_over"
     HANDOFF = "handoff"
     ASKED = "asked"
+    SPEAK = "speak"
+    OPEN_ITEMS = "open_items"
 
 
 class Facts(Protocol):
@@ -46,6 +48,9 @@ class Facts(Protocol):
 
     async def unanswered_problem(self) -> str | None:
         """The problem that the founder was asked about last, if they have not answered."""
+
+    async def plan(self) -> PlanEvent | None:
+        """The agent's plan as it was read last."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,11 @@ async def _unanswered(facts: Facts) -> str | None:
     return None if problem is None else prompt.no_answer(problem)
 
 
+async def _open_items(facts: Facts) -> str | None:
+    plan = await facts.plan()
+    return None if plan is None else prompt.open_stories(plan.stories, plan.open, is_empty=not plan.open)
+
+
 NOTES: Mapping[TurnNote, Note] = {
     TurnNote.STEER_REPEATING: Note(
         prompt.STEER_REPEATING,
@@ -105,4 +115,9 @@ NOTES: Mapping[TurnNote, Note] = {
     TurnNote.WIND_DOWN_OVER: Note(prompt.WIND_DOWN_OVER),
     TurnNote.HANDOFF: Note(_handoff),
     TurnNote.ASKED: Note(_unanswered),
+    TurnNote.SPEAK: Note(prompt.SPEAK),
+    TurnNote.OPEN_ITEMS: Note(
+        _open_items,
+        guard="The agent stopped before its plan was done. Cofounder asked it to go on.",
+    ),
 }

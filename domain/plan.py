@@ -18,6 +18,12 @@ _BLOCKER = re.compile(r"^\W{0,4}BLOCKED\W{0,4}:\s*(?P<what>\S.*)$", re.MULTILINE
 ITEM_CHARACTERS = 200
 """A story is quoted up to this length."""
 
+STORIES_SHOWN = 12
+"""Name at most this many open stories at once."""
+
+MAX_REMINDERS = 3
+"""Let the agent go on this many times without progress in its plan; then the gate decides."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -45,6 +51,5 @@ def parse_plan(text: str) -> Plan:
 
 
 def named_blocker(text: str) -> str | None:
-    """Return what the agent's last message names as its blocker, with a line `BLOCKED: what`; None if nothing."""
-    match = _BLOCKER.search(text)
-    return match["what"].strip() if match else None
+    """Return what the agent's last message names as its blockers, each on a line `BLOCKED: what`; None if nothing."""
+    return "; ".join(match["what"].strip() for match in _BLOCKER.finditer(text)) or None

@@ -30,6 +30,20 @@ class Tokens(BaseModel):
         """All tokens of the prompt, cached or not."""
         return self.input + self.cache_write_5m + self.cache_write_1h + self.cache_read
 
+    def __add__(self, other: "Tokens") -> "Tokens":
+        return Tokens(**{name: getattr(self, name) + getattr(other, name) for name in Tokens.model_fields})
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """A part of a call: one sampling of one model. It is billed at that model's price."""
+
+    kind: str
+    """The vendor's name for it: message, fallback_message, compaction, advisor_message."""
+    model: str | None
+    """None: the model that was asked."""
+    tokens: Tokens
+
 
 _Dollars = Annotated[Decimal, Field(ge=0)]
 
@@ -151,6 +165,15 @@ def cost_microdollars(table: PriceTable, model: str, tokens: Tokens) -> int:
         + tokens.output * price.output
     )
     return _rounded_up(exact)
+
+
+def bill_microdollars(table: PriceTable, model: str, iterations: Sequence[Iteration]) -> int:
+    """Return the cost of a call in µ$: that of its parts, each at its own model's price.
+
+    Raises:
+        UnknownModel: a model is not in the table.
+    """
+    return sum(cost_microdollars(table, each.model or model, each.tokens) for each in iterations)
 
 
 def _rounded_up(microdollars: Decimal) -> int:

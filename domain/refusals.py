@@ -21,9 +21,10 @@ _TOPICS: Mapping[str, str] = {
 """By the vendor's category (SDK `RefusalStopDetails`)."""
 
 
-def refusal_details(stop_details: Mapping[str, Any] | None) -> dict[str, Any]:
+def refusal_details(stop_details: object) -> dict[str, Any]:
     """The parts of the vendor's `stop_details` that are stored: the category and the explanation, if there are any."""
-    values = {name: (stop_details or {}).get(name) for name in ("category", "explanation")}
+    said = stop_details if isinstance(stop_details, Mapping) else {}
+    values = {name: said.get(name) for name in ("category", "explanation")}
     return {name: storable(value, _MAX_EXPLANATION) for name, value in values.items() if isinstance(value, str)}
 
 
@@ -46,8 +47,8 @@ def refusal_reason(details: Mapping[str, Any] | None) -> str:
 
 
 def refusal_notice(details: Mapping[str, Any] | None) -> str:
-    """What the feed says about a refusal after which the agent goes on."""
+    """What the feed says about a refusal."""
     return (
         f"A safety check of the model declined the agent's last answer, {describe_refusal(details)} Cofounder drops "
-        "the answer and asks the agent to go on without that part."
+        "the answer: nothing of it is run."
     )

@@ -30,6 +30,7 @@ from workflows import patches, policies
 from workflows.completion import Completion
 from workflows.failures import end_if_cancelled, shielded
 from workflows.gate import EvidenceGate, GateOutcome
+from workflows.plan import PlanCheck
 from workflows.projection import Projection
 from workflows.steering import Steering
 from workflows.tool_calls import ToolCalls
@@ -68,6 +69,7 @@ class BuildWorkflow:
         self._workspace = Workspace(request.build_id, self._state)
         self._waiting = Waiting(request.build_id, self._state, self._projection, self._workspace)
         self._steering = Steering(request.build_id, self._state, self._workspace, self._waiting)
+        self._plan = PlanCheck(request.build_id, self._state, self._workspace, self._waiting, self._steering)
         shared = request.build_id, self._state, self._projection, self._workspace
         self._tool_calls = ToolCalls(*shared, self._waiting)
         self._gate = EvidenceGate(*shared, self._waiting)
@@ -182,10 +184,15 @@ class BuildWorkflow:
                 await self._steering.stop_if_refused(result)
             elif result.outcome is ThinkOutcome.TOOL_USE:
                 await self._steering.guard(result.calls, await self._tool_calls.run(result.calls))
+            self._steering.remind_silent_agent(result)
             await self._steering.guard_against_fruitless_turns(result)
             if wound_down and not state.finish:
                 await self._stop_for_budget(result)
-            elif self._is_due_for_gate(result) and await self._gate.check() is GateOutcome.PASSED:
+            elif (
+                self._is_due_for_gate(result)
+                and await self._plan.lets_pass()
+                and await self._gate.check() is GateOutcome.PASSED
+            ):
                 return WorkOutcome.PASSED
 
     async def _think(self, *, patient: bool) -> ThinkResult | None:

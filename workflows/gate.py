@@ -62,7 +62,8 @@ class EvidenceGate:
             await self._return_to_work()
             return GateOutcome.SANDBOX_LOST
         state.gates += 1
-        result = await self._waiting.retry_with_help(self._run)
+        wants_plan = state.loaded_context.wants_plan and not finishing
+        result = await self._waiting.retry_with_help(lambda: self._run(wants_plan))
         if result.passed:
             self._evidence = result
             return GateOutcome.PASSED
@@ -73,11 +74,16 @@ class EvidenceGate:
             return GateOutcome.PENDING_INPUT
         return await self._bounce(TurnNote.GATE_FINDINGS)
 
-    async def _run(self) -> GateResult:
+    async def _run(self, wants_plan: bool) -> GateResult:
         state = self._state
         return await workflow.execute_activity_method(
             GateActivities.run_evidence_gate,
-            RunGate(build_id=self._build_id, number=state.gates, snapshot_number=state.snapshots),
+            RunGate.sparse(
+                build_id=self._build_id,
+                number=state.gates,
+                snapshot_number=state.snapshots,
+                wants_plan=wants_plan,
+            ),
             **policies.GATE,
             summary=f"evidence gate {state.gates}",
         )

@@ -89,6 +89,15 @@ REFUSALS = Patch(
     "as refused-build-1.json, are recorded again",
 )
 
+PLAN = Patch(
+    "plan",
+    since=date(2026, 11, 28),
+    commit="2f1300f",
+    gates="Read the agent's plan when it ends its turn, before the evidence gate. Before, every ended turn went to the "
+    "gate.",
+    deprecate_when="no build run that began without it is open",
+)
+
 CHECKS_FOR_CANCEL = Patch(
     "cancel-is-looked-for",
     since=date(2026, 11, 24),

@@ -7,7 +7,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.question import QuestionActivities
     from activities.restore import RestoreActivities
-    from domain.guards import FRUITLESS, count_errors, is_repeating, remember, stuck_on
+    from domain.guards import FRUITLESS, SILENT, count_errors, is_repeating, remember, stuck_on
     from domain.notes import TurnNote
     from domain.payloads import (
         AskFounder,
@@ -65,7 +65,10 @@ class Steering:
         state.fruitless_turns = state.fruitless_turns + 1 if result.outcome is ThinkOutcome.CONTINUE else 0
         if state.fruitless_turns >= FRUITLESS and workflow.patched(patches.FRUITLESS_TURNS.id):
             state.fruitless_turns = 0
-            reason = f"The model's last {FRUITLESS} answers were cut off or empty. Wake the build to try again."
+            reason = (
+                f"The model's last {FRUITLESS} answers were cut off or empty, or had nothing that could be run. Wake "
+                "the build to try again."
+            )
             await self._waiting.wait_for_founder(reason)
 
     async def stop_if_refused(self, result: ThinkResult) -> None:
@@ -79,6 +82,14 @@ class Steering:
         state.refusals = 0
         await self._waiting.wait_for_founder(result.reason or "The model did not continue.")
 
+    def remind_silent_agent(self, result: ThinkResult) -> None:
+        """Ask an agent to speak if its founder has heard nothing for several turns."""
+        state = self._state
+        state.silent_turns = state.silent_turns + 1 if result.silent else 0
+        if state.silent_turns >= SILENT:
+            state.silent_turns = 0
+            state.notes.append(TurnNote.SPEAK)
+
     async def _ask_about_circle(self, signatures: Sequence[str]) -> None:
         state = self._state
         if workflow.patched(patches.QUESTIONS.id):
@@ -88,6 +99,11 @@ class Steering:
         state.steered, state.recent_calls = False, []
         reason = "The agent keeps making the same call without progress. Wake the build to let it try again."
         await self._waiting.wait_for_person(WaitingFor.FOUNDER, reason)
+
+    async def ask_about_blocker(self) -> None:
+        """Ask the founder for what the agent's last message says that it can't do without."""
+        question_id, turn = str(workflow.uuid4()), self._state.turn
+        await self._ask(AskFounder(build_id=self._build_id, question_id=question_id, blocked_turn=turn))
 
     async def _ask(self, question: AskFounder) -> None:
         """Ask the founder and wait for an answer; a wake lets the agent try again without one.

@@ -11,10 +11,21 @@ from db.models import Build
 from db.prompts import fallbacks_of
 from db.transaction import Transaction
 from db.users import find_renewal_day, is_suspended
+from domain.bill import Bill
 from domain.budget import EXPECTED_OUTPUT_TOKENS, BudgetState, Permission, Verdict, cycle_of, may_continue, too_small
+from domain.errors import UnknownModel
 from domain.events import BudgetFields
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
-from domain.pricing import ModelPrice, PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
+from domain.pricing import (
+    ModelPrice,
+    PriceTable,
+    Tokens,
+    WorstCase,
+    bill_microdollars,
+    cost_microdollars,
+    price_of,
+    worst_case,
+)
 from domain.status import WaitingFor
 
 _SUSPENDED = (
@@ -116,6 +127,13 @@ class CallBudget:
     def cost(self, model: str, tokens: Tokens) -> int:
         """What the tokens cost, in µ$."""
         return cost_microdollars(self.prices, model, tokens)
+
+    def bill_cost(self, model: str, bill: Bill) -> int | None:
+        """What a complete answer costs, in µ$: each part at its own model's price. None if one of them has no price."""
+        try:
+            return bill_microdollars(self.prices, model, bill.billed)
+        except UnknownModel:
+            return None
 
     def price(self, model: str) -> ModelPrice:
         """The model's row of the price table."""

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from db import restores, steering, turns
+from db.events import last_event_data
 from db.models import FounderMessage, Restore
 from db.transaction import Transaction
 from domain import prompt
-from domain.answer import REFUSAL
-from domain.events import BudgetEvent, BudgetFields, BuildEvent, GuardEvent, ResumedEvent
+from domain.answer import REFUSAL, TEXT_CALL, UNSTORABLE
+from domain.events import BudgetEvent, BudgetFields, BuildEvent, GuardEvent, PlanEvent, ResumedEvent
 from domain.notes import NOTES, TurnNote
 from domain.payloads import ThinkInput
 from domain.refusals import describe_refusal
@@ -35,14 +36,23 @@ class _StoredFacts:
         return await turns.resumes_since_last_turn(self.tx, self.build_id, self.turn)
 
     async def handoff_note(self) -> str | None:
-        return await turns.handoff_note(self.tx, self.build_id, self.turn)
+        return await turns.final_text(self.tx, self.build_id, self.turn - 1)
 
     async def unanswered_problem(self) -> str | None:
         last = await steering.find_question(self.tx, self.build_id)
         return None if last is None or last.answer is not None else last.question.problem
 
+    async def plan(self) -> PlanEvent | None:
+        data = await last_event_data(self.tx, self.build_id, PlanEvent.type)
+        return None if data is None else PlanEvent.model_validate(data)
 
-_CONTINUATIONS = {"max_tokens": prompt.CUT_OFF, "pause_turn": prompt.GO_ON}
+
+_CONTINUATIONS = {
+    "max_tokens": prompt.CUT_OFF,
+    "pause_turn": prompt.GO_ON,
+    TEXT_CALL: prompt.TEXT_CALL,
+    UNSTORABLE: prompt.UNSTORABLE,
+}
 """The opening text by the previous turn's stop reason."""
 
 

@@ -304,11 +304,14 @@ async def _conversation(fault_harness: FaultHarness, build: Build, requests: lis
     damage += [f"call {call.tool_use_id} has no result" for call in calls if call.state != "done"]
 
     bodies = sorted((body for _, body in requests), key=lambda body: len(body["messages"]))
+    prefixes: dict[str, list[dict[str, Any]]] = {}
     for body in bodies:
         damage += _ill_formed(body["messages"])
-    for shorter, longer in itertools.pairwise(bodies):
-        if (shorter["system"], shorter["tools"]) != (longer["system"], longer["tools"]):
-            damage.append("the system prompt or the tools have changed")
+        prefixes.setdefault(json.dumps(body["messages"][0]), []).append(body)
+    if len({json.dumps([body["system"], body["tools"]]) for body in bodies}) > 1:
+        damage.append("the system prompt or the tools have changed")
+    # Each prefix of the conversation has an opening of its own.
+    for shorter, longer in itertools.chain.from_iterable(map(itertools.pairwise, prefixes.values())):
         if json.dumps(longer["messages"][: len(shorter["messages"])]) != json.dumps(shorter["messages"]):
             damage.append(f"the first {len(shorter['messages'])} messages have changed between requests")
     return damage
@@ -316,14 +319,16 @@ async def _conversation(fault_harness: FaultHarness, build: Build, requests: lis
 
 def _ill_formed(messages: list[dict[str, Any]]) -> list[str]:
     damage = []
-    # A user message follows another if the answer between them was declined.
-    roles = [message["role"] for message in messages]
-    if roles[:1] != ["user"] or ("assistant", "assistant") in itertools.pairwise(roles):
-        damage.append("an answer does not follow a user message")
-    for message, next_message in itertools.pairwise(messages):
-        uses = [block["id"] for block in message["content"] if block["type"] == "tool_use"]
-        results = [block["tool_use_id"] for block in next_message["content"] if block["type"] == "tool_result"]
-        if message["role"] == "assistant" and uses != results:
+    # After an answer that was declined, two messages of the user follow each other; the API reads them as one. An
+    # answer may follow the summary that opens a prefix.
+    summary = messages[0]["role"] == "assistant"
+    turns = [(role, list(run)) for role, run in itertools.groupby(messages[summary:], key=lambda each: each["role"])]
+    if messages[-1]["role"] != "user" or any(role == "assistant" and len(run) > 1 for role, run in turns):
+        damage.append("roles do not alternate")
+    for (role, message), (_, following) in itertools.pairwise(turns):
+        uses = [block["id"] for each in message for block in each["content"] if block["type"] == "tool_use"]
+        results = [block["tool_use_id"] for each in following for block in each["content"] if "tool_use_id" in block]
+        if role == "assistant" and uses != results:
             damage.append(f"the calls {uses} are followed by the results {results}")
     return damage
 

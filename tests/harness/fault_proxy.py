@@ -9,8 +9,8 @@ import contextlib
 from collections import Counter
 from dataclasses import dataclass
 
-_COMMIT = b"Q\x00\x00\x00\x0cCOMMIT;\x00"
-"""The end of a transaction as asyncpg sends it, in one piece."""
+_COMMIT = b"Q\x00\x00\x00\x0bcommit\x00"
+"""The end of a transaction as `db/transaction.py` sends it, in one piece."""
 
 _CHANGES = (b"POST ", b"PUT ")
 """The first bytes of an HTTP request that changes or costs something."""

@@ -20,6 +20,8 @@ from clients.sandbox_runner import JOURNAL
 from db.models import Build, BusinessEvent, LedgerEntry, Message, Preview, Project, ToolCall
 from db.transaction import transaction
 from db.users import UserChange, change_user
+from domain import prompt
+from domain.guards import SILENT
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
 from tests.harness.scripts import HOLD_FILE, PRODUCT, SMALL, bash, hold, steps
@@ -293,6 +295,51 @@ async def fruitless(harness: WorkerHarness) -> list[EndedWorkflow]:
     workflows = await ready_build(harness, build_id)
     [failed] = await harness.events(build_id, "turn_failed")
     assert "can be asked again in 1 s" in failed.data["error"]
+    return workflows
+
+
+@_scenario("the agent works without a word; it is reminded to speak")
+async def silent(harness: WorkerHarness) -> list[EndedWorkflow]:
+    turns = [*([bash(f"echo {number}")] for number in range(SILENT)), [bash(PRODUCT)]]
+    build_id = await harness.start(script={"kind": "steps", "turns": turns})
+    workflows = await ready_build(harness, build_id)
+    async with transaction(harness.sessions) as tx:
+        heard = await tx.session.scalars(
+            select(Message.turn).where(Message.build_id == build_id, Message.content.contains(prompt.SPEAK))
+        )
+        assert list(heard) == [SILENT + 1]
+    return workflows
+
+
+_HOSTILE = (
+    "duplicate_tool_id",
+    "repeated_tool_id",
+    "bad_tool_name",
+    "bad_call_id",
+    "infinite_number",
+    "deep_nesting",
+    "text_tool_call",
+    "citations_delta",
+    "unknown_block",
+    "server_tool_use",
+    "broken_tool_json",
+    "zero_usage",
+)
+
+
+@_scenario("the model says things that no one expects; each is paid once, and the build goes on by itself")
+async def hostile(harness: WorkerHarness) -> list[EndedWorkflow]:
+    turns = [*([bash(f"echo {number}")] for number in range(len(_HOSTILE) + 1)), [bash(PRODUCT)]]
+    faults = [{"kind": kind, "times": 1, "after": 1 if kind == _HOSTILE[0] else 0} for kind in _HOSTILE]
+    build_id = await harness.start(script={"kind": "steps", "turns": turns}, faults=faults)
+    workflows = await ready_build(harness, build_id)
+    async with transaction(harness.sessions) as tx:
+        rows = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build_id))).all()
+    assert sorted(row.state for row in rows if row.state != "settled") == ["estimated"]
+    assert all(row.cost > 0 for row in rows)
+    served = {line["request_id"] for line in await harness.served()}
+    assert {row.request_id for row in rows} <= served
+    assert len(await harness.events(build_id, "turn_failed")) == 1
     return workflows
 
 

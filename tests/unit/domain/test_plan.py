@@ -45,6 +45,7 @@ def test_a_very_long_story_is_cut() -> None:
         ("Stopped.\nBLOCKED: there is no key for the mail service", "there is no key for the mail service"),
         ("**BLOCKED:** no key", "no key"),
         ("BLOCKED:\n", None),
+        ("BLOCKED: one\ntext\n- BLOCKED: two\n", "one; two"),
     ],
 )
 def test_the_blocker_that_a_message_names(text: str, what: str | None) -> None:
