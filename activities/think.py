@@ -26,7 +26,7 @@ from db import money, steering, turns
 from db.feed import append_events
 from db.session import Sessions
 from db.transaction import Transaction, transaction
-from domain.answer import Answer, Reading, is_silent, read_answer, unstorable
+from domain.answer import REFUSAL, Answer, Reading, is_silent, read_answer, read_refusal, unstorable
 from domain.bill import Bill, bill_of
 from domain.budget import BudgetState
 from domain.errors import CofounderError, ModelCallFailed, StaleClaim
@@ -43,6 +43,7 @@ from domain.events import (
 )
 from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import PriceTable, Tokens
+from domain.refusals import REFUSALS_IN_A_ROW, refusal_notice
 from domain.text import storable
 from domain.tool_output import parse_stored_blocks
 
@@ -81,6 +82,8 @@ _log = structlog.get_logger(__name__)
 class ReservedTurn:
     """A turn whose call may be made."""
 
+    call: money.Call
+    """With the prefix that it was given last."""
     max_tokens: int
     """The most output that its money pays for."""
     message_read: int
@@ -133,6 +136,7 @@ class ThinkActivities:
             if blocked.result.outcome is ThinkOutcome.BUDGET:
                 await self._alert(build_id, request.turn, blocked.state)
             return blocked.result
+        call = reserved.call
         async with heartbeating():
             answer, narrator = await self._call(call, reserved.max_tokens)
             return await self._store(call, answer, narrator, reserved.message_read)
@@ -149,9 +153,12 @@ class ThinkActivities:
 
     async def _stored_result(self, tx: Transaction, call: money.Call, outcome: str) -> ThinkResult:
         """The result of a turn that an earlier attempt has stored the answer of."""
-        blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
+        if outcome == REFUSAL:
+            reading, blocks = read_refusal(await turns.stored_refusal(tx, call.build_id, call.turn)), []
+        else:
+            blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
+            reading = read_answer(Answer(blocks, outcome, Tokens(), None))
         state = await money.budget_of(tx, call.user_id, call.day)
-        reading = read_answer(Answer(blocks, outcome, Tokens(), None))
         winds_down = await self._budget.winds_down_after(tx, call, state)
         message_read = await steering.last_message_read(tx, call.build_id, call.turn)
         silent = is_silent(blocks, updates=self._budget.price(call.model).progress_updates)
@@ -181,6 +188,8 @@ class ThinkActivities:
             # An earlier attempt has stored the message of this turn. What is unread now waits for the next turn.
             numbers = []
             message_read = await steering.last_message_read(tx, call.build_id, call.turn)
+        if lost is None and request.refusals == REFUSALS_IN_A_ROW - 1:
+            call = await self._begin_again_after_refusals(tx, call)
         permission, state = await self._budget.reserve(tx, call, lost, turn.fallbacks)
         events: list[BuildEvent] = [] if lost is None else [TurnWithdrawnEvent(claim=str(lost))]
         events.append(TurnStartedEvent(attempt=attempt))
@@ -188,7 +197,15 @@ class ThinkActivities:
         if numbers:
             events.append(MessagesReadEvent(numbers=numbers))
         await append_events(tx, call.build_id, events, turn=call.turn)
-        return ReservedTurn(permission.max_tokens, message_read)
+        return ReservedTurn(call, permission.max_tokens, message_read)
+
+    async def _begin_again_after_refusals(self, tx: Transaction, call: money.Call) -> money.Call:
+        """Hook for the last turn before the founder is asked; its user message is stored, its money not yet reserved.
+
+        A prefix that is opened here, without what was declined, belongs in the returned call. For now the turn keeps
+        its prefix.
+        """
+        return call
 
     async def _alert(self, build_id: uuid.UUID, turn: int, state: BudgetState | None) -> None:
         """Tell founder and operators that a call was not made because it could have passed the ceiling."""
@@ -310,6 +327,8 @@ class ThinkActivities:
             events: list[BuildEvent] = [*narrator.last_events(), _answered_event(bill, reading, state)]
             if instead is not None:
                 events.append(GuardEvent(text=_NOT_STORED))
+            if reading.refusal is not None:
+                events.append(GuardEvent(text=refusal_notice(reading.refusal)))
             await append_events(tx, call.build_id, events, turn=call.turn)
         await crash_point("think.committed")
         silent = not narrator.has_spoken
@@ -364,5 +383,6 @@ def _result(
         day=day if winds_down else None,
         allowance=state.allowance if winds_down else None,
         message_read=message_read,
+        declined=reading.refusal is not None,
         silent=silent and reading.outcome is ThinkOutcome.TOOL_USE,
     )

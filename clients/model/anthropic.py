@@ -7,14 +7,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import httpx2
 from anthropic import APIConnectionError, APIStatusError, AsyncAnthropic, AsyncStream
 
 from clients.model.answer_stream import AnswerStream
+from clients.model.anthropic_errors import to_error
 from clients.model.protocol import (
     BrokenStream,
     FrozenSettings,
@@ -117,7 +116,7 @@ class AnthropicProvider:
                 stream_cls=AsyncStream[object],
             )
         except APIStatusError as error:
-            raise _from_status(error) from error
+            raise to_error(error) from error
         except (APIConnectionError, httpx2.HTTPError) as error:
             if _was_never_sent(error):
                 raise ModelCallFailed(f"The model's API could not be reached: {_message_of(error)}") from error
@@ -132,7 +131,7 @@ class AnthropicProvider:
                     if text:
                         await on_text(text)
         except APIStatusError as error:
-            translated = _from_status(error)
+            translated = to_error(error)
             if isinstance(translated, ModelCallFailed):
                 raise BrokenStream(
                     str(translated), reader.tokens, reader.request_id, translated.retry_after_seconds
@@ -182,55 +181,3 @@ def _was_never_sent(error: BaseException) -> bool:
 
 def _message_of(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-_TRANSIENT_TYPES = {"overloaded_error", "rate_limit_error", "api_error", "timeout_error"}
-
-
-def _from_status(error: APIStatusError) -> ModelCallFailed | NeedsPerson:
-    """Turn an error answer into one of our errors. An error event inside a stream has status 200 and its own type."""
-    status, kind = error.status_code, getattr(error, "type", None)
-    message = _message_of(error)
-    if "enforced_spend_limit_reached" in json.dumps(error.body, default=str):
-        return NeedsPerson(
-            f"The Anthropic account has reached its spend limit. Raise the limit, then wake the build. ({message})",
-            "operator",
-        )
-    if status == 200:
-        transient = kind in _TRANSIENT_TYPES or kind is None
-    else:
-        transient = status in (408, 409, 429) or status >= 500
-    if transient:
-        wait = _retry_after(error)
-        retry = f" It can be asked again in {wait:.0f} s." if wait else ""
-        return ModelCallFailed(f"The model's API answered {status} {kind or ''}: {message}{retry}", wait)
-    if status in (401, 403) or kind in ("authentication_error", "permission_error"):
-        return NeedsPerson(
-            f"The Anthropic API does not accept the key. Check ANTHROPIC_API_KEY. ({message})", "operator"
-        )
-    if kind == "not_found_error":
-        return NeedsPerson(
-            "The Anthropic API does not know the model. Choose another one for the plan or the user, or another "
-            f"FALLBACK_MODEL. ({message})",
-            "operator",
-        )
-    if status == 413:
-        return NeedsPerson(
-            "The conversation is larger than the Anthropic API accepts. Let the build finish with the work done so "
-            f"far. ({message})",
-            "founder",
-        )
-    return NeedsPerson(f"The Anthropic API refuses the request: {message}", "operator")
-
-
-def _retry_after(error: APIStatusError) -> float | None:
-    """Seconds until the server accepts another request; its header gives seconds or a date."""
-    value = error.response.headers.get("retry-after", "")
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):
-        return None

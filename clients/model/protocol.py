@@ -113,6 +113,7 @@ class ModelProvider(Protocol):
             ModelCallFailed: the server did not accept the call; another attempt may succeed.
             BrokenStream: it accepted the call, and then the stream broke; another attempt may succeed.
             LostCall: no answer came, so it may have accepted the call or not; another attempt may succeed.
+            ConversationRefused: the conversation is at fault; only another one may be accepted.
             NeedsPerson: the key, the spend limit or the request is at fault; another attempt would fail, too.
         """
         ...
