@@ -18,7 +18,7 @@ from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
 from activities.turn.budget import CallBlocked, CallBudget, LookAhead, budget_fields
 from activities.turn.conversation import ConversationLoader, ImageSource
-from activities.turn.floor import NOT_ACCEPTED, TOO_DEAR, TOO_LONG, open_floor
+from activities.turn.floor import DECLINED, NOT_ACCEPTED, TOO_DEAR, TOO_LONG, open_floor
 from activities.turn.narrator import Narrator
 from activities.turn.user_message import compose_user_message, note_events, store_user_message
 from clients.cancellation import run_to_completion
@@ -27,7 +27,16 @@ from db import money, steering, turns
 from db.feed import append_events
 from db.session import Sessions
 from db.transaction import Transaction, transaction
-from domain.answer import WINDOW_EXCEEDED, Answer, Reading, is_silent, read_answer, unstorable
+from domain.answer import (
+    REFUSAL,
+    WINDOW_EXCEEDED,
+    Answer,
+    Reading,
+    is_silent,
+    read_answer,
+    read_refusal,
+    unstorable,
+)
 from domain.bill import Bill, bill_of
 from domain.budget import BudgetState, Permission
 from domain.compaction import LEAST_TOKENS, MOST_BYTES
@@ -46,6 +55,7 @@ from domain.events import (
 from domain.notes import TurnNote
 from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import PriceTable, Tokens
+from domain.refusals import REFUSALS_IN_A_ROW, refusal_notice
 from domain.text import storable
 from domain.tool_output import parse_stored_blocks
 
@@ -84,12 +94,12 @@ _log = structlog.get_logger(__name__)
 class ReservedTurn:
     """A turn whose call may be made."""
 
+    call: money.Call
+    """With the prefix that it was given last."""
     max_tokens: int
     """The most output that its money pays for."""
     message_read: int
     """The number of the founder's last message in its user message; 0 if there is none."""
-    prefix: int
-    """The prefix that its request begins with."""
 
 
 class ThinkActivities:
@@ -145,7 +155,7 @@ class ThinkActivities:
             if blocked.result.outcome is ThinkOutcome.BUDGET:
                 await self._alert(build_id, request.turn, blocked.state)
             return blocked.result
-        call = replace(call, prefix=reserved.prefix)
+        call = reserved.call
         async with heartbeating():
             try:
                 answer, narrator = await self._call(call, reserved.max_tokens)
@@ -170,9 +180,12 @@ class ThinkActivities:
 
     async def _stored_result(self, tx: Transaction, call: money.Call, outcome: str) -> ThinkResult:
         """The result of a turn that an earlier attempt has stored the answer of."""
-        blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
+        if outcome == REFUSAL:
+            reading, blocks = read_refusal(await turns.stored_refusal(tx, call.build_id, call.turn)), []
+        else:
+            blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
+            reading = read_answer(Answer(blocks, outcome, Tokens(), None))
         state = await money.budget_of(tx, call.user_id, call.day)
-        reading = read_answer(Answer(blocks, outcome, Tokens(), None))
         ahead = await self._budget.look_ahead(tx, call, state, reading.names)
         message_read = await steering.last_message_read(tx, call.build_id, call.turn)
         silent = is_silent(blocks, updates=self._budget.price(call.model).progress_updates)
@@ -209,7 +222,7 @@ class ThinkActivities:
         if numbers:
             events.append(MessagesReadEvent(numbers=numbers))
         await append_events(tx, call.build_id, events, turn=call.turn)
-        return ReservedTurn(permission.max_tokens, message_read, call.prefix)
+        return ReservedTurn(call, permission.max_tokens, message_read)
 
     async def _reserve_money(
         self, tx: Transaction, request: ThinkInput, call: money.Call, turn: turns.ClaimedTurn
@@ -220,8 +233,10 @@ class ThinkActivities:
             The call with the turn's prefix, how much it may say, and the budget before it.
         """
         size = await money.prompt_size(tx, call.build_id, call.turn)
-        asleep = TurnNote.HANDOFF in request.notes
-        if (reason := await self._budget.floor_reason(tx, call, size, asleep=asleep)) is not None:
+        reason = await self._budget.floor_reason(tx, call, size, asleep=TurnNote.HANDOFF in request.notes)
+        if request.refusals == REFUSALS_IN_A_ROW - 1:
+            reason = DECLINED  # the last turn before the founder is asked: without what was declined
+        if reason is not None:
             call, size = await self._on_floor(tx, call, size, reason)
         try:
             return call, *await self._budget.reserve(tx, call, size, turn.lost, turn.fallbacks)
@@ -381,6 +396,8 @@ class ThinkActivities:
             events: list[BuildEvent] = [*narrator.last_events(), _answered_event(bill, reading, state)]
             if instead is not None:
                 events.append(GuardEvent(text=_NOT_STORED))
+            if reading.refusal is not None:
+                events.append(GuardEvent(text=refusal_notice(reading.refusal)))
             await append_events(tx, call.build_id, events, turn=call.turn)
         await crash_point("think.committed")
         silent = not narrator.has_spoken
@@ -424,5 +441,6 @@ def _result(
         allowance=state.allowance if ahead.winds_down else None,
         message_read=message_read,
         compact=ahead.compact and reading.outcome is not ThinkOutcome.REFUSED,
+        declined=reading.refusal is not None,
         silent=silent and reading.outcome is ThinkOutcome.TOOL_USE,
     )

@@ -121,8 +121,8 @@ async def _asleep(builds: int, awake: int) -> Figures:
         for _ in range(max(1, builds // 20)):
             user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY, concurrent_builds=builds)
             users.append(user_id)
-        # Each build makes one more model call, which the model refuses; then the build waits for its founder.
-        await harness.rehearse("faults", {"kind": "refusal", "times": builds})
+        # Each build makes one more model call, which stops for an unknown reason; then the build waits for its founder.
+        await harness.rehearse("faults", {"kind": "unknown_stop_reason", "times": builds})
         before = worker.memory_info().rss
         began = time.monotonic()
         ids: list[uuid.UUID] = []

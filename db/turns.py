@@ -4,8 +4,10 @@ import json
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import JSON, UUID, bindparam, func, select, text
+from sqlalchemy import JSON, UUID, Text, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
 from db.models import Event, GateRun, Message, Prompt, ToolCall, Turn
@@ -40,6 +42,8 @@ class TurnStart:
     suspended: bool
     previous_outcome: str | None
     """The stop reason of the turn before; None before the first turn."""
+    previous_details: dict[str, Any] | None
+    """What a safety check said of the turn before, if it declined it."""
     has_unread_messages: bool
     """Whether there are founder's messages that no turn has read."""
     has_unreported_restores: bool
@@ -48,7 +52,7 @@ class TurnStart:
 
 _TURN_START = text(
     """
-    select builds.user_id, coalesce(builds.model, ''), users.suspended, turns.outcome,
+    select builds.user_id, coalesce(builds.model, ''), users.suspended, turns.outcome, turns.details,
         exists (select 1 from founder_messages where build_id = :build and turn is null),
         exists (select 1 from restores where build_id = :build and state = 'done' and turn is null)
     from builds
@@ -164,9 +168,15 @@ async def load_messages(tx: Transaction, build_id: uuid.UUID, turn: int, after: 
     """
     messages: list[str] = []
     results: list[str] = []
+    results_of = 0
     for of_turn, part, _, content in await tx.execute(_MESSAGES, {"build": build_id, "turn": turn, "after": after}):
         if content is None:
             raise LookupError(f"a tool call of turn {of_turn - 1} has no result yet")
+        if results and of_turn != results_of:
+            # The turn that they were sent with has no answer in the conversation: it was declined.
+            messages.append(_user_message(results))
+            results = []
+        results_of = of_turn
         own = content if part == 0 else content[1:-1]
         if part == 2:
             if results:
@@ -216,13 +226,13 @@ _ANSWER = text(
     ), used as (
         select tool_use_id from tool_calls where build_id = :build and tool_use_id in (select id from requested)
     ), own_turn as (
-        update turns set outcome = :outcome, answered_at = now()
+        update turns set outcome = :outcome, details = :details, answered_at = now()
         where build_id = :build and number = :turn and claim = :claim and outcome is null
             and not exists (select 1 from used)
         returning number
     ), answer as (
         insert into messages (build_id, turn, role, content)
-        select :build, own_turn.number, 'assistant', :content from own_turn
+        select :build, own_turn.number, 'assistant', :content from own_turn where :content is not null
     ), requested_calls as (
         insert into tool_calls (build_id, tool_use_id, turn, position, name, summary, state, is_error, result)
         select :build, call.id, own_turn.number, call.position, call.name, call.summary, call.state, call.is_error,
@@ -235,6 +245,8 @@ _ANSWER = text(
     bindparam("build", type_=UUID(as_uuid=True)),
     bindparam("claim", type_=UUID(as_uuid=True)),
     bindparam("calls", type_=JSON),
+    bindparam("details", type_=JSONB(none_as_null=True)),
+    bindparam("content", type_=Text()),
 )
 
 
@@ -247,7 +259,8 @@ async def store_answer(
     stop_reason: str,
     reading: Reading,
 ) -> set[str]:
-    """Store an answer with its tool calls, unless an id of a call was used before in this build.
+    """Store an answer with its tool calls, unless an id of a call was used before in this build. Of a declined one,
+    only what the safety check said is stored.
 
     Returns:
         The ids that were used before. With any, nothing is written.
@@ -266,7 +279,8 @@ async def store_answer(
             "turn": number,
             "claim": claim,
             "outcome": stop_reason,
-            "content": to_stored_text(reading.blocks),
+            "details": reading.refusal,
+            "content": None if reading.refusal is not None else to_stored_text(reading.blocks),
             "calls": calls,
         },
     )
@@ -301,6 +315,11 @@ def _call_row(position: int, name: str, call: RequestedCall, problem: str | None
 async def stored_answer(tx: Transaction, build_id: uuid.UUID, number: int) -> str:
     """The stored assistant message of an answered turn, as the JSON text of its blocks."""
     return (await tx.session.get_one(Message, (build_id, number, "assistant"))).content
+
+
+async def stored_refusal(tx: Transaction, build_id: uuid.UUID, number: int) -> dict[str, Any] | None:
+    """What the safety check said that declined the turn's answer."""
+    return (await tx.session.get_one(Turn, (build_id, number))).details
 
 
 async def final_text(tx: Transaction, build_id: uuid.UUID, number: int) -> str | None:

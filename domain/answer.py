@@ -11,11 +11,15 @@ from domain.errors import InvalidToolInput
 from domain.guards import call_signature
 from domain.payloads import RequestedCall, ThinkOutcome
 from domain.pricing import Iteration, Tokens
+from domain.refusals import refusal_details, refusal_reason
 from domain.text import storable
 from domain.tools import TOOLS, check_tool_input, is_mutating, summarize_call
 
 WINDOW_EXCEEDED = "model_context_window_exceeded"
 """The stop reason of an answer that ends where the model's window does."""
+
+REFUSAL = "refusal"
+"""The stop reason of an answer that a safety check has declined."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,14 @@ class Reading:
     names: list[str] = field(default_factory=list)
     invalid: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
+    refusal: dict[str, Any] | None = None
+    """What a safety check said that declined the answer. Then there are no blocks: nothing of it may be sent back."""
+
+
+def read_refusal(details: Mapping[str, Any] | None) -> Reading:
+    """The reading of a declined answer, from its stop details or from what was stored of them."""
+    kept = refusal_details(details)
+    return Reading(ThinkOutcome.REFUSED, [], REFUSAL, reason=refusal_reason(kept), refusal=kept)
 
 
 TEXT_CALL = "text_call"
@@ -73,6 +85,9 @@ def read_answer(answer: Answer, turn: int = 0, used_ids: Container[str] = ()) ->
         used_ids: ids of the build's earlier calls that must not be used again.
     """
     stopped = answer.stop_reason or "none"
+    if stopped == REFUSAL:
+        # With the declined answer in it, the conversation would be declined again and again.
+        return read_refusal(answer.details)
     blocks, problems = normalise_blocks(answer.blocks, turn, used_ids)
     problems |= {blocks[position]["id"]: _UNREADABLE for position in answer.unreadable}
     # A thinking block that was cut off has no signature, and the API rejects it in later requests.
@@ -94,8 +109,6 @@ def read_answer(answer: Answer, turn: int = 0, used_ids: Container[str] = ()) ->
             return Reading(ThinkOutcome.END_TURN, blocks, stopped) if has_text else Reading(_ASK_AGAIN, blocks, "empty")
         case "max_tokens" | "pause_turn" | "empty" | "text_call" | "unstorable":
             return Reading(_ASK_AGAIN, blocks, stopped)
-        case "refusal":
-            reason = "The model declined to continue. Change the brief or the goal, or wake the build to try again."
         case "model_context_window_exceeded":
             reason = (
                 "The conversation has become longer than the model can read. Finish the build with what it has; a new "

@@ -138,7 +138,7 @@ class NeedsPerson(CofounderError):
 
 
 class ConversationRefused(NeedsPerson):
-    """The model's API does not accept the conversation, whoever asks and however often. `vendor_message`: its words."""
+    """The model's API does not accept the conversation, so every attempt with it fails. `vendor_message`: its words."""
 
     problem: ClassVar[str]
 

@@ -124,6 +124,8 @@ class LoopState(BaseModel):
     """How often each error has occurred since the last commit, by signature; see `domain/guards.py`."""
     fruitless_turns: int = Field(default=0, alias="fruitless")
     """Turns in a row without a usable answer."""
+    refusals: int = 0
+    """Answers in a row that a safety check has declined, since a person last let the build continue."""
     silent_turns: int = 0
     """Turns in a row in which the agent told its founder nothing."""
     last_turn_given: bool = False
@@ -133,6 +135,8 @@ class LoopState(BaseModel):
     gates: int = 0
     gates_since_person: int = 0
     notes: list[TurnNote] = Field(default_factory=list)
+    sent_notes: list[TurnNote] | None = None
+    """The notes of a turn that was given up for a request to finish: if it is asked again, it has the same ones."""
     wake: bool = False
     money_changed: bool = False
     admit: bool = False
@@ -265,6 +269,8 @@ class ThinkInput(Payload):
     notes: list[TurnNote] = Field(default_factory=list)
     allow_calls: int = 0
     """With `CONTINUE_AFTER_CAP`: how many more tool calls the agent has. Unset otherwise."""
+    refusals: int = 0
+    """How many answers in a row a safety check has declined before this turn."""
 
 
 class ThinkOutcome(StrEnum):
@@ -345,6 +351,8 @@ class ThinkResult(Payload):
     allowance: int | None = None
     message_read: int = Field(default=0, alias="read")
     """Number of the last founder message that this turn has read."""
+    declined: bool = False
+    """With REFUSED: a safety check declined the answer, which is not in the conversation."""
     silent: bool = False
     """The agent said nothing to its founder before its tool calls."""
     compact: bool = False

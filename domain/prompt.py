@@ -104,6 +104,16 @@ CUT_OFF = (
     "and write long files in pieces."
 )
 
+
+def declined(what: str) -> str:
+    """Tell the agent that its last answer was declined by a safety check, and is not in the conversation."""
+    return (
+        f"A safety check declined your last answer, {what} It was dropped: nothing of it was run. Leave that part out "
+        "and go on with the rest of the work. If the product can't do without it, say so to the founder when you end "
+        "your turn."
+    )
+
+
 TEXT_CALL = (
     "Your last message had a tool call written as text. That was only text: no tool ran. Call the tool itself if you "
     "need it; if the work is done, end your turn with a sentence without such a call."

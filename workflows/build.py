@@ -148,7 +148,7 @@ class BuildWorkflow:
 
     async def _work(self) -> WorkOutcome:
         """Take turn after turn until the product passes the evidence gate."""
-        state, waits = self._state, 0
+        state, waits, patient = self._state, 0, False
         while True:
             if not state.turn_pending:
                 end_if_cancelled()  # a new run would not see a cancel of this one
@@ -160,19 +160,30 @@ class BuildWorkflow:
                 await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True)
             if state.has_pending_restore:
                 await self._steering.restore()
-            result = await self._think()
+            result = await self._think(patient=patient)
+            if result is None or (
+                result.outcome in BLOCKED and not patient and self._waiting.may_finish(result.outcome)
+            ):
+                # Asked to finish, and the model can't be asked: check what is there.
+                outcome = None if state.has_pending_restore else await self._gate.check()
+                if outcome is GateOutcome.PASSED:
+                    return WorkOutcome.PASSED
+                # Only the model can read what the founder has sent.
+                patient = outcome is GateOutcome.PENDING_INPUT and not state.has_pending_restore
+                continue
             if result.outcome is ThinkOutcome.BUSY:
                 await self._waiting.wait_for_settlements(waits)
                 waits += 1
                 continue
             waits = 0
             if result.outcome in BLOCKED:
-                await self._stop_for_budget(result)
+                await self._stop_for_budget(result, patient=patient)
                 continue
-            state.turn_pending = False
+            state.turn_pending = patient = False
             wound_down = self._wind_down(result)
+            state.refusals = state.refusals + 1 if result.declined else 0
             if result.outcome is ThinkOutcome.REFUSED:
-                await self._waiting.wait_for_founder(result.reason or "The model did not continue.")
+                await self._steering.stop_if_refused(result)
             elif result.outcome is ThinkOutcome.TOOL_USE:
                 await self._steering.guard(result.calls, await self._tool_calls.run(result.calls))
             self._steering.remind_silent_agent(result)
@@ -189,14 +200,23 @@ class BuildWorkflow:
             else:
                 await self._compact(result)
 
-    async def _think(self) -> ThinkResult:
-        """Make one model call. Notes added while it is retried are for the next turn."""
-        state, notes = self._state, list(self._state.notes)
+    async def _think(self, *, patient: bool) -> ThinkResult | None:
+        """Make one model call. Notes added while it is retried are for the next turn.
+
+        Args:
+            patient: wait for an answer even if the founder has asked to finish.
+
+        Returns:
+            None if the founder has asked to finish, and no answer has come. The turn stays open.
+        """
+        state = self._state
+        notes = list(state.notes) if state.sent_notes is None else state.sent_notes
         request = ThinkInput.sparse(
             build_id=self._build.build_id,
             turn=state.turn,
             notes=notes,
             allow_calls=self._steering.calls_left if notes else 0,
+            refusals=state.refusals,
         )
         self._projection.describe()
 
@@ -207,9 +227,14 @@ class BuildWorkflow:
                 ThinkActivities.think, request, **policies.THINK, summary=f"turn {state.turn}"
             )
 
-        result = await self._waiting.retry_with_help(think)
-        if result.outcome is not ThinkOutcome.BUSY and result.outcome not in BLOCKED:
+        waiting = self._waiting
+        result = await (waiting.retry_with_help(think) if patient else waiting.retry_until_finish(think))
+        if result is not None and (result.outcome is ThinkOutcome.BUSY or result.outcome in BLOCKED):
+            return result  # nothing was sent
+        if state.sent_notes is None:
             state.notes = state.notes[len(notes) :]
+        state.sent_notes = notes if result is None else None
+        if result is not None:
             state.message_read = max(state.message_read, result.message_read)
         return result
 
@@ -256,7 +281,7 @@ class BuildWorkflow:
     def _is_to_compact(self, result: ThinkResult) -> bool:
         return result.compact and workflow.patched(patches.COMPACTION.id)
 
-    async def _stop_for_budget(self, result: ThinkResult) -> None:
+    async def _stop_for_budget(self, result: ThinkResult, *, patient: bool = False) -> None:
         """Stop until there is budget. The agent then continues from its handoff note."""
         state = self._state
         if result.day is not None:
@@ -272,7 +297,7 @@ class BuildWorkflow:
             renews_on=result.renews_on,
             day=result.day,
         )
-        await self._waiting.wait_for_budget(stop)
+        await self._waiting.wait_for_budget(stop, patient=patient)
         if why is ThinkOutcome.BUDGET:
             state.notes.append(TurnNote.HANDOFF)
 
@@ -290,7 +315,9 @@ class BuildWorkflow:
 
     def _is_due_for_gate(self, result: ThinkResult) -> bool:
         state = self._state
-        return (result.outcome is ThinkOutcome.END_TURN or state.finish) and not state.has_pending_restore
+        # An agent that has not read the last findings has not met them.
+        ended = result.outcome is ThinkOutcome.END_TURN and TurnNote.GATE_FINDINGS not in state.notes
+        return (ended or state.finish) and not state.has_pending_restore
 
     def _history_is_long(self) -> bool:
         limit = self._state.loaded_context.continue_as_new_turns

@@ -70,6 +70,25 @@ FRUITLESS_TURNS = Patch(
     deprecate_when="no build run that began without it is open",
 )
 
+FINISH = Patch(
+    "finish-leads-out",
+    since=date(2026, 11, 28),
+    commit="7c0078e",
+    gates="Check the product at once if the founder asks to finish and the model cannot be asked: the call has failed, "
+    "does not end, or has no budget. Before, the build waited for an answer, in a loop if the founder was to help.",
+    deprecate_when="no build run that began without it is open",
+)
+
+REFUSALS = Patch(
+    "refusals",
+    since=date(2026, 11, 28),
+    commit="7c0078e",
+    gates="Let the agent go on without what a safety check has declined, and ask the founder at the third refusal in a "
+    "row. Before, the founder was asked at once.",
+    deprecate_when="no build run that began without it is open, and the histories of 2026-11-26 with a refusal, such "
+    "as refused-build-1.json, are recorded again",
+)
+
 PLAN = Patch(
     "plan",
     since=date(2026, 11, 28),

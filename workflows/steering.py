@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
         ThinkOutcome,
         ThinkResult,
     )
+    from domain.refusals import REFUSALS_IN_A_ROW
     from domain.status import WaitingFor
 
 from workflows import patches, policies
@@ -69,6 +70,17 @@ class Steering:
                 "the build to try again."
             )
             await self._waiting.wait_for_founder(reason)
+
+    async def stop_if_refused(self, result: ThinkResult) -> None:
+        """Stop if the model did not go on, unless a safety check has declined an answer for the first or second time.
+
+        The agent is told in its next turn to leave out what was declined; see `activities/turn/user_message.py`.
+        """
+        state = self._state
+        if result.declined and state.refusals < REFUSALS_IN_A_ROW and workflow.patched(patches.REFUSALS.id):
+            return
+        state.refusals = 0
+        await self._waiting.wait_for_founder(result.reason or "The model did not continue.")
 
     def remind_silent_agent(self, result: ThinkResult) -> None:
         """Ask an agent to speak if its founder has heard nothing for several turns."""

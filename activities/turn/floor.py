@@ -26,6 +26,7 @@ TOO_LONG = f"The agent's conversation had become too long for the model. {_GOES_
 TOO_DEAR = f"The agent's conversation had become too long for a day's allowance. {_GOES_ON}"
 TOO_MANY_IMAGES = f"The agent's conversation had come to hold too many screenshots. {_GOES_ON}"
 NOT_ACCEPTED = f"The model no longer accepted the agent's conversation. {_GOES_ON}"
+DECLINED = f"A safety check of the model declined the agent's conversation twice. {_GOES_ON}"
 """Why a floor was opened, for the founder."""
 
 _LAST_ANSWERS = 8

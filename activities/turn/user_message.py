@@ -13,10 +13,11 @@ from db.events import last_event_data
 from db.models import FounderMessage, Restore
 from db.transaction import Transaction
 from domain import prompt
-from domain.answer import TEXT_CALL, UNSTORABLE
+from domain.answer import REFUSAL, TEXT_CALL, UNSTORABLE
 from domain.events import BudgetEvent, BudgetFields, BuildEvent, GuardEvent, PlanEvent, ResumedEvent
 from domain.notes import NOTES, TurnNote
 from domain.payloads import ThinkInput
+from domain.refusals import describe_refusal
 from domain.summary import Record
 from domain.tool_output import displayable
 
@@ -83,7 +84,7 @@ async def compose_user_message(
     build_id = uuid.UUID(request.build_id)
     messages = await steering.unread_messages(tx, build_id) if start.has_unread_messages else []
     new_restores = await restores.unreported_restores(tx, build_id) if start.has_unreported_restores else []
-    texts = [prompt.OPENING] if request.turn == 1 else _continuation(start.previous_outcome)
+    texts = [prompt.OPENING] if request.turn == 1 else _continuation(start)
     texts += await _note_texts(request.notes, _StoredFacts(tx, build_id, request.turn, request.allow_calls, secrets))
     texts += [prompt.restored(restores.describe_target(restore), commit) for restore, commit in new_restores]
     texts += await _founder_texts(tx, messages, secrets)
@@ -116,8 +117,10 @@ def note_events(notes: Iterable[TurnNote], budget: BudgetFields) -> list[BuildEv
     return [*guards, *(BudgetEvent(text=text, **budget) for text in texts)]
 
 
-def _continuation(previous_outcome: str | None) -> list[str]:
-    text = _CONTINUATIONS.get(previous_outcome or "")
+def _continuation(start: turns.TurnStart) -> list[str]:
+    if start.previous_outcome == REFUSAL:
+        return [prompt.declined(describe_refusal(start.previous_details))]
+    text = _CONTINUATIONS.get(start.previous_outcome or "")
     return [text] if text is not None else []
 
 

@@ -50,7 +50,7 @@ _MESSAGES_PATH = ("messages.", "messages:")
 
 def to_error(error: APIStatusError) -> ModelCallFailed | NeedsPerson:
     """Turn an error answer into one of our errors. An error event inside a stream has status 200 and its own type."""
-    code, kind, status = _code_of(error), error.type, error.status_code
+    code, kind, status = _code_of(error) or "", error.type, error.status_code
     message = str(error) or type(error).__name__
     if code in _FOR_OPERATORS:
         return NeedsPerson(f"{_FOR_OPERATORS[code]} ({message})", "operator")
@@ -70,21 +70,21 @@ def to_error(error: APIStatusError) -> ModelCallFailed | NeedsPerson:
             f"FALLBACK_MODEL. ({message})",
             "operator",
         )
-    if status == 413 or kind == "request_too_large" or code in _TOO_LONG_CODES:
-        return ConversationTooLong(message)
+    if _is_too_large(code, kind, status):
+        return ConversationTooLong(error.api_message or message)
     return _from_invalid_request(code, error.api_message or message, message)
 
 
-def _from_invalid_request(code: str | None, text: str, message: str) -> NeedsPerson:
-    text = text.lower().replace("`", "")
+def _from_invalid_request(code: str, api_message: str, message: str) -> NeedsPerson:
+    text = api_message.lower().replace("`", "")
     if _has_one(text, _USAGE_LIMIT_TEXTS):
         return NeedsPerson(f"{_USAGE_LIMIT} ({message})", "operator")
     if _has_one(text, _BILLING_TEXTS):
         return NeedsPerson(f"{_BILLING} ({message})", "operator")
     if _has_one(text, _TOO_LONG_TEXTS):
-        return ConversationTooLong(message)
-    if (code or "").startswith("compaction_") or _has_one(text, _INVALID_TEXTS) or text.startswith(_MESSAGES_PATH):
-        return ConversationInvalid(message)
+        return ConversationTooLong(api_message)
+    if code.startswith("compaction_") or _has_one(text, _INVALID_TEXTS) or text.startswith(_MESSAGES_PATH):
+        return ConversationInvalid(api_message)
     return NeedsPerson(f"The Anthropic API refuses the request: {message}", "operator")
 
 
@@ -92,6 +92,10 @@ def _is_transient(kind: str | None, status: int) -> bool:
     if status == 200:
         return kind in _TRANSIENT_TYPES or kind is None
     return status in (408, 409, 429) or status >= 500
+
+
+def _is_too_large(code: str, kind: str | None, status: int) -> bool:
+    return status == 413 or kind == "request_too_large" or code in _TOO_LONG_CODES
 
 
 def _has_one(text: str, parts: Sequence[str]) -> bool:

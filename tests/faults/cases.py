@@ -319,7 +319,7 @@ async def files_reverted(report: Report, without: str = "") -> None:
     """A paused sandbox resumes with the files of an earlier moment, and another sandbox vanishes."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     worker = await fault_harness.worker(harness, without=without)
-    faults = [{"kind": "refusal", "after": 2}]
+    faults = [{"kind": "unknown_stop_reason", "after": 2}]
     build_id = await harness.start(
         script=sample_script(), faults=faults, prepare=_to_hold(fault_harness, "dispatch.acted")
     )

@@ -13,7 +13,10 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+
+from temporalio.client import WorkflowFailureError
 
 from domain.names import FINISH
 from domain.status import CLOSED, Status, WaitingFor
@@ -91,6 +94,8 @@ async def _until_closed(harness: WorkerHarness, build_id: uuid.UUID) -> None:
                     handle = harness.handle(build_id)
                     await (handle.signal(FINISH) if answers > MOST_ANSWERS // 2 else harness.builds.wake(build_id))
                 await asyncio.sleep(0.2)
+            with suppress(WorkflowFailureError):
+                await harness.handle(build_id).result()
     except TimeoutError:
         row = await harness.row(build_id)
         raise Damage([f"it is stuck: {row.status}, {row.reason}"]) from None

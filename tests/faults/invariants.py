@@ -289,7 +289,7 @@ async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[Requ
 
 
 async def _conversation(fault_harness: FaultHarness, build: Build, requests: list[Request]) -> list[str]:
-    """Rule 3: one result per tool call, right after it; roles alternate; messages sent once never change."""
+    """Rule 3: one result per tool call, right after it; no answer follows another; messages sent once never change."""
     damage: list[str] = []
     async with transaction(fault_harness.sessions) as tx:
         calls = (await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == build.id))).all()

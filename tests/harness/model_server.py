@@ -40,6 +40,13 @@ def ends(stop_reason: str) -> dict[str, Any]:
     return {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 20}}
 
 
+def declines(category: str | None, explanation: str | None) -> dict[str, Any]:
+    """Return the end of an answer that a safety check declined."""
+    event = ends("refusal")
+    event["delta"]["stop_details"] = {"type": "refusal", "category": category, "explanation": explanation}
+    return event
+
+
 def block(index: int, started: dict[str, Any], delta: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {"type": "content_block_start", "index": index, "content_block": started},

@@ -256,10 +256,30 @@ async def needs_operator(harness: WorkerHarness) -> list[EndedWorkflow]:
     return await ready_build(harness, build_id)
 
 
-@_scenario("the model refuses; the founder lets it try again")
+_DECLINED = {"kind": "refusal", "category": "cyber", "explanation": "It looks like an exploit.", "lasting": True}
+
+
+@_scenario("a safety check declines an answer; the agent goes on without it")
+async def declined(harness: WorkerHarness) -> list[EndedWorkflow]:
+    build_id = await harness.start(
+        script=steps([bash("echo one")], [bash(PRODUCT)]), faults=[{**_DECLINED, "after": 1}]
+    )
+    workflows = await ready_build(harness, build_id)
+    assert Status.NEEDS_INPUT not in await harness.statuses(build_id), "no one needs to be asked"
+    async with harness.session() as tx:
+        message = (await tx.session.get_one(Message, (build_id, 3, "user"))).content
+        assert "It looks like an exploit." in message
+        assert await tx.session.get(Message, (build_id, 2, "assistant")) is None
+    return workflows
+
+
+@_scenario("safety checks decline three answers in a row; the founder lets the model try again")
 async def refused(harness: WorkerHarness) -> list[EndedWorkflow]:
-    build_id = await harness.start(script=SMALL, faults=[{"kind": "refusal"}])
-    await until_waiting(harness, build_id, "founder")
+    build_id = await harness.start(script=SMALL, faults=[{**_DECLINED, "times": 3}])
+    reason = await until_waiting(harness, build_id, "founder")
+    assert "computer security" in reason
+    assert "It looks like an exploit." in reason
+    assert len(await harness.events(build_id, "turn_answered")) == 3
     await harness.builds.wake(build_id)
     return await ready_build(harness, build_id)
 
@@ -363,6 +383,52 @@ async def tool_call_cap(harness: WorkerHarness) -> list[EndedWorkflow]:
 async def finished_early(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=steps([bash(PRODUCT)], [bash("echo last")], [bash("echo more")]))
     await until_waiting(harness, build_id, "founder")
+    await harness.handle(build_id).signal(FINISH)
+    return await ready_build(harness, build_id)
+
+
+_GROWTH = 400
+"""More events than a build of a few turns leaves. One that waits in a loop leaves more within seconds."""
+
+
+@_scenario("the model does not accept the conversation; the founder has what is there checked")
+async def finished_without_the_model(harness: WorkerHarness) -> list[EndedWorkflow]:
+    refused = {"kind": "request_too_large", "after": 1, "times": None}
+    build_id = await harness.start(script=SMALL, faults=[refused])
+    assert "Finish the build" in await until_waiting(harness, build_id, "founder")
+    await harness.handle(build_id).signal(FINISH)
+    workflows = await ready_build(harness, build_id)
+    assert len((await harness.handle(build_id).fetch_history()).events) < _GROWTH
+    assert len(await harness.events(build_id, "turn_failed")) == 1, "the model must not be asked again"
+    return workflows
+
+
+@_scenario("the product is not there when it is checked without the model; the agent reads the findings later")
+async def finished_in_vain(harness: WorkerHarness) -> list[EndedWorkflow]:
+    refused = {"kind": "request_too_large", "after": 1, "times": 2}
+    build_id = await harness.start(
+        script=steps([bash("echo one")], [bash("echo two")], [bash(PRODUCT)]), faults=[refused]
+    )
+    first_request = await until_waiting(harness, build_id, "founder")
+    first = (await harness.row(build_id)).status_seq
+    await harness.handle(build_id).signal(FINISH)
+    await harness.until_event(build_id, "gate_bounced")
+    await until_row(harness, build_id, lambda row: row.status == Status.NEEDS_INPUT and row.status_seq != first)
+    assert (await harness.row(build_id)).reason == first_request, "finish is done with, so the build waits"
+    await harness.builds.wake(build_id)
+    workflows = await ready_build(harness, build_id)
+    async with harness.session() as tx:
+        message = (await tx.session.get_one(Message, (build_id, 3, "user"))).content
+        assert "did not pass" in message
+    assert len((await harness.handle(build_id).fetch_history()).events) < _GROWTH
+    return workflows
+
+
+@_scenario("the model's answer does not come; the founder does not wait for it", stream_idle_seconds=3600)
+async def finished_while_thinking(harness: WorkerHarness) -> list[EndedWorkflow]:
+    stalled = {"kind": "stall", "seconds": 3600, "after": 1, "times": None}
+    build_id = await harness.start(script=SMALL, faults=[stalled])
+    await harness.until_event(build_id, "turn_started", turn=2)
     await harness.handle(build_id).signal(FINISH)
     return await ready_build(harness, build_id)
 

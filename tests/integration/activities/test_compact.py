@@ -42,6 +42,7 @@ from domain.payloads import (
     ThinkResult,
 )
 from domain.pricing import PriceTable
+from domain.refusals import REFUSALS_IN_A_ROW
 from domain.tool_output import ImageRef, render_result
 from domain.tools import render_tools
 from local.stack import LocalStack
@@ -388,6 +389,16 @@ async def test_a_conversation_that_is_refused_begins_again_at_once(talk: Talk, k
     [event] = await talk.harness.events(talk.build, "compacted")
     assert event.turn == 4
     await talk.check_ledger()
+
+
+async def test_the_last_turn_before_a_founder_is_asked_begins_without_what_was_declined(talk: Talk) -> None:
+    for _ in range(2):
+        await talk.think(result="it ran fine")
+    await ActivityEnvironment().run(
+        talk.thinker().think, ThinkInput(build_id=talk.build, turn=3, refusals=REFUSALS_IN_A_ROW - 1)
+    )
+    [opening] = json.loads(talk.model.sent[-1].body)["messages"]
+    assert is_floor([opening])
 
 
 async def test_a_floor_that_is_refused_is_for_a_person(talk: Talk) -> None:

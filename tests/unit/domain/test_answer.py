@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.answer import Answer, SentenceBuffer, read_answer, to_stored_text
+from domain.answer import Answer, SentenceBuffer, read_answer, read_refusal, to_stored_text
 from domain.payloads import ThinkOutcome
 from domain.pricing import Tokens
 
@@ -63,7 +63,6 @@ def test_unknown_tool() -> None:
         ("tool_use", [TEXT], ThinkOutcome.CONTINUE, "empty"),
         ("max_tokens", [TEXT], ThinkOutcome.CONTINUE, "max_tokens"),
         ("pause_turn", [TEXT], ThinkOutcome.CONTINUE, "pause_turn"),
-        ("refusal", [], ThinkOutcome.REFUSED, "refusal"),
         ("model_context_window_exceeded", [TEXT], ThinkOutcome.REFUSED, "model_context_window_exceeded"),
         ("never_heard_of", [TEXT], ThinkOutcome.REFUSED, "never_heard_of"),
     ],
@@ -147,3 +146,20 @@ def test_sentences_come_one_by_one() -> None:
     assert buffer.feed("write") == []
     assert buffer.feed(" it.") == []
     assert buffer.rest() == ["Then I write it."]
+
+
+def test_a_declined_answer_is_not_kept() -> None:
+    details = {"type": "refusal", "category": "cyber", "explanation": "It looks like an\x00 attack.", "new": 1}
+    reading = read_answer(Answer([TEXT], "refusal", Tokens(), None, details=details))
+    assert (reading.outcome, reading.stored_as, reading.blocks) == (ThinkOutcome.REFUSED, "refusal", [])
+    assert reading.refusal == {"category": "cyber", "explanation": "It looks like an\ufffd attack."}
+    assert "computer security" in (reading.reason or "")
+    assert 'an\ufffd attack.".' in (reading.reason or "")
+    assert read_refusal(reading.refusal) == reading
+
+
+@pytest.mark.parametrize("details", [None, {}, {"category": None, "explanation": None}])
+def test_a_refusal_without_details(details: dict[str, Any] | None) -> None:
+    reading = read_answer(Answer([], "refusal", Tokens(), None, details=details))
+    assert reading.refusal == {}
+    assert "without naming a category" in (reading.reason or "")
