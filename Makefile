@@ -1,6 +1,6 @@
 # The commands for everyday work. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check quick replay histories chaos fuzz bench setup clean
+.PHONY: help demo test check quick replay histories long chaos fuzz bench setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -53,6 +53,10 @@ replay: setup ## replay the stored histories against the workflows, without a se
 
 histories: setup ## record the stored histories again
 	@$(CLEAN) $(BIN)/python -m tests.replay.record $(ARGS)
+
+long: ## set up, then run a build of 400 turns, far beyond its model's window: TURNS=400
+	@REAL= $(PYTHON) scripts/setup --system
+	@$(TIDY) $(CLEAN) COFOUNDER_LONG_TURNS=$(or $(TURNS),400) $(PYTEST) tests/workflows/test_long.py $(ARGS)
 
 chaos: ## set up, then inject random faults while builds run: SECONDS=600, SEED=1, RUNS=1 (consecutive seeds)
 	@REAL= $(PYTHON) scripts/setup --system
