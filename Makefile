@@ -56,7 +56,7 @@ histories: setup ## record the stored histories again
 
 long: ## set up, then run a build of 400 turns, far beyond its model's window: TURNS=400
 	@REAL= $(PYTHON) scripts/setup --system
-	@$(TIDY) $(CLEAN) COFOUNDER_LONG_TURNS=$(or $(TURNS),400) $(PYTEST) tests/workflows/test_long.py $(ARGS)
+	@$(TIDY) $(CLEAN) LONG_TURNS=$(or $(TURNS),400) $(PYTEST) tests/workflows/test_long.py $(ARGS)
 
 chaos: ## set up, then inject random faults while builds run: SECONDS=600, SEED=1, RUNS=1 (consecutive seeds)
 	@REAL= $(PYTHON) scripts/setup --system
