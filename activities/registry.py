@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from activities.compact import CompactActivities
 from activities.context import ContextActivities
 from activities.dispatch import DispatchActivities
 from activities.gate import GateActivities, GatePolicy
@@ -72,6 +73,13 @@ def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClie
         autonomous_agent=settings.autonomous_agent,
         secrets=settings.secret_values(),
     )
+    compact = CompactActivities(
+        sessions,
+        clients.providers,
+        clients.store,
+        settings.model_prices,
+        autonomous_agent=settings.autonomous_agent,
+    )
     dispatch = DispatchActivities(
         sessions,
         clients.sandboxes,
@@ -80,7 +88,7 @@ def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClie
         bash_timeout_max_seconds=settings.tool_timeout_max_seconds,
         secrets=settings.secret_values(),
     )
-    return [think.think, think.check_budget, dispatch.dispatch_tool]
+    return [think.think, think.check_budget, compact.compact, dispatch.dispatch_tool]
 
 
 def _workspace_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:

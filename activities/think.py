@@ -16,8 +16,9 @@ from temporalio import activity
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
-from activities.turn.budget import CallBlocked, CallBudget, budget_fields
+from activities.turn.budget import CallBlocked, CallBudget, LookAhead, budget_fields
 from activities.turn.conversation import ConversationLoader, ImageSource
+from activities.turn.floor import DECLINED, NOT_ACCEPTED, TOO_DEAR, TOO_LONG, open_floor
 from activities.turn.narrator import Narrator
 from activities.turn.user_message import compose_user_message, note_events, store_user_message
 from clients.cancellation import run_to_completion
@@ -26,10 +27,20 @@ from db import money, steering, turns
 from db.feed import append_events
 from db.session import Sessions
 from db.transaction import Transaction, transaction
-from domain.answer import REFUSAL, Answer, Reading, is_silent, read_answer, read_refusal, unstorable
+from domain.answer import (
+    REFUSAL,
+    WINDOW_EXCEEDED,
+    Answer,
+    Reading,
+    is_silent,
+    read_answer,
+    read_refusal,
+    unstorable,
+)
 from domain.bill import Bill, bill_of
-from domain.budget import BudgetState
-from domain.errors import CofounderError, ModelCallFailed, StaleClaim
+from domain.budget import BudgetState, Permission
+from domain.compaction import LEAST_TOKENS, MOST_BYTES
+from domain.errors import CofounderError, ConversationRefused, ConversationTooLong, ModelCallFailed, StaleClaim
 from domain.events import (
     BudgetEvent,
     BudgetFields,
@@ -41,6 +52,7 @@ from domain.events import (
     TurnStartedEvent,
     TurnWithdrawnEvent,
 )
+from domain.notes import TurnNote
 from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import PriceTable, Tokens
 from domain.refusals import REFUSALS_IN_A_ROW, refusal_notice
@@ -122,6 +134,13 @@ class ThinkActivities:
             TurnOfAnotherRun: the workflow was reset.
             ModelCallFailed, NeedsPerson: see `clients/model/protocol.py`.
         """
+        result: ThinkResult | None = None
+        while result is None:
+            result = await self._ask(request)
+        return result
+
+    async def _ask(self, request: ThinkInput) -> ThinkResult | None:
+        """Make one call for the turn. None if the conversation can't be sent: the turn begins with a floor now."""
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
         try:
             async with transaction(self._sessions) as tx:
@@ -138,7 +157,15 @@ class ThinkActivities:
             return blocked.result
         call = reserved.call
         async with heartbeating():
-            answer, narrator = await self._call(call, reserved.max_tokens)
+            try:
+                answer, narrator = await self._call(call, reserved.max_tokens)
+            except ConversationRefused as error:
+                reason = TOO_LONG if isinstance(error, ConversationTooLong) else NOT_ACCEPTED
+                if await self._begin_again(call, reason):
+                    return None
+                raise
+            if answer.stop_reason == WINDOW_EXCEEDED and await self._begin_again(call, TOO_LONG, answer):
+                return None
             return await self._store(call, answer, narrator, reserved.message_read)
 
     @activity.defn
@@ -159,10 +186,10 @@ class ThinkActivities:
             blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
             reading = read_answer(Answer(blocks, outcome, Tokens(), None))
         state = await money.budget_of(tx, call.user_id, call.day)
-        winds_down = await self._budget.winds_down_after(tx, call, state)
+        ahead = await self._budget.look_ahead(tx, call, state, reading.names)
         message_read = await steering.last_message_read(tx, call.build_id, call.turn)
         silent = is_silent(blocks, updates=self._budget.price(call.model).progress_updates)
-        return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read, silent=silent)
+        return _result(reading, call.day, state, ahead, message_read=message_read, silent=silent)
 
     async def _reserve_turn(
         self,
@@ -188,9 +215,7 @@ class ThinkActivities:
             # An earlier attempt has stored the message of this turn. What is unread now waits for the next turn.
             numbers = []
             message_read = await steering.last_message_read(tx, call.build_id, call.turn)
-        if lost is None and request.refusals == REFUSALS_IN_A_ROW - 1:
-            call = await self._begin_again_after_refusals(tx, call)
-        permission, state = await self._budget.reserve(tx, call, lost, turn.fallbacks)
+        call, permission, state = await self._reserve_money(tx, request, call, turn)
         events: list[BuildEvent] = [] if lost is None else [TurnWithdrawnEvent(claim=str(lost))]
         events.append(TurnStartedEvent(attempt=attempt))
         events += note_events(request.notes, budget_fields(state))
@@ -199,13 +224,54 @@ class ThinkActivities:
         await append_events(tx, call.build_id, events, turn=call.turn)
         return ReservedTurn(call, permission.max_tokens, message_read)
 
-    async def _begin_again_after_refusals(self, tx: Transaction, call: money.Call) -> money.Call:
-        """Hook for the last turn before the founder is asked; its user message is stored, its money not yet reserved.
+    async def _reserve_money(
+        self, tx: Transaction, request: ThinkInput, call: money.Call, turn: turns.ClaimedTurn
+    ) -> tuple[money.Call, Permission, BudgetState]:
+        """Reserve the turn's money. If its conversation is too long, or too dear, let it begin with a floor.
 
-        A prefix that is opened here, without what was declined, belongs in the returned call. For now the turn keeps
-        its prefix.
+        Returns:
+            The call with the turn's prefix, how much it may say, and the budget before it.
         """
-        return call
+        size = await money.prompt_size(tx, call.build_id, call.turn)
+        reason = await self._budget.floor_reason(tx, call, size, asleep=TurnNote.HANDOFF in request.notes)
+        if request.refusals == REFUSALS_IN_A_ROW - 1:
+            reason = DECLINED  # the last turn before the founder is asked: without what was declined
+        if reason is not None:
+            call, size = await self._on_floor(tx, call, size, reason)
+        try:
+            return call, *await self._budget.reserve(tx, call, size, turn.lost, turn.fallbacks)
+        except CallBlocked as blocked:
+            if blocked.result.outcome is not ThinkOutcome.TOO_SMALL or size.likely < LEAST_TOKENS:
+                raise
+            call, size = await self._on_floor(tx, call, size, TOO_DEAR)
+            return call, *await self._budget.reserve(tx, call, size, turn.lost, turn.fallbacks)
+
+    async def _on_floor(
+        self, tx: Transaction, call: money.Call, size: money.PromptSize, reason: str
+    ) -> tuple[money.Call, money.PromptSize]:
+        prefix = await open_floor(tx, call, reason, size.counted, self._secrets)
+        if prefix is None:
+            return call, size
+        return replace(call, prefix=prefix), await money.prompt_size(tx, call.build_id, call.turn)
+
+    async def _begin_again(self, call: money.Call, reason: str, answer: Answer | None = None) -> bool:
+        """Let the turn begin with a floor, and settle the answer that could not be used, if there was one.
+
+        Returns:
+            False if it began with one already.
+        """
+        try:
+            async with transaction(self._sessions) as tx:
+                size = await money.prompt_size(tx, call.build_id, call.turn)
+                prefix = await open_floor(tx, call, reason, size.counted, self._secrets)
+                if prefix is not None and answer is not None:
+                    await self._budget.settle(tx, call, answer, bill_of(answer))
+                return prefix is not None
+        except StaleClaim:
+            if answer is not None:
+                async with transaction(self._sessions) as tx:
+                    await self._budget.settle(tx, call, answer, bill_of(answer))
+            raise
 
     async def _alert(self, build_id: uuid.UUID, turn: int, state: BudgetState | None) -> None:
         """Tell founder and operators that a call was not made because it could have passed the ceiling."""
@@ -253,7 +319,10 @@ class ThinkActivities:
         """The request of the call, and the provider of its model."""
         settings = RequestSettings(call.model, max_tokens, prompt_cache=True)
         provider = self._providers[self._budget.price(call.model).provider]
-        return provider, provider.render(settings, await self._conversations.load(call))
+        rendered = provider.render(settings, await self._conversations.load(call))
+        if len(rendered.body) > MOST_BYTES:
+            raise ConversationTooLong(f"The request has {len(rendered.body)} bytes, of at most {MOST_BYTES}.")
+        return provider, rendered
 
     async def _report_failure(self, call: money.Call, error: CofounderError, narrator: Narrator) -> None:
         """Say in the feed why a call failed, unless another attempt has taken the turn and speaks now."""
@@ -303,7 +372,7 @@ class ThinkActivities:
         except StaleClaim:
             # Another attempt has the turn, but the server has served this call and bills it.
             async with transaction(self._sessions) as tx:
-                await self._settle_bill(tx, call, answer, bill_of(answer))
+                await self._budget.settle(tx, call, answer, bill_of(answer))
             raise
 
     async def _store_reading(
@@ -322,8 +391,8 @@ class ThinkActivities:
             ):
                 used_ids |= used
                 reading = read_answer(answer, call.turn, used_ids)
-            state = await self._settle_bill(tx, call, answer, bill)
-            winds_down = await self._budget.winds_down_after(tx, call, state)
+            state = await self._budget.settle(tx, call, answer, bill)
+            ahead = await self._budget.look_ahead(tx, call, state, reading.names)
             events: list[BuildEvent] = [*narrator.last_events(), _answered_event(bill, reading, state)]
             if instead is not None:
                 events.append(GuardEvent(text=_NOT_STORED))
@@ -332,28 +401,16 @@ class ThinkActivities:
             await append_events(tx, call.build_id, events, turn=call.turn)
         await crash_point("think.committed")
         silent = not narrator.has_spoken
-        return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read, silent=silent)
+        return _result(reading, call.day, state, ahead, message_read=message_read, silent=silent)
 
     async def _ask_again(self, call: money.Call, answer: Answer) -> bool:
         """Settle an answer that can't be read, so that it is asked for again; False if that was done before."""
         async with transaction(self._sessions) as tx:
             if not await turns.count_unreadable(tx, call.build_id, call.turn, call.claim, limit=1):
                 return False
-            await self._settle_bill(tx, call, answer, bill_of(answer))
+            await self._budget.settle(tx, call, answer, bill_of(answer))
             await append_events(tx, call.build_id, [TurnFailedEvent(error=_UNREADABLE_CALL)], turn=call.turn)
         return True
-
-    async def _settle_bill(self, tx: Transaction, call: money.Call, answer: Answer, bill: Bill) -> BudgetState:
-        cost = self._budget.bill_cost(call.model, bill)
-        return await money.settle(
-            tx,
-            call,
-            bill.tokens,
-            cost,
-            answer.request_id,
-            iterations=bill.iterations,
-            estimated=bill.estimated or cost is None,
-        )
 
 
 def _day() -> date:
@@ -372,17 +429,18 @@ def _answered_event(bill: Bill, reading: Reading, state: BudgetState) -> TurnAns
 
 
 def _result(
-    reading: Reading, day: date, state: BudgetState, *, winds_down: bool, message_read: int, silent: bool
+    reading: Reading, day: date, state: BudgetState, ahead: LookAhead, *, message_read: int, silent: bool
 ) -> ThinkResult:
     """The turn's result. Sparse: every turn's result is part of the history."""
     return ThinkResult.sparse(
         outcome=reading.outcome,
         calls=reading.calls,
         reason=reading.reason,
-        wind_down=winds_down,
-        day=day if winds_down else None,
-        allowance=state.allowance if winds_down else None,
+        wind_down=ahead.winds_down,
+        day=day if ahead.winds_down else None,
+        allowance=state.allowance if ahead.winds_down else None,
         message_read=message_read,
+        compact=ahead.compact and reading.outcome is not ThinkOutcome.REFUSED,
         declined=reading.refusal is not None,
         silent=silent and reading.outcome is ThinkOutcome.TOOL_USE,
     )

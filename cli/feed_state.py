@@ -11,6 +11,7 @@ from domain.events import (
     BudgetEvent,
     BudgetShare,
     BuildEvent,
+    CompactedEvent,
     GateBouncedEvent,
     GatePassedEvent,
     GateStartedEvent,
@@ -278,6 +279,7 @@ _on(NarrationEvent, _narration)
 _line(TurnFailedEvent, "warning", lambda event: f"the model call failed: {event.error}")
 _on(TurnWithdrawnEvent, _turn_withdrawn)
 _on(TurnAnsweredEvent, _turn)
+_line(CompactedEvent, "note", lambda event: event.reason)
 _on(ToolStartedEvent, _tool_started)
 _on(ToolDoneEvent, _tool_done)
 _on(PhaseCompletedEvent, _phase_completed)

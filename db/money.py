@@ -39,6 +39,9 @@ from domain.status import Status, WaitingFor
 _IMAGE_TOKENS = 2000
 """Upper bound for a screenshot. It costs width times height / 750: 1366 on a desktop, 439 on a phone."""
 
+_BYTES_PER_TOKEN = 2.5
+"""Bytes of text and code to a token; usually more."""
+
 _REQUEST_TOKENS = 1000
 """Upper bound for the parts of a request that are not stored text."""
 
@@ -299,8 +302,9 @@ _PROMPT_SIZE = text(
             and turn <= :turn and input_tokens + cache_write_5m_tokens + cache_read_tokens > 0
         order by turn desc, output_tokens desc limit 1
     ), since as (
-        select coalesce(max(turn), max(covers), 0) as turn, coalesce(max(prompt), 0) as prompt,
-            coalesce(max(output), 0) as output, coalesce(bool_or(warm), false) as warm, max(turn) is null as fresh
+        select coalesce(max(covers), 0) as covers, coalesce(max(turn), max(covers), 0) as turn,
+            coalesce(max(prompt), 0) as prompt, coalesce(max(output), 0) as output,
+            coalesce(bool_or(warm), false) as warm, max(turn) is null as fresh
         from here
         left join prompts on prompts.build_id = :build and prompts.prefix = here.prefix
         left join counted on true
@@ -324,7 +328,11 @@ _PROMPT_SIZE = text(
         results.bytes,
         results.images,
         (select percentile_disc({_EXPECTED_PERCENTILE}) within group (order by output_tokens) from outputs) as outputs,
-        here.prefix
+        here.prefix,
+        (select sum((length(result) - length(replace(result, :image, ''))) / length(:image)) from tool_calls
+            where build_id = :build and tool_calls.turn >= since.covers and tool_calls.turn < :turn
+                and name = 'take_screenshot') as images_here,
+        since.covers
     from here, since, lateral (
         select sum(octet_length(result)) as bytes,
             sum((length(result) - length(replace(result, :image, ''))) / length(:image)) as images
@@ -348,20 +356,30 @@ class PromptSize:
     usual_output: int
     """What nearly all of the build's last calls stayed below."""
     prefix: int
+    likely: int = 0
+    """How long it is likely to be: as `at_most`, with the usual bytes to a token."""
+    images: int = 0
+    """Images in it."""
+    covers: int = 0
+    """The turn up to whose user message its opening stands for the conversation."""
 
 
 async def prompt_size(tx: Transaction, build_id: uuid.UUID, turn: int) -> PromptSize:
     """Estimate the prompt of the turn's call."""
     row = (await tx.execute(_PROMPT_SIZE, {"build": build_id, "turn": turn, "image": _IMAGE})).one()
-    prompt, output, warm, opening, messages, results, images, outputs, prefix = row
+    prompt, output, warm, opening, messages, results, images, outputs, prefix, images_here, covers = row
     counted = int(prompt) + int(output)
-    added = int(opening or 0) + int(messages or 0) + int(results or 0) + int(images or 0) * _IMAGE_TOKENS
+    text_bytes, image_tokens = int(opening or 0) + int(messages or 0) + int(results or 0), int(images or 0)
+    image_tokens *= _IMAGE_TOKENS
     return PromptSize(
-        at_most=counted + added + _REQUEST_TOKENS,
+        at_most=counted + text_bytes + image_tokens + _REQUEST_TOKENS,
         counted=counted,
         cached=int(prompt) if warm else 0,
         usual_output=int(outputs or 0),
         prefix=int(prefix),
+        likely=counted + int(text_bytes / _BYTES_PER_TOKEN) + image_tokens,
+        images=int(images_here or 0),
+        covers=int(covers),
     )
 
 

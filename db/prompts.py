@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import UUID, bindparam, select, text
+from sqlalchemy import UUID, Integer, Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import Prompt
 from db.transaction import Transaction
+from domain.errors import StaleClaim
 
 
 async def find_prompt(tx: Transaction, build_id: uuid.UUID) -> Prompt | None:
@@ -69,3 +70,69 @@ async def fallbacks_of(tx: Transaction, build_id: uuid.UUID) -> tuple[str, ...]:
     """The fallback models of the build's newest prefix."""
     newest = select(Prompt.fallbacks).where(Prompt.build_id == build_id).order_by(Prompt.prefix.desc()).limit(1)
     return tuple(await tx.session.scalar(newest) or ())
+
+
+_OPEN = text(
+    """
+    insert into prompts
+        (build_id, prefix, system, tools, settings, betas, fallbacks, wants_plan, covers, opening)
+    select build_id, :prefix, system, tools, settings, coalesce(:betas, betas), fallbacks, wants_plan, :covers, :opening
+    from prompts where build_id = :build and prefix = :base
+    on conflict do nothing returning prefix
+    """
+).bindparams(
+    bindparam("build", type_=UUID(as_uuid=True)),
+    *(bindparam(name, type_=Text()) for name in ("betas", "opening")),
+    *(bindparam(name, type_=Integer()) for name in ("prefix", "covers", "base")),
+)
+
+
+async def open_prefix(
+    tx: Transaction,
+    build_id: uuid.UUID,
+    base: int,
+    prefix: int,
+    *,
+    covers: int,
+    opening: str,
+    betas: str | None = None,
+) -> bool:
+    """Store a new prefix, which answers as an earlier one does. One that is stored stays as it is.
+
+    Args:
+        base: the earlier prefix.
+        prefix: the number of the new one.
+        covers: the turn up to whose user message `opening` stands for the conversation.
+        opening: the first message, as the JSON text that is sent.
+        betas: the betas that it needs, if they are not those of the earlier one.
+
+    Returns:
+        False if the number is taken.
+    """
+    values = {"build": build_id, "prefix": prefix, "base": base, "covers": covers, "opening": opening, "betas": betas}
+    return (await tx.execute(_OPEN, values)).first() is not None
+
+
+_USE = text(
+    """
+    update turns set prefix = :prefix where build_id = :build and number = :turn and claim = :claim and outcome is null
+    returning number
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True)))
+
+
+async def use_prefix(tx: Transaction, build_id: uuid.UUID, turn: int, claim: uuid.UUID, prefix: int) -> None:
+    """Let the next attempt at an unanswered turn begin with another prefix.
+
+    Raises:
+        StaleClaim: another attempt has taken the turn.
+    """
+    values = {"build": build_id, "turn": turn, "claim": claim, "prefix": prefix}
+    if (await tx.execute(_USE, values)).first() is None:
+        raise StaleClaim(f"another attempt has taken turn {turn}")
+
+
+async def fixed_bytes(tx: Transaction, build_id: uuid.UUID, prefix: int) -> int:
+    """The length of system prompt and tools of a prefix."""
+    stored = await load_prefix(tx, build_id, prefix)
+    return len(stored.system.encode()) + len(stored.tools.encode())

@@ -10,7 +10,7 @@ from sqlalchemy import JSON, UUID, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
-from db.models import Event, GateRun, Message, Prompt, Turn
+from db.models import Event, GateRun, Message, Prompt, ToolCall, Turn
 from db.transaction import Transaction
 from domain.answer import Reading, to_stored_text
 from domain.errors import StaleClaim, TurnOfAnotherRun
@@ -154,7 +154,8 @@ _MESSAGES = text(
     where build_id = :build and turn >= :after and turn < :turn
     union all
     select turn, case role when 'user' then 1 else 2 end, 0, content from messages
-    where build_id = :build and turn <= :turn and (turn > :after or turn = :after and role = 'assistant')
+    where build_id = :build and (turn < :turn or turn = :turn and role = 'user')
+        and (turn > :after or turn = :after and role = 'assistant')
     order by 1, 2, 3
     """
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
@@ -345,3 +346,30 @@ async def last_answered_turn(tx: Transaction, build_id: uuid.UUID) -> int | None
     return await tx.session.scalar(
         select(func.max(Turn.number)).where(Turn.build_id == build_id, Turn.outcome.is_not(None))
     )
+
+
+async def last_answers(tx: Transaction, build_id: uuid.UUID, turn: int, limit: int) -> Sequence[str]:
+    """The last stored assistant messages before a turn, oldest first, each as the JSON text of its blocks."""
+    rows = await tx.session.scalars(
+        select(Message.content)
+        .where(Message.build_id == build_id, Message.role == "assistant", Message.turn < turn)
+        .order_by(Message.turn.desc())
+        .limit(limit)
+    )
+    return rows.all()[::-1]
+
+
+async def last_results(tx: Transaction, build_id: uuid.UUID, turn: int) -> Sequence[tuple[str, str]]:
+    """The calls of the turn before, each with its summary and its stored result, in order."""
+    rows = await tx.session.execute(
+        select(ToolCall.summary, ToolCall.result)
+        .where(ToolCall.build_id == build_id, ToolCall.turn == turn - 1, ToolCall.result.is_not(None))
+        .order_by(ToolCall.position)
+    )
+    return [(summary, result or "") for summary, result in rows]
+
+
+async def stored_user_message(tx: Transaction, build_id: uuid.UUID, turn: int) -> str | None:
+    """The texts of the turn's user message, as the JSON text of its blocks; None if it is tool results alone."""
+    message = await tx.session.get(Message, (build_id, turn, "user"))
+    return None if message is None else message.content

@@ -15,6 +15,9 @@ from domain.refusals import refusal_details, refusal_reason
 from domain.text import storable
 from domain.tools import TOOLS, check_tool_input, is_mutating, summarize_call
 
+WINDOW_EXCEEDED = "model_context_window_exceeded"
+"""The stop reason of an answer that ends where the model's window does."""
+
 REFUSAL = "refusal"
 """The stop reason of an answer that a safety check has declined."""
 

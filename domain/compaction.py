@@ -24,6 +24,18 @@ WINDOW_PERCENT = 85
 FLOOR_PERCENT = 95
 """At this share of the window, a new prefix opens without a summary, which needs no call and no money."""
 
+IMAGES_DUE = 16
+"""A conversation with this many images is summed up, which leaves out all but the last ones."""
+
+IMAGES_A_SCREENSHOT = 2
+"""Images in the result of one call of `take_screenshot`."""
+
+MOST_IMAGES = 20
+"""Images of one conversation: for more, the API accepts only smaller ones. One more opens a new prefix."""
+
+MOST_BYTES = 20_000_000
+"""Bytes of one request, images included; the API accepts 32 MB. A longer one opens a new prefix."""
+
 _SHARE_OF_CEILING = 4
 """The worst case of a call should be at most this fraction of the day's ceiling."""
 
@@ -45,7 +57,7 @@ def compaction_threshold(price: ModelPrice, window: int, ceiling: int | None) ->
     return min(max(threshold, LEAST_TOKENS), window * WINDOW_PERCENT // 100)
 
 
-def is_compaction_due(tokens: int, threshold: int, *, winds_down: bool, turns_since: int) -> bool:
+def is_compaction_due(tokens: int, threshold: int, *, winds_down: bool, turns_since: int, images: int = 0) -> bool:
     """Whether to sum up the conversation before its next turn.
 
     Args:
@@ -53,5 +65,8 @@ def is_compaction_due(tokens: int, threshold: int, *, winds_down: bool, turns_si
         threshold: see `compaction_threshold`.
         winds_down: the day's budget runs low. The cache is warm now and cold tomorrow, so a summary is cheap today.
         turns_since: turns since this prefix was opened, or since the last attempt to sum it up.
+        images: the images in it.
     """
-    return turns_since >= TURNS_BETWEEN and (tokens >= threshold or (winds_down and tokens >= LEAST_TOKENS))
+    if turns_since < TURNS_BETWEEN:
+        return False
+    return tokens >= threshold or images >= IMAGES_DUE or (winds_down and tokens >= LEAST_TOKENS)

@@ -167,6 +167,15 @@ class TurnAnsweredEvent(BudgetShare):
     estimated: bool = Field(default=False, description="The vendor named no tokens: these and the cost are estimates.")
 
 
+class CompactedEvent(BuildEvent):
+    """The conversation goes on from a summary, as it had become long."""
+
+    type = "compacted"
+    reason: str = Field(default="", description="Why, for the founder.")
+    tokens_before: int = Field(default=0, description="How long the conversation was, in tokens.")
+    summary: str = Field(default="", description="What the agent goes on from, together with its last turns.")
+
+
 class ToolCallEvent(BuildEvent):
     """A tool call."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from domain import prompt
+from domain import prompt, summary
 from domain.events import PlanEvent, ResumedEvent
 
 
@@ -26,6 +26,7 @@ class TurnNote(StrEnum):
     WIND_DOWN_OVER = "wind_down_over"
     HANDOFF = "handoff"
     ASKED = "asked"
+    COMPACTED = "compacted"
     SPEAK = "speak"
     OPEN_ITEMS = "open_items"
 
@@ -48,6 +49,9 @@ class Facts(Protocol):
 
     async def unanswered_problem(self) -> str | None:
         """The problem that the founder was asked about last, if they have not answered."""
+
+    async def record(self) -> summary.Record:
+        """What the rows of the build say of its conversation."""
 
     async def plan(self) -> PlanEvent | None:
         """The agent's plan as it was read last."""
@@ -91,6 +95,10 @@ async def _unanswered(facts: Facts) -> str | None:
     return None if problem is None else prompt.no_answer(problem)
 
 
+async def _compacted(facts: Facts) -> str:
+    return summary.compacted(await facts.record())
+
+
 async def _open_items(facts: Facts) -> str | None:
     plan = await facts.plan()
     return None if plan is None else prompt.open_stories(plan.stories, plan.open, is_empty=not plan.open)
@@ -115,6 +123,7 @@ NOTES: Mapping[TurnNote, Note] = {
     TurnNote.WIND_DOWN_OVER: Note(prompt.WIND_DOWN_OVER),
     TurnNote.HANDOFF: Note(_handoff),
     TurnNote.ASKED: Note(_unanswered),
+    TurnNote.COMPACTED: Note(_compacted),
     TurnNote.SPEAK: Note(prompt.SPEAK),
     TurnNote.OPEN_ITEMS: Note(
         _open_items,

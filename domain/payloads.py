@@ -355,6 +355,23 @@ class ThinkResult(Payload):
     """With REFUSED: a safety check declined the answer, which is not in the conversation."""
     silent: bool = False
     """The agent said nothing to its founder before its tool calls."""
+    compact: bool = False
+    """The conversation is long: sum it up before the next turn."""
+
+
+class CompactConversation(Payload):
+    """Sum up the conversation up to a few turns before this one, the last that was answered."""
+
+    build_id: str
+    turn: int
+    winds_down: bool = False
+    """The day's budget runs low, which is why."""
+
+
+class CompactResult(Payload):
+    """Whether the next turn begins a conversation that goes on from a summary."""
+
+    opened: bool = False
 
 
 class SlotClaim(Payload):

@@ -7,6 +7,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
+    from activities.compact import CompactActivities
     from activities.context import ContextActivities
     from activities.think import ThinkActivities
     from domain.budget import WIND_DOWN_TURNS, WindDown
@@ -18,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
         BuildContext,
         BuildInput,
         BuildRef,
+        CompactConversation,
         LoopState,
         ResolvedModel,
         ThinkInput,
@@ -34,7 +36,7 @@ from workflows.plan import PlanCheck
 from workflows.projection import Projection
 from workflows.steering import Steering
 from workflows.tool_calls import ToolCalls
-from workflows.waiting import Waiting
+from workflows.waiting import Waiting, best_effort
 from workflows.workspace import Workspace
 
 
@@ -187,6 +189,7 @@ class BuildWorkflow:
             self._steering.remind_silent_agent(result)
             await self._steering.guard_against_fruitless_turns(result)
             if wound_down and not state.finish:
+                await self._compact(result)
                 await self._stop_for_budget(result)
             elif (
                 self._is_due_for_gate(result)
@@ -194,6 +197,8 @@ class BuildWorkflow:
                 and await self._gate.check() is GateOutcome.PASSED
             ):
                 return WorkOutcome.PASSED
+            else:
+                await self._compact(result)
 
     async def _think(self, *, patient: bool) -> ThinkResult | None:
         """Make one model call. Notes added while it is retried are for the next turn.
@@ -246,12 +251,35 @@ class BuildWorkflow:
                 state.notes = [note for note in state.notes if note is not TurnNote.WIND_DOWN]
                 state.notes.append(TurnNote.WIND_DOWN_OVER)
             return False
+        if state.wind_down_turns is None and self._is_to_compact(result):
+            return False  # a shorter conversation may leave more of the day; the next turn says again
         if state.wind_down_turns is None:
             state.wind_down_turns = WIND_DOWN_TURNS
             state.notes.append(TurnNote.WIND_DOWN)
             return False
         state.wind_down_turns -= 1
         return state.wind_down_turns == 0 or result.outcome is ThinkOutcome.END_TURN
+
+    async def _compact(self, result: ThinkResult) -> None:
+        """Sum up the conversation if it is long. If that fails, it goes on as it is."""
+        if not self._is_to_compact(result):
+            return
+
+        async def compact() -> None:
+            request = CompactConversation.sparse(
+                build_id=self._build.build_id, turn=self._state.turn, winds_down=result.wind_down
+            )
+            compacted = await workflow.execute_activity_method(
+                CompactActivities.compact, request, **policies.COMPACT, summary="sum up the conversation"
+            )
+            if compacted.opened:
+                self._state.notes.append(TurnNote.COMPACTED)
+
+        await best_effort(compact())
+        end_if_cancelled()
+
+    def _is_to_compact(self, result: ThinkResult) -> bool:
+        return result.compact and workflow.patched(patches.COMPACTION.id)
 
     async def _stop_for_budget(self, result: ThinkResult, *, patient: bool = False) -> None:
         """Stop until there is budget. The agent then continues from its handoff note."""

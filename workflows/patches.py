@@ -106,3 +106,12 @@ CHECKS_FOR_CANCEL = Patch(
     "preview stayed open until its time was over.",
     deprecate_when="no preview that began without it is open: previews last an hour, or as long as they are extended",
 )
+
+COMPACTION = Patch(
+    "compaction",
+    since=date(2026, 11, 28),
+    commit="d99f3b6",
+    gates="Sum up a long conversation after the turn's calls, instead of a wind-down if that was due. Before, a "
+    "conversation grew until the model's window was full.",
+    deprecate_when="no build run that began without it is open",
+)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from activities.turn.floor import read_record
 from db import restores, steering, turns
 from db.events import last_event_data
 from db.models import FounderMessage, Restore
@@ -17,6 +18,7 @@ from domain.events import BudgetEvent, BudgetFields, BuildEvent, GuardEvent, Pla
 from domain.notes import NOTES, TurnNote
 from domain.payloads import ThinkInput
 from domain.refusals import describe_refusal
+from domain.summary import Record
 from domain.tool_output import displayable
 
 
@@ -28,6 +30,7 @@ class _StoredFacts:
     build_id: uuid.UUID
     turn: int
     allow_calls: int
+    secrets: Sequence[str]
 
     async def findings(self) -> list[str]:
         return await turns.latest_findings(self.tx, self.build_id)
@@ -41,6 +44,9 @@ class _StoredFacts:
     async def unanswered_problem(self) -> str | None:
         last = await steering.find_question(self.tx, self.build_id)
         return None if last is None or last.answer is not None else last.question.problem
+
+    async def record(self) -> Record:
+        return await read_record(self.tx, self.build_id, self.secrets)
 
     async def plan(self) -> PlanEvent | None:
         data = await last_event_data(self.tx, self.build_id, PlanEvent.type)
@@ -79,7 +85,7 @@ async def compose_user_message(
     messages = await steering.unread_messages(tx, build_id) if start.has_unread_messages else []
     new_restores = await restores.unreported_restores(tx, build_id) if start.has_unreported_restores else []
     texts = [prompt.OPENING] if request.turn == 1 else _continuation(start)
-    texts += await _note_texts(request.notes, _StoredFacts(tx, build_id, request.turn, request.allow_calls))
+    texts += await _note_texts(request.notes, _StoredFacts(tx, build_id, request.turn, request.allow_calls, secrets))
     texts += [prompt.restored(restores.describe_target(restore), commit) for restore, commit in new_restores]
     texts += await _founder_texts(tx, messages, secrets)
     if not texts and start.previous_outcome != "tool_use":

@@ -88,7 +88,7 @@ class AnthropicProvider:
         frozen = conversation.frozen
         betas, summarize = frozen.betas, ""
         if settings.summarize is not None:
-            betas = ",".join(filter(None, (betas, COMPACTION_BETA)))
+            betas = ",".join(dict.fromkeys([*filter(None, betas.split(",")), COMPACTION_BETA]))
             compaction = {"type": "summarize", "instructions": settings.summarize}
             summarize = f'"compaction":{json.dumps(compaction)},'
         head = (

@@ -28,7 +28,9 @@ from db.transaction import Transaction, transaction
 from db.users import ensure_user
 from domain.brief import Interview
 from domain.budget import cycle_of
+from domain.models import default_prices
 from domain.names import build_workflow_id
+from domain.pricing import PriceTable
 from domain.status import CLOSED, Status
 from local.stack import LocalStack
 from settings import Settings
@@ -223,6 +225,11 @@ async def poor_founder(harness: WorkerHarness, allowance: int, **plan: Any) -> t
     days_left = (cycle_of(today, today.day)[1] - today).days
     name = await harness.plan(allowance * days_left, **plan)
     return await harness.founder(name, renewal_day=today.day), name
+
+
+def changed_prices(**changes: Any) -> PriceTable:
+    """Return the price table with every model's row changed."""
+    return {name: price.model_copy(update=changes) for name, price in default_prices().items()}
 
 
 def settings_of(stack: LocalStack, **changes: Any) -> Settings:

@@ -26,7 +26,7 @@ from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
 from tests.harness.scripts import HOLD_FILE, PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import DEADLINE, wait_until
-from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, changed_prices, poor_founder
 
 
 @dataclass(frozen=True)
@@ -462,6 +462,22 @@ async def hook_failed(harness: WorkerHarness) -> list[EndedWorkflow]:
         build_id = await harness.start(user_id, project_id=project_id, script=SMALL)
         workflows = await ready_build(harness, build_id)
     assert await harness.events(build_id, "hook_failed")
+    return workflows
+
+
+@_scenario("its conversation is summed up, and goes on", model_prices=changed_prices(compact_at=40_000))
+async def compacted(harness: WorkerHarness) -> list[EndedWorkflow]:
+    lines = [[bash(f"yes 'step {number}' | head -c 14000")] for number in range(14)]
+    build_id = await harness.start(script=steps([bash(PRODUCT)], *lines))
+    workflows = await ready_build(harness, build_id)
+    [event] = await harness.events(build_id, "compacted")
+    assert event.data["tokens_before"] > 40_000
+    async with harness.session() as tx:
+        messages = await tx.session.scalars(
+            select(Message.content).where(Message.build_id == build_id, Message.role == "user")
+        )
+        [note] = [content for content in messages if "Your conversation was summed up" in content]
+    assert "A small product" in note, "the commits"
     return workflows
 
 
