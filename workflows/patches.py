@@ -110,7 +110,7 @@ CHECKS_FOR_CANCEL = Patch(
 COMPACTION = Patch(
     "compaction",
     since=date(2026, 11, 28),
-    commit="d99f3b6",
+    commit="f5328a6",
     gates="Sum up a long conversation after the turn's calls, instead of a wind-down if that was due. Before, a "
     "conversation grew until the model's window was full.",
     deprecate_when="no build run that began without it is open",
