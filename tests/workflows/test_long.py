@@ -20,7 +20,7 @@ from tests.harness.history import chain_of, shares_of
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness, changed_prices, worker_harness
 
-TURNS = int(os.environ.get("COFOUNDER_LONG_TURNS", "60"))
+TURNS = int(os.environ.get("LONG_TURNS", "60"))
 WINDOW = 60_000
 OUTPUT_BYTES = 8000
 LEAST_SHARE = 0.85
