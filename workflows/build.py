@@ -7,19 +7,15 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.compact import CompactActivities
     from activities.context import ContextActivities
     from activities.think import ThinkActivities
-    from domain.budget import WIND_DOWN_TURNS, WindDown
     from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MESSAGE, MONEY, RESTORE, WAKE
     from domain.notes import TurnNote
     from domain.payloads import (
         BLOCKED,
-        BudgetCheck,
         BuildContext,
         BuildInput,
         BuildRef,
-        CompactConversation,
         LoopState,
         ResolvedModel,
         ThinkInput,
@@ -29,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.status import Status
 
 from workflows import patches, policies
+from workflows.budget import DayBudget
 from workflows.completion import Completion
 from workflows.failures import end_if_cancelled, shielded
 from workflows.gate import EvidenceGate, GateOutcome
@@ -36,7 +33,7 @@ from workflows.plan import PlanCheck
 from workflows.projection import Projection
 from workflows.steering import Steering
 from workflows.tool_calls import ToolCalls
-from workflows.waiting import Waiting, best_effort
+from workflows.waiting import Waiting
 from workflows.workspace import Workspace
 
 
@@ -75,6 +72,7 @@ class BuildWorkflow:
         shared = request.build_id, self._state, self._projection, self._workspace
         self._tool_calls = ToolCalls(*shared, self._waiting)
         self._gate = EvidenceGate(*shared, self._waiting)
+        self._budget = DayBudget(request.build_id, self._state, self._waiting)
         self._completion = Completion(*shared)
 
     @workflow.signal(name=WAKE)
@@ -177,10 +175,10 @@ class BuildWorkflow:
                 continue
             waits = 0
             if result.outcome in BLOCKED:
-                await self._stop_for_budget(result, patient=patient)
+                await self._budget.stop(result, patient=patient)
                 continue
             state.turn_pending = patient = False
-            wound_down = self._wind_down(result)
+            wound_down = self._budget.wind_down(result)
             state.refusals = state.refusals + 1 if result.declined else 0
             if result.outcome is ThinkOutcome.REFUSED:
                 await self._steering.stop_if_refused(result)
@@ -189,8 +187,8 @@ class BuildWorkflow:
             self._steering.remind_silent_agent(result)
             await self._steering.guard_against_fruitless_turns(result)
             if wound_down and not state.finish:
-                await self._compact(result)
-                await self._stop_for_budget(result)
+                await self._budget.compact(result)
+                await self._budget.stop(result)
             elif (
                 self._is_due_for_gate(result)
                 and await self._plan.lets_pass()
@@ -198,7 +196,7 @@ class BuildWorkflow:
             ):
                 return WorkOutcome.PASSED
             else:
-                await self._compact(result)
+                await self._budget.compact(result)
 
     async def _think(self, *, patient: bool) -> ThinkResult | None:
         """Make one model call. Notes added while it is retried are for the next turn.
@@ -237,69 +235,6 @@ class BuildWorkflow:
         if result is not None:
             state.message_read = max(state.message_read, result.message_read)
         return result
-
-    def _wind_down(self, result: ThinkResult) -> bool:
-        """Tell the agent when the day's budget runs low, or no longer does.
-
-        Returns:
-            True if the wind-down is complete.
-        """
-        state = self._state
-        if not result.wind_down:
-            if state.wind_down_turns is not None:
-                state.wind_down_turns = None
-                state.notes = [note for note in state.notes if note is not TurnNote.WIND_DOWN]
-                state.notes.append(TurnNote.WIND_DOWN_OVER)
-            return False
-        if state.wind_down_turns is None and self._is_to_compact(result):
-            return False  # a shorter conversation may leave more of the day; the next turn says again
-        if state.wind_down_turns is None:
-            state.wind_down_turns = WIND_DOWN_TURNS
-            state.notes.append(TurnNote.WIND_DOWN)
-            return False
-        state.wind_down_turns -= 1
-        return state.wind_down_turns == 0 or result.outcome is ThinkOutcome.END_TURN
-
-    async def _compact(self, result: ThinkResult) -> None:
-        """Sum up the conversation if it is long. If that fails, it goes on as it is."""
-        if not self._is_to_compact(result):
-            return
-
-        async def compact() -> None:
-            request = CompactConversation.sparse(
-                build_id=self._build.build_id, turn=self._state.turn, winds_down=result.wind_down
-            )
-            compacted = await workflow.execute_activity_method(
-                CompactActivities.compact, request, **policies.COMPACT, summary="sum up the conversation"
-            )
-            if compacted.opened:
-                self._state.notes.append(TurnNote.COMPACTED)
-
-        await best_effort(compact())
-        end_if_cancelled()
-
-    def _is_to_compact(self, result: ThinkResult) -> bool:
-        return result.compact and workflow.patched(patches.COMPACTION.id)
-
-    async def _stop_for_budget(self, result: ThinkResult, *, patient: bool = False) -> None:
-        """Stop until there is budget. The agent then continues from its handoff note."""
-        state = self._state
-        if result.day is not None:
-            state.last_wind_down = WindDown(day=result.day, allowance=result.allowance)
-        state.wind_down_turns = None
-        state.notes = [note for note in state.notes if note not in (TurnNote.WIND_DOWN, TurnNote.WIND_DOWN_OVER)]
-        why = ThinkOutcome.BUDGET if result.outcome not in BLOCKED else result.outcome
-        stop = BudgetCheck(
-            exhausted=True,
-            outcome=why,
-            reason=result.reason,
-            waiting_for=result.waiting_for,
-            renews_on=result.renews_on,
-            day=result.day,
-        )
-        await self._waiting.wait_for_budget(stop, patient=patient)
-        if why is ThinkOutcome.BUDGET:
-            state.notes.append(TurnNote.HANDOFF)
 
     # ---- single activities, as functions that can be retried
 

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from temporalio.client import WorkflowFailureError
 
@@ -46,6 +47,11 @@ class Outcome:
     damage: list[str] = field(default_factory=list)
 
 
+def fuzz_script(seed: int, turns: int) -> dict[str, Any]:
+    """A script of hostile turns, which ends with a product that passes the gate."""
+    return {"kind": "fuzz", "seed": seed, "turns": turns, "product": _CLEAN + PRODUCT}
+
+
 async def run_fuzz(seeds: Sequence[int], turns: int = TURNS) -> Outcome:
     """Run a build for each seed in a harness of its own, a few at once."""
     outcome, at_once = Outcome(), asyncio.Semaphore(BUILDS_AT_ONCE)
@@ -66,8 +72,7 @@ async def run_fuzz(seeds: Sequence[int], turns: int = TURNS) -> Outcome:
 
 
 async def _build(faults: FaultHarness, harness: WorkerHarness, seed: int, turns: int) -> str:
-    script = {"kind": "fuzz", "seed": seed, "turns": turns, "product": _CLEAN + PRODUCT}
-    build_id = await harness.start(script=script)
+    build_id = await harness.start(script=fuzz_script(seed, turns))
     await _until_closed(harness, build_id)
     row = await harness.row(build_id)
     await check_build(faults, build_id, None)

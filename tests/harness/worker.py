@@ -211,8 +211,8 @@ class WorkerHarness:
         return [event.data["status"] for event in await self.events(build_id, "status")]
 
 
-FOUR_TURNS_A_DAY = 300_000
-"""An allowance (micro-dollars) that pays for several small calls but not for four worst cases, so that the agent winds
+FOUR_TURNS_A_DAY = 150_000
+"""An allowance (micro-dollars) that pays for several small calls but not for a whole wind-down, so that the agent winds
 down at once."""
 
 
