@@ -163,6 +163,7 @@ class ThinkActivities:
                 reason = TOO_LONG if isinstance(error, ConversationTooLong) else NOT_ACCEPTED
                 if await self._begin_again(call, reason):
                     return None
+                await self._report(call, error)
                 raise
             if answer.stop_reason == WINDOW_EXCEEDED and await self._begin_again(call, TOO_LONG, answer):
                 return None
@@ -312,7 +313,8 @@ class ThinkActivities:
             raise
         except CofounderError as error:
             await (self._settle_usage(call, narrator) if narrator.has_usage else self._release(call))
-            await self._report_failure(call, error, narrator)
+            if not isinstance(error, ConversationRefused):  # the turn may begin again without the conversation
+                await self._report_failure(call, error, narrator)
             raise
 
     async def _render(self, call: money.Call, max_tokens: int) -> tuple[ModelProvider, ModelRequest]:
@@ -326,8 +328,10 @@ class ThinkActivities:
 
     async def _report_failure(self, call: money.Call, error: CofounderError, narrator: Narrator) -> None:
         """Say in the feed why a call failed, unless another attempt has taken the turn and speaks now."""
-        if narrator.is_stale:
-            return
+        if not narrator.is_stale:
+            await self._report(call, error)
+
+    async def _report(self, call: money.Call, error: CofounderError) -> None:
         event = TurnFailedEvent(error=storable(str(error), _ERROR_CHARACTERS))
         async with transaction(self._sessions) as tx:
             await append_events(tx, call.build_id, [event], turn=call.turn)

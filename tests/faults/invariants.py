@@ -23,6 +23,7 @@ from db.models import (
     Base,
     Build,
     BusinessEvent,
+    Compaction,
     Event,
     FounderMessage,
     LedgerEntry,
@@ -256,6 +257,9 @@ async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[Requ
     async with transaction(fault_harness.sessions) as tx:
         entries = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build.id))).all()
         answered = set((await tx.session.scalars(select(Turn.claim).where(Turn.build_id == build.id))).all())
+        answered |= set(
+            (await tx.session.scalars(select(Compaction.claim).where(Compaction.build_id == build.id))).all()
+        )
     damage = [f"ledger entry of turn {entry.turn} is still open" for entry in entries if entry.state == "open"]
     settled = {entry.request_id: entry for entry in entries if entry.state == "settled"}
     request_ids = {request_id for request_id, _ in requests}
@@ -342,16 +346,22 @@ async def _messages(fault_harness: FaultHarness, build: Build, requests: list[Re
         texts = [row.text for row in rows]
     if not texts or build.status != Status.READY:
         return []
-    longest = max((body["messages"] for _, body in requests), key=len)
+    bodies = [body for _, body in requests]
+    # A message stands in each request of its prefix, and in the last turns that the next prefix keeps.
+    own = dict.fromkeys(json.dumps(message) for body in bodies for message in body["messages"])
     blocks = [
         block["text"]
-        for message in longest
+        for message in map(json.loads, own)
         if message["role"] == "user"
         for block in message["content"]
         if block["type"] == "text"
     ]
     received = [text for block in blocks for text in texts if founder_message(text) == block]
-    return [] if received == texts else [f"the founder sent {texts}, the agent received {received}"]
+    # A prefix may begin with what the agent is told now, in one text.
+    told = [text for text in texts if any(founder_message(text) in block for block in blocks)]
+    if told == texts and received == [text for text in texts if text in received]:
+        return []
+    return [f"the founder sent {texts}, the agent received {received}"]
 
 
 # ---- side effects

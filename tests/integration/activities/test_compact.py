@@ -19,6 +19,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities import compact as compact_module
+from activities import think as think_module
 from activities.compact import CompactActivities
 from activities.think import ThinkActivities
 from clients.model.anthropic import AnthropicProvider
@@ -388,7 +389,18 @@ async def test_a_conversation_that_is_refused_begins_again_at_once(talk: Talk, k
     assert states == {"settled": 5, "released": 1}
     [event] = await talk.harness.events(talk.build, "compacted")
     assert event.turn == 4
+    assert not await talk.harness.events(talk.build, "turn_failed"), "the founder has nothing to do"
     await talk.check_ledger()
+
+
+async def test_a_request_that_is_too_large_is_not_sent(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(think_module, "MOST_BYTES", 30_000)
+    for _ in range(6):
+        await talk.think()
+    assert all(len(request.body) <= 30_000 for request in talk.model.sent)
+    assert len(talk.model.sent) == 6
+    floors = [row for row in await talk.prefixes() if row.opening]
+    assert floors
 
 
 async def test_the_last_turn_before_a_founder_is_asked_begins_without_what_was_declined(talk: Talk) -> None:

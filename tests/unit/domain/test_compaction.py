@@ -2,7 +2,7 @@
 
 import pytest
 
-from domain.compaction import LEAST_TOKENS, TURNS_BETWEEN, compaction_threshold, is_compaction_due
+from domain.compaction import IMAGES_DUE, LEAST_TOKENS, TURNS_BETWEEN, compaction_threshold, is_compaction_due
 from domain.models import default_prices
 
 DEFAULT_CEILING = 1_833_333
@@ -32,3 +32,12 @@ def test_it_is_due_when_long_or_before_a_sleep_but_not_at_once_again() -> None:
     assert is_compaction_due(LEAST_TOKENS, long, winds_down=True, turns_since=later)
     assert not is_compaction_due(LEAST_TOKENS - 1, long, winds_down=True, turns_since=later)
     assert not is_compaction_due(long, long, winds_down=True, turns_since=later - 1)
+
+
+def test_many_images_are_a_reason_of_their_own() -> None:
+    def is_due(images: int, turns_since: int = TURNS_BETWEEN) -> bool:
+        return is_compaction_due(1000, 150_000, winds_down=False, turns_since=turns_since, images=images)
+
+    assert is_due(IMAGES_DUE)
+    assert not is_due(IMAGES_DUE - 1)
+    assert not is_due(IMAGES_DUE, TURNS_BETWEEN - 1)
