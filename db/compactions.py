@@ -45,9 +45,10 @@ async def claim_compaction(
         StaleClaim: another attempt makes the row at this moment.
     """
     covers = turn - TAIL_TURNS
-    last = await tx.session.get(Turn, (build_id, covers)) if covers > 0 else None
-    if last is None:
+    if covers <= 0:
         return None
+    # Locked, so that attempts at the same time take turns: there is no row of the compaction to lock yet.
+    last = await tx.session.get_one(Turn, (build_id, covers), with_for_update=True)
     base = last.prefix
     row = await tx.session.scalar(
         select(Compaction)
