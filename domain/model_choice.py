@@ -67,7 +67,9 @@ def check_choice(choice: ModelChoice, prices: PriceTable, source: str) -> ModelC
     for model in (choice.model, *choice.fallbacks):
         if model not in prices:
             models = ", ".join(sorted(prices))
-            raise UnknownModel(f"{source} is {model}, which has no price. Known models: {models}.")
+            raise UnknownModel(
+                f"{source} is {model}, which has no price. Use one of {models}, or add it to MODEL_PRICES."
+            )
     price = prices[choice.model]
     if choice.effort is None:
         return choice.model_copy(update={"effort": price.effort})

@@ -102,13 +102,13 @@ def fuzz_answer(seed: int, number: int, tools: Sequence[str]) -> FuzzAnswer:
         blocks.append(FuzzBlock("text", draw.choice(_TEXTS)))
     if stop_reason == "tool_use" or draw.random() < 0.2:
         count = draw.choices((0, 1, 2, 3, 12), (3, 60, 20, 12, 5))[0]
-        blocks += [_call(draw, number, tools) for _ in range(count)]
+        blocks += [_call(draw, seed, tools) for _ in range(count)]
     if draw.random() < 0.1:
         blocks.append(FuzzBlock("text", draw.choice(_TEXTS)))
     return FuzzAnswer(tuple(blocks), stop_reason, has_usage=draw.random() > 0.03)
 
 
-def _call(draw: random.Random, number: int, tools: Sequence[str]) -> FuzzBlock:
+def _call(draw: random.Random, seed: int, tools: Sequence[str]) -> FuzzBlock:
     kinds: tuple[Callable[[], tuple[str, str]], ...] = (
         lambda: ("bash", _json(command=draw.choice(_HOSTILE_COMMANDS), timeout_seconds=draw.choice((None, 1, 20)))),
         lambda: (draw.choice(list(tools) or ["bash"]), draw.choice(_ODD_INPUTS)),
@@ -120,7 +120,8 @@ def _call(draw: random.Random, number: int, tools: Sequence[str]) -> FuzzBlock:
         lambda: ("grep", _json(pattern=draw.choice((".", "(", "(a+)+$")), glob=None)),
     )
     name, text = draw.choices(kinds, (30, 10, 5, 15, 10, 10, 10, 10))[0]()
-    odd_id = draw.choices((None, "functions.bash:0", "toolu_the_same", "", "y" * 300), (90, 3, 3, 2, 2))[0]
+    # Ids are used twice in a build, not in two: tests tell calls apart by their id.
+    odd_id = draw.choices((None, f"functions.bash:{seed}", f"toolu_same_{seed}", "", "y" * 300), (90, 3, 3, 2, 2))[0]
     return FuzzBlock("call", text, name, odd_id)
 
 

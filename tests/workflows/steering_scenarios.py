@@ -322,14 +322,14 @@ async def restored_while_working(harness: WorkerHarness) -> list[EndedWorkflow]:
 @_scenario("put back to a commit while the founder is waited for; the announcement is lost")
 async def restored_while_waiting(harness: WorkerHarness) -> list[EndedWorkflow]:
     script = steps(_phase(1), _phase(2), [bash(_DIRTY)], [bash("true")], _LOOK, [bash(PRODUCT)])
-    build_id = await harness.start(script=script, faults=[{"kind": "refusal", "after": 3, "times": 3}])
+    build_id = await harness.start(script=script, faults=[{"kind": "unknown_stop_reason", "after": 3}])
     await until_waiting(harness, build_id, "founder")
     commit = (await _call(harness, build_id, 1)).commit
     number = await _restore(harness, build_id, commit=commit, announced=False)
     await _reap(harness, build_id)
     workflows = await ready_build(harness, build_id)
     assert (await _restore_row(harness, build_id, number)).state == "done"
-    looks = [call for turn in range(7, 10) if "git log" in (call := await _call(harness, build_id, turn)).summary]
+    looks = [call for turn in range(5, 8) if "git log" in (call := await _call(harness, build_id, turn)).summary]
     assert '"text":"1\\nonly-1\\nphase\\nPhase 1"' in (looks[0].result or "")
     return workflows
 
