@@ -1,6 +1,6 @@
 # The commands for everyday work. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check quick replay histories chaos bench setup clean
+.PHONY: help demo test check quick replay histories chaos fuzz long bench setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -58,6 +58,14 @@ chaos: ## set up, then inject random faults while builds run: SECONDS=600, SEED=
 	@REAL= $(PYTHON) scripts/setup --system
 	@$(TIDY) $(CLEAN) $(BIN)/python -m tests.faults.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) \
 		--runs $(or $(RUNS),1) $(ARGS)
+
+fuzz: ## set up, then run builds with a hostile model: BUILDS=200, SEED=1
+	@REAL= $(PYTHON) scripts/setup --system
+	@$(TIDY) $(CLEAN) $(BIN)/python -m tests.faults.fuzz --builds $(or $(BUILDS),200) --seed $(or $(SEED),1) $(ARGS)
+
+long: ## set up, then take a build of 400 turns through a window of 60,000 tokens: TURNS=400
+	@REAL= $(PYTHON) scripts/setup --system
+	@$(TIDY) $(CLEAN) LONG_TURNS=$(or $(TURNS),400) $(PYTEST) -n 0 tests/workflows/test_long.py $(ARGS)
 
 bench: ## set up, then run benchmarks: JSON=figures.json, ARGS="--small", ARGS="turns --turns 25,100", ARGS=--help
 	@$(PYTHON) scripts/setup --system

@@ -10,9 +10,8 @@ import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, get_args
+from typing import Annotated, Any, get_args
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -21,7 +20,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.build_settings import BuildSettings
 from domain.errors import Misconfigured
-from domain.pricing import ModelPrice, Price
+from domain.models import default_prices
+from domain.pricing import ModelPrice
 
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
 """In lower case, without a dot at the end."""
@@ -174,38 +174,6 @@ ModelPrices = Annotated[dict[str, ModelPrice], NoDecode, BeforeValidator(_json)]
 """JSON that maps each model to its prices."""
 
 
-class _PriceFields(TypedDict):
-    """The fields of a `Price`."""
-
-    input: Decimal
-    output: Decimal
-    cache_read: Decimal
-    cache_write_5m: Decimal
-    cache_write_1h: Decimal
-
-
-def _price(input_: str, output: str, cache_read: str) -> _PriceFields:
-    base = Decimal(input_)
-    return {
-        "input": base,
-        "output": Decimal(output),
-        "cache_read": Decimal(cache_read),
-        "cache_write_5m": base * Decimal("1.25"),
-        "cache_write_1h": base * 2,
-    }
-
-
-def default_prices() -> dict[str, ModelPrice]:
-    """USD per million tokens, from Anthropic's documentation of November 2026; cache writes are 1.25x and 2x input."""
-    return {
-        "claude-opus-5-5": ModelPrice(**_price("4", "20", "0.20")),
-        "claude-sonnet-5-5": ModelPrice(**_price("2", "10", "0.10")),
-        "claude-haiku-5-5": ModelPrice(
-            **_price("0.10", "0.50", "0.01"), above_prompt_tokens=100_000, above=Price(**_price("0.50", "2.50", "0.05"))
-        ),
-    }
-
-
 class Settings(BuildSettings, BaseSettings):
     """All settings. Durations are in seconds, prices in USD per million tokens.
 
@@ -244,7 +212,9 @@ class Settings(BuildSettings, BaseSettings):
     model_prices: ModelPrices = Field(
         default_factory=default_prices, description="Prices per model as JSON, in USD per million tokens."
     )
-    max_output_tokens: int = Field(default=16_000, ge=256, description="max_tokens of a model call.")
+    max_output_tokens: int = Field(
+        default=64_000, ge=256, description="Longest output of a model call in tokens, thinking included."
+    )
     stream_idle_seconds: float = Field(
         default=120, gt=0, description="Give up a model call after this many seconds without an event."
     )

@@ -6,12 +6,14 @@ import structlog
 from temporalio import activity
 
 from activities.runtime.errors import application_errors
+from clients.model.protocol import Providers
 from db.builds import load_build, pin_inputs, record_model
 from db.feed import append_events
+from db.models import Build
 from db.projects import find_brief, find_interview
-from db.prompts import has_prompt, store_prompt
+from db.prompts import FirstSettings, find_prompt, store_prompt
 from db.session import Sessions
-from db.transaction import transaction
+from db.transaction import Transaction, transaction
 from db.users import load_tool_call_cap, load_user_with_plan
 from domain.brief import Interview
 from domain.build_settings import BuildSettings
@@ -34,6 +36,7 @@ class ContextActivities:
         self,
         sessions: Sessions,
         prices: PriceTable,
+        providers: Providers,
         settings: BuildSettings,
         *,
         fallback_model: str,
@@ -42,6 +45,7 @@ class ContextActivities:
     ) -> None:
         self._sessions = sessions
         self._prices = prices
+        self._providers = providers
         self._settings = settings
         self._fallback_model = fallback_model
         self._rehearsal_model = rehearsal_model
@@ -61,15 +65,17 @@ class ContextActivities:
             plan, cap = await load_tool_call_cap(tx, build.user_id)
             settings = self._settings.build_values()
             settings["tool_call_cap"] = settings["tool_call_cap"] or cap
+            stored = await find_prompt(tx, build_id)
             context = BuildContext(
                 project_id=str(build.project_id),
                 user_id=build.user_id,
                 plan=plan,
                 sleep_policy=SleepPolicy(build.sleep_policy),
                 max_nights=build.max_nights,
+                wants_plan=stored is None or stored.wants_plan,
                 **settings,
             )
-            if await has_prompt(tx, build_id):
+            if stored is not None:
                 return context
             brief = await find_brief(tx, build.project_id)
             if brief is None:
@@ -85,15 +91,34 @@ class ContextActivities:
             )
             await pin_inputs(tx, build, brief, interview)
             system = render_system_prompt(brief.body, answered, build.goal, self._egress_hosts)
-            await store_prompt(tx, build_id, system, render_tools())
+            await store_prompt(tx, build_id, system, render_tools(), await self._choose(tx, build))
             return context
+
+    async def _choose(self, tx: Transaction, build: Build) -> FirstSettings | None:
+        """Choose the build's model, write it to the build's row, and freeze how it answers. None if there is none.
+
+        The prompt is stored once, so this is decided before `resolve_model`, which says what is wrong.
+        """
+        user, plan = await load_user_with_plan(tx, build.user_id)
+        try:
+            choice = choose_model(CODER, user.model_overrides, plan.default_models, self._fallback_model, self._prices)
+        except UnknownModel:
+            return None
+        price = self._prices[choice.model]
+        frozen = self._providers[price.provider].freeze(price, choice)
+        await record_model(tx, build, choice.model, self._label(choice.model))
+        return FirstSettings(frozen.settings, frozen.betas, choice.fallbacks)
+
+    def _label(self, model: str) -> str:
+        return f"rehearsal model (standing in for {model})" if self._rehearsal_model else model
 
     @activity.defn
     @application_errors
     async def resolve_model(self, request: BuildRef) -> ResolvedModel:
-        """Choose the build's model and write it to the build's row.
+        """Announce the build's model.
 
-        The user's override for the coder comes first, then the plan's default, then the global fallback.
+        The user's override for the coder comes first, then the plan's default, then the global fallback. A build whose
+        prompt is stored already has its model: its requests say what that model takes.
 
         Raises:
             AccountSuspended: the build fails; the message is for the founder.
@@ -109,15 +134,19 @@ class ContextActivities:
                     "have the account reopened, then start a new build."
                 )
             try:
-                model = choose_model(
-                    CODER, user.model_overrides, plan.default_models, self._fallback_model, self._prices
+                model = build.model if build.model in self._prices else None
+                model = (
+                    model
+                    or choose_model(
+                        CODER, user.model_overrides, plan.default_models, self._fallback_model, self._prices
+                    ).model
                 )
             except UnknownModel as error:
                 _log.error("a build has no usable model", build_id=str(build_id), error=str(error))
                 raise BuildFailed(
                     "This build's model is not available. Your project is kept; the operator has to choose another."
                 ) from error
-            label = f"rehearsal model (standing in for {model})" if self._rehearsal_model else model
+            label = self._label(model)
             await record_model(tx, build, model, label)
             await append_events(tx, build_id, [ModelEvent(model=model, label=label, plan=plan.name)])
             return ResolvedModel(model=model, label=label)

@@ -19,6 +19,7 @@ from activities.sandbox.product import (
     kill_all,
     read_log,
     read_optional,
+    read_plan_file,
     read_product,
     run_step,
     start_product,
@@ -102,7 +103,9 @@ class GateActivities:
             StaleClaim: another attempt has taken over.
         """
         async with heartbeating():
-            gate = _ClaimedGate(uuid.UUID(request.build_id), request.number, request.snapshot_number, uuid.uuid4())
+            gate = _ClaimedGate(
+                uuid.UUID(request.build_id), request.number, request.snapshot_number, uuid.uuid4(), request.wants_plan
+            )
             run = await self._claim(gate)
             if isinstance(run, GateResult):
                 await kill_all(self._sandboxes, request.build_id, Role.GATE)
@@ -163,6 +166,8 @@ class GateActivities:
         await self._announce(gate, f"Restoring snapshot {snapshot.number} into a fresh sandbox")
         await restore_snapshot(self._store, sandbox, snapshot)
         tree = await keep_only_the_commit(sandbox)
+        if gate.wants_plan and tree.usable and (finding := evidence.plan_finding(await read_plan_file(sandbox))):
+            tree.findings.append(finding)
         await sandbox.write(marker, json.dumps(dataclasses.asdict(tree)))
         return tree
 
@@ -288,6 +293,7 @@ class _ClaimedGate:
     number: int
     snapshot_number: int
     claim: uuid.UUID
+    wants_plan: bool
 
 
 def _marker(gate: _ClaimedGate) -> str:

@@ -13,10 +13,11 @@ from db.models import Question, ToolCall
 from db.session import Sessions
 from db.tool_calls import last_calls, last_failed_calls
 from db.transaction import Transaction, transaction
-from db.turns import stored_answers
+from db.turns import final_text, stored_answers
 from domain.guards import WINDOW, call_signature
 from domain.payloads import AskedFounder, AskFounder
-from domain.question import Attempt, about_circle, about_error
+from domain.plan import named_blocker
+from domain.question import Attempt, about_blocker, about_circle, about_error
 from domain.tool_output import parse_stored_blocks, result_text
 
 _SEARCHED_CALLS = 200
@@ -41,6 +42,9 @@ class QuestionActivities:
                 return AskedFounder(message=pending.message, restore=pending.restore)
             if request.error is not None:
                 text = about_error(await _attempts_with_error(tx, build_id, request.error))
+            elif request.blocked_turn is not None:
+                final = await final_text(tx, build_id, request.blocked_turn)
+                text = about_blocker(named_blocker(final or "") or "")
             else:
                 text = about_circle(await _attempts_with_call(tx, build_id, request.call or ""))
             question = Question(

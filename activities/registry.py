@@ -4,10 +4,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from activities.compact import CompactActivities
 from activities.context import ContextActivities
 from activities.dispatch import DispatchActivities
 from activities.gate import GateActivities, GatePolicy
 from activities.lifecycle import LifecycleActivities
+from activities.plan import PlanActivities
 from activities.preview import PreviewActivities
 from activities.question import QuestionActivities
 from activities.reaper import ReaperActivities
@@ -39,6 +41,7 @@ def _project_activities(settings: Settings, sessions: Sessions, clients: WorkerC
     context = ContextActivities(
         sessions,
         settings.model_prices,
+        clients.providers,
         settings,
         fallback_model=settings.fallback_model,
         rehearsal_model=settings.rehearsal_model,
@@ -70,6 +73,13 @@ def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClie
         autonomous_agent=settings.autonomous_agent,
         secrets=settings.secret_values(),
     )
+    compact = CompactActivities(
+        sessions,
+        clients.providers,
+        clients.store,
+        settings.model_prices,
+        autonomous_agent=settings.autonomous_agent,
+    )
     dispatch = DispatchActivities(
         sessions,
         clients.sandboxes,
@@ -78,7 +88,7 @@ def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClie
         bash_timeout_max_seconds=settings.tool_timeout_max_seconds,
         secrets=settings.secret_values(),
     )
-    return [think.think, think.check_budget, dispatch.dispatch_tool]
+    return [think.think, think.check_budget, compact.compact, dispatch.dispatch_tool]
 
 
 def _workspace_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
@@ -102,6 +112,7 @@ def _product_activities(settings: Settings, sessions: Sessions, clients: WorkerC
     """The product: the gate that checks it, and its preview."""
     evidence = GatePolicy(command_seconds=settings.gate_command_seconds, start_seconds=settings.gate_start_seconds)
     gate = GateActivities(sessions, clients.sandboxes, clients.store, clients.browser, evidence)
+    plan = PlanActivities(sessions, clients.sandboxes, settings.secret_values())
     preview = PreviewActivities(
         sessions,
         clients.sandboxes,
@@ -110,6 +121,7 @@ def _product_activities(settings: Settings, sessions: Sessions, clients: WorkerC
         start_seconds=settings.gate_start_seconds,
     )
     return [
+        plan.read_plan,
         gate.run_evidence_gate,
         preview.open_preview,
         preview.keep_preview,

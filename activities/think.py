@@ -6,40 +6,56 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date
 
 import structlog
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
-from activities.turn.budget import CallBlocked, CallBudget, budget_fields
+from activities.turn.budget import CallBlocked, CallBudget, LookAhead, budget_fields
 from activities.turn.conversation import ConversationLoader, ImageSource
+from activities.turn.floor import DECLINED, NOT_ACCEPTED, TOO_DEAR, TOO_LONG, open_floor
 from activities.turn.narrator import Narrator
 from activities.turn.user_message import compose_user_message, note_events, store_user_message
 from clients.cancellation import run_to_completion
-from clients.model.protocol import BrokenStream, LostCall, ModelProvider, Providers, RequestSettings
+from clients.model.protocol import BrokenStream, LostCall, ModelProvider, ModelRequest, Providers, RequestSettings
 from db import money, steering, turns
 from db.feed import append_events
 from db.session import Sessions
 from db.transaction import Transaction, transaction
-from domain.answer import Answer, Reading, read_answer
-from domain.budget import BudgetState
-from domain.errors import CofounderError, StaleClaim
+from domain.answer import (
+    REFUSAL,
+    WINDOW_EXCEEDED,
+    Answer,
+    Reading,
+    is_silent,
+    read_answer,
+    read_refusal,
+    unstorable,
+)
+from domain.bill import Bill, bill_of
+from domain.budget import BudgetState, Permission
+from domain.compaction import LEAST_TOKENS, MOST_BYTES
+from domain.errors import CofounderError, ConversationRefused, ConversationTooLong, ModelCallFailed, StaleClaim
 from domain.events import (
     BudgetEvent,
     BudgetFields,
     BuildEvent,
+    GuardEvent,
     MessagesReadEvent,
     TurnAnsweredEvent,
     TurnFailedEvent,
     TurnStartedEvent,
     TurnWithdrawnEvent,
 )
+from domain.notes import TurnNote
 from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import PriceTable, Tokens
+from domain.refusals import REFUSALS_IN_A_ROW, refusal_notice
 from domain.text import storable
 from domain.tool_output import parse_stored_blocks
 
@@ -48,6 +64,29 @@ _ERROR_CHARACTERS = 500
 
 _AT_THE_CEILING = "The next model call could have passed 110 % of today's budget, so the agent did not make it."
 
+_UNREADABLE_CALL = (
+    "The model's answer had a tool call that is not readable, so nothing of it was run. The answer is paid for; "
+    "Cofounder asks the model once more."
+)
+
+_NOT_STORED = (
+    "The model's last answer could not be stored, so nothing of it was run. It is paid for; Cofounder asked the agent "
+    "to look at the workspace and go on."
+)
+
+_CANNOT_BE_STORED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    DataError,
+    IntegrityError,
+    ProgrammingError,
+)
+"""Errors that an answer of an unknown shape raises when it is read or stored. They would come again."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -55,6 +94,8 @@ _log = structlog.get_logger(__name__)
 class ReservedTurn:
     """A turn whose call may be made."""
 
+    call: money.Call
+    """With the prefix that it was given last."""
     max_tokens: int
     """The most output that its money pays for."""
     message_read: int
@@ -93,21 +134,39 @@ class ThinkActivities:
             TurnOfAnotherRun: the workflow was reset.
             ModelCallFailed, NeedsPerson: see `clients/model/protocol.py`.
         """
+        result: ThinkResult | None = None
+        while result is None:
+            result = await self._ask(request)
+        return result
+
+    async def _ask(self, request: ThinkInput) -> ThinkResult | None:
+        """Make one call for the turn. None if the conversation can't be sent: the turn begins with a floor now."""
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
         try:
             async with transaction(self._sessions) as tx:
                 start = await turns.load_turn_start(tx, build_id, request.turn)
                 call = money.Call(claim, build_id, start.user_id, request.turn, _day(), start.model)
                 turn = await turns.claim_turn(tx, build_id, request.turn, info.workflow_run_id or "", claim)
+                call = replace(call, prefix=turn.prefix)
                 if turn.outcome is not None:
                     return await self._stored_result(tx, call, turn.outcome)
-                reserved = await self._reserve_turn(tx, request, call, start, turn.lost, info.attempt)
+                reserved = await self._reserve_turn(tx, request, call, start, turn, info.attempt)
         except CallBlocked as blocked:
             if blocked.result.outcome is ThinkOutcome.BUDGET:
                 await self._alert(build_id, request.turn, blocked.state)
             return blocked.result
+        call = reserved.call
         async with heartbeating():
-            answer, narrator = await self._call(call, reserved.max_tokens)
+            try:
+                answer, narrator = await self._call(call, reserved.max_tokens)
+            except ConversationRefused as error:
+                reason = TOO_LONG if isinstance(error, ConversationTooLong) else NOT_ACCEPTED
+                if await self._begin_again(call, reason):
+                    return None
+                await self._report(call, error)
+                raise
+            if answer.stop_reason == WINDOW_EXCEEDED and await self._begin_again(call, TOO_LONG, answer):
+                return None
             return await self._store(call, answer, narrator, reserved.message_read)
 
     @activity.defn
@@ -122,12 +181,16 @@ class ThinkActivities:
 
     async def _stored_result(self, tx: Transaction, call: money.Call, outcome: str) -> ThinkResult:
         """The result of a turn that an earlier attempt has stored the answer of."""
-        blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
+        if outcome == REFUSAL:
+            reading, blocks = read_refusal(await turns.stored_refusal(tx, call.build_id, call.turn)), []
+        else:
+            blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
+            reading = read_answer(Answer(blocks, outcome, Tokens(), None))
         state = await money.budget_of(tx, call.user_id, call.day)
-        reading = read_answer(Answer(blocks, outcome, Tokens(), None))
-        winds_down = await self._budget.winds_down_after(tx, call, state)
+        ahead = await self._budget.look_ahead(tx, call, state, reading.names)
         message_read = await steering.last_message_read(tx, call.build_id, call.turn)
-        return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read)
+        silent = is_silent(blocks, updates=self._budget.price(call.model).progress_updates)
+        return _result(reading, call.day, state, ahead, message_read=message_read, silent=silent)
 
     async def _reserve_turn(
         self,
@@ -135,7 +198,7 @@ class ThinkActivities:
         request: ThinkInput,
         call: money.Call,
         start: turns.TurnStart,
-        lost: uuid.UUID | None,
+        turn: turns.ClaimedTurn,
         attempt: int,
     ) -> ReservedTurn:
         """Store the turn's user message, reserve its money and tell the feed that it starts.
@@ -144,6 +207,7 @@ class ThinkActivities:
             CallBlocked: no call may be made; the transaction has to be rolled back.
         """
         self._budget.require_no_hold(suspended=start.suspended)
+        lost = turn.lost
         message = await compose_user_message(tx, request, start, self._secrets)
         if lost is None:
             numbers = message.message_numbers
@@ -152,14 +216,63 @@ class ThinkActivities:
             # An earlier attempt has stored the message of this turn. What is unread now waits for the next turn.
             numbers = []
             message_read = await steering.last_message_read(tx, call.build_id, call.turn)
-        permission, state = await self._budget.reserve(tx, call, lost)
+        call, permission, state = await self._reserve_money(tx, request, call, turn)
         events: list[BuildEvent] = [] if lost is None else [TurnWithdrawnEvent(claim=str(lost))]
         events.append(TurnStartedEvent(attempt=attempt))
         events += note_events(request.notes, budget_fields(state))
         if numbers:
             events.append(MessagesReadEvent(numbers=numbers))
         await append_events(tx, call.build_id, events, turn=call.turn)
-        return ReservedTurn(permission.max_tokens, message_read)
+        return ReservedTurn(call, permission.max_tokens, message_read)
+
+    async def _reserve_money(
+        self, tx: Transaction, request: ThinkInput, call: money.Call, turn: turns.ClaimedTurn
+    ) -> tuple[money.Call, Permission, BudgetState]:
+        """Reserve the turn's money. If its conversation is too long, or too dear, let it begin with a floor.
+
+        Returns:
+            The call with the turn's prefix, how much it may say, and the budget before it.
+        """
+        size = await money.prompt_size(tx, call.build_id, call.turn)
+        reason = await self._budget.floor_reason(tx, call, size, asleep=TurnNote.HANDOFF in request.notes)
+        if request.refusals == REFUSALS_IN_A_ROW - 1:
+            reason = DECLINED  # the last turn before the founder is asked: without what was declined
+        if reason is not None:
+            call, size = await self._on_floor(tx, call, size, reason)
+        try:
+            return call, *await self._budget.reserve(tx, call, size, turn.lost, turn.fallbacks)
+        except CallBlocked as blocked:
+            if blocked.result.outcome is not ThinkOutcome.TOO_SMALL or size.likely < LEAST_TOKENS:
+                raise
+            call, size = await self._on_floor(tx, call, size, TOO_DEAR)
+            return call, *await self._budget.reserve(tx, call, size, turn.lost, turn.fallbacks)
+
+    async def _on_floor(
+        self, tx: Transaction, call: money.Call, size: money.PromptSize, reason: str
+    ) -> tuple[money.Call, money.PromptSize]:
+        prefix = await open_floor(tx, call, reason, size.counted, self._secrets)
+        if prefix is None:
+            return call, size
+        return replace(call, prefix=prefix), await money.prompt_size(tx, call.build_id, call.turn)
+
+    async def _begin_again(self, call: money.Call, reason: str, answer: Answer | None = None) -> bool:
+        """Let the turn begin with a floor, and settle the answer that could not be used, if there was one.
+
+        Returns:
+            False if it began with one already.
+        """
+        try:
+            async with transaction(self._sessions) as tx:
+                size = await money.prompt_size(tx, call.build_id, call.turn)
+                prefix = await open_floor(tx, call, reason, size.counted, self._secrets)
+                if prefix is not None and answer is not None:
+                    await self._budget.settle(tx, call, answer, bill_of(answer))
+                return prefix is not None
+        except StaleClaim:
+            if answer is not None:
+                async with transaction(self._sessions) as tx:
+                    await self._budget.settle(tx, call, answer, bill_of(answer))
+            raise
 
     async def _alert(self, build_id: uuid.UUID, turn: int, state: BudgetState | None) -> None:
         """Tell founder and operators that a call was not made because it could have passed the ceiling."""
@@ -174,14 +287,14 @@ class ThinkActivities:
     async def _call(self, call: money.Call, max_tokens: int) -> tuple[Answer, Narrator]:
         """Make the call whose money is reserved. If it fails, settle what it cost as far as that is known."""
         try:
-            provider, body = await self._render(call, max_tokens)
+            provider, rendered = await self._render(call, max_tokens)
         except BaseException:
             await run_to_completion(self._release(call))
             raise
         narrator = Narrator(self._sessions, call)
         try:
             await crash_point("think.before_call")
-            answer = await provider.stream(body, narrator.add_text, narrator.note_usage)
+            answer = await provider.stream(rendered, narrator.add_text, narrator.note_usage)
             await crash_point("think.after_call")
             return answer, narrator
         except BrokenStream as error:
@@ -200,20 +313,25 @@ class ThinkActivities:
             raise
         except CofounderError as error:
             await (self._settle_usage(call, narrator) if narrator.has_usage else self._release(call))
-            await self._report_failure(call, error, narrator)
+            if not isinstance(error, ConversationRefused):  # the turn may begin again without the conversation
+                await self._report_failure(call, error, narrator)
             raise
 
-    async def _render(self, call: money.Call, max_tokens: int) -> tuple[ModelProvider, bytes]:
+    async def _render(self, call: money.Call, max_tokens: int) -> tuple[ModelProvider, ModelRequest]:
         """The request of the call, and the provider of its model."""
-        price = self._budget.price(call.model)
-        settings = RequestSettings(call.model, max_tokens, price.adaptive_thinking, prompt_cache=True)
-        provider = self._providers[price.provider]
-        return provider, provider.render(settings, await self._conversations.load(call))
+        settings = RequestSettings(call.model, max_tokens, prompt_cache=True)
+        provider = self._providers[self._budget.price(call.model).provider]
+        rendered = provider.render(settings, await self._conversations.load(call))
+        if len(rendered.body) > MOST_BYTES:
+            raise ConversationTooLong(f"The request has {len(rendered.body)} bytes, of at most {MOST_BYTES}.")
+        return provider, rendered
 
     async def _report_failure(self, call: money.Call, error: CofounderError, narrator: Narrator) -> None:
         """Say in the feed why a call failed, unless another attempt has taken the turn and speaks now."""
-        if narrator.is_stale:
-            return
+        if not narrator.is_stale:
+            await self._report(call, error)
+
+    async def _report(self, call: money.Call, error: CofounderError) -> None:
         event = TurnFailedEvent(error=storable(str(error), _ERROR_CHARACTERS))
         async with transaction(self._sessions) as tx:
             await append_events(tx, call.build_id, [event], turn=call.turn)
@@ -224,6 +342,8 @@ class ThinkActivities:
         await self._settle(call, narrator.tokens, narrator.request_id)
 
     async def _settle(self, call: money.Call, tokens: Tokens, request_id: str | None) -> None:
+        if tokens == Tokens():
+            return await self._estimate(call)  # the server accepted the call, and has not said what it bills
         async with transaction(self._sessions) as tx:
             await money.settle(tx, call, tokens, self._budget.cost(call.model, tokens), request_id)
 
@@ -238,29 +358,63 @@ class ThinkActivities:
     # ---- its answer
 
     async def _store(self, call: money.Call, answer: Answer, narrator: Narrator, message_read: int) -> ThinkResult:
-        """Store the answer, its cost and its events in one transaction, if this attempt still holds the turn."""
-        reading = read_answer(answer)
-        cost = self._budget.cost(call.model, answer.tokens)
+        """Store the answer, its cost and its events in one transaction, if this attempt still holds the turn.
+
+        It is paid for, so it is not asked for again: if it can't be stored, a turn without it is.
+
+        Raises:
+            ModelCallFailed: the input of a tool call can't be read. That alone is asked for again, once a turn.
+        """
+        if answer.unreadable and await self._ask_again(call, answer):
+            raise ModelCallFailed(_UNREADABLE_CALL)
         try:
-            async with transaction(self._sessions) as tx:
-                await turns.store_answer(
-                    tx,
-                    build_id=call.build_id,
-                    number=call.turn,
-                    claim=call.claim,
-                    stop_reason=reading.stored_as,
-                    reading=reading,
-                )
-                state = await money.settle(tx, call, answer.tokens, cost, answer.request_id)
-                winds_down = await self._budget.winds_down_after(tx, call, state)
-                answered = _answered_event(answer, reading, state)
-                await append_events(tx, call.build_id, [*narrator.last_events(), answered], turn=call.turn)
+            try:
+                return await self._store_reading(call, answer, None, narrator, message_read)
+            except _CANNOT_BE_STORED:
+                _log.exception("an answer could not be stored", build_id=str(call.build_id), turn=call.turn)
+            return await self._store_reading(call, answer, unstorable(), narrator, message_read)
         except StaleClaim:
             # Another attempt has the turn, but the server has served this call and bills it.
-            await self._settle(call, answer.tokens, answer.request_id)
+            async with transaction(self._sessions) as tx:
+                await self._budget.settle(tx, call, answer, bill_of(answer))
             raise
+
+    async def _store_reading(
+        self, call: money.Call, answer: Answer, instead: Reading | None, narrator: Narrator, message_read: int
+    ) -> ThinkResult:
+        """Store the answer, or another reading in its place."""
+        bill, reading, used_ids = bill_of(answer), instead or read_answer(answer, call.turn), set[str]()
+        async with transaction(self._sessions) as tx:
+            while used := await turns.store_answer(
+                tx,
+                build_id=call.build_id,
+                number=call.turn,
+                claim=call.claim,
+                stop_reason=reading.stored_as,
+                reading=reading,
+            ):
+                used_ids |= used
+                reading = read_answer(answer, call.turn, used_ids)
+            state = await self._budget.settle(tx, call, answer, bill)
+            ahead = await self._budget.look_ahead(tx, call, state, reading.names)
+            events: list[BuildEvent] = [*narrator.last_events(), _answered_event(bill, reading, state)]
+            if instead is not None:
+                events.append(GuardEvent(text=_NOT_STORED))
+            if reading.refusal is not None:
+                events.append(GuardEvent(text=refusal_notice(reading.refusal)))
+            await append_events(tx, call.build_id, events, turn=call.turn)
         await crash_point("think.committed")
-        return _result(reading, call.day, state, winds_down=winds_down, message_read=message_read)
+        silent = not narrator.has_spoken
+        return _result(reading, call.day, state, ahead, message_read=message_read, silent=silent)
+
+    async def _ask_again(self, call: money.Call, answer: Answer) -> bool:
+        """Settle an answer that can't be read, so that it is asked for again; False if that was done before."""
+        async with transaction(self._sessions) as tx:
+            if not await turns.count_unreadable(tx, call.build_id, call.turn, call.claim, limit=1):
+                return False
+            await self._budget.settle(tx, call, answer, bill_of(answer))
+            await append_events(tx, call.build_id, [TurnFailedEvent(error=_UNREADABLE_CALL)], turn=call.turn)
+        return True
 
 
 def _day() -> date:
@@ -268,23 +422,29 @@ def _day() -> date:
     return activity.info().started_time.astimezone(UTC).date()
 
 
-def _answered_event(answer: Answer, reading: Reading, state: BudgetState) -> TurnAnsweredEvent:
-    return TurnAnsweredEvent(
-        tokens=answer.tokens.model_dump(exclude_defaults=True),
+def _answered_event(bill: Bill, reading: Reading, state: BudgetState) -> TurnAnsweredEvent:
+    event = TurnAnsweredEvent(
+        tokens=bill.tokens.model_dump(exclude_defaults=True),
         tool_calls=len(reading.calls),
-        stop_reason=reading.stored_as,
+        stop_reason=storable(reading.stored_as, _ERROR_CHARACTERS),
         **budget_fields(state),
     )
+    return event.model_copy(update={"estimated": True}) if bill.estimated else event
 
 
-def _result(reading: Reading, day: date, state: BudgetState, *, winds_down: bool, message_read: int) -> ThinkResult:
+def _result(
+    reading: Reading, day: date, state: BudgetState, ahead: LookAhead, *, message_read: int, silent: bool
+) -> ThinkResult:
     """The turn's result. Sparse: every turn's result is part of the history."""
     return ThinkResult.sparse(
         outcome=reading.outcome,
         calls=reading.calls,
         reason=reading.reason,
-        wind_down=winds_down,
-        day=day if winds_down else None,
-        allowance=state.allowance if winds_down else None,
+        wind_down=ahead.winds_down,
+        day=day if ahead.winds_down else None,
+        allowance=state.allowance if ahead.winds_down else None,
         message_read=message_read,
+        compact=ahead.compact and reading.outcome is not ThinkOutcome.REFUSED,
+        declined=reading.refusal is not None,
+        silent=silent and reading.outcome is ThinkOutcome.TOOL_USE,
     )

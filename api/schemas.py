@@ -40,6 +40,7 @@ from domain.brief import (
 from domain.budget import BudgetState, Level, next_utc_midnight
 from domain.build_options import BuildOptions
 from domain.errors import InvalidBrief, InvalidInput
+from domain.model_choice import ModelChoice
 from domain.status import Status, WaitingFor
 from services.accounts import MAX_TOP_UP, Account
 
@@ -378,7 +379,7 @@ class AccountOut(BaseModel):
         return cls(
             user=account.user.id,
             plan=account.user.plan,
-            models={role: str(model) for role, model in account.user.model_overrides.items()},
+            models={role: ModelChoice.parse(model).model for role, model in account.user.model_overrides.items()},
             suspended=account.user.suspended,
             renewal_day=account.user.renewal_day,
             budget=BudgetOut.of(account.budget, now, operator=operator),

@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 
 from clients.model.anthropic import AnthropicProvider
-from clients.model.protocol import RequestSettings, StoredConversation
+from clients.model.protocol import FrozenSettings, RequestSettings, StoredConversation
 from clients.sandbox import CallOutcome, Role, Sandbox, Sandboxes, sandbox_config
 from domain.answer import read_answer, to_stored_text
 from domain.pricing import Tokens
@@ -45,12 +45,13 @@ async def run_plainly(settings: Settings, *, model: str, system: str, tools: str
 async def _loop(
     client: AnthropicProvider, sandbox: Sandbox, max_tokens: int, model: str, system: str, tools: str
 ) -> list[PlainTurn]:
-    request = RequestSettings(model, max_tokens, adaptive_thinking=True, prompt_cache=True)
+    request = RequestSettings(model, max_tokens, prompt_cache=True)
+    frozen = FrozenSettings('"thinking":{"type":"adaptive","display":"summarized"},')
     messages = [f'{{"role":"user","content":{to_stored_text([{"type": "text", "text": OPENING}])}}}']
     turns: list[PlainTurn] = []
     while True:
         start = time.monotonic()
-        conversation = StoredConversation(system.encode(), tools.encode(), tuple(map(str.encode, messages)))
+        conversation = StoredConversation(system.encode(), tools.encode(), tuple(map(str.encode, messages)), frozen)
         answer = await client.stream(client.render(request, conversation), _ignore_text, _ignore_usage)
         answer_at = time.monotonic()
         reading = read_answer(answer)

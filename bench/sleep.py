@@ -42,11 +42,11 @@ from db.projects import create_project
 from db.session import make_engine, make_sessions
 from db.transaction import transaction
 from db.users import UserChange, change_user, ensure_user
+from domain.models import default_prices
 from domain.pricing import Tokens, cost_microdollars, worst_case
 from domain.status import Status
 from local import binaries
 from local.stack import LocalStack
-from settings import default_prices
 from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder, settings_of
 
 ROOT = Path(__file__).parents[1]
@@ -121,8 +121,8 @@ async def _asleep(builds: int, awake: int) -> Figures:
         for _ in range(max(1, builds // 20)):
             user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY, concurrent_builds=builds)
             users.append(user_id)
-        # Each build makes one more model call, which the model refuses; then the build waits for its founder.
-        await harness.rehearse("faults", {"kind": "refusal", "times": builds})
+        # Each build makes one more model call, which stops for an unknown reason; then the build waits for its founder.
+        await harness.rehearse("faults", {"kind": "unknown_stop_reason", "times": builds})
         before = worker.memory_info().rss
         began = time.monotonic()
         ids: list[uuid.UUID] = []

@@ -22,6 +22,7 @@ from db.session import Sessions, make_engine, make_sessions
 from db.transaction import Transaction, transaction
 from domain.budget import dollars
 from domain.errors import CofounderError, InvalidInput, Misconfigured
+from domain.model_choice import ModelChoice
 from domain.pricing import PriceTable, price_of
 from domain.user_id import RULE, is_user_id
 from services.accounts import MAX_TOP_UP, ROLES, Account
@@ -40,7 +41,7 @@ def as_json(account: Account) -> dict[str, Any]:
     return {
         "user": user.id,
         "plan": user.plan,
-        "models": {role: str(model) for role, model in user.model_overrides.items()},
+        "models": {role: ModelChoice.parse(model).model for role, model in user.model_overrides.items()},
         "suspended": user.suspended,
         "renewal_day": user.renewal_day,
         "allowance_microdollars": budget.allowance,
@@ -64,7 +65,8 @@ def print_account(console: Console, account: Account) -> None:
     rows: dict[str, str | Text] = {
         "user": user.id,
         "plan": user.plan,
-        "models": ", ".join(f"{role}={model}" for role, model in user.model_overrides.items()) or "the plan's",
+        "models": ", ".join(f"{role}={ModelChoice.parse(model).model}" for role, model in user.model_overrides.items())
+        or "the plan's",
         "account": "suspended" if user.suspended else "active",
         "renewal day": str(user.renewal_day),
         "allowance": "unlimited" if budget.allowance is None else f"{dollars(budget.allowance)} today",

@@ -11,6 +11,7 @@ from domain.events import (
     BudgetEvent,
     BudgetShare,
     BuildEvent,
+    CompactedEvent,
     GateBouncedEvent,
     GatePassedEvent,
     GateStartedEvent,
@@ -22,6 +23,7 @@ from domain.events import (
     ModelEvent,
     NarrationEvent,
     PhaseCompletedEvent,
+    PlanEvent,
     PreviewEvent,
     QuestionEvent,
     ReadyEvent,
@@ -277,6 +279,7 @@ _on(NarrationEvent, _narration)
 _line(TurnFailedEvent, "warning", lambda event: f"the model call failed: {event.error}")
 _on(TurnWithdrawnEvent, _turn_withdrawn)
 _on(TurnAnsweredEvent, _turn)
+_line(CompactedEvent, "note", lambda event: event.reason)
 _on(ToolStartedEvent, _tool_started)
 _on(ToolDoneEvent, _tool_done)
 _on(PhaseCompletedEvent, _phase_completed)
@@ -287,6 +290,7 @@ _line(
 )
 _line(SnapshotFailedEvent, "warning", lambda event: f"snapshot {event.number} failed: {event.error}")
 _line(GuardEvent, "warning", lambda event: event.text)
+_line(PlanEvent, "note", lambda event: f"plan: {event.done} of {event.done + event.open} stories done")
 _line(
     GateStartedEvent,
     "note",

@@ -179,13 +179,26 @@ async def read_bounded(sandbox: Sandbox, path: str, limit: int) -> bytes:
         FileNotFoundError: no such file.
         ValueError: it is larger.
     """
+    content = await read_beginning(sandbox, path, limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{path} is larger than {limit:,} bytes")
+    return content
+
+
+async def read_beginning(sandbox: Sandbox, path: str, limit: int) -> bytes:
+    """Read the first `limit` bytes of a file of the sandbox.
+
+    Raises:
+        FileNotFoundError: no such file.
+        InvalidInput: not a regular file.
+    """
     content = bytearray()
     async with contextlib.aclosing(cast("AsyncGenerator[bytes, None]", sandbox.stream(path))) as pieces:
         async for piece in pieces:
             content += piece
-            if len(content) > limit:
-                raise ValueError(f"{path} is larger than {limit:,} bytes")
-    return bytes(content)
+            if len(content) >= limit:
+                break
+    return bytes(content[:limit])
 
 
 def _check_space(output: CommandOutput) -> None:

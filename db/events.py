@@ -54,6 +54,16 @@ async def last_event_data(tx: Transaction, build_id: uuid.UUID, event_type: str)
     )
 
 
+async def event_data_of_turn(tx: Transaction, build_id: uuid.UUID, event_type: str, turn: int) -> dict[str, Any] | None:
+    """The data of the turn's first event of this type, if there is one."""
+    return await tx.session.scalar(
+        select(Event.data)
+        .where(Event.build_id == build_id, Event.type == event_type, Event.turn == turn)
+        .order_by(Event.id)
+        .limit(1)
+    )
+
+
 class FeedConnection:
     """A connection that listens for nudges. Made by `listen`."""
 

@@ -40,6 +40,14 @@ def _one_of(column: str, values: Any) -> str:
     return f"{column} in ({', '.join(repr(str(value)) for value in sorted(values))})"
 
 
+REQUEST_SETTINGS_BEFORE_0008 = '"thinking":{"type":"adaptive","display":"summarized"},'
+"""What versions before migration 0008 sent in every request. Workers of such a version insert rows without it."""
+
+
+REQUEST_SETTINGS_BEFORE_0008 = '"thinking":{"type":"adaptive","display":"summarized"},'
+"""What versions before migration 0008 sent in every request. Workers of such a version insert rows without it."""
+
+
 class Base(DeclarativeBase):
     """All tables, with predictable constraint names for migrations."""
 
@@ -255,7 +263,10 @@ class Build(Base):
 
 
 class Prompt(Base):
-    """A sent prefix: the `system` and `tools` arrays as the exact JSON text of every request. Written once."""
+    """A prefix: what all requests of a part of the conversation begin with, as the exact JSON text. Written once.
+
+    A build begins with prefix 0; each compaction opens the next one.
+    """
 
     __tablename__ = "prompts"
 
@@ -263,6 +274,18 @@ class Prompt(Base):
     prefix: Mapped[int] = mapped_column(Integer(), server_default="0")
     system: Mapped[str]
     tools: Mapped[str]
+    covers: Mapped[int] = mapped_column(Integer(), server_default="0")
+    """`opening` stands for all messages up to the user message of this turn; 0 for a conversation from its start."""
+    opening: Mapped[str | None]
+    """The first message of the prefix as the JSON text that is sent; null if the first message is turn 1's."""
+    settings: Mapped[str] = mapped_column(server_default=REQUEST_SETTINGS_BEFORE_0008)
+    """The part of every request that says how the model answers, as its provider renders it."""
+    betas: Mapped[str] = mapped_column(server_default="")
+    """Names of the vendor's betas that every request of this prefix needs, separated by commas."""
+    fallbacks: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    """Models that `settings` names, and that the provider may ask and bill in the build's model's place."""
+    wants_plan: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether the system prompt asks for a plan, so that the plan may be asked about."""
     created_at: Mapped[datetime] = _now()
 
     __table_args__ = (PrimaryKeyConstraint("build_id", "prefix"),)
@@ -278,11 +301,38 @@ class Turn(Base):
     run_id: Mapped[str]
     claim: Mapped[uuid.UUID]
     outcome: Mapped[str | None] = mapped_column(comment="stop reason of the stored answer; null while unanswered")
+    prefix: Mapped[int] = mapped_column(Integer(), server_default="0")
+    """The prefix that its request begins with, so that a repeated request has the same bytes."""
+    unreadable: Mapped[int] = mapped_column(Integer(), server_default="0")
+    """Answers that were paid for and not stored because a tool call in them could not be read."""
+    details: Mapped[dict[str, Any] | None]
+    """Why the model declined, as the vendor says it."""
     claimed_at: Mapped[datetime] = _now()
     answered_at: Mapped[datetime | None]
 
     __table_args__ = (
         PrimaryKeyConstraint("build_id", "number"),
+        CheckConstraint("(outcome is null) = (answered_at is null)", name="answered"),
+    )
+
+
+class Compaction(Base):
+    """An attempt to sum up the conversation, so that `prefix` opens with a summary. Never changed once answered."""
+
+    __tablename__ = "compactions"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
+    prefix: Mapped[int] = mapped_column(Integer())
+    covers: Mapped[int] = mapped_column(Integer())
+    run_id: Mapped[str]
+    claim: Mapped[uuid.UUID]
+    outcome: Mapped[str | None]
+    tokens_before: Mapped[int] = mapped_column(server_default="0")
+    claimed_at: Mapped[datetime] = _now()
+    answered_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        PrimaryKeyConstraint("build_id", "prefix"),
         CheckConstraint("(outcome is null) = (answered_at is null)", name="answered"),
     )
 
@@ -364,6 +414,10 @@ class LedgerEntry(Base):
     cache_read_tokens: Mapped[int] = mapped_column(server_default="0")
     output_tokens: Mapped[int] = mapped_column(server_default="0")
     cost: Mapped[int] = mapped_column(server_default="0", comment="microdollars")
+    kind: Mapped[str] = mapped_column(server_default="turn")
+    prefix: Mapped[int] = mapped_column(Integer(), server_default="0")
+    iterations: Mapped[list[Any] | None]
+    """The model and tokens of each part of a call that several models, or a model several times, took part in."""
     opened_at: Mapped[datetime] = _now()
     closed_at: Mapped[datetime | None]
 
@@ -372,6 +426,7 @@ class LedgerEntry(Base):
         Index("ix_ledger_build", "build_id", "turn"),
         CheckConstraint(_one_of("state", ("open", "settled", "estimated", "released")), name="state"),
         CheckConstraint("(state = 'open') = (closed_at is null)", name="closed"),
+        CheckConstraint(_one_of("kind", ("turn", "compaction")), name="kind"),
         CheckConstraint(
             "least(cost, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens)"
             " >= 0",

@@ -26,17 +26,21 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.models import Build, LedgerEntry, PlanTier, TopUp, User, UserDay
 from db.transaction import Transaction
 from domain.budget import BudgetState, Permission, Verdict, cycle_of, daily_allowance
 from domain.errors import BuildFailed, KeyReused
-from domain.pricing import Tokens, WorstCase
+from domain.pricing import Iteration, Tokens, WorstCase
 from domain.status import Status, WaitingFor
 
 _IMAGE_TOKENS = 2000
 """Upper bound for a screenshot. It costs width times height / 750: 1366 on a desktop, 439 on a phone."""
+
+_BYTES_PER_TOKEN = 2.5
+"""Bytes of text and code to a token; usually more."""
 
 _REQUEST_TOKENS = 1000
 """Upper bound for the parts of a request that are not stored text."""
@@ -53,6 +57,9 @@ class Call:
     turn: int
     day: date
     model: str
+    prefix: int = 0
+    kind: str = "turn"
+    """turn, or compaction: the call that sums up a conversation. Its turn is the last one that it covers."""
 
 
 # ---- the day
@@ -137,15 +144,15 @@ async def _locked(tx: Transaction, user_id: str, day: date) -> int | None:
 
 _RESERVE = text(
     """
-    insert into ledger (id, build_id, user_id, turn, day, model, cost)
-    select :claim, :build_id, :user_id, :turn, :day, :model, :cost
+    insert into ledger (id, build_id, user_id, turn, day, model, cost, prefix, kind)
+    select :claim, :build_id, :user_id, :turn, :day, :model, :cost, :prefix, :kind
     from builds where id = :build_id and closed_at is null for share
     returning 1
     """
 ).bindparams(
     *(bindparam(name, type_=UUID(as_uuid=True)) for name in ("claim", "build_id")),
-    *(bindparam(name, type_=Text()) for name in ("user_id", "model")),
-    bindparam("turn", type_=Integer()),
+    *(bindparam(name, type_=Text()) for name in ("user_id", "model", "kind")),
+    *(bindparam(name, type_=Integer()) for name in ("turn", "prefix")),
     bindparam("day", type_=Date()),
     bindparam("cost", type_=BigInteger()),
 )
@@ -180,22 +187,52 @@ async def reserve(
 
 _SETTLE = text(
     """
-    update ledger set state = 'settled', request_id = :request_id, input_tokens = :input,
+    update ledger set state = :state, iterations = :iterations, request_id = :request_id, input_tokens = :input,
         cache_write_5m_tokens = :cache_write_5m, cache_write_1h_tokens = :cache_write_1h,
-        cache_read_tokens = :cache_read, output_tokens = :output, cost = :cost, closed_at = now()
+        cache_read_tokens = :cache_read, output_tokens = :output, closed_at = now(),
+        cost = case :state when 'estimated' then least(cost, coalesce(:cost, cost)) else :cost end
     where id = :claim and state in ('open', 'estimated')
     """
-).bindparams(bindparam("claim", type_=UUID(as_uuid=True)))
+).bindparams(
+    bindparam("claim", type_=UUID(as_uuid=True)),
+    bindparam("state", type_=Text()),
+    bindparam("cost", type_=BigInteger()),
+    bindparam("iterations", type_=JSONB(none_as_null=True)),
+)
+"""An estimate is never above what was reserved, which the day's budget has room for."""
 
 
-async def settle(tx: Transaction, call: Call, tokens: Tokens, cost: int, request_id: str | None) -> BudgetState:
-    """Replace a call's estimate by what was served, even if another attempt has marked the call as lost since.
+async def settle(
+    tx: Transaction,
+    call: Call,
+    tokens: Tokens,
+    cost: int | None,
+    request_id: str | None,
+    *,
+    iterations: Sequence[Iteration] = (),
+    estimated: bool = False,
+) -> BudgetState:
+    """Replace a call's reservation by what was served, even if another attempt has marked the call as lost since.
+
+    Args:
+        tokens: all that was served.
+        cost: in µ$; None leaves what was reserved, and then `estimated` is set.
+        iterations: the parts of the call, if there are any. They are stored if they say more than the tokens do.
+        estimated: the server has not said what it served.
 
     Returns:
         The state afterwards.
     """
     from_plan = await _locked(tx, call.user_id, call.day)
-    served = {"request_id": request_id, "cost": cost, **tokens.model_dump()}
+    says_more = len(iterations) > 1 or any(each.model not in (None, call.model) for each in iterations)
+    parts = [{"type": each.kind, "model": each.model or call.model, **each.tokens.model_dump()} for each in iterations]
+    served = {
+        "state": "estimated" if estimated else "settled",
+        "iterations": parts if says_more else None,
+        "request_id": request_id,
+        "cost": cost,
+        **tokens.model_dump(),
+    }
     await tx.execute(_SETTLE, {"claim": call.claim, **served})
     return await _state(tx, call.user_id, call.day, from_plan)
 
@@ -234,45 +271,116 @@ async def release(tx: Transaction, call: Call) -> None:
 _IMAGE = '"data":"sha256:'
 """How an image begins in a stored tool result."""
 
+CACHE_SECONDS = 300
+"""The cache keeps a prompt for this long after the start of the last request that used it."""
+
+_EXPECTED_PERCENTILE = 0.95
+_EXPECTED_CALLS = 20
+"""Calls of the build whose output says what the next one may be."""
+
 _PROMPT_SIZE = text(
-    """
-    with counted as (
-        select turn, input_tokens + cache_write_5m_tokens + cache_write_1h_tokens + cache_read_tokens + output_tokens
-            as tokens
-        from ledger
-        where build_id = :build and state = 'settled' and turn <= :turn
-            and input_tokens + cache_write_5m_tokens + cache_read_tokens > 0
+    f"""
+    with here as (
+        select coalesce(
+            (select prefix from turns where build_id = :build and number = :turn),
+            (select max(prefix) from prompts where build_id = :build and covers < :turn), 0
+        ) as prefix
+    ), counted as (
+        select turn, coalesce(sampled.prompt,
+                input_tokens + cache_write_5m_tokens + cache_write_1h_tokens + cache_read_tokens) as prompt,
+            coalesce(sampled.output, output_tokens) as output,
+            opened_at > clock_timestamp() - interval '{CACHE_SECONDS} s' as warm
+        from here, ledger left join lateral (
+            select (part ->> 'input')::bigint + (part ->> 'cache_write_5m')::bigint
+                + (part ->> 'cache_write_1h')::bigint + (part ->> 'cache_read')::bigint as prompt,
+                (part ->> 'output')::bigint as output
+            from jsonb_array_elements(ledger.iterations) with ordinality as parts (part, place)
+            where part ->> 'type' in ('message', 'fallback_message')
+            order by place desc limit 1
+        ) as sampled on true
+        where build_id = :build and state = 'settled' and kind = 'turn' and ledger.prefix = here.prefix
+            and turn <= :turn and input_tokens + cache_write_5m_tokens + cache_read_tokens > 0
         order by turn desc, output_tokens desc limit 1
     ), since as (
-        select coalesce(max(turn), 0) as turn, coalesce(max(tokens), 0) as tokens from counted
+        select coalesce(max(covers), 0) as covers, coalesce(max(turn), max(covers), 0) as turn,
+            coalesce(max(prompt), 0) as prompt, coalesce(max(output), 0) as output,
+            coalesce(bool_or(warm), false) as warm, max(turn) is null as fresh
+        from here
+        left join prompts on prompts.build_id = :build and prompts.prefix = here.prefix
+        left join counted on true
+    ), outputs as (
+        select output_tokens from ledger where build_id = :build and state = 'settled' and kind = 'turn'
+        order by turn desc limit {_EXPECTED_CALLS}
     )
     select
-        since.tokens,
-        case when since.turn = 0 then
-            (select octet_length(system) + octet_length(tools) from prompts where build_id = :build and prefix = 0)
-        end as prefix,
+        since.prompt,
+        since.output,
+        since.warm,
+        case when since.fresh then (
+            select octet_length(system) + octet_length(tools) + coalesce(octet_length(opening), 0)
+            from prompts, here where build_id = :build and prompts.prefix = here.prefix
+        ) end as opening,
         (select sum(octet_length(content)) from messages
-            where build_id = :build and turn > since.turn and turn <= :turn) as messages,
+            where build_id = :build and messages.turn <= :turn and (
+                messages.turn > since.turn
+                or since.fresh and messages.turn = since.turn and role = 'assistant'
+            )) as messages,
         results.bytes,
-        results.images
-    from since, lateral (
+        results.images,
+        (select percentile_disc({_EXPECTED_PERCENTILE}) within group (order by output_tokens) from outputs) as outputs,
+        here.prefix,
+        (select sum((length(result) - length(replace(result, :image, ''))) / length(:image)) from tool_calls
+            where build_id = :build and tool_calls.turn >= since.covers and tool_calls.turn < :turn
+                and name = 'take_screenshot') as images_here,
+        since.covers
+    from here, since, lateral (
         select sum(octet_length(result)) as bytes,
             sum((length(result) - length(replace(result, :image, ''))) / length(:image)) as images
-        from tool_calls where build_id = :build and turn >= since.turn and turn < :turn
+        from tool_calls where build_id = :build and tool_calls.turn >= since.turn and tool_calls.turn < :turn
     ) as results
     """
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("image", type_=Text()))
 
 
-async def prompt_tokens_at_most(tx: Transaction, build_id: uuid.UUID, turn: int) -> int:
-    """An upper bound for the prompt of the turn's call. Counts the turn's user message only if it is stored already.
+@dataclass(frozen=True)
+class PromptSize:
+    """How long the prompt of a turn is, and what is known of the build's calls, in tokens."""
 
-    The bound is the server's last count for this conversation plus one token for each byte added since. Some texts,
-    such as figures, come close to one token a byte.
-    """
-    sizes = (await tx.execute(_PROMPT_SIZE, {"build": build_id, "turn": turn, "image": _IMAGE})).one()
-    counted, prefix, messages, results, images = (int(size or 0) for size in sizes)
-    return counted + prefix + messages + results + images * _IMAGE_TOKENS + _REQUEST_TOKENS
+    at_most: int
+    """An upper bound: the server's last count for this prefix plus a token for each byte added since. Some texts, such
+    as figures, come close to that. Counts the turn's user message only if it is stored already."""
+    counted: int
+    """The part that the server has counted, the last answer included; 0 if it has not seen this prefix yet."""
+    cached: int
+    """The part that the cache holds by now, as far as the server has said; 0 if it is likely to be cold."""
+    usual_output: int
+    """What nearly all of the build's last calls stayed below."""
+    prefix: int
+    likely: int = 0
+    """How long it is likely to be: as `at_most`, with the usual bytes to a token."""
+    images: int = 0
+    """Images in it."""
+    covers: int = 0
+    """The turn up to whose user message its opening stands for the conversation."""
+
+
+async def prompt_size(tx: Transaction, build_id: uuid.UUID, turn: int) -> PromptSize:
+    """Estimate the prompt of the turn's call."""
+    row = (await tx.execute(_PROMPT_SIZE, {"build": build_id, "turn": turn, "image": _IMAGE})).one()
+    prompt, output, warm, opening, messages, results, images, outputs, prefix, images_here, covers = row
+    counted = int(prompt) + int(output)
+    text_bytes, image_tokens = int(opening or 0) + int(messages or 0) + int(results or 0), int(images or 0)
+    image_tokens *= _IMAGE_TOKENS
+    return PromptSize(
+        at_most=counted + text_bytes + image_tokens + _REQUEST_TOKENS,
+        counted=counted,
+        cached=int(prompt) if warm else 0,
+        usual_output=int(outputs or 0),
+        prefix=int(prefix),
+        likely=counted + int(text_bytes / _BYTES_PER_TOKEN) + image_tokens,
+        images=int(images_here or 0),
+        covers=int(covers),
+    )
 
 
 # ---- what operators change

@@ -13,21 +13,21 @@ PLAN_TIERS: list[dict[str, Any]] = [
         "default_models": {"coder": "claude-sonnet-5-5"},
         "cycle_budget": 50_000_000,
         "concurrent_builds": 1,
-        "tool_call_cap": 150,
+        "tool_call_cap": 1500,
     },
     {
         "name": "partner",
         "default_models": {"coder": "claude-opus-5-5"},
         "cycle_budget": 250_000_000,
         "concurrent_builds": 3,
-        "tool_call_cap": 300,
+        "tool_call_cap": 3000,
     },
     {
         "name": "cto_scale",
         "default_models": {"coder": "claude-opus-5-5"},
         "cycle_budget": None,
         "concurrent_builds": 10,
-        "tool_call_cap": 600,
+        "tool_call_cap": 6000,
     },
 ]
 

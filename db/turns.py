@@ -1,13 +1,16 @@
 """Turns: claiming one, its user message, the conversation so far, and its stored answer."""
 
+import json
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import JSON, UUID, bindparam, func, select, text
+from sqlalchemy import JSON, UUID, Text, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
-from db.models import Event, GateRun, Message, Prompt, Turn
+from db.models import Event, GateRun, Message, Prompt, ToolCall, Turn
 from db.transaction import Transaction
 from domain.answer import Reading, to_stored_text
 from domain.errors import StaleClaim, TurnOfAnotherRun
@@ -24,6 +27,10 @@ class ClaimedTurn:
     """The stored outcome, if the turn was answered before; it was not taken then."""
     lost: uuid.UUID | None
     """The claim of the earlier attempt that it was taken from, if there was one."""
+    prefix: int = 0
+    """The prefix that its request begins with. A later attempt has the same."""
+    fallbacks: tuple[str, ...] = ()
+    """The fallback models that the prefix names."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class TurnStart:
     suspended: bool
     previous_outcome: str | None
     """The stop reason of the turn before; None before the first turn."""
+    previous_details: dict[str, Any] | None
+    """What a safety check said of the turn before, if it declined it."""
     has_unread_messages: bool
     """Whether there are founder's messages that no turn has read."""
     has_unreported_restores: bool
@@ -43,7 +52,7 @@ class TurnStart:
 
 _TURN_START = text(
     """
-    select builds.user_id, coalesce(builds.model, ''), users.suspended, turns.outcome,
+    select builds.user_id, coalesce(builds.model, ''), users.suspended, turns.outcome, turns.details,
         exists (select 1 from founder_messages where build_id = :build and turn is null),
         exists (select 1 from restores where build_id = :build and state = 'done' and turn is null)
     from builds
@@ -69,8 +78,14 @@ def _check_run(turn: Turn, run_id: str) -> None:
 
 _CLAIM = text(
     """
-    insert into turns (build_id, number, run_id, claim) values (:build, :turn, :run, :claim)
-    on conflict do nothing returning 1
+    with newest as (
+        select prefix, fallbacks from prompts where build_id = :build and covers < :turn order by prefix desc limit 1
+    ), inserted as (
+        insert into turns (build_id, number, run_id, claim, prefix)
+        values (:build, :turn, :run, :claim, coalesce((select prefix from newest), 0))
+        on conflict do nothing returning prefix
+    )
+    select inserted.prefix, coalesce((select fallbacks::text from newest), '[]') from inserted
     """
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True)))
 
@@ -82,14 +97,15 @@ async def claim_turn(tx: Transaction, build_id: uuid.UUID, number: int, run_id: 
         TurnOfAnotherRun: another run of the workflow has made the row, as after a reset.
     """
     inserted = await tx.execute(_CLAIM, {"build": build_id, "turn": number, "run": run_id, "claim": claim})
-    if inserted.first():
-        return ClaimedTurn(None, None)
+    if (row := inserted.first()) is not None:
+        return ClaimedTurn(None, None, row[0], tuple(json.loads(row[1])))
     turn = await tx.session.get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
     _check_run(turn, run_id)
     if turn.outcome is not None:
-        return ClaimedTurn(turn.outcome, None)
+        return ClaimedTurn(turn.outcome, None, turn.prefix)
     lost, turn.claim = turn.claim, claim
-    return ClaimedTurn(None, lost)
+    prompt = await tx.session.get(Prompt, (build_id, turn.prefix))
+    return ClaimedTurn(None, lost, turn.prefix, tuple(prompt.fallbacks) if prompt is not None else ())
 
 
 _NARRATE = text(
@@ -132,19 +148,14 @@ async def store_user_message(tx: Transaction, build_id: uuid.UUID, number: int, 
     await tx.execute(_USER_MESSAGE, {"build": build_id, "turn": number, "content": content})
 
 
-async def load_prompt(tx: Transaction, build_id: uuid.UUID) -> tuple[str, str]:
-    """The stored texts of `system` and `tools`. Every request of the build begins with them."""
-    prompt = await tx.session.get_one(Prompt, (build_id, 0))
-    return prompt.system, prompt.tools
-
-
 _MESSAGES = text(
     """
     select turn + 1 as turn, 0 as part, position, result as content from tool_calls
     where build_id = :build and turn >= :after and turn < :turn
     union all
     select turn, case role when 'user' then 1 else 2 end, 0, content from messages
-    where build_id = :build and turn <= :turn and (turn > :after or turn = :after and role = 'assistant')
+    where build_id = :build and (turn < :turn or turn = :turn and role = 'user')
+        and (turn > :after or turn = :after and role = 'assistant')
     order by 1, 2, 3
     """
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
@@ -157,9 +168,15 @@ async def load_messages(tx: Transaction, build_id: uuid.UUID, turn: int, after: 
     """
     messages: list[str] = []
     results: list[str] = []
+    results_of = 0
     for of_turn, part, _, content in await tx.execute(_MESSAGES, {"build": build_id, "turn": turn, "after": after}):
         if content is None:
             raise LookupError(f"a tool call of turn {of_turn - 1} has no result yet")
+        if results and of_turn != results_of:
+            # The turn that they were sent with has no answer in the conversation: it was declined.
+            messages.append(_user_message(results))
+            results = []
+        results_of = of_turn
         own = content if part == 0 else content[1:-1]
         if part == 2:
             if results:
@@ -203,26 +220,33 @@ async def latest_findings(tx: Transaction, build_id: uuid.UUID) -> list[str]:
 
 _ANSWER = text(
     """
-    with own_turn as (
-        update turns set outcome = :outcome, answered_at = now()
+    with requested as (
+        select * from json_to_recordset(:calls) as call
+            (id text, position integer, name text, summary text, state text, is_error boolean, result text)
+    ), used as (
+        select tool_use_id from tool_calls where build_id = :build and tool_use_id in (select id from requested)
+    ), own_turn as (
+        update turns set outcome = :outcome, details = :details, answered_at = now()
         where build_id = :build and number = :turn and claim = :claim and outcome is null
+            and not exists (select 1 from used)
         returning number
     ), answer as (
         insert into messages (build_id, turn, role, content)
-        select :build, own_turn.number, 'assistant', :content from own_turn
+        select :build, own_turn.number, 'assistant', :content from own_turn where :content is not null
     ), requested_calls as (
         insert into tool_calls (build_id, tool_use_id, turn, position, name, summary, state, is_error, result)
         select :build, call.id, own_turn.number, call.position, call.name, call.summary, call.state, call.is_error,
             call.result
-        from own_turn, json_to_recordset(:calls) as call
-            (id text, position integer, name text, summary text, state text, is_error boolean, result text)
+        from own_turn, requested as call
     )
-    select number from own_turn
+    select (select number from own_turn), array(select tool_use_id from used)
     """
 ).bindparams(
     bindparam("build", type_=UUID(as_uuid=True)),
     bindparam("claim", type_=UUID(as_uuid=True)),
     bindparam("calls", type_=JSON),
+    bindparam("details", type_=JSONB(none_as_null=True)),
+    bindparam("content", type_=Text()),
 )
 
 
@@ -234,8 +258,12 @@ async def store_answer(
     claim: uuid.UUID,
     stop_reason: str,
     reading: Reading,
-) -> None:
-    """Store an answer with its tool calls.
+) -> set[str]:
+    """Store an answer with its tool calls, unless an id of a call was used before in this build. Of a declined one,
+    only what the safety check said is stored.
+
+    Returns:
+        The ids that were used before. With any, nothing is written.
 
     Raises:
         StaleClaim: another attempt has taken the turn; nothing is written.
@@ -251,12 +279,30 @@ async def store_answer(
             "turn": number,
             "claim": claim,
             "outcome": stop_reason,
-            "content": to_stored_text(reading.blocks),
+            "details": reading.refusal,
+            "content": None if reading.refusal is not None else to_stored_text(reading.blocks),
             "calls": calls,
         },
     )
-    if stored.first() is None:
+    own, used = stored.one()
+    if own is None and not used:
         raise StaleClaim(f"another attempt has taken turn {number}")
+    return set(used)
+
+
+_UNREADABLE = text(
+    """
+    update turns set unreadable = unreadable + 1
+    where build_id = :build and number = :turn and claim = :claim and outcome is null and unreadable < :limit
+    returning 1
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True)))
+
+
+async def count_unreadable(tx: Transaction, build_id: uuid.UUID, number: int, claim: uuid.UUID, limit: int) -> bool:
+    """Count an answer that can't be read; False if the turn has had as many as `limit`, or is another attempt's."""
+    parameters = {"build": build_id, "turn": number, "claim": claim, "limit": limit}
+    return (await tx.execute(_UNREADABLE, parameters)).first() is not None
 
 
 def _call_row(position: int, name: str, call: RequestedCall, problem: str | None) -> dict[str, object]:
@@ -271,12 +317,17 @@ async def stored_answer(tx: Transaction, build_id: uuid.UUID, number: int) -> st
     return (await tx.session.get_one(Message, (build_id, number, "assistant"))).content
 
 
-async def handoff_note(tx: Transaction, build_id: uuid.UUID, turn: int) -> str | None:
-    """The text with which the agent ended the previous turn; None if the agent did not end it itself."""
-    previous = await tx.session.get(Turn, (build_id, turn - 1))
-    if previous is None or previous.outcome != "end_turn":
+async def stored_refusal(tx: Transaction, build_id: uuid.UUID, number: int) -> dict[str, Any] | None:
+    """What the safety check said that declined the turn's answer."""
+    return (await tx.session.get_one(Turn, (build_id, number))).details
+
+
+async def final_text(tx: Transaction, build_id: uuid.UUID, number: int) -> str | None:
+    """The text with which the agent ended the turn; None if the agent did not end it itself."""
+    turn = await tx.session.get(Turn, (build_id, number))
+    if turn is None or turn.outcome != "end_turn":
         return None
-    blocks = parse_stored_blocks(await stored_answer(tx, build_id, turn - 1))
+    blocks = parse_stored_blocks(await stored_answer(tx, build_id, number))
     return "\n\n".join(str(block["text"]) for block in blocks if block.get("type") == "text").strip() or None
 
 
@@ -295,3 +346,30 @@ async def last_answered_turn(tx: Transaction, build_id: uuid.UUID) -> int | None
     return await tx.session.scalar(
         select(func.max(Turn.number)).where(Turn.build_id == build_id, Turn.outcome.is_not(None))
     )
+
+
+async def last_answers(tx: Transaction, build_id: uuid.UUID, turn: int, limit: int) -> Sequence[str]:
+    """The last stored assistant messages before a turn, oldest first, each as the JSON text of its blocks."""
+    rows = await tx.session.scalars(
+        select(Message.content)
+        .where(Message.build_id == build_id, Message.role == "assistant", Message.turn < turn)
+        .order_by(Message.turn.desc())
+        .limit(limit)
+    )
+    return rows.all()[::-1]
+
+
+async def last_results(tx: Transaction, build_id: uuid.UUID, turn: int) -> Sequence[tuple[str, str]]:
+    """The calls of the turn before, each with its summary and its stored result, in order."""
+    rows = await tx.session.execute(
+        select(ToolCall.summary, ToolCall.result)
+        .where(ToolCall.build_id == build_id, ToolCall.turn == turn - 1, ToolCall.result.is_not(None))
+        .order_by(ToolCall.position)
+    )
+    return [(summary, result or "") for summary, result in rows]
+
+
+async def stored_user_message(tx: Transaction, build_id: uuid.UUID, turn: int) -> str | None:
+    """The texts of the turn's user message, as the JSON text of its blocks; None if it is tool results alone."""
+    message = await tx.session.get(Message, (build_id, turn, "user"))
+    return None if message is None else message.content

@@ -4,6 +4,7 @@ A build may spend a day's allowance, and up to a tenth more to wind down its wor
 """
 
 import calendar
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 
@@ -17,14 +18,20 @@ WIND_DOWN_PERCENT = 90
 CEILING_PERCENT = 110
 """A call that could exceed this share of the allowance is never made."""
 
-WIND_DOWN_CALLS = 4
-"""A build also winds down if this many worst cases no longer fit: the current call and those of the wind-down."""
-
 WIND_DOWN_TURNS = 3
 """Turns that the agent has left once it has been told to wind down."""
 
-USEFUL_OUTPUT_TOKENS = 1000
-"""A call that can afford less output than this is not worth making."""
+WIND_DOWN_GROWTH_TOKENS = 12_000
+"""Tokens by which a prompt is taken to grow during a wind-down."""
+
+LOOK_AHEAD_OUTPUT_TOKENS = 8000
+"""Output of the last call of a wind-down, in the look-ahead. The call itself may have as much as its money pays for."""
+
+EXPECTED_OUTPUT_TOKENS = 4000
+"""The least output that the look-ahead expects of a call; more if the build's last calls had more."""
+
+USEFUL_OUTPUT_TOKENS = 4000
+"""A call that can afford less output than this is not worth making: a model that always thinks would be cut off."""
 
 
 class Level(StrEnum):
@@ -104,15 +111,24 @@ class BudgetState(BaseModel):
         affordable = min(max_tokens, max(useful, call.output_for(left)))
         return Permission(verdict=Verdict.GO, max_tokens=affordable, reserved=call.cost(affordable))
 
-    def winds_down(self, call: WorstCase, max_tokens: int) -> bool:
-        """Whether the build must wind down: 90 % are used, or the next four worst cases exceed the ceiling."""
+    def winds_down(self, call: WorstCase, max_tokens: int, expected: int | None = None) -> bool:
+        """Whether the build must wind down: 90 % are used, or the turns of a wind-down may not fit under the ceiling.
+
+        The look-ahead counts the last of them at its worst and the others at what they are expected to cost. If the
+        cache is lost meanwhile, `permit` stops the build before the ceiling, without a handoff note.
+
+        Args:
+            call: the worst case of the next call.
+            max_tokens: the most output that a call may have.
+            expected: what the next call costs in µ$ if the cache holds; None if it is cold.
+        """
         if self.allowance is None or self.ceiling is None:
             return False
         used = self.spent + self.reserved
-        return (
-            used * 100 >= self.allowance * WIND_DOWN_PERCENT
-            or used + WIND_DOWN_CALLS * call.cost(max_tokens) > self.ceiling
-        )
+        output = min(max_tokens, LOOK_AHEAD_OUTPUT_TOKENS)
+        last = replace(call, prompt_tokens=call.prompt_tokens + WIND_DOWN_GROWTH_TOKENS).cost(output)
+        each = call.cost(output) if expected is None else min(expected, call.cost(output))
+        return used * 100 >= self.allowance * WIND_DOWN_PERCENT or used + WIND_DOWN_TURNS * each + last > self.ceiling
 
 
 class WindDown(BaseModel):

@@ -22,6 +22,9 @@
     │   └── TurnOfAnotherRun
     ├── StaleClaim              another attempt has claimed the row since; end without a write
     ├── NeedsPerson             only a person can fix it (key, spend limit, store); names whom the build waits for
+    │   └── ConversationRefused     the conversation is at fault; one that begins again without it may be accepted
+    │       ├── ConversationTooLong
+    │       └── ConversationInvalid
     ├── ModelCallFailed         the model's API failed, and another attempt may succeed
     ├── UnknownModel            a model without a price
     ├── SandboxGone             the sandbox no longer exists
@@ -132,6 +135,33 @@ class NeedsPerson(CofounderError):
     def __init__(self, message: str, waiting_for: str) -> None:
         super().__init__(message)
         self.waiting_for = waiting_for
+
+
+class ConversationRefused(NeedsPerson):
+    """The model's API does not accept the conversation, so every attempt with it fails. `vendor_message`: its words."""
+
+    problem: ClassVar[str]
+
+    def __init__(self, vendor_message: str) -> None:
+        super().__init__(
+            f"{self.problem} The agent cannot continue in it. All work is kept. Finish the build to have the product "
+            "checked as it is, or cancel it and start another build, which continues from there with a new "
+            f"conversation. ({vendor_message})",
+            "founder",
+        )
+        self.vendor_message = vendor_message
+
+
+class ConversationTooLong(ConversationRefused):
+    """It is longer than the model can read, or has more images or bytes than the API accepts."""
+
+    problem = "The agent's conversation has become longer than the model accepts."
+
+
+class ConversationInvalid(ConversationRefused):
+    """Something in it breaks a rule of the API, such as reasoning whose signature does not fit."""
+
+    problem = "The model does not accept the agent's conversation any more."
 
 
 class ModelCallFailed(CofounderError):

@@ -164,6 +164,16 @@ class TurnAnsweredEvent(BudgetShare):
     tokens: dict[str, int] = Field(default={}, description="Tokens by class.")
     tool_calls: int = Field(default=0, description="How many tool calls it asks for.")
     stop_reason: str | None = Field(default=None, description="Why the answer ended.")
+    estimated: bool = Field(default=False, description="The vendor named no tokens: these and the cost are estimates.")
+
+
+class CompactedEvent(BuildEvent):
+    """The conversation goes on from a summary, as it had become long."""
+
+    type = "compacted"
+    reason: str = Field(default="", description="Why, for the founder.")
+    tokens_before: int = Field(default=0, description="How long the conversation was, in tokens.")
+    summary: str = Field(default="", description="What the agent goes on from, together with its last turns.")
 
 
 class ToolCallEvent(BuildEvent):
@@ -217,7 +227,7 @@ class SnapshotFailedEvent(BuildEvent):
 
 
 class GuardEvent(BuildEvent):
-    """The agent repeats itself, or has used up its tool calls."""
+    """The agent repeats itself, has used up its tool calls, or has ended its turn before its plan was done."""
 
     type = "guard"
     text: str = Field(description="What happened, for the founder.")
@@ -229,6 +239,15 @@ class BudgetEvent(BudgetShare):
     type = "budget"
     text: str = Field(description="What happened, for the founder.")
     alert: bool = Field(default=False, description="Whether the call was refused.")
+
+
+class PlanEvent(BuildEvent):
+    """The agent has ended its turn, and its plan was read. Without a story, there is no plan."""
+
+    type = "plan"
+    open: int = Field(default=0, description="How many of its stories are open.")
+    done: int = Field(default=0, description="How many of its stories are done.")
+    stories: list[str] = Field(default=[], description="The open stories, or the first of them.")
 
 
 class GateStartedEvent(BuildEvent):

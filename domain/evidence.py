@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from domain.plan import PLAN_FILE, STORIES_SHOWN, Plan
 from domain.product import PRODUCT_FILE, count_tests
 from domain.tool_output import clean
 
@@ -38,6 +39,19 @@ def uncommitted(porcelain: str) -> str | None:
         f"The workspace has changes that are in no commit (git status):\n{tail_of(listing)}{more}\n"
         "The gate checks only the last commit. Commit what belongs to the product, let git ignore what does not."
     )
+
+
+def plan_finding(plan: Plan | None) -> str | None:
+    """Return a finding about the commit's plan, which is None if there is no file; None if all of it is done."""
+    if plan is None:
+        return f"The last commit has no {PLAN_FILE}, the checklist of user stories that shows what is done."
+    if plan.is_empty:
+        return f"{PLAN_FILE} lists no user story. A story is a line that begins with `- [ ]`, or with `- [x]` if done."
+    if not plan.open:
+        return None
+    listed = "\n".join(f"- {clean(story)}" for story in plan.open[:STORIES_SHOWN])
+    more = f"\nand {len(plan.open) - STORIES_SHOWN} more" if len(plan.open) > STORIES_SHOWN else ""
+    return f"{PLAN_FILE} has stories that are not done:\n{listed}{more}"
 
 
 def no_product_file() -> str:

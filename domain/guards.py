@@ -15,6 +15,8 @@ REPEATS = 3
 FRUITLESS = 5
 """Stop after this many turns in a row without a usable answer (cut off, paused or empty): each of them costs money."""
 
+SILENT = 5
+"""Remind the agent to speak after this many turns in a row in which its founder heard nothing."""
 
 FAILURES = 3
 """Ask the founder after the same error has occurred this many times."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from domain import prompt
-from domain.events import ResumedEvent
+from domain import prompt, summary
+from domain.events import PlanEvent, ResumedEvent
 
 
 class TurnNote(StrEnum):
@@ -26,6 +26,9 @@ class TurnNote(StrEnum):
     WIND_DOWN_OVER = "wind_down_over"
     HANDOFF = "handoff"
     ASKED = "asked"
+    COMPACTED = "compacted"
+    SPEAK = "speak"
+    OPEN_ITEMS = "open_items"
 
 
 class Facts(Protocol):
@@ -46,6 +49,12 @@ class Facts(Protocol):
 
     async def unanswered_problem(self) -> str | None:
         """The problem that the founder was asked about last, if they have not answered."""
+
+    async def record(self) -> summary.Record:
+        """What the rows of the build say of its conversation."""
+
+    async def plan(self) -> PlanEvent | None:
+        """The agent's plan as it was read last."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,15 @@ async def _unanswered(facts: Facts) -> str | None:
     return None if problem is None else prompt.no_answer(problem)
 
 
+async def _compacted(facts: Facts) -> str:
+    return summary.compacted(await facts.record())
+
+
+async def _open_items(facts: Facts) -> str | None:
+    plan = await facts.plan()
+    return None if plan is None else prompt.open_stories(plan.stories, plan.open, is_empty=not plan.open)
+
+
 NOTES: Mapping[TurnNote, Note] = {
     TurnNote.STEER_REPEATING: Note(
         prompt.STEER_REPEATING,
@@ -105,4 +123,10 @@ NOTES: Mapping[TurnNote, Note] = {
     TurnNote.WIND_DOWN_OVER: Note(prompt.WIND_DOWN_OVER),
     TurnNote.HANDOFF: Note(_handoff),
     TurnNote.ASKED: Note(_unanswered),
+    TurnNote.COMPACTED: Note(_compacted),
+    TurnNote.SPEAK: Note(prompt.SPEAK),
+    TurnNote.OPEN_ITEMS: Note(
+        _open_items,
+        guard="The agent stopped before its plan was done. Cofounder asked it to go on.",
+    ),
 }

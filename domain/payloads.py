@@ -84,6 +84,8 @@ class BuildContext(BuildSettings, Payload):
     sandbox_max_seconds: int | None = None
     """None, as in older builds: not checked."""
     tool_timeout_max_seconds: int = Field(default=0, alias="longest_call_seconds")
+    wants_plan: bool = False
+    """Whether the system prompt asks for a plan; False, as in older builds: the plan is not asked about."""
 
 
 class PendingInput(Payload):
@@ -122,6 +124,10 @@ class LoopState(BaseModel):
     """How often each error has occurred since the last commit, by signature; see `domain/guards.py`."""
     fruitless_turns: int = Field(default=0, alias="fruitless")
     """Turns in a row without a usable answer."""
+    refusals: int = 0
+    """Answers in a row that a safety check has declined, since a person last let the build continue."""
+    silent_turns: int = 0
+    """Turns in a row in which the agent told its founder nothing."""
     last_turn_given: bool = False
     phases: int = 0
     snapshots: int = 0
@@ -129,6 +135,8 @@ class LoopState(BaseModel):
     gates: int = 0
     gates_since_person: int = 0
     notes: list[TurnNote] = Field(default_factory=list)
+    sent_notes: list[TurnNote] | None = None
+    """The notes of a turn that was given up for a request to finish: if it is asked again, it has the same ones."""
     wake: bool = False
     money_changed: bool = False
     admit: bool = False
@@ -146,6 +154,12 @@ class LoopState(BaseModel):
     last_wind_down: WindDown | None = Field(default=None, alias="wound")
     nights: int = 0
     """Nights slept since a person last let the build continue."""
+    plan_reminders: int = 0
+    """How often the agent was told to go on with its plan since there was progress in it."""
+    fewest_open: int | None = None
+    """The fewest open stories that its plan has had; None if no plan has been read."""
+    most_done: int = 0
+    """The most stories of it that were done."""
 
     @property
     def loaded_context(self) -> BuildContext:
@@ -255,6 +269,8 @@ class ThinkInput(Payload):
     notes: list[TurnNote] = Field(default_factory=list)
     allow_calls: int = 0
     """With `CONTINUE_AFTER_CAP`: how many more tool calls the agent has. Unset otherwise."""
+    refusals: int = 0
+    """How many answers in a row a safety check has declined before this turn."""
 
 
 class ThinkOutcome(StrEnum):
@@ -335,6 +351,27 @@ class ThinkResult(Payload):
     allowance: int | None = None
     message_read: int = Field(default=0, alias="read")
     """Number of the last founder message that this turn has read."""
+    declined: bool = False
+    """With REFUSED: a safety check declined the answer, which is not in the conversation."""
+    silent: bool = False
+    """The agent said nothing to its founder before its tool calls."""
+    compact: bool = False
+    """The conversation is long: sum it up before the next turn."""
+
+
+class CompactConversation(Payload):
+    """Sum up the conversation up to a few turns before this one, the last that was answered."""
+
+    build_id: str
+    turn: int
+    winds_down: bool = False
+    """The day's budget runs low, which is why."""
+
+
+class CompactResult(Payload):
+    """Whether the next turn begins a conversation that goes on from a summary."""
+
+    opened: bool = False
 
 
 class SlotClaim(Payload):
@@ -367,7 +404,7 @@ class DispatchResult(Payload):
 
 
 class AskFounder(Payload):
-    """Ask the founder about an error that keeps occurring, or about a call that the agent keeps repeating.
+    """Ask the founder about an error that keeps occurring, a call that the agent keeps repeating, or a blocker.
 
     `error` or `call` is its signature; the database has the details.
     """
@@ -376,6 +413,8 @@ class AskFounder(Payload):
     question_id: str
     error: str | None = None
     call: str | None = None
+    blocked_turn: int | None = None
+    """The turn whose last message names a blocker; it is asked about then."""
 
 
 class AskedFounder(PendingInput):
@@ -452,12 +491,36 @@ class TakenSnapshot(Payload):
     commit: str | None = None
 
 
+class ReadPlan(Payload):
+    """Read the agent's plan in its workspace, after a turn that the agent has ended."""
+
+    build_id: str
+    turn: int
+    sandbox_id: str
+
+
+class PlanReading(Payload):
+    """How many stories of the plan are open and done; both are 0 if there is none."""
+
+    open: int = 0
+    done: int = 0
+    blocked: bool = False
+    """The turn's message names a blocker."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is a plan, and all of it is done."""
+        return self.done > 0 and self.open == 0
+
+
 class RunGate(Payload):
     """Restore a snapshot into a fresh sandbox and check the product's evidence there."""
 
     build_id: str
     number: int
     snapshot_number: int
+    wants_plan: bool = False
+    """Whether a plan that is missing or not done is a finding."""
 
 
 class GateResult(PendingInput):

@@ -4,6 +4,7 @@
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Annotated
@@ -29,6 +30,20 @@ class Tokens(BaseModel):
         """All tokens of the prompt, cached or not."""
         return self.input + self.cache_write_5m + self.cache_write_1h + self.cache_read
 
+    def __add__(self, other: "Tokens") -> "Tokens":
+        return Tokens(**{name: getattr(self, name) + getattr(other, name) for name in Tokens.model_fields})
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """A part of a call: one sampling of one model. It is billed at that model's price."""
+
+    kind: str
+    """The vendor's name for it: message, fallback_message, compaction, advisor_message."""
+    model: str | None
+    """None: the model that was asked."""
+    tokens: Tokens
+
 
 _Dollars = Annotated[Decimal, Field(ge=0)]
 
@@ -46,11 +61,23 @@ class Price(BaseModel):
 
 
 class ModelPrice(Price):
-    """A model's prices and limits; `above` replaces the prices for prompts longer than `above_prompt_tokens`."""
+    """A model's prices and limits; `above` replaces the prices for prompts longer than `above_prompt_tokens`.
+
+    The defaults are for the rows that an operator adds: what every model of the protocol can do.
+    """
 
     provider: str = Field(default="anthropic", description="Who serves the model: a row of `PROVIDERS`.")
     max_output_tokens: int = 32_000
+    context_tokens: int = Field(default=200_000, ge=1000, description="The window: prompt and output together.")
+    cacheable_tokens: int = Field(default=4096, ge=1, description="A shorter prompt is never cached.")
     adaptive_thinking: bool = Field(default=True, description="The model takes `thinking: adaptive`.")
+    progress_updates: bool = Field(
+        default=False, description="The model speaks between tool calls in progress updates (`thinking.display`)."
+    )
+    effort: str | None = Field(default=None, description="The effort that is sent; unset leaves it to the vendor.")
+    efforts: tuple[str, ...] = Field(default=(), description="The efforts that the model takes.")
+    compacts: bool = Field(default=False, description="The API can compact a conversation with this model.")
+    compact_at: int = Field(default=150_000, ge=1000, description="Compact a conversation of this many tokens.")
     above_prompt_tokens: int | None = None
     above: Price | None = Field(default=None)
 
@@ -71,24 +98,38 @@ PriceTable = dict[str, ModelPrice]
 
 @dataclass(frozen=True)
 class WorstCase:
-    """The highest cost of a call: none of its prompt is in the cache, and all of it is written there."""
+    """The highest cost of a call: none of its prompt is in the cache, and all of it is written there.
+
+    With fallbacks, each of the models may read the prompt and answer in full, and all of them are billed.
+    """
 
     prompt_tokens: int
     price: Price
+    fallbacks: tuple[Price, ...] = ()
 
     def cost(self, max_tokens: int) -> int:
         """Return the cost in µ$ with this much output, rounded up."""
-        return _rounded_up(self._prompt() + max_tokens * self.price.output)
+        return _rounded_up(self._prompt() + max_tokens * self._output())
+
+    def expected(self, cached_tokens: int, output_tokens: int) -> int:
+        """Return the cost in µ$ if the first `cached_tokens` of the prompt are read from the cache, rounded up."""
+        cached = min(cached_tokens, self.prompt_tokens)
+        rest = (self.prompt_tokens - cached) * max(self.price.input, self.price.cache_write_5m)
+        return _rounded_up(cached * self.price.cache_read + rest + output_tokens * self.price.output)
 
     def output_for(self, microdollars: int) -> int:
         """Return the tokens of output that this many µ$ pay for after the prompt."""
-        if not self.price.output:
+        if not self._output():
             return sys.maxsize
-        return max(0, int((microdollars - self._prompt()) // self.price.output))
+        return max(0, int((microdollars - self._prompt()) // self._output()))
 
     def _prompt(self) -> Decimal:
         # Requests ask only for cache writes with a lifetime of five minutes.
-        return self.prompt_tokens * max(self.price.input, self.price.cache_write_5m)
+        chain = (self.price, *self.fallbacks)
+        return self.prompt_tokens * sum((max(price.input, price.cache_write_5m) for price in chain), Decimal())
+
+    def _output(self) -> Decimal:
+        return sum((price.output for price in (self.price, *self.fallbacks)), Decimal())
 
 
 def price_of(table: PriceTable, model: str) -> ModelPrice:
@@ -103,13 +144,14 @@ def price_of(table: PriceTable, model: str) -> ModelPrice:
     return table[model]
 
 
-def worst_case(table: PriceTable, model: str, prompt_tokens: int) -> WorstCase:
+def worst_case(table: PriceTable, model: str, prompt_tokens: int, fallbacks: Sequence[str] = ()) -> WorstCase:
     """Return the worst case of a call with at most this many tokens of prompt.
 
     Raises:
-        UnknownModel: the model is not in the table.
+        UnknownModel: a model is not in the table.
     """
-    return WorstCase(prompt_tokens, price_of(table, model).dearest(prompt_tokens))
+    price, *others = (price_of(table, each).dearest(prompt_tokens) for each in (model, *fallbacks))
+    return WorstCase(prompt_tokens, price, tuple(others))
 
 
 def cost_microdollars(table: PriceTable, model: str, tokens: Tokens) -> int:
@@ -123,6 +165,15 @@ def cost_microdollars(table: PriceTable, model: str, tokens: Tokens) -> int:
         + tokens.output * price.output
     )
     return _rounded_up(exact)
+
+
+def bill_microdollars(table: PriceTable, model: str, iterations: Sequence[Iteration]) -> int:
+    """Return the cost of a call in µ$: that of its parts, each at its own model's price.
+
+    Raises:
+        UnknownModel: a model is not in the table.
+    """
+    return sum(cost_microdollars(table, each.model or model, each.tokens) for each in iterations)
 
 
 def _rounded_up(microdollars: Decimal) -> int:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from domain.plan import PLAN_FILE
 from domain.product import PRODUCT_FILE
 from domain.tools import TOOLS
 
@@ -29,6 +30,16 @@ RULES = """\
   what ends a phase; what is not committed does not count.
 - When a command fails, read what it says and fix the cause. Never weaken a test to make it pass.
 
+# The plan
+- Keep {plan_file} at the top of the workspace: the user stories that the brief, the interview and the goal ask for, as
+  a checklist. One line is one story, with the check that proves it:
+  `- [ ] A visitor joins the waitlist (check: tests/test_waitlist.py)`. Write it in the first phase, before the code. If
+  there is one from an earlier build, keep its stories and add what the goal asks for.
+- Tick a story (`- [x]`) only when its check has passed: when a test has proved it, or you have looked at it yourself.
+  Every phase's commit brings {plan_file} up to date, also when the founder changes what is wanted.
+- If a story needs something that only the founder can give, finish everything else first. Then end your turn with a
+  message that names it on a line of its own: `BLOCKED: what you need, and for what`. The founder is asked for it.
+
 # What you hand over
 - {product_file} at the top of the workspace: {{"install": "…", "check": "…", "start": "…", "port": 8000}}. `install`
   installs what the product needs (`true` when it needs nothing), `check` runs the tests and lets the test runner print
@@ -37,6 +48,13 @@ RULES = """\
 - When everything is committed and works, end your turn without calling a tool. The product is then restored from its
   last commit into a fresh sandbox, where install, check and start are run and the page is looked at. What is missing
   comes back to you."""
+
+UNATTENDED = f"""\
+# No one is watching
+This build runs unattended: no one follows it in real time, and no one answers while you work. Do not end your turn to
+report, to announce your next step or to ask whether to go on. Take that step instead, and say so in the same message
+as its tool calls. Go on until the plan is done. End your turn only when every story in {PLAN_FILE} is ticked, when all
+that is left is blocked and you have named the blocker, or when you are told to wind down."""
 
 
 def render_system_prompt(
@@ -59,7 +77,7 @@ def render_system_prompt(
     text = "\n\n".join(
         (
             PERSONA,
-            RULES.format(network=network, product_file=PRODUCT_FILE, tools=", ".join(TOOLS)),
+            RULES.format(network=network, product_file=PRODUCT_FILE, plan_file=PLAN_FILE, tools=", ".join(TOOLS)),
             "# The founder's idea brief\n<idea_brief>\n"
             + json.dumps(brief, ensure_ascii=False, indent=2)
             + "\n</idea_brief>",
@@ -67,6 +85,7 @@ def render_system_prompt(
             + json.dumps(list(interview), ensure_ascii=False, indent=2)
             + "\n</interview>",
             f"# The goal of this build\n<goal>\n{goal}\n</goal>",
+            UNATTENDED,
         )
     )
     return json.dumps([{"type": "text", "text": text}], ensure_ascii=False, separators=(",", ":"))
@@ -83,6 +102,31 @@ GO_ON = "Go on."
 CUT_OFF = (
     "Your last message reached the length limit and its unfinished tool call was not run. Go on in smaller steps, "
     "and write long files in pieces."
+)
+
+
+def declined(what: str) -> str:
+    """Tell the agent that its last answer was declined by a safety check, and is not in the conversation."""
+    return (
+        f"A safety check declined your last answer, {what} It was dropped: nothing of it was run. Leave that part out "
+        "and go on with the rest of the work. If the product can't do without it, say so to the founder when you end "
+        "your turn."
+    )
+
+
+TEXT_CALL = (
+    "Your last message had a tool call written as text. That was only text: no tool ran. Call the tool itself if you "
+    "need it; if the work is done, end your turn with a sentence without such a call."
+)
+
+UNSTORABLE = (
+    "Your last message could not be stored, so nothing of it is here and no tool ran. Look at the workspace, and go on "
+    "with one small step at a time."
+)
+
+SPEAK = (
+    "Your founder follows the work live and has not heard from you for several turns. Before the next tool calls, say "
+    "in one short sentence what you are doing, and do so again whenever you begin something new."
 )
 
 STEER_REPEATING = (
@@ -157,6 +201,29 @@ def gate_findings(findings: Sequence[str]) -> str:
     return (
         "Your product was restored from its last commit into a fresh sandbox and did not pass. Findings:\n"
         f"{listed}\nFix these, commit, and end your turn again."
+    )
+
+
+def open_stories(stories: Sequence[str], count: int, *, is_empty: bool) -> str:
+    """Tell the agent that it ended its turn before its plan was done.
+
+    Args:
+        stories: the open stories, or the first of them.
+        count: how many are open.
+        is_empty: there is no plan, or no story in it.
+    """
+    if is_empty:
+        return (
+            f"You ended your turn, but there is no {PLAN_FILE} with user stories in the workspace, so no one can tell "
+            f"what is done. Write it now as your instructions say, tick what a test or a look has proved, commit it, "
+            "and go on with the rest."
+        )
+    listed = "".join(f"\n- {story}" for story in stories)
+    more = f"\nand {count - len(stories)} more" if count > len(stories) else ""
+    return (
+        f"You ended your turn, but these stories are still open in {PLAN_FILE}:{listed}{more}\nGo on with them. Tick "
+        "what a test or a look has proved. If something that only the founder can give keeps you from it, finish the "
+        "rest and name it in your last message on a line that begins with BLOCKED:"
     )
 
 

@@ -56,6 +56,12 @@ def about_circle(attempts: Sequence[Attempt]) -> FounderQuestion:
     return _question(reason, reason, attempts)
 
 
+def about_blocker(blocker: str) -> FounderQuestion:
+    """Ask for what the agent says that it can't do without."""
+    reason = f"The agent can't finish without you. It needs: {blocker}"
+    return _question(reason, reason, [])
+
+
 def _question(reason: str, problem: str, attempts: Sequence[Attempt]) -> FounderQuestion:
     tried = [_describe(attempt) for attempt in attempts[-MAX_ATTEMPTS:]]
     return FounderQuestion(storable(reason, _REASON_CHARACTERS), storable(problem), tried, list(OPTIONS))

@@ -6,7 +6,8 @@ from db.session import Sessions
 from db.transaction import transaction
 from db.users import list_plans
 from domain.errors import Misconfigured, UnknownModel
-from domain.pricing import PriceTable, price_of
+from domain.model_choice import ModelChoice, check_choice
+from domain.pricing import PriceTable
 
 
 async def check_plans(sessions: Sessions, prices: PriceTable) -> None:
@@ -26,6 +27,6 @@ async def check_plans(sessions: Sessions, prices: PriceTable) -> None:
     for plan in plans:
         for role, model in plan.default_models.items():
             try:
-                price_of(prices, str(model))
+                check_choice(ModelChoice.parse(model), prices, f"the default for {role}")
             except UnknownModel as error:
                 raise Misconfigured(f"The plan {plan.name} has no usable model for the role {role}. {error}") from error

@@ -9,12 +9,10 @@ from temporalio.exceptions import FailureError
 with workflow.unsafe.imports_passed_through():
     from activities.context import ContextActivities
     from activities.think import ThinkActivities
-    from domain.budget import WIND_DOWN_TURNS, WindDown
     from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MESSAGE, MONEY, RESTORE, WAKE
     from domain.notes import TurnNote
     from domain.payloads import (
         BLOCKED,
-        BudgetCheck,
         BuildContext,
         BuildInput,
         BuildRef,
@@ -27,9 +25,11 @@ with workflow.unsafe.imports_passed_through():
     from domain.status import Status
 
 from workflows import patches, policies
+from workflows.budget import DayBudget
 from workflows.completion import Completion
 from workflows.failures import end_if_cancelled, shielded
 from workflows.gate import EvidenceGate, GateOutcome
+from workflows.plan import PlanCheck
 from workflows.projection import Projection
 from workflows.steering import Steering
 from workflows.tool_calls import ToolCalls
@@ -68,9 +68,11 @@ class BuildWorkflow:
         self._workspace = Workspace(request.build_id, self._state)
         self._waiting = Waiting(request.build_id, self._state, self._projection, self._workspace)
         self._steering = Steering(request.build_id, self._state, self._workspace, self._waiting)
+        self._plan = PlanCheck(request.build_id, self._state, self._workspace, self._waiting, self._steering)
         shared = request.build_id, self._state, self._projection, self._workspace
         self._tool_calls = ToolCalls(*shared, self._waiting)
         self._gate = EvidenceGate(*shared, self._waiting)
+        self._budget = DayBudget(request.build_id, self._state, self._waiting)
         self._completion = Completion(*shared)
 
     @workflow.signal(name=WAKE)
@@ -144,7 +146,7 @@ class BuildWorkflow:
 
     async def _work(self) -> WorkOutcome:
         """Take turn after turn until the product passes the evidence gate."""
-        state, waits = self._state, 0
+        state, waits, patient = self._state, 0, False
         while True:
             if not state.turn_pending:
                 end_if_cancelled()  # a new run would not see a cancel of this one
@@ -156,35 +158,63 @@ class BuildWorkflow:
                 await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True)
             if state.has_pending_restore:
                 await self._steering.restore()
-            result = await self._think()
+            result = await self._think(patient=patient)
+            if result is None or (
+                result.outcome in BLOCKED and not patient and self._waiting.may_finish(result.outcome)
+            ):
+                # Asked to finish, and the model can't be asked: check what is there.
+                outcome = None if state.has_pending_restore else await self._gate.check()
+                if outcome is GateOutcome.PASSED:
+                    return WorkOutcome.PASSED
+                # Only the model can read what the founder has sent.
+                patient = outcome is GateOutcome.PENDING_INPUT and not state.has_pending_restore
+                continue
             if result.outcome is ThinkOutcome.BUSY:
                 await self._waiting.wait_for_settlements(waits)
                 waits += 1
                 continue
             waits = 0
             if result.outcome in BLOCKED:
-                await self._stop_for_budget(result)
+                await self._budget.stop(result, patient=patient)
                 continue
-            state.turn_pending = False
-            wound_down = self._wind_down(result)
+            state.turn_pending = patient = False
+            wound_down = self._budget.wind_down(result)
+            state.refusals = state.refusals + 1 if result.declined else 0
             if result.outcome is ThinkOutcome.REFUSED:
-                await self._waiting.wait_for_founder(result.reason or "The model did not continue.")
+                await self._steering.stop_if_refused(result)
             elif result.outcome is ThinkOutcome.TOOL_USE:
                 await self._steering.guard(result.calls, await self._tool_calls.run(result.calls))
+            self._steering.remind_silent_agent(result)
             await self._steering.guard_against_fruitless_turns(result)
             if wound_down and not state.finish:
-                await self._stop_for_budget(result)
-            elif self._is_due_for_gate(result) and await self._gate.check() is GateOutcome.PASSED:
+                await self._budget.compact(result)
+                await self._budget.stop(result)
+            elif (
+                self._is_due_for_gate(result)
+                and await self._plan.lets_pass()
+                and await self._gate.check() is GateOutcome.PASSED
+            ):
                 return WorkOutcome.PASSED
+            else:
+                await self._budget.compact(result)
 
-    async def _think(self) -> ThinkResult:
-        """Make one model call. Notes added while it is retried are for the next turn."""
-        state, notes = self._state, list(self._state.notes)
+    async def _think(self, *, patient: bool) -> ThinkResult | None:
+        """Make one model call. Notes added while it is retried are for the next turn.
+
+        Args:
+            patient: wait for an answer even if the founder has asked to finish.
+
+        Returns:
+            None if the founder has asked to finish, and no answer has come. The turn stays open.
+        """
+        state = self._state
+        notes = list(state.notes) if state.sent_notes is None else state.sent_notes
         request = ThinkInput.sparse(
             build_id=self._build.build_id,
             turn=state.turn,
             notes=notes,
             allow_calls=self._steering.calls_left if notes else 0,
+            refusals=state.refusals,
         )
         self._projection.describe()
 
@@ -195,51 +225,16 @@ class BuildWorkflow:
                 ThinkActivities.think, request, **policies.THINK, summary=f"turn {state.turn}"
             )
 
-        result = await self._waiting.retry_with_help(think)
-        if result.outcome is not ThinkOutcome.BUSY and result.outcome not in BLOCKED:
+        waiting = self._waiting
+        result = await (waiting.retry_with_help(think) if patient else waiting.retry_until_finish(think))
+        if result is not None and (result.outcome is ThinkOutcome.BUSY or result.outcome in BLOCKED):
+            return result  # nothing was sent
+        if state.sent_notes is None:
             state.notes = state.notes[len(notes) :]
+        state.sent_notes = notes if result is None else None
+        if result is not None:
             state.message_read = max(state.message_read, result.message_read)
         return result
-
-    def _wind_down(self, result: ThinkResult) -> bool:
-        """Tell the agent when the day's budget runs low, or no longer does.
-
-        Returns:
-            True if the wind-down is complete.
-        """
-        state = self._state
-        if not result.wind_down:
-            if state.wind_down_turns is not None:
-                state.wind_down_turns = None
-                state.notes = [note for note in state.notes if note is not TurnNote.WIND_DOWN]
-                state.notes.append(TurnNote.WIND_DOWN_OVER)
-            return False
-        if state.wind_down_turns is None:
-            state.wind_down_turns = WIND_DOWN_TURNS
-            state.notes.append(TurnNote.WIND_DOWN)
-            return False
-        state.wind_down_turns -= 1
-        return state.wind_down_turns == 0 or result.outcome is ThinkOutcome.END_TURN
-
-    async def _stop_for_budget(self, result: ThinkResult) -> None:
-        """Stop until there is budget. The agent then continues from its handoff note."""
-        state = self._state
-        if result.day is not None:
-            state.last_wind_down = WindDown(day=result.day, allowance=result.allowance)
-        state.wind_down_turns = None
-        state.notes = [note for note in state.notes if note not in (TurnNote.WIND_DOWN, TurnNote.WIND_DOWN_OVER)]
-        why = ThinkOutcome.BUDGET if result.outcome not in BLOCKED else result.outcome
-        stop = BudgetCheck(
-            exhausted=True,
-            outcome=why,
-            reason=result.reason,
-            waiting_for=result.waiting_for,
-            renews_on=result.renews_on,
-            day=result.day,
-        )
-        await self._waiting.wait_for_budget(stop)
-        if why is ThinkOutcome.BUDGET:
-            state.notes.append(TurnNote.HANDOFF)
 
     # ---- single activities, as functions that can be retried
 
@@ -255,7 +250,9 @@ class BuildWorkflow:
 
     def _is_due_for_gate(self, result: ThinkResult) -> bool:
         state = self._state
-        return (result.outcome is ThinkOutcome.END_TURN or state.finish) and not state.has_pending_restore
+        # An agent that has not read the last findings has not met them.
+        ended = result.outcome is ThinkOutcome.END_TURN and TurnNote.GATE_FINDINGS not in state.notes
+        return (ended or state.finish) and not state.has_pending_restore
 
     def _history_is_long(self) -> bool:
         limit = self._state.loaded_context.continue_as_new_turns

@@ -58,26 +58,32 @@ class EvidenceGate:
         sandbox = self._workspace.sandbox
         await self._waiting.retry_with_help(lambda: self._workspace.snapshot(SnapshotReason.GATE), in_sandbox=True)
         if self._workspace.sandbox != sandbox and workflow.patched(patches.REPLACES.id):
-            state.finish = finishing
+            self._keep_finish(finishing)
             await self._return_to_work()
             return GateOutcome.SANDBOX_LOST
         state.gates += 1
-        result = await self._waiting.retry_with_help(self._run)
+        wants_plan = state.loaded_context.wants_plan and not finishing
+        result = await self._waiting.retry_with_help(lambda: self._run(wants_plan))
         if result.passed:
             self._evidence = result
             return GateOutcome.PASSED
         if result.is_pending:
             await self._return_to_work()
             state.note_received(result)
-            state.finish = finishing
+            self._keep_finish(finishing)
             return GateOutcome.PENDING_INPUT
         return await self._bounce(TurnNote.GATE_FINDINGS)
 
-    async def _run(self) -> GateResult:
+    async def _run(self, wants_plan: bool) -> GateResult:
         state = self._state
         return await workflow.execute_activity_method(
             GateActivities.run_evidence_gate,
-            RunGate(build_id=self._build_id, number=state.gates, snapshot_number=state.snapshots),
+            RunGate.sparse(
+                build_id=self._build_id,
+                number=state.gates,
+                snapshot_number=state.snapshots,
+                wants_plan=wants_plan,
+            ),
             **policies.GATE,
             summary=f"evidence gate {state.gates}",
         )
@@ -94,6 +100,10 @@ class EvidenceGate:
             await self._waiting.wait_for_founder(reason)
             state.gates_since_person = 0
         return GateOutcome.FAILED
+
+    def _keep_finish(self, finishing: bool) -> None:
+        """Let the build go on as it was asked to: also if it was asked to finish during the check."""
+        self._state.finish = finishing or self._waiting.is_finishing
 
     async def _return_to_work(self) -> None:
         await self._projection.become(Status.CODE if self._state.phases else Status.SCAFFOLD)

@@ -70,6 +70,34 @@ FRUITLESS_TURNS = Patch(
     deprecate_when="no build run that began without it is open",
 )
 
+FINISH = Patch(
+    "finish-leads-out",
+    since=date(2026, 11, 28),
+    commit="20225ae",
+    gates="Check the product at once if the founder asks to finish and the model cannot be asked: the call has failed, "
+    "does not end, or has no budget. Before, the build waited for an answer, in a loop if the founder was to help.",
+    deprecate_when="no build run that began without it is open",
+)
+
+REFUSALS = Patch(
+    "refusals",
+    since=date(2026, 11, 28),
+    commit="20225ae",
+    gates="Let the agent go on without what a safety check has declined, and ask the founder at the third refusal in a "
+    "row. Before, the founder was asked at once.",
+    deprecate_when="no build run that began without it is open, and the histories of 2026-11-26 with a refusal, such "
+    "as refused-build-1.json, are recorded again",
+)
+
+PLAN = Patch(
+    "plan",
+    since=date(2026, 11, 28),
+    commit="be73f9b",
+    gates="Read the agent's plan when it ends its turn, before the evidence gate. Before, every ended turn went to the "
+    "gate.",
+    deprecate_when="no build run that began without it is open",
+)
+
 CHECKS_FOR_CANCEL = Patch(
     "cancel-is-looked-for",
     since=date(2026, 11, 24),
@@ -77,4 +105,13 @@ CHECKS_FOR_CANCEL = Patch(
     gates="Honour a cancel that arrived during an activity of a preview. Before, such a cancel was lost, and the "
     "preview stayed open until its time was over.",
     deprecate_when="no preview that began without it is open: previews last an hour, or as long as they are extended",
+)
+
+COMPACTION = Patch(
+    "compaction",
+    since=date(2026, 11, 28),
+    commit="cb360e5",
+    gates="Sum up a long conversation after the turn's calls, instead of a wind-down if that was due. Before, a "
+    "conversation grew until the model's window was full.",
+    deprecate_when="no build run that began without it is open",
 )

@@ -33,6 +33,14 @@ THINK: Options = {
 }
 """A model call of up to 128k output tokens. After 20 attempts, about half an hour, the build asks an operator."""
 
+COMPACT: Options = {
+    "start_to_close_timeout": timedelta(minutes=15),
+    "heartbeat_timeout": _HEARTBEAT,
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30), maximum_attempts=5),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+}
+"""A model call that sums up the conversation. Without it, the conversation goes on as it is."""
+
 TOOL: Options = {
     "start_to_close_timeout": timedelta(minutes=20),
     "heartbeat_timeout": _HEARTBEAT,

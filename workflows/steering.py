@@ -7,7 +7,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.question import QuestionActivities
     from activities.restore import RestoreActivities
-    from domain.guards import FRUITLESS, count_errors, is_repeating, remember, stuck_on
+    from domain.guards import FRUITLESS, SILENT, count_errors, is_repeating, remember, stuck_on
     from domain.notes import TurnNote
     from domain.payloads import (
         AskFounder,
@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
         ThinkOutcome,
         ThinkResult,
     )
+    from domain.refusals import REFUSALS_IN_A_ROW
     from domain.status import WaitingFor
 
 from workflows import patches, policies
@@ -64,8 +65,30 @@ class Steering:
         state.fruitless_turns = state.fruitless_turns + 1 if result.outcome is ThinkOutcome.CONTINUE else 0
         if state.fruitless_turns >= FRUITLESS and workflow.patched(patches.FRUITLESS_TURNS.id):
             state.fruitless_turns = 0
-            reason = f"The model's last {FRUITLESS} answers were cut off or empty. Wake the build to try again."
+            reason = (
+                f"The model's last {FRUITLESS} answers were cut off or empty, or had nothing that could be run. Wake "
+                "the build to try again."
+            )
             await self._waiting.wait_for_founder(reason)
+
+    async def stop_if_refused(self, result: ThinkResult) -> None:
+        """Stop if the model did not go on, unless a safety check has declined an answer for the first or second time.
+
+        The agent is told in its next turn to leave out what was declined; see `activities/turn/user_message.py`.
+        """
+        state = self._state
+        if result.declined and state.refusals < REFUSALS_IN_A_ROW and workflow.patched(patches.REFUSALS.id):
+            return
+        state.refusals = 0
+        await self._waiting.wait_for_founder(result.reason or "The model did not continue.")
+
+    def remind_silent_agent(self, result: ThinkResult) -> None:
+        """Ask an agent to speak if its founder has heard nothing for several turns."""
+        state = self._state
+        state.silent_turns = state.silent_turns + 1 if result.silent else 0
+        if state.silent_turns >= SILENT:
+            state.silent_turns = 0
+            state.notes.append(TurnNote.SPEAK)
 
     async def _ask_about_circle(self, signatures: Sequence[str]) -> None:
         state = self._state
@@ -76,6 +99,11 @@ class Steering:
         state.steered, state.recent_calls = False, []
         reason = "The agent keeps making the same call without progress. Wake the build to let it try again."
         await self._waiting.wait_for_person(WaitingFor.FOUNDER, reason)
+
+    async def ask_about_blocker(self) -> None:
+        """Ask the founder for what the agent's last message says that it can't do without."""
+        question_id, turn = str(workflow.uuid4()), self._state.turn
+        await self._ask(AskFounder(build_id=self._build_id, question_id=question_id, blocked_turn=turn))
 
     async def _ask(self, question: AskFounder) -> None:
         """Ask the founder and wait for an answer; a wake lets the agent try again without one.

@@ -1,8 +1,10 @@
 """How a build waits for a slot, for budget and for people: as long as it takes, without losing anything."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
@@ -26,6 +28,9 @@ _SETTLEMENT_WAIT = timedelta(seconds=15)
 
 _SETTLEMENT_WAIT_MAX = timedelta(minutes=5)
 """The longest such wait; it bounds the history that a day of waiting adds."""
+
+_FINISH_GRACE = timedelta(minutes=1)
+"""A request to finish waits this long for the answer of a model call that runs, and then for none."""
 
 _SLOT_CHECK_INTERVAL = timedelta(hours=1)
 """How often a queued build checks for a free slot by itself, in case the `admit` signal and its repeats are lost."""
@@ -78,7 +83,55 @@ class Waiting:
             else:
                 end_if_cancelled()
                 return result
-            await self.wait_for_person(waiting_for, reason)
+            await self.wait_for_person(waiting_for, reason, is_question=False)
+
+    async def retry_until_finish(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
+        """Do a step as `retry_with_help` does, unless the founder asks to finish: that does not wait for it.
+
+        Returns:
+            None if the founder has asked to finish, and the step has failed or not ended within a grace period.
+
+        Raises:
+            ActivityError, CancelledError: as `retry_with_help`.
+        """
+        failed = False
+
+        async def once() -> T | None:
+            nonlocal failed
+            if failed and self.is_finishing:
+                return None
+            try:
+                return await self._with_grace(step())
+            except ActivityError as error:
+                end_if_cancelled()
+                if not self.is_finishing:
+                    failed = True
+                    raise
+                if not is_cancelled_exception(error):
+                    responsible_party(error)  # raises an error that fails the build
+                return None
+
+        return await self.retry_with_help(once)
+
+    @property
+    def is_finishing(self) -> bool:
+        """Whether the founder has asked to finish, and nothing that only the model or time can end may delay that."""
+        return self._state.finish and workflow.patched(patches.FINISH.id)
+
+    async def _with_grace(self, step: Coroutine[Any, Any, T]) -> T:
+        """Do a step. If it still runs a grace period after the founder has asked to finish, cancel it."""
+        state, task = self._state, asyncio.create_task(step)
+        try:
+            await workflow.wait_condition(lambda: task.done() or state.finish)
+            if not task.done() and self.is_finishing:
+                with suppress(TimeoutError):
+                    await workflow.wait_condition(
+                        task.done, timeout=_FINISH_GRACE, timeout_summary="asked to finish: wait for a last answer"
+                    )
+                task.cancel()
+        except asyncio.CancelledError:
+            task.cancel()
+        return await task
 
     async def resume_workspace(self, cause: str, *, replace: bool = False) -> None:
         """Resume or replace the workspace's sandbox; if that fails, wait for the person who can fix it."""
@@ -93,18 +146,21 @@ class Waiting:
         if not self._state.has_pending_input:
             await self.wait_for_person(WaitingFor.FOUNDER, reason)
 
-    async def wait_for_person(self, waiting_for: WaitingFor, reason: str, *, verified: bool = True) -> None:
+    async def wait_for_person(
+        self, waiting_for: WaitingFor, reason: str, *, verified: bool = True, is_question: bool = True
+    ) -> None:
         """Wait until a person wakes the build. A wait for the founder also ends with any new input from them.
 
         Args:
             waiting_for: who has to act.
             reason: what that person reads.
             verified: whether the workspace is known to be sound; otherwise no snapshot of it is taken.
+            is_question: a request to finish answers it. That cures no step that has failed, so there it is False.
         """
         before, input_count = self._state.status, self._state.input_count
         if waiting_for is WaitingFor.FOUNDER:
             # A wake sent before the question was asked does not answer it; a request to finish answers any question.
-            self._state.wake = self._state.finish
+            self._state.wake = self._state.finish and (is_question or not self.is_finishing)
         if self._workspace.is_open and verified:
             await best_effort(self._workspace.snapshot(SnapshotReason.WAIT, policies.SNAPSHOT_IF_POSSIBLE))
         if self._workspace.is_open:
@@ -123,11 +179,12 @@ class Waiting:
                 waiting_for, reason = responsible_party(error)
         await self._projection.become(before)
 
-    async def wait_for_budget(self, stop: BudgetCheck) -> None:
+    async def wait_for_budget(self, stop: BudgetCheck, *, patient: bool = False) -> None:
         """Stop until the build may spend again: asleep until a new UTC day, or waiting for the person who can help.
 
-        Every wake checks the budget again, and a changed budget or standing counts as a wake. The workspace is
-        snapshotted first and its sandbox paused.
+        A request to finish ends the wait, too, because checking the product costs no budget: unless the account is on
+        hold, or the wait is `patient`. Every wake checks the budget again, and a changed budget or standing counts as a
+        wake. The workspace is snapshotted first and its sandbox paused.
 
         Raises:
             ApplicationError: the build's policy is to stop instead of sleeping.
@@ -138,7 +195,7 @@ class Waiting:
             await self.retry_with_help(lambda: self._workspace.snapshot(SnapshotReason.SLEEP), in_sandbox=True)
             await self.retry_with_help(self._workspace.pause)
         repeated, woken = False, False
-        while stop.exhausted:
+        while stop.exhausted and (patient or not self.may_finish(stop.outcome)):
             self._fail_if_stop_policy(stop)
             if stop.day is not None and stop.day < workflow.now().date():
                 woken = False  # a new day has begun meanwhile, and its budget has not been checked
@@ -154,6 +211,10 @@ class Waiting:
         if self._workspace.is_open:
             await self.resume_workspace("woken by a signal" if woken else "a new day's budget")
         await self._projection.become(before)
+
+    def may_finish(self, stop: ThinkOutcome | None) -> bool:
+        """Whether the founder has asked to finish, and what stops the build allows that."""
+        return stop is not ThinkOutcome.ON_HOLD and self.is_finishing
 
     async def _sleep_until_midnight(self, *, repeated: bool) -> bool:
         """Sleep until the next UTC day or a wake; returns whether it was a wake."""

@@ -93,7 +93,8 @@ def _from_cofounder_error(error: CofounderError) -> ApplicationError:
     return ApplicationError(
         storable(str(error), LONGEST_MESSAGE),
         *details,
-        type=type(error).__name__,
+        # One type for all that a person has to fix: workers of another version judge by it.
+        type=NeedsPerson.__name__ if isinstance(error, NeedsPerson) else type(error).__name__,
         non_retryable=isinstance(error, _PERMANENT),
         next_retry_delay=delay,
     )

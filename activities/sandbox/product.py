@@ -4,12 +4,13 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from clients.archive import read_bounded
+from clients.archive import read_beginning, read_bounded
 from clients.sandbox import CallOutcome, HttpAnswer, Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from clients.workspace_lock import WorkspaceLock
 from domain import evidence
 from domain.errors import InvalidInput, SandboxUnavailable
+from domain.plan import MAX_PLAN_BYTES, PLAN_FILE, Plan, parse_plan
 from domain.product import PRODUCT_FILE, ProductManifest, parse_product_manifest
 
 SMALL_SECONDS = 60.0
@@ -103,6 +104,15 @@ async def read_product(sandbox: Sandbox) -> ProductManifest:
     except ValueError as error:
         raise InvalidInput(f"{PRODUCT_FILE} is larger than {PRODUCT_FILE_BYTES} bytes.") from error
     return parse_product_manifest(content.decode("utf-8", "replace"))
+
+
+async def read_plan_file(sandbox: Sandbox) -> Plan | None:
+    """Read the plan in the workspace; None if there is no such file."""
+    try:
+        content = await read_beginning(sandbox, f"{WORKSPACE}/{PLAN_FILE}", MAX_PLAN_BYTES)
+    except (FileNotFoundError, InvalidInput):
+        return None
+    return parse_plan(content.decode("utf-8", "replace"))
 
 
 async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float) -> CallOutcome:

@@ -1,18 +1,43 @@
 """Whether a turn's call may be made: what holds its build, and what the call may cost of today's allowance."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from uuid import UUID
 
-from db import money
+from activities.turn.floor import TOO_LONG, TOO_MANY_IMAGES, floor_tokens
+from db import compactions, money
 from db.builds import load_build
 from db.models import Build
+from db.prompts import fallbacks_of
 from db.transaction import Transaction
 from db.users import find_renewal_day, is_suspended
-from domain.budget import BudgetState, Permission, Verdict, cycle_of, may_continue, too_small
+from domain.answer import Answer
+from domain.bill import Bill
+from domain.budget import EXPECTED_OUTPUT_TOKENS, BudgetState, Permission, Verdict, cycle_of, may_continue, too_small
+from domain.compaction import (
+    FLOOR_PERCENT,
+    IMAGES_A_SCREENSHOT,
+    LEAST_TOKENS,
+    MOST_IMAGES,
+    SUMMARY_OUTPUT_TOKENS,
+    TURNS_BETWEEN,
+    compaction_threshold,
+    is_compaction_due,
+)
+from domain.errors import UnknownModel
 from domain.events import BudgetFields
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
-from domain.pricing import ModelPrice, PriceTable, Tokens, WorstCase, cost_microdollars, price_of, worst_case
+from domain.pricing import (
+    ModelPrice,
+    PriceTable,
+    Tokens,
+    WorstCase,
+    bill_microdollars,
+    cost_microdollars,
+    price_of,
+    worst_case,
+)
 from domain.status import WaitingFor
 
 _SUSPENDED = (
@@ -37,6 +62,16 @@ class CallBlocked(Exception):
 
 
 @dataclass(frozen=True)
+class LookAhead:
+    """What has to happen before the next turn."""
+
+    winds_down: bool
+    """It is to be the first of a wind-down."""
+    compact: bool
+    """The conversation is to be summed up."""
+
+
+@dataclass(frozen=True)
 class CallBudget:
     """What calls cost and whether they may be made, by this worker's settings."""
 
@@ -56,18 +91,68 @@ class CallBudget:
             waiting_for, reason = hold
             raise CallBlocked(ThinkResult(outcome=ThinkOutcome.ON_HOLD, reason=reason, waiting_for=waiting_for))
 
-    async def reserve(self, tx: Transaction, call: money.Call, lost: UUID | None) -> tuple[Permission, BudgetState]:
-        """Reserve the call's worst case. `lost`: the claim of an earlier attempt at it, whose cost becomes an estimate.
+    def is_on_hold(self, *, suspended: bool) -> bool:
+        """Whether the kill switch or a suspended account holds the build."""
+        return self._hold(suspended=suspended) is not None
+
+    async def reserve(
+        self,
+        tx: Transaction,
+        call: money.Call,
+        size: money.PromptSize,
+        lost: UUID | None,
+        fallbacks: Sequence[str] = (),
+    ) -> tuple[Permission, BudgetState]:
+        """Reserve the call's worst case.
+
+        Args:
+            size: of its prompt.
+            lost: the claim of an earlier attempt at it, whose cost becomes an estimate.
+            fallbacks: models that may answer in the model's place, each of which is billed.
 
         Raises:
             CallBlocked: it does not fit, now or at all.
         """
-        worst = await self._worst_case(tx, call.build_id, call.model, call.turn)
+        worst = self._worst_case(call.model, size, fallbacks)
         permission, state = await money.reserve(tx, call, worst, self._max_tokens(call.model), lost)
         if permission.verdict is not Verdict.GO:
             build = await load_build(tx, call.build_id)
             raise CallBlocked(await self._why_blocked(tx, build, call.day, state, permission.verdict, worst), state)
         return permission, state
+
+    async def reserve_summary(
+        self, tx: Transaction, call: money.Call, lost: UUID | None, fallbacks: Sequence[str]
+    ) -> Permission:
+        """Reserve the worst case of a call that sums up a conversation; if less output than a summary needs is
+        affordable, reserve nothing."""
+        size = await money.prompt_size(tx, call.build_id, call.turn)
+        worst = self._worst_case(call.model, size, fallbacks)
+        permission, _ = await money.reserve(tx, call, worst, SUMMARY_OUTPUT_TOKENS, lost)
+        if permission.verdict is Verdict.GO and permission.max_tokens < SUMMARY_OUTPUT_TOKENS:
+            await money.release(tx, call)
+            return Permission(verdict=Verdict.EXHAUSTED)
+        return permission
+
+    async def floor_reason(
+        self, tx: Transaction, call: money.Call, size: money.PromptSize, *, asleep: bool
+    ) -> str | None:
+        """Why the turn has to begin with a floor rather than with the conversation as it is; None if it has not to.
+
+        Args:
+            size: of the turn's prompt.
+            asleep: the build has slept, so that the cache has nothing of its conversation.
+        """
+        price = self.price(call.model)
+        if size.images > MOST_IMAGES:
+            return TOO_MANY_IMAGES
+        if size.likely >= price.context_tokens * FLOOR_PERCENT // 100:
+            return TOO_LONG
+        if price.compacts:
+            return None
+        ceiling = (await money.budget_of(tx, call.user_id, call.day)).ceiling
+        since = await compactions.turns_since(tx, call.build_id, call.turn - 1, call.prefix)
+        threshold = compaction_threshold(price, price.context_tokens, ceiling)
+        return TOO_LONG if is_compaction_due(size.likely, threshold, winds_down=asleep, turns_since=since) else None
 
     async def check(self, tx: Transaction, request: CheckBudget, day: date) -> BudgetCheck:
         """Whether the build's next call could be made. Reserves nothing."""
@@ -80,8 +165,14 @@ class CallBudget:
             )
         model = build.model or ""
         state = await money.lock_day(tx, build.user_id, day)
-        worst = await self._worst_case(tx, build.id, model, request.turn)
+        size = await money.prompt_size(tx, build.id, request.turn)
+        worst = self._worst_case(model, size, await fallbacks_of(tx, build.id))
         verdict = may_continue(state, day, worst, self._max_tokens(model), request.last_wind_down)
+        if verdict is Verdict.TOO_SMALL and size.likely >= LEAST_TOKENS:
+            # The turn would begin with a floor instead.
+            shorter = replace(size, at_most=await floor_tokens(tx, build.id, request.turn, size.prefix))
+            least = self._worst_case(model, shorter, await fallbacks_of(tx, build.id))
+            verdict = may_continue(state, day, least, self._max_tokens(model), request.last_wind_down)
         if verdict not in (Verdict.TOO_SMALL, Verdict.EXHAUSTED):
             return BudgetCheck(exhausted=False)
         blocked = await self._why_blocked(tx, build, day, state, verdict, worst)
@@ -95,14 +186,66 @@ class CallBudget:
             allowance=state.allowance,
         )
 
-    async def winds_down_after(self, tx: Transaction, call: money.Call, state: BudgetState) -> bool:
-        """Whether the turn after this call's is to be the first of a wind-down."""
-        worst = await self._worst_case(tx, call.build_id, call.model, call.turn + 1)
-        return state.winds_down(worst, self._max_tokens(call.model))
+    async def look_ahead(
+        self, tx: Transaction, call: money.Call, state: BudgetState, tools: Sequence[str] = ()
+    ) -> LookAhead:
+        """What has to happen before the turn after this call's.
+
+        Args:
+            state: the day's budget.
+            tools: the tools that the call's answer has called; their results are not there yet.
+        """
+        size = await money.prompt_size(tx, call.build_id, call.turn + 1)
+        worst = self._worst_case(call.model, size)
+        output = max(EXPECTED_OUTPUT_TOKENS, size.usual_output)
+        expected = worst.expected(size.cached, output) if size.cached else None
+        winds_down = state.winds_down(worst, self._max_tokens(call.model), expected)
+        images = size.images + IMAGES_A_SCREENSHOT * sum(tool == "take_screenshot" for tool in tools)
+        return LookAhead(winds_down, await self._is_long(tx, call, state, size, images, winds_down=winds_down))
+
+    async def _is_long(
+        self,
+        tx: Transaction,
+        call: money.Call,
+        state: BudgetState,
+        size: money.PromptSize,
+        images: int,
+        *,
+        winds_down: bool,
+    ) -> bool:
+        price, tokens = self.price(call.model), size.counted or size.likely
+        threshold = compaction_threshold(price, price.context_tokens, state.ceiling)
+
+        def is_due(since: int) -> bool:
+            return is_compaction_due(tokens, threshold, winds_down=winds_down, turns_since=since, images=images)
+
+        if not price.compacts or not is_due(TURNS_BETWEEN):
+            return False
+        return is_due(await compactions.turns_since(tx, call.build_id, call.turn, size.prefix))
 
     def cost(self, model: str, tokens: Tokens) -> int:
         """What the tokens cost, in µ$."""
         return cost_microdollars(self.prices, model, tokens)
+
+    def bill_cost(self, model: str, bill: Bill) -> int | None:
+        """What a complete answer costs, in µ$: each part at its own model's price. None if one of them has no price."""
+        try:
+            return bill_microdollars(self.prices, model, bill.billed)
+        except UnknownModel:
+            return None
+
+    async def settle(self, tx: Transaction, call: money.Call, answer: Answer, bill: Bill) -> BudgetState:
+        """Replace a call's reservation by what its answer is billed as; returns the state afterwards."""
+        cost = self.bill_cost(call.model, bill)
+        return await money.settle(
+            tx,
+            call,
+            bill.tokens,
+            cost,
+            answer.request_id,
+            iterations=bill.iterations,
+            estimated=bill.estimated or cost is None,
+        )
 
     def price(self, model: str) -> ModelPrice:
         """The model's row of the price table."""
@@ -134,8 +277,8 @@ class CallBudget:
             allowance=state.allowance,
         )
 
-    async def _worst_case(self, tx: Transaction, build_id: UUID, model: str, turn: int) -> WorstCase:
-        return worst_case(self.prices, model, await money.prompt_tokens_at_most(tx, build_id, turn))
+    def _worst_case(self, model: str, size: money.PromptSize, fallbacks: Sequence[str] = ()) -> WorstCase:
+        return worst_case(self.prices, model, size.at_most, fallbacks)
 
     def _max_tokens(self, model: str) -> int:
         return min(self.max_output_tokens, price_of(self.prices, model).max_output_tokens)

@@ -10,9 +10,10 @@ from collections import OrderedDict
 from typing import Protocol
 
 from activities.turn.request_cache import PrefixCache, RequestPrefix
-from clients.model.protocol import StoredConversation
+from clients.model.protocol import FrozenSettings, StoredConversation
 from db import turns
 from db.money import Call
+from db.prompts import load_prefix
 from db.session import Sessions
 from db.transaction import autocommit
 
@@ -44,11 +45,14 @@ class ConversationLoader:
 
     async def load(self, call: Call) -> StoredConversation:
         """The build's conversation, up to and including the turn's user message."""
-        prefix = self._prefixes.pop(call.build_id, call.turn)
+        prefix = self._prefixes.pop(call.build_id, call.prefix, call.turn)
         if prefix is None:
             async with autocommit(self._sessions) as tx:
-                system, tools = await turns.load_prompt(tx, call.build_id)
-            prefix = RequestPrefix(StoredConversation(system.encode(), tools.encode()))
+                stored = await load_prefix(tx, call.build_id, call.prefix)
+            opening = () if stored.opening is None else (stored.opening.encode(),)
+            frozen = FrozenSettings(stored.settings, stored.betas)
+            conversation = StoredConversation(stored.system.encode(), stored.tools.encode(), opening, frozen)
+            prefix = RequestPrefix(conversation, call.prefix, stored.covers)
         async with autocommit(self._sessions) as tx:
             messages = await turns.load_messages(tx, call.build_id, call.turn, prefix.turn)
         prefix.add(call.turn, [await self._with_images(message) for message in messages])

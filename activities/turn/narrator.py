@@ -25,6 +25,8 @@ class Narrator:
         self.request_id: str | None = None
         self.has_usage = False
         """Whether the server has begun to answer, and so to bill."""
+        self.has_spoken = False
+        """Whether there was any text for people."""
         self.is_stale = False
         """Whether another attempt has taken the turn. The stream is still read to its end, which tells its cost."""
 
@@ -34,6 +36,7 @@ class Narrator:
 
     async def add_text(self, text: str) -> None:
         """Add a piece of text. Complete sentences go to the feed, unless another attempt has taken the turn."""
+        self.has_spoken = self.has_spoken or bool(text.strip())
         if self.is_stale or not (events := self._events(self._sentences.feed(text))):
             return
         try:

@@ -20,6 +20,7 @@ class RequestPrefix:
     """A conversation up to a turn's user message, which begins those of the next turns."""
 
     conversation: StoredConversation
+    prefix: int = 0
     turn: int = 0
     size: int = field(init=False)
     """Its length in bytes."""
@@ -42,10 +43,10 @@ class PrefixCache:
         self._max_bytes = max_bytes
         self._prefixes: OrderedDict[uuid.UUID, RequestPrefix] = OrderedDict()
 
-    def pop(self, build_id: uuid.UUID, turn: int) -> RequestPrefix | None:
-        """Remove and return the build's prefix, if it holds no message beyond this turn's."""
-        prefix = self._prefixes.pop(build_id, None)
-        return prefix if prefix is not None and prefix.turn <= turn else None
+    def pop(self, build_id: uuid.UUID, prefix: int, turn: int) -> RequestPrefix | None:
+        """Remove what is cached of the build, and return it if it is this prefix and has no message beyond the turn."""
+        cached = self._prefixes.pop(build_id, None)
+        return cached if cached is not None and cached.prefix == prefix and cached.turn <= turn else None
 
     def put(self, build_id: uuid.UUID, prefix: RequestPrefix) -> None:
         """Keep the prefix for the next turn."""

@@ -7,13 +7,18 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from activities.turn.floor import read_record
 from db import restores, steering, turns
+from db.events import last_event_data
 from db.models import FounderMessage, Restore
 from db.transaction import Transaction
 from domain import prompt
-from domain.events import BudgetEvent, BudgetFields, BuildEvent, GuardEvent, ResumedEvent
+from domain.answer import REFUSAL, TEXT_CALL, UNSTORABLE
+from domain.events import BudgetEvent, BudgetFields, BuildEvent, GuardEvent, PlanEvent, ResumedEvent
 from domain.notes import NOTES, TurnNote
 from domain.payloads import ThinkInput
+from domain.refusals import describe_refusal
+from domain.summary import Record
 from domain.tool_output import displayable
 
 
@@ -25,6 +30,7 @@ class _StoredFacts:
     build_id: uuid.UUID
     turn: int
     allow_calls: int
+    secrets: Sequence[str]
 
     async def findings(self) -> list[str]:
         return await turns.latest_findings(self.tx, self.build_id)
@@ -33,14 +39,26 @@ class _StoredFacts:
         return await turns.resumes_since_last_turn(self.tx, self.build_id, self.turn)
 
     async def handoff_note(self) -> str | None:
-        return await turns.handoff_note(self.tx, self.build_id, self.turn)
+        return await turns.final_text(self.tx, self.build_id, self.turn - 1)
 
     async def unanswered_problem(self) -> str | None:
         last = await steering.find_question(self.tx, self.build_id)
         return None if last is None or last.answer is not None else last.question.problem
 
+    async def record(self) -> Record:
+        return await read_record(self.tx, self.build_id, self.secrets)
 
-_CONTINUATIONS = {"max_tokens": prompt.CUT_OFF, "pause_turn": prompt.GO_ON}
+    async def plan(self) -> PlanEvent | None:
+        data = await last_event_data(self.tx, self.build_id, PlanEvent.type)
+        return None if data is None else PlanEvent.model_validate(data)
+
+
+_CONTINUATIONS = {
+    "max_tokens": prompt.CUT_OFF,
+    "pause_turn": prompt.GO_ON,
+    TEXT_CALL: prompt.TEXT_CALL,
+    UNSTORABLE: prompt.UNSTORABLE,
+}
 """The opening text by the previous turn's stop reason."""
 
 
@@ -66,8 +84,8 @@ async def compose_user_message(
     build_id = uuid.UUID(request.build_id)
     messages = await steering.unread_messages(tx, build_id) if start.has_unread_messages else []
     new_restores = await restores.unreported_restores(tx, build_id) if start.has_unreported_restores else []
-    texts = [prompt.OPENING] if request.turn == 1 else _continuation(start.previous_outcome)
-    texts += await _note_texts(request.notes, _StoredFacts(tx, build_id, request.turn, request.allow_calls))
+    texts = [prompt.OPENING] if request.turn == 1 else _continuation(start)
+    texts += await _note_texts(request.notes, _StoredFacts(tx, build_id, request.turn, request.allow_calls, secrets))
     texts += [prompt.restored(restores.describe_target(restore), commit) for restore, commit in new_restores]
     texts += await _founder_texts(tx, messages, secrets)
     if not texts and start.previous_outcome != "tool_use":
@@ -99,8 +117,10 @@ def note_events(notes: Iterable[TurnNote], budget: BudgetFields) -> list[BuildEv
     return [*guards, *(BudgetEvent(text=text, **budget) for text in texts)]
 
 
-def _continuation(previous_outcome: str | None) -> list[str]:
-    text = _CONTINUATIONS.get(previous_outcome or "")
+def _continuation(start: turns.TurnStart) -> list[str]:
+    if start.previous_outcome == REFUSAL:
+        return [prompt.declined(describe_refusal(start.previous_details))]
+    text = _CONTINUATIONS.get(start.previous_outcome or "")
     return [text] if text is not None else []
 
 

@@ -14,7 +14,7 @@ from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
 from db.models import PlanTier
 from db.session import make_engine
 from domain.errors import UnknownModel
-from domain.pricing import price_of
+from domain.model_choice import ModelChoice, check_choice
 
 _MIGRATE = "Run: cofounder migrate"
 
@@ -49,7 +49,7 @@ async def check_database(context: DoctorContext) -> CheckResult:
     for plan, models in plans:
         for model in models.values():
             try:
-                price_of(settings.model_prices, str(model))
+                check_choice(ModelChoice.parse(model), settings.model_prices, "the default")
             except UnknownModel as error:
                 return fail(f"the plan {plan} names a model without a price", str(error))
     return ok(f"PostgreSQL {version} at {where}, at migration {revision}, {len(plans)} plans")

@@ -1,6 +1,7 @@
 """Checks that the object store, model, sandbox service and our API answer and accept their keys. Costs nothing."""
 
 import uuid
+from typing import Any
 
 import httpx2
 
@@ -12,6 +13,7 @@ from clients.model.providers import check_providers
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes, sandbox_config
 from domain.errors import NeedsPerson
+from domain.models import AS_OF
 from settings import Settings
 
 _ANTHROPIC = "https://api.anthropic.com"
@@ -51,7 +53,44 @@ async def check_model(context: DoctorContext) -> CheckResult:
         return fail(f"{base} answers with status {response.status_code}", "Try again later.")
     if settings.rehearsal_model:
         return ok(f"the rehearsal model at {base}: always builds the same kind of product, and costs nothing")
-    return _look_for_models(response, settings, base)
+    found = _look_for_models(response, settings, base)
+    if found.state == "ok" and (differences := _differences(response, settings)):
+        return warn(
+            f"the price table, as of {AS_OF:%Y-%m-%d}, and {base} differ: {'; '.join(differences)}",
+            "Correct MODEL_PRICES. The API tells limits, not prices: compare those with the vendor's page.",
+        )
+    return found
+
+
+def _differences(response: httpx2.Response, settings: Settings) -> list[str]:
+    """What the API says of its models that the price table says otherwise."""
+    described = {str(model["id"]): model for model in response.json()["data"]}
+    differences: list[str] = []
+    for name, price in settings.model_prices.items():
+        if (model := described.get(name)) is None:
+            continue
+        if (stage := model.get("lifecycle", "active")) != "active":
+            differences.append(f"{name} is {stage}")
+        if (window := model.get("max_input_tokens")) and window < price.context_tokens:
+            differences.append(f"{name} reads {window} tokens, not {price.context_tokens}")
+        if (longest := model.get("max_tokens")) and longest < price.max_output_tokens:
+            differences.append(f"{name} answers with {longest} tokens at most, not {price.max_output_tokens}")
+        capabilities = model.get("capabilities") or {}
+        if price.adaptive_thinking and not _supports(capabilities, "thinking", "types", "adaptive"):
+            differences.append(f"{name} does not take adaptive thinking")
+        refused = [effort for effort in price.efforts if not _supports(capabilities, "effort", effort)]
+        if refused:
+            differences.append(f"{name} does not take the effort {', '.join(refused)}")
+    return differences
+
+
+def _supports(capabilities: Any, *path: str) -> bool:
+    """Whether a model has a capability. One that the API does not mention counts as there."""
+    for name in path:
+        if not isinstance(capabilities, dict) or name not in capabilities:
+            return True
+        capabilities = capabilities[name]
+    return not isinstance(capabilities, dict) or capabilities.get("supported") is not False
 
 
 def _look_for_models(response: httpx2.Response, settings: Settings, base: str) -> CheckResult:

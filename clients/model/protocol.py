@@ -10,7 +10,8 @@ from typing import Protocol
 
 from domain.answer import Answer
 from domain.errors import ModelCallFailed
-from domain.pricing import Tokens
+from domain.model_choice import ModelChoice
+from domain.pricing import ModelPrice, Tokens
 
 OnText = Callable[[str], Awaitable[None]]
 """Called with each piece of text as it arrives."""
@@ -35,15 +36,25 @@ class BrokenStream(ModelCallFailed):
 
 
 @dataclass(frozen=True)
+class FrozenSettings:
+    """What every request of a prefix says of how the model answers. It is stored with the prefix, and never changes."""
+
+    settings: str
+    """As the provider renders it."""
+    betas: str = ""
+    """Names of the vendor's betas that it needs, separated by commas."""
+
+
+@dataclass(frozen=True)
 class RequestSettings:
-    """What a request says in addition to its conversation."""
+    """What may differ between the requests of a prefix."""
 
     model: str
     max_tokens: int
-    adaptive_thinking: bool
-    """The model decides how much it thinks, and its thoughts arrive as summaries."""
     prompt_cache: bool
     """The API keeps the prompt for the next request. `domain/pricing.py` expects that it does so for five minutes."""
+    summarize: str | None = None
+    """With a text: do not continue the conversation, but sum it up as the text says."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +67,41 @@ class StoredConversation:
     """The array `tools`."""
     messages: tuple[bytes, ...] = ()
     """The elements of the array `messages`."""
+    frozen: FrozenSettings = FrozenSettings("")
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """A request as it is sent."""
+
+    body: bytes
+    betas: str = ""
 
 
 class ModelProvider(Protocol):
     """Makes the model calls of one provider. `providers.py` opens and closes it."""
 
-    def render(self, settings: RequestSettings, conversation: StoredConversation) -> bytes:
+    def freeze(self, price: ModelPrice, choice: ModelChoice) -> FrozenSettings:
+        """Render what every request of a new prefix says of how the model answers.
+
+        Args:
+            price: the model's row of the price table, which says what it takes.
+            choice: the model, its effort and its fallbacks.
+        """
+        ...
+
+    def render(self, settings: RequestSettings, conversation: StoredConversation) -> ModelRequest:
         """Render a request as the bytes to send.
 
         The requests of a conversation with the same settings begin with the same bytes, so that a prompt cache works.
         """
         ...
 
-    async def stream(self, body: bytes, on_text: OnText, on_usage: OnUsage) -> Answer:
+    async def stream(self, request: ModelRequest, on_text: OnText, on_usage: OnUsage) -> Answer:
         """Make one call and read its whole stream. Makes no second attempt: Temporal does.
 
         Args:
-            body: the request, as rendered.
+            request: as rendered.
             on_text: called with each piece of text as it arrives.
             on_usage: called at each event with the usage that the server has reported so far, and its request id.
 
@@ -84,6 +113,7 @@ class ModelProvider(Protocol):
             ModelCallFailed: the server did not accept the call; another attempt may succeed.
             BrokenStream: it accepted the call, and then the stream broke; another attempt may succeed.
             LostCall: no answer came, so it may have accepted the call or not; another attempt may succeed.
+            ConversationRefused: the conversation is at fault; only another one may be accepted.
             NeedsPerson: the key, the spend limit or the request is at fault; another attempt would fail, too.
         """
         ...

@@ -22,6 +22,7 @@ MAX_CUT_OFF = 4
 _CUT_OFF = re.compile(r"reached the length limit", re.I)
 _LAST_TURN = re.compile(r"commit what you have in this one turn", re.I)
 _RESUMED = re.compile(r"^(The build was resumed|Your founder had your workspace put back)", re.I)
+_SUMMED_UP = re.compile(r"^Your conversation was summed up", re.I)
 _FINDINGS = re.compile(r"did not pass\. Findings:", re.I)
 _FOUNDER = re.compile(r"<founder_message>\n(.*)\n</founder_message>", re.S)
 _HANDOFF = re.compile(r"handoff|hand-over note", re.I)
@@ -142,6 +143,8 @@ class Agent:
 
     def _read_messages(self, texts: Iterable[str]) -> None:
         for text in texts:
+            if _SUMMED_UP.match(text):
+                continue  # the summary has it all
             if from_founder := _FOUNDER.search(text):
                 self._remarks.append(from_founder[1])
             elif _LAST_TURN.search(text):

@@ -12,6 +12,7 @@ from local.rehearsal.compaction import OWN_PROMPT_TOKENS, Cut, sign_block
 from local.rehearsal.control import Fault, Limits, Registration
 from local.rehearsal.conversation import Conversation, Turn, open_answer, write_trail
 from local.rehearsal.errors import invalid
+from local.rehearsal.fuzz import FuzzAnswer, FuzzBlock, fuzz_answer
 from local.rehearsal.hostile_replies import change_reply
 from local.rehearsal.models import traits
 from local.rehearsal.prefix import Prefix, content_blocks, read_prefix, text_tokens
@@ -28,7 +29,7 @@ from local.rehearsal.replies import (
     cut_to,
     output_tokens,
 )
-from local.rehearsal.script import decide, play
+from local.rehearsal.script import FuzzScript, decide, play
 from local.rehearsal.seals import new_tool_use_id, sign_thinking
 
 STICKY_SECONDS = 3600.0
@@ -136,7 +137,7 @@ class Answers:
             output=last.output,
             iterations=tuple(iterations) if ask.body.get("fallbacks") else (),
             first_model=first_model,
-            no_usage=bool(ask.fault and ask.fault.kind == "zero_usage"),
+            no_usage=bool(ask.fault and ask.fault.kind == "zero_usage") or _hides_usage(ask),
         )
         return Answer(replace(reply, parts=(*parts, *reply.parts)), envelope, tuple(iterations))
 
@@ -156,7 +157,8 @@ class Answers:
         prefix = ask.prefix if body is ask.body else read_prefix(body)
         usage = self.cache.serve(body["model"], prefix, breakpoints(prefix, body.get("cache_control")))
         kind = ask.fault.kind if ask.fault else None
-        reply = change_reply(_say(turn, body, prefix, ask.registration.notes), kind, _earlier_id(body))
+        said = _fuzz(fuzz, prefix) if (fuzz := _fuzz_answer(ask)) else _say(turn, body, prefix, ask.registration.notes)
+        reply = change_reply(said, kind, _earlier_id(body))
         room = ask.window - prefix.tokens
         if room < body["max_tokens"]:
             return usage, cut_to(reply, room, "model_context_window_exceeded")
@@ -239,6 +241,43 @@ def _summary(ask: Ask) -> str:
     script = play(ask.registration.script, ask.conversation)
     lines.append(write_trail(script, exchanges, open_answer(ask.body["messages"])))
     return "\n".join(lines)
+
+
+def _fuzz_answer(ask: Ask) -> FuzzAnswer | None:
+    """The answer of a fuzz script: hostile first, then the product and the end of the turn in turn."""
+    script = ask.registration.script
+    if not isinstance(script, FuzzScript):
+        return None
+    # Of user messages, since what is refused adds no message of the assistant.
+    number = sum(message["role"] == "user" for message in ask.body["messages"])
+    if number <= script.turns:
+        return fuzz_answer(script.seed, number, [tool["name"] for tool in ask.body.get("tools", ())])
+    if (number - script.turns) % 2:
+        call = json.dumps({"command": script.product, "timeout_seconds": 60})
+        return FuzzAnswer((FuzzBlock("text", "Now the product."), FuzzBlock("call", call, "bash")), "tool_use")
+    return FuzzAnswer((FuzzBlock("text", "Everything is done."),), "end_turn")
+
+
+def _hides_usage(ask: Ask) -> bool:
+    answer = _fuzz_answer(ask)
+    return answer is not None and not answer.has_usage
+
+
+def _fuzz(answer: FuzzAnswer, prefix: Prefix) -> Reply:
+    parts: list[Part] = []
+    for block in answer.blocks:
+        match block.kind:
+            case "text":
+                parts.append(TextPart(block.text))
+            case "thinking" | "update":
+                parts.append(_thought(block.text, prefix, is_note=block.kind == "update"))
+            case "redacted":
+                parts.append(RawPart({"type": "redacted_thinking", "data": secrets.token_hex(20)}))
+            case "call":
+                identifier = new_tool_use_id(prefix) if block.id is None else block.id
+                parts.append(ToolPart(identifier, block.name, block.text))
+    details = {"type": "refusal", "category": "cyber", "explanation": "A fuzz model declines."}
+    return Reply(tuple(parts), answer.stop_reason, details if answer.stop_reason == "refusal" else None)
 
 
 def _say(turn: Turn, body: dict[str, Any], prefix: Prefix, notes: str) -> Reply:

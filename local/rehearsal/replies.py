@@ -115,8 +115,11 @@ class Event:
     """Whether a reader sees it. The server spreads its think time over the visible events."""
 
     def encode(self) -> bytes:
-        """Return the event's bytes in the stream."""
-        return f"event: {self.name}\ndata: {json.dumps(self.data, ensure_ascii=False)}\n\n".encode()
+        """Return the event's bytes in the stream. A lone surrogate, which UTF-8 can't carry, is escaped."""
+        try:
+            return f"event: {self.name}\ndata: {json.dumps(self.data, ensure_ascii=False)}\n\n".encode()
+        except UnicodeEncodeError:
+            return f"event: {self.name}\ndata: {json.dumps(self.data)}\n\n".encode()
 
 
 def _content(part: Part) -> str:

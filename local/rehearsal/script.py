@@ -73,7 +73,16 @@ class StepsScript(_Script):
     )
 
 
-AnyScript = Annotated[ProductScript | LongScript | StepsScript, Field(discriminator="kind")]
+class FuzzScript(_Script):
+    """Hostile answers from a seed, see `local/rehearsal/fuzz.py`; then a product by one command, and the end."""
+
+    kind: Literal["fuzz"]
+    seed: int
+    turns: int = Field(default=8, ge=0, description="Hostile turns.")
+    product: str = Field(description="The bash command that makes and commits the product, whatever is there.")
+
+
+AnyScript = Annotated[ProductScript | LongScript | StepsScript | FuzzScript, Field(discriminator="kind")]
 
 
 def _long(script: LongScript, conversation: Conversation) -> Play:
@@ -173,6 +182,8 @@ def play(script: AnyScript, conversation: Conversation) -> Play:
             build = script.then == "product"
         case ProductScript():
             product, build = script, True
+        case FuzzScript():
+            build = False  # its answers are made in `answers.py`
     if build:
         options = ProductOptions(
             product.withhold_fix, product.sabotage, product.fix_findings, product.reports, product.plan

@@ -40,7 +40,7 @@ _BUILDS_TO_STRIKE = 6
 
 POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 
-BEFORE_WRITE: tuple[CrashPoint, ...] = ("think.after_call", "dispatch.acted", "snapshot.uploaded")
+BEFORE_WRITE: tuple[CrashPoint, ...] = ("think.after_call", "compact.after_call", "dispatch.acted", "snapshot.uploaded")
 """Crash points at which an attempt has done everything except record the result."""
 
 
@@ -319,7 +319,7 @@ async def files_reverted(report: Report, without: str = "") -> None:
     """A paused sandbox resumes with the files of an earlier moment, and another sandbox vanishes."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     worker = await fault_harness.worker(harness, without=without)
-    faults = [{"kind": "refusal", "after": 2}]
+    faults = [{"kind": "unknown_stop_reason", "after": 2}]
     build_id = await harness.start(
         script=sample_script(), faults=faults, prepare=_to_hold(fault_harness, "dispatch.acted")
     )
@@ -389,7 +389,8 @@ async def until_swept(fault_harness: FaultHarness, build_id: uuid.UUID) -> None:
 
 async def start_held(fault_harness: FaultHarness, harness: WorkerHarness, point: CrashPoint) -> uuid.UUID:
     """Start a build that is held when it reaches the crash point."""
-    build_id = await harness.start(script=sample_script(), prepare=_to_hold(fault_harness, point))
+    script = sample_script(long=point.startswith("compact."))
+    build_id = await harness.start(script=script, prepare=_to_hold(fault_harness, point))
     await fault_harness.say(harness, build_id, f"Before {point}.")
     await fault_harness.say(harness, build_id, f"Again before {point}.")
     return build_id

@@ -43,6 +43,7 @@ from domain.status import Status
 from local.stack import PARTS, PartName
 from services.builds import start_workflow
 from tests.faults.cases import until_swept
+from tests.faults.fuzz import fuzz_script
 from tests.faults.invariants import (
     Deliverable,
     check_build,
@@ -69,6 +70,12 @@ _TOP_UP = 1_000_000
 """Micro-dollars. A small plan, on which builds fall asleep, and the top-up that wakes them."""
 
 _GOAL = "Build the sample product."
+_FUZZ_GOAL = "Build with a hostile model, seed"
+_FUZZ_SHARE = 0.2
+"""Share of the builds whose model is hostile."""
+
+_FUZZ_SEEDS = range(1, 13)
+_FUZZ_TURNS = 4
 _MISSED = (CofounderError, RPCError, OSError, SQLAlchemyError)
 """Errors that faults cause to people and to the harness itself; they try again."""
 
@@ -89,7 +96,8 @@ class Outcome:
 async def run_chaos(seed: int, seconds: float, keep: Path | None = None) -> Outcome:
     """Run once in a harness of its own. `keep`: where to store feeds, histories and logs if there is damage."""
     outcome = Outcome(seed)
-    async with fault_harness([{"match": _GOAL, "script": sample_script()}]) as faults:
+    fuzz = [{"match": f"{_FUZZ_GOAL} {each}.", "script": fuzz_script(each + seed, _FUZZ_TURNS)} for each in _FUZZ_SEEDS]
+    async with fault_harness([{"match": _GOAL, "script": sample_script()}, *fuzz]) as faults:
         chaos = Chaos(faults, random.Random(f"people of {seed}"))
         expected = await chaos.reference()
         async with chaos.background():
@@ -123,7 +131,8 @@ async def _judge(faults: FaultHarness, chaos: "Chaos", expected: Deliverable, ou
         async with at_once:
             # A build that was cancelled too late becomes ready.
             ended = build.id in chaos.ended and build.status != Status.READY
-            check = until_swept(faults, build.id) if ended else check_build(faults, build.id, expected)
+            deliverable = None if build.goal.startswith(_FUZZ_GOAL) else expected
+            check = until_swept(faults, build.id) if ended else check_build(faults, build.id, deliverable)
             await note(f"build {build.id}", check)
             await close_preview(chaos.harness, build.id)
 
@@ -238,7 +247,9 @@ class Chaos:
         again = projects.pop(0) if len(projects) > BUILDS_AT_ONCE else None
         project_id = again or await self.harness.project(user_id)
         projects.append(project_id)
-        goal = f"{_GOAL} [{uuid.uuid4().hex}]"
+        is_hostile = self._rng.random() < _FUZZ_SHARE
+        goal = f"{_FUZZ_GOAL} {self._rng.choice(_FUZZ_SEEDS)}." if is_hostile else _GOAL
+        goal = f"{goal} [{uuid.uuid4().hex}]"
         async with transaction(self.faults.sessions) as tx:
             build = await insert_build(tx, BuildRequest(project_id, user_id, goal))
             if build is None:

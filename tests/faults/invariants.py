@@ -23,6 +23,7 @@ from db.models import (
     Base,
     Build,
     BusinessEvent,
+    Compaction,
     Event,
     FounderMessage,
     LedgerEntry,
@@ -256,6 +257,9 @@ async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[Requ
     async with transaction(fault_harness.sessions) as tx:
         entries = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build.id))).all()
         answered = set((await tx.session.scalars(select(Turn.claim).where(Turn.build_id == build.id))).all())
+        answered |= set(
+            (await tx.session.scalars(select(Compaction.claim).where(Compaction.build_id == build.id))).all()
+        )
     damage = [f"ledger entry of turn {entry.turn} is still open" for entry in entries if entry.state == "open"]
     settled = {entry.request_id: entry for entry in entries if entry.state == "settled"}
     request_ids = {request_id for request_id, _ in requests}
@@ -289,7 +293,7 @@ async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[Requ
 
 
 async def _conversation(fault_harness: FaultHarness, build: Build, requests: list[Request]) -> list[str]:
-    """Rule 3: one result per tool call, right after it; roles alternate; messages sent once never change."""
+    """Rule 3: one result per tool call, right after it; no answer follows another; messages sent once never change."""
     damage: list[str] = []
     async with transaction(fault_harness.sessions) as tx:
         calls = (await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == build.id))).all()
@@ -304,11 +308,14 @@ async def _conversation(fault_harness: FaultHarness, build: Build, requests: lis
     damage += [f"call {call.tool_use_id} has no result" for call in calls if call.state != "done"]
 
     bodies = sorted((body for _, body in requests), key=lambda body: len(body["messages"]))
+    prefixes: dict[str, list[dict[str, Any]]] = {}
     for body in bodies:
         damage += _ill_formed(body["messages"])
-    for shorter, longer in itertools.pairwise(bodies):
-        if (shorter["system"], shorter["tools"]) != (longer["system"], longer["tools"]):
-            damage.append("the system prompt or the tools have changed")
+        prefixes.setdefault(json.dumps(body["messages"][0]), []).append(body)
+    if len({json.dumps([body["system"], body["tools"]]) for body in bodies}) > 1:
+        damage.append("the system prompt or the tools have changed")
+    # Each prefix of the conversation has an opening of its own.
+    for shorter, longer in itertools.chain.from_iterable(map(itertools.pairwise, prefixes.values())):
         if json.dumps(longer["messages"][: len(shorter["messages"])]) != json.dumps(shorter["messages"]):
             damage.append(f"the first {len(shorter['messages'])} messages have changed between requests")
     return damage
@@ -316,12 +323,16 @@ async def _conversation(fault_harness: FaultHarness, build: Build, requests: lis
 
 def _ill_formed(messages: list[dict[str, Any]]) -> list[str]:
     damage = []
-    if any(message["role"] != ("user", "assistant")[index % 2] for index, message in enumerate(messages)):
+    # After an answer that was declined, two messages of the user follow each other; the API reads them as one. An
+    # answer may follow the summary that opens a prefix.
+    summary = messages[0]["role"] == "assistant"
+    turns = [(role, list(run)) for role, run in itertools.groupby(messages[summary:], key=lambda each: each["role"])]
+    if messages[-1]["role"] != "user" or any(role == "assistant" and len(run) > 1 for role, run in turns):
         damage.append("roles do not alternate")
-    for message, next_message in itertools.pairwise(messages):
-        uses = [block["id"] for block in message["content"] if block["type"] == "tool_use"]
-        results = [block["tool_use_id"] for block in next_message["content"] if block["type"] == "tool_result"]
-        if message["role"] == "assistant" and uses != results:
+    for (role, message), (_, following) in itertools.pairwise(turns):
+        uses = [block["id"] for each in message for block in each["content"] if block["type"] == "tool_use"]
+        results = [block["tool_use_id"] for each in following for block in each["content"] if "tool_use_id" in block]
+        if role == "assistant" and uses != results:
             damage.append(f"the calls {uses} are followed by the results {results}")
     return damage
 
@@ -335,16 +346,22 @@ async def _messages(fault_harness: FaultHarness, build: Build, requests: list[Re
         texts = [row.text for row in rows]
     if not texts or build.status != Status.READY:
         return []
-    longest = max((body["messages"] for _, body in requests), key=len)
+    bodies = [body for _, body in requests]
+    # A message stands in each request of its prefix, and in the last turns that the next prefix keeps.
+    own = dict.fromkeys(json.dumps(message) for body in bodies for message in body["messages"])
     blocks = [
         block["text"]
-        for message in longest
+        for message in map(json.loads, own)
         if message["role"] == "user"
         for block in message["content"]
         if block["type"] == "text"
     ]
     received = [text for block in blocks for text in texts if founder_message(text) == block]
-    return [] if received == texts else [f"the founder sent {texts}, the agent received {received}"]
+    # A prefix may begin with what the agent is told now, in one text.
+    told = [text for text in texts if any(founder_message(text) in block for block in blocks)]
+    if told == texts and received == [text for text in texts if text in received]:
+        return []
+    return [f"the founder sent {texts}, the agent received {received}"]
 
 
 # ---- side effects

@@ -32,7 +32,7 @@ from tests.harness.fault_proxy import FaultProxy
 from tests.harness.processes import lives
 from tests.harness.rigged_worker import start_worker
 from tests.harness.wait import wait_until
-from tests.harness.worker import WorkerHarness, settings_of
+from tests.harness.worker import WorkerHarness, changed_prices, settings_of
 
 _URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {
     "postgres": ("DATABASE_URL",),
@@ -45,12 +45,18 @@ _URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {
 SECRET = "planted-secret-of-the-operator-7Qw9"
 """A secret in the workers' settings that the first command of every build prints. It must not appear anywhere."""
 
+LONG_AT = 40_000
+"""Tokens at which these workers sum up a conversation. Only a long sample build gets there."""
+
 WORKER_SETTINGS = {
     "API_TOKEN": SECRET,
     "GRACEFUL_SHUTDOWN_SECONDS": "1",
     "REAPER_SECONDS": "5",
     "REAPER_SPARES_SECONDS": "5",
     "STREAM_IDLE_SECONDS": "5",
+    "MODEL_PRICES": json.dumps(
+        {name: price.model_dump(mode="json") for name, price in changed_prices(compact_at=LONG_AT).items()}
+    ),
 }
 
 

@@ -11,9 +11,9 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.think import ThinkActivities
 from clients.model.anthropic import AnthropicProvider
+from domain.models import default_prices
 from domain.notes import TurnNote
 from domain.payloads import ThinkInput, ThinkResult
-from settings import default_prices
 from tests.harness.activities import ActivityHarness
 from tests.harness.wait import DEADLINE
 
@@ -38,6 +38,13 @@ STOP = {"type": "message_stop"}
 def ends(stop_reason: str) -> dict[str, Any]:
     delta = {"stop_reason": stop_reason, "stop_sequence": None}
     return {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 20}}
+
+
+def declines(category: str | None, explanation: str | None) -> dict[str, Any]:
+    """Return the end of an answer that a safety check declined."""
+    event = ends("refusal")
+    event["delta"]["stop_details"] = {"type": "refusal", "category": category, "explanation": explanation}
+    return event
 
 
 def block(index: int, started: dict[str, Any], delta: dict[str, Any]) -> list[dict[str, Any]]:

@@ -17,14 +17,19 @@ def tool(name: str, **parameters: Any) -> dict[str, Any]:
     return {"tool": name, "input": parameters}
 
 
-def sample_script(*, hold: bool = False) -> dict[str, Any]:
+_LONG_TURNS = [[bash(f"yes 'line {number}' | head -c 14000")] for number in range(14)]
+
+
+def sample_script(*, hold: bool = False, long: bool = False) -> dict[str, Any]:
     """Commands, a written and an edited file, calls that only read, two phases. `hold`: the third turn's command waits.
+    `long`: turns before them print so much that the conversation is summed up.
 
     The model repeats calls that were lost with a sandbox, so a call repeated after it was half done must leave the same
     files.
     """
     wait = f"{HOLD}; " if hold else ""
     script = steps(
+        *(_LONG_TURNS if long else ()),
         [bash(f"{EFFECT}; {_LEAK}; {PRODUCT}")],
         [
             tool("write_file", path="notes.md", content="one\n"),

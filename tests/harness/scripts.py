@@ -21,6 +21,7 @@ class T(unittest.TestCase):
 PY
 echo '{"install": "true", "check": "python3 -m unittest", "start": "python3 server.py", "port": 8000}' > cofounder.json
 echo __pycache__ > .gitignore
+echo '- [x] A visitor sees the page (check: test_it.py)' > PLAN.md
 git add -A && git -c user.name=c -c user.email=c@example.org commit -qm "A small product"
 """
 """A command that writes and commits the smallest product that passes the gate."""

@@ -28,7 +28,9 @@ from db.transaction import Transaction, transaction
 from db.users import ensure_user
 from domain.brief import Interview
 from domain.budget import cycle_of
+from domain.models import default_prices
 from domain.names import build_workflow_id
+from domain.pricing import PriceTable
 from domain.status import CLOSED, Status
 from local.stack import LocalStack
 from settings import Settings
@@ -209,8 +211,8 @@ class WorkerHarness:
         return [event.data["status"] for event in await self.events(build_id, "status")]
 
 
-FOUR_TURNS_A_DAY = 300_000
-"""An allowance (micro-dollars) that pays for several small calls but not for four worst cases, so that the agent winds
+FOUR_TURNS_A_DAY = 150_000
+"""An allowance (micro-dollars) that pays for several small calls but not for a whole wind-down, so that the agent winds
 down at once."""
 
 
@@ -223,6 +225,11 @@ async def poor_founder(harness: WorkerHarness, allowance: int, **plan: Any) -> t
     days_left = (cycle_of(today, today.day)[1] - today).days
     name = await harness.plan(allowance * days_left, **plan)
     return await harness.founder(name, renewal_day=today.day), name
+
+
+def changed_prices(**changes: Any) -> PriceTable:
+    """Return the price table with every model's row changed."""
+    return {name: price.model_copy(update=changes) for name, price in default_prices().items()}
 
 
 def settings_of(stack: LocalStack, **changes: Any) -> Settings:

@@ -17,9 +17,9 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from clients.temporal import connect_temporal
 from domain.errors import CofounderError, Misconfigured
+from domain.models import default_prices
 from domain.pricing import ModelPrice
 from local.stack import LocalStack
-from settings import default_prices
 from tests.harness.api_server import TOKEN, RunningApi, new_database, running_api, settings_for, suspend
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import settings_of

@@ -50,7 +50,7 @@ def prices(model: str, **changes: Any) -> str:
         ("ANTHROPIC_API_KEY", "geheim\nheim", "ANTHROPIC_API_KEY: has a line break"),
         ("E2B_API_KEY", "geheim ", "E2B_API_KEY: has a line break, a space"),
         ("API_TOKEN", "geheimer schlüssel", "API_TOKEN: has a line break, a space at an end or a character"),
-        ("FALLBACK_MODEL", "gpt", "FALLBACK_MODEL: gpt has no price; set it to one of claude-haiku-5-5, "),
+        ("FALLBACK_MODEL", "gpt", "FALLBACK_MODEL: gpt has no price; set it to one of claude-fable-5-2, "),
         ("MODEL_PRICES", "{", "MODEL_PRICES: is not JSON"),
         ("MODEL_PRICES", "[]", "MODEL_PRICES: Input should be a valid dictionary"),
         ("MODEL_PRICES", "{}", "FALLBACK_MODEL: claude-sonnet-5-5 has no price"),

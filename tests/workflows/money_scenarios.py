@@ -444,6 +444,21 @@ async def woken_all_the_time(harness: WorkerHarness) -> list[EndedWorkflow]:
     return workflows
 
 
+@_scenario("its conversation is summed up instead of winding down, as that leaves more of the day")
+async def compacted_instead_of_winding_down(harness: WorkerHarness) -> list[EndedWorkflow]:
+    user_id, _ = await poor_founder(harness, 1_000_000)
+    lines = [[bash(f"yes 'step {number}' | head -c 14000")] for number in range(12)]
+    build_id = await harness.start(user_id, script=steps(*lines, [hold()], *_echoes(4), [bash(PRODUCT)]))
+    await harness.until_event(build_id, "tool_started", count=13)
+    await _spend(harness, user_id, 600_000, datetime.now(UTC).date())
+    await release_command(harness, build_id)
+    workflows = await ready_build(harness, build_id)
+    [event] = await harness.events(build_id, "compacted")
+    assert "Today's budget is running low" in event.data["reason"]
+    assert await harness.events(build_id, "budget") == [], "the agent is not told to wind down"
+    return workflows
+
+
 @_scenario("told to stop rather than to sleep when the budget is used up")
 async def told_to_stop(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)

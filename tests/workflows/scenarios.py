@@ -20,11 +20,13 @@ from clients.sandbox_runner import JOURNAL
 from db.models import Build, BusinessEvent, LedgerEntry, Message, Preview, Project, ToolCall
 from db.transaction import transaction
 from db.users import UserChange, change_user
+from domain import prompt
+from domain.guards import SILENT
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
 from tests.harness.scripts import HOLD_FILE, PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import DEADLINE, wait_until
-from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, changed_prices, poor_founder
 
 
 @dataclass(frozen=True)
@@ -254,10 +256,30 @@ async def needs_operator(harness: WorkerHarness) -> list[EndedWorkflow]:
     return await ready_build(harness, build_id)
 
 
-@_scenario("the model refuses; the founder lets it try again")
+_DECLINED = {"kind": "refusal", "category": "cyber", "explanation": "It looks like an exploit.", "lasting": True}
+
+
+@_scenario("a safety check declines an answer; the agent goes on without it")
+async def declined(harness: WorkerHarness) -> list[EndedWorkflow]:
+    build_id = await harness.start(
+        script=steps([bash("echo one")], [bash(PRODUCT)]), faults=[{**_DECLINED, "after": 1}]
+    )
+    workflows = await ready_build(harness, build_id)
+    assert Status.NEEDS_INPUT not in await harness.statuses(build_id), "no one needs to be asked"
+    async with harness.session() as tx:
+        message = (await tx.session.get_one(Message, (build_id, 3, "user"))).content
+        assert "It looks like an exploit." in message
+        assert await tx.session.get(Message, (build_id, 2, "assistant")) is None
+    return workflows
+
+
+@_scenario("safety checks decline three answers in a row; the founder lets the model try again")
 async def refused(harness: WorkerHarness) -> list[EndedWorkflow]:
-    build_id = await harness.start(script=SMALL, faults=[{"kind": "refusal"}])
-    await until_waiting(harness, build_id, "founder")
+    build_id = await harness.start(script=SMALL, faults=[{**_DECLINED, "times": 3}])
+    reason = await until_waiting(harness, build_id, "founder")
+    assert "computer security" in reason
+    assert "It looks like an exploit." in reason
+    assert len(await harness.events(build_id, "turn_answered")) == 3
     await harness.builds.wake(build_id)
     return await ready_build(harness, build_id)
 
@@ -273,6 +295,51 @@ async def fruitless(harness: WorkerHarness) -> list[EndedWorkflow]:
     workflows = await ready_build(harness, build_id)
     [failed] = await harness.events(build_id, "turn_failed")
     assert "can be asked again in 1 s" in failed.data["error"]
+    return workflows
+
+
+@_scenario("the agent works without a word; it is reminded to speak")
+async def silent(harness: WorkerHarness) -> list[EndedWorkflow]:
+    turns = [*([bash(f"echo {number}")] for number in range(SILENT)), [bash(PRODUCT)]]
+    build_id = await harness.start(script={"kind": "steps", "turns": turns})
+    workflows = await ready_build(harness, build_id)
+    async with transaction(harness.sessions) as tx:
+        heard = await tx.session.scalars(
+            select(Message.turn).where(Message.build_id == build_id, Message.content.contains(prompt.SPEAK))
+        )
+        assert list(heard) == [SILENT + 1]
+    return workflows
+
+
+_HOSTILE = (
+    "duplicate_tool_id",
+    "repeated_tool_id",
+    "bad_tool_name",
+    "bad_call_id",
+    "infinite_number",
+    "deep_nesting",
+    "text_tool_call",
+    "citations_delta",
+    "unknown_block",
+    "server_tool_use",
+    "broken_tool_json",
+    "zero_usage",
+)
+
+
+@_scenario("the model says things that no one expects; each is paid once, and the build goes on by itself")
+async def hostile(harness: WorkerHarness) -> list[EndedWorkflow]:
+    turns = [*([bash(f"echo {number}")] for number in range(len(_HOSTILE) + 1)), [bash(PRODUCT)]]
+    faults = [{"kind": kind, "times": 1, "after": 1 if kind == _HOSTILE[0] else 0} for kind in _HOSTILE]
+    build_id = await harness.start(script={"kind": "steps", "turns": turns}, faults=faults)
+    workflows = await ready_build(harness, build_id)
+    async with transaction(harness.sessions) as tx:
+        rows = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build_id))).all()
+    assert sorted(row.state for row in rows if row.state != "settled") == ["estimated"]
+    assert all(row.cost > 0 for row in rows)
+    served = {line["request_id"] for line in await harness.served()}
+    assert {row.request_id for row in rows} <= served
+    assert len(await harness.events(build_id, "turn_failed")) == 1
     return workflows
 
 
@@ -320,6 +387,53 @@ async def finished_early(harness: WorkerHarness) -> list[EndedWorkflow]:
     return await ready_build(harness, build_id)
 
 
+_GROWTH = 400
+"""More events than a build of a few turns leaves. One that waits in a loop leaves more within seconds."""
+
+
+@_scenario("the model does not accept the conversation; the founder has what is there checked")
+async def finished_without_the_model(harness: WorkerHarness) -> list[EndedWorkflow]:
+    refused = {"kind": "request_too_large", "after": 1, "times": None}
+    build_id = await harness.start(script=SMALL, faults=[refused])
+    assert "Finish the build" in await until_waiting(harness, build_id, "founder")
+    await harness.handle(build_id).signal(FINISH)
+    workflows = await ready_build(harness, build_id)
+    assert len((await harness.handle(build_id).fetch_history()).events) < _GROWTH
+    assert len(await harness.events(build_id, "turn_failed")) == 1, "the model must not be asked again"
+    return workflows
+
+
+@_scenario("the product is not there when it is checked without the model; the agent reads the findings later")
+async def finished_in_vain(harness: WorkerHarness) -> list[EndedWorkflow]:
+    # The conversation, the one that begins again, and that one once more after the check.
+    refused = {"kind": "request_too_large", "after": 1, "times": 3}
+    build_id = await harness.start(
+        script=steps([bash("echo one")], [bash("echo two")], [bash(PRODUCT)]), faults=[refused]
+    )
+    first_request = await until_waiting(harness, build_id, "founder")
+    first = (await harness.row(build_id)).status_seq
+    await harness.handle(build_id).signal(FINISH)
+    await harness.until_event(build_id, "gate_bounced")
+    await until_row(harness, build_id, lambda row: row.status == Status.NEEDS_INPUT and row.status_seq != first)
+    assert (await harness.row(build_id)).reason == first_request, "finish is done with, so the build waits"
+    await harness.builds.wake(build_id)
+    workflows = await ready_build(harness, build_id)
+    async with harness.session() as tx:
+        message = (await tx.session.get_one(Message, (build_id, 3, "user"))).content
+        assert "did not pass" in message
+    assert len((await harness.handle(build_id).fetch_history()).events) < _GROWTH
+    return workflows
+
+
+@_scenario("the model's answer does not come; the founder does not wait for it", stream_idle_seconds=3600)
+async def finished_while_thinking(harness: WorkerHarness) -> list[EndedWorkflow]:
+    stalled = {"kind": "stall", "seconds": 3600, "after": 1, "times": None}
+    build_id = await harness.start(script=SMALL, faults=[stalled])
+    await harness.until_event(build_id, "turn_started", turn=2)
+    await harness.handle(build_id).signal(FINISH)
+    return await ready_build(harness, build_id)
+
+
 @_scenario("calls that only read, side by side, between calls that change; one does not fit its schema")
 async def mixed_calls(harness: WorkerHarness) -> list[EndedWorkflow]:
     def glob(pattern: str) -> dict[str, Any]:
@@ -349,6 +463,22 @@ async def hook_failed(harness: WorkerHarness) -> list[EndedWorkflow]:
         build_id = await harness.start(user_id, project_id=project_id, script=SMALL)
         workflows = await ready_build(harness, build_id)
     assert await harness.events(build_id, "hook_failed")
+    return workflows
+
+
+@_scenario("its conversation is summed up, and goes on", model_prices=changed_prices(compact_at=40_000))
+async def compacted(harness: WorkerHarness) -> list[EndedWorkflow]:
+    lines = [[bash(f"yes 'step {number}' | head -c 14000")] for number in range(14)]
+    build_id = await harness.start(script=steps([bash(PRODUCT)], *lines))
+    workflows = await ready_build(harness, build_id)
+    [event] = await harness.events(build_id, "compacted")
+    assert event.data["tokens_before"] > 40_000
+    async with harness.session() as tx:
+        messages = await tx.session.scalars(
+            select(Message.content).where(Message.build_id == build_id, Message.role == "user")
+        )
+        [note] = [content for content in messages if "Your conversation was summed up" in content]
+    assert "A small product" in note, "the commits"
     return workflows
 
 
@@ -398,7 +528,6 @@ async def sandbox_lost_in_thought(harness: WorkerHarness) -> list[EndedWorkflow]
     assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == [
         "phase",
         "restored",
-        "gate",
         "phase",
         "gate",
     ]

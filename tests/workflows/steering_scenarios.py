@@ -14,7 +14,7 @@ from db.models import FounderMessage, Message, Question, Restore, Snapshot, Tool
 from db.restores import add_restore
 from db.transaction import transaction
 from db.users import UserChange, change_user
-from domain.names import REAPER_WORKFLOW
+from domain.names import FINISH, REAPER_WORKFLOW
 from domain.status import Status
 from domain.tool_output import render_result
 from tests.harness.scripts import HOLD, PRODUCT, SMALL, bash, hold, steps
@@ -123,9 +123,35 @@ async def said_at_the_gate(harness: WorkerHarness) -> list[EndedWorkflow]:
     return workflows
 
 
+@_scenario("a message and a request to finish while the gate looks at the product: read first, then finished")
+async def finished_at_the_gate(harness: WorkerHarness) -> list[EndedWorkflow]:
+    slow = PRODUCT.replace('"install": "true"', f'"install": "[ -e go-on ] || {{ {HOLD}; }}"')
+    read = bash("touch go-on; git add -A; git commit -qm 'Read it'")
+    turns = [bash(slow)], [{"text": "Done."}], [read], [bash("echo more")]
+    build_id = await harness.start(script=steps(*turns))
+    await harness.until_event(build_id, "gate_step")
+    await _say(harness, build_id, "One more thing.", announced=False)
+    await harness.handle(build_id).signal(FINISH)
+    await release_command(harness, build_id, Role.GATE)
+    workflows = await ready_build(harness, build_id)
+    assert await _messages_sent(harness, build_id) == [(3, "One more thing.")]
+    assert len(await harness.events(build_id, "turn_answered")) == 3, "the request to finish must not be lost"
+    return workflows
+
+
+@_scenario("the founder of a build that sleeps has what is there checked")
+async def finished_while_asleep(harness: WorkerHarness) -> list[EndedWorkflow]:
+    user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
+    turns = [bash(PRODUCT)], *([bash(f"echo {turn}")] for turn in range(5))
+    build_id = await harness.start(user_id, script=steps(*turns))
+    await harness.until(build_id, frozenset({Status.SLEEPING}))
+    await harness.handle(build_id).signal(FINISH)
+    return await ready_build(harness, build_id)
+
+
 @_scenario("the founder writes to a build that waits for them; once more, and the announcement is lost")
 async def said_while_waiting(harness: WorkerHarness) -> list[EndedWorkflow]:
-    build_id = await harness.start(script=SMALL, faults=[{"kind": "refusal"}, {"kind": "refusal"}])
+    build_id = await harness.start(script=SMALL, faults=[{"kind": "refusal", "times": 6}])
     await until_waiting(harness, build_id, "founder")
     first_request = (await harness.row(build_id)).status_seq
     await _say(harness, build_id, "Try again, please.")
@@ -296,7 +322,7 @@ async def restored_while_working(harness: WorkerHarness) -> list[EndedWorkflow]:
 @_scenario("put back to a commit while the founder is waited for; the announcement is lost")
 async def restored_while_waiting(harness: WorkerHarness) -> list[EndedWorkflow]:
     script = steps(_phase(1), _phase(2), [bash(_DIRTY)], [bash("true")], _LOOK, [bash(PRODUCT)])
-    build_id = await harness.start(script=script, faults=[{"kind": "refusal", "after": 3}])
+    build_id = await harness.start(script=script, faults=[{"kind": "unknown_stop_reason", "after": 3}])
     await until_waiting(harness, build_id, "founder")
     commit = (await _call(harness, build_id, 1)).commit
     number = await _restore(harness, build_id, commit=commit, announced=False)

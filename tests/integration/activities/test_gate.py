@@ -111,6 +111,17 @@ async def run_of(harness: ActivityHarness, build: str, number: int = 1) -> GateR
         return await tx.session.get_one(GateRun, (uuid.UUID(build), number))
 
 
+async def test_an_open_plan_is_a_finding_if_it_is_wanted(harness: ActivityHarness, build: str) -> None:
+    sandbox = await product(harness, build, PLAN_md="- [x] Rooms\n- [ ] Doors\n")
+    await harness.take(build, sandbox, 1)
+    wanted = RunGate(build_id=build, number=1, snapshot_number=1, wants_plan=True)
+    assert (await harness.run(harness.gate.run_evidence_gate, wanted)).findings == 1
+    [finding] = (await run_of(harness, build)).findings or []
+    assert finding == "PLAN.md has stories that are not done:\n- Doors"
+    unwanted = RunGate(build_id=build, number=2, snapshot_number=1)
+    assert (await harness.run(harness.gate.run_evidence_gate, unwanted)).passed
+
+
 async def only_finding(harness: ActivityHarness, build: str, sandbox: Sandbox, *, hasty: bool = False) -> str:
     """Check that the product is bounced for one reason, and return the finding."""
     result, findings = await gate(harness, build, sandbox, hasty=hasty)

@@ -14,9 +14,9 @@ from temporalio.testing import ActivityEnvironment
 from activities.think import ThinkActivities
 from db.models import Build, Message, Prompt, ToolCall, Turn
 from db.transaction import transaction
+from domain.models import default_prices
 from domain.payloads import ThinkInput
 from local.stack import LocalStack
-from settings import default_prices
 from tests.harness.activities import ActivityHarness, open_activity_harness
 from tests.harness.model_server import speaking
 
@@ -46,7 +46,10 @@ async def send_turns(harness: ActivityHarness, rows: dict[str, Any], adaptive_th
     build = await harness.build()
     async with transaction(harness.sessions) as tx:
         (await tx.session.get_one(Build, uuid.UUID(build))).model = rows["model"]
-        tx.session.add(Prompt(build_id=uuid.UUID(build), system=rows["system"], tools=rows["tools"]))
+        prompt = Prompt(build_id=uuid.UUID(build), system=rows["system"], tools=rows["tools"])
+        if not adaptive_thinking:
+            prompt.settings = ""  # as the migration writes it for a model that does not think
+        tx.session.add(prompt)
     price = default_prices()[rows["model"]].model_copy(update={"adaptive_thinking": adaptive_thinking})
     received: list[bytes] = []
     async with speaking(received=received) as model:

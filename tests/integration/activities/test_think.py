@@ -5,6 +5,7 @@ import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -14,16 +15,16 @@ from temporalio.testing import ActivityEnvironment
 from activities.think import ThinkActivities
 from clients.model.anthropic import AnthropicProvider
 from db.feed import append_events
-from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall
+from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall, Turn
 from db.transaction import transaction
 from domain.events import ResumedEvent
+from domain.models import default_prices
 from domain.notes import TurnNote
 from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult
 from domain.tool_output import render_result
 from local.stack import LocalStack
-from settings import default_prices
 from tests.harness.activities import ActivityHarness, open_activity_harness
-from tests.harness.model_server import MODEL, START, STOP, SYSTEM, calls, ends, says, speaking, think
+from tests.harness.model_server import MODEL, START, STOP, SYSTEM, calls, declines, ends, says, speaking, think
 from tests.harness.wait import DEADLINE
 
 
@@ -111,7 +112,7 @@ async def test_characters_that_postgresql_refuses_do_not_ask_the_model_again(
         result = await think(harness, model, build)
     assert result.outcome is ThinkOutcome.TOOL_USE
     assert result.model_dump_json()
-    assert [call.summary for call in result.calls] == ["bash: echo \ufffd", "to\ufffdol"]
+    assert [call.summary for call in result.calls] == ["bash: echo \ufffd", "to_ol"]
     assert [event.data["text"] for event in await harness.events(build, "narration")] == [
         "Look\ufffd here.",
         "And\ufffd there.",
@@ -202,3 +203,71 @@ async def test_what_was_sent_never_changes_even_without_a_message(harness: Activ
     assert before == again == after[:3]
     assert [block["type"] for block in before[-1]["content"]] == ["tool_result"]
     assert "Use blue." in after[-1]["content"][-1]["text"]
+
+
+async def test_a_declined_answer_is_not_sent_again_and_the_agent_reads_why(
+    harness: ActivityHarness, build: str
+) -> None:
+    """The tool results that the declined turn was asked with keep their message, on a worker without a cache, too."""
+    build_id, received = uuid.UUID(build), list[bytes]()
+    nowhere = AnthropicProvider("a-key", "http://127.0.0.1:1", 1)
+    one, other = (
+        ThinkActivities(harness.sessions, {"anthropic": nowhere}, harness.store, default_prices(), 1000)
+        for _ in range(2)
+    )
+
+    async def attempt(worker: ThinkActivities, request: ThinkInput, *events: dict[str, Any]) -> ThinkResult:
+        async with speaking(START, *events, STOP, received=received) as model:
+            worker._providers = {"anthropic": model}
+            return await ActivityEnvironment().run(worker.think, request)
+
+    wanted = calls(0, "bash", {"command": "true"})
+    (call,) = (await attempt(one, ThinkInput(build_id=build, turn=1), *wanted, ends("tool_use"))).calls
+    async with transaction(harness.sessions) as tx:
+        done = {"state": "done", "is_error": False, "result": render_result(call.tool_use_id, "it ran", is_error=False)}
+        await tx.session.execute(update(ToolCall).where(ToolCall.build_id == build_id).values(**done))
+    why = declines("cyber", "It reads like an exploit.")
+    declined = await attempt(one, ThinkInput(build_id=build, turn=2), *says(0, "Here is how to break in."), why)
+    assert (declined.outcome, declined.declined) == (ThinkOutcome.REFUSED, True)
+    assert 'computer security: it could help to attack computers (category cyber). Its explanation: "It' in (
+        declined.reason or ""
+    )
+    assert await attempt(one, ThinkInput(build_id=build, turn=2)) == declined, "a later attempt must find it"
+    for turn, worker in ((3, one), (4, other), (5, one)):
+        request = ThinkInput(build_id=build, turn=turn)
+        await attempt(worker, request, *says(0, "I leave that out."), ends("max_tokens"))
+    assert len(received) == 5
+    for before, after in itertools.pairwise(received):
+        assert after.startswith(before.removesuffix(b"]}"))
+    last = json.loads(received[-1])["messages"]
+    assert [message["role"] for message in last] == ["user", "assistant", "user", "user", *["assistant", "user"] * 2]
+    assert [block["type"] for block in last[2]["content"]] == ["tool_result"]
+    assert "It reads like an exploit." in last[3]["content"][0]["text"]
+    assert b"break in" not in received[-1]
+    [notice] = await harness.events(build, "guard")
+    assert "It reads like an exploit." in notice.data["text"]
+    async with transaction(harness.sessions) as tx:
+        turn_row = await tx.session.get_one(Turn, (build_id, 2))
+    assert (turn_row.outcome, turn_row.details) == (
+        "refusal",
+        {"category": "cyber", "explanation": "It reads like an exploit."},
+    )
+
+
+async def test_a_call_that_a_fallback_served_is_settled(harness: ActivityHarness, build: str) -> None:
+    """The ledger's row of the call is closed, whichever model of the chain answered."""
+    async with transaction(harness.sessions) as tx:
+        first = {"build_id": uuid.UUID(build), "system": SYSTEM, "tools": "[]"}
+        tx.session.add(Prompt(**first, prefix=1, fallbacks=["claude-haiku-5-5"]))
+    marks = {"type": "fallback", "from": {"model": MODEL}, "to": {"model": "claude-haiku-5-5"}}
+    fallback = [
+        {"type": "content_block_start", "index": 0, "content_block": marks},
+        {"type": "content_block_stop", "index": 0},
+    ]
+    async with speaking(START, *fallback, *says(1, "I answer."), ends("end_turn"), STOP) as model:
+        assert (await think(harness, model, build)).outcome is ThinkOutcome.END_TURN
+    entry = await ledger(harness, build)
+    assert (entry.state, entry.input_tokens, entry.output_tokens) == ("settled", 1000, 20)
+    async with transaction(harness.sessions) as tx:
+        stored = (await tx.session.get_one(Message, (uuid.UUID(build), 1, "assistant"))).content
+    assert json.loads(stored)[0] == marks

@@ -34,10 +34,10 @@ from db.projects import create_project
 from db.session import Sessions, make_sessions
 from db.transaction import transaction
 from db.users import UserChange, change_user, ensure_user
+from domain.models import default_prices
 from domain.payloads import CheckBudget, StatusChange, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import Tokens, cost_microdollars
 from domain.status import Status
-from settings import default_prices
 from tests.harness.wait import DEADLINE
 
 MODEL = "claude-sonnet-5-5"

@@ -12,6 +12,8 @@ from activities.runtime.errors import DATABASE_UNAVAILABLE, LONGEST_MESSAGE, app
 from domain.errors import (
     BuildFailed,
     CofounderError,
+    ConversationInvalid,
+    ConversationTooLong,
     InvalidInput,
     Misconfigured,
     ModelCallFailed,
@@ -49,6 +51,13 @@ def test_types_and_retries(error: CofounderError, permanent: bool) -> None:
 def test_the_details_name_the_responsible_party() -> None:
     told = to_application_error(NeedsPerson("The key is refused.", "operator"))
     assert (told.type, list(told.details), told.non_retryable) == ("NeedsPerson", ["operator"], True)
+
+
+@pytest.mark.parametrize("refused", [ConversationTooLong, ConversationInvalid])
+def test_a_refused_conversation_needs_the_founder(refused: type[ConversationTooLong | ConversationInvalid]) -> None:
+    told = to_application_error(refused("400: no"))
+    assert (told.type, list(told.details), told.non_retryable) == ("NeedsPerson", ["founder"], True)
+    assert "Finish the build" in told.message
 
 
 @pytest.mark.parametrize(("asked", "given"), [(None, None), (7.0, 7), (9000.0, 120), (-1.0, 0)])

@@ -4,7 +4,7 @@ import pytest
 
 from cli.accounts import parse_models
 from domain.errors import InvalidInput, UnknownModel
-from settings import default_prices
+from domain.models import default_prices
 
 
 def test_model_overrides() -> None:

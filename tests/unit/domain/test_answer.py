@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.answer import Answer, SentenceBuffer, read_answer, to_stored_text
+from domain.answer import Answer, SentenceBuffer, read_answer, read_refusal, to_stored_text
 from domain.payloads import ThinkOutcome
 from domain.pricing import Tokens
 
@@ -63,7 +63,6 @@ def test_unknown_tool() -> None:
         ("tool_use", [TEXT], ThinkOutcome.CONTINUE, "empty"),
         ("max_tokens", [TEXT], ThinkOutcome.CONTINUE, "max_tokens"),
         ("pause_turn", [TEXT], ThinkOutcome.CONTINUE, "pause_turn"),
-        ("refusal", [], ThinkOutcome.REFUSED, "refusal"),
         ("model_context_window_exceeded", [TEXT], ThinkOutcome.REFUSED, "model_context_window_exceeded"),
         ("never_heard_of", [TEXT], ThinkOutcome.REFUSED, "never_heard_of"),
     ],
@@ -82,6 +81,41 @@ def test_thinking_that_was_cut_off_is_not_sent_back() -> None:
     whole = {"type": "thinking", "thinking": "So.", "signature": "sig"}
     reading = read_answer(_answer("max_tokens", whole, {"type": "thinking", "thinking": "And th", "signature": ""}))
     assert [block["type"] for block in reading.blocks] == ["thinking", "text"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<function_calls>\n<invoke name="bash">{"command": "ls"}</invoke>\n</function_calls>',
+        'I look.\n<invoke name="read_file">',
+        "<function_calls></function_calls>",
+        '<tool_call>\n{"name": "bash", "arguments": {}}\n</tool_call>',
+        '[TOOL_CALLS] [{"name": "glob", "arguments": {"pattern": "*"}}]',
+    ],
+)
+def test_a_call_written_as_text_is_not_the_end(text: str) -> None:
+    reading = read_answer(_answer("end_turn", {"type": "text", "text": text}))
+    assert (reading.outcome, reading.stored_as) == (ThinkOutcome.CONTINUE, "text_call")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The parser of `<function_calls>` is done and tested.",
+        "All done: the page renders <tool_call> tags.",
+        '<invoke name="checkout"> is what the XML of the shop has.',
+        '```json\n{"name": "bash", "input": {"command": "ls"}}\n```',
+    ],
+)
+def test_a_text_about_calls_ends_the_turn(text: str) -> None:
+    assert read_answer(_answer("end_turn", {"type": "text", "text": text})).outcome is ThinkOutcome.END_TURN
+
+
+def test_a_call_before_a_fallback_is_left_out() -> None:
+    fallback = {"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}, "trigger": None}
+    reading = read_answer(_answer("tool_use", TEXT, _bash("toolu_1"), fallback, _bash("toolu_2")))
+    assert [call.tool_use_id for call in reading.calls] == ["toolu_2"]
+    assert reading.blocks == [TEXT, fallback, _bash("toolu_2")]
 
 
 @given(st.text())
@@ -112,3 +146,20 @@ def test_sentences_come_one_by_one() -> None:
     assert buffer.feed("write") == []
     assert buffer.feed(" it.") == []
     assert buffer.rest() == ["Then I write it."]
+
+
+def test_a_declined_answer_is_not_kept() -> None:
+    details = {"type": "refusal", "category": "cyber", "explanation": "It looks like an\x00 attack.", "new": 1}
+    reading = read_answer(Answer([TEXT], "refusal", Tokens(), None, details=details))
+    assert (reading.outcome, reading.stored_as, reading.blocks) == (ThinkOutcome.REFUSED, "refusal", [])
+    assert reading.refusal == {"category": "cyber", "explanation": "It looks like an\ufffd attack."}
+    assert "computer security" in (reading.reason or "")
+    assert 'an\ufffd attack.".' in (reading.reason or "")
+    assert read_refusal(reading.refusal) == reading
+
+
+@pytest.mark.parametrize("details", [None, {}, {"category": None, "explanation": None}])
+def test_a_refusal_without_details(details: dict[str, Any] | None) -> None:
+    reading = read_answer(Answer([], "refusal", Tokens(), None, details=details))
+    assert reading.refusal == {}
+    assert "without naming a category" in (reading.reason or "")

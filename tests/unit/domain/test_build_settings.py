@@ -30,7 +30,7 @@ def test_a_context_has_every_setting_and_all_of_them_are_on_the_wire() -> None:
     context = BuildContext(project_id="p", user_id="u", plan="free", **values)
     [payload] = DATA_CONVERTER.payload_converter.to_payloads([context])
     keys = {field.alias or name for name, field in BuildContext.model_fields.items()}
-    assert keys - set(context.model_dump(exclude_unset=True)) == {"sleep_policy", "max_nights"}
+    assert keys - set(context.model_dump(exclude_unset=True)) == {"sleep_policy", "max_nights", "wants_plan"}
     assert b'"longest_call_seconds":600' in payload.data
     assert read(payload.data) == context
 

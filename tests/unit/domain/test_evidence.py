@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain import evidence
+from domain.plan import Plan, parse_plan
 from domain.product import PRODUCT_FILE
 
 PASSED = "test_a ... ok\n\nRan 3 tests in 0.01s\n\nOK\n"
@@ -30,6 +31,15 @@ def test_a_check_without_evidence_is_a_finding(exit_code: int | None, timed_out:
     assert "make test" in finding
 
 
+def test_a_plan_that_is_missing_or_open_is_a_finding() -> None:
+    assert "no PLAN.md" in (evidence.plan_finding(None) or "")
+    assert "lists no user story" in (evidence.plan_finding(Plan(open=(), done=())) or "")
+    assert evidence.plan_finding(Plan(open=(), done=("Log in",))) is None
+    finding = evidence.plan_finding(Plan(open=tuple(f"Story {number}" for number in range(20)), done=())) or ""
+    assert finding.splitlines()[1] == "- Story 0"
+    assert finding.endswith("and 8 more")
+
+
 def test_uncommitted_changes_are_listed_and_bounded() -> None:
     assert evidence.uncommitted("") is None
     assert evidence.uncommitted("\n") is None
@@ -52,6 +62,7 @@ def test_findings_are_bounded_and_can_be_stored(text: str) -> None:
         evidence.did_not_stay_up(text),
         evidence.git_failed("git status", text),
         evidence.uncommitted(text) or "",
+        evidence.plan_finding(parse_plan("\n".join(f"- [ ] {line}" for line in (text or "-").splitlines()))) or "",
     ):
         assert len(finding) < 3_800
         assert "\0" not in finding

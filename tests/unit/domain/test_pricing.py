@@ -3,8 +3,8 @@
 import pytest
 
 from domain.errors import UnknownModel
+from domain.models import default_prices
 from domain.pricing import Tokens, cost_microdollars
-from settings import default_prices
 
 
 def test_sonnet_reads_its_cache_at_a_twentieth_of_its_input() -> None:

@@ -2,7 +2,7 @@
 
 import json
 
-from domain.prompt import render_system_prompt
+from domain.prompt import UNATTENDED, open_stories, render_system_prompt
 from domain.tools import TOOLS
 
 
@@ -21,3 +21,16 @@ def test_the_prompt_holds_brief_interview_and_goal_verbatim() -> None:
 def test_the_prompt_describes_the_network() -> None:
     assert "only these hosts: pypi.org" in render_system_prompt({}, [], "g", ["pypi.org"])
     assert "access to the internet" in render_system_prompt({}, [], "g", None)
+
+
+def test_the_prompt_asks_for_a_plan_and_ends_with_what_an_unattended_run_needs() -> None:
+    [block] = json.loads(render_system_prompt({}, [], "g", None))
+    assert "`- [ ] A visitor" in block["text"]
+    assert "`BLOCKED: " in block["text"]
+    assert block["text"].endswith(UNATTENDED)
+
+
+def test_an_early_end_is_answered_with_the_open_stories() -> None:
+    text = open_stories(["Log in", "Log out"], 5, is_empty=False)
+    assert "PLAN.md:\n- Log in\n- Log out\nand 3 more\n" in text
+    assert "there is no PLAN.md" in open_stories([], 0, is_empty=True)

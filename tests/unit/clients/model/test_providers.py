@@ -5,7 +5,8 @@ import pytest
 from clients.model.anthropic import AnthropicProvider
 from clients.model.providers import open_providers
 from domain.errors import Misconfigured
-from settings import Settings, default_prices
+from domain.models import default_prices
+from settings import Settings
 
 
 async def test_the_default_models_are_anthropics() -> None:

@@ -1,0 +1,162 @@
+"""Builds that the previous version began go on with this one: in the middle of a turn, asleep, and waiting."""
+
+import asyncio
+import os
+import signal
+import socket
+import uuid
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from clients.browser import Browser
+from clients.temporal import connect_temporal
+from db.migrate import migrate
+from db.session import make_engine, make_sessions
+from domain.names import WAKE
+from domain.status import Status
+from local.stack import LocalStack
+from tests.harness.scripts import PRODUCT, bash, hold, steps
+from tests.harness.wait import DEADLINE, wait_until
+from tests.harness.worker import WAITS, WorkerHarness, sample_brief, settings_of
+from tests.upgrade.checkout import previous_checkout
+from tests.workflows.scenarios import release_command
+from worker import wired_worker
+
+pytestmark = pytest.mark.timeout(1800)
+
+TOKEN = "token-of-the-upgrade-test"
+COMMIT = "git add -A; git commit -qm 'Add the product'"
+
+
+class Previous:
+    """The previous version's API and worker, as processes."""
+
+    def __init__(self, checkout: Path, environment: Mapping[str, str], directory: Path) -> None:
+        self._checkout = checkout
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(directory),
+            "TMPDIR": str(directory),
+            "API_TOKEN": TOKEN,
+            "GRACEFUL_SHUTDOWN_SECONDS": "1",
+            **environment,
+        }
+        self._directory = directory
+        self._processes: list[Process] = []
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.http = httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{self._port}",
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=DEADLINE,
+            trust_env=False,
+        )
+
+    async def start(self) -> None:
+        """Migrate the database, then start the API and a worker."""
+        migrated = await self._spawn("cofounder", "migrate")
+        assert await migrated.wait() == 0, self.log("cofounder")
+        await self._spawn("python", "-m", "api", "--port", str(self._port), log="api")
+        await self._spawn("python", "-m", "worker", log="worker")
+        await wait_until(self._answers)
+
+    async def stop(self) -> None:
+        """Kill what still runs. Work in hand is lost, as with a machine that goes down."""
+        await self.http.aclose()
+        for process in self._processes:
+            if process.returncode is None:
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
+
+    async def build(self, user: str, script: Mapping[str, Any], model_url: str) -> uuid.UUID:
+        """Start a build as a client of the previous version's API does."""
+        goal, headers = f"Build it. [{uuid.uuid4().hex}]", {"X-Cofounder-User": user}
+        async with httpx2.AsyncClient(timeout=DEADLINE, trust_env=False) as http:
+            body = {"match": goal, "script": script}
+            (await http.post(f"{model_url}/_rehearsal/scripts", json=body)).raise_for_status()
+        project = await self.http.post("/v1/projects", json={"brief": sample_brief()}, headers=headers)
+        assert project.status_code == 201, project.text
+        url = f"/v1/projects/{project.json()['id']}/builds"
+        build = await self.http.post(url, json={"goal": goal}, headers=headers)
+        assert build.status_code == 201, build.text
+        return uuid.UUID(build.json()["id"])
+
+    def log(self, name: str) -> str:
+        """The end of a process's output."""
+        return (self._directory / f"{name}.log").read_text()[-3000:]
+
+    async def _answers(self) -> bool:
+        try:
+            return (await self.http.get("/healthz")).status_code < 500
+        except httpx2.HTTPError:
+            return False
+
+    async def _spawn(self, program: str, *arguments: str, log: str | None = None) -> Process:
+        with (self._directory / f"{log or program}.log").open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                self._checkout / ".venv" / "bin" / program,
+                *arguments,
+                cwd=self._checkout,
+                env=self._environment,
+                stdin=DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        self._processes.append(process)
+        return process
+
+
+@asynccontextmanager
+async def previous_version(stack: LocalStack, queue: str, directory: Path) -> AsyncIterator[Previous]:
+    """Run the previous version against a fresh stack."""
+    checkout = await asyncio.to_thread(previous_checkout)
+    environment = {**stack.environment, "TEMPORAL_TASK_QUEUE": queue}
+    running = Previous(checkout, environment, directory)
+    try:
+        await running.start()
+        yield running
+    finally:
+        await running.stop()
+
+
+async def _suspend(engine: AsyncEngine, user: str, *, suspended: bool) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("update users set suspended = :suspended where id = :user"), {"user": user, "suspended": suspended}
+        )
+
+
+async def test_builds_of_the_previous_version_go_on(browser: Browser, tmp_path: Path) -> None:
+    queue = f"upgrade-{uuid.uuid4()}"
+    async with LocalStack(durable=False, temporal_ui=False) as stack:
+        settings = settings_of(stack, temporal_task_queue=queue)
+        model_url = settings.anthropic_base_url or ""
+        engine = make_engine(settings.database_url)
+        client = await connect_temporal(stack.environment)
+        harness = WorkerHarness(settings, client, make_sessions(engine), model_url)
+        async with previous_version(stack, queue, tmp_path) as previous:
+            work = [bash(PRODUCT)], [bash(COMMIT)]
+            held = await previous.build("one", steps(*work, [hold()], [bash("true")]), model_url)
+            stopped = await previous.build("two", steps([bash("true")], [hold()], *work), model_url)
+            await harness.until_event(held, "tool_started", turn=3)
+            await harness.until_event(stopped, "tool_started", turn=2)
+            await _suspend(engine, "two", suspended=True)
+            await release_command(harness, stopped)
+            await harness.until(stopped, WAITS)
+        await migrate(settings.database_url)
+        async with wired_worker(settings, client, browser) as worker, worker:
+            await release_command(harness, held)
+            await _suspend(engine, "two", suspended=False)
+            await harness.handle(stopped).signal(WAKE)
+            for build_id in (held, stopped):
+                assert (await harness.finished(build_id)).status == Status.READY
+        await engine.dispose()
