@@ -105,7 +105,7 @@ class CompactActivities:
         """Sum up the conversation up to a few turns ago, unless that was done before.
 
         Returns:
-            Whether a prefix was opened. If there is no money for it, or the model wrote no summary, none was.
+            Whether a prefix was opened. It is not if the money does not suffice, or if the model wrote no summary.
 
         Raises:
             TurnOfAnotherRun: the workflow was reset.

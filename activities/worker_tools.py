@@ -1,4 +1,4 @@
-"""Tools whose function runs in the worker, because they need what a sandbox has not: a browser, the object store.
+"""Tools whose function runs in the worker, because they need a browser or the object store, which a sandbox lacks.
 
 They only read. A call may run any number of times. Secrets and control characters are removed from their texts later,
 by `activities/dispatch.py`.

@@ -44,10 +44,6 @@ REQUEST_SETTINGS_BEFORE_0008 = '"thinking":{"type":"adaptive","display":"summari
 """What versions before migration 0008 sent in every request. Workers of such a version insert rows without it."""
 
 
-REQUEST_SETTINGS_BEFORE_0008 = '"thinking":{"type":"adaptive","display":"summarized"},'
-"""What versions before migration 0008 sent in every request. Workers of such a version insert rows without it."""
-
-
 class Base(DeclarativeBase):
     """All tables, with predictable constraint names for migrations."""
 
