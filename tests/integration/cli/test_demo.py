@@ -192,7 +192,8 @@ async def test_up_says_what_to_do_after_losing_only_the_file_of_temporal(directo
         url = variables["COFOUNDER_API_URL"].strip("'")
         headers = {"Authorization": f"Bearer {variables['API_TOKEN'].strip(chr(39))}"}
         async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=DEADLINE, trust_env=False) as http:
-            project = (await http.post("/v1/projects", json={"brief": json.loads((EXAMPLES / "brief.json").read_text())})).json()["id"]
+            brief = json.loads((EXAMPLES / "brief.json").read_text())
+            project = (await http.post("/v1/projects", json={"brief": brief})).json()["id"]
             (await http.post(f"/v1/projects/{project}/builds", json={"goal": "Build it."})).raise_for_status()
         running.process.send_signal(signal.SIGINT)
         assert await running.end() == 0, running.text
