@@ -101,7 +101,7 @@ PLAN = Patch(
 MORNINGS = Patch(
     "mornings",
     since=date(2026, 11, 29),
-    commit="0000000",
+    commit="8cf2fe9",
     gates="Wake for a new day at a time of the build's own after midnight. Before, every sleeping build woke at "
     "00:00:00 UTC.",
     deprecate_when="no build run that began without it is open, and the histories of builds that slept, such as "
