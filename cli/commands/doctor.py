@@ -77,8 +77,9 @@ def _ask_for_money(paid: bool, cap: float | None, only: list[str] | None, as_jso
         if not as_json:
             print_verdict(output.people, verdict)
 
-    output.note(f"Asking the real services. This costs ${cap:.2f} at most.")
-    verdicts, purse = asyncio.run(ask_services(load_settings(), microdollars(cap), report, stand_ins=stand_ins))
+    settings = load_settings()
+    output.note(f"Asking the real services that have a key. This costs ${cap:.2f} at most.")
+    verdicts, purse = asyncio.run(ask_services(settings, microdollars(cap), report, stand_ins=stand_ins))
     states = [verdict.state for verdict in verdicts]
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("held", "not held", "not asked"))
     summary = f"{counts}. It cost {dollars(purse.spent)} at most, of {dollars(purse.cap)}."

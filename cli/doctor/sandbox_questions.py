@@ -56,14 +56,9 @@ class SandboxQuestions:
     async def __aenter__(self) -> "SandboxQuestions":
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await run_to_completion(self._end_all())
         await self._sandboxes.close()
-        if self._problem is not None and kind is None:
-            raise CofounderError(
-                f"A sandbox could not be ended: {self._problem} It pauses after {TTL_SECONDS} s. End it at the "
-                f"service; its metadata has build={self._run_id}."
-            )
 
     def all(self) -> list[Question]:
         """The questions."""
@@ -75,6 +70,7 @@ class SandboxQuestions:
             Question("public port", "A server in a sandbox is reachable without a token", self.public_port),
             Question("private port", "With private traffic, only those with its token reach it", self.private_port),
             Question("gone", "A sandbox that was killed is reported as gone", self.gone),
+            Question("cleanup", "Nothing that these questions created is left", self.cleanup),
             *_not_askable(),
         ]
 
@@ -169,6 +165,16 @@ class SandboxQuestions:
             except SandboxGone:
                 return held("connecting to it says so")
         return not_held("a sandbox that was killed could be connected to")
+
+    async def cleanup(self) -> Verdict:
+        """Whether the service still lists a sandbox of this run."""
+        await run_to_completion(self._end_all())
+        if self._problem is None:
+            return held("no sandbox is listed")
+        return not_held(
+            f"Sandboxes may be left, and pause after {TTL_SECONDS} s. End those at the service whose metadata has "
+            f"build={self._run_id}. ({self._problem})"
+        )
 
     # ---- one sandbox
 

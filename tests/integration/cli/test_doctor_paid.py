@@ -58,7 +58,7 @@ async def test_what_the_services_do_is_compared_with_what_is_assumed(settings: S
     verdicts, purse = await _ask(settings)
     for name in ("stream", "errors", "merging", "early end", "cache", "compaction", "display", "refusal"):
         assert verdicts[name].state == "held", verdicts[name]
-    for name in ("template", "metadata", "pause", "public port", "gone"):
+    for name in ("template", "metadata", "pause", "public port", "gone", "cleanup"):
         assert verdicts[name].state == "held", verdicts[name]
     # The local server has no private traffic, and says so.
     assert verdicts["private port"].state == "not held"

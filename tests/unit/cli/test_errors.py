@@ -243,7 +243,8 @@ def test_doctor_asks_for_no_money_unasked(run: Run) -> None:
         done = run("doctor", *arguments, **keys)
         assert (done.exit_code, done.out) == (2, ""), arguments
         assert problem in " ".join(done.err.replace("│", " ").split()), done.err
-    done = run("doctor", "--paid", "--cap", "0.50", "--json")
+    keys = dict.fromkeys(keys, "")
+    done = run("doctor", "--paid", "--cap", "0.50", "--json", **keys)
     assert (done.exit_code, done.out) == (1, "")
     assert "ANTHROPIC_API_KEY is not set" in done.err
     assert "E2B_API_KEY is not set" in done.err
