@@ -8,13 +8,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, func, literal_column, select, text, update
+from sqlalchemy import ColumnElement, and_, func, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import Build, Preview, ReaperStep
 from db.transaction import Transaction
 
-_OPEN_PREVIEW = literal_column("previews.state = 'open' or previews.state = 'opening'")
+_OPEN_PREVIEW: ColumnElement[bool] = literal_column("previews.state = 'open' or previews.state = 'opening'")
 
 # ---- steps
 
@@ -76,7 +76,11 @@ async def started_builds(tx: Transaction, among: Collection[uuid.UUID] | None = 
         Build.closed_at.is_(None), Build.started_at.is_not(None)
     )
     rows = await tx.session.execute(query if among is None else query.where(Build.id.in_(among)))
-    return [StartedBuild(build_id, started_at, lost_at is not None) for build_id, started_at, lost_at in rows]
+    return [
+        StartedBuild(build_id, started_at, lost_at is not None)
+        for build_id, started_at, lost_at in rows
+        if started_at is not None
+    ]
 
 
 async def mark_lost(tx: Transaction, build_ids: Collection[uuid.UUID]) -> None:
@@ -129,7 +133,7 @@ async def builds_closed_between(
         .order_by(Build.closed_at)
         .limit(limit)
     )
-    return [(build_id, closed_at) for build_id, closed_at in rows]
+    return [(build_id, closed_at) for build_id, closed_at in rows if closed_at is not None]
 
 
 # ---- what may not have been received

@@ -42,7 +42,7 @@ async def doom(tx: Transaction, build_id: uuid.UUID, keys: Collection[str], why:
 
 
 async def spare(tx: Transaction, keys: Collection[str]) -> None:
-    """Remove tombstones. Rows of snapshots do this by themselves: a trigger removes those of the keys that they name."""
+    """Remove tombstones. A trigger does this for the keys that the row of a snapshot names."""
     await tx.session.execute(delete(DoomedObject).where(DoomedObject.key.in_(keys)))
 
 

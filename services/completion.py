@@ -1,4 +1,4 @@
-"""Close a build as ready, for its workflow, or later for its row: after the database was put back to an earlier state."""
+"""Close a build as ready: for its workflow, or later for its row, after the database was put back."""
 
 import uuid
 from dataclasses import dataclass

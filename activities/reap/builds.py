@@ -92,14 +92,14 @@ class BuildReaper:
         """Return how many builds were closed, and whether the look stopped because it would be too many."""
         found = await (self._compare_all(now) if since is None else self._read_ended(since))
         verdicts = {build: self._judge(build, found.fates) for build in found.suspects}
-        of = {
-            verdict: [build for build, each in verdicts.items() if each is verdict]
-            for verdict in set(verdicts.values())
-        }
-        marked = of.get(BuildVerdict.MARK, [])
-        found_again = [*of.get(BuildVerdict.UNMARK, []), *(build for build in found.running if build.is_marked)]
+
+        def judged(*wanted: BuildVerdict) -> list[StartedBuild]:
+            return [build for build, verdict in verdicts.items() if verdict in wanted]
+
+        marked = judged(BuildVerdict.MARK)
+        found_again = [*judged(BuildVerdict.UNMARK), *(build for build in found.running if build.is_marked)]
         await self._note_lost(marked, found_again, is_full=since is None, missing=self._count_missing(found))
-        closing = [*of.get(BuildVerdict.CLOSE, []), *of.get(BuildVerdict.PROJECT, [])]
+        closing = judged(BuildVerdict.CLOSE, BuildVerdict.PROJECT)
         if closes_too_many(len(closing), found.open_builds):
             await self._stop(len(closing), found.open_builds)
             return 0, True

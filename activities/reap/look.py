@@ -30,7 +30,7 @@ class Budget:
 
 
 async def attempt(what: str, build_id: object, step: Awaitable[bool]) -> bool:
-    """Run a part of a step; returns whether it changed something. A failure is logged, and the next look tries again."""
+    """Run a part of a step; returns whether it changed something. The next look tries again what fails."""
     try:
         return await step
     except (CofounderError, RPCError) as error:

@@ -43,11 +43,8 @@ class SandboxReaper:
         listed = await self._sandboxes.list_all()
         before = datetime.now(UTC) - self._spare_younger_than
         since = {sandbox.id: sandbox.started_at for sandbox in listed}
-        old = [
-            (sandbox, build_id)
-            for sandbox in listed
-            if sandbox.started_at < before and (build_id := _build_of(sandbox))
-        ]
+        named = [(sandbox, _build_of(sandbox)) for sandbox in listed if sandbox.started_at < before]
+        old = [(sandbox, build_id) for sandbox, build_id in named if build_id is not None]
         random.shuffle(old)
         ended = 0
         for start in range(0, len(old), _PAGE_ROWS):

@@ -83,15 +83,17 @@ class StoreReaper:
         return True
 
     async def _sweep_ended(self, step: str, delay: timedelta, budget: Budget, *, is_trusted: bool) -> None:
-        """Write tombstones for what killed attempts left, for builds that ended `delay` ago and were not swept since."""
+        """Write tombstones for what killed attempts of builds that ended `delay` ago have left, once for each build."""
         now = datetime.now(UTC)
         async with transaction(self._sessions) as tx:
             after = await reaper.read_cursor(tx, step)
             after = max(after or now - _GIVEN_UP - delay, now - _GIVEN_UP - delay)
             ended = await reaper.builds_closed_between(tx, after, now - delay, _BATCH)
         for build_id, closed_at in ended:
+            if budget.is_spent:
+                return
             sweep = self._sweep(build_id, now - _OLD if is_trusted else None)
-            if budget.is_spent or not await attempt("sweep up after a build", build_id, sweep):
+            if not await attempt("sweep up after a build", build_id, sweep):
                 return
             async with transaction(self._sessions) as tx:
                 await reaper.move_cursor(tx, step, closed_at)
