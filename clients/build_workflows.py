@@ -6,10 +6,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
-from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.common import (
+    Priority,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -37,6 +44,9 @@ from domain.status import Status
 
 _RPC_TIMEOUT = timedelta(seconds=10)
 """Short, because a person waits for the answer. The reaper repeats a request that did not get through."""
+
+_KEY_BYTES = 64
+"""Longest fairness key that Temporal accepts."""
 
 _SUMMARY_BYTES = 200
 """Longest summary. Temporal refuses more than 400 bytes."""
@@ -129,6 +139,7 @@ class BuildWorkflows:
                     ]
                 ),
                 static_summary=_shorten(f"{build.project_name}: {build.goal.splitlines()[0]}"),
+                priority=Priority(fairness_key=_fairness_key(build.user_id)),
                 rpc_timeout=_RPC_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:
@@ -254,6 +265,11 @@ class BuildWorkflows:
 
 def _keyword(name: str, value: str) -> SearchAttributePair[Any]:
     return SearchAttributePair(SearchAttributeKey.for_keyword(name), str(value))
+
+
+def _fairness_key(user_id: str) -> str:
+    """What Temporal's fairness knows a user by; the activities of a build inherit it."""
+    return user_id if len(user_id.encode()) <= _KEY_BYTES else sha256(user_id.encode()).hexdigest()
 
 
 def _shorten(text: str) -> str:
