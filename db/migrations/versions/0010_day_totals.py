@@ -6,8 +6,8 @@ The triggers count for workers of the previous version, too, which write the led
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
