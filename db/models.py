@@ -121,7 +121,7 @@ class UserDay(Base):
     spent: Mapped[int | None] = mapped_column(server_default="0")
     """What the ledger's closed calls of the day cost. A trigger on the ledger keeps it and `reserved`, whoever writes.
 
-    Null on days before migration 0010, except the last two: their sums are read from the ledger.
+    Null on days before migration 0011, except the last two: their sums are read from the ledger.
     """
     reserved: Mapped[int | None] = mapped_column(server_default="0")
     """What is reserved for the day's open calls."""

@@ -136,7 +136,7 @@ async def test_a_day_that_begins_after_its_calls_counts_them(engine: AsyncEngine
 
 
 async def test_a_filled_database_is_migrated(engine: AsyncEngine) -> None:
-    await migrate_to(engine, "0009")
+    await migrate_to(engine, "0010")
     rows, long_ago, yesterday = Rows(engine), TODAY - timedelta(days=40), TODAY - timedelta(days=1)
     await rows.run(*ROWS)
     for day in (long_ago, yesterday, TODAY):
