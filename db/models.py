@@ -119,7 +119,7 @@ class UserDay(Base):
     day: Mapped[date]
     from_plan: Mapped[int | None] = mapped_column(comment="the day's share of the cycle; null is unlimited")
     spent: Mapped[int | None] = mapped_column(server_default="0")
-    """What the ledger's closed calls of the day cost. A trigger on the ledger keeps it and `reserved`, whoever writes.
+    """What the ledger's closed calls of the day cost. A trigger on the ledger keeps it and `reserved` for every writer.
 
     Null on days before migration 0011, except the last two: their sums are read from the ledger.
     """
@@ -137,7 +137,7 @@ class FleetDay(Base):
     """A part of what all users together have spent and reserved on a UTC day.
 
     A user counts in the shard `fleet_shard(user_id)`, so that users rarely wait for each other. A deferred trigger on
-    `user_days` keeps the totals, whoever writes.
+    `user_days` keeps the totals for every writer.
     """
 
     __tablename__ = "fleet_days"

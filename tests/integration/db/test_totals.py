@@ -1,4 +1,4 @@
-"""Totals of days: they follow the ledger whoever writes it, and a migration of a filled database begins with them."""
+"""Totals of days: they follow the ledger for every writer, and a migration of a filled database begins with them."""
 
 import uuid
 from collections.abc import AsyncIterator
