@@ -66,15 +66,14 @@ async def test_a_stopped_api_ends_its_feeds(stack: LocalStack, signum: signal.Si
             async with transaction(starter.sessions) as tx:
                 await append_events(tx, uuid.UUID(build), [NarrationEvent(text="A start.")], turn=1)
         async with _api_process(stack, database_url) as (process, port):
-            feeds, writers = zip(
-                *[await _open_feed(port, builds[i % len(builds)]) for i in range(VIEWERS)], strict=True
-            )
+            opened = [await _open_feed(port, builds[number % len(builds)]) for number in range(VIEWERS)]
+            feeds = [reader for reader, _ in opened]
             heads = await asyncio.gather(*(feed.readuntil(b"event: narration") for feed in feeds))
             assert all(head.startswith(b"HTTP/1.1 200") for head in heads)
             process.send_signal(signum)
             _, log = await asyncio.wait_for(process.communicate(), DEADLINE)
             rests = await asyncio.gather(*(feed.read() for feed in feeds))
-        for writer in writers:
+        for _, writer in opened:
             writer.close()
         assert process.returncode == 0
         assert all(rest.endswith(b"\r\n0\r\n\r\n") for rest in rests), "a body was cut short"
