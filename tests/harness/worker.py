@@ -247,7 +247,8 @@ async def worker_harness(
     Workflows run in the SDK's workflow sandbox, so that its checks happen here: production workers run without it
     (ADR 0005).
     """
-    settings = settings_of(stack, temporal_task_queue=f"test-{uuid.uuid4()}", **changes)
+    own = {"temporal_task_queue": f"test-{uuid.uuid4()}", "graceful_shutdown_seconds": 10}
+    settings = settings_of(stack, **own | changes)
     client = await connect_temporal(stack.environment)
     engine = make_engine(settings.database_url)
     async with wired_worker(settings, client, browser, SandboxedWorkflowRunner()) as worker, worker:
