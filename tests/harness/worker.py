@@ -255,3 +255,15 @@ async def worker_harness(
         assert settings.anthropic_base_url is not None
         yield WorkerHarness(settings, client, make_sessions(engine), settings.anthropic_base_url)
     await engine.dispose()
+
+
+@asynccontextmanager
+async def idle_harness(stack: LocalStack) -> AsyncIterator[WorkerHarness]:
+    """A harness without a worker, on a task queue of its own."""
+    settings = settings_of(stack, temporal_task_queue=f"test-{uuid.uuid4()}")
+    engine = make_engine(settings.database_url)
+    assert settings.anthropic_base_url is not None
+    yield WorkerHarness(
+        settings, await connect_temporal(stack.environment), make_sessions(engine), settings.anthropic_base_url
+    )
+    await engine.dispose()
