@@ -38,10 +38,11 @@ async def test_stopped_worker_ends_its_model_call(stack: LocalStack, figure: Cal
             in_tool = await harness.start(script=steps([bash(HOLD, 300)], [bash(PRODUCT)]))
             await harness.until_event(in_tool, "tool_started")
             in_call = await harness.start(script=SMALL, faults=[slow])
-            await harness.until_event(in_call, "narration")
+            await harness.until_event(in_call, "turn_started")
             began = monotonic()
             assert await first.stop() == 0
             stopped_after = monotonic() - began
+        assert stopped_after > SLOW_CALL_SECONDS / 2, "the call was over before the signal"
         assert await _ledger(harness, in_call) == [(1, "settled")]
         turns = await harness.events(in_call, "turn_answered")
         assert len(turns) == 1, "the answer was not stored"
@@ -56,6 +57,5 @@ async def test_stopped_worker_ends_its_model_call(stack: LocalStack, figure: Cal
         assert len(set(await _ledger(harness, in_call))) == len(await _ledger(harness, in_call)), (
             "a turn was paid twice"
         )
-    figure(
-        f"the worker ended after {stopped_after:.0f} s; each of {sum(map(len, ledgers))} calls paid once, none estimated"
-    )
+    paid = sum(map(len, ledgers))
+    figure(f"the worker ended after {stopped_after:.0f} s; each of {paid} calls paid once, none estimated")

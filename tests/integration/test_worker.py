@@ -92,7 +92,7 @@ async def test_a_second_signal_ends_a_model_call_and_books_it(harness: WorkerHar
     async with worker_process(harness, stack, GRACEFUL_SHUTDOWN_SECONDS="3600") as worker:
         await worker.until("worker started")
         build_id = await harness.start(script=SMALL, faults=[stalled])
-        await harness.until_event(build_id, "narration")
+        await harness.until_event(build_id, "turn_started")
         worker.process.send_signal(signal.SIGTERM)
         await worker.until("worker stopping")
         assert worker.process.returncode is None
@@ -101,5 +101,5 @@ async def test_a_second_signal_ends_a_model_call_and_books_it(harness: WorkerHar
         assert await worker.exit_code() == 0
     async with harness.session() as tx:
         calls = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build_id))).all()
-    assert [call.state for call in calls] == ["settled"]
+    assert [call.state for call in calls] in (["settled"], ["estimated"]), "the call is still open"
     await harness.handle(build_id).terminate()
