@@ -1,12 +1,13 @@
 """`python -m api`: serve the API with the settings of the environment, until SIGTERM or Ctrl-C."""
 
 import argparse
+import asyncio
 import socket
 import sys
 
-from api.main import application
+from api.main import application, check_servers
 from api.server import Server, exit_cleanly_on_signals
-from domain.errors import Misconfigured
+from domain.errors import Misconfigured, WrongNamespace
 from logs import configure_logs
 from settings import load_settings
 
@@ -31,6 +32,11 @@ def main() -> int:
         return 1
     configure_logs(settings.log_format, settings.log_level)
     exit_cleanly_on_signals()
+    try:
+        asyncio.run(check_servers(settings))
+    except WrongNamespace as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     server = Server(app, arguments.host, arguments.port)
     server.run()
     return 0 if server.started else STARTUP_FAILED

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from domain.status import CLOSED, MAX_NIGHTS, SleepPolicy, Status, WaitingFor
+from domain.status import CLOSED, MAX_NIGHTS, Dependency, SleepPolicy, Status, WaitingFor
 
 RETIRED_COLUMNS = frozenset({("restores", "claim")})
 """Table and name of columns that are no longer mapped. The previous version's programs select them while a deployment
@@ -211,6 +211,7 @@ class Build(Base):
     status_seq: Mapped[int] = mapped_column(Integer(), server_default="0")
     status_at: Mapped[datetime] = mapped_column(server_default=func.now(), comment="when the status was written")
     waiting_for: Mapped[str | None]
+    dependency: Mapped[str | None] = mapped_column(comment="what a `waiting` build waits for")
     reason: Mapped[str | None] = mapped_column(comment="why it sleeps, waits or failed; for the founder")
     wakes_at: Mapped[datetime | None]
     nudged_at: Mapped[datetime | None] = mapped_column(
@@ -236,6 +237,9 @@ class Build(Base):
     started_at: Mapped[datetime | None] = mapped_column(comment="the workflow is known to have been started")
     admitted_at: Mapped[datetime | None] = mapped_column(comment="holds one of its user's places, until it is closed")
     closed_at: Mapped[datetime | None]
+    lost_at: Mapped[datetime | None] = mapped_column(
+        comment="since when the reaper does not find its workflow in the namespace; nothing follows from it"
+    )
 
     __table_args__ = (
         UniqueConstraint("user_id", "idempotency_key"),
@@ -248,13 +252,41 @@ class Build(Base):
         ),
         Index("ix_builds_open_user", "user_id", "created_at", postgresql_where=text("closed_at is null")),
         Index("ix_builds_unstarted", "created_at", postgresql_where=text("started_at is null and closed_at is null")),
+        Index("ix_builds_closed", "closed_at", postgresql_where=text("closed_at is not null")),
+        Index(
+            "ix_builds_to_cancel",
+            "created_at",
+            postgresql_where=text("cancel_requested_at is not null and closed_at is null"),
+        ),
         CheckConstraint(_one_of("status", Status), name="status"),
         CheckConstraint(_one_of("sleep_policy", SleepPolicy), name="sleep_policy"),
         CheckConstraint("max_nights between 0 and 1000", name="max_nights"),
         CheckConstraint("waiting_for is null or " + _one_of("waiting_for", WaitingFor), name="waiting_for"),
         CheckConstraint(f"({_one_of('status', CLOSED)}) = (closed_at is not null)", name="closed"),
         CheckConstraint(f"(status = '{Status.NEEDS_INPUT}') = (waiting_for is not null)", name="waits"),
+        CheckConstraint("dependency is null or " + _one_of("dependency", Dependency), name="dependency"),
+        CheckConstraint(f"(status = '{Status.WAITING}') = (dependency is not null)", name="waits_for_dependency"),
         CheckConstraint("length(goal) between 1 and 20000", name="goal_length"),
+    )
+
+
+class DependencyState(Base):
+    """Whether a dependency answers, as far as the workers know. One without a row has never been down."""
+
+    __tablename__ = "dependencies"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(server_default="up")
+    """`half_open`: it answers again, and the builds that wait for it are started a few at a time."""
+    since: Mapped[datetime] = _now()
+    failures: Mapped[int] = mapped_column(Integer(), server_default="0", comment="probes in a row without an answer")
+    next_probe_at: Mapped[datetime | None]
+    detail: Mapped[str | None] = mapped_column(comment="the last error, for operators")
+
+    __table_args__ = (
+        CheckConstraint(_one_of("name", Dependency), name="name"),
+        CheckConstraint(_one_of("state", ("up", "down", "half_open")), name="state"),
+        CheckConstraint("failures >= 0", name="failures"),
     )
 
 
@@ -288,7 +320,7 @@ class Prompt(Base):
 
 
 class Turn(Base):
-    """One TAOR iteration. `claim` is the token of the attempt that holds it, `run_id` its workflow run."""
+    """One TAOR iteration. `claim` is the token of the attempt that holds it, `run_id` the run that began it."""
 
     __tablename__ = "turns"
 
@@ -581,7 +613,10 @@ class Preview(Base):
     reason: Mapped[str | None]
     expires_at: Mapped[datetime | None]
 
-    __table_args__ = (CheckConstraint(_one_of("state", ("opening", "open", "closed", "failed")), name="state"),)
+    __table_args__ = (
+        CheckConstraint(_one_of("state", ("opening", "open", "closed", "failed")), name="state"),
+        Index("ix_previews_open", "build_id", postgresql_where=text("state = 'open' or state = 'opening'")),
+    )
 
 
 class Event(Base):
@@ -612,3 +647,47 @@ class BusinessEvent(Base):
     created_at: Mapped[datetime] = _now()
 
     __table_args__ = (UniqueConstraint("build_id", "type"),)
+
+
+# ---- the deployment
+
+
+class Deployment(Base):
+    """What this database belongs to. One row, once it is bound."""
+
+    __tablename__ = "deployment"
+
+    singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    id: Mapped[uuid.UUID] = mapped_column(comment="names the deployment in the object store, which it may share")
+    namespace: Mapped[str] = mapped_column(comment="Temporal's, by name")
+    temporal_address: Mapped[str] = mapped_column(comment="where it was when the database was bound; for people")
+    namespace_id: Mapped[str | None] = mapped_column(comment="null if Temporal does not let us read it")
+    generation: Mapped[int] = mapped_column(
+        server_default="0", comment="counted up; a higher one in the object store: the database was put back"
+    )
+    bound_at: Mapped[datetime] = _now()
+    alert: Mapped[str | None] = mapped_column(comment="what an operator must look at")
+    alert_at: Mapped[datetime | None]
+
+    __table_args__ = (CheckConstraint("singleton", name="singleton"),)
+
+
+class ReaperCursor(Base):
+    """How far a step of the reaper has come."""
+
+    __tablename__ = "reaper_cursors"
+
+    step: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
+class DoomedObject(Base):
+    """A tombstone: an object that no row needs, deleted once it is due. A trigger removes it if a row names its key."""
+
+    __tablename__ = "doomed_objects"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    build_id: Mapped[uuid.UUID] = mapped_column(index=True, comment="may be a build that this database does not have")
+    due_at: Mapped[datetime] = mapped_column(index=True)
+    why: Mapped[str]
+    created_at: Mapped[datetime] = _now()

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, TypeVar
+from uuid import UUID
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
@@ -12,13 +13,15 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from activities.slots import SlotActivities
     from activities.think import ThinkActivities
-    from domain.budget import next_utc_midnight
+    from domain.budget import morning_delay, next_utc_midnight
     from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, SnapshotReason, ThinkOutcome
     from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
 
 from workflows import patches, policies
 from workflows.failures import end_if_cancelled, reason_of, responsible_party, sandbox_problem
+from workflows.outage import Outage
 from workflows.projection import Projection
+from workflows.wake import wait_for_wake
 from workflows.workspace import Workspace
 
 T = TypeVar("T")
@@ -50,11 +53,14 @@ _STILL_SHORT_OF_BUDGET = "Checked again: not enough of today's budget is left fo
 class Waiting:
     """Waits with the sandbox paused; afterwards the workspace is verified and the status is what it was before."""
 
-    def __init__(self, build_id: str, state: LoopState, projection: Projection, workspace: Workspace) -> None:
+    def __init__(
+        self, build_id: str, state: LoopState, projection: Projection, workspace: Workspace, outage: Outage
+    ) -> None:
         self._build = BuildRef(build_id=build_id)
         self._state = state
         self._projection = projection
         self._workspace = workspace
+        self._outage = outage
 
     async def retry_with_help(self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False) -> T:
         """Do a step. If it fails for a reason that a person can fix, wait for that person and do it again.
@@ -168,7 +174,7 @@ class Waiting:
         while True:
             await self._projection.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=reason)
             beyond = input_count if waiting_for is WaitingFor.FOUNDER else None
-            await self._wait_for_wake(None, f"waiting for {waiting_for.replace('_', ' ')}", input_beyond=beyond)
+            await wait_for_wake(self._state, None, f"waiting for {waiting_for.replace('_', ' ')}", input_beyond=beyond)
             input_count = self._state.input_count
             try:
                 if self._workspace.is_open:
@@ -206,7 +212,7 @@ class Waiting:
             elif state.nights >= self._max_nights():
                 woken = await self._ask_after_last_night()
             else:
-                woken = await self._sleep_until_midnight(repeated=repeated)
+                woken = await self._sleep_until_morning(repeated=repeated)
             stop, repeated = await self.retry_with_help(self.check_budget), True
         if self._workspace.is_open:
             await self.resume_workspace("woken by a signal" if woken else "a new day's budget")
@@ -216,14 +222,23 @@ class Waiting:
         """Whether the founder has asked to finish, and what stops the build allows that."""
         return stop is not ThinkOutcome.ON_HOLD and self.is_finishing
 
-    async def _sleep_until_midnight(self, *, repeated: bool) -> bool:
+    async def _sleep_until_morning(self, *, repeated: bool) -> bool:
         """Sleep until the next UTC day or a wake; returns whether it was a wake."""
         reason = _STILL_SHORT_OF_BUDGET if repeated else _SHORT_OF_BUDGET
-        wakes_at = next_utc_midnight(workflow.now())
+        wakes_at = self._morning_of(next_utc_midnight(workflow.now()))
         await self._projection.become(Status.SLEEPING, reason=reason, wakes_at=wakes_at)
-        woken = await self._wait_for_wake(wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed")
+        woken = await wait_for_wake(
+            self._state, wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed"
+        )
         self._state.nights += not woken
         return woken
+
+    def _morning_of(self, midnight: datetime) -> datetime:
+        """When this build wakes for the day that begins at `midnight`: not all builds wake at once."""
+        context = self._state.context
+        if context is None or not workflow.patched(patches.MORNINGS.id):
+            return midnight
+        return midnight + morning_delay(UUID(self._build.build_id), context.morning_seconds)
 
     async def _ask_after_last_night(self) -> bool:
         """Ask the founder whether to continue so slow a build; any input from now on means yes."""
@@ -234,7 +249,7 @@ class Waiting:
             "it: its work is kept either way."
         )
         await self._projection.become(Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=reason)
-        await self._wait_for_wake(None, "waiting for founder", input_beyond=input_count)
+        await wait_for_wake(self._state, None, "waiting for founder", input_beyond=input_count)
         self._state.nights = 0
         return True
 
@@ -243,18 +258,19 @@ class Waiting:
         wakes_at = next_utc_midnight(workflow.now())
         if stop.renews_on is not None:
             wakes_at = max(wakes_at, datetime.combine(stop.renews_on, time(), UTC))
+        wakes_at = self._morning_of(wakes_at)
         await self._projection.become(
             Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=stop.reason, wakes_at=wakes_at
         )
-        return await self._wait_for_wake(
-            wakes_at - workflow.now(), "waiting for the next billing cycle", "money_changed"
+        return await wait_for_wake(
+            self._state, wakes_at - workflow.now(), "waiting for the next billing cycle", "money_changed"
         )
 
     async def _wait_while_on_hold(self, stop: BudgetCheck) -> bool:
         """Wait until the account is active again, or builds are switched on again."""
         waiting_for = stop.waiting_for or WaitingFor.OPERATOR
         await self._projection.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=stop.reason)
-        return await self._wait_for_wake(None, f"waiting for {waiting_for.replace('_', ' ')}", "money_changed")
+        return await wait_for_wake(self._state, None, f"waiting for {waiting_for.replace('_', ' ')}", "money_changed")
 
     def _max_nights(self) -> int:
         context = self._state.context
@@ -269,7 +285,7 @@ class Waiting:
     async def wait_for_settlements(self, waits: int) -> None:
         """Wait for the calls of the user's other builds to be settled; `waits` earlier waits make this one longer."""
         moment = min(_SETTLEMENT_WAIT * 2 ** min(waits, 10), _SETTLEMENT_WAIT_MAX)
-        await self._wait_for_wake(moment, "waiting for the calls of other builds", "money_changed")
+        await wait_for_wake(self._state, moment, "waiting for the calls of other builds", "money_changed")
 
     async def wait_for_slot(self) -> bool:
         """Wait as `queued` until one of the user's slots is free for this build; check every hour, whatever happens.
@@ -287,7 +303,7 @@ class Waiting:
             if claim != last:
                 last = claim
                 await self._projection.become(Status.QUEUED, reason=_queue_reason(claim))
-            await self._wait_for_wake(_SLOT_CHECK_INTERVAL, "waiting for a slot", "admit", "money_changed")
+            await wait_for_wake(self._state, _SLOT_CHECK_INTERVAL, "waiting for a slot", "admit", "money_changed")
         end_if_cancelled()  # a new run would not see a cancel of this one
         return False
 
@@ -300,36 +316,6 @@ class Waiting:
         return await workflow.execute_activity_method(
             ThinkActivities.check_budget, request, **policies.DATABASE, summary="budget"
         )
-
-    async def _wait_for_wake(
-        self, at_most: timedelta | None, summary: str, *more: str, input_beyond: int | None = None
-    ) -> bool:
-        """Wait for the wake signal or one of the signals in `more`, then clear their flags.
-
-        Args:
-            at_most: the longest wait; None for no limit.
-            summary: what the timeline shows.
-            more: names of further flags in the state that end the wait.
-            input_beyond: input from the founder beyond this `input_count` ends the wait too.
-
-        Returns:
-            False if the time ran out.
-        """
-        end_if_cancelled()
-        state, flags = self._state, ("wake", *more)
-
-        def woken() -> bool:
-            has_new_input = input_beyond is not None and state.input_count > input_beyond
-            return has_new_input or any(getattr(state, flag) for flag in flags)
-
-        try:
-            await workflow.wait_condition(woken, timeout=at_most, timeout_summary=summary)
-        except TimeoutError:
-            return False
-        finally:
-            for flag in flags:
-                setattr(state, flag, False)
-        return True
 
 
 def _queue_reason(claim: SlotClaim) -> str:
