@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import date
 from time import monotonic
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy import func, select, text
 
 from activities.sandbox.snapshot_store import restore_snapshot, stored_manifest
 from clients.sandbox import Role, Sandbox
+from db.audit import find_drift
 from db.models import (
     Base,
     Build,
@@ -239,13 +241,14 @@ async def check_no_secret(fault_harness: FaultHarness) -> None:
 
 
 async def check_spending(fault_harness: FaultHarness) -> None:
-    """Rule 2: no user has spent more than 110 % of a day's allowance.
+    """Rule 2: no user has spent more than 110 % of a day's allowance, and the days' totals are the ledger's sums.
 
     Raises:
-        Damage: a user has.
+        Damage: a user has, or they are not.
     """
     damage = []
     async with transaction(fault_harness.sessions) as tx:
+        damage += [str(drift) for drift in await find_drift(tx, date.min)]
         for day in await tx.session.scalars(select(UserDay)):
             state = await budget_of(tx, day.user_id, day.day)
             if state.ceiling is not None and state.spent > state.ceiling:
