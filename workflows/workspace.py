@@ -72,7 +72,7 @@ class Workspace:
             commit=commit,
         )
         try:
-            await workflow.execute_activity_method(
+            taken = await workflow.execute_activity_method(
                 SnapshotActivities.snapshot_workspace, request, **options, summary=f"snapshot: {reason}"
             )
         except ActivityError as error:
@@ -84,6 +84,8 @@ class Workspace:
                     summary="snapshot failed",
                 )
             raise
+        if taken.rewritten:
+            self._state.notes.append(TurnNote.HISTORY_OVERWRITTEN)
 
     async def pause(self) -> None:
         """End the sandbox's processes and pause it; from then on it costs nothing."""
