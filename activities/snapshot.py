@@ -58,8 +58,8 @@ STILL = frozenset({SnapshotReason.SLEEP, SnapshotReason.WAIT, SnapshotReason.REP
 taken: a process that went on writing would make the files differ from the snapshot."""
 
 _REWRITTEN = (
-    "The agent has overwritten the product's git history: it does not contain commit {commit} any more. Snapshot {number} "
-    "has the work as it was before. It is kept, and you can restore it."
+    "The agent has overwritten the product's git history: it does not contain commit {commit} any more. Snapshot "
+    "{number} has the work as it was before. It is kept, and you can restore it."
 )
 """What the founder reads when the history of a snapshot does not descend from that of the one before."""
 

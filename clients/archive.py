@@ -152,7 +152,8 @@ earlier={shlex.quote(earlier or "")}
 if [ -n "$earlier" ]; then
   there=$check/.git
   [ $found = yes ] || there={WORKSPACE}/.git
-  timeout {CHECK_SECONDS} git -c safe.directory='*' --git-dir=$there merge-base --is-ancestor "$earlier" HEAD 2>/dev/null
+  timeout {CHECK_SECONDS} git -c safe.directory='*' --git-dir=$there merge-base --is-ancestor "$earlier" HEAD \
+    2>/dev/null
   case $? in 0|124) ;; *) line=rewritten ;; esac
 fi
 if [ $fsck = torn ]; then comm -23 $check/archived $check/present | head -n 3 >&2; fi

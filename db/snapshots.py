@@ -110,7 +110,8 @@ async def keep_history(tx: Transaction, build_id: uuid.UUID, number: int, replac
 async def superfluous_snapshots(tx: Transaction, build_id: uuid.UUID, keep: int) -> list[uuid.UUID]:
     """Return the stored snapshots of a build to delete, so that the newest `keep` stay.
 
-    The current one always stays, and so do those of histories that the agent has overwritten; while a restore is pending, so do the snapshot to restore and the one from before.
+    The current one always stays, and so do those of histories that the agent has overwritten. While a restore is
+    pending, the snapshot to restore and the one from before stay, too.
     """
     rows = await tx.session.execute(
         select(Snapshot.id, Snapshot.number)

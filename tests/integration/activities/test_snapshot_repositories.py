@@ -70,7 +70,7 @@ async def test_an_archive_whose_repository_is_torn_is_never_current(harness: Act
     sandbox = await harness.open(build)
     await shell(sandbox, "for n in $(seq 300); do echo $n >f$n; done; git add -A; git commit -qm 'Add files'")
     await harness.take(build, sandbox, 1)
-    torn = "case $* in *--create*) git -C /home/user/project gc -q --prune=now;; esac; exec /usr/bin/tar \"$@\""
+    torn = 'case $* in *--create*) git -C /home/user/project gc -q --prune=now;; esac; exec /usr/bin/tar "$@"'
     await shell(
         sandbox,
         f"mkdir -p /home/user/fake; printf '%s\\n' '#!/bin/bash' '{torn}' >/home/user/fake/tar; "

@@ -16,7 +16,9 @@ LONGEST_PAUSE_SECONDS = 1.0
 
 @pytest.fixture(scope="module")
 def entries() -> list[Entry]:
-    return [Entry(f"src/{number % 997}/file-{number}.py", Kind.FILE, 0o644, number, "a" * 64) for number in range(FILES)]
+    return [
+        Entry(f"src/{number % 997}/file-{number}.py", Kind.FILE, 0o644, number, "a" * 64) for number in range(FILES)
+    ]
 
 
 async def longest_pause(work: Callable[[], Awaitable[object]]) -> float:
