@@ -36,7 +36,7 @@ async def bash(sandbox: Sandbox, command: str) -> str:
     call = f"toolu_{uuid.uuid4().hex}"
     outcome = await sandbox.call(call, "bash", {"command": command}, timeout_seconds=DEADLINE)
     assert not outcome.is_error, outcome.text
-    return outcome.text
+    return outcome.text.strip()
 
 
 async def is_current(harness: ActivityHarness, build: str) -> int | None:
