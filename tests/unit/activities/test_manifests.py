@@ -23,5 +23,5 @@ async def test_the_event_loop_goes_on_meanwhile(entries: list[Entry], step: str)
         "read": lambda: read_manifest(text),
         "compare": lambda: compare_manifests(entries, entries),
     }
-    took, pause = await longest_pause(steps[step])  # type: ignore[arg-type]
+    took, pause = await longest_pause(steps[step])
     assert pause < max(0.5, took / 2), f"{pause:.1f} of {took:.1f} s"
