@@ -122,7 +122,7 @@ async def test_the_last_snapshot_of_an_overwritten_history_stays(harness: Activi
     await restore_snapshot(harness.store, other, rows[3])
     assert await shell(other, "git log --format=%s") == "Add 3\nAdd 2\nAdd 1\n"
     (told,) = await harness.events(build, "guard")
-    assert "snapshot 3" in told.data["text"]
+    assert "Snapshot 3" in told.data["text"]
 
 
 async def test_a_restore_that_the_founder_wants_overwrites_nothing(harness: ActivityHarness, build: str) -> None:
