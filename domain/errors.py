@@ -30,6 +30,8 @@
     ├── SandboxGone             the sandbox no longer exists
     ├── SandboxFull             the sandbox's disk is full
     ├── SandboxUnavailable      the sandbox service failed; another attempt may succeed
+    ├── NoPermit                no further sandbox may run now; the build queues for a permit
+    │   └── SandboxRefused      the sandbox service has no room for it
     ├── StoreUnavailable        the object store failed; another attempt may succeed
     ├── DependencyUnavailable   a server that a request needs does not answer; try the request again later
     │   ├── DatabaseUnavailable
@@ -186,6 +188,26 @@ class SandboxFull(CofounderError):
 
 class SandboxUnavailable(CofounderError):
     """The sandbox service failed or did not answer in time."""
+
+
+class NoPermit(CofounderError):
+    """As many sandboxes run as may, so the build waits for a permit. `ahead`: how many come first."""
+
+    def __init__(self, ahead: int) -> None:
+        if ahead == 0:
+            super().__init__("Your build waits for a free sandbox, and is next. It goes on by itself.")
+        else:
+            others = "1 build is" if ahead == 1 else f"{ahead} builds are"
+            super().__init__(f"Your build waits for a free sandbox: {others} ahead. It goes on by itself.")
+        self.ahead = ahead
+
+
+class SandboxRefused(NoPermit):
+    """The sandbox service has no room for another sandbox, whatever our own quota is."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.args = ("Your build waits for a free sandbox: the sandbox service has no room. It goes on by itself.",)
 
 
 class StoreUnavailable(CofounderError):
