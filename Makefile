@@ -1,6 +1,6 @@
 # The commands for everyday work. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check quick replay histories chaos fuzz long bench setup clean
+.PHONY: help demo test check quick replay histories chaos fuzz drills long bench setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -62,6 +62,10 @@ chaos: ## set up, then inject random faults while builds run: SECONDS=600, SEED=
 fuzz: ## set up, then run builds with a hostile model: BUILDS=200, SEED=1
 	@REAL= $(PYTHON) scripts/setup --system
 	@$(TIDY) $(CLEAN) $(BIN)/python -m tests.faults.fuzz --builds $(or $(BUILDS),200) --seed $(or $(SEED),1) $(ARGS)
+
+drills: ## set up, then do to real servers what operators and clouds do, and print whether builds outlive it: ARGS="-k reset"
+	@REAL= $(PYTHON) scripts/setup --system
+	@$(TIDY) $(CLEAN) $(PYTEST) -n 0 --drills tests/drills $(ARGS)
 
 long: ## set up, then take a build of 400 turns through a window of 60,000 tokens: TURNS=400
 	@REAL= $(PYTHON) scripts/setup --system

@@ -19,7 +19,7 @@ from db.transaction import transaction
 from domain.events import HookFailedEvent, ReadyEvent, StatusEvent
 from domain.names import wake_command
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
-from domain.status import CLOSED, Status
+from domain.status import CLOSED, WAITS, Status
 from domain.text import storable
 from services.slots import nudge_queued_builds
 
@@ -36,7 +36,7 @@ class LifecycleActivities:
     async def record_status(self, request: StatusChange) -> None:
         """Write the status to the build's row and feed, unless the row has a newer one."""
         build_id = uuid.UUID(request.build_id)
-        closed, waits = request.status in CLOSED, request.status in (Status.SLEEPING, Status.NEEDS_INPUT)
+        closed, waits = request.status in CLOSED, request.status in WAITS
         # The reason may quote an error that `runtime/errors.py` did not clean, and a status that can't be written
         # would be retried for ever.
         reason = None if request.reason is None else storable(request.reason)
@@ -46,7 +46,7 @@ class LifecycleActivities:
         async with transaction(self._sessions) as tx:
             user_id = await builds.record_status(tx, request, reason)
             if user_id is not None:
-                await append_events(tx, build_id, [_status_event(request, reason, waits)])
+                await append_events(tx, build_id, [_status_event(request, reason)])
                 if request.status is not Status.NEEDS_INPUT:
                     await steering.close_question(tx, build_id)
         if closed:
@@ -99,11 +99,14 @@ class LifecycleActivities:
             await append_events(tx, uuid.UUID(request.build_id), [event])
 
 
-def _status_event(request: StatusChange, reason: str | None, waits: bool) -> StatusEvent:
+def _status_event(request: StatusChange, reason: str | None) -> StatusEvent:
     return StatusEvent(
         status=request.status,
         waiting_for=request.waiting_for,
+        dependency=request.dependency,
         reason=reason,
         wakes_at=request.wakes_at.isoformat() if request.wakes_at else None,
-        wake_command=wake_command(request.build_id) if waits else None,
+        wake_command=wake_command(request.build_id)
+        if request.status in (Status.SLEEPING, Status.NEEDS_INPUT)
+        else None,
     )

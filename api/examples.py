@@ -56,6 +56,7 @@ BUILD: dict[str, Any] = {
     **BuildOptions().model_dump(mode="json"),
     "status": "sleeping",
     "waiting_for": None,
+    "dependency": None,
     "reason": "Not enough of today's budget is left for the next step.",
     "question": None,
     "wakes_at": "2026-11-25T00:00:00Z",

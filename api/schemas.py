@@ -41,7 +41,7 @@ from domain.budget import BudgetState, Level, next_utc_midnight
 from domain.build_options import BuildOptions
 from domain.errors import InvalidBrief, InvalidInput
 from domain.model_choice import ModelChoice
-from domain.status import Status, WaitingFor
+from domain.status import Dependency, Status, WaitingFor
 from services.accounts import MAX_TOP_UP, Account
 
 
@@ -425,6 +425,9 @@ class BuildOut(BuildOptions, _BuildIdentity):
 
     status: Status
     waiting_for: WaitingFor | None = Field(description="Who can end `needs_input`.")
+    dependency: Dependency | None = Field(
+        description="What a `waiting` build waits for. It continues by itself, and needs no one."
+    )
     reason: str | None = Field(description="Why it sleeps, waits or failed.")
     question: QuestionOut | None = Field(description="Its question to the founder, while it waits for the answer.")
     wakes_at: datetime | None = Field(description="When it wakes by itself.")
@@ -647,7 +650,7 @@ class UsageOut(BaseModel):
     builds: list[BuildUsage] = Field(description="The newest build first.")
 
 
-class Dependency(BaseModel):
+class ServerState(BaseModel):
     """Whether a server behind the API answers."""
 
     ok: bool
@@ -660,7 +663,7 @@ class Readiness(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [examples.READINESS]})
 
     ready: bool
-    dependencies: dict[str, Dependency]
+    dependencies: dict[str, ServerState]
 
 
 class Live(BaseModel):

@@ -10,7 +10,14 @@ from cli.output import budget_row, local_time, print_rows
 from domain.budget import dollars
 from domain.build_options import BuildOptions
 
-_STYLES = {"ready": "green", "failed": "red", "cancelled": "red", "sleeping": "yellow", "needs_input": "bold yellow"}
+_STYLES = {
+    "ready": "green",
+    "failed": "red",
+    "cancelled": "red",
+    "sleeping": "yellow",
+    "waiting": "yellow",
+    "needs_input": "bold yellow",
+}
 
 Json = dict[str, Any]
 
@@ -57,5 +64,6 @@ def _question_rows(build_id: str, question: Json) -> list[tuple[str, str]]:
 
 def status_text(build: Json) -> Text:
     """The status in its colour, with who it waits for."""
-    waits = f" ({build['waiting_for']})" if build["waiting_for"] else ""
+    waits_for = build["waiting_for"] or build.get("dependency")
+    waits = f" ({waits_for})" if waits_for else ""
     return Text(f"{build['status']}{waits}", _STYLES.get(build["status"], "cyan"))

@@ -91,6 +91,7 @@ class FeedState:
     last_id: int = 0
     status: str = "queued"
     waiting_for: str | None = None
+    dependency: str | None = None
     reason: str | None = None
     wakes_at: str | None = None
     wake_command: str | None = None
@@ -152,17 +153,19 @@ def _status(state: FeedState, line: FeedEvent, event: StatusEvent) -> FeedState:
         state,
         status=event.status,
         waiting_for=event.waiting_for,
+        dependency=event.dependency,
         reason=printable(event.reason) if event.reason else None,
         wakes_at=event.wakes_at,
         wake_command=event.wake_command,
         ended_at=line.created_at if event.status in CLOSED else None,
     )
     look: Look = "good" if event.status == "ready" else "warning" if event.status in _WORRYING else "note"
-    text = f"status: {event.status}" + (f" ({state.waiting_for})" if state.waiting_for else "")
+    waits_for = state.waiting_for or state.dependency
+    text = f"status: {event.status}" + (f" ({waits_for})" if waits_for else "")
     return state._with_line(line, f"{text}: {state.reason}" if state.reason else text, look)
 
 
-_WORRYING = {"failed", "cancelled", "needs_input", "sleeping"}
+_WORRYING = {"failed", "cancelled", "needs_input", "sleeping", "waiting"}
 
 
 def _model(state: FeedState, line: FeedEvent, event: ModelEvent) -> FeedState:

@@ -24,7 +24,13 @@ _MARKS = {
     "warning": ("! ", "yellow"),
     "good": ("★ ", "bold green"),
 }
-_STATUS_STYLE = {"ready": "bold green", "failed": "bold red", "cancelled": "red", "sleeping": "yellow"}
+_STATUS_STYLE = {
+    "ready": "bold green",
+    "failed": "bold red",
+    "cancelled": "red",
+    "sleeping": "yellow",
+    "waiting": "yellow",
+}
 _LINES_MIN = 6
 """Show at least this many lines of the feed, even if the terminal is too low for them."""
 

@@ -26,6 +26,7 @@ from domain.names import (
     MESSAGE,
     MONEY,
     PREVIEW_WORKFLOW,
+    RECOVERED,
     RESTORE,
     WAKE,
     build_workflow_id,
@@ -151,6 +152,16 @@ class BuildWorkflows:
         """
         with _running(build_id):
             await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(MONEY, rpc_timeout=_RPC_TIMEOUT)
+
+    async def signal_recovered(self, build_id: uuid.UUID) -> None:
+        """Tell the build that the dependency it waits for answers again.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        with _running(build_id):
+            handle = self._client.get_workflow_handle(build_workflow_id(build_id))
+            await handle.signal(RECOVERED, rpc_timeout=_RPC_TIMEOUT)
 
     async def admit(self, build_id: uuid.UUID) -> None:
         """Tell a queued build to look for a slot.

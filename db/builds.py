@@ -238,6 +238,7 @@ async def record_status(tx: Transaction, change: StatusChange, reason: str | Non
             status_seq=change.seq,
             status_at=func.now(),
             waiting_for=change.waiting_for,
+            dependency=change.dependency,
             reason=reason,
             wakes_at=change.wakes_at,
             started_at=func.coalesce(Build.started_at, func.now()),
@@ -262,7 +263,7 @@ async def finish(tx: Transaction, build: Build, request: FinishBuild, workspace_
     project.last_build_version += 1
     version = build.build_version = project.last_build_version
     build.status, build.status_seq, build.status_at = Status.READY, request.seq, func.now()
-    build.waiting_for = build.reason = build.wakes_at = None
+    build.waiting_for = build.dependency = build.reason = build.wakes_at = None
     build.sandbox_id, build.preview_url = request.sandbox_id, request.preview_url
     build.workspace_path = workspace_path
     build.phases_completed = request.phases_completed
@@ -368,6 +369,7 @@ async def close_stopped_build(tx: Transaction, build_id: uuid.UUID, status: Stat
             status=status,
             status_seq=Build.status_seq + 1,
             waiting_for=None,
+            dependency=None,
             wakes_at=None,
             sandbox_id=None,
             reason=reason,

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from domain.status import CLOSED, MAX_NIGHTS, SleepPolicy, Status, WaitingFor
+from domain.status import CLOSED, MAX_NIGHTS, Dependency, SleepPolicy, Status, WaitingFor
 
 RETIRED_COLUMNS = frozenset({("restores", "claim")})
 """Table and name of columns that are no longer mapped. The previous version's programs select them while a deployment
@@ -211,6 +211,7 @@ class Build(Base):
     status_seq: Mapped[int] = mapped_column(Integer(), server_default="0")
     status_at: Mapped[datetime] = mapped_column(server_default=func.now(), comment="when the status was written")
     waiting_for: Mapped[str | None]
+    dependency: Mapped[str | None] = mapped_column(comment="what a `waiting` build waits for")
     reason: Mapped[str | None] = mapped_column(comment="why it sleeps, waits or failed; for the founder")
     wakes_at: Mapped[datetime | None]
     nudged_at: Mapped[datetime | None] = mapped_column(
@@ -254,7 +255,29 @@ class Build(Base):
         CheckConstraint("waiting_for is null or " + _one_of("waiting_for", WaitingFor), name="waiting_for"),
         CheckConstraint(f"({_one_of('status', CLOSED)}) = (closed_at is not null)", name="closed"),
         CheckConstraint(f"(status = '{Status.NEEDS_INPUT}') = (waiting_for is not null)", name="waits"),
+        CheckConstraint("dependency is null or " + _one_of("dependency", Dependency), name="dependency"),
+        CheckConstraint(f"(status = '{Status.WAITING}') = (dependency is not null)", name="waits_for_dependency"),
         CheckConstraint("length(goal) between 1 and 20000", name="goal_length"),
+    )
+
+
+class DependencyState(Base):
+    """Whether a dependency answers, as far as the workers know. One without a row has never been down."""
+
+    __tablename__ = "dependencies"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(server_default="up")
+    """`half_open`: it answers again, and the builds that wait for it are started a few at a time."""
+    since: Mapped[datetime] = _now()
+    failures: Mapped[int] = mapped_column(Integer(), server_default="0", comment="probes in a row without an answer")
+    next_probe_at: Mapped[datetime | None]
+    detail: Mapped[str | None] = mapped_column(comment="the last error, for operators")
+
+    __table_args__ = (
+        CheckConstraint(_one_of("name", Dependency), name="name"),
+        CheckConstraint(_one_of("state", ("up", "down", "half_open")), name="state"),
+        CheckConstraint("failures >= 0", name="failures"),
     )
 
 

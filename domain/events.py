@@ -46,6 +46,7 @@ class StatusEvent(BuildEvent):
     type = "status"
     status: str = Field(description="The new status.")
     waiting_for: str | None = Field(default=None, description="Who has to act.")
+    dependency: str | None = Field(default=None, description="What a `waiting` build waits for.")
     reason: str | None = Field(default=None, description="Why, for the founder.")
     wakes_at: str | None = Field(default=None, description="When the build wakes by itself.")
     wake_command: str | None = Field(default=None, description="The command with which an operator wakes it.")

@@ -18,6 +18,9 @@ end a wait for a founder's decision, because no person has decided anything."""
 ADMIT = "admit"
 """Signal to a queued build, without an argument: check whether a slot is free."""
 
+RECOVERED = "recovered"
+"""Signal to a build, without an argument: the dependency that it waits for answers again."""
+
 FINISH = "finish"
 """Signal to a build, without an argument: finish with the work done so far."""
 

@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from domain.budget import WindDown
 from domain.build_settings import BuildSettings, without_bounds
 from domain.notes import TurnNote
-from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
+from domain.status import MAX_NIGHTS, Dependency, SleepPolicy, Status, WaitingFor
 
 
 class Payload(BaseModel):
@@ -102,6 +102,17 @@ class PendingInput(Payload):
         return bool(self.message or self.restore)
 
 
+class OutageState(Payload):
+    """A wait for a dependency that has not ended yet."""
+
+    dependency: Dependency
+    before: Status
+    """The build's status before it; the build takes it again afterwards."""
+    since: datetime
+    waits: int = 0
+    """How often the build has waited since, each time longer."""
+
+
 class LoopState(BaseModel):
     """Everything that a build carries from one run of its workflow to the next. The workflow alone changes it."""
 
@@ -137,6 +148,8 @@ class LoopState(BaseModel):
     notes: list[TurnNote] = Field(default_factory=list)
     sent_notes: list[TurnNote] | None = None
     """The notes of a turn that was given up for a request to finish: if it is asked again, it has the same ones."""
+    outage: OutageState | None = None
+    recovered: bool = False
     wake: bool = False
     money_changed: bool = False
     admit: bool = False
@@ -214,6 +227,7 @@ class StatusChange(Payload):
     waiting_for: WaitingFor | None = None
     reason: str | None = None
     wakes_at: datetime | None = None
+    dependency: Dependency | None = None
 
 
 class OpenWorkspace(Payload):

@@ -13,6 +13,8 @@ class Status(StrEnum):
     CHECKS = "checks"
     READY = "ready"
     SLEEPING = "sleeping"
+    WAITING = "waiting"
+    """A dependency does not answer, or has no room. The build tries again by itself."""
     NEEDS_INPUT = "needs_input"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -25,6 +27,19 @@ class WaitingFor(StrEnum):
     OPERATOR = "operator"
     STORE = "store"
     KILL_SWITCH = "kill_switch"
+
+
+class Dependency(StrEnum):
+    """What a `waiting` build waits for. It needs no person."""
+
+    STORE = "store"
+    """The object store."""
+    SANDBOX = "sandbox"
+    """The sandbox service."""
+    MODEL = "model"
+    """The model's API."""
+    CAPACITY = "capacity"
+    """A permit to have a sandbox running."""
 
 
 class SleepPolicy(StrEnum):
@@ -41,3 +56,6 @@ MAX_NIGHTS = 30
 
 CLOSED = frozenset({Status.READY, Status.FAILED, Status.CANCELLED})
 """A build in one of these has ended."""
+
+WAITS = frozenset({Status.SLEEPING, Status.WAITING, Status.NEEDS_INPUT})
+"""A build in one of these makes no call and keeps its slot."""

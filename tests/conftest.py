@@ -37,6 +37,29 @@ _LONGEST = (
 starts last would keep one process busy while the others have nothing left."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make drills` ask for the slow drills."""
+    parser.addoption("--drills", action="store_true", help="run the slow drills of tests/drills as well")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print a line for each drill: what was done, its figures, and whether it held."""
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, [])
+        if report.when == "call" and any(key == "drill" for key, _ in report.user_properties)
+    ]
+    if not reports:
+        return
+    terminalreporter.section("drills")
+    for report in reports:
+        what = next(value for key, value in report.user_properties if key == "drill")
+        figures = "; ".join(value for key, value in report.user_properties if key == "figure")
+        verdict = "held" if report.passed else "DID NOT HOLD"
+        terminalreporter.write_line(f"{what}: {figures + ': ' if figures else ''}{verdict} ({report.duration:.0f} s)")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest modules first, the others in their usual order."""
     rank = {_TESTS / name: position for position, name in enumerate(_LONGEST)}

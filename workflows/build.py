@@ -9,7 +9,7 @@ from temporalio.exceptions import FailureError
 with workflow.unsafe.imports_passed_through():
     from activities.context import ContextActivities
     from activities.think import ThinkActivities
-    from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MESSAGE, MONEY, RESTORE, WAKE
+    from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MESSAGE, MONEY, RECOVERED, RESTORE, WAKE
     from domain.notes import TurnNote
     from domain.payloads import (
         BLOCKED,
@@ -29,6 +29,7 @@ from workflows.budget import DayBudget
 from workflows.completion import Completion
 from workflows.failures import end_if_cancelled, shielded
 from workflows.gate import EvidenceGate, GateOutcome
+from workflows.outage import Outage
 from workflows.plan import PlanCheck
 from workflows.projection import Projection
 from workflows.steering import Steering
@@ -66,7 +67,8 @@ class BuildWorkflow:
         self._run_turns = 0
         self._projection = Projection(request.build_id, self._state)
         self._workspace = Workspace(request.build_id, self._state)
-        self._waiting = Waiting(request.build_id, self._state, self._projection, self._workspace)
+        outage = Outage(self._state, self._projection)
+        self._waiting = Waiting(request.build_id, self._state, self._projection, self._workspace, outage)
         self._steering = Steering(request.build_id, self._state, self._workspace, self._waiting)
         self._plan = PlanCheck(request.build_id, self._state, self._workspace, self._waiting, self._steering)
         shared = request.build_id, self._state, self._projection, self._workspace
@@ -89,6 +91,11 @@ class BuildWorkflow:
     def admit(self) -> None:
         """Check whether one of the user's slots is free."""
         self._state.admit = True
+
+    @workflow.signal(name=RECOVERED)
+    def recovered(self) -> None:
+        """Try again what a dependency's outage has kept from succeeding."""
+        self._state.recovered = True
 
     @workflow.signal(name=FINISH)
     def finish(self) -> None:

@@ -9,7 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.lifecycle import LifecycleActivities
     from domain.names import BUILD_STATUS, BUILD_WAITING_FOR, wake_command
     from domain.payloads import LoopState, StatusChange
-    from domain.status import Status, WaitingFor
+    from domain.status import Dependency, Status, WaitingFor
 
 from workflows import policies
 
@@ -32,6 +32,7 @@ class Projection:
         waiting_for: WaitingFor | None = None,
         reason: str | None = None,
         wakes_at: datetime | None = None,
+        dependency: Dependency | None = None,
     ) -> None:
         """Take a status and project it everywhere."""
         seq = self.take(status)
@@ -42,9 +43,11 @@ class Projection:
             waiting_for=waiting_for,
             reason=reason,
             wakes_at=wakes_at,
+            dependency=dependency,
         )
         self.describe()
-        waits = _WAITING_FOR.value_set(waiting_for) if waiting_for else _WAITING_FOR.value_unset()
+        waits_for = waiting_for or dependency
+        waits = _WAITING_FOR.value_set(waits_for) if waits_for else _WAITING_FOR.value_unset()
         workflow.upsert_search_attributes([_STATUS.value_set(status), waits])
         await workflow.execute_activity_method(
             LifecycleActivities.record_status, self._change, **policies.DATABASE, summary=status
@@ -76,6 +79,9 @@ class Projection:
             lines.append(f"Waits for: {change.waiting_for.replace('_', ' ')}")
         if change.waiting_for is WaitingFor.KILL_SWITCH:
             lines.append("Continue it: set AUTONOMOUS_AGENT=true on the workers.")
+        elif change.dependency:
+            lines.append(f"Waits for: {change.dependency}. It continues by itself.")
+            lines.append(f"Try again now:\n```\n{wake_command(self._build_id)}\n```")
         elif change.waiting_for or change.wakes_at:
             lines.append(f"Wake it now:\n```\n{wake_command(self._build_id)}\n```")
         workflow.set_current_details("\n\n".join(lines))

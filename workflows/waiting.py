@@ -18,7 +18,9 @@ with workflow.unsafe.imports_passed_through():
 
 from workflows import patches, policies
 from workflows.failures import end_if_cancelled, reason_of, responsible_party, sandbox_problem
+from workflows.outage import Outage
 from workflows.projection import Projection
+from workflows.wake import wait_for_wake
 from workflows.workspace import Workspace
 
 T = TypeVar("T")
@@ -50,11 +52,14 @@ _STILL_SHORT_OF_BUDGET = "Checked again: not enough of today's budget is left fo
 class Waiting:
     """Waits with the sandbox paused; afterwards the workspace is verified and the status is what it was before."""
 
-    def __init__(self, build_id: str, state: LoopState, projection: Projection, workspace: Workspace) -> None:
+    def __init__(
+        self, build_id: str, state: LoopState, projection: Projection, workspace: Workspace, outage: Outage
+    ) -> None:
         self._build = BuildRef(build_id=build_id)
         self._state = state
         self._projection = projection
         self._workspace = workspace
+        self._outage = outage
 
     async def retry_with_help(self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False) -> T:
         """Do a step. If it fails for a reason that a person can fix, wait for that person and do it again.
@@ -168,7 +173,7 @@ class Waiting:
         while True:
             await self._projection.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=reason)
             beyond = input_count if waiting_for is WaitingFor.FOUNDER else None
-            await self._wait_for_wake(None, f"waiting for {waiting_for.replace('_', ' ')}", input_beyond=beyond)
+            await wait_for_wake(self._state, None, f"waiting for {waiting_for.replace('_', ' ')}", input_beyond=beyond)
             input_count = self._state.input_count
             try:
                 if self._workspace.is_open:
@@ -221,7 +226,9 @@ class Waiting:
         reason = _STILL_SHORT_OF_BUDGET if repeated else _SHORT_OF_BUDGET
         wakes_at = next_utc_midnight(workflow.now())
         await self._projection.become(Status.SLEEPING, reason=reason, wakes_at=wakes_at)
-        woken = await self._wait_for_wake(wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed")
+        woken = await wait_for_wake(
+            self._state, wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed"
+        )
         self._state.nights += not woken
         return woken
 
@@ -234,7 +241,7 @@ class Waiting:
             "it: its work is kept either way."
         )
         await self._projection.become(Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=reason)
-        await self._wait_for_wake(None, "waiting for founder", input_beyond=input_count)
+        await wait_for_wake(self._state, None, "waiting for founder", input_beyond=input_count)
         self._state.nights = 0
         return True
 
@@ -246,15 +253,15 @@ class Waiting:
         await self._projection.become(
             Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=stop.reason, wakes_at=wakes_at
         )
-        return await self._wait_for_wake(
-            wakes_at - workflow.now(), "waiting for the next billing cycle", "money_changed"
+        return await wait_for_wake(
+            self._state, wakes_at - workflow.now(), "waiting for the next billing cycle", "money_changed"
         )
 
     async def _wait_while_on_hold(self, stop: BudgetCheck) -> bool:
         """Wait until the account is active again, or builds are switched on again."""
         waiting_for = stop.waiting_for or WaitingFor.OPERATOR
         await self._projection.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=stop.reason)
-        return await self._wait_for_wake(None, f"waiting for {waiting_for.replace('_', ' ')}", "money_changed")
+        return await wait_for_wake(self._state, None, f"waiting for {waiting_for.replace('_', ' ')}", "money_changed")
 
     def _max_nights(self) -> int:
         context = self._state.context
@@ -269,7 +276,7 @@ class Waiting:
     async def wait_for_settlements(self, waits: int) -> None:
         """Wait for the calls of the user's other builds to be settled; `waits` earlier waits make this one longer."""
         moment = min(_SETTLEMENT_WAIT * 2 ** min(waits, 10), _SETTLEMENT_WAIT_MAX)
-        await self._wait_for_wake(moment, "waiting for the calls of other builds", "money_changed")
+        await wait_for_wake(self._state, moment, "waiting for the calls of other builds", "money_changed")
 
     async def wait_for_slot(self) -> bool:
         """Wait as `queued` until one of the user's slots is free for this build; check every hour, whatever happens.
@@ -287,7 +294,7 @@ class Waiting:
             if claim != last:
                 last = claim
                 await self._projection.become(Status.QUEUED, reason=_queue_reason(claim))
-            await self._wait_for_wake(_SLOT_CHECK_INTERVAL, "waiting for a slot", "admit", "money_changed")
+            await wait_for_wake(self._state, _SLOT_CHECK_INTERVAL, "waiting for a slot", "admit", "money_changed")
         end_if_cancelled()  # a new run would not see a cancel of this one
         return False
 
@@ -300,36 +307,6 @@ class Waiting:
         return await workflow.execute_activity_method(
             ThinkActivities.check_budget, request, **policies.DATABASE, summary="budget"
         )
-
-    async def _wait_for_wake(
-        self, at_most: timedelta | None, summary: str, *more: str, input_beyond: int | None = None
-    ) -> bool:
-        """Wait for the wake signal or one of the signals in `more`, then clear their flags.
-
-        Args:
-            at_most: the longest wait; None for no limit.
-            summary: what the timeline shows.
-            more: names of further flags in the state that end the wait.
-            input_beyond: input from the founder beyond this `input_count` ends the wait too.
-
-        Returns:
-            False if the time ran out.
-        """
-        end_if_cancelled()
-        state, flags = self._state, ("wake", *more)
-
-        def woken() -> bool:
-            has_new_input = input_beyond is not None and state.input_count > input_beyond
-            return has_new_input or any(getattr(state, flag) for flag in flags)
-
-        try:
-            await workflow.wait_condition(woken, timeout=at_most, timeout_summary=summary)
-        except TimeoutError:
-            return False
-        finally:
-            for flag in flags:
-                setattr(state, flag, False)
-        return True
 
 
 def _queue_reason(claim: SlotClaim) -> str:

@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, Response
 
 from api.deps import Resources, ResourcesDep
-from api.schemas import Dependency, Live, Readiness
+from api.schemas import Live, Readiness, ServerState
 from db.builds import check_builds_table
 from db.transaction import request_transaction
 from domain.errors import DatabaseUnavailable
@@ -19,21 +19,21 @@ async def live() -> Live:
     return Live()
 
 
-async def _database(resources: Resources) -> Dependency:
+async def _database(resources: Resources) -> ServerState:
     try:
         async with asyncio.timeout(5), request_transaction(resources.sessions) as tx:
             await check_builds_table(tx)
     except DatabaseUnavailable as error:
-        return Dependency(ok=False, detail=str(error))
+        return ServerState(ok=False, detail=str(error))
     except TimeoutError:
-        return Dependency(ok=False, detail="The database did not answer in 5 seconds.")
-    return Dependency(ok=True, detail="The database answers.")
+        return ServerState(ok=False, detail="The database did not answer in 5 seconds.")
+    return ServerState(ok=True, detail="The database answers.")
 
 
-async def _temporal(resources: Resources) -> Dependency:
+async def _temporal(resources: Resources) -> ServerState:
     if await resources.workflows.is_reachable():
-        return Dependency(ok=True, detail="Temporal answers.")
-    return Dependency(ok=False, detail="Temporal does not answer. Check TEMPORAL_ADDRESS and that it runs.")
+        return ServerState(ok=True, detail="Temporal answers.")
+    return ServerState(ok=False, detail="Temporal does not answer. Check TEMPORAL_ADDRESS and that it runs.")
 
 
 @router.get("/readyz", summary="Whether the servers behind the API answer", responses={503: {"model": Readiness}})

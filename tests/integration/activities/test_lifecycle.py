@@ -10,7 +10,7 @@ from db.models import Build, LedgerEntry, Preview
 from db.transaction import transaction
 from domain.names import REAPER_WORKFLOW
 from domain.payloads import PreviewChange, StatusChange, TakeSnapshot
-from domain.status import Status, WaitingFor
+from domain.status import Dependency, Status, WaitingFor
 from local.stack import LocalStack
 from tests.harness.activities import open_activity_harness
 from tests.harness.scripts import bash, steps
@@ -36,6 +36,28 @@ async def test_a_reason_that_can_not_be_stored_does_not_stop_a_build(stack: Loca
             assert (await tx.session.get_one(Build, uuid.UUID(build_id))).reason == "it said \ufffd\ufffd"
             assert (await tx.session.get_one(Preview, uuid.UUID(build_id))).reason == "it said \ufffd"
         assert (await activity_harness.events(build_id, "snapshot_failed"))[0].data["error"] == "it said \ufffd"
+
+
+async def test_a_wait_for_a_dependency_is_recorded_and_gone_afterwards(
+    stack: LocalStack, harness: WorkerHarness
+) -> None:
+    async with open_activity_harness(stack) as activity_harness:
+        build_id = await activity_harness.build()
+        lifecycle = LifecycleActivities(activity_harness.sessions, harness.builds)
+
+        async def dependency() -> tuple[str, str | None]:
+            async with transaction(activity_harness.sessions) as tx:
+                row = await tx.session.get_one(Build, uuid.UUID(build_id))
+                return row.status, row.dependency
+
+        waits = StatusChange(build_id=build_id, seq=1, status=Status.WAITING, dependency=Dependency.STORE)
+        await activity_harness.run(lifecycle.record_status, waits)
+        assert await dependency() == (Status.WAITING, Dependency.STORE)
+        works = StatusChange(build_id=build_id, seq=2, status=Status.CODE)
+        await activity_harness.run(lifecycle.record_status, works)
+        assert await dependency() == (Status.CODE, None)
+        feed = [event.data for event in await activity_harness.events(build_id, "status")]
+        assert feed == [{"status": "waiting", "dependency": "store"}, {"status": "code"}]
 
 
 async def test_the_reaper_closes_the_calls_of_a_build_that_was_terminated_as_it_ended(

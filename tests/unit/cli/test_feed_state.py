@@ -81,6 +81,12 @@ def test_status_with_what_it_waits_for() -> None:
     assert (woken.waiting_for, woken.reason, woken.wake_command) == (None, None, None)
 
 
+def test_status_with_the_dependency_that_it_waits_for() -> None:
+    state = after(("status", {"status": "waiting", "dependency": "store", "reason": "It does not answer."}))
+    assert (state.status, state.dependency, state.closed) == ("waiting", "store", False)
+    assert state.lines[-1].text == "status: waiting (store): It does not answer."
+
+
 def test_closing_stops_the_clock() -> None:
     state = after(("status", {"status": "queued"}), ("narration", {"text": "a"}), ("status", {"status": "ready"}))
     assert state.closed

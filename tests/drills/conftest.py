@@ -1,0 +1,39 @@
+"""Drills: what operators and clouds do to a running deployment, done on real servers.
+
+`make drills` runs all of them and prints a line for each: what was done, the figures, and whether it held. Those with
+the marker `fast` are part of `make test`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_DRILLS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the slow drills unless `--drills` asks for them."""
+    if config.getoption("drills"):
+        return
+    slow = [item for item in items if _DRILLS in item.path.parents and item.get_closest_marker("fast") is None]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(autouse=True)
+def _name_of_drill(request: pytest.FixtureRequest) -> None:
+    """Let the report say what was done: the first line of the test's docstring."""
+    what = (request.function.__doc__ or request.node.name).strip().splitlines()[0].rstrip(".")
+    request.node.user_properties.append(("drill", what))
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Add a figure to the drill's line, such as "30 builds ready after 41 s"."""
+
+    def add(text: str) -> None:
+        request.node.user_properties.append(("figure", text))
+
+    return add
