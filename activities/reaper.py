@@ -31,6 +31,7 @@ from domain.payloads import PendingInput, ReapResult
 from domain.status import Status
 from services.builds import start_workflow
 from services.notifications import repeat_budget_notification, repeat_input_notification
+from services.permits import Permits
 from services.slots import nudge_queued_builds
 
 _YOUNG = timedelta(seconds=15)
@@ -67,6 +68,7 @@ class ReaperActivities:
         spare_younger_than: timedelta,
         *,
         autonomous_agent: bool = True,
+        permits: Permits,
     ) -> None:
         self._sessions = sessions
         self._builds = builds
@@ -74,6 +76,7 @@ class ReaperActivities:
         self._store = store
         self._spare_younger_than = spare_younger_than
         self._autonomous_agent = autonomous_agent
+        self._permits = permits
 
     @activity.defn
     @application_errors
@@ -88,6 +91,7 @@ class ReaperActivities:
                 nudged=await self._repeat_budget_notifications() + await self._repeat_input_notifications(),
                 previews=await self._close_previews(),
                 sandboxes=await self._end_sandboxes(),
+                permits=await self._restore_order_of_permits(),
                 uploads=await self._abort_uploads(),
                 objects=await self._sweep_up(),
             )
@@ -224,6 +228,13 @@ class ReaperActivities:
             after = rows[-1][0]
 
     # ---- sandboxes and uploads
+
+    async def _restore_order_of_permits(self) -> int:
+        try:
+            return await self._permits.restore_order(self._sandboxes, self._spare_younger_than)
+        except CofounderError as error:
+            _log.warning("the reaper could not compare permits with what runs", error=str(error))
+            return 0
 
     async def _end_sandboxes(self) -> int:
         """Kill sandboxes whose build and preview have both ended, and those that an open build has replaced."""

@@ -106,7 +106,7 @@ _TAKE = text(
     )
     select exists (select 1 from taken) as held, queue.place - 1 as ahead, fleet.refused
     from queue, fleet where queue.build_id = :build_id
-    """  # noqa: S608 - no value of a caller's is in it
+    """
 ).bindparams(bindparam("build_id", type_=UUID(as_uuid=True)), bindparam("stale", type_=Interval()))
 
 _TAKE_ANYWAY = text(
@@ -158,7 +158,7 @@ _NEXT = text(
     from queue, counts, fleet
     where not fleet.refused and queue.place <= coalesce(cast(:quota as integer) - counts.held, :unlimited)
     order by queue.place
-    """  # noqa: S608 - no value of a caller's is in it
+    """
 ).bindparams(bindparam("stale", type_=Interval()))
 
 _RECLAIM = text(
@@ -178,7 +178,7 @@ _RECLAIM = text(
     update permits set reclaimed_at = clock_timestamp()
     from oldest where permits.build_id = oldest.build_id
     returning permits.build_id
-    """  # noqa: S608 - no value of a caller's is in it
+    """
 ).bindparams(bindparam("stale", type_=Interval()))
 
 _TO_CLOSE = text(
@@ -241,9 +241,7 @@ async def take_permit(
         return Place(held=False, ahead=int(row["ahead"]), refused=bool(row["refused"]))
     if not starts_per_second:
         return Place(held=True)
-    wait = (
-        await tx.execute(_SPACE_STARTS, {"per_second": starts_per_second, "longest": CREATION_WAIT_MAX})
-    ).scalar()
+    wait = (await tx.execute(_SPACE_STARTS, {"per_second": starts_per_second, "longest": CREATION_WAIT_MAX})).scalar()
     return Place(held=True, wait_seconds=float(CREATION_WAIT_MAX.total_seconds() if wait is None else wait))
 
 
@@ -297,7 +295,9 @@ async def previews_to_close(tx: Transaction, older_than: timedelta) -> list[uuid
     return [row["build_id"] for row in await tx.execute(_TO_CLOSE, {"age": older_than})]
 
 
-async def return_lost_permits(tx: Transaction, running: Collection[uuid.UUID], older_than: timedelta) -> list[uuid.UUID]:
+async def return_lost_permits(
+    tx: Transaction, running: Collection[uuid.UUID], older_than: timedelta
+) -> list[uuid.UUID]:
     """Give back the permits of builds that need none now and have no sandbox running, and return these builds.
 
     A crash between a pause and its record leaves one. A build that works keeps its permit, also while its sandbox is

@@ -191,23 +191,11 @@ class SandboxUnavailable(CofounderError):
 
 
 class NoPermit(CofounderError):
-    """As many sandboxes run as may, so the build waits for a permit. `ahead`: how many come first."""
-
-    def __init__(self, ahead: int) -> None:
-        if ahead == 0:
-            super().__init__("Your build waits for a free sandbox, and is next. It goes on by itself.")
-        else:
-            others = "1 build is" if ahead == 1 else f"{ahead} builds are"
-            super().__init__(f"Your build waits for a free sandbox: {others} ahead. It goes on by itself.")
-        self.ahead = ahead
+    """As many sandboxes run as may. The build has a place in the queue for a permit; the text is for its founder."""
 
 
 class SandboxRefused(NoPermit):
     """The sandbox service has no room for another sandbox, whatever our own quota is."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-        self.args = ("Your build waits for a free sandbox: the sandbox service has no room. It goes on by itself.",)
 
 
 class StoreUnavailable(CofounderError):

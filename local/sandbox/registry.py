@@ -93,7 +93,8 @@ class Registry:
     async def create(self, record: SandboxRecord) -> Sandbox:
         """Create a running sandbox. If its idempotency key was used before, return that sandbox as long as it exists.
 
-        Raises `BootFailed`, `TooManySandboxes`, `TooManyRunning`, `ApiError` (409) if the key was used for a different request.
+        Raises `BootFailed`, `TooManySandboxes`, `TooManyRunning`, `ApiError` (409) if the key was used for a different
+        request.
         """
         idempotency_key = record.idempotency_key
         if idempotency_key is None:

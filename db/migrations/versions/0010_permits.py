@@ -24,9 +24,7 @@ def upgrade() -> None:
         "permits",
         sa.Column("build_id", sa.UUID(), nullable=False),
         sa.Column("role", sa.Text(), nullable=False),
-        sa.Column(
-            "queued_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
-        ),
+        sa.Column("queued_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.Column(
             "checked_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
