@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from domain.errors import (
     AccountSuspended,
@@ -99,6 +99,10 @@ def _from_cofounder_error(error: CofounderError) -> ApplicationError:
         type=NeedsPerson.__name__ if isinstance(error, NeedsPerson) else type(error).__name__,
         non_retryable=isinstance(error, _PERMANENT),
         next_retry_delay=delay,
+        # That a build waits its turn is no failure for the worker's log.
+        category=ApplicationErrorCategory.BENIGN
+        if isinstance(error, NoPermit)
+        else ApplicationErrorCategory.UNSPECIFIED,
     )
 
 

@@ -4,6 +4,7 @@
 scenario's function is part of the names of its stored histories.
 """
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -56,12 +57,19 @@ class Scenario:
     """Whether it needs a database without other builds."""
 
 
+_migrating = asyncio.Lock()
+"""Alembic can't migrate two databases at once in one process."""
+
+
 @asynccontextmanager
 async def scenario_harness(
     stack: LocalStack, scenario: Scenario, browser: Browser | None = None
 ) -> AsyncIterator[WorkerHarness]:
     """Run a worker with the settings and the database that the scenario needs."""
-    database = {"database_url": await new_database(stack)} if scenario.own_database else {}
+    database = {}
+    if scenario.own_database:
+        async with _migrating:
+            database["database_url"] = await new_database(stack)
     async with worker_harness(stack, browser, **scenario.settings, **database) as harness:
         yield harness
 
