@@ -19,7 +19,6 @@
     │   ├── AccountSuspended
     │   └── KillSwitchOn
     ├── BuildFailed             this build cannot continue; the text is for the founder
-    │   └── TurnOfAnotherRun
     ├── StaleClaim              another attempt has claimed the row since; end without a write
     ├── NeedsPerson             only a person can fix it (key, spend limit, store); names whom the build waits for
     │   └── ConversationRefused     the conversation is at fault; one that begins again without it may be accepted
@@ -38,6 +37,7 @@
     │   └── TemporalUnavailable
     ├── SnapshotFailed
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
+        └── WrongNamespace      the database's builds are in another Temporal namespace
 """
 
 from collections.abc import Mapping
@@ -121,10 +121,6 @@ class KillSwitchOn(Refused):
 
 class BuildFailed(CofounderError):
     """The build cannot continue; the message is for the founder."""
-
-
-class TurnOfAnotherRun(BuildFailed):
-    """Another run of the workflow has recorded the turn, as after a workflow reset."""
 
 
 class StaleClaim(CofounderError):
@@ -234,3 +230,7 @@ class SnapshotFailed(CofounderError):
 
 class Misconfigured(CofounderError):
     """A setting or a server is missing or wrong; the message says what to do."""
+
+
+class WrongNamespace(Misconfigured):
+    """The database's builds are in another Temporal namespace than the one that this process is connected to."""
