@@ -41,6 +41,7 @@ def kinds() -> tuple[str, ...]:
     """Every kind of fault, as `what: which`."""
     return (
         *("worker: SIGKILL", "worker: SIGSTOP, SIGCONT", "worker: SIGTERM, and a newer one"),
+        "worker: in the wrong namespace",
         *("api: SIGKILL", "api: SIGTERM"),
         *(f"crash at: {point}" for point in get_args(CrashPoint)),
         *(f"model: {kind}" for kind in get_args(FaultKind)),
