@@ -99,7 +99,7 @@ def _from_cofounder_error(error: CofounderError) -> ApplicationError:
         type=NeedsPerson.__name__ if isinstance(error, NeedsPerson) else type(error).__name__,
         non_retryable=isinstance(error, _PERMANENT),
         next_retry_delay=delay,
-        # That a build waits its turn is no failure for the worker's log.
+        # A worker does not log it as a failure: the build only waits its turn.
         category=ApplicationErrorCategory.BENIGN
         if isinstance(error, NoPermit)
         else ApplicationErrorCategory.UNSPECIFIED,

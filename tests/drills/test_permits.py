@@ -1,4 +1,4 @@
-"""More builds than sandboxes: the rest waits its turn, asks nobody, and no more sandboxes run than may."""
+"""More builds than sandboxes: the rest waits its turn, no one is asked, and no more sandboxes run than may."""
 
 import asyncio
 import time
