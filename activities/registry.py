@@ -151,4 +151,4 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
         autonomous_agent=settings.autonomous_agent,
         permits=_permits(settings, sessions, clients),
     )
-    return [reaper.reap]
+    return [reaper.reap, reaper.reap_builds, reaper.reap_sandboxes, reaper.sweep_store, reaper.repeat_nudges]

@@ -12,10 +12,19 @@ from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
+from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario, scenario_harness
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
-ALL = [*ADMISSION_SCENARIOS, *MONEY_SCENARIOS, *STEERING_SCENARIOS, *PLAN_SCENARIOS, *PERMIT_SCENARIOS, *SCENARIOS]
+ALL = [
+    *ADMISSION_SCENARIOS,
+    *MONEY_SCENARIOS,
+    *STEERING_SCENARIOS,
+    *PLAN_SCENARIOS,
+    *PERMIT_SCENARIOS,
+    *REAPER_SCENARIOS,
+    *SCENARIOS,
+]
 
 AT_ONCE = 4
 """Scenarios that run side by side. Most of a build's time is waiting."""
