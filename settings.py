@@ -265,7 +265,7 @@ class Settings(BuildSettings, BaseSettings):
     snapshots_kept: int = Field(
         default=5,
         ge=1,
-        description="Snapshots kept per open build. The last one of an overwritten history is kept, too.",
+        description="Snapshots kept per open build. Those of overwritten histories stay, too.",
     )
     chromium_path: Path | None = Field(default=None, description="Path of Chromium; unset means the first one on PATH.")
     reaper_spares_seconds: float = Field(
