@@ -59,10 +59,14 @@ async def test_permits_follow_what_runs(stack: LocalStack, sessions: Sessions) -
 async def test_a_refused_sandbox_gives_its_permit_back(sessions: Sessions) -> None:
     permits = Permits(sessions, None)
     [build_id] = await builds_of(sessions, "a", 1)
-    with pytest.raises(SandboxRefused):
+
+    async def start() -> None:
         async with permits.running(str(build_id), Role.WORKSPACE):
             assert await holders(sessions) == {build_id}
             raise SandboxRefused("no room")
+
+    with pytest.raises(SandboxRefused, match="no room"):
+        await start()
     assert await holders(sessions) == set()
     with pytest.raises(SandboxRefused, match="has no room"):
         await permits.take(str(build_id), Role.WORKSPACE)
