@@ -64,7 +64,7 @@ class PermitQueue:
             await self._projection.become(before)
 
     def _continue_as_new_if_long(self) -> None:
-        """Go on waiting in a new run if the history is long. Only before the first sandbox: a turn may be open later."""
+        """Wait in a new run if the history is long. Only before the first sandbox: a turn may be open later."""
         state = self._state
         limit = state.context.continue_as_new_turns if state.context is not None else None
         is_over = limit is not None and self._checks_in_run >= limit

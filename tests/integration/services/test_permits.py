@@ -15,8 +15,8 @@ from domain.errors import NoPermit, SandboxRefused
 from local.stack import LocalStack
 from services.permits import Permits
 from tests.harness.api_server import new_database
+from tests.harness.build_rows import builds_of
 from tests.harness.worker import settings_of
-from tests.integration.db.test_permits import builds_of
 
 _ANY_AGE = timedelta(seconds=-60)
 
