@@ -262,7 +262,9 @@ class Settings(BuildSettings, BaseSettings):
     gate_start_seconds: float = Field(
         default=60, gt=0, description="Seconds that a product may take to answer after its start."
     )
-    snapshots_kept: int = Field(default=5, ge=1, description="Snapshots kept per open build.")
+    snapshots_kept: int = Field(
+        default=5, ge=1, description="Snapshots kept per open build, besides those of overwritten histories."
+    )
     chromium_path: Path | None = Field(default=None, description="Path of Chromium; unset means the first one on PATH.")
     reaper_spares_seconds: float = Field(
         default=120, ge=0, description="The reaper ignores sandboxes younger than this many seconds."

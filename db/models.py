@@ -502,6 +502,12 @@ class Snapshot(Base):
     claim: Mapped[uuid.UUID]
     reason: Mapped[str] = mapped_column(comment="a SnapshotReason")
     final: Mapped[bool] = mapped_column(server_default=text("false"), comment="a ready build's last one, kept")
+    kept: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="the last one of a history that the agent has overwritten since"
+    )
+    replaces: Mapped[int | None] = mapped_column(
+        Integer(), comment="number of the last snapshot of the history that this one's does not descend from"
+    )
     archive_key: Mapped[str]
     manifest_key: Mapped[str]
     archive_bytes: Mapped[int | None]

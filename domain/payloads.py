@@ -530,6 +530,8 @@ class TakenSnapshot(Payload):
     files: int
     bytes: int
     commit: str | None = None
+    rewritten: bool = False
+    """Its git history does not descend from that of the snapshot before."""
 
 
 class ReadPlan(Payload):
