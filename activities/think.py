@@ -149,7 +149,7 @@ class ThinkActivities:
                 turn = await turns.claim_turn(tx, build_id, request.turn, info.workflow_run_id or "", claim)
                 call = replace(call, prefix=turn.prefix)
                 if turn.outcome is not None:
-                    return await self._stored_result(tx, call, turn.outcome)
+                    return _with_settings(await self._stored_result(tx, call, turn.outcome), start)
                 reserved = await self._reserve_turn(tx, request, call, start, turn, info.attempt)
         except CallBlocked as blocked:
             if blocked.result.outcome is ThinkOutcome.BUDGET:
@@ -167,7 +167,7 @@ class ThinkActivities:
                 raise
             if answer.stop_reason == WINDOW_EXCEEDED and await self._begin_again(call, TOO_LONG, answer):
                 return None
-            return await self._store(call, answer, tools, narrator, reserved.message_read)
+            return _with_settings(await self._store(call, answer, tools, narrator, reserved.message_read), start)
 
     @activity.defn
     @application_errors
@@ -438,6 +438,11 @@ class ThinkActivities:
 def _day() -> date:
     """The UTC day on which the attempt started. Its call counts as that day's, however long it takes."""
     return activity.info().started_time.astimezone(UTC).date()
+
+
+def _with_settings(result: ThinkResult, start: turns.TurnStart) -> ThinkResult:
+    """Let the build know of changed settings, in case their signal was lost."""
+    return result.model_copy(update={"settings": start.settings}) if start.settings else result
 
 
 def _answered_event(bill: Bill, reading: Reading, state: BudgetState) -> TurnAnsweredEvent:

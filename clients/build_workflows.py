@@ -36,6 +36,7 @@ from domain.names import (
     PREVIEW_WORKFLOW,
     RECOVERED,
     RESTORE,
+    SETTINGS,
     WAKE,
     build_workflow_id,
     preview_workflow_id,
@@ -175,6 +176,14 @@ class BuildWorkflows:
             NotFound: its workflow is closed, or was never started.
         """
         await self._signal_number(build_id, RESTORE, number)
+
+    async def signal_settings(self, build_id: uuid.UUID, version: int) -> None:
+        """Tell the build that its settings were changed, up to this version of them.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        await self._signal_number(build_id, SETTINGS, version)
 
     async def _signal_number(self, build_id: uuid.UUID, signal: str, number: int) -> None:
         with _running(build_id):

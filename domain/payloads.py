@@ -88,6 +88,19 @@ class BuildContext(BuildSettings, Payload):
     """Whether the system prompt asks for a plan; False, as in older builds: the plan is not asked about."""
 
 
+@without_bounds
+class ChangedSettings(BuildSettings, Payload):
+    """The settings that an operator has changed for a build that runs. What is not on the wire stays as it is."""
+
+    version: int
+    """Grows with every change."""
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The changed values by name."""
+        return self.model_dump(include=self.model_fields_set - {"version"})
+
+
 class PendingInput(Payload):
     """Input from the founder that the build has not acted on yet."""
 
@@ -153,6 +166,10 @@ class LoopState(BaseModel):
     wake: bool = False
     money_changed: bool = False
     admit: bool = False
+    settings_changed: int = 0
+    """The version of the build's settings that an operator has made last, as far as the build knows."""
+    settings_taken: int = 0
+    """The version that it has taken over."""
     finish: bool = False
     message_received: int = Field(default=0, alias="said")
     """Number of the founder's last message that the build was notified of."""
@@ -371,6 +388,8 @@ class ThinkResult(Payload):
     """The agent said nothing to its founder before its tool calls."""
     compact: bool = False
     """The conversation is long: sum it up before the next turn."""
+    settings: int = 0
+    """The version of the build's settings; 0 if none was changed since it began."""
 
 
 class CompactConversation(Payload):

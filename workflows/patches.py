@@ -125,3 +125,12 @@ COMPACTION = Patch(
     "conversation grew until the model's window was full.",
     deprecate_when="no build run that began without it is open",
 )
+
+SETTINGS = Patch(
+    "settings",
+    since=date(2026, 11, 29),
+    commit="0000000",
+    gates="Take over the settings that an operator has changed for the build. Before, a build kept those that it began "
+    "with.",
+    deprecate_when="no build run that began without it is open",
+)

@@ -20,6 +20,7 @@ from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario
+from tests.workflows.settings_scenarios import SETTINGS_SCENARIOS
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -91,7 +92,14 @@ async def record(names: list[str]) -> None:
     kept = json.loads(MANIFEST.read_text()) if MANIFEST.exists() else []
     async with LocalStack(durable=False, time_skipping=True) as stack:
         await migrate(stack.environment["DATABASE_URL"])
-        for scenario in [*SCENARIOS, *ADMISSION_SCENARIOS, *MONEY_SCENARIOS, *STEERING_SCENARIOS, *PLAN_SCENARIOS]:
+        for scenario in [
+            *SCENARIOS,
+            *ADMISSION_SCENARIOS,
+            *MONEY_SCENARIOS,
+            *STEERING_SCENARIOS,
+            *PLAN_SCENARIOS,
+            *SETTINGS_SCENARIOS,
+        ]:
             if names and scenario.name not in names:
                 continue
             sys.stderr.write(f"{scenario.name}: {scenario.path}\n")
