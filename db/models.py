@@ -699,8 +699,6 @@ class Deployment(Base):
         server_default="0", comment="counted up; a higher one in the object store: the database was put back"
     )
     bound_at: Mapped[datetime] = _now()
-    alert: Mapped[str | None] = mapped_column(comment="what an operator must look at")
-    alert_at: Mapped[datetime | None]
 
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)
 
@@ -732,13 +730,15 @@ class Process(Base):
     __table_args__ = (CheckConstraint(_one_of("role", ("api", "worker")), name="role"),)
 
 
-class ReaperCursor(Base):
-    """How far a step of the reaper has come."""
+class ReaperStep(Base):
+    """How far a step of the reaper has come, and why it stopped."""
 
-    __tablename__ = "reaper_cursors"
+    __tablename__ = "reaper_steps"
 
     step: Mapped[str] = mapped_column(primary_key=True)
-    at: Mapped[datetime]
+    at: Mapped[datetime | None] = mapped_column(comment="how far it has come")
+    alert: Mapped[str | None] = mapped_column(comment="what an operator must look at")
+    alert_at: Mapped[datetime | None]
 
 
 class DoomedObject(Base):

@@ -6,6 +6,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 
 from sqlalchemy import select, update
@@ -104,6 +105,8 @@ async def _write_conversations(harness: WorkerHarness, version: int) -> None:
         await tx.session.execute(changed.values(written=version, readable_from=version))
 
 
+COFOUNDER = str(Path(sys.executable).parent / "cofounder")
+
 _SHORT_LIFE_SECONDS = 3
 
 
@@ -117,7 +120,7 @@ async def test_frozen_setting_is_changed(stack: LocalStack, browser: Browser, fi
         build_id = await harness.start(script=steps(*slow, [hold()], *slow, [bash(PRODUCT)]))
         await harness.until_event(build_id, "tool_started", turn=4)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cli.main", "settings", str(build_id), "SANDBOX_MAX_SECONDS=86400", "--json"),
+            *(COFOUNDER, "settings", str(build_id), "SANDBOX_MAX_SECONDS=86400", "--json"),
             cwd=ROOT,
             env={**os.environ, **stack.environment, "TEMPORAL_ADDRESS": "127.0.0.1:1"},  # the signal is lost
             stdout=asyncio.subprocess.PIPE,

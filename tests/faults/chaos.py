@@ -53,6 +53,7 @@ from tests.harness.fault_proxy import FaultProxy
 from tests.harness.fault_waits import Damage, close_preview, until_closed
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
 from tests.harness.namespaces import new_namespace
+from tests.harness.reset import completed_tasks, reset
 from tests.harness.wait import DEADLINE
 
 WORKERS = 2
@@ -432,7 +433,14 @@ class Chaos:
             await self.faults.client.start_workflow(
                 BUILD_WORKFLOW, payload, id=self._poison[-1], task_queue=self.harness.settings.temporal_task_queue
             )
-        elif (build := await self._build(action)) is not None:
+        elif (build := await self._build(action)) is None:
+            return
+        elif how == "reset":
+            workflow_id = build_workflow_id(build.id)
+            if tasks := await completed_tasks(self.faults.client, workflow_id):
+                await reset(self.faults.client, workflow_id, self._rng.choice(tasks))
+                self._struck[action.kind] += 1
+        else:
             self._struck[action.kind] += 1
             self.ended.add(build.id)
             if how == "terminated":

@@ -49,7 +49,7 @@ def kinds() -> tuple[str, ...]:
         *("to s3: 503", "to s3: 403", "outage: long"),
         *(f"killed: {part}" for part in KILLED_SERVERS),
         *("hangs: model", "workspace: sandbox killed", "workspace: sandbox paused", "workspace: files reverted"),
-        *("workflow: terminated", "workflow: cancelled", "workflow: a poison one"),
+        *("workflow: terminated", "workflow: cancelled", "workflow: a poison one", "workflow: reset"),
     )
 
 
