@@ -14,7 +14,7 @@ from db.models import Build
 from db.session import Sessions
 from db.transaction import transaction
 from domain.build_settings import BuildSettings
-from domain.errors import BuildClosed, InvalidInput, NotFound
+from domain.errors import InvalidInput, NotFound
 
 _SIGNALS_AT_ONCE = 20
 
@@ -49,16 +49,13 @@ async def change_settings(sessions: Sessions, build_id: uuid.UUID | None, change
     """Change settings of an open build, or of every one if there is no id; returns the builds.
 
     Raises:
-        NotFound: there is no such build.
-        BuildClosed: it has ended.
+        NotFound: there is no such build, or it has ended.
     """
     async with transaction(sessions) as tx:
         changed = await builds.change_settings(tx, build_id, changes)
-        if changed or build_id is None:
-            return changed
-        if await builds.find_build_of_any_user(tx, build_id) is None:
-            raise NotFound(f"There is no build {build_id}.")
-    raise BuildClosed("The build has ended, so its settings change nothing any more.")
+    if not changed and build_id is not None:
+        raise NotFound(f"There is no open build {build_id}.")
+    return changed
 
 
 async def notify_of_settings(workflows: BuildWorkflows, changed: Sequence[Build]) -> int:
