@@ -340,7 +340,7 @@ class RequestedCall(Payload):
     signature: str = Field(alias="s")
     """Equal for equal calls, see `domain/guards.py`."""
     summary: str = Field(alias="t")
-    """One line for the timeline."""
+    """One line for the feed. In a history it is the tool's name alone: a command may hold a key."""
     mutating: bool = Field(default=True, alias="m")
     """Whether the call must run in order."""
     is_valid: bool = Field(default=True, alias="ok")
@@ -432,7 +432,7 @@ class AskFounder(Payload):
 
 
 class AskedFounder(PendingInput):
-    """The question in a sentence or, instead of a question, input that the founder has already sent."""
+    """That a question was asked or, instead of a question, input that the founder has already sent."""
 
     reason: str = ""
 
