@@ -31,10 +31,9 @@ async def test_a_build_that_asks_its_founder_leaves_no_word_in_its_histories(har
         asked = await steering.find_question(tx, build_id)
     assert asked is not None
     async with transaction(harness.sessions) as tx:
-        await steering.lock_build(tx, build_id)
-        message = await steering.add_message(
-            tx, build_id, f"Use {PLANTED} paint.", idempotency_key=None, question_id=asked.question.id
-        )
+        build = await steering.lock_build(tx, build_id)
+        assert build is not None
+        message = await steering.add_message(tx, build, f"Use {PLANTED} paint.", question_id=asked.question.id)
         number = message.number
     await harness.builds.signal_message(build_id, number)
     assert (await harness.finished(build_id)).status == Status.READY
