@@ -59,6 +59,7 @@ from domain.refusals import REFUSALS_IN_A_ROW, refusal_notice
 from domain.sent_tools import SentTools, tools_of
 from domain.text import storable
 from domain.tool_output import parse_stored_blocks
+from domain.tools import tool_of
 
 _ERROR_CHARACTERS = 500
 """The feed shows at most this much of an error."""
@@ -461,7 +462,7 @@ def _result(
     """The turn's result. Sparse: every turn's result is part of the history."""
     return ThinkResult.sparse(
         outcome=reading.outcome,
-        calls=reading.calls,
+        calls=[call.model_copy(update={"summary": tool_of(call.summary)}) for call in reading.calls],
         reason=reading.reason,
         wind_down=ahead.winds_down,
         day=day if ahead.winds_down else None,

@@ -138,7 +138,7 @@ class BuildWorkflows:
                         _keyword(BUILD_PLAN, build.plan),
                     ]
                 ),
-                static_summary=_shorten(f"{build.project_name}: {build.goal.splitlines()[0]}"),
+                static_summary=_shorten(f"a build on the plan {build.plan}"),  # histories quote no founder
                 priority=Priority(fairness_key=_fairness_key(build.user_id)),
                 rpc_timeout=_RPC_TIMEOUT,
             )

@@ -13,9 +13,9 @@ Two ways to create a payload:
 
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from domain.budget import WindDown
@@ -47,6 +47,19 @@ class Payload(BaseModel):
 
 def _is_default(field: FieldInfo, value: object) -> bool:
     return not field.is_required() and value == field.get_default(call_default_factory=True)
+
+
+def _read_unknown_as(fallback: StrEnum) -> BeforeValidator:
+    """Read a value that a newer activity has added to the enum as this one.
+
+    An older workflow would otherwise fail its task, again and again, until a newer worker takes it.
+    """
+    kind = type(fallback)
+
+    def known(value: object) -> object:
+        return fallback if isinstance(value, str) and value not in set(kind) else value
+
+    return BeforeValidator(known)
 
 
 class BuildRef(Payload):
@@ -323,6 +336,11 @@ class ThinkOutcome(StrEnum):
     """The model refused, or the context is full: a person decides."""
 
 
+Outcome = Annotated[ThinkOutcome, _read_unknown_as(ThinkOutcome.ON_HOLD)]
+"""An outcome that this version does not know: nothing was done that could be done twice, so the build waits."""
+
+WaitsFor = Annotated[WaitingFor, _read_unknown_as(WaitingFor.OPERATOR)]
+
 BLOCKED = frozenset({ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL, ThinkOutcome.ON_HOLD})
 """No call was made, and none will be until something changes."""
 
@@ -339,10 +357,10 @@ class BudgetCheck(Payload):
     """Whether a build may continue: the fields of a `ThinkResult` that made no call. Amounts in µ$."""
 
     exhausted: bool
-    outcome: ThinkOutcome | None = None
+    outcome: Outcome | None = None
     """Why not: BUDGET, TOO_SMALL or ON_HOLD."""
     reason: str | None = None
-    waiting_for: WaitingFor | None = None
+    waiting_for: WaitsFor | None = None
     renews_on: date | None = None
     day: date | None = None
     """The UTC day that was checked."""
@@ -357,7 +375,7 @@ class RequestedCall(Payload):
     signature: str = Field(alias="s")
     """Equal for equal calls, see `domain/guards.py`."""
     summary: str = Field(alias="t")
-    """One line for the timeline."""
+    """One line for the feed. In a history it is the tool's name alone: a command may hold a key."""
     mutating: bool = Field(default=True, alias="m")
     """Whether the call must run in order."""
     is_valid: bool = Field(default=True, alias="ok")
@@ -367,10 +385,10 @@ class RequestedCall(Payload):
 class ThinkResult(Payload):
     """A turn's answer, without its content."""
 
-    outcome: ThinkOutcome
+    outcome: Outcome
     calls: list[RequestedCall] = Field(default_factory=list)
     reason: str | None = None
-    waiting_for: WaitingFor | None = None
+    waiting_for: WaitsFor | None = None
     """With ON_HOLD."""
     renews_on: date | None = None
     """With TOO_SMALL: the day on which the next cycle begins."""
@@ -451,7 +469,7 @@ class AskFounder(Payload):
 
 
 class AskedFounder(PendingInput):
-    """The question in a sentence or, instead of a question, input that the founder has already sent."""
+    """That a question was asked or, instead of a question, input that the founder has already sent."""
 
     reason: str = ""
 
