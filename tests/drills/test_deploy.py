@@ -115,9 +115,9 @@ async def test_frozen_setting_is_changed(stack: LocalStack, browser: Browser, fi
 
     Its sandbox was replaced before each call. It learns of the change at its next turn, and keeps its sandbox.
     """
-    slow = [[bash(f"sleep {_SHORT_LIFE_SECONDS}")] for _ in range(3)]
+    slow = [[bash(f"sleep {_SHORT_LIFE_SECONDS} # {number}")] for number in range(6)]
     async with worker_harness(stack, browser, sandbox_max_seconds=_SHORT_LIFE_SECONDS) as harness:
-        build_id = await harness.start(script=steps(*slow, [hold()], *slow, [bash(PRODUCT)]))
+        build_id = await harness.start(script=steps(*slow[:3], [hold()], *slow[3:], [bash(PRODUCT)]))
         await harness.until_event(build_id, "tool_started", turn=4)
         process = await asyncio.create_subprocess_exec(
             *(COFOUNDER, "settings", str(build_id), "SANDBOX_MAX_SECONDS=86400", "--json"),
