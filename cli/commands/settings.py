@@ -22,10 +22,7 @@ _NOTIFY_SECONDS = 60.0
 """Stop signalling builds after this many seconds."""
 
 
-@app.command(
-    epilog="\b\nExamples: cofounder settings 3f0c… SANDBOX_MAX_SECONDS=86400\n"
-    "          cofounder settings --all GATE_ATTEMPTS=5"
-)
+@app.command(epilog="Example: cofounder settings 3f0c… SANDBOX_MAX_SECONDS=86400")
 def settings(
     words: Annotated[
         list[str],
