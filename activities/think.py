@@ -59,6 +59,7 @@ from domain.refusals import REFUSALS_IN_A_ROW, refusal_notice
 from domain.sent_tools import SentTools, tools_of
 from domain.text import storable
 from domain.tool_output import parse_stored_blocks
+from domain.tools import tool_of
 
 _ERROR_CHARACTERS = 500
 """The feed shows at most this much of an error."""
@@ -149,7 +150,7 @@ class ThinkActivities:
                 turn = await turns.claim_turn(tx, build_id, request.turn, info.workflow_run_id or "", claim)
                 call = replace(call, prefix=turn.prefix)
                 if turn.outcome is not None:
-                    return await self._stored_result(tx, call, turn.outcome)
+                    return _with_settings(await self._stored_result(tx, call, turn.outcome), start)
                 reserved = await self._reserve_turn(tx, request, call, start, turn, info.attempt)
         except CallBlocked as blocked:
             if blocked.result.outcome is ThinkOutcome.BUDGET:
@@ -167,7 +168,7 @@ class ThinkActivities:
                 raise
             if answer.stop_reason == WINDOW_EXCEEDED and await self._begin_again(call, TOO_LONG, answer):
                 return None
-            return await self._store(call, answer, tools, narrator, reserved.message_read)
+            return _with_settings(await self._store(call, answer, tools, narrator, reserved.message_read), start)
 
     @activity.defn
     @application_errors
@@ -440,6 +441,11 @@ def _day() -> date:
     return activity.info().started_time.astimezone(UTC).date()
 
 
+def _with_settings(result: ThinkResult, start: turns.TurnStart) -> ThinkResult:
+    """Let the build know of changed settings, in case their signal was lost."""
+    return result.model_copy(update={"settings": start.settings}) if start.settings else result
+
+
 def _answered_event(bill: Bill, reading: Reading, state: BudgetState) -> TurnAnsweredEvent:
     event = TurnAnsweredEvent(
         tokens=bill.tokens.model_dump(exclude_defaults=True),
@@ -456,7 +462,7 @@ def _result(
     """The turn's result. Sparse: every turn's result is part of the history."""
     return ThinkResult.sparse(
         outcome=reading.outcome,
-        calls=reading.calls,
+        calls=[call.model_copy(update={"summary": tool_of(call.summary)}) for call in reading.calls],
         reason=reading.reason,
         wind_down=ahead.winds_down,
         day=day if ahead.winds_down else None,

@@ -71,6 +71,7 @@ BUILD: dict[str, Any] = {
     "build_version": None,
     "workspace_path": None,
     "last_event_id": 212,
+    "settings": {},
     "created_at": _BEFORE,
     "started_at": _BEFORE,
     "cancel_requested_at": None,

@@ -117,7 +117,7 @@ def notify_builds(settings: Settings, user_id: str) -> tuple[list[str], str | No
     async def notify() -> list[uuid.UUID]:
         async with asyncio.timeout(_NOTIFY_SECONDS):
             workflows = BuildWorkflows(await connect_temporal(), settings.temporal_task_queue)
-            async with _database(settings) as sessions:
+            async with open_database(settings) as sessions:
                 return await notify_budget_changed(sessions, workflows, user_id)
 
     try:
@@ -165,14 +165,14 @@ def in_database(settings: Settings, run: Callable[[Transaction], Awaitable[T]]) 
     """
 
     async def opened() -> T:
-        async with _database(settings) as sessions, transaction(sessions) as tx:
+        async with open_database(settings) as sessions, transaction(sessions) as tx:
             return await run(tx)
 
     return asyncio.run(opened())
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Sessions]:
+async def open_database(settings: Settings) -> AsyncIterator[Sessions]:
     engine = make_engine(settings.database_url, pool_size=1)
     try:
         yield make_sessions(engine)

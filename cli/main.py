@@ -19,6 +19,7 @@ from cli.commands import (
     replay,
     restore,
     say,
+    settings,
     show,
     up,
     users,
@@ -37,7 +38,7 @@ _COMMANDS = (
     *(build, watch, list_builds, show),
     *(say, answer, restore, wake, cancel),
     *(preview, download),
-    *(migrate, replay),
+    *(migrate, settings, replay),
 )
 
 # \b keeps these lines as they are when help is plain text.

@@ -258,6 +258,12 @@ class Build(Base):
         comment="the evidence gate is passed, and from then on nothing that is said can reach the agent"
     )
     last_event_id: Mapped[int] = mapped_column(server_default="0")
+    settings: Mapped[dict[str, Any]] = mapped_column(
+        server_default=text("'{}'::jsonb"), comment="what an operator has changed for it since it began, by name"
+    )
+    settings_version: Mapped[int] = mapped_column(
+        Integer(), server_default="0", comment="counts changes of `settings`; the workflow takes over the last"
+    )
 
     created_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None] = mapped_column(comment="the workflow is known to have been started")
@@ -287,6 +293,7 @@ class Build(Base):
         CheckConstraint(_one_of("status", Status), name="status"),
         CheckConstraint(_one_of("sleep_policy", SleepPolicy), name="sleep_policy"),
         CheckConstraint("max_nights between 0 and 1000", name="max_nights"),
+        CheckConstraint("jsonb_typeof(settings) = 'object'", name="settings"),
         CheckConstraint("waiting_for is null or " + _one_of("waiting_for", WaitingFor), name="waiting_for"),
         CheckConstraint(f"({_one_of('status', CLOSED)}) = (closed_at is not null)", name="closed"),
         CheckConstraint(f"(status = '{Status.NEEDS_INPUT}') = (waiting_for is not null)", name="waits"),
