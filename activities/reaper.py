@@ -103,7 +103,7 @@ class ReaperActivities:
 
     async def _repeat_budget_notifications(self) -> int:
         """Notify builds that wait of a change of budget or standing that they have not received; and builds
-        that the kill switch stopped, once it is off."""
+        that a kill switch stopped, once it is off."""
         before = datetime.now(UTC) - _YOUNG
         async with transaction(self._sessions) as tx:
             missed = await money.missed_notifications(tx, before, switched_on=self._autonomous_agent)
