@@ -5,7 +5,7 @@ granted of the limit, so that a call usually locks its own shard only. If its gr
 limit's row and takes more: from what no shard was granted, or from what others were granted and have not used.
 
 Locks are taken after the user's day, in this order: the call's own shard, the limit, then other shards that no one has
-locked; a locked one is skipped, so no one waits in a circle. Whoever changes the limit locks the shards first, too.
+locked; a locked one is skipped, so no one waits in a circle. A change of the limit locks the shards first, too.
 """
 
 from dataclasses import dataclass
