@@ -127,7 +127,7 @@ class CompactActivities:
         """Take the compaction and reserve its money; or say how it has ended."""
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
         start = await turns.load_turn_start(tx, build_id, request.turn + 1)
-        if self._budget.is_on_hold(suspended=start.suspended):
+        if self._budget.is_on_hold(start.standing):
             return CompactResult.sparse()
         claimed = await compactions.claim_compaction(tx, build_id, request.turn, info.workflow_run_id or "", claim)
         if claimed is None or claimed.outcome is not None:
@@ -138,7 +138,9 @@ class CompactActivities:
         )
         before = await money.prompt_size(tx, build_id, request.turn)
         fallbacks = await prompts.fallbacks_of(tx, build_id)
-        permission = await self._budget.reserve_summary(tx, call, claimed.lost, fallbacks)
+        permission = await self._budget.reserve_summary(
+            tx, call, claimed.lost, fallbacks, fleet_is_limited=start.fleet_is_limited
+        )
         if permission.verdict is not Verdict.GO:
             await compactions.store_outcome(tx, build_id, claimed.prefix, claim, _NO_MONEY, before.counted)
             return CompactResult.sparse()

@@ -23,7 +23,7 @@ from activities.turn.narrator import Narrator
 from activities.turn.user_message import compose_user_message, note_events, store_user_message
 from clients.cancellation import run_to_completion
 from clients.model.protocol import BrokenStream, LostCall, ModelProvider, ModelRequest, Providers, RequestSettings
-from db import money, prompts, steering, turns
+from db import limits, money, prompts, steering, turns
 from db.feed import append_events
 from db.session import Sessions
 from db.transaction import Transaction, transaction
@@ -52,6 +52,7 @@ from domain.events import (
     TurnStartedEvent,
     TurnWithdrawnEvent,
 )
+from domain.limits import LimitName
 from domain.notes import TurnNote
 from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import Iteration, PriceTable, Tokens
@@ -153,7 +154,9 @@ class ThinkActivities:
                     return _with_settings(await self._stored_result(tx, call, turn.outcome), start)
                 reserved = await self._reserve_turn(tx, request, call, start, turn, info.attempt)
         except CallBlocked as blocked:
-            if blocked.result.outcome is ThinkOutcome.BUDGET:
+            if blocked.result.service_limit:
+                await self._alert_operators(build_id)
+            elif blocked.result.outcome is ThinkOutcome.BUDGET:
                 await self._alert(build_id, request.turn, blocked.state)
             return blocked.result
         call = reserved.call
@@ -208,7 +211,7 @@ class ThinkActivities:
         Raises:
             CallBlocked: no call may be made; the transaction has to be rolled back.
         """
-        self._budget.require_no_hold(suspended=start.suspended)
+        self._budget.require_no_hold(start.standing)
         lost = turn.lost
         message = await compose_user_message(tx, request, start, self._secrets)
         if lost is None:
@@ -218,7 +221,7 @@ class ThinkActivities:
             # An earlier attempt has stored the message of this turn. What is unread now waits for the next turn.
             numbers = []
             message_read = await steering.last_message_read(tx, call.build_id, call.turn)
-        call, permission, state = await self._reserve_money(tx, request, call, turn)
+        call, permission, state = await self._reserve_money(tx, request, call, start, turn)
         events: list[BuildEvent] = [] if lost is None else [TurnWithdrawnEvent(claim=str(lost))]
         events.append(TurnStartedEvent(attempt=attempt))
         events += note_events(request.notes, budget_fields(state))
@@ -228,13 +231,19 @@ class ThinkActivities:
         return ReservedTurn(call, permission.max_tokens, message_read)
 
     async def _reserve_money(
-        self, tx: Transaction, request: ThinkInput, call: money.Call, turn: turns.ClaimedTurn
+        self,
+        tx: Transaction,
+        request: ThinkInput,
+        call: money.Call,
+        start: turns.TurnStart,
+        turn: turns.ClaimedTurn,
     ) -> tuple[money.Call, Permission, BudgetState]:
         """Reserve the turn's money. If its conversation is too long, or too dear, let it begin with a floor.
 
         Returns:
             The call with the turn's prefix, how much it may say, and the budget before it.
         """
+        limited = start.fleet_is_limited
         size = await money.prompt_size(tx, call.build_id, call.turn)
         reason = await self._budget.floor_reason(tx, call, size, asleep=TurnNote.HANDOFF in request.notes)
         if request.refusals == REFUSALS_IN_A_ROW - 1:
@@ -242,12 +251,16 @@ class ThinkActivities:
         if reason is not None:
             call, size = await self._on_floor(tx, call, size, reason)
         try:
-            return call, *await self._budget.reserve(tx, call, size, turn.lost, turn.fallbacks)
+            return call, *await self._budget.reserve(
+                tx, call, size, turn.lost, turn.fallbacks, fleet_is_limited=limited
+            )
         except CallBlocked as blocked:
             if blocked.result.outcome is not ThinkOutcome.TOO_SMALL or size.likely < LEAST_TOKENS:
                 raise
             call, size = await self._on_floor(tx, call, size, TOO_DEAR)
-            return call, *await self._budget.reserve(tx, call, size, turn.lost, turn.fallbacks)
+            return call, *await self._budget.reserve(
+                tx, call, size, turn.lost, turn.fallbacks, fleet_is_limited=limited
+            )
 
     async def _on_floor(
         self, tx: Transaction, call: money.Call, size: money.PromptSize, reason: str
@@ -275,6 +288,13 @@ class ThinkActivities:
                 async with transaction(self._sessions) as tx:
                     await self._budget.settle(tx, call, answer, bill_of(answer))
             raise
+
+    async def _alert_operators(self, build_id: uuid.UUID) -> None:
+        """Tell operators, once a day, that all builds together have used up their limit."""
+        async with transaction(self._sessions) as tx:
+            is_first = await limits.note_reached(tx, LimitName.FLEET_DAY, _day())
+        if is_first:
+            _log.error("the fleet's daily limit is reached: builds sleep until tomorrow", build_id=str(build_id))
 
     async def _alert(self, build_id: uuid.UUID, turn: int, state: BudgetState | None) -> None:
         """Tell founder and operators that a call was not made because it could have passed the ceiling."""

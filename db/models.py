@@ -30,6 +30,7 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from domain.status import CLOSED, MAX_NIGHTS, Dependency, SleepPolicy, Status, WaitingFor
+from domain.switches import SwitchScope
 
 RETIRED_COLUMNS = frozenset({("restores", "claim")})
 """Table and name of columns that are no longer mapped. The previous version's programs select them while a deployment
@@ -150,6 +151,41 @@ class FleetDay(Base):
     """The part of the fleet's daily limit that this shard may use up; see `db/fleet.py`."""
 
     __table_args__ = (PrimaryKeyConstraint("day", "shard"),)
+
+
+class Limit(Base):
+    """A limit of the whole service, see `domain/limits.py`. It holds at once."""
+
+    __tablename__ = "limits"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int | None] = mapped_column(comment="in the limit's unit; null is no limit")
+    set_at: Mapped[datetime] = _now()
+    set_by: Mapped[str]
+    reached_on: Mapped[date | None] = mapped_column(comment="the day on which operators were last alerted")
+
+    __table_args__ = (
+        CheckConstraint("value is null or value >= 0", name="not_negative"),
+        CheckConstraint("name in ('fleet_day')", name="name"),
+    )
+
+
+class Switch(Base):
+    """Builds that an operator has switched off: all of them, or those of a plan, a user or a model."""
+
+    __tablename__ = "switches"
+
+    scope: Mapped[str]
+    key: Mapped[str] = mapped_column(server_default="", comment="name of the plan or model, or the user's id")
+    off_since: Mapped[datetime] = _now()
+    reason: Mapped[str] = mapped_column(comment="for operators")
+    by: Mapped[str]
+
+    __table_args__ = (
+        PrimaryKeyConstraint("scope", "key"),
+        CheckConstraint(_one_of("scope", SwitchScope), name="scope"),
+        CheckConstraint("(scope = 'fleet') = (key = '')", name="key"),
+    )
 
 
 class TopUp(Base):

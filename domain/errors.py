@@ -117,7 +117,7 @@ class AccountSuspended(Refused):
 
 
 class KillSwitchOn(Refused):
-    """AUTONOMOUS_AGENT is off."""
+    """AUTONOMOUS_AGENT is off, or a switch is."""
 
 
 class BuildFailed(CofounderError):

@@ -393,6 +393,8 @@ class BudgetCheck(Payload):
     """The UTC day that was checked."""
     spent: int = 0
     allowance: int | None = None
+    service_limit: bool = False
+    """As in a `ThinkResult`."""
 
 
 class RequestedCall(Payload):
@@ -429,6 +431,8 @@ class ThinkResult(Payload):
     """Number of the last founder message that this turn has read."""
     declined: bool = False
     """With REFUSED: a safety check declined the answer, which is not in the conversation."""
+    service_limit: bool = False
+    """With BUDGET: not the user's budget is used up, but a limit of the service. `reason` names it."""
     silent: bool = False
     """The agent said nothing to its founder before its tool calls."""
     compact: bool = False
