@@ -108,7 +108,6 @@ class CompactActivities:
             Whether a prefix was opened. It is not if the money does not suffice, or if the model wrote no summary.
 
         Raises:
-            TurnOfAnotherRun: the workflow was reset.
             ModelCallFailed: another attempt may succeed.
         """
         async with transaction(self._sessions) as tx:

@@ -131,7 +131,6 @@ class ThinkActivities:
             How the turn ended. With BUDGET, BUSY, TOO_SMALL and ON_HOLD no call was made and nothing is stored.
 
         Raises:
-            TurnOfAnotherRun: the workflow was reset.
             ModelCallFailed, NeedsPerson: see `clients/model/protocol.py`.
         """
         result: ThinkResult | None = None

@@ -9,7 +9,7 @@ from sqlalchemy import UUID, bindparam, func, select, text
 from db.models import Compaction, Event, FounderMessage, Prompt, Turn
 from db.transaction import Transaction
 from domain.compaction import TAIL_TURNS, TURNS_BETWEEN
-from domain.errors import StaleClaim, TurnOfAnotherRun
+from domain.errors import StaleClaim
 from domain.events import PhaseCompletedEvent
 
 OPENED = "compaction"
@@ -41,7 +41,6 @@ async def claim_compaction(
         None if there is nothing to sum up: the newest prefix begins with the turns that a summary leaves as they are.
 
     Raises:
-        TurnOfAnotherRun: another run of the workflow has made the row, as after a reset.
         StaleClaim: another attempt makes the row at this moment.
     """
     covers = turn - TAIL_TURNS
@@ -65,8 +64,6 @@ async def claim_compaction(
         if (await tx.execute(_CLAIM, values)).first() is None:
             raise StaleClaim(f"another attempt has taken the compaction after turn {turn}")
         return ClaimedCompaction(None, None, base, prefix, covers)
-    if row.run_id != run_id:
-        raise TurnOfAnotherRun("The workflow of this build was reset, so its conversation is not summed up again.")
     if row.outcome is not None:
         return ClaimedCompaction(row.outcome, None, base, row.prefix, covers)
     lost, row.claim = row.claim, claim

@@ -311,7 +311,7 @@ class Prompt(Base):
 
 
 class Turn(Base):
-    """One TAOR iteration. `claim` is the token of the attempt that holds it, `run_id` its workflow run."""
+    """One TAOR iteration. `claim` is the token of the attempt that holds it, `run_id` the run that began it."""
 
     __tablename__ = "turns"
 

@@ -13,7 +13,7 @@ from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_para
 from db.models import Event, GateRun, Message, Prompt, ToolCall, Turn
 from db.transaction import Transaction
 from domain.answer import Reading, to_stored_text
-from domain.errors import StaleClaim, TurnOfAnotherRun
+from domain.errors import StaleClaim
 from domain.events import BuildEvent, ResumedEvent, TurnStartedEvent
 from domain.payloads import RequestedCall
 from domain.tool_output import parse_stored_blocks, render_result
@@ -68,14 +68,6 @@ async def load_turn_start(tx: Transaction, build_id: uuid.UUID, number: int) -> 
     return TurnStart(*(await tx.execute(_TURN_START, {"build": build_id, "before": number - 1})).one())
 
 
-def _check_run(turn: Turn, run_id: str) -> None:
-    if turn.run_id != run_id:
-        raise TurnOfAnotherRun(
-            "This build can't continue after its workflow was reset. Start a new build: it continues from the "
-            "last ready version."
-        )
-
-
 _CLAIM = text(
     """
     with newest as (
@@ -93,14 +85,12 @@ _CLAIM = text(
 async def claim_turn(tx: Transaction, build_id: uuid.UUID, number: int, run_id: str, claim: uuid.UUID) -> ClaimedTurn:
     """Take the turn's row for this attempt, unless the turn has been answered.
 
-    Raises:
-        TurnOfAnotherRun: another run of the workflow has made the row, as after a reset.
+    An attempt of another run of the workflow, as after a reset, is an earlier attempt like any other.
     """
     inserted = await tx.execute(_CLAIM, {"build": build_id, "turn": number, "run": run_id, "claim": claim})
     if (row := inserted.first()) is not None:
         return ClaimedTurn(None, None, row[0], tuple(json.loads(row[1])))
     turn = await tx.session.get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
-    _check_run(turn, run_id)
     if turn.outcome is not None:
         return ClaimedTurn(turn.outcome, None, turn.prefix)
     lost, turn.claim = turn.claim, claim

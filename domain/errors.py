@@ -19,7 +19,6 @@
     │   ├── AccountSuspended
     │   └── KillSwitchOn
     ├── BuildFailed             this build cannot continue; the text is for the founder
-    │   └── TurnOfAnotherRun
     ├── StaleClaim              another attempt has claimed the row since; end without a write
     ├── NeedsPerson             only a person can fix it (key, spend limit, store); names whom the build waits for
     │   └── ConversationRefused     the conversation is at fault; one that begins again without it may be accepted
@@ -119,10 +118,6 @@ class KillSwitchOn(Refused):
 
 class BuildFailed(CofounderError):
     """The build cannot continue; the message is for the founder."""
-
-
-class TurnOfAnotherRun(BuildFailed):
-    """Another run of the workflow has recorded the turn, as after a workflow reset."""
 
 
 class StaleClaim(CofounderError):

@@ -6,7 +6,7 @@ from typing import Any
 
 from domain.status import WaitingFor
 
-_FATAL = {"BuildFailed", "TurnOfAnotherRun", "AccountSuspended"}
+_FATAL = {"BuildFailed", "AccountSuspended"}
 _STORE_ERRORS = {"SnapshotFailed", "StoreUnavailable"}
 
 

@@ -28,6 +28,7 @@ from db.models import (
     FounderMessage,
     LedgerEntry,
     Message,
+    Question,
     Snapshot,
     ToolCall,
     Turn,
@@ -37,7 +38,7 @@ from db.money import budget_of
 from db.snapshots import SNAPSHOTS_PREFIX
 from db.transaction import transaction
 from domain.errors import NotFound, SnapshotFailed
-from domain.prompt import founder_message
+from domain.prompt import founder_answer, founder_message
 from domain.status import Status
 from tests.harness.fault_waits import Damage, Request, requests_of
 from tests.harness.faults import SECRET, FaultHarness
@@ -340,10 +341,16 @@ def _ill_formed(messages: list[dict[str, Any]]) -> list[str]:
 async def _messages(fault_harness: FaultHarness, build: Build, requests: list[Request]) -> list[str]:
     """Rule 5: every acknowledged message of the founder reaches the agent once, in order."""
     async with transaction(fault_harness.sessions) as tx:
-        rows = await tx.session.scalars(
-            select(FounderMessage).where(FounderMessage.build_id == build.id).order_by(FounderMessage.number)
+        rows = await tx.session.execute(
+            select(FounderMessage.text, Question.problem)
+            .outerjoin(Question, Question.id == FounderMessage.question_id)
+            .where(FounderMessage.build_id == build.id)
+            .order_by(FounderMessage.number)
         )
-        texts = [row.text for row in rows]
+        quoted = {
+            text: founder_message(text) if problem is None else founder_answer(problem, text) for text, problem in rows
+        }
+    texts = list(quoted)
     if not texts or build.status != Status.READY:
         return []
     bodies = [body for _, body in requests]
@@ -356,9 +363,9 @@ async def _messages(fault_harness: FaultHarness, build: Build, requests: list[Re
         for block in message["content"]
         if block["type"] == "text"
     ]
-    received = [text for block in blocks for text in texts if founder_message(text) == block]
+    received = [text for block in blocks for text in texts if quoted[text] == block]
     # A prefix may begin with what the agent is told now, in one text.
-    told = [text for text in texts if any(founder_message(text) in block for block in blocks)]
+    told = [text for text in texts if any(quoted[text] in block for block in blocks)]
     if told == texts and received == [text for text in texts if text in received]:
         return []
     return [f"the founder sent {texts}, the agent received {received}"]

@@ -22,7 +22,6 @@ from domain.errors import (
     SandboxUnavailable,
     SnapshotFailed,
     StaleClaim,
-    TurnOfAnotherRun,
     UnknownModel,
 )
 from domain.payloads import BuildRef
@@ -32,7 +31,6 @@ from domain.payloads import BuildRef
     ("error", "permanent"),
     [
         (BuildFailed("no"), True),
-        (TurnOfAnotherRun("no"), True),
         (InvalidInput("no"), True),
         (UnknownModel("no"), True),
         (Misconfigured("no"), True),
