@@ -1,14 +1,15 @@
 """The token buckets of models, which all workers share. One row for each limit; see `domain/rates.py`."""
 
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Text, bindparam, text
+from sqlalchemy import UUID, Double, Integer, Text, bindparam, text
 
 from db.transaction import Transaction
-from domain.rates import Amounts, AssumedRates, Bucket, Lease, ModelRates, RateKind, Reading
+from domain.rates import BURST_SECONDS, Amounts, AssumedRates, Bucket, Lease, ModelRates, RateKind, Reading
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,39 @@ class Exchange:
     """The API has refused a call and takes others after this many seconds."""
 
 
+@dataclass(frozen=True)
+class Caller:
+    """Who makes the call of a turn."""
+
+    user_id: str
+    model: str
+    is_answered: bool
+    """There is no call to make any more."""
+
+
+_CALLER = text(
+    """
+    select user_id, coalesce(model, ''), exists (
+        select from turns where build_id = :build and number = :turn and outcome is not null
+    )
+    from builds where id = :build
+    """
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("turn", type_=Integer()))
+
+
+async def load_caller(tx: Transaction, build_id: uuid.UUID, turn: int) -> Caller:
+    """Read who makes the turn's call."""
+    return Caller(*(await tx.execute(_CALLER, {"build": build_id, "turn": turn})).one())
+
+
 _INSERT = text(
     """
     insert into model_buckets (model, kind, per_minute, level)
-    select :model, kind, per_minute, 0 from jsonb_to_recordset(cast(:rows as jsonb)) as new(kind text, per_minute bigint)
+    select :model, kind, per_minute, greatest(1, per_minute * :seconds / 60)
+    from jsonb_to_recordset(cast(:rows as jsonb)) as new(kind text, per_minute bigint)
     on conflict do nothing
     """
-).bindparams(bindparam("model", type_=Text()), bindparam("rows", type_=Text()))
+).bindparams(bindparam("model", type_=Text()), bindparam("rows", type_=Text()), bindparam("seconds", type_=Double()))
 
 _LOCK = text(
     """
@@ -73,7 +100,7 @@ async def _locked(tx: Transaction, given: Exchange) -> tuple[ModelRates, datetim
     rows = list(await tx.execute(_LOCK, {"model": given.model}))
     if not rows:
         full = [{"kind": kind, "per_minute": getattr(given.assumed, kind)} for kind in RateKind]
-        await tx.execute(_INSERT, {"model": given.model, "rows": json.dumps(full)})
+        await tx.execute(_INSERT, {"model": given.model, "rows": json.dumps(full), "seconds": BURST_SECONDS})
         rows = list(await tx.execute(_LOCK, {"model": given.model}))
     buckets = {
         RateKind(kind): Bucket(per_minute, level, refilled_at)

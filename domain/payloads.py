@@ -371,6 +371,8 @@ class ThinkResult(Payload):
     """The agent said nothing to its founder before its tool calls."""
     compact: bool = False
     """The conversation is long: sum it up before the next turn."""
+    wait_seconds: int | None = None
+    """With BUSY: the model's API takes no more calls for now; ask again after about this long."""
 
 
 class CompactConversation(Payload):

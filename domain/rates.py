@@ -144,7 +144,7 @@ class ModelRates:
             waits.append((self.blocked_until - now).total_seconds())
         wait = max(waits, default=0.0)
         if wait > 0:
-            return self, Lease(wait=wait, limited=True)
+            return self, Lease(wait=wait, limited=True, learned=self.learned)
         granted: dict[RateKind, float] = {}
         for kind, bucket in self.buckets.items():
             least = need.get(kind, 0.0)
@@ -153,7 +153,7 @@ class ModelRates:
             spare = min(bucket.per_second * LEASE_SECONDS, (left - others) * SPARE_SHARE)
             granted[kind] = least + others + spare
         taken = {kind: -amount for kind, amount in granted.items()}
-        return self.put_back(taken), Lease(granted=granted, limited=bool(self.buckets))
+        return self.put_back(taken), Lease(granted=granted, limited=bool(self.buckets), learned=self.learned)
 
 
 @dataclass(frozen=True)
@@ -166,3 +166,5 @@ class Lease:
     """None if it was not. A kind that is missing has no limit."""
     limited: bool = False
     """Whether the model has a limit at all."""
+    learned: bool = False
+    """Whether its limits are the API's own."""
