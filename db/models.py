@@ -238,6 +238,9 @@ class Build(Base):
     started_at: Mapped[datetime | None] = mapped_column(comment="the workflow is known to have been started")
     admitted_at: Mapped[datetime | None] = mapped_column(comment="holds one of its user's places, until it is closed")
     closed_at: Mapped[datetime | None]
+    lost_at: Mapped[datetime | None] = mapped_column(
+        comment="since when the reaper does not find its workflow in the namespace; nothing follows from it"
+    )
 
     __table_args__ = (
         UniqueConstraint("user_id", "idempotency_key"),
@@ -250,6 +253,12 @@ class Build(Base):
         ),
         Index("ix_builds_open_user", "user_id", "created_at", postgresql_where=text("closed_at is null")),
         Index("ix_builds_unstarted", "created_at", postgresql_where=text("started_at is null and closed_at is null")),
+        Index("ix_builds_closed", "closed_at", postgresql_where=text("closed_at is not null")),
+        Index(
+            "ix_builds_to_cancel",
+            "created_at",
+            postgresql_where=text("cancel_requested_at is not null and closed_at is null"),
+        ),
         CheckConstraint(_one_of("status", Status), name="status"),
         CheckConstraint(_one_of("sleep_policy", SleepPolicy), name="sleep_policy"),
         CheckConstraint("max_nights between 0 and 1000", name="max_nights"),
@@ -626,7 +635,10 @@ class Preview(Base):
     reason: Mapped[str | None]
     expires_at: Mapped[datetime | None]
 
-    __table_args__ = (CheckConstraint(_one_of("state", ("opening", "open", "closed", "failed")), name="state"),)
+    __table_args__ = (
+        CheckConstraint(_one_of("state", ("opening", "open", "closed", "failed")), name="state"),
+        Index("ix_previews_open", "build_id", postgresql_where=text("state = 'open' or state = 'opening'")),
+    )
 
 
 class Event(Base):
@@ -657,3 +669,47 @@ class BusinessEvent(Base):
     created_at: Mapped[datetime] = _now()
 
     __table_args__ = (UniqueConstraint("build_id", "type"),)
+
+
+# ---- the deployment
+
+
+class Deployment(Base):
+    """What this database belongs to. One row, once it is bound."""
+
+    __tablename__ = "deployment"
+
+    singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    id: Mapped[uuid.UUID] = mapped_column(comment="names the deployment in the object store, which it may share")
+    namespace: Mapped[str] = mapped_column(comment="Temporal's, by name")
+    temporal_address: Mapped[str] = mapped_column(comment="where it was when the database was bound; for people")
+    namespace_id: Mapped[str | None] = mapped_column(comment="null if Temporal does not let us read it")
+    generation: Mapped[int] = mapped_column(
+        server_default="0", comment="counted up; a higher one in the object store: the database was put back"
+    )
+    bound_at: Mapped[datetime] = _now()
+    alert: Mapped[str | None] = mapped_column(comment="what an operator must look at")
+    alert_at: Mapped[datetime | None]
+
+    __table_args__ = (CheckConstraint("singleton", name="singleton"),)
+
+
+class ReaperCursor(Base):
+    """How far a step of the reaper has come."""
+
+    __tablename__ = "reaper_cursors"
+
+    step: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
+class DoomedObject(Base):
+    """A tombstone: an object that no row needs, deleted once it is due. A trigger removes it if a row names its key."""
+
+    __tablename__ = "doomed_objects"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    build_id: Mapped[uuid.UUID] = mapped_column(index=True, comment="may be a build that this database does not have")
+    due_at: Mapped[datetime] = mapped_column(index=True)
+    why: Mapped[str]
+    created_at: Mapped[datetime] = _now()
