@@ -221,6 +221,13 @@ class Settings(BuildSettings, BaseSettings):
         description="Limits per minute that a model is taken to have until its API has named its own, as JSON: "
         '{"model": {"requests": 50, "input": 30000, "output": 8000}}. Unset: these.',
     )
+    model_rate_patience_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=600,
+        description="A call that the model's rate limit does not allow yet waits this many seconds in its activity; "
+        "after that its build waits.",
+    )
     max_output_tokens: int = Field(
         default=64_000, ge=256, description="Longest output of a model call in tokens, thinking included."
     )

@@ -65,7 +65,7 @@ def _project_activities(settings: Settings, sessions: Sessions, clients: WorkerC
 
 def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
     """A turn: the call of the model, and the tool calls that it asks for."""
-    rates = CallRates(sessions, settings.model_rates)
+    rates = CallRates(sessions, settings.model_rates, settings.model_rate_patience_seconds)
     think = ThinkActivities(
         sessions,
         clients.providers,

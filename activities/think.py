@@ -72,9 +72,6 @@ from domain.tool_output import parse_stored_blocks
 _ERROR_CHARACTERS = 500
 """The feed shows at most this much of an error."""
 
-RATE_PATIENCE_SECONDS = 60.0
-"""A call that the model's API does not take waits this long in its activity, and then in its workflow."""
-
 _AT_THE_CEILING = "The next model call could have passed 110 % of today's budget, so the agent did not make it."
 
 _UNREADABLE_CALL = (
@@ -150,7 +147,7 @@ class ThinkActivities:
             ModelCallFailed, NeedsPerson: see `clients/model/protocol.py`.
         """
         result: ThinkResult | None = None
-        deadline = monotonic() + RATE_PATIENCE_SECONDS
+        deadline = monotonic() + self._rates.patience
         async with heartbeating():
             while result is None:
                 result = await self._ask_when_admitted(request, deadline)

@@ -121,7 +121,7 @@ def _rows(rates: ModelRates, now: datetime) -> list[dict[str, object]]:
                 "kind": kind,
                 "per_minute": None if bucket is None else bucket.per_minute,
                 "level": 0.0 if bucket is None else bucket.level,
-                "refilled_at": now.isoformat(),
+                "refilled_at": (now if bucket is None else bucket.at).isoformat(),
                 "learned": rates.learned,
                 "blocked_until": None if blocked_until is None else blocked_until.isoformat(),
             }

@@ -22,7 +22,7 @@ _FIRST_OUTPUT = 1000.0
 """Tokens of output that a call is expected to have before this worker has seen one."""
 
 _LEARNING = 0.1
-"""Weight of the last call in the average output of calls."""
+"""Weight of the last call in the average output of calls; that of the first calls is greater."""
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.25, LEASE_SECONDS
 """Seconds until a worker whose calls wait asks for a lease again."""
@@ -64,8 +64,10 @@ class _Model:
     read_at: float = 0.0
     blocked: float | None = None
     expected_output: float = _FIRST_OUTPUT
+    calls: int = 0
+    """Calls that `expected_output` is learned from."""
     waiters: list[_Waiter] = field(default_factory=list)
-    has_learned: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
     pump: "asyncio.Task[None] | None" = None
     served: dict[str, float] = field(default_factory=dict)
     served_at: float = 0.0
@@ -90,6 +92,7 @@ class _Model:
         """Return an amount, or take more for a negative one, with the next lease."""
         for kind, amount in amounts.items():
             self.back[kind] = self.back.get(kind, 0.0) + amount
+        self.changed.set()
 
     def next(self) -> _Waiter:
         """The waiting call of the user who was served least, the oldest if there are several."""
@@ -115,7 +118,9 @@ class Admission:
         model = self._model
         model.readings, model.read_at, self._sent = readings, monotonic(), True
         if not model.learned:
-            model.has_learned.set()
+            # The limits were assumed so far: calls that wait, and the next one, ask again.
+            model.valid_until = 0.0
+            model.changed.set()
 
     def noting(self, on_usage: Callable[[Tokens, str | None], None]) -> Callable[[Tokens, str | None], None]:
         """A callback that keeps the usage for the rates as well."""
@@ -140,7 +145,8 @@ class Admission:
     def _correct(self, tokens: Tokens) -> None:
         model, need = self._model, self._need
         read = tokens.input + tokens.cache_write_5m + tokens.cache_write_1h
-        model.expected_output += _LEARNING * (tokens.output - model.expected_output)
+        model.calls += 1
+        model.expected_output += max(_LEARNING, 1 / model.calls) * (tokens.output - model.expected_output)
         model.put_back(
             {
                 RateKind.INPUT: need.get(RateKind.INPUT, 0.0) - read,
@@ -152,7 +158,15 @@ class Admission:
 class CallRates:
     """Admits the calls of a worker. One for all of its activities."""
 
-    def __init__(self, sessions: Sessions, assumed: Mapping[str, AssumedRates] | None = None) -> None:
+    def __init__(
+        self, sessions: Sessions, assumed: Mapping[str, AssumedRates] | None = None, patience: float = 60.0
+    ) -> None:
+        """
+        Args:
+            assumed: limits of models whose API has not named its own.
+            patience: how many seconds a turn's call waits in its activity.
+        """
+        self.patience = patience
         self._sessions = sessions
         self._assumed = assumed or {}
         self._models: dict[str, _Model] = {}
@@ -263,6 +277,7 @@ class CallRates:
             blocked=model.blocked,
         )
         model.share, model.back, model.readings, model.blocked, model.valid_until = {}, {}, None, None, 0.0
+        model.changed.clear()
         try:
             async with transaction(self._sessions) as tx:
                 lease = await exchange(tx, given)
@@ -278,9 +293,9 @@ class CallRates:
 
 
 async def _pause(model: _Model, wait: float) -> None:
-    """Wait for the bucket to refill, or until the API has named the limits that were assumed so far."""
-    seconds = min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, wait)) * random.uniform(1.0, 1.2)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await model.has_learned.wait()
-    model.has_learned.clear()
+    """Wait for the bucket to refill, or until a call has left something or told the limits."""
+    await asyncio.sleep(_SHORTEST_PAUSE * random.uniform(0.8, 1.2))
+    if (rest := min(_LONGEST_PAUSE, wait) - _SHORTEST_PAUSE) > 0:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(rest * random.uniform(1.0, 1.2)):
+                await model.changed.wait()

@@ -21,5 +21,5 @@ def read_limits(headers: Mapping[str, str]) -> dict[RateKind, Reading]:
 
 
 def _count(value: str | None) -> int | None:
-    number = int(value) if value is not None and value.isdecimal() and len(value) <= 12 else None
+    number = int(value) if value is not None and value.isascii() and value.isdecimal() and len(value) <= 12 else None
     return number if number is not None and number < _MOST else None

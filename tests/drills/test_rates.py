@@ -22,7 +22,7 @@ from tests.integration.local.rehearsal_server import Server, minimal_request
 
 Figure = Callable[[str], None]
 
-_LIMITED = {"requests": 1200, "input_tokens": 120_000, "output_tokens": 40_000, "burst_seconds": 15}
+_LIMITED = {"requests": 600, "input_tokens": 120_000, "output_tokens": 14_400, "burst_seconds": 15}
 """What the server enforces, per minute. Its bucket is little larger than ours, so that mistakes are soon refused."""
 
 
@@ -85,7 +85,7 @@ async def test_forty_callers_use_a_limit_without_running_into_it(
 ) -> None:
     """40 callers in two workers against a model with limits that no setting names."""
     server.register("rates", _LIMITED)
-    caller, seconds, warm = _Caller(server, f"model-{uuid.uuid4()}"), 24.0, 8.0
+    caller, seconds, warm = _Caller(server, f"model-{uuid.uuid4()}"), 24.0, 12.0
     workers = [CallRates(sessions) for _ in range(2)]
     began = monotonic()
     served: list[float] = []
@@ -111,8 +111,9 @@ def _use(lines: Sequence[dict[str, Any]], served: Sequence[float], seconds: floa
     each_input = sum(usage["input"] + usage["cache_write_5m"] for usage in good) / len(good)
     each_output = sum(usage["output"] for usage in good) / len(good)
     per_minute = len(served) / seconds * 60
-    return max(
+    used: float = max(
         per_minute / _LIMITED["requests"],
         per_minute * each_input / _LIMITED["input_tokens"],
         per_minute * each_output / _LIMITED["output_tokens"],
     )
+    return used
