@@ -119,12 +119,38 @@ class UserDay(Base):
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
     day: Mapped[date]
     from_plan: Mapped[int | None] = mapped_column(comment="the day's share of the cycle; null is unlimited")
+    spent: Mapped[int | None] = mapped_column(server_default="0")
+    """What the ledger's closed calls of the day cost. A trigger on the ledger keeps it and `reserved` for every writer.
+
+    Null on days before migration 0011, except the last two: their sums are read from the ledger.
+    """
+    reserved: Mapped[int | None] = mapped_column(server_default="0")
+    """What is reserved for the day's open calls."""
     created_at: Mapped[datetime] = _now()
 
     __table_args__ = (
         PrimaryKeyConstraint("user_id", "day"),
         CheckConstraint("from_plan is null or from_plan >= 0", name="from_plan"),
     )
+
+
+class FleetDay(Base):
+    """A part of what all users together have spent and reserved on a UTC day.
+
+    A user counts in the shard `fleet_shard(user_id)`, so that users rarely wait for each other. A deferred trigger on
+    `user_days` keeps the totals for every writer.
+    """
+
+    __tablename__ = "fleet_days"
+
+    day: Mapped[date]
+    shard: Mapped[int] = mapped_column(Integer())
+    spent: Mapped[int] = mapped_column(server_default="0")
+    reserved: Mapped[int] = mapped_column(server_default="0")
+    granted: Mapped[int] = mapped_column(server_default="0")
+    """The part of the fleet's daily limit that this shard may use up; see `db/fleet.py`."""
+
+    __table_args__ = (PrimaryKeyConstraint("day", "shard"),)
 
 
 class TopUp(Base):
@@ -688,19 +714,19 @@ class Deployment(Base):
         server_default="0", comment="counted up; a higher one in the object store: the database was put back"
     )
     bound_at: Mapped[datetime] = _now()
-    alert: Mapped[str | None] = mapped_column(comment="what an operator must look at")
-    alert_at: Mapped[datetime | None]
 
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)
 
 
-class ReaperCursor(Base):
-    """How far a step of the reaper has come."""
+class ReaperStep(Base):
+    """How far a step of the reaper has come, and why it stopped."""
 
-    __tablename__ = "reaper_cursors"
+    __tablename__ = "reaper_steps"
 
     step: Mapped[str] = mapped_column(primary_key=True)
-    at: Mapped[datetime]
+    at: Mapped[datetime | None] = mapped_column(comment="how far it has come")
+    alert: Mapped[str | None] = mapped_column(comment="what an operator must look at")
+    alert_at: Mapped[datetime | None]
 
 
 class DoomedObject(Base):

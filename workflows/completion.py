@@ -8,7 +8,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from activities.lifecycle import LifecycleActivities
-    from domain.names import PREVIEW_WORKFLOW, preview_workflow_id
+    from domain.names import BUILD_FAILED, PREVIEW_WORKFLOW, preview_workflow_id
     from domain.payloads import BuildRef, FinishBuild, GateResult, LoopState, PreviewInput, SnapshotReason
     from domain.status import Status
 
@@ -69,7 +69,7 @@ class Completion:
         await self._projection.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
         if cancelled:
             raise asyncio.CancelledError
-        raise ApplicationError(reason or "The build failed.", type="BuildFailed", non_retryable=True)
+        raise ApplicationError(reason or "The build failed.", type=BUILD_FAILED, non_retryable=True)
 
     async def _start_preview(self, sandbox_id: str, url: str) -> None:
         build_id = self._build.build_id

@@ -6,16 +6,17 @@ for about two seconds; what it leaves goes back with the next one. What a call r
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
+from clients.model.protocol import OnUsage
 from db.buckets import Exchange, exchange
 from db.session import Sessions
 from db.transaction import transaction
 from domain.errors import RateLimited
-from domain.pricing import Tokens
+from domain.pricing import Iteration, Tokens
 from domain.rates import LEASE_SECONDS, Amounts, AssumedRates, RateKind, Reading
 
 _FIRST_OUTPUT = 1000.0
@@ -122,12 +123,12 @@ class Admission:
             model.valid_until = 0.0
             model.changed.set()
 
-    def noting(self, on_usage: Callable[[Tokens, str | None], None]) -> Callable[[Tokens, str | None], None]:
+    def noting(self, on_usage: OnUsage) -> OnUsage:
         """A callback that keeps the usage for the rates as well."""
 
-        def note(tokens: Tokens, request_id: str | None) -> None:
+        def note(tokens: Tokens, request_id: str | None, iterations: tuple[Iteration, ...]) -> None:
             self._tokens = tokens
-            on_usage(tokens, request_id)
+            on_usage(tokens, request_id, iterations)
 
         return note
 

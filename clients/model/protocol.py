@@ -11,7 +11,7 @@ from typing import Protocol
 from domain.answer import Answer
 from domain.errors import ModelCallFailed
 from domain.model_choice import ModelChoice
-from domain.pricing import ModelPrice, Tokens
+from domain.pricing import Iteration, ModelPrice, Tokens
 from domain.rates import RateKind, Reading
 
 OnText = Callable[[str], Awaitable[None]]
@@ -20,8 +20,9 @@ OnText = Callable[[str], Awaitable[None]]
 OnLimits = Callable[[Mapping[RateKind, Reading]], None]
 """Called once, as soon as the server has accepted the call, with what it says of its rate limits; empty if nothing."""
 
-OnUsage = Callable[[Tokens, str | None], None]
-"""Called with the usage that the server has reported so far, and its request id."""
+OnUsage = Callable[[Tokens, str | None, tuple[Iteration, ...]], None]
+"""Called with the usage that the server has reported so far, its request id, and the parts of the call, if it names
+them."""
 
 
 class LostCall(ModelCallFailed):
@@ -29,14 +30,21 @@ class LostCall(ModelCallFailed):
 
 
 class BrokenStream(ModelCallFailed):
-    """The call was accepted and then lost. `tokens` is the billed usage that the server had reported by then."""
+    """The call was accepted and then lost. `tokens` is the billed usage that the server had reported by then, and
+    `iterations` are the parts that it had named."""
 
     def __init__(
-        self, message: str, tokens: Tokens, request_id: str | None, retry_after_seconds: float | None = None
+        self,
+        message: str,
+        tokens: Tokens,
+        request_id: str | None,
+        retry_after_seconds: float | None = None,
+        iterations: tuple[Iteration, ...] = (),
     ) -> None:
         super().__init__(message, retry_after_seconds)
         self.tokens = tokens
         self.request_id = request_id
+        self.iterations = iterations
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ class ModelProvider(Protocol):
         Args:
             request: as rendered.
             on_text: called with each piece of text as it arrives.
-            on_usage: called at each event with the usage that the server has reported so far, and its request id.
+            on_usage: called at each event with the usage that the server has reported so far; see `OnUsage`.
             on_limits: called with what the server says of its rate limits, if it accepts the call.
 
         Returns:

@@ -15,7 +15,6 @@ from clients.model.anthropic import AnthropicProvider
 from clients.model.protocol import ModelRequest
 from db.session import Sessions, make_engine, make_sessions
 from domain.errors import RateLimited
-from domain.pricing import Tokens
 from local.stack import LocalStack
 from tests.harness.wait import DEADLINE
 from tests.integration.local.rehearsal_server import Server, minimal_request
@@ -75,7 +74,7 @@ async def _ignore_text(_: str) -> None:
     pass
 
 
-def _ignore_usage(_: Tokens, __: str | None) -> None:
+def _ignore_usage(*_: Any) -> None:
     pass
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import date
 from time import monotonic
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy import func, select, text
 
 from activities.sandbox.snapshot_store import restore_snapshot, stored_manifest
 from clients.sandbox import Role, Sandbox
+from db.audit import find_drift
 from db.models import (
     Base,
     Build,
@@ -36,6 +38,7 @@ from db.models import (
 )
 from db.money import budget_of
 from db.snapshots import SNAPSHOTS_PREFIX
+from db.tombstones import doomed_keys
 from db.transaction import transaction
 from domain.errors import NotFound, SnapshotFailed
 from domain.prompt import founder_answer, founder_message
@@ -238,13 +241,14 @@ async def check_no_secret(fault_harness: FaultHarness) -> None:
 
 
 async def check_spending(fault_harness: FaultHarness) -> None:
-    """Rule 2: no user has spent more than 110 % of a day's allowance.
+    """Rule 2: no user has spent more than 110 % of a day's allowance, and the days' totals are the ledger's sums.
 
     Raises:
-        Damage: a user has.
+        Damage: a user has, or they are not.
     """
     damage = []
     async with transaction(fault_harness.sessions) as tx:
+        damage += [str(drift) for drift in await find_drift(tx, date.min)]
         for day in await tx.session.scalars(select(UserDay)):
             state = await budget_of(tx, day.user_id, day.day)
             if state.ceiling is not None and state.spent > state.ceiling:
@@ -401,7 +405,7 @@ async def _effects(fault_harness: FaultHarness, build_id: uuid.UUID) -> list[str
 
 
 async def _snapshots(fault_harness: FaultHarness, build: Build) -> list[str]:
-    """Rule 6: the current snapshot restores to its manifest, at most five stay, and nothing else is in the store."""
+    """Rule 6: the current snapshot restores to its manifest, at most five stay, and other objects have tombstones."""
     damage: list[str] = []
     async with transaction(fault_harness.sessions) as tx:
         rows = (
@@ -426,7 +430,14 @@ async def _snapshots(fault_harness: FaultHarness, build: Build) -> list[str]:
         damage.append("no snapshot is left")
     needed = {key for row in stored for key in (row.archive_key, row.manifest_key)}
     prefix = f"snapshots/{build.id}/"
-    damage += [f"{key} belongs to no snapshot" for key in await fault_harness.store.keys(prefix) if key not in needed]
+    async with transaction(fault_harness.sessions) as tx:
+        doomed = await doomed_keys(tx, build.id)
+    damage += [
+        f"{key} belongs to no snapshot and has no tombstone"
+        for key in await fault_harness.store.keys(prefix)
+        if key not in needed | doomed
+    ]
+    damage += [f"{key} is needed and has a tombstone" for key in needed & doomed]
     damage += [f"upload {key} is left" for key in await fault_harness.store.unfinished_uploads(prefix)]
     return damage
 

@@ -19,6 +19,7 @@ from tests.harness.worker import worker_harness
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
+from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
@@ -91,7 +92,8 @@ async def record(names: list[str]) -> None:
     kept = json.loads(MANIFEST.read_text()) if MANIFEST.exists() else []
     async with LocalStack(durable=False, time_skipping=True) as stack:
         await migrate(stack.environment["DATABASE_URL"])
-        for scenario in [*SCENARIOS, *ADMISSION_SCENARIOS, *MONEY_SCENARIOS, *STEERING_SCENARIOS, *PLAN_SCENARIOS]:
+        others = [*ADMISSION_SCENARIOS, *MONEY_SCENARIOS, *STEERING_SCENARIOS, *PLAN_SCENARIOS, *REAPER_SCENARIOS]
+        for scenario in [*SCENARIOS, *others]:
             if names and scenario.name not in names:
                 continue
             sys.stderr.write(f"{scenario.name}: {scenario.path}\n")

@@ -102,7 +102,7 @@ async def test_what_a_call_did_not_take_goes_back(sessions: Sessions, model: str
     call = await admitted(rates, model)
     before = (await buckets(sessions, model))["output"].level
     call.note_limits({})
-    call.noting(lambda *_: None)(Tokens(input=5, cache_read=10**6, output=2_000_000), "req")
+    call.noting(lambda *_: None)(Tokens(input=5, cache_read=10**6, output=2_000_000), "req", ())
     call.close()
     await rates.note_refusal(model, RateLimited("Slow.", 1.0))
     rows = await buckets(sessions, model)
