@@ -4,19 +4,25 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from activities.turn.rates import CallRates
+from clients.browser import Browser
 from clients.model.anthropic import AnthropicProvider
 from clients.model.protocol import ModelRequest
+from db.migrate import migrate
+from db.models import Event
 from db.session import Sessions, make_engine, make_sessions
 from domain.errors import RateLimited
 from local.stack import LocalStack
-from tests.harness.wait import DEADLINE
+from tests.harness.wait import DEADLINE, wait_until
+from tests.harness.worker import WorkerHarness, worker_harness
 from tests.integration.local.rehearsal_server import Server, minimal_request
 
 Figure = Callable[[str], None]
@@ -116,3 +122,54 @@ def _use(lines: Sequence[dict[str, Any]], served: Sequence[float], seconds: floa
         per_minute * each_output / _LIMITED["output_tokens"],
     )
     return used
+
+
+_BUILDS_LIMIT: dict[str, Any] = {"model": "claude-haiku-5-5", "requests": 150, "burst_seconds": 15}
+
+
+async def test_fifty_builds_of_a_user_and_one_of_another(browser: Browser, figure: Figure) -> None:
+    """50 builds of a user and one of another, two workers, 150 requests a minute, no fairness in Temporal."""
+    options = ("--max-sandboxes", "60")
+    async with LocalStack(durable=False, temporal_ui=False, fair=False, sandbox_options=options) as stack:
+        await migrate(stack.environment["DATABASE_URL"])
+        async with (
+            worker_harness(stack, browser) as harness,
+            worker_harness(stack, browser, temporal_task_queue=harness.settings.temporal_task_queue),
+        ):
+            await harness.rehearse("rates", _BUILDS_LIMIT)
+            plan = await harness.plan(None, concurrent_builds=60, default_models={"coder": _BUILDS_LIMIT["model"]})
+            crowd, other = await harness.founder(plan), await harness.founder(plan)
+            script = {"kind": "long", "turns": 1000}
+            builds = [await harness.start(crowd, script=script) for _ in range(50)]
+            await wait_until(lambda: _all_work(harness, builds), seconds=DEADLINE)
+            await asyncio.sleep(20)  # what was left of the bucket when the last ones began
+            began, before = monotonic(), await harness.served()
+            late = await harness.start(other, script=script)
+            await asyncio.sleep(60)
+            lines, seconds = (await harness.served())[len(before) :], monotonic() - began
+            await harness.until_event(late, "turn_answered")
+            ahead = await _served_before_first_turn(harness, late)
+    refused = sum(line["status"] == 429 for line in [*before, *lines])
+    used = sum(line["status"] == 200 for line in lines) / (seconds / 60 * _BUILDS_LIMIT["requests"])
+    share = refused / len([*before, *lines])
+    figure(
+        f"{len(before) + len(lines)} calls, {refused} refused ({share:.2%}), {used:.0%} of the limit used, "
+        f"{ahead} calls of the first user before the other's first turn"
+    )
+    assert share < 0.01
+    assert used >= 0.9
+    assert ahead <= 100
+
+
+async def _all_work(harness: WorkerHarness, builds: Sequence[uuid.UUID]) -> bool:
+    async with harness.session() as tx:
+        answered = select(Event.build_id).where(Event.build_id.in_(builds), Event.type == "turn_answered").distinct()
+        return len((await tx.session.scalars(answered)).all()) == len(builds)
+
+
+async def _served_before_first_turn(harness: WorkerHarness, build_id: uuid.UUID) -> int:
+    """How many calls were served from when the build's workspace was open until its first answer."""
+    ready = [event for event in await harness.events(build_id, "status") if event.data["status"] == "scaffold"]
+    answered = await harness.events(build_id, "turn_answered")
+    lines = [datetime.fromisoformat(line["time"]) for line in await harness.served() if line["status"] == 200]
+    return sum(ready[0].created_at <= at < answered[0].created_at for at in lines) - 1
