@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
-
 
 class RateKind(StrEnum):
     """What the API counts."""
@@ -37,14 +35,17 @@ _ROUNDING = 500
 """The API rounds the tokens that are left to thousands."""
 
 
-class AssumedRates(BaseModel):
+@dataclass(frozen=True)
+class AssumedRates:
     """Limits per minute of a model, assumed until its API has named its own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    requests: int = 50
+    input: int = 30_000
+    output: int = 8_000
 
-    requests: int = Field(default=50, ge=1)
-    input: int = Field(default=30_000, ge=1)
-    output: int = Field(default=8_000, ge=1)
+    def __post_init__(self) -> None:
+        if min(self.requests, self.input, self.output) < 1:
+            raise ValueError("limits per minute must be at least 1")
 
 
 @dataclass(frozen=True)

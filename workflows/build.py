@@ -180,6 +180,9 @@ class BuildWorkflow:
                 continue
             if result.outcome is ThinkOutcome.BUSY and result.wait_seconds is not None:
                 await self._waiting.wait_for_rate(result.wait_seconds)
+                end_if_cancelled()  # a new run would not see a cancel of this one
+                if self._history_is_long():
+                    return WorkOutcome.HISTORY_IS_LONG
                 continue
             if result.outcome is ThinkOutcome.BUSY:
                 await self._waiting.wait_for_settlements(waits)

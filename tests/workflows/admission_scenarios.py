@@ -5,8 +5,10 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sqlalchemy import select
 from temporalio.testing import TimeSkipper
 
+from db.models import Turn
 from domain.budget import morning_delay, next_utc_midnight
 from domain.status import Status
 from tests.harness.scripts import PRODUCT, SMALL, bash, steps
@@ -65,4 +67,21 @@ async def rate_limited(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert [event.data["attempt"] for event in started] == [1, 1]
     assert (started[1].created_at - started[0].created_at).total_seconds() >= 8
     assert "needs_input" not in await harness.statuses(build_id)
+    return workflows
+
+
+@_scenario(
+    "its run is long while the model's API takes no calls: the next run asks for the same turn",
+    model_rate_patience_seconds=1,
+    continue_as_new_turns=1,
+)
+async def rate_limited_and_long(harness: WorkerHarness) -> list[EndedWorkflow]:
+    user_id = await harness.founder(model_overrides={"coder": _LIMITED_MODEL})
+    build_id = await harness.start(user_id, script=SMALL, faults=[{"kind": "rate_limited", "retry_after": 8}])
+    workflows = await ready_build(harness, build_id)
+    answered = [event.turn for event in await harness.events(build_id, "turn_answered")]
+    assert answered == list(range(1, len(answered) + 1)), "each turn was answered once"
+    async with harness.session() as tx:
+        runs = await tx.session.scalars(select(Turn.run_id).where(Turn.build_id == build_id).order_by(Turn.number))
+        assert len(set(runs)) == len(answered)
     return workflows
