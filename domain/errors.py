@@ -30,13 +30,16 @@
     ├── SandboxGone             the sandbox no longer exists
     ├── SandboxFull             the sandbox's disk is full
     ├── SandboxUnavailable      the sandbox service failed; another attempt may succeed
+    ├── NoPermit                no further sandbox may run now; the build queues for a permit
+    │   └── SandboxRefused      the sandbox service has no room for it
     ├── StoreUnavailable        the object store failed; another attempt may succeed
     ├── DependencyUnavailable   a server that a request needs does not answer; try the request again later
     │   ├── DatabaseUnavailable
     │   └── TemporalUnavailable
     ├── SnapshotFailed
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
-        └── WrongNamespace      the database's builds are in another Temporal namespace
+        ├── WrongNamespace      the database's builds are in another Temporal namespace
+        └── WrongVersion        the program can't read what is stored
 """
 
 from collections.abc import Mapping
@@ -197,6 +200,14 @@ class SandboxUnavailable(CofounderError):
     """The sandbox service failed or did not answer in time."""
 
 
+class NoPermit(CofounderError):
+    """As many sandboxes run as may. The build has a place in the queue for a permit; the text is for its founder."""
+
+
+class SandboxRefused(NoPermit):
+    """The sandbox service has no room for another sandbox, whatever our own quota is."""
+
+
 class StoreUnavailable(CofounderError):
     """The object store failed or did not answer in time."""
 
@@ -233,6 +244,10 @@ class SnapshotFailed(CofounderError):
 
 class Misconfigured(CofounderError):
     """A setting or a server is missing or wrong; the message says what to do."""
+
+
+class WrongVersion(Misconfigured):
+    """The program can't read what is stored, or a migration would take away what running programs read."""
 
 
 class WrongNamespace(Misconfigured):
