@@ -142,7 +142,7 @@ async def test_one_user_does_not_fill_the_line(sessions: Sessions, model: str) -
 
 
 async def test_a_database_that_does_not_answer_fails_the_calls_that_wait(model: str) -> None:
-    engine = make_engine("postgresql+asyncpg://nobody@127.0.0.1:1/none")
+    engine = make_engine("postgresql+asyncpg://user@127.0.0.1:1/none")
     rates = CallRates(make_sessions(engine))
     with pytest.raises(OSError):  # noqa: PT011 - asyncio's own, and its text depends on the system
         await rates.admit(model, "u", 10, DEADLINE)
