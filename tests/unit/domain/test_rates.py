@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.rates import Bucket, ModelRates, RateKind, Reading
@@ -77,6 +77,7 @@ def test_a_refusal_empties_the_buckets_for_all_until_its_time_is_over() -> None:
     assert ModelRates({}, learned=True).block(NOW, 7).lease(NOW, {}, {})[1].wait == 7, "also without a limit"
 
 
+@settings(deadline=None)  # a busy machine
 @given(
     st.lists(st.tuples(st.floats(0, 20), st.integers(1, 60_000), st.integers(0, 60_000)), max_size=60),
     st.integers(10, 100_000),
