@@ -14,6 +14,7 @@ from sqlalchemy import (
     CheckConstraint,
     Date,
     DateTime,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -529,6 +530,27 @@ class LedgerEntry(Base):
             " >= 0",
             name="not_negative",
         ),
+    )
+
+
+class ModelBucket(Base):
+    """What is left of one of a model's limits, for all workers together; see `domain/rates.py`."""
+
+    __tablename__ = "model_buckets"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    per_minute: Mapped[int | None] = mapped_column(comment="null: no limit")
+    level: Mapped[float] = mapped_column(Double(), server_default="0")
+    refilled_at: Mapped[datetime] = _now()
+    learned: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="the API has named its limits, or has answered without naming any"
+    )
+    blocked_until: Mapped[datetime | None] = mapped_column(comment="the API has refused a call until then")
+
+    __table_args__ = (
+        CheckConstraint(_one_of("kind", ("requests", "input", "output")), name="kind"),
+        CheckConstraint("per_minute > 0", name="per_minute"),
     )
 
 

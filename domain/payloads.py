@@ -439,6 +439,8 @@ class ThinkResult(Payload):
     """The conversation is long: sum it up before the next turn."""
     settings: int = 0
     """The version of the build's settings; 0 if none was changed since it began."""
+    wait_seconds: int | None = None
+    """With BUSY: the model's API takes no more calls for now; ask again after about this long."""
 
 
 class CompactConversation(Payload):
