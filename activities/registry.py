@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from activities.compact import CompactActivities
@@ -11,6 +12,7 @@ from activities.gate import GateActivities, GatePolicy
 from activities.lifecycle import LifecycleActivities
 from activities.plan import PlanActivities
 from activities.preview import PreviewActivities
+from activities.prober import Probe, ProberActivities
 from activities.question import QuestionActivities
 from activities.reaper import ReaperActivities
 from activities.restore import RestoreActivities
@@ -18,8 +20,10 @@ from activities.slots import SlotActivities
 from activities.snapshot import SnapshotActivities
 from activities.think import ThinkActivities
 from activities.workspace import WorkspaceActivities
+from clients.model.providers import probe_providers
 from clients.worker_clients import WorkerClients
 from db.session import Sessions
+from domain.status import Dependency
 from settings import Settings
 
 Activities = list[Callable[..., Any]]
@@ -140,4 +144,10 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
         spare_younger_than=timedelta(seconds=settings.reaper_spares_seconds),
         autonomous_agent=settings.autonomous_agent,
     )
-    return [reaper.reap]
+    probes: dict[Dependency, Probe] = {
+        Dependency.STORE: clients.store.probe,
+        Dependency.SANDBOX: clients.sandboxes.probe,
+        Dependency.MODEL: partial(probe_providers, clients.providers),
+    }
+    prober = ProberActivities(sessions, clients.workflows, probes)
+    return [reaper.reap, prober.report_outage, prober.read_dependency, prober.probe]

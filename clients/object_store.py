@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -139,6 +140,13 @@ class ObjectStore:
             await self.keys("check/", limit=1)
         except (NeedsPerson, NotFound, StoreUnavailable) as error:
             raise Misconfigured(str(error)) from error
+
+    async def probe(self) -> None:
+        """Store a small object, read it back and delete it."""
+        key = f"check/{uuid.uuid4()}"
+        await self.put(key, b"probe")
+        await self.get(key, 100)
+        await self.delete([key])
 
     async def put_stream(self, key: str, chunks: AsyncIterable[bytes]) -> StoredObject:
         """Upload a stream, part by part; a small one in one request.

@@ -10,7 +10,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from domain import failures
-    from domain.status import WaitingFor
+    from domain.status import Dependency, WaitingFor
 
 T = TypeVar("T")
 
@@ -47,6 +47,18 @@ def sandbox_problem(error: ActivityError) -> str | None:
     """Why the sandbox can no longer be used, if that is why the step failed; otherwise None."""
     cause = error.cause
     return failures.sandbox_problem(cause.type if isinstance(cause, ApplicationError) else None)
+
+
+def outage_of(error: ActivityError) -> Dependency | None:
+    """The dependency whose outage has made the step fail, if that is why."""
+    cause = error.cause
+    return failures.outage_of(cause.type, cause.details) if isinstance(cause, ApplicationError) else None
+
+
+def database_was_away(error: ActivityError) -> bool:
+    """Whether the last attempt failed because the database did not answer."""
+    cause = error.cause
+    return isinstance(cause, ApplicationError) and cause.type == failures.DATABASE_UNAVAILABLE
 
 
 def responsible_party(error: ActivityError) -> tuple[WaitingFor, str]:

@@ -14,10 +14,17 @@ with workflow.unsafe.imports_passed_through():
     from activities.think import ThinkActivities
     from domain.budget import next_utc_midnight
     from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, SnapshotReason, ThinkOutcome
-    from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
+    from domain.status import MAX_NIGHTS, Dependency, SleepPolicy, Status, WaitingFor
 
 from workflows import patches, policies
-from workflows.failures import end_if_cancelled, reason_of, responsible_party, sandbox_problem
+from workflows.failures import (
+    database_was_away,
+    end_if_cancelled,
+    outage_of,
+    reason_of,
+    responsible_party,
+    sandbox_problem,
+)
 from workflows.outage import Outage
 from workflows.projection import Projection
 from workflows.wake import wait_for_wake
@@ -61,13 +68,17 @@ class Waiting:
         self._workspace = workspace
         self._outage = outage
 
-    async def retry_with_help(self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False) -> T:
-        """Do a step. If it fails for a reason that a person can fix, wait for that person and do it again.
+    async def retry_with_help(
+        self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False, resumable: bool = False
+    ) -> T:
+        """Do a step. If it fails because a dependency is away, wait for that and do it again. If it fails for a reason
+        that a person can fix, wait for that person and do it again.
 
         Args:
             step: what to do.
             in_sandbox: the step runs in the build's sandbox. If that is gone, full or out of reach, restore the
                 workspace into another sandbox before asking a person.
+            resumable: a new run of the workflow comes to this step by itself.
 
         Raises:
             ActivityError: no person can fix it, or the build was cancelled.
@@ -76,7 +87,7 @@ class Waiting:
         while True:
             end_if_cancelled()
             try:
-                result = await step()
+                result = await self._through_outages(step, in_sandbox=in_sandbox, resumable=resumable)
             except ActivityError as error:
                 end_if_cancelled()
                 cause = sandbox_problem(error) if in_sandbox else None
@@ -89,6 +100,72 @@ class Waiting:
                 end_if_cancelled()
                 return result
             await self.wait_for_person(waiting_for, reason, is_question=False)
+
+    async def _through_outages(
+        self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False, resumable: bool = False, ends: bool = True
+    ) -> T:
+        """Do a step. If a dependency is away, wait until it is back, as long as it takes, and do it again.
+
+        `ends`: the outage is over once the step has succeeded.
+
+        Raises:
+            ActivityError: it has failed for another reason.
+            CancelledError: the build was cancelled.
+        """
+        if self._outage.is_resting:
+            await self._wait_out(None, in_sandbox=in_sandbox, resumable=resumable)
+        while True:
+            try:
+                result = await step()
+            except ActivityError as error:
+                end_if_cancelled()
+                if not workflow.patched(patches.OUTAGES.id) or not await self._is_over(error, in_sandbox, resumable):
+                    raise
+            else:
+                if ends:
+                    await self._end_outage()
+                return result
+
+    async def _is_over(self, error: ActivityError, in_sandbox: bool, resumable: bool) -> bool:
+        """Wait until the outage that has made a step fail is over. False if that is not why it has failed."""
+        if database_was_away(error):
+            return True  # its attempts have waited for it
+        if outage_of(error) is not None and await self._wait_out(error, in_sandbox=in_sandbox, resumable=resumable):
+            return True
+        await self._outage.end()
+        return False
+
+    async def _wait_out(self, error: ActivityError | None, *, in_sandbox: bool, resumable: bool) -> bool:
+        """Wait until the dependency answers again, and make the sandbox ready for another attempt.
+
+        `error`: what the step has failed with; None if the run before this one was waiting.
+
+        Returns:
+            False if it was not away.
+        """
+        outage = self._state.outage
+        dependency = outage.dependency if error is None and outage is not None else None
+        if error is not None:
+            dependency = outage_of(error)
+        assert dependency is not None, "only an outage is waited for"
+        detail = None if error is None else reason_of(error)
+        if not await self._outage.wait_for_answer(dependency, detail, resumable=resumable):
+            return False
+        lost = in_sandbox and dependency is Dependency.SANDBOX
+        if self._workspace.is_open and (lost or (self._outage.has_paused and dependency is not Dependency.MODEL)):
+            await self._resume_within_outage(f"the {dependency} answers again")
+        return True
+
+    async def _end_outage(self) -> None:
+        if not self._outage.is_open:
+            return
+        if self._outage.has_paused and self._workspace.is_open:
+            await self._resume_within_outage("a long wait is over")
+        await self._outage.end()
+
+    async def _resume_within_outage(self, cause: str) -> None:
+        await self.resume_workspace(cause)
+        self._outage.note_resumed()
 
     async def retry_until_finish(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
         """Do a step as `retry_with_help` does, unless the founder asks to finish: that does not wait for it.
@@ -116,7 +193,7 @@ class Waiting:
                     responsible_party(error)  # raises an error that fails the build
                 return None
 
-        return await self.retry_with_help(once)
+        return await self.retry_with_help(once, resumable=True)
 
     @property
     def is_finishing(self) -> bool:
@@ -140,8 +217,12 @@ class Waiting:
 
     async def resume_workspace(self, cause: str, *, replace: bool = False) -> None:
         """Resume or replace the workspace's sandbox; if that fails, wait for the person who can fix it."""
-        try:
+
+        async def resume() -> None:
             await (self._workspace.replace(cause) if replace else self._workspace.resume(cause))
+
+        try:
+            await self._through_outages(resume, ends=not self._outage.is_open)
         except ActivityError as error:
             end_if_cancelled()
             await self.wait_for_person(*responsible_party(error), verified=False)
@@ -177,7 +258,7 @@ class Waiting:
             input_count = self._state.input_count
             try:
                 if self._workspace.is_open:
-                    await self._workspace.resume("someone woke the build")
+                    await self._through_outages(lambda: self._workspace.resume("someone woke the build"))
                 break
             except ActivityError as error:
                 end_if_cancelled()
@@ -320,6 +401,15 @@ async def best_effort(step: Awaitable[None]) -> None:
     try:
         await step
     except ActivityError as error:
-        if is_cancelled_exception(error):
-            raise
-        workflow.logger.warning("a best-effort step failed", extra={"error": reason_of(error)})
+        note_failure(error)
+
+
+def note_failure(error: ActivityError) -> None:
+    """Log that a step has failed whose failure stops nothing.
+
+    Raises:
+        ActivityError: the same error, if it is a cancellation.
+    """
+    if is_cancelled_exception(error):
+        raise error
+    workflow.logger.warning("a best-effort step failed", extra={"error": reason_of(error)})

@@ -85,10 +85,10 @@ class Workspace:
                 )
             raise
 
-    async def pause(self) -> None:
+    async def pause(self, options: policies.Options = policies.SANDBOX) -> None:
         """End the sandbox's processes and pause it; from then on it costs nothing."""
         await workflow.execute_activity_method(
-            WorkspaceActivities.pause_workspace, self._target(), **policies.SANDBOX, summary="pause the sandbox"
+            WorkspaceActivities.pause_workspace, self._target(), **options, summary="pause the sandbox"
         )
 
     async def resume(self, cause: str) -> None:
@@ -133,11 +133,11 @@ class Workspace:
             except ActivityError:
                 end_if_cancelled()
 
-    async def release(self, keep: str | None = None) -> None:
+    async def release(self, keep: str | None = None, options: policies.Options = policies.RELEASE) -> None:
         """Release every sandbox of the build, except the one that its preview keeps."""
         target = self._target() if keep is None else SandboxInput(build_id=self._build_id, sandbox_id="", keep=keep)
         await workflow.execute_activity_method(
-            WorkspaceActivities.release_workspace, target, **policies.RELEASE, summary="release the sandbox"
+            WorkspaceActivities.release_workspace, target, **options, summary="release the sandbox"
         )
 
     def _id(self) -> str:

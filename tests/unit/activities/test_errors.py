@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.runtime.errors import DATABASE_UNAVAILABLE, LONGEST_MESSAGE, application_errors, to_application_error
+from activities.runtime.errors import LONGEST_MESSAGE, application_errors, to_application_error
 from domain.errors import (
     BuildFailed,
     CofounderError,
@@ -24,6 +24,7 @@ from domain.errors import (
     StaleClaim,
     UnknownModel,
 )
+from domain.failures import DATABASE_UNAVAILABLE
 from domain.payloads import BuildRef
 
 
@@ -58,7 +59,7 @@ def test_a_refused_conversation_needs_the_founder(refused: type[ConversationTooL
     assert "Finish the build" in told.message
 
 
-@pytest.mark.parametrize(("asked", "given"), [(None, None), (7.0, 7), (9000.0, 120), (-1.0, 0)])
+@pytest.mark.parametrize(("asked", "given"), [(None, None), (7.0, 7), (9000.0, 60), (-1.0, 0)])
 def test_the_model_s_retry_after_is_kept_within_bounds(asked: float | None, given: int | None) -> None:
     told = to_application_error(ModelCallFailed("busy", asked))
     assert told.next_retry_delay == (None if given is None else timedelta(seconds=given))
