@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.status import Status
 
 from workflows import patches, policies
-from workflows.failures import outage_of, reason_of
+from workflows.failures import database_was_away, outage_of, reason_of
 from workflows.outage import Outage
 from workflows.projection import Projection
 from workflows.waiting import best_effort, note_failure
@@ -109,13 +109,18 @@ class Completion:
             static_summary="keeps the product running",
         )
 
+    async def _run_hook_once(self, options: policies.Options) -> None:
+        await workflow.execute_activity_method(
+            LifecycleActivities.run_post_build_hook, self._build, **options, summary="after the build"
+        )
+
     async def _run_hook(self) -> None:
         """Run the post-build hook; its failure is only reported."""
         try:
-            await workflow.execute_activity_method(
-                LifecycleActivities.run_post_build_hook, self._build, **policies.HOOK, summary="after the build"
-            )
-        except ActivityError:
+            await self._run_hook_once(policies.HOOK)
+        except ActivityError as error:
+            if database_was_away(error) and workflow.patched(patches.OUTAGES.id):
+                return await self._run_hook_once(policies.DATABASE)
             await workflow.execute_activity_method(
                 LifecycleActivities.note_hook_failure,
                 self._build,

@@ -61,6 +61,11 @@ def database_was_away(error: ActivityError) -> bool:
     return isinstance(cause, ApplicationError) and cause.type == failures.DATABASE_UNAVAILABLE
 
 
+def is_stale(error: ActivityError) -> bool:
+    """Whether the last attempt failed because an earlier one has taken its row since."""
+    return isinstance(error.cause, ApplicationError) and error.cause.type == "StaleClaim"
+
+
 def responsible_party(error: ActivityError) -> tuple[WaitingFor, str]:
     """Who can fix the cause of a failed step, and the reason that they read.
 

@@ -38,7 +38,7 @@ class Patch:
 OUTAGES = Patch(
     "outages",
     since=date(2026, 11, 29),
-    commit="TODO",
+    commit="9ca700b",
     gates="Wait as `waiting` for a dependency that is away, and start a step over after the database was away. Before, "
     "a person was asked.",
     deprecate_when="no build run that began without it is open, and the histories in which a person is asked because "

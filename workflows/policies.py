@@ -90,7 +90,7 @@ GATE: Options = {
 
 HOOK: Options = {
     "start_to_close_timeout": timedelta(seconds=30),
-    "retry_policy": RetryPolicy(maximum_attempts=3),
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30), maximum_attempts=3),
 }
 """The hook after a build; its failure never fails the build."""
 

@@ -20,6 +20,7 @@ from workflows import patches, policies
 from workflows.failures import (
     database_was_away,
     end_if_cancelled,
+    is_stale,
     outage_of,
     reason_of,
     responsible_party,
@@ -47,6 +48,12 @@ _SLOT_CHECK_INTERVAL = timedelta(hours=1)
 _SLOT_CHECKS_PER_RUN = 50
 """Slot checks per run before continuing as new; each adds about 13 history events. A sleeping build keeps its slot, so
 the next one may be queued for months."""
+
+_PATIENT_RESUMES = 2
+"""A sandbox that is out of reach is replaced only if it still is after this many attempts, with a wait after each."""
+
+_STALE_ATTEMPTS = 3
+"""A step whose last attempt lost its claim to an earlier one starts over this many times."""
 
 _STOPPED_BY_POLICY = (
     "Not enough of today's budget is left, and this build was started with the policy to stop instead of sleeping. Its "
@@ -102,59 +109,54 @@ class Waiting:
             await self.wait_for_person(waiting_for, reason, is_question=False)
 
     async def _through_outages(
-        self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False, resumable: bool = False, ends: bool = True
+        self,
+        step: Callable[[], Awaitable[T]],
+        *,
+        in_sandbox: bool = False,
+        resumable: bool = False,
+        is_resume: bool = False,
     ) -> T:
         """Do a step. If a dependency is away, wait until it is back, as long as it takes, and do it again.
 
-        `ends`: the outage is over once the step has succeeded.
+        `is_resume`: the step resumes the sandbox, perhaps between two attempts at a step that an outage has stopped.
 
         Raises:
             ActivityError: it has failed for another reason.
             CancelledError: the build was cancelled.
         """
-        if self._outage.is_resting:
-            await self._wait_out(None, in_sandbox=in_sandbox, resumable=resumable)
+        if (outage := self._state.outage) is not None and self._outage.is_resting:
+            await self._outage.wait_for_answer(outage.dependency, None, resumable=resumable)
+            await self._prepare_attempt(outage.dependency, in_sandbox=in_sandbox)
+        nested, stale = is_resume and self._outage.is_open, 0
         while True:
             try:
                 result = await step()
             except ActivityError as error:
                 end_if_cancelled()
-                if not workflow.patched(patches.OUTAGES.id) or not await self._is_over(error, in_sandbox, resumable):
+                if not workflow.patched(patches.OUTAGES.id):
                     raise
+                if database_was_away(error) or (is_stale(error) and stale < _STALE_ATTEMPTS):
+                    stale += is_stale(error)  # the database's outage may have used up the attempts that this takes
+                    continue
+                dependency = outage_of(error)
+                if dependency is None or not await self._outage.wait_for_answer(
+                    dependency, reason_of(error), resumable=resumable
+                ):
+                    await self._outage.end()
+                    raise
+                if not is_resume:
+                    await self._prepare_attempt(dependency, in_sandbox=in_sandbox)
             else:
-                if ends:
+                if not nested:
                     await self._end_outage()
                 return result
 
-    async def _is_over(self, error: ActivityError, in_sandbox: bool, resumable: bool) -> bool:
-        """Wait until the outage that has made a step fail is over. False if that is not why it has failed."""
-        if database_was_away(error):
-            return True  # its attempts have waited for it
-        if outage_of(error) is not None and await self._wait_out(error, in_sandbox=in_sandbox, resumable=resumable):
-            return True
-        await self._outage.end()
-        return False
-
-    async def _wait_out(self, error: ActivityError | None, *, in_sandbox: bool, resumable: bool) -> bool:
-        """Wait until the dependency answers again, and make the sandbox ready for another attempt.
-
-        `error`: what the step has failed with; None if the run before this one was waiting.
-
-        Returns:
-            False if it was not away.
-        """
-        outage = self._state.outage
-        dependency = outage.dependency if error is None and outage is not None else None
-        if error is not None:
-            dependency = outage_of(error)
-        assert dependency is not None, "only an outage is waited for"
-        detail = None if error is None else reason_of(error)
-        if not await self._outage.wait_for_answer(dependency, detail, resumable=resumable):
-            return False
-        lost = in_sandbox and dependency is Dependency.SANDBOX
-        if self._workspace.is_open and (lost or (self._outage.has_paused and dependency is not Dependency.MODEL)):
+    async def _prepare_attempt(self, dependency: Dependency, *, in_sandbox: bool) -> None:
+        """Resume the sandbox for another attempt, if it was paused meanwhile or was out of reach itself."""
+        was_out_of_reach = in_sandbox and dependency is Dependency.SANDBOX
+        is_needed = self._outage.has_paused and dependency is not Dependency.MODEL
+        if self._workspace.is_open and (was_out_of_reach or is_needed):
             await self._resume_within_outage(f"the {dependency} answers again")
-        return True
 
     async def _end_outage(self) -> None:
         if not self._outage.is_open:
@@ -218,11 +220,16 @@ class Waiting:
     async def resume_workspace(self, cause: str, *, replace: bool = False) -> None:
         """Resume or replace the workspace's sandbox; if that fails, wait for the person who can fix it."""
 
+        attempts = 0
+
         async def resume() -> None:
-            await (self._workspace.replace(cause) if replace else self._workspace.resume(cause))
+            nonlocal attempts
+            attempts += 1
+            patient = attempts <= _PATIENT_RESUMES
+            await (self._workspace.replace(cause) if replace else self._workspace.resume(cause, patient=patient))
 
         try:
-            await self._through_outages(resume, ends=not self._outage.is_open)
+            await self._through_outages(resume, is_resume=True)
         except ActivityError as error:
             end_if_cancelled()
             await self.wait_for_person(*responsible_party(error), verified=False)
@@ -258,7 +265,9 @@ class Waiting:
             input_count = self._state.input_count
             try:
                 if self._workspace.is_open:
-                    await self._through_outages(lambda: self._workspace.resume("someone woke the build"))
+                    await self._through_outages(
+                        lambda: self._workspace.resume("someone woke the build"), is_resume=True
+                    )
                 break
             except ActivityError as error:
                 end_if_cancelled()

@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     )
 
 from workflows import patches, policies
-from workflows.failures import end_if_cancelled, reason_of, sandbox_problem
+from workflows.failures import end_if_cancelled, outage_of, reason_of, sandbox_problem
 
 
 class Workspace:
@@ -91,15 +91,17 @@ class Workspace:
             WorkspaceActivities.pause_workspace, self._target(), **options, summary="pause the sandbox"
         )
 
-    async def resume(self, cause: str) -> None:
+    async def resume(self, cause: str, *, patient: bool = False) -> None:
         """Resume the sandbox and verify its files against the snapshot; the agent is told in its next turn.
 
-        A sandbox that can't be resumed is replaced.
+        A sandbox that can't be resumed is replaced; if `patient`, not if the sandbox service does not answer.
         """
         try:
             await self._resume(ResumeWorkspace(build_id=self._build_id, sandbox_id=self._id(), cause=cause))
         except ActivityError as error:
             end_if_cancelled()
+            if patient and outage_of(error) is not None and workflow.patched(patches.OUTAGES.id):
+                raise
             if sandbox_problem(error) is None or not workflow.patched(patches.REPLACES.id):
                 raise
             await self.replace(cause)
