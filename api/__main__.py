@@ -1,16 +1,18 @@
 """`python -m api`: serve the API with the settings of the environment, until SIGTERM or Ctrl-C."""
 
 import argparse
+import asyncio
 import socket
 import sys
 
-import uvicorn
-
-from api.main import application
-from api.protocol import Protocol
-from domain.errors import Misconfigured
+from api.main import application, check_servers
+from api.server import Server, exit_cleanly_on_signals
+from domain.errors import Misconfigured, WrongNamespace
 from logs import configure_logs
 from settings import load_settings
+
+STARTUP_FAILED = 3
+"""Exit code if the application did not start. The log says why."""
 
 
 def main() -> int:
@@ -29,16 +31,15 @@ def main() -> int:
         sys.stderr.write(f"error: {problem}\n")
         return 1
     configure_logs(settings.log_format, settings.log_level)
-    uvicorn.run(
-        app,
-        host=arguments.host,
-        port=arguments.port,
-        http=Protocol,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=5,
-    )
-    return 0
+    exit_cleanly_on_signals()
+    try:
+        asyncio.run(check_servers(settings))
+    except WrongNamespace as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    server = Server(app, arguments.host, arguments.port)
+    server.run()
+    return 0 if server.started else STARTUP_FAILED
 
 
 def _port_problem(host: str, port: int) -> str | None:

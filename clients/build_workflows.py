@@ -5,15 +5,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
+from hashlib import sha256
 from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
-from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.common import (
+    Priority,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from clients.search_attributes import register_search_attributes
+from clients.temporal import describe_namespace
+from domain.deployment import Namespace
 from domain.errors import NotFound
 from domain.names import (
     ADMIT,
@@ -34,37 +42,16 @@ from domain.names import (
 )
 from domain.payloads import BuildInput, PreviewInput
 from domain.status import Status
+from domain.verdicts import WorkflowFate
 
 _RPC_TIMEOUT = timedelta(seconds=10)
 """Short, because a person waits for the answer. The reaper repeats a request that did not get through."""
 
+_KEY_BYTES = 64
+"""Longest fairness key that Temporal accepts."""
+
 _SUMMARY_BYTES = 200
 """Longest summary. Temporal refuses more than 400 bytes."""
-
-
-class WorkflowFate(StrEnum):
-    """What Temporal says about a workflow's latest run."""
-
-    OPEN = "open"
-    """It runs, or has a status that this version does not know."""
-    UNKNOWN = "unknown"
-    """It is not in this namespace. That proves nothing: the client may be connected to another namespace, or the
-    workflow may be past the namespace's retention."""
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELED = "canceled"
-    TERMINATED = "terminated"
-    TIMED_OUT = "timed out"
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether Temporal itself lists the workflow as ended."""
-        return self not in (WorkflowFate.OPEN, WorkflowFate.UNKNOWN)
-
-    @property
-    def left_work_undone(self) -> bool:
-        """Whether it ended before or during its cleanup."""
-        return self.has_ended and self is not WorkflowFate.COMPLETED
 
 
 _FATES = {
@@ -129,6 +116,7 @@ class BuildWorkflows:
                     ]
                 ),
                 static_summary=_shorten(f"{build.project_name}: {build.goal.splitlines()[0]}"),
+                priority=Priority(fairness_key=_fairness_key(build.user_id)),
                 rpc_timeout=_RPC_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:
@@ -244,6 +232,14 @@ class BuildWorkflows:
             return WorkflowFate.OPEN
         return _FATES.get(description.status, WorkflowFate.OPEN)
 
+    async def namespace(self) -> Namespace:
+        """Ask Temporal which namespace the client uses.
+
+        Raises:
+            Misconfigured: there is no such namespace, or Temporal does not answer.
+        """
+        return await describe_namespace(self._client)
+
     async def is_reachable(self) -> bool:
         """Whether the Temporal server answers and is healthy."""
         try:
@@ -254,6 +250,11 @@ class BuildWorkflows:
 
 def _keyword(name: str, value: str) -> SearchAttributePair[Any]:
     return SearchAttributePair(SearchAttributeKey.for_keyword(name), str(value))
+
+
+def _fairness_key(user_id: str) -> str:
+    """What Temporal's fairness knows a user by; the activities of a build inherit it."""
+    return user_id if len(user_id.encode()) <= _KEY_BYTES else sha256(user_id.encode()).hexdigest()
 
 
 def _shorten(text: str) -> str:

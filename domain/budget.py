@@ -7,6 +7,7 @@ import calendar
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
@@ -204,6 +205,15 @@ def too_small(state: BudgetState, call: WorstCase, max_tokens: int, renews_on: d
         f"{dollars(least)}. A bigger plan or a top-up lets the build continue at once; otherwise it tries again on "
         f"{renews_on:%Y-%m-%d}, when your next billing cycle begins."
     )
+
+
+def morning_delay(build_id: UUID, window_seconds: int) -> timedelta:
+    """Return how long after midnight a build wakes: always the same time, spread over the window by the build's id.
+
+    Args:
+        window_seconds: the longest delay, exclusive; 0 for none.
+    """
+    return timedelta(seconds=build_id.int % window_seconds if window_seconds > 0 else 0)
 
 
 def next_utc_midnight(now: datetime) -> datetime:

@@ -28,6 +28,12 @@ class BuildSettings(BaseModel):
         default=None, ge=1, description="Turns per workflow run; unset means until the server suggests a new run."
     )
     preview_seconds: int = Field(default=3600, ge=60, description="Seconds that a preview stays open.")
+    morning_seconds: int = Field(
+        default=1800,
+        ge=0,
+        le=43_200,
+        description="Spread the builds that wake for a new UTC day over this many seconds after midnight; 0 for none.",
+    )
     sandbox_max_seconds: int | None = Field(
         default=3600,
         ge=1,

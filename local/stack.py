@@ -70,6 +70,7 @@ class LocalStack:
       the same as last time in this directory, or free ones.
     - `durable=False`: no fsync, and Temporal in memory. For tests.
     - `time_skipping`: lets tests skip Temporal's timers.
+    - `fair=False`: Temporal serves its queues in order of arrival, as other servers do by default.
     - `egress`, `allow`, `network`: what sandboxes may reach, see `sandbox_server`.
     - `model_options`: more options of the rehearsal model, see `python -m local.rehearsal --help`.
     - `sandbox_options`: more options of the sandbox server, see `python -m local.sandbox --help`.
@@ -86,6 +87,7 @@ class LocalStack:
         bucket: str = DEFAULT_BUCKET,
         durable: bool = True,
         time_skipping: bool = False,
+        fair: bool = True,
         temporal_ui: bool = True,
         egress: Egress = "none",
         allow: Sequence[str] = (),
@@ -103,6 +105,7 @@ class LocalStack:
         self._bucket = bucket
         self._durable = durable
         self._time_skipping = time_skipping
+        self._fair = fair
         self._temporal_ui = temporal_ui
         self._egress = egress
         self._allow = tuple(allow)
@@ -420,6 +423,7 @@ class LocalStack:
                         ui_port=port["temporal.ui"] if self._temporal_ui else None,
                         in_memory=not self._durable,
                         time_skipping=self._time_skipping,
+                        fair=self._fair,
                     )
                 case "s3":
                     return ObjectStore(

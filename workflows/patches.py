@@ -108,6 +108,16 @@ PLAN = Patch(
     deprecate_when="no build run that began without it is open",
 )
 
+MORNINGS = Patch(
+    "mornings",
+    since=date(2026, 11, 29),
+    commit="8cf2fe9",
+    gates="Wake for a new day at a time of the build's own after midnight. Before, every sleeping build woke at "
+    "00:00:00 UTC.",
+    deprecate_when="no build run that began without it is open, and the histories of builds that slept, such as "
+    "three_nights-build-1.json, are recorded again",
+)
+
 CHECKS_FOR_CANCEL = Patch(
     "cancel-is-looked-for",
     since=date(2026, 11, 24),

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, TypeVar
+from uuid import UUID
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
@@ -12,7 +13,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from activities.slots import SlotActivities
     from activities.think import ThinkActivities
-    from domain.budget import next_utc_midnight
+    from domain.budget import morning_delay, next_utc_midnight
     from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, SnapshotReason, ThinkOutcome
     from domain.status import MAX_NIGHTS, Dependency, SleepPolicy, Status, WaitingFor
 
@@ -301,7 +302,7 @@ class Waiting:
             elif state.nights >= self._max_nights():
                 woken = await self._ask_after_last_night()
             else:
-                woken = await self._sleep_until_midnight(repeated=repeated)
+                woken = await self._sleep_until_morning(repeated=repeated)
             stop, repeated = await self.retry_with_help(self.check_budget), True
         if self._workspace.is_open:
             await self.resume_workspace("woken by a signal" if woken else "a new day's budget")
@@ -311,16 +312,23 @@ class Waiting:
         """Whether the founder has asked to finish, and what stops the build allows that."""
         return stop is not ThinkOutcome.ON_HOLD and self.is_finishing
 
-    async def _sleep_until_midnight(self, *, repeated: bool) -> bool:
+    async def _sleep_until_morning(self, *, repeated: bool) -> bool:
         """Sleep until the next UTC day or a wake; returns whether it was a wake."""
         reason = _STILL_SHORT_OF_BUDGET if repeated else _SHORT_OF_BUDGET
-        wakes_at = next_utc_midnight(workflow.now())
+        wakes_at = self._morning_of(next_utc_midnight(workflow.now()))
         await self._projection.become(Status.SLEEPING, reason=reason, wakes_at=wakes_at)
         woken = await wait_for_wake(
             self._state, wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed"
         )
         self._state.nights += not woken
         return woken
+
+    def _morning_of(self, midnight: datetime) -> datetime:
+        """When this build wakes for the day that begins at `midnight`: not all builds wake at once."""
+        context = self._state.context
+        if context is None or not workflow.patched(patches.MORNINGS.id):
+            return midnight
+        return midnight + morning_delay(UUID(self._build.build_id), context.morning_seconds)
 
     async def _ask_after_last_night(self) -> bool:
         """Ask the founder whether to continue so slow a build; any input from now on means yes."""
@@ -340,6 +348,7 @@ class Waiting:
         wakes_at = next_utc_midnight(workflow.now())
         if stop.renews_on is not None:
             wakes_at = max(wakes_at, datetime.combine(stop.renews_on, time(), UTC))
+        wakes_at = self._morning_of(wakes_at)
         await self._projection.become(
             Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=stop.reason, wakes_at=wakes_at
         )

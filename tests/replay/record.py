@@ -16,6 +16,7 @@ from temporalio.client import Client
 from db.migrate import migrate
 from local.stack import LocalStack
 from tests.harness.worker import worker_harness
+from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
@@ -91,7 +92,14 @@ async def record(names: list[str]) -> None:
     kept = json.loads(MANIFEST.read_text()) if MANIFEST.exists() else []
     async with LocalStack(durable=False, time_skipping=True) as stack:
         await migrate(stack.environment["DATABASE_URL"])
-        for scenario in [*SCENARIOS, *MONEY_SCENARIOS, *STEERING_SCENARIOS, *PLAN_SCENARIOS, *OUTAGE_SCENARIOS]:
+        for scenario in [
+            *SCENARIOS,
+            *ADMISSION_SCENARIOS,
+            *MONEY_SCENARIOS,
+            *STEERING_SCENARIOS,
+            *PLAN_SCENARIOS,
+            *OUTAGE_SCENARIOS,
+        ]:
             if names and scenario.name not in names:
                 continue
             sys.stderr.write(f"{scenario.name}: {scenario.path}\n")

@@ -8,13 +8,21 @@ import pytest
 from clients.browser import Browser
 from local.stack import LocalStack
 from tests.harness.worker import WorkerHarness, worker_harness
+from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
-ALL = [*MONEY_SCENARIOS, *STEERING_SCENARIOS, *PLAN_SCENARIOS, *OUTAGE_SCENARIOS, *SCENARIOS]
+ALL = [
+    *ADMISSION_SCENARIOS,
+    *MONEY_SCENARIOS,
+    *STEERING_SCENARIOS,
+    *PLAN_SCENARIOS,
+    *OUTAGE_SCENARIOS,
+    *SCENARIOS,
+]
 
 AT_ONCE = 4
 """Scenarios that run side by side. Most of a build's time is waiting."""

@@ -1,6 +1,8 @@
 """Budget arithmetic."""
 
-from datetime import UTC, date, datetime
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from domain.budget import (
     cycle_of,
     daily_allowance,
     dollars,
+    morning_delay,
     next_utc_midnight,
 )
 from domain.pricing import Price, WorstCase
@@ -106,6 +109,18 @@ def test_the_colours_of_a_share(used: int, level: str) -> None:
 def test_next_midnight_is_utc() -> None:
     assert next_utc_midnight(datetime(2026, 11, 20, 23, 59, 59, tzinfo=UTC)) == datetime(2026, 11, 21, tzinfo=UTC)
     assert next_utc_midnight(datetime(2026, 11, 20, tzinfo=UTC)) == datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def test_a_build_always_wakes_at_the_same_time_of_the_morning() -> None:
+    build = UUID(int=12_345)
+    assert morning_delay(build, 0) == timedelta()
+    assert morning_delay(build, 1000) == timedelta(seconds=345)
+
+
+def test_mornings_are_spread_evenly() -> None:
+    minutes = Counter(int(morning_delay(uuid4(), 1800).total_seconds()) // 60 for _ in range(30_000))
+    assert set(minutes) == set(range(30))
+    assert max(minutes.values()) < 1300, "more than 30 % above the mean"
 
 
 def test_dollars_have_the_digits_that_they_need() -> None:
