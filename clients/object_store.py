@@ -96,6 +96,7 @@ class ObjectStore:
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
             retries={"total_max_attempts": 1},
+            tcp_keepalive=True,
             max_pool_connections=20,
             # Servers other than AWS have one host name for all buckets, and don't know the newer checksums.
             s3={"addressing_style": "path" if config.endpoint_url else "auto"},
@@ -135,10 +136,11 @@ class ObjectStore:
 
         Raises:
             Misconfigured: names the variable that is wrong, and what to do.
+            StoreUnavailable: it does not answer.
         """
         try:
             await self.keys("check/", limit=1)
-        except (NeedsPerson, NotFound, StoreUnavailable) as error:
+        except (NeedsPerson, NotFound) as error:
             raise Misconfigured(str(error)) from error
 
     async def probe(self) -> None:

@@ -215,15 +215,15 @@ class Sandboxes:
         """Check that the service answers and accepts the key.
 
         Raises:
-            Misconfigured: it does not answer, or it is another service; says what to do.
+            Misconfigured: it is another service; says what to do.
+            SandboxUnavailable: it does not answer.
             NeedsPerson: it does not accept the key.
         """
         try:
             await self.probe()
         except SandboxUnavailable as error:
-            if isinstance(error.__cause__, e2b.RateLimitException | ServiceBusyException):
-                return
-            raise Misconfigured(str(error)) from error
+            if not isinstance(error.__cause__, e2b.RateLimitException | ServiceBusyException):
+                raise
 
     async def probe(self) -> None:
         """Ask the service for the list of sandboxes.

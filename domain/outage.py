@@ -15,7 +15,8 @@ LATEST_RETRY = timedelta(minutes=1)
 """After an outage no build waits longer than the outage has lasted plus this."""
 
 LONGEST_WAIT_WHEN_LONG = timedelta(hours=1)
-"""The longest wait of a build whose history has become long and that can't continue as new at this step."""
+"""The longest wait of a build whose history has become long and that can't continue as new at this step, and of a build
+that has ended and only saves its work. A signal ends it earlier, too."""
 
 PAUSE_AFTER = timedelta(minutes=10)
 """Pause the build's sandbox once a wait for the store or the model has lasted this long: it costs money."""

@@ -96,7 +96,7 @@ class Completion:
                 is_late = workflow.now() >= deadline
                 if dependency is None or is_late or not workflow.patched(patches.OUTAGES.id):
                     return note_failure(error)
-                await self._outage.wait_to_save(dependency, reason_of(error))
+                await self._outage.wait_to_save(dependency, reason_of(error), deadline)
 
     async def _start_preview(self, sandbox_id: str, url: str) -> None:
         build_id = self._build.build_id

@@ -1,6 +1,6 @@
 """How a build waits for a dependency: as `waiting`, without a person, until a step can be tried again."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NoReturn
 
 from temporalio import workflow
@@ -114,11 +114,11 @@ class Outage:
         await self._show_attempt()
         return True
 
-    async def wait_to_save(self, dependency: Dependency, detail: str) -> None:
-        """Wait as `wait_for_answer` does, also if the build was cancelled, for a build that ends."""
+    async def wait_to_save(self, dependency: Dependency, detail: str, deadline: datetime) -> None:
+        """Wait as `wait_for_answer` does, also if the build was cancelled, for a build that ends; until the deadline."""
         self._begin(dependency)
         await self._report(dependency, detail)
-        while True:
+        while workflow.now() < deadline:
             reason = REASONS_AT_THE_END.get(dependency, REASONS[dependency])
             if (
                 await self._wait(dependency, reason, even_if_cancelled=True)
@@ -154,7 +154,7 @@ class Outage:
         if (state.status, outage.dependency, self._reason) != (Status.WAITING, dependency, reason):
             self._reason = reason
             await self._projection.become(Status.WAITING, dependency=dependency, reason=reason)
-        longest = LONGEST_WAIT_WHEN_LONG if self._is_long() else LONGEST_WAIT
+        longest = LONGEST_WAIT_WHEN_LONG if even_if_cancelled or self._is_long() else LONGEST_WAIT
         moment = wait_before_retry(outage.waits, self._lasted(), workflow.random().random(), longest)
         self._change(dependency=dependency, waits=outage.waits + 1)
         self._waits_in_run += 1
