@@ -150,4 +150,7 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
         Dependency.MODEL: partial(probe_providers, clients.providers),
     }
     prober = ProberActivities(sessions, clients.workflows, probes)
-    return [reaper.reap, prober.report_outage, prober.read_dependency, prober.probe]
+    return [
+        *(reaper.reap, reaper.reap_builds, reaper.reap_sandboxes, reaper.sweep_store, reaper.repeat_nudges),
+        *(prober.report_outage, prober.read_dependency, prober.probe),
+    ]

@@ -54,7 +54,7 @@ from domain.events import (
 )
 from domain.notes import TurnNote
 from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
-from domain.pricing import PriceTable, Tokens
+from domain.pricing import Iteration, PriceTable, Tokens
 from domain.refusals import REFUSALS_IN_A_ROW, refusal_notice
 from domain.sent_tools import SentTools, tools_of
 from domain.text import storable
@@ -305,7 +305,8 @@ class ThinkActivities:
         except BrokenStream as error:
             # The server accepted the call. Without an event of its stream, its cost is unknown.
             has_usage = error.tokens != Tokens()
-            await (self._settle(call, error.tokens, error.request_id) if has_usage else self._estimate(call))
+            seen = (error.tokens, error.request_id, error.iterations)
+            await (self._settle(call, *seen) if has_usage else self._estimate(call))
             await self._report_failure(call, error, narrator)
             raise
         except LostCall as error:
@@ -345,13 +346,15 @@ class ThinkActivities:
     # ---- its cost
 
     async def _settle_usage(self, call: money.Call, narrator: Narrator) -> None:
-        await self._settle(call, narrator.tokens, narrator.request_id)
+        await self._settle(call, narrator.tokens, narrator.request_id, narrator.iterations)
 
-    async def _settle(self, call: money.Call, tokens: Tokens, request_id: str | None) -> None:
+    async def _settle(
+        self, call: money.Call, tokens: Tokens, request_id: str | None, iterations: tuple[Iteration, ...]
+    ) -> None:
         if tokens == Tokens():
             return await self._estimate(call)  # the server accepted the call, and has not said what it bills
         async with transaction(self._sessions) as tx:
-            await money.settle(tx, call, tokens, self._budget.cost(call.model, tokens), request_id)
+            await self._budget.settle_partly(tx, call, tokens, request_id, iterations)
 
     async def _estimate(self, call: money.Call) -> None:
         async with transaction(self._sessions) as tx:

@@ -10,7 +10,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from activities.lifecycle import LifecycleActivities
-    from domain.names import PREVIEW_WORKFLOW, preview_workflow_id
+    from domain.names import BUILD_FAILED, PREVIEW_WORKFLOW, preview_workflow_id
     from domain.outage import SAVE_WITHIN
     from domain.payloads import BuildRef, FinishBuild, GateResult, LoopState, PreviewInput, SnapshotReason
     from domain.status import Status
@@ -77,7 +77,7 @@ class Completion:
         await self._projection.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
         if cancelled:
             raise asyncio.CancelledError
-        raise ApplicationError(reason or "The build failed.", type="BuildFailed", non_retryable=True)
+        raise ApplicationError(reason or "The build failed.", type=BUILD_FAILED, non_retryable=True)
 
     async def _snapshot(self) -> None:
         await self._workspace.snapshot(SnapshotReason.END, policies.SNAPSHOT_IF_POSSIBLE)

@@ -115,7 +115,7 @@ class Outage:
         return True
 
     async def wait_to_save(self, dependency: Dependency, detail: str, deadline: datetime) -> None:
-        """Wait as `wait_for_answer` does, also if the build was cancelled, for a build that ends; until the deadline."""
+        """Wait as `wait_for_answer` does, also if the build was cancelled, of a build that ends, until the deadline."""
         self._begin(dependency)
         await self._report(dependency, detail)
         while workflow.now() < deadline:

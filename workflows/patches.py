@@ -135,3 +135,12 @@ COMPACTION = Patch(
     "conversation grew until the model's window was full.",
     deprecate_when="no build run that began without it is open",
 )
+
+REAPER_STEPS = Patch(
+    "reaper-steps",
+    since=date(2026, 11, 29),
+    commit="9c5b029",
+    gates="Run the reaper as steps, each an activity of its own. Before, one activity did everything, and a slow part "
+    "of it kept the others waiting.",
+    deprecate_when="no reaper run that began without it is open: they last minutes",
+)

@@ -21,6 +21,7 @@ from db.builds import BuildRequest, insert_build
 from db.models import Event, Snapshot
 from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
+from db.tombstones import doomed_keys
 from db.transaction import transaction
 from db.users import ensure_user
 from domain.payloads import OpenWorkspace, TakenSnapshot, TakeSnapshot
@@ -95,6 +96,12 @@ class ActivityHarness:
         for role in Role:
             for sandbox_id in await self.sandboxes.find(build_id, role):
                 await self.sandboxes.kill(sandbox_id)
+
+    async def kept_keys(self, build_id: str) -> set[str]:
+        """List the keys of the build's objects in the store that have no tombstone."""
+        async with transaction(self.sessions) as tx:
+            doomed = await doomed_keys(tx, uuid.UUID(build_id))
+        return set(await self.store.keys(f"snapshots/{build_id}/")) - doomed
 
     async def rows(self, build_id: str) -> dict[int, Snapshot]:
         """Read the build's snapshots by number."""

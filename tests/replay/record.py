@@ -20,6 +20,7 @@ from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
+from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
@@ -99,6 +100,7 @@ async def record(names: list[str]) -> None:
             *STEERING_SCENARIOS,
             *PLAN_SCENARIOS,
             *OUTAGE_SCENARIOS,
+            *REAPER_SCENARIOS,
         ]:
             if names and scenario.name not in names:
                 continue

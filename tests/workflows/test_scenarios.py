@@ -12,6 +12,7 @@ from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
+from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
@@ -21,6 +22,7 @@ ALL = [
     *STEERING_SCENARIOS,
     *PLAN_SCENARIOS,
     *OUTAGE_SCENARIOS,
+    *REAPER_SCENARIOS,
     *SCENARIOS,
 ]
 

@@ -306,3 +306,20 @@ async def test_it_heartbeats_while_it_waits_for_a_lock(harness: ActivityHarness,
             assert not waiting.done(), "it waits for the lock on the build"
             assert beats, "it waits without a heartbeat"
         assert (await waiting).outcome is ThinkOutcome.END_TURN
+
+
+async def test_a_broken_stream_is_priced_by_its_parts(harness: ActivityHarness, build: str) -> None:
+    """Each part that the server had named costs what its own model costs, also if nothing but pings follow."""
+    parts = [
+        {"type": "message", "model": MODEL, "input_tokens": 1000, "output_tokens": 10},
+        {"type": "fallback_message", "model": "claude-haiku-5-5", "input_tokens": 1000, "output_tokens": 100},
+    ]
+    usage = {"input_tokens": 0, "output_tokens": 0, "iterations": parts}
+    begun = START | {"message": START["message"] | {"usage": usage}}
+    async with speaking(begun, *says(0, "I begin.")) as model:
+        with pytest.raises(ApplicationError, match="ended before it was complete"):
+            await think(harness, model, build)
+    entry = await ledger(harness, build)
+    assert (entry.state, entry.input_tokens, entry.output_tokens) == ("settled", 2000, 110)
+    assert entry.cost == 1000 * 2 + 10 * 10 + 1000 // 10 + 100 // 2
+    assert [part["model"] for part in entry.iterations or ()] == [MODEL, "claude-haiku-5-5"]
