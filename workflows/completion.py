@@ -12,12 +12,13 @@ with workflow.unsafe.imports_passed_through():
     from activities.lifecycle import LifecycleActivities
     from domain.names import BUILD_FAILED, PREVIEW_WORKFLOW, preview_workflow_id
     from domain.outage import SAVE_WITHIN
-    from domain.payloads import BuildRef, FinishBuild, GateResult, LoopState, PreviewInput, SnapshotReason
+    from domain.payloads import BuildRef, ClaimPermit, FinishBuild, GateResult, LoopState, PreviewInput, SnapshotReason
     from domain.status import Status
 
 from workflows import patches, policies
 from workflows.failures import database_was_away, outage_of, reason_of
 from workflows.outage import Outage
+from workflows.permits import claim_permit
 from workflows.projection import Projection
 from workflows.waiting import best_effort, note_failure
 from workflows.workspace import Workspace
@@ -71,7 +72,7 @@ class Completion:
         cancelled = is_cancelled_exception(error)
         reason = None if cancelled else reason_of(error)
         deadline = workflow.now() + SAVE_WITHIN
-        if self._workspace.is_open:
+        if self._workspace.is_open and not self._workspace.is_saved:
             await self._save(self._snapshot, deadline)
         await self._save(self._release, deadline)
         await self._projection.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
@@ -80,6 +81,8 @@ class Completion:
         raise ApplicationError(reason or "The build failed.", type=BUILD_FAILED, non_retryable=True)
 
     async def _snapshot(self) -> None:
+        if self._workspace.is_paused:
+            await best_effort(self._take_permit())
         await self._workspace.snapshot(SnapshotReason.END, policies.SNAPSHOT_IF_POSSIBLE)
 
     async def _release(self) -> None:
@@ -97,6 +100,10 @@ class Completion:
                 if dependency is None or is_late or not workflow.patched(patches.OUTAGES.id):
                     return note_failure(error)
                 await self._outage.wait_to_save(dependency, reason_of(error), deadline)
+
+    async def _take_permit(self) -> None:
+        """Take a permit, even if none is free, to save what is in a paused sandbox: the end of a build can't wait."""
+        await claim_permit(ClaimPermit(build_id=self._build.build_id, anyway=True))
 
     async def _start_preview(self, sandbox_id: str, url: str) -> None:
         build_id = self._build.build_id

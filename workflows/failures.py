@@ -10,6 +10,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from domain import failures
+    from domain.payloads import PermitClaim
     from domain.status import Dependency, WaitingFor
 
 T = TypeVar("T")
@@ -64,6 +65,14 @@ def database_was_away(error: ActivityError) -> bool:
 def is_stale(error: ActivityError) -> bool:
     """Whether the last attempt failed because an earlier one has taken its row since."""
     return isinstance(error.cause, ApplicationError) and error.cause.type == "StaleClaim"
+
+
+def missing_permit(error: ActivityError) -> PermitClaim | None:
+    """Why the build has no permit to have its sandbox running, if that is why the step failed; otherwise None."""
+    cause = error.cause
+    if not isinstance(cause, ApplicationError) or cause.type not in ("NoPermit", "SandboxRefused"):
+        return None
+    return PermitClaim(held=False, reason=reason_of(error), refused=cause.type == "SandboxRefused")
 
 
 def responsible_party(error: ActivityError) -> tuple[WaitingFor, str]:

@@ -185,7 +185,9 @@ class Outage:
     async def _pause_if_long(self, dependency: Dependency) -> None:
         """Pause the sandbox in a long wait. Nothing is asked of a service that is away."""
         outage = self._state.outage
-        if outage is None or outage.paused or not self._workspace.is_open or dependency is Dependency.SANDBOX:
+        if outage is None or outage.paused or dependency is Dependency.SANDBOX:
+            return
+        if not self._workspace.is_open or self._workspace.is_paused:
             return
         if workflow.now() - (outage.awake_since or outage.since) < PAUSE_AFTER:
             return

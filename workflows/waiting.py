@@ -28,6 +28,7 @@ from workflows.failures import (
     sandbox_problem,
 )
 from workflows.outage import Outage
+from workflows.permits import PermitQueue
 from workflows.projection import Projection
 from workflows.wake import wait_for_wake
 from workflows.workspace import Workspace
@@ -75,6 +76,7 @@ class Waiting:
         self._projection = projection
         self._workspace = workspace
         self._outage = outage
+        self._permits = PermitQueue(build_id, state, projection)
 
     async def retry_with_help(
         self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False, resumable: bool = False
@@ -131,7 +133,7 @@ class Waiting:
         nested, stale = is_resume and self._outage.is_open, 0
         while True:
             try:
-                result = await step()
+                result = await self._permits.when_permitted(step)
             except ActivityError as error:
                 end_if_cancelled()
                 if not workflow.patched(patches.OUTAGES.id):
@@ -255,7 +257,7 @@ class Waiting:
         if waiting_for is WaitingFor.FOUNDER:
             # A wake sent before the question was asked does not answer it; a request to finish answers any question.
             self._state.wake = self._state.finish and (is_question or not self.is_finishing)
-        if self._workspace.is_open and verified:
+        if self._workspace.is_open and verified and not self._workspace.is_paused:
             await best_effort(self._workspace.snapshot(SnapshotReason.WAIT, policies.SNAPSHOT_IF_POSSIBLE))
         if self._workspace.is_open:
             await best_effort(self._workspace.pause())

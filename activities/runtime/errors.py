@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from domain.errors import (
     AccountSuspended,
@@ -23,6 +23,7 @@ from domain.errors import (
     Misconfigured,
     ModelCallFailed,
     NeedsPerson,
+    NoPermit,
     NotFound,
     Refused,
     SandboxFull,
@@ -50,6 +51,7 @@ _PERMANENT = (
     InvalidInput,
     Misconfigured,
     NeedsPerson,
+    NoPermit,
     NotFound,
     Refused,
     SandboxFull,
@@ -103,6 +105,10 @@ def _from_cofounder_error(error: CofounderError) -> ApplicationError:
         type=kind,
         non_retryable=isinstance(error, _PERMANENT) or (dependency is not None and _build_waits_for(kind)),
         next_retry_delay=delay,
+        # A worker does not log it as a failure: the build only waits its turn.
+        category=ApplicationErrorCategory.BENIGN
+        if isinstance(error, NoPermit)
+        else ApplicationErrorCategory.UNSPECIFIED,
     )
 
 
