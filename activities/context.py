@@ -98,7 +98,7 @@ class ContextActivities:
 
     @activity.defn
     @application_errors
-    async def load_settings(self, request: BuildRef) -> ChangedSettings:
+    async def load_changed_settings(self, request: BuildRef) -> ChangedSettings:
         """Read what an operator has changed for the build since it began."""
         async with transaction(self._sessions) as tx:
             build = await load_build(tx, uuid.UUID(request.build_id))

@@ -60,7 +60,7 @@ def _project_activities(settings: Settings, sessions: Sessions, clients: WorkerC
     return [
         context.load_build_context,
         context.resolve_model,
-        context.load_settings,
+        context.load_changed_settings,
         slots.claim_slot,
         question.ask_founder,
         lifecycle.record_status,

@@ -36,5 +36,5 @@ class SettingsChanges:
 
     async def _load(self) -> ChangedSettings:
         return await workflow.execute_activity_method(
-            ContextActivities.load_settings, self._build, **policies.DATABASE, summary="changed settings"
+            ContextActivities.load_changed_settings, self._build, **policies.DATABASE, summary="changed settings"
         )
