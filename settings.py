@@ -279,7 +279,9 @@ class Settings(BuildSettings, BaseSettings):
         default=60, gt=0, description="Seconds that a product may take to answer after its start."
     )
     snapshots_kept: int = Field(
-        default=5, ge=1, description="Snapshots kept per open build, besides those of overwritten histories."
+        default=5,
+        ge=1,
+        description="Snapshots kept per open build. Those of overwritten histories stay, too.",
     )
     chromium_path: Path | None = Field(default=None, description="Path of Chromium; unset means the first one on PATH.")
     reaper_spares_seconds: float = Field(

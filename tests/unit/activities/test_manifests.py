@@ -3,15 +3,16 @@
 import pytest
 
 from activities.sandbox.manifests import compare_manifests, read_manifest, write_manifest
-from bench.manifests import entries_of, longest_pause
-from domain.manifest import Entry
+from domain.manifest import Entry, Kind
+from tests.harness.event_loop import longest_pause
 
 FILES = 200_000
 
 
 @pytest.fixture(scope="module")
 def entries() -> list[Entry]:
-    return entries_of(FILES)
+    paths = (f"src/{number % 997}/file-{number}.py" for number in range(FILES))
+    return [Entry(path, Kind.FILE, 0o644, 100, "a" * 64) for path in paths]
 
 
 @pytest.mark.parametrize("step", ["write", "read", "compare"])
