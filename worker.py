@@ -19,14 +19,16 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 from activities.registry import all_activities
 from activities.runtime.shutdown import Shutdown
 from clients.browser import Browser
+from clients.cancellation import cancel_and_wait
 from clients.search_attributes import register_search_attributes
 from clients.temporal import connect_temporal, schedule_reaper
 from clients.worker_clients import open_worker_clients
 from db.session import open_sessions
-from domain.errors import CofounderError
+from domain.errors import CofounderError, WrongVersion
 from logs import configure_logs
 from services.deployment import check_deployment
 from services.plans import check_plans
+from services.presence import Presence, check_formats
 from settings import Settings, load_settings
 from workflows.build import BuildWorkflow
 from workflows.preview import PreviewWorkflow
@@ -63,6 +65,7 @@ async def wired_worker(
         Misconfigured: a server is missing or wrong; the message says which one, and what to do.
     """
     async with open_sessions(settings.database_url, pool_size=20) as sessions:
+        await check_formats(sessions)
         await check_plans(sessions, settings.model_prices)
         async with open_worker_clients(settings, client, browser) as clients:
             await check_deployment(sessions, clients.workflows)
@@ -106,7 +109,10 @@ async def main() -> None:
     shutdown = Shutdown()
     stopping = _listen_for_signals(shutdown)
     client = await connect_temporal()
-    async with wired_worker(settings, client, shutdown=shutdown) as worker:
+    async with (
+        wired_worker(settings, client, shutdown=shutdown) as worker,
+        _present(settings, stopping) as problems,
+    ):
         running = asyncio.create_task(worker.run())
         stopped = asyncio.create_task(stopping.wait())
         log.info("worker started", task_queue=settings.temporal_task_queue, identity=client.identity)
@@ -115,6 +121,25 @@ async def main() -> None:
         stopped.cancel()
         await worker.shutdown()
         await running
+    if problems:
+        raise problems[0]
+
+
+@asynccontextmanager
+async def _present(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[list[WrongVersion]]:
+    """Announce this worker. If it can't read what is stored any more, stop it; the problem is then in the list."""
+    problems: list[WrongVersion] = []
+
+    def stop(problem: WrongVersion) -> None:
+        problems.append(problem)
+        stopping.set()
+
+    async with open_sessions(settings.database_url, pool_size=1) as sessions:
+        keeping = asyncio.create_task(Presence(sessions, "worker").keep(stop))
+        try:
+            yield problems
+        finally:
+            await cancel_and_wait(keeping)
 
 
 if __name__ == "__main__":

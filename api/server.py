@@ -1,5 +1,6 @@
 """The HTTP server of the API: uvicorn, which ends the live feeds first when it stops."""
 
+import asyncio
 import signal
 import socket
 from types import FrameType
@@ -9,6 +10,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.protocol import Protocol
+from clients.cancellation import cancel_and_wait
+from domain.errors import WrongVersion
+from services.presence import Presence
 
 _GRACE_SECONDS = 5
 """Seconds that a stopping server gives its requests to end."""
@@ -30,10 +34,26 @@ class Server(uvicorn.Server):
             )
         )
         self._app = app
+        self._keeping: asyncio.Task[None] | None = None
+        self.problem: WrongVersion | None = None
+        """Why the server has stopped by itself."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, then announce this process."""
+        await super().startup(sockets)
+        if self.started:
+            presence = Presence(self._app.state.resources.sessions, "api")
+            self._keeping = asyncio.create_task(presence.keep(self._stop))
+
+    def _stop(self, problem: WrongVersion) -> None:
+        self.problem = problem
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the feeds, then stop as uvicorn does."""
         self._app.state.resources.feeds.end()
+        if self._keeping is not None:
+            await cancel_and_wait(self._keeping)
         await super().shutdown(sockets)
 
 

@@ -696,6 +696,33 @@ class Deployment(Base):
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)
 
 
+class StoredFormat(Base):
+    """A format of what is stored, and which programs read it; see `domain/formats.py`."""
+
+    __tablename__ = "formats"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    written: Mapped[int] = mapped_column(Integer())
+    readable_from: Mapped[int] = mapped_column(Integer())
+
+    __table_args__ = (CheckConstraint("readable_from between 0 and written", name="versions"),)
+
+
+class Process(Base):
+    """A worker or an API that runs, or ran. Each announces itself every half minute."""
+
+    __tablename__ = "processes"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    role: Mapped[str]
+    version: Mapped[str]
+    reads: Mapped[dict[str, Any]] = mapped_column(comment="version by format")
+    writes: Mapped[dict[str, Any]] = mapped_column(comment="version by format")
+    seen_at: Mapped[datetime] = _now()
+
+    __table_args__ = (CheckConstraint(_one_of("role", ("api", "worker")), name="role"),)
+
+
 class ReaperStep(Base):
     """How far a step of the reaper has come, and why it stopped."""
 

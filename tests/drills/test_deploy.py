@@ -4,9 +4,9 @@ import uuid
 from collections.abc import Callable
 from time import monotonic
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from db.models import LedgerEntry
+from db.models import LedgerEntry, StoredFormat
 from domain.status import Status
 from local.stack import LocalStack
 from settings import Settings
@@ -59,3 +59,41 @@ async def test_stopped_worker_ends_its_model_call(stack: LocalStack, figure: Cal
         )
     paid = sum(map(len, ledgers))
     figure(f"the worker ended after {stopped_after:.0f} s; each of {paid} calls paid once, none estimated")
+
+
+async def test_worker_refuses_what_it_cannot_read(stack: LocalStack, figure: Callable[[str], None]) -> None:
+    """D11: a later version's format appears in the database while a worker of this version has a build.
+
+    The worker stops with a sentence, a second one does not start, and the build is not failed: it goes on later.
+    """
+    async with idle_harness(stack) as harness:
+        async with worker_process(harness, stack) as first:
+            await first.until("worker started")
+            build_id = await harness.start(script=steps([bash(HOLD, 300)], [bash(PRODUCT)]))
+            await harness.until_event(build_id, "tool_started")
+            await _write_conversations(harness, 99)
+            try:
+                began = monotonic()
+                problem = await first.until("this program can't read what is stored")
+                assert await first.exit_code() == 1
+                stopped_after = monotonic() - began
+                assert "Start the version of Cofounder" in problem["reason"]
+                async with worker_process(harness, stack) as second:
+                    assert await second.exit_code() == 1
+                assert second.last_words.startswith("worker: This program is too old for its database")
+                row = await harness.row(build_id)
+                assert (row.closed_at, row.waiting_for) == (None, None)
+            finally:
+                await _write_conversations(harness, 1)
+        async with worker_process(harness, stack) as third:
+            await third.until("worker started")
+            await release_command(harness, build_id)
+            assert (await harness.finished(build_id)).status == Status.READY
+            assert await third.stop() == 0
+    figure(f"the worker stopped itself after {stopped_after:.0f} s, the next refused to start, the build became ready")
+
+
+async def _write_conversations(harness: WorkerHarness, version: int) -> None:
+    async with harness.session() as tx:
+        changed = update(StoredFormat).where(StoredFormat.name == "conversation")
+        await tx.session.execute(changed.values(written=version, readable_from=version))

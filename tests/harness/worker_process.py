@@ -24,11 +24,16 @@ class RunningWorker:
 
     process: asyncio.subprocess.Process
     logged: list[dict[str, Any]] = field(default_factory=list)
+    last_words: str = ""
+    """Why it did not start, or ended by itself."""
 
     async def until(self, event: str) -> dict[str, Any]:
-        """Read the log until the event appears; every line must be a JSON object."""
+        """Read the log until the event appears; every line must be a JSON object, but for the worker's last words."""
         assert self.process.stderr is not None
         while line := await self.process.stderr.readline():
+            if line.startswith(b"worker: "):
+                self.last_words = line.decode()
+                continue
             self.logged.append(json.loads(line))
             if self.logged[-1]["event"] == event:
                 return self.logged[-1]

@@ -7,6 +7,7 @@ revision = "0010"
 down_revision = "0009"
 branch_labels = None
 depends_on = None
+kind = "expand"
 
 _INDEXES = (
     ("ix_builds_closed", "builds", ["closed_at"], "closed_at is not null"),
