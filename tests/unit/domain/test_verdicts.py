@@ -1,6 +1,7 @@
 """No verdict of the reaper destroys what some truth that fits the evidence still needs."""
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -8,12 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from domain.verdicts import (
+    SLICE_SECONDS,
+    SLICES,
     BuildEvidence,
     BuildVerdict,
     ObjectEvidence,
     SandboxEvidence,
     WorkflowFate,
     closes_too_many,
+    due_slices,
     judge_build,
     may_delete_object,
     may_doom_object,
@@ -53,6 +57,16 @@ def test_what_is_not_found_is_marked_once_and_unmarked_when_it_is_found() -> Non
 )
 def test_more_than_five_and_two_in_a_hundred_are_too_many(closing: int, open_builds: int, *, too_many: bool) -> None:
     assert closes_too_many(closing, open_builds) == too_many
+
+
+def test_each_slice_is_due_once_an_hour_and_what_was_missed_too() -> None:
+    now = datetime(2026, 11, 29, 12, tzinfo=UTC)
+    assert sorted(due_slices(None, now)) == sorted(SLICES)
+    assert due_slices(now, now + timedelta(seconds=SLICE_SECONDS - 1)) == ""
+    assert len(due_slices(now, now + timedelta(seconds=3 * SLICE_SECONDS))) == 3
+    assert sorted(due_slices(now, now + timedelta(days=1))) == sorted(SLICES)
+    hour = [due_slices(now + timedelta(minutes=each - 1), now + timedelta(minutes=each)) for each in range(1, 61)]
+    assert sorted("".join(hour)) == sorted(SLICES)
 
 
 sandboxes = st.builds(
