@@ -9,11 +9,12 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from activities.lifecycle import LifecycleActivities
     from domain.names import BUILD_FAILED, PREVIEW_WORKFLOW, preview_workflow_id
-    from domain.payloads import BuildRef, FinishBuild, GateResult, LoopState, PreviewInput, SnapshotReason
+    from domain.payloads import BuildRef, ClaimPermit, FinishBuild, GateResult, LoopState, PreviewInput, SnapshotReason
     from domain.status import Status
 
 from workflows import policies
 from workflows.failures import reason_of
+from workflows.permits import claim_permit
 from workflows.projection import Projection
 from workflows.waiting import best_effort
 from workflows.workspace import Workspace
@@ -63,13 +64,19 @@ class Completion:
         """
         cancelled = is_cancelled_exception(error)
         reason = None if cancelled else reason_of(error)
-        if self._workspace.is_open:
+        if self._workspace.is_open and not self._workspace.is_saved:
+            if self._workspace.is_paused:
+                await best_effort(self._take_permit())
             await best_effort(self._workspace.snapshot(SnapshotReason.END, policies.SNAPSHOT_IF_POSSIBLE))
         await best_effort(self._workspace.release())
         await self._projection.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
         if cancelled:
             raise asyncio.CancelledError
         raise ApplicationError(reason or "The build failed.", type=BUILD_FAILED, non_retryable=True)
+
+    async def _take_permit(self) -> None:
+        """Take a permit, even if none is free, to save what is in a paused sandbox: the end of a build can't wait."""
+        await claim_permit(ClaimPermit(build_id=self._build.build_id, anyway=True))
 
     async def _start_preview(self, sandbox_id: str, url: str) -> None:
         build_id = self._build.build_id

@@ -40,6 +40,16 @@ class Workspace:
         assert self._state.sandbox is not None, "the workspace is opened before it is used"
         return self._state.sandbox
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether its sandbox is paused, and only `resume` and `replace` may use it."""
+        return self._state.paused and workflow.patched(patches.PERMITS.id)
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether it is paused, and the last snapshot has everything that is in it."""
+        return self.is_paused and self._state.saved
+
     async def open(self) -> None:
         """Open the sandbox: adopted, or created and restored from the project's last snapshot."""
         opened = await workflow.execute_activity_method(
@@ -63,6 +73,7 @@ class Workspace:
         A failure is reported in the feed and raised.
         """
         self._state.snapshots += 1
+        self._state.saved = False
         request = TakeSnapshot.sparse(
             build_id=self._build_id,
             sandbox_id=self.sandbox.sandbox_id,
@@ -84,12 +95,21 @@ class Workspace:
                     summary="snapshot failed",
                 )
             raise
+        self._state.saved = True
 
-    async def pause(self) -> None:
-        """End the sandbox's processes and pause it; from then on it costs nothing."""
-        await workflow.execute_activity_method(
-            WorkspaceActivities.pause_workspace, self._target(), **policies.SANDBOX, summary="pause the sandbox"
+    async def pause(self, *, keep_permit: bool = False) -> None:
+        """End the sandbox's processes and pause it; from then on it costs nothing.
+
+        `keep_permit`: the gate's sandbox is to use its permit. Otherwise the permit is given back, and the gate's
+        sandbox killed if there is one.
+        """
+        request = SandboxInput.sparse(
+            build_id=self._build_id, sandbox_id=self._id(), keep_permit=keep_permit, is_paused=self._state.paused
         )
+        await workflow.execute_activity_method(
+            WorkspaceActivities.pause_workspace, request, **policies.SANDBOX, summary="pause the sandbox"
+        )
+        self._state.paused = True
 
     async def resume(self, cause: str) -> None:
         """Resume the sandbox and verify its files against the snapshot; the agent is told in its next turn.
@@ -124,6 +144,7 @@ class Workspace:
             WorkspaceActivities.resume_workspace, request, **policies.SANDBOX, summary="verify the workspace"
         )
         self._state.sandbox, self._state.sandbox_opened_at = resumed.sandbox, resumed.opened_at
+        self._state.paused = self._state.saved = False
         # Even if the note is there already: that one may be part of a message that was sent.
         self._state.notes.append(TurnNote.RESUMED)
         if resumed.reapplied:

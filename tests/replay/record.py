@@ -15,12 +15,12 @@ from temporalio.client import Client
 
 from db.migrate import migrate
 from local.stack import LocalStack
-from tests.harness.worker import worker_harness
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
+from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
 from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
-from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario
+from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario, scenario_harness
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -92,12 +92,19 @@ async def record(names: list[str]) -> None:
     kept = json.loads(MANIFEST.read_text()) if MANIFEST.exists() else []
     async with LocalStack(durable=False, time_skipping=True) as stack:
         await migrate(stack.environment["DATABASE_URL"])
-        others = [*ADMISSION_SCENARIOS, *MONEY_SCENARIOS, *STEERING_SCENARIOS, *PLAN_SCENARIOS, *REAPER_SCENARIOS]
+        others = [
+            *ADMISSION_SCENARIOS,
+            *MONEY_SCENARIOS,
+            *STEERING_SCENARIOS,
+            *PLAN_SCENARIOS,
+            *PERMIT_SCENARIOS,
+            *REAPER_SCENARIOS,
+        ]
         for scenario in [*SCENARIOS, *others]:
             if names and scenario.name not in names:
                 continue
             sys.stderr.write(f"{scenario.name}: {scenario.path}\n")
-            async with worker_harness(stack, **scenario.settings) as harness:
+            async with scenario_harness(stack, scenario) as harness:
                 workflows = await scenario.drive(harness)
                 await asyncio.sleep(1)  # workflows become visible a moment later
                 for old in HISTORIES.glob(f"{scenario.name}-*.json"):
