@@ -130,6 +130,21 @@ async def test_open_previews(browser: Browser, figure: Callable[[str], None]) ->
         assert reasons == [("closed", PREVIEW_CLOSED)] * 3
 
 
+async def test_fair_between_users(browser: Browser, figure: Callable[[str], None]) -> None:
+    """One founder starts 4 builds on one sandbox, then another founder starts one."""
+    async with fleet(1, browser) as one:
+        user_id = await one.harness.founder()
+        many = [await one.harness.start(user_id, script=SMALL) for _ in range(4)]
+        for build_id in many[1:]:
+            await one.harness.until(build_id, frozenset({Status.WAITING}))
+        single = await one.harness.start(script=SMALL)
+        figures = await one.ready([*many, single])
+        closed = {each: (await one.harness.row(each)).closed_at for each in [*many, single]}
+        place = sorted(closed, key=lambda each: str(closed[each])).index(single) + 1
+        assert place <= 2
+        figure(f"{figures}; the other founder's was number {place}")
+
+
 async def test_replaced_sandboxes(browser: Browser, figure: Callable[[str], None]) -> None:
     """3 builds, one sandbox, which is replaced by another before its provider would end it."""
     script = steps([bash("echo kept > kept.txt; sleep 1.2")], [bash(f"cat kept.txt; {PRODUCT}")])
