@@ -164,16 +164,21 @@ _NEXT = text(
 _RECLAIM = text(
     f"""
     with {_QUEUE},
+    room as (
+        select case when refused_until > clock_timestamp() then 0
+            else greatest(0, cast(:quota as integer) - (select held from counts)) end as permits
+        from sandbox_fleet
+    ),
     wanted as (
         select (select count(*) from queue where not is_preview)
-            - greatest(0, cast(:quota as integer) - (select held from counts))
+            - (select permits from room)
             - (select count(*) from permits where reclaimed_at is not null and held_since is not null) as previews
     ),
     oldest as (
         select build_id from permits
         where role = 'preview' and held_since is not null and reclaimed_at is null
         order by held_since, build_id
-        limit (select greatest(0, previews) from wanted)
+        limit (select greatest(0, coalesce(previews, 0)) from wanted)
     )
     update permits set reclaimed_at = clock_timestamp()
     from oldest where permits.build_id = oldest.build_id
@@ -283,9 +288,10 @@ async def next_in_queue(tx: Transaction, quota: int | None, unlimited: int = 1) 
 
 
 async def reclaim_previews(tx: Transaction, quota: int | None) -> list[uuid.UUID]:
-    """Mark as many previews to be closed as builds wait, those first that have been open the longest; return them."""
-    if quota is None:
-        return []
+    """Mark as many previews to be closed as builds wait, those first that have been open the longest; return them.
+
+    Without a quota, builds wait only while the service refuses sandboxes.
+    """
     await _lock(tx)
     return [row["build_id"] for row in await tx.execute(_RECLAIM, {"quota": quota, "stale": STALE})]
 

@@ -123,6 +123,9 @@ async def test_a_refusal_of_the_service_pauses_new_permits(sessions: Sessions) -
     assert await take(sessions, first, None) == permits.Place(held=False, ahead=0, refused=True)
     assert (await take(sessions, holder, None)).held, "what runs goes on"
     assert await queue(sessions, None) == []
+    await take(sessions, holder, None, "preview")
+    async with transaction(sessions) as tx:
+        assert await permits.reclaim_previews(tx, None) == [holder]
     await give_back(sessions, holder)
     assert await queue(sessions, None) == [first], "a sandbox has ended, so there is room for one"
     assert (await take(sessions, first, None)).held
