@@ -74,24 +74,36 @@ _QUEUE = """
         where permit.held_since is not null
         group by build.user_id
     ),
+    served as (
+        select user_id, max(closed_at) as last_at
+        from builds
+        where closed_at > clock_timestamp() - interval '1 day'
+            and user_id in (
+                select build.user_id from permits as permit join builds as build on build.id = permit.build_id
+                where permit.held_since is null
+            )
+        group by user_id
+    ),
     candidates as (
-        select permit.build_id, permit.role, permit.queued_at, permit.role = 'preview' as is_preview,
+        select permit.build_id, permit.role, permit.queued_at, permit.role = 'preview' as is_preview, served.last_at,
             coalesce(holders.held, 0) + row_number() over (
                 partition by build.user_id, permit.role = 'preview' order by permit.queued_at, permit.build_id
             ) as round
         from permits as permit
         join builds as build on build.id = permit.build_id
         left join holders on holders.user_id = build.user_id
+        left join served on served.user_id = build.user_id
         where permit.held_since is null and permit.checked_at > clock_timestamp() - :stale
     ),
     queue as (
         select build_id, role, is_preview,
-            row_number() over (order by is_preview, round, queued_at, build_id) as place
+            row_number() over (order by is_preview, round, last_at nulls first, queued_at, build_id) as place
         from candidates
     ),
     counts as (select count(*) as held from permits where held_since is not null)
 """
-"""The queue: builds before previews; among builds, the one whose user has the fewest permits; then the oldest."""
+"""The queue: builds before previews; among builds, the one whose user has the fewest permits; then the one whose user's
+last build ended the longest ago; then the oldest."""
 
 _TAKE = text(
     f"""
