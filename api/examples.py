@@ -71,6 +71,7 @@ BUILD: dict[str, Any] = {
     "build_version": None,
     "workspace_path": None,
     "last_event_id": 212,
+    "settings": {},
     "created_at": _BEFORE,
     "started_at": _BEFORE,
     "cancel_requested_at": None,
@@ -141,4 +142,8 @@ USAGE: dict[str, Any] = {
     "days": [_SUMS | {"day": "2026-11-24", "model": "claude-sonnet-5-5"}],
     "builds": [_SUMS | {"build_id": _BUILD_ID, "project_id": _PROJECT_ID}],
 }
-READINESS: dict[str, Any] = {"ready": True, "dependencies": {"database": {"ok": True, "detail": "answers"}}}
+READINESS: dict[str, Any] = {
+    "ready": True,
+    "degraded": False,
+    "dependencies": {"database": {"ok": True, "detail": "answers"}},
+}

@@ -450,6 +450,7 @@ class BuildOut(BuildOptions, _BuildIdentity):
     build_version: int | None = Field(description="The project's version that it made, once it is ready.")
     workspace_path: str | None = Field(description="The workspace's path in a sandbox.")
     last_event_id: int = Field(description="The last event of its feed when this was read.")
+    settings: dict[str, int | None] = Field(description="What an operator has changed for it since it began, by name.")
     created_at: datetime
     started_at: datetime | None
     cancel_requested_at: datetime | None
@@ -673,7 +674,10 @@ class Readiness(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.READINESS]})
 
-    ready: bool
+    ready: bool = Field(description="Whether the database answers; nothing works without it.")
+    degraded: bool = Field(
+        default=False, description="Temporal does not answer: builds can be read, but neither started nor changed."
+    )
     dependencies: dict[str, ServerState]
 
 
