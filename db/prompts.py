@@ -26,6 +26,8 @@ class FirstSettings:
     settings: str
     betas: str
     fallbacks: Sequence[str] = ()
+    system_notices: bool = False
+    """Whether Cofounder's notes are messages of the role `system`."""
 
 
 async def store_prompt(
@@ -38,6 +40,7 @@ async def store_prompt(
     values: dict[str, Any] = {"system": system, "tools": tools, "wants_plan": True}
     if settings is not None:
         values |= {"settings": settings.settings, "betas": settings.betas, "fallbacks": list(settings.fallbacks)}
+        values["system_notices"] = settings.system_notices
     await tx.session.execute(insert(Prompt).values(build_id=build_id, prefix=0, **values).on_conflict_do_nothing())
 
 
@@ -88,8 +91,9 @@ async def fallbacks_of(tx: Transaction, build_id: uuid.UUID) -> tuple[str, ...]:
 _OPEN = text(
     """
     insert into prompts
-        (build_id, prefix, system, tools, settings, betas, fallbacks, wants_plan, covers, opening)
-    select build_id, :prefix, system, tools, settings, coalesce(:betas, betas), fallbacks, wants_plan, :covers, :opening
+        (build_id, prefix, system, tools, settings, betas, fallbacks, system_notices, wants_plan, covers, opening)
+    select build_id, :prefix, system, tools, settings, coalesce(:betas, betas), fallbacks, system_notices, wants_plan,
+        :covers, :opening
     from prompts where build_id = :build and prefix = :base
     on conflict do nothing returning prefix
     """

@@ -86,6 +86,6 @@ async def _kept(tx: Transaction, build_id: uuid.UUID, turn: int, secrets: Sequen
     said = [block["text"] for answer in answers for block in parse_stored_blocks(answer) if block.get("type") == "text"]
     results = [(summary, result_text(result)) for summary, result in await turns.last_results(tx, build_id, turn)]
     pending = await turns.stored_user_message(tx, build_id, turn)
-    texts = [str(block["text"]) for block in parse_stored_blocks(pending or "[]")]
+    texts = [str(block["text"]) for content in pending for block in parse_stored_blocks(content)]
     words = "\n\n".join(str(text) for text in said if str(text).strip())
     return await read_record(tx, build_id, secrets), LastTurn(words, results, texts)
