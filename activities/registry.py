@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from activities.compact import CompactActivities
@@ -12,15 +13,19 @@ from activities.lifecycle import LifecycleActivities
 from activities.permits import PermitActivities
 from activities.plan import PlanActivities
 from activities.preview import PreviewActivities
+from activities.prober import Probe, ProberActivities
 from activities.question import QuestionActivities
 from activities.reaper import ReaperActivities
 from activities.restore import RestoreActivities
 from activities.slots import SlotActivities
 from activities.snapshot import SnapshotActivities
 from activities.think import ThinkActivities
+from activities.turn.rates import CallRates
 from activities.workspace import WorkspaceActivities
+from clients.model.providers import probe_providers
 from clients.worker_clients import WorkerClients
 from db.session import Sessions
+from domain.status import Dependency
 from services.permits import Permits
 from settings import Settings
 
@@ -55,6 +60,7 @@ def _project_activities(settings: Settings, sessions: Sessions, clients: WorkerC
     return [
         context.load_build_context,
         context.resolve_model,
+        context.load_changed_settings,
         slots.claim_slot,
         question.ask_founder,
         lifecycle.record_status,
@@ -66,6 +72,7 @@ def _project_activities(settings: Settings, sessions: Sessions, clients: WorkerC
 
 def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
     """A turn: the call of the model, and the tool calls that it asks for."""
+    rates = CallRates(sessions, settings.model_rates, settings.model_rate_patience_seconds)
     think = ThinkActivities(
         sessions,
         clients.providers,
@@ -74,6 +81,7 @@ def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClie
         settings.max_output_tokens,
         autonomous_agent=settings.autonomous_agent,
         secrets=settings.secret_values(),
+        rates=rates,
     )
     compact = CompactActivities(
         sessions,
@@ -81,6 +89,7 @@ def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClie
         clients.store,
         settings.model_prices,
         autonomous_agent=settings.autonomous_agent,
+        rates=rates,
     )
     dispatch = DispatchActivities(
         sessions,
@@ -151,4 +160,13 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
         autonomous_agent=settings.autonomous_agent,
         permits=_permits(settings, sessions, clients),
     )
-    return [reaper.reap, reaper.reap_builds, reaper.reap_sandboxes, reaper.sweep_store, reaper.repeat_nudges]
+    probes: dict[Dependency, Probe] = {
+        Dependency.STORE: clients.store.probe,
+        Dependency.SANDBOX: clients.sandboxes.probe,
+        Dependency.MODEL: partial(probe_providers, clients.providers),
+    }
+    prober = ProberActivities(sessions, clients.workflows, probes)
+    return [
+        *(reaper.reap, reaper.reap_builds, reaper.reap_sandboxes, reaper.sweep_store, reaper.repeat_nudges),
+        *(prober.report_outage, prober.read_dependency, prober.probe),
+    ]

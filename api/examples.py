@@ -71,6 +71,7 @@ BUILD: dict[str, Any] = {
     "build_version": None,
     "workspace_path": None,
     "last_event_id": 212,
+    "settings": {},
     "created_at": _BEFORE,
     "started_at": _BEFORE,
     "cancel_requested_at": None,
@@ -115,6 +116,7 @@ SNAPSHOT: dict[str, Any] = {
     "number": 3,
     "reason": "phase",
     "final": False,
+    "kept": False,
     "bytes": 48_213,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "files": 61,
@@ -140,4 +142,8 @@ USAGE: dict[str, Any] = {
     "days": [_SUMS | {"day": "2026-11-24", "model": "claude-sonnet-5-5"}],
     "builds": [_SUMS | {"build_id": _BUILD_ID, "project_id": _PROJECT_ID}],
 }
-READINESS: dict[str, Any] = {"ready": True, "dependencies": {"database": {"ok": True, "detail": "answers"}}}
+READINESS: dict[str, Any] = {
+    "ready": True,
+    "degraded": False,
+    "dependencies": {"database": {"ok": True, "detail": "answers"}},
+}

@@ -45,6 +45,7 @@ from domain.names import (
     RECLAIM,
     RECOVERED,
     RESTORE,
+    SETTINGS,
     WAKE,
     build_of_workflow,
     build_workflow_id,
@@ -142,7 +143,7 @@ class BuildWorkflows:
                         _keyword(BUILD_PLAN, build.plan),
                     ]
                 ),
-                static_summary=_shorten(f"{build.project_name}: {build.goal.splitlines()[0]}"),
+                static_summary=_shorten(f"a build on the plan {build.plan}"),  # histories quote no founder
                 priority=Priority(fairness_key=_fairness_key(build.user_id)),
                 rpc_timeout=_RPC_TIMEOUT,
             )
@@ -221,6 +222,14 @@ class BuildWorkflows:
             NotFound: its workflow is closed, or was never started.
         """
         await self._signal_number(build_id, RESTORE, number)
+
+    async def signal_settings(self, build_id: uuid.UUID, version: int) -> None:
+        """Tell the build that its settings were changed, up to this version of them.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        await self._signal_number(build_id, SETTINGS, version)
 
     async def _signal_number(self, build_id: uuid.UUID, signal: str, number: int) -> None:
         with _running(build_id):

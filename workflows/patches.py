@@ -35,6 +35,16 @@ class Patch:
     """When no run and no stored history without it is left."""
 
 
+OUTAGES = Patch(
+    "outages",
+    since=date(2026, 11, 29),
+    commit="9ca700b",
+    gates="Wait as `waiting` for a dependency that is away, and start a step over after the database was away. Before, "
+    "a person was asked.",
+    deprecate_when="no build run that began without it is open, and the histories in which a person is asked because "
+    "of an outage are recorded again",
+)
+
 SLOTS = Patch(
     "places",
     since=date(2026, 11, 24),
@@ -133,6 +143,15 @@ COMPACTION = Patch(
     commit="cb360e5",
     gates="Sum up a long conversation after the turn's calls, instead of a wind-down if that was due. Before, a "
     "conversation grew until the model's window was full.",
+    deprecate_when="no build run that began without it is open",
+)
+
+SETTINGS = Patch(
+    "settings",
+    since=date(2026, 11, 29),
+    commit="fcfa453",
+    gates="Take over the settings that an operator has changed for the build. Before, a build kept those that it began "
+    "with.",
     deprecate_when="no build run that began without it is open",
 )
 

@@ -15,10 +15,18 @@ with workflow.unsafe.imports_passed_through():
     from activities.think import ThinkActivities
     from domain.budget import morning_delay, next_utc_midnight
     from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, SnapshotReason, ThinkOutcome
-    from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
+    from domain.status import MAX_NIGHTS, Dependency, SleepPolicy, Status, WaitingFor
 
 from workflows import patches, policies
-from workflows.failures import end_if_cancelled, reason_of, responsible_party, sandbox_problem
+from workflows.failures import (
+    database_was_away,
+    end_if_cancelled,
+    is_stale,
+    outage_of,
+    reason_of,
+    responsible_party,
+    sandbox_problem,
+)
 from workflows.outage import Outage
 from workflows.permits import PermitQueue
 from workflows.projection import Projection
@@ -43,6 +51,12 @@ _SLOT_CHECKS_PER_RUN = 50
 """Slot checks per run before continuing as new; each adds about 13 history events. A sleeping build keeps its slot, so
 the next one may be queued for months."""
 
+_PATIENT_RESUMES = 2
+"""A sandbox that is out of reach is replaced only if it still is after this many attempts, with a wait after each."""
+
+_STALE_ATTEMPTS = 3
+"""A step whose last attempt lost its claim to an earlier one starts over this many times."""
+
 _STOPPED_BY_POLICY = (
     "Not enough of today's budget is left, and this build was started with the policy to stop instead of sleeping. Its "
     "work is kept as a snapshot."
@@ -64,13 +78,17 @@ class Waiting:
         self._outage = outage
         self._permits = PermitQueue(build_id, state, projection)
 
-    async def retry_with_help(self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False) -> T:
-        """Do a step. If it fails for a reason that a person can fix, wait for that person and do it again.
+    async def retry_with_help(
+        self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False, resumable: bool = False
+    ) -> T:
+        """Do a step. If it fails because a dependency is away, wait for that and do it again. If it fails for a reason
+        that a person can fix, wait for that person and do it again.
 
         Args:
             step: what to do.
             in_sandbox: the step runs in the build's sandbox. If that is gone, full or out of reach, restore the
                 workspace into another sandbox before asking a person.
+            resumable: a new run of the workflow comes to this step by itself.
 
         Raises:
             ActivityError: no person can fix it, or the build was cancelled.
@@ -79,7 +97,7 @@ class Waiting:
         while True:
             end_if_cancelled()
             try:
-                result = await self._permits.when_permitted(step)
+                result = await self._through_outages(step, in_sandbox=in_sandbox, resumable=resumable)
             except ActivityError as error:
                 end_if_cancelled()
                 cause = sandbox_problem(error) if in_sandbox else None
@@ -92,6 +110,67 @@ class Waiting:
                 end_if_cancelled()
                 return result
             await self.wait_for_person(waiting_for, reason, is_question=False)
+
+    async def _through_outages(
+        self,
+        step: Callable[[], Awaitable[T]],
+        *,
+        in_sandbox: bool = False,
+        resumable: bool = False,
+        is_resume: bool = False,
+    ) -> T:
+        """Do a step. If a dependency is away, wait until it is back, as long as it takes, and do it again.
+
+        `is_resume`: the step resumes the sandbox, perhaps between two attempts at a step that an outage has stopped.
+
+        Raises:
+            ActivityError: it has failed for another reason.
+            CancelledError: the build was cancelled.
+        """
+        if (outage := self._state.outage) is not None and self._outage.is_resting:
+            await self._outage.wait_for_answer(outage.dependency, None, resumable=resumable)
+            await self._prepare_attempt(outage.dependency, in_sandbox=in_sandbox)
+        nested, stale = is_resume and self._outage.is_open, 0
+        while True:
+            try:
+                result = await self._permits.when_permitted(step)
+            except ActivityError as error:
+                end_if_cancelled()
+                if not workflow.patched(patches.OUTAGES.id):
+                    raise
+                if database_was_away(error) or (is_stale(error) and stale < _STALE_ATTEMPTS):
+                    stale += is_stale(error)  # the database's outage may have used up the attempts that this takes
+                    continue
+                dependency = outage_of(error)
+                if dependency is None or not await self._outage.wait_for_answer(
+                    dependency, reason_of(error), resumable=resumable
+                ):
+                    await self._outage.end()
+                    raise
+                if not is_resume:
+                    await self._prepare_attempt(dependency, in_sandbox=in_sandbox)
+            else:
+                if not nested:
+                    await self._end_outage()
+                return result
+
+    async def _prepare_attempt(self, dependency: Dependency, *, in_sandbox: bool) -> None:
+        """Resume the sandbox for another attempt, if it was paused meanwhile or was out of reach itself."""
+        was_out_of_reach = in_sandbox and dependency is Dependency.SANDBOX
+        is_needed = self._outage.has_paused and dependency is not Dependency.MODEL
+        if self._workspace.is_open and (was_out_of_reach or is_needed):
+            await self._resume_within_outage(f"the {dependency} answers again")
+
+    async def _end_outage(self) -> None:
+        if not self._outage.is_open:
+            return
+        if self._outage.has_paused and self._workspace.is_open:
+            await self._resume_within_outage("a long wait is over")
+        await self._outage.end()
+
+    async def _resume_within_outage(self, cause: str) -> None:
+        await self.resume_workspace(cause)
+        self._outage.note_resumed()
 
     async def retry_until_finish(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
         """Do a step as `retry_with_help` does, unless the founder asks to finish: that does not wait for it.
@@ -119,7 +198,7 @@ class Waiting:
                     responsible_party(error)  # raises an error that fails the build
                 return None
 
-        return await self.retry_with_help(once)
+        return await self.retry_with_help(once, resumable=True)
 
     @property
     def is_finishing(self) -> bool:
@@ -143,10 +222,17 @@ class Waiting:
 
     async def resume_workspace(self, cause: str, *, replace: bool = False) -> None:
         """Resume or replace the workspace's sandbox; if that fails, wait for the person who can fix it."""
+
+        attempts = 0
+
+        async def resume() -> None:
+            nonlocal attempts
+            attempts += 1
+            patient = attempts <= _PATIENT_RESUMES
+            await (self._workspace.replace(cause) if replace else self._workspace.resume(cause, patient=patient))
+
         try:
-            await self._permits.when_permitted(
-                lambda: self._workspace.replace(cause) if replace else self._workspace.resume(cause)
-            )
+            await self._through_outages(resume, is_resume=True)
         except ActivityError as error:
             end_if_cancelled()
             await self.wait_for_person(*responsible_party(error), verified=False)
@@ -182,7 +268,9 @@ class Waiting:
             input_count = self._state.input_count
             try:
                 if self._workspace.is_open:
-                    await self._permits.when_permitted(lambda: self._workspace.resume("someone woke the build"))
+                    await self._through_outages(
+                        lambda: self._workspace.resume("someone woke the build"), is_resume=True
+                    )
                 break
             except ActivityError as error:
                 end_if_cancelled()
@@ -213,10 +301,10 @@ class Waiting:
                 woken = await self._wait_while_on_hold(stop)
             elif stop.outcome is ThinkOutcome.TOO_SMALL:
                 woken = await self._wait_for_renewal(stop)
-            elif state.nights >= self._max_nights():
+            elif state.nights >= self._max_nights() and not stop.service_limit:
                 woken = await self._ask_after_last_night()
             else:
-                woken = await self._sleep_until_morning(repeated=repeated)
+                woken = await self._sleep_until_morning(stop, repeated=repeated)
             stop, repeated = await self.retry_with_help(self.check_budget), True
         if self._workspace.is_open:
             await self.resume_workspace("woken by a signal" if woken else "a new day's budget")
@@ -226,15 +314,16 @@ class Waiting:
         """Whether the founder has asked to finish, and what stops the build allows that."""
         return stop is not ThinkOutcome.ON_HOLD and self.is_finishing
 
-    async def _sleep_until_morning(self, *, repeated: bool) -> bool:
+    async def _sleep_until_morning(self, stop: BudgetCheck, *, repeated: bool) -> bool:
         """Sleep until the next UTC day or a wake; returns whether it was a wake."""
-        reason = _STILL_SHORT_OF_BUDGET if repeated else _SHORT_OF_BUDGET
+        short = _STILL_SHORT_OF_BUDGET if repeated else _SHORT_OF_BUDGET
+        reason = stop.reason if stop.service_limit else short
         wakes_at = self._morning_of(next_utc_midnight(workflow.now()))
         await self._projection.become(Status.SLEEPING, reason=reason, wakes_at=wakes_at)
         woken = await wait_for_wake(
             self._state, wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed"
         )
-        self._state.nights += not woken
+        self._state.nights += not woken and not stop.service_limit
         return woken
 
     def _morning_of(self, midnight: datetime) -> datetime:
@@ -283,13 +372,18 @@ class Waiting:
     def _fail_if_stop_policy(self, stop: BudgetCheck) -> None:
         context = self._state.context
         stops = context is not None and context.sleep_policy is SleepPolicy.STOP
-        if stops and stop.exhausted and stop.outcome is not ThinkOutcome.ON_HOLD:
+        if stops and stop.exhausted and stop.outcome is not ThinkOutcome.ON_HOLD and not stop.service_limit:
             raise ApplicationError(_STOPPED_BY_POLICY, type="BuildFailed", non_retryable=True)
 
     async def wait_for_settlements(self, waits: int) -> None:
         """Wait for the calls of the user's other builds to be settled; `waits` earlier waits make this one longer."""
         moment = min(_SETTLEMENT_WAIT * 2 ** min(waits, 10), _SETTLEMENT_WAIT_MAX)
         await wait_for_wake(self._state, moment, "waiting for the calls of other builds", "money_changed")
+
+    async def wait_for_rate(self, seconds: int) -> None:
+        """Wait until the model's API may take a call again; not all builds at once ask then."""
+        moment = timedelta(seconds=seconds * workflow.random().uniform(0.75, 1.25))
+        await wait_for_wake(self._state, moment, "waiting for the model's rate limit")
 
     async def wait_for_slot(self) -> bool:
         """Wait as `queued` until one of the user's slots is free for this build; check every hour, whatever happens.
@@ -333,6 +427,15 @@ async def best_effort(step: Awaitable[None]) -> None:
     try:
         await step
     except ActivityError as error:
-        if is_cancelled_exception(error):
-            raise
-        workflow.logger.warning("a best-effort step failed", extra={"error": reason_of(error)})
+        note_failure(error)
+
+
+def note_failure(error: ActivityError) -> None:
+    """Log that a step has failed whose failure stops nothing.
+
+    Raises:
+        ActivityError: the same error, if it is a cancellation.
+    """
+    if is_cancelled_exception(error):
+        raise error
+    workflow.logger.warning("a best-effort step failed", extra={"error": reason_of(error)})

@@ -14,11 +14,13 @@ from anthropic import APIConnectionError, APIStatusError, AsyncAnthropic, AsyncS
 
 from clients.model.answer_stream import AnswerStream
 from clients.model.anthropic_errors import to_error
+from clients.model.anthropic_limits import read_limits
 from clients.model.protocol import (
     BrokenStream,
     FrozenSettings,
     LostCall,
     ModelRequest,
+    OnLimits,
     OnText,
     OnUsage,
     RequestSettings,
@@ -34,6 +36,10 @@ UPDATES_BETA = "thinking-display-updates-2026-08-18"
 FALLBACK_BETA = "server-side-fallback-2026-07-01"
 COMPACTION_BETA = "compact-2026-09-04"
 """Betas of the Messages API, from the SDK's `AnthropicBetaParam`."""
+
+
+_PROBE_SECONDS = 8.0
+"""Deadline in seconds of a probe of the API."""
 
 
 class AnthropicProvider:
@@ -64,6 +70,17 @@ class AnthropicProvider:
     async def close(self) -> None:
         """Close the connections."""
         await self._sdk.close()
+
+    async def probe(self) -> None:
+        """List the models; see `ModelProvider`. Any answer but a server's error is one."""
+        try:
+            await self._sdk.get("/v1/models", cast_to=object, options={"timeout": _PROBE_SECONDS})
+        except APIStatusError as error:
+            translated = to_error(error)
+            if isinstance(translated, ModelCallFailed):
+                raise translated from error
+        except (APIConnectionError, httpx2.HTTPError) as error:
+            raise ModelCallFailed(f"The model's API could not be reached: {_message_of(error)}") from error
 
     def freeze(self, price: ModelPrice, choice: ModelChoice) -> FrozenSettings:
         """Render thinking, effort and fallbacks; see `ModelProvider`."""
@@ -100,7 +117,9 @@ class AnthropicProvider:
         # One join: a long conversation is copied once.
         return ModelRequest(b"".join((head.encode(), *prompt, *messages, b"]}")), betas)
 
-    async def stream(self, request: ModelRequest, on_text: OnText, on_usage: OnUsage) -> Answer:
+    async def stream(
+        self, request: ModelRequest, on_text: OnText, on_usage: OnUsage, on_limits: OnLimits | None = None
+    ) -> Answer:
         """Make one call and read its whole stream; see `ModelProvider`."""
         if not self._has_key:
             raise NeedsPerson("ANTHROPIC_API_KEY is not set. Set it and restart the worker.", "operator")
@@ -122,6 +141,8 @@ class AnthropicProvider:
                 raise ModelCallFailed(f"The model's API could not be reached: {_message_of(error)}") from error
             raise LostCall(f"The request went to the model's API, but no answer came: {_message_of(error)}") from error
 
+        if on_limits is not None:
+            on_limits(read_limits(stream.response.headers))
         reader.request_id = stream.response.headers.get("request-id")
         try:
             async with stream:

@@ -113,7 +113,7 @@ async def test_characters_that_postgresql_refuses_do_not_ask_the_model_again(
         result = await think(harness, model, build)
     assert result.outcome is ThinkOutcome.TOOL_USE
     assert result.model_dump_json()
-    assert [call.summary for call in result.calls] == ["bash: echo \ufffd", "to_ol"]
+    assert [call.summary for call in result.calls] == ["bash", "unknown tool"]
     assert [event.data["text"] for event in await harness.events(build, "narration")] == [
         "Look\ufffd here.",
         "And\ufffd there.",
@@ -287,6 +287,25 @@ async def test_an_answer_is_read_with_the_tools_of_its_prefix(harness: ActivityH
         for _ in range(2):  # the second time it is read from what is stored
             result = await think(harness, model, build)
             assert [call.is_valid for call in result.calls] == [True, False]
+
+
+async def test_it_heartbeats_while_it_waits_for_a_lock(harness: ActivityHarness, build: str) -> None:
+    """Otherwise an attempt that waits for the user's row times out, and the next one waits behind it."""
+    beats: list[object] = []
+    environment = ActivityEnvironment()
+    environment.on_heartbeat = lambda *details: beats.append(details)
+    async with speaking(START, *says(0, "x"), ends("end_turn"), STOP) as model:
+        activities = ThinkActivities(harness.sessions, {"anthropic": model}, harness.store, default_prices(), 1000)
+        async with transaction(harness.sessions) as tx:
+            await tx.session.execute(select(Build).where(Build.id == uuid.UUID(build)).with_for_update())
+            request = ThinkInput(build_id=build, turn=1)
+            waiting = asyncio.ensure_future(environment.run(activities.think, request))
+            async with asyncio.timeout(DEADLINE):
+                while not beats and not waiting.done():
+                    await asyncio.sleep(0.1)
+            assert not waiting.done(), "it waits for the lock on the build"
+            assert beats, "it waits without a heartbeat"
+        assert (await waiting).outcome is ThinkOutcome.END_TURN
 
 
 async def test_a_broken_stream_is_priced_by_its_parts(harness: ActivityHarness, build: str) -> None:
