@@ -9,11 +9,19 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from activities.lifecycle import LifecycleActivities
     from domain.names import PREVIEW_WORKFLOW, preview_workflow_id
-    from domain.payloads import BuildRef, FinishBuild, GateResult, LoopState, PreviewInput, SnapshotReason
+    from domain.payloads import (
+        BuildRef,
+        FinishBuild,
+        GateResult,
+        LoadedState,
+        LoopState,
+        PreviewInput,
+        SnapshotReason,
+    )
     from domain.status import Status
 
-from workflows import policies
-from workflows.failures import reason_of
+from workflows import patches, policies
+from workflows.failures import end_if_cancelled, reason_of, rows_moved
 from workflows.projection import Projection
 from workflows.waiting import best_effort
 from workflows.workspace import Workspace
@@ -66,17 +74,45 @@ class Completion:
         if self._workspace.is_open:
             await best_effort(self._workspace.snapshot(SnapshotReason.END, policies.SNAPSHOT_IF_POSSIBLE))
         await best_effort(self._workspace.release())
-        await self._projection.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
+        try:
+            await self._projection.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
+        except ActivityError as moved:
+            if rows_moved(moved) is None:
+                raise  # otherwise the row says already how the build has ended
         if cancelled:
             raise asyncio.CancelledError
         raise ApplicationError(reason or "The build failed.", type="BuildFailed", non_retryable=True)
 
+    def repeat(self, ended: LoadedState) -> int:
+        """End as the build's rows say that it has ended.
+
+        Returns:
+            The version of the product.
+
+        Raises:
+            ApplicationError: the build failed or was cancelled.
+            CancelledError: it was cancelled, and so was this run.
+        """
+        if ended.ended is Status.READY and ended.version is not None:
+            self._projection.follow(Status.READY)
+            return ended.version
+        if ended.ended is Status.CANCELLED:
+            end_if_cancelled()
+            raise ApplicationError("The build was cancelled.", type="BuildCancelled", non_retryable=True)
+        raise ApplicationError(ended.reason or "The build failed.", type="BuildFailed", non_retryable=True)
+
     async def _start_preview(self, sandbox_id: str, url: str) -> None:
         build_id = self._build.build_id
         seconds = self._state.loaded_context.preview_seconds
+        request = PreviewInput(build_id=build_id, seconds=seconds, sandbox_id=sandbox_id, url=url)
+        if workflow.patched(patches.PREVIEW_ONCE.id):
+            await workflow.execute_activity_method(
+                LifecycleActivities.start_preview, request, **policies.DATABASE, summary="start the preview"
+            )
+            return
         await workflow.start_child_workflow(
             PREVIEW_WORKFLOW,
-            PreviewInput(build_id=build_id, seconds=seconds, sandbox_id=sandbox_id, url=url),
+            request,
             id=preview_workflow_id(build_id),
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
             static_summary="keeps the product running",
