@@ -67,9 +67,10 @@ drills: ## set up, then do to real servers what operators and clouds do, and pri
 	@REAL= $(PYTHON) scripts/setup --system
 	@$(TIDY) $(CLEAN) $(PYTEST) -n 0 --drills tests/drills $(ARGS)
 
-long: ## set up, then take a build of 400 turns through a window of 60,000 tokens: TURNS=400
+long: ## set up, then take a build of 400 turns through a window of 60,000 tokens: TURNS=400, WINDOW=60000
 	@REAL= $(PYTHON) scripts/setup --system
-	@$(TIDY) $(CLEAN) LONG_TURNS=$(or $(TURNS),400) $(PYTEST) -n 0 tests/workflows/test_long.py $(ARGS)
+	@$(TIDY) $(CLEAN) LONG_TURNS=$(or $(TURNS),400) LONG_WINDOW=$(or $(WINDOW),60000) \
+		$(PYTEST) -n 0 -s tests/workflows/test_long.py $(ARGS)
 
 bench: ## set up, then run benchmarks: JSON=figures.json, ARGS="--small", ARGS="turns --turns 25,100", ARGS=--help
 	@$(PYTHON) scripts/setup --system

@@ -24,6 +24,7 @@ from clients.worker_clients import open_worker_clients
 from db.session import open_sessions
 from domain.errors import CofounderError
 from logs import configure_logs
+from services.deployment import check_deployment
 from services.plans import check_plans
 from settings import Settings, load_settings
 from workflows.build import BuildWorkflow
@@ -55,6 +56,7 @@ async def wired_worker(
     async with open_sessions(settings.database_url, pool_size=20) as sessions:
         await check_plans(sessions, settings.model_prices)
         async with open_worker_clients(settings, client, browser) as clients:
+            await check_deployment(sessions, clients.workflows)
             await register_search_attributes(client)
             await schedule_reaper(client, settings.temporal_task_queue, timedelta(seconds=settings.reaper_seconds))
             yield Worker(

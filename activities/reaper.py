@@ -14,7 +14,7 @@ from temporalio.service import RPCError
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
 from activities.sandbox.snapshot_store import sweep_snapshots
-from clients.build_workflows import BuildWorkflows, WorkflowFate
+from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore
 from clients.sandbox import ListedSandbox, Role, Sandboxes
 from db import builds, money, previews, slots, steering
@@ -29,6 +29,7 @@ from domain.events import PreviewEvent, StatusEvent
 from domain.names import build_workflow_id, preview_workflow_id
 from domain.payloads import PendingInput, ReapResult
 from domain.status import Status
+from domain.verdicts import WorkflowFate
 from services.builds import start_workflow
 from services.notifications import repeat_budget_notification, repeat_input_notification
 from services.slots import nudge_queued_builds
@@ -156,7 +157,7 @@ class ReaperActivities:
 
         async def close(build: Build) -> bool:
             fate = await self._builds.fate(build_workflow_id(build.id))
-            if fate.left_work_undone:
+            if fate.has_ended and fate is not WorkflowFate.COMPLETED:
                 return await self._close(build.id, fate)
             if fate is not WorkflowFate.OPEN:
                 _log.warning("an open build has no running workflow", build_id=str(build.id), workflow=fate)

@@ -1,14 +1,15 @@
 """`python -m api`: serve the API with the settings of the environment, until SIGTERM or Ctrl-C."""
 
 import argparse
+import asyncio
 import socket
 import sys
 
 import uvicorn
 
-from api.main import application
+from api.main import application, check_servers
 from api.protocol import Protocol
-from domain.errors import Misconfigured
+from domain.errors import Misconfigured, WrongNamespace
 from logs import configure_logs
 from settings import load_settings
 
@@ -29,6 +30,11 @@ def main() -> int:
         sys.stderr.write(f"error: {problem}\n")
         return 1
     configure_logs(settings.log_format, settings.log_level)
+    try:
+        asyncio.run(check_servers(settings))
+    except WrongNamespace as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     uvicorn.run(
         app,
         host=arguments.host,

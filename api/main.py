@@ -4,10 +4,13 @@ Another server can serve `api.main:application` too, but it answers a malformed 
 a problem; see `api.protocol`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+import structlog
 from fastapi import FastAPI
+from temporalio.service import RPCError
 
 from api.app import create_app
 from api.deps import Resources
@@ -16,9 +19,15 @@ from api.nudges import FeedNudges
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
 from clients.temporal import connect_temporal, temporal_config
-from db.session import make_engine, make_sessions
-from domain.errors import Misconfigured
+from db.session import make_engine, make_sessions, open_sessions
+from domain.errors import Misconfigured, WrongNamespace
+from services.deployment import check_deployment
 from settings import Settings, load_settings
+
+_CHECK_SECONDS = 10.0
+"""Start without having checked the servers if they don't answer within this many seconds."""
+
+_log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
@@ -59,3 +68,25 @@ def application(settings: Settings | None = None) -> FastAPI:
         )
     temporal_config()  # check it now: here an error is one sentence, at start-up it would be a traceback
     return create_app(open_resources(settings))
+
+
+async def check_servers(settings: Settings, environment: Mapping[str, str] | None = None) -> None:
+    """Refuse to serve a database whose builds are in another Temporal namespace.
+
+    The API starts before its servers, so one that does not answer is not an error. Then the first start of a build
+    checks this again.
+
+    Args:
+        environment: where Temporal is; the process's environment by default.
+
+    Raises:
+        WrongNamespace: says what to do.
+    """
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS), open_sessions(settings.database_url, pool_size=1) as sessions:
+            client = await connect_temporal(environment, lazy=True)
+            await check_deployment(sessions, BuildWorkflows(client, settings.temporal_task_queue))
+    except WrongNamespace:
+        raise
+    except (Misconfigured, RPCError, TimeoutError) as error:
+        _log.warning("the API starts without its servers", reason=str(error))

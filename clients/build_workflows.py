@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
@@ -21,6 +20,8 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from clients.search_attributes import register_search_attributes
+from clients.temporal import describe_namespace
+from domain.deployment import Namespace
 from domain.errors import NotFound
 from domain.names import (
     ADMIT,
@@ -41,6 +42,7 @@ from domain.names import (
 )
 from domain.payloads import BuildInput, PreviewInput
 from domain.status import Status
+from domain.verdicts import WorkflowFate
 
 _RPC_TIMEOUT = timedelta(seconds=10)
 """Short, because a person waits for the answer. The reaper repeats a request that did not get through."""
@@ -50,31 +52,6 @@ _KEY_BYTES = 64
 
 _SUMMARY_BYTES = 200
 """Longest summary. Temporal refuses more than 400 bytes."""
-
-
-class WorkflowFate(StrEnum):
-    """What Temporal says about a workflow's latest run."""
-
-    OPEN = "open"
-    """It runs, or has a status that this version does not know."""
-    UNKNOWN = "unknown"
-    """It is not in this namespace. That proves nothing: the client may be connected to another namespace, or the
-    workflow may be past the namespace's retention."""
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELED = "canceled"
-    TERMINATED = "terminated"
-    TIMED_OUT = "timed out"
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether Temporal itself lists the workflow as ended."""
-        return self not in (WorkflowFate.OPEN, WorkflowFate.UNKNOWN)
-
-    @property
-    def left_work_undone(self) -> bool:
-        """Whether it ended before or during its cleanup."""
-        return self.has_ended and self is not WorkflowFate.COMPLETED
 
 
 _FATES = {
@@ -271,6 +248,14 @@ class BuildWorkflows:
         if description.status is None:
             return WorkflowFate.OPEN
         return _FATES.get(description.status, WorkflowFate.OPEN)
+
+    async def namespace(self) -> Namespace:
+        """Ask Temporal which namespace the client uses.
+
+        Raises:
+            Misconfigured: there is no such namespace, or Temporal does not answer.
+        """
+        return await describe_namespace(self._client)
 
     async def is_reachable(self) -> bool:
         """Whether the Temporal server answers and is healthy."""

@@ -60,6 +60,9 @@ RUNNER_SOURCE = inspect.getsource(sandbox_runner)
 RUNNER_MODULE = f"runner_{hashlib.sha256(RUNNER_SOURCE.encode()).hexdigest()[:12]}"
 """The runner's module name inside the sandbox. It includes a hash, so a runner of another version has another name."""
 
+TRAFFIC_HEADER = "e2b-traffic-access-token"
+"""The header with the token of a sandbox whose servers are private."""
+
 T = TypeVar("T")
 
 
@@ -235,10 +238,11 @@ class Sandboxes:
         """Every sandbox that Cofounder created with this key, newest first."""
         return await self._list({"app": APP})
 
-    async def create(self, build_id: str, role: Role) -> "Sandbox":
+    async def create(self, build_id: str, role: Role, *, private: bool = False) -> "Sandbox":
         """Create a sandbox with an empty workspace. When its time to live runs out, it is paused, not killed.
 
-        If the answer gets lost, the sandbox still exists; call `find` before creating another.
+        If the answer gets lost, the sandbox still exists; call `find` before creating another. With `private`, servers
+        in it answer only requests with its token.
         """
         hosts = self.config.egress_hosts
         network: dict[str, Any] = {}
@@ -246,6 +250,8 @@ class Sandboxes:
             network["allow_internet_access"] = bool(hosts)
         if hosts:
             network["network"] = {"allow_out": hosts, "deny_out": ["0.0.0.0/0"]}
+        if private:
+            network["network"] = {**network.get("network", {}), "allow_public_traffic": False}
         request = self.ask(
             "create a sandbox",
             e2b.AsyncSandbox.create(
@@ -484,10 +490,15 @@ class Sandbox:
         return f"{'http' if self._owner.is_local else 'https'}://{self._sdk.get_host(port)}"
 
     async def http_get(
-        self, port: int, path: str, timeout_seconds: float, max_bytes: int = 2_000_000
+        self, port: int, path: str, timeout_seconds: float, max_bytes: int = 2_000_000, *, authorized: bool = True
     ) -> HttpAnswer | None:
-        """Ask the server on a port. Returns None if no server answers in time."""
+        """Ask the server on a port. Returns None if no server answers in time.
+
+        Sends the token of a private sandbox if `authorized`.
+        """
         url, headers = with_address(self.url(port) + path)
+        if authorized and (token := self._sdk.traffic_access_token):
+            headers = {**headers, TRAFFIC_HEADER: token}
         body = bytearray()
         try:
             async with (

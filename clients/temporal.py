@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
     Schedule,
@@ -24,8 +24,9 @@ from temporalio.client import (
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
-from temporalio.service import RPCError, TLSConfig
+from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
+from domain.deployment import Namespace
 from domain.errors import Misconfigured
 from domain.names import REAPER_ID, REAPER_WORKFLOW
 
@@ -101,6 +102,33 @@ def _has_host_and_port(address: str) -> bool:
         return bool(parts.hostname and parts.port) and parts.netloc == address and " " not in address
     except ValueError:
         return False
+
+
+_HIDDEN = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.UNIMPLEMENTED)
+"""Answers to a client that may use a namespace but not describe it."""
+
+
+async def describe_namespace(client: Client) -> Namespace:
+    """Ask Temporal for the id of the client's namespace.
+
+    Raises:
+        Misconfigured: there is no such namespace, or Temporal does not answer.
+    """
+    address = client.service_client.config.target_host
+    request = DescribeNamespaceRequest(namespace=client.namespace)
+    try:
+        answer = await client.workflow_service.describe_namespace(request, timeout=_RPC_TIMEOUT)
+    except (RPCError, RuntimeError) as error:  # a lazy client raises RuntimeError if it can't connect
+        status = error.status if isinstance(error, RPCError) else None
+        if status in _HIDDEN:
+            return Namespace(client.namespace, address, None)
+        if status is RPCStatusCode.NOT_FOUND:
+            raise Misconfigured(
+                f"Temporal at {address} has no namespace {client.namespace}. Set TEMPORAL_NAMESPACE to an existing "
+                f"one, or create it: temporal operator namespace create --namespace {client.namespace}"
+            ) from error
+        raise Misconfigured(f"Temporal does not answer at {address}. Check TEMPORAL_ADDRESS. ({error})") from error
+    return Namespace(client.namespace, address, answer.namespace_info.id or None)
 
 
 async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> None:

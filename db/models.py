@@ -118,12 +118,38 @@ class UserDay(Base):
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
     day: Mapped[date]
     from_plan: Mapped[int | None] = mapped_column(comment="the day's share of the cycle; null is unlimited")
+    spent: Mapped[int | None] = mapped_column(server_default="0")
+    """What the ledger's closed calls of the day cost. A trigger on the ledger keeps it and `reserved` for every writer.
+
+    Null on days before migration 0011, except the last two: their sums are read from the ledger.
+    """
+    reserved: Mapped[int | None] = mapped_column(server_default="0")
+    """What is reserved for the day's open calls."""
     created_at: Mapped[datetime] = _now()
 
     __table_args__ = (
         PrimaryKeyConstraint("user_id", "day"),
         CheckConstraint("from_plan is null or from_plan >= 0", name="from_plan"),
     )
+
+
+class FleetDay(Base):
+    """A part of what all users together have spent and reserved on a UTC day.
+
+    A user counts in the shard `fleet_shard(user_id)`, so that users rarely wait for each other. A deferred trigger on
+    `user_days` keeps the totals for every writer.
+    """
+
+    __tablename__ = "fleet_days"
+
+    day: Mapped[date]
+    shard: Mapped[int] = mapped_column(Integer())
+    spent: Mapped[int] = mapped_column(server_default="0")
+    reserved: Mapped[int] = mapped_column(server_default="0")
+    granted: Mapped[int] = mapped_column(server_default="0")
+    """The part of the fleet's daily limit that this shard may use up; see `db/fleet.py`."""
+
+    __table_args__ = (PrimaryKeyConstraint("day", "shard"),)
 
 
 class TopUp(Base):
@@ -240,6 +266,9 @@ class Build(Base):
     started_at: Mapped[datetime | None] = mapped_column(comment="the workflow is known to have been started")
     admitted_at: Mapped[datetime | None] = mapped_column(comment="holds one of its user's places, until it is closed")
     closed_at: Mapped[datetime | None]
+    lost_at: Mapped[datetime | None] = mapped_column(
+        comment="since when the reaper does not find its workflow in the namespace; nothing follows from it"
+    )
 
     __table_args__ = (
         UniqueConstraint("user_id", "idempotency_key"),
@@ -252,6 +281,12 @@ class Build(Base):
         ),
         Index("ix_builds_open_user", "user_id", "created_at", postgresql_where=text("closed_at is null")),
         Index("ix_builds_unstarted", "created_at", postgresql_where=text("started_at is null and closed_at is null")),
+        Index("ix_builds_closed", "closed_at", postgresql_where=text("closed_at is not null")),
+        Index(
+            "ix_builds_to_cancel",
+            "created_at",
+            postgresql_where=text("cancel_requested_at is not null and closed_at is null"),
+        ),
         CheckConstraint(_one_of("status", Status), name="status"),
         CheckConstraint(_one_of("sleep_policy", SleepPolicy), name="sleep_policy"),
         CheckConstraint("max_nights between 0 and 1000", name="max_nights"),
@@ -608,7 +643,10 @@ class Preview(Base):
     reason: Mapped[str | None]
     expires_at: Mapped[datetime | None]
 
-    __table_args__ = (CheckConstraint(_one_of("state", ("opening", "open", "closed", "failed")), name="state"),)
+    __table_args__ = (
+        CheckConstraint(_one_of("state", ("opening", "open", "closed", "failed")), name="state"),
+        Index("ix_previews_open", "build_id", postgresql_where=text("state = 'open' or state = 'opening'")),
+    )
 
 
 class Event(Base):
@@ -639,3 +677,47 @@ class BusinessEvent(Base):
     created_at: Mapped[datetime] = _now()
 
     __table_args__ = (UniqueConstraint("build_id", "type"),)
+
+
+# ---- the deployment
+
+
+class Deployment(Base):
+    """What this database belongs to. One row, once it is bound."""
+
+    __tablename__ = "deployment"
+
+    singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    id: Mapped[uuid.UUID] = mapped_column(comment="names the deployment in the object store, which it may share")
+    namespace: Mapped[str] = mapped_column(comment="Temporal's, by name")
+    temporal_address: Mapped[str] = mapped_column(comment="where it was when the database was bound; for people")
+    namespace_id: Mapped[str | None] = mapped_column(comment="null if Temporal does not let us read it")
+    generation: Mapped[int] = mapped_column(
+        server_default="0", comment="counted up; a higher one in the object store: the database was put back"
+    )
+    bound_at: Mapped[datetime] = _now()
+    alert: Mapped[str | None] = mapped_column(comment="what an operator must look at")
+    alert_at: Mapped[datetime | None]
+
+    __table_args__ = (CheckConstraint("singleton", name="singleton"),)
+
+
+class ReaperCursor(Base):
+    """How far a step of the reaper has come."""
+
+    __tablename__ = "reaper_cursors"
+
+    step: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
+class DoomedObject(Base):
+    """A tombstone: an object that no row needs, deleted once it is due. A trigger removes it if a row names its key."""
+
+    __tablename__ = "doomed_objects"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    build_id: Mapped[uuid.UUID] = mapped_column(index=True, comment="may be a build that this database does not have")
+    due_at: Mapped[datetime] = mapped_column(index=True)
+    why: Mapped[str]
+    created_at: Mapped[datetime] = _now()

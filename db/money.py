@@ -1,8 +1,9 @@
 """Money: what a user may spend on a day, reservations and settlements in the ledger, top-ups.
 
-Reserving and settling lock the user's day. To avoid deadlocks, locks are always taken in this order: the turn's row,
-the user's row, the day's row, the ledger's row, the build's row (which the feed locks). The user's row is never locked
-with `for update`, which blocks references to it: a new row of the ledger refers to it while the day is locked.
+Every write of the ledger locks the user's day, whose totals a trigger keeps. To avoid deadlocks, locks are always
+taken in this order: the turn's row, the user's row, the days' rows (the earliest first), the ledger's row, the build's
+row (which the feed locks), and at the commit the fleet's day. The user's row is never locked with `for update`, which
+blocks references to it: a new row of the ledger refers to it while the day is locked.
 """
 
 import uuid
@@ -15,6 +16,7 @@ from sqlalchemy import (
     BigInteger,
     Date,
     Integer,
+    Select,
     Text,
     and_,
     bindparam,
@@ -24,6 +26,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -75,16 +78,25 @@ async def budget_of(tx: Transaction, user_id: str, day: date) -> BudgetState:
 _STATE = text(
     """
     select
-        coalesce(sum(cost) filter (where state <> 'open'), 0),
-        coalesce(sum(cost) filter (where state = 'open'), 0),
+        (select spent from user_days where user_id = :user and day = :day),
+        (select reserved from user_days where user_id = :user and day = :day),
         (select coalesce(sum(amount), 0) from top_ups where user_id = :user and day = :day)
+    """
+).bindparams(bindparam("user", type_=Text()), bindparam("day", type_=Date()))
+
+_SUMS = text(
+    """
+    select coalesce(sum(cost) filter (where state <> 'open'), 0), coalesce(sum(cost) filter (where state = 'open'), 0)
     from ledger where user_id = :user and day = :day
     """
 ).bindparams(bindparam("user", type_=Text()), bindparam("day", type_=Date()))
 
 
 async def _state(tx: Transaction, user_id: str, day: date, from_plan: int | None) -> BudgetState:
-    spent, reserved, added = (await tx.execute(_STATE, {"user": user_id, "day": day})).one()
+    key = {"user": user_id, "day": day}
+    spent, reserved, added = (await tx.execute(_STATE, key)).one()
+    if spent is None:  # a day without a row, or one before days had totals
+        spent, reserved = (await tx.execute(_SUMS, key)).one()
     allowance = None if from_plan is None else from_plan + int(added)
     return BudgetState(allowance=allowance, spent=int(spent), reserved=int(reserved))
 
@@ -173,6 +185,8 @@ async def reserve(
     Raises:
         BuildFailed: the build has ended.
     """
+    if lost is not None:
+        await _lock_day_of(tx, lost)  # which may be an earlier day
     from_plan = await _locked(tx, call.user_id, call.day)
     if lost is not None:
         await estimate(tx, lost)
@@ -237,8 +251,21 @@ async def settle(
     return await _state(tx, call.user_id, call.day, from_plan)
 
 
+async def _lock_day_of(tx: Transaction, claim: uuid.UUID) -> None:
+    """Lock the day of a call before its row, which `estimate` changes."""
+    of_call = select(LedgerEntry.user_id, LedgerEntry.day).where(LedgerEntry.id == claim)
+    await _lock_days(tx, of_call)
+
+
+async def _lock_days(tx: Transaction, keys: Select[str, date]) -> None:
+    """Lock the days with these keys (user and day), the earliest first."""
+    days = select(UserDay.day).where(tuple_(UserDay.user_id, UserDay.day).in_(keys)).order_by(UserDay.day)
+    await tx.session.execute(days.with_for_update())
+
+
 async def estimate(tx: Transaction, claim: uuid.UUID) -> None:
     """Mark the call as estimated: its real cost is unknown. The reservation stays as its cost, and so the day's sum."""
+    await _lock_day_of(tx, claim)
     await tx.session.execute(
         update(LedgerEntry)
         .where(LedgerEntry.id == claim, LedgerEntry.state == "open")
@@ -251,6 +278,10 @@ async def estimate_all_of(tx: Transaction, build_id: uuid.UUID) -> None:
 
     An attempt that hung and comes back to such a call later still settles it.
     """
+    of_calls = select(LedgerEntry.user_id, LedgerEntry.day).where(
+        LedgerEntry.build_id == build_id, LedgerEntry.state == "open"
+    )
+    await _lock_days(tx, of_calls)
     await tx.session.execute(
         update(LedgerEntry)
         .where(LedgerEntry.build_id == build_id, LedgerEntry.state == "open")

@@ -38,6 +38,7 @@
     │   └── TemporalUnavailable
     ├── SnapshotFailed
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
+        └── WrongNamespace      the database's builds are in another Temporal namespace
 """
 
 from collections.abc import Mapping
@@ -234,3 +235,7 @@ class SnapshotFailed(CofounderError):
 
 class Misconfigured(CofounderError):
     """A setting or a server is missing or wrong; the message says what to do."""
+
+
+class WrongNamespace(Misconfigured):
+    """The database's builds are in another Temporal namespace than the one that this process is connected to."""

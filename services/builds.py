@@ -30,6 +30,7 @@ from domain.errors import (
     OpenBuildExists,
     TemporalUnavailable,
 )
+from services.deployment import check_deployment
 
 log = structlog.get_logger(__name__)
 
@@ -123,9 +124,12 @@ async def start_workflow(
 
     Raises:
         RPCError, RuntimeError: Temporal did not take it.
-        Misconfigured: Temporal lacks the search attributes and they can't be registered.
+        Misconfigured: Temporal lacks the search attributes and they can't be registered, or the database is bound to
+            another namespace.
         DatabaseUnavailable: the row could not be marked.
     """
+    # The API starts without its servers, so this may be the first time that both are reached.
+    await check_deployment(sessions, workflows)
     await workflows.start(
         BuildToStart(
             build_id=build.id,

@@ -75,11 +75,17 @@ def bodies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 async def stack(bodies: Path) -> "AsyncIterator[LocalStack]":
     """The whole embedded stack, once per session: migrated, without fsync, and with timers that tests can skip."""
+    from clients.temporal import connect_temporal, describe_namespace
     from db.migrate import migrate
+    from db.session import open_sessions
     from local.stack import LocalStack
+    from services.deployment import rebind
 
     async with LocalStack(durable=False, time_skipping=True, model_options=("--bodies", str(bodies))) as running:
         await migrate(running.environment["DATABASE_URL"])
+        async with open_sessions(running.environment["DATABASE_URL"]) as sessions:
+            # Now, as tests insert builds without workflows, with which no worker would bind the database.
+            await rebind(sessions, await describe_namespace(await connect_temporal(running.environment)))
         yield running
 
 

@@ -24,6 +24,7 @@ from cli.output import clock, is_interactive, print_rows
 from cli.stack.programs import (
     FOUNDER,
     RealKeys,
+    check_stack,
     confirm_spending,
     program_environment,
     run_until_signal,
@@ -125,6 +126,7 @@ class _Demo:
                 "API_USER": FOUNDER,
             }
             await migrate(environment["DATABASE_URL"])
+            await check_stack(environment)
             if keys != RealKeys():
                 database_url = environment["DATABASE_URL"]
                 await confirm_spending(self._console, keys, database_url, confirmed=self._options.confirmed)

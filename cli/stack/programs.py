@@ -18,9 +18,10 @@ from temporalio.service import RPCError
 from cli.api_client import ApiClient
 from cli.feed_state import printable
 from cli.output import is_interactive
+from clients.build_workflows import BuildWorkflows
 from clients.temporal import connect_temporal, workers_on
 from db.money import budget_of
-from db.session import make_engine, make_sessions
+from db.session import make_engine, make_sessions, open_sessions
 from db.transaction import transaction
 from db.users import ensure_user
 from domain.budget import dollars
@@ -29,6 +30,7 @@ from local.operator_network import operator_network
 from local.ports import LOOPBACK
 from local.process import Command, GuardedProcess
 from local.stack import PARTS, LocalStack, PartName, Progress
+from services.deployment import check_deployment
 from settings import LOCAL_SANDBOX_ONLY, Settings, load_settings
 
 FOUNDER = "founder"
@@ -180,6 +182,22 @@ def program_environment(
     return environment
 
 
+async def check_stack(environment: Mapping[str, str]) -> None:
+    """Check that the database and Temporal of a stack belong together, before anything is started on them.
+
+    Raises:
+        WrongNamespace: the data of one of them was lost; says what to do.
+    """
+    async with open_sessions(environment["DATABASE_URL"], pool_size=1) as sessions:
+        client = await connect_temporal(environment)
+        await check_deployment(sessions, BuildWorkflows(client, task_queue_of(environment)))
+
+
+def task_queue_of(environment: Mapping[str, str]) -> str:
+    """The task queue of the environment's builds."""
+    return str(environment.get("TEMPORAL_TASK_QUEUE") or Settings.model_fields["temporal_task_queue"].default)
+
+
 async def wait_for_first(task: "asyncio.Task[Any]", *others: "asyncio.Task[None]") -> None:
     """Wait for `task`. Raises what one of the others raises before it is done."""
     done, _ = await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
@@ -210,7 +228,7 @@ async def _wait_for_api(api: ApiClient) -> None:
 
 async def _wait_for_worker(environment: Mapping[str, str]) -> None:
     """Wait until the worker polls. It has created the search attributes and the reaper's schedule by then."""
-    queue = environment.get("TEMPORAL_TASK_QUEUE") or Settings.model_fields["temporal_task_queue"].default
+    queue = task_queue_of(environment)
     try:
         async with asyncio.timeout(_WORKER_START_SECONDS):
             client = await connect_temporal(environment)

@@ -18,6 +18,7 @@ from cli.output import print_rows, write_json
 from cli.stack.programs import (
     FOUNDER,
     RealKeys,
+    check_stack,
     confirm_spending,
     program_environment,
     run_until_signal,
@@ -72,6 +73,7 @@ async def _run(console: Console, options: UpOptions) -> bool:
                 "API_USER": FOUNDER,
             }
             await migrate(environment["DATABASE_URL"])
+            await check_stack(environment)
             if options.keys != RealKeys():
                 await confirm_spending(
                     console, options.keys, environment["DATABASE_URL"], confirmed=options.confirmed or options.as_json

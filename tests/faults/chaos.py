@@ -9,7 +9,6 @@ build became ready or if no fault struck. `--runs`: the number of runs, one afte
 
 import argparse
 import asyncio
-import itertools
 import json
 import logging
 import os
@@ -22,28 +21,22 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar, cast
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
 from activities.runtime.crash_point import CrashPoint
-from db.builds import BuildRequest, insert_build, request_cancel
-from db.models import Build, Event, User
-from db.money import top_up
+from db.builds import request_cancel
+from db.models import Build, Event
 from db.transaction import transaction
-from domain.errors import CofounderError
 from domain.names import BUILD_WORKFLOW, build_workflow_id
 from domain.status import Status
 from local.stack import PARTS, PartName
-from services.builds import start_workflow
 from tests.faults.cases import until_swept
-from tests.faults.fuzz import fuzz_script
 from tests.faults.invariants import (
     Deliverable,
     check_build,
@@ -52,32 +45,21 @@ from tests.faults.invariants import (
     check_spending,
     deliverable_of,
 )
+from tests.faults.people import GOAL, MISSED, People, scripts
 from tests.faults.plan import Action, plan_faults
+from tests.harness.api_process import ApiProcess
 from tests.harness.disabled_safeguards import NEXT_VERSION
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.fault_waits import Damage, close_preview, until_closed
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
-from tests.harness.sample_build import sample_script
 from tests.harness.wait import DEADLINE
 
 WORKERS = 2
-BUILDS_AT_ONCE = 3
 PATIENCE_SECONDS = 2 * DEADLINE
 """Seconds after the last fault within which every build must have closed."""
 
 _ALLOWANCE_A_CYCLE = 60_000_000
-_TOP_UP = 1_000_000
-"""Micro-dollars. A small plan, on which builds fall asleep, and the top-up that wakes them."""
-
-_GOAL = "Build the sample product."
-_FUZZ_GOAL = "Build with a hostile model, seed"
-_FUZZ_SHARE = 0.2
-"""Share of the builds whose model is hostile."""
-
-_FUZZ_SEEDS = range(1, 13)
-_FUZZ_TURNS = 4
-_MISSED = (CofounderError, RPCError, OSError, SQLAlchemyError)
-"""Errors that faults cause to people and to the harness itself; they try again."""
+"""Microdollars. A small plan, on which builds fall asleep."""
 
 T = TypeVar("T")
 
@@ -89,6 +71,8 @@ class Outcome:
     seed: int
     struck: Counter[str] = field(default_factory=Counter)
     builds: Counter[str] = field(default_factory=Counter)
+    people: Counter[str] = field(default_factory=Counter)
+    """What people did by the API."""
     seconds_to_the_end: float = 0.0
     damage: list[str] = field(default_factory=list)
 
@@ -96,8 +80,7 @@ class Outcome:
 async def run_chaos(seed: int, seconds: float, keep: Path | None = None) -> Outcome:
     """Run once in a harness of its own. `keep`: where to store feeds, histories and logs if there is damage."""
     outcome = Outcome(seed)
-    fuzz = [{"match": f"{_FUZZ_GOAL} {each}.", "script": fuzz_script(each + seed, _FUZZ_TURNS)} for each in _FUZZ_SEEDS]
-    async with fault_harness([{"match": _GOAL, "script": sample_script()}, *fuzz]) as faults:
+    async with fault_harness(scripts(seed)) as faults:
         chaos = Chaos(faults, random.Random(f"people of {seed}"))
         expected = await chaos.reference()
         async with chaos.background():
@@ -105,7 +88,7 @@ async def run_chaos(seed: int, seconds: float, keep: Path | None = None) -> Outc
             began = monotonic()
             await chaos.end()
             outcome.seconds_to_the_end = monotonic() - began
-        outcome.struck = chaos.struck()
+        outcome.struck, outcome.people = chaos.struck(), chaos.people.done
         await _judge(faults, chaos, expected, outcome)
         if keep is not None and outcome.damage:
             await _keep(faults, keep / f"seed-{seed}")
@@ -130,10 +113,11 @@ async def _judge(faults: FaultHarness, chaos: "Chaos", expected: Deliverable, ou
     async def judge(build: Build) -> None:
         async with at_once:
             # A build that was cancelled too late becomes ready.
-            ended = build.id in chaos.ended and build.status != Status.READY
-            deliverable = None if build.goal.startswith(_FUZZ_GOAL) else expected
+            ended = build.id in chaos.ended | chaos.people.cancelled and build.status != Status.READY
+            deliverable = None if chaos.people.has_own_outcome(build) else expected
             check = until_swept(faults, build.id) if ended else check_build(faults, build.id, deliverable)
             await note(f"build {build.id}", check)
+            outcome.damage += [f"build {build.id}: {each}" for each in await chaos.people.forgotten(build.id)]
             await close_preview(chaos.harness, build.id)
 
     at_once = asyncio.Semaphore(4)
@@ -143,7 +127,7 @@ async def _judge(faults: FaultHarness, chaos: "Chaos", expected: Deliverable, ou
     await asyncio.gather(*map(judge, builds))
     await note("money", check_spending(faults))
     await note("secrets", check_no_secret(faults))
-    await chaos.end_workers()
+    await chaos.end_processes()
     await note("the end", check_nothing_left(faults))
 
 
@@ -183,23 +167,26 @@ class Chaos:
         self._newer = False
         self._reverts_due = 0
         self._copied: set[uuid.UUID] = set()
-        self._projects: dict[str, list[uuid.UUID]] = {}
         self._locks: dict[str, asyncio.Lock] = {part: asyncio.Lock() for part in PARTS}
         self._poison: list[str] = []
-        self._numbers = itertools.count(1)
-        self._starting = True
 
     # ---- what goes on during the faults
 
     async def reference(self) -> Deliverable:
         """Run the first build without faults and return its deliverable, which all others must deliver too."""
         self._fronts = [await self.faults.front() for _ in range(WORKERS)]
+        await self._open_api()
         self._workers = [await self.faults.worker(self.harness, front, **self._settings) for front in self._fronts]
         plan = await self.harness.plan(_ALLOWANCE_A_CYCLE)
-        self._projects = {await self.harness.founder(): [], await self.harness.founder(plan): []}
-        build_id = await self.harness.start(goal=_GOAL)
+        self.people.projects = {await self.harness.founder(): [], await self.harness.founder(plan): []}
+        build_id = await self.harness.start(goal=GOAL)
         await until_closed(self.harness, build_id)
         return await deliverable_of(self.faults, build_id)
+
+    async def _open_api(self) -> None:
+        self._api_front = await self.faults.front()
+        self._api = ApiProcess(self.faults, self._api_front, self.harness.settings.temporal_task_queue)
+        self.people = People(self.faults, self.harness, self._api, self._rng)
 
     @property
     def _settings(self) -> dict[str, str]:
@@ -208,7 +195,11 @@ class Chaos:
     @asynccontextmanager
     async def background(self) -> AsyncIterator[None]:
         """Replace dead workers, start builds, and do what builds wait for people to do, while the block runs."""
-        loops = [self._replace_workers(), self._start_builds(), self._act_for_people(), self._say_things()]
+        people = self.people
+        loops = [
+            *(self._replace_workers(), self._replace_api()),
+            *(people.start_builds(), people.act(self._look_at), people.say_things(), people.restore_things()),
+        ]
         tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             yield
@@ -219,9 +210,22 @@ class Chaos:
                 if isinstance(result, Exception):
                     raise result
 
-    async def end_workers(self) -> None:
-        """End the workers. Call it when all builds have closed."""
-        await asyncio.gather(*(worker.end() for worker in self._workers))
+    async def end_processes(self) -> None:
+        """End the workers and the API. Call it when all builds have closed."""
+        await asyncio.gather(self._api.end(), *(worker.end() for worker in self._workers))
+
+    async def _replace_api(self) -> None:
+        while True:
+            if not self._api.is_running:
+                await self._api.launch()
+            await asyncio.sleep(0.5)
+
+    async def _look_at(self, build: Build) -> None:
+        """Copy the files of a workspace while it is used, and revert them while it waits, if a revert is due."""
+        if build.status in (Status.NEEDS_INPUT, Status.SLEEPING):
+            await self._revert(build)
+        elif build.id not in self._copied and build.sandbox_id is not None:
+            await self._copy(build)
 
     async def _replace_workers(self) -> None:
         while True:
@@ -233,72 +237,13 @@ class Chaos:
                     )
             await asyncio.sleep(0.5)
 
-    async def _start_builds(self) -> None:
-        while self._starting:
-            with suppress(*_MISSED):
-                if len(await self._open()) < BUILDS_AT_ONCE:
-                    await self._start_one()
-            await asyncio.sleep(0.5)
-
-    async def _start_one(self) -> None:
-        """Start a build as the API does: the row first, then the workflow. The reaper repeats a lost start."""
-        user_id = self._rng.choice(list(self._projects))
-        projects = self._projects[user_id]
-        again = projects.pop(0) if len(projects) > BUILDS_AT_ONCE else None
-        project_id = again or await self.harness.project(user_id)
-        projects.append(project_id)
-        is_hostile = self._rng.random() < _FUZZ_SHARE
-        goal = f"{_FUZZ_GOAL} {self._rng.choice(_FUZZ_SEEDS)}." if is_hostile else _GOAL
-        goal = f"{goal} [{uuid.uuid4().hex}]"
-        async with transaction(self.faults.sessions) as tx:
-            build = await insert_build(tx, BuildRequest(project_id, user_id, goal))
-            if build is None:
-                return  # the project's last one is still open
-            user = await tx.session.get_one(User, user_id)
-        await start_workflow(self.faults.sessions, self.harness.builds, build, "chaos", user.plan)
-
-    async def _act_for_people(self) -> None:
-        """Wake builds that wait for a person, and top up the budget of builds that sleep."""
-        while True:
-            with suppress(*_MISSED):
-                for build in await self._open():
-                    if build.status == Status.NEEDS_INPUT:
-                        await self._revert(build)
-                        await self.harness.builds.wake(build.id)
-                    elif build.status == Status.SLEEPING:
-                        await self._revert(build)
-                        await self._top_up(build)
-                    elif build.id not in self._copied and build.sandbox_id is not None:
-                        await self._copy(build)
-            await asyncio.sleep(1)
-
-    async def _say_things(self) -> None:
-        """Send a message to one of the builds now and then."""
-        while self._starting:
-            await asyncio.sleep(self._rng.uniform(1, 8))
-            with suppress(*_MISSED):
-                if builds := await self._open():
-                    build = self._rng.choice(builds)
-                    await self.faults.say(self.harness, build.id, f"Number {next(self._numbers)}: keep it small.")
-
-    async def _top_up(self, build: Build) -> None:
-        today = datetime.now(UTC).date()
-        async with transaction(self.faults.sessions) as tx:
-            await top_up(tx, build.user_id, _TOP_UP, today, key=f"{build.id}-{next(self._numbers)}")
-        await self.harness.builds.signal_budget_changed(build.id)
-
     # ---- the state of builds and faults
-
-    async def _open(self) -> Sequence[Build]:
-        async with transaction(self.faults.sessions) as tx:
-            query = select(Build).where(Build.closed_at.is_(None)).order_by(Build.created_at)
-            return (await tx.session.scalars(query)).all()
 
     def _one_of(self, items: Sequence[T], action: Action) -> T | None:
         return items[int(action.target * len(items))] if items else None
 
     async def _build(self, action: Action) -> Build | None:
-        return self._one_of(await self._open(), action)
+        return self._one_of(await self.people.open_builds(), action)
 
     def struck(self) -> Counter[str]:
         """How often each kind of fault has struck."""
@@ -320,10 +265,10 @@ class Chaos:
                 await asyncio.sleep(max(0.0, began + action.at - monotonic()))
                 striking.create_task(self._try(action))
             await asyncio.sleep(max(0.0, began + seconds - monotonic()))
-            self._starting = False
+            self.people.starting = False
 
     async def _try(self, action: Action) -> None:
-        with suppress(*_MISSED):
+        with suppress(*MISSED):
             await self._apply(action)
 
     def _apply(self, action: Action) -> Coroutine[Any, Any, None]:
@@ -331,12 +276,16 @@ class Chaos:
         match what:
             case "worker":
                 return self._strike_worker(action, which)
+            case "api":
+                return self._strike_api(action, which)
             case "crash at":
                 return self._crash_at(action, cast("CrashPoint", which))
             case "model":
                 return self.harness.rehearse("faults", {"kind": which, "seconds": 300})
             case "killed":
                 return self._kill_server(cast("PartName", which))
+            case "outage":
+                return self._cut_off(action)
             case "hangs":
                 return self._hang(action, cast("PartName", which))
             case "workspace":
@@ -346,7 +295,9 @@ class Chaos:
             case _:
                 part = cast("PartName", what.removeprefix("to "))
                 all_of_them = action.target < 0.5
-                fronts = self._fronts if all_of_them else [self._fronts[int(action.target * WORKERS)]]
+                fronts = (
+                    [*self._fronts, self._api_front] if all_of_them else [self._fronts[int(action.target * WORKERS)]]
+                )
                 return self._strike_connections([front[part] for front in fronts], action, which)
 
     async def _strike_worker(self, action: Action, how: str) -> None:
@@ -363,6 +314,11 @@ class Chaos:
             worker.send(signal.SIGSTOP)
             await asyncio.sleep(action.seconds)
             worker.send(signal.SIGCONT)
+
+    async def _strike_api(self, action: Action, how: str) -> None:
+        if self._api.is_running:
+            self._struck[action.kind] += 1
+            self._api.send(signal.SIGKILL if how == "SIGKILL" else signal.SIGTERM)
 
     async def _crash_at(self, action: Action, point: CrashPoint) -> None:
         if (build := await self._build(action)) is not None:
@@ -381,6 +337,18 @@ class Chaos:
             self.faults.stack.kill(part, signal.SIGSTOP)
             await asyncio.sleep(action.seconds)
             self.faults.stack.kill(part, signal.SIGCONT)
+
+    async def _cut_off(self, action: Action) -> None:
+        """Keep every program from one of the servers for long. The server itself goes on."""
+        part = PARTS[int(action.target * len(PARTS))]
+        async with self._locks[part]:
+            self._struck[f"outage: long, of {part}"] += 1
+            proxies = [front[part] for front in (*self._fronts, self._api_front)]
+            for proxy in proxies:
+                proxy.take_down()
+            await asyncio.sleep(action.seconds)
+            for proxy in proxies:
+                proxy.is_down = False
 
     async def _strike_connections(self, proxies: Sequence[FaultProxy], action: Action, how: str) -> None:
         before = sum(proxy.struck[how] for proxy in proxies)
@@ -457,7 +425,7 @@ class Chaos:
         for request in self.faults.rig.glob("*"):
             if request.suffix != ".reached":
                 request.unlink(missing_ok=True)
-        for front in self._fronts:
+        for front in (*self._fronts, self._api_front):
             for proxy in front.values():
                 proxy.heal()
         for workflow_id in self._poison:
@@ -469,8 +437,8 @@ class Chaos:
                     await asyncio.sleep(0.5)
 
     async def _all_ended(self) -> bool:
-        with suppress(*_MISSED):
-            if await self._open():
+        with suppress(*MISSED):
+            if await self.people.open_builds():
                 return False
             running = 'WorkflowType="BuildWorkflow" AND ExecutionStatus="Running"'
             return (await self.faults.client.count_workflows(running)).count == 0
@@ -488,6 +456,8 @@ def show(outcome: Outcome) -> None:
         print(f"  {number:6}  {name}")
     for name, number in sorted(outcome.builds.items()):
         print(f"  {number:6}  builds {name}")
+    for name, number in sorted(outcome.people.items()):
+        print(f"  {number:6}  {name} by the API")
     print(f"  every build had closed within {outcome.seconds_to_the_end:.0f} s after the last fault")
     for damage in outcome.damage:
         print(f"  DAMAGE  {damage}")

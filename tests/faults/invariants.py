@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import date
 from time import monotonic
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy import func, select, text
 
 from activities.sandbox.snapshot_store import restore_snapshot, stored_manifest
 from clients.sandbox import Role, Sandbox
+from db.audit import find_drift
 from db.models import (
     Base,
     Build,
@@ -28,6 +30,7 @@ from db.models import (
     FounderMessage,
     LedgerEntry,
     Message,
+    Question,
     Snapshot,
     ToolCall,
     Turn,
@@ -37,7 +40,7 @@ from db.money import budget_of
 from db.snapshots import SNAPSHOTS_PREFIX
 from db.transaction import transaction
 from domain.errors import NotFound, SnapshotFailed
-from domain.prompt import founder_message
+from domain.prompt import founder_answer, founder_message
 from domain.status import Status
 from tests.harness.fault_waits import Damage, Request, requests_of
 from tests.harness.faults import SECRET, FaultHarness
@@ -237,13 +240,14 @@ async def check_no_secret(fault_harness: FaultHarness) -> None:
 
 
 async def check_spending(fault_harness: FaultHarness) -> None:
-    """Rule 2: no user has spent more than 110 % of a day's allowance.
+    """Rule 2: no user has spent more than 110 % of a day's allowance, and the days' totals are the ledger's sums.
 
     Raises:
-        Damage: a user has.
+        Damage: a user has, or they are not.
     """
     damage = []
     async with transaction(fault_harness.sessions) as tx:
+        damage += [str(drift) for drift in await find_drift(tx, date.min)]
         for day in await tx.session.scalars(select(UserDay)):
             state = await budget_of(tx, day.user_id, day.day)
             if state.ceiling is not None and state.spent > state.ceiling:
@@ -340,10 +344,16 @@ def _ill_formed(messages: list[dict[str, Any]]) -> list[str]:
 async def _messages(fault_harness: FaultHarness, build: Build, requests: list[Request]) -> list[str]:
     """Rule 5: every acknowledged message of the founder reaches the agent once, in order."""
     async with transaction(fault_harness.sessions) as tx:
-        rows = await tx.session.scalars(
-            select(FounderMessage).where(FounderMessage.build_id == build.id).order_by(FounderMessage.number)
+        rows = await tx.session.execute(
+            select(FounderMessage.text, Question.problem)
+            .outerjoin(Question, Question.id == FounderMessage.question_id)
+            .where(FounderMessage.build_id == build.id)
+            .order_by(FounderMessage.number)
         )
-        texts = [row.text for row in rows]
+        quoted = {
+            text: founder_message(text) if problem is None else founder_answer(problem, text) for text, problem in rows
+        }
+    texts = list(quoted)
     if not texts or build.status != Status.READY:
         return []
     bodies = [body for _, body in requests]
@@ -356,9 +366,9 @@ async def _messages(fault_harness: FaultHarness, build: Build, requests: list[Re
         for block in message["content"]
         if block["type"] == "text"
     ]
-    received = [text for block in blocks for text in texts if founder_message(text) == block]
+    received = [text for block in blocks for text in texts if quoted[text] == block]
     # A prefix may begin with what the agent is told now, in one text.
-    told = [text for text in texts if any(founder_message(text) in block for block in blocks)]
+    told = [text for text in texts if any(quoted[text] in block for block in blocks)]
     if told == texts and received == [text for text in texts if text in received]:
         return []
     return [f"the founder sent {texts}, the agent received {received}"]

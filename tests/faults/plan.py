@@ -18,6 +18,11 @@ _STOPPED_SECONDS = 1.0, 25.0
 """How long a stopped worker stays stopped. Heartbeats time out after 15 to 30 seconds: some workers continue before
 that, some after."""
 
+_OUTAGE_SECONDS = 40.0, 90.0
+"""Longer than the activities' own attempts, so that builds wait for the server."""
+
+_DURATIONS = {"worker: SIGSTOP, SIGCONT": _STOPPED_SECONDS, "outage: long": _OUTAGE_SECONDS}
+
 
 @dataclass(frozen=True, order=True)
 class Action:
@@ -36,10 +41,11 @@ def kinds() -> tuple[str, ...]:
     """Every kind of fault, as `what: which`."""
     return (
         *("worker: SIGKILL", "worker: SIGSTOP, SIGCONT", "worker: SIGTERM, and a newer one"),
+        *("api: SIGKILL", "api: SIGTERM"),
         *(f"crash at: {point}" for point in get_args(CrashPoint)),
         *(f"model: {kind}" for kind in get_args(FaultKind)),
         *(f"to {part}: {fault}" for part in PARTS for fault in ("delay", "cut", "blackhole", "answer lost")),
-        *("to s3: 503", "to s3: 403"),
+        *("to s3: 503", "to s3: 403", "outage: long"),
         *(f"killed: {part}" for part in KILLED_SERVERS),
         *("hangs: model", "workspace: sandbox killed", "workspace: sandbox paused", "workspace: files reverted"),
         *("workflow: terminated", "workflow: cancelled", "workflow: a poison one"),
@@ -53,7 +59,7 @@ def plan_faults(seed: int, seconds: float) -> list[Action]:
     actions, at = [], rng.uniform(*_GAP_SECONDS)
     while at < seconds:
         kind = next(deck)
-        duration = _STOPPED_SECONDS if kind == "worker: SIGSTOP, SIGCONT" else _LASTING_SECONDS
+        duration = _DURATIONS.get(kind, _LASTING_SECONDS)
         actions.append(Action(round(at, 3), kind, round(rng.random(), 4), round(rng.uniform(*duration), 3)))
         at += rng.uniform(*_GAP_SECONDS)
     return actions

@@ -59,6 +59,8 @@ class FaultProxy:
         """Delay each piece of data by this many seconds, in both directions."""
         self.refusal: int | None = None
         """Answer every request with this HTTP status instead of passing it on."""
+        self.is_down = False
+        """End every connection at once, like a server that does not run. `heal` does not change it."""
         self.answers_to_lose = 0
         """Pass on this many PostgreSQL COMMITs, HTTP POSTs and PUTs, or Temporal calls with a payload, but lose their
         answers: the connection ends instead."""
@@ -77,6 +79,7 @@ class FaultProxy:
         """End every connection and stop listening."""
         if self._server is not None:
             self._server.close()
+        self.is_down = False
         self.heal()
         self._abort()
         if self._connections:
@@ -96,8 +99,13 @@ class FaultProxy:
         self.refusal = status
         self._abort()
 
+    def take_down(self) -> None:
+        """From now on act like a server that does not run, until `is_down` is set back."""
+        self.is_down = True
+        self._abort()
+
     def heal(self) -> None:
-        """Switch off all faults. Data that a black hole held back arrives now."""
+        """Switch off all faults but `is_down`. Data that a black hole held back arrives now."""
         self.delay_seconds, self.refusal, self.answers_to_lose = 0.0, None, 0
         self._open_ended.set()
 
@@ -110,6 +118,8 @@ class FaultProxy:
         assert task is not None
         connection = self._connections[task] = _Connection(writer)
         try:
+            if self.is_down:
+                return
             if self.refusal is not None:
                 await self._refuse_request(reader, writer, self.refusal)
                 return

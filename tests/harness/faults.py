@@ -193,10 +193,7 @@ class FaultHarness:
         log = self.directory / f"worker-{len(self.workers)}.log"
         log.touch()  # it may be killed before it logs anything
         environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.directory),
-            "TMPDIR": tempfile.gettempdir(),
-            **self._environment(front or {}),
+            **self.process_environment(front or {}),
             **WORKER_SETTINGS,
             **settings,
             "TEMPORAL_TASK_QUEUE": harness.settings.temporal_task_queue,
@@ -205,9 +202,10 @@ class FaultHarness:
         self.workers.append(worker)
         return worker
 
-    def _environment(self, front: Front) -> dict[str, str]:
-        """Return the stack's variables, with the proxies' ports instead of the servers'."""
-        changed = dict(self.environment)
+    def process_environment(self, front: Front) -> dict[str, str]:
+        """Return the variables of a process: the stack's, with the proxies' ports instead of the servers'."""
+        own = {"PATH": os.environ["PATH"], "HOME": str(self.directory), "TMPDIR": tempfile.gettempdir()}
+        changed = {**own, **self.environment}
         for part, proxy in front.items():
             for name in _URL_VARIABLES[part]:
                 changed[name] = changed[name].replace(f":{proxy.upstream}", f":{proxy.port}")

@@ -20,9 +20,13 @@ def tool(name: str, **parameters: Any) -> dict[str, Any]:
 _LONG_TURNS = [[bash(f"yes 'line {number}' | head -c 14000")] for number in range(14)]
 
 
-def sample_script(*, hold: bool = False, long: bool = False) -> dict[str, Any]:
+_STUCK_TURNS = [[bash("echo again")] for _ in range(5)]
+
+
+def sample_script(*, hold: bool = False, long: bool = False, stuck: bool = False) -> dict[str, Any]:
     """Commands, a written and an edited file, calls that only read, two phases. `hold`: the third turn's command waits.
-    `long`: turns before them print so much that the conversation is summed up.
+    `long`: turns before them print so much that the conversation is summed up. `stuck`: turns before them repeat a call
+    until the founder is asked.
 
     The model repeats calls that were lost with a sandbox, so a call repeated after it was half done must leave the same
     files.
@@ -30,6 +34,7 @@ def sample_script(*, hold: bool = False, long: bool = False) -> dict[str, Any]:
     wait = f"{HOLD}; " if hold else ""
     script = steps(
         *(_LONG_TURNS if long else ()),
+        *(_STUCK_TURNS if stuck else ()),
         [bash(f"{EFFECT}; {_LEAK}; {PRODUCT}")],
         [
             tool("write_file", path="notes.md", content="one\n"),

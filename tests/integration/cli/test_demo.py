@@ -1,6 +1,7 @@
 """`cofounder demo` leads from a brief to a running preview and leaves nothing behind, however it ends."""
 
 import asyncio
+import json
 import os
 import pty
 import shlex
@@ -12,11 +13,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import httpx2
 import psutil
 import pytest
 from PIL import Image
 
 from cli.doctor.checklist import CHECKS, run_checks
+from cli.stack.demo import EXAMPLES
 from tests.harness.processes import command_line, processes_left_in, processes_naming
 from tests.harness.wait import DEADLINE, wait_until
 
@@ -179,6 +182,27 @@ async def test_up_serves_until_ctrl_c_and_keeps_its_data(directory: Path, monkey
     assert (data / "env.sh").stat().st_mode & 0o777 == 0o600
     down = {each.name: each.state for each in await run_checks(["database", "temporal", "api"], None, lambda _: None)}
     assert [down[name] for name in ("database", "temporal", "api")] == ["fail"] * 3
+
+
+async def test_up_says_what_to_do_after_losing_only_the_file_of_temporal(directory: Path) -> None:
+    data = directory / ".cofounder" / "up"
+    async with demo(directory, command="up") as running:
+        await running.until("Everything stays up until Ctrl-C")
+        variables = dict(line.removeprefix("export ").split("=", 1) for line in environment_of(data))
+        url = variables["COFOUNDER_API_URL"].strip("'")
+        headers = {"Authorization": f"Bearer {variables['API_TOKEN'].strip(chr(39))}"}
+        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=DEADLINE, trust_env=False) as http:
+            brief = json.loads((EXAMPLES / "brief.json").read_text())
+            project = (await http.post("/v1/projects", json={"brief": brief})).json()["id"]
+            (await http.post(f"/v1/projects/{project}/builds", json={"goal": "Build it."})).raise_for_status()
+        running.process.send_signal(signal.SIGINT)
+        assert await running.end() == 0, running.text
+    for file in (data / "temporal").glob("temporal.db*"):
+        file.unlink()
+    async with demo(directory, command="up") as again:
+        assert await again.end() == 1
+        assert "was created again and has lost the builds" in again.text.replace("\n", " ")
+        assert "cofounder recover --temporal" in again.text.replace("\n", " ")
 
 
 def environment_of(data: Path) -> list[str]:

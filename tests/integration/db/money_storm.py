@@ -28,6 +28,7 @@ from clients.build_workflows import BuildWorkflows
 from clients.model.anthropic import AnthropicProvider
 from db import money
 from db import transaction as transactions
+from db.audit import find_drift
 from db.builds import BuildRequest, insert_build
 from db.models import LedgerEntry, Message, PlanTier, Prompt, Turn, User
 from db.projects import create_project
@@ -328,13 +329,15 @@ class Storm:
     # ---- what must hold
 
     async def look(self) -> None:
-        """Check in one snapshot of the database that no day has spent or reserved more than 110 % of its allowance."""
+        """Check in one snapshot of the database that no day has spent or reserved more than 110 % of its allowance, and
+        that all totals are the sums of the ledger."""
         async with transaction(self.sessions) as tx:
             await tx.execute(text("set transaction isolation level repeatable read"), {})
             for night in range((self.day - START).days + 1):
                 state = await money.budget_of(tx, self.user_id, START + timedelta(days=night))
                 if state.ceiling is not None:
                     assert state.spent + state.reserved <= state.ceiling, f"night {night}: {state}"
+            assert await find_drift(tx, START) == []
 
     async def settle_down(self) -> None:
         """End every attempt, and repeat every turn that was lost, or check that it rightly waits for money."""

@@ -229,3 +229,22 @@ def test_doctor_names_a_model_of_an_unknown_provider(run: Run) -> None:
     done = run("doctor", "--only", "model", MODEL_PRICES=json.dumps(prices))
     assert done.exit_code == 1
     assert "mine names the provider acme" in " ".join(done.out.split())
+
+
+def test_doctor_asks_for_no_money_unasked(run: Run) -> None:
+    keys = {"ANTHROPIC_API_KEY": "k", "E2B_API_KEY": "k"}
+    for arguments, problem in (
+        (["--paid"], "--paid --cap 0.50"),
+        (["--paid", "--cap", "0"], "--paid --cap 0.50"),
+        (["--paid", "--cap", "5000"], "--paid --cap 0.50"),
+        (["--cap", "0.50"], "Add --paid"),
+        (["--paid", "--cap", "0.50", "--only", "api"], "--only"),
+    ):
+        done = run("doctor", *arguments, **keys)
+        assert (done.exit_code, done.out) == (2, ""), arguments
+        assert problem in " ".join(done.err.replace("│", " ").split()), done.err
+    keys = dict.fromkeys(keys, "")
+    done = run("doctor", "--paid", "--cap", "0.50", "--json", **keys)
+    assert (done.exit_code, done.out) == (1, "")
+    assert "ANTHROPIC_API_KEY is not set" in done.err
+    assert "E2B_API_KEY is not set" in done.err

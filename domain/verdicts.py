@@ -1,0 +1,138 @@
+"""What the reaper does about a build or preview, judged from evidence. Nothing is ended because something is absent."""
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+
+LEAST_CLOSED = 5
+CLOSED_SHARE = 0.02
+"""A look that would close more builds than `LEAST_CLOSED`, and more than this share of the open ones, closes none."""
+
+
+class WorkflowFate(StrEnum):
+    """What Temporal says about a workflow's latest run."""
+
+    OPEN = "open"
+    """It runs, or has a status that this version does not know."""
+    UNKNOWN = "unknown"
+    """It is not in this namespace. That proves nothing: the client may be connected to another namespace, or the
+    workflow may be past the namespace's retention."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    TERMINATED = "terminated"
+    TIMED_OUT = "timed out"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether Temporal itself lists the workflow as ended."""
+        return self not in (WorkflowFate.OPEN, WorkflowFate.UNKNOWN)
+
+
+class BuildVerdict(Enum):
+    """What to do about the row of a build."""
+
+    LEAVE = auto()
+    CLOSE = auto()
+    """Its workflow was ended without closing it: close it as failed or cancelled."""
+    PROJECT = auto()
+    """Its workflow completed, so the build is ready and its row is older than that: write its result to the row."""
+    MARK = auto()
+    """Mark it as lost and alert. Repair nothing."""
+    UNMARK = auto()
+    """It was marked as lost, and its workflow is there."""
+
+
+@dataclass(frozen=True)
+class BuildEvidence:
+    """What is known about a build whose row says that its workflow was started.
+
+    `is_bound`: the database is bound to the namespace that was asked.
+    """
+
+    is_open: bool
+    is_marked: bool
+    is_bound: bool
+    fate: WorkflowFate
+
+
+def judge_build(evidence: BuildEvidence) -> BuildVerdict:
+    """Judge what to do about a build."""
+    if not evidence.is_open or not evidence.is_bound:
+        return BuildVerdict.LEAVE
+    match evidence.fate:
+        case WorkflowFate.UNKNOWN:
+            return BuildVerdict.LEAVE if evidence.is_marked else BuildVerdict.MARK
+        case WorkflowFate.OPEN:
+            return BuildVerdict.UNMARK if evidence.is_marked else BuildVerdict.LEAVE
+        case WorkflowFate.COMPLETED:
+            return BuildVerdict.PROJECT
+        case _:
+            return BuildVerdict.CLOSE
+
+
+def closes_too_many(closing: int, open_builds: int) -> bool:
+    """Whether so many builds would be closed in one look that the cause is rather a mistake than their ends."""
+    return closing > max(LEAST_CLOSED, CLOSED_SHARE * open_builds)
+
+
+@dataclass(frozen=True)
+class SandboxEvidence:
+    """What is known about a sandbox that is older than the time that an attempt needs to record it.
+
+    `is_ours`: its build is in this database. `is_previewed`: the build's preview is open according to its row.
+    `is_replaced`: the build is open, this is a workspace, and the row names a younger one that lives.
+    """
+
+    is_ours: bool
+    is_build_open: bool
+    is_previewed: bool
+    is_replaced: bool
+    is_bound: bool
+    build: WorkflowFate = WorkflowFate.UNKNOWN
+    preview: WorkflowFate = WorkflowFate.UNKNOWN
+
+
+def needs_fates(evidence: SandboxEvidence) -> bool:
+    """Whether the verdict depends on the fates of the workflows of build and preview."""
+    return evidence.is_ours and evidence.is_bound and not evidence.is_build_open and not evidence.is_previewed
+
+
+def may_end_sandbox(evidence: SandboxEvidence) -> bool:
+    """Whether no open build and no preview can need the sandbox.
+
+    A workflow that has closed its build's row may still be releasing the sandbox, or hand it to the preview. If one of
+    the two workflows has ended in this namespace, the other is not found because it never began or ended long ago.
+    """
+    if not evidence.is_ours or not evidence.is_bound:
+        return False
+    if evidence.is_build_open:
+        return evidence.is_replaced
+    fates = (evidence.build, evidence.preview)
+    return not evidence.is_previewed and WorkflowFate.OPEN not in fates and any(fate.has_ended for fate in fates)
+
+
+@dataclass(frozen=True)
+class ObjectEvidence:
+    """What is known about an object of a snapshot in the store.
+
+    `has_row`: there is a row with its number. `is_named`: a row of a snapshot that is stored or being taken names it.
+    `is_old`: it is older than a day. `is_trusted`: the database is bound here and no older than the store.
+    """
+
+    is_ours: bool
+    has_row: bool
+    is_named: bool
+    is_old: bool
+    is_trusted: bool
+
+
+def may_doom_object(evidence: ObjectEvidence) -> bool:
+    """Whether to write the object's tombstone: a row says that it is superfluous, or no truth can name it any more."""
+    if not evidence.is_ours or evidence.is_named:
+        return False
+    return evidence.has_row or (evidence.is_old and evidence.is_trusted)
+
+
+def may_delete_object(evidence: ObjectEvidence, *, is_due: bool) -> bool:
+    """Whether to delete the object of a tombstone."""
+    return is_due and evidence.is_trusted and not evidence.is_named

@@ -1,0 +1,85 @@
+"""The API as a process of its own behind the fault proxies, to kill and to replace, and a client that tries again."""
+
+import asyncio
+import signal
+import sys
+import uuid
+from asyncio.subprocess import Process
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from local.ports import Ports
+from tests.harness.faults import SECRET, FaultHarness, Front
+from tests.harness.wait import DEADLINE
+
+_TRY_AGAIN_SECONDS = 0.5
+_STATUS_OF_FAULTS = frozenset({429, 500, 502, 503, 504})
+
+
+class ApiProcess:
+    """`python -m api` on a port that stays the same, whichever process serves it."""
+
+    def __init__(self, faults: FaultHarness, front: Front, task_queue: str) -> None:
+        self._ports = Ports()
+        self._port = self._ports.choose(set())
+        self._environment = {
+            **faults.process_environment(front),
+            "API_TOKEN": SECRET,
+            "TEMPORAL_TASK_QUEUE": task_queue,
+        }
+        self.log: Path = faults.directory / "api.log"
+        self._process: Process | None = None
+        self._http = httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{self._port}/v1",
+            headers={"Authorization": f"Bearer {SECRET}"},
+            timeout=30,
+            trust_env=False,
+        )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    async def launch(self) -> None:
+        """Start the process without waiting until it serves."""
+        arguments = ("-m", "api", "--port", str(self._port))
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, *arguments, env=self._environment, stdout=log, stderr=log
+            )
+
+    def send(self, number: signal.Signals) -> None:
+        """Send the process a signal."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def end(self) -> None:
+        """End the process, and close the client."""
+        await self._http.aclose()
+        if self._process is not None:
+            self.send(signal.SIGKILL)
+            await self._process.wait()
+        self._ports.release()
+
+    async def ask(self, method: str, path: str, user: str, body: Any = None) -> httpx2.Response:
+        """Send a request until it is answered, with the same Idempotency-Key each time.
+
+        Returns:
+            The answer, which may be a refusal of the client's own doing, such as a conflict.
+
+        Raises:
+            TimeoutError: no answer came in time.
+        """
+        headers = {"X-Cofounder-User": user, "Idempotency-Key": str(uuid.uuid4())}
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                with suppress(httpx2.TransportError):
+                    answer = await self._http.request(method, path, json=body, headers=headers)
+                    if answer.status_code not in _STATUS_OF_FAULTS:
+                        return answer
+                await asyncio.sleep(_TRY_AGAIN_SECONDS)

@@ -1,0 +1,165 @@
+"""Totals of days: they follow the ledger for every writer, and a migration of a filled database begins with them."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db import money
+from db.audit import Drift, find_drift
+from db.session import make_engine, make_sessions
+from db.transaction import transaction
+from local.stack import LocalStack
+
+TODAY = datetime.now(UTC).date()
+VERSIONS = Path(__file__).parents[3] / "db" / "migrations"
+
+ROWS = (
+    "insert into plan_tiers (name, default_models, concurrent_builds, tool_call_cap) values ('free', '{}', 1, 1)",
+    "insert into users (id, plan) values ('ada', 'free'), ('bob', 'free')",
+    "insert into projects (id, user_id, name) values (:project, 'ada', 'A product')",
+    "insert into builds (id, project_id, user_id, goal, body_hash) values (:build, :project, 'ada', 'Build.', '')",
+)
+ENTRY = """
+    insert into ledger (id, build_id, user_id, turn, day, model, cost, state, closed_at)
+    values (:id, :build, :user, 1, :day, 'm', :cost, :state, case when :state = 'open' then null else now() end)
+"""
+
+
+@asynccontextmanager
+async def a_database(stack: LocalStack) -> AsyncIterator[AsyncEngine]:
+    """An empty database on the stack's server, dropped at the end."""
+    name = f"totals_{uuid.uuid4().hex}"
+    server = make_engine(stack.environment["DATABASE_URL"], pool_size=1).execution_options(isolation_level="AUTOCOMMIT")
+    async with server.connect() as connection:
+        await connection.execute(text(f"create database {name}"))
+        engine = make_engine(stack.environment["DATABASE_URL"].rpartition("/")[0] + f"/{name}")
+        try:
+            yield engine
+        finally:
+            await engine.dispose()
+            await connection.execute(text(f"drop database {name} with (force)"))
+    await server.dispose()
+
+
+async def migrate_to(engine: AsyncEngine, revision: str) -> None:
+    def upgrade(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(VERSIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    async with engine.begin() as connection:
+        await connection.run_sync(upgrade)
+
+
+@pytest.fixture
+async def engine(stack: LocalStack) -> AsyncIterator[AsyncEngine]:
+    async with a_database(stack) as made:
+        yield made
+
+
+class Rows:
+    """Rows as the previous version writes them, which knows nothing of totals."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self.ids = {"build": uuid.uuid4(), "project": uuid.uuid4()}
+
+    async def run(self, *statements: str, **values: object) -> None:
+        async with self.engine.begin() as connection:
+            for statement in statements:
+                used = {name: value for name, value in {**self.ids, **values}.items() if f":{name}" in statement}
+                await connection.execute(text(statement), used)
+
+    async def begin_day(self, user: str, day: date) -> None:
+        await self.run("insert into user_days (user_id, day) values (:user, :day)", user=user, day=day)
+
+    async def call(self, user: str, day: date, cost: int, state: str = "open") -> uuid.UUID:
+        claim = uuid.uuid4()
+        await self.run(ENTRY, id=claim, user=user, day=day, cost=cost, state=state)
+        return claim
+
+    async def drift(self, first: date = date.min) -> list[Drift]:
+        async with transaction(make_sessions(self.engine)) as tx:
+            return await find_drift(tx, first)
+
+    async def state(self, user: str, day: date) -> tuple[int, int]:
+        async with transaction(make_sessions(self.engine)) as tx:
+            state = await money.budget_of(tx, user, day)
+            return state.spent, state.reserved
+
+    async def fleet(self, day: date) -> tuple[int, int]:
+        async with self.engine.begin() as connection:
+            sums = "select coalesce(sum(spent), 0), coalesce(sum(reserved), 0) from fleet_days where day = :day"
+            spent, reserved = (await connection.execute(text(sums), {"day": day})).one()
+            return int(spent), int(reserved)
+
+
+async def test_totals_follow_a_writer_that_does_not_know_them(engine: AsyncEngine) -> None:
+    await migrate_to(engine, "head")
+    rows = Rows(engine)
+    await rows.run(*ROWS)
+    for user in ("ada", "bob"):
+        await rows.begin_day(user, TODAY)
+    settled, lost, refused = [await rows.call("ada", TODAY, 1000) for _ in range(3)]
+    await rows.call("bob", TODAY, 500)
+    assert (await rows.state("ada", TODAY), await rows.fleet(TODAY)) == ((0, 3000), (0, 3500))
+    close = "update ledger set state = :state, cost = :cost, closed_at = now() where id = :id"
+    await rows.run(close, id=settled, state="settled", cost=300)
+    await rows.run(close, id=lost, state="estimated", cost=1000)
+    await rows.run(close, id=refused, state="released", cost=0)
+    assert (await rows.state("ada", TODAY), await rows.fleet(TODAY)) == ((1300, 0), (1300, 500))
+    await rows.run("update ledger set day = :day where id = :id", id=settled, day=TODAY - timedelta(days=1))
+    assert (await rows.state("ada", TODAY), await rows.fleet(TODAY)) == ((1000, 0), (1000, 500))
+    await rows.run("delete from ledger where id = :id", id=lost)
+    assert (await rows.state("ada", TODAY), await rows.fleet(TODAY)) == ((0, 0), (0, 500))
+    assert await rows.drift() == []
+
+
+async def test_a_day_that_begins_after_its_calls_counts_them(engine: AsyncEngine) -> None:
+    await migrate_to(engine, "head")
+    rows = Rows(engine)
+    await rows.run(*ROWS)
+    await rows.call("ada", TODAY, 700, "settled")
+    assert await rows.state("ada", TODAY) == (700, 0)
+    await rows.begin_day("ada", TODAY)
+    assert (await rows.state("ada", TODAY), await rows.fleet(TODAY)) == ((700, 0), (700, 0))
+    assert await rows.drift() == []
+
+
+async def test_a_filled_database_is_migrated(engine: AsyncEngine) -> None:
+    await migrate_to(engine, "0010")
+    rows, long_ago, yesterday = Rows(engine), TODAY - timedelta(days=40), TODAY - timedelta(days=1)
+    await rows.run(*ROWS)
+    for day in (long_ago, yesterday, TODAY):
+        await rows.begin_day("ada", day)
+        await rows.call("ada", day, 400, "settled")
+    old, open_now = await rows.call("ada", long_ago, 50), await rows.call("ada", TODAY, 60)
+    await migrate_to(engine, "head")
+    assert [await rows.state("ada", day) for day in (long_ago, yesterday, TODAY)] == [(400, 50), (400, 0), (400, 60)]
+    assert [await rows.fleet(day) for day in (yesterday, TODAY)] == [(400, 0), (400, 60)]
+    for claim in (old, open_now):
+        await rows.run("update ledger set state = 'settled', cost = 10, closed_at = now() where id = :id", id=claim)
+    assert [await rows.state("ada", day) for day in (long_ago, TODAY)] == [(410, 0), (410, 0)]
+    assert await rows.drift() == []
+
+
+async def test_a_lost_change_is_found(engine: AsyncEngine) -> None:
+    await migrate_to(engine, "head")
+    rows = Rows(engine)
+    await rows.run(*ROWS)
+    await rows.begin_day("ada", TODAY)
+    await rows.run("alter table ledger disable trigger ledger_totals")
+    await rows.call("ada", TODAY, 70)
+    await rows.run("alter table ledger enable trigger ledger_totals")
+    assert await rows.drift() == [Drift(TODAY, "ada", 0, 0, 0, 70)]
+    await rows.run("update fleet_days set spent = 9")
+    assert await rows.drift(TODAY + timedelta(days=1)) == []
