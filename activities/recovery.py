@@ -6,6 +6,7 @@ of that is paid or run again.
 
 import uuid
 from collections.abc import Sequence
+from datetime import UTC, timedelta
 
 from temporalio import activity
 
@@ -13,11 +14,13 @@ from activities.context import context_of
 from activities.runtime.errors import application_errors
 from activities.tool_outcome import error_of
 from db.models import ToolCall, Turn
+from db.money import budget_of
 from db.prompts import find_prompt
 from db.recovery import BuildRecord, calls_before, read_record
 from db.session import Sessions
 from db.transaction import Transaction, transaction
 from domain.answer import input_of
+from domain.budget import WindDown
 from domain.build_settings import BuildSettings
 from domain.guards import WINDOW, call_signature, count_errors
 from domain.notes import TurnNote
@@ -63,6 +66,10 @@ class RecoveryActivities:
                 state.status = _working_status(record)
             if record.turn is not None:
                 await self._take_turn(tx, state, record, record.turn)
+            if build.status == Status.SLEEPING and build.wakes_at is not None:
+                day = build.wakes_at.astimezone(UTC).date() - timedelta(days=1)
+                budget = await budget_of(tx, build.user_id, day)
+                state.last_wind_down = WindDown(day=day, allowance=budget.allowance)
         return LoadedState.sparse(
             state=state,
             sandbox_id=build.sandbox_id,
@@ -113,7 +120,7 @@ def _gates_before(record: BuildRecord, turn: Turn) -> int:
     if gate is None:
         return 0
     follows_turn = turn.answered_at is not None and gate.started_at > turn.answered_at
-    is_current = record.counted_since is None or record.counted_since < gate.started_at
+    is_current = record.restored_at is None or record.restored_at < gate.started_at
     return gate.number - 1 if follows_turn and is_current else gate.number
 
 

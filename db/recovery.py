@@ -31,8 +31,10 @@ class BuildRecord:
     message_read: int
     restore_requested: int
     restore_done: int
-    counted_since: datetime | None
-    """When the guards last began to count again: with a question to the founder, or a restore."""
+    restored_at: datetime | None
+    """When the founder's last restore ended."""
+    asked_at: datetime | None
+    """When the founder was last asked before the last turn. A question since then follows that turn."""
     working_status: Status | None
     """The last status in which the build worked."""
     has_model: bool
@@ -41,6 +43,11 @@ class BuildRecord:
     """The workspace was resumed since the last turn began."""
     sleeps: int
     """How often the build has fallen asleep since then."""
+
+    @property
+    def counted_since(self) -> datetime | None:
+        """When the guards last began to count again: with a question to the founder, or a restore."""
+        return max((moment for moment in (self.restored_at, self.asked_at) if moment is not None), default=None)
 
 
 async def read_record(tx: Transaction, build_id: uuid.UUID) -> BuildRecord:
@@ -76,7 +83,9 @@ async def read_record(tx: Transaction, build_id: uuid.UUID) -> BuildRecord:
             ).where(Restore.build_id == build_id)
         )
     ).one()
-    asked_at = await tx.session.scalar(select(func.max(Question.asked_at)).where(Question.build_id == build_id))
+    questions = select(func.max(Question.asked_at)).where(Question.build_id == build_id)
+    if turn is not None and turn.answered_at is not None:
+        questions = questions.where(Question.asked_at < turn.answered_at)
     working_status = await tx.session.scalar(
         select(Event.data["status"].astext)
         .where(
@@ -101,7 +110,8 @@ async def read_record(tx: Transaction, build_id: uuid.UUID) -> BuildRecord:
         message_read=read,
         restore_requested=requested,
         restore_done=done,
-        counted_since=max((moment for moment in (restored_at, asked_at) if moment is not None), default=None),
+        restored_at=restored_at,
+        asked_at=await tx.session.scalar(questions),
         working_status=None if working_status is None else Status(working_status),
         has_model=await _has_event(tx, build_id, ModelEvent.type),
         has_resumed=await _has_event(tx, build_id, ResumedEvent.type, after=began),
