@@ -260,7 +260,9 @@ class Settings(BuildSettings, BaseSettings):
     )
     reaper_seconds: int = Field(default=60, ge=5, description="Seconds between two runs of the reaper.")
     graceful_shutdown_seconds: float = Field(
-        default=10, ge=0, description="Seconds that a stopping worker gives its work to finish."
+        default=600,
+        ge=0,
+        description="Seconds that a stopping worker gives running model calls to end; all else ends within 10.",
     )
 
     api_token: HeaderSecret | None = Field(default=None, description="Bearer token of the API.")

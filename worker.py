@@ -17,15 +17,18 @@ from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
 from activities.registry import all_activities
+from activities.runtime.shutdown import Shutdown
 from clients.browser import Browser
+from clients.cancellation import cancel_and_wait
 from clients.search_attributes import register_search_attributes
 from clients.temporal import connect_temporal, schedule_reaper
 from clients.worker_clients import open_worker_clients
 from db.session import open_sessions
-from domain.errors import CofounderError
+from domain.errors import CofounderError, WrongVersion
 from logs import configure_logs
 from services.deployment import check_deployment
 from services.plans import check_plans
+from services.presence import Presence, check_formats
 from settings import Settings, load_settings
 from workflows.build import BuildWorkflow
 from workflows.preview import PreviewWorkflow
@@ -39,21 +42,30 @@ WORKFLOW_TASKS = 20
 """Workflow tasks that a worker takes at once. Python runs one at a time, and each times out ten seconds after it is
 taken. With the SDK's default of 100, a mass wake would let the last ones time out, and they would run twice."""
 
+_AT_ONCE_SECONDS = 5.0
+"""After a second signal, the worker books what its calls have cost within this many seconds, or ends without that."""
+
 
 @asynccontextmanager
 async def wired_worker(
-    settings: Settings, client: Client, browser: Browser | None = None, runner: WorkflowRunner | None = None
+    settings: Settings,
+    client: Client,
+    browser: Browser | None = None,
+    runner: WorkflowRunner | None = None,
+    shutdown: Shutdown | None = None,
 ) -> AsyncIterator[Worker]:
     """Build a worker and check its clients. It does not run yet; the clients are closed at the end of the block.
 
     Args:
         browser: one that the caller shares and closes; None starts one for this worker.
         runner: runs workflow code; None runs it without the SDK's sandbox (ADR 0005).
+        shutdown: of the caller, who can then end a stopping worker at once.
 
     Raises:
         Misconfigured: a server is missing or wrong; the message says which one, and what to do.
     """
     async with open_sessions(settings.database_url, pool_size=20) as sessions:
+        await check_formats(sessions)
         await check_plans(sessions, settings.model_prices)
         async with open_worker_clients(settings, client, browser) as clients:
             await check_deployment(sessions, clients.workflows)
@@ -66,27 +78,68 @@ async def wired_worker(
                 workflow_runner=runner or UnsandboxedWorkflowRunner(),
                 max_concurrent_workflow_tasks=WORKFLOW_TASKS,
                 activities=all_activities(settings, sessions, clients),
+                interceptors=[shutdown or Shutdown()],
                 graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
             )
 
 
+def _listen_for_signals(shutdown: Shutdown) -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets. The second one ends what still runs, and soon the process."""
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+
+    def stop() -> None:
+        if stopping.is_set():
+            log.warning("worker stopping at once")
+            shutdown.end_now()
+            loop.call_later(_AT_ONCE_SECONDS, os._exit, 1)
+        stopping.set()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop)
+    return stopping
+
+
 async def main() -> None:
-    """Run until SIGTERM or SIGINT. Tool calls keep running in their sandboxes; the next worker attaches to them."""
+    """Run until SIGTERM or SIGINT, then let model calls end, which are paid for.
+
+    Tool calls keep running in their sandboxes; the next worker attaches to them.
+    """
     settings = load_settings()
     configure_logs(settings.log_format, settings.log_level)
-    stopping = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
+    shutdown = Shutdown()
+    stopping = _listen_for_signals(shutdown)
     client = await connect_temporal()
-    async with wired_worker(settings, client) as worker:
+    async with (
+        wired_worker(settings, client, shutdown=shutdown) as worker,
+        _present(settings, stopping) as problems,
+    ):
         running = asyncio.create_task(worker.run())
         stopped = asyncio.create_task(stopping.wait())
         log.info("worker started", task_queue=settings.temporal_task_queue, identity=client.identity)
         await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        log.info("worker stopping")
+        log.info("worker stopping", at_most_seconds=settings.graceful_shutdown_seconds)
         stopped.cancel()
         await worker.shutdown()
         await running
+    if problems:
+        raise problems[0]
+
+
+@asynccontextmanager
+async def _present(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[list[WrongVersion]]:
+    """Announce this worker. If it can't read what is stored any more, stop it; the problem is then in the list."""
+    problems: list[WrongVersion] = []
+
+    def stop(problem: WrongVersion) -> None:
+        problems.append(problem)
+        stopping.set()
+
+    async with open_sessions(settings.database_url, pool_size=1) as sessions:
+        keeping = asyncio.create_task(Presence(sessions, "worker").keep(stop))
+        try:
+            yield problems
+        finally:
+            await cancel_and_wait(keeping)
 
 
 if __name__ == "__main__":

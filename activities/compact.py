@@ -35,7 +35,7 @@ from domain.compaction import SUMMARY_OUTPUT_TOKENS
 from domain.errors import CofounderError, NeedsPerson, StaleClaim
 from domain.events import CompactedEvent
 from domain.payloads import CompactConversation, CompactResult
-from domain.pricing import PriceTable, Tokens
+from domain.pricing import Iteration, PriceTable, Tokens
 from domain.summary import INSTRUCTIONS
 from domain.text import storable
 
@@ -72,11 +72,12 @@ class _Usage:
     def __init__(self) -> None:
         self.tokens = Tokens()
         self.request_id: str | None = None
+        self.iterations: tuple[Iteration, ...] = ()
         self.has_begun = False
 
-    def note(self, tokens: Tokens, request_id: str | None) -> None:
+    def note(self, tokens: Tokens, request_id: str | None, iterations: tuple[Iteration, ...]) -> None:
         """Keep the latest count."""
-        self.tokens, self.request_id, self.has_begun = tokens, request_id, True
+        self.tokens, self.request_id, self.iterations, self.has_begun = tokens, request_id, iterations, True
 
     async def ignore_text(self, _: str) -> None:
         """A summary is not narration."""
@@ -234,8 +235,7 @@ class CompactActivities:
             if usage.tokens == Tokens():
                 await money.estimate(tx, call.claim)
             else:
-                cost = self._budget.cost(call.model, usage.tokens)
-                await money.settle(tx, call, usage.tokens, cost, usage.request_id)
+                await self._budget.settle_partly(tx, call, usage.tokens, usage.request_id, usage.iterations)
 
     async def _release(self, call: money.Call) -> None:
         async with transaction(self._sessions) as tx:

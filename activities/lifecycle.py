@@ -14,13 +14,13 @@ from db.dangling_work import close_dangling_work
 from db.feed import append_events
 from db.projects import mark_mvp_built
 from db.session import Sessions
-from db.snapshots import mark_final
 from db.transaction import transaction
-from domain.events import HookFailedEvent, ReadyEvent, StatusEvent
+from domain.events import HookFailedEvent, StatusEvent
 from domain.names import wake_command
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, PreviewInput, StatusChange
 from domain.status import CLOSED, WAITS, Status
 from domain.text import storable
+from services.completion import close_as_ready
 from services.slots import nudge_queued_builds
 
 
@@ -84,24 +84,12 @@ class LifecycleActivities:
     @application_errors
     async def finish_build(self, request: FinishBuild) -> FinishedBuild:
         """Close the build as ready, with the project's next version; a second attempt returns the first one's."""
-        build_id = uuid.UUID(request.build_id)
-        async with transaction(self._sessions) as tx:
-            build = await builds.lock_build_to_finish(tx, build_id)
-            if build.build_version is not None:
-                return FinishedBuild(build_version=build.build_version)
-            await builds.require_open(tx, build_id)
-            version = await builds.finish(tx, build, request, WORKSPACE)
-            await mark_final(tx, build_id, request.snapshot_number)
-            ready = ReadyEvent(
-                build_version=version,
-                preview_url=request.preview_url,
-                phases_completed=request.phases_completed,
-            )
-            await append_events(tx, build_id, [ready, StatusEvent(status=Status.READY)])
-            finished, user_id = FinishedBuild(build_version=version), build.user_id
+        ready = await close_as_ready(self._sessions, request, WORKSPACE)
+        if not ready.is_new:
+            return FinishedBuild(build_version=ready.version)
         await crash_point("finish_build.committed")
-        await nudge_queued_builds(self._sessions, self._builds, user_id)
-        return finished
+        await nudge_queued_builds(self._sessions, self._builds, ready.user_id)
+        return FinishedBuild(build_version=ready.version)
 
     @activity.defn
     @application_errors

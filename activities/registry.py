@@ -144,4 +144,4 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
         spare_younger_than=timedelta(seconds=settings.reaper_spares_seconds),
         autonomous_agent=settings.autonomous_agent,
     )
-    return [reaper.reap]
+    return [reaper.reap, reaper.reap_builds, reaper.reap_sandboxes, reaper.sweep_store, reaper.repeat_nudges]

@@ -23,7 +23,7 @@ from activities.turn.narrator import Narrator
 from activities.turn.user_message import compose_user_message, note_events, store_user_message
 from clients.cancellation import run_to_completion
 from clients.model.protocol import BrokenStream, LostCall, ModelProvider, ModelRequest, Providers, RequestSettings
-from db import money, steering, turns
+from db import money, prompts, steering, turns
 from db.feed import append_events
 from db.session import Sessions
 from db.transaction import Transaction, transaction
@@ -54,8 +54,9 @@ from domain.events import (
 )
 from domain.notes import TurnNote
 from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
-from domain.pricing import PriceTable, Tokens
+from domain.pricing import Iteration, PriceTable, Tokens
 from domain.refusals import REFUSALS_IN_A_ROW, refusal_notice
+from domain.sent_tools import SentTools, tools_of
 from domain.text import storable
 from domain.tool_output import parse_stored_blocks
 
@@ -166,7 +167,7 @@ class ThinkActivities:
         call = reserved.call
         async with heartbeating():
             try:
-                answer, narrator = await self._call(call, reserved.max_tokens)
+                answer, narrator, tools = await self._call(call, reserved.max_tokens)
             except ConversationRefused as error:
                 reason = TOO_LONG if isinstance(error, ConversationTooLong) else NOT_ACCEPTED
                 if await self._begin_again(call, reason):
@@ -175,7 +176,7 @@ class ThinkActivities:
                 raise
             if answer.stop_reason == WINDOW_EXCEEDED and await self._begin_again(call, TOO_LONG, answer):
                 return None
-            return await self._store(call, answer, narrator, reserved.message_read)
+            return await self._store(call, answer, tools, narrator, reserved.message_read)
 
     @activity.defn
     @application_errors
@@ -193,7 +194,8 @@ class ThinkActivities:
             reading, blocks = read_refusal(await turns.stored_refusal(tx, call.build_id, call.turn)), []
         else:
             blocks = parse_stored_blocks(await turns.stored_answer(tx, call.build_id, call.turn))
-            reading = read_answer(Answer(blocks, outcome, Tokens(), None))
+            tools = tools_of(await prompts.changed_tools(tx, call.build_id, call.prefix))
+            reading = read_answer(Answer(blocks, outcome, Tokens(), None), tools=tools)
         state = await money.budget_of(tx, call.user_id, call.day)
         ahead = await self._budget.look_ahead(tx, call, state, reading.names)
         message_read = await steering.last_message_read(tx, call.build_id, call.turn)
@@ -292,10 +294,14 @@ class ThinkActivities:
 
     # ---- the call
 
-    async def _call(self, call: money.Call, max_tokens: int) -> tuple[Answer, Narrator]:
-        """Make the call whose money is reserved. If it fails, settle what it cost as far as that is known."""
+    async def _call(self, call: money.Call, max_tokens: int) -> tuple[Answer, Narrator, SentTools]:
+        """Make the call whose money is reserved. If it fails, settle what it cost as far as that is known.
+
+        Returns:
+            The answer, what has told of it, and the tools that the request named.
+        """
         try:
-            provider, rendered = await self._render(call, max_tokens)
+            provider, rendered, tools = await self._render(call, max_tokens)
         except BaseException:
             await run_to_completion(self._release(call))
             raise
@@ -304,11 +310,12 @@ class ThinkActivities:
             await crash_point("think.before_call")
             answer = await provider.stream(rendered, narrator.add_text, narrator.note_usage)
             await crash_point("think.after_call")
-            return answer, narrator
+            return answer, narrator, tools
         except BrokenStream as error:
             # The server accepted the call. Without an event of its stream, its cost is unknown.
             has_usage = error.tokens != Tokens()
-            await (self._settle(call, error.tokens, error.request_id) if has_usage else self._estimate(call))
+            seen = (error.tokens, error.request_id, error.iterations)
+            await (self._settle(call, *seen) if has_usage else self._estimate(call))
             await self._report_failure(call, error, narrator)
             raise
         except LostCall as error:
@@ -325,14 +332,15 @@ class ThinkActivities:
                 await self._report_failure(call, error, narrator)
             raise
 
-    async def _render(self, call: money.Call, max_tokens: int) -> tuple[ModelProvider, ModelRequest]:
-        """The request of the call, and the provider of its model."""
+    async def _render(self, call: money.Call, max_tokens: int) -> tuple[ModelProvider, ModelRequest, SentTools]:
+        """The provider of the call's model, the request, and the tools in it."""
         settings = RequestSettings(call.model, max_tokens, prompt_cache=True)
         provider = self._providers[self._budget.price(call.model).provider]
-        rendered = provider.render(settings, await self._conversations.load(call))
+        conversation = await self._conversations.load(call)
+        rendered = provider.render(settings, conversation)
         if len(rendered.body) > MOST_BYTES:
             raise ConversationTooLong(f"The request has {len(rendered.body)} bytes, of at most {MOST_BYTES}.")
-        return provider, rendered
+        return provider, rendered, tools_of(conversation.tools.decode())
 
     async def _report_failure(self, call: money.Call, error: CofounderError, narrator: Narrator) -> None:
         """Say in the feed why a call failed, unless another attempt has taken the turn and speaks now."""
@@ -347,13 +355,15 @@ class ThinkActivities:
     # ---- its cost
 
     async def _settle_usage(self, call: money.Call, narrator: Narrator) -> None:
-        await self._settle(call, narrator.tokens, narrator.request_id)
+        await self._settle(call, narrator.tokens, narrator.request_id, narrator.iterations)
 
-    async def _settle(self, call: money.Call, tokens: Tokens, request_id: str | None) -> None:
+    async def _settle(
+        self, call: money.Call, tokens: Tokens, request_id: str | None, iterations: tuple[Iteration, ...]
+    ) -> None:
         if tokens == Tokens():
             return await self._estimate(call)  # the server accepted the call, and has not said what it bills
         async with transaction(self._sessions) as tx:
-            await money.settle(tx, call, tokens, self._budget.cost(call.model, tokens), request_id)
+            await self._budget.settle_partly(tx, call, tokens, request_id, iterations)
 
     async def _estimate(self, call: money.Call) -> None:
         async with transaction(self._sessions) as tx:
@@ -365,7 +375,9 @@ class ThinkActivities:
 
     # ---- its answer
 
-    async def _store(self, call: money.Call, answer: Answer, narrator: Narrator, message_read: int) -> ThinkResult:
+    async def _store(
+        self, call: money.Call, answer: Answer, tools: SentTools, narrator: Narrator, message_read: int
+    ) -> ThinkResult:
         """Store the answer, its cost and its events in one transaction, if this attempt still holds the turn.
 
         It is paid for, so it is not asked for again: if it can't be stored, a turn without it is.
@@ -377,10 +389,10 @@ class ThinkActivities:
             raise ModelCallFailed(_UNREADABLE_CALL)
         try:
             try:
-                return await self._store_reading(call, answer, None, narrator, message_read)
+                return await self._store_reading(call, answer, tools, None, narrator, message_read)
             except _CANNOT_BE_STORED:
                 _log.exception("an answer could not be stored", build_id=str(call.build_id), turn=call.turn)
-            return await self._store_reading(call, answer, unstorable(), narrator, message_read)
+            return await self._store_reading(call, answer, tools, unstorable(), narrator, message_read)
         except StaleClaim:
             # Another attempt has the turn, but the server has served this call and bills it.
             async with transaction(self._sessions) as tx:
@@ -388,10 +400,17 @@ class ThinkActivities:
             raise
 
     async def _store_reading(
-        self, call: money.Call, answer: Answer, instead: Reading | None, narrator: Narrator, message_read: int
+        self,
+        call: money.Call,
+        answer: Answer,
+        tools: SentTools,
+        instead: Reading | None,
+        narrator: Narrator,
+        message_read: int,
     ) -> ThinkResult:
         """Store the answer, or another reading in its place."""
-        bill, reading, used_ids = bill_of(answer), instead or read_answer(answer, call.turn), set[str]()
+        bill, used_ids = bill_of(answer), set[str]()
+        reading = instead or read_answer(answer, call.turn, tools=tools)
         async with transaction(self._sessions) as tx:
             while used := await turns.store_answer(
                 tx,
@@ -402,7 +421,7 @@ class ThinkActivities:
                 reading=reading,
             ):
                 used_ids |= used
-                reading = read_answer(answer, call.turn, used_ids)
+                reading = read_answer(answer, call.turn, used_ids, tools)
             state = await self._budget.settle(tx, call, answer, bill)
             ahead = await self._budget.look_ahead(tx, call, state, reading.names)
             events: list[BuildEvent] = [*narrator.last_events(), _answered_event(bill, reading, state)]

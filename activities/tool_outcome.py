@@ -17,8 +17,9 @@ from domain.events import ToolDoneEvent, ToolStartedEvent
 from domain.guards import error_signature
 from domain.payloads import DispatchResult, SandboxRef
 from domain.product import PRODUCT_FILE
+from domain.sent_tools import tools_of
 from domain.tool_output import ImageRef, command_text, displayable, parse_stored_blocks, render_result, result_text
-from domain.tools import ToolInput, check_tool_input, is_mutating
+from domain.tools import ToolInput, is_mutating
 
 COMMIT_DIGITS = 12
 """Digits of a commit's hash that the row and the workflow get."""
@@ -70,10 +71,10 @@ def may_have_run_elsewhere(call: StoredCall, sandbox: SandboxRef) -> bool:
 
 
 def read_input(call: StoredCall, answer: str) -> ToolInput | ToolOutcome:
-    """The call's input, from the stored answer that asked for it; if it does not fit the tool's schema, the outcome
-    that says so."""
+    """The call's input, from the stored answer that asked for it; if it does not fit the schema that the model was
+    given, the outcome that says so."""
     try:
-        return check_tool_input(call.name, input_of(parse_stored_blocks(answer), call.tool_use_id))
+        return tools_of(call.tools).check(call.name, input_of(parse_stored_blocks(answer), call.tool_use_id))
     except InvalidToolInput as error:
         return ToolOutcome([str(error)], is_error=True)
 

@@ -5,13 +5,14 @@ import asyncio
 import socket
 import sys
 
-import uvicorn
-
 from api.main import application, check_servers
-from api.protocol import Protocol
-from domain.errors import Misconfigured, WrongNamespace
+from api.server import Server, exit_cleanly_on_signals
+from domain.errors import Misconfigured, WrongNamespace, WrongVersion
 from logs import configure_logs
 from settings import load_settings
+
+STARTUP_FAILED = 3
+"""Exit code if the application did not start. The log says why."""
 
 
 def main() -> int:
@@ -30,21 +31,18 @@ def main() -> int:
         sys.stderr.write(f"error: {problem}\n")
         return 1
     configure_logs(settings.log_format, settings.log_level)
+    exit_cleanly_on_signals()
     try:
         asyncio.run(check_servers(settings))
-    except WrongNamespace as error:
+    except (WrongNamespace, WrongVersion) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    uvicorn.run(
-        app,
-        host=arguments.host,
-        port=arguments.port,
-        http=Protocol,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=5,
-    )
-    return 0
+    server = Server(app, arguments.host, arguments.port)
+    server.run()
+    if server.problem is not None:
+        sys.stderr.write(f"error: {server.problem}\n")
+        return 1
+    return 0 if server.started else STARTUP_FAILED
 
 
 def _port_problem(host: str, port: int) -> str | None:

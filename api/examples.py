@@ -43,6 +43,7 @@ ACCOUNT: dict[str, Any] = {
     "user": "ada",
     "plan": "partner",
     "models": {"coder": "claude-opus-5-5"},
+    "choices": {"coder": {"model": "claude-opus-5-5", "effort": "high", "fallbacks": []}},
     "suspended": False,
     "renewal_day": 15,
     "budget": _BUDGET | {"allowance": 6_000_000, "spent": 2_310_000, "reserved": 210_000},

@@ -108,10 +108,18 @@ class Feeds:
         self._sessions = sessions
         self._nudges = nudges
         self._readers: dict[uuid.UUID, _Reader] = {}
+        self._is_ending = False
 
     def start(self) -> None:
         """Start to listen."""
         self._nudges.start()
+
+    def end(self) -> None:
+        """End every feed after the events that it has read, before the process does. Viewers come back elsewhere."""
+        self._is_ending = True
+        for reader in self._readers.values():
+            for viewer in reader.viewers:
+                viewer.end()
 
     async def stop(self) -> None:
         """Stop listening and reading."""
@@ -133,14 +141,14 @@ class Feeds:
                 batch = Batch.of(page.events)
                 yield batch.after(after)
                 after = batch.last
-            if page.is_last:
+            if page.is_last or self._is_ending:
                 return
             if len(page.events) < _PAGE_EVENTS:
                 break
         with self._joined(build_id, page.last_event_id) as viewer:
             while after < viewer.joined_after:  # what was added between that page and joining the reader
                 page = await self._read_until_it_answers(build_id, after)
-                if not page.events:
+                if not page.events or self._is_ending:
                     break
                 batch = Batch.of(page.events)
                 yield batch.after(after)
@@ -201,9 +209,12 @@ class Feeds:
             log.info("dropped slow viewers", build_id=str(build_id), viewers=len(slow), event_id=batch.last)
 
     async def _read_until_it_answers(self, build_id: uuid.UUID, after: int) -> FeedPage:
-        """The next events. A started stream can't answer with an error: it stays silent until the database is back."""
+        """The next events; an empty last page if feeds are ending.
+
+        A started stream can't answer with an error: it stays silent until the database is back.
+        """
         has_warned = False
-        while True:
+        while not self._is_ending:
             try:
                 async with transaction(self._sessions) as tx:
                     return await read_feed(tx, build_id, after, _PAGE_EVENTS)
@@ -212,6 +223,7 @@ class Feeds:
                     log.warning("cannot read the feed", build_id=str(build_id), error=repr(error))
                 has_warned = True
             await asyncio.sleep(min(1.0, _POLL_SECONDS))
+        return FeedPage(events=[], last_event_id=after, is_last=True)
 
 
 def _encode(event: Event) -> bytes:

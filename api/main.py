@@ -20,8 +20,9 @@ from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
 from clients.temporal import connect_temporal, temporal_config
 from db.session import make_engine, make_sessions, open_sessions
-from domain.errors import Misconfigured, WrongNamespace
+from domain.errors import Misconfigured, WrongNamespace, WrongVersion
 from services.deployment import check_deployment
+from services.presence import check_formats
 from settings import Settings, load_settings
 
 _CHECK_SECONDS = 10.0
@@ -71,7 +72,7 @@ def application(settings: Settings | None = None) -> FastAPI:
 
 
 async def check_servers(settings: Settings, environment: Mapping[str, str] | None = None) -> None:
-    """Refuse to serve a database whose builds are in another Temporal namespace.
+    """Refuse to serve a database that this program can't read, or whose builds are in another Temporal namespace.
 
     The API starts before its servers, so one that does not answer is not an error. Then the first start of a build
     checks this again.
@@ -80,13 +81,14 @@ async def check_servers(settings: Settings, environment: Mapping[str, str] | Non
         environment: where Temporal is; the process's environment by default.
 
     Raises:
-        WrongNamespace: says what to do.
+        WrongNamespace, WrongVersion: says what to do.
     """
     try:
         async with asyncio.timeout(_CHECK_SECONDS), open_sessions(settings.database_url, pool_size=1) as sessions:
+            await check_formats(sessions)
             client = await connect_temporal(environment, lazy=True)
             await check_deployment(sessions, BuildWorkflows(client, settings.temporal_task_queue))
-    except WrongNamespace:
+    except (WrongNamespace, WrongVersion):
         raise
     except (Misconfigured, RPCError, TimeoutError) as error:
         _log.warning("the API starts without its servers", reason=str(error))

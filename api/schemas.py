@@ -367,6 +367,7 @@ class AccountOut(BaseModel):
     user: str
     plan: str
     models: dict[str, str] = Field(description="The user's own models, by role; other roles use the plan's.")
+    choices: dict[str, ModelChoice] = Field(description="The same, with effort and fallback models.")
     suspended: bool
     renewal_day: int = Field(description="Day of the month on which a billing cycle begins.")
     budget: BudgetOut
@@ -376,10 +377,12 @@ class AccountOut(BaseModel):
     @classmethod
     def of(cls, account: Account, now: datetime, *, operator: bool) -> Self:
         """The account as a founder or an operator sees it."""
+        choices = {role: ModelChoice.parse(model) for role, model in account.user.model_overrides.items()}
         return cls(
             user=account.user.id,
             plan=account.user.plan,
-            models={role: ModelChoice.parse(model).model for role, model in account.user.model_overrides.items()},
+            models={role: choice.model for role, choice in choices.items()},
+            choices=choices,
             suspended=account.user.suspended,
             renewal_day=account.user.renewal_day,
             budget=BudgetOut.of(account.budget, now, operator=operator),
@@ -394,11 +397,17 @@ class AccountChange(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"plan": "partner", "renewal_day": 15}]})
 
     plan: str | None = None
-    models: dict[str, str | None] | None = Field(
-        default=None, description="A model by role, such as `coder`; null removes it."
+    models: dict[str, str | ModelChoice | None] | None = Field(
+        default=None,
+        description="A model by role, such as `coder`: its name, or an object with effort and fallback models; null "
+        "removes it.",
     )
     suspended: bool | None = Field(default=None, description="Whether new builds are refused and open ones stopped.")
     renewal_day: int | None = Field(default=None, ge=1, le=31)
+
+    def model_choices(self) -> dict[str, Any]:
+        """The models as JSON."""
+        return self.model_dump(mode="json", include={"models"})["models"] or {}
 
 
 class NewTopUp(Body):

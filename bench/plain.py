@@ -12,7 +12,6 @@ from clients.model.anthropic import AnthropicProvider
 from clients.model.protocol import FrozenSettings, RequestSettings, StoredConversation
 from clients.sandbox import CallOutcome, Role, Sandbox, Sandboxes, sandbox_config
 from domain.answer import read_answer, to_stored_text
-from domain.pricing import Tokens
 from domain.prompt import OPENING
 from domain.tool_output import command_text, displayable, render_result
 from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, is_mutating
@@ -76,7 +75,7 @@ async def _ignore_text(_: str) -> None:
     """Drop the narration; nothing shows it here."""
 
 
-def _ignore_usage(_: Tokens, __: str | None) -> None:
+def _ignore_usage(*_: object) -> None:
     """Drop the token counts; nothing bills them here."""
 
 

@@ -1,6 +1,7 @@
 """Founders' accounts for operators: read from the database, shown in dollars."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,9 +24,9 @@ from db.transaction import Transaction, transaction
 from domain.budget import dollars
 from domain.errors import CofounderError, InvalidInput, Misconfigured
 from domain.model_choice import ModelChoice
-from domain.pricing import PriceTable, price_of
+from domain.pricing import PriceTable
 from domain.user_id import RULE, is_user_id
-from services.accounts import MAX_TOP_UP, ROLES, Account
+from services.accounts import MAX_TOP_UP, ROLES, Account, check_models
 from services.notifications import notify_budget_changed
 from settings import Settings
 
@@ -41,7 +42,8 @@ def as_json(account: Account) -> dict[str, Any]:
     return {
         "user": user.id,
         "plan": user.plan,
-        "models": {role: ModelChoice.parse(model).model for role, model in user.model_overrides.items()},
+        "models": {role: choice.model for role, choice in _choices(account).items()},
+        "choices": {role: choice.model_dump(mode="json") for role, choice in _choices(account).items()},
         "suspended": user.suspended,
         "renewal_day": user.renewal_day,
         "allowance_microdollars": budget.allowance,
@@ -65,8 +67,7 @@ def print_account(console: Console, account: Account) -> None:
     rows: dict[str, str | Text] = {
         "user": user.id,
         "plan": user.plan,
-        "models": ", ".join(f"{role}={ModelChoice.parse(model).model}" for role, model in user.model_overrides.items())
-        or "the plan's",
+        "models": ", ".join(f"{role}={choice}" for role, choice in _choices(account).items()) or "the plan's",
         "account": "suspended" if user.suspended else "active",
         "renewal day": str(user.renewal_day),
         "allowance": "unlimited" if budget.allowance is None else f"{dollars(budget.allowance)} today",
@@ -125,22 +126,34 @@ def notify_builds(settings: Settings, user_id: str) -> tuple[list[str], str | No
         return [], str(error) or "Temporal does not answer."
 
 
-def parse_models(options: list[str], prices: PriceTable) -> dict[str, str | None]:
+def parse_models(options: list[str], prices: PriceTable) -> dict[str, Any]:
     """Parse overrides by role from `ROLE=MODEL`; `ROLE=` gives None, which removes an override.
 
+    MODEL is a name, or JSON such as `{"model": "…", "effort": "high", "fallbacks": ["…"]}`.
+
     Raises:
-        InvalidInput: an option does not have that form, or the role does not exist.
-        UnknownModel: the model has no price.
+        InvalidInput: an option does not have that form, the role does not exist, or the model can't be used.
     """
-    models: dict[str, str | None] = {}
+    models: dict[str, Any] = {}
     for each in options:
         role, equals, model = (part.strip() for part in each.partition("="))
         if not equals or role not in ROLES:
             raise InvalidInput(f"{each} is not valid. Use ROLE=MODEL with one of these roles: {', '.join(ROLES)}.")
-        if model:
-            price_of(prices, model)
-        models[role] = model or None
-    return models
+        models[role] = _model_of(model)
+    return check_models(models, prices)
+
+
+def _model_of(text: str) -> Any:
+    if not text.startswith("{"):
+        return text or None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text} is not JSON: {error}") from None
+
+
+def _choices(account: Account) -> dict[str, ModelChoice]:
+    return {role: ModelChoice.parse(model) for role, model in account.user.model_overrides.items()}
 
 
 def in_database(settings: Settings, run: Callable[[Transaction], Awaitable[T]]) -> T:

@@ -4,11 +4,16 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.client import (
+    Client,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowHistoryEventFilterType,
+)
 from temporalio.common import (
     Priority,
     SearchAttributeKey,
@@ -25,22 +30,25 @@ from domain.deployment import Namespace
 from domain.errors import NotFound
 from domain.names import (
     ADMIT,
+    BUILD_FAILED,
     BUILD_PLAN,
     BUILD_PROJECT,
     BUILD_STATUS,
     BUILD_USER,
     BUILD_WORKFLOW,
     EXTEND,
+    FINISH_ACTIVITY,
     MESSAGE,
     MONEY,
     PREVIEW_WORKFLOW,
     RECOVERED,
     RESTORE,
     WAKE,
+    build_of_workflow,
     build_workflow_id,
     preview_workflow_id,
 )
-from domain.payloads import BuildInput, PreviewInput
+from domain.payloads import BuildInput, FinishBuild, PreviewInput
 from domain.status import Status
 from domain.verdicts import WorkflowFate
 
@@ -61,6 +69,20 @@ _FATES = {
     WorkflowExecutionStatus.TERMINATED: WorkflowFate.TERMINATED,
     WorkflowExecutionStatus.TIMED_OUT: WorkflowFate.TIMED_OUT,
 }
+
+
+_ENDED = "'Completed', 'Failed', 'Canceled', 'Terminated', 'TimedOut'"
+
+_PAGE = 1000
+"""Workflows in one answer of a listing; the most that Temporal gives."""
+
+
+@dataclass(frozen=True)
+class ReadyResult:
+    """What a build's workflow closed the build as ready with, and the version that it returned."""
+
+    request: FinishBuild
+    version: int
 
 
 @dataclass(frozen=True)
@@ -248,6 +270,77 @@ class BuildWorkflows:
         if description.status is None:
             return WorkflowFate.OPEN
         return _FATES.get(description.status, WorkflowFate.OPEN)
+
+    async def ended(self, kind: str, since: datetime | None = None) -> dict[uuid.UUID, WorkflowFate]:
+        """List the workflows of builds or previews that have ended, by build: a call for each thousand of them.
+
+        One that was reset or started again is listed although a later run is open, and one that ended just now may be
+        missing: what ends a build asks `fate`.
+
+        Args:
+            kind: the workflow type.
+            since: only those that ended after this time.
+
+        Raises:
+            RPCError: Temporal does not answer, or refuses.
+        """
+        query = f"WorkflowType = '{kind}' AND ExecutionStatus IN ({_ENDED})"
+        if since is not None:
+            query += f" AND CloseTime > '{since.astimezone(UTC).isoformat(timespec='seconds')}'"
+        fates: dict[uuid.UUID, WorkflowFate] = {}
+        async for execution in self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_RPC_TIMEOUT):
+            build_id = build_of_workflow(execution.id)
+            if build_id is not None and execution.status in _FATES:
+                fates.setdefault(build_id, _FATES[execution.status])  # the latest comes first
+        return fates
+
+    async def running(self, kind: str) -> set[uuid.UUID]:
+        """List the builds whose workflow of this type is open: a call for each thousand of them.
+
+        One that was started or continued as new just now may be missing.
+
+        Raises:
+            RPCError: Temporal does not answer, or refuses.
+        """
+        query = f"WorkflowType = '{kind}' AND ExecutionStatus = 'Running'"
+        listed = self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_RPC_TIMEOUT)
+        ids = {build_of_workflow(execution.id) async for execution in listed}
+        return {build_id for build_id in ids if build_id is not None}
+
+    async def ready_result(self, build_id: uuid.UUID) -> ReadyResult | None:
+        """Read from the history of the build's latest run what it was closed as ready with.
+
+        Returns:
+            None if the run did not end as ready.
+
+        Raises:
+            RPCError: Temporal does not answer, or has no such workflow.
+        """
+        handle = self._client.get_workflow_handle(build_workflow_id(build_id))
+        request: FinishBuild | None = None
+        async for event in handle.fetch_history_events(rpc_timeout=_RPC_TIMEOUT):
+            if event.activity_task_scheduled_event_attributes.activity_type.name == FINISH_ACTIVITY:
+                payloads = event.activity_task_scheduled_event_attributes.input.payloads
+                [request] = await self._client.data_converter.decode(payloads, [FinishBuild])
+            elif event.HasField("workflow_execution_completed_event_attributes") and request is not None:
+                result = event.workflow_execution_completed_event_attributes.result.payloads
+                [version] = await self._client.data_converter.decode(result, [int])
+                return ReadyResult(request, version)
+        return None
+
+    async def failure_of(self, build_id: uuid.UUID) -> str | None:
+        """Read why the build's latest run failed, in the words for its founder; None if it did not fail by itself.
+
+        Raises:
+            RPCError: Temporal does not answer, or has no such workflow.
+        """
+        handle = self._client.get_workflow_handle(build_workflow_id(build_id))
+        closing = WorkflowHistoryEventFilterType.CLOSE_EVENT
+        async for event in handle.fetch_history_events(event_filter_type=closing, rpc_timeout=_RPC_TIMEOUT):
+            failure = event.workflow_execution_failed_event_attributes.failure
+            if failure.application_failure_info.type == BUILD_FAILED:
+                return failure.message
+        return None
 
     async def namespace(self) -> Namespace:
         """Ask Temporal which namespace the client uses.

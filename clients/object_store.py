@@ -72,6 +72,14 @@ class StoredObject:
     sha256: str
 
 
+@dataclass(frozen=True)
+class ListedObject:
+    """An object in a listing, and when it was written."""
+
+    key: str
+    written_at: datetime
+
+
 class ObjectStore:
     """One bucket, over one connection pool. Open it once per process and close it when done.
 
@@ -210,19 +218,25 @@ class ObjectStore:
 
     async def keys(self, prefix: str, limit: int | None = None) -> list[str]:
         """The keys that begin with `prefix`, sorted; at most `limit` of them."""
-        keys: list[str] = []
+        return [listed.key for listed in await self.objects(prefix, limit)]
+
+    async def objects(self, prefix: str, limit: int | None = None) -> "list[ListedObject]":
+        """The objects whose keys begin with `prefix`, sorted by key; at most `limit` of them."""
+        objects: list[ListedObject] = []
         with self._errors("list its bucket"):
-            while limit is None or len(keys) < limit:
+            while limit is None or len(objects) < limit:
                 answer = await self._client.list_objects_v2(
                     Bucket=self.config.bucket,
                     Prefix=prefix,
                     MaxKeys=min(limit or _LIST_PAGE_KEYS, _LIST_PAGE_KEYS),
-                    StartAfter=keys[-1] if keys else "",
+                    StartAfter=objects[-1].key if objects else "",
                 )
-                keys += [content["Key"] for content in answer.get("Contents", [])]
+                objects += [
+                    ListedObject(content["Key"], content["LastModified"]) for content in answer.get("Contents", [])
+                ]
                 if not answer["IsTruncated"]:
                     break
-        return keys
+        return objects
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete objects. A missing one is not an error."""

@@ -6,9 +6,8 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Select, and_, func, select, text, true, tuple_, update
+from sqlalchemy import and_, func, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import (
@@ -289,19 +288,32 @@ async def lock_build_to_finish(tx: Transaction, build_id: uuid.UUID) -> Build:
     return await tx.session.get_one(Build, build_id, with_for_update=True)
 
 
-async def finish(tx: Transaction, build: Build, request: FinishBuild, workspace_path: str) -> int:
-    """Close a locked build as ready, and lock its project. Return its version, the project's next one."""
+async def finish(
+    tx: Transaction, build: Build, request: FinishBuild, workspace_path: str, version: int | None = None
+) -> int:
+    """Close a locked build as ready, and lock its project. Return its version.
+
+    `version`: the one to give it, unless another build of the project has it. Otherwise it gets the project's next one.
+    """
     project = await tx.session.get_one(Project, build.project_id, with_for_update=True)
-    project.last_build_version += 1
-    version = build.build_version = project.last_build_version
+    if version is None or await _has_version(tx, build.project_id, version):
+        version = project.last_build_version + 1
+    project.last_build_version = max(project.last_build_version, version)
+    build.build_version = version
     build.status, build.status_seq, build.status_at = Status.READY, request.seq, func.now()
     build.waiting_for = build.dependency = build.reason = build.wakes_at = None
     build.sandbox_id, build.preview_url = request.sandbox_id, request.preview_url
     build.workspace_path = workspace_path
     build.phases_completed = request.phases_completed
     build.closed_at = func.now()
+    build.lost_at = None
     await tx.session.flush()
     return version
+
+
+async def _has_version(tx: Transaction, project_id: uuid.UUID, version: int) -> bool:
+    query = select(Build.id).where(Build.project_id == project_id, Build.build_version == version)
+    return await tx.session.scalar(query) is not None
 
 
 async def complete_phase(tx: Transaction, build_id: uuid.UUID, phase: int) -> bool:
@@ -359,46 +371,20 @@ async def forget_sandboxes(tx: Transaction, build_id: uuid.UUID, sandbox_ids: Co
 # ---- what the reaper repairs
 
 
-async def find_build_of_any_user(tx: Transaction, build_id: uuid.UUID) -> Build | None:
-    """Return the build if it exists, whichever user it belongs to."""
-    return await tx.session.get(Build, build_id)
-
-
-async def unstarted_builds(
-    tx: Transaction, after: Build | None, limit: int, *, before: datetime
-) -> list[tuple[Build, str, str]]:
+async def unstarted_builds(tx: Transaction, limit: int, *, before: datetime) -> list[tuple[Build, str, str]]:
     """Return up to `limit` open builds that are not known to have started, each with its project's name and its plan.
 
-    Only those created before `before`, and after the build `after`, the oldest first.
+    Only those created before `before`, the oldest first.
     """
-    query = (
+    rows = await tx.session.execute(
         select(Build, Project.name, User.plan)
         .join(Project, Build.project_id == Project.id)
         .join(User, Build.user_id == User.id)
-        .where(Build.started_at.is_(None), Build.created_at < before)
+        .where(Build.started_at.is_(None), Build.closed_at.is_(None), Build.created_at < before)
+        .order_by(Build.created_at, Build.id)
+        .limit(limit)
     )
-    rows = await tx.session.execute(_open_builds_after(query, after, limit))
     return [(build, project_name, plan) for build, project_name, plan in rows]
-
-
-async def builds_to_cancel(tx: Transaction, after: Build | None, limit: int, *, before: datetime) -> list[tuple[Build]]:
-    """Return up to `limit` started builds that are open although they were to be cancelled before `before`.
-
-    Only those created after the build `after`, the oldest first.
-    """
-    query = select(Build).where(Build.started_at.is_not(None), Build.cancel_requested_at < before)
-    return [(build,) for build in await tx.session.scalars(_open_builds_after(query, after, limit))]
-
-
-async def started_builds(tx: Transaction, after: Build | None, limit: int) -> list[tuple[Build]]:
-    """Return up to `limit` started builds that are open, created after the build `after`, the oldest first."""
-    query = select(Build).where(Build.started_at.is_not(None))
-    return [(build,) for build in await tx.session.scalars(_open_builds_after(query, after, limit))]
-
-
-def _open_builds_after(query: Select[*tuple[Any, ...]], after: Build | None, limit: int) -> Select[*tuple[Any, ...]]:
-    page = query.where(Build.closed_at.is_(None)).order_by(Build.created_at, Build.id).limit(limit)
-    return page if after is None else page.where(tuple_(Build.created_at, Build.id) > (after.created_at, after.id))
 
 
 async def close_stopped_build(tx: Transaction, build_id: uuid.UUID, status: Status, reason: str) -> bool:
@@ -414,13 +400,9 @@ async def close_stopped_build(tx: Transaction, build_id: uuid.UUID, status: Stat
             wakes_at=None,
             sandbox_id=None,
             reason=reason,
+            lost_at=None,
             closed_at=func.now(),
         )
         .returning(Build.id)
     )
     return closed is not None
-
-
-async def builds_closed_since(tx: Transaction, since: datetime) -> Sequence[uuid.UUID]:
-    """Return the builds that were closed after `since`."""
-    return (await tx.session.scalars(select(Build.id).where(Build.closed_at > since))).all()

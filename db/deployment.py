@@ -1,14 +1,13 @@
-"""The deployment's row: which Temporal namespace the database is bound to, its generation, and the reaper's cursors."""
+"""The deployment's row: which Temporal namespace the database is bound to, and its generation."""
 
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from db.models import Build, Deployment, ReaperCursor
+from db.models import Build, Deployment, ReaperStep
 from db.session import Sessions
 from db.transaction import Transaction
 from domain.deployment import Binding, Namespace
@@ -47,8 +46,6 @@ async def bind(tx: Transaction, namespace: Namespace) -> None:
         "temporal_address": namespace.address,
         "namespace_id": namespace.id,
         "bound_at": func.now(),
-        "alert": None,
-        "alert_at": None,
     }
     await tx.session.execute(
         insert(Deployment)
@@ -56,7 +53,7 @@ async def bind(tx: Transaction, namespace: Namespace) -> None:
         .on_conflict_do_update(index_elements=["singleton"], set_=values)
     )
     # Where the reaper was says nothing about another namespace.
-    await tx.session.execute(text("delete from reaper_cursors"))
+    await tx.session.execute(delete(ReaperStep))
 
 
 async def has_builds(tx: Transaction) -> bool:
@@ -112,34 +109,3 @@ async def advance_generation(tx: Transaction, at_least: int = 0) -> Generation |
         )
     ).one_or_none()
     return None if row is None else Generation(row.id, row.generation)
-
-
-# ---- alerts and cursors
-
-
-async def record_alert(tx: Transaction, alert: str | None) -> None:
-    """Record what an operator must look at, for `cofounder doctor`; None: nothing."""
-    await tx.session.execute(
-        update(Deployment)
-        .where(Deployment.alert.is_distinct_from(alert))
-        .values(alert=alert, alert_at=None if alert is None else func.now())
-    )
-
-
-async def read_alert(tx: Transaction) -> str | None:
-    """Return what an operator must look at."""
-    return await tx.session.scalar(select(Deployment.alert))
-
-
-async def read_cursor(tx: Transaction, step: str) -> datetime | None:
-    """Return how far a step of the reaper has come; None if it has not begun."""
-    return await tx.session.scalar(select(ReaperCursor.at).where(ReaperCursor.step == step))
-
-
-async def move_cursor(tx: Transaction, step: str, at: datetime) -> None:
-    """Note how far a step of the reaper has come. It never goes back, as two of them may run."""
-    await tx.session.execute(
-        insert(ReaperCursor)
-        .values(step=step, at=at)
-        .on_conflict_do_update(index_elements=["step"], set_={"at": func.greatest(ReaperCursor.at, at)})
-    )

@@ -1,15 +1,20 @@
 """Migrate and seed a database. Safe to run at every start, and by several processes at once."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from db.formats import older_processes, own_formats, readable_from, record_schema
 from db.seed import seed
 from db.session import make_engine
-from domain.errors import Misconfigured
+from domain.errors import Misconfigured, WrongVersion
+from domain.formats import SCHEMA, Format, refusal_of_contract, unreadable
 
 _LOCK = 0x0C0F0DE5
 """Key of the advisory lock that lets one migration run at a time."""
@@ -19,13 +24,51 @@ def _upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
+    scripts = ScriptDirectory.from_config(config)
+    if _is_newer(connection, scripts):
+        return
+    for needs, revision in _contracts(scripts.iterate_revisions("head", _current(connection) or "base")):
+        if older := older_processes(connection, needs):
+            raise WrongVersion(refusal_of_contract(revision, older))
     command.upgrade(config, "head")
 
 
-async def migrate(database_url: str) -> None:
-    """Run pending migrations, and insert missing plans.
+def _is_newer(connection: Connection, scripts: ScriptDirectory) -> bool:
+    """Whether a later version has migrated the database, which this one can still work with: there is nothing to do.
 
     Raises:
+        WrongVersion: it can't.
+    """
+    current = _current(connection)
+    if current is None or current in {each.revision for each in scripts.walk_revisions()}:
+        return False
+    formats = [Format(SCHEMA, int(current), readable_from(connection) or int(current))]
+    if problem := unreadable(own_formats(), formats):
+        raise WrongVersion(problem)
+    return True
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _contracts(scripts: Iterable[Script]) -> list[tuple[int, str]]:
+    """Of each contract migration, the version that programs need at least, and its own."""
+    return [(int(each.module.needs), each.revision) for each in scripts if each.module.kind == "contract"]
+
+
+def record_version(connection: Connection, scripts: ScriptDirectory) -> None:
+    """Record which programs can work with the schema as it is now. Alembic's entry point calls it."""
+    if (current := _current(connection)) is not None:
+        needs = [needs for needs, _ in _contracts(scripts.iterate_revisions(current, "base"))]
+        record_schema(connection, int(current), max(needs, default=0))
+
+
+async def migrate(database_url: str) -> None:
+    """Run pending migrations, and insert missing plans. Does nothing if a later version has migrated the database.
+
+    Raises:
+        WrongVersion: a migration would stop running processes, or the database needs a later version.
         Misconfigured: the database can't be reached, or rejects a statement.
     """
     engine = make_engine(database_url, pool_size=1)

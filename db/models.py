@@ -696,19 +696,46 @@ class Deployment(Base):
         server_default="0", comment="counted up; a higher one in the object store: the database was put back"
     )
     bound_at: Mapped[datetime] = _now()
-    alert: Mapped[str | None] = mapped_column(comment="what an operator must look at")
-    alert_at: Mapped[datetime | None]
 
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)
 
 
-class ReaperCursor(Base):
-    """How far a step of the reaper has come."""
+class StoredFormat(Base):
+    """A format of what is stored, and which programs read it; see `domain/formats.py`."""
 
-    __tablename__ = "reaper_cursors"
+    __tablename__ = "formats"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    written: Mapped[int] = mapped_column(Integer())
+    readable_from: Mapped[int] = mapped_column(Integer())
+
+    __table_args__ = (CheckConstraint("readable_from between 0 and written", name="versions"),)
+
+
+class Process(Base):
+    """A worker or an API that runs, or ran. Each announces itself every half minute."""
+
+    __tablename__ = "processes"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    role: Mapped[str]
+    version: Mapped[str]
+    reads: Mapped[dict[str, Any]] = mapped_column(comment="version by format")
+    writes: Mapped[dict[str, Any]] = mapped_column(comment="version by format")
+    seen_at: Mapped[datetime] = _now()
+
+    __table_args__ = (CheckConstraint(_one_of("role", ("api", "worker")), name="role"),)
+
+
+class ReaperStep(Base):
+    """How far a step of the reaper has come, and why it stopped."""
+
+    __tablename__ = "reaper_steps"
 
     step: Mapped[str] = mapped_column(primary_key=True)
-    at: Mapped[datetime]
+    at: Mapped[datetime | None] = mapped_column(comment="how far it has come")
+    alert: Mapped[str | None] = mapped_column(comment="what an operator must look at")
+    alert_at: Mapped[datetime | None]
 
 
 class DoomedObject(Base):

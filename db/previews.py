@@ -1,7 +1,6 @@
 """Previews of ready builds: the projection of their workflows' state."""
 
 import uuid
-from collections.abc import Sequence
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -14,11 +13,6 @@ from domain.payloads import PreviewChange
 async def find_preview(tx: Transaction, build_id: uuid.UUID) -> Preview | None:
     """Return the build's preview, if it ever had one."""
     return (await tx.session.scalars(select(Preview).where(Preview.build_id == build_id))).one_or_none()
-
-
-async def open_previews(tx: Transaction) -> Sequence[Preview]:
-    """Return the previews that are opening or open."""
-    return (await tx.session.scalars(select(Preview).where(Preview.state.in_(("opening", "open"))))).all()
 
 
 async def record_preview(tx: Transaction, change: PreviewChange, reason: str | None) -> bool:

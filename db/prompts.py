@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from db.models import Prompt
 from db.transaction import Transaction
 from domain.errors import StaleClaim
+from domain.sent_tools import digest_of_today
 
 
 async def find_prompt(tx: Transaction, build_id: uuid.UUID) -> Prompt | None:
@@ -64,6 +65,18 @@ _PREFIX = text(
 async def load_prefix(tx: Transaction, build_id: uuid.UUID, prefix: int) -> StoredPrefix:
     """Read what the requests of a prefix begin with."""
     return StoredPrefix(*(await tx.execute(_PREFIX, {"build": build_id, "prefix": prefix})).one())
+
+
+_CHANGED_TOOLS = text(
+    "select tools from prompts where build_id = :build and prefix = :prefix and md5(tools) <> :tools"
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
+
+
+async def changed_tools(tx: Transaction, build_id: uuid.UUID, prefix: int) -> str | None:
+    """The tools of a prefix, if they are not those of this version."""
+    values = {"build": build_id, "prefix": prefix, "tools": digest_of_today()}
+    row = (await tx.execute(_CHANGED_TOOLS, values)).first()
+    return None if row is None else str(row[0])
 
 
 async def fallbacks_of(tx: Transaction, build_id: uuid.UUID) -> tuple[str, ...]:

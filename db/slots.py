@@ -46,16 +46,6 @@ async def builds_next_in_queue(tx: Transaction, user_id: str) -> list[uuid.UUID]
     return list(builds)
 
 
-async def users_with_a_queue(tx: Transaction) -> list[str]:
-    """Return the users with started builds that have no slot yet."""
-    users = await tx.session.scalars(
-        select(Build.user_id)
-        .where(Build.closed_at.is_(None), Build.admitted_at.is_(None), Build.started_at.is_not(None))
-        .distinct()
-    )
-    return list(users)
-
-
 async def _free_slots(tx: Transaction, user_id: str) -> tuple[int, int]:
     """Lock the user's row, and return how many slots are free and how many are taken."""
     await tx.session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))

@@ -8,6 +8,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import Build, Restore, Snapshot
+from db.tombstones import doom_snapshots
 from db.transaction import Transaction
 from domain.status import Status
 
@@ -68,6 +69,12 @@ async def snapshot_of(tx: Transaction, build_id: uuid.UUID, number: int) -> Snap
     return await tx.session.scalar(
         select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.number == number, Snapshot.state == "stored")
     )
+
+
+async def has_snapshot(tx: Transaction, build_id: uuid.UUID, number: int) -> bool:
+    """Whether there is a row of the build's snapshot with this number, whatever its state."""
+    query = select(Snapshot.id).where(Snapshot.build_id == build_id, Snapshot.number == number)
+    return await tx.session.scalar(query) is not None
 
 
 async def superfluous_snapshots(tx: Transaction, build_id: uuid.UUID, keep: int) -> list[uuid.UUID]:
@@ -171,8 +178,10 @@ async def record_stored(tx: Transaction, snapshot_id: uuid.UUID, claim: uuid.UUI
 
 
 async def mark_deleted(tx: Transaction, snapshot_ids: Sequence[uuid.UUID]) -> None:
-    """Mark snapshots as deleted. Their objects are deleted afterwards."""
-    await tx.session.execute(update(Snapshot).where(Snapshot.id.in_(snapshot_ids)).values(state="deleted"))
+    """Mark snapshots as deleted. Their objects get tombstones, and go when those are due."""
+    if snapshot_ids:
+        await tx.session.execute(update(Snapshot).where(Snapshot.id.in_(snapshot_ids)).values(state="deleted"))
+        await doom_snapshots(tx, snapshot_ids)
 
 
 async def mark_failed(tx: Transaction, build_id: uuid.UUID, number: int) -> bool:
@@ -190,14 +199,25 @@ async def mark_failed(tx: Transaction, build_id: uuid.UUID, number: int) -> bool
     return True
 
 
-async def needed_keys(tx: Transaction, build_id: uuid.UUID) -> dict[int, set[str]]:
-    """Return the keys of the objects to keep for each snapshot, by its number: none unless it is stored.
+async def keys_by_number(tx: Transaction, build_id: uuid.UUID) -> dict[int, set[str]]:
+    """Return the keys of the objects that a build's snapshots name, by number.
 
-    Snapshots that are being taken are left out.
+    One that is neither stored nor being taken names none. While one is being taken, its earlier attempts may still
+    write their objects.
     """
     rows = await tx.session.execute(
         select(Snapshot.number, Snapshot.state, Snapshot.archive_key, Snapshot.manifest_key).where(
-            Snapshot.build_id == build_id, Snapshot.state != "taking"
+            Snapshot.build_id == build_id
         )
     )
-    return {row.number: {row.archive_key, row.manifest_key} if row.state == "stored" else set() for row in rows}
+    named = ("stored", "taking")
+    return {row.number: {row.archive_key, row.manifest_key} if row.state in named else set() for row in rows}
+
+
+async def numbers_being_taken(tx: Transaction, build_id: uuid.UUID) -> set[int]:
+    """Return the numbers of the build's snapshots that are being taken."""
+    return set(
+        await tx.session.scalars(
+            select(Snapshot.number).where(Snapshot.build_id == build_id, Snapshot.state == "taking")
+        )
+    )

@@ -14,6 +14,7 @@ from domain.errors import RowsAreBehind, StaleClaim
 from domain.events import BuildEvent
 from domain.payloads import SandboxRef
 from domain.recovery import EDITS, RecordedCall
+from domain.sent_tools import digest_of_today
 from domain.tool_output import parse_stored_blocks
 from domain.tools import TOOLS
 
@@ -97,15 +98,20 @@ class StoredCall:
     is_error: bool | None
     lost: bool
     commit: str | None
+    tools: str | None = None
+    """The tools of its turn's prefix, if they are not those of this version."""
 
 
 _CALL = text(
     """
     select calls.build_id, calls.tool_use_id, calls.turn, calls.name, calls.summary, calls.state, calls.sandbox_id,
-        calls.boot, calls.result, calls.is_error, calls.lost, calls.commit, messages.content
+        calls.boot, calls.result, calls.is_error, calls.lost, calls.commit,
+        case when md5(prompts.tools) <> :tools then prompts.tools end, messages.content
     from tool_calls as calls
     join messages
         on messages.build_id = calls.build_id and messages.turn = calls.turn and messages.role = 'assistant'
+    left join turns on turns.build_id = calls.build_id and turns.number = calls.turn
+    left join prompts on prompts.build_id = calls.build_id and prompts.prefix = turns.prefix
     where calls.build_id = :build and calls.tool_use_id = :tool_use_id
     for update of calls
     """
@@ -118,7 +124,8 @@ async def call_to_run(tx: Transaction, build_id: uuid.UUID, tool_use_id: str) ->
     Raises:
         RowsAreBehind: there is no such call.
     """
-    found = (await tx.execute(_CALL, {"build": build_id, "tool_use_id": tool_use_id})).one_or_none()
+    key = {"build": build_id, "tool_use_id": tool_use_id, "tools": digest_of_today()}
+    found = (await tx.execute(_CALL, key)).one_or_none()
     if found is None:
         raise RowsAreBehind(f"Tool call {tool_use_id} has no row.")
     *row, answer = found

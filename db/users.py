@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -16,7 +17,7 @@ class UserChange:
     """What to change about a user; None leaves a field as it is. A role mapped to None loses its override."""
 
     plan: str | None = None
-    models: dict[str, str | None] | None = None
+    models: dict[str, Any] | None = None
     suspended: bool | None = None
     renewal_day: int | None = None
 

@@ -12,8 +12,9 @@ from domain.guards import call_signature
 from domain.payloads import RequestedCall, ThinkOutcome
 from domain.pricing import Iteration, Tokens
 from domain.refusals import refusal_details, refusal_reason
+from domain.sent_tools import SentTools, tools_of
 from domain.text import storable
-from domain.tools import TOOLS, check_tool_input, is_mutating, summarize_call
+from domain.tools import TOOLS, is_mutating, summarize_call
 
 WINDOW_EXCEEDED = "model_context_window_exceeded"
 """The stop reason of an answer that ends where the model's window does."""
@@ -74,7 +75,9 @@ UNSTORABLE = "unstorable"
 """Stored instead of a stop reason: the answer could not be stored, and this turn holds its place."""
 
 
-def read_answer(answer: Answer, turn: int = 0, used_ids: Container[str] = ()) -> Reading:
+def read_answer(
+    answer: Answer, turn: int = 0, used_ids: Container[str] = (), tools: SentTools | None = None
+) -> Reading:
     """Interpret an answer. Tools run only if it stopped for `tool_use`: a call in a truncated message never runs.
 
     Stop reasons: https://docs.claude.com/en/api/handling-stop-reasons
@@ -83,6 +86,7 @@ def read_answer(answer: Answer, turn: int = 0, used_ids: Container[str] = ()) ->
         answer: as the provider read it.
         turn: the turn that it answers.
         used_ids: ids of the build's earlier calls that must not be used again.
+        tools: those of the answer's prefix; None means this version's.
     """
     stopped = answer.stop_reason or "none"
     if stopped == REFUSAL:
@@ -94,7 +98,7 @@ def read_answer(answer: Answer, turn: int = 0, used_ids: Container[str] = ()) ->
     whole = [block for block in _after_fallbacks(blocks) if block.get("type") != "thinking" or block.get("signature")]
     if stopped == "tool_use":
         if any(block.get("type") == "tool_use" for block in whole):
-            return _read_tool_use(whole, problems)
+            return _read_tool_use(whole, problems, tools or tools_of(None))
         stopped = "empty"
     blocks = [block for block in whole if block.get("type") != "tool_use"]
     texts = [str(block.get("text")) for block in blocks if block.get("type") == "text"]
@@ -161,14 +165,14 @@ def _after_fallbacks(blocks: Sequence[Block]) -> list[Block]:
     return [block for at, block in enumerate(blocks) if at > last or block.get("type") != "tool_use"]
 
 
-def _read_tool_use(blocks: Sequence[Block], problems: Mapping[str, str]) -> Reading:
+def _read_tool_use(blocks: Sequence[Block], problems: Mapping[str, str], tools: SentTools) -> Reading:
     reading = Reading(ThinkOutcome.TOOL_USE, list(blocks), "tool_use")
     for block in blocks:
         if block.get("type") != "tool_use":
             continue
         name, tool_input, tool_use_id = block["name"], block["input"], block["id"]
         try:
-            check_tool_input(name, tool_input)
+            tools.check(name, tool_input)
         except InvalidToolInput as error:
             reading.invalid[tool_use_id] = str(error)
         if tool_use_id in problems:

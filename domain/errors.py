@@ -38,7 +38,8 @@
     │   └── TemporalUnavailable
     ├── SnapshotFailed
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
-        └── WrongNamespace      the database's builds are in another Temporal namespace
+        ├── WrongNamespace      the database's builds are in another Temporal namespace
+        └── WrongVersion        the program can't read what is stored
 """
 
 from collections.abc import Mapping
@@ -235,6 +236,10 @@ class SnapshotFailed(CofounderError):
 
 class Misconfigured(CofounderError):
     """A setting or a server is missing or wrong; the message says what to do."""
+
+
+class WrongVersion(Misconfigured):
+    """The program can't read what is stored, or a migration would take away what running programs read."""
 
 
 class WrongNamespace(Misconfigured):

@@ -40,6 +40,16 @@ class ModelChoice(BaseModel):
                 f"{'.'.join(map(str, problem['loc']))} {problem['msg']}."
             ) from None
 
+    def as_stored(self) -> str | dict[str, Any]:
+        """Return the choice as rows hold it: the model's name, or JSON if there is more to it."""
+        stored = self.model_dump(mode="json", exclude_defaults=True)
+        return self.model if len(stored) == 1 else stored
+
+    def __str__(self) -> str:
+        more = [f"effort {self.effort}"] if self.effort else []
+        more += [f"fallbacks {', '.join(self.fallbacks)}"] if self.fallbacks else []
+        return f"{self.model} ({'; '.join(more)})" if more else self.model
+
 
 def choose_model(
     role: str, overrides: Mapping[str, Any], plan_defaults: Mapping[str, Any], fallback: str, prices: PriceTable

@@ -42,6 +42,12 @@ BUILD_PLAN = "BuildPlan"
 SEARCH_ATTRIBUTES = (BUILD_STATUS, BUILD_WAITING_FOR, BUILD_USER, BUILD_PROJECT, BUILD_PLAN)
 """Each is a keyword."""
 
+FINISH_ACTIVITY = "finish_build"
+"""The activity that closes a build as ready; takes `domain.payloads.FinishBuild`."""
+
+BUILD_FAILED = "BuildFailed"
+"""The error type of a build's workflow that failed. Its message is for the founder."""
+
 REAPER_WORKFLOW = "ReaperWorkflow"
 
 REAPER_ID = "cofounder-reaper"
@@ -56,6 +62,17 @@ def build_workflow_id(build_id: uuid.UUID | str) -> str:
 def preview_workflow_id(build_id: uuid.UUID | str) -> str:
     """Return the id of a build's preview workflow."""
     return f"preview-{build_id}"
+
+
+def build_of_workflow(workflow_id: str) -> uuid.UUID | None:
+    """Return the build of a workflow, of its own or its preview's; None if the id is another one's."""
+    kind, _, build_id = workflow_id.partition("-")
+    if kind not in ("build", "preview"):
+        return None
+    try:
+        return uuid.UUID(build_id)
+    except ValueError:
+        return None
 
 
 def wake_command(build_id: uuid.UUID | str) -> str:

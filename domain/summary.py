@@ -71,13 +71,16 @@ def compacted(record: Record) -> str:
     )
 
 
-def opening(record: Record, last: LastTurn) -> str:
-    """Begin a conversation that goes on from another one, of which the model has seen nothing."""
+def opening(record: Record, last: LastTurn, *, for_people: bool = False) -> str:
+    """Begin a conversation that goes on from another one, of which the model has seen nothing.
+
+    With `for_people`, return what the founder reads of it: their own messages are only referred to.
+    """
     parts = [
         "You are in the middle of this work. The conversation so far had become too long to be sent again, so it "
         "begins again here, with what Cofounder has kept. The workspace is as you left it: PLAN.md and NOTES.md are in "
         "the workspace, if you have written them. Read them, and look at git log and git status, before you go on.",
-        *_sections(record),
+        *_sections(record, for_people=for_people),
     ]
     if last.words:
         parts.append(f"# What you said last\n{bound(last.words, WORDS_CHARACTERS)}")
@@ -85,14 +88,18 @@ def opening(record: Record, last: LastTurn) -> str:
         each = RESULTS_CHARACTERS // len(last.results)
         results = "\n\n".join(f"## {call}\n{bound(text, each)}" for call, text in last.results)
         parts.append(f"# Your last tool calls and their results\n{results}")
-    if last.pending:
+    if last.pending and not for_people:
         parts.append(f"# What you are told now\n{bound(chr(10).join(last.pending), PENDING_CHARACTERS)}")
     return "\n\n".join((*parts, "Go on with the work."))
 
 
-def _sections(record: Record) -> list[str]:
+def _sections(record: Record, *, for_people: bool = False) -> list[str]:
     sections = []
-    if messages := _newest(record.founder_messages):
+    messages = _newest(record.founder_messages)
+    if messages and for_people:
+        count = f"{len(messages)} messages" if len(messages) > 1 else "message"
+        sections.append(f"# The founder's messages so far\n(Your last {count}, word for word.)")
+    elif messages:
         quoted = "\n".join(map(founder_message, messages))
         sections.append(f"# The founder's messages so far, word for word; you have read them\n{quoted}")
     if record.commits:

@@ -70,9 +70,14 @@ def judge_build(evidence: BuildEvidence) -> BuildVerdict:
             return BuildVerdict.CLOSE
 
 
+def most_closed(open_builds: int) -> int:
+    """The most builds that one look closes."""
+    return max(LEAST_CLOSED, int(CLOSED_SHARE * open_builds))
+
+
 def closes_too_many(closing: int, open_builds: int) -> bool:
     """Whether so many builds would be closed in one look that the cause is rather a mistake than their ends."""
-    return closing > max(LEAST_CLOSED, CLOSED_SHARE * open_builds)
+    return closing > most_closed(open_builds)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from db import money
 from db.models import User
@@ -15,8 +16,8 @@ from db.transaction import Transaction
 from db.users import UserChange, change_user, find_user, plan_names
 from domain.budget import BudgetState
 from domain.errors import InvalidInput, NotFound, UnknownModel
-from domain.model_choice import CODER
-from domain.pricing import PriceTable, price_of
+from domain.model_choice import CODER, ModelChoice, check_choice
+from domain.pricing import PriceTable
 
 ROLES = (CODER,)
 """Roles for which a user may have a model of their own."""
@@ -82,17 +83,23 @@ async def top_up_account(
     return await read_account(tx, user_id, day)
 
 
-def check_models(models: Mapping[str, str | None], prices: PriceTable) -> None:
-    """Check that a user may have these models, by role. None stands for the plan's model.
+def check_models(models: Mapping[str, Any], prices: PriceTable) -> dict[str, Any]:
+    """Check that a user may have these models, by role, and return them as they are stored.
+
+    A model is its name or JSON with effort and fallbacks; None stands for the plan's model.
 
     Raises:
-        InvalidInput: there is no such role, or a model has no price.
+        InvalidInput: there is no such role, a model has no price, or it does not take the effort.
     """
+    stored: dict[str, Any] = {}
     for role, model in models.items():
         if role not in ROLES:
             raise InvalidInput(f"There is no role {role}. The roles are: {', '.join(ROLES)}.", f"models.{role}")
-        if model is not None:
-            try:
-                price_of(prices, model)
-            except UnknownModel as error:
-                raise InvalidInput(str(error), "models") from error
+        try:
+            choice = None if model is None else ModelChoice.parse(model)
+            if choice is not None:
+                check_choice(choice, prices, "the user's override")
+        except UnknownModel as error:
+            raise InvalidInput(str(error), "models") from error
+        stored[role] = None if choice is None else choice.as_stored()
+    return stored

@@ -8,7 +8,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from activities.lifecycle import LifecycleActivities
-    from domain.names import PREVIEW_WORKFLOW, preview_workflow_id
+    from domain.names import BUILD_FAILED, PREVIEW_WORKFLOW, preview_workflow_id
     from domain.payloads import (
         BuildRef,
         FinishBuild,
@@ -81,7 +81,7 @@ class Completion:
                 raise  # otherwise the row says already how the build has ended
         if cancelled:
             raise asyncio.CancelledError
-        raise ApplicationError(reason or "The build failed.", type="BuildFailed", non_retryable=True)
+        raise ApplicationError(reason or "The build failed.", type=BUILD_FAILED, non_retryable=True)
 
     def repeat(self, ended: LoadedState) -> int:
         """End as the build's rows say that it has ended.
@@ -99,7 +99,7 @@ class Completion:
         if ended.ended is Status.CANCELLED:
             end_if_cancelled()
             raise ApplicationError("The build was cancelled.", type="BuildCancelled", non_retryable=True)
-        raise ApplicationError(ended.reason or "The build failed.", type="BuildFailed", non_retryable=True)
+        raise ApplicationError(ended.reason or "The build failed.", type=BUILD_FAILED, non_retryable=True)
 
     async def _start_preview(self, sandbox_id: str, url: str) -> None:
         build_id = self._build.build_id

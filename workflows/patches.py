@@ -145,3 +145,12 @@ PREVIEW_ONCE = Patch(
     deprecate_when="no build run that began without it is open, and the histories of before 2026-11-29, such as "
     "ready-build-1.json, are recorded again",
 )
+
+REAPER_STEPS = Patch(
+    "reaper-steps",
+    since=date(2026, 11, 29),
+    commit="9c5b029",
+    gates="Run the reaper as steps, each an activity of its own. Before, one activity did everything, and a slow part "
+    "of it kept the others waiting.",
+    deprecate_when="no reaper run that began without it is open: they last minutes",
+)

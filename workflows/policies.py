@@ -92,3 +92,10 @@ REAP: Options = {
     "retry_policy": RetryPolicy(maximum_attempts=3),
 }
 """One pass over every open build; the schedule repeats it."""
+
+REAP_STEP: Options = {
+    "start_to_close_timeout": timedelta(minutes=2),
+    "heartbeat_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(maximum_attempts=2),
+}
+"""A step of the reaper, which begins nothing after 40 seconds; the schedule repeats it."""

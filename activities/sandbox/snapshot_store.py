@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import uuid
 from collections.abc import AsyncGenerator
+from datetime import datetime
 
 from clients.archive import MANIFEST_MAX_BYTES, found_manifest, send, unpack
 from clients.object_store import ObjectStore, StoredObject
@@ -12,10 +13,12 @@ from clients.sandbox_runner import JOURNAL
 from clients.workspace_lock import WorkspaceLock
 from db.models import Snapshot
 from db.session import Sessions
-from db.snapshots import SNAPSHOTS_PREFIX, needed_keys
+from db.snapshots import SNAPSHOTS_PREFIX, keys_by_number, numbers_being_taken
+from db.tombstones import doom
 from db.transaction import transaction
 from domain.errors import CofounderError, NotFound, SandboxUnavailable, SnapshotFailed
 from domain.manifest import Entry, compare, digest, parse_manifest
+from domain.verdicts import ObjectEvidence, may_doom_object
 
 CHANGES = f"{JOURNAL}/changes"
 """In the sandbox while a restore is in progress: what it changes, for the attempt that continues it."""
@@ -95,21 +98,44 @@ async def verify_stored(store: ObjectStore, key: str, stored: StoredObject) -> N
         raise SnapshotFailed("The archive in the object store is not what was sent.")
 
 
-async def sweep_snapshots(sessions: Sessions, store: ObjectStore, build_id: uuid.UUID) -> int:
-    """Delete the build's objects that no stored snapshot needs; returns how many.
+async def sweep_snapshots(
+    sessions: Sessions, store: ObjectStore, build_id: uuid.UUID, unnumbered_before: datetime | None = None
+) -> int:
+    """Write tombstones for the build's objects that no snapshot needs; returns how many. They go days later.
 
-    Once a row is deleted or failed, all objects of its number go; once it is stored, those of killed attempts at it go.
-    An object whose number has no row is kept: the database may have been restored from a backup that is older than the
-    snapshot.
+    Once a row is deleted or failed, all objects of its number are doomed; once it is stored, those of other attempts at
+    it. While one is being taken, all stay.
+
+    Args:
+        unnumbered_before: also doom objects without a row of their number that were written before this time. Only for
+            a database that was not put back to an earlier state: it may have lost the row.
     """
     prefix = _prefix(build_id)
     # List the objects before reading the rows: an attempt takes its row before it writes its objects.
-    keys = [*await store.keys(prefix), *await store.unfinished_uploads(prefix)]
+    listed = await store.objects(prefix)
+    uploads = await store.unfinished_uploads(prefix)
     async with transaction(sessions) as tx:
-        needed = await needed_keys(tx, build_id)
-    superfluous = {key for key in keys if (number := _snapshot_number(key)) in needed and key not in needed[number]}
-    await store.delete(sorted(superfluous))
-    return len(superfluous) + await store.abort_uploads(prefix, only=superfluous)
+        named = await keys_by_number(tx, build_id)
+        taking = await numbers_being_taken(tx, build_id)
+
+        def is_doomed(key: str, written_at: datetime | None) -> bool:
+            number = _snapshot_number(key)
+            if number is None or number in taking:
+                return False
+            is_old = written_at is not None and unnumbered_before is not None and written_at < unnumbered_before
+            return may_doom_object(
+                ObjectEvidence(
+                    is_ours=True,
+                    has_row=number in named,
+                    is_named=key in named.get(number, ()),
+                    is_old=is_old,
+                    is_trusted=unnumbered_before is not None,
+                )
+            )
+
+        superfluous = [each.key for each in listed if is_doomed(each.key, each.written_at)]
+        doomed = await doom(tx, build_id, superfluous, "no snapshot needs it")
+    return doomed + await store.abort_uploads(prefix, only={key for key in uploads if is_doomed(key, None)})
 
 
 def snapshot_keys(build_id: uuid.UUID, number: int, claim: uuid.UUID) -> tuple[str, str]:

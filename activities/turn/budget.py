@@ -29,12 +29,12 @@ from domain.errors import UnknownModel
 from domain.events import BudgetFields
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
 from domain.pricing import (
+    Iteration,
     ModelPrice,
     PriceTable,
     Tokens,
     WorstCase,
     bill_microdollars,
-    cost_microdollars,
     price_of,
     worst_case,
 )
@@ -223,9 +223,23 @@ class CallBudget:
             return False
         return is_due(await compactions.turns_since(tx, call.build_id, call.turn, size.prefix))
 
-    def cost(self, model: str, tokens: Tokens) -> int:
-        """What the tokens cost, in µ$."""
-        return cost_microdollars(self.prices, model, tokens)
+    async def settle_partly(
+        self,
+        tx: Transaction,
+        call: money.Call,
+        tokens: Tokens,
+        request_id: str | None,
+        iterations: tuple[Iteration, ...],
+    ) -> None:
+        """Replace a call's reservation by what was served before its stream broke, each part at its own model's price.
+
+        A part that a model declined is counted, too: which parts are free is known only of a complete answer.
+        """
+        try:
+            cost = bill_microdollars(self.prices, call.model, iterations or (Iteration("message", None, tokens),))
+        except UnknownModel:
+            cost = None
+        await money.settle(tx, call, tokens, cost, request_id, iterations=iterations, estimated=cost is None)
 
     def bill_cost(self, model: str, bill: Bill) -> int | None:
         """What a complete answer costs, in µ$: each part at its own model's price. None if one of them has no price."""

@@ -49,19 +49,22 @@ async def open_floor(
     """
     if (await prompts.load_prefix(tx, call.build_id, call.prefix)).covers >= call.turn:
         return None
-    text = await _text_of(tx, call.build_id, call.turn, secrets)
+    record, last = await _kept(tx, call.build_id, call.turn, secrets)
+    text = opening(record, last)
     prefix = await compactions.next_prefix(tx, call.build_id)
     message = f'{{"role":"user","content":{to_stored_text([{"type": "text", "text": text}])}}}'
     await prompts.open_prefix(tx, call.build_id, call.prefix, prefix, covers=call.turn, opening=message)
     await prompts.use_prefix(tx, call.build_id, call.turn, call.claim, prefix)
-    event = CompactedEvent(reason=reason, tokens_before=tokens_before, summary=storable(text))
+    event = CompactedEvent(
+        reason=reason, tokens_before=tokens_before, summary=storable(opening(record, last, for_people=True))
+    )
     await append_events(tx, call.build_id, [event], turn=call.turn)
     return prefix
 
 
 async def floor_tokens(tx: Transaction, build_id: uuid.UUID, turn: int, prefix: int) -> int:
     """An upper bound for the prompt of a floor that would be opened after this turn."""
-    text = await _text_of(tx, build_id, turn + 1, ())
+    text = opening(*await _kept(tx, build_id, turn + 1, ()))
     fixed = await prompts.fixed_bytes(tx, build_id, prefix)
     return fixed + len(to_stored_text([{"text": text}]).encode()) + PENDING_CHARACTERS * _LONGEST_CHARACTER + 1000
 
@@ -77,11 +80,12 @@ async def read_record(tx: Transaction, build_id: uuid.UUID, secrets: Sequence[st
     )
 
 
-async def _text_of(tx: Transaction, build_id: uuid.UUID, turn: int, secrets: Sequence[str]) -> str:
+async def _kept(tx: Transaction, build_id: uuid.UUID, turn: int, secrets: Sequence[str]) -> tuple[Record, LastTurn]:
+    """What a conversation that begins with this turn is told of the one before."""
     answers = await turns.last_answers(tx, build_id, turn, _LAST_ANSWERS)
     said = [block["text"] for answer in answers for block in parse_stored_blocks(answer) if block.get("type") == "text"]
     results = [(summary, result_text(result)) for summary, result in await turns.last_results(tx, build_id, turn)]
     pending = await turns.stored_user_message(tx, build_id, turn)
     texts = [str(block["text"]) for block in parse_stored_blocks(pending or "[]")]
     words = "\n\n".join(str(text) for text in said if str(text).strip())
-    return opening(await read_record(tx, build_id, secrets), LastTurn(words, results, texts))
+    return await read_record(tx, build_id, secrets), LastTurn(words, results, texts)

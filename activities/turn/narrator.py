@@ -6,7 +6,7 @@ from db.transaction import autocommit
 from domain.answer import SentenceBuffer
 from domain.errors import StaleClaim
 from domain.events import NarrationEvent
-from domain.pricing import Tokens
+from domain.pricing import Iteration, Tokens
 from domain.text import storable
 
 
@@ -23,6 +23,8 @@ class Narrator:
         self.tokens = Tokens()
         """What the server has said so far that it will bill."""
         self.request_id: str | None = None
+        self.iterations: tuple[Iteration, ...] = ()
+        """The parts of the call that the server has named so far."""
         self.has_usage = False
         """Whether the server has begun to answer, and so to bill."""
         self.has_spoken = False
@@ -30,9 +32,9 @@ class Narrator:
         self.is_stale = False
         """Whether another attempt has taken the turn. The stream is still read to its end, which tells its cost."""
 
-    def note_usage(self, tokens: Tokens, request_id: str | None) -> None:
+    def note_usage(self, tokens: Tokens, request_id: str | None, iterations: tuple[Iteration, ...]) -> None:
         """Keep the latest count of what the server bills."""
-        self.tokens, self.request_id, self.has_usage = tokens, request_id, True
+        self.tokens, self.request_id, self.iterations, self.has_usage = tokens, request_id, iterations, True
 
     async def add_text(self, text: str) -> None:
         """Add a piece of text. Complete sentences go to the feed, unless another attempt has taken the turn."""

@@ -42,9 +42,9 @@ async def read(user_id: CurrentUserId, tx: TransactionDep, operator: IsOperator)
 )
 async def change(new: AccountChange, user_id: CurrentUserId, resources: ResourcesDep) -> AccountOut:
     """For operators. Makes a user that is new. Open builds are notified and check their budget again."""
-    check_models(new.models or {}, resources.settings.model_prices)
+    models = check_models(new.model_choices(), resources.settings.model_prices)
     now = datetime.now(UTC)
-    changes = UserChange(new.plan, new.models, new.suspended, new.renewal_day)
+    changes = UserChange(new.plan, models, new.suspended, new.renewal_day)
     async with request_transaction(resources.sessions) as tx:
         account = await change_account(tx, user_id, changes, now.date())
     return await _notify(resources, account, now)

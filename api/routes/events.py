@@ -21,6 +21,8 @@ router = APIRouter(tags=["events"])
 _HEARTBEAT_SECONDS = 15.0
 _SLOW_VIEWER_SECONDS = 30.0
 """Drop a viewer that has taken nothing for this long; it comes back with its Last-Event-ID."""
+_ENDING_SECONDS = 4.0
+"""A feed ends by itself when the server stops. One that has not after this many seconds is cut short."""
 
 
 class _Feed(EventSourceResponse):
@@ -78,5 +80,6 @@ async def follow(
         resources.feeds.follow(build_id, start),
         ping=_HEARTBEAT_SECONDS,
         send_timeout=_SLOW_VIEWER_SECONDS,
+        shutdown_grace_period=_ENDING_SECONDS,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

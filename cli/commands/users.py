@@ -22,7 +22,11 @@ def set_(
     plan: Annotated[str | None, typer.Option("--plan", help="The plan's name.")] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", metavar="ROLE=MODEL", help="Model for a role; ROLE= removes it. Repeatable."),
+        typer.Option(
+            "--model",
+            metavar="ROLE=MODEL",
+            help="Model for a role: its name, or JSON with effort and fallbacks. ROLE= removes it. Repeatable.",
+        ),
     ] = None,
     suspended: Annotated[
         bool | None, typer.Option("--suspended/--active", help="Refuse this user's builds, or allow them again.")

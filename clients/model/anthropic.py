@@ -127,22 +127,18 @@ class AnthropicProvider:
             async with stream:
                 async for event in self._events(stream):
                     text = reader.take(event)
-                    on_usage(reader.tokens, reader.request_id)
+                    on_usage(reader.tokens, reader.request_id, reader.iterations)
                     if text:
                         await on_text(text)
         except APIStatusError as error:
             translated = to_error(error)
             if isinstance(translated, ModelCallFailed):
-                raise BrokenStream(
-                    str(translated), reader.tokens, reader.request_id, translated.retry_after_seconds
-                ) from error
+                raise _broken(reader, str(translated), translated.retry_after_seconds) from error
             raise translated from error
         except (APIConnectionError, httpx2.HTTPError, httpx2.StreamError, TimeoutError, *_MALFORMED_STREAM) as error:
-            raise BrokenStream(
-                f"The model's answer broke off: {_message_of(error)}", reader.tokens, reader.request_id
-            ) from error
+            raise _broken(reader, f"The model's answer broke off: {_message_of(error)}") from error
         if not reader.stopped:
-            raise BrokenStream("The model's answer ended before it was complete.", reader.tokens, reader.request_id)
+            raise _broken(reader, "The model's answer ended before it was complete.")
         return replace(reader.answer(), request_bytes=len(request.body))
 
     async def _events(self, stream: AsyncStream[object]) -> AsyncIterator[Any]:
@@ -171,6 +167,10 @@ read, and the others come from events out of order or of another shape."""
 _SILENCE = 5
 """A server that sends only pings may do so for this many times as long as one that sends nothing: it may be thinking,
 and thoughts are not always sent."""
+
+
+def _broken(reader: AnswerStream, message: str, retry_after_seconds: float | None = None) -> BrokenStream:
+    return BrokenStream(message, reader.tokens, reader.request_id, retry_after_seconds, reader.iterations)
 
 
 def _was_never_sent(error: BaseException) -> bool:

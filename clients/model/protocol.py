@@ -11,13 +11,14 @@ from typing import Protocol
 from domain.answer import Answer
 from domain.errors import ModelCallFailed
 from domain.model_choice import ModelChoice
-from domain.pricing import ModelPrice, Tokens
+from domain.pricing import Iteration, ModelPrice, Tokens
 
 OnText = Callable[[str], Awaitable[None]]
 """Called with each piece of text as it arrives."""
 
-OnUsage = Callable[[Tokens, str | None], None]
-"""Called with the usage that the server has reported so far, and its request id."""
+OnUsage = Callable[[Tokens, str | None, tuple[Iteration, ...]], None]
+"""Called with the usage that the server has reported so far, its request id, and the parts of the call, if it names
+them."""
 
 
 class LostCall(ModelCallFailed):
@@ -25,14 +26,21 @@ class LostCall(ModelCallFailed):
 
 
 class BrokenStream(ModelCallFailed):
-    """The call was accepted and then lost. `tokens` is the billed usage that the server had reported by then."""
+    """The call was accepted and then lost. `tokens` is the billed usage that the server had reported by then, and
+    `iterations` are the parts that it had named."""
 
     def __init__(
-        self, message: str, tokens: Tokens, request_id: str | None, retry_after_seconds: float | None = None
+        self,
+        message: str,
+        tokens: Tokens,
+        request_id: str | None,
+        retry_after_seconds: float | None = None,
+        iterations: tuple[Iteration, ...] = (),
     ) -> None:
         super().__init__(message, retry_after_seconds)
         self.tokens = tokens
         self.request_id = request_id
+        self.iterations = iterations
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ class ModelProvider(Protocol):
         Args:
             request: as rendered.
             on_text: called with each piece of text as it arrives.
-            on_usage: called at each event with the usage that the server has reported so far, and its request id.
+            on_usage: called at each event with the usage that the server has reported so far; see `OnUsage`.
 
         Returns:
             The answer, only if it is complete. Its blocks and stop reason are those of the Messages API, and the input

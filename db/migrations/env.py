@@ -6,6 +6,7 @@ from alembic import context
 from sqlalchemy import Column, Connection
 from sqlalchemy.schema import SchemaItem
 
+from db.migrate import record_version
 from db.models import RETIRED_COLUMNS, Base
 from db.session import make_engine
 from settings import load_settings
@@ -25,6 +26,7 @@ def _run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+        record_version(connection, context.script)
 
 
 async def _connect_and_run() -> None:

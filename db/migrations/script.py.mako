@@ -8,6 +8,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
+kind = "expand"  # or "contract", with needs = "…": the oldest program that can go on
 
 
 def upgrade() -> None:

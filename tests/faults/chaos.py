@@ -52,6 +52,8 @@ from tests.harness.disabled_safeguards import NEXT_VERSION
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.fault_waits import Damage, close_preview, until_closed
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
+from tests.harness.namespaces import new_namespace
+from tests.harness.reset import completed_tasks, reset
 from tests.harness.wait import DEADLINE
 
 WORKERS = 2
@@ -88,6 +90,7 @@ async def run_chaos(seed: int, seconds: float, keep: Path | None = None) -> Outc
             began = monotonic()
             await chaos.end()
             outcome.seconds_to_the_end = monotonic() - began
+        outcome.damage += chaos.damage
         outcome.struck, outcome.people = chaos.struck(), chaos.people.done
         await _judge(faults, chaos, expected, outcome)
         if keep is not None and outcome.damage:
@@ -160,6 +163,9 @@ class Chaos:
         self.harness = faults.harness()
         self.ended: set[uuid.UUID] = set()
         """Builds that were cancelled or terminated."""
+        self.damage: list[str] = []
+        """What went wrong while faults struck."""
+        self._wrong_namespace: str | None = None
         self._rng = rng
         self._struck: Counter[str] = Counter()
         self._fronts: list[Front] = []
@@ -301,6 +307,9 @@ class Chaos:
                 return self._strike_connections([front[part] for front in fronts], action, which)
 
     async def _strike_worker(self, action: Action, how: str) -> None:
+        if how == "in the wrong namespace":
+            await self._start_in_wrong_namespace()
+            return
         worker = self._one_of([worker for worker in self._workers if worker.is_running], action)
         if worker is None:
             return
@@ -314,6 +323,22 @@ class Chaos:
             worker.send(signal.SIGSTOP)
             await asyncio.sleep(action.seconds)
             worker.send(signal.SIGCONT)
+
+    async def _start_in_wrong_namespace(self) -> None:
+        """Start a worker on this database and another namespace, as a retyped profile does. It must refuse."""
+        self._wrong_namespace = self._wrong_namespace or await new_namespace(self.faults.stack)
+        self._struck["worker: in the wrong namespace"] += 1
+        worker = self.faults.launch(
+            self.harness, self._fronts[0], **self._settings, TEMPORAL_NAMESPACE=self._wrong_namespace
+        )
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while worker.is_running and not worker.has_started:
+                    await asyncio.sleep(0.2)
+        finally:
+            if worker.has_started:
+                self.damage.append("a worker serves a namespace that its database is not bound to")
+            await worker.end(signal.SIGKILL)
 
     async def _strike_api(self, action: Action, how: str) -> None:
         if self._api.is_running:
@@ -408,7 +433,14 @@ class Chaos:
             await self.faults.client.start_workflow(
                 BUILD_WORKFLOW, payload, id=self._poison[-1], task_queue=self.harness.settings.temporal_task_queue
             )
-        elif (build := await self._build(action)) is not None:
+        elif (build := await self._build(action)) is None:
+            return
+        elif how == "reset":
+            workflow_id = build_workflow_id(build.id)
+            if tasks := await completed_tasks(self.faults.client, workflow_id):
+                await reset(self.faults.client, workflow_id, self._rng.choice(tasks))
+                self._struck[action.kind] += 1
+        else:
             self._struck[action.kind] += 1
             self.ended.add(build.id)
             if how == "terminated":

@@ -38,6 +38,7 @@ from db.models import (
 )
 from db.money import budget_of
 from db.snapshots import SNAPSHOTS_PREFIX
+from db.tombstones import doomed_keys
 from db.transaction import transaction
 from domain.errors import NotFound, SnapshotFailed
 from domain.prompt import founder_answer, founder_message
@@ -404,7 +405,7 @@ async def _effects(fault_harness: FaultHarness, build_id: uuid.UUID) -> list[str
 
 
 async def _snapshots(fault_harness: FaultHarness, build: Build) -> list[str]:
-    """Rule 6: the current snapshot restores to its manifest, at most five stay, and nothing else is in the store."""
+    """Rule 6: the current snapshot restores to its manifest, at most five stay, and other objects have tombstones."""
     damage: list[str] = []
     async with transaction(fault_harness.sessions) as tx:
         rows = (
@@ -429,7 +430,14 @@ async def _snapshots(fault_harness: FaultHarness, build: Build) -> list[str]:
         damage.append("no snapshot is left")
     needed = {key for row in stored for key in (row.archive_key, row.manifest_key)}
     prefix = f"snapshots/{build.id}/"
-    damage += [f"{key} belongs to no snapshot" for key in await fault_harness.store.keys(prefix) if key not in needed]
+    async with transaction(fault_harness.sessions) as tx:
+        doomed = await doomed_keys(tx, build.id)
+    damage += [
+        f"{key} belongs to no snapshot and has no tombstone"
+        for key in await fault_harness.store.keys(prefix)
+        if key not in needed | doomed
+    ]
+    damage += [f"{key} is needed and has a tombstone" for key in needed & doomed]
     damage += [f"upload {key} is left" for key in await fault_harness.store.unfinished_uploads(prefix)]
     return damage
 

@@ -41,6 +41,7 @@ def kinds() -> tuple[str, ...]:
     """Every kind of fault, as `what: which`."""
     return (
         *("worker: SIGKILL", "worker: SIGSTOP, SIGCONT", "worker: SIGTERM, and a newer one"),
+        "worker: in the wrong namespace",
         *("api: SIGKILL", "api: SIGTERM"),
         *(f"crash at: {point}" for point in get_args(CrashPoint)),
         *(f"model: {kind}" for kind in get_args(FaultKind)),
@@ -48,7 +49,7 @@ def kinds() -> tuple[str, ...]:
         *("to s3: 503", "to s3: 403", "outage: long"),
         *(f"killed: {part}" for part in KILLED_SERVERS),
         *("hangs: model", "workspace: sandbox killed", "workspace: sandbox paused", "workspace: files reverted"),
-        *("workflow: terminated", "workflow: cancelled", "workflow: a poison one"),
+        *("workflow: terminated", "workflow: cancelled", "workflow: a poison one", "workflow: reset"),
     )
 
 

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from db.builds import BuildRequest, insert_build
 from db.models import Event, Snapshot
 from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
+from db.tombstones import doomed_keys
 from db.transaction import transaction
 from db.users import ensure_user
 from domain.payloads import OpenWorkspace, TakenSnapshot, TakeSnapshot
@@ -64,9 +65,13 @@ class ActivityHarness:
             start_seconds=DEADLINE,
         )
 
-    async def run(self, activity: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
+    async def run(
+        self, activity: Callable[[Request], Awaitable[Result]], request: Request, *, attempt: int = 1
+    ) -> Result:
         """Run one attempt of an activity and return its result."""
-        return await ActivityEnvironment().run(activity, request)
+        environment = ActivityEnvironment()
+        environment.info = replace(environment.info, attempt=attempt)
+        return await environment.run(activity, request)
 
     async def build(self, project_id: uuid.UUID | None = None) -> str:
         """Insert a build without starting its workflow, and return its id."""
@@ -95,6 +100,12 @@ class ActivityHarness:
         for role in Role:
             for sandbox_id in await self.sandboxes.find(build_id, role):
                 await self.sandboxes.kill(sandbox_id)
+
+    async def kept_keys(self, build_id: str) -> set[str]:
+        """List the keys of the build's objects in the store that have no tombstone."""
+        async with transaction(self.sessions) as tx:
+            doomed = await doomed_keys(tx, uuid.UUID(build_id))
+        return set(await self.store.keys(f"snapshots/{build_id}/")) - doomed
 
     async def rows(self, build_id: str) -> dict[int, Snapshot]:
         """Read the build's snapshots by number."""

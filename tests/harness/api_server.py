@@ -10,7 +10,6 @@ from typing import Any
 
 import asyncpg
 import httpx2
-import uvicorn
 from pydantic import SecretStr
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
@@ -19,7 +18,7 @@ from temporalio.client import Client
 from api.app import create_app
 from api.deps import Resources
 from api.main import open_resources
-from api.protocol import Protocol
+from api.server import Server
 from clients.temporal import connect_temporal
 from db.migrate import migrate
 from db.models import Base, Build, Project, User
@@ -104,7 +103,7 @@ async def running_api(settings: Settings, environment: Mapping[str, str], port: 
     """Serve the API on the given port or a free one, with the Temporal of the environment."""
     temporal = await connect_temporal(environment, lazy=True)
     app = create_app(open_resources(settings, environment))
-    server = uvicorn.Server(uvicorn.Config(app, port=port, http=Protocol, log_config=None, timeout_graceful_shutdown=1))
+    server = Server(app, "127.0.0.1", port)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         assert not serving.done(), "the API did not start"

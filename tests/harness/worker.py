@@ -248,10 +248,23 @@ async def worker_harness(
     Workflows run in the SDK's workflow sandbox, so that its checks happen here: production workers run without it
     (ADR 0005).
     """
-    settings = settings_of(stack, temporal_task_queue=f"test-{uuid.uuid4()}", **changes)
+    own = {"temporal_task_queue": f"test-{uuid.uuid4()}", "graceful_shutdown_seconds": 10}
+    settings = settings_of(stack, **own | changes)
     client = await connect_temporal(stack.environment)
     engine = make_engine(settings.database_url)
     async with wired_worker(settings, client, browser, SandboxedWorkflowRunner()) as worker, worker:
         assert settings.anthropic_base_url is not None
         yield WorkerHarness(settings, client, make_sessions(engine), settings.anthropic_base_url)
+    await engine.dispose()
+
+
+@asynccontextmanager
+async def idle_harness(stack: LocalStack) -> AsyncIterator[WorkerHarness]:
+    """A harness without a worker, on a task queue of its own."""
+    settings = settings_of(stack, temporal_task_queue=f"test-{uuid.uuid4()}")
+    engine = make_engine(settings.database_url)
+    assert settings.anthropic_base_url is not None
+    yield WorkerHarness(
+        settings, await connect_temporal(stack.environment), make_sessions(engine), settings.anthropic_base_url
+    )
     await engine.dispose()

@@ -1,93 +1,30 @@
 """`python worker.py` as operators run it: several at once, stopped in the middle of a tool call."""
 
-import asyncio
-import json
-import os
 import signal
-import sys
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import select
 from temporalio.client import WorkflowFailureError
 
 from clients.sandbox import Sandboxes, sandbox_config
-from clients.temporal import connect_temporal
-from db.models import ToolCall
-from db.session import make_engine, make_sessions
+from db.models import LedgerEntry, ToolCall
 from domain.names import preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
-from tests.harness.scripts import PRODUCT, bash, steps
-from tests.harness.wait import DEADLINE, wait_until
-from tests.harness.worker import WorkerHarness, settings_of
-
-ROOT = Path(__file__).parents[2]
-
-
-@dataclass
-class RunningWorker:
-    """A worker in a process of its own, and its log so far."""
-
-    process: asyncio.subprocess.Process
-    logged: list[dict[str, Any]] = field(default_factory=list)
-
-    async def until(self, event: str) -> dict[str, Any]:
-        """Read the log until the event appears; every line must be a JSON object."""
-        assert self.process.stderr is not None
-        while line := await self.process.stderr.readline():
-            self.logged.append(json.loads(line))
-            if self.logged[-1]["event"] == event:
-                return self.logged[-1]
-        raise AssertionError(self.logged)
-
-    async def stop(self) -> int:
-        """Stop the process as a supervisor does, and return the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        with suppress(AssertionError):
-            await self.until("the end of the log")
-        return await asyncio.wait_for(self.process.wait(), DEADLINE)
-
-
-@asynccontextmanager
-async def worker_process(harness: WorkerHarness, stack: LocalStack) -> AsyncIterator[RunningWorker]:
-    """Start a worker, and kill it at the end if it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "worker.py",
-        cwd=ROOT,
-        env={
-            "PATH": os.environ["PATH"],
-            **stack.environment,
-            "TEMPORAL_TASK_QUEUE": harness.settings.temporal_task_queue,
-            "GRACEFUL_SHUTDOWN_SECONDS": "1",
-        },
-        stderr=asyncio.subprocess.PIPE,
-        limit=2**20,
-    )
-    try:
-        yield RunningWorker(process)
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+from tests.harness.scripts import PRODUCT, SMALL, bash, steps
+from tests.harness.wait import wait_until
+from tests.harness.worker import WorkerHarness, idle_harness
+from tests.harness.worker_process import worker_process
 
 
 @pytest.fixture
 async def harness(stack: LocalStack) -> AsyncIterator[WorkerHarness]:
     """A harness without a worker, on a task queue of its own."""
-    settings = settings_of(stack, temporal_task_queue=f"test-{uuid.uuid4()}")
-    engine = make_engine(settings.database_url)
-    assert settings.anthropic_base_url is not None
-    yield WorkerHarness(
-        settings, await connect_temporal(stack.environment), make_sessions(engine), settings.anthropic_base_url
-    )
-    await engine.dispose()
+    async with idle_harness(stack) as idle:
+        yield idle
 
 
 _HELD = "echo ran >> ../runs; until [ -e ../go ]; do sleep 0.1; done"
@@ -148,3 +85,21 @@ async def test_a_stopped_worker_leaves_its_call_to_others_who_share_the_work(
         )
         results = (await tx.session.scalars(in_order)).all()
     assert str(results[1]).count("ran") == 1
+
+
+async def test_a_second_signal_ends_a_model_call_and_books_it(harness: WorkerHarness, stack: LocalStack) -> None:
+    stalled = {"kind": "stall", "seconds": 3600, "times": None}
+    async with worker_process(harness, stack, GRACEFUL_SHUTDOWN_SECONDS="3600") as worker:
+        await worker.until("worker started")
+        build_id = await harness.start(script=SMALL, faults=[stalled])
+        await harness.until_event(build_id, "turn_started")
+        worker.process.send_signal(signal.SIGTERM)
+        await worker.until("worker stopping")
+        assert worker.process.returncode is None
+        worker.process.send_signal(signal.SIGINT)
+        await worker.until("worker stopping at once")
+        assert await worker.exit_code() == 0
+    async with harness.session() as tx:
+        calls = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build_id))).all()
+    assert [call.state for call in calls] in (["settled"], ["estimated"]), "the call is still open"
+    await harness.handle(build_id).terminate()

@@ -19,6 +19,7 @@ from tests.harness.worker import worker_harness
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
+from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
 from tests.workflows.recovery_scenarios import RECOVERY_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
@@ -32,6 +33,7 @@ EVERY_SCENARIO = [
     *MONEY_SCENARIOS,
     *STEERING_SCENARIOS,
     *PLAN_SCENARIOS,
+    *REAPER_SCENARIOS,
     *RECOVERY_SCENARIOS,
 ]
 

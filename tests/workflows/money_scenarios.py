@@ -17,8 +17,8 @@ from db.models import Build, LedgerEntry, Message, PlanTier, User
 from db.transaction import transaction
 from db.users import UserChange, change_user
 from domain.errors import NotFound
-from domain.names import REAPER_WORKFLOW
 from domain.status import SleepPolicy, Status
+from tests.harness.reaper import reap, reap_until
 from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
@@ -313,10 +313,12 @@ async def queued(harness: WorkerHarness) -> list[EndedWorkflow]:
     await harness.builds.cancel(third)
     assert (await harness.finished(third)).status == Status.CANCELLED
     await harness.handle(first).terminate("an operator's decision")
-    reaper_id = f"reap-{uuid.uuid4()}"
-    await harness.client.execute_workflow(
-        REAPER_WORKFLOW, id=reaper_id, task_queue=harness.settings.temporal_task_queue
-    )
+
+    async def is_closed() -> bool:
+        return (await harness.row(first)).closed_at is not None
+
+    await reap_until(harness, is_closed)
+    await reap(harness)
     workflows = await ready_build(harness, second)
     assert (await harness.statuses(second))[:2] == ["queued", "starting"]
     return [EndedWorkflow(f"build-{third}", "cancelled"), *workflows]

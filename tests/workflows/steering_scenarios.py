@@ -14,9 +14,10 @@ from db.models import FounderMessage, Message, Question, Restore, Snapshot, Tool
 from db.restores import add_restore
 from db.transaction import transaction
 from db.users import UserChange, change_user
-from domain.names import FINISH, REAPER_WORKFLOW
+from domain.names import FINISH
 from domain.status import Status
 from domain.tool_output import render_result
+from tests.harness.reaper import reap
 from tests.harness.scripts import HOLD, PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
@@ -61,8 +62,7 @@ async def _reap(harness: WorkerHarness, build_id: uuid.UUID) -> None:
         await tx.session.execute(update(FounderMessage).where(*unread).values(created_at=long_ago))
         requested = (Restore.build_id == build_id, Restore.state == "requested")
         await tx.session.execute(update(Restore).where(*requested).values(created_at=long_ago))
-    queue = harness.settings.temporal_task_queue
-    await harness.client.execute_workflow(REAPER_WORKFLOW, id=f"reap-{uuid.uuid4()}", task_queue=queue)
+    await reap(harness)
 
 
 async def _messages_sent(harness: WorkerHarness, build_id: uuid.UUID) -> list[tuple[int, str]]:

@@ -11,11 +11,20 @@ from tests.harness.worker import WorkerHarness, worker_harness
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
+from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
 from tests.workflows.recovery_scenarios import RECOVERY_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
-ALL = [*ADMISSION_SCENARIOS, *MONEY_SCENARIOS, *STEERING_SCENARIOS, *PLAN_SCENARIOS, *SCENARIOS, *RECOVERY_SCENARIOS]
+ALL = [
+    *ADMISSION_SCENARIOS,
+    *MONEY_SCENARIOS,
+    *STEERING_SCENARIOS,
+    *PLAN_SCENARIOS,
+    *REAPER_SCENARIOS,
+    *RECOVERY_SCENARIOS,
+    *SCENARIOS,
+]
 
 AT_ONCE = 4
 """Scenarios that run side by side. Most of a build's time is waiting."""

@@ -7,6 +7,7 @@ revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
+kind = "expand"
 
 _WHEN = "when the reaper last told it of money"
 _OF_WHAT = "the last change of money that it was told of, as in users.money_changed_at"

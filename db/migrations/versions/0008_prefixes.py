@@ -12,6 +12,7 @@ revision = "0008"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
+kind = "expand"
 
 SETTINGS = '"thinking":{"type":"adaptive","display":"summarized"},'
 """What every version before this one sent. The column's default stays: workers of that version still insert rows."""

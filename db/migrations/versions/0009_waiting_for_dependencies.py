@@ -7,6 +7,7 @@ revision = "0009"
 down_revision = "0008"
 branch_labels = None
 depends_on = None
+kind = "expand"
 
 _STATUSES = (
     "status in ('cancelled', 'checks', 'code', 'failed', 'needs_input', 'queued', 'ready', 'scaffold', 'sleeping', "

@@ -1,4 +1,4 @@
-"""The database is bound to a Temporal namespace, objects go by tombstone, and the reaper has cursors and indexes"""
+"""The database is bound to a Temporal namespace, objects go by tombstone, and the reaper has steps and indexes"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,6 +7,7 @@ revision = "0010"
 down_revision = "0009"
 branch_labels = None
 depends_on = None
+kind = "expand"
 
 _INDEXES = (
     ("ix_builds_closed", "builds", ["closed_at"], "closed_at is not null"),
@@ -47,16 +48,16 @@ def upgrade() -> None:
             comment="counted up; a higher one in the object store: the database was put back",
         ),
         sa.Column("bound_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
-        sa.Column("alert", sa.Text(), nullable=True, comment="what an operator must look at"),
-        sa.Column("alert_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("singleton", name=op.f("pk_deployment")),
         sa.CheckConstraint("singleton", name=op.f("ck_deployment_singleton")),
     )
     op.create_table(
-        "reaper_cursors",
+        "reaper_steps",
         sa.Column("step", sa.Text(), nullable=False),
-        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("step", name=op.f("pk_reaper_cursors")),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=True, comment="how far it has come"),
+        sa.Column("alert", sa.Text(), nullable=True, comment="what an operator must look at"),
+        sa.Column("alert_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("step", name=op.f("pk_reaper_steps")),
     )
     op.create_table(
         "doomed_objects",
@@ -91,6 +92,6 @@ def downgrade() -> None:
     op.execute("drop function spare_named_objects()")
     for name, table, _, _ in _INDEXES:
         op.drop_index(name, table_name=table)
-    for table in ("doomed_objects", "reaper_cursors", "deployment"):
+    for table in ("doomed_objects", "reaper_steps", "deployment"):
         op.drop_table(table)
     op.drop_column("builds", "lost_at")

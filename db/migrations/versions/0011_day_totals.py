@@ -10,6 +10,7 @@ revision = "0011"
 down_revision = "0010"
 branch_labels = None
 depends_on = None
+kind = "expand"
 
 COUNT_ENTRY = """
 create function count_ledger_entry() returns trigger language plpgsql as $$

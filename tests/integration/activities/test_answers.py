@@ -16,6 +16,7 @@ from db.models import Build, LedgerEntry, Message, Prompt, ToolCall, Turn
 from db.transaction import transaction
 from domain.payloads import ThinkOutcome
 from domain.tool_output import render_result
+from domain.tools import render_tools
 from local.stack import LocalStack
 from tests.harness.activities import ActivityHarness, open_activity_harness
 from tests.harness.model_server import MODEL, START, STOP, SYSTEM, block, calls, ends, says, speaking, think
@@ -33,7 +34,7 @@ async def new_build(harness: ActivityHarness, betas: str = "") -> str:
     build_id = await harness.build()
     async with transaction(harness.sessions) as tx:
         (await tx.session.get_one(Build, uuid.UUID(build_id))).model = MODEL
-        tx.session.add(Prompt(build_id=uuid.UUID(build_id), system=SYSTEM, tools="[]", betas=betas))
+        tx.session.add(Prompt(build_id=uuid.UUID(build_id), system=SYSTEM, tools=render_tools(), betas=betas))
     return build_id
 
 

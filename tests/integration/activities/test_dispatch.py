@@ -22,7 +22,7 @@ from clients.browser import Browser
 from clients.sandbox import Role, Sandbox, SandboxConfig, Sandboxes
 from clients.sandbox_runner import WORKSPACE
 from db.builds import BuildRequest, insert_build
-from db.models import Event, Message, ToolCall, Turn
+from db.models import Event, Message, Prompt, ToolCall, Turn
 from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
 from db.transaction import transaction
@@ -163,6 +163,24 @@ async def harness(stack: LocalStack) -> AsyncIterator[DispatchHarness]:
     await browser.close()
     await sandboxes.close()
     await engine.dispose()
+
+
+async def test_a_call_is_checked_against_the_schema_of_its_own_prefix(harness: DispatchHarness) -> None:
+    """Builds of another version go on: what that version told the model counts, not today's tools."""
+    tools = json.loads(render_tools())
+    bash = next(tool for tool in tools if tool["name"] == "bash")
+    bash["input_schema"]["properties"] = {"command": {"type": "string"}}
+    bash["input_schema"]["required"] = ["command"]
+    call, refused = await harness.ask("bash", command="echo hello"), await harness.bash("echo never")
+    async with transaction(harness.sessions) as tx:
+        tx.session.add(Prompt(build_id=harness.build_id, prefix=7, system="[]", tools=json.dumps(tools)))
+        await tx.session.execute(update(Turn).where(Turn.build_id == harness.build_id).values(prefix=7))
+    assert not (await harness.attempt(call)).is_error
+    assert await harness.result_text(call) == "hello"
+    assert (await harness.attempt(refused)).is_error
+    assert "timeout_seconds: Extra inputs are not permitted" in await harness.result_text(refused)
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(update(Turn).where(Turn.build_id == harness.build_id).values(prefix=0))
 
 
 async def test_a_command_is_run_and_its_result_stored(harness: DispatchHarness) -> None:

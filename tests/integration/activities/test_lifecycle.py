@@ -8,11 +8,11 @@ from sqlalchemy import update
 from activities.lifecycle import LifecycleActivities
 from db.models import Build, LedgerEntry, Preview
 from db.transaction import transaction
-from domain.names import REAPER_WORKFLOW
 from domain.payloads import PreviewChange, StatusChange, TakeSnapshot
 from domain.status import Dependency, Status, WaitingFor
 from local.stack import LocalStack
 from tests.harness.activities import open_activity_harness
+from tests.harness.reaper import reap
 from tests.harness.scripts import bash, steps
 from tests.harness.worker import WorkerHarness
 
@@ -70,15 +70,10 @@ async def test_the_reaper_closes_the_calls_of_a_build_that_was_terminated_as_it_
             build.status, build.closed_at = Status.FAILED, datetime.now(UTC)
             call = {"turn": 1, "day": today, "model": "claude-sonnet-5-5", "cost": 7}
             tx.session.add(LedgerEntry(id=claim, build_id=build_id, user_id=build.user_id, **call))
-        await _reap(harness)
+        await reap(harness)
         async with transaction(activity_harness.sessions) as tx:
             entry = await tx.session.get_one(LedgerEntry, claim)
         assert (entry.state, entry.cost) == ("estimated", 7)
-
-
-async def _reap(harness: WorkerHarness) -> None:
-    reaped = f"reap-{uuid.uuid4()}"
-    await harness.client.execute_workflow(REAPER_WORKFLOW, id=reaped, task_queue=harness.settings.temporal_task_queue)
 
 
 async def test_the_reaper_repeats_a_cancel_that_was_lost(harness: WorkerHarness) -> None:
@@ -87,5 +82,5 @@ async def test_the_reaper_repeats_a_cancel_that_was_lost(harness: WorkerHarness)
     async with transaction(harness.sessions) as tx:
         asked = datetime.now(UTC) - timedelta(minutes=1)
         await tx.session.execute(update(Build).where(Build.id == build_id).values(cancel_requested_at=asked))
-    await _reap(harness)
+    await reap(harness)
     assert (await harness.finished(build_id)).status == Status.CANCELLED

@@ -19,6 +19,7 @@ from domain.status import Status
 from local.stack import LocalStack
 from services.notifications import notify_budget_changed
 from tests.harness.activities import ActivityHarness, open_activity_harness
+from tests.harness.reaper import reap
 from tests.harness.worker import WorkerHarness, worker_harness
 
 
@@ -33,11 +34,6 @@ async def worker(stack: LocalStack, browser: Browser) -> AsyncIterator[WorkerHar
     """A worker whose reaper does not spare young sandboxes."""
     async with worker_harness(stack, browser, reaper_spares_seconds=0) as running:
         yield running
-
-
-async def reap(worker: WorkerHarness) -> None:
-    queue = worker.settings.temporal_task_queue
-    await worker.client.execute_workflow(REAPER_WORKFLOW, id=f"reap-{uuid.uuid4()}", task_queue=queue)
 
 
 async def started_build(harness: ActivityHarness, *, closed: bool = False) -> uuid.UUID:
@@ -57,7 +53,7 @@ async def test_a_build_whose_workflow_is_not_found_stays_open(harness: ActivityH
     async with transaction(harness.sessions) as tx:
         tx.session.add(Preview(build_id=open_id, state="open", seq=3, url="http://there", sandbox_id="there"))
     sandboxes = [await harness.sandboxes.create(str(build_id), Role.WORKSPACE) for build_id in (open_id, closed_id)]
-    await reap(worker)
+    await reap(worker, everything=True)
     async with transaction(harness.sessions) as tx:
         build, preview = await tx.session.get_one(Build, open_id), await tx.session.get_one(Preview, open_id)
     assert (build.status, build.closed_at) == (Status.CODE, None)
@@ -75,7 +71,7 @@ async def test_a_sandbox_ends_if_its_preview_has_and_its_build_is_not_found(
     queue = worker.settings.temporal_task_queue
     await worker.client.execute_workflow(REAPER_WORKFLOW, id=preview_workflow_id(build_id), task_queue=queue)
     sandbox = await harness.sandboxes.create(str(build_id), Role.PREVIEW)
-    await reap(worker)
+    await reap(worker, everything=True)
     assert sandbox.id not in {each.id for each in await harness.sandboxes.list_all()}
 
 
@@ -89,7 +85,7 @@ async def test_a_build_whose_workflow_was_cancelled_is_closed_as_cancelled(
     await handle.cancel()  # before it has begun, so it does nothing
     with pytest.raises(WorkflowFailureError):
         await handle.result()
-    await reap(worker)
+    await reap(worker, everything=True)
     async with transaction(harness.sessions) as tx:
         build = await tx.session.get_one(Build, build_id)
     assert (build.status, build.closed_at is not None) == (Status.CANCELLED, True)
@@ -100,7 +96,7 @@ async def test_a_build_whose_workflow_completed_is_not_failed(harness: ActivityH
     build_id = await started_build(harness)
     queue = worker.settings.temporal_task_queue
     await worker.client.execute_workflow(REAPER_WORKFLOW, id=build_workflow_id(build_id), task_queue=queue)
-    await reap(worker)
+    await reap(worker, everything=True)
     async with transaction(harness.sessions) as tx:
         build = await tx.session.get_one(Build, build_id)
     assert (build.status, build.closed_at) == (Status.CODE, None)
@@ -124,7 +120,7 @@ async def test_a_change_of_budget_is_repeated_until_the_workflow_received_it(
         changed_at = datetime.now(UTC) - timedelta(minutes=1)  # a younger change is still the API's to announce
         (await tx.session.get_one(User, build.user_id)).money_changed_at = changed_at
         (await tx.session.get_one(Build, build_id)).created_at = changed_at - timedelta(minutes=1)
-    await reap(worker)
+    await reap(worker, everything=True)
     assert await notified_at(harness, build_id) == changed_at
     await worker.client.get_workflow_handle(build_workflow_id(build_id)).terminate()
 
@@ -146,7 +142,7 @@ async def test_no_object_is_deleted_because_a_row_is_missing(harness: ActivityHa
     async with transaction(harness.sessions) as tx:
         row = await tx.session.get_one(Build, uuid.UUID(build))
         row.status, row.closed_at = Status.FAILED, datetime.now(UTC)
-    await reap(worker)
+    await reap(worker, everything=True)
     assert without_rows <= set(await harness.store.keys(f"snapshots/{build}/"))
     await harness.kill_all(build)
 

@@ -22,6 +22,7 @@ from domain.models import default_prices
 from domain.notes import TurnNote
 from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult
 from domain.tool_output import render_result
+from domain.tools import render_tools
 from local.stack import LocalStack
 from tests.harness.activities import ActivityHarness, open_activity_harness
 from tests.harness.model_server import MODEL, START, STOP, SYSTEM, calls, declines, ends, says, speaking, think
@@ -39,7 +40,7 @@ async def build(harness: ActivityHarness) -> str:
     build_id = await harness.build()
     async with transaction(harness.sessions) as tx:
         (await tx.session.get_one(Build, uuid.UUID(build_id))).model = MODEL
-        tx.session.add(Prompt(build_id=uuid.UUID(build_id), system=SYSTEM, tools="[]"))
+        tx.session.add(Prompt(build_id=uuid.UUID(build_id), system=SYSTEM, tools=render_tools()))
     return build_id
 
 
@@ -257,7 +258,7 @@ async def test_a_declined_answer_is_not_sent_again_and_the_agent_reads_why(
 async def test_a_call_that_a_fallback_served_is_settled(harness: ActivityHarness, build: str) -> None:
     """The ledger's row of the call is closed, whichever model of the chain answered."""
     async with transaction(harness.sessions) as tx:
-        first = {"build_id": uuid.UUID(build), "system": SYSTEM, "tools": "[]"}
+        first = {"build_id": uuid.UUID(build), "system": SYSTEM, "tools": render_tools()}
         tx.session.add(Prompt(**first, prefix=1, fallbacks=["claude-haiku-5-5"]))
     marks = {"type": "fallback", "from": {"model": MODEL}, "to": {"model": "claude-haiku-5-5"}}
     fallback = [
@@ -271,3 +272,35 @@ async def test_a_call_that_a_fallback_served_is_settled(harness: ActivityHarness
     async with transaction(harness.sessions) as tx:
         stored = (await tx.session.get_one(Message, (uuid.UUID(build), 1, "assistant"))).content
     assert json.loads(stored)[0] == marks
+
+
+async def test_an_answer_is_read_with_the_tools_of_its_prefix(harness: ActivityHarness, build: str) -> None:
+    """A prefix that an older version has opened told the model of other schemas."""
+    tools = json.loads(render_tools())
+    glob = next(tool for tool in tools if tool["name"] == "glob")
+    glob["input_schema"] |= {"properties": {"pattern": {"type": "string"}, "limit": {"type": "integer"}}}
+    glob["input_schema"]["required"] = ["pattern", "limit"]
+    async with transaction(harness.sessions) as tx:
+        tx.session.add(Prompt(build_id=uuid.UUID(build), prefix=1, system=SYSTEM, tools=json.dumps(tools)))
+    answered = [*calls(0, "glob", {"pattern": "*", "limit": 5}), *calls(1, "glob", {"pattern": "*"})]
+    async with speaking(START, *answered, ends("tool_use"), STOP) as model:
+        for _ in range(2):  # the second time it is read from what is stored
+            result = await think(harness, model, build)
+            assert [call.is_valid for call in result.calls] == [True, False]
+
+
+async def test_a_broken_stream_is_priced_by_its_parts(harness: ActivityHarness, build: str) -> None:
+    """Each part that the server had named costs what its own model costs, also if nothing but pings follow."""
+    parts = [
+        {"type": "message", "model": MODEL, "input_tokens": 1000, "output_tokens": 10},
+        {"type": "fallback_message", "model": "claude-haiku-5-5", "input_tokens": 1000, "output_tokens": 100},
+    ]
+    usage = {"input_tokens": 0, "output_tokens": 0, "iterations": parts}
+    begun = START | {"message": START["message"] | {"usage": usage}}
+    async with speaking(begun, *says(0, "I begin.")) as model:
+        with pytest.raises(ApplicationError, match="ended before it was complete"):
+            await think(harness, model, build)
+    entry = await ledger(harness, build)
+    assert (entry.state, entry.input_tokens, entry.output_tokens) == ("settled", 2000, 110)
+    assert entry.cost == 1000 * 2 + 10 * 10 + 1000 // 10 + 100 // 2
+    assert [part["model"] for part in entry.iterations or ()] == [MODEL, "claude-haiku-5-5"]

@@ -127,7 +127,11 @@ async def test_operators_top_up_and_change_plans_and_builds_hear_of_it(api: Runn
     assert changed.status_code == 200, changed.text
     assert changed.json()["budget"]["percent"] is None, "unlimited"
     assert (changed.json()["renewal_day"], changed.json()["models"]) == (15, {"coder": "claude-haiku-5-5"})
+    choice = {"model": "claude-sonnet-5-5", "effort": "low", "fallbacks": ["claude-haiku-5-5"]}
+    changed = await api.http.patch("/v1/account", json={"models": {"coder": choice}}, headers=headers)
+    assert (changed.json()["models"], changed.json()["choices"]) == ({"coder": choice["model"]}, {"coder": choice})
     for body, field in (
+        ({"models": {"coder": choice | {"effort": "heroic"}}}, "models"),
         ({"plan": "gold"}, "plan"),
         ({"models": {"coder": "gpt"}}, "models"),
         ({"models": {"painter": None}}, "models.painter"),
@@ -141,7 +145,7 @@ async def test_operators_top_up_and_change_plans_and_builds_hear_of_it(api: Runn
 
     history = await api.temporal.get_workflow_handle(build_workflow_id(build)).fetch_history()
     signals = [event.workflow_execution_signaled_event_attributes.signal_name for event in history.events]
-    assert signals.count(MONEY) == 3
+    assert signals.count(MONEY) == 4
     async with transaction(api.sessions) as tx:
         told, changed_at = (
             await tx.session.execute(

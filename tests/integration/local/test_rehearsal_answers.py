@@ -56,9 +56,7 @@ class Talk:
         settings = RequestSettings(MODEL, 1000, prompt_cache=True, summarize=summarize)
         tools = json.dumps([BASH]).encode()
         conversation = StoredConversation(system, tools, tuple(self._messages), self._frozen)
-        answer = await self._provider.stream(
-            self._provider.render(settings, conversation), hear, lambda tokens, request_id: None
-        )
+        answer = await self._provider.stream(self._provider.render(settings, conversation), hear, lambda *_: None)
         if summarize is None:
             reading = read_answer(answer, len(self._messages))
             results = [render_result(call.tool_use_id, "ran", is_error=False) for call in reading.calls]

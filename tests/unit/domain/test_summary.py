@@ -30,6 +30,14 @@ def test_an_opening_has_what_came_last() -> None:
     assert len(text) < 20_000
 
 
+def test_founders_do_not_read_their_own_messages_again() -> None:
+    text = opening(RECORD, LastTurn("I look.", [], ["<founder_message>\nAnd fast."]), for_people=True)
+    assert "(Your last 2 messages, word for word.)" in text
+    assert "Make it blue." not in text
+    assert "And fast." not in text
+    assert "Add the waitlist" in text
+
+
 def test_nothing_known_leaves_nothing_empty() -> None:
     assert "#" not in opening(Record([], []), LastTurn("", [], []))
 

@@ -256,3 +256,11 @@ def test_ci_runs_all_tests_and_tries_the_containers() -> None:
     assert "--profile rehearsal up --build --wait" in runs["containers"]
     [made] = re.findall(r"for name in (.*)", runs["containers"])
     assert set(made.split()) == set(re.findall(r"\$\{(\w+):\?", COMPOSE.read_text()))
+
+
+def test_workers_may_end_their_model_calls(services: dict[str, dict[str, Any]]) -> None:
+    needed = Settings.model_fields["graceful_shutdown_seconds"].default + 30
+    workers = {name: service for name, service in services.items() if "worker" in str(service.get("command"))}
+    assert workers
+    for service in workers.values():
+        assert int(service["stop_grace_period"].removesuffix("s")) >= needed

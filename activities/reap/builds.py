@@ -1,0 +1,264 @@
+"""The reaper's look at builds and previews: close the rows of those whose workflow Temporal lists as ended.
+
+No call is made for each open build. Most looks list what has ended since the last one; once an hour a look lists what
+runs and compares it with all rows. Only what ends, or is not found, is asked about by itself.
+"""
+
+import asyncio
+import random
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from activities.reap.look import AT_ONCE, attempt, log
+from clients.build_workflows import BuildWorkflows
+from clients.sandbox_runner import WORKSPACE
+from db import builds, previews, reaper
+from db.dangling_work import close_dangling_work
+from db.deployment import count_started
+from db.feed import append_events
+from db.models import Preview
+from db.reaper import StartedBuild
+from db.session import Sessions
+from db.transaction import transaction
+from domain.events import PreviewEvent, StatusEvent
+from domain.names import BUILD_WORKFLOW, PREVIEW_WORKFLOW, build_workflow_id, preview_workflow_id
+from domain.payloads import ReapResult
+from domain.status import Status
+from domain.verdicts import (
+    BuildEvidence,
+    BuildVerdict,
+    WorkflowFate,
+    closes_too_many,
+    judge_build,
+    most_closed,
+)
+from services.completion import project_ready
+
+STEP = "builds"
+FULL_STEP = "builds, all"
+
+FULL_PERIOD = timedelta(hours=1)
+"""Compare all open rows with what runs this often."""
+
+_LAG = timedelta(minutes=10)
+"""A listing may miss what began or ended less than this ago."""
+
+_ASKED = 200
+"""Ask about at most this many builds by themselves in a look, or as many as it may close."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a look found out: the builds in question with their fates, and those that certainly run."""
+
+    open_builds: int
+    suspects: list[StartedBuild]
+    fates: Mapping[uuid.UUID, WorkflowFate]
+    running: list[StartedBuild]
+
+
+class BuildReaper:
+    """Judges builds and previews by what Temporal lists."""
+
+    def __init__(self, sessions: Sessions, workflows: BuildWorkflows) -> None:
+        self._sessions = sessions
+        self._workflows = workflows
+
+    async def look(self) -> ReapResult:
+        """Look once.
+
+        Raises:
+            RPCError: Temporal does not answer.
+        """
+        now = datetime.now(UTC)
+        async with transaction(self._sessions) as tx:
+            cursor, full_at = await reaper.read_cursor(tx, STEP), await reaper.read_cursor(tx, FULL_STEP)
+        is_full = cursor is None or full_at is None or now - full_at >= FULL_PERIOD
+        since = None if is_full or cursor is None else cursor - _LAG
+        closed, has_stopped = await self._look_at_builds(now, since)
+        closed_previews = await self._look_at_previews(since)
+        if not has_stopped:
+            async with transaction(self._sessions) as tx:
+                await reaper.move_cursor(tx, STEP, now)
+                if is_full:
+                    await reaper.move_cursor(tx, FULL_STEP, now)
+        return ReapResult(closed=closed, previews=closed_previews)
+
+    # ---- builds
+
+    async def _look_at_builds(self, now: datetime, since: datetime | None) -> tuple[int, bool]:
+        """Return how many builds were closed, and whether the look stopped because it would be too many."""
+        found = await (self._compare_all(now) if since is None else self._read_ended(since))
+        verdicts = {build: self._judge(build, found.fates) for build in found.suspects}
+
+        def judged(*wanted: BuildVerdict) -> list[StartedBuild]:
+            return [build for build, verdict in verdicts.items() if verdict in wanted]
+
+        marked = judged(BuildVerdict.MARK)
+        found_again = [*judged(BuildVerdict.UNMARK), *(build for build in found.running if build.is_marked)]
+        await self._note_lost(marked, found_again, is_full=since is None, missing=self._count_missing(found))
+        closing = judged(BuildVerdict.CLOSE, BuildVerdict.PROJECT)
+        if closes_too_many(len(closing), found.open_builds):
+            await self._stop(len(closing), found.open_builds)
+            return 0, True
+        closed = 0
+        for build in closing:
+            closed += await attempt("close a build", build.id, self._close(build.id, found.fates[build.id]))
+        async with transaction(self._sessions) as tx:
+            await reaper.record_alert(tx, STEP, None)
+        return closed, False
+
+    @staticmethod
+    def _judge(build: StartedBuild, fates: Mapping[uuid.UUID, WorkflowFate]) -> BuildVerdict:
+        fate = fates.get(build.id, WorkflowFate.UNKNOWN)
+        return judge_build(BuildEvidence(is_open=True, is_marked=build.is_marked, is_bound=True, fate=fate))
+
+    @staticmethod
+    def _count_missing(found: Findings) -> int:
+        return sum(found.fates.get(build.id) in (None, WorkflowFate.UNKNOWN) for build in found.suspects)
+
+    async def _read_ended(self, since: datetime) -> Findings:
+        """What has ended lately, compared with the rows that are open."""
+        ended = await self._workflows.ended(BUILD_WORKFLOW, since)
+        async with transaction(self._sessions) as tx:
+            open_builds = await count_started(tx)
+            suspects = await reaper.started_builds(tx, ended) if ended else []
+        if closes_too_many(len(suspects), open_builds):
+            # Many builds were reset or started again, or many have ended: the later runs tell.
+            running = await self._workflows.running(BUILD_WORKFLOW)
+            suspects = [build for build in suspects if build.id not in running]
+        return await self._ask(open_builds, suspects, ended, [])
+
+    async def _compare_all(self, now: datetime) -> Findings:
+        """All rows that are open, compared with what runs."""
+        # The rows first: a build that is started meanwhile is not missed in what is listed afterwards.
+        async with transaction(self._sessions) as tx:
+            rows = await reaper.started_builds(tx)
+        listed = await self._workflows.running(BUILD_WORKFLOW) if rows else set()
+        running = [build for build in rows if build.id in listed]
+        suspects = [build for build in rows if build.id not in listed and build.started_at < now - _LAG]
+        ended = await self._workflows.ended(BUILD_WORKFLOW) if len(suspects) > self._most_asked(len(rows)) else {}
+        return await self._ask(len(rows), suspects, ended, running)
+
+    async def _ask(
+        self,
+        open_builds: int,
+        suspects: list[StartedBuild],
+        listed: Mapping[uuid.UUID, WorkflowFate],
+        running: list[StartedBuild],
+    ) -> Findings:
+        """Ask about each suspect, or if they are too many, about those that are listed as ended.
+
+        If even those are too many, they are not asked about: none of them is closed then.
+        """
+        most = self._most_asked(open_builds)
+        asked = suspects if len(suspects) <= most else [build for build in suspects if build.id in listed]
+        if len(asked) > most:
+            return Findings(open_builds, suspects, listed, running)
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def ask(build: StartedBuild) -> WorkflowFate:
+            async with limit:
+                return await self._workflows.fate(build_workflow_id(build.id))
+
+        fates = await asyncio.gather(*map(ask, asked))
+        known = {build.id: fate for build, fate in zip(asked, fates, strict=True)}
+        return Findings(open_builds, suspects, known, running)
+
+    @staticmethod
+    def _most_asked(open_builds: int) -> int:
+        return max(_ASKED, most_closed(open_builds))
+
+    async def _note_lost(
+        self, marked: list[StartedBuild], found_again: list[StartedBuild], *, is_full: bool, missing: int
+    ) -> None:
+        alert = None
+        if missing:
+            alert = (
+                f"{missing} open builds have no workflow in this namespace. They are left as they are. Check that "
+                "TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE and DATABASE_URL belong together; if the workflows are lost, run "
+                "`cofounder recover --temporal`."
+            )
+            log.error(alert, newly_marked=[str(build.id) for build in marked[:20]])
+        async with transaction(self._sessions) as tx:
+            if marked:
+                await reaper.mark_lost(tx, [build.id for build in marked])
+            if found_again:
+                await reaper.unmark_lost(tx, [build.id for build in found_again])
+            if is_full or alert:
+                await reaper.record_alert(tx, FULL_STEP, alert)
+
+    async def _stop(self, closing: int, open_builds: int) -> None:
+        alert = (
+            f"{closing} of {open_builds} open builds would be closed at once, so none is. Check that TEMPORAL_ADDRESS, "
+            "TEMPORAL_NAMESPACE and DATABASE_URL belong together, and whether the database was put back. Then run "
+            "`cofounder recover`, which shows what it would do first."
+        )
+        log.error(alert)
+        async with transaction(self._sessions) as tx:
+            await reaper.record_alert(tx, STEP, alert)
+
+    async def _close(self, build_id: uuid.UUID, fate: WorkflowFate) -> bool:
+        if fate is WorkflowFate.COMPLETED:
+            return await self._project(build_id)
+        status = Status.CANCELLED if fate is WorkflowFate.CANCELED else Status.FAILED
+        own = await self._workflows.failure_of(build_id) if fate is WorkflowFate.FAILED else None
+        reason = own or f"The build was stopped from outside ({fate}). Its snapshots are kept."
+
+        async def close_leftovers() -> None:
+            # In a transaction of its own: settling a call locks the call's row before the build's.
+            async with transaction(self._sessions) as tx:
+                await close_dangling_work(tx, build_id)
+
+        await close_leftovers()  # before closing too: once the build is closed, no later look repeats this
+        async with transaction(self._sessions) as tx:
+            if not await builds.close_stopped_build(tx, build_id, status, reason):
+                return False
+            await append_events(tx, build_id, [StatusEvent(status=status, reason=reason)])
+        await close_leftovers()
+        return True
+
+    async def _project(self, build_id: uuid.UUID) -> bool:
+        """Write to the row what the completed workflow closed the build with: the row is older than its end."""
+        result = await self._workflows.ready_result(build_id)
+        if result is None:
+            log.error("an open build's workflow completed without a result", build_id=str(build_id))
+            return False
+        async with transaction(self._sessions) as tx:
+            await close_dangling_work(tx, build_id)
+        if not await project_ready(self._sessions, result.request, result.version, WORKSPACE):
+            return False
+        log.warning("a build is ready as its workflow says, not as its row said", build_id=str(build_id))
+        return True
+
+    # ---- previews
+
+    async def _look_at_previews(self, since: datetime | None) -> int:
+        """Close the rows of previews whose workflow Temporal lists as ended without having closed them itself."""
+        ended: Collection[uuid.UUID] | None = None
+        if since is not None:
+            ended = await self._workflows.ended(PREVIEW_WORKFLOW, since)
+        running = await self._workflows.running(PREVIEW_WORKFLOW) if since is None else set()
+        async with transaction(self._sessions) as tx:
+            rows = await reaper.open_previews(tx, ended)
+        suspects = [row for row in rows if row.build_id not in running]
+        closed = 0
+        for row in random.sample(suspects, min(len(suspects), _ASKED)):
+            closed += await attempt("close a preview", row.build_id, self._close_preview(row))
+        return closed
+
+    async def _close_preview(self, row: Preview) -> bool:
+        fate = await self._workflows.fate(preview_workflow_id(row.build_id))
+        if fate is WorkflowFate.UNKNOWN:
+            log.warning("an open preview's workflow is not found", build_id=str(row.build_id))
+        if not fate.has_ended:
+            return False
+        async with transaction(self._sessions) as tx:
+            if not await previews.close_preview(tx, row):
+                return False
+            await append_events(
+                tx, row.build_id, [PreviewEvent(state="closed", url=None, expires_at=None, reason=None)]
+            )
+        return True

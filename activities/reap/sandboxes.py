@@ -1,0 +1,104 @@
+"""The reaper's look at sandboxes: end those that no open build and no preview needs."""
+
+import random
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from activities.reap.look import Budget, attempt, log
+from clients.build_workflows import BuildWorkflows
+from clients.sandbox import ListedSandbox, Role, Sandboxes
+from db.reaper import SandboxOwner, sandbox_owners
+from db.session import Sessions
+from db.transaction import transaction
+from domain.names import build_workflow_id, preview_workflow_id
+from domain.verdicts import SandboxEvidence, WorkflowFate, may_end_sandbox, needs_fates
+
+_PAGE_ROWS = 1000
+"""Builds read in one query."""
+
+
+class SandboxReaper:
+    """Ends sandboxes.
+
+    `spare_younger_than`: leave sandboxes younger than this alone. The attempt that opened one may not have recorded it
+    yet.
+    """
+
+    def __init__(
+        self, sessions: Sessions, workflows: BuildWorkflows, sandboxes: Sandboxes, spare_younger_than: timedelta
+    ) -> None:
+        self._sessions = sessions
+        self._workflows = workflows
+        self._sandboxes = sandboxes
+        self._spare_younger_than = spare_younger_than
+
+    async def look(self, budget: Budget) -> int:
+        """Look at each sandbox once, in a random order, and return how many were ended.
+
+        Raises:
+            CofounderError: the sandbox service does not answer.
+        """
+        listed = await self._sandboxes.list_all()
+        before = datetime.now(UTC) - self._spare_younger_than
+        since = {sandbox.id: sandbox.started_at for sandbox in listed}
+        named = [(sandbox, _build_of(sandbox)) for sandbox in listed if sandbox.started_at < before]
+        old = [(sandbox, build_id) for sandbox, build_id in named if build_id is not None]
+        random.shuffle(old)
+        ended = 0
+        for start in range(0, len(old), _PAGE_ROWS):
+            page = old[start : start + _PAGE_ROWS]
+            async with transaction(self._sessions) as tx:
+                owners = await sandbox_owners(tx, {build_id for _, build_id in page})
+            for sandbox, build_id in page:
+                if budget.is_spent:
+                    log.warning("the reaper leaves sandboxes to its next look", sandboxes=len(old))
+                    return ended
+                evidence = _evidence(sandbox, owners.get(build_id), since)
+                if needs_fates(evidence) or may_end_sandbox(evidence):
+                    end = self._end_if_unused(sandbox, build_id, evidence)
+                    ended += await attempt("end a sandbox", build_id, end)
+        return ended
+
+    async def _end_if_unused(self, sandbox: ListedSandbox, build_id: uuid.UUID, evidence: SandboxEvidence) -> bool:
+        if needs_fates(evidence):
+            evidence = replace(
+                evidence,
+                build=await self._workflows.fate(build_workflow_id(build_id)),
+                preview=await self._workflows.fate(preview_workflow_id(build_id)),
+            )
+            if (evidence.build, evidence.preview) == (WorkflowFate.UNKNOWN, WorkflowFate.UNKNOWN):
+                log.warning("the workflow of a closed build's sandbox is not found", build_id=sandbox.build_id)
+        if not may_end_sandbox(evidence):
+            return False
+        await self._sandboxes.kill(sandbox.id)
+        what = "replaced" if evidence.is_build_open else "not released"
+        log.info(f"ended a sandbox that was {what}", build_id=sandbox.build_id, sandbox_id=sandbox.id)
+        return True
+
+
+def _build_of(sandbox: ListedSandbox) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(sandbox.build_id)
+    except ValueError:
+        return None
+
+
+def _evidence(sandbox: ListedSandbox, owner: SandboxOwner | None, since: Mapping[str, datetime]) -> SandboxEvidence:
+    """What the rows say. A build that is not in this database is another deployment's, under the same key.
+
+    `since` has the start of each sandbox: a workspace older than the one that its open build works in was replaced by
+    it, but not released. A newer one may be replacing it now.
+    """
+    if owner is None:
+        return SandboxEvidence(is_ours=False, is_build_open=False, is_previewed=False, is_replaced=False, is_bound=True)
+    current_since = since.get(owner.sandbox_id or "")
+    is_older = current_since is not None and current_since > sandbox.started_at
+    return SandboxEvidence(
+        is_ours=True,
+        is_build_open=owner.is_open,
+        is_previewed=owner.is_previewed,
+        is_replaced=sandbox.role == Role.WORKSPACE and is_older,
+        is_bound=True,
+    )

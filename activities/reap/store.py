@@ -1,0 +1,140 @@
+"""The reaper's look at the object store: tombstones for what ended builds leave, and deleting what is due."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+from activities.reap.look import Budget, attempt, log
+from activities.sandbox.snapshot_store import sweep_snapshots
+from clients.object_store import ObjectStore
+from db import money, reaper
+from db.deployment import advance_generation, read_generation
+from db.session import Sessions
+from db.snapshots import SNAPSHOTS_PREFIX
+from db.tombstones import lock_due, spare
+from db.transaction import transaction
+from domain.errors import NotFound
+from domain.payloads import ReapResult
+from domain.verdicts import ObjectEvidence, may_delete_object
+
+STEP = "store"
+
+_ABANDONED = timedelta(hours=2)
+"""Abort uploads older than this. A snapshot takes a quarter of an hour at most, so no one finishes them."""
+
+_SWEEPS = (("store, at once", timedelta(0)), ("store, later", timedelta(minutes=30)))
+"""Sweep up after a build when it has ended, and again when a hung attempt of its last snapshot has ended too."""
+
+_GIVEN_UP = timedelta(hours=6)
+"""Go on to the next builds if the store has not let a sweep succeed for this long."""
+
+_OLD = timedelta(days=1)
+"""Only an object older than this may be superfluous without a row of its number."""
+
+_BATCH = 200
+"""Objects deleted, or builds read, in one transaction."""
+
+
+class StoreReaper:
+    """Deletes objects by tombstone only, and only as long as the database is no older than the store."""
+
+    def __init__(self, sessions: Sessions, store: ObjectStore) -> None:
+        self._sessions = sessions
+        self._store = store
+
+    async def look(self, budget: Budget) -> ReapResult:
+        """Sweep up once.
+
+        Raises:
+            CofounderError: the store does not answer.
+        """
+        is_trusted = await self._check_generation()
+        uploads = await self._store.abort_uploads(SNAPSHOTS_PREFIX, before=datetime.now(UTC) - _ABANDONED)
+        for step, delay in _SWEEPS:
+            await self._sweep_ended(step, delay, budget, is_trusted=is_trusted)
+        objects = await self._delete_due(budget, is_trusted=is_trusted)
+        return ReapResult(uploads=uploads, objects=objects)
+
+    async def _check_generation(self) -> bool:
+        """Count the generation up in the database, then in the store. If the store is ahead, the database was put back.
+
+        Returns:
+            Whether the rows may be trusted to be the latest.
+        """
+        async with transaction(self._sessions) as tx:
+            ours = await read_generation(tx)
+        if ours is None:
+            return False
+        key = generation_key(ours.deployment_id)
+        stored = await read_stored_generation(self._store, ours.deployment_id)
+        async with transaction(self._sessions) as tx:
+            now = await read_generation(tx)  # after reading the store: another reaper may have counted on
+            if now is None or stored > now.number:
+                alert = (
+                    "The database is older than the object store: it was put back to an earlier state. No object is "
+                    "deleted. Run `cofounder recover --after-restore`."
+                )
+                log.error(alert)
+                await reaper.record_alert(tx, STEP, alert)
+                return False
+            await reaper.record_alert(tx, STEP, None)
+            advanced = await advance_generation(tx)
+        if advanced is not None:
+            await self._store.put(key, str(advanced.number).encode(), "text/plain")
+        return True
+
+    async def _sweep_ended(self, step: str, delay: timedelta, budget: Budget, *, is_trusted: bool) -> None:
+        """Write tombstones for what killed attempts of builds that ended `delay` ago have left, once for each build."""
+        now = datetime.now(UTC)
+        async with transaction(self._sessions) as tx:
+            after = await reaper.read_cursor(tx, step)
+            after = max(after or now - _GIVEN_UP - delay, now - _GIVEN_UP - delay)
+            ended = await reaper.builds_closed_between(tx, after, now - delay, _BATCH)
+        for build_id, closed_at in ended:
+            if budget.is_spent:
+                return
+            sweep = self._sweep(build_id, now - _OLD if is_trusted else None)
+            if not await attempt("sweep up after a build", build_id, sweep):
+                return
+            async with transaction(self._sessions) as tx:
+                await reaper.move_cursor(tx, step, closed_at)
+
+    async def _sweep(self, build_id: uuid.UUID, unnumbered_before: datetime | None) -> bool:
+        """Also mark the open calls of the build as estimated, in case it was terminated just before it did so itself.
+
+        While a call is open, its user's other builds wait for it instead of sleeping.
+        """
+        async with transaction(self._sessions) as tx:
+            await money.estimate_all_of(tx, build_id)
+        await sweep_snapshots(self._sessions, self._store, build_id, unnumbered_before)
+        return True
+
+    async def _delete_due(self, budget: Budget, *, is_trusted: bool) -> int:
+        """Delete the objects whose tombstones are due. A row that names one of them again waits for this and loses."""
+        deleted = 0
+        while is_trusted and not budget.is_spent:
+            async with transaction(self._sessions) as tx:
+                due = await lock_due(tx, _BATCH, datetime.now(UTC))
+                keys = [each.key for each in due if may_delete_object(_evidence(each.is_named), is_due=True)]
+                await self._store.delete(keys)
+                await spare(tx, [each.key for each in due])
+            deleted += len(keys)
+            if len(due) < _BATCH:
+                break
+        return deleted
+
+
+def _evidence(is_named: bool) -> ObjectEvidence:
+    return ObjectEvidence(is_ours=True, has_row=True, is_named=is_named, is_old=True, is_trusted=True)
+
+
+def generation_key(deployment_id: uuid.UUID) -> str:
+    """The key of the store's copy of the deployment's generation."""
+    return f"control/{deployment_id}/generation"
+
+
+async def read_stored_generation(store: ObjectStore, deployment_id: uuid.UUID) -> int:
+    """Read the store's copy of the generation; 0 if there is none."""
+    try:
+        return int(await store.get(generation_key(deployment_id), 100))
+    except (NotFound, ValueError):
+        return 0

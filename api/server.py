@@ -1,0 +1,67 @@
+"""The HTTP server of the API: uvicorn, which ends the live feeds first when it stops."""
+
+import asyncio
+import signal
+import socket
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.protocol import Protocol
+from clients.cancellation import cancel_and_wait
+from domain.errors import WrongVersion
+from services.presence import Presence
+
+_GRACE_SECONDS = 5
+"""Seconds that a stopping server gives its requests to end."""
+
+
+class Server(uvicorn.Server):
+    """Serves the application. Feeds never end by themselves, so a server that waits for its requests ends them."""
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=port,
+                http=Protocol,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+            )
+        )
+        self._app = app
+        self._keeping: asyncio.Task[None] | None = None
+        self.problem: WrongVersion | None = None
+        """Why the server has stopped by itself."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, then announce this process."""
+        await super().startup(sockets)
+        if self.started:
+            presence = Presence(self._app.state.resources.sessions, "api")
+            self._keeping = asyncio.create_task(presence.keep(self._stop))
+
+    def _stop(self, problem: WrongVersion) -> None:
+        self.problem = problem
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the feeds, then stop as uvicorn does."""
+        self._app.state.resources.feeds.end()
+        if self._keeping is not None:
+            await cancel_and_wait(self._keeping)
+        await super().shutdown(sockets)
+
+
+def exit_cleanly_on_signals() -> None:
+    """Exit with code 0 on SIGTERM and SIGINT. uvicorn handles them while it serves, then raises them once more."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _exit)
+
+
+def _exit(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)

@@ -1,0 +1,98 @@
+"""The formats in the database, and the processes that share it."""
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from db.models import Process, StoredFormat
+from db.transaction import Transaction
+from domain.formats import ALIVE_SECONDS, SCHEMA, STORED, Format, OlderProcess
+
+_KEPT = timedelta(days=1)
+"""Rows of processes that were not seen for this long are deleted."""
+
+_OLDER = text(
+    "select role, version, count(*) from processes where (reads->>:schema)::int < :needs"
+    " and seen_at > now() - make_interval(secs => :alive) group by role, version order by role, version"
+)
+
+
+@dataclass(frozen=True)
+class ThisProcess:
+    """A process as it announces itself."""
+
+    id: uuid.UUID
+    role: str
+    version: str
+
+
+@cache
+def own_formats() -> Mapping[str, int]:
+    """The version of each format that this program reads. That of the schema is its last migration's number."""
+    names = (Path(__file__).parent / "migrations" / "versions").glob("*.py")
+    numbers = [int(found[0]) for each in names if (found := re.match(r"\d{4}", each.name))]
+    return {SCHEMA: max(numbers), **STORED}
+
+
+async def read_formats(tx: Transaction) -> list[Format]:
+    """Read what is stored.
+
+    Raises:
+        ProgrammingError: the database has not been migrated, or only by a version without formats.
+    """
+    rows = await tx.session.scalars(select(StoredFormat))
+    return [Format(row.name, row.written, row.readable_from) for row in rows]
+
+
+async def announce(tx: Transaction, process: ThisProcess) -> None:
+    """Record that the process runs now, and what it reads and writes."""
+    formats = dict(own_formats())
+    values: dict[str, Any] = {"role": process.role, "version": process.version, "reads": formats, "writes": formats}
+    values["seen_at"] = func.now()
+    await tx.session.execute(
+        insert(Process).values(id=process.id, **values).on_conflict_do_update(index_elements=["id"], set_=values)
+    )
+    await tx.session.execute(delete(Process).where(Process.seen_at < func.now() - _KEPT))
+
+
+async def forget(tx: Transaction, process_id: uuid.UUID) -> None:
+    """Record that the process has ended."""
+    await tx.session.execute(delete(Process).where(Process.id == process_id))
+
+
+def older_processes(connection: Connection, needs: int) -> Sequence[OlderProcess]:
+    """The running processes whose schema is older than the given version."""
+    if not _has_table(connection, "processes"):
+        return []
+    values = {"schema": SCHEMA, "needs": needs, "alive": ALIVE_SECONDS}
+    return [OlderProcess(*row) for row in connection.execute(_OLDER, values)]
+
+
+def readable_from(connection: Connection) -> int | None:
+    """The oldest schema whose programs can work with this database; None before there were formats."""
+    if not _has_table(connection, "formats"):
+        return None
+    found = connection.execute(select(StoredFormat.readable_from).where(StoredFormat.name == SCHEMA)).scalar()
+    return int(found) if found is not None else None
+
+
+def record_schema(connection: Connection, written: int, readable_from: int) -> None:
+    """Record the schema's version after a migration."""
+    if not _has_table(connection, "formats"):
+        return
+    values = {"written": written, "readable_from": readable_from}
+    connection.execute(
+        insert(StoredFormat).values(name=SCHEMA, **values).on_conflict_do_update(index_elements=["name"], set_=values)
+    )
+
+
+def _has_table(connection: Connection, name: str) -> bool:
+    return connection.execute(select(func.to_regclass(name))).scalar() is not None

@@ -1,0 +1,77 @@
+"""Close a build as ready: for its workflow, or later for its row, after the database was put back."""
+
+import uuid
+from dataclasses import dataclass
+
+from db import builds
+from db.business_events import add_artifact_event
+from db.feed import append_events
+from db.models import Build
+from db.projects import mark_mvp_built
+from db.session import Sessions
+from db.snapshots import has_snapshot, mark_final
+from db.transaction import Transaction, transaction
+from domain.events import ReadyEvent, StatusEvent
+from domain.payloads import FinishBuild
+from domain.status import Status
+
+
+@dataclass(frozen=True)
+class ReadyBuild:
+    """A build that is ready, with its version, and whether this call closed it."""
+
+    version: int
+    user_id: str
+    is_new: bool
+
+
+async def close_as_ready(sessions: Sessions, request: FinishBuild, workspace_path: str) -> ReadyBuild:
+    """Close the build with the project's next version, once: a repeat returns the version that it has.
+
+    Raises:
+        NoResultFound: the build does not exist.
+        RowsAreAhead: it has ended in another way.
+    """
+    build_id = uuid.UUID(request.build_id)
+    async with transaction(sessions) as tx:
+        build = await builds.lock_build_to_finish(tx, build_id)
+        if build.build_version is not None:
+            return ReadyBuild(build.build_version, build.user_id, is_new=False)
+        await builds.require_open(tx, build_id)
+        version = await builds.finish(tx, build, request, workspace_path)
+        await mark_final(tx, build_id, request.snapshot_number)
+        await _announce(tx, build, request, version)
+        return ReadyBuild(version, build.user_id, is_new=True)
+
+
+async def project_ready(sessions: Sessions, request: FinishBuild, version: int, workspace_path: str) -> bool:
+    """Write to an open row that the build is ready, as its workflow closed it, and what followed from that.
+
+    The final snapshot is marked only if its row is there: an older one must not take its place. The version is the one
+    that the workflow returned, or the project's next one if another build has that by now.
+
+    Returns:
+        False if the row is closed.
+
+    Raises:
+        NoResultFound: the build does not exist.
+    """
+    build_id = uuid.UUID(request.build_id)
+    async with transaction(sessions) as tx:
+        build = await builds.lock_build_to_finish(tx, build_id)
+        if build.closed_at is not None:
+            return False
+        written = await builds.finish(tx, build, request, workspace_path, version)
+        if await has_snapshot(tx, build_id, request.snapshot_number):
+            await mark_final(tx, build_id, request.snapshot_number)
+        await _announce(tx, build, request, written)
+        await mark_mvp_built(tx, build.project_id)
+        await add_artifact_event(tx, build)
+        return True
+
+
+async def _announce(tx: Transaction, build: Build, request: FinishBuild, version: int) -> None:
+    ready = ReadyEvent(
+        build_version=version, preview_url=request.preview_url, phases_completed=request.phases_completed
+    )
+    await append_events(tx, build.id, [ready, StatusEvent(status=Status.READY)])

@@ -1,0 +1,91 @@
+"""A call is checked against the schemas that its prefix gave the model, whatever today's are."""
+
+import json
+from typing import Any
+
+import pytest
+
+from domain.errors import InvalidToolInput
+from domain.sent_tools import mismatch, tools_of
+from domain.tools import BashInput, EditFileInput, render_tools
+
+
+def _stored(**schemas: dict[str, Any]) -> str:
+    return json.dumps(
+        [
+            {
+                "name": name,
+                "description": "",
+                "strict": True,
+                "input_schema": {
+                    "type": "object",
+                    "properties": properties,
+                    "required": list(properties),
+                    "additionalProperties": False,
+                },
+            }
+            for name, properties in schemas.items()
+        ]
+    )
+
+
+TEXT = {"type": "string"}
+
+
+def test_todays_tools_are_checked_as_strictly_as_ever() -> None:
+    for tools in (tools_of(None), tools_of(render_tools())):
+        assert tools.check("bash", {"command": "ls", "timeout_seconds": 5}) == BashInput(
+            command="ls", timeout_seconds=5
+        )
+        with pytest.raises(InvalidToolInput, match="at least 1 character"):
+            tools.check("bash", {"command": "", "timeout_seconds": None})
+
+
+def test_a_field_that_the_model_was_not_told_of_is_null() -> None:
+    tools = tools_of(_stored(bash={"command": TEXT}))
+    assert tools.check("bash", {"command": "ls"}) == BashInput(command="ls", timeout_seconds=None)
+
+
+def test_a_field_that_todays_tool_has_no_more_is_left_out() -> None:
+    schema = {"path": TEXT, "old_text": TEXT, "new_text": TEXT, "replace_all": {"type": "boolean"}, "reason": TEXT}
+    given = {"path": "a", "old_text": "b", "new_text": "c", "replace_all": False, "reason": "d"}
+    expected = EditFileInput(path="a", old_text="b", new_text="c", replace_all=False)
+    assert tools_of(_stored(edit_file=schema)).check("edit_file", given) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "problem"),
+    [
+        ("bash", {"command": "ls", "timeout_seconds": 5}, "timeout_seconds: Extra inputs"),
+        ("bash", {}, "command: Field required"),
+        ("bash", {"command": 5}, "command: must be of type string"),
+        ("bash", ["ls"], "input: must be of type object"),
+        ("bash", {"command": ""}, "can't be run"),
+        ("glob", {"pattern": "*"}, "no tool named glob. The tools are: bash, deploy"),
+        ("deploy", {"command": "x"}, "not available any more"),
+    ],
+)
+def test_what_does_not_fit_the_prefix_is_refused(name: str, given: object, problem: str) -> None:
+    with pytest.raises(InvalidToolInput, match=problem):
+        tools_of(_stored(bash={"command": TEXT}, deploy={"command": TEXT})).check(name, given)
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits", "does_not"),
+    [
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, [1, None], [True, "1", 1.5]),
+        ({"type": ["string", "null"]}, ["a", None], [1]),
+        ({"enum": ["a", 1]}, ["a", 1], ["b", True]),
+        ({"const": "a"}, ["a"], ["b"]),
+        ({"type": "array", "items": {"type": "boolean"}}, [[], [True]], [[1], "x"]),
+        (
+            {"type": "object", "properties": {"a": {"type": "object", "required": ["b"]}}},
+            [{"a": {"b": 1}}],
+            [{"a": {}}],
+        ),
+        ({}, [1, None, {}], []),
+    ],
+)
+def test_schemas_of_strict_mode(schema: dict[str, Any], fits: list[object], does_not: list[object]) -> None:
+    assert [mismatch(schema, value) for value in fits] == [None] * len(fits)
+    assert all(mismatch(schema, value) for value in does_not)
