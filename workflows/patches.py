@@ -132,7 +132,7 @@ RECOVERY = Patch(
     commit="5368af7",
     gates="Ask the build's rows where to go on when a run starts without a state, as in an empty namespace. Before, it "
     "started from nothing.",
-    deprecate_when="no build run that began without it is open, and the histories of before 2026-11-29, such as "
+    deprecate_when="no build run that began without it is open, and earlier histories such as "
     "ready-build-1.json, are recorded again",
 )
 
@@ -142,7 +142,7 @@ PREVIEW_ONCE = Patch(
     commit="5368af7",
     gates="Start the preview by an activity, which does so once. Before, it was a child workflow, and Temporal "
     "starts a child once more when its parent is reset.",
-    deprecate_when="no build run that began without it is open, and the histories of before 2026-11-29, such as "
+    deprecate_when="no build run that began without it is open, and earlier histories such as "
     "ready-build-1.json, are recorded again",
 )
 
