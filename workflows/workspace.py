@@ -115,7 +115,7 @@ class Workspace:
             commit=commit,
         )
         try:
-            await workflow.execute_activity_method(
+            taken = await workflow.execute_activity_method(
                 SnapshotActivities.snapshot_workspace, request, **options, summary=f"snapshot: {reason}"
             )
         except ActivityError as error:
@@ -127,6 +127,8 @@ class Workspace:
                     summary="snapshot failed",
                 )
             raise
+        if taken.rewritten:
+            self._state.notes.append(TurnNote.HISTORY_OVERWRITTEN)
         self._state.saved = True
 
     async def pause(self, options: policies.Options = policies.SANDBOX, *, keep_permit: bool = False) -> None:
