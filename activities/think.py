@@ -147,6 +147,7 @@ class ThinkActivities:
             with `wait_seconds`: the model's API took no call for a minute.
 
         Raises:
+            RowsMoved: the turn does not follow the build's last one.
             ModelCallFailed, NeedsPerson: see `clients/model/protocol.py`.
         """
         result: ThinkResult | None = None
@@ -191,7 +192,15 @@ class ThinkActivities:
             async with transaction(self._sessions) as tx:
                 start = await turns.load_turn_start(tx, build_id, request.turn)
                 call = money.Call(claim, build_id, start.user_id, request.turn, _day(), start.model)
-                turn = await turns.claim_turn(tx, build_id, request.turn, info.workflow_run_id or "", claim)
+                turn = await turns.claim_turn(
+                    tx,
+                    build_id,
+                    request.turn,
+                    start,
+                    run_id=info.workflow_run_id or "",
+                    claim=claim,
+                    counters=request.counters.model_dump(mode="json", by_alias=True, exclude_unset=True) or None,
+                )
                 call = replace(call, prefix=turn.prefix)
                 if turn.outcome is not None:
                     return _with_settings(await self._stored_result(tx, call, turn.outcome), start)

@@ -295,6 +295,9 @@ class Build(Base):
         comment="the evidence gate is passed, and from then on nothing that is said can reach the agent"
     )
     last_event_id: Mapped[int] = mapped_column(server_default="0")
+    lost_minutes: Mapped[int | None] = mapped_column(
+        Integer(), comment="of its record, with a restore of the database, until its agent is told"
+    )
     settings: Mapped[dict[str, Any]] = mapped_column(
         server_default=text("'{}'::jsonb"), comment="what an operator has changed for it since it began, by name"
     )
@@ -405,6 +408,7 @@ class Turn(Base):
     """Answers that were paid for and not stored because a tool call in them could not be read."""
     details: Mapped[dict[str, Any] | None]
     """Why the model declined, as the vendor says it."""
+    counters: Mapped[dict[str, Any] | None] = mapped_column(comment="what the workflow had counted before it")
     claimed_at: Mapped[datetime] = _now()
     answered_at: Mapped[datetime | None]
 
