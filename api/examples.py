@@ -116,6 +116,7 @@ SNAPSHOT: dict[str, Any] = {
     "number": 3,
     "reason": "phase",
     "final": False,
+    "kept": False,
     "bytes": 48_213,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "files": 61,

@@ -553,6 +553,7 @@ class SnapshotOut(BaseModel):
     number: int
     reason: str = Field(description="Why it was taken, such as phase, gate or sleep.")
     final: bool = Field(description="Whether it is a ready build's last one, which is kept.")
+    kept: bool = Field(description="Whether it is the last one of a git history that the agent has overwritten since.")
     bytes: int | None
     sha256: str | None
     files: int | None
@@ -566,6 +567,7 @@ class SnapshotOut(BaseModel):
             number=snapshot.number,
             reason=snapshot.reason,
             final=snapshot.final,
+            kept=snapshot.kept,
             bytes=snapshot.archive_bytes,
             sha256=snapshot.archive_sha256,
             files=snapshot.files,

@@ -429,6 +429,8 @@ class BudgetCheck(Payload):
     """The UTC day that was checked."""
     spent: int = 0
     allowance: int | None = None
+    service_limit: bool = False
+    """As in a `ThinkResult`."""
 
 
 class RequestedCall(Payload):
@@ -465,12 +467,16 @@ class ThinkResult(Payload):
     """Number of the last founder message that this turn has read."""
     declined: bool = False
     """With REFUSED: a safety check declined the answer, which is not in the conversation."""
+    service_limit: bool = False
+    """With BUDGET: not the user's budget is used up, but a limit of the service. `reason` names it."""
     silent: bool = False
     """The agent said nothing to its founder before its tool calls."""
     compact: bool = False
     """The conversation is long: sum it up before the next turn."""
     settings: int = 0
     """The version of the build's settings; 0 if none was changed since it began."""
+    wait_seconds: int | None = None
+    """With BUSY: the model's API takes no more calls for now; ask again after about this long."""
 
 
 class CompactConversation(Payload):
@@ -603,6 +609,8 @@ class TakenSnapshot(Payload):
     files: int
     bytes: int
     commit: str | None = None
+    rewritten: bool = False
+    """Its git history does not descend from that of the snapshot before."""
 
 
 class ReadPlan(Payload):

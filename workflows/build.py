@@ -180,7 +180,9 @@ class BuildWorkflow:
                 await self._steering.restore()
             result = await self._think(patient=patient)
             if result is None or (
-                result.outcome in BLOCKED and not patient and self._waiting.may_finish(result.outcome)
+                (result.outcome in BLOCKED or result.wait_seconds is not None)
+                and not patient
+                and self._waiting.may_finish(result.outcome)
             ):
                 # Asked to finish, and the model can't be asked: check what is there.
                 outcome = None if state.has_pending_restore else await self._gate.check()
@@ -188,6 +190,12 @@ class BuildWorkflow:
                     return WorkOutcome.PASSED
                 # Only the model can read what the founder has sent.
                 patient = outcome is GateOutcome.PENDING_INPUT and not state.has_pending_restore
+                continue
+            if result.outcome is ThinkOutcome.BUSY and result.wait_seconds is not None:
+                await self._waiting.wait_for_rate(result.wait_seconds)
+                end_if_cancelled()  # a new run would not see a cancel of this one
+                if self._history_is_long():
+                    return WorkOutcome.HISTORY_IS_LONG
                 continue
             if result.outcome is ThinkOutcome.BUSY:
                 await self._waiting.wait_for_settlements(waits)

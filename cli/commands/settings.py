@@ -61,13 +61,13 @@ async def _change(settings: "Settings", build: uuid.UUID | None, changes: "Chang
     """Change the rows, then signal the builds. Returns the builds, and how many were signalled."""
     from temporalio.service import RPCError
 
-    from cli.accounts import open_database
+    from cli.accounts import database
     from clients.build_workflows import BuildWorkflows
     from clients.temporal import connect_temporal
     from domain.errors import CofounderError
     from services.build_settings import change_settings, notify_of_settings
 
-    async with open_database(settings) as sessions:
+    async with database(settings) as sessions:
         changed = await change_settings(sessions, build, changes)
         try:
             async with asyncio.timeout(_NOTIFY_SECONDS):
