@@ -30,7 +30,7 @@ from services.accounts import MAX_TOP_UP, ROLES, Account, check_models
 from services.notifications import notify_budget_changed
 from settings import Settings
 
-_NOTIFY_SECONDS = 20.0
+NOTIFY_SECONDS = 20.0
 """Stop signalling builds after this many seconds."""
 
 T = TypeVar("T")
@@ -115,9 +115,9 @@ def notify_builds(settings: Settings, user_id: str) -> tuple[list[str], str | No
     """
 
     async def notify() -> list[uuid.UUID]:
-        async with asyncio.timeout(_NOTIFY_SECONDS):
+        async with asyncio.timeout(NOTIFY_SECONDS):
             workflows = BuildWorkflows(await connect_temporal(), settings.temporal_task_queue)
-            async with _database(settings) as sessions:
+            async with database(settings) as sessions:
                 return await notify_budget_changed(sessions, workflows, user_id)
 
     try:
@@ -165,14 +165,19 @@ def in_database(settings: Settings, run: Callable[[Transaction], Awaitable[T]]) 
     """
 
     async def opened() -> T:
-        async with _database(settings) as sessions, transaction(sessions) as tx:
+        async with database(settings) as sessions, transaction(sessions) as tx:
             return await run(tx)
 
     return asyncio.run(opened())
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Sessions]:
+async def database(settings: Settings) -> AsyncIterator[Sessions]:
+    """Sessions of the database at DATABASE_URL.
+
+    Raises:
+        Unreachable, Misconfigured: as `in_database`.
+    """
     engine = make_engine(settings.database_url, pool_size=1)
     try:
         yield make_sessions(engine)

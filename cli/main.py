@@ -14,12 +14,15 @@ from cli.commands import (
     demo,
     doctor,
     download,
+    limits,
     migrate,
     preview,
     replay,
     restore,
     say,
+    settings,
     show,
+    switch,
     up,
     users,
     wake,
@@ -31,13 +34,13 @@ from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
 
-# In the order of the help. `users` and `local` are groups of their own.
+# In the order of the help. `users`, `switch`, `limits` and `local` are groups of their own.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show),
     *(say, answer, restore, wake, cancel),
     *(preview, download),
-    *(migrate, replay),
+    *(migrate, settings, replay),
 )
 
 # \b keeps these lines as they are when help is plain text.
@@ -66,6 +69,8 @@ app = typer.Typer(
 for command in _COMMANDS:
     app.add_typer(command.app)
 app.add_typer(users.app, name="users")
+app.add_typer(switch.app, name="switch")
+app.add_typer(limits.app, name="limits")
 app.add_typer(local_app, name="local")
 
 

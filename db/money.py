@@ -1,9 +1,10 @@
 """Money: what a user may spend on a day, reservations and settlements in the ledger, top-ups.
 
 Every write of the ledger locks the user's day, whose totals a trigger keeps. To avoid deadlocks, locks are always
-taken in this order: the turn's row, the user's row, the days' rows (the earliest first), the ledger's row, the build's
-row (which the feed locks), and at the commit the fleet's day. The user's row is never locked with `for update`, which
-blocks references to it: a new row of the ledger refers to it while the day is locked.
+taken in this order: the turn's row, the user's row, the days' rows (the earliest first), the fleet's day (in
+`db/fleet.py`, if it is limited), the ledger's row, the build's row (which the feed locks), and at the commit the
+fleet's day, which a trigger counts in. The user's row is never locked with `for update`, which blocks references to
+it: a new row of the ledger refers to it while the day is locked.
 """
 
 import uuid
@@ -23,6 +24,7 @@ from sqlalchemy import (
     case,
     func,
     literal,
+    not_,
     or_,
     select,
     text,
@@ -32,10 +34,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from db.models import Build, LedgerEntry, PlanTier, TopUp, User, UserDay
+from db import fleet
+from db.models import Build, LedgerEntry, Limit, PlanTier, TopUp, User, UserDay
+from db.switches import is_off_for_build
 from db.transaction import Transaction
-from domain.budget import BudgetState, Permission, Verdict, cycle_of, daily_allowance
+from domain.budget import USEFUL_OUTPUT_TOKENS, BudgetState, Permission, Verdict, cycle_of, daily_allowance
 from domain.errors import BuildFailed, KeyReused
+from domain.limits import FLEET_LIMIT_REACHED
 from domain.pricing import Iteration, Tokens, WorstCase
 from domain.status import Status, WaitingFor
 
@@ -172,12 +177,19 @@ _RESERVE = text(
 
 
 async def reserve(
-    tx: Transaction, call: Call, worst: WorstCase, max_tokens: int, lost: uuid.UUID | None = None
+    tx: Transaction,
+    call: Call,
+    worst: WorstCase,
+    max_tokens: int,
+    lost: uuid.UUID | None = None,
+    *,
+    fleet_is_limited: bool = False,
 ) -> tuple[Permission, BudgetState]:
     """Reserve the worst case of a call if it fits; otherwise add no row.
 
     The row stays `open` until the call is settled or released. If the process dies first, its estimate stays. `lost` is
-    the claim of such a call, which this one takes over from.
+    the claim of such a call, which this one takes over from. With `fleet_is_limited` it has to fit into what all builds
+    together may spend, too.
 
     Returns:
         The permission, and the state before the reservation.
@@ -192,11 +204,35 @@ async def reserve(
         await estimate(tx, lost)
     state = await _state(tx, call.user_id, call.day, from_plan)
     permission = state.permit(worst, max_tokens)
+    if permission.verdict is Verdict.GO and fleet_is_limited:
+        permission = await _share_of_fleet(tx, call, worst, permission, has_lost_call=lost is not None)
     if permission.verdict is Verdict.GO:
         inserted = await tx.execute(_RESERVE, {**call.__dict__, "cost": permission.reserved})
         if inserted.first() is None:
             raise BuildFailed("The build has ended, so no more model calls are made for it.")
     return permission, state
+
+
+_COUNT_IN_FLEET = text("set constraints user_days_fleet immediate")
+_COUNT_AT_COMMIT = text("set constraints user_days_fleet deferred")
+
+
+async def _share_of_fleet(
+    tx: Transaction, call: Call, worst: WorstCase, permission: Permission, *, has_lost_call: bool
+) -> Permission:
+    """Shrink a permission to what the fleet's day has room for."""
+    if has_lost_call:
+        # It may be of the day before, and the fleet's days are locked in their order.
+        await tx.execute(_COUNT_IN_FLEET, {})
+        await tx.execute(_COUNT_AT_COMMIT, {})
+    useful = min(permission.max_tokens, USEFUL_OUTPUT_TOKENS)
+    share = await fleet.take(tx, call.user_id, call.day, worst.cost(useful), permission.reserved)
+    if share.verdict is not Verdict.GO:
+        return Permission(verdict=share.verdict)
+    if share.amount >= permission.reserved:
+        return permission
+    affordable = min(permission.max_tokens, max(useful, worst.output_for(share.amount)))
+    return Permission(verdict=Verdict.GO, max_tokens=affordable, reserved=worst.cost(affordable))
 
 
 _SETTLE = text(
@@ -498,33 +534,39 @@ class MissedNotification:
 
     build_id: uuid.UUID
     since: datetime
-    """When the change was made; for a build that the kill switch stopped, no earlier than that."""
+    """When the change was made; for a build that a kill switch stopped, no earlier than that."""
 
 
 async def missed_notifications(tx: Transaction, before: datetime, *, switched_on: bool) -> list[MissedNotification]:
-    """Builds that wait and were not notified of the last change of their user's money or standing.
+    """Builds that wait and were not notified of the last change of their user's money or standing, or of the limit that
+    they wait for.
 
-    Only changes before `before` count. With `switched_on`, also the builds that the kill switch holds. Each build is
-    returned until `mark_notified`.
+    Only changes before `before` count. With `switched_on`, also the builds that no kill switch holds any more. Each
+    build is returned until `mark_notified`.
 
     A build that began to wait after the change is returned, too: it may have read the budget before the change.
     """
     notified_at = func.greatest(Build.created_at, Build.nudged_at)
     changed = and_(User.money_changed_at > notified_at, User.money_changed_at < before)
+    raised_at = select(func.max(Limit.set_at)).where(Limit.set_at < before).scalar_subquery()
+    raised = and_(Build.reason == FLEET_LIMIT_REACHED, raised_at > notified_at)
     on_hold = and_(
         literal(switched_on),
         Build.waiting_for == WaitingFor.KILL_SWITCH,
+        not_(is_off_for_build()),
         Build.status_at < before,
         or_(Build.nudged_at.is_(None), Build.nudged_at < Build.status_at),
     )
     rows = await tx.session.execute(
-        select(Build.id, func.greatest(User.money_changed_at, case((on_hold, Build.status_at))))
+        select(
+            Build.id, func.greatest(User.money_changed_at, case((on_hold, Build.status_at)), case((raised, raised_at)))
+        )
         .join(User, User.id == Build.user_id)
         .where(
             Build.started_at.is_not(None),
             Build.closed_at.is_(None),
             Build.status.in_((Status.SLEEPING, Status.NEEDS_INPUT, Status.QUEUED)),
-            or_(changed, on_hold),
+            or_(changed, raised, on_hold),
         )
         .order_by(Build.created_at)
     )

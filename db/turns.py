@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
 from db.models import Event, GateRun, Message, Prompt, ToolCall, Turn
+from db.switches import OFF_SCOPE, Standing
 from db.transaction import Transaction
 from domain.answer import Reading, to_stored_text
 from domain.errors import StaleClaim
@@ -40,6 +41,10 @@ class TurnStart:
     user_id: str
     model: str
     suspended: bool
+    switched_off: str | None
+    """The scope of a switch that is off for the build."""
+    fleet_is_limited: bool
+    """Whether there is a limit on what all builds together spend in a day."""
     previous_outcome: str | None
     """The stop reason of the turn before; None before the first turn."""
     previous_details: dict[str, Any] | None
@@ -48,13 +53,22 @@ class TurnStart:
     """Whether there are founder's messages that no turn has read."""
     has_unreported_restores: bool
     """Whether there are restores of the workspace that no turn has told the agent of."""
+    settings: int
+    """The version of the build's settings; 0 if none was changed."""
+
+    @property
+    def standing(self) -> Standing:
+        """What holds the build regardless of its budget."""
+        return Standing.read(self.suspended, self.switched_off)
 
 
 _TURN_START = text(
-    """
-    select builds.user_id, coalesce(builds.model, ''), users.suspended, turns.outcome, turns.details,
+    f"""
+    select builds.user_id, coalesce(builds.model, ''), users.suspended, {OFF_SCOPE},
+        exists (select 1 from limits where name = 'fleet_day' and value is not null), turns.outcome, turns.details,
         exists (select 1 from founder_messages where build_id = :build and turn is null),
-        exists (select 1 from restores where build_id = :build and state = 'done' and turn is null)
+        exists (select 1 from restores where build_id = :build and state = 'done' and turn is null),
+        builds.settings_version
     from builds
     join users on users.id = builds.user_id
     left join turns on turns.build_id = builds.id and turns.number = :before

@@ -100,11 +100,6 @@ async def load_tool_call_cap(tx: Transaction, user_id: str) -> tuple[str, int]:
     return plan, cap
 
 
-async def is_suspended(tx: Transaction, user_id: str) -> bool:
-    """Whether the user's account is suspended."""
-    return bool(await tx.session.scalar(select(User.suspended).where(User.id == user_id)))
-
-
 async def find_renewal_day(tx: Transaction, user_id: str) -> int | None:
     """Return the day of the month on which the user's plan renews; None if the user does not exist."""
     return await tx.session.scalar(select(User.renewal_day).where(User.id == user_id))

@@ -53,6 +53,8 @@ class Verdict(StrEnum):
     """It could exceed the ceiling of today's allowance."""
     TOO_SMALL = "too_small"
     """It could exceed the ceiling of a day on which nothing was spent."""
+    FLEET_EXHAUSTED = "fleet_exhausted"
+    """It could exceed what all builds together may spend today."""
 
 
 class Permission(BaseModel):

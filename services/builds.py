@@ -6,19 +6,20 @@ reaper or a repeat of the request starts the workflow.
 
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 from temporalio.service import RPCError
 
 from clients.build_workflows import BuildToStart, BuildWorkflows
-from db import builds, steering
+from db import builds, steering, switches
 from db.builds import BuildRequest
 from db.models import Build, User
 from db.projects import find_project
 from db.session import Sessions
 from db.transaction import Transaction, request_transaction
-from db.users import ensure_user
+from db.users import ensure_user, load_user_with_plan
 from domain.errors import (
     AccountSuspended,
     BuildClosed,
@@ -29,7 +30,10 @@ from domain.errors import (
     NotFound,
     OpenBuildExists,
     TemporalUnavailable,
+    UnknownModel,
 )
+from domain.model_choice import CODER, ModelChoice
+from domain.switches import SwitchScope, refusal
 from services.deployment import check_deployment
 
 log = structlog.get_logger(__name__)
@@ -63,18 +67,29 @@ async def start_build(
         build = await _find_by_key(tx, request)
         is_new = build is None
         if build is None:
-            _require_startable(user, autonomous_agent=autonomous_agent, reachable=reachable)
+            off = await _switched_off(tx, user.id) if autonomous_agent else SwitchScope.FLEET
+            _require_startable(user, off, reachable=reachable)
             build, is_new = await _insert_or_find(tx, request)
     if build.started_at is None and build.closed_at is None:
         await _start_or_leave_to_reaper(sessions, workflows, build, project.name, user.plan)
     return StartedBuild(build.id, is_new)
 
 
-def _require_startable(user: User, *, autonomous_agent: bool, reachable: bool) -> None:
+async def _switched_off(tx: Transaction, user_id: str) -> SwitchScope | None:
+    """The scope of a switch that is off for a new build of the user. One of FALLBACK_MODEL holds the build later."""
+    user, plan = await load_user_with_plan(tx, user_id)
+    models = []
+    with suppress(UnknownModel):
+        value = user.model_overrides.get(CODER) or plan.default_models.get(CODER)
+        models = [] if value is None else [ModelChoice.parse(value).model]
+    return await switches.find_off(tx, user_id, plan.name, models)
+
+
+def _require_startable(user: User, off: SwitchScope | None, *, reachable: bool) -> None:
     if user.suspended:
         raise AccountSuspended("Your account is suspended, so no build was started. Ask the operator of this service.")
-    if not autonomous_agent:
-        raise KillSwitchOn("Builds are switched off here for now, so no build was started. Try again later.")
+    if off is not None:
+        raise KillSwitchOn(refusal(off))
     if not reachable:
         raise TemporalUnavailable
 

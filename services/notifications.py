@@ -6,6 +6,7 @@ has received.
 
 import asyncio
 import uuid
+from datetime import UTC, datetime
 
 import structlog
 from temporalio.service import RPCError
@@ -65,6 +66,29 @@ async def repeat_budget_notification(
     await workflows.signal_budget_changed(missed.build_id)
     async with transaction(sessions) as tx:
         await money.mark_notified(tx, [missed.build_id], missed.since)
+
+
+async def notify_released(sessions: Sessions, workflows: BuildWorkflows, *, autonomous_agent: bool) -> list[uuid.UUID]:
+    """Notify the builds that waited for a switch or a limit which an operator has changed.
+
+    The reaper repeats what fails.
+
+    Args:
+        autonomous_agent: False while AUTONOMOUS_AGENT holds all builds, in spite of the switches.
+
+    Returns:
+        The builds that received it.
+    """
+    async with transaction(sessions) as tx:
+        missed = await money.missed_notifications(tx, datetime.now(UTC), switched_on=autonomous_agent)
+    notified: list[uuid.UUID] = []
+    for each in missed:
+        try:
+            await repeat_budget_notification(sessions, workflows, each)
+            notified.append(each.build_id)
+        except (NotFound, RPCError, RuntimeError) as error:
+            log.info("a build did not receive a change", build_id=str(each.build_id), error=str(error))
+    return notified
 
 
 # ---- founders' input

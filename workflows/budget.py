@@ -67,7 +67,7 @@ class DayBudget:
     async def stop(self, result: ThinkResult, *, patient: bool = False) -> None:
         """Stop until there is budget. The agent then continues from its handoff note."""
         state = self._state
-        if result.day is not None:
+        if result.day is not None and not result.service_limit:
             state.last_wind_down = WindDown(day=result.day, allowance=result.allowance)
         state.wind_down_turns = None
         state.notes = [note for note in state.notes if note not in (TurnNote.WIND_DOWN, TurnNote.WIND_DOWN_OVER)]
@@ -79,6 +79,7 @@ class DayBudget:
             waiting_for=result.waiting_for,
             renews_on=result.renews_on,
             day=result.day,
+            service_limit=result.service_limit,
         )
         await self._waiting.wait_for_budget(stop, patient=patient)
         if why is ThinkOutcome.BUDGET:

@@ -78,7 +78,9 @@ class Projection:
         if change.waiting_for:
             lines.append(f"Waits for: {change.waiting_for.replace('_', ' ')}")
         if change.waiting_for is WaitingFor.KILL_SWITCH:
-            lines.append("Continue it: set AUTONOMOUS_AGENT=true on the workers.")
+            lines.append(
+                "`cofounder switch list` says what is off. It continues when that is on and AUTONOMOUS_AGENT is true."
+            )
         elif change.dependency:
             lines.append(f"Waits for: {change.dependency}. It continues by itself.")
             lines.append(f"Try again now:\n```\n{wake_command(self._build_id)}\n```")

@@ -301,10 +301,10 @@ class Waiting:
                 woken = await self._wait_while_on_hold(stop)
             elif stop.outcome is ThinkOutcome.TOO_SMALL:
                 woken = await self._wait_for_renewal(stop)
-            elif state.nights >= self._max_nights():
+            elif state.nights >= self._max_nights() and not stop.service_limit:
                 woken = await self._ask_after_last_night()
             else:
-                woken = await self._sleep_until_morning(repeated=repeated)
+                woken = await self._sleep_until_morning(stop, repeated=repeated)
             stop, repeated = await self.retry_with_help(self.check_budget), True
         if self._workspace.is_open:
             await self.resume_workspace("woken by a signal" if woken else "a new day's budget")
@@ -314,15 +314,16 @@ class Waiting:
         """Whether the founder has asked to finish, and what stops the build allows that."""
         return stop is not ThinkOutcome.ON_HOLD and self.is_finishing
 
-    async def _sleep_until_morning(self, *, repeated: bool) -> bool:
+    async def _sleep_until_morning(self, stop: BudgetCheck, *, repeated: bool) -> bool:
         """Sleep until the next UTC day or a wake; returns whether it was a wake."""
-        reason = _STILL_SHORT_OF_BUDGET if repeated else _SHORT_OF_BUDGET
+        short = _STILL_SHORT_OF_BUDGET if repeated else _SHORT_OF_BUDGET
+        reason = stop.reason if stop.service_limit else short
         wakes_at = self._morning_of(next_utc_midnight(workflow.now()))
         await self._projection.become(Status.SLEEPING, reason=reason, wakes_at=wakes_at)
         woken = await wait_for_wake(
             self._state, wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed"
         )
-        self._state.nights += not woken
+        self._state.nights += not woken and not stop.service_limit
         return woken
 
     def _morning_of(self, midnight: datetime) -> datetime:
@@ -371,13 +372,18 @@ class Waiting:
     def _fail_if_stop_policy(self, stop: BudgetCheck) -> None:
         context = self._state.context
         stops = context is not None and context.sleep_policy is SleepPolicy.STOP
-        if stops and stop.exhausted and stop.outcome is not ThinkOutcome.ON_HOLD:
+        if stops and stop.exhausted and stop.outcome is not ThinkOutcome.ON_HOLD and not stop.service_limit:
             raise ApplicationError(_STOPPED_BY_POLICY, type="BuildFailed", non_retryable=True)
 
     async def wait_for_settlements(self, waits: int) -> None:
         """Wait for the calls of the user's other builds to be settled; `waits` earlier waits make this one longer."""
         moment = min(_SETTLEMENT_WAIT * 2 ** min(waits, 10), _SETTLEMENT_WAIT_MAX)
         await wait_for_wake(self._state, moment, "waiting for the calls of other builds", "money_changed")
+
+    async def wait_for_rate(self, seconds: int) -> None:
+        """Wait until the model's API may take a call again; not all builds at once ask then."""
+        moment = timedelta(seconds=seconds * workflow.random().uniform(0.75, 1.25))
+        await wait_for_wake(self._state, moment, "waiting for the model's rate limit")
 
     async def wait_for_slot(self) -> bool:
         """Wait as `queued` until one of the user's slots is free for this build; check every hour, whatever happens.

@@ -6,15 +6,25 @@ from datetime import date
 from uuid import UUID
 
 from activities.turn.floor import TOO_LONG, TOO_MANY_IMAGES, floor_tokens
-from db import compactions, money
+from db import compactions, fleet, money
 from db.builds import load_build
 from db.models import Build
 from db.prompts import fallbacks_of
+from db.switches import Standing, standing_of
 from db.transaction import Transaction
-from db.users import find_renewal_day, is_suspended
+from db.users import find_renewal_day
 from domain.answer import Answer
 from domain.bill import Bill
-from domain.budget import EXPECTED_OUTPUT_TOKENS, BudgetState, Permission, Verdict, cycle_of, may_continue, too_small
+from domain.budget import (
+    EXPECTED_OUTPUT_TOKENS,
+    USEFUL_OUTPUT_TOKENS,
+    BudgetState,
+    Permission,
+    Verdict,
+    cycle_of,
+    may_continue,
+    too_small,
+)
 from domain.compaction import (
     FLOOR_PERCENT,
     IMAGES_A_SCREENSHOT,
@@ -27,6 +37,7 @@ from domain.compaction import (
 )
 from domain.errors import UnknownModel
 from domain.events import BudgetFields
+from domain.limits import FLEET_LIMIT_REACHED
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
 from domain.pricing import (
     Iteration,
@@ -39,14 +50,11 @@ from domain.pricing import (
     worst_case,
 )
 from domain.status import WaitingFor
+from domain.switches import SwitchScope, hold_reason
 
 _SUSPENDED = (
     "Your account is suspended, so this build has stopped. Its work is kept. Write to support to have the account "
     "reopened; the build then continues by itself."
-)
-_SWITCHED_OFF = (
-    "Builds are switched off here for now. This build's work is kept, and it continues by "
-    "itself when builds are switched on again."
 )
 
 
@@ -81,19 +89,19 @@ class CallBudget:
     autonomous_agent: bool
     """False is the kill switch: no build makes a call."""
 
-    def require_no_hold(self, *, suspended: bool) -> None:
-        """Let the turn go on unless the kill switch or a suspended account holds its build.
+    def require_no_hold(self, standing: Standing) -> None:
+        """Let the turn go on unless a kill switch or a suspended account holds its build.
 
         Raises:
             CallBlocked: one of them does.
         """
-        if (hold := self._hold(suspended=suspended)) is not None:
+        if (hold := self._hold(standing)) is not None:
             waiting_for, reason = hold
             raise CallBlocked(ThinkResult(outcome=ThinkOutcome.ON_HOLD, reason=reason, waiting_for=waiting_for))
 
-    def is_on_hold(self, *, suspended: bool) -> bool:
-        """Whether the kill switch or a suspended account holds the build."""
-        return self._hold(suspended=suspended) is not None
+    def is_on_hold(self, standing: Standing) -> bool:
+        """Whether a kill switch or a suspended account holds the build."""
+        return self._hold(standing) is not None
 
     async def reserve(
         self,
@@ -102,6 +110,8 @@ class CallBudget:
         size: money.PromptSize,
         lost: UUID | None,
         fallbacks: Sequence[str] = (),
+        *,
+        fleet_is_limited: bool = False,
     ) -> tuple[Permission, BudgetState]:
         """Reserve the call's worst case.
 
@@ -109,25 +119,36 @@ class CallBudget:
             size: of its prompt.
             lost: the claim of an earlier attempt at it, whose cost becomes an estimate.
             fallbacks: models that may answer in the model's place, each of which is billed.
+            fleet_is_limited: it has to fit into what all builds together may spend, too.
 
         Raises:
             CallBlocked: it does not fit, now or at all.
         """
         worst = self._worst_case(call.model, size, fallbacks)
-        permission, state = await money.reserve(tx, call, worst, self._max_tokens(call.model), lost)
+        permission, state = await money.reserve(
+            tx, call, worst, self._max_tokens(call.model), lost, fleet_is_limited=fleet_is_limited
+        )
         if permission.verdict is not Verdict.GO:
             build = await load_build(tx, call.build_id)
             raise CallBlocked(await self._why_blocked(tx, build, call.day, state, permission.verdict, worst), state)
         return permission, state
 
     async def reserve_summary(
-        self, tx: Transaction, call: money.Call, lost: UUID | None, fallbacks: Sequence[str]
+        self,
+        tx: Transaction,
+        call: money.Call,
+        lost: UUID | None,
+        fallbacks: Sequence[str],
+        *,
+        fleet_is_limited: bool = False,
     ) -> Permission:
         """Reserve the worst case of a call that sums up a conversation; if less output than a summary needs is
         affordable, reserve nothing."""
         size = await money.prompt_size(tx, call.build_id, call.turn)
         worst = self._worst_case(call.model, size, fallbacks)
-        permission, _ = await money.reserve(tx, call, worst, SUMMARY_OUTPUT_TOKENS, lost)
+        permission, _ = await money.reserve(
+            tx, call, worst, SUMMARY_OUTPUT_TOKENS, lost, fleet_is_limited=fleet_is_limited
+        )
         if permission.verdict is Verdict.GO and permission.max_tokens < SUMMARY_OUTPUT_TOKENS:
             await money.release(tx, call)
             return Permission(verdict=Verdict.EXHAUSTED)
@@ -157,8 +178,7 @@ class CallBudget:
     async def check(self, tx: Transaction, request: CheckBudget, day: date) -> BudgetCheck:
         """Whether the build's next call could be made. Reserves nothing."""
         build = await load_build(tx, UUID(request.build_id))
-        suspended = await is_suspended(tx, build.user_id)
-        if (hold := self._hold(suspended=suspended)) is not None:
+        if (hold := self._hold(await standing_of(tx, build.id))) is not None:
             waiting_for, reason = hold
             return BudgetCheck(
                 exhausted=True, outcome=ThinkOutcome.ON_HOLD, reason=reason, waiting_for=waiting_for, day=day
@@ -174,6 +194,10 @@ class CallBudget:
             least = self._worst_case(model, shorter, await fallbacks_of(tx, build.id))
             verdict = may_continue(state, day, least, self._max_tokens(model), request.last_wind_down)
         if verdict not in (Verdict.TOO_SMALL, Verdict.EXHAUSTED):
+            useful = min(self._max_tokens(model), USEFUL_OUTPUT_TOKENS)
+            if not await fleet.has_room(tx, day, worst.cost(useful)):
+                verdict = Verdict.FLEET_EXHAUSTED
+        if verdict not in (Verdict.TOO_SMALL, Verdict.EXHAUSTED, Verdict.FLEET_EXHAUSTED):
             return BudgetCheck(exhausted=False)
         blocked = await self._why_blocked(tx, build, day, state, verdict, worst)
         return BudgetCheck(
@@ -184,6 +208,7 @@ class CallBudget:
             day=day,
             spent=state.spent,
             allowance=state.allowance,
+            service_limit=blocked.service_limit,
         )
 
     async def look_ahead(
@@ -265,11 +290,12 @@ class CallBudget:
         """The model's row of the price table."""
         return price_of(self.prices, model)
 
-    def _hold(self, *, suspended: bool) -> tuple[WaitingFor, str] | None:
+    def _hold(self, standing: Standing) -> tuple[WaitingFor, str] | None:
         """Why the build is on hold regardless of its budget: who can end the hold, and the reason that people read."""
-        if not self.autonomous_agent:
-            return WaitingFor.KILL_SWITCH, _SWITCHED_OFF
-        return (WaitingFor.OPERATOR, _SUSPENDED) if suspended else None
+        off = standing.switched_off if self.autonomous_agent else SwitchScope.FLEET
+        if off is not None:
+            return WaitingFor.KILL_SWITCH, hold_reason(off)
+        return (WaitingFor.OPERATOR, _SUSPENDED) if standing.suspended else None
 
     async def _why_blocked(
         self, tx: Transaction, build: Build, day: date, state: BudgetState, verdict: Verdict, worst: WorstCase
@@ -277,6 +303,10 @@ class CallBudget:
         """Why no call may be made, for the workflow and for people."""
         if verdict is Verdict.BUSY:
             return ThinkResult(outcome=ThinkOutcome.BUSY)
+        if verdict is Verdict.FLEET_EXHAUSTED:
+            return ThinkResult(
+                outcome=ThinkOutcome.BUDGET, day=day, reason=FLEET_LIMIT_REACHED, service_limit=True, spent=state.spent
+            )
         if verdict is Verdict.EXHAUSTED:
             return ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, spent=state.spent, allowance=state.allowance)
         renewal_day = await find_renewal_day(tx, build.user_id)

@@ -2,22 +2,25 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, func, select, update
 from temporalio.testing import TimeSkipper
 
 from clients.sandbox import Sandboxes, sandbox_config
-from db import money
+from db import limits, money, switches
 from db.builds import BuildRequest, insert_build
-from db.models import Build, LedgerEntry, Message, PlanTier, User
+from db.models import Build, LedgerEntry, Limit, Message, PlanTier, Switch, User
 from db.transaction import transaction
 from db.users import UserChange, change_user
 from domain.errors import NotFound
+from domain.limits import FLEET_LIMIT_REACHED, LimitName
 from domain.status import SleepPolicy, Status
+from domain.switches import SwitchScope, hold_reason
+from services.notifications import notify_released
 from tests.harness.reaper import reap, reap_until
 from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
@@ -406,6 +409,69 @@ async def switched_off_midway(harness: WorkerHarness) -> list[EndedWorkflow]:
             assert build_id in [each.build_id for each in missed], "the reaper must notify it that builds are on again"
         await own.builds.signal_budget_changed(build_id)
         return await ready_build(own, build_id)
+
+
+@_scenario("its model is switched off while it works, and on again")
+async def switched_off_live(harness: WorkerHarness) -> list[EndedWorkflow]:
+    build_id = await harness.start(script=steps([hold("echo kept > kept")], [bash(PRODUCT)]))
+    await harness.until_event(build_id, "tool_started")
+    model = (await harness.row(build_id)).model or ""
+    async with _removed_afterwards(harness):
+        async with transaction(harness.sessions) as tx:
+            await switches.switch_off(tx, SwitchScope.MODEL, model, reason="too expensive", by="a test")
+        await release_command(harness, build_id)
+        row = await _until_waiting_for_person(harness, build_id)
+        assert (row.waiting_for, row.reason) == ("kill_switch", hold_reason(SwitchScope.MODEL))
+        await _assert_costs_nothing(harness, build_id)
+        await harness.builds.wake(build_id)
+        row = await _until_waiting_for_person(harness, build_id, row.status_seq)
+        assert build_id not in await notify_released(harness.sessions, harness.builds, autonomous_agent=True)
+        async with transaction(harness.sessions) as tx:
+            assert await switches.switch_on(tx, SwitchScope.MODEL, model)
+        assert build_id not in await notify_released(harness.sessions, harness.builds, autonomous_agent=False)
+        assert build_id in await notify_released(harness.sessions, harness.builds, autonomous_agent=True)
+        assert build_id not in await notify_released(harness.sessions, harness.builds, autonomous_agent=True)
+        return await ready_build(harness, build_id)
+
+
+@_scenario("the service has used up its own limit of the day, which is raised", reaper_seconds=3600)
+async def fleet_limit(harness: WorkerHarness) -> list[EndedWorkflow]:
+    build_id = await harness.start(script=steps([hold("echo kept > kept")], [bash(PRODUCT)]))
+    await harness.until_event(build_id, "tool_started")
+    async with _removed_afterwards(harness):
+        async with transaction(harness.sessions) as tx:
+            of_build = select(func.max(LedgerEntry.day)).where(LedgerEntry.build_id == build_id)
+            day = await tx.session.scalar(of_build)
+            assert day is not None
+            spent = (await limits.fleet_spending(tx, day)).spent
+            await limits.set_limit(tx, LimitName.FLEET_DAY, spent + 1, by="a test", today=day)
+        await release_command(harness, build_id)
+        row = await _until_asleep(harness, build_id)
+        assert row.reason == FLEET_LIMIT_REACHED
+        await _assert_costs_nothing(harness, build_id)
+        async with transaction(harness.sessions) as tx:
+            limit = await limits.find_limit(tx, LimitName.FLEET_DAY)
+            assert limit is not None
+            assert limit.reached_on == day
+        await harness.builds.wake(build_id)
+        row = await _until_asleep(harness, build_id, row.status_seq)
+        assert row.reason == FLEET_LIMIT_REACHED
+        async with transaction(harness.sessions) as tx:
+            await limits.set_limit(tx, LimitName.FLEET_DAY, spent + 100_000_000, by="a test", today=day)
+        assert build_id in await notify_released(harness.sessions, harness.builds, autonomous_agent=True)
+        assert build_id not in await notify_released(harness.sessions, harness.builds, autonomous_agent=True)
+        return await ready_build(harness, build_id)
+
+
+@asynccontextmanager
+async def _removed_afterwards(harness: WorkerHarness) -> AsyncIterator[None]:
+    """Remove switches and limits at the end: they hold for other tests, too."""
+    try:
+        yield
+    finally:
+        async with transaction(harness.sessions) as tx:
+            await tx.session.execute(delete(Switch))
+            await tx.session.execute(delete(Limit))
 
 
 @_scenario("money and one wake come while it falls asleep", reaper_seconds=3600)

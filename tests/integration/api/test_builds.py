@@ -8,7 +8,7 @@ import uuid
 import zipfile
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,8 +19,11 @@ from temporalio.api.enums.v1 import EventType as HistoryEvent
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore
 from db.models import Build, GateRun, LedgerEntry, Preview, Snapshot
+from db.switches import switch_off, switch_on
 from db.transaction import transaction
+from db.users import UserChange, change_user
 from domain.names import BUILD_PLAN, BUILD_PROJECT, BUILD_STATUS, BUILD_USER, build_workflow_id, preview_workflow_id
+from domain.switches import SwitchScope, refusal
 from local.stack import LocalStack
 from tests.harness.api_server import (
     AS_OPERATOR,
@@ -78,7 +81,7 @@ async def test_build_is_a_row_and_a_workflow(api: RunningApi) -> None:
         **{name: value for name, value in found.items() if name.startswith("Temporal")},
     }
     assert await description.memo() == {"user": "founder", "project": project}
-    assert await description.static_summary() == "Pantry Pal: A waitlist."
+    assert await description.static_summary() == "a build on the plan bootstrapper"
 
     assert (await api.http.get(answer.headers["location"])).json() == build
     listed = await api.http.get(f"/v1/projects/{project}/builds")
@@ -268,6 +271,32 @@ async def test_kill_switch_refuses_and_says_so(api: RunningApi, stack: LocalStac
         assert "Builds are switched off" in answer.json()["detail"]
         assert await api.rows() == before
         assert (await switched_off.http.get("/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize("scope", SwitchScope)
+async def test_a_switch_refuses_the_builds_that_it_is_for(api: RunningApi, scope: SwitchScope) -> None:
+    project, other = await api.project("sue"), await api.project("tom")
+    keys = {
+        SwitchScope.FLEET: "",
+        SwitchScope.PLAN: "partner",
+        SwitchScope.USER: "sue",
+        SwitchScope.MODEL: "claude-opus-5-5",
+    }
+    async with transaction(api.resources.sessions) as tx:
+        await change_user(tx, "sue", UserChange(plan="partner"), datetime.now(UTC).date())
+        await switch_off(tx, scope, keys[scope], reason="a test", by="a test")
+    try:
+        before = await api.rows()
+        answer = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "x"}, headers=as_user("sue"))
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "urn:cofounder:problem:autonomous-agent-off"
+        assert answer.json()["detail"] == refusal(scope)
+        assert await api.rows() == before
+        answer = await api.http.post(f"/v1/projects/{other}/builds", json={"goal": "x"}, headers=as_user("tom"))
+        assert answer.status_code == (503 if scope is SwitchScope.FLEET else 201)
+    finally:
+        async with transaction(api.resources.sessions) as tx:
+            assert await switch_on(tx, scope, keys[scope])
 
 
 async def test_unreachable_temporal_refuses_before_there_is_a_row(api: RunningApi) -> None:

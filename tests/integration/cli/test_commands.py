@@ -399,6 +399,35 @@ async def test_users_are_changed_and_shown(run: Run, api: RunningApi) -> None:
     assert "unlimited" in (await run("users", "show", "ada")).output
 
 
+async def test_builds_are_switched_off_and_on(run: Run, api: RunningApi) -> None:
+    assert "Everything is on." in (await run("switch", "list")).output
+    assert "Name one of" in told(await run("switch", "off", "--user", "a", "--plan", "b", "--reason", "x"))
+    off = await run("switch", "off", "--user", "ulla", "--reason", "a runaway", "--json")
+    assert (off.exit_code, json.loads(off.stdout)["key"]) == (0, "ulla"), off.output
+    assert (await run("switch", "off", "--plan", "partner", "--reason", "no money")).exit_code == 0
+    listed = (await run("switch", "list")).output
+    for words in ("user ulla", "a runaway", "plan partner", "no money"):
+        assert words in listed
+    project = await api.project("ulla")
+    refused = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "x"}, headers=as_user("ulla"))
+    assert (refused.status_code, "Builds of your account" in refused.json()["detail"]) == (503, True)
+    assert (await run("switch", "on", "--plan", "partner")).exit_code == 0
+    on = json.loads((await run("switch", "on", "--user", "ulla", "--json")).stdout)
+    assert (on["was_off"], on["trouble"]) == (True, None)
+    assert "It was not off." in (await run("switch", "on")).output
+    assert "Everything is on." in (await run("switch", "list")).output
+
+
+async def test_the_fleet_is_limited(run: Run, api: RunningApi) -> None:
+    assert "There is no limit fleet" in told(await run("limits", "set", "fleet", "1"))
+    assert "is not an amount" in told(await run("limits", "set", "fleet_day", "much"))
+    done = json.loads((await run("limits", "set", "fleet_day", "1000000", "--json")).stdout)
+    assert (done["microdollars"], done["trouble"]) == (10**12, None)
+    assert "$1000000.00 a day" in (await run("limits", "list")).output
+    assert (await run("limits", "set", "fleet_day", "none")).exit_code == 0
+    assert "no limit" in (await run("limits", "list")).output
+
+
 async def test_top_up_is_money_of_today_and_wakes_builds(
     run: Run, api: RunningApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,12 +4,13 @@ oracle is what the model server says it billed.
 """
 
 import asyncio
+import itertools
 import json
 import random
 import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -26,15 +27,16 @@ from activities.lifecycle import LifecycleActivities
 from activities.think import ThinkActivities
 from clients.build_workflows import BuildWorkflows
 from clients.model.anthropic import AnthropicProvider
-from db import money
+from db import limits, money
 from db import transaction as transactions
 from db.audit import find_drift
 from db.builds import BuildRequest, insert_build
-from db.models import LedgerEntry, Message, PlanTier, Prompt, Turn, User
+from db.models import LedgerEntry, Limit, Message, PlanTier, Prompt, Turn, User
 from db.projects import create_project
 from db.session import Sessions, make_sessions
 from db.transaction import transaction
 from db.users import UserChange, change_user, ensure_user
+from domain.limits import LimitName
 from domain.models import default_prices
 from domain.payloads import CheckBudget, StatusChange, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import Tokens, cost_microdollars
@@ -96,6 +98,12 @@ class _Attempt:
 
 
 _attempt: ContextVar[_Attempt] = ContextVar("attempt")
+_storm: "ContextVar[Storm]" = ContextVar("storm")
+
+
+async def _point(name: str) -> None:
+    """Replaces `activities.runtime.crash_point`."""
+    await _storm.get().point(name)
 
 
 @dataclass
@@ -181,6 +189,8 @@ class Storm:
     closed: set[uuid.UUID] = field(default_factory=set)
     plans: dict[str, str] = field(default_factory=dict)
     added: dict[date, int] = field(default_factory=dict)
+    first: date = START
+    """The first day."""
 
     async def begin(self, builds: int) -> None:
         """Insert the rows."""
@@ -207,7 +217,7 @@ class Storm:
                 self.turns[build.id] = 1
         # The cycle has as much money left as its days have allowances.
         spent = budgets["small"] - 2 * DAY_OF_THE_PLAN["small"]
-        before: dict[str, Any] = {"day": START - timedelta(days=1), "model": MODEL, "turn": 0}
+        before: dict[str, Any] = {"day": self.first - timedelta(days=1), "model": MODEL, "turn": 0}
         async with transaction(self.sessions) as tx:
             tx.session.add(
                 LedgerEntry(
@@ -254,6 +264,7 @@ class Storm:
     async def _think(self, build_id: uuid.UUID, attempt: _Attempt) -> ThinkResult | None:
         """Run one attempt; None if it failed in an expected way."""
         _attempt.set(attempt)
+        _storm.set(self)
         model = AnthropicProvider(
             "a-key", f"{self.address}/{_PATH.get(attempt.fate, 'answered')}", idle_seconds=DEADLINE
         )
@@ -277,7 +288,7 @@ class Storm:
         return environment
 
     async def point(self, name: str) -> None:
-        """Replaces `activities.runtime.crash_point`."""
+        """Do at this point of an attempt what its fate says."""
         attempt = _attempt.get()
         if name == "think.before_call":
             self.sent += 1
@@ -333,11 +344,11 @@ class Storm:
         that all totals are the sums of the ledger."""
         async with transaction(self.sessions) as tx:
             await tx.execute(text("set transaction isolation level repeatable read"), {})
-            for night in range((self.day - START).days + 1):
-                state = await money.budget_of(tx, self.user_id, START + timedelta(days=night))
+            for night in range((self.day - self.first).days + 1):
+                state = await money.budget_of(tx, self.user_id, self.first + timedelta(days=night))
                 if state.ceiling is not None:
                     assert state.spent + state.reserved <= state.ceiling, f"night {night}: {state}"
-            assert await find_drift(tx, START) == []
+            assert await find_drift(tx, self.first) == []
 
     async def settle_down(self) -> None:
         """End every attempt, and repeat every turn that was lost, or check that it rightly waits for money."""
@@ -353,7 +364,7 @@ class Storm:
         """Compare the ledger with the oracle call by call, and check that no build still waits for others."""
         await self.look()
         async with transaction(self.sessions) as tx:
-            of_storm = (LedgerEntry.user_id == self.user_id, LedgerEntry.day >= START)
+            of_storm = (LedgerEntry.user_id == self.user_id, LedgerEntry.day >= self.first)
             rows = list(await tx.session.scalars(select(LedgerEntry).where(*of_storm)))
             answered = await tx.session.scalars(
                 select(func.count()).select_from(Turn).where(Turn.build_id.in_(self.builds), Turn.outcome.is_not(None))
@@ -395,6 +406,7 @@ class Storm:
         said = await self._environment().run(activities.check_budget, CheckBudget(build_id=str(build_id), turn=turn))
         assert not said.exhausted or said.outcome in (ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL)
         _attempt.set(_Attempt(Fate.ANSWERED))
+        _storm.set(self)
         given = ThinkInput(build_id=str(build_id), turn=turn)
         result = await self._environment().run(activities.think, given)
         assert result.outcome in (ThinkOutcome.END_TURN, ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL)
@@ -431,7 +443,7 @@ async def weather(
     async with oracle.listening() as address:
         storm = Storm(make_sessions(engine), address, oracle, workflows)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("activities.think.crash_point", storm.point)
+            patch.setattr("activities.think.crash_point", _point)
             await storm.begin(builds)
             try:
                 for happenings in rounds:
@@ -446,6 +458,102 @@ async def weather(
                 for _, task in storm.hanging:
                     task.cancel()
                 await asyncio.gather(*(task for _, task in storm.hanging), return_exceptions=True)
+
+
+# ---- the storms of several users
+
+
+_FLEET_DAYS = itertools.count()
+"""Each storm of a fleet begins on a day of its own, on which no one else has spent anything."""
+
+
+@dataclass
+class Fleet:
+    """The storms of several users, side by side, under a limit on what they spend in a day together."""
+
+    sessions: Sessions
+    storms: list[Storm]
+    limit: int | None = None
+    calls: int = 0
+    highest: int = 0
+    """The most that was spent and reserved in a day, in percent of the limit."""
+
+    async def limit_to(self, value: int | None) -> None:
+        """Set the limit, as operators do."""
+        async with transaction(self.sessions) as tx:
+            await limits.set_limit(tx, LimitName.FLEET_DAY, value, by="a storm", today=self.storms[0].day)
+        self.limit = value
+
+    async def raise_limit(self, more: int) -> None:
+        """Raise the limit while calls are made."""
+        await self.limit_to((self.limit or 0) + more)
+
+    async def midnight(self) -> None:
+        """Begin a new day for all users."""
+        for storm in self.storms:
+            await storm.midnight()
+
+    async def look(self) -> None:
+        """Check in one snapshot that the day's calls do not exceed the limit, and that its totals are their sums."""
+        async with transaction(self.sessions) as tx:
+            await tx.execute(text("set transaction isolation level repeatable read"), {})
+            day = self.storms[0].day
+            of_day = select(func.coalesce(func.sum(LedgerEntry.cost), 0)).where(LedgerEntry.day == day)
+            used = int(await tx.session.scalar(of_day) or 0)
+            limit = await tx.session.scalar(select(Limit.value).where(Limit.name == LimitName.FLEET_DAY))
+            assert await find_drift(tx, day) == []
+        if limit is not None:
+            assert used <= limit, f"{used} of {limit} on {day}"
+            self.highest = max(self.highest, used * 100 // limit)
+
+
+FleetHappening = Callable[[Fleet], Awaitable[None]]
+
+
+async def fleet_weather(
+    engine: AsyncEngine,
+    workflows: BuildWorkflows,
+    seed: int,
+    rounds: Iterable[list[FleetHappening]],
+    *,
+    users: int,
+    limit: int,
+) -> Fleet:
+    """As `weather`, for several users with unlimited plans under one limit."""
+    sessions = make_sessions(engine)
+    first = date(2036, 1, 29) + timedelta(days=100 * next(_FLEET_DAYS))
+    async with AsyncExitStack() as servers:
+        storms = []
+        for number in range(users):
+            oracle = Oracle(random.Random(seed + number))
+            address = await servers.enter_async_context(oracle.listening())
+            storms.append(Storm(sessions, address, oracle, workflows, day=first, first=first))
+        fleet = Fleet(sessions, storms)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("activities.think.crash_point", _point)
+            try:
+                for storm in storms:
+                    await storm.begin(2)
+                    await storm.change_plan("unlimited")
+                await fleet.limit_to(limit)
+                for happenings in rounds:
+                    steps = [*(happening(fleet) for happening in happenings), fleet.look()]
+                    for outcome in await asyncio.gather(*steps, return_exceptions=True):
+                        if outcome is not None:
+                            raise outcome
+                    await fleet.look()
+                await asyncio.gather(*(storm.settle_down() for storm in storms))
+                for storm in storms:
+                    await storm.check()
+                await fleet.look()
+            finally:
+                await fleet.limit_to(None)
+                hanging = [task for storm in storms for _, task in storm.hanging]
+                for task in hanging:
+                    task.cancel()
+                await asyncio.gather(*hanging, return_exceptions=True)
+        fleet.calls = sum(storm.sent for storm in storms)
+    return fleet
 
 
 @asynccontextmanager

@@ -19,7 +19,16 @@ from db.transaction import transaction
 from local.stack import LocalStack
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
-from tests.integration.db.money_storm import Fate, Happening, Oracle, Storm, rewriting, weather
+from tests.integration.db.money_storm import (
+    Fate,
+    FleetHappening,
+    Happening,
+    Oracle,
+    Storm,
+    fleet_weather,
+    rewriting,
+    weather,
+)
 
 _BUILDS = 4
 
@@ -107,6 +116,66 @@ async def _does_damage(engine: AsyncEngine, harness: WorkerHarness) -> bool:
     for seed in range(1, 6):
         try:
             await weather(engine, harness.builds, seed, _RUSH, 8)
+        except AssertionError:
+            return True
+    return False
+
+
+_FLEET = 6
+
+_fates = st.one_of(st.just(Fate.ANSWERED), st.sampled_from(Fate))
+
+
+def _fleet_think(user: int, number: int, fate: Fate) -> FleetHappening:
+    return lambda fleet: fleet.storms[user].think(number, fate)
+
+
+_fleet_changes = st.one_of(
+    st.builds(lambda user: lambda fleet: fleet.storms[user].comes_back(), st.integers(0, _FLEET - 1)),
+    st.builds(lambda user: lambda fleet: fleet.storms[user].close(0), st.integers(0, _FLEET - 1)),
+    st.builds(lambda more: lambda fleet: fleet.raise_limit(more), st.integers(1, 200_000)),
+    st.just(lambda fleet: fleet.midnight()),
+)
+
+
+@st.composite
+def _fleet_rounds(draw: st.DrawFn) -> list[list[FleetHappening]]:
+    """Generate rounds of calls of several users, at most one of each build, and of changes meanwhile."""
+    rounds: list[list[FleetHappening]] = []
+    for _ in range(draw(st.integers(6, 12))):
+        thinkers = draw(st.sets(st.tuples(st.integers(0, _FLEET - 1), st.integers(0, 1)), min_size=4))
+        thinks = [_fleet_think(*each, draw(_fates)) for each in sorted(thinkers)]
+        rounds.append([*thinks, *draw(st.lists(_fleet_changes, max_size=2))])
+    return rounds
+
+
+@settings(max_examples=4, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(rounds=_fleet_rounds(), seed=st.integers(0, 2**32))
+async def test_a_limit_on_all_users_is_never_passed(
+    engine: AsyncEngine, harness: WorkerHarness, rounds: list[list[FleetHappening]], seed: int
+) -> None:
+    await fleet_weather(engine, harness.builds, seed, rounds, users=_FLEET, limit=250_000)
+
+
+_FLEET_RUSH: list[list[FleetHappening]] = [
+    [_fleet_think(user, number, fate) for user in range(8) for number in range(2)]
+    for fate in (Fate.CRASHED_AFTER, Fate.ANSWERED, Fate.STALLED_AFTER, Fate.ANSWERED)
+]
+"""Sixteen calls of eight users at once, again and again; the limit has room for four at their worst case."""
+
+
+async def test_the_limit_is_used_and_its_lock_is_needed(engine: AsyncEngine, harness: WorkerHarness) -> None:
+    fleet = await fleet_weather(engine, harness.builds, 1, _FLEET_RUSH, users=8, limit=100_000)
+    assert fleet.highest > 60
+    async with rewriting(engine, r"(select value from limits .*) for no key update", r"\1"):
+        assert await _passes_the_limit(engine, harness)
+
+
+async def _passes_the_limit(engine: AsyncEngine, harness: WorkerHarness) -> bool:
+    """Whether the rush passes the limit, which without a lock is a matter of chance."""
+    for seed in range(1, 9):
+        try:
+            await fleet_weather(engine, harness.builds, seed, _FLEET_RUSH, users=8, limit=100_000)
         except AssertionError:
             return True
     return False

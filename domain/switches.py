@@ -1,0 +1,35 @@
+"""What operators switch off while everything runs, and what founders read then."""
+
+from enum import StrEnum
+
+
+class SwitchScope(StrEnum):
+    """Whose builds a switch stops."""
+
+    FLEET = "fleet"
+    """All builds."""
+    PLAN = "plan"
+    USER = "user"
+    MODEL = "model"
+
+
+_WHAT_IS_OFF = {
+    SwitchScope.FLEET: "Builds are switched off here for now.",
+    SwitchScope.PLAN: "Builds on your plan are switched off for now.",
+    SwitchScope.USER: "Builds of your account are switched off for now.",
+    SwitchScope.MODEL: "Builds with this build's model are switched off for now.",
+}
+
+
+def hold_reason(scope: SwitchScope) -> str:
+    """Return the reason of a build that is held, for its founder."""
+    return (
+        f"{_WHAT_IS_OFF[scope]} This build's work is kept, and it continues by itself when builds are switched on "
+        "again."
+    )
+
+
+def refusal(scope: SwitchScope) -> str:
+    """Return why no build was started, for its founder."""
+    what = "Builds with your model are switched off for now." if scope is SwitchScope.MODEL else _WHAT_IS_OFF[scope]
+    return f"{what} No build was started. Try again later."
