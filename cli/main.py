@@ -16,6 +16,7 @@ from cli.commands import (
     download,
     migrate,
     preview,
+    recover,
     replay,
     restore,
     say,
@@ -37,7 +38,7 @@ _COMMANDS = (
     *(build, watch, list_builds, show),
     *(say, answer, restore, wake, cancel),
     *(preview, download),
-    *(migrate, replay),
+    *(migrate, recover, replay),
 )
 
 # \b keeps these lines as they are when help is plain text.
