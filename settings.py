@@ -226,6 +226,15 @@ class Settings(BuildSettings, BaseSettings):
     sandbox_ttl_seconds: int = Field(
         default=1800, ge=60, description="Time to live of a sandbox in seconds; extended while it is used."
     )
+    sandbox_quota: int | None = Field(
+        default=None,
+        ge=0,
+        description="Sandboxes that may run at once, over all workers; more builds wait. Leave some of what your E2B "
+        "plan allows. Unset or 0: no limit.",
+    )
+    sandbox_starts_per_second: float | None = Field(
+        default=None, gt=0, description="Sandboxes started or resumed per second, over all workers; unset: no limit."
+    )
     sandbox_egress_hosts: EgressHosts = Field(
         default=["pypi.org", "files.pythonhosted.org", "registry.npmjs.org"],
         description="Hosts that sandboxes can reach, comma-separated; `none` for no host, `all` for the open internet.",

@@ -50,6 +50,7 @@ from domain.errors import (
 from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
+from services.permits import Permits
 
 _FOUNDER_FIRST = "The product passes, but you have written meanwhile: that comes first"
 
@@ -79,13 +80,20 @@ class GateActivities:
     """`run_evidence_gate`."""
 
     def __init__(
-        self, sessions: Sessions, sandboxes: Sandboxes, store: ObjectStore, browser: Browser, policy: GatePolicy
+        self,
+        sessions: Sessions,
+        sandboxes: Sandboxes,
+        store: ObjectStore,
+        browser: Browser,
+        policy: GatePolicy,
+        permits: Permits,
     ) -> None:
         self._sessions = sessions
         self._sandboxes = sandboxes
         self._store = store
         self._browser = browser
         self._policy = policy
+        self._permits = permits
 
     @activity.defn
     @application_errors
@@ -100,11 +108,12 @@ class GateActivities:
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed. Never a finding.
+            NoPermit: no further sandbox may run now. The build's own one is paused before, for one permit is enough.
             NeedsPerson: the store refuses, or Chromium is missing.
             StaleClaim: another attempt has taken over.
             RowsAreAhead: the build has ended.
         """
-        async with heartbeating():
+        async with heartbeating(), self._permits.running(request.build_id, Role.GATE):
             gate = _ClaimedGate(
                 uuid.UUID(request.build_id), request.number, request.snapshot_number, uuid.uuid4(), request.wants_plan
             )

@@ -31,6 +31,7 @@ from domain.events import PreviewEvent
 from domain.payloads import OpenedPreview, PreviewChange, PreviewInput, SandboxInput
 from domain.product import ProductManifest
 from domain.text import storable
+from services.permits import Permits
 
 _RESTORED = f"{JOURNAL}/preview"
 """A file in the sandbox that says that the snapshot is restored and reduced to its commit."""
@@ -47,6 +48,7 @@ class PreviewActivities:
         sessions: Sessions,
         sandboxes: Sandboxes,
         store: ObjectStore,
+        permits: Permits,
         *,
         command_seconds: float,
         start_seconds: float,
@@ -54,6 +56,7 @@ class PreviewActivities:
         self._sessions = sessions
         self._sandboxes = sandboxes
         self._store = store
+        self._permits = permits
         self._command_seconds = command_seconds
         self._start_seconds = start_seconds
 
@@ -66,9 +69,10 @@ class PreviewActivities:
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed.
+            NoPermit: no further sandbox may run now.
             BuildFailed: there is no snapshot, or the product does not start; for the founder.
         """
-        async with heartbeating():
+        async with heartbeating(), self._permits.running(request.build_id, Role.PREVIEW):
             if request.sandbox_id and (opened := await self._take_over(request.sandbox_id)):
                 return opened
             try:
@@ -107,6 +111,7 @@ class PreviewActivities:
     @application_errors
     async def close_preview(self, request: SandboxInput) -> None:
         """Kill the preview's sandbox, whether its own or taken over from the gate, and any that failed attempts left.
+        Then give its permit back.
 
         Raises:
             SandboxUnavailable: another attempt may succeed.
@@ -115,6 +120,7 @@ class PreviewActivities:
             killed = await kill_all(self._sandboxes, request.build_id, Role.PREVIEW, Role.GATE)
             if request.sandbox_id not in ("", *killed):
                 await self._sandboxes.kill(request.sandbox_id)
+            await self._permits.give_back(request.build_id)
 
     # ---- parts
 

@@ -5,6 +5,7 @@ Each step is an activity with its own time budget, so that a slow one does not k
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 
 from temporalio import activity
 from temporalio.service import RPCError
@@ -23,6 +24,7 @@ from db.session import Sessions
 from domain.errors import CofounderError
 from domain.payloads import ReapResult
 from services.deployment import check_deployment
+from services.permits import Permits
 
 
 class ReaperActivities:
@@ -41,12 +43,14 @@ class ReaperActivities:
         spare_younger_than: timedelta,
         *,
         autonomous_agent: bool = True,
+        permits: Permits,
     ) -> None:
         self._sessions = sessions
         self._workflows = builds
         self._builds = BuildReaper(sessions, builds)
         self._sandboxes = SandboxReaper(sessions, builds, sandboxes, spare_younger_than)
         self._store = StoreReaper(sessions, store)
+        self._permits = partial(permits.restore_order, sandboxes, spare_younger_than)
         self._nudges = Nudges(sessions, builds, autonomous_agent=autonomous_agent)
 
     @activity.defn
@@ -65,7 +69,7 @@ class ReaperActivities:
     @activity.defn
     @application_errors
     async def reap_sandboxes(self) -> ReapResult:
-        """End the sandboxes that no open build and no preview needs."""
+        """End the sandboxes that no open build and no preview needs, and let permits follow what runs."""
         return await self._look_at_sandboxes()
 
     @activity.defn
@@ -85,7 +89,7 @@ class ReaperActivities:
 
     async def _look_at_sandboxes(self) -> ReapResult:
         async def look(budget: Budget) -> ReapResult:
-            return ReapResult(sandboxes=await self._sandboxes.look(budget))
+            return ReapResult(sandboxes=await self._sandboxes.look(budget), permits=await self._permits())
 
         return await self._in_our_namespace("look at sandboxes", look)
 

@@ -9,6 +9,7 @@ from activities.context import ContextActivities
 from activities.dispatch import DispatchActivities
 from activities.gate import GateActivities, GatePolicy
 from activities.lifecycle import LifecycleActivities
+from activities.permits import PermitActivities
 from activities.plan import PlanActivities
 from activities.preview import PreviewActivities
 from activities.question import QuestionActivities
@@ -21,6 +22,7 @@ from activities.think import ThinkActivities
 from activities.workspace import WorkspaceActivities
 from clients.worker_clients import WorkerClients
 from db.session import Sessions
+from services.permits import Permits
 from settings import Settings
 
 Activities = list[Callable[..., Any]]
@@ -97,7 +99,8 @@ def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClie
 
 def _workspace_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
     """The workspace's sandbox and its snapshots."""
-    workspace = WorkspaceActivities(sessions, clients.sandboxes, clients.store)
+    permits = _permits(settings, sessions, clients)
+    workspace = WorkspaceActivities(sessions, clients.sandboxes, clients.store, permits)
     snapshot = SnapshotActivities(sessions, clients.sandboxes, clients.store, settings.snapshots_kept)
     restore = RestoreActivities(sessions, clients.sandboxes, clients.store)
     return [
@@ -109,18 +112,21 @@ def _workspace_activities(settings: Settings, sessions: Sessions, clients: Worke
         snapshot.note_snapshot_failure,
         restore.restore_workspace,
         restore.finish_restore,
+        PermitActivities(permits).claim_permit,
     ]
 
 
 def _product_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
     """The product: the gate that checks it, and its preview."""
     evidence = GatePolicy(command_seconds=settings.gate_command_seconds, start_seconds=settings.gate_start_seconds)
-    gate = GateActivities(sessions, clients.sandboxes, clients.store, clients.browser, evidence)
+    permits = _permits(settings, sessions, clients)
+    gate = GateActivities(sessions, clients.sandboxes, clients.store, clients.browser, evidence, permits)
     plan = PlanActivities(sessions, clients.sandboxes, settings.secret_values())
     preview = PreviewActivities(
         sessions,
         clients.sandboxes,
         clients.store,
+        permits,
         command_seconds=settings.gate_command_seconds,
         start_seconds=settings.gate_start_seconds,
     )
@@ -134,6 +140,10 @@ def _product_activities(settings: Settings, sessions: Sessions, clients: WorkerC
     ]
 
 
+def _permits(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Permits:
+    return Permits(sessions, clients.workflows, settings.sandbox_quota, settings.sandbox_starts_per_second)
+
+
 def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
     """What repairs the rest."""
     reaper = ReaperActivities(
@@ -143,5 +153,6 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
         clients.store,
         spare_younger_than=timedelta(seconds=settings.reaper_spares_seconds),
         autonomous_agent=settings.autonomous_agent,
+        permits=_permits(settings, sessions, clients),
     )
     return [reaper.reap, reaper.reap_builds, reaper.reap_sandboxes, reaper.sweep_store, reaper.repeat_nudges]

@@ -44,6 +44,7 @@ from domain.payloads import (
     SandboxRef,
 )
 from domain.recovery import Reapplied, RecordedCall
+from services.permits import Permits
 
 _OPENED = f"{JOURNAL}/opened"
 """A file in the sandbox that says that the workspace is complete. Holds the number of the restored snapshot, if any."""
@@ -59,10 +60,11 @@ _log = structlog.get_logger(__name__)
 class WorkspaceActivities:
     """`open_workspace`, `pause_workspace`, `resume_workspace` and `release_workspace`."""
 
-    def __init__(self, sessions: Sessions, sandboxes: Sandboxes, store: ObjectStore) -> None:
+    def __init__(self, sessions: Sessions, sandboxes: Sandboxes, store: ObjectStore, permits: Permits) -> None:
         self._sessions = sessions
         self._sandboxes = sandboxes
         self._store = store
+        self._permits = permits
 
     @activity.defn
     @application_errors
@@ -74,11 +76,12 @@ class WorkspaceActivities:
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed.
+            NoPermit: no further sandbox may run now.
             NeedsPerson: the sandbox service or the store refuses.
             RowsAreAhead: the build has ended.
         """
         build_id = uuid.UUID(request.build_id)
-        async with heartbeating(), _retry_if_gone():
+        async with heartbeating(), _retry_if_gone(), self._permits.running(request.build_id, Role.WORKSPACE):
             recorded = await self._recorded_sandbox(build_id)
             sandbox, age, _ = await self._adopt_or_create(build_id, recorded)
             await crash_point("workspace.made")
@@ -99,19 +102,21 @@ class WorkspaceActivities:
     @activity.defn
     @application_errors
     async def pause_workspace(self, request: SandboxInput) -> None:
-        """End the processes that the agent has started, then pause the sandbox. If the sandbox is gone, do nothing.
+        """End the processes that the agent has started, then pause the sandbox and give its permit back.
+
+        A sandbox that is gone needs no pause. If it is paused already, the gate's sandbox is killed instead.
 
         Raises:
             SandboxUnavailable: another attempt may succeed.
             StaleClaim: the build has gone on since.
         """
         async with heartbeating():
-            try:
-                sandbox = await self._sandboxes.connect(request.sandbox_id)
-                await stop_processes(await lock_workspace(sandbox))
-            except SandboxGone:
-                return
-            await self._sandboxes.pause(request.sandbox_id)
+            if request.is_paused:
+                await kill_all(self._sandboxes, request.build_id, Role.GATE)
+            else:
+                await self._pause(request.sandbox_id)
+            if not request.keep_permit:
+                await self._permits.give_back(request.build_id)
 
     @activity.defn
     @application_errors
@@ -125,12 +130,13 @@ class WorkspaceActivities:
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed.
+            NoPermit: no further sandbox may run now.
             StaleClaim: a later attempt holds the workspace.
             NeedsPerson: the sandbox service or the store refuses.
             RowsAreAhead: the build has ended, or another run of its workflow has opened another sandbox.
         """
         build_id = uuid.UUID(request.build_id)
-        async with heartbeating(), _retry_if_gone():
+        async with heartbeating(), _retry_if_gone(), self._permits.running(request.build_id, Role.WORKSPACE):
             recorded = await self._recorded_sandbox(build_id)
             if recorded not in (None, request.sandbox_id) and activity.info().attempt == 1:
                 raise RowsAreAhead(f"The build works in sandbox {recorded} now.")
@@ -173,7 +179,7 @@ class WorkspaceActivities:
     @activity.defn
     @application_errors
     async def release_workspace(self, request: SandboxInput) -> None:
-        """Kill the build's sandboxes, except the preview's and the one to keep.
+        """Kill the build's sandboxes, except the preview's and the one to keep, to which the permit passes.
 
         A build that is ready has handed its gate's sandbox to its preview, even if this run does not know it.
 
@@ -189,8 +195,18 @@ class WorkspaceActivities:
                 killed.add(request.sandbox_id)
             async with transaction(self._sessions) as tx:
                 await forget_sandboxes(tx, uuid.UUID(request.build_id), killed)
+            if request.keep is None:
+                await self._permits.give_back(request.build_id)
 
     # ---- parts
+
+    async def _pause(self, sandbox_id: str) -> None:
+        try:
+            sandbox = await self._sandboxes.connect(sandbox_id)
+            await stop_processes(await lock_workspace(sandbox))
+        except SandboxGone:
+            return
+        await self._sandboxes.pause(sandbox_id)
 
     async def _adopt_or_create(
         self, build_id: uuid.UUID, preferred: str | None, *, fresh: bool = False
@@ -200,8 +216,11 @@ class WorkspaceActivities:
         It is the preferred one if that still exists, else the newest of the build's, else a new one. Others that
         attempts have left are killed.
 
-        `fresh`: do not take the preferred one. It stays until another has a complete workspace.
+        `fresh`: do not take the preferred one. It stays until another has a complete workspace, but paused: a build has
+        one permit.
         """
+        if fresh and preferred:
+            await self._pause_replaced(preferred)
         listed = {each.id: each for each in await self._sandboxes.list_of(str(build_id), Role.WORKSPACE)}
         first = [] if fresh or not preferred else [preferred]
         sandbox: Sandbox | None = None
@@ -250,6 +269,13 @@ class WorkspaceActivities:
 
     async def _differences(self, sandbox: Sandbox, snapshot: Snapshot) -> list[str]:
         return compare(await stored_manifest(self._store, snapshot), await found_manifest(sandbox))
+
+    async def _pause_replaced(self, sandbox_id: str) -> None:
+        """Pause a sandbox that is to be replaced. If that fails, it runs beside the other one for a short time."""
+        try:
+            await self._sandboxes.pause(sandbox_id)
+        except SandboxUnavailable as error:
+            _log.warning("a sandbox to be replaced could not be paused", sandbox_id=sandbox_id, error=str(error))
 
     async def _kill_replaced(self, sandbox_id: str) -> None:
         """Kill a sandbox that has been replaced. If the service fails, the reaper kills it later."""

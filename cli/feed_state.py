@@ -205,7 +205,8 @@ def _phase_completed(state: FeedState, line: FeedEvent, event: PhaseCompletedEve
 
 def _preview(state: FeedState, line: FeedEvent, event: PreviewEvent) -> FeedState:
     state = replace(state, preview_url=event.url or state.preview_url)
-    return state._with_line(line, f"preview: {event.state} {event.url or ''}", "note")
+    detail = f": {printable(event.reason)}" if event.reason else f" {event.url or ''}"
+    return state._with_line(line, f"preview: {event.state}{detail}", "note")
 
 
 def _ready(state: FeedState, line: FeedEvent, event: ReadyEvent) -> FeedState:

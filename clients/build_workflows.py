@@ -42,7 +42,9 @@ from domain.names import (
     FINISH_ACTIVITY,
     MESSAGE,
     MONEY,
+    PERMIT,
     PREVIEW_WORKFLOW,
+    RECLAIM,
     RECOVERED,
     RESTORE,
     THINK_ACTIVITY,
@@ -243,6 +245,25 @@ class BuildWorkflows:
         """
         with _running(build_id):
             await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(ADMIT, rpc_timeout=_RPC_TIMEOUT)
+
+    async def signal_permit(self, workflow_id: str) -> None:
+        """Tell a build or a preview that a permit may be free.
+
+        Raises:
+            NotFound: the workflow is closed, or was never started.
+        """
+        with _running(workflow_id):
+            await self._client.get_workflow_handle(workflow_id).signal(PERMIT, rpc_timeout=_RPC_TIMEOUT)
+
+    async def reclaim_preview(self, build_id: uuid.UUID) -> None:
+        """Tell a preview to close, since a build waits for its permit.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        with _running(build_id):
+            handle = self._client.get_workflow_handle(preview_workflow_id(build_id))
+            await handle.signal(RECLAIM, rpc_timeout=_RPC_TIMEOUT)
 
     async def signal_message(self, build_id: uuid.UUID, number: int) -> None:
         """Tell the build that its founder has sent messages up to this number.
@@ -502,7 +523,7 @@ def _shorten(text: str) -> str:
 
 
 @contextmanager
-def _running(build_id: uuid.UUID) -> Iterator[None]:
+def _running(build_id: uuid.UUID | str) -> Iterator[None]:
     try:
         yield
     except RPCError as error:

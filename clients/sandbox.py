@@ -13,7 +13,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -34,8 +34,10 @@ from domain.errors import (
     NeedsPerson,
     SandboxFull,
     SandboxGone,
+    SandboxRefused,
     SandboxUnavailable,
 )
+from domain.permits import reason_to_wait
 from settings import Settings, secret_text
 
 APP = "cofounder"
@@ -243,6 +245,10 @@ class Sandboxes:
 
         If the answer gets lost, the sandbox still exists; call `find` before creating another. With `private`, servers
         in it answer only requests with its token.
+
+        Raises:
+            SandboxRefused: as many run as the service allows.
+            SandboxUnavailable: no answer, or not a useful one.
         """
         hosts = self.config.egress_hosts
         network: dict[str, Any] = {}
@@ -266,7 +272,8 @@ class Sandboxes:
         )
         # Wait for the answer even if this is cancelled: otherwise the service could make the sandbox after the cleanup
         # has listed sandboxes, and nothing would end it.
-        sdk = await wait_for_answer(request)
+        with _refused_at_quota():
+            sdk = await wait_for_answer(request)
         sandbox = Sandbox(self, sdk)
         self._open[sdk.sandbox_id] = sandbox
         await asyncio.gather(
@@ -281,6 +288,7 @@ class Sandboxes:
 
         Raises:
             SandboxGone: the sandbox does not exist any more.
+            SandboxRefused: it was paused, and as many run as the service allows.
             SandboxUnavailable: no answer, or not a useful one.
         """
         async with self._locks.setdefault(sandbox_id, asyncio.Lock()):
@@ -345,11 +353,12 @@ class Sandboxes:
     async def _connect(self, sandbox_id: str) -> "Sandbox":
         requested_at = time.monotonic()
         try:
-            sdk = await self.ask(
-                f"connect to sandbox {sandbox_id}",
-                e2b.AsyncSandbox.connect(sandbox_id, timeout=self.config.ttl_seconds, **self._connection),
-                2 * REQUEST_SECONDS,
-            )
+            with _refused_at_quota():
+                sdk = await self.ask(
+                    f"connect to sandbox {sandbox_id}",
+                    e2b.AsyncSandbox.connect(sandbox_id, timeout=self.config.ttl_seconds, **self._connection),
+                    2 * REQUEST_SECONDS,
+                )
         except SandboxGone:
             self._open.pop(sandbox_id, None)
             raise
@@ -410,6 +419,17 @@ class Sandboxes:
                     f"{self._service} failed to {what}: {str(error) or type(error).__name__}. "
                     "Check that it runs and that E2B_API_URL and E2B_SANDBOX_URL point to it."
                 )
+
+
+@contextlib.contextmanager
+def _refused_at_quota() -> Iterator[None]:
+    """Tell a sandbox that the service has no room for from a service that fails. E2B answers 429 at the quota."""
+    try:
+        yield
+    except SandboxUnavailable as error:
+        if isinstance(error.__cause__, e2b.RateLimitException):
+            raise SandboxRefused(reason_to_wait(0, refused=True)) from error.__cause__
+        raise
 
 
 class Sandbox:

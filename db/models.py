@@ -649,6 +649,42 @@ class Preview(Base):
     )
 
 
+class Permit(Base):
+    """The right to have a sandbox of the build running now, or its place in the queue for one; see `db/permits.py`."""
+
+    __tablename__ = "permits"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"), primary_key=True)
+    role: Mapped[str] = mapped_column(comment="the sandbox that it is for: a build has one running at a time")
+    queued_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    checked_at: Mapped[datetime] = mapped_column(
+        server_default=func.clock_timestamp(), comment="the last attempt to take it, or to use it again"
+    )
+    held_since: Mapped[datetime | None] = mapped_column(comment="null while it is queued")
+    reclaimed_at: Mapped[datetime | None] = mapped_column(comment="a build waits, so the preview is to close")
+
+    __table_args__ = (
+        CheckConstraint(_one_of("role", ("workspace", "gate", "preview")), name="role"),
+        CheckConstraint("reclaimed_at is null or role = 'preview'", name="reclaimed"),
+    )
+
+
+class SandboxFleet(Base):
+    """What holds for all sandboxes together. Its one row is the lock under which permits change hands."""
+
+    __tablename__ = "sandbox_fleet"
+
+    id: Mapped[int] = mapped_column(SmallInteger(), primary_key=True, server_default="1")
+    next_start_at: Mapped[datetime] = mapped_column(
+        server_default=func.clock_timestamp(), comment="when the next sandbox may be started"
+    )
+    refused_at: Mapped[datetime | None] = mapped_column(comment="when the service last had no room for a sandbox")
+    refused_until: Mapped[datetime | None] = mapped_column(comment="no new permit is taken before")
+    refusals: Mapped[int] = mapped_column(Integer(), server_default="0", comment="in a row")
+
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+
 class Event(Base):
     """One line of a build's live feed. `id` is the build's own sequence, so commit order is id order."""
 

@@ -32,6 +32,8 @@
     ├── SandboxGone             the sandbox no longer exists
     ├── SandboxFull             the sandbox's disk is full
     ├── SandboxUnavailable      the sandbox service failed; another attempt may succeed
+    ├── NoPermit                no further sandbox may run now; the build queues for a permit
+    │   └── SandboxRefused      the sandbox service has no room for it
     ├── StoreUnavailable        the object store failed; another attempt may succeed
     ├── DependencyUnavailable   a server that a request needs does not answer; try the request again later
     │   ├── DatabaseUnavailable
@@ -198,6 +200,14 @@ class SandboxFull(CofounderError):
 
 class SandboxUnavailable(CofounderError):
     """The sandbox service failed or did not answer in time."""
+
+
+class NoPermit(CofounderError):
+    """As many sandboxes run as may. The build has a place in the queue for a permit; the text is for its founder."""
+
+
+class SandboxRefused(NoPermit):
+    """The sandbox service has no room for another sandbox, whatever our own quota is."""
 
 
 class StoreUnavailable(CofounderError):

@@ -21,6 +21,12 @@ ADMIT = "admit"
 RECOVERED = "recovered"
 """Signal to a build, without an argument: the dependency that it waits for answers again."""
 
+PERMIT = "permit"
+"""Signal to a build or a preview, without an argument: a permit to have a sandbox running may be free."""
+
+RECLAIM = "reclaim"
+"""Signal to a preview, without an argument: a build waits for its permit, so close."""
+
 FINISH = "finish"
 """Signal to a build, without an argument: finish with the work done so far."""
 

@@ -170,6 +170,11 @@ class LoopState(BaseModel):
     """The notes of a turn that was given up for a request to finish: if it is asked again, it has the same ones."""
     outage: OutageState | None = None
     recovered: bool = False
+    permit_free: bool = False
+    paused: bool = False
+    """Its sandbox is paused, and its permit given back or used by the gate's sandbox."""
+    saved: bool = False
+    """Since the last snapshot nothing has changed in the workspace."""
     wake: bool = False
     money_changed: bool = False
     admit: bool = False
@@ -237,7 +242,7 @@ class LoopState(BaseModel):
 
 
 _SIGNALLED = frozenset(
-    {"wake", "money_changed", "admit", "finish", "recovered", "message_received", "restore_requested"}
+    {"wake", "money_changed", "admit", "finish", "recovered", "permit_free", "message_received", "restore_requested"}
 )
 """Fields of `LoopState` that signals set."""
 
@@ -319,6 +324,28 @@ class SandboxInput(Payload):
     build_id: str
     sandbox_id: str
     keep: str | None = None
+    keep_permit: bool = False
+    """When it is paused: keep the permit for the gate's sandbox."""
+    is_paused: bool = False
+    """It is paused already: only see that nothing of the build runs."""
+
+
+class ClaimPermit(Payload):
+    """Take a permit for a build, or check its place in the queue. `role`: the sandbox that it is for."""
+
+    build_id: str
+    role: str = "workspace"
+    anyway: bool = False
+    """Take it even if none is free."""
+
+
+class PermitClaim(Payload):
+    """Whether a build holds a permit, and otherwise why not, for its founder."""
+
+    held: bool
+    reason: str | None = None
+    refused: bool = False
+    """The sandbox service has no room, whatever our own quota is."""
 
 
 class ResumedWorkspace(Payload):
@@ -694,3 +721,5 @@ class ReapResult(Payload):
     """that no snapshot needs, deleted"""
     admitted: int = 0
     nudged: int = 0
+    permits: int = 0
+    """given back for want of use, or counted because their sandbox runs"""

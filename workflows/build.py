@@ -9,7 +9,7 @@ from temporalio.exceptions import FailureError
 with workflow.unsafe.imports_passed_through():
     from activities.context import ContextActivities
     from activities.think import ThinkActivities
-    from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MESSAGE, MONEY, RECOVERED, RESTORE, WAKE
+    from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MESSAGE, MONEY, PERMIT, RECOVERED, RESTORE, WAKE
     from domain.notes import TurnNote
     from domain.payloads import (
         BLOCKED,
@@ -98,6 +98,11 @@ class BuildWorkflow:
     def recovered(self) -> None:
         """Try again what a dependency's outage has kept from succeeding."""
         self._state.recovered = True
+
+    @workflow.signal(name=PERMIT)
+    def permit(self) -> None:
+        """Check whether a permit to have the sandbox running is free."""
+        self._state.permit_free = True
 
     @workflow.signal(name=FINISH)
     def finish(self) -> None:

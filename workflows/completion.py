@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.names import BUILD_FAILED, PREVIEW_WORKFLOW, preview_workflow_id
     from domain.payloads import (
         BuildRef,
+        ClaimPermit,
         FinishBuild,
         GateResult,
         LoadedState,
@@ -22,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
 
 from workflows import patches, policies
 from workflows.failures import end_if_cancelled, reason_of, rows_moved
+from workflows.permits import claim_permit
 from workflows.projection import Projection
 from workflows.waiting import best_effort
 from workflows.workspace import Workspace
@@ -71,7 +73,9 @@ class Completion:
         """
         cancelled = is_cancelled_exception(error)
         reason = None if cancelled else reason_of(error)
-        if self._workspace.is_open:
+        if self._workspace.is_open and not self._workspace.is_saved:
+            if self._workspace.is_paused:
+                await best_effort(self._take_permit())
             await best_effort(self._workspace.snapshot(SnapshotReason.END, policies.SNAPSHOT_IF_POSSIBLE))
         await best_effort(self._workspace.release())
         try:
@@ -100,6 +104,10 @@ class Completion:
             end_if_cancelled()
             raise ApplicationError("The build was cancelled.", type="BuildCancelled", non_retryable=True)
         raise ApplicationError(ended.reason or "The build failed.", type=BUILD_FAILED, non_retryable=True)
+
+    async def _take_permit(self) -> None:
+        """Take a permit, even if none is free, to save what is in a paused sandbox: the end of a build can't wait."""
+        await claim_permit(ClaimPermit(build_id=self._build.build_id, anyway=True))
 
     async def _start_preview(self, sandbox_id: str, url: str) -> None:
         build_id = self._build.build_id

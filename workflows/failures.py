@@ -10,6 +10,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from domain import failures
+    from domain.payloads import PermitClaim
     from domain.status import WaitingFor
 
 T = TypeVar("T")
@@ -54,6 +55,14 @@ def rows_moved(error: ActivityError) -> str | None:
     cause = error.cause
     kind = cause.type if isinstance(cause, ApplicationError) else None
     return kind if kind in failures.ROWS_MOVED else None
+
+
+def missing_permit(error: ActivityError) -> PermitClaim | None:
+    """Why the build has no permit to have its sandbox running, if that is why the step failed; otherwise None."""
+    cause = error.cause
+    if not isinstance(cause, ApplicationError) or cause.type not in ("NoPermit", "SandboxRefused"):
+        return None
+    return PermitClaim(held=False, reason=reason_of(error), refused=cause.type == "SandboxRefused")
 
 
 def responsible_party(error: ActivityError) -> tuple[WaitingFor, str]:

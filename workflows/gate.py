@@ -67,6 +67,8 @@ class EvidenceGate:
         if result.passed:
             self._evidence = result
             return GateOutcome.PASSED
+        if self._workspace.is_paused:
+            await self._waiting.resume_workspace("the product was checked")
         if result.is_pending:
             await self._return_to_work()
             state.note_received(result)
@@ -75,7 +77,10 @@ class EvidenceGate:
         return await self._bounce(TurnNote.GATE_FINDINGS)
 
     async def _run(self, wants_plan: bool) -> GateResult:
+        """Run the gate with the build's only permit: its workspace is paused meanwhile."""
         state = self._state
+        if workflow.patched(patches.PERMITS.id) and not self._workspace.is_paused:
+            await self._workspace.pause(keep_permit=True)
         return await workflow.execute_activity_method(
             GateActivities.run_evidence_gate,
             RunGate.sparse(

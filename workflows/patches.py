@@ -117,6 +117,16 @@ CHECKS_FOR_CANCEL = Patch(
     deprecate_when="no preview that began without it is open: previews last an hour, or as long as they are extended",
 )
 
+PERMITS = Patch(
+    "permits",
+    since=date(2026, 11, 29),
+    commit="0000000",
+    gates="Pause the workspace's sandbox before the gate starts its own, so that the build needs one permit; resume it "
+    "if the product does not pass; and snapshot no sandbox that is paused and saved. Before, both sandboxes ran.",
+    deprecate_when="no build run that began without it is open, and the build histories before 2026-11-29, such as "
+    "ready-build-1.json, are recorded again",
+)
+
 COMPACTION = Patch(
     "compaction",
     since=date(2026, 11, 28),

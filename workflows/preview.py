@@ -1,18 +1,21 @@
 """A ready build's preview: keeps the product running for a while, longer on request, then releases the sandbox."""
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.preview import PreviewActivities
-    from domain.names import EXTEND, PREVIEW_WORKFLOW
-    from domain.payloads import PreviewChange, PreviewInput, SandboxInput
+    from domain.names import EXTEND, PERMIT, PREVIEW_WORKFLOW, RECLAIM
+    from domain.payloads import ClaimPermit, OpenedPreview, PermitClaim, PreviewChange, PreviewInput, SandboxInput
+    from domain.permits import PREVIEW_CLOSED, PREVIEW_NOT_OPENED, time_to_next_check
 
 from workflows import patches, policies
-from workflows.failures import reason_of, shielded
+from workflows.failures import end_if_cancelled, missing_permit, reason_of, shielded
+from workflows.permits import claim_permit
 
 _KEEP_EVERY = timedelta(minutes=10)
 """How often the sandbox's time to live is extended; well below it, so that it never expires by surprise."""
@@ -30,40 +33,97 @@ class PreviewWorkflow:
         self._url = request.url
         self._expires_at = workflow.now() + timedelta(seconds=request.seconds)
         self._announced_until: datetime | None = None
+        self._permit_free = False
+        self._reclaimed = False
+        self._extended = False
+        """Extended since it was told to close for a build."""
 
     @workflow.signal(name=EXTEND)
     def extend(self, seconds: int) -> None:
         """Stay open for at least this many seconds from now."""
+        self._extended = True
         self._expires_at = max(self._expires_at, workflow.now() + timedelta(seconds=seconds))
+
+    @workflow.signal(name=PERMIT)
+    def permit(self) -> None:
+        """Check whether a permit to have the sandbox running is free."""
+        self._permit_free = True
+
+    @workflow.signal(name=RECLAIM)
+    def reclaim(self) -> None:
+        """Close: a build waits for the permit. If the founder extends the preview from now on, it opens again."""
+        if not self._reclaimed:  # the signal is repeated until it has closed
+            self._reclaimed, self._extended = True, False
 
     @workflow.run
     async def run(self, request: PreviewInput) -> None:
         """Open the product, keep it open, close it."""
         while True:
             try:
-                await self._open()
-                await self._stay_open()
+                is_open = await self._open()
+                if is_open:
+                    await self._stay_open()
             except (asyncio.CancelledError, FailureError) as error:
                 await shielded(self._close(error))
                 raise
-            await shielded(self._close(None))
-            if workflow.now() >= self._expires_at:
+            reason = PREVIEW_NOT_OPENED if not is_open else PREVIEW_CLOSED if self._reclaimed else None
+            await shielded(self._close(None, reason))
+            if workflow.now() >= self._expires_at or (self._reclaimed and not self._extended):
                 return
+            self._reclaimed = False
             # Extended while it closed: the founder has been promised that it stays open.
             self._request = request.model_copy(update={"sandbox_id": None, "url": None})
             self._sandbox_id, self._announced_until = None, None
 
-    async def _open(self) -> None:
-        """Take over the gate's sandbox, or start the product again from the ready build's snapshot."""
+    async def _open(self) -> bool:
+        """Take over the gate's sandbox, or start the product again from the ready build's snapshot.
+
+        Returns:
+            False if no permit became free within the time that it was to be open.
+        """
         await self._record("opening")
-        opened = await workflow.execute_activity_method(
-            PreviewActivities.open_preview, self._request, **policies.GATE, summary="open the product"
-        )
+        refusals = 0
+        while isinstance(opened := await self._open_once(), PermitClaim):
+            refusals = refusals + 1 if opened.refused else 0
+            if not await self._wait_for_permit(opened, refusals):
+                return False
+            self._expires_at = max(self._expires_at, workflow.now() + timedelta(seconds=self._request.seconds))
         self._sandbox_id, self._url = opened.sandbox_id, opened.url
+        return True
+
+    async def _open_once(self) -> OpenedPreview | PermitClaim:
+        """Open it; or return why there is no permit for its sandbox."""
+        try:
+            return await workflow.execute_activity_method(
+                PreviewActivities.open_preview, self._request, **policies.GATE, summary="open the product"
+            )
+        except ActivityError as error:
+            end_if_cancelled()
+            claim = missing_permit(error)
+            if claim is None:
+                raise
+            return claim
+
+    async def _wait_for_permit(self, claim: PermitClaim, refusals: int) -> bool:
+        """Wait for a permit, while builds come first. Returns False if the time that it was to be open is over."""
+        shown = None
+        while not claim.held and workflow.now() < self._expires_at:
+            if claim.reason != shown:
+                shown = claim.reason
+                await self._record("opening", reason=shown)
+            moment = min(time_to_next_check(refusals, workflow.random().random()), self._expires_at - workflow.now())
+            with suppress(TimeoutError):
+                await workflow.wait_condition(
+                    lambda: self._permit_free, timeout=moment, timeout_summary="waiting for a free sandbox"
+                )
+            self._permit_free = False
+            end_if_cancelled()
+            claim = await claim_permit(ClaimPermit(build_id=self._request.build_id, role="preview"))
+        return claim.held
 
     async def _stay_open(self) -> None:
         """Keep the preview open until its time is over; an extension moves the end and the sandbox's time to live."""
-        while workflow.now() < self._expires_at:
+        while workflow.now() < self._expires_at and not self._reclaimed:
             if not self._is_announced():
                 self._announced_until = self._expires_at
                 await self._record("open")
@@ -72,7 +132,9 @@ class PreviewWorkflow:
             wait = min(self._expires_at - workflow.now(), _KEEP_EVERY)
             try:
                 await workflow.wait_condition(
-                    lambda: not self._is_announced(), timeout=wait, timeout_summary="the preview stays open"
+                    lambda: not self._is_announced() or self._reclaimed,
+                    timeout=wait,
+                    timeout_summary="the preview stays open",
                 )
             except TimeoutError:
                 if workflow.now() < self._expires_at:
@@ -80,12 +142,12 @@ class PreviewWorkflow:
                         PreviewActivities.keep_preview, self._sandbox(), **policies.SANDBOX, summary="keep it running"
                     )
 
-    async def _close(self, error: BaseException | None) -> None:
+    async def _close(self, error: BaseException | None, reason: str | None = None) -> None:
         await workflow.execute_activity_method(
             PreviewActivities.close_preview, self._sandbox(), **policies.RELEASE, summary="release the sandbox"
         )
         if error is None or is_cancelled_exception(error):
-            await self._record("closed")
+            await self._record("closed", reason=reason)
         else:
             await self._record("failed", reason=reason_of(error))
 

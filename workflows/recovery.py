@@ -72,7 +72,9 @@ class Recovery:
             return  # the build has not begun
         self._is_asleep, self._repeats_turn = loaded.asleep, loaded.answered
         lost_minutes = loaded.lost_minutes if loaded.lost_minutes is not None or not is_behind else 0
-        self._workspace.expect(loaded.sandbox_id, has_turns=state.turn > 0, lost_minutes=lost_minutes)
+        self._workspace.expect(
+            loaded.sandbox_id, has_turns=state.turn > 0, is_asleep=loaded.asleep, lost_minutes=lost_minutes
+        )
         self._projection.follow(loaded.shown)
 
     async def over_rows(self, step: Callable[[], Awaitable[T]]) -> T:

@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
 from workflows import patches, policies
 from workflows.failures import end_if_cancelled, reason_of, responsible_party, sandbox_problem
 from workflows.outage import Outage
+from workflows.permits import PermitQueue
 from workflows.projection import Projection
 from workflows.wake import wait_for_wake
 from workflows.workspace import Workspace
@@ -61,6 +62,7 @@ class Waiting:
         self._projection = projection
         self._workspace = workspace
         self._outage = outage
+        self._permits = PermitQueue(build_id, state, projection)
 
     async def retry_with_help(self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False) -> T:
         """Do a step. If it fails for a reason that a person can fix, wait for that person and do it again.
@@ -77,7 +79,7 @@ class Waiting:
         while True:
             end_if_cancelled()
             try:
-                result = await step()
+                result = await self._permits.when_permitted(step)
             except ActivityError as error:
                 end_if_cancelled()
                 cause = sandbox_problem(error) if in_sandbox else None
@@ -142,7 +144,9 @@ class Waiting:
     async def resume_workspace(self, cause: str, *, replace: bool = False) -> None:
         """Resume or replace the workspace's sandbox; if that fails, wait for the person who can fix it."""
         try:
-            await (self._workspace.replace(cause) if replace else self._workspace.resume(cause))
+            await self._permits.when_permitted(
+                lambda: self._workspace.replace(cause) if replace else self._workspace.resume(cause)
+            )
         except ActivityError as error:
             end_if_cancelled()
             await self.wait_for_person(*responsible_party(error), verified=False)
@@ -167,7 +171,7 @@ class Waiting:
         if waiting_for is WaitingFor.FOUNDER:
             # A wake sent before the question was asked does not answer it; a request to finish answers any question.
             self._state.wake = self._state.finish and (is_question or not self.is_finishing)
-        if self._workspace.is_open and verified:
+        if self._workspace.is_open and verified and not self._workspace.is_paused:
             await best_effort(self._workspace.snapshot(SnapshotReason.WAIT, policies.SNAPSHOT_IF_POSSIBLE))
         if self._workspace.is_open:
             await best_effort(self._workspace.pause())
@@ -178,7 +182,7 @@ class Waiting:
             input_count = self._state.input_count
             try:
                 if self._workspace.is_open:
-                    await self._workspace.resume("someone woke the build")
+                    await self._permits.when_permitted(lambda: self._workspace.resume("someone woke the build"))
                 break
             except ActivityError as error:
                 end_if_cancelled()

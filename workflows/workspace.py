@@ -48,17 +48,19 @@ class Workspace:
         assert self._state.sandbox is not None, "the workspace is opened before it is used"
         return self._state.sandbox
 
-    def expect(self, sandbox_id: str | None, *, has_turns: bool, lost_minutes: int | None) -> None:
+    def expect(self, sandbox_id: str | None, *, has_turns: bool, is_asleep: bool, lost_minutes: int | None) -> None:
         """Take up the workspace of an earlier run.
 
         Args:
             sandbox_id: the sandbox that the build's row names.
             has_turns: the agent has begun to work. Otherwise the sandbox is opened like a new one.
+            is_asleep: the sandbox is paused, and the last snapshot has everything that is in it.
             lost_minutes: how much of the build's record is gone, for the agent; 0 if that is unknown.
         """
         self._lost_minutes = lost_minutes
         self._expected = sandbox_id or "" if has_turns else None
         self._state.sandbox = SandboxRef(sandbox_id=sandbox_id, boot="") if sandbox_id and has_turns else None
+        self._state.paused = self._state.saved = is_asleep and self._state.sandbox is not None
 
     async def recover(self) -> None:
         """Verify the workspace of an earlier run. The agent is told if it has changed."""
@@ -69,6 +71,16 @@ class Workspace:
             quiet=True,
         )
         await self._resume(request)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its sandbox is paused, and only `resume` and `replace` may use it."""
+        return self._state.paused and workflow.patched(patches.PERMITS.id)
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether it is paused, and the last snapshot has everything that is in it."""
+        return self.is_paused and self._state.saved
 
     async def open(self) -> None:
         """Open the sandbox: adopted, or created and restored from the project's last snapshot."""
@@ -93,6 +105,7 @@ class Workspace:
         A failure is reported in the feed and raised.
         """
         self._state.snapshots += 1
+        self._state.saved = False
         request = TakeSnapshot.sparse(
             build_id=self._build_id,
             sandbox_id=self.sandbox.sandbox_id,
@@ -114,12 +127,21 @@ class Workspace:
                     summary="snapshot failed",
                 )
             raise
+        self._state.saved = True
 
-    async def pause(self) -> None:
-        """End the sandbox's processes and pause it; from then on it costs nothing."""
-        await workflow.execute_activity_method(
-            WorkspaceActivities.pause_workspace, self._target(), **policies.SANDBOX, summary="pause the sandbox"
+    async def pause(self, *, keep_permit: bool = False) -> None:
+        """End the sandbox's processes and pause it; from then on it costs nothing.
+
+        `keep_permit`: the gate's sandbox is to use its permit. Otherwise the permit is given back, and the gate's
+        sandbox killed if there is one.
+        """
+        request = SandboxInput.sparse(
+            build_id=self._build_id, sandbox_id=self._id(), keep_permit=keep_permit, is_paused=self._state.paused
         )
+        await workflow.execute_activity_method(
+            WorkspaceActivities.pause_workspace, request, **policies.SANDBOX, summary="pause the sandbox"
+        )
+        self._state.paused = True
 
     async def resume(self, cause: str) -> None:
         """Resume the sandbox and verify its files against the snapshot; the agent is told in its next turn.
@@ -157,6 +179,7 @@ class Workspace:
         )
         self._state.sandbox, self._state.sandbox_opened_at = resumed.sandbox, resumed.opened_at
         self._expected = self._lost_minutes = None
+        self._state.paused = self._state.saved = False
         if resumed.unchanged:
             return
         # Even if the note is there already: that one may be part of a message that was sent.

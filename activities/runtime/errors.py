@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from domain.errors import (
     AccountSuspended,
@@ -22,6 +22,7 @@ from domain.errors import (
     Misconfigured,
     ModelCallFailed,
     NeedsPerson,
+    NoPermit,
     NotFound,
     Refused,
     RowsMoved,
@@ -47,6 +48,7 @@ _PERMANENT = (
     InvalidInput,
     Misconfigured,
     NeedsPerson,
+    NoPermit,
     NotFound,
     Refused,
     RowsMoved,
@@ -99,6 +101,10 @@ def _from_cofounder_error(error: CofounderError) -> ApplicationError:
         type=NeedsPerson.__name__ if isinstance(error, NeedsPerson) else type(error).__name__,
         non_retryable=isinstance(error, _PERMANENT),
         next_retry_delay=delay,
+        # A worker does not log it as a failure: the build only waits its turn.
+        category=ApplicationErrorCategory.BENIGN
+        if isinstance(error, NoPermit)
+        else ApplicationErrorCategory.UNSPECIFIED,
     )
 
 

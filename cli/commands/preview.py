@@ -39,6 +39,8 @@ def preview(
                 break
             if current["state"] == "failed":
                 raise CofounderError(f"The preview could not be opened: {current['reason']}")
+            if current["state"] == "opening" and current["reason"]:
+                raise CofounderError(f"{current['reason']} Look again: cofounder preview {resolved_id}")
             await asyncio.sleep(_POLL_SECONDS)
         if current["state"] != "open":
             raise CofounderError(f"The preview is still {current['state']}. Try again: cofounder preview {resolved_id}")

@@ -64,6 +64,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         ca_bundle=ca_bundle,
         limits=Limits(processes=arguments.max_processes, file_bytes=arguments.max_file_bytes),
         max_sandboxes=arguments.max_sandboxes,
+        max_running=arguments.max_running,
         die_with_parent=arguments.die_with_parent,
         oracle=arguments.oracle,
     )
@@ -117,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--api-key", help="default: E2B_API_KEY of the environment, or a new one")
     parser.add_argument("--max-sandboxes", type=int, default=50, help="number of sandboxes, paused ones included")
+    parser.add_argument("--max-running", type=int, help="number of sandboxes that run at once; default: no limit")
     parser.add_argument(
         "--max-processes", type=int, default=limits.processes, help="number of processes and threads of one sandbox"
     )

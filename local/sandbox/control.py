@@ -16,7 +16,7 @@ from starlette.routing import Route
 from local.sandbox.errors import ApiError, not_served
 from local.sandbox.guest_link import GuestLost
 from local.sandbox.record import SandboxRecord
-from local.sandbox.registry import Registry, TooManySandboxes
+from local.sandbox.registry import Registry, TooManyRunning, TooManySandboxes
 from local.sandbox.sandbox import BootFailed, Sandbox
 
 ENVD_VERSION = "0.6.13"
@@ -162,6 +162,8 @@ class Control:
         except TooManySandboxes as error:
             # Waiting does not help, so tell the SDK not to retry.
             raise ApiError(429, str(error), headers={"Should-Retry": "false"}) from error
+        except TooManyRunning as error:
+            raise ApiError(429, str(error)) from error
         except BootFailed as error:
             raise ApiError(500, f"the sandbox did not start: {error}") from error
         return JSONResponse(self._short(sandbox), status_code=201)
@@ -217,7 +219,9 @@ class Control:
         body = _parse(Connect, await _raw_body(request))
         sandbox = self._sandbox(request)
         try:
-            resumed = await sandbox.resume(memory=body.memory)
+            resumed = await self._registry.resume(sandbox, memory=body.memory)
+        except TooManyRunning as error:
+            raise ApiError(429, str(error)) from error
         except GuestLost as error:
             raise ApiError(404, f"sandbox {sandbox.id} was not found") from error
         except BootFailed as error:

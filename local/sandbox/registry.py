@@ -20,6 +20,10 @@ class TooManySandboxes(Exception):
     """The limit is reached. The message says what to do."""
 
 
+class TooManyRunning(Exception):
+    """As many sandboxes run at once as may. The message is E2B's."""
+
+
 class RootInUse(Exception):
     """Another server uses this directory."""
 
@@ -33,14 +37,17 @@ class Registry:
         egress: EgressProxy | None,
         max_sandboxes: int,
         oracle: Oracle | None = None,
+        max_running: int | None = None,
     ) -> None:
         self.sandboxes: dict[str, Sandbox] = {}
         self._confinement = confinement
         self._egress = egress
         self._max_sandboxes = max_sandboxes
         self._oracle = oracle
+        self._max_running = max_running
         self._directory = confinement.root / "sandboxes"
         self._starting = 0
+        self._starting_to_run = 0
         self._by_key: dict[str, asyncio.Future[Sandbox]] = {}
         self._lock: int | None = None
 
@@ -86,7 +93,8 @@ class Registry:
     async def create(self, record: SandboxRecord) -> Sandbox:
         """Create a running sandbox. If its idempotency key was used before, return that sandbox as long as it exists.
 
-        Raises `BootFailed`, `TooManySandboxes`, `ApiError` (409) if the key was used for a different request.
+        Raises `BootFailed`, `TooManySandboxes`, `TooManyRunning`, `ApiError` (409) if the key was used for a different
+        request.
         """
         idempotency_key = record.idempotency_key
         if idempotency_key is None:
@@ -112,15 +120,36 @@ class Registry:
         creation.set_result(sandbox)
         return sandbox
 
+    async def resume(self, sandbox: Sandbox, *, memory: bool) -> bool:
+        """Run a sandbox again; False: it is running. Raises `TooManyRunning`, `BootFailed` and `GuestLost`."""
+        if sandbox.running:
+            return False
+        self._check_running()
+        self._starting_to_run += 1
+        try:
+            return await sandbox.resume(memory=memory)
+        finally:
+            self._starting_to_run -= 1
+
+    def _check_running(self) -> None:
+        running = sum(sandbox.running for sandbox in self.sandboxes.values()) + self._starting_to_run
+        if self._max_running is not None and running >= self._max_running:
+            raise TooManyRunning(
+                f"you have reached the maximum number of concurrent E2B sandboxes ({self._max_running}). If you need"
+                " more, please contact us at https://e2b.dev/docs/support"
+            )
+
     async def _start(self, record: SandboxRecord) -> Sandbox:
         if len(self.sandboxes) + self._starting >= self._max_sandboxes:
             raise TooManySandboxes(
                 f"there are {self._max_sandboxes} sandboxes already, paused ones included; kill some,"
                 " or start the local sandbox server with a larger --max-sandboxes"
             )
+        self._check_running()
         directory = self._directory / record.id
         sandbox = self._make(record, directory)
         self._starting += 1
+        self._starting_to_run += 1
         try:
             directory.mkdir()
             record.save(directory)
@@ -131,6 +160,7 @@ class Registry:
             raise
         finally:
             self._starting -= 1
+            self._starting_to_run -= 1
         return sandbox
 
     def _make(self, record: SandboxRecord, directory: Path) -> Sandbox:

@@ -60,6 +60,8 @@ class Options:
     """Certificates for programs in sandboxes."""
     limits: Limits = field(default_factory=Limits)
     max_sandboxes: int = 50
+    max_running: int | None = None
+    """Refuse to start or resume a sandbox while this many run, as E2B's plans do."""
     die_with_parent: bool = False
     oracle: Path | None = None
     """Directory for the log that fault tests compare with."""
@@ -202,7 +204,7 @@ async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) ->
         port, proxy_port = api_socket.getsockname()[1], proxy_socket.getsockname()[1]
         confinement = Confinement(options.root.resolve(), options.limits, ca_bundle=options.ca_bundle)
         oracle = None if options.oracle is None else Oracle(options.oracle)
-        registry = Registry(confinement, options.egress, options.max_sandboxes, oracle)
+        registry = Registry(confinement, options.egress, options.max_sandboxes, oracle, options.max_running)
         await registry.open()
         ports = PortProxy(registry)
         await ports.open(proxy_socket)

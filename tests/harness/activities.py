@@ -26,6 +26,7 @@ from db.transaction import transaction
 from db.users import ensure_user
 from domain.payloads import OpenWorkspace, TakenSnapshot, TakeSnapshot
 from local.stack import LocalStack
+from services.permits import Permits
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import sample_brief
 
@@ -51,16 +52,18 @@ class ActivityHarness:
 
     def __post_init__(self) -> None:
         policy = GatePolicy(command_seconds=DEADLINE, start_seconds=DEADLINE)
-        self.workspace = WorkspaceActivities(self.sessions, self.sandboxes, self.store)
+        self.permits = Permits(self.sessions, None)
+        self.workspace = WorkspaceActivities(self.sessions, self.sandboxes, self.store, self.permits)
         self.snapshot = SnapshotActivities(self.sessions, self.sandboxes, self.store, KEPT_SNAPSHOTS)
-        self.gate = GateActivities(self.sessions, self.sandboxes, self.store, self.browser, policy)
+        self.gate = GateActivities(self.sessions, self.sandboxes, self.store, self.browser, policy, self.permits)
         # For servers that never answer with 200.
         hasty = GatePolicy(command_seconds=DEADLINE, start_seconds=1)
-        self.hasty_gate = GateActivities(self.sessions, self.sandboxes, self.store, self.browser, hasty)
+        self.hasty_gate = GateActivities(self.sessions, self.sandboxes, self.store, self.browser, hasty, self.permits)
         self.preview = PreviewActivities(
             self.sessions,
             self.sandboxes,
             self.store,
+            self.permits,
             command_seconds=DEADLINE,
             start_seconds=DEADLINE,
         )

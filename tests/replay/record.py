@@ -15,13 +15,13 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 from db.migrate import migrate
 from local.stack import LocalStack
-from tests.harness.worker import worker_harness
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
+from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
 from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
 from tests.workflows.recovery_scenarios import RECOVERY_SCENARIOS
-from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario
+from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario, scenario_harness
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -33,6 +33,7 @@ EVERY_SCENARIO = [
     *MONEY_SCENARIOS,
     *STEERING_SCENARIOS,
     *PLAN_SCENARIOS,
+    *PERMIT_SCENARIOS,
     *REAPER_SCENARIOS,
     *RECOVERY_SCENARIOS,
 ]
@@ -116,7 +117,7 @@ async def record(names: list[str]) -> None:
             if names and scenario.name not in names:
                 continue
             sys.stderr.write(f"{scenario.name}: {scenario.path}\n")
-            async with worker_harness(stack, **scenario.settings) as harness:
+            async with scenario_harness(stack, scenario) as harness:
                 workflows = await scenario.drive(harness)
                 await asyncio.sleep(1)  # workflows become visible a moment later
                 for old in HISTORIES.glob(f"{scenario.name}-*.json"):

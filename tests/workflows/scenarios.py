@@ -4,6 +4,7 @@
 scenario's function is part of the names of its stored histories.
 """
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +16,7 @@ from sqlalchemy import select, text
 from temporalio.client import WorkflowFailureError
 from temporalio.testing import TimeSkipper
 
+from clients.browser import Browser
 from clients.sandbox import RUNNER_MODULE, RUNNER_SOURCE, Role, Sandboxes, sandbox_config
 from clients.sandbox_runner import JOURNAL
 from db.models import Build, BusinessEvent, LedgerEntry, Message, Preview, Project, ToolCall
@@ -24,10 +26,12 @@ from domain import prompt
 from domain.guards import SILENT
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
+from local.stack import LocalStack
+from tests.harness.api_server import new_database
 from tests.harness.reaper import reap, reap_until
 from tests.harness.scripts import HOLD_FILE, PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import DEADLINE, wait_until
-from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, changed_prices, poor_founder
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, changed_prices, poor_founder, worker_harness
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,25 @@ class Scenario:
     path: str
     drive: Drive
     settings: dict[str, Any]
+    own_database: bool = False
+    """Whether it needs a database without other builds."""
+
+
+_migrating = asyncio.Lock()
+"""Alembic can't migrate two databases at once in one process."""
+
+
+@asynccontextmanager
+async def scenario_harness(
+    stack: LocalStack, scenario: Scenario, browser: Browser | None = None
+) -> AsyncIterator[WorkerHarness]:
+    """Run a worker with the settings and the database that the scenario needs."""
+    database = {}
+    if scenario.own_database:
+        async with _migrating:
+            database["database_url"] = await new_database(stack)
+    async with worker_harness(stack, browser, **scenario.settings, **database) as harness:
+        yield harness
 
 
 SCENARIOS: list[Scenario] = []

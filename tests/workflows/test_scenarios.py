@@ -7,13 +7,14 @@ import pytest
 
 from clients.browser import Browser
 from local.stack import LocalStack
-from tests.harness.worker import WorkerHarness, worker_harness
+from tests.harness.worker import WorkerHarness
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
+from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
 from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
 from tests.workflows.recovery_scenarios import RECOVERY_SCENARIOS
-from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario
+from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario, scenario_harness
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
 ALL = [
@@ -21,6 +22,7 @@ ALL = [
     *MONEY_SCENARIOS,
     *STEERING_SCENARIOS,
     *PLAN_SCENARIOS,
+    *PERMIT_SCENARIOS,
     *REAPER_SCENARIOS,
     *RECOVERY_SCENARIOS,
     *SCENARIOS,
@@ -41,7 +43,7 @@ async def scenario_tasks(
         async with free:
             if not scenario.settings:
                 return await scenario.drive(harness)
-            async with worker_harness(stack, browser, **scenario.settings) as own:
+            async with scenario_harness(stack, scenario, browser) as own:
                 return await scenario.drive(own)
 
     chosen = {item.name for item in request.session.items}

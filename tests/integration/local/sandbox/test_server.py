@@ -226,6 +226,21 @@ class TestProcess:
             async with new_sandbox(server):
                 pass
 
+    async def test_the_number_of_running_sandboxes_is_limited(self, tmp_path: Path) -> None:
+        async with (
+            sandbox_server(tmp_path / "root", "--max-running", "1") as server,
+            new_sandbox(server) as sandbox,
+        ):
+            with pytest.raises(RateLimitException, match="maximum number of concurrent E2B sandboxes"):
+                await AsyncSandbox.create(**server.options)
+            await sandbox.connect()
+            await sandbox.pause()
+            async with new_sandbox(server) as other:
+                with pytest.raises(RateLimitException, match="maximum number of concurrent E2B sandboxes"):
+                    await sandbox.connect()
+                await other.pause()
+                await sandbox.connect()
+
     async def test_a_root_that_is_closed_to_others_will_do(self, tmp_path: Path) -> None:
         closed = tmp_path / "closed"
         closed.mkdir(mode=0o700)

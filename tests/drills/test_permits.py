@@ -1,0 +1,119 @@
+"""More builds than sandboxes: the rest waits its turn, no one is asked, and no more sandboxes run than may."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from sqlalchemy import text
+
+from clients.browser import Browser
+from clients.sandbox import Sandboxes, sandbox_config
+from db.migrate import migrate
+from db.models import Preview
+from db.transaction import transaction
+from domain.permits import PREVIEW_CLOSED
+from domain.status import Status
+from local.stack import LocalStack
+from tests.harness.scripts import PRODUCT, SMALL, bash, steps
+from tests.harness.wait import DEADLINE, wait_until
+from tests.harness.worker import WorkerHarness, worker_harness
+
+_LONGEST = 10 * DEADLINE
+
+
+@dataclass
+class Fleet:
+    """A worker with a quota, on a sandbox server that enforces the same quota as E2B does."""
+
+    harness: WorkerHarness
+    sandboxes: Sandboxes
+    quota: int
+    peak: int = 0
+    """The most sandboxes that were seen running at once."""
+    started: float = field(default_factory=time.monotonic)
+
+    async def watch(self) -> None:
+        """Look again and again how many sandboxes run."""
+        while True:
+            listed = await self.sandboxes.list_all()
+            self.peak = max(self.peak, sum(each.state == "running" for each in listed))
+            await asyncio.sleep(0.1)
+
+    async def ready(self, builds: Sequence[uuid.UUID]) -> str:
+        """Wait until all builds are ready, check what must hold, and return the figures."""
+        rows = await asyncio.gather(*(self.harness.finished(each, _LONGEST) for each in builds))
+        assert [row.status for row in rows] == [Status.READY] * len(builds), [row.reason for row in rows]
+        statuses = [await self.harness.statuses(each) for each in builds]
+        waited = sum(Status.WAITING in each for each in statuses)
+        assert not any(Status.NEEDS_INPUT in each for each in statuses), "someone was asked"
+        async with transaction(self.harness.sessions) as tx:
+            refused_at = await tx.session.scalar(text("select refused_at from sandbox_fleet"))
+        assert refused_at is None, "the sandbox server had to refuse a sandbox"
+        assert self.peak <= self.quota
+        seconds = time.monotonic() - self.started
+        return f"{len(builds)} builds ready after {seconds:.0f} s, {waited} waited, at most {self.peak} sandboxes ran"
+
+
+@asynccontextmanager
+async def fleet(quota: int, browser: Browser) -> AsyncIterator[Fleet]:
+    options = ("--max-running", str(quota))
+    async with LocalStack(durable=False, temporal_ui=False, sandbox_options=options) as stack:
+        await migrate(stack.environment["DATABASE_URL"])
+        async with worker_harness(stack, browser, sandbox_quota=quota, reaper_seconds=5) as harness:
+            sandboxes = Sandboxes(sandbox_config(harness.settings))
+            running = Fleet(harness, sandboxes, quota)
+            watching = asyncio.create_task(running.watch())
+            yield running
+            watching.cancel()
+            await asyncio.wait([watching])
+            await sandboxes.close()
+
+
+@pytest.mark.fast
+async def test_one_sandbox(browser: Browser, figure: Callable[[str], None]) -> None:
+    """3 builds, and one sandbox for their workspaces, gates and previews."""
+    async with fleet(1, browser) as one:
+        figure(await one.ready([await one.harness.start(script=SMALL) for _ in range(3)]))
+
+
+async def test_eight_builds(browser: Browser, figure: Callable[[str], None]) -> None:
+    """8 builds, and a quota of 3 sandboxes."""
+    async with fleet(3, browser) as three:
+        figure(await three.ready([await three.harness.start(script=SMALL) for _ in range(8)]))
+
+
+async def test_all_at_the_gate(browser: Browser, figure: Callable[[str], None]) -> None:
+    """3 builds, one sandbox, and each product fails its first check at the gate."""
+    hollow = PRODUCT.replace("python3 -m unittest", "true")
+    script = steps([bash(hollow)], [{"text": "Done."}], [bash(PRODUCT)])
+    async with fleet(1, browser) as one:
+        builds = [await one.harness.start(script=script) for _ in range(3)]
+        figure(await one.ready(builds))
+        for build_id in builds:
+            assert await one.harness.events(build_id, "gate_bounced")
+
+
+async def test_open_previews(browser: Browser, figure: Callable[[str], None]) -> None:
+    """Three previews are open on 3 sandboxes, and five builds wait."""
+    async with fleet(3, browser) as three:
+        harness = three.harness
+        shown = [await harness.start(script=SMALL) for _ in range(3)]
+        await three.ready(shown)
+
+        async def preview(build_id: uuid.UUID) -> Preview | None:
+            async with harness.session() as tx:
+                return await tx.session.get(Preview, build_id)
+
+        async def are_open() -> bool:
+            rows = [await preview(each) for each in shown]
+            return all(row is not None and row.state == "open" for row in rows)
+
+        await wait_until(are_open)
+        three.started = time.monotonic()
+        figure(await three.ready([await harness.start(script=SMALL) for _ in range(5)]))
+        reasons = [row and (row.state, row.reason) for row in [await preview(each) for each in shown]]
+        assert reasons == [("closed", PREVIEW_CLOSED)] * 3

@@ -1,0 +1,68 @@
+"""How a build waits for a permit to have its sandbox running: as `waiting`, with a place in the queue."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.permits import PermitActivities
+    from domain.payloads import ClaimPermit, LoopState, PermitClaim
+    from domain.permits import time_to_next_check
+    from domain.status import WAITS, Dependency, Status
+
+from workflows import policies
+from workflows.failures import end_if_cancelled, missing_permit
+from workflows.projection import Projection
+from workflows.wake import wait_for_wake
+
+T = TypeVar("T")
+
+
+class PermitQueue:
+    """The build's place in the queue. Activities that need a permit take it; this is what follows if they can't."""
+
+    def __init__(self, build_id: str, state: LoopState, projection: Projection) -> None:
+        self._build_id = build_id
+        self._state = state
+        self._projection = projection
+
+    async def when_permitted(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Do a step. If it finds no permit, wait until the build holds one, and do it again.
+
+        Raises:
+            ActivityError: it failed for another reason.
+            CancelledError: the build was cancelled.
+        """
+        refusals = 0
+        while True:
+            try:
+                return await step()
+            except ActivityError as error:
+                end_if_cancelled()
+                claim = missing_permit(error)
+                if claim is None:
+                    raise
+            refusals = refusals + 1 if claim.refused else 0
+            await self._wait(claim, refusals)
+
+    async def _wait(self, claim: PermitClaim, refusals: int) -> None:
+        """Wait until the build holds a permit. Its status is then what it was, unless it only begins to work again."""
+        before, shown = self._state.status, None
+        while not claim.held:
+            if claim.reason != shown:
+                shown = claim.reason
+                await self._projection.become(Status.WAITING, dependency=Dependency.CAPACITY, reason=shown)
+            moment = time_to_next_check(refusals, workflow.random().random())
+            await wait_for_wake(self._state, moment, "waiting for a free sandbox", "permit_free")
+            claim = await claim_permit(ClaimPermit(build_id=self._build_id))
+        if before not in WAITS:
+            await self._projection.become(before)
+
+
+async def claim_permit(request: ClaimPermit) -> PermitClaim:
+    """Take a permit if one is free, or check the place in the queue."""
+    return await workflow.execute_activity_method(
+        PermitActivities.claim_permit, request, **policies.DATABASE, summary="a permit for a sandbox"
+    )
