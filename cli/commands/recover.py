@@ -38,11 +38,14 @@ def recover(
 
     from cli.output import Output
     from domain.errors import InvalidInput
+    from logs import configure_logs
     from settings import load_settings
 
     if temporal == after_restore:
         raise InvalidInput("Say what was lost: --temporal or --after-restore.")
-    asyncio.run(_run(load_settings(), Output(as_json), after_restore, rate, dry_run, yes))
+    settings = load_settings()
+    configure_logs(settings.log_format, settings.log_level)
+    asyncio.run(_run(settings, Output(as_json), after_restore, rate, dry_run, yes))
 
 
 async def _run(

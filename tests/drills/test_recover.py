@@ -5,6 +5,7 @@ import json
 import sys
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from clients.sandbox import Role, Sandboxes, sandbox_config
 from db.models import Build, LedgerEntry, Preview
 from db.transaction import transaction
 from db.users import UserChange, change_user
+from domain.errors import NotFound
 from domain.names import preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
@@ -111,7 +113,8 @@ async def _finish_all(harness: WorkerHarness, builds: dict[str, list[uuid.UUID]]
     for build_id in (*builds["asleep"], *builds["asking"]):
         await harness.until(build_id, frozenset({Status.SLEEPING, Status.NEEDS_INPUT}))
         await harness.until_idle(build_id)
-        await harness.builds.wake(build_id)
+        with suppress(NotFound):  # its plan is larger now, so it may have gone on by itself
+            await harness.builds.wake(build_id)
     for build_ids in builds.values():
         for build_id in build_ids:
             row = await harness.finished(build_id)

