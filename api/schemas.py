@@ -532,7 +532,7 @@ class PreviewOut(BaseModel):
     state: str = Field(description="opening, open, closed or failed.")
     url: str | None
     expires_at: datetime | None
-    reason: str | None = Field(description="Why it failed.")
+    reason: str | None = Field(description="Why it failed, was closed early, or still waits.")
 
     @classmethod
     def of(cls, preview: Preview) -> Self:
@@ -671,7 +671,10 @@ class Readiness(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.READINESS]})
 
-    ready: bool
+    ready: bool = Field(description="Whether the database answers; nothing works without it.")
+    degraded: bool = Field(
+        default=False, description="Temporal does not answer: builds can be read, but neither started nor changed."
+    )
     dependencies: dict[str, ServerState]
 
 

@@ -68,7 +68,7 @@ class BuildWorkflow:
         self._run_turns = 0
         self._projection = Projection(request.build_id, self._state)
         self._workspace = Workspace(request.build_id, self._state)
-        outage = Outage(self._state, self._projection)
+        outage = Outage(request.build_id, self._state, self._projection, self._workspace)
         self._waiting = Waiting(request.build_id, self._state, self._projection, self._workspace, outage)
         self._steering = Steering(request.build_id, self._state, self._workspace, self._waiting)
         self._plan = PlanCheck(request.build_id, self._state, self._workspace, self._waiting, self._steering)
@@ -76,7 +76,7 @@ class BuildWorkflow:
         self._tool_calls = ToolCalls(*shared, self._waiting)
         self._gate = EvidenceGate(*shared, self._waiting)
         self._budget = DayBudget(request.build_id, self._state, self._waiting)
-        self._completion = Completion(*shared)
+        self._completion = Completion(*shared, outage)
         self._recovery = Recovery(*shared, self._waiting)
 
     @workflow.signal(name=WAKE)
@@ -165,7 +165,7 @@ class BuildWorkflow:
         if self._workspace.is_unverified:
             await self._recovery.verify_workspace()
         elif not self._workspace.is_open:
-            await self._waiting.retry_with_help(self._workspace.open)
+            await self._waiting.retry_with_help(self._workspace.open, resumable=True)
             await self._projection.become(Status.SCAFFOLD)
         return Preparation.READY
 
@@ -181,7 +181,7 @@ class BuildWorkflow:
                 self._run_turns += 1
                 state.turn_pending = True
                 await self._projection.catch_up()
-                await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True)
+                await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True, resumable=True)
             if state.has_pending_restore:
                 await self._steering.restore()
             result = await self._think(patient=patient)
@@ -253,7 +253,9 @@ class BuildWorkflow:
             )
 
         waiting = self._waiting
-        result = await (waiting.retry_with_help(think) if patient else waiting.retry_until_finish(think))
+        result = await (
+            waiting.retry_with_help(think, resumable=True) if patient else waiting.retry_until_finish(think)
+        )
         if result is not None and (result.outcome is ThinkOutcome.BUSY or result.outcome in BLOCKED):
             return result  # nothing was sent
         if state.sent_notes is None:
