@@ -84,6 +84,7 @@ def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClie
         settings.model_prices,
         settings.max_output_tokens,
         autonomous_agent=settings.autonomous_agent,
+        sandbox_hours_per_day=settings.sandbox_hours_per_day,
         secrets=settings.secret_values(),
         rates=rates,
     )

@@ -56,6 +56,8 @@ class CostedBuild:
     build: Build
     cost: int
     question: AnsweredQuestion | None = None
+    sandbox_seconds: int = 0
+    """How long a sandbox has run for it today."""
 
 
 async def insert_build(tx: Transaction, request: BuildRequest) -> Build | None:
@@ -109,15 +111,20 @@ _COST = (
 )
 
 
+_SANDBOX_SECONDS = func.sandbox_seconds(Build.id, func.date(func.timezone("UTC", func.clock_timestamp())))
+
 _COSTED = (
-    select(Build, _COST, Question, FounderMessage)
+    select(Build, _COST, _SANDBOX_SECONDS, Question, FounderMessage)
     .outerjoin(Question, and_(Question.build_id == Build.id, Question.closed_at.is_(None)))
     .outerjoin(FounderMessage, FounderMessage.question_id == Question.id)
 )
 
 
-def _costed(build: Build, cost: int, question: Question | None, answer: FounderMessage | None) -> CostedBuild:
-    return CostedBuild(build, int(cost), None if question is None else AnsweredQuestion(question, answer))
+def _costed(
+    build: Build, cost: int, seconds: int, question: Question | None, answer: FounderMessage | None
+) -> CostedBuild:
+    asked = None if question is None else AnsweredQuestion(question, answer)
+    return CostedBuild(build, int(cost), asked, int(seconds))
 
 
 async def read_build(tx: Transaction, user_id: str, build_id: uuid.UUID) -> CostedBuild | None:

@@ -154,6 +154,22 @@ class FleetDay(Base):
     __table_args__ = (PrimaryKeyConstraint("day", "shard"),)
 
 
+class SandboxRun(Base):
+    """A stretch of time in which a build's workspace or gate had a sandbox; it runs on while `ended_at` is null."""
+
+    __tablename__ = "sandbox_runs"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        PrimaryKeyConstraint("build_id", "started_at"),
+        Index("uq_sandbox_runs_open", "build_id", unique=True, postgresql_where=text("ended_at is null")),
+        CheckConstraint("ended_at >= started_at", name="order"),
+    )
+
+
 class Limit(Base):
     """A limit of the whole service, see `domain/limits.py`. It holds at once."""
 

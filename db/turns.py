@@ -4,9 +4,10 @@ import json
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
-from sqlalchemy import JSON, UUID, Text, bindparam, func, select, text
+from sqlalchemy import JSON, UUID, Date, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
@@ -45,6 +46,8 @@ class TurnStart:
     """The scope of a switch that is off for the build."""
     fleet_is_limited: bool
     """Whether there is a limit on what all builds together spend in a day."""
+    sandbox_seconds: int
+    """How long a sandbox has run for the build today."""
     previous_outcome: str | None
     """The stop reason of the turn before; None before the first turn."""
     previous_details: dict[str, Any] | None
@@ -69,7 +72,8 @@ class TurnStart:
 _TURN_START = text(
     f"""
     select builds.user_id, coalesce(builds.model, ''), users.suspended, {OFF_SCOPE},
-        exists (select 1 from limits where name = 'fleet_day' and value is not null), turns.outcome, turns.details,
+        exists (select 1 from limits where name = 'fleet_day' and value is not null),
+        sandbox_seconds(builds.id, :day), turns.outcome, turns.details,
         exists (select 1 from founder_messages where build_id = :build and turn is null),
         exists (select 1 from restores where build_id = :build and state = 'done' and turn is null),
         builds.settings_version,
@@ -80,12 +84,13 @@ _TURN_START = text(
     left join turns on turns.build_id = builds.id and turns.number = :before
     where builds.id = :build
     """
-).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("day", type_=Date()))
 
 
-async def load_turn_start(tx: Transaction, build_id: uuid.UUID, number: int) -> TurnStart:
-    """Read what the turn starts from, before its row is taken."""
-    return TurnStart(*(await tx.execute(_TURN_START, {"build": build_id, "before": number - 1})).one())
+async def load_turn_start(tx: Transaction, build_id: uuid.UUID, number: int, day: date) -> TurnStart:
+    """Read what the turn starts from on this UTC day, before its row is taken."""
+    values = {"build": build_id, "before": number - 1, "day": day}
+    return TurnStart(*(await tx.execute(_TURN_START, values)).one())
 
 
 _CLAIM = text(
