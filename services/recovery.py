@@ -44,6 +44,7 @@ from domain.status import Status
 from domain.verdicts import WorkflowFate
 from services.completion import project_ready
 from services.deployment import is_bound_here, rebind
+from services.generation import trust_rows
 
 IMPORTED = 5
 """Snapshots of a build that are imported at most, the newest ones."""
@@ -171,6 +172,8 @@ async def carry_out(
                 report(planned, str(error) or type(error).__name__)
             else:
                 report(planned, "")
+    if after_restore and not failed:
+        await trust_rows(where.sessions, where.store)
     return failed
 
 
