@@ -53,7 +53,11 @@ async def open_floor(
     text = opening(record, last)
     prefix = await compactions.next_prefix(tx, call.build_id)
     message = f'{{"role":"user","content":{to_stored_text([{"type": "text", "text": text}])}}}'
-    await prompts.open_prefix(tx, call.build_id, call.prefix, prefix, covers=call.turn, opening=message)
+    # A server that takes no messages of the role `system`, whatever the table says, is met with none.
+    notices = False if reason == NOT_ACCEPTED else None
+    await prompts.open_prefix(
+        tx, call.build_id, call.prefix, prefix, covers=call.turn, opening=message, system_notices=notices
+    )
     await prompts.use_prefix(tx, call.build_id, call.turn, call.claim, prefix)
     event = CompactedEvent(
         reason=reason, tokens_before=tokens_before, summary=storable(opening(record, last, for_people=True))

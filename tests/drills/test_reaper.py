@@ -32,7 +32,7 @@ from tests.harness.database_backup import back_up, put_back
 from tests.harness.deployments import client_in, deployment, new_deployment
 from tests.harness.many_builds import make_builds
 from tests.harness.namespaces import new_namespace
-from tests.harness.reaper import reap, reap_until
+from tests.harness.reaper import forget_cursors, reap, reap_until
 from tests.harness.scripts import PRODUCT, bash, hold, steps
 from tests.harness.worker import WorkerHarness
 from tests.workflows.scenarios import release_command
@@ -58,6 +58,7 @@ async def test_wrong_namespace(stack: LocalStack, browser: Browser, figure: Figu
         await _make_old(ours, builds)
         theirs = BuildWorkflows(elsewhere, "no-workers")
         sandboxes = Sandboxes(sandbox_config(ours.settings))
+        await forget_cursors(ours.sessions)
         forced = await BuildReaper(ours.sessions, theirs).look()
         ended = await SandboxReaper(ours.sessions, theirs, sandboxes, timedelta(0)).look(Budget())
         assert (forced.closed, forced.previews, ended) == (0, 0, 0)

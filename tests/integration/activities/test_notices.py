@@ -13,7 +13,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.context import ContextActivities
 from activities.think import ThinkActivities
-from activities.turn.floor import open_floor
+from activities.turn.floor import NOT_ACCEPTED, open_floor
 from clients.model.anthropic import AnthropicProvider
 from db import money
 from db.models import Build, FounderMessage, Message, Process, Prompt, StoredFormat, ToolCall, Turn, User
@@ -229,6 +229,20 @@ async def test_a_floor_repeats_the_notices_and_its_prefix_has_them_too(harness: 
     [opening] = await talk.take()
     assert WIND_DOWN in texts(opening)[0]
     assert roles(await talk.take(TurnNote.LAST_TURN)) == ["user", "assistant", "user", "system"]
+
+
+async def test_a_server_that_does_not_take_notices_gets_them_in_user_messages(harness: ActivityHarness) -> None:
+    talk = await start(harness, SONNET)
+    await talk.take()
+    async with transaction(harness.sessions) as tx:
+        claim = uuid.uuid4()
+        tx.session.add(Turn(build_id=talk.build_id, number=2, run_id="run", claim=claim))
+        user = (await tx.session.get_one(Build, talk.build_id)).user_id
+        await tx.session.flush()
+        call = money.Call(claim, talk.build_id, user, 2, TODAY, SONNET)
+        assert await open_floor(tx, call, NOT_ACCEPTED, 1, ()) == 1
+    await talk.take()
+    assert roles(await talk.take(TurnNote.WIND_DOWN)) == ["user", "assistant", "user"]
 
 
 async def test_the_size_of_a_prompt_counts_its_notices(harness: ActivityHarness) -> None:
