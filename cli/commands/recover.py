@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # slow to import, and `--help` does not need them
 app = typer.Typer()
 
 
-@app.command(epilog="\b\nExamples:\ncofounder recover --temporal --dry-run\ncofounder recover --after-restore --yes")
+@app.command(epilog="Example: cofounder recover --temporal --dry-run")
 def recover(
     temporal: Annotated[
         bool, typer.Option("--temporal", help="Temporal's namespace is new or empty: start the open builds there.")
@@ -35,16 +35,18 @@ def recover(
     repeated.
     """
     import asyncio
+    import sys
+
+    import structlog
 
     from cli.output import Output
     from domain.errors import InvalidInput
-    from logs import configure_logs
     from settings import load_settings
 
     if temporal == after_restore:
         raise InvalidInput("Say what was lost: --temporal or --after-restore.")
     settings = load_settings()
-    configure_logs(settings.log_format, settings.log_level)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for scripts
     asyncio.run(_run(settings, Output(as_json), after_restore, rate, dry_run, yes))
 
 
