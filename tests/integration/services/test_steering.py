@@ -29,6 +29,7 @@ from db.transaction import transaction
 from domain.guards import error_signature
 from domain.names import build_workflow_id
 from domain.payloads import AskFounder, FinishRestore, RestoreWorkspace, RunGate, ThinkOutcome
+from domain.question import ASKED
 from domain.tool_output import render_result
 from local.stack import LocalStack
 from services import messages
@@ -250,7 +251,8 @@ async def test_question_is_asked_once_shown_and_answered_once(api: RunningApi, h
     shown = (await api.http.get(f"/v1/builds/{build}")).json()["question"]
     assert (shown["id"], shown["answer"], len(shown["options"])) == (given.question_id, None, 3)
     assert shown["tried"] == [f"Turn {turn}: Attempt {turn}. — bash: make" for turn in (1, 3, 4)]
-    assert shown["problem"].startswith(told.reason)
+    assert shown["problem"].startswith("The agent has hit the same error 3 times")
+    assert told.reason == ASKED, "the question itself is not in Temporal's history"
     assert "no module named x" in shown["problem"]
     assert (await api.http.get("/v1/builds", params={"limit": 1})).json()["builds"][0]["question"] == shown
 
