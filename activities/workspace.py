@@ -80,6 +80,7 @@ class WorkspaceActivities:
         """
         build_id = uuid.UUID(request.build_id)
         async with heartbeating(), _retry_if_gone(), self._permits.running(request.build_id, Role.WORKSPACE):
+            await crash_point("permit.taken")
             recorded = await self._recorded_sandbox(build_id)
             sandbox, age = await self._adopt_or_create(build_id, recorded)
             await crash_point("workspace.made")
@@ -113,6 +114,7 @@ class WorkspaceActivities:
                 await kill_all(self._sandboxes, request.build_id, Role.GATE)
             else:
                 await self._pause(request.sandbox_id)
+            await crash_point("workspace.paused")
             if not request.keep_permit:
                 await self._permits.give_back(request.build_id)
 

@@ -532,7 +532,7 @@ class PreviewOut(BaseModel):
     state: str = Field(description="opening, open, closed or failed.")
     url: str | None
     expires_at: datetime | None
-    reason: str | None = Field(description="Why it failed.")
+    reason: str | None = Field(description="Why it failed, was closed early, or still waits.")
 
     @classmethod
     def of(cls, preview: Preview) -> Self:

@@ -298,7 +298,7 @@ class PreviewEvent(BuildEvent):
     state: str = Field(description="opening, open, closed or failed.")
     url: str | None = Field(default=None, description="Its address while it is open.")
     expires_at: str | None = Field(default=None, description="When it closes by itself.")
-    reason: str | None = Field(default=None, description="Why it failed.")
+    reason: str | None = Field(default=None, description="Why it failed, was closed early, or still waits.")
 
 
 class HookFailedEvent(BuildEvent):

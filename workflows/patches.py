@@ -120,7 +120,7 @@ CHECKS_FOR_CANCEL = Patch(
 PERMITS = Patch(
     "permits",
     since=date(2026, 11, 29),
-    commit="0000000",
+    commit="0c09931",
     gates="Pause the workspace's sandbox before the gate starts its own, so that the build needs one permit; resume it "
     "if the product does not pass; and snapshot no sandbox that is paused and saved. Before, both sandboxes ran.",
     deprecate_when="no build run that began without it is open, and the build histories before 2026-11-29, such as "

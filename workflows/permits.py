@@ -8,7 +8,7 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.permits import PermitActivities
-    from domain.payloads import ClaimPermit, LoopState, PermitClaim
+    from domain.payloads import BuildInput, ClaimPermit, LoopState, PermitClaim
     from domain.permits import time_to_next_check
     from domain.status import WAITS, Dependency, Status
 
@@ -27,6 +27,7 @@ class PermitQueue:
         self._build_id = build_id
         self._state = state
         self._projection = projection
+        self._checks_in_run = 0
 
     async def when_permitted(self, step: Callable[[], Awaitable[T]]) -> T:
         """Do a step. If it finds no permit, wait until the build holds one, and do it again.
@@ -51,14 +52,25 @@ class PermitQueue:
         """Wait until the build holds a permit. Its status is then what it was, unless it only begins to work again."""
         before, shown = self._state.status, None
         while not claim.held:
+            self._continue_as_new_if_long()
             if claim.reason != shown:
                 shown = claim.reason
                 await self._projection.become(Status.WAITING, dependency=Dependency.CAPACITY, reason=shown)
             moment = time_to_next_check(refusals, workflow.random().random())
             await wait_for_wake(self._state, moment, "waiting for a free sandbox", "permit_free")
             claim = await claim_permit(ClaimPermit(build_id=self._build_id))
+            self._checks_in_run += 1
         if before not in WAITS:
             await self._projection.become(before)
+
+    def _continue_as_new_if_long(self) -> None:
+        """Wait in a new run if the history is long. Only before the first sandbox: a turn may be open later."""
+        state = self._state
+        limit = state.context.continue_as_new_turns if state.context is not None else None
+        is_over = limit is not None and self._checks_in_run >= limit
+        if state.sandbox is None and (is_over or workflow.info().is_continue_as_new_suggested()):
+            end_if_cancelled()  # a new run would not see a cancel of this one
+            workflow.continue_as_new(BuildInput(build_id=self._build_id, state=state))
 
 
 async def claim_permit(request: ClaimPermit) -> PermitClaim:

@@ -17,7 +17,9 @@ CrashPoint = Literal[
     "dispatch.intended",
     "dispatch.acted",
     "snapshot.uploaded",
+    "permit.taken",
     "workspace.made",
+    "workspace.paused",
     "gate.recorded",
     "finish_build.committed",
 ]

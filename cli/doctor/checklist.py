@@ -10,6 +10,7 @@ from rich.text import Text
 from cli.doctor.check import Check, CheckResult, CheckSkipped, DoctorContext, fail, warn
 from cli.doctor.database import check_database
 from cli.doctor.machine import check_bubblewrap, check_chromium, check_disk
+from cli.doctor.permits import check_permits
 from cli.doctor.services import check_api, check_model, check_object_store, check_sandboxes
 from cli.doctor.temporal import check_reaper, check_search_attributes, check_temporal, check_worker
 from cli.feed_state import printable
@@ -29,6 +30,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("store", check_object_store),
     ("model", check_model),
     ("sandboxes", check_sandboxes),
+    ("permits", check_permits),
     ("api", check_api),
     ("chromium", check_chromium),
     ("bubblewrap", check_bubblewrap),

@@ -6,10 +6,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from activities.runtime.crash_point import CrashPoint
 from clients.browser import Browser
 from clients.sandbox import Sandboxes, sandbox_config
 from db.migrate import migrate
@@ -18,6 +21,7 @@ from db.transaction import transaction
 from domain.permits import PREVIEW_CLOSED
 from domain.status import Status
 from local.stack import LocalStack
+from tests.harness.faults import FaultHarness, WorkerProcess, fault_harness
 from tests.harness.scripts import PRODUCT, SMALL, bash, steps
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness, worker_harness
@@ -59,18 +63,25 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(quota: int, browser: Browser) -> AsyncIterator[Fleet]:
+async def fleet(quota: int, browser: Browser, **settings: Any) -> AsyncIterator[Fleet]:
     options = ("--max-running", str(quota))
     async with LocalStack(durable=False, temporal_ui=False, sandbox_options=options) as stack:
         await migrate(stack.environment["DATABASE_URL"])
-        async with worker_harness(stack, browser, sandbox_quota=quota, reaper_seconds=5) as harness:
-            sandboxes = Sandboxes(sandbox_config(harness.settings))
-            running = Fleet(harness, sandboxes, quota)
-            watching = asyncio.create_task(running.watch())
+        settings = {"sandbox_quota": quota, "reaper_seconds": 5} | settings
+        async with worker_harness(stack, browser, **settings) as harness, watched(harness, quota) as running:
             yield running
-            watching.cancel()
-            await asyncio.wait([watching])
-            await sandboxes.close()
+
+
+@asynccontextmanager
+async def watched(harness: WorkerHarness, quota: int) -> AsyncIterator[Fleet]:
+    """Look how many sandboxes run while the block runs."""
+    sandboxes = Sandboxes(sandbox_config(harness.settings))
+    running = Fleet(harness, sandboxes, quota)
+    watching = asyncio.create_task(running.watch())
+    yield running
+    watching.cancel()
+    await asyncio.wait([watching])
+    await sandboxes.close()
 
 
 @pytest.mark.fast
@@ -117,3 +128,45 @@ async def test_open_previews(browser: Browser, figure: Callable[[str], None]) ->
         figure(await three.ready([await harness.start(script=SMALL) for _ in range(5)]))
         reasons = [row and (row.state, row.reason) for row in [await preview(each) for each in shown]]
         assert reasons == [("closed", PREVIEW_CLOSED)] * 3
+
+
+async def test_replaced_sandboxes(browser: Browser, figure: Callable[[str], None]) -> None:
+    """3 builds, one sandbox, which is replaced by another before its provider would end it."""
+    script = steps([bash("echo kept > kept.txt; sleep 1.2")], [bash(f"cat kept.txt; {PRODUCT}")])
+    async with fleet(1, browser, sandbox_max_seconds=2) as one:
+        builds = [await one.harness.start(script=script) for _ in range(3)]
+        figures = await one.ready(builds)
+        causes = [event.data["reason"] for each in builds for event in await one.harness.events(each, "resumed")]
+        replaced = sum("near the end of the time" in cause for cause in causes)
+        assert replaced >= len(builds)
+        figure(f"{figures}, {replaced} were replaced")
+
+
+async def test_worker_killed(figure: Callable[[str], None]) -> None:
+    """4 builds on 2 sandboxes; the worker is killed between a permit, its sandbox and what is recorded of them."""
+    points: list[CrashPoint] = ["permit.taken", "workspace.made", "workspace.paused", "gate.recorded"]
+    async with fault_harness(sandbox_options=("--max-running", "2")) as faults:
+        harness = faults.harness()
+        async with watched(harness, 2) as two:
+            builds = [await harness.start(script=SMALL, prepare=partial(_kill_at, faults, point)) for point in points]
+            working = asyncio.create_task(_keep_a_worker(faults, harness))
+            figures = await two.ready(builds)
+            working.cancel()
+            await asyncio.wait([working])
+        assert sorted(faults.crashed()) == sorted(points)
+        figure(f"{figures}; killed {len(points)} times")
+
+
+def _kill_at(faults: FaultHarness, point: CrashPoint, build_id: uuid.UUID) -> None:
+    faults.ask(point, build_id, "kill")
+
+
+async def _keep_a_worker(faults: FaultHarness, harness: WorkerHarness) -> None:
+    """Start another worker whenever one was killed."""
+    while True:
+        faults.launch(harness, SANDBOX_QUOTA="2")
+        await wait_until(_all_ended(faults.workers), seconds=_LONGEST)
+
+
+def _all_ended(workers: Sequence[WorkerProcess]) -> Callable[[], bool]:
+    return lambda: not any(worker.is_running for worker in workers)

@@ -272,16 +272,19 @@ def _directory() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def fault_harness(scripts: Sequence[Mapping[str, Any]] = ()) -> AsyncIterator[FaultHarness]:
+async def fault_harness(
+    scripts: Sequence[Mapping[str, Any]] = (), sandbox_options: Sequence[str] = ()
+) -> AsyncIterator[FaultHarness]:
     """Start a stack of its own, on disk, so that a killed database finds its data again.
 
-    `scripts` are the rehearsal model's from the start, as `{"match": …, "script": …}`.
+    `scripts` are the rehearsal model's from the start, as `{"match": …, "script": …}`; `sandbox_options` are further
+    ones of the sandbox server.
     """
     with _directory() as directory:
         scripts_file = directory / "scripts.json"
         scripts_file.write_text(json.dumps({"scripts": list(scripts)}))
         # Each ready build keeps the sandbox of its preview, and fault tests make dozens of builds.
-        oracle = ("--oracle", str(directory / "oracle"), "--max-sandboxes", "300")
+        oracle = ("--oracle", str(directory / "oracle"), "--max-sandboxes", "300", *sandbox_options)
         model = ("--bodies", str(directory / "bodies"), "--scripts", str(scripts_file))
         async with LocalStack(temporal_ui=False, model_options=model, sandbox_options=oracle) as stack:
             await migrate(stack.environment["DATABASE_URL"])

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from temporalio.client import WorkflowFailureError
 from temporalio.testing import TimeSkipper
@@ -32,9 +33,9 @@ PERMIT_SCENARIOS: list[Scenario] = []
 _HELD = steps([hold()], [bash(PRODUCT)])
 
 
-def _scenario(path: str) -> Callable[[Drive], None]:
+def _scenario(path: str, **more: Any) -> Callable[[Drive], None]:
     def add(drive: Drive) -> None:
-        settings = {"sandbox_quota": 1}
+        settings = {"sandbox_quota": 1} | more
         PERMIT_SCENARIOS.append(Scenario(drive.__name__, path, drive, settings, own_database=True))
 
     return add
@@ -95,6 +96,26 @@ async def waited_for_permit(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert await harness.statuses(second) == ["starting", "waiting", "starting", "scaffold", "code", "checks", "ready"]
     assert not await _holds_permit(harness, second)
     return [*workflows, closed, EndedWorkflow(f"build-{third}", "cancelled")]
+
+
+@_scenario("no sandbox is free for so long that the build continues as new while it waits", continue_as_new_turns=2)
+async def long_wait_for_permit(harness: WorkerHarness) -> list[EndedWorkflow]:
+    first = await harness.start(script=_HELD)
+    await harness.until_event(first, "tool_started")
+    second = await harness.start(script=SMALL)
+    await _until_it_waits(harness, second)
+    run = (await harness.handle(second).describe()).run_id
+
+    async def is_another_run() -> bool:
+        return (await harness.handle(second).describe()).run_id != run
+
+    for _ in range(2):
+        await _next_check(harness, f"build-{second}")
+    await wait_until(is_another_run)
+    await release_command(harness, first)
+    assert (await harness.finished(first)).status == Status.READY
+    await _end_preview(harness, first, "closed")
+    return await ready_build(harness, second)
 
 
 @_scenario("the product does not pass the gate, which runs with the workspace's permit; the workspace is resumed")

@@ -11,15 +11,12 @@ import pytest
 from sqlalchemy import text
 
 from db import permits
-from db.builds import BuildRequest, insert_build
 from db.models import Build, Permit, Preview
-from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
 from db.transaction import transaction
-from db.users import ensure_user
 from local.stack import LocalStack
 from tests.harness.api_server import new_database
-from tests.harness.worker import sample_brief
+from tests.harness.build_rows import builds_of
 
 NOW = timedelta()
 
@@ -30,18 +27,6 @@ async def sessions(stack: LocalStack) -> AsyncIterator[Sessions]:
     engine = make_engine(await new_database(stack), pool_size=10)
     yield make_sessions(engine)
     await engine.dispose()
-
-
-async def builds_of(sessions: Sessions, user_id: str, number: int) -> list[uuid.UUID]:
-    ids = []
-    for _ in range(number):
-        async with transaction(sessions) as tx:
-            await ensure_user(tx, user_id)
-            project = await create_project(tx, user_id, "Test", sample_brief(), None)
-            build = await insert_build(tx, BuildRequest(project.id, user_id, "Test it."))
-            assert build is not None
-            ids.append(build.id)
-    return ids
 
 
 async def take(

@@ -1,0 +1,23 @@
+"""Rows of builds whose workflows are never started, for tests of what builds share."""
+
+import uuid
+
+from db.builds import BuildRequest, insert_build
+from db.projects import create_project
+from db.session import Sessions
+from db.transaction import transaction
+from db.users import ensure_user
+from tests.harness.worker import sample_brief
+
+
+async def builds_of(sessions: Sessions, user_id: str, number: int) -> list[uuid.UUID]:
+    """Insert this many builds of a user, each of a project of its own, and return their ids."""
+    ids = []
+    for _ in range(number):
+        async with transaction(sessions) as tx:
+            await ensure_user(tx, user_id)
+            project = await create_project(tx, user_id, "Test", sample_brief(), None)
+            build = await insert_build(tx, BuildRequest(project.id, user_id, "Test it."))
+            assert build is not None
+            ids.append(build.id)
+    return ids
