@@ -268,6 +268,9 @@ class Settings(BuildSettings, BaseSettings):
         default=120, ge=0, description="The reaper ignores sandboxes younger than this many seconds."
     )
     reaper_seconds: int = Field(default=60, ge=5, description="Seconds between two runs of the reaper.")
+    prober_seconds: int = Field(
+        default=15, ge=1, description="Seconds between two runs of the prober, which asks what is down for an answer."
+    )
     graceful_shutdown_seconds: float = Field(
         default=600,
         ge=0,

@@ -21,7 +21,7 @@ from activities.runtime.shutdown import Shutdown
 from clients.browser import Browser
 from clients.cancellation import cancel_and_wait
 from clients.search_attributes import register_search_attributes
-from clients.temporal import connect_temporal, schedule_reaper
+from clients.temporal import connect_temporal, schedule_prober, schedule_reaper
 from clients.worker_clients import open_worker_clients
 from db.session import open_sessions
 from domain.errors import CofounderError, WrongVersion
@@ -32,11 +32,12 @@ from services.presence import Presence, check_formats
 from settings import Settings, load_settings
 from workflows.build import BuildWorkflow
 from workflows.preview import PreviewWorkflow
+from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
 
 log = structlog.get_logger(__name__)
 
-WORKFLOWS: list[type] = [BuildWorkflow, PreviewWorkflow, ReaperWorkflow]
+WORKFLOWS: list[type] = [BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow]
 
 WORKFLOW_TASKS = 20
 """Workflow tasks that a worker takes at once. Python runs one at a time, and each times out ten seconds after it is
@@ -71,6 +72,7 @@ async def wired_worker(
             await check_deployment(sessions, clients.workflows)
             await register_search_attributes(client)
             await schedule_reaper(client, settings.temporal_task_queue, timedelta(seconds=settings.reaper_seconds))
+            await schedule_prober(client, settings.temporal_task_queue, timedelta(seconds=settings.prober_seconds))
             yield Worker(
                 client,
                 task_queue=settings.temporal_task_queue,

@@ -111,11 +111,11 @@ class CompactActivities:
         Raises:
             ModelCallFailed: another attempt may succeed.
         """
-        async with transaction(self._sessions) as tx:
-            reserved = await self._reserve(tx, request)
-        if isinstance(reserved, CompactResult):
-            return reserved
         async with heartbeating():
+            async with transaction(self._sessions) as tx:
+                reserved = await self._reserve(tx, request)
+            if isinstance(reserved, CompactResult):
+                return reserved
             called = await self._call(reserved)
             if called is None:
                 return CompactResult.sparse()

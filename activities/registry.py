@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from activities.compact import CompactActivities
@@ -12,6 +13,7 @@ from activities.lifecycle import LifecycleActivities
 from activities.permits import PermitActivities
 from activities.plan import PlanActivities
 from activities.preview import PreviewActivities
+from activities.prober import Probe, ProberActivities
 from activities.question import QuestionActivities
 from activities.reaper import ReaperActivities
 from activities.restore import RestoreActivities
@@ -19,8 +21,10 @@ from activities.slots import SlotActivities
 from activities.snapshot import SnapshotActivities
 from activities.think import ThinkActivities
 from activities.workspace import WorkspaceActivities
+from clients.model.providers import probe_providers
 from clients.worker_clients import WorkerClients
 from db.session import Sessions
+from domain.status import Dependency
 from services.permits import Permits
 from settings import Settings
 
@@ -151,4 +155,13 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
         autonomous_agent=settings.autonomous_agent,
         permits=_permits(settings, sessions, clients),
     )
-    return [reaper.reap, reaper.reap_builds, reaper.reap_sandboxes, reaper.sweep_store, reaper.repeat_nudges]
+    probes: dict[Dependency, Probe] = {
+        Dependency.STORE: clients.store.probe,
+        Dependency.SANDBOX: clients.sandboxes.probe,
+        Dependency.MODEL: partial(probe_providers, clients.providers),
+    }
+    prober = ProberActivities(sessions, clients.workflows, probes)
+    return [
+        *(reaper.reap, reaper.reap_builds, reaper.reap_sandboxes, reaper.sweep_store, reaper.repeat_nudges),
+        *(prober.report_outage, prober.read_dependency, prober.probe),
+    ]

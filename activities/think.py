@@ -136,8 +136,9 @@ class ThinkActivities:
             ModelCallFailed, NeedsPerson: see `clients/model/protocol.py`.
         """
         result: ThinkResult | None = None
-        while result is None:
-            result = await self._ask(request)
+        async with heartbeating():  # from the first statement on, which may wait for a lock
+            while result is None:
+                result = await self._ask(request)
         return result
 
     async def _ask(self, request: ThinkInput) -> ThinkResult | None:
@@ -159,18 +160,17 @@ class ThinkActivities:
                 await self._alert(build_id, request.turn, blocked.state)
             return blocked.result
         call = reserved.call
-        async with heartbeating():
-            try:
-                answer, narrator, tools = await self._call(call, reserved.max_tokens)
-            except ConversationRefused as error:
-                reason = TOO_LONG if isinstance(error, ConversationTooLong) else NOT_ACCEPTED
-                if await self._begin_again(call, reason):
-                    return None
-                await self._report(call, error)
-                raise
-            if answer.stop_reason == WINDOW_EXCEEDED and await self._begin_again(call, TOO_LONG, answer):
+        try:
+            answer, narrator, tools = await self._call(call, reserved.max_tokens)
+        except ConversationRefused as error:
+            reason = TOO_LONG if isinstance(error, ConversationTooLong) else NOT_ACCEPTED
+            if await self._begin_again(call, reason):
                 return None
-            return await self._store(call, answer, tools, narrator, reserved.message_read)
+            await self._report(call, error)
+            raise
+        if answer.stop_reason == WINDOW_EXCEEDED and await self._begin_again(call, TOO_LONG, answer):
+            return None
+        return await self._store(call, answer, tools, narrator, reserved.message_read)
 
     @activity.defn
     @application_errors

@@ -140,4 +140,8 @@ USAGE: dict[str, Any] = {
     "days": [_SUMS | {"day": "2026-11-24", "model": "claude-sonnet-5-5"}],
     "builds": [_SUMS | {"build_id": _BUILD_ID, "project_id": _PROJECT_ID}],
 }
-READINESS: dict[str, Any] = {"ready": True, "dependencies": {"database": {"ok": True, "detail": "answers"}}}
+READINESS: dict[str, Any] = {
+    "ready": True,
+    "degraded": False,
+    "dependencies": {"database": {"ok": True, "detail": "answers"}},
+}

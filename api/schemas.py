@@ -671,7 +671,10 @@ class Readiness(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.READINESS]})
 
-    ready: bool
+    ready: bool = Field(description="Whether the database answers; nothing works without it.")
+    degraded: bool = Field(
+        default=False, description="Temporal does not answer: builds can be read, but neither started nor changed."
+    )
     dependencies: dict[str, ServerState]
 
 

@@ -11,6 +11,7 @@ from domain.errors import InvalidInput
 from domain.names import build_workflow_id
 from workflows.build import BuildWorkflow
 from workflows.preview import PreviewWorkflow
+from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
 
 
@@ -46,7 +47,9 @@ def load_history(path: Path) -> WorkflowHistory:
 
 async def replay_history(history: WorkflowHistory) -> ReplayResult:
     """Replay one history, without a server."""
-    replayer = Replayer(workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow], data_converter=DATA_CONVERTER)
+    replayer = Replayer(
+        workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow], data_converter=DATA_CONVERTER
+    )
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
     problem = None if result.replay_failure is None else str(result.replay_failure)
     return ReplayResult(history.workflow_id, len(history.events), problem)

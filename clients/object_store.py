@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -103,6 +104,7 @@ class ObjectStore:
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
             retries={"total_max_attempts": 1},
+            tcp_keepalive=True,
             max_pool_connections=20,
             # Servers other than AWS have one host name for all buckets, and don't know the newer checksums.
             s3={"addressing_style": "path" if config.endpoint_url else "auto"},
@@ -142,11 +144,19 @@ class ObjectStore:
 
         Raises:
             Misconfigured: names the variable that is wrong, and what to do.
+            StoreUnavailable: it does not answer.
         """
         try:
             await self.keys("check/", limit=1)
-        except (NeedsPerson, NotFound, StoreUnavailable) as error:
+        except (NeedsPerson, NotFound) as error:
             raise Misconfigured(str(error)) from error
+
+    async def probe(self) -> None:
+        """Store a small object, read it back and delete it."""
+        key = f"check/{uuid.uuid4()}"
+        await self.put(key, b"probe")
+        await self.get(key, 100)
+        await self.delete([key])
 
     async def put_stream(self, key: str, chunks: AsyncIterable[bytes]) -> StoredObject:
         """Upload a stream, part by part; a small one in one request.

@@ -217,16 +217,25 @@ class Sandboxes:
         """Check that the service answers and accepts the key.
 
         Raises:
-            Misconfigured: it does not answer, or it is another service; says what to do.
+            Misconfigured: it is another service; says what to do.
+            SandboxUnavailable: it does not answer.
+            NeedsPerson: it does not accept the key.
+        """
+        try:
+            await self.probe()
+        except SandboxUnavailable as error:
+            if not isinstance(error.__cause__, e2b.RateLimitException | ServiceBusyException):
+                raise
+
+    async def probe(self) -> None:
+        """Ask the service for the list of sandboxes.
+
+        Raises:
+            SandboxUnavailable: it does not answer.
             NeedsPerson: it does not accept the key.
         """
         pages = e2b.AsyncSandbox.list(query=e2b.SandboxQuery(metadata={"app": APP}), limit=1, **self._connection)
-        try:
-            await self.ask("list sandboxes", pages.next_items(), CHECK_SECONDS)
-        except SandboxUnavailable as error:
-            if isinstance(error.__cause__, e2b.RateLimitException | ServiceBusyException):
-                return
-            raise Misconfigured(str(error)) from error
+        await self.ask("list sandboxes", pages.next_items(), CHECK_SECONDS)
 
     async def find(self, build_id: str, role: Role) -> list[str]:
         """Ids of a build's sandboxes in a role, newest first, running or paused."""

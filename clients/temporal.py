@@ -28,9 +28,12 @@ from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
 from domain.deployment import Namespace
 from domain.errors import Misconfigured
-from domain.names import REAPER_ID, REAPER_WORKFLOW
+from domain.names import PROBER_ID, PROBER_WORKFLOW, REAPER_ID, REAPER_WORKFLOW
 
 _RPC_TIMEOUT = timedelta(seconds=8)
+
+_PROBER_TIMEOUT = timedelta(minutes=1)
+"""A run of the prober takes seconds."""
 
 
 class CompactPayloadConverter(PydanticPayloadConverter):
@@ -137,8 +140,27 @@ async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> 
     Raises:
         Misconfigured: this client may not do so, or Temporal does not answer.
     """
+    action = ScheduleActionStartWorkflow(REAPER_WORKFLOW, id=REAPER_ID, task_queue=task_queue)
+    await _keep_schedule(client, action, every)
+
+
+async def schedule_prober(client: Client, task_queue: str, every: timedelta) -> None:
+    """Create or update the prober's schedule. A schedule that an operator has paused stays paused.
+
+    A run that no worker takes ends by itself, so that it does not keep later ones from starting.
+
+    Raises:
+        Misconfigured: this client may not do so, or Temporal does not answer.
+    """
+    action = ScheduleActionStartWorkflow(
+        PROBER_WORKFLOW, id=PROBER_ID, task_queue=task_queue, execution_timeout=_PROBER_TIMEOUT
+    )
+    await _keep_schedule(client, action, every)
+
+
+async def _keep_schedule(client: Client, action: ScheduleActionStartWorkflow, every: timedelta) -> None:
     schedule = Schedule(
-        action=ScheduleActionStartWorkflow(REAPER_WORKFLOW, id=REAPER_ID, task_queue=task_queue),
+        action=action,
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
     )
@@ -147,12 +169,12 @@ async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> 
         return ScheduleUpdate(schedule=replace(schedule, state=current.description.schedule.state))
 
     try:
-        await client.create_schedule(REAPER_ID, schedule)
+        await client.create_schedule(action.id, schedule)
     except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle(REAPER_ID).update(keep_state)
+        await client.get_schedule_handle(action.id).update(keep_state)
     except RPCError as error:
         raise Misconfigured(
-            f"The schedule {REAPER_ID} could not be made in Temporal's namespace {client.namespace} ({error.message}). "
+            f"The schedule {action.id} could not be made in Temporal's namespace {client.namespace} ({error.message}). "
             "Check that Temporal runs and that its key may write there."
         ) from error
 

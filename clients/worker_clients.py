@@ -1,6 +1,6 @@
 """The clients that a worker's activities share: opened, checked and closed together."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from clients.model.protocol import Providers
 from clients.model.providers import open_providers
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes, sandbox_config
-from domain.errors import NeedsPerson
+from domain.errors import NeedsPerson, SandboxUnavailable, StoreUnavailable
 from settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -44,11 +44,11 @@ async def open_worker_clients(
     """
     async with AsyncExitStack() as closing:
         store = await closing.enter_async_context(ObjectStore(store_config(settings)))
-        await store.check()
+        await _check(store.check)
         providers = await closing.enter_async_context(open_providers(settings))
         sandboxes = Sandboxes(sandbox_config(settings))
         closing.push_async_callback(sandboxes.close)
-        await _check(sandboxes)
+        await _check(sandboxes.check)
         if browser is None:
             browser = Browser(find_chromium(settings.chromium_path))
             closing.push_async_callback(browser.close)
@@ -56,13 +56,18 @@ async def open_worker_clients(
         yield WorkerClients(store, providers, sandboxes, browser, workflows)
 
 
-async def _check(sandboxes: Sandboxes) -> None:
-    """Check that the sandbox service answers.
+async def _check(check: Callable[[], Awaitable[None]]) -> None:
+    """Check a server.
 
-    A rejected key is only logged: as with the model's key, builds keep their work and wait for an operator, and a
-    worker with a valid key continues them.
+    One that is away is only logged: builds that need it wait for it. A rejected key, too: as with the model's key,
+    builds keep their work and wait for an operator, and a worker with a valid key continues them.
+
+    Raises:
+        Misconfigured: it is the wrong server, or what it needs is missing there.
     """
     try:
-        await sandboxes.check()
+        await check()
     except NeedsPerson as error:
         _log.error("builds will wait for an operator", reason=str(error))
+    except (StoreUnavailable, SandboxUnavailable) as error:
+        _log.warning("a server is away, and builds will wait for it", reason=str(error))

@@ -71,7 +71,7 @@ async def migrate(database_url: str) -> None:
         WrongVersion: a migration would stop running processes, or the database needs a later version.
         Misconfigured: the database can't be reached, or rejects a statement.
     """
-    engine = make_engine(database_url, pool_size=1)
+    engine = make_engine(database_url, pool_size=1, limited=False)
     try:
         async with engine.begin() as connection:
             await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})

@@ -1,6 +1,7 @@
 """Connections: one engine for each process."""
 
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
@@ -14,8 +15,46 @@ _TRUSTED_SECONDS = 10.0
 """A connection last used less than this many seconds ago counts as alive, unless the driver has seen it close."""
 
 
-def make_engine(database_url: str, pool_size: int = 10) -> AsyncEngine:
-    """Make an engine. It connects when it is first used; dispose of it when done."""
+CONNECT_SECONDS = 10
+"""Seconds until a server that does not answer counts as away."""
+
+STATEMENT_SECONDS = 60
+"""The server ends a statement that takes longer. Ours take milliseconds."""
+
+LOCK_SECONDS = 20
+"""The server ends a statement that waits longer for a lock. The transaction is tried again."""
+
+IDLE_SECONDS = 60
+"""The server ends a transaction whose client has been silent for longer, such as one on a machine that froze. Its locks
+would hold up all builds of a user."""
+
+COMMAND_SECONDS = 75
+"""The client gives up an answer after this long. Longer than `STATEMENT_SECONDS`, so that the server speaks first."""
+
+KEEPALIVE_SECONDS = (30, 10, 3)
+"""Either end asks a silent peer after the first, again after the second, and gives up after the third many times."""
+
+_UNSENT_MILLISECONDS = 30_000
+"""A connection ends if what was sent is not acknowledged for this long."""
+
+_SERVER_SETTINGS: Mapping[str, str] = {"application_name": "cofounder", "timezone": "UTC"}
+
+_LIMITS: Mapping[str, str] = {
+    "statement_timeout": f"{STATEMENT_SECONDS}s",
+    "lock_timeout": f"{LOCK_SECONDS}s",
+    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+    "tcp_keepalives_idle": str(KEEPALIVE_SECONDS[0]),
+    "tcp_keepalives_interval": str(KEEPALIVE_SECONDS[1]),
+    "tcp_keepalives_count": str(KEEPALIVE_SECONDS[2]),
+}
+
+
+def make_engine(database_url: str, pool_size: int = 10, *, limited: bool = True) -> AsyncEngine:
+    """Make an engine. It connects when it is first used; dispose of it when done.
+
+    `limited`: end statements and transactions that take too long. Migrations may take longer.
+    """
+    limits = _LIMITS if limited else {}
     engine = create_async_engine(
         database_url,
         pool_size=pool_size,
@@ -23,9 +62,14 @@ def make_engine(database_url: str, pool_size: int = 10) -> AsyncEngine:
         pool_use_lifo=True,  # use few connections, so that each has most statements prepared
         pool_timeout=20,
         hide_parameters=True,  # what founders write must not reach error messages, and so histories and logs
-        connect_args={"timeout": 10, "server_settings": {"application_name": "cofounder", "timezone": "UTC"}},
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": COMMAND_SECONDS if limited else None,
+            "server_settings": {**_SERVER_SETTINGS, **limits},
+        },
     )
     _check_before_use(engine)
+    _keep_alive(engine)
     return engine
 
 
@@ -50,6 +94,27 @@ async def open_sessions(database_url: str, pool_size: int = 10) -> AsyncIterator
         yield make_sessions(engine)
     finally:
         await engine.dispose()
+
+
+def _keep_alive(engine: AsyncEngine) -> None:
+    """Notice a peer that has vanished without closing its connections, while they are idle as well."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def set_options(connection: Any, _: ConnectionPoolEntry) -> None:
+        transport = getattr(connection.driver_connection, "_transport", None)
+        link = None if transport is None else transport.get_extra_info("socket")
+        if link is None or link.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        options = {
+            "TCP_KEEPIDLE": KEEPALIVE_SECONDS[0],
+            "TCP_KEEPINTVL": KEEPALIVE_SECONDS[1],
+            "TCP_KEEPCNT": KEEPALIVE_SECONDS[2],
+            "TCP_USER_TIMEOUT": _UNSENT_MILLISECONDS,
+        }
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in options.items():
+            if (option := getattr(socket, name, None)) is not None:  # not every system has each
+                link.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _check_before_use(engine: AsyncEngine) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from domain.status import WaitingFor
+from domain.status import Dependency, WaitingFor
 
 _FATAL = {"BuildFailed", "AccountSuspended"}
 _STORE_ERRORS = {"SnapshotFailed", "StoreUnavailable"}
@@ -20,6 +20,40 @@ _SANDBOX_PROBLEMS = {
 def sandbox_problem(kind: str | None) -> str | None:
     """Return for founder and agent why a sandbox is unusable, by an application error's type; None for other errors."""
     return _SANDBOX_PROBLEMS.get(kind or "")
+
+
+DATABASE_UNAVAILABLE = "DatabaseUnavailable"
+"""Error type if the database did not answer."""
+
+_OUTAGES = {
+    "StoreUnavailable": Dependency.STORE,
+    "SandboxUnavailable": Dependency.SANDBOX,
+    "OutcomeUnknown": Dependency.SANDBOX,
+    "ModelCallFailed": Dependency.MODEL,
+    "LostCall": Dependency.MODEL,
+    "BrokenStream": Dependency.MODEL,
+}
+_PAID = {"LostCall", "BrokenStream"}
+
+
+def outage_of(kind: str | None, details: Sequence[Any] = ()) -> Dependency | None:
+    """Return the dependency whose outage an application error reports; None if it reports something else.
+
+    The error's details may name it, such as the store for a snapshot that failed because of it.
+    """
+    if kind in _OUTAGES:
+        return _OUTAGES[kind]
+    if kind == "SnapshotFailed" and details and details[0] in {each.value for each in Dependency}:
+        return Dependency(details[0])
+    return None
+
+
+def attempts_before_waiting(kind: str | None) -> int:
+    """How many attempts of an activity meet an outage before the build waits for its end.
+
+    They take half a minute. A model call that may be billed is attempted less often.
+    """
+    return 4 if kind in _PAID else 6
 
 
 @dataclass(frozen=True)

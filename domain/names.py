@@ -59,6 +59,11 @@ REAPER_WORKFLOW = "ReaperWorkflow"
 REAPER_ID = "cofounder-reaper"
 """The id of the reaper's schedule and of its workflow."""
 
+PROBER_WORKFLOW = "ProberWorkflow"
+
+PROBER_ID = "cofounder-prober"
+"""The id of the prober's schedule and of its workflow."""
+
 
 def build_workflow_id(build_id: uuid.UUID | str) -> str:
     """Return the id of a build's workflow."""

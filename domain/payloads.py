@@ -111,6 +111,10 @@ class OutageState(Payload):
     since: datetime
     waits: int = 0
     """How often the build has waited since, each time longer."""
+    paused: bool = False
+    """Its sandbox was paused meanwhile."""
+    awake_since: datetime | None = None
+    """When its sandbox was last resumed during the outage."""
 
 
 class LoopState(BaseModel):
@@ -233,6 +237,38 @@ class StatusChange(Payload):
     reason: str | None = None
     wakes_at: datetime | None = None
     dependency: Dependency | None = None
+
+
+class OutageReport(Payload):
+    """A build has met a dependency that does not answer."""
+
+    dependency: Dependency
+    detail: str = ""
+    """The error, for operators."""
+
+
+class DependencyRef(Payload):
+    """Names a dependency."""
+
+    dependency: Dependency
+
+
+class DependencyReading(Payload):
+    """What is known of a dependency."""
+
+    is_down: bool = False
+    """It is probed and did not answer the last probe, so an attempt would be in vain."""
+    is_up: bool = False
+    """It answered its last probe."""
+
+
+class ProbeResult(Payload):
+    """What a run of the prober did."""
+
+    probed: int = 0
+    answered: int = 0
+    signalled: int = 0
+    """Builds that were told to go on."""
 
 
 class OpenWorkspace(Payload):

@@ -67,7 +67,7 @@ class BuildWorkflow:
         self._run_turns = 0
         self._projection = Projection(request.build_id, self._state)
         self._workspace = Workspace(request.build_id, self._state)
-        outage = Outage(self._state, self._projection)
+        outage = Outage(request.build_id, self._state, self._projection, self._workspace)
         self._waiting = Waiting(request.build_id, self._state, self._projection, self._workspace, outage)
         self._steering = Steering(request.build_id, self._state, self._workspace, self._waiting)
         self._plan = PlanCheck(request.build_id, self._state, self._workspace, self._waiting, self._steering)
@@ -75,7 +75,7 @@ class BuildWorkflow:
         self._tool_calls = ToolCalls(*shared, self._waiting)
         self._gate = EvidenceGate(*shared, self._waiting)
         self._budget = DayBudget(request.build_id, self._state, self._waiting)
-        self._completion = Completion(*shared)
+        self._completion = Completion(*shared, outage)
 
     @workflow.signal(name=WAKE)
     def wake(self) -> None:
@@ -152,7 +152,7 @@ class BuildWorkflow:
                 if stop.exhausted:
                     await self._waiting.wait_for_budget(stop)
         if not self._workspace.is_open:
-            await self._waiting.retry_with_help(self._workspace.open)
+            await self._waiting.retry_with_help(self._workspace.open, resumable=True)
             await self._projection.become(Status.SCAFFOLD)
         return Preparation.READY
 
@@ -167,7 +167,7 @@ class BuildWorkflow:
                 state.turn += 1
                 self._run_turns += 1
                 state.turn_pending = True
-                await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True)
+                await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True, resumable=True)
             if state.has_pending_restore:
                 await self._steering.restore()
             result = await self._think(patient=patient)
@@ -238,7 +238,9 @@ class BuildWorkflow:
             )
 
         waiting = self._waiting
-        result = await (waiting.retry_with_help(think) if patient else waiting.retry_until_finish(think))
+        result = await (
+            waiting.retry_with_help(think, resumable=True) if patient else waiting.retry_until_finish(think)
+        )
         if result is not None and (result.outcome is ThinkOutcome.BUSY or result.outcome in BLOCKED):
             return result  # nothing was sent
         if state.sent_notes is None:

@@ -1,6 +1,8 @@
 """The end of a build: ready, with its product handed to the preview, or cancelled or failed, with its work kept."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import NoReturn
 
 from temporalio import workflow
@@ -9,25 +11,30 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from activities.lifecycle import LifecycleActivities
     from domain.names import BUILD_FAILED, PREVIEW_WORKFLOW, preview_workflow_id
+    from domain.outage import SAVE_WITHIN
     from domain.payloads import BuildRef, ClaimPermit, FinishBuild, GateResult, LoopState, PreviewInput, SnapshotReason
     from domain.status import Status
 
-from workflows import policies
-from workflows.failures import reason_of
+from workflows import patches, policies
+from workflows.failures import database_was_away, outage_of, reason_of
+from workflows.outage import Outage
 from workflows.permits import claim_permit
 from workflows.projection import Projection
-from workflows.waiting import best_effort
+from workflows.waiting import best_effort, note_failure
 from workflows.workspace import Workspace
 
 
 class Completion:
     """Both ends release the sandbox, and both run to completion even if the build is cancelled meanwhile."""
 
-    def __init__(self, build_id: str, state: LoopState, projection: Projection, workspace: Workspace) -> None:
+    def __init__(
+        self, build_id: str, state: LoopState, projection: Projection, workspace: Workspace, outage: Outage
+    ) -> None:
         self._build = BuildRef(build_id=build_id)
         self._state = state
         self._projection = projection
         self._workspace = workspace
+        self._outage = outage
 
     async def finish(self, evidence: GateResult) -> int:
         """Hand the gate's sandbox to the preview, close the build as ready and run the post-build hook.
@@ -64,15 +71,35 @@ class Completion:
         """
         cancelled = is_cancelled_exception(error)
         reason = None if cancelled else reason_of(error)
+        deadline = workflow.now() + SAVE_WITHIN
         if self._workspace.is_open and not self._workspace.is_saved:
-            if self._workspace.is_paused:
-                await best_effort(self._take_permit())
-            await best_effort(self._workspace.snapshot(SnapshotReason.END, policies.SNAPSHOT_IF_POSSIBLE))
-        await best_effort(self._workspace.release())
+            await self._save(self._snapshot, deadline)
+        await self._save(self._release, deadline)
         await self._projection.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
         if cancelled:
             raise asyncio.CancelledError
         raise ApplicationError(reason or "The build failed.", type=BUILD_FAILED, non_retryable=True)
+
+    async def _snapshot(self) -> None:
+        if self._workspace.is_paused:
+            await best_effort(self._take_permit())
+        await self._workspace.snapshot(SnapshotReason.END, policies.SNAPSHOT_IF_POSSIBLE)
+
+    async def _release(self) -> None:
+        """Release the sandboxes. If that fails until the deadline, the reaper releases them."""
+        await self._workspace.release(options=policies.SANDBOX)
+
+    async def _save(self, step: Callable[[], Awaitable[None]], deadline: datetime) -> None:
+        """Do a step whose failure stops nothing. If a dependency is away, wait for it until the deadline."""
+        while True:
+            try:
+                return await step()
+            except ActivityError as error:
+                dependency = outage_of(error)
+                is_late = workflow.now() >= deadline
+                if dependency is None or is_late or not workflow.patched(patches.OUTAGES.id):
+                    return note_failure(error)
+                await self._outage.wait_to_save(dependency, reason_of(error), deadline)
 
     async def _take_permit(self) -> None:
         """Take a permit, even if none is free, to save what is in a paused sandbox: the end of a build can't wait."""
@@ -89,13 +116,18 @@ class Completion:
             static_summary="keeps the product running",
         )
 
+    async def _run_hook_once(self, options: policies.Options) -> None:
+        await workflow.execute_activity_method(
+            LifecycleActivities.run_post_build_hook, self._build, **options, summary="after the build"
+        )
+
     async def _run_hook(self) -> None:
         """Run the post-build hook; its failure is only reported."""
         try:
-            await workflow.execute_activity_method(
-                LifecycleActivities.run_post_build_hook, self._build, **policies.HOOK, summary="after the build"
-            )
-        except ActivityError:
+            await self._run_hook_once(policies.HOOK)
+        except ActivityError as error:
+            if database_was_away(error) and workflow.patched(patches.OUTAGES.id):
+                return await self._run_hook_once(policies.DATABASE)
             await workflow.execute_activity_method(
                 LifecycleActivities.note_hook_failure,
                 self._build,

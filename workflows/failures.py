@@ -11,7 +11,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from domain import failures
     from domain.payloads import PermitClaim
-    from domain.status import WaitingFor
+    from domain.status import Dependency, WaitingFor
 
 T = TypeVar("T")
 
@@ -48,6 +48,23 @@ def sandbox_problem(error: ActivityError) -> str | None:
     """Why the sandbox can no longer be used, if that is why the step failed; otherwise None."""
     cause = error.cause
     return failures.sandbox_problem(cause.type if isinstance(cause, ApplicationError) else None)
+
+
+def outage_of(error: ActivityError) -> Dependency | None:
+    """The dependency whose outage has made the step fail, if that is why."""
+    cause = error.cause
+    return failures.outage_of(cause.type, cause.details) if isinstance(cause, ApplicationError) else None
+
+
+def database_was_away(error: ActivityError) -> bool:
+    """Whether the last attempt failed because the database did not answer."""
+    cause = error.cause
+    return isinstance(cause, ApplicationError) and cause.type == failures.DATABASE_UNAVAILABLE
+
+
+def is_stale(error: ActivityError) -> bool:
+    """Whether the last attempt failed because an earlier one has taken its row since."""
+    return isinstance(error.cause, ApplicationError) and error.cause.type == "StaleClaim"
 
 
 def missing_permit(error: ActivityError) -> PermitClaim | None:

@@ -35,6 +35,16 @@ class Patch:
     """When no run and no stored history without it is left."""
 
 
+OUTAGES = Patch(
+    "outages",
+    since=date(2026, 11, 29),
+    commit="9ca700b",
+    gates="Wait as `waiting` for a dependency that is away, and start a step over after the database was away. Before, "
+    "a person was asked.",
+    deprecate_when="no build run that began without it is open, and the histories in which a person is asked because "
+    "of an outage are recorded again",
+)
+
 SLOTS = Patch(
     "places",
     since=date(2026, 11, 24),

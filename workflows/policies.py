@@ -1,4 +1,9 @@
-"""Timeouts and retries. Temporal owns every retry; the vendors' SDKs run with theirs off."""
+"""Timeouts and retries. Temporal owns every retry; the vendors' SDKs run with theirs off.
+
+No interval is longer than a minute, so that no retry waits longer after an outage than the outage has lasted plus a
+minute. The limits of attempts are for defects. If a dependency is away, its build waits for it (`workflows/outage.py`)
+before they are reached; `activities/runtime/errors.py` sees to that. If the database is away, the step starts over.
+"""
 
 from datetime import timedelta
 from typing import TypedDict
@@ -28,10 +33,10 @@ DATABASE: Options = {
 THINK: Options = {
     "start_to_close_timeout": timedelta(minutes=30),
     "heartbeat_timeout": _HEARTBEAT,
-    "retry_policy": RetryPolicy(maximum_interval=timedelta(minutes=2), maximum_attempts=20),
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(minutes=1), maximum_attempts=20),
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
-"""A model call of up to 128k output tokens. After 20 attempts, about half an hour, the build asks an operator."""
+"""A model call of up to 128k output tokens. If the model is away, the build waits for it after a few attempts."""
 
 COMPACT: Options = {
     "start_to_close_timeout": timedelta(minutes=15),
@@ -69,6 +74,9 @@ SNAPSHOT: Options = {
 }
 """A snapshot that must succeed before the build continues."""
 
+PAUSE_IF_POSSIBLE: Options = {**SANDBOX, "retry_policy": RetryPolicy(maximum_attempts=2)}
+"""A pause that may fail: it only saves money."""
+
 SNAPSHOT_IF_POSSIBLE: Options = {**SNAPSHOT, "retry_policy": RetryPolicy(maximum_attempts=2)}
 """A snapshot that may fail, as at a phase boundary; the next one covers it."""
 
@@ -82,7 +90,7 @@ GATE: Options = {
 
 HOOK: Options = {
     "start_to_close_timeout": timedelta(seconds=30),
-    "retry_policy": RetryPolicy(maximum_attempts=3),
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30), maximum_attempts=3),
 }
 """The hook after a build; its failure never fails the build."""
 
@@ -92,6 +100,13 @@ REAP: Options = {
     "retry_policy": RetryPolicy(maximum_attempts=3),
 }
 """One pass over every open build; the schedule repeats it."""
+
+PROBE: Options = {
+    "start_to_close_timeout": timedelta(seconds=50),
+    "heartbeat_timeout": _HEARTBEAT,
+    "retry_policy": RetryPolicy(maximum_attempts=1),
+}
+"""One look at the dependencies that are down; the schedule repeats it."""
 
 REAP_STEP: Options = {
     "start_to_close_timeout": timedelta(minutes=2),

@@ -15,10 +15,18 @@ with workflow.unsafe.imports_passed_through():
     from activities.think import ThinkActivities
     from domain.budget import morning_delay, next_utc_midnight
     from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, SnapshotReason, ThinkOutcome
-    from domain.status import MAX_NIGHTS, SleepPolicy, Status, WaitingFor
+    from domain.status import MAX_NIGHTS, Dependency, SleepPolicy, Status, WaitingFor
 
 from workflows import patches, policies
-from workflows.failures import end_if_cancelled, reason_of, responsible_party, sandbox_problem
+from workflows.failures import (
+    database_was_away,
+    end_if_cancelled,
+    is_stale,
+    outage_of,
+    reason_of,
+    responsible_party,
+    sandbox_problem,
+)
 from workflows.outage import Outage
 from workflows.permits import PermitQueue
 from workflows.projection import Projection
@@ -43,6 +51,12 @@ _SLOT_CHECKS_PER_RUN = 50
 """Slot checks per run before continuing as new; each adds about 13 history events. A sleeping build keeps its slot, so
 the next one may be queued for months."""
 
+_PATIENT_RESUMES = 2
+"""A sandbox that is out of reach is replaced only if it still is after this many attempts, with a wait after each."""
+
+_STALE_ATTEMPTS = 3
+"""A step whose last attempt lost its claim to an earlier one starts over this many times."""
+
 _STOPPED_BY_POLICY = (
     "Not enough of today's budget is left, and this build was started with the policy to stop instead of sleeping. Its "
     "work is kept as a snapshot."
@@ -64,13 +78,17 @@ class Waiting:
         self._outage = outage
         self._permits = PermitQueue(build_id, state, projection)
 
-    async def retry_with_help(self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False) -> T:
-        """Do a step. If it fails for a reason that a person can fix, wait for that person and do it again.
+    async def retry_with_help(
+        self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False, resumable: bool = False
+    ) -> T:
+        """Do a step. If it fails because a dependency is away, wait for that and do it again. If it fails for a reason
+        that a person can fix, wait for that person and do it again.
 
         Args:
             step: what to do.
             in_sandbox: the step runs in the build's sandbox. If that is gone, full or out of reach, restore the
                 workspace into another sandbox before asking a person.
+            resumable: a new run of the workflow comes to this step by itself.
 
         Raises:
             ActivityError: no person can fix it, or the build was cancelled.
@@ -79,7 +97,7 @@ class Waiting:
         while True:
             end_if_cancelled()
             try:
-                result = await self._permits.when_permitted(step)
+                result = await self._through_outages(step, in_sandbox=in_sandbox, resumable=resumable)
             except ActivityError as error:
                 end_if_cancelled()
                 cause = sandbox_problem(error) if in_sandbox else None
@@ -92,6 +110,67 @@ class Waiting:
                 end_if_cancelled()
                 return result
             await self.wait_for_person(waiting_for, reason, is_question=False)
+
+    async def _through_outages(
+        self,
+        step: Callable[[], Awaitable[T]],
+        *,
+        in_sandbox: bool = False,
+        resumable: bool = False,
+        is_resume: bool = False,
+    ) -> T:
+        """Do a step. If a dependency is away, wait until it is back, as long as it takes, and do it again.
+
+        `is_resume`: the step resumes the sandbox, perhaps between two attempts at a step that an outage has stopped.
+
+        Raises:
+            ActivityError: it has failed for another reason.
+            CancelledError: the build was cancelled.
+        """
+        if (outage := self._state.outage) is not None and self._outage.is_resting:
+            await self._outage.wait_for_answer(outage.dependency, None, resumable=resumable)
+            await self._prepare_attempt(outage.dependency, in_sandbox=in_sandbox)
+        nested, stale = is_resume and self._outage.is_open, 0
+        while True:
+            try:
+                result = await self._permits.when_permitted(step)
+            except ActivityError as error:
+                end_if_cancelled()
+                if not workflow.patched(patches.OUTAGES.id):
+                    raise
+                if database_was_away(error) or (is_stale(error) and stale < _STALE_ATTEMPTS):
+                    stale += is_stale(error)  # the database's outage may have used up the attempts that this takes
+                    continue
+                dependency = outage_of(error)
+                if dependency is None or not await self._outage.wait_for_answer(
+                    dependency, reason_of(error), resumable=resumable
+                ):
+                    await self._outage.end()
+                    raise
+                if not is_resume:
+                    await self._prepare_attempt(dependency, in_sandbox=in_sandbox)
+            else:
+                if not nested:
+                    await self._end_outage()
+                return result
+
+    async def _prepare_attempt(self, dependency: Dependency, *, in_sandbox: bool) -> None:
+        """Resume the sandbox for another attempt, if it was paused meanwhile or was out of reach itself."""
+        was_out_of_reach = in_sandbox and dependency is Dependency.SANDBOX
+        is_needed = self._outage.has_paused and dependency is not Dependency.MODEL
+        if self._workspace.is_open and (was_out_of_reach or is_needed):
+            await self._resume_within_outage(f"the {dependency} answers again")
+
+    async def _end_outage(self) -> None:
+        if not self._outage.is_open:
+            return
+        if self._outage.has_paused and self._workspace.is_open:
+            await self._resume_within_outage("a long wait is over")
+        await self._outage.end()
+
+    async def _resume_within_outage(self, cause: str) -> None:
+        await self.resume_workspace(cause)
+        self._outage.note_resumed()
 
     async def retry_until_finish(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
         """Do a step as `retry_with_help` does, unless the founder asks to finish: that does not wait for it.
@@ -119,7 +198,7 @@ class Waiting:
                     responsible_party(error)  # raises an error that fails the build
                 return None
 
-        return await self.retry_with_help(once)
+        return await self.retry_with_help(once, resumable=True)
 
     @property
     def is_finishing(self) -> bool:
@@ -143,10 +222,17 @@ class Waiting:
 
     async def resume_workspace(self, cause: str, *, replace: bool = False) -> None:
         """Resume or replace the workspace's sandbox; if that fails, wait for the person who can fix it."""
+
+        attempts = 0
+
+        async def resume() -> None:
+            nonlocal attempts
+            attempts += 1
+            patient = attempts <= _PATIENT_RESUMES
+            await (self._workspace.replace(cause) if replace else self._workspace.resume(cause, patient=patient))
+
         try:
-            await self._permits.when_permitted(
-                lambda: self._workspace.replace(cause) if replace else self._workspace.resume(cause)
-            )
+            await self._through_outages(resume, is_resume=True)
         except ActivityError as error:
             end_if_cancelled()
             await self.wait_for_person(*responsible_party(error), verified=False)
@@ -182,7 +268,9 @@ class Waiting:
             input_count = self._state.input_count
             try:
                 if self._workspace.is_open:
-                    await self._permits.when_permitted(lambda: self._workspace.resume("someone woke the build"))
+                    await self._through_outages(
+                        lambda: self._workspace.resume("someone woke the build"), is_resume=True
+                    )
                 break
             except ActivityError as error:
                 end_if_cancelled()
@@ -334,6 +422,15 @@ async def best_effort(step: Awaitable[None]) -> None:
     try:
         await step
     except ActivityError as error:
-        if is_cancelled_exception(error):
-            raise
-        workflow.logger.warning("a best-effort step failed", extra={"error": reason_of(error)})
+        note_failure(error)
+
+
+def note_failure(error: ActivityError) -> None:
+    """Log that a step has failed whose failure stops nothing.
+
+    Raises:
+        ActivityError: the same error, if it is a cancellation.
+    """
+    if is_cancelled_exception(error):
+        raise error
+    workflow.logger.warning("a best-effort step failed", extra={"error": reason_of(error)})

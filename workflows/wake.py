@@ -11,7 +11,12 @@ from workflows.failures import end_if_cancelled
 
 
 async def wait_for_wake(
-    state: LoopState, at_most: timedelta | None, summary: str, *more: str, input_beyond: int | None = None
+    state: LoopState,
+    at_most: timedelta | None,
+    summary: str,
+    *more: str,
+    input_beyond: int | None = None,
+    even_if_cancelled: bool = False,
 ) -> bool:
     """Wait for the wake signal or one of the signals in `more`, then clear their flags.
 
@@ -21,6 +26,7 @@ async def wait_for_wake(
         summary: what the timeline shows.
         more: names of further flags in the state that end the wait.
         input_beyond: input from the founder beyond this `input_count` ends the wait too.
+        even_if_cancelled: wait although the build was cancelled, in its last steps.
 
     Returns:
         False if the time ran out.
@@ -28,7 +34,8 @@ async def wait_for_wake(
     Raises:
         CancelledError: the workflow has been cancelled.
     """
-    end_if_cancelled()
+    if not even_if_cancelled:
+        end_if_cancelled()
     flags = ("wake", *more)
 
     def woken() -> bool:

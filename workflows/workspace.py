@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     )
 
 from workflows import patches, policies
-from workflows.failures import end_if_cancelled, reason_of, sandbox_problem
+from workflows.failures import end_if_cancelled, outage_of, reason_of, sandbox_problem
 
 
 class Workspace:
@@ -97,7 +97,7 @@ class Workspace:
             raise
         self._state.saved = True
 
-    async def pause(self, *, keep_permit: bool = False) -> None:
+    async def pause(self, options: policies.Options = policies.SANDBOX, *, keep_permit: bool = False) -> None:
         """End the sandbox's processes and pause it; from then on it costs nothing.
 
         `keep_permit`: the gate's sandbox is to use its permit. Otherwise the permit is given back, and the gate's
@@ -107,19 +107,21 @@ class Workspace:
             build_id=self._build_id, sandbox_id=self._id(), keep_permit=keep_permit, is_paused=self._state.paused
         )
         await workflow.execute_activity_method(
-            WorkspaceActivities.pause_workspace, request, **policies.SANDBOX, summary="pause the sandbox"
+            WorkspaceActivities.pause_workspace, request, **options, summary="pause the sandbox"
         )
         self._state.paused = True
 
-    async def resume(self, cause: str) -> None:
+    async def resume(self, cause: str, *, patient: bool = False) -> None:
         """Resume the sandbox and verify its files against the snapshot; the agent is told in its next turn.
 
-        A sandbox that can't be resumed is replaced.
+        A sandbox that can't be resumed is replaced; if `patient`, not if the sandbox service does not answer.
         """
         try:
             await self._resume(ResumeWorkspace(build_id=self._build_id, sandbox_id=self._id(), cause=cause))
         except ActivityError as error:
             end_if_cancelled()
+            if patient and outage_of(error) is not None and workflow.patched(patches.OUTAGES.id):
+                raise
             if sandbox_problem(error) is None or not workflow.patched(patches.REPLACES.id):
                 raise
             await self.replace(cause)
@@ -154,11 +156,11 @@ class Workspace:
             except ActivityError:
                 end_if_cancelled()
 
-    async def release(self, keep: str | None = None) -> None:
+    async def release(self, keep: str | None = None, options: policies.Options = policies.RELEASE) -> None:
         """Release every sandbox of the build, except the one that its preview keeps."""
         target = self._target() if keep is None else SandboxInput(build_id=self._build_id, sandbox_id="", keep=keep)
         await workflow.execute_activity_method(
-            WorkspaceActivities.release_workspace, target, **policies.RELEASE, summary="release the sandbox"
+            WorkspaceActivities.release_workspace, target, **options, summary="release the sandbox"
         )
 
     def _id(self) -> str:

@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from domain.errors import (
@@ -27,14 +28,17 @@ from domain.errors import (
     Refused,
     SandboxFull,
     SandboxGone,
+    SandboxUnavailable,
+    SnapshotFailed,
+    StoreUnavailable,
     UnknownModel,
 )
+from domain.failures import DATABASE_UNAVAILABLE, attempts_before_waiting, outage_of
+from domain.names import BUILD_WORKFLOW
+from domain.status import Dependency
 from domain.text import storable
 
-DATABASE_UNAVAILABLE = "DatabaseUnavailable"
-"""Error type if the database did not answer. Temporal tries again."""
-
-LONGEST_RETRY_AFTER = timedelta(seconds=120)
+LONGEST_RETRY_AFTER = timedelta(seconds=60)
 """The next attempt waits at most this long, even if the model's server asks for more."""
 
 LONGEST_MESSAGE = 2000
@@ -91,19 +95,41 @@ def _from_cofounder_error(error: CofounderError) -> ApplicationError:
     delay = None
     if isinstance(error, ModelCallFailed) and error.retry_after_seconds is not None:
         delay = min(timedelta(seconds=max(0.0, error.retry_after_seconds)), LONGEST_RETRY_AFTER)
-    details = [error.waiting_for] if isinstance(error, NeedsPerson) else []
+    # One type for all that a person has to fix: workers of another version judge by it.
+    kind = NeedsPerson.__name__ if isinstance(error, NeedsPerson) else type(error).__name__
+    dependency = _dependency_of(error)
+    details = [error.waiting_for] if isinstance(error, NeedsPerson) else [] if dependency is None else [dependency]
     return ApplicationError(
         storable(str(error), LONGEST_MESSAGE),
         *details,
-        # One type for all that a person has to fix: workers of another version judge by it.
-        type=NeedsPerson.__name__ if isinstance(error, NeedsPerson) else type(error).__name__,
-        non_retryable=isinstance(error, _PERMANENT),
+        type=kind,
+        non_retryable=isinstance(error, _PERMANENT) or (dependency is not None and _build_waits_for(kind)),
         next_retry_delay=delay,
         # A worker does not log it as a failure: the build only waits its turn.
         category=ApplicationErrorCategory.BENIGN
         if isinstance(error, NoPermit)
         else ApplicationErrorCategory.UNSPECIFIED,
     )
+
+
+def _dependency_of(error: CofounderError) -> Dependency | None:
+    """The dependency whose outage is the cause of the error, if that is its cause."""
+    cause = error.__cause__
+    if isinstance(error, SnapshotFailed) and isinstance(cause, StoreUnavailable | SandboxUnavailable):
+        return outage_of(type(cause).__name__)
+    return outage_of(type(error).__name__)
+
+
+def _build_waits_for(kind: str) -> bool:
+    """Whether this attempt is the last before its build waits for the end of the outage.
+
+    An activity without a limit of attempts is repeated until it succeeds, and other workflows do not wait.
+    """
+    if not activity.in_activity():
+        return False
+    info = activity.info()
+    is_limited = info.retry_policy is not None and info.retry_policy.maximum_attempts > 0
+    return info.workflow_type == BUILD_WORKFLOW and is_limited and info.attempt >= attempts_before_waiting(kind)
 
 
 def _is_connection_error(error: SQLAlchemyError | OSError) -> bool:

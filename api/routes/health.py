@@ -36,11 +36,15 @@ async def _temporal(resources: Resources) -> ServerState:
     return ServerState(ok=False, detail="Temporal does not answer. Check TEMPORAL_ADDRESS and that it runs.")
 
 
-@router.get("/readyz", summary="Whether the servers behind the API answer", responses={503: {"model": Readiness}})
+@router.get("/readyz", summary="Whether the API can serve requests", responses={503: {"model": Readiness}})
 async def ready(resources: ResourcesDep, response: Response) -> Readiness:
-    """Each dependency by name; 503 when one of them does not answer."""
+    """Each server by name; 503 when the database does not answer.
+
+    Without Temporal, the API still serves feeds and all else that it reads, so it is `degraded` and not unready.
+    """
     database, temporal = await asyncio.gather(_database(resources), _temporal(resources))
-    readiness = Readiness(ready=database.ok and temporal.ok, dependencies={"database": database, "temporal": temporal})
+    dependencies = {"database": database, "temporal": temporal}
+    readiness = Readiness(ready=database.ok, degraded=not temporal.ok, dependencies=dependencies)
     if not readiness.ready:
         response.status_code = 503
     return readiness

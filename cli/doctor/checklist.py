@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.doctor.check import Check, CheckResult, CheckSkipped, DoctorContext, fail, warn
-from cli.doctor.database import check_database
+from cli.doctor.database import check_database, check_outages
 from cli.doctor.machine import check_bubblewrap, check_chromium, check_disk
 from cli.doctor.permits import check_permits
 from cli.doctor.services import check_api, check_model, check_object_store, check_sandboxes
@@ -28,6 +28,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("reaper", check_reaper),
     ("worker", check_worker),
     ("store", check_object_store),
+    ("outages", check_outages),
     ("model", check_model),
     ("sandboxes", check_sandboxes),
     ("permits", check_permits),

@@ -10,9 +10,11 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import db
-from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
+from cli.doctor.check import CheckResult, CheckSkipped, DoctorContext, fail, ok, warn
+from db.dependencies import count_waiting_builds, dependencies_not_up
 from db.models import PlanTier
-from db.session import make_engine
+from db.session import make_engine, make_sessions
+from db.transaction import transaction
 from domain.errors import UnknownModel
 from domain.model_choice import ModelChoice, check_choice
 
@@ -53,6 +55,25 @@ async def check_database(context: DoctorContext) -> CheckResult:
             except UnknownModel as error:
                 return fail(f"the plan {plan} names a model without a price", str(error))
     return ok(f"PostgreSQL {version} at {where}, at migration {revision}, {len(plans)} plans")
+
+
+async def check_outages(context: DoctorContext) -> CheckResult:
+    """Check which dependencies are down as far as the workers know, and how many builds wait for one."""
+    engine = make_engine(context.settings.database_url, pool_size=1)
+    try:
+        async with transaction(make_sessions(engine)) as tx:
+            rows = await dependencies_not_up(tx)
+            waiting = {each.dependency: each.builds for each in await count_waiting_builds(tx)}
+    except (OSError, SQLAlchemyError):
+        raise CheckSkipped("skipped, since the database can't be used") from None
+    finally:
+        await engine.dispose()
+    away = [f"the {row.name} is {row.state.replace('_', ' ')} since {row.since:%Y-%m-%d %H:%M} UTC" for row in rows]
+    waits = [f"{count} waiting for the {name}" for name, count in waiting.items()]
+    if not away and not waits:
+        return ok("every dependency answers, and no build waits for one")
+    builds = f"builds: {', '.join(waits)}" if waits else "no build waits"
+    return warn("; ".join([*away, builds]), "The builds continue by themselves. Errors: select * from dependencies")
 
 
 async def _revision(connection: AsyncConnection) -> str | None:

@@ -36,6 +36,10 @@ COMPACTION_BETA = "compact-2026-09-04"
 """Betas of the Messages API, from the SDK's `AnthropicBetaParam`."""
 
 
+_PROBE_SECONDS = 8.0
+"""Deadline in seconds of a probe of the API."""
+
+
 class AnthropicProvider:
     """Anthropic's models, or those of another server that speaks its protocol. Close it when done."""
 
@@ -64,6 +68,17 @@ class AnthropicProvider:
     async def close(self) -> None:
         """Close the connections."""
         await self._sdk.close()
+
+    async def probe(self) -> None:
+        """List the models; see `ModelProvider`. Any answer but a server's error is one."""
+        try:
+            await self._sdk.get("/v1/models", cast_to=object, options={"timeout": _PROBE_SECONDS})
+        except APIStatusError as error:
+            translated = to_error(error)
+            if isinstance(translated, ModelCallFailed):
+                raise translated from error
+        except (APIConnectionError, httpx2.HTTPError) as error:
+            raise ModelCallFailed(f"The model's API could not be reached: {_message_of(error)}") from error
 
     def freeze(self, price: ModelPrice, choice: ModelChoice) -> FrozenSettings:
         """Render thinking, effort and fallbacks; see `ModelProvider`."""

@@ -126,6 +126,14 @@ class ModelProvider(Protocol):
         """
         ...
 
+    async def probe(self) -> None:
+        """Ask the server for something that costs nothing.
+
+        Raises:
+            ModelCallFailed: it does not answer.
+        """
+        ...
+
     async def close(self) -> None:
         """Close the connections."""
         ...

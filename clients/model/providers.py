@@ -32,6 +32,16 @@ def check_providers(prices: PriceTable) -> None:
             )
 
 
+async def probe_providers(providers: Providers) -> None:
+    """Ask every provider for something that costs nothing.
+
+    Raises:
+        ModelCallFailed: one does not answer.
+    """
+    for provider in providers.values():
+        await provider.probe()
+
+
 @asynccontextmanager
 async def open_providers(settings: Settings) -> AsyncIterator[Providers]:
     """Open the providers of the models in the price table. They are closed at the end of the block.

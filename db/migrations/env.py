@@ -30,7 +30,7 @@ def _run(connection: Connection) -> None:
 
 
 async def _connect_and_run() -> None:
-    engine = make_engine(load_settings().database_url)
+    engine = make_engine(load_settings().database_url, limited=False)
     async with engine.connect() as connection:
         await connection.run_sync(_run)
         await connection.commit()

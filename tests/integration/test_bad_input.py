@@ -34,7 +34,7 @@ CLOSED = "127.0.0.1:1"
 
 PROCESSES: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
     "temporal": (["worker.py"], {"TEMPORAL_ADDRESS": CLOSED}, ["cofounder local temporal", "TEMPORAL_ADDRESS"]),
-    "sandboxes": (["worker.py"], {"E2B_API_URL": f"http://{CLOSED}"}, [f"http://{CLOSED}", "E2B_API_URL"]),
+    "sandboxes": (["worker.py"], {"E2B_API_KEY": ""}, ["E2B_API_KEY", "cofounder local sandbox"]),
     "api": (["-m", "api"], {"TEMPORAL_PROFILE": "nobodys"}, ["Profile 'nobodys' not found", "TEMPORAL_PROFILE"]),
 }
 
@@ -111,10 +111,6 @@ WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
         },
         "MODEL_PRICES: mine names the provider acme, which does not exist. Set it to one of anthropic",
     ),
-    "no object store": (
-        lambda stack: {"s3_endpoint_url": f"http://{CLOSED}"},
-        f"The object store at http://{CLOSED} .*S3_ENDPOINT_URL",
-    ),
     "no bucket": (
         lambda stack: {"project_snapshot_bucket": "nobodys"},
         "The bucket nobodys does not exist. Create it, or set PROJECT_SNAPSHOT_BUCKET",
@@ -165,6 +161,17 @@ async def test_unknown_aws_profile(stack: LocalStack, monkeypatch: pytest.Monkey
     with pytest.raises(Misconfigured, match=r"nobodys.*AWS_"):
         async with wired_worker(settings_of(stack), await connect_temporal(stack.environment)):
             pass
+
+
+@pytest.mark.parametrize("variables", [("s3_endpoint_url",), ("e2b_api_url", "e2b_sandbox_url")])
+async def test_a_worker_starts_although_a_server_is_away(stack: LocalStack, variables: tuple[str, ...]) -> None:
+    settings = settings_of(stack, **dict.fromkeys(variables, f"http://{CLOSED}"))
+    with capture_logs() as logs:
+        async with wired_worker(settings, await connect_temporal(stack.environment)):
+            pass
+    [told] = [each for each in logs if "builds will wait" in each["event"]]
+    assert told["log_level"] == "warning"
+    assert CLOSED in told["reason"]
 
 
 async def test_refused_sandbox_key_is_logged_and_left_to_the_builds(stack: LocalStack) -> None:

@@ -17,6 +17,7 @@ from db.migrate import migrate
 from local.stack import LocalStack
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
+from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
 from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
@@ -97,6 +98,7 @@ async def record(names: list[str]) -> None:
             *MONEY_SCENARIOS,
             *STEERING_SCENARIOS,
             *PLAN_SCENARIOS,
+            *OUTAGE_SCENARIOS,
             *PERMIT_SCENARIOS,
             *REAPER_SCENARIOS,
         ]

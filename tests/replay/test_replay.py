@@ -19,6 +19,7 @@ from clients.temporal import DATA_CONVERTER
 from tests.harness.wait import DEADLINE
 from workflows.build import BuildWorkflow
 from workflows.preview import PreviewWorkflow
+from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -112,7 +113,7 @@ async def test_every_command_is_covered_by_replay_alone() -> None:
     measured = coverage.Coverage(include=[f"{WORKFLOWS}/*"], data_file=None)
     # Without the workflow sandbox, which would load a second copy of the modules. The code is the same.
     replayer = Replayer(
-        workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow],
+        workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow],
         data_converter=DATA_CONVERTER,
         workflow_runner=UnsandboxedWorkflowRunner(),
     )

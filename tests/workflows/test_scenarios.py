@@ -10,6 +10,7 @@ from local.stack import LocalStack
 from tests.harness.worker import WorkerHarness
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
+from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
 from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
@@ -21,6 +22,7 @@ ALL = [
     *MONEY_SCENARIOS,
     *STEERING_SCENARIOS,
     *PLAN_SCENARIOS,
+    *OUTAGE_SCENARIOS,
     *PERMIT_SCENARIOS,
     *REAPER_SCENARIOS,
     *SCENARIOS,

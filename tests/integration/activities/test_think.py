@@ -289,6 +289,25 @@ async def test_an_answer_is_read_with_the_tools_of_its_prefix(harness: ActivityH
             assert [call.is_valid for call in result.calls] == [True, False]
 
 
+async def test_it_heartbeats_while_it_waits_for_a_lock(harness: ActivityHarness, build: str) -> None:
+    """Otherwise an attempt that waits for the user's row times out, and the next one waits behind it."""
+    beats: list[object] = []
+    environment = ActivityEnvironment()
+    environment.on_heartbeat = lambda *details: beats.append(details)
+    async with speaking(START, *says(0, "x"), ends("end_turn"), STOP) as model:
+        activities = ThinkActivities(harness.sessions, {"anthropic": model}, harness.store, default_prices(), 1000)
+        async with transaction(harness.sessions) as tx:
+            await tx.session.execute(select(Build).where(Build.id == uuid.UUID(build)).with_for_update())
+            request = ThinkInput(build_id=build, turn=1)
+            waiting = asyncio.ensure_future(environment.run(activities.think, request))
+            async with asyncio.timeout(DEADLINE):
+                while not beats and not waiting.done():
+                    await asyncio.sleep(0.1)
+            assert not waiting.done(), "it waits for the lock on the build"
+            assert beats, "it waits without a heartbeat"
+        assert (await waiting).outcome is ThinkOutcome.END_TURN
+
+
 async def test_a_broken_stream_is_priced_by_its_parts(harness: ActivityHarness, build: str) -> None:
     """Each part that the server had named costs what its own model costs, also if nothing but pings follow."""
     parts = [

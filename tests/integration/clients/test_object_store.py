@@ -114,14 +114,18 @@ async def test_an_error_names_the_variable_to_fix(stack: LocalStack) -> None:
         "PROJECT_SNAPSHOT_BUCKET": dataclasses.replace(right, bucket="not-there"),
         "AWS_ACCESS_KEY_ID": dataclasses.replace(right, access_key="another"),
         "AWS_SECRET_ACCESS_KEY": dataclasses.replace(right, secret_key="wrong"),
-        "S3_ENDPOINT_URL": dataclasses.replace(right, endpoint_url="http://127.0.0.1:9"),
     }
     for variable, config in wrong.items():
         async with ObjectStore(config) as store:
             with pytest.raises(Misconfigured, match=variable):
                 await store.check()
+    async with ObjectStore(dataclasses.replace(right, endpoint_url="http://127.0.0.1:9")) as store:
+        with pytest.raises(StoreUnavailable, match="S3_ENDPOINT_URL"):
+            await store.check()
     async with ObjectStore(right) as store:
         await store.check()
+        await store.probe()
+        assert not await store.keys("check/")
 
 
 async def test_a_refusal_needs_a_person_and_silence_another_attempt(stack: LocalStack) -> None:

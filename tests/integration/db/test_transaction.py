@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
-from activities.runtime.errors import DATABASE_UNAVAILABLE, to_application_error
+from activities.runtime.errors import to_application_error
 from db.models import User
 from db.session import Sessions, make_engine, make_sessions
 from db.transaction import autocommit, transaction
+from domain.failures import DATABASE_UNAVAILABLE
 from local.stack import LocalStack
 from tests.harness.wait import DEADLINE, wait_until
 

@@ -1,14 +1,19 @@
 """How our errors reach Temporal."""
 
 import asyncio
+import dataclasses
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from temporalio import activity
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
 
-from activities.runtime.errors import DATABASE_UNAVAILABLE, LONGEST_MESSAGE, application_errors, to_application_error
+from activities.runtime.errors import LONGEST_MESSAGE, application_errors, to_application_error
+from clients.model.protocol import BrokenStream, LostCall
 from domain.errors import (
     BuildFailed,
     CofounderError,
@@ -22,9 +27,14 @@ from domain.errors import (
     SandboxUnavailable,
     SnapshotFailed,
     StaleClaim,
+    StoreUnavailable,
     UnknownModel,
 )
+from domain.failures import DATABASE_UNAVAILABLE, outage_of
+from domain.names import BUILD_WORKFLOW
 from domain.payloads import BuildRef
+from domain.pricing import Tokens
+from domain.status import Dependency
 
 
 @pytest.mark.parametrize(
@@ -58,7 +68,7 @@ def test_a_refused_conversation_needs_the_founder(refused: type[ConversationTooL
     assert "Finish the build" in told.message
 
 
-@pytest.mark.parametrize(("asked", "given"), [(None, None), (7.0, 7), (9000.0, 120), (-1.0, 0)])
+@pytest.mark.parametrize(("asked", "given"), [(None, None), (7.0, 7), (9000.0, 60), (-1.0, 0)])
 def test_the_model_s_retry_after_is_kept_within_bounds(asked: float | None, given: int | None) -> None:
     told = to_application_error(ModelCallFailed("busy", asked))
     assert told.next_retry_delay == (None if given is None else timedelta(seconds=given))
@@ -111,3 +121,45 @@ def test_what_a_sandbox_said_can_be_stored_and_is_bounded() -> None:
     told = to_application_error(SandboxUnavailable("said \x00\ud800" + "x" * 100_000))
     assert told.message.startswith("said \ufffd\ufffdx")
     assert len(told.message) == LONGEST_MESSAGE
+
+
+def _handed_over(error: CofounderError, *, attempt: int, **changes: Any) -> ApplicationError:
+    """Return what Temporal gets for an attempt of an activity of a build."""
+    environment = ActivityEnvironment()
+    limited: dict[str, Any] = {"workflow_type": BUILD_WORKFLOW, "retry_policy": RetryPolicy(maximum_attempts=10)}
+    environment.info = dataclasses.replace(environment.info, attempt=attempt, **(limited | changes))
+    told = environment.run(to_application_error, error)
+    assert isinstance(told, ApplicationError)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts", "dependency"),
+    [
+        (StoreUnavailable("no"), 6, "store"),
+        (SandboxUnavailable("no"), 6, "sandbox"),
+        (ModelCallFailed("no"), 6, "model"),
+        (LostCall("no"), 4, "model"),
+        (BrokenStream("no", Tokens(), None), 4, "model"),
+    ],
+)
+def test_an_outage_is_handed_over_to_the_build(error: CofounderError, attempts: int, dependency: str) -> None:
+    """The activity's own retries are short: the build waits, and says so."""
+    assert not _handed_over(error, attempt=attempts - 1).non_retryable
+    told = _handed_over(error, attempt=attempts)
+    assert (told.non_retryable, list(told.details)) == (True, [dependency])
+
+
+def test_what_can_not_wait_retries_on() -> None:
+    away = SandboxUnavailable("no")
+    assert not _handed_over(away, attempt=60, retry_policy=RetryPolicy()).non_retryable, "a release"
+    assert not _handed_over(away, attempt=60, workflow_type="PreviewWorkflow").non_retryable
+    assert not _handed_over(SnapshotFailed("it differs"), attempt=60).non_retryable, "not an outage"
+
+
+def test_a_snapshot_that_fails_because_of_the_store_names_it() -> None:
+    error = SnapshotFailed("It was not stored.")
+    error.__cause__ = StoreUnavailable("no")
+    told = to_application_error(error)
+    assert outage_of(told.type, told.details) is Dependency.STORE
+    assert outage_of("SnapshotFailed", []) is None

@@ -3,7 +3,17 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.outage import FIRST_WAIT, LATEST_RETRY, LONGEST_WAIT, REASONS, wait_before_retry
+from domain.outage import (
+    FIRST_RAMP,
+    FIRST_WAIT,
+    LATEST_RETRY,
+    LONGEST_WAIT,
+    MOST_RAMP,
+    REASONS,
+    builds_a_second,
+    probe_wait,
+    wait_before_retry,
+)
 from domain.status import Dependency
 
 
@@ -22,3 +32,12 @@ def test_waits_grow_to_five_minutes_and_vary() -> None:
     long = timedelta(days=1)
     assert [wait_before_retry(waits, long, 0) / FIRST_WAIT for waits in range(6)] == [1, 2, 4, 8, 10, 10]
     assert wait_before_retry(4, long, 1) < 0.8 * wait_before_retry(4, long, 0)
+
+
+def test_probes_back_off_to_five_minutes() -> None:
+    assert [probe_wait(failures).total_seconds() for failures in range(7)] == [15, 30, 60, 120, 240, 300, 300]
+
+
+def test_builds_go_on_in_ramps() -> None:
+    rates = [builds_a_second(timedelta(seconds=seconds)) for seconds in (0, 15, 30, 3000)]
+    assert rates == [FIRST_RAMP, 2 * FIRST_RAMP, 4 * FIRST_RAMP, MOST_RAMP]

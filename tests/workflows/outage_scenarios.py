@@ -1,0 +1,200 @@
+"""The paths of builds that wait for a dependency."""
+
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import update
+from temporalio.testing import TimeSkipper
+
+from clients.sandbox import Sandboxes, sandbox_config
+from db.models import Build, DependencyState
+from db.transaction import transaction
+from domain.names import FINISH
+from domain.status import Dependency, Status
+from tests.harness.away import Away, away_harness
+from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
+from tests.harness.wait import wait_until
+from tests.harness.worker import WorkerHarness
+from tests.workflows.scenarios import EndedWorkflow, Scenario, ready_build, release_command, until_row
+
+OUTAGE_SCENARIOS: list[Scenario] = []
+
+
+def _scenario(
+    path: str, **settings: Any
+) -> Callable[[Callable[[Away], Awaitable[list[EndedWorkflow]]]], Callable[[Away], Awaitable[list[EndedWorkflow]]]]:
+    def add(
+        drive: Callable[[Away], Awaitable[list[EndedWorkflow]]],
+    ) -> Callable[[Away], Awaitable[list[EndedWorkflow]]]:
+        async def drive_behind_proxies(harness: WorkerHarness) -> list[EndedWorkflow]:
+            async with away_harness(harness) as away:
+                return await drive(away)
+
+        OUTAGE_SCENARIOS.append(Scenario(drive.__name__, path, drive_behind_proxies, settings))
+        return drive
+
+    return add
+
+
+async def _until_waiting(away: Away, build_id: uuid.UUID, dependency: Dependency, after: int = 0) -> Build:
+    """Wait until the build waits for the dependency, in a status later than the sequence number `after`."""
+    row = await until_row(away.harness, build_id, lambda row: row.status == Status.WAITING and row.status_seq > after)
+    assert row.dependency == dependency
+    return row
+
+
+async def _recover(away: Away, build_id: uuid.UUID) -> str:
+    """Run the prober until the build has gone on, and return the id of its last run."""
+
+    async def has_gone_on() -> str | None:
+        async with transaction(away.harness.sessions) as tx:  # without the time between probes
+            due = update(DependencyState).values(next_probe_at=datetime.now(UTC))
+            await tx.session.execute(due.where(DependencyState.state == "down"))
+        run = await away.probe()
+        return run if (await away.harness.row(build_id)).status != Status.WAITING else None
+
+    return await wait_until(has_gone_on, look_seconds=0.5)
+
+
+async def _skip(away: Away, build_id: uuid.UUID, time: timedelta) -> None:
+    await TimeSkipper(away.harness.client).fast_forward(away.harness.handle(build_id), time)
+
+
+async def _assert_no_one_was_asked(away: Away, build_id: uuid.UUID) -> None:
+    assert Status.NEEDS_INPUT not in await away.harness.statuses(build_id)
+
+
+async def _sandbox_states(away: Away, build_id: uuid.UUID) -> list[str]:
+    sandboxes = Sandboxes(sandbox_config(away.harness.settings))
+    states = [each.state for each in await sandboxes.list_all() if each.build_id == str(build_id)]
+    await sandboxes.close()
+    return states
+
+
+@_scenario("the model is away for an hour, the sandbox is paused, and the build goes on by itself")
+async def model_away(away: Away) -> list[EndedWorkflow]:
+    away.take(Dependency.MODEL)
+    build_id = await away.harness.start(script=SMALL)
+    row = await _until_waiting(away, build_id, Dependency.MODEL)
+    assert "by itself" in (row.reason or "")
+    await _skip(away, build_id, timedelta(hours=1))
+
+    async def is_paused() -> bool:
+        return await _sandbox_states(away, build_id) == ["paused"]
+
+    await wait_until(is_paused, look_seconds=0.5)
+    away.give_back(Dependency.MODEL)
+    prober = await _recover(away, build_id)
+    workflows = await ready_build(away.harness, build_id)
+    await _assert_no_one_was_asked(away, build_id)
+    [resumed] = await away.harness.events(build_id, "resumed")
+    assert (resumed.data["reason"], resumed.data["changes"]) == ("a long wait is over", [])
+    return [*workflows, EndedWorkflow(prober, "done")]
+
+
+@_scenario("the store is away at the gate, the sandbox is paused and resumed, and the build goes on by itself")
+async def store_away(away: Away) -> list[EndedWorkflow]:
+    build_id = await away.harness.start(script=steps([hold(PRODUCT)]))
+    await away.harness.until_event(build_id, "tool_started")
+    away.take(Dependency.STORE)
+    await release_command(away.harness, build_id)
+    await _until_waiting(away, build_id, Dependency.STORE)
+    await _skip(away, build_id, timedelta(minutes=40))
+
+    async def is_paused() -> bool:
+        return await _sandbox_states(away, build_id) == ["paused"]
+
+    await wait_until(is_paused, look_seconds=0.5)
+    away.give_back(Dependency.STORE)
+    await _recover(away, build_id)
+    workflows = await ready_build(away.harness, build_id)
+    await _assert_no_one_was_asked(away, build_id)
+    return workflows
+
+
+@_scenario("the sandbox service is away during a call, and the same sandbox goes on")
+async def sandbox_away(away: Away) -> list[EndedWorkflow]:
+    build_id = await away.harness.start(script=steps([hold("echo once >> /tmp/effects")], [bash(PRODUCT)]))
+    await away.harness.until_event(build_id, "tool_started")
+    sandbox_id = (await away.harness.row(build_id)).sandbox_id
+    away.take(Dependency.SANDBOX)
+    row = await _until_waiting(away, build_id, Dependency.SANDBOX)
+    away.give_back(Dependency.SANDBOX)
+    await _recover(away, build_id)
+    assert (await away.harness.row(build_id)).sandbox_id == sandbox_id
+    await release_command(away.harness, build_id)
+    workflows = await ready_build(away.harness, build_id)
+    await _assert_no_one_was_asked(away, build_id)
+    assert row.dependency == Dependency.SANDBOX
+    return workflows
+
+
+@_scenario("a long wait for the model continues as new, in the middle of a turn", continue_as_new_turns=3)
+async def waited_as_new(away: Away) -> list[EndedWorkflow]:
+    build_id = await away.harness.start(script=steps([bash("echo one")], [bash(PRODUCT)]))
+    await away.harness.until_event(build_id, "tool_done")
+    away.take(Dependency.MODEL)
+    await _until_waiting(away, build_id, Dependency.MODEL)
+    first = (await away.harness.handle(build_id).describe()).run_id
+
+    async def has_continued() -> bool:
+        await _skip(away, build_id, timedelta(minutes=10))
+        return (await away.harness.handle(build_id).describe()).run_id != first
+
+    await wait_until(has_continued, look_seconds=0.2)
+    away.give_back(Dependency.MODEL)
+    await _recover(away, build_id)
+    workflows = await ready_build(away.harness, build_id)
+    await _assert_no_one_was_asked(away, build_id)
+    return workflows
+
+
+@_scenario("cancelled while it waits for the store: its last work is stored when the store is back")
+async def cancelled_while_away(away: Away) -> list[EndedWorkflow]:
+    build_id = await away.harness.start(script=steps([hold(PRODUCT)]))
+    await away.harness.until_event(build_id, "tool_started")
+    away.take(Dependency.STORE)
+    await release_command(away.harness, build_id)
+    row = await _until_waiting(away, build_id, Dependency.STORE)
+    await away.harness.builds.cancel(build_id)
+    row = await _until_waiting(away, build_id, Dependency.STORE, row.status_seq)
+    assert "has ended" in (row.reason or "")
+    away.give_back(Dependency.STORE)
+    await _recover(away, build_id)
+    row = await away.harness.finished(build_id)
+    assert row.status == Status.CANCELLED
+    stored = [event.data["reason"] for event in await away.harness.events(build_id, "snapshot_stored")]
+    assert stored == ["end"]
+    return [EndedWorkflow(away.harness.handle(build_id).id, "cancelled")]
+
+
+@_scenario("cancelled while the store is away for two days: it ends after a day")
+async def cancelled_without_store(away: Away) -> list[EndedWorkflow]:
+    build_id = await away.harness.start(script=steps([hold(PRODUCT)]))
+    await away.harness.until_event(build_id, "tool_started")
+    away.take(Dependency.STORE)
+    await away.harness.builds.cancel(build_id)
+    await _until_waiting(away, build_id, Dependency.STORE)
+
+    async def has_ended() -> bool:
+        await _skip(away, build_id, timedelta(hours=6))
+        return (await away.harness.row(build_id)).closed_at is not None
+
+    await wait_until(has_ended, look_seconds=0.2)
+    assert (await away.harness.finished(build_id)).status == Status.CANCELLED
+    assert not await _sandbox_states(away, build_id)
+    return [EndedWorkflow(away.harness.handle(build_id).id, "cancelled")]
+
+
+@_scenario("finished while it waits for the model: the product is checked as it is")
+async def finished_while_away(away: Away) -> list[EndedWorkflow]:
+    build_id = await away.harness.start(script=steps([bash(PRODUCT)], [bash("echo more")]))
+    await away.harness.until_event(build_id, "phase_completed")
+    away.take(Dependency.MODEL)
+    await _until_waiting(away, build_id, Dependency.MODEL)
+    await away.harness.handle(build_id).signal(FINISH)
+    workflows = await ready_build(away.harness, build_id)
+    await _assert_no_one_was_asked(away, build_id)
+    return workflows
