@@ -22,6 +22,7 @@ from domain.build_settings import BuildSettings
 from domain.errors import Misconfigured
 from domain.models import default_prices
 from domain.pricing import ModelPrice
+from domain.rates import AssumedRates
 
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
 """In lower case, without a dot at the end."""
@@ -145,7 +146,7 @@ def _json(value: object) -> object:
         try:
             return json.loads(value)
         except ValueError as error:
-            raise ValueError(f"is not JSON ({error}); it maps each model to its prices") from None
+            raise ValueError(f"is not JSON ({error}); it maps models to their values") from None
     return value
 
 
@@ -169,6 +170,9 @@ HostNames = Annotated[list[str] | None, NoDecode, BeforeValidator(_host_names)]
 
 CertificateFile = Annotated[Path, AfterValidator(_certificates)]
 """A file with certificates in PEM form."""
+
+ModelRates = Annotated[dict[str, AssumedRates], NoDecode, BeforeValidator(_json)]
+"""JSON that maps models to limits."""
 
 ModelPrices = Annotated[dict[str, ModelPrice], NoDecode, BeforeValidator(_json)]
 """JSON that maps each model to its prices."""
@@ -211,6 +215,18 @@ class Settings(BuildSettings, BaseSettings):
     )
     model_prices: ModelPrices = Field(
         default_factory=default_prices, description="Prices per model as JSON, in USD per million tokens."
+    )
+    model_rates: ModelRates = Field(
+        default_factory=dict,
+        description="Limits per minute that a model is taken to have until its API has named its own, as JSON: "
+        '{"model": {"requests": 50, "input": 30000, "output": 8000}}. Unset: these.',
+    )
+    model_rate_patience_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=600,
+        description="A call that the model's rate limit does not allow yet waits this many seconds in its activity; "
+        "after that its build waits.",
     )
     max_output_tokens: int = Field(
         default=64_000, ge=256, description="Longest output of a model call in tokens, thinking included."
@@ -262,7 +278,11 @@ class Settings(BuildSettings, BaseSettings):
     gate_start_seconds: float = Field(
         default=60, gt=0, description="Seconds that a product may take to answer after its start."
     )
-    snapshots_kept: int = Field(default=5, ge=1, description="Snapshots kept per open build.")
+    snapshots_kept: int = Field(
+        default=5,
+        ge=1,
+        description="Snapshots kept per open build. Those of overwritten histories stay, too.",
+    )
     chromium_path: Path | None = Field(default=None, description="Path of Chromium; unset means the first one on PATH.")
     reaper_spares_seconds: float = Field(
         default=120, ge=0, description="The reaper ignores sandboxes younger than this many seconds."

@@ -20,19 +20,21 @@ from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
 from activities.turn.budget import CallBudget
 from activities.turn.conversation import ConversationLoader, ImageSource
+from activities.turn.rates import Admission, CallRates
 from clients.cancellation import run_to_completion
 from clients.model.protocol import BrokenStream, LostCall, ModelProvider, ModelRequest, Providers, RequestSettings
 from db import compactions, money, prompts, turns
+from db.buckets import load_caller
 from db.compactions import OPENED, ClaimedCompaction
 from db.feed import append_events
 from db.session import Sessions
-from db.transaction import Transaction, transaction
+from db.transaction import Transaction, autocommit, transaction
 from domain.answer import Answer, to_stored_text
 from domain.answer_blocks import Block
 from domain.bill import bill_of
 from domain.budget import Verdict
 from domain.compaction import SUMMARY_OUTPUT_TOKENS
-from domain.errors import CofounderError, NeedsPerson, StaleClaim
+from domain.errors import CofounderError, NeedsPerson, RateLimited, StaleClaim
 from domain.events import CompactedEvent
 from domain.payloads import CompactConversation, CompactResult
 from domain.pricing import Iteration, PriceTable, Tokens
@@ -49,6 +51,9 @@ _BEFORE_SLEEP = (
     "Today's budget is running low, so the model has summed up the agent's conversation while that is cheap. The work "
     "goes on from the summary."
 )
+
+_RATE_PATIENCE_SECONDS = 300.0
+"""If the model's API takes no call for this long, the conversation goes on as it is."""
 
 _NO_MONEY = "no_money"
 _REFUSED = "request_refused"
@@ -94,8 +99,10 @@ class CompactActivities:
         prices: PriceTable,
         *,
         autonomous_agent: bool = True,
+        rates: CallRates | None = None,
     ) -> None:
         self._sessions = sessions
+        self._rates = rates or CallRates(sessions)
         self._providers = providers
         self._budget = CallBudget(prices, SUMMARY_OUTPUT_TOKENS, autonomous_agent)
         self._images = images
@@ -112,14 +119,38 @@ class CompactActivities:
             ModelCallFailed: another attempt may succeed.
         """
         async with heartbeating():
-            async with transaction(self._sessions) as tx:
-                reserved = await self._reserve(tx, request)
-            if isinstance(reserved, CompactResult):
-                return reserved
-            called = await self._call(reserved)
-            if called is None:
+            admission, model = await self._admit(request)
+            if admission is None:
                 return CompactResult.sparse()
-            result = await self._store(reserved, *called, _BEFORE_SLEEP if request.winds_down else _LONG)
+            try:
+                return await self._sum_up(request, admission)
+            except RateLimited as error:
+                await self._rates.note_refusal(model, error)
+                raise
+            except LostCall:
+                admission.count()
+                raise
+            finally:
+                admission.close()
+
+    async def _admit(self, request: CompactConversation) -> tuple[Admission | None, str]:
+        """Wait until the model's API takes the call; returns the model, too."""
+        build_id = uuid.UUID(request.build_id)
+        async with autocommit(self._sessions) as tx:
+            caller = await load_caller(tx, build_id, request.turn + 1)
+            size = await money.prompt_size(tx, build_id, request.turn)
+        tokens = max(1, size.likely - size.cached)
+        return await self._rates.admit(caller.model, caller.user_id, tokens, _RATE_PATIENCE_SECONDS), caller.model
+
+    async def _sum_up(self, request: CompactConversation, admission: Admission) -> CompactResult:
+        async with transaction(self._sessions) as tx:
+            reserved = await self._reserve(tx, request)
+        if isinstance(reserved, CompactResult):
+            return reserved
+        called = await self._call(reserved, admission)
+        if called is None:
+            return CompactResult.sparse()
+        result = await self._store(reserved, *called, _BEFORE_SLEEP if request.winds_down else _LONG)
         await crash_point("compact.stored")
         return result
 
@@ -148,7 +179,7 @@ class CompactActivities:
 
     # ---- the call
 
-    async def _call(self, reserved: _Reserved) -> tuple[Answer, str] | None:
+    async def _call(self, reserved: _Reserved, admission: Admission) -> tuple[Answer, str] | None:
         """Make the call, and settle it if it fails.
 
         Returns:
@@ -163,7 +194,8 @@ class CompactActivities:
             raise
         try:
             await crash_point("compact.before_call")
-            answer = await provider.stream(rendered, usage.ignore_text, usage.note)
+            note_usage = admission.noting(usage.note)
+            answer = await provider.stream(rendered, usage.ignore_text, note_usage, admission.note_limits)
             await crash_point("compact.after_call")
             return answer, rendered.betas
         except (BrokenStream, LostCall):

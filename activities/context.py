@@ -1,6 +1,7 @@
 """What a build starts with: brief and interview, pinned and rendered once, and the model."""
 
 import uuid
+from typing import Any
 
 import structlog
 from temporalio import activity
@@ -20,7 +21,7 @@ from domain.build_settings import BuildSettings
 from domain.errors import AccountSuspended, BuildFailed, UnknownModel
 from domain.events import ModelEvent
 from domain.model_choice import CODER, choose_model
-from domain.payloads import BuildContext, BuildRef, ResolvedModel
+from domain.payloads import BuildContext, BuildRef, ChangedSettings, ResolvedModel
 from domain.pricing import PriceTable
 from domain.prompt import render_system_prompt
 from domain.status import SleepPolicy
@@ -65,6 +66,7 @@ class ContextActivities:
             plan, cap = await load_tool_call_cap(tx, build.user_id)
             settings = self._settings.build_values()
             settings["tool_call_cap"] = settings["tool_call_cap"] or cap
+            settings |= await self._changes(tx, build)
             stored = await find_prompt(tx, build_id)
             context = BuildContext(
                 project_id=str(build.project_id),
@@ -93,6 +95,21 @@ class ContextActivities:
             system = render_system_prompt(brief.body, answered, build.goal, self._egress_hosts)
             await store_prompt(tx, build_id, system, render_tools(), await self._choose(tx, build))
             return context
+
+    @activity.defn
+    @application_errors
+    async def load_changed_settings(self, request: BuildRef) -> ChangedSettings:
+        """Read what an operator has changed for the build since it began."""
+        async with transaction(self._sessions) as tx:
+            build = await load_build(tx, uuid.UUID(request.build_id))
+            return ChangedSettings(version=build.settings_version, **await self._changes(tx, build))
+
+    async def _changes(self, tx: Transaction, build: Build) -> dict[str, Any]:
+        """The settings that were changed for the build. One that this version does not know is left out."""
+        changes = {name: value for name, value in build.settings.items() if name in BuildSettings.model_fields}
+        if "tool_call_cap" in changes and changes["tool_call_cap"] is None:
+            _, changes["tool_call_cap"] = await load_tool_call_cap(tx, build.user_id)
+        return changes
 
     async def _choose(self, tx: Transaction, build: Build) -> FirstSettings | None:
         """Choose the build's model, write it to the build's row, and freeze how it answers. None if there is none.

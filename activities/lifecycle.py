@@ -18,6 +18,7 @@ from db.transaction import transaction
 from domain.events import HookFailedEvent, StatusEvent
 from domain.names import wake_command
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
+from domain.question import ASKED, reason_of
 from domain.status import CLOSED, WAITS, Status
 from domain.text import storable
 from services.completion import close_as_ready
@@ -44,6 +45,8 @@ class LifecycleActivities:
             async with transaction(self._sessions) as tx:
                 await money.estimate_all_of(tx, build_id)
         async with transaction(self._sessions) as tx:
+            if reason == ASKED and (asked := await steering.find_question(tx, build_id)) is not None:
+                reason = reason_of(asked.question.problem)
             user_id = await builds.record_status(tx, request, reason)
             if user_id is not None:
                 await append_events(tx, build_id, [_status_event(request, reason)])

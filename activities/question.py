@@ -17,7 +17,7 @@ from db.turns import final_text, stored_answers
 from domain.guards import WINDOW, call_signature
 from domain.payloads import AskedFounder, AskFounder
 from domain.plan import named_blocker
-from domain.question import Attempt, about_blocker, about_circle, about_error
+from domain.question import ASKED, Attempt, about_blocker, about_circle, about_error
 from domain.tool_output import parse_stored_blocks, result_text
 
 _SEARCHED_CALLS = 200
@@ -55,7 +55,7 @@ class QuestionActivities:
                 options=text.options,
             )
             await steering.add_question(tx, question)
-        return AskedFounder(reason=text.reason)
+        return AskedFounder(reason=ASKED)
 
 
 async def _attempts_with_error(tx: Transaction, build_id: uuid.UUID, error: str) -> list[Attempt]:

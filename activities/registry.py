@@ -20,6 +20,7 @@ from activities.restore import RestoreActivities
 from activities.slots import SlotActivities
 from activities.snapshot import SnapshotActivities
 from activities.think import ThinkActivities
+from activities.turn.rates import CallRates
 from activities.workspace import WorkspaceActivities
 from clients.model.providers import probe_providers
 from clients.worker_clients import WorkerClients
@@ -59,6 +60,7 @@ def _project_activities(settings: Settings, sessions: Sessions, clients: WorkerC
     return [
         context.load_build_context,
         context.resolve_model,
+        context.load_changed_settings,
         slots.claim_slot,
         question.ask_founder,
         lifecycle.record_status,
@@ -70,6 +72,7 @@ def _project_activities(settings: Settings, sessions: Sessions, clients: WorkerC
 
 def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
     """A turn: the call of the model, and the tool calls that it asks for."""
+    rates = CallRates(sessions, settings.model_rates, settings.model_rate_patience_seconds)
     think = ThinkActivities(
         sessions,
         clients.providers,
@@ -78,6 +81,7 @@ def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClie
         settings.max_output_tokens,
         autonomous_agent=settings.autonomous_agent,
         secrets=settings.secret_values(),
+        rates=rates,
     )
     compact = CompactActivities(
         sessions,
@@ -85,6 +89,7 @@ def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClie
         clients.store,
         settings.model_prices,
         autonomous_agent=settings.autonomous_agent,
+        rates=rates,
     )
     dispatch = DispatchActivities(
         sessions,

@@ -13,11 +13,13 @@ from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
 from activities.runtime.workspace_lock import lock_workspace
+from activities.sandbox.manifests import write_manifest
 from activities.sandbox.product import read_optional, stop_processes
 from activities.sandbox.snapshot_store import CHANGES, snapshot_keys, sweep_snapshots, verify_stored
 from clients.archive import (
     ArchiveReader,
     PackedArchive,
+    check_repository,
     discard,
     pack,
 )
@@ -31,6 +33,8 @@ from db.snapshots import (
     StoredArchive,
     claim_snapshot,
     ensure_snapshot,
+    history_before,
+    keep_history,
     mark_deleted,
     mark_failed,
     record_stored,
@@ -44,14 +48,20 @@ from domain.errors import (
     StaleClaim,
     StoreUnavailable,
 )
-from domain.events import BuildEvent, PhaseCompletedEvent, SnapshotFailedEvent, SnapshotStoredEvent
-from domain.manifest import Entry, digest, printable, render_manifest
+from domain.events import BuildEvent, GuardEvent, PhaseCompletedEvent, SnapshotFailedEvent, SnapshotStoredEvent
+from domain.manifest import Entry, printable
 from domain.payloads import SnapshotReason, TakenSnapshot, TakeSnapshot
 from domain.text import storable
 
 STILL = frozenset({SnapshotReason.SLEEP, SnapshotReason.WAIT, SnapshotReason.REPLACE})
 """Reasons of snapshots after which the sandbox is paused or killed. The agent's processes are ended before they are
 taken: a process that went on writing would make the files differ from the snapshot."""
+
+_REWRITTEN = (
+    "The agent has overwritten the product's git history: it does not contain commit {commit} any more. Snapshot "
+    "{number} has the work as it was before. It is kept, and you can restore it."
+)
+"""What the founder reads when the history of a snapshot does not descend from that of the one before."""
 
 _log = structlog.get_logger(__name__)
 
@@ -90,7 +100,8 @@ class SnapshotActivities:
                 await stop_processes(await lock_workspace(sandbox))
             try:
                 packed = await pack(sandbox, f"snapshot-{request.number}")
-                return await self._store_and_record(claimed, request, sandbox, packed)
+                replaced = await self._replaced_history(request, sandbox, packed)
+                return await self._store_and_record(claimed, request, sandbox, packed, replaced)
             finally:
                 await discard(sandbox)
 
@@ -117,18 +128,44 @@ class SnapshotActivities:
                 raise StaleClaim("The build has ended, so no snapshot of it is taken any more.")
             row = await ensure_snapshot(tx, build_id, request.number, request.reason, claim, archive_key, manifest_key)
             if row.state in ("stored", "deleted"):
-                return TakenSnapshot(
-                    number=row.number, files=row.files or 0, bytes=row.archive_bytes or 0, commit=row.commit
+                return TakenSnapshot.sparse(
+                    number=row.number,
+                    files=row.files or 0,
+                    bytes=row.archive_bytes or 0,
+                    commit=row.commit,
+                    rewritten=row.replaces is not None,
                 )
             await claim_snapshot(tx, row.id, claim, archive_key, manifest_key)
             return _Claimed(row.id, build_id, claim, archive_key, manifest_key)
 
+    async def _replaced_history(
+        self, request: TakeSnapshot, sandbox: Sandbox, packed: PackedArchive
+    ) -> tuple[int, str] | None:
+        """Check the archived repository.
+
+        Returns:
+            Number and commit of the snapshot before, if the repository's HEAD does not descend from that commit. None
+            after a restore: going back is what the founder wants then.
+        """
+        async with transaction(self._sessions) as tx:
+            before = await history_before(tx, uuid.UUID(request.build_id), request.number)
+        earlier = None if before is None or request.reason == SnapshotReason.RESTORE else before[1]
+        check = await check_repository(sandbox, packed, earlier)
+        if not check.checked and packed.commit is not None:
+            _log.warning("a snapshot's repository is too large to be checked", build_id=request.build_id)
+        return before if check.rewritten else None
+
     async def _store_and_record(
-        self, claimed: "_Claimed", request: TakeSnapshot, sandbox: Sandbox, packed: PackedArchive
+        self,
+        claimed: "_Claimed",
+        request: TakeSnapshot,
+        sandbox: Sandbox,
+        packed: PackedArchive,
+        replaced: tuple[int, str] | None,
     ) -> TakenSnapshot:
         try:
             stored, entries = await self._upload(claimed.archive_key, sandbox, packed)
-            manifest = render_manifest(entries)
+            manifest, manifest_sha256 = await write_manifest(entries)
             await self._store.put(claimed.manifest_key, manifest.encode("ascii"), "application/jsonl")
             await verify_stored(self._store, claimed.archive_key, stored)
             await crash_point("snapshot.uploaded")
@@ -136,7 +173,7 @@ class SnapshotActivities:
             await run_to_completion(self._store.delete([claimed.archive_key, claimed.manifest_key]))
             raise
         try:
-            await self._record(claimed, request, packed, stored, entries, digest(manifest))
+            await self._record(claimed, request, packed, stored, len(entries), manifest_sha256, replaced)
         except StaleClaim:
             await run_to_completion(self._store.delete([claimed.archive_key, claimed.manifest_key]))
             raise
@@ -146,7 +183,13 @@ class SnapshotActivities:
             _log.warning(
                 "old snapshots were not deleted; the next one tries again", build_id=request.build_id, error=str(error)
             )
-        return TakenSnapshot(number=request.number, files=len(entries), bytes=stored.bytes, commit=packed.commit)
+        return TakenSnapshot.sparse(
+            number=request.number,
+            files=len(entries),
+            bytes=stored.bytes,
+            commit=packed.commit,
+            rewritten=replaced is not None,
+        )
 
     async def _upload(self, key: str, sandbox: Sandbox, packed: PackedArchive) -> tuple[StoredObject, list[Entry]]:
         """Stream the archive from the sandbox to the store, and read the manifest's entries from the same bytes."""
@@ -175,19 +218,21 @@ class SnapshotActivities:
         request: TakeSnapshot,
         packed: PackedArchive,
         stored: StoredObject,
-        entries: list[Entry],
+        files: int,
         manifest_sha256: str,
+        replaced: tuple[int, str] | None,
     ) -> None:
         """Write the row, mark the snapshots that it makes superfluous, and append the events, if the claim still holds.
 
         Raises:
             StaleClaim: it does not; nothing is written.
         """
-        files = len(entries)
         archive = StoredArchive(stored.bytes, stored.sha256, manifest_sha256, files, packed.commit)
         async with transaction(self._sessions) as tx:
             if not await record_stored(tx, claimed.id, claimed.claim, archive):
                 raise StaleClaim(f"Another attempt takes snapshot {request.number} now.")
+            if replaced is not None:
+                await keep_history(tx, claimed.build_id, request.number, replaced[0])
             superfluous = await superfluous_snapshots(tx, claimed.build_id, self._kept)
             await mark_deleted(tx, superfluous)
             events: list[BuildEvent] = [
@@ -195,6 +240,9 @@ class SnapshotActivities:
             ]
             if request.reason == SnapshotReason.PHASE:
                 events.insert(0, await _complete_phase(tx, request, request.commit or packed.commit, packed.subject))
+            if replaced is not None:
+                number, commit = replaced
+                events.append(GuardEvent(text=_REWRITTEN.format(commit=commit[:12], number=number)))
             await append_events(tx, claimed.build_id, events)
 
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date
+from time import monotonic
 
 import structlog
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
@@ -20,13 +21,15 @@ from activities.turn.budget import CallBlocked, CallBudget, LookAhead, budget_fi
 from activities.turn.conversation import ConversationLoader, ImageSource
 from activities.turn.floor import DECLINED, NOT_ACCEPTED, TOO_DEAR, TOO_LONG, open_floor
 from activities.turn.narrator import Narrator
+from activities.turn.rates import Admission, CallRates
 from activities.turn.user_message import compose_user_message, note_events, store_user_message
 from clients.cancellation import run_to_completion
 from clients.model.protocol import BrokenStream, LostCall, ModelProvider, ModelRequest, Providers, RequestSettings
 from db import limits, money, prompts, steering, turns
+from db.buckets import load_caller
 from db.feed import append_events
 from db.session import Sessions
-from db.transaction import Transaction, transaction
+from db.transaction import Transaction, autocommit, transaction
 from domain.answer import (
     REFUSAL,
     WINDOW_EXCEEDED,
@@ -40,7 +43,14 @@ from domain.answer import (
 from domain.bill import Bill, bill_of
 from domain.budget import BudgetState, Permission
 from domain.compaction import LEAST_TOKENS, MOST_BYTES
-from domain.errors import CofounderError, ConversationRefused, ConversationTooLong, ModelCallFailed, StaleClaim
+from domain.errors import (
+    CofounderError,
+    ConversationRefused,
+    ConversationTooLong,
+    ModelCallFailed,
+    RateLimited,
+    StaleClaim,
+)
 from domain.events import (
     BudgetEvent,
     BudgetFields,
@@ -60,6 +70,7 @@ from domain.refusals import REFUSALS_IN_A_ROW, refusal_notice
 from domain.sent_tools import SentTools, tools_of
 from domain.text import storable
 from domain.tool_output import parse_stored_blocks
+from domain.tools import tool_of
 
 _ERROR_CHARACTERS = 500
 """The feed shows at most this much of an error."""
@@ -117,8 +128,10 @@ class ThinkActivities:
         *,
         autonomous_agent: bool = True,
         secrets: Sequence[str] = (),
+        rates: CallRates | None = None,
     ) -> None:
         self._sessions = sessions
+        self._rates = rates or CallRates(sessions)
         self._providers = providers
         self._budget = CallBudget(prices, max_output_tokens, autonomous_agent)
         self._conversations = ConversationLoader(sessions, images)
@@ -130,18 +143,48 @@ class ThinkActivities:
         """Ask the model for a turn, unless it has answered before.
 
         Returns:
-            How the turn ended. With BUDGET, BUSY, TOO_SMALL and ON_HOLD no call was made and nothing is stored.
+            How the turn ended. With BUDGET, BUSY, TOO_SMALL and ON_HOLD no call was made and nothing is stored. BUSY
+            with `wait_seconds`: the model's API took no call for a minute.
 
         Raises:
             ModelCallFailed, NeedsPerson: see `clients/model/protocol.py`.
         """
         result: ThinkResult | None = None
-        async with heartbeating():  # from the first statement on, which may wait for a lock
+        deadline = monotonic() + self._rates.patience
+        async with heartbeating():
             while result is None:
-                result = await self._ask(request)
+                result = await self._ask_when_admitted(request, deadline)
         return result
 
-    async def _ask(self, request: ThinkInput) -> ThinkResult | None:
+    async def _ask_when_admitted(self, request: ThinkInput, deadline: float) -> ThinkResult | None:
+        """Make one call for the turn as soon as the model's API takes it. None if the turn has to be tried again."""
+        admission, model = await self._admit(request, deadline)
+        if admission is None:
+            return ThinkResult.sparse(outcome=ThinkOutcome.BUSY, wait_seconds=self._rates.seconds_to_wait(model))
+        try:
+            return await self._ask(request, admission)
+        except RateLimited as error:
+            await self._rates.note_refusal(model, error)
+            return None
+        except LostCall:
+            admission.count()
+            raise
+        finally:
+            admission.close()
+
+    async def _admit(self, request: ThinkInput, deadline: float) -> tuple[Admission | None, str]:
+        """Wait until the model's API takes the turn's call; returns the model, too."""
+        build_id, turn = uuid.UUID(request.build_id), request.turn
+        async with autocommit(self._sessions) as tx:
+            caller = await load_caller(tx, build_id, turn)
+            if caller.is_answered:
+                return Admission.of_no_call(), caller.model
+            size = await money.prompt_size(tx, build_id, turn) if self._rates.is_limited(caller.model) else None
+        tokens = 0 if size is None else max(1, size.likely - size.cached)
+        patience = deadline - monotonic()
+        return await self._rates.admit(caller.model, caller.user_id, tokens, patience), caller.model
+
+    async def _ask(self, request: ThinkInput, admission: Admission) -> ThinkResult | None:
         """Make one call for the turn. None if the conversation can't be sent: the turn begins with a floor now."""
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
         try:
@@ -151,7 +194,7 @@ class ThinkActivities:
                 turn = await turns.claim_turn(tx, build_id, request.turn, info.workflow_run_id or "", claim)
                 call = replace(call, prefix=turn.prefix)
                 if turn.outcome is not None:
-                    return await self._stored_result(tx, call, turn.outcome)
+                    return _with_settings(await self._stored_result(tx, call, turn.outcome), start)
                 reserved = await self._reserve_turn(tx, request, call, start, turn, info.attempt)
         except CallBlocked as blocked:
             if blocked.result.service_limit:
@@ -161,7 +204,7 @@ class ThinkActivities:
             return blocked.result
         call = reserved.call
         try:
-            answer, narrator, tools = await self._call(call, reserved.max_tokens)
+            answer, narrator, tools = await self._call(call, reserved.max_tokens, admission)
         except ConversationRefused as error:
             reason = TOO_LONG if isinstance(error, ConversationTooLong) else NOT_ACCEPTED
             if await self._begin_again(call, reason):
@@ -170,7 +213,7 @@ class ThinkActivities:
             raise
         if answer.stop_reason == WINDOW_EXCEEDED and await self._begin_again(call, TOO_LONG, answer):
             return None
-        return await self._store(call, answer, tools, narrator, reserved.message_read)
+        return _with_settings(await self._store(call, answer, tools, narrator, reserved.message_read), start)
 
     @activity.defn
     @application_errors
@@ -305,7 +348,9 @@ class ThinkActivities:
 
     # ---- the call
 
-    async def _call(self, call: money.Call, max_tokens: int) -> tuple[Answer, Narrator, SentTools]:
+    async def _call(
+        self, call: money.Call, max_tokens: int, admission: Admission
+    ) -> tuple[Answer, Narrator, SentTools]:
         """Make the call whose money is reserved. If it fails, settle what it cost as far as that is known.
 
         Returns:
@@ -319,7 +364,8 @@ class ThinkActivities:
         narrator = Narrator(self._sessions, call)
         try:
             await crash_point("think.before_call")
-            answer = await provider.stream(rendered, narrator.add_text, narrator.note_usage)
+            note_usage = admission.noting(narrator.note_usage)
+            answer = await provider.stream(rendered, narrator.add_text, note_usage, admission.note_limits)
             await crash_point("think.after_call")
             return answer, narrator, tools
         except BrokenStream as error:
@@ -460,6 +506,11 @@ def _day() -> date:
     return activity.info().started_time.astimezone(UTC).date()
 
 
+def _with_settings(result: ThinkResult, start: turns.TurnStart) -> ThinkResult:
+    """Let the build know of changed settings, in case their signal was lost."""
+    return result.model_copy(update={"settings": start.settings}) if start.settings else result
+
+
 def _answered_event(bill: Bill, reading: Reading, state: BudgetState) -> TurnAnsweredEvent:
     event = TurnAnsweredEvent(
         tokens=bill.tokens.model_dump(exclude_defaults=True),
@@ -476,7 +527,7 @@ def _result(
     """The turn's result. Sparse: every turn's result is part of the history."""
     return ThinkResult.sparse(
         outcome=reading.outcome,
-        calls=reading.calls,
+        calls=[call.model_copy(update={"summary": tool_of(call.summary)}) for call in reading.calls],
         reason=reading.reason,
         wind_down=ahead.winds_down,
         day=day if ahead.winds_down else None,

@@ -14,6 +14,7 @@ from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
 from activities.runtime.workspace_lock import lock_workspace
+from activities.sandbox.manifests import compare_manifests
 from activities.sandbox.product import SMALL_SECONDS, kill_all, read_optional, stop_processes
 from activities.sandbox.snapshot_store import CHANGES, restore_snapshot, stored_manifest
 from clients.archive import found_manifest
@@ -33,7 +34,6 @@ from db.turns import last_answered_turn
 from domain import recovery
 from domain.errors import SandboxGone, SandboxUnavailable, StaleClaim
 from domain.events import PhaseCompletedEvent, ResumedEvent
-from domain.manifest import compare
 from domain.payloads import (
     OpenedWorkspace,
     OpenWorkspace,
@@ -256,7 +256,8 @@ class WorkspaceActivities:
         ]
 
     async def _differences(self, sandbox: Sandbox, snapshot: Snapshot) -> list[str]:
-        return compare(await stored_manifest(self._store, snapshot), await found_manifest(sandbox))
+        stored = await stored_manifest(self._store, snapshot)
+        return await compare_manifests(stored, await found_manifest(sandbox))
 
     async def _pause_replaced(self, sandbox_id: str) -> None:
         """Pause a sandbox that is to be replaced. If that fails, it runs beside the other one for a short time."""
@@ -284,8 +285,6 @@ set -e
 mkdir -p {WORKSPACE}
 cd {WORKSPACE}
 [ -e .git ] || git init --quiet --initial-branch=main
-git config user.name >/dev/null || git config user.name 'Cofounder agent'
-git config user.email >/dev/null || git config user.email agent@cofounder.invalid
 printf %s '{number}' >{_OPENED}
 """
         await lock.run(command)

@@ -450,6 +450,7 @@ class BuildOut(BuildOptions, _BuildIdentity):
     build_version: int | None = Field(description="The project's version that it made, once it is ready.")
     workspace_path: str | None = Field(description="The workspace's path in a sandbox.")
     last_event_id: int = Field(description="The last event of its feed when this was read.")
+    settings: dict[str, int | None] = Field(description="What an operator has changed for it since it began, by name.")
     created_at: datetime
     started_at: datetime | None
     cancel_requested_at: datetime | None
@@ -552,6 +553,7 @@ class SnapshotOut(BaseModel):
     number: int
     reason: str = Field(description="Why it was taken, such as phase, gate or sleep.")
     final: bool = Field(description="Whether it is a ready build's last one, which is kept.")
+    kept: bool = Field(description="Whether it is the last one of a git history that the agent has overwritten since.")
     bytes: int | None
     sha256: str | None
     files: int | None
@@ -565,6 +567,7 @@ class SnapshotOut(BaseModel):
             number=snapshot.number,
             reason=snapshot.reason,
             final=snapshot.final,
+            kept=snapshot.kept,
             bytes=snapshot.archive_bytes,
             sha256=snapshot.archive_sha256,
             files=snapshot.files,

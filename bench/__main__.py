@@ -11,6 +11,7 @@ These run only if named. Their sizes are options of their own programs (see `pyt
 
     wake, asleep, reserve   sleeping, waking and reserving money
     recovery                how long a build stands still after its worker is killed
+    reaper                  how long the reaper looks at 10,000 open builds
     snapshot_memory         how much a worker's memory grows while it takes a snapshot
 
 Each runs on an embedded stack of its own, durable as in production, with the rehearsal model and no think time. Figures
@@ -44,6 +45,7 @@ PROGRAMS = {
     "asleep": ("bench.sleep", "asleep"),
     "reserve": ("bench.sleep", "reserve"),
     "recovery": ("bench.recovery",),
+    "reaper": ("bench.reaper",),
     "snapshot_memory": ("bench.snapshot_memory",),
 }
 """Benchmarks that are programs of their own: the module and its arguments. They run only if named."""

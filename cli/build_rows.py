@@ -39,12 +39,18 @@ def print_build(console: Console, build: Json) -> None:
         "phases": str(build["phases_completed"]),
         "version": build["build_version"] and str(build["build_version"]),
         "preview": build["preview_url"],
+        "settings": _changed_settings(build),
         "began": local_time(build["created_at"]),
         "ended": build["closed_at"] and local_time(build["closed_at"]),
     }
     print_rows(console, ((name, value) for name, value in rows.items() if value is not None))
     if question := build.get("question"):
         print_rows(console, _question_rows(build["id"], question))
+
+
+def _changed_settings(build: Json) -> str | None:
+    changes: dict[str, Any] = build.get("settings", {})
+    return ", ".join(f"{name.upper()}={'' if value is None else value}" for name, value in changes.items()) or None
 
 
 def _options(build: Json) -> dict[str, str]:

@@ -20,6 +20,7 @@ from cli.commands import (
     replay,
     restore,
     say,
+    settings,
     show,
     switch,
     up,
@@ -39,7 +40,7 @@ _COMMANDS = (
     *(build, watch, list_builds, show),
     *(say, answer, restore, wake, cancel),
     *(preview, download),
-    *(migrate, replay),
+    *(migrate, settings, replay),
 )
 
 # \b keeps these lines as they are when help is plain text.

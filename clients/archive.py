@@ -100,6 +100,80 @@ echo {_RESULT} "$(stat --format=%s {path})" "$(sha256sum <{path} | cut -d' ' -f1
     return PackedArchive(path, int(size), sha256, None if commit == "-" else commit, subject)
 
 
+CHECK_SECONDS = 120
+"""Seconds that each part of the check of an archived repository may take. A larger repository is not checked."""
+
+
+@dataclass(frozen=True)
+class RepositoryCheck:
+    """What the check of an archived repository says. `rewritten`: its HEAD does not descend from the earlier commit."""
+
+    rewritten: bool
+    checked: bool
+    """False if there is no repository, or if it is too large to be checked in time."""
+
+
+async def check_repository(sandbox: Sandbox, packed: PackedArchive, earlier: str | None) -> RepositoryCheck:
+    """Check that the archived repository is as whole as the workspace's, from the archive itself.
+
+    A repository that changes while it is archived can lack objects: names are listed first, and `git gc` replaces
+    files. One that the agent itself has broken is archived as it is.
+
+    Args:
+        earlier: the commit from which HEAD should descend, if there is one.
+
+    Raises:
+        SnapshotFailed: objects are missing that the workspace has. Another archive may be whole.
+    """
+    command = f"""
+check={ARCHIVES}/check
+rm -rf $check && mkdir -p $check || exit 90
+found=no fsck=skipped line=same
+timeout {CHECK_SECONDS} tar --extract --gzip --file={packed.path} --directory=$check --no-same-owner \
+  --delay-directory-restore .git 2>/dev/null
+[ $? -eq 124 ] || [ ! -f $check/.git/HEAD ] || found=yes
+examine() {{
+  GIT_OPTIONAL_LOCKS=0 timeout {CHECK_SECONDS} git -c safe.directory='*' --git-dir="$1" fsck --connectivity-only \
+    --no-dangling --no-progress >$check/lines 2>&1
+  code=$?
+  sed "s#$1##g" $check/lines | sort -u >"$2"
+  return $code
+}}
+if [ $found = yes ]; then
+  examine $check/.git $check/archived
+  case $? in
+    0) fsck=whole ;;
+    124) ;;
+    *) examine {WORKSPACE}/.git $check/present
+       [ -z "$(comm -23 $check/archived $check/present)" ] && fsck=broken || fsck=torn ;;
+  esac
+fi
+earlier={shlex.quote(earlier or "")}
+if [ -n "$earlier" ]; then
+  there=$check/.git
+  [ $found = yes ] || there={WORKSPACE}/.git
+  timeout {CHECK_SECONDS} git -c safe.directory='*' --git-dir=$there merge-base --is-ancestor "$earlier" HEAD \
+    2>/dev/null
+  case $? in 0|124) ;; *) line=rewritten ;; esac
+fi
+if [ $fsck = torn ]; then comm -23 $check/archived $check/present | head -n 3 >&2; fi
+rm -rf $check
+echo
+echo {_RESULT} $fsck $line
+"""
+    output = await _run(sandbox, command)
+    result = re.search(rf"^{_RESULT} (whole|broken|torn|skipped) (same|rewritten)$", output.stdout, re.M)
+    _check_space(output)
+    if output.exit_code != 0 or result is None:
+        raise SnapshotFailed(f"The archived repository could not be checked: {_error_text(output)}")
+    if result[1] == "torn":
+        raise SnapshotFailed(
+            "The workspace's git repository changed while it was archived, so that objects are missing: "
+            f"{_error_text(output)}"
+        )
+    return RepositoryCheck(result[2] == "rewritten", result[1] != "skipped")
+
+
 async def discard(sandbox: Sandbox) -> None:
     """Remove archives from the sandbox. A failure is only logged, because the next archive removes them as well."""
 
@@ -152,7 +226,8 @@ async def found_manifest(sandbox: Sandbox) -> list[Entry]:
     try:
         content = await read_bounded(sandbox, path, MANIFEST_MAX_BYTES)
         await sandbox.run(f"rm -f {path}", timeout_seconds=60, cwd="/")
-        return parse_manifest(content.decode("ascii"))
+        # In a thread: a manifest of a million files takes many seconds, and heartbeats go on meanwhile.
+        return await asyncio.to_thread(lambda: parse_manifest(content.decode("ascii")))
     except (FileNotFoundError, ValueError) as error:
         raise SnapshotFailed(f"The workspace's hashes could not be read: {error}") from error
 

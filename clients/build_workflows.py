@@ -45,6 +45,7 @@ from domain.names import (
     RECLAIM,
     RECOVERED,
     RESTORE,
+    SETTINGS,
     WAKE,
     build_of_workflow,
     build_workflow_id,
@@ -74,6 +75,9 @@ _FATES = {
 
 
 _ENDED = "'Completed', 'Failed', 'Canceled', 'Terminated', 'TimedOut'"
+
+_LIST_TIMEOUT = timedelta(seconds=30)
+"""For one page of a listing, which no person waits for."""
 
 _PAGE = 1000
 """Workflows in one answer of a listing; the most that Temporal gives."""
@@ -139,7 +143,7 @@ class BuildWorkflows:
                         _keyword(BUILD_PLAN, build.plan),
                     ]
                 ),
-                static_summary=_shorten(f"{build.project_name}: {build.goal.splitlines()[0]}"),
+                static_summary=_shorten(f"a build on the plan {build.plan}"),  # histories quote no founder
                 priority=Priority(fairness_key=_fairness_key(build.user_id)),
                 rpc_timeout=_RPC_TIMEOUT,
             )
@@ -219,6 +223,14 @@ class BuildWorkflows:
         """
         await self._signal_number(build_id, RESTORE, number)
 
+    async def signal_settings(self, build_id: uuid.UUID, version: int) -> None:
+        """Tell the build that its settings were changed, up to this version of them.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        await self._signal_number(build_id, SETTINGS, version)
+
     async def _signal_number(self, build_id: uuid.UUID, signal: str, number: int) -> None:
         with _running(build_id):
             handle = self._client.get_workflow_handle(build_workflow_id(build_id))
@@ -292,24 +304,33 @@ class BuildWorkflows:
         if since is not None:
             query += f" AND CloseTime > '{since.astimezone(UTC).isoformat(timespec='seconds')}'"
         fates: dict[uuid.UUID, WorkflowFate] = {}
-        async for execution in self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_RPC_TIMEOUT):
+        async for execution in self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_LIST_TIMEOUT):
             build_id = build_of_workflow(execution.id)
             if build_id is not None and execution.status in _FATES:
                 fates.setdefault(build_id, _FATES[execution.status])  # the latest comes first
         return fates
 
-    async def running(self, kind: str) -> set[uuid.UUID]:
+    async def running(self, kind: str, digits: str | None = None) -> set[uuid.UUID]:
         """List the builds whose workflow of this type is open: a call for each thousand of them.
 
         One that was started or continued as new just now may be missing.
+
+        Args:
+            kind: the workflow type.
+            digits: only builds whose id begins with one of these.
 
         Raises:
             RPCError: Temporal does not answer, or refuses.
         """
         query = f"WorkflowType = '{kind}' AND ExecutionStatus = 'Running'"
-        listed = self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_RPC_TIMEOUT)
-        ids = {build_of_workflow(execution.id) async for execution in listed}
-        return {build_id for build_id in ids if build_id is not None}
+        prefix = "preview" if kind == PREVIEW_WORKFLOW else "build"
+        slices = [query] if digits is None else [f"{query} AND WorkflowId STARTS_WITH '{prefix}-{d}'" for d in digits]
+        ids: set[uuid.UUID] = set()
+        for each in slices:
+            async for execution in self._client.list_workflows(each, page_size=_PAGE, rpc_timeout=_LIST_TIMEOUT):
+                if (build_id := build_of_workflow(execution.id)) is not None:
+                    ids.add(build_id)
+        return ids
 
     async def ready_result(self, build_id: uuid.UUID) -> ReadyResult | None:
         """Read from the history of the build's latest run what it was closed as ready with.

@@ -273,6 +273,7 @@ class Sandboxes:
                 template=self.config.template,
                 timeout=self.config.ttl_seconds,
                 metadata={"app": APP, "build": build_id, "role": role.value},
+                envs=sandbox_runner.GIT_ENVIRONMENT,
                 lifecycle={"on_timeout": "pause", "auto_resume": False},
                 **network,
                 **self._connection,

@@ -77,6 +77,21 @@ GREP_BYTES = 30_000
 GREP_FILE_BYTES = 5_000_000
 SEARCH_SECONDS = 15
 
+GIT_ENVIRONMENT = {
+    "GIT_CONFIG_COUNT": "4",
+    "GIT_CONFIG_KEY_0": "gc.auto",
+    "GIT_CONFIG_VALUE_0": "0",
+    "GIT_CONFIG_KEY_1": "maintenance.auto",
+    "GIT_CONFIG_VALUE_1": "false",
+    "GIT_CONFIG_KEY_2": "user.name",
+    "GIT_CONFIG_VALUE_2": "Cofounder agent",
+    "GIT_CONFIG_KEY_3": "user.email",
+    "GIT_CONFIG_VALUE_3": "agent@cofounder.invalid",
+}
+"""Git's configuration for every command, which leaves the repository's own alone. Git packs nothing by itself: a pack
+that is made while the workspace is archived takes the place of objects that were listed. Commits have an author also if
+a scaffold has replaced `.git`. An option `-c` still wins."""
+
 IGNORED = {".git", "node_modules", ".venv", "__pycache__"}
 """Folders that glob and grep do not enter."""
 
@@ -433,7 +448,7 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
 def _start_bash(workspace: str, call_id: str, command: str, output: int) -> int:
     os.makedirs(workspace, exist_ok=True)
     os.chdir(workspace)
-    environment = {**os.environ, MARK_VARIABLE: call_id, "PWD": workspace}
+    environment = {**os.environ, **GIT_ENVIRONMENT, MARK_VARIABLE: call_id, "PWD": workspace}
     environment.pop("OLDPWD", None)
     # Not with a fork, which would copy this process first.
     return os.posix_spawn(
@@ -575,6 +590,8 @@ def new_commit(workspace: str, before: str | None, moves_before: int) -> dict[st
     if before is not None:
         words.append("^" + before)
     lines = _git(workspace, *words).splitlines()  # "commit <hash>", then the subject
+    if not lines and before is not None and not _git(workspace, "cat-file", "-t", before):
+        lines = _git(workspace, *words[:-1]).splitlines()  # another repository has taken the place of the earlier one
     if not lines:
         return {}  # an ancestor of the earlier HEAD
     return {"commit": now, "subject": lines[1] if len(lines) > 1 else ""}

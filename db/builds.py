@@ -3,12 +3,12 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import and_, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import and_, cast, func, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from db.models import (
     Artifact,
@@ -155,6 +155,20 @@ async def mark_started(tx: Transaction, build_id: uuid.UUID) -> None:
     await tx.session.execute(
         update(Build).where(Build.id == build_id, Build.started_at.is_(None)).values(started_at=func.now())
     )
+
+
+async def change_settings(
+    tx: Transaction, build_id: uuid.UUID | None, changes: Mapping[str, int | None]
+) -> list[Build]:
+    """Change settings of an open build, or of all of them if there is no id; returns the builds."""
+    chosen = Build.closed_at.is_(None) if build_id is None else and_(Build.id == build_id, Build.closed_at.is_(None))
+    changed = (
+        update(Build)
+        .where(chosen)
+        .values(settings=Build.settings.concat(cast(dict(changes), JSONB)), settings_version=Build.settings_version + 1)
+        .returning(Build)
+    )
+    return list((await tx.session.scalars(changed)).all())
 
 
 async def request_cancel(tx: Transaction, build_id: uuid.UUID) -> bool:

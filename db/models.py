@@ -14,6 +14,7 @@ from sqlalchemy import (
     CheckConstraint,
     Date,
     DateTime,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -294,6 +295,12 @@ class Build(Base):
         comment="the evidence gate is passed, and from then on nothing that is said can reach the agent"
     )
     last_event_id: Mapped[int] = mapped_column(server_default="0")
+    settings: Mapped[dict[str, Any]] = mapped_column(
+        server_default=text("'{}'::jsonb"), comment="what an operator has changed for it since it began, by name"
+    )
+    settings_version: Mapped[int] = mapped_column(
+        Integer(), server_default="0", comment="counts changes of `settings`; the workflow takes over the last"
+    )
 
     created_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None] = mapped_column(comment="the workflow is known to have been started")
@@ -323,6 +330,7 @@ class Build(Base):
         CheckConstraint(_one_of("status", Status), name="status"),
         CheckConstraint(_one_of("sleep_policy", SleepPolicy), name="sleep_policy"),
         CheckConstraint("max_nights between 0 and 1000", name="max_nights"),
+        CheckConstraint("jsonb_typeof(settings) = 'object'", name="settings"),
         CheckConstraint("waiting_for is null or " + _one_of("waiting_for", WaitingFor), name="waiting_for"),
         CheckConstraint(f"({_one_of('status', CLOSED)}) = (closed_at is not null)", name="closed"),
         CheckConstraint(f"(status = '{Status.NEEDS_INPUT}') = (waiting_for is not null)", name="waits"),
@@ -525,6 +533,27 @@ class LedgerEntry(Base):
     )
 
 
+class ModelBucket(Base):
+    """What is left of one of a model's limits, for all workers together; see `domain/rates.py`."""
+
+    __tablename__ = "model_buckets"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    per_minute: Mapped[int | None] = mapped_column(comment="null: no limit")
+    level: Mapped[float] = mapped_column(Double(), server_default="0")
+    refilled_at: Mapped[datetime] = _now()
+    learned: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="the API has named its limits, or has answered without naming any"
+    )
+    blocked_until: Mapped[datetime | None] = mapped_column(comment="the API has refused a call until then")
+
+    __table_args__ = (
+        CheckConstraint(_one_of("kind", ("requests", "input", "output")), name="kind"),
+        CheckConstraint("per_minute > 0", name="per_minute"),
+    )
+
+
 class Snapshot(Base):
     """An archive of the workspace. taking: number assigned, not yet verified; stored: uploaded and verified."""
 
@@ -538,6 +567,12 @@ class Snapshot(Base):
     claim: Mapped[uuid.UUID]
     reason: Mapped[str] = mapped_column(comment="a SnapshotReason")
     final: Mapped[bool] = mapped_column(server_default=text("false"), comment="a ready build's last one, kept")
+    kept: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="the last one of a history that the agent has overwritten since"
+    )
+    replaces: Mapped[int | None] = mapped_column(
+        Integer(), comment="number of the last snapshot of the history that this one's does not descend from"
+    )
     archive_key: Mapped[str]
     manifest_key: Mapped[str]
     archive_bytes: Mapped[int | None]

@@ -74,24 +74,36 @@ _QUEUE = """
         where permit.held_since is not null
         group by build.user_id
     ),
+    served as (
+        select user_id, max(closed_at) as last_at
+        from builds
+        where closed_at > clock_timestamp() - interval '1 day'
+            and user_id in (
+                select build.user_id from permits as permit join builds as build on build.id = permit.build_id
+                where permit.held_since is null
+            )
+        group by user_id
+    ),
     candidates as (
-        select permit.build_id, permit.role, permit.queued_at, permit.role = 'preview' as is_preview,
+        select permit.build_id, permit.role, permit.queued_at, permit.role = 'preview' as is_preview, served.last_at,
             coalesce(holders.held, 0) + row_number() over (
                 partition by build.user_id, permit.role = 'preview' order by permit.queued_at, permit.build_id
             ) as round
         from permits as permit
         join builds as build on build.id = permit.build_id
         left join holders on holders.user_id = build.user_id
+        left join served on served.user_id = build.user_id
         where permit.held_since is null and permit.checked_at > clock_timestamp() - :stale
     ),
     queue as (
         select build_id, role, is_preview,
-            row_number() over (order by is_preview, round, queued_at, build_id) as place
+            row_number() over (order by is_preview, round, last_at nulls first, queued_at, build_id) as place
         from candidates
     ),
     counts as (select count(*) as held from permits where held_since is not null)
 """
-"""The queue: builds before previews; among builds, the one whose user has the fewest permits; then the oldest."""
+"""The queue: builds before previews; among builds, the one whose user has the fewest permits; then the one whose user's
+last build ended the longest ago; then the oldest."""
 
 _TAKE = text(
     f"""
@@ -164,16 +176,21 @@ _NEXT = text(
 _RECLAIM = text(
     f"""
     with {_QUEUE},
+    room as (
+        select case when refused_until > clock_timestamp() then 0
+            else greatest(0, cast(:quota as integer) - (select held from counts)) end as permits
+        from sandbox_fleet
+    ),
     wanted as (
         select (select count(*) from queue where not is_preview)
-            - greatest(0, cast(:quota as integer) - (select held from counts))
+            - (select permits from room)
             - (select count(*) from permits where reclaimed_at is not null and held_since is not null) as previews
     ),
     oldest as (
         select build_id from permits
         where role = 'preview' and held_since is not null and reclaimed_at is null
         order by held_since, build_id
-        limit (select greatest(0, previews) from wanted)
+        limit (select greatest(0, coalesce(previews, 0)) from wanted)
     )
     update permits set reclaimed_at = clock_timestamp()
     from oldest where permits.build_id = oldest.build_id
@@ -283,9 +300,10 @@ async def next_in_queue(tx: Transaction, quota: int | None, unlimited: int = 1) 
 
 
 async def reclaim_previews(tx: Transaction, quota: int | None) -> list[uuid.UUID]:
-    """Mark as many previews to be closed as builds wait, those first that have been open the longest; return them."""
-    if quota is None:
-        return []
+    """Mark as many previews to be closed as builds wait, those first that have been open the longest; return them.
+
+    Without a quota, builds wait only while the service refuses sandboxes.
+    """
     await _lock(tx)
     return [row["build_id"] for row in await tx.execute(_RECLAIM, {"quota": quota, "stale": STALE})]
 

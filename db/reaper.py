@@ -8,8 +8,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, func, literal_column, select, text, update
+from sqlalchemy import ColumnElement, Text, and_, cast, func, literal_column, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import InstrumentedAttribute
 
 from db.models import Build, Preview, ReaperStep
 from db.transaction import Transaction
@@ -70,12 +71,19 @@ class StartedBuild:
     is_marked: bool
 
 
-async def started_builds(tx: Transaction, among: Collection[uuid.UUID] | None = None) -> list[StartedBuild]:
-    """Return the open builds whose workflow was started: all, or those `among` these ids."""
+async def started_builds(
+    tx: Transaction, *, among: Collection[uuid.UUID] | None = None, digits: str | None = None
+) -> list[StartedBuild]:
+    """Return the open builds whose workflow was started: all, those `among` these ids, or those whose id begins with
+    one of the `digits`."""
     query = select(Build.id, Build.started_at, Build.lost_at).where(
         Build.closed_at.is_(None), Build.started_at.is_not(None)
     )
-    rows = await tx.session.execute(query if among is None else query.where(Build.id.in_(among)))
+    if among is not None:
+        query = query.where(Build.id.in_(among))
+    if digits is not None:
+        query = query.where(_first_digit(Build.id).in_(list(digits)))
+    rows = await tx.session.execute(query)
     return [
         StartedBuild(build_id, started_at, lost_at is not None)
         for build_id, started_at, lost_at in rows
@@ -95,10 +103,20 @@ async def unmark_lost(tx: Transaction, build_ids: Collection[uuid.UUID]) -> None
     await tx.session.execute(update(Build).where(Build.id.in_(build_ids)).values(lost_at=None))
 
 
-async def open_previews(tx: Transaction, among: Collection[uuid.UUID] | None = None) -> Sequence[Preview]:
-    """Return the previews that are opening or open: all, or those of the builds `among`."""
-    query = select(Preview).where(_OPEN_PREVIEW)
-    return (await tx.session.scalars(query if among is None else query.where(Preview.build_id.in_(among)))).all()
+async def count_lost(tx: Transaction) -> int:
+    """Count the open builds that are marked as lost."""
+    query = select(func.count()).select_from(Build).where(Build.closed_at.is_(None), Build.lost_at.is_not(None))
+    return int(await tx.session.scalar(query) or 0)
+
+
+async def open_previews(tx: Transaction, among: Collection[uuid.UUID], digits: str) -> Sequence[Preview]:
+    """Return the previews that are opening or open, of the builds `among` and of those whose id begins with a digit."""
+    chosen = or_(Preview.build_id.in_(among), _first_digit(Preview.build_id).in_(list(digits)))
+    return (await tx.session.scalars(select(Preview).where(_OPEN_PREVIEW, chosen))).all()
+
+
+def _first_digit(column: ColumnElement[uuid.UUID] | InstrumentedAttribute[uuid.UUID]) -> ColumnElement[str]:
+    return func.left(cast(column, Text), 1)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from domain.status import Status
 SNAPSHOTS_PREFIX = "snapshots/"
 """Prefix of the keys of all snapshots in the object store."""
 
+KEPT_HISTORIES = 20
+"""Of a build that overwrites its history again and again, the last snapshots of this many histories stay."""
+
 
 async def current_snapshot(tx: Transaction, build_id: uuid.UUID) -> Snapshot | None:
     """Return a build's current snapshot: the stored one with the highest number, whenever it was stored."""
@@ -77,14 +80,42 @@ async def has_snapshot(tx: Transaction, build_id: uuid.UUID, number: int) -> boo
     return await tx.session.scalar(query) is not None
 
 
+async def history_before(tx: Transaction, build_id: uuid.UUID, number: int) -> tuple[int, str] | None:
+    """Return number and commit of a build's last stored snapshot before this one, if that has a commit."""
+    row = (
+        await tx.session.execute(
+            select(Snapshot.number, Snapshot.commit)
+            .where(Snapshot.build_id == build_id, Snapshot.state == "stored", Snapshot.number < number)
+            .order_by(Snapshot.number.desc())
+            .limit(1)
+        )
+    ).first()
+    return None if row is None or row.commit is None else (row.number, row.commit)
+
+
+async def keep_history(tx: Transaction, build_id: uuid.UUID, number: int, replaced: int) -> None:
+    """Keep a snapshot as the last one of its history, which that of snapshot `number` does not descend from.
+
+    The last `KEPT_HISTORIES` of a build stay.
+    """
+    of_build = Snapshot.build_id == build_id
+    await tx.session.execute(update(Snapshot).where(of_build, Snapshot.number == number).values(replaces=replaced))
+    await tx.session.execute(
+        update(Snapshot).where(of_build, Snapshot.number == replaced, Snapshot.state == "stored").values(kept=True)
+    )
+    oldest = select(Snapshot.id).where(of_build, Snapshot.kept).order_by(Snapshot.number.desc()).offset(KEPT_HISTORIES)
+    await tx.session.execute(update(Snapshot).where(Snapshot.id.in_(oldest)).values(kept=False))
+
+
 async def superfluous_snapshots(tx: Transaction, build_id: uuid.UUID, keep: int) -> list[uuid.UUID]:
     """Return the stored snapshots of a build to delete, so that the newest `keep` stay.
 
-    The current one always stays; while a restore is pending, so do the snapshot to restore and the one from before.
+    The current one always stays, and so do those of histories that the agent has overwritten. While a restore is
+    pending, the snapshot to restore and the one from before stay, too.
     """
     rows = await tx.session.execute(
         select(Snapshot.id, Snapshot.number)
-        .where(Snapshot.build_id == build_id, Snapshot.state == "stored", ~Snapshot.final)
+        .where(Snapshot.build_id == build_id, Snapshot.state == "stored", ~Snapshot.final, ~Snapshot.kept)
         .order_by(Snapshot.number.desc())
     )
     to_restore = await tx.session.scalar(

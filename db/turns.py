@@ -53,6 +53,8 @@ class TurnStart:
     """Whether there are founder's messages that no turn has read."""
     has_unreported_restores: bool
     """Whether there are restores of the workspace that no turn has told the agent of."""
+    settings: int
+    """The version of the build's settings; 0 if none was changed."""
 
     @property
     def standing(self) -> Standing:
@@ -65,7 +67,8 @@ _TURN_START = text(
     select builds.user_id, coalesce(builds.model, ''), users.suspended, {OFF_SCOPE},
         exists (select 1 from limits where name = 'fleet_day' and value is not null), turns.outcome, turns.details,
         exists (select 1 from founder_messages where build_id = :build and turn is null),
-        exists (select 1 from restores where build_id = :build and state = 'done' and turn is null)
+        exists (select 1 from restores where build_id = :build and state = 'done' and turn is null),
+        builds.settings_version
     from builds
     join users on users.id = builds.user_id
     left join turns on turns.build_id = builds.id and turns.number = :before

@@ -25,6 +25,7 @@
     │       ├── ConversationTooLong
     │       └── ConversationInvalid
     ├── ModelCallFailed         the model's API failed, and another attempt may succeed
+    │   └── RateLimited             too many calls, or tokens, in the last minute
     ├── UnknownModel            a model without a price
     ├── SandboxGone             the sandbox no longer exists
     ├── SandboxFull             the sandbox's disk is full
@@ -43,6 +44,8 @@
 
 from collections.abc import Mapping
 from typing import ClassVar
+
+from domain.rates import RateKind, Reading
 
 
 class CofounderError(Exception):
@@ -169,6 +172,16 @@ class ModelCallFailed(CofounderError):
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class RateLimited(ModelCallFailed):
+    """The API takes no more calls for now. `readings`: what it says of its limits; empty if it says nothing."""
+
+    def __init__(
+        self, message: str, retry_after_seconds: float | None, readings: Mapping[RateKind, Reading] | None = None
+    ) -> None:
+        super().__init__(message, retry_after_seconds)
+        self.readings = readings or {}
 
 
 class UnknownModel(CofounderError):

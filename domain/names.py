@@ -36,6 +36,9 @@ MESSAGE = "message"
 RESTORE = "restore"
 """Signal to a build, with a number as its argument: its founder has requested restores up to this one, also rows."""
 
+SETTINGS = "settings"
+"""Signal to a build, with a number as its argument: its settings were changed, up to this version of them."""
+
 EXTEND = "extend"
 """Signal to a preview, with seconds as its argument: stay open for at least this long from now."""
 

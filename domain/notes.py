@@ -29,6 +29,7 @@ class TurnNote(StrEnum):
     COMPACTED = "compacted"
     SPEAK = "speak"
     OPEN_ITEMS = "open_items"
+    HISTORY_OVERWRITTEN = "history_overwritten"
 
 
 class Facts(Protocol):
@@ -125,6 +126,7 @@ NOTES: Mapping[TurnNote, Note] = {
     TurnNote.ASKED: Note(_unanswered),
     TurnNote.COMPACTED: Note(_compacted),
     TurnNote.SPEAK: Note(prompt.SPEAK),
+    TurnNote.HISTORY_OVERWRITTEN: Note(prompt.HISTORY_OVERWRITTEN),
     TurnNote.OPEN_ITEMS: Note(
         _open_items,
         guard="The agent stopped before its plan was done. Cofounder asked it to go on.",

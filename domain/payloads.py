@@ -13,9 +13,9 @@ Two ways to create a payload:
 
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from domain.budget import WindDown
@@ -47,6 +47,19 @@ class Payload(BaseModel):
 
 def _is_default(field: FieldInfo, value: object) -> bool:
     return not field.is_required() and value == field.get_default(call_default_factory=True)
+
+
+def _read_unknown_as(fallback: StrEnum) -> BeforeValidator:
+    """Read a value that a newer activity has added to the enum as this one.
+
+    An older workflow would otherwise fail its task, again and again, until a newer worker takes it.
+    """
+    kind = type(fallback)
+
+    def known(value: object) -> object:
+        return fallback if isinstance(value, str) and value not in set(kind) else value
+
+    return BeforeValidator(known)
 
 
 class BuildRef(Payload):
@@ -86,6 +99,19 @@ class BuildContext(BuildSettings, Payload):
     tool_timeout_max_seconds: int = Field(default=0, alias="longest_call_seconds")
     wants_plan: bool = False
     """Whether the system prompt asks for a plan; False, as in older builds: the plan is not asked about."""
+
+
+@without_bounds
+class ChangedSettings(BuildSettings, Payload):
+    """The settings that an operator has changed for a build that runs. What is not on the wire stays as it is."""
+
+    version: int
+    """Grows with every change."""
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The changed values by name."""
+        return self.model_dump(include=self.model_fields_set - {"version"})
 
 
 class PendingInput(Payload):
@@ -162,6 +188,10 @@ class LoopState(BaseModel):
     wake: bool = False
     money_changed: bool = False
     admit: bool = False
+    settings_changed: int = 0
+    """The version of the build's settings that an operator has made last, as far as the build knows."""
+    settings_taken: int = 0
+    """The version that it has taken over."""
     finish: bool = False
     message_received: int = Field(default=0, alias="said")
     """Number of the founder's last message that the build was notified of."""
@@ -369,6 +399,11 @@ class ThinkOutcome(StrEnum):
     """The model refused, or the context is full: a person decides."""
 
 
+Outcome = Annotated[ThinkOutcome, _read_unknown_as(ThinkOutcome.ON_HOLD)]
+"""An outcome that this version does not know: nothing was done that could be done twice, so the build waits."""
+
+WaitsFor = Annotated[WaitingFor, _read_unknown_as(WaitingFor.OPERATOR)]
+
 BLOCKED = frozenset({ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL, ThinkOutcome.ON_HOLD})
 """No call was made, and none will be until something changes."""
 
@@ -385,10 +420,10 @@ class BudgetCheck(Payload):
     """Whether a build may continue: the fields of a `ThinkResult` that made no call. Amounts in µ$."""
 
     exhausted: bool
-    outcome: ThinkOutcome | None = None
+    outcome: Outcome | None = None
     """Why not: BUDGET, TOO_SMALL or ON_HOLD."""
     reason: str | None = None
-    waiting_for: WaitingFor | None = None
+    waiting_for: WaitsFor | None = None
     renews_on: date | None = None
     day: date | None = None
     """The UTC day that was checked."""
@@ -405,7 +440,7 @@ class RequestedCall(Payload):
     signature: str = Field(alias="s")
     """Equal for equal calls, see `domain/guards.py`."""
     summary: str = Field(alias="t")
-    """One line for the timeline."""
+    """One line for the feed. In a history it is the tool's name alone: a command may hold a key."""
     mutating: bool = Field(default=True, alias="m")
     """Whether the call must run in order."""
     is_valid: bool = Field(default=True, alias="ok")
@@ -415,10 +450,10 @@ class RequestedCall(Payload):
 class ThinkResult(Payload):
     """A turn's answer, without its content."""
 
-    outcome: ThinkOutcome
+    outcome: Outcome
     calls: list[RequestedCall] = Field(default_factory=list)
     reason: str | None = None
-    waiting_for: WaitingFor | None = None
+    waiting_for: WaitsFor | None = None
     """With ON_HOLD."""
     renews_on: date | None = None
     """With TOO_SMALL: the day on which the next cycle begins."""
@@ -438,6 +473,10 @@ class ThinkResult(Payload):
     """The agent said nothing to its founder before its tool calls."""
     compact: bool = False
     """The conversation is long: sum it up before the next turn."""
+    settings: int = 0
+    """The version of the build's settings; 0 if none was changed since it began."""
+    wait_seconds: int | None = None
+    """With BUSY: the model's API takes no more calls for now; ask again after about this long."""
 
 
 class CompactConversation(Payload):
@@ -499,7 +538,7 @@ class AskFounder(Payload):
 
 
 class AskedFounder(PendingInput):
-    """The question in a sentence or, instead of a question, input that the founder has already sent."""
+    """That a question was asked or, instead of a question, input that the founder has already sent."""
 
     reason: str = ""
 
@@ -570,6 +609,8 @@ class TakenSnapshot(Payload):
     files: int
     bytes: int
     commit: str | None = None
+    rewritten: bool = False
+    """Its git history does not descend from that of the snapshot before."""
 
 
 class ReadPlan(Payload):

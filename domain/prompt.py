@@ -114,6 +114,13 @@ def declined(what: str) -> str:
     )
 
 
+HISTORY_OVERWRITTEN = (
+    "HEAD of your repository does not descend any more from the commit that it was at before: the earlier history is "
+    "not part of it. A scaffold with a .git of its own does that if it is copied into the workspace, and so do amended "
+    "or reset commits. If work is missing now, say so and bring it back; the founder has been told, and can restore "
+    "the last snapshot of the earlier history. Add commits to what is there from now on."
+)
+
 TEXT_CALL = (
     "Your last message had a tool call written as text. That was only text: no tool ran. Call the tool itself if you "
     "need it; if the work is done, end your turn with a sentence without such a call."

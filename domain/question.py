@@ -12,6 +12,11 @@ OPTIONS = (
 )
 """The founder may choose one of these by its number, or answer in their own words."""
 
+ASKED = "The agent has a question for its founder."
+"""Stands for the question in a build's history, which quotes no founder; the build's row gets the question itself."""
+
+_ERROR_FOLLOWS = " The error is:\n"
+
 MAX_ATTEMPTS = 5
 """The most attempts that a question lists."""
 
@@ -32,9 +37,8 @@ class Attempt:
 
 @dataclass(frozen=True)
 class FounderQuestion:
-    """A question to the founder. `reason` is its first sentence, for the build's status."""
+    """A question to the founder."""
 
-    reason: str
     problem: str
     tried: list[str]
     options: list[str]
@@ -46,25 +50,30 @@ def about_error(attempts: Sequence[Attempt]) -> FounderQuestion:
     reason = storable(f"The agent has hit the same error {len(attempts)} times, most recently with `{last.call}`.")
     error = last.result.strip()
     excerpt = error if len(error) <= _ERROR_CHARACTERS else "…" + error[-_ERROR_CHARACTERS:]
-    return _question(reason, f"{reason} The error is:\n{excerpt}", attempts)
+    return _question(f"{reason}{_ERROR_FOLLOWS}{excerpt}", attempts)
 
 
 def about_circle(attempts: Sequence[Attempt]) -> FounderQuestion:
     """Ask about a call that the agent keeps repeating, although it was steered. There is at least one attempt."""
     call = attempts[-1].call
     reason = f"The agent keeps making the same call, `{call}`, although it was told to try something else."
-    return _question(reason, reason, attempts)
+    return _question(reason, attempts)
 
 
 def about_blocker(blocker: str) -> FounderQuestion:
     """Ask for what the agent says that it can't do without."""
     reason = f"The agent can't finish without you. It needs: {blocker}"
-    return _question(reason, reason, [])
+    return _question(reason, [])
 
 
-def _question(reason: str, problem: str, attempts: Sequence[Attempt]) -> FounderQuestion:
+def reason_of(problem: str) -> str:
+    """The question's first sentence, for the build's status."""
+    return storable(problem.partition(_ERROR_FOLLOWS)[0], _REASON_CHARACTERS)
+
+
+def _question(problem: str, attempts: Sequence[Attempt]) -> FounderQuestion:
     tried = [_describe(attempt) for attempt in attempts[-MAX_ATTEMPTS:]]
-    return FounderQuestion(storable(reason, _REASON_CHARACTERS), storable(problem), tried, list(OPTIONS))
+    return FounderQuestion(storable(problem), tried, list(OPTIONS))
 
 
 def _describe(attempt: Attempt) -> str:

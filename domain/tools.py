@@ -224,5 +224,11 @@ def summarize_call(name: str, tool_input: dict[str, Any], limit: int = 80) -> st
     return storable(f"{name}: {first_line}" if first_line else name, limit)
 
 
+def tool_of(summary: str) -> str:
+    """The tool's name alone, of a call's summary."""
+    name = summary.partition(":")[0]
+    return name if name in TOOLS else "unknown tool"
+
+
 def _guessed_subject(tool_input: dict[str, Any]) -> object:
     return tool_input.get("command") or tool_input.get("path") or tool_input.get("pattern")

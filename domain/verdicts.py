@@ -1,6 +1,7 @@
 """What the reaper does about a build or preview, judged from evidence. Nothing is ended because something is absent."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum, StrEnum, auto
 
 LEAST_CLOSED = 5
@@ -68,6 +69,21 @@ def judge_build(evidence: BuildEvidence) -> BuildVerdict:
             return BuildVerdict.PROJECT
         case _:
             return BuildVerdict.CLOSE
+
+
+SLICES = "0123456789abcdef"
+"""First digits of builds' ids. The rows of one digit after the other are compared with what runs."""
+
+SLICE_SECONDS = 225
+"""Seconds between two slices, so that all rows are compared once an hour."""
+
+
+def due_slices(compared_at: datetime | None, now: datetime) -> str:
+    """The digits that are due, if the last ones were compared at `compared_at`: those of the time since, or all."""
+    current = int(now.timestamp()) // SLICE_SECONDS
+    last = current - len(SLICES) if compared_at is None else int(compared_at.timestamp()) // SLICE_SECONDS
+    due = range(max(last, current - len(SLICES)) + 1, current + 1)
+    return "".join(SLICES[each % len(SLICES)] for each in due)
 
 
 def most_closed(open_builds: int) -> int:

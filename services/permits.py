@@ -77,6 +77,7 @@ class Permits:
             log.warning("the sandbox service has no room", build_id=build_id, role=role, error=str(error.__cause__))
             async with transaction(self._sessions) as tx:
                 await permits.note_refusal(tx, uuid.UUID(build_id))
+            await self._close_previews()
             raise
 
     async def take_anyway(self, build_id: str, role: Role) -> None:

@@ -9,7 +9,7 @@ from temporalio.exceptions import FailureError
 with workflow.unsafe.imports_passed_through():
     from activities.context import ContextActivities
     from activities.think import ThinkActivities
-    from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MESSAGE, MONEY, PERMIT, RECOVERED, RESTORE, WAKE
+    from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MESSAGE, MONEY, PERMIT, RECOVERED, RESTORE, SETTINGS, WAKE
     from domain.notes import TurnNote
     from domain.payloads import (
         BLOCKED,
@@ -32,6 +32,7 @@ from workflows.gate import EvidenceGate, GateOutcome
 from workflows.outage import Outage
 from workflows.plan import PlanCheck
 from workflows.projection import Projection
+from workflows.settings import SettingsChanges
 from workflows.steering import Steering
 from workflows.tool_calls import ToolCalls
 from workflows.waiting import Waiting
@@ -76,6 +77,7 @@ class BuildWorkflow:
         self._gate = EvidenceGate(*shared, self._waiting)
         self._budget = DayBudget(request.build_id, self._state, self._waiting)
         self._completion = Completion(*shared, outage)
+        self._settings = SettingsChanges(request.build_id, self._state, self._waiting)
 
     @workflow.signal(name=WAKE)
     def wake(self) -> None:
@@ -111,6 +113,11 @@ class BuildWorkflow:
     def message(self, number: int) -> None:
         """The founder has sent a message; the agent reads it at its next turn."""
         self._state.message_received = max(self._state.message_received, number)
+
+    @workflow.signal(name=SETTINGS)
+    def settings(self, version: int) -> None:
+        """An operator has changed the build's settings; it takes them over before its next turn."""
+        self._settings.note(version)
 
     @workflow.signal(name=RESTORE)
     def restore(self, number: int) -> None:
@@ -160,6 +167,7 @@ class BuildWorkflow:
         """Take turn after turn until the product passes the evidence gate."""
         state, waits, patient = self._state, 0, False
         while True:
+            await self._settings.take_over()
             if not state.turn_pending:
                 end_if_cancelled()  # a new run would not see a cancel of this one
                 if self._history_is_long():
@@ -172,7 +180,9 @@ class BuildWorkflow:
                 await self._steering.restore()
             result = await self._think(patient=patient)
             if result is None or (
-                result.outcome in BLOCKED and not patient and self._waiting.may_finish(result.outcome)
+                (result.outcome in BLOCKED or result.wait_seconds is not None)
+                and not patient
+                and self._waiting.may_finish(result.outcome)
             ):
                 # Asked to finish, and the model can't be asked: check what is there.
                 outcome = None if state.has_pending_restore else await self._gate.check()
@@ -180,6 +190,12 @@ class BuildWorkflow:
                     return WorkOutcome.PASSED
                 # Only the model can read what the founder has sent.
                 patient = outcome is GateOutcome.PENDING_INPUT and not state.has_pending_restore
+                continue
+            if result.outcome is ThinkOutcome.BUSY and result.wait_seconds is not None:
+                await self._waiting.wait_for_rate(result.wait_seconds)
+                end_if_cancelled()  # a new run would not see a cancel of this one
+                if self._history_is_long():
+                    return WorkOutcome.HISTORY_IS_LONG
                 continue
             if result.outcome is ThinkOutcome.BUSY:
                 await self._waiting.wait_for_settlements(waits)
@@ -248,6 +264,7 @@ class BuildWorkflow:
         state.sent_notes = notes if result is None else None
         if result is not None:
             state.message_read = max(state.message_read, result.message_read)
+            self._settings.note(result.settings)
         return result
 
     # ---- single activities, as functions that can be retried

@@ -146,6 +146,15 @@ COMPACTION = Patch(
     deprecate_when="no build run that began without it is open",
 )
 
+SETTINGS = Patch(
+    "settings",
+    since=date(2026, 11, 29),
+    commit="fcfa453",
+    gates="Take over the settings that an operator has changed for the build. Before, a build kept those that it began "
+    "with.",
+    deprecate_when="no build run that began without it is open",
+)
+
 REAPER_STEPS = Patch(
     "reaper-steps",
     since=date(2026, 11, 29),

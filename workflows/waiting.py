@@ -380,6 +380,11 @@ class Waiting:
         moment = min(_SETTLEMENT_WAIT * 2 ** min(waits, 10), _SETTLEMENT_WAIT_MAX)
         await wait_for_wake(self._state, moment, "waiting for the calls of other builds", "money_changed")
 
+    async def wait_for_rate(self, seconds: int) -> None:
+        """Wait until the model's API may take a call again; not all builds at once ask then."""
+        moment = timedelta(seconds=seconds * workflow.random().uniform(0.75, 1.25))
+        await wait_for_wake(self._state, moment, "waiting for the model's rate limit")
+
     async def wait_for_slot(self) -> bool:
         """Wait as `queued` until one of the user's slots is free for this build; check every hour, whatever happens.
 

@@ -83,7 +83,7 @@ class Workspace:
             commit=commit,
         )
         try:
-            await workflow.execute_activity_method(
+            taken = await workflow.execute_activity_method(
                 SnapshotActivities.snapshot_workspace, request, **options, summary=f"snapshot: {reason}"
             )
         except ActivityError as error:
@@ -95,6 +95,8 @@ class Workspace:
                     summary="snapshot failed",
                 )
             raise
+        if taken.rewritten:
+            self._state.notes.append(TurnNote.HISTORY_OVERWRITTEN)
         self._state.saved = True
 
     async def pause(self, options: policies.Options = policies.SANDBOX, *, keep_permit: bool = False) -> None:

@@ -1,13 +1,14 @@
 """The reaper's look at builds and previews: close the rows of those whose workflow Temporal lists as ended.
 
-No call is made for each open build. Most looks list what has ended since the last one; once an hour a look lists what
-runs and compares it with all rows. Only what ends, or is not found, is asked about by itself.
+No call is made for each open build. A look lists what has ended since the last one. At times a sixteenth of the rows is
+compared with a list of what runs, so that each row is compared once an hour. Only what has ended or is not found is
+asked about by itself.
 """
 
 import asyncio
 import random
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -27,20 +28,19 @@ from domain.names import BUILD_WORKFLOW, PREVIEW_WORKFLOW, build_workflow_id, pr
 from domain.payloads import ReapResult
 from domain.status import Status
 from domain.verdicts import (
+    SLICES,
     BuildEvidence,
     BuildVerdict,
     WorkflowFate,
     closes_too_many,
+    due_slices,
     judge_build,
     most_closed,
 )
 from services.completion import project_ready
 
 STEP = "builds"
-FULL_STEP = "builds, all"
-
-FULL_PERIOD = timedelta(hours=1)
-"""Compare all open rows with what runs this often."""
+COMPARED = "builds, compared"
 
 _LAG = timedelta(minutes=10)
 """A listing may miss what began or ended less than this ago."""
@@ -74,31 +74,30 @@ class BuildReaper:
         """
         now = datetime.now(UTC)
         async with transaction(self._sessions) as tx:
-            cursor, full_at = await reaper.read_cursor(tx, STEP), await reaper.read_cursor(tx, FULL_STEP)
-        is_full = cursor is None or full_at is None or now - full_at >= FULL_PERIOD
-        since = None if is_full or cursor is None else cursor - _LAG
-        closed, has_stopped = await self._look_at_builds(now, since)
-        closed_previews = await self._look_at_previews(since)
+            cursor, compared_at = await reaper.read_cursor(tx, STEP), await reaper.read_cursor(tx, COMPARED)
+        # Without a cursor nothing tells what has ended since, so all is compared.
+        since = None if cursor is None else cursor - _LAG
+        digits = due_slices(None if cursor is None else compared_at, now)
+        closed, has_stopped = await self._look_at_builds(now, since, digits)
+        closed_previews = await self._look_at_previews(since, digits)
         if not has_stopped:
             async with transaction(self._sessions) as tx:
                 await reaper.move_cursor(tx, STEP, now)
-                if is_full:
-                    await reaper.move_cursor(tx, FULL_STEP, now)
+                await reaper.move_cursor(tx, COMPARED, now)
         return ReapResult(closed=closed, previews=closed_previews)
 
     # ---- builds
 
-    async def _look_at_builds(self, now: datetime, since: datetime | None) -> tuple[int, bool]:
+    async def _look_at_builds(self, now: datetime, since: datetime | None, digits: str) -> tuple[int, bool]:
         """Return how many builds were closed, and whether the look stopped because it would be too many."""
-        found = await (self._compare_all(now) if since is None else self._read_ended(since))
+        found = await self._find(now, since, digits)
         verdicts = {build: self._judge(build, found.fates) for build in found.suspects}
 
         def judged(*wanted: BuildVerdict) -> list[StartedBuild]:
             return [build for build, verdict in verdicts.items() if verdict in wanted]
 
-        marked = judged(BuildVerdict.MARK)
         found_again = [*judged(BuildVerdict.UNMARK), *(build for build in found.running if build.is_marked)]
-        await self._note_lost(marked, found_again, is_full=since is None, missing=self._count_missing(found))
+        await self._note_lost(judged(BuildVerdict.MARK), found_again)
         closing = judged(BuildVerdict.CLOSE, BuildVerdict.PROJECT)
         if closes_too_many(len(closing), found.open_builds):
             await self._stop(len(closing), found.open_builds)
@@ -115,32 +114,23 @@ class BuildReaper:
         fate = fates.get(build.id, WorkflowFate.UNKNOWN)
         return judge_build(BuildEvidence(is_open=True, is_marked=build.is_marked, is_bound=True, fate=fate))
 
-    @staticmethod
-    def _count_missing(found: Findings) -> int:
-        return sum(found.fates.get(build.id) in (None, WorkflowFate.UNKNOWN) for build in found.suspects)
-
-    async def _read_ended(self, since: datetime) -> Findings:
-        """What has ended lately, compared with the rows that are open."""
-        ended = await self._workflows.ended(BUILD_WORKFLOW, since)
-        async with transaction(self._sessions) as tx:
-            open_builds = await count_started(tx)
-            suspects = await reaper.started_builds(tx, ended) if ended else []
-        if closes_too_many(len(suspects), open_builds):
-            # Many builds were reset or started again, or many have ended: the later runs tell.
-            running = await self._workflows.running(BUILD_WORKFLOW)
-            suspects = [build for build in suspects if build.id not in running]
-        return await self._ask(open_builds, suspects, ended, [])
-
-    async def _compare_all(self, now: datetime) -> Findings:
-        """All rows that are open, compared with what runs."""
+    async def _find(self, now: datetime, since: datetime | None, digits: str) -> Findings:
+        """Compare the rows that are due with what runs, and all open rows with what has ended lately."""
         # The rows first: a build that is started meanwhile is not missed in what is listed afterwards.
         async with transaction(self._sessions) as tx:
-            rows = await reaper.started_builds(tx)
-        listed = await self._workflows.running(BUILD_WORKFLOW) if rows else set()
-        running = [build for build in rows if build.id in listed]
-        suspects = [build for build in rows if build.id not in listed and build.started_at < now - _LAG]
-        ended = await self._workflows.ended(BUILD_WORKFLOW) if len(suspects) > self._most_asked(len(rows)) else {}
-        return await self._ask(len(rows), suspects, ended, running)
+            open_builds = await count_started(tx)
+            rows = await reaper.started_builds(tx, digits=digits) if digits else []
+        listed = await self._workflows.running(BUILD_WORKFLOW, _sliced(digits)) if rows else set()
+        suspects = {build for build in rows if build.id not in listed and build.started_at < now - _LAG}
+        ended = {} if since is None else await self._workflows.ended(BUILD_WORKFLOW, since)
+        async with transaction(self._sessions) as tx:
+            suspects |= set(await reaper.started_builds(tx, among=ended)) if ended else set()
+        if len(suspects) > self._most_asked(open_builds):
+            # Many were reset or started again, or many have ended: the later runs tell.
+            running = await self._workflows.running(BUILD_WORKFLOW)
+            suspects = {build for build in suspects if build.id not in running}
+            ended = await self._workflows.ended(BUILD_WORKFLOW)
+        return await self._ask(open_builds, list(suspects), ended, [build for build in rows if build.id in listed])
 
     async def _ask(
         self,
@@ -171,24 +161,21 @@ class BuildReaper:
     def _most_asked(open_builds: int) -> int:
         return max(_ASKED, most_closed(open_builds))
 
-    async def _note_lost(
-        self, marked: list[StartedBuild], found_again: list[StartedBuild], *, is_full: bool, missing: int
-    ) -> None:
-        alert = None
-        if missing:
+    async def _note_lost(self, lost: list[StartedBuild], found_again: list[StartedBuild]) -> None:
+        async with transaction(self._sessions) as tx:
+            if lost:
+                await reaper.mark_lost(tx, [build.id for build in lost])
+            if found_again:
+                await reaper.unmark_lost(tx, [build.id for build in found_again])
+            marked = await reaper.count_lost(tx)
             alert = (
-                f"{missing} open builds have no workflow in this namespace. They are left as they are. Check that "
+                f"{marked} open builds have no workflow in this namespace. They are left as they are. Check that "
                 "TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE and DATABASE_URL belong together; if the workflows are lost, run "
                 "`cofounder recover --temporal`."
             )
-            log.error(alert, newly_marked=[str(build.id) for build in marked[:20]])
-        async with transaction(self._sessions) as tx:
-            if marked:
-                await reaper.mark_lost(tx, [build.id for build in marked])
-            if found_again:
-                await reaper.unmark_lost(tx, [build.id for build in found_again])
-            if is_full or alert:
-                await reaper.record_alert(tx, FULL_STEP, alert)
+            await reaper.record_alert(tx, COMPARED, alert if marked else None)
+        if lost:
+            log.error(alert, newly_marked=[str(build.id) for build in lost[:20]])
 
     async def _stop(self, closing: int, open_builds: int) -> None:
         alert = (
@@ -235,14 +222,12 @@ class BuildReaper:
 
     # ---- previews
 
-    async def _look_at_previews(self, since: datetime | None) -> int:
+    async def _look_at_previews(self, since: datetime | None, digits: str) -> int:
         """Close the rows of previews whose workflow Temporal lists as ended without having closed them itself."""
-        ended: Collection[uuid.UUID] | None = None
-        if since is not None:
-            ended = await self._workflows.ended(PREVIEW_WORKFLOW, since)
-        running = await self._workflows.running(PREVIEW_WORKFLOW) if since is None else set()
+        ended = {} if since is None else await self._workflows.ended(PREVIEW_WORKFLOW, since)
         async with transaction(self._sessions) as tx:
-            rows = await reaper.open_previews(tx, ended)
+            rows = await reaper.open_previews(tx, ended, digits)
+        running = await self._workflows.running(PREVIEW_WORKFLOW, _sliced(digits)) if rows and digits else set()
         suspects = [row for row in rows if row.build_id not in running]
         closed = 0
         for row in random.sample(suspects, min(len(suspects), _ASKED)):
@@ -262,3 +247,8 @@ class BuildReaper:
                 tx, row.build_id, [PreviewEvent(state="closed", url=None, expires_at=None, reason=None)]
             )
         return True
+
+
+def _sliced(digits: str) -> str | None:
+    """None for all digits: then one listing does for them."""
+    return digits if len(digits) < len(SLICES) else None

@@ -7,14 +7,13 @@ from activities.reap.look import Budget, attempt, log
 from activities.sandbox.snapshot_store import sweep_snapshots
 from clients.object_store import ObjectStore
 from db import money, reaper
-from db.deployment import advance_generation, read_generation
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
 from db.tombstones import lock_due, spare
 from db.transaction import transaction
-from domain.errors import NotFound
 from domain.payloads import ReapResult
 from domain.verdicts import ObjectEvidence, may_delete_object
+from services.generation import count_generation
 
 STEP = "store"
 
@@ -55,32 +54,17 @@ class StoreReaper:
         return ReapResult(uploads=uploads, objects=objects)
 
     async def _check_generation(self) -> bool:
-        """Count the generation up in the database, then in the store. If the store is ahead, the database was put back.
-
-        Returns:
-            Whether the rows may be trusted to be the latest.
-        """
+        """Whether the rows are the latest, so that what they do not name may go."""
+        is_trusted = await count_generation(self._sessions, self._store)
+        alert = (
+            "The database is older than the object store: it was put back to an earlier state. No object is deleted. "
+            "Run `cofounder recover --after-restore`."
+        )
+        if not is_trusted:
+            log.error(alert)
         async with transaction(self._sessions) as tx:
-            ours = await read_generation(tx)
-        if ours is None:
-            return False
-        key = generation_key(ours.deployment_id)
-        stored = await read_stored_generation(self._store, ours.deployment_id)
-        async with transaction(self._sessions) as tx:
-            now = await read_generation(tx)  # after reading the store: another reaper may have counted on
-            if now is None or stored > now.number:
-                alert = (
-                    "The database is older than the object store: it was put back to an earlier state. No object is "
-                    "deleted. Run `cofounder recover --after-restore`."
-                )
-                log.error(alert)
-                await reaper.record_alert(tx, STEP, alert)
-                return False
-            await reaper.record_alert(tx, STEP, None)
-            advanced = await advance_generation(tx)
-        if advanced is not None:
-            await self._store.put(key, str(advanced.number).encode(), "text/plain")
-        return True
+            await reaper.record_alert(tx, STEP, None if is_trusted else alert)
+        return is_trusted
 
     async def _sweep_ended(self, step: str, delay: timedelta, budget: Budget, *, is_trusted: bool) -> None:
         """Write tombstones for what killed attempts of builds that ended `delay` ago have left, once for each build."""
@@ -125,16 +109,3 @@ class StoreReaper:
 
 def _evidence(is_named: bool) -> ObjectEvidence:
     return ObjectEvidence(is_ours=True, has_row=True, is_named=is_named, is_old=True, is_trusted=True)
-
-
-def generation_key(deployment_id: uuid.UUID) -> str:
-    """The key of the store's copy of the deployment's generation."""
-    return f"control/{deployment_id}/generation"
-
-
-async def read_stored_generation(store: ObjectStore, deployment_id: uuid.UUID) -> int:
-    """Read the store's copy of the generation; 0 if there is none."""
-    try:
-        return int(await store.get(generation_key(deployment_id), 100))
-    except (NotFound, ValueError):
-        return 0

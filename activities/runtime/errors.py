@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import ParamSpec, TypeVar
 
+import structlog
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, FailureError
 
 from domain.errors import (
     AccountSuspended,
@@ -36,13 +37,16 @@ from domain.errors import (
 from domain.failures import DATABASE_UNAVAILABLE, attempts_before_waiting, outage_of
 from domain.names import BUILD_WORKFLOW
 from domain.status import Dependency
-from domain.text import storable
+from domain.text import blank_tokens, storable
+
+_log = structlog.get_logger(__name__)
 
 LONGEST_RETRY_AFTER = timedelta(seconds=60)
 """The next attempt waits at most this long, even if the model's server asks for more."""
 
-LONGEST_MESSAGE = 2000
-"""Characters. An error's text goes into the history and, as a reason, into the build's row. It may quote a sandbox."""
+LONGEST_MESSAGE = 300
+"""Characters. An error's text goes into the history and, as a reason, into the build's row. It may quote a sandbox, so
+only its beginning is kept, and tokens in it are blanked."""
 
 _PERMANENT = (
     AccountSuspended,
@@ -69,14 +73,24 @@ Result = TypeVar("Result")
 
 
 def application_errors(activity: Callable[Arguments, Awaitable[Result]]) -> Callable[Arguments, Awaitable[Result]]:
-    """Decorates an activity, below `@activity.defn`. Cancellations and `ApplicationError`s pass unchanged."""
+    """Decorates an activity, below `@activity.defn`. Cancellations and `ApplicationError`s pass unchanged.
+
+    The history gets no cause: its text may quote what founders wrote. An error that is none of ours is a defect, of
+    which the history gets only the type, and the worker's log all.
+    """
 
     @functools.wraps(activity)
     async def with_application_errors(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
             return await activity(*args, **kwargs)
         except (CofounderError, SQLAlchemyError, OSError) as error:
-            raise to_application_error(error) from error
+            raise to_application_error(error).with_traceback(error.__traceback__) from None
+        except FailureError:
+            raise
+        except Exception as error:
+            _log.exception("a defect in an activity", kind=type(error).__name__)
+            text = f"A defect: {type(error).__name__}. The worker's log has the details."
+            raise ApplicationError(text, type=type(error).__name__).with_traceback(error.__traceback__) from None
 
     return with_application_errors
 
@@ -100,7 +114,7 @@ def _from_cofounder_error(error: CofounderError) -> ApplicationError:
     dependency = _dependency_of(error)
     details = [error.waiting_for] if isinstance(error, NeedsPerson) else [] if dependency is None else [dependency]
     return ApplicationError(
-        storable(str(error), LONGEST_MESSAGE),
+        _quiet(str(error)),
         *details,
         type=kind,
         non_retryable=isinstance(error, _PERMANENT) or (dependency is not None and _build_waits_for(kind)),
@@ -141,4 +155,9 @@ def _is_connection_error(error: SQLAlchemyError | OSError) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return storable((str(error).splitlines() or [type(error).__name__])[0], LONGEST_MESSAGE)
+    return _quiet((str(error).splitlines() or [type(error).__name__])[0])
+
+
+def _quiet(text: str) -> str:
+    """The text without what looks like a token, and not longer than the history may have it."""
+    return storable(blank_tokens(text), LONGEST_MESSAGE)

@@ -1,11 +1,13 @@
 """Stored snapshots: their keys, and verifying, restoring and deleting them. Archives are streamed, never held whole."""
 
+import asyncio
 import contextlib
 import hashlib
 import uuid
 from collections.abc import AsyncGenerator
 from datetime import datetime
 
+from activities.sandbox.manifests import compare_manifests
 from clients.archive import MANIFEST_MAX_BYTES, found_manifest, send, unpack
 from clients.object_store import ObjectStore, StoredObject
 from clients.sandbox import Sandbox
@@ -17,7 +19,7 @@ from db.snapshots import SNAPSHOTS_PREFIX, keys_by_number, numbers_being_taken
 from db.tombstones import doom
 from db.transaction import transaction
 from domain.errors import CofounderError, NotFound, SandboxUnavailable, SnapshotFailed
-from domain.manifest import Entry, compare, digest, parse_manifest
+from domain.manifest import Entry, digest, parse_manifest
 from domain.verdicts import ObjectEvidence, may_doom_object
 
 CHANGES = f"{JOURNAL}/changes"
@@ -59,7 +61,7 @@ async def restore_snapshot(
     if hashed.hexdigest() != snapshot.archive_sha256:
         raise SnapshotFailed(f"The archive of snapshot {snapshot.number} has changed in the object store.")
     await unpack(sandbox, lock)
-    if differences := compare(manifest, await found_manifest(sandbox)):
+    if differences := await compare_manifests(manifest, await found_manifest(sandbox)):
         raise SnapshotFailed(
             f"The files restored from snapshot {snapshot.number} differ from it: " + "; ".join(differences)
         )
@@ -72,12 +74,17 @@ async def stored_manifest(store: ObjectStore, snapshot: Snapshot) -> list[Entry]
         SnapshotFailed: it is missing from the store, or has changed there.
     """
     try:
-        text = (await store.get(snapshot.manifest_key, MANIFEST_MAX_BYTES)).decode("ascii")
-        if digest(text) != snapshot.manifest_sha256:
-            raise ValueError("its hash differs")
-        return parse_manifest(text)
+        stored = await store.get(snapshot.manifest_key, MANIFEST_MAX_BYTES)
+        return await asyncio.to_thread(_verified, stored, snapshot.manifest_sha256)
     except (NotFound, ValueError) as error:
         raise SnapshotFailed(f"The manifest of snapshot {snapshot.number} can't be used: {error}") from error
+
+
+def _verified(stored: bytes, sha256: str | None) -> list[Entry]:
+    text = stored.decode("ascii")
+    if digest(text) != sha256:
+        raise ValueError("its hash differs")
+    return parse_manifest(text)
 
 
 async def verify_stored(store: ObjectStore, key: str, stored: StoredObject) -> None:

@@ -1,7 +1,9 @@
 """Checks that Temporal answers and has what builds need: search attributes, the reaper's schedule, a worker."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -9,6 +11,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
 from clients.search_attributes import find_search_attributes
 from clients.temporal import temporal_config, workers_on
+from db.reaper import read_alerts
+from db.session import open_sessions
+from db.transaction import transaction
 from domain.names import REAPER_ID, SEARCH_ATTRIBUTES
 
 _RPC_TIMEOUT = timedelta(seconds=8)
@@ -77,6 +82,8 @@ async def check_reaper(context: DoctorContext) -> CheckResult:
             f"the schedule {REAPER_ID} is paused, so builds that a crash left behind are neither started nor closed",
             f"Run: temporal schedule toggle --schedule-id {REAPER_ID} --unpause --reason 'on again'",
         )
+    if alerts := await _alerts(context):
+        return fail("the reaper needs an operator", " ".join(alerts))
     if not description.info.recent_actions:
         return ok(f"the schedule {REAPER_ID} exists and has not run yet")
     age = datetime.now(UTC) - description.info.recent_actions[-1].started_at
@@ -87,6 +94,15 @@ async def check_reaper(context: DoctorContext) -> CheckResult:
             f"Find out why: temporal schedule describe --schedule-id {REAPER_ID}",
         )
     return ok(f"runs every {every} seconds, last {max(0, age.total_seconds()):.0f} seconds ago")
+
+
+async def _alerts(context: DoctorContext) -> Sequence[str]:
+    """What an operator must look at; nothing if the database cannot be read, which is a check of its own."""
+    try:
+        async with open_sessions(context.settings.database_url, pool_size=1) as sessions, transaction(sessions) as tx:
+            return await read_alerts(tx)
+    except (OSError, SQLAlchemyError):
+        return []
 
 
 async def check_worker(context: DoctorContext) -> CheckResult:

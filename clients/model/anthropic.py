@@ -14,11 +14,13 @@ from anthropic import APIConnectionError, APIStatusError, AsyncAnthropic, AsyncS
 
 from clients.model.answer_stream import AnswerStream
 from clients.model.anthropic_errors import to_error
+from clients.model.anthropic_limits import read_limits
 from clients.model.protocol import (
     BrokenStream,
     FrozenSettings,
     LostCall,
     ModelRequest,
+    OnLimits,
     OnText,
     OnUsage,
     RequestSettings,
@@ -115,7 +117,9 @@ class AnthropicProvider:
         # One join: a long conversation is copied once.
         return ModelRequest(b"".join((head.encode(), *prompt, *messages, b"]}")), betas)
 
-    async def stream(self, request: ModelRequest, on_text: OnText, on_usage: OnUsage) -> Answer:
+    async def stream(
+        self, request: ModelRequest, on_text: OnText, on_usage: OnUsage, on_limits: OnLimits | None = None
+    ) -> Answer:
         """Make one call and read its whole stream; see `ModelProvider`."""
         if not self._has_key:
             raise NeedsPerson("ANTHROPIC_API_KEY is not set. Set it and restart the worker.", "operator")
@@ -137,6 +141,8 @@ class AnthropicProvider:
                 raise ModelCallFailed(f"The model's API could not be reached: {_message_of(error)}") from error
             raise LostCall(f"The request went to the model's API, but no answer came: {_message_of(error)}") from error
 
+        if on_limits is not None:
+            on_limits(read_limits(stream.response.headers))
         reader.request_id = stream.response.headers.get("request-id")
         try:
             async with stream:

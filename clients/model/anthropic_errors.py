@@ -9,7 +9,8 @@ from email.utils import parsedate_to_datetime
 
 from anthropic import APIStatusError
 
-from domain.errors import ConversationInvalid, ConversationTooLong, ModelCallFailed, NeedsPerson
+from clients.model.anthropic_limits import read_limits
+from domain.errors import ConversationInvalid, ConversationTooLong, ModelCallFailed, NeedsPerson, RateLimited
 
 _TRANSIENT_TYPES = {"overloaded_error", "rate_limit_error", "api_error", "timeout_error"}
 
@@ -57,7 +58,10 @@ def to_error(error: APIStatusError) -> ModelCallFailed | NeedsPerson:
     if _is_transient(kind, status):
         wait = _retry_after(error)
         retry = f" It can be asked again in {wait:.0f} s." if wait else ""
-        return ModelCallFailed(f"The model's API answered {status} {kind or ''}: {message}{retry}", wait)
+        text = f"The model's API answered {status} {kind or ''}: {message}{retry}"
+        if status == 429 or kind == "rate_limit_error":
+            return RateLimited(text, wait, read_limits(error.response.headers))
+        return ModelCallFailed(text, wait)
     if status == 402 or kind == "billing_error":
         return NeedsPerson(f"{_BILLING} ({message})", "operator")
     if status in (401, 403) or kind in ("authentication_error", "permission_error"):

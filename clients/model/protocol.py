@@ -12,9 +12,13 @@ from domain.answer import Answer
 from domain.errors import ModelCallFailed
 from domain.model_choice import ModelChoice
 from domain.pricing import Iteration, ModelPrice, Tokens
+from domain.rates import RateKind, Reading
 
 OnText = Callable[[str], Awaitable[None]]
 """Called with each piece of text as it arrives."""
+
+OnLimits = Callable[[Mapping[RateKind, Reading]], None]
+"""Called once, as soon as the server has accepted the call, with what it says of its rate limits; empty if nothing."""
 
 OnUsage = Callable[[Tokens, str | None, tuple[Iteration, ...]], None]
 """Called with the usage that the server has reported so far, its request id, and the parts of the call, if it names
@@ -105,13 +109,16 @@ class ModelProvider(Protocol):
         """
         ...
 
-    async def stream(self, request: ModelRequest, on_text: OnText, on_usage: OnUsage) -> Answer:
+    async def stream(
+        self, request: ModelRequest, on_text: OnText, on_usage: OnUsage, on_limits: OnLimits | None = None
+    ) -> Answer:
         """Make one call and read its whole stream. Makes no second attempt: Temporal does.
 
         Args:
             request: as rendered.
             on_text: called with each piece of text as it arrives.
             on_usage: called at each event with the usage that the server has reported so far; see `OnUsage`.
+            on_limits: called with what the server says of its rate limits, if it accepts the call.
 
         Returns:
             The answer, only if it is complete. Its blocks and stop reason are those of the Messages API, and the input
@@ -119,6 +126,7 @@ class ModelProvider(Protocol):
 
         Raises:
             ModelCallFailed: the server did not accept the call; another attempt may succeed.
+            RateLimited: it accepts no more calls for now.
             BrokenStream: it accepted the call, and then the stream broke; another attempt may succeed.
             LostCall: no answer came, so it may have accepted the call or not; another attempt may succeed.
             ConversationRefused: the conversation is at fault; only another one may be accepted.

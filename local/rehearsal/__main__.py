@@ -59,7 +59,9 @@ def main() -> None:
     options.add_argument("--log", type=Path, help="append one JSON line per request to this file")
     options.add_argument("--bodies", type=Path, help="keep each request's raw body in this directory")
     options.add_argument(
-        "--scripts", type=Path, help='JSON file {"scripts": [...], "limits": [...], "faults": [...]} to load'
+        "--scripts",
+        type=Path,
+        help='JSON file {"scripts": [...], "limits": [...], "rates": [...], "faults": [...]} to load',
     )
     options.add_argument(
         "--think-ms", type=int, default=0, help="milliseconds that a turn takes, spread over its words"

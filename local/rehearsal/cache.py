@@ -93,6 +93,19 @@ class PromptCache:
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
 
+    def uncached(self, prefix: Prefix, marks: list[tuple[int, str]]) -> int:
+        """Return the tokens of a request that are not cached. Changes nothing."""
+        now = self._clock()
+        cached = -1
+        for index, _ in marks:
+            live = (
+                at
+                for at in _window(prefix, index)
+                if (entry := self._entries.get(prefix.blocks[at].key)) and entry.expires > now
+            )
+            cached = max(cached, next(live, -1))
+        return sum(block.tokens for block in prefix.blocks[cached + 1 :])
+
     def serve(self, model: str, prefix: Prefix, marks: list[tuple[int, str]]) -> InputUsage:
         """Read, write and refresh entries for one request, and return its usage."""
         now = self._clock()

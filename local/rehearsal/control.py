@@ -1,12 +1,15 @@
 """The server's control interface for tests: faults, limits, and scripts other than the normal one."""
 
 import itertools
+import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from local.rehearsal.error_faults import ErrorKind
 from local.rehearsal.hostile_replies import HostileKind
+from local.rehearsal.rates import Rate, RateLimits
 from local.rehearsal.requests import MAX_BODY_BYTES, MAX_IMAGES
 from local.rehearsal.script import AnyScript, ProductScript
 
@@ -116,9 +119,10 @@ class Limits(BaseModel):
 
 
 class Control:
-    """The registered faults, limits and scripts. Later limits and scripts take precedence."""
+    """The registered faults, limits, rates and scripts. Later limits, rates and scripts take precedence."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rates = RateLimits(clock)
         self.faults: list[Fault] = []
         self.limits: list[Limits] = []
         self.scripts: list[Registration] = []
@@ -131,9 +135,11 @@ class Control:
         return fault
 
     def load(self, registrations: dict[str, Any]) -> None:
-        """Register everything in `{"scripts": […], "limits": […], "faults": […]}`."""
+        """Register everything in `{"scripts": […], "limits": […], "rates": […], "faults": […]}`."""
         self.scripts += [Registration.model_validate(entry) for entry in registrations.get("scripts", [])]
         self.limits += [Limits.model_validate(entry) for entry in registrations.get("limits", [])]
+        for entry in registrations.get("rates", []):
+            self.rates.add(Rate.model_validate(entry))
         for entry in registrations.get("faults", []):
             self.add_fault(Fault.model_validate(entry))
 

@@ -24,6 +24,7 @@ from local.rehearsal.errors import ApiError
 from local.rehearsal.headers import COMPACTION, FALLBACKS, check_headers, check_parameters
 from local.rehearsal.models import known_models, model_info
 from local.rehearsal.prefix import read_prefix
+from local.rehearsal.rates import Rate
 from local.rehearsal.replies import Iteration, message_json, stream_events
 from local.rehearsal.requests import MAX_BODY_BYTES, check_images, check_request, check_size, parse_body
 from local.rehearsal.seals import check_seals
@@ -42,7 +43,7 @@ class Rehearsal:
         think_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.control = Control()
+        self.control = Control(clock)
         self.answers = Answers(clock)
         self.log = ServedLog(log, bodies)
         self.think_seconds = think_seconds
@@ -69,7 +70,7 @@ class Rehearsal:
         prefix = read_prefix(body)
         record.conversation = conversation_key(prefix)
         check_seals(body, prefix)
-        breakpoints(prefix, body.get("cache_control"))
+        marks = breakpoints(prefix, body.get("cache_control"))
         conversation = read_conversation(body)
         limits = self.control.limits_for(conversation.system)
         check_size(len(raw), limits.body_bytes)
@@ -81,6 +82,7 @@ class Rehearsal:
         record.fault = fault.kind if fault else None
         if fault:
             raise_error(fault.kind, fault.retry_after)
+        self.control.rates.admit(record.model, self.answers.cache.uncached(prefix, marks))
         registration = self.control.registration_for(conversation.system)
         answer = self.answers.answer(Ask(body, prefix, conversation, registration, limits, fault))
         record.stop_reason = answer.reply.stop_reason
@@ -88,9 +90,9 @@ class Rehearsal:
         record.usage = {name: sum(entry[name] for entry in record.iterations) for name in usage_record(InputUsage(), 0)}
         if body.get("stream"):
             events = list(stream_events(answer.reply, answer.envelope))
-            return MessageStream(events, fault, self.think_seconds, record, self.log)
+            return MessageStream(events, fault, self.think_seconds, record, self.log, self.control.rates)
         message = message_json(answer.reply, answer.envelope)
-        return WholeMessage(message, fault, self.think_seconds, record, self.log)
+        return WholeMessage(message, fault, self.think_seconds, record, self.log, self.control.rates)
 
     def _parse(self, raw: bytes) -> dict[str, Any]:
         largest = max([MAX_BODY_BYTES, *(limits.body_bytes for limits in self.control.limits)])
@@ -159,6 +161,15 @@ class Rehearsal:
             self.control.limits.clear()
         return JSONResponse([entry.model_dump() for entry in self.control.limits])
 
+    async def rates(self, request: Request) -> Response:
+        """`GET`, `POST` (one or a list) and `DELETE /_rehearsal/rates`."""
+        rates = self.control.rates
+        if request.method == "POST":
+            return await _register(request, lambda value: rates.add(Rate.model_validate(value)))
+        if request.method == "DELETE":
+            rates.clear()
+        return JSONResponse([rate.model_dump() for rate in rates.rates])
+
     async def scripts(self, request: Request) -> Response:
         """`GET`, `POST` (one or a list) and `DELETE /_rehearsal/scripts`."""
 
@@ -190,6 +201,7 @@ def create_app(rehearsal: Rehearsal) -> Starlette:
             Route("/_rehearsal/served", rehearsal.served),
             Route("/_rehearsal/faults", rehearsal.faults, methods=["GET", "POST", "DELETE"]),
             Route("/_rehearsal/limits", rehearsal.limits, methods=["GET", "POST", "DELETE"]),
+            Route("/_rehearsal/rates", rehearsal.rates, methods=["GET", "POST", "DELETE"]),
             Route("/_rehearsal/scripts", rehearsal.scripts, methods=["GET", "POST", "DELETE"]),
         ],
         exception_handlers={404: _not_found, 405: _not_found},

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from local.rehearsal.cache import InputUsage
 from local.rehearsal.control import Fault
 from local.rehearsal.errors import ApiError
+from local.rehearsal.rates import RateLimits
 from local.rehearsal.replies import Event
 from local.rehearsal.served_log import ServedLog, usage_record
 
@@ -54,7 +55,10 @@ class _Disconnected(Exception):
 class _Answer:
     """A response that notices a disconnected client, and writes its log line once it is over."""
 
-    def __init__(self, fault: Fault | None, think_seconds: float, record: Record, log: ServedLog) -> None:
+    def __init__(
+        self, fault: Fault | None, think_seconds: float, record: Record, log: ServedLog, rates: RateLimits
+    ) -> None:
+        self._rates = rates
         self._fault = fault
         self._think_seconds = think_seconds
         self._record = record
@@ -97,16 +101,24 @@ class _Answer:
 
     async def _start(self, send: Send, kind: str, *headers: tuple[bytes, bytes]) -> None:
         fixed = [(b"content-type", kind.encode()), (b"request-id", self._record.request_id.encode())]
-        await send({"type": "http.response.start", "status": self._record.status, "headers": [*fixed, *headers]})
+        limits = [(name.encode(), value.encode()) for name, value in self._rates.headers(self._record.model).items()]
+        start = {"type": "http.response.start", "status": self._record.status, "headers": [*fixed, *limits, *headers]}
+        await send(start)
 
 
 class MessageStream(_Answer):
     """A message as server-sent events, with the faults of a stream."""
 
     def __init__(
-        self, events: list[Event], fault: Fault | None, think_seconds: float, record: Record, log: ServedLog
+        self,
+        events: list[Event],
+        fault: Fault | None,
+        think_seconds: float,
+        record: Record,
+        log: ServedLog,
+        rates: RateLimits,
     ) -> None:
-        super().__init__(fault, think_seconds, record, log)
+        super().__init__(fault, think_seconds, record, log, rates)
         self._events = events
         self._sent_tokens = 0
         record.stream = "completed"
@@ -145,6 +157,7 @@ class MessageStream(_Answer):
             self._record.iterations[0]["output"] = self._sent_tokens
 
     async def _write(self, send: Send, event: Event) -> None:
+        self._rates.produce(self._record.model, event.output_tokens - self._sent_tokens)
         self._sent_tokens = event.output_tokens
         await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
 
@@ -153,9 +166,15 @@ class WholeMessage(_Answer):
     """A message in one piece. Here a stream's fault is a closed connection or a delay."""
 
     def __init__(
-        self, message: dict[str, Any], fault: Fault | None, think_seconds: float, record: Record, log: ServedLog
+        self,
+        message: dict[str, Any],
+        fault: Fault | None,
+        think_seconds: float,
+        record: Record,
+        log: ServedLog,
+        rates: RateLimits,
     ) -> None:
-        super().__init__(fault, think_seconds, record, log)
+        super().__init__(fault, think_seconds, record, log, rates)
         self._message = message
 
     async def _send(self, send: Send) -> None:
@@ -164,6 +183,7 @@ class WholeMessage(_Answer):
         if kind in ("stall", "endless_pings") and self._fault:
             await self._wait(self._fault.seconds)
         data = json.dumps(self._message, ensure_ascii=False).encode()
+        self._rates.produce(self._record.model, self._record.usage["output"])
         await self._start(send, "application/json", (b"content-length", str(len(data)).encode()))
         if kind in ("stream_error", "cut", "early_end"):
             self._mark_cut()

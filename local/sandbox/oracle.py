@@ -17,7 +17,15 @@ class Oracle:
     def __init__(self, directory: Path) -> None:
         self._log = directory / "started.jsonl"
         self._kept = directory / "tmp"
+        self._max_running = directory / "max-running"
         self._kept.mkdir(parents=True, exist_ok=True)
+
+    def max_running(self) -> int | None:
+        """The number of sandboxes that may run at once, if a test has limited it in `<directory>/max-running`."""
+        try:
+            return int(self._max_running.read_text())
+        except (FileNotFoundError, ValueError):  # not limited, or being written
+            return None
 
     def started(self, sandbox_id: str, pid: int, arguments: Sequence[str]) -> None:
         """Log a process."""

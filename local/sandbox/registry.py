@@ -133,9 +133,10 @@ class Registry:
 
     def _check_running(self) -> None:
         running = sum(sandbox.running for sandbox in self.sandboxes.values()) + self._starting_to_run
-        if self._max_running is not None and running >= self._max_running:
+        limit = self._oracle.max_running() if self._oracle and self._max_running is None else self._max_running
+        if limit is not None and running >= limit:
             raise TooManyRunning(
-                f"you have reached the maximum number of concurrent E2B sandboxes ({self._max_running}). If you need"
+                f"you have reached the maximum number of concurrent E2B sandboxes ({limit}). If you need"
                 " more, please contact us at https://e2b.dev/docs/support"
             )
 

@@ -1,19 +1,25 @@
 """Deployments while builds run."""
 
+import asyncio
+import json
+import os
+import sys
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 
 from sqlalchemy import select, update
 
-from db.models import LedgerEntry, StoredFormat
+from clients.browser import Browser
+from db.models import LedgerEntry, StoredFormat, ToolCall
 from domain.status import Status
 from local.stack import LocalStack
 from settings import Settings
-from tests.harness.scripts import HOLD, PRODUCT, SMALL, bash, steps
-from tests.harness.worker import WorkerHarness, idle_harness
-from tests.harness.worker_process import worker_process
-from tests.workflows.scenarios import release_command
+from tests.harness.scripts import HOLD, PRODUCT, SMALL, bash, hold, steps
+from tests.harness.worker import WorkerHarness, idle_harness, worker_harness
+from tests.harness.worker_process import ROOT, worker_process
+from tests.workflows.scenarios import ready_build, release_command
 
 SLOW_CALL_SECONDS = 25
 """Longer than the heartbeat timeout of a call, and than the ten seconds that all else gets."""
@@ -97,3 +103,36 @@ async def _write_conversations(harness: WorkerHarness, version: int) -> None:
     async with harness.session() as tx:
         changed = update(StoredFormat).where(StoredFormat.name == "conversation")
         await tx.session.execute(changed.values(written=version, readable_from=version))
+
+
+COFOUNDER = str(Path(sys.executable).parent / "cofounder")
+
+_SHORT_LIFE_SECONDS = 3
+
+
+async def test_frozen_setting_is_changed(stack: LocalStack, browser: Browser, figure: Callable[[str], None]) -> None:
+    """D19: `cofounder settings BUILD SANDBOX_MAX_SECONDS=86400` for a build that began with 3, without a signal.
+
+    Its sandbox was replaced before each call. It learns of the change at its next turn, and keeps its sandbox.
+    """
+    slow = [[bash(f"sleep {_SHORT_LIFE_SECONDS} # {number}")] for number in range(6)]
+    async with worker_harness(stack, browser, sandbox_max_seconds=_SHORT_LIFE_SECONDS) as harness:
+        build_id = await harness.start(script=steps(*slow[:3], [hold()], *slow[3:], [bash(PRODUCT)]))
+        await harness.until_event(build_id, "tool_started", turn=4)
+        process = await asyncio.create_subprocess_exec(
+            *(COFOUNDER, "settings", str(build_id), "SANDBOX_MAX_SECONDS=86400", "--json"),
+            cwd=ROOT,
+            env={**os.environ, **stack.environment, "TEMPORAL_ADDRESS": "127.0.0.1:1"},  # the signal is lost
+            stdout=asyncio.subprocess.PIPE,
+        )
+        printed, _ = await process.communicate()
+        assert json.loads(printed)["notified"] == 0
+        await release_command(harness, build_id)
+        await ready_build(harness, build_id)
+        async with harness.session() as tx:
+            calls = select(ToolCall.sandbox_id).where(ToolCall.build_id == build_id).order_by(ToolCall.turn)
+            sandboxes = list((await tx.session.scalars(calls)).all())
+    before, after = len(set(sandboxes[:4])), len(set(sandboxes[5:]))
+    figure(f"{before} sandboxes in the 4 turns before, {after} in the {len(sandboxes) - 5} turns after the next one")
+    assert before > 2
+    assert after == 1

@@ -57,6 +57,9 @@ from tests.harness.reset import completed_tasks, reset
 from tests.harness.wait import DEADLINE
 
 WORKERS = 2
+_QUOTA = 4
+"""Sandboxes that may run at once: those of three builds and one preview. Further previews have to make room."""
+
 PATIENCE_SECONDS = 2 * DEADLINE
 """Seconds after the last fault within which every build must have closed."""
 
@@ -196,7 +199,7 @@ class Chaos:
 
     @property
     def _settings(self) -> dict[str, str]:
-        return {"CONTINUE_AS_NEW_TURNS": "3", "SANDBOX_MAX_SECONDS": "60"}
+        return {"CONTINUE_AS_NEW_TURNS": "3", "SANDBOX_MAX_SECONDS": "60", "SANDBOX_QUOTA": str(_QUOTA)}
 
     @asynccontextmanager
     async def background(self) -> AsyncIterator[None]:
@@ -290,6 +293,8 @@ class Chaos:
                 return self.harness.rehearse("faults", {"kind": which, "seconds": 300})
             case "killed":
                 return self._kill_server(cast("PartName", which))
+            case "quota":
+                return self._lower_quota(action)
             case "outage":
                 return self._cut_off(action)
             case "hangs":
@@ -362,6 +367,14 @@ class Chaos:
             self.faults.stack.kill(part, signal.SIGSTOP)
             await asyncio.sleep(action.seconds)
             self.faults.stack.kill(part, signal.SIGCONT)
+
+    async def _lower_quota(self, action: Action) -> None:
+        """Let the sandbox service refuse to run more than one sandbox, although the workers' own quota is higher."""
+        limit = self.faults.oracle / "max-running"
+        self._struck[action.kind] += 1
+        limit.write_text("1")
+        await asyncio.sleep(action.seconds)
+        limit.unlink(missing_ok=True)
 
     async def _cut_off(self, action: Action) -> None:
         """Keep every program from one of the servers for long. The server itself goes on."""

@@ -415,7 +415,7 @@ async def _snapshots(fault_harness: FaultHarness, build: Build) -> list[str]:
         ).all()
     stored = [row for row in rows if row.state == "stored"]
     damage += [f"snapshot {row.number} is still being taken" for row in rows if row.state == "taking"]
-    if len([row for row in stored if not row.final]) > KEPT_SNAPSHOTS:
+    if len([row for row in stored if not row.final and not row.kept]) > KEPT_SNAPSHOTS:
         damage.append(f"{len(stored)} snapshots are kept")
     for row in stored:
         if await fault_harness.store.size(row.archive_key) != row.archive_bytes:

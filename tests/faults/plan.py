@@ -21,7 +21,12 @@ that, some after."""
 _OUTAGE_SECONDS = 40.0, 90.0
 """Longer than the activities' own attempts, so that builds wait for the server."""
 
-_DURATIONS = {"worker: SIGSTOP, SIGCONT": _STOPPED_SECONDS, "outage: long": _OUTAGE_SECONDS}
+_QUOTA_SECONDS = 10.0, 40.0
+_DURATIONS = {
+    "worker: SIGSTOP, SIGCONT": _STOPPED_SECONDS,
+    "outage: long": _OUTAGE_SECONDS,
+    "quota: one sandbox": _QUOTA_SECONDS,
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -46,7 +51,7 @@ def kinds() -> tuple[str, ...]:
         *(f"crash at: {point}" for point in get_args(CrashPoint)),
         *(f"model: {kind}" for kind in get_args(FaultKind)),
         *(f"to {part}: {fault}" for part in PARTS for fault in ("delay", "cut", "blackhole", "answer lost")),
-        *("to s3: 503", "to s3: 403", "outage: long"),
+        *("to s3: 503", "to s3: 403", "outage: long", "quota: one sandbox"),
         *(f"killed: {part}" for part in KILLED_SERVERS),
         *("hangs: model", "workspace: sandbox killed", "workspace: sandbox paused", "workspace: files reverted"),
         *("workflow: terminated", "workflow: cancelled", "workflow: a poison one", "workflow: reset"),

@@ -6,10 +6,17 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy import delete
 
 from db.models import ReaperStep
+from db.session import Sessions
 from db.transaction import transaction
 from domain.names import REAPER_WORKFLOW
 from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness
+
+
+async def forget_cursors(sessions: Sessions) -> None:
+    """Let the reaper's next look compare all rows with what runs."""
+    async with transaction(sessions) as tx:
+        await tx.session.execute(delete(ReaperStep).where(ReaperStep.step.startswith("builds")))
 
 
 async def reap(harness: WorkerHarness, *, everything: bool = False) -> str:
@@ -18,8 +25,7 @@ async def reap(harness: WorkerHarness, *, everything: bool = False) -> str:
     `everything`: compare all rows with what runs, as once an hour, instead of reading what has ended lately.
     """
     if everything:
-        async with transaction(harness.sessions) as tx:
-            await tx.session.execute(delete(ReaperStep).where(ReaperStep.step.startswith("builds")))
+        await forget_cursors(harness.sessions)
     workflow_id = f"reap-{uuid.uuid4()}"
     queue = harness.settings.temporal_task_queue
     await harness.client.execute_workflow(REAPER_WORKFLOW, id=workflow_id, task_queue=queue)

@@ -147,6 +147,8 @@ def _sample(annotation: Any, key: str) -> Any:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return _sample(next(each for each in arguments if each is not type(None)), key)
+    if origin is typing.Annotated:
+        return _sample(arguments[0], key)
     if origin is list:
         return [_sample(arguments[0], key)]
     if origin is dict:

@@ -28,6 +28,29 @@ def test_a_payload_is_read_back_as_it_was_written(name: str, model: type[BaseMod
     assert json.loads(wire(unwired(written, model))) == json.loads(written)
 
 
+_READ_ONCE = {"activity load_build_context returns/sleep_policy"}
+"""Enums that need the order of a deployment: a value is written only once no older worker runs."""
+
+
+def test_an_older_workflow_reads_a_value_that_a_newer_activity_has_added() -> None:
+    failing = set[str]()
+    for name, model in models().items():
+        if not (name.startswith("activity ") and name.endswith(" returns")):
+            continue
+        for key, described in STORED[name]["keys"].items():
+            if "values" in described and not _reads(name, model, key, "a value of tomorrow"):
+                failing.add(f"{name}/{key}")
+    assert failing == _READ_ONCE
+
+
+def _reads(name: str, model: type[BaseModel], key: str, value: str) -> bool:
+    try:
+        unwired(json.dumps(STORED[name]["full"] | {key: value}).encode(), model)
+    except ValueError:
+        return False
+    return True
+
+
 class Before(Payload):
     nights: int = 30
 

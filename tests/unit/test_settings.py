@@ -15,6 +15,7 @@ from pydantic import Field, SecretBytes, SecretStr, ValidationError
 
 from clients.temporal import temporal_config
 from domain.errors import Misconfigured
+from domain.rates import AssumedRates
 from settings import (
     LOCAL_SANDBOX_ONLY,
     DatabaseUrl,
@@ -271,3 +272,11 @@ def _named(words: str) -> set[str]:
 def _parts(annotation: object) -> set[object]:
     """The types that a type consists of."""
     return {annotation, *(part for argument in get_args(annotation) for part in _parts(argument))}
+
+
+def test_limits_are_assumed_by_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_RATES", '{"a-model": {"requests": 5}}')
+    assert load_settings().model_rates == {"a-model": AssumedRates(requests=5)}
+    monkeypatch.setenv("MODEL_RATES", '{"a-model": {"requests": 0}}')
+    with pytest.raises(Misconfigured, match="at least 1"):
+        load_settings()

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+from sqlalchemy import select
+
+from db.models import Message, Snapshot
 from tests.harness.scripts import PRODUCT, bash, steps
 from tests.harness.worker import WorkerHarness
 from tests.workflows.scenarios import Drive, EndedWorkflow, Scenario, ready_build, until_waiting
@@ -41,4 +44,25 @@ async def blocked(harness: WorkerHarness) -> list[EndedWorkflow]:
     await harness.builds.wake(build_id)
     workflows = await ready_build(harness, build_id)
     assert not await harness.events(build_id, "gate_bounced")
+    return workflows
+
+
+SCAFFOLD = (
+    "mkdir /tmp/app; cd /tmp/app; git init -q; echo n >n; git add -A; git commit -qm 'Scaffold'; "
+    "cp -a /tmp/app/. /home/user/project; cd /home/user/project; git add -A; git commit -qm 'Go on from the scaffold'"
+)
+
+
+@_scenario("the agent overwrites its git history: it and the founder are told, and the earlier snapshot stays")
+async def history_overwritten(harness: WorkerHarness) -> list[EndedWorkflow]:
+    first = "echo 1 >a; git add -A; git commit -qm 'Add a'"
+    build_id = await harness.start(script=steps([bash(first)], [bash(SCAFFOLD)], [bash(PRODUCT)]))
+    workflows = await ready_build(harness, build_id)
+    [guard] = await harness.events(build_id, "guard")
+    assert "Snapshot 1 has the work as it was before" in guard.data["text"]
+    async with harness.session() as tx:
+        told = await tx.session.scalars(select(Message).where(Message.build_id == build_id, Message.role == "user"))
+        kept = await tx.session.scalars(select(Snapshot.number).where(Snapshot.build_id == build_id, Snapshot.kept))
+        assert [message.turn for message in told if "does not descend any more" in message.content] == [3]
+        assert list(kept) == [1]
     return workflows

@@ -27,6 +27,7 @@ from domain.guards import SILENT
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
+from services.build_settings import change_settings, notify_of_settings
 from tests.harness.api_server import new_database
 from tests.harness.reaper import reap, reap_until
 from tests.harness.scripts import HOLD_FILE, PRODUCT, SMALL, bash, hold, steps
@@ -674,3 +675,17 @@ async def reaper(harness: WorkerHarness) -> list[EndedWorkflow]:
     await harness.builds.cancel(other)
     assert (await harness.finished(other)).status == Status.CANCELLED
     return [EndedWorkflow(reaper_id, "done")]
+
+
+@_scenario(
+    "an operator gives it more tool calls while it works, and it does not stop at its first cap", tool_call_cap=2
+)
+async def changed_settings(harness: WorkerHarness) -> list[EndedWorkflow]:
+    build_id = await harness.start(script=steps([hold()], [bash("echo 2")], [bash("echo 3")], [bash(PRODUCT)]))
+    await harness.until_event(build_id, "tool_started")
+    changed = await change_settings(harness.sessions, build_id, {"tool_call_cap": 50})
+    assert await notify_of_settings(harness.builds, changed) == 1
+    await release_command(harness, build_id)
+    workflows = await ready_build(harness, build_id)
+    assert "needs_input" not in await harness.statuses(build_id)
+    return workflows

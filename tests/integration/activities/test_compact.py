@@ -23,7 +23,7 @@ from activities import think as think_module
 from activities.compact import CompactActivities
 from activities.think import ThinkActivities
 from clients.model.anthropic import AnthropicProvider
-from clients.model.protocol import ModelRequest, OnText, OnUsage
+from clients.model.protocol import ModelRequest, OnLimits, OnText, OnUsage
 from db import money
 from db.models import Build, Compaction, Event, FounderMessage, LedgerEntry, Prompt, ToolCall, Turn, User, UserDay
 from db.prompts import FirstSettings, store_prompt
@@ -65,9 +65,11 @@ class RecordingProvider(AnthropicProvider):
         super().__init__("a-key", url, DEADLINE)
         self.sent: list[ModelRequest] = []
 
-    async def stream(self, request: ModelRequest, on_text: OnText, on_usage: OnUsage) -> Answer:
+    async def stream(
+        self, request: ModelRequest, on_text: OnText, on_usage: OnUsage, on_limits: OnLimits | None = None
+    ) -> Answer:
         self.sent.append(request)
-        return await super().stream(request, on_text, on_usage)
+        return await super().stream(request, on_text, on_usage, on_limits)
 
 
 class Killed(BaseException):

@@ -81,7 +81,7 @@ async def test_build_is_a_row_and_a_workflow(api: RunningApi) -> None:
         **{name: value for name, value in found.items() if name.startswith("Temporal")},
     }
     assert await description.memo() == {"user": "founder", "project": project}
-    assert await description.static_summary() == "Pantry Pal: A waitlist."
+    assert await description.static_summary() == "a build on the plan bootstrapper"
 
     assert (await api.http.get(answer.headers["location"])).json() == build
     listed = await api.http.get(f"/v1/projects/{project}/builds")

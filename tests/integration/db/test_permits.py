@@ -80,6 +80,19 @@ async def test_a_user_with_fewer_permits_goes_first(sessions: Sessions) -> None:
     assert await queue(sessions, 3) == [theirs[0], mine[1]]
 
 
+async def test_users_take_turns(sessions: Sessions) -> None:
+    mine = await builds_of(sessions, "a", 3)
+    [theirs] = await builds_of(sessions, "b", 1)
+    for build_id in (*mine, theirs):
+        await take(sessions, build_id, 1)
+    async with transaction(sessions) as tx:
+        await tx.session.execute(
+            text("update builds set status = 'failed', closed_at = now() where id = :id"), {"id": mine[0]}
+        )
+    await give_back(sessions, mine[0])
+    assert await queue(sessions, 3) == [theirs, mine[1], mine[2]], "a's first build has had its turn"
+
+
 async def test_a_place_that_is_not_checked_is_skipped_and_kept(sessions: Sessions) -> None:
     first, second, third = await builds_of(sessions, "a", 3)
     for build_id in (first, second, third):
@@ -123,6 +136,9 @@ async def test_a_refusal_of_the_service_pauses_new_permits(sessions: Sessions) -
     assert await take(sessions, first, None) == permits.Place(held=False, ahead=0, refused=True)
     assert (await take(sessions, holder, None)).held, "what runs goes on"
     assert await queue(sessions, None) == []
+    await take(sessions, holder, None, "preview")
+    async with transaction(sessions) as tx:
+        assert await permits.reclaim_previews(tx, None) == [holder]
     await give_back(sessions, holder)
     assert await queue(sessions, None) == [first], "a sandbox has ended, so there is room for one"
     assert (await take(sessions, first, None)).held

@@ -113,14 +113,23 @@ async def test_the_decorator() -> None:
         await work(BuildRef(build_id="cancel"))
     with pytest.raises(ApplicationError, match="cannot go on"):
         await work(BuildRef(build_id="own"))
-    with pytest.raises(KeyError):
+    with pytest.raises(ApplicationError, match="A defect: KeyError") as raised:
         await work(BuildRef(build_id="bug"))
+    assert raised.value.type == "KeyError"
+    assert raised.value.__suppress_context__, "the history would have the text of the cause"
 
 
 def test_what_a_sandbox_said_can_be_stored_and_is_bounded() -> None:
     told = to_application_error(SandboxUnavailable("said \x00\ud800" + "x" * 100_000))
     assert told.message.startswith("said \ufffd\ufffdx")
     assert len(told.message) == LONGEST_MESSAGE
+
+
+def test_keys_in_an_error_are_blanked_and_ids_are_not() -> None:
+    build = "0a0b0c0d-1111-4222-8333-944445555666"
+    key = "sk-live-" + "a1B2" * 8
+    told = to_application_error(SandboxUnavailable(f"build-{build}: {key} at postgresql://ada:hunter2@db/x"))
+    assert told.message == f"build-{build}: *** at postgresql://***@db/x"
 
 
 def _handed_over(error: CofounderError, *, attempt: int, **changes: Any) -> ApplicationError:

@@ -5,9 +5,18 @@ import pytest
 from anthropic import AsyncAnthropic
 
 from clients.model.anthropic_errors import to_error
-from domain.errors import CofounderError, ConversationInvalid, ConversationTooLong, ModelCallFailed, NeedsPerson
+from domain.errors import (
+    CofounderError,
+    ConversationInvalid,
+    ConversationTooLong,
+    ModelCallFailed,
+    NeedsPerson,
+    RateLimited,
+)
+from domain.rates import RateKind, Reading
 from local.rehearsal.error_faults import ERROR_KINDS, raise_error
 from local.rehearsal.errors import ApiError
+from local.rehearsal.rates import Rate, RateLimits
 
 OPERATOR = {
     "spend_limit": "monthly spend limit of its API tier",
@@ -62,7 +71,20 @@ async def test_what_is_wrong_with_the_conversation(kind: str, in_stream: bool) -
 
 @pytest.mark.parametrize("kind", sorted(TRANSIENT))
 async def test_what_another_attempt_may_cure(kind: str) -> None:
-    assert type(await translate(fault(kind))) is ModelCallFailed
+    limited = kind in ("rate_limited", "ramp_limit")
+    assert type(await translate(fault(kind))) is (RateLimited if limited else ModelCallFailed)
+
+
+async def test_a_refusal_for_the_rate_says_how_long_and_what_the_limits_are() -> None:
+    rates = RateLimits(lambda: 0.0)
+    rates.add(Rate(requests=1))
+    rates.admit("m", 0)
+    with pytest.raises(ApiError) as raised:
+        rates.admit("m", 0)
+    error = await translate(raised.value)
+    assert isinstance(error, RateLimited)
+    assert error.retry_after_seconds == 60
+    assert error.readings == {RateKind.REQUESTS: Reading(1, 0)}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +94,7 @@ async def test_what_another_attempt_may_cure(kind: str) -> None:
         (ApiError("invalid_request_error", "Your credit balance is too low to access the API."), NeedsPerson),
         (ApiError("invalid_request_error", "No.", code="compaction_signature_invalid"), ConversationInvalid),
         (ApiError("overloaded_error", "Later.", code="compaction_unavailable"), ModelCallFailed),
-        (ApiError("rate_limit_error", "Slow.", code="a_code_of_tomorrow"), ModelCallFailed),
+        (ApiError("rate_limit_error", "Slow.", code="a_code_of_tomorrow"), RateLimited),
         (
             ApiError("invalid_request_error", "input length and `max_tokens` exceed context limit: 9"),
             ConversationTooLong,
