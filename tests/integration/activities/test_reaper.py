@@ -5,20 +5,31 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 from temporalio.client import WorkflowFailureError
 
+from activities.reap.builds import BuildReaper
 from clients.browser import Browser
 from clients.build_workflows import BuildToStart, BuildWorkflows
 from clients.sandbox import Role
 from clients.temporal import connect_temporal, schedule_reaper
 from db import money
-from db.models import Build, Preview, User
+from db.deployment import count_started
+from db.models import Build, DoomedObject, Preview, Snapshot, User
+from db.reaper import read_alerts
+from db.session import open_sessions
+from db.snapshots import mark_deleted
+from db.tombstones import doom, doomed_keys
 from db.transaction import transaction
-from domain.names import REAPER_ID, REAPER_WORKFLOW, build_workflow_id, preview_workflow_id
+from domain.names import BUILD_WORKFLOW, REAPER_ID, REAPER_WORKFLOW, build_workflow_id, preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
+from services.generation import count_generation, trust_rows
 from services.notifications import notify_budget_changed
 from tests.harness.activities import ActivityHarness, open_activity_harness
+from tests.harness.database_backup import back_up, put_back
+from tests.harness.deployments import new_deployment
+from tests.harness.many_builds import make_builds
 from tests.harness.reaper import reap
 from tests.harness.worker import WorkerHarness, worker_harness
 
@@ -159,3 +170,89 @@ async def test_a_paused_schedule_stays_paused(stack: LocalStack, worker: WorkerH
         assert [interval.every for interval in schedule.spec.intervals] == [timedelta(seconds=61)]
     finally:
         await handle.unpause()
+
+
+async def test_no_build_is_closed_if_too_many_would_be(stack: LocalStack) -> None:
+    settings, client = await new_deployment(stack)
+    async with open_sessions(settings.database_url) as sessions:
+        many, looks = (
+            await make_builds(sessions, client, 8),
+            BuildReaper(sessions, BuildWorkflows(client, "no-workers")),
+        )
+        await looks.look()
+        await many.end(6)
+        assert (await looks.look()).closed == 0
+        async with transaction(sessions) as tx:
+            assert "6 of 8 open builds would be closed at once" in " ".join(await read_alerts(tx))
+            assert await count_started(tx) == 8
+            one_less = await tx.session.get_one(Build, many.ids[0])
+            one_less.status, one_less.closed_at = Status.FAILED, datetime.now(UTC)
+        assert (await looks.look()).closed == 5
+        async with transaction(sessions) as tx:
+            assert await read_alerts(tx) == []
+
+
+async def test_a_build_that_was_reset_is_not_closed(stack: LocalStack) -> None:
+    """A reset terminates the run before it, so Temporal lists the build as ended although a later run is open."""
+    settings, client = await new_deployment(stack)
+    async with open_sessions(settings.database_url) as sessions:
+        many, looks = (
+            await make_builds(sessions, client, 1),
+            BuildReaper(sessions, BuildWorkflows(client, "no-workers")),
+        )
+        await looks.look()
+        await many.end(1)
+        workflow_id = build_workflow_id(many.ids[0])
+        await client.start_workflow(BUILD_WORKFLOW, id=workflow_id, task_queue="no-workers")
+        assert (await looks.look()).closed == 0
+
+
+async def test_an_object_goes_when_its_tombstone_is_due_and_no_row_names_it(
+    harness: ActivityHarness, worker: WorkerHarness
+) -> None:
+    build = await harness.build()
+    sandbox = await harness.open(build)
+    await harness.take(build, sandbox, 1)
+    row = (await harness.rows(build))[1]
+    due, early = f"snapshots/{build}/000002-due.tar.gz", f"snapshots/{build}/000002-early.tar.gz"
+    for key in (due, early):
+        await harness.store.put(key, b"old")
+    async with transaction(harness.sessions) as tx:
+        await doom(tx, uuid.UUID(build), [row.archive_key, due, early], "a test")
+        past = update(DoomedObject).where(DoomedObject.key.in_([row.archive_key, due]))
+        await tx.session.execute(past.values(due_at=datetime.now(UTC)))
+    await reap(worker)
+    assert await harness.store.size(due) is None
+    assert await harness.store.size(early) is not None
+    assert await harness.store.size(row.archive_key) == row.archive_bytes
+    async with transaction(harness.sessions) as tx:
+        assert await doomed_keys(tx, uuid.UUID(build)) == {early}
+    await harness.kill_all(build)
+
+
+async def test_a_row_that_names_a_key_again_removes_its_tombstone(harness: ActivityHarness) -> None:
+    build = await harness.build()
+    sandbox = await harness.open(build)
+    await harness.take(build, sandbox, 1)
+    row = (await harness.rows(build))[1]
+    async with transaction(harness.sessions) as tx:
+        await mark_deleted(tx, [row.id])
+        assert await doomed_keys(tx, uuid.UUID(build)) == {row.archive_key, row.manifest_key}
+    async with transaction(harness.sessions) as tx:
+        (await tx.session.get_one(Snapshot, row.id)).state = "stored"
+    async with transaction(harness.sessions) as tx:
+        assert await doomed_keys(tx, uuid.UUID(build)) == set()
+    await harness.kill_all(build)
+
+
+async def test_the_rows_are_trusted_unless_the_store_is_ahead(harness: ActivityHarness, stack: LocalStack) -> None:
+    settings, _ = await new_deployment(stack)
+    async with open_sessions(settings.database_url) as sessions:
+        assert await count_generation(sessions, harness.store)
+        backup = await back_up(settings.database_url)
+        assert await count_generation(sessions, harness.store)
+        await put_back(settings.database_url, backup)
+        assert not await count_generation(sessions, harness.store)
+        assert not await count_generation(sessions, harness.store)
+        await trust_rows(sessions, harness.store)
+        assert await count_generation(sessions, harness.store)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 AVOID = {
     r"who(m)?ever": "anyone who",
@@ -32,7 +32,7 @@ NOT_PROSE = (
     "tests/replay/histories/",
     "uv.lock",
     "LICENSE",
-    "tests/unit/test_prose.py",
+    "tests/unit/repository/test_prose.py",
     "db/migrations/versions/",
 )
 """Recorded or frozen texts, and this list itself."""
