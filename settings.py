@@ -251,6 +251,12 @@ class Settings(BuildSettings, BaseSettings):
     sandbox_starts_per_second: float | None = Field(
         default=None, gt=0, description="Sandboxes started or resumed per second, over all workers; unset: no limit."
     )
+    sandbox_hours_per_day: float = Field(
+        default=12,
+        gt=0,
+        le=24,
+        description="Hours a UTC day that a build may have a sandbox; then it sleeps until the next day. 24: no limit.",
+    )
     sandbox_egress_hosts: EgressHosts = Field(
         default=["pypi.org", "files.pythonhosted.org", "registry.npmjs.org"],
         description="Hosts that sandboxes can reach, comma-separated; `none` for no host, `all` for the open internet.",

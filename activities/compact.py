@@ -157,7 +157,7 @@ class CompactActivities:
     async def _reserve(self, tx: Transaction, request: CompactConversation) -> _Reserved | CompactResult:
         """Take the compaction and reserve its money; or say how it has ended."""
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
-        start = await turns.load_turn_start(tx, build_id, request.turn + 1)
+        start = await turns.load_turn_start(tx, build_id, request.turn + 1, info.started_time.astimezone(UTC).date())
         if self._budget.is_on_hold(start.standing):
             return CompactResult.sparse()
         claimed = await compactions.claim_compaction(tx, build_id, request.turn, info.workflow_run_id or "", claim)

@@ -1,6 +1,7 @@
 """What a build starts with: brief and interview, pinned and rendered once, and the model."""
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -28,6 +29,26 @@ from domain.status import SleepPolicy
 from domain.tools import render_tools
 
 _log = structlog.get_logger(__name__)
+
+
+async def context_of(
+    tx: Transaction, build: Build, settings: BuildSettings, changes: Mapping[str, Any] | None = None
+) -> BuildContext:
+    """The context of a build that starts now with these settings, and with its prompt if that is stored."""
+    plan, cap = await load_tool_call_cap(tx, build.user_id)
+    values = settings.build_values()
+    values["tool_call_cap"] = values["tool_call_cap"] or cap
+    values |= changes or {}
+    stored = await find_prompt(tx, build.id)
+    return BuildContext(
+        project_id=str(build.project_id),
+        user_id=build.user_id,
+        plan=plan,
+        sleep_policy=SleepPolicy(build.sleep_policy),
+        max_nights=build.max_nights,
+        wants_plan=stored is None or stored.wants_plan,
+        **values,
+    )
 
 
 class ContextActivities:
@@ -63,21 +84,8 @@ class ContextActivities:
         build_id = uuid.UUID(request.build_id)
         async with transaction(self._sessions) as tx:
             build = await load_build(tx, build_id)
-            plan, cap = await load_tool_call_cap(tx, build.user_id)
-            settings = self._settings.build_values()
-            settings["tool_call_cap"] = settings["tool_call_cap"] or cap
-            settings |= await self._changes(tx, build)
-            stored = await find_prompt(tx, build_id)
-            context = BuildContext(
-                project_id=str(build.project_id),
-                user_id=build.user_id,
-                plan=plan,
-                sleep_policy=SleepPolicy(build.sleep_policy),
-                max_nights=build.max_nights,
-                wants_plan=stored is None or stored.wants_plan,
-                **settings,
-            )
-            if stored is not None:
+            context = await context_of(tx, build, self._settings, await self._changes(tx, build))
+            if await find_prompt(tx, build_id) is not None:
                 return context
             brief = await find_brief(tx, build.project_id)
             if brief is None:

@@ -31,6 +31,7 @@ from clients.object_store import ObjectStore, image_key
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL
 from db import gate_runs, steering
+from db.builds import require_open
 from db.feed import append_events
 from db.models import GateRun
 from db.session import Sessions
@@ -110,6 +111,7 @@ class GateActivities:
             NoPermit: no further sandbox may run now. The build's own one is paused before, for one permit is enough.
             NeedsPerson: the store refuses, or Chromium is missing.
             StaleClaim: another attempt has taken over.
+            RowsAreAhead: the build has ended.
         """
         async with heartbeating(), self._permits.running(request.build_id, Role.GATE):
             gate = _ClaimedGate(
@@ -234,6 +236,7 @@ class GateActivities:
         deleted, so that an older attempt that wakes up ends.
         """
         async with transaction(self._sessions) as tx:
+            await require_open(tx, gate.build_id)
             earlier = await gate_runs.lock_run(tx, gate.build_id, gate.number)
             is_open = earlier is None or earlier.ended_at is None
             if is_open and (pending := await steering.pending_input(tx, gate.build_id)):

@@ -17,7 +17,7 @@ from db.session import Sessions
 from db.transaction import transaction
 from domain.events import HookFailedEvent, StatusEvent
 from domain.names import wake_command
-from domain.payloads import BuildRef, FinishBuild, FinishedBuild, StatusChange
+from domain.payloads import BuildRef, FinishBuild, FinishedBuild, PreviewInput, StatusChange
 from domain.question import ASKED, reason_of
 from domain.status import CLOSED, WAITS, Status
 from domain.text import storable
@@ -26,7 +26,7 @@ from services.slots import nudge_queued_builds
 
 
 class LifecycleActivities:
-    """The activities `record_status`, `finish_build` and `run_post_build_hook`."""
+    """The activities `record_status`, `start_preview`, `finish_build` and `run_post_build_hook`."""
 
     def __init__(self, sessions: Sessions, builds: BuildWorkflows) -> None:
         self._sessions = sessions
@@ -35,7 +35,11 @@ class LifecycleActivities:
     @activity.defn
     @application_errors
     async def record_status(self, request: StatusChange) -> None:
-        """Write the status to the build's row and feed, unless the row has a newer one."""
+        """Write the status to the build's row and feed.
+
+        Raises:
+            RowsAreAhead: the row has a later one.
+        """
         build_id = uuid.UUID(request.build_id)
         closed, waits = request.status in CLOSED, request.status in WAITS
         # The reason may quote an error that `runtime/errors.py` did not clean, and a status that can't be written
@@ -47,9 +51,13 @@ class LifecycleActivities:
         async with transaction(self._sessions) as tx:
             if reason == ASKED and (asked := await steering.find_question(tx, build_id)) is not None:
                 reason = reason_of(asked.question.problem)
+            is_repeated = request.again and await builds.has_status(tx, request, reason)
             user_id = await builds.record_status(tx, request, reason)
-            if user_id is not None:
-                await append_events(tx, build_id, [_status_event(request, reason)])
+            if user_id is None:
+                await builds.require_recorded(tx, request)
+            else:
+                if not is_repeated:
+                    await append_events(tx, build_id, [_status_event(request, reason)])
                 if request.status is not Status.NEEDS_INPUT:
                     await steering.close_question(tx, build_id)
         if closed:
@@ -58,6 +66,22 @@ class LifecycleActivities:
                 await close_dangling_work(tx, build_id)
         if closed and user_id is not None:
             await nudge_queued_builds(self._sessions, self._builds, user_id)
+
+    @activity.defn
+    @application_errors
+    async def start_preview(self, request: PreviewInput) -> None:
+        """Start the preview of a product that has passed its checks, with the gate's sandbox.
+
+        It is started once: of a build that is ready, as after a reset of its workflow, it has its sandbox already, or
+        has ended. So it is not a child workflow, which Temporal starts again after a reset.
+
+        Raises:
+            RPCError: Temporal did not take it.
+        """
+        async with transaction(self._sessions) as tx:
+            if await builds.has_ended(tx, uuid.UUID(request.build_id)):
+                return
+        await self._builds.start_preview(request)
 
     @activity.defn
     @application_errors

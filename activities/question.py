@@ -34,7 +34,7 @@ class QuestionActivities:
     @application_errors
     async def ask_founder(self, request: AskFounder) -> AskedFounder:
         """Store the question and show it in the feed, once. If a message or restore of the founder is pending, ask
-        nothing and return that instead: it may be the answer already."""
+        nothing and return that instead: it may be the answer already. A question that is open is not asked again."""
         build_id, question_id = uuid.UUID(request.build_id), uuid.UUID(request.question_id)
         async with transaction(self._sessions) as tx:
             await steering.lock_build(tx, build_id)
@@ -47,6 +47,8 @@ class QuestionActivities:
                 text = about_blocker(named_blocker(final or "") or "")
             else:
                 text = about_circle(await _attempts_with_call(tx, build_id, request.call or ""))
+            if await steering.has_open_question(tx, build_id):
+                return AskedFounder(reason=ASKED)  # a run of the workflow that was lost has asked it
             question = Question(
                 id=question_id,
                 build_id=build_id,

@@ -16,6 +16,7 @@ from activities.preview import PreviewActivities
 from activities.prober import Probe, ProberActivities
 from activities.question import QuestionActivities
 from activities.reaper import ReaperActivities
+from activities.recovery import RecoveryActivities
 from activities.restore import RestoreActivities
 from activities.slots import SlotActivities
 from activities.snapshot import SnapshotActivities
@@ -57,13 +58,16 @@ def _project_activities(settings: Settings, sessions: Sessions, clients: WorkerC
     slots = SlotActivities(sessions)
     question = QuestionActivities(sessions)
     lifecycle = LifecycleActivities(sessions, clients.workflows)
+    recovery = RecoveryActivities(sessions, settings)
     return [
         context.load_build_context,
         context.resolve_model,
         context.load_changed_settings,
         slots.claim_slot,
         question.ask_founder,
+        recovery.load_state,
         lifecycle.record_status,
+        lifecycle.start_preview,
         lifecycle.finish_build,
         lifecycle.run_post_build_hook,
         lifecycle.note_hook_failure,
@@ -80,6 +84,7 @@ def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClie
         settings.model_prices,
         settings.max_output_tokens,
         autonomous_agent=settings.autonomous_agent,
+        sandbox_hours_per_day=settings.sandbox_hours_per_day,
         secrets=settings.secret_values(),
         rates=rates,
     )

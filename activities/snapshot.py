@@ -26,7 +26,7 @@ from clients.archive import (
 from clients.cancellation import run_to_completion
 from clients.object_store import ObjectStore, StoredObject
 from clients.sandbox import Sandbox, Sandboxes
-from db.builds import complete_phase, has_ended
+from db.builds import complete_phase, require_open
 from db.feed import append_events
 from db.session import Sessions
 from db.snapshots import (
@@ -85,6 +85,7 @@ class SnapshotActivities:
             NeedsPerson: the store refuses.
             SandboxGone: there is nothing left to archive.
             StaleClaim: another attempt has taken over.
+            RowsAreAhead: the build has ended.
         """
         build_id = uuid.UUID(request.build_id)
         async with heartbeating():
@@ -116,7 +117,7 @@ class SnapshotActivities:
             error = storable(request.error or "") or "It could not be stored. The next snapshot makes up for it."
             events: list[BuildEvent] = [SnapshotFailedEvent(number=request.number, reason=request.reason, error=error)]
             if request.reason == SnapshotReason.PHASE:
-                events.append(await _complete_phase(tx, request, request.commit, ""))
+                events += await _complete_phase(tx, request, request.commit, "")
             await append_events(tx, build_id, events)
 
     async def _claim(self, build_id: uuid.UUID, request: TakeSnapshot) -> "_Claimed | TakenSnapshot":
@@ -124,8 +125,7 @@ class SnapshotActivities:
         claim = uuid.uuid4()
         archive_key, manifest_key = snapshot_keys(build_id, request.number, claim)
         async with transaction(self._sessions) as tx:
-            if await has_ended(tx, build_id):
-                raise StaleClaim("The build has ended, so no snapshot of it is taken any more.")
+            await require_open(tx, build_id)
             row = await ensure_snapshot(tx, build_id, request.number, request.reason, claim, archive_key, manifest_key)
             if row.state in ("stored", "deleted"):
                 return TakenSnapshot.sparse(
@@ -239,7 +239,10 @@ class SnapshotActivities:
                 SnapshotStoredEvent(number=request.number, reason=request.reason, bytes=stored.bytes, files=files)
             ]
             if request.reason == SnapshotReason.PHASE:
-                events.insert(0, await _complete_phase(tx, request, request.commit or packed.commit, packed.subject))
+                events = [
+                    *await _complete_phase(tx, request, request.commit or packed.commit, packed.subject),
+                    *events,
+                ]
             if replaced is not None:
                 number, commit = replaced
                 events.append(GuardEvent(text=_REWRITTEN.format(commit=commit[:12], number=number)))
@@ -257,8 +260,9 @@ class _Claimed:
     manifest_key: str
 
 
-async def _complete_phase(tx: Transaction, request: TakeSnapshot, commit: str | None, title: str) -> BuildEvent:
-    """Count the phase in the build's row; returns its event."""
+async def _complete_phase(tx: Transaction, request: TakeSnapshot, commit: str | None, title: str) -> list[BuildEvent]:
+    """Count the phase in the build's row; returns its event, unless it was counted before."""
     phase = request.phase or 0
-    await complete_phase(tx, uuid.UUID(request.build_id), phase)
-    return PhaseCompletedEvent(phase=phase, commit=commit, title=printable(title))
+    if not await complete_phase(tx, uuid.UUID(request.build_id), phase):
+        return []
+    return [PhaseCompletedEvent(phase=phase, commit=commit, title=printable(title))]

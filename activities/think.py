@@ -62,7 +62,7 @@ from domain.events import (
     TurnStartedEvent,
     TurnWithdrawnEvent,
 )
-from domain.limits import LimitName
+from domain.limits import FLEET_LIMIT_REACHED, LimitName
 from domain.notes import TurnNote
 from domain.payloads import BudgetCheck, CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import Iteration, PriceTable, Tokens
@@ -127,13 +127,14 @@ class ThinkActivities:
         max_output_tokens: int,
         *,
         autonomous_agent: bool = True,
+        sandbox_hours_per_day: float = 24,
         secrets: Sequence[str] = (),
         rates: CallRates | None = None,
     ) -> None:
         self._sessions = sessions
         self._rates = rates or CallRates(sessions)
         self._providers = providers
-        self._budget = CallBudget(prices, max_output_tokens, autonomous_agent)
+        self._budget = CallBudget(prices, max_output_tokens, autonomous_agent, sandbox_hours_per_day)
         self._conversations = ConversationLoader(sessions, images)
         self._secrets = secrets
 
@@ -147,6 +148,7 @@ class ThinkActivities:
             with `wait_seconds`: the model's API took no call for a minute.
 
         Raises:
+            RowsMoved: the turn does not follow the build's last one.
             ModelCallFailed, NeedsPerson: see `clients/model/protocol.py`.
         """
         result: ThinkResult | None = None
@@ -189,16 +191,26 @@ class ThinkActivities:
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
         try:
             async with transaction(self._sessions) as tx:
-                start = await turns.load_turn_start(tx, build_id, request.turn)
+                start = await turns.load_turn_start(tx, build_id, request.turn, _day())
                 call = money.Call(claim, build_id, start.user_id, request.turn, _day(), start.model)
-                turn = await turns.claim_turn(tx, build_id, request.turn, info.workflow_run_id or "", claim)
+                turn = await turns.claim_turn(
+                    tx,
+                    build_id,
+                    request.turn,
+                    start,
+                    run_id=info.workflow_run_id or "",
+                    claim=claim,
+                    counters=request.counters.model_dump(mode="json", by_alias=True, exclude_unset=True) or None,
+                )
                 call = replace(call, prefix=turn.prefix)
                 if turn.outcome is not None:
                     return _with_settings(await self._stored_result(tx, call, turn.outcome), start)
                 reserved = await self._reserve_turn(tx, request, call, start, turn, info.attempt)
         except CallBlocked as blocked:
-            if blocked.result.service_limit:
+            if blocked.result.reason == FLEET_LIMIT_REACHED:
                 await self._alert_operators(build_id)
+            elif blocked.state is None:
+                return blocked.result
             elif blocked.result.outcome is ThinkOutcome.BUDGET:
                 await self._alert(build_id, request.turn, blocked.state)
             return blocked.result
@@ -254,6 +266,7 @@ class ThinkActivities:
             CallBlocked: no call may be made; the transaction has to be rolled back.
         """
         self._budget.require_no_hold(start.standing)
+        self._budget.require_sandbox_time(start.sandbox_seconds, call.day)
         lost = turn.lost
         message = await compose_user_message(tx, request, start, self._secrets)
         if lost is None:

@@ -111,6 +111,7 @@ def journaled_call(
             output_path=run.output_path,
             exit_code=run.exit_code,
             timed_out_after=timeout_seconds if run.timed_out else None,
+            memory=None if run.memory_peak is None else (run.memory_peak, run.memory_limit),
             secrets=secrets,
         )
     else:

@@ -22,17 +22,18 @@ from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from clients.workspace_lock import WorkspaceLock
-from db.builds import forget_sandboxes, record_sandbox, recorded_sandbox
+from db.builds import forget_sandboxes, handed_over_sandbox, record_sandbox, recorded_sandbox, require_open
 from db.events import last_event_data
 from db.feed import append_events
 from db.models import Snapshot
+from db.recovery import mark_loss_reported
 from db.session import Sessions
 from db.snapshots import snapshot_to_continue
 from db.tool_calls import calls_since, last_outcome_in
 from db.transaction import Transaction, transaction
 from db.turns import last_answered_turn
 from domain import recovery
-from domain.errors import SandboxGone, SandboxUnavailable, StaleClaim
+from domain.errors import RowsAreAhead, SandboxGone, SandboxUnavailable, StaleClaim
 from domain.events import PhaseCompletedEvent, ResumedEvent
 from domain.payloads import (
     OpenedWorkspace,
@@ -77,12 +78,13 @@ class WorkspaceActivities:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed.
             NoPermit: no further sandbox may run now.
             NeedsPerson: the sandbox service or the store refuses.
+            RowsAreAhead: the build has ended.
         """
         build_id = uuid.UUID(request.build_id)
         async with heartbeating(), _retry_if_gone(), self._permits.running(request.build_id, Role.WORKSPACE):
             await crash_point("permit.taken")
             recorded = await self._recorded_sandbox(build_id)
-            sandbox, age = await self._adopt_or_create(build_id, recorded)
+            sandbox, age, _ = await self._adopt_or_create(build_id, recorded)
             await crash_point("workspace.made")
             if not await _exists(sandbox, _OPENED):
                 lock = await lock_workspace(sandbox)
@@ -133,16 +135,21 @@ class WorkspaceActivities:
             NoPermit: no further sandbox may run now.
             StaleClaim: a later attempt holds the workspace.
             NeedsPerson: the sandbox service or the store refuses.
+            RowsAreAhead: the build has ended, or another run of its workflow has opened another sandbox.
         """
         build_id = uuid.UUID(request.build_id)
         async with heartbeating(), _retry_if_gone(), self._permits.running(request.build_id, Role.WORKSPACE):
             recorded = await self._recorded_sandbox(build_id)
-            sandbox, age = await self._adopt_or_create(build_id, request.sandbox_id, fresh=request.replace)
+            if recorded not in (None, request.sandbox_id) and activity.info().attempt == 1:
+                raise RowsAreAhead(f"The build works in sandbox {recorded} now.")
+            sandbox, age, ran = await self._adopt_or_create(build_id, request.sandbox_id, fresh=request.replace)
             lock = await lock_workspace(sandbox)
             async with transaction(self._sessions) as tx:
                 snapshot = await snapshot_to_continue(tx, build_id)
             changes = await self._changes(build_id, sandbox, snapshot, request)
             restored, reapplied = bool(changes), Reapplied()
+            if request.quiet and ran and not restored and request.lost_minutes is None:
+                return ResumedWorkspace(sandbox=await _ref(sandbox), opened_at=_started_at(age), unchanged=True)
             if restored:
                 quoted = shlex.quote(json.dumps(changes))
                 await lock.run(f"printf %s {quoted} >{CHANGES} && rm -f {_OPENED}")
@@ -153,8 +160,11 @@ class WorkspaceActivities:
                 changes += recovery.describe_reapplied(calls, reapplied)
                 if sandbox.id != request.sandbox_id:
                     changes.append(_FRESH)
+            if request.lost_minutes is not None:
+                changes.insert(0, _describe_loss(request.lost_minutes))
             async with transaction(self._sessions) as tx:
                 await record_sandbox(tx, build_id, sandbox.id, recorded)
+                await mark_loss_reported(tx, build_id)
                 position = await _position(tx, build_id)
                 event = ResumedEvent(reason=request.cause, continuing_from=position, changes=changes)
                 await append_events(tx, build_id, [event])
@@ -173,12 +183,16 @@ class WorkspaceActivities:
     async def release_workspace(self, request: SandboxInput) -> None:
         """Kill the build's sandboxes, except the preview's and the one to keep, to which the permit passes.
 
+        A build that is ready has handed its gate's sandbox to its preview, even if this run does not know it.
+
         Raises:
             SandboxUnavailable: another attempt may succeed.
         """
         async with heartbeating():
-            killed = await kill_all(self._sandboxes, request.build_id, Role.WORKSPACE, Role.GATE, keep=request.keep)
-            if request.sandbox_id not in ("", request.keep, *killed):
+            async with transaction(self._sessions) as tx:
+                keep = request.keep or await handed_over_sandbox(tx, uuid.UUID(request.build_id))
+            killed = await kill_all(self._sandboxes, request.build_id, Role.WORKSPACE, Role.GATE, keep=keep)
+            if request.sandbox_id not in ("", keep, *killed):
                 await self._sandboxes.kill(request.sandbox_id)
                 killed.add(request.sandbox_id)
             async with transaction(self._sessions) as tx:
@@ -198,8 +212,8 @@ class WorkspaceActivities:
 
     async def _adopt_or_create(
         self, build_id: uuid.UUID, preferred: str | None, *, fresh: bool = False
-    ) -> tuple[Sandbox, timedelta]:
-        """The build's one workspace sandbox, running, and how long it has run without a pause.
+    ) -> tuple[Sandbox, timedelta, bool]:
+        """The build's one workspace sandbox, running; how long it has run without a pause; and whether it ran before.
 
         It is the preferred one if that still exists, else the newest of the build's, else a new one. Others that
         attempts have left are killed.
@@ -221,11 +235,11 @@ class WorkspaceActivities:
             else:
                 await self._sandboxes.kill(candidate)
         if sandbox is None:
-            return await self._sandboxes.create(str(build_id), Role.WORKSPACE), timedelta()
+            return await self._sandboxes.create(str(build_id), Role.WORKSPACE), timedelta(), False
         seen = listed.get(sandbox.id)
         if seen is None or seen.state != "running":
-            return sandbox, timedelta()  # it was paused until now
-        return sandbox, max(datetime.now(UTC) - seen.started_at, timedelta())
+            return sandbox, timedelta(), False  # it was paused until now
+        return sandbox, max(datetime.now(UTC) - seen.started_at, timedelta()), True
 
     async def _changes(
         self, build_id: uuid.UUID, sandbox: Sandbox, snapshot: Snapshot | None, request: ResumeWorkspace
@@ -290,8 +304,13 @@ printf %s '{number}' >{_OPENED}
         await lock.run(command)
 
     async def _recorded_sandbox(self, build_id: uuid.UUID) -> str | None:
-        """The sandbox that the build's row names."""
+        """The sandbox that the build's row names.
+
+        Raises:
+            RowsAreAhead: the build has ended.
+        """
         async with transaction(self._sessions) as tx:
+            await require_open(tx, build_id)
             return await recorded_sandbox(tx, build_id)
 
 
@@ -322,6 +341,16 @@ async def _reapply(sandbox: Sandbox, lock: WorkspaceLock, calls: Sequence[Record
 def _describe(build_id: uuid.UUID, snapshot: Snapshot) -> str:
     owner = "" if snapshot.build_id == build_id else " of the build before"
     return f"snapshot {snapshot.number}{owner}"
+
+
+def _describe_loss(minutes: int) -> str:
+    """Say to founder and agent that part of the build's record is gone."""
+    part = f"The record of the last {minutes} minutes" if minutes > 1 else "A part of the record"
+    return (
+        f"{part} was lost with a restore of Cofounder's database: the agent does not remember what it did then. The "
+        "workspace may hold changes from that time, and commands of that time have had their effects. Look at git log, "
+        "git status and the files before going on."
+    )
 
 
 async def _position(tx: Transaction, build_id: uuid.UUID) -> str:

@@ -66,6 +66,7 @@ BUILD: dict[str, Any] = {
     "cost_microdollars": None,
     "budget": _BUDGET | {"percent": 97, "level": "red"},
     "phases_completed": 3,
+    "sandbox_hours": 0.42,
     "sandbox_id": "i2c9c1d3f8e7b",
     "preview_url": None,
     "build_version": None,

@@ -445,6 +445,7 @@ class BuildOut(BuildOptions, _BuildIdentity):
     cost_microdollars: _OnlyOperators
     budget: BudgetOut
     phases_completed: int
+    sandbox_hours: float = Field(description="Hours that a sandbox has run for it today (UTC), previews aside.")
     sandbox_id: str | None
     preview_url: str | None
     build_version: int | None = Field(description="The project's version that it made, once it is ready.")
@@ -463,6 +464,7 @@ class BuildOut(BuildOptions, _BuildIdentity):
         others = {
             "cost_microdollars": costed.cost if operator else None,
             "budget": budget,
+            "sandbox_hours": round(costed.sandbox_seconds / 3600, 2),
             "question": None if costed.question is None else QuestionOut.of(costed.question),
         }
         columns = {name: getattr(row, name) for name in cls.model_fields if name not in others}

@@ -36,6 +36,7 @@ def print_build(console: Console, build: Json) -> None:
         "model": describe_model(build["model_label"]) if build["model_label"] else None,
         "budget": budget_row(budget) if budget else None,
         "cost": None if build["cost_microdollars"] is None else dollars(build["cost_microdollars"]),
+        "sandbox": f"{build['sandbox_hours']:g} hours today" if build.get("sandbox_hours") else None,
         "phases": str(build["phases_completed"]),
         "version": build["build_version"] and str(build["build_version"]),
         "preview": build["preview_url"],

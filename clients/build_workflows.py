@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -244,6 +244,23 @@ class BuildWorkflows:
         """
         with _running(build_id):
             await self._client.get_workflow_handle(build_workflow_id(build_id)).cancel(rpc_timeout=_RPC_TIMEOUT)
+
+    async def start_preview(self, request: PreviewInput) -> None:
+        """Start the first preview of a build, unless it was started before.
+
+        Raises:
+            RPCError: Temporal did not start it.
+        """
+        with suppress(WorkflowAlreadyStartedError):
+            await self._client.start_workflow(
+                PREVIEW_WORKFLOW,
+                request,
+                id=preview_workflow_id(uuid.UUID(request.build_id)),
+                task_queue=self._task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                static_summary="keeps the product running",
+                rpc_timeout=_RPC_TIMEOUT,
+            )
 
     async def open_preview(self, build_id: uuid.UUID, seconds: int, seq: int = 0) -> None:
         """Keep the build's preview open for at least `seconds` from now; start it from the snapshot if it is closed.

@@ -172,6 +172,10 @@ class CallOutcome:
     output_bytes: int = 0
     output_path: str = ""
     """The file in the sandbox with all of the output."""
+    memory_peak: int | None = None
+    """Processes were ended for want of memory: the most bytes that one process of the command has used."""
+    memory_limit: int = 0
+    """With `memory_peak`: the bytes that the sandbox has; 0 if that is unknown."""
     commit: str | None = None
     """The workspace's new HEAD, in full, if the call made a commit."""
     subject: str | None = None

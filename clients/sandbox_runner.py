@@ -55,6 +55,13 @@ INPUT_VARIABLE = "COFOUNDER_INPUT"
 MARK_VARIABLE = "COFOUNDER_CALL"
 """Set to the call's id in every process that a command starts, so that the processes can be found."""
 
+MEMORY_EVENTS = ("/run/memory.events", "/sys/fs/cgroup/memory.events", "/proc/vmstat")
+"""Files with a line `oom_kill N`: how many processes were ended for want of memory. The local sandbox's own comes
+first: there /proc/vmstat counts the whole machine's."""
+
+MEMORY_LIMITS = ("/run/memory.max", "/sys/fs/cgroup/memory.max")
+"""Files with the most bytes of memory that the sandbox may use. Without one of them it is the machine's memory."""
+
 HEAD_BYTES = TAIL_BYTES = 12_000
 """Bytes at either end of a command's output that are in the answer. The rest stays in the journal."""
 
@@ -416,6 +423,7 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
     outcome: dict[str, Any] = {}
     status = None
     adopting = False
+    kills_before = _out_of_memory_kills()
     while status is None:
         seconds_left = deadline - time.monotonic()
         if seconds_left <= 0:
@@ -441,8 +449,43 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
         outcome["exit_code"] = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
     if outcome.get("exit_code") != 0:
         outcome["is_error"] = True
+    if "exit_code" in outcome and "ended" not in outcome and _out_of_memory_kills() > kills_before:
+        outcome.update(memory_peak=_memory_peak(), memory_limit=_memory_limit())
     outcome.update(new_commit(folders.workspace, head_before, moves_before))
     return outcome
+
+
+def _out_of_memory_kills() -> int:
+    """How many processes were ended for want of memory so far, by the first of the files that says so."""
+    for path in MEMORY_EVENTS:
+        try:
+            for line in _read_text(path).splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+        except (OSError, ValueError):
+            continue
+    return 0
+
+
+def _memory_peak() -> int:
+    """The most memory, in bytes, that one process of the command has used."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+def _memory_limit() -> int:
+    """The most memory, in bytes, that all processes together may use; 0 if it is unknown."""
+    for path in MEMORY_LIMITS:
+        try:
+            return int(_read_text(path))
+        except (OSError, ValueError):  # no such file, or it says `max`
+            continue
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
 
 
 def _start_bash(workspace: str, call_id: str, command: str, output: int) -> int:

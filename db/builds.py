@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import and_, cast, func, select, text, update
+from sqlalchemy import and_, cast, func, select, text, true, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from db.models import (
@@ -25,7 +25,7 @@ from db.paging import Position, page_after
 from db.steering import AnsweredQuestion
 from db.transaction import Transaction
 from domain.build_options import BuildOptions
-from domain.errors import StaleClaim
+from domain.errors import RowsAreAhead, StaleClaim
 from domain.payloads import FinishBuild, StatusChange
 from domain.status import CLOSED, Status
 
@@ -56,6 +56,8 @@ class CostedBuild:
     build: Build
     cost: int
     question: AnsweredQuestion | None = None
+    sandbox_seconds: int = 0
+    """How long a sandbox has run for it today."""
 
 
 async def insert_build(tx: Transaction, request: BuildRequest) -> Build | None:
@@ -109,15 +111,20 @@ _COST = (
 )
 
 
+_SANDBOX_SECONDS = func.sandbox_seconds(Build.id, func.date(func.timezone("UTC", func.clock_timestamp())))
+
 _COSTED = (
-    select(Build, _COST, Question, FounderMessage)
+    select(Build, _COST, _SANDBOX_SECONDS, Question, FounderMessage)
     .outerjoin(Question, and_(Question.build_id == Build.id, Question.closed_at.is_(None)))
     .outerjoin(FounderMessage, FounderMessage.question_id == Question.id)
 )
 
 
-def _costed(build: Build, cost: int, question: Question | None, answer: FounderMessage | None) -> CostedBuild:
-    return CostedBuild(build, int(cost), None if question is None else AnsweredQuestion(question, answer))
+def _costed(
+    build: Build, cost: int, seconds: int, question: Question | None, answer: FounderMessage | None
+) -> CostedBuild:
+    asked = None if question is None else AnsweredQuestion(question, answer)
+    return CostedBuild(build, int(cost), asked, int(seconds))
 
 
 async def read_build(tx: Transaction, user_id: str, build_id: uuid.UUID) -> CostedBuild | None:
@@ -237,18 +244,21 @@ async def record_model(tx: Transaction, build: Build, model: str, label: str) ->
 async def record_status(tx: Transaction, change: StatusChange, reason: str | None) -> str | None:
     """Write the workflow's status to the build's row, unless the row has a newer one or is closed.
 
+    A status that closes the build is written whatever status the row has.
+
     `reason`: the change's, in characters that can be stored.
 
     Returns:
         The build's user; None if nothing was written.
     """
     closed = change.status in CLOSED
+    is_newer = true() if closed else Build.status_seq < change.seq
     return await tx.session.scalar(
         update(Build)
-        .where(Build.id == uuid.UUID(change.build_id), Build.status_seq < change.seq, Build.closed_at.is_(None))
+        .where(Build.id == uuid.UUID(change.build_id), is_newer, Build.closed_at.is_(None))
         .values(
             status=change.status,
-            status_seq=change.seq,
+            status_seq=func.greatest(Build.status_seq + 1, change.seq) if closed else change.seq,
             status_at=func.now(),
             waiting_for=change.waiting_for,
             dependency=change.dependency,
@@ -259,6 +269,35 @@ async def record_status(tx: Transaction, change: StatusChange, reason: str | Non
         )
         .returning(Build.user_id)
     )
+
+
+async def has_status(tx: Transaction, change: StatusChange, reason: str | None) -> bool:
+    """Lock the build's row until the transaction ends, and return whether it says just what the change says."""
+    build = await tx.session.get_one(Build, uuid.UUID(change.build_id), with_for_update={"key_share": True})
+    row = build.status, build.waiting_for, build.dependency, build.reason, build.wakes_at
+    return row == (change.status, change.waiting_for, change.dependency, reason, change.wakes_at)
+
+
+async def require_recorded(tx: Transaction, change: StatusChange) -> None:
+    """Check that the build's row has this status, which was not written now.
+
+    Raises:
+        RowsAreAhead: it has a later one.
+    """
+    build = await tx.session.get_one(Build, uuid.UUID(change.build_id), populate_existing=True)
+    is_recorded = build.status == change.status and (build.closed_at is not None or build.status_seq == change.seq)
+    if not is_recorded:
+        raise RowsAreAhead(f"The build is {build.status} since it was {change.status}.")
+
+
+async def require_open(tx: Transaction, build_id: uuid.UUID) -> None:
+    """Check that the build has not ended.
+
+    Raises:
+        RowsAreAhead: it has.
+    """
+    if await has_ended(tx, build_id):
+        raise RowsAreAhead("The build has ended, so nothing is done for it any more.")
 
 
 async def lock_build_to_finish(tx: Transaction, build_id: uuid.UUID) -> Build:
@@ -298,11 +337,15 @@ async def _has_version(tx: Transaction, project_id: uuid.UUID, version: int) -> 
     return await tx.session.scalar(query) is not None
 
 
-async def complete_phase(tx: Transaction, build_id: uuid.UUID, phase: int) -> None:
-    """Count a completed phase in the build's row. An earlier phase than the row's changes nothing."""
-    await tx.session.execute(
-        update(Build).where(Build.id == build_id).values(phases_completed=func.greatest(Build.phases_completed, phase))
+async def complete_phase(tx: Transaction, build_id: uuid.UUID, phase: int) -> bool:
+    """Count a completed phase in the build's row. Return False if it was counted before."""
+    counted = await tx.session.scalar(
+        update(Build)
+        .where(Build.id == build_id, Build.phases_completed < phase)
+        .values(phases_completed=phase)
+        .returning(Build.id)
     )
+    return counted is not None
 
 
 async def has_ended(tx: Transaction, build_id: uuid.UUID) -> bool:
@@ -316,6 +359,11 @@ async def has_ended(tx: Transaction, build_id: uuid.UUID) -> bool:
 async def recorded_sandbox(tx: Transaction, build_id: uuid.UUID) -> str | None:
     """Return the sandbox that the build's row names."""
     return await tx.session.scalar(select(Build.sandbox_id).where(Build.id == build_id))
+
+
+async def handed_over_sandbox(tx: Transaction, build_id: uuid.UUID) -> str | None:
+    """Return the sandbox that a ready build has handed to its preview; None for any other build."""
+    return await tx.session.scalar(select(Build.sandbox_id).where(Build.id == build_id, Build.status == Status.READY))
 
 
 async def record_sandbox(tx: Transaction, build_id: uuid.UUID, sandbox_id: str, recorded: str | None) -> None:

@@ -154,6 +154,22 @@ class FleetDay(Base):
     __table_args__ = (PrimaryKeyConstraint("day", "shard"),)
 
 
+class SandboxRun(Base):
+    """A stretch of time in which a build's workspace or gate had a sandbox; it runs on while `ended_at` is null."""
+
+    __tablename__ = "sandbox_runs"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        PrimaryKeyConstraint("build_id", "started_at"),
+        Index("uq_sandbox_runs_open", "build_id", unique=True, postgresql_where=text("ended_at is null")),
+        CheckConstraint("ended_at >= started_at", name="order"),
+    )
+
+
 class Limit(Base):
     """A limit of the whole service, see `domain/limits.py`. It holds at once."""
 
@@ -295,6 +311,9 @@ class Build(Base):
         comment="the evidence gate is passed, and from then on nothing that is said can reach the agent"
     )
     last_event_id: Mapped[int] = mapped_column(server_default="0")
+    lost_minutes: Mapped[int | None] = mapped_column(
+        Integer(), comment="of its record, with a restore of the database, until its agent is told"
+    )
     settings: Mapped[dict[str, Any]] = mapped_column(
         server_default=text("'{}'::jsonb"), comment="what an operator has changed for it since it began, by name"
     )
@@ -405,6 +424,7 @@ class Turn(Base):
     """Answers that were paid for and not stored because a tool call in them could not be read."""
     details: Mapped[dict[str, Any] | None]
     """Why the model declined, as the vendor says it."""
+    counters: Mapped[dict[str, Any] | None] = mapped_column(comment="what the workflow had counted before it")
     claimed_at: Mapped[datetime] = _now()
     answered_at: Mapped[datetime | None]
 

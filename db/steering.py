@@ -176,6 +176,12 @@ async def problems_of(tx: Transaction, messages: Sequence[FounderMessage]) -> di
     return {question_id: problem for question_id, problem in rows}
 
 
+async def has_open_question(tx: Transaction, build_id: uuid.UUID) -> bool:
+    """Whether the build waits for the answer to a question."""
+    query = select(Question.id).where(Question.build_id == build_id, Question.closed_at.is_(None)).limit(1)
+    return await tx.session.scalar(query) is not None
+
+
 async def close_question(tx: Transaction, build_id: uuid.UUID) -> None:
     """Close the build's open question, if any: it no longer waits for an answer."""
     await tx.session.execute(

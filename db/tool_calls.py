@@ -10,7 +10,7 @@ from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_para
 from db.models import Message, Snapshot, ToolCall
 from db.transaction import Transaction
 from domain.answer import input_of
-from domain.errors import StaleClaim
+from domain.errors import RowsAreBehind, StaleClaim
 from domain.events import BuildEvent
 from domain.payloads import SandboxRef
 from domain.recovery import EDITS, RecordedCall
@@ -119,9 +119,16 @@ _CALL = text(
 
 
 async def call_to_run(tx: Transaction, build_id: uuid.UUID, tool_use_id: str) -> tuple[StoredCall, str]:
-    """A tool call and the stored answer that asked for it. The call's row stays locked until the transaction ends."""
+    """A tool call and the stored answer that asked for it. The call's row stays locked until the transaction ends.
+
+    Raises:
+        RowsAreBehind: there is no such call.
+    """
     key = {"build": build_id, "tool_use_id": tool_use_id, "tools": digest_of_today()}
-    *row, answer = (await tx.execute(_CALL, key)).one()
+    found = (await tx.execute(_CALL, key)).one_or_none()
+    if found is None:
+        raise RowsAreBehind(f"Tool call {tool_use_id} has no row.")
+    *row, answer = found
     return StoredCall(*row), answer
 
 

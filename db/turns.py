@@ -4,9 +4,10 @@ import json
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
-from sqlalchemy import JSON, UUID, Text, bindparam, func, select, text
+from sqlalchemy import JSON, UUID, Date, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
@@ -14,7 +15,7 @@ from db.models import Event, GateRun, Message, Prompt, ToolCall, Turn
 from db.switches import OFF_SCOPE, Standing
 from db.transaction import Transaction
 from domain.answer import Reading, to_stored_text
-from domain.errors import StaleClaim
+from domain.errors import RowsAreAhead, RowsAreBehind, StaleClaim
 from domain.events import BuildEvent, ResumedEvent, TurnStartedEvent
 from domain.payloads import RequestedCall
 from domain.tool_output import parse_stored_blocks, render_result
@@ -45,6 +46,8 @@ class TurnStart:
     """The scope of a switch that is off for the build."""
     fleet_is_limited: bool
     """Whether there is a limit on what all builds together spend in a day."""
+    sandbox_seconds: int
+    """How long a sandbox has run for the build today."""
     previous_outcome: str | None
     """The stop reason of the turn before; None before the first turn."""
     previous_details: dict[str, Any] | None
@@ -55,6 +58,10 @@ class TurnStart:
     """Whether there are restores of the workspace that no turn has told the agent of."""
     settings: int
     """The version of the build's settings; 0 if none was changed."""
+    is_closed: bool = False
+    """Whether the build has ended."""
+    has_open_calls: bool = False
+    """Whether a tool call of the turn before has no result."""
 
     @property
     def standing(self) -> Standing:
@@ -65,21 +72,25 @@ class TurnStart:
 _TURN_START = text(
     f"""
     select builds.user_id, coalesce(builds.model, ''), users.suspended, {OFF_SCOPE},
-        exists (select 1 from limits where name = 'fleet_day' and value is not null), turns.outcome, turns.details,
+        exists (select 1 from limits where name = 'fleet_day' and value is not null),
+        sandbox_seconds(builds.id, :day), turns.outcome, turns.details,
         exists (select 1 from founder_messages where build_id = :build and turn is null),
         exists (select 1 from restores where build_id = :build and state = 'done' and turn is null),
-        builds.settings_version
+        builds.settings_version,
+        builds.closed_at is not null,
+        exists (select 1 from tool_calls where build_id = :build and turn = :before and state <> 'done')
     from builds
     join users on users.id = builds.user_id
     left join turns on turns.build_id = builds.id and turns.number = :before
     where builds.id = :build
     """
-).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("day", type_=Date()))
 
 
-async def load_turn_start(tx: Transaction, build_id: uuid.UUID, number: int) -> TurnStart:
-    """Read what the turn starts from, before its row is taken."""
-    return TurnStart(*(await tx.execute(_TURN_START, {"build": build_id, "before": number - 1})).one())
+async def load_turn_start(tx: Transaction, build_id: uuid.UUID, number: int, day: date) -> TurnStart:
+    """Read what the turn starts from on this UTC day, before its row is taken."""
+    values = {"build": build_id, "before": number - 1, "day": day}
+    return TurnStart(*(await tx.execute(_TURN_START, values)).one())
 
 
 _CLAIM = text(
@@ -87,24 +98,48 @@ _CLAIM = text(
     with newest as (
         select prefix, fallbacks from prompts where build_id = :build and covers < :turn order by prefix desc limit 1
     ), inserted as (
-        insert into turns (build_id, number, run_id, claim, prefix)
-        values (:build, :turn, :run, :claim, coalesce((select prefix from newest), 0))
+        insert into turns (build_id, number, run_id, claim, prefix, counters)
+        values (:build, :turn, :run, :claim, coalesce((select prefix from newest), 0), :counters)
         on conflict do nothing returning prefix
     )
     select inserted.prefix, coalesce((select fallbacks::text from newest), '[]') from inserted
     """
-).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True)))
+).bindparams(
+    bindparam("build", type_=UUID(as_uuid=True)),
+    bindparam("claim", type_=UUID(as_uuid=True)),
+    bindparam("counters", type_=JSONB(none_as_null=True)),
+)
 
 
-async def claim_turn(tx: Transaction, build_id: uuid.UUID, number: int, run_id: str, claim: uuid.UUID) -> ClaimedTurn:
+async def claim_turn(
+    tx: Transaction,
+    build_id: uuid.UUID,
+    number: int,
+    start: TurnStart,
+    *,
+    run_id: str,
+    claim: uuid.UUID,
+    counters: dict[str, Any] | None = None,
+) -> ClaimedTurn:
     """Take the turn's row for this attempt, unless the turn has been answered.
 
     An attempt of another run of the workflow, as after a reset, is an earlier attempt like any other.
+
+    Raises:
+        RowsAreAhead: the build has ended, or has a later turn.
+        RowsAreBehind: the turn before is missing, or has no answer or not all of its results.
     """
-    inserted = await tx.execute(_CLAIM, {"build": build_id, "turn": number, "run": run_id, "claim": claim})
+    if start.is_closed:
+        raise RowsAreAhead("The build has ended, so the model is not asked for another turn.")
+    values = {"build": build_id, "turn": number, "run": run_id, "claim": claim, "counters": counters}
+    inserted = await tx.execute(_CLAIM, values)
     if (row := inserted.first()) is not None:
+        if number > 1 and (start.previous_outcome is None or start.has_open_calls):
+            raise RowsAreBehind(f"Turn {number - 1} is not complete, so turn {number} can't follow it.")
         return ClaimedTurn(None, None, row[0], tuple(json.loads(row[1])))
     turn = await tx.session.get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
+    if await tx.session.get(Turn, (build_id, number + 1)) is not None:
+        raise RowsAreAhead(f"The build has gone on since turn {number}.")
     if turn.outcome is not None:
         return ClaimedTurn(turn.outcome, None, turn.prefix)
     lost, turn.claim = turn.claim, claim

@@ -19,6 +19,9 @@
     │   ├── AccountSuspended
     │   └── KillSwitchOn
     ├── BuildFailed             this build cannot continue; the text is for the founder
+    ├── RowsMoved               the build's rows do not fit what this run of its workflow asks for
+    │   ├── RowsAreAhead        another run has gone further, as after a reset; or the build has ended
+    │   └── RowsAreBehind       rows that this run has seen are gone, as after a restore of the database
     ├── StaleClaim              another attempt has claimed the row since; end without a write
     ├── NeedsPerson             only a person can fix it (key, spend limit, store); names whom the build waits for
     │   └── ConversationRefused     the conversation is at fault; one that begins again without it may be accepted
@@ -125,6 +128,18 @@ class KillSwitchOn(Refused):
 
 class BuildFailed(CofounderError):
     """The build cannot continue; the message is for the founder."""
+
+
+class RowsMoved(CofounderError):
+    """The build's rows do not fit what this run of its workflow asks for: the run has to read its state from them."""
+
+
+class RowsAreAhead(RowsMoved):
+    """Another run of the workflow has gone further, as after a reset of this one; or the build has ended."""
+
+
+class RowsAreBehind(RowsMoved):
+    """Rows that this run has seen are gone, as after the database was restored from a backup."""
 
 
 class StaleClaim(CofounderError):

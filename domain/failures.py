@@ -6,6 +6,12 @@ from typing import Any
 
 from domain.status import Dependency, WaitingFor
 
+ROWS_ARE_AHEAD = "RowsAreAhead"
+ROWS_ARE_BEHIND = "RowsAreBehind"
+
+ROWS_MOVED = frozenset({ROWS_ARE_AHEAD, ROWS_ARE_BEHIND})
+"""Types of errors after which a run takes its state from the build's rows."""
+
 _FATAL = {"BuildFailed", "AccountSuspended"}
 _STORE_ERRORS = {"SnapshotFailed", "StoreUnavailable"}
 
@@ -69,7 +75,7 @@ def judge_failure(kind: str | None, message: str, details: Sequence[Any]) -> Fai
 
     An unknown error makes the build wait for an operator, not fail: a build that waits has lost nothing.
     """
-    if kind in _FATAL:
+    if kind in _FATAL or kind in ROWS_MOVED:
         return FailureVerdict(None, message)
     if kind == "NeedsPerson" and details:
         return FailureVerdict(WaitingFor(details[0]), message)

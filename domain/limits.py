@@ -16,3 +16,11 @@ FLEET_LIMIT_REACHED = (
 )
 """The reason of a build that sleeps because of `LimitName.FLEET_DAY`. Builds that sleep with it are notified when the
 limit is changed."""
+
+
+def sandbox_time_used_up(hours: float) -> str:
+    """Return the reason of a build that sleeps because a sandbox has run for it this long today."""
+    return (
+        f"This build's commands have used today's {hours:g} hours of sandbox time: that is a limit of the service, not "
+        "your budget. Its work is kept, and it continues by itself tomorrow."
+    )

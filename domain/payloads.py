@@ -143,6 +143,26 @@ class OutageState(Payload):
     """When its sandbox was last resumed during the outage."""
 
 
+class LoopCounters(Payload):
+    """What only the workflow counts, as it is before a turn. Stored with the turn, so that a build's state follows from
+    its rows. The fields are those of `LoopState`; their JSON keys are short, because every turn has them in history."""
+
+    tool_calls_allowed: int | None = Field(default=None, alias="allowed")
+    """None: the setting."""
+    steered: bool = False
+    fruitless_turns: int = Field(default=0, alias="fruitless")
+    refusals: int = 0
+    silent_turns: int = Field(default=0, alias="silent")
+    last_turn_given: bool = Field(default=False, alias="last")
+    gates_since_person: int = Field(default=0, alias="gates")
+    wind_down_turns: int | None = Field(default=None, alias="winds")
+    last_wind_down: WindDown | None = Field(default=None, alias="wound")
+    nights: int = 0
+    plan_reminders: int = Field(default=0, alias="reminders")
+    fewest_open: int | None = Field(default=None, alias="open")
+    most_done: int = Field(default=0, alias="done")
+
+
 class LoopState(BaseModel):
     """Everything that a build carries from one run of its workflow to the next. The workflow alone changes it."""
 
@@ -234,10 +254,31 @@ class LoopState(BaseModel):
         """Whether the workspace has to be restored before the next turn."""
         return self.restore_requested > self.restore_done
 
+    @property
+    def counters(self) -> LoopCounters:
+        """What only the workflow counts."""
+        values = {name: getattr(self, name) for name in LoopCounters.model_fields}
+        if self.context is not None and self.tool_calls_allowed == self.context.tool_call_cap:
+            values["tool_calls_allowed"] = None
+        return LoopCounters.sparse(**values)
+
+    def adopt(self, loaded: "LoopState") -> None:
+        """Take over what the rows say, and keep what only signals have said."""
+        for name in set(LoopState.model_fields) - _SIGNALLED:
+            setattr(self, name, getattr(loaded, name))
+        self.message_received = max(self.message_received, loaded.message_received)
+        self.restore_requested = max(self.restore_requested, loaded.restore_requested)
+
     def note_received(self, pending: PendingInput) -> None:
         """Record the pending input that an activity has seen."""
         self.message_received = max(self.message_received, pending.message)
         self.restore_requested = max(self.restore_requested, pending.restore)
+
+
+_SIGNALLED = frozenset(
+    {"wake", "money_changed", "admit", "finish", "recovered", "permit_free", "message_received", "restore_requested"}
+)
+"""Fields of `LoopState` that signals set."""
 
 
 class BuildInput(Payload):
@@ -267,6 +308,33 @@ class StatusChange(Payload):
     reason: str | None = None
     wakes_at: datetime | None = None
     dependency: Dependency | None = None
+    again: bool = False
+    """The run goes on from rows and may repeat a status: the feed does not repeat the one that the row has."""
+
+
+class LoadedState(Payload):
+    """What a build's rows say of its state: where a new run of its workflow goes on."""
+
+    state: LoopState = Field(default_factory=LoopState)
+    """Without a sandbox: that one has to be verified first."""
+    ended: Status | None = None
+    """How the build has ended, if it has. Nothing is left to do then."""
+    version: int | None = None
+    """With `ready`."""
+    reason: str | None = None
+    """With `failed`: what the founder has read."""
+    sandbox_id: str | None = None
+    """The sandbox that the build's row names."""
+    shown: Status | None = None
+    """The status that the build's row has; None if the build has not begun."""
+    asleep: bool = False
+    """The build was asleep: its workspace is in a snapshot, and its sandbox is paused."""
+    answered: bool = False
+    """Its last turn has an answer, so what follows that turn is repeated first."""
+    gates: int = 0
+    """The number of its last run of the evidence gate."""
+    lost_minutes: int | None = None
+    """The database was restored: how much of the build's record was lost, and the agent has not been told."""
 
 
 class OutageReport(Payload):
@@ -355,6 +423,8 @@ class ResumedWorkspace(Payload):
     """Edits that are not in a snapshot were applied to it again."""
     opened_at: datetime | None = None
     """As in `OpenedWorkspace`."""
+    unchanged: bool = False
+    """With `quiet`: there is nothing to tell the agent."""
 
 
 class ResumeWorkspace(Payload):
@@ -366,6 +436,10 @@ class ResumeWorkspace(Payload):
     """Why the build continues, for the founder and the agent, such as `a new day's budget`."""
     replace: bool = False
     """Restore into a fresh sandbox and release this one, whatever its state."""
+    quiet: bool = False
+    """Say nothing if the sandbox has run without a pause and the workspace is as it should be."""
+    lost_minutes: int | None = None
+    """Tell the agent how much of its record was lost; 0 if that is unknown."""
 
 
 class ThinkInput(Payload):
@@ -378,6 +452,8 @@ class ThinkInput(Payload):
     """With `CONTINUE_AFTER_CAP`: how many more tool calls the agent has. Unset otherwise."""
     refusals: int = 0
     """How many answers in a row a safety check has declined before this turn."""
+    counters: LoopCounters = LoopCounters()
+    """To be stored with the turn."""
 
 
 class ThinkOutcome(StrEnum):

@@ -85,6 +85,7 @@ def command_text(
     output_path: str = "",
     exit_code: int | None = 0,
     timed_out_after: float | None = None,
+    memory: tuple[int, int] | None = None,
     secrets: Iterable[str] = (),
 ) -> str:
     """Render the result of a command for the agent.
@@ -94,6 +95,8 @@ def command_text(
         output_bytes: the length of the whole output.
         output_path: the file that holds the whole output.
         timed_out_after: the limit in seconds, if the command was ended for exceeding it.
+        memory: if processes of the command were ended for want of memory, the peak of one process and what the sandbox
+            has, in bytes; the latter is 0 if it is unknown.
     """
     secrets = list(secrets)
     text = displayable(head, secrets)
@@ -101,9 +104,19 @@ def command_text(
         left_out = max(0, output_bytes - len(head.encode("utf-8", "replace")) - len(tail.encode("utf-8", "replace")))
         text = f"{text}\n[… {left_out} bytes left out; all of it is in {output_path} …]\n{displayable(tail, secrets)}"
     text = text.rstrip("\n") or NO_OUTPUT
+    if memory is not None:
+        text = f"{text}\n{_out_of_memory(*memory)}"
     if timed_out_after is not None:
         return f"{text}\n[timed out after {timed_out_after:g} s; its processes were ended]"
     return f"{text}\n[exit code {exit_code}]" if exit_code else text
+
+
+def _out_of_memory(peak: int, limit: int) -> str:
+    of_limit = f" of the sandbox's {limit >> 20} MiB" if limit else ""
+    return (
+        f"[ended for want of memory: the largest process reached {peak >> 20} MiB{of_limit}. Use less at once, e.g. "
+        "run one test file or one worker at a time, stop servers that are not needed, or read a file in parts.]"
+    )
 
 
 def render_result(tool_use_id: str, content: str | Sequence[str | ImageRef], is_error: bool = False) -> str:

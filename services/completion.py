@@ -30,12 +30,14 @@ async def close_as_ready(sessions: Sessions, request: FinishBuild, workspace_pat
 
     Raises:
         NoResultFound: the build does not exist.
+        RowsAreAhead: it has ended in another way.
     """
     build_id = uuid.UUID(request.build_id)
     async with transaction(sessions) as tx:
         build = await builds.lock_build_to_finish(tx, build_id)
         if build.build_version is not None:
             return ReadyBuild(build.build_version, build.user_id, is_new=False)
+        await builds.require_open(tx, build_id)
         version = await builds.finish(tx, build, request, workspace_path)
         await mark_final(tx, build_id, request.snapshot_number)
         await _announce(tx, build, request, version)

@@ -32,6 +32,7 @@ from workflows.gate import EvidenceGate, GateOutcome
 from workflows.outage import Outage
 from workflows.plan import PlanCheck
 from workflows.projection import Projection
+from workflows.recovery import BuildHasEnded, Recovery
 from workflows.settings import SettingsChanges
 from workflows.steering import Steering
 from workflows.tool_calls import ToolCalls
@@ -77,6 +78,7 @@ class BuildWorkflow:
         self._gate = EvidenceGate(*shared, self._waiting)
         self._budget = DayBudget(request.build_id, self._state, self._waiting)
         self._completion = Completion(*shared, outage)
+        self._recovery = Recovery(*shared, self._waiting)
         self._settings = SettingsChanges(request.build_id, self._state, self._waiting)
 
     @workflow.signal(name=WAKE)
@@ -133,7 +135,11 @@ class BuildWorkflow:
             CancelledError: the build was cancelled.
         """
         try:
-            passed = await self._prepare() is Preparation.READY and await self._work() is WorkOutcome.PASSED
+            if request.state is None and workflow.patched(patches.RECOVERY.id):
+                await self._recovery.load()
+            passed = await self._recovery.over_rows(self._build_product)
+        except BuildHasEnded as ended:
+            return self._completion.repeat(ended.loaded)
         except (asyncio.CancelledError, FailureError) as error:
             # Any other exception is a defect of ours: it fails the workflow task, and a fixed worker continues there.
             return await shielded(self._completion.close(error))
@@ -141,6 +147,10 @@ class BuildWorkflow:
             await workflow.wait_condition(workflow.all_handlers_finished)
             workflow.continue_as_new(BuildInput(build_id=request.build_id, state=self._state))
         return await shielded(self._completion.finish(self._gate.evidence))
+
+    async def _build_product(self) -> bool:
+        """Build until the product passes the evidence gate; False if the next run of the workflow has to go on."""
+        return await self._prepare() is Preparation.READY and await self._work() is WorkOutcome.PASSED
 
     async def _prepare(self) -> Preparation:
         """Get a slot, the context, the model and a workspace; a later run of the workflow has them already."""
@@ -158,7 +168,10 @@ class BuildWorkflow:
                 stop = await self._waiting.retry_with_help(self._waiting.check_budget)
                 if stop.exhausted:
                     await self._waiting.wait_for_budget(stop)
-        if not self._workspace.is_open:
+        await self._recovery.sleep_on()
+        if self._workspace.is_unverified:
+            await self._recovery.verify_workspace()
+        elif not self._workspace.is_open:
             await self._waiting.retry_with_help(self._workspace.open, resumable=True)
             await self._projection.become(Status.SCAFFOLD)
         return Preparation.READY
@@ -175,6 +188,7 @@ class BuildWorkflow:
                 state.turn += 1
                 self._run_turns += 1
                 state.turn_pending = True
+                await self._projection.catch_up()
                 await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True, resumable=True)
             if state.has_pending_restore:
                 await self._steering.restore()
@@ -243,6 +257,7 @@ class BuildWorkflow:
             notes=notes,
             allow_calls=self._steering.calls_left if notes else 0,
             refusals=state.refusals,
+            counters=state.counters,
         )
         self._projection.describe()
 

@@ -12,11 +12,20 @@ with workflow.unsafe.imports_passed_through():
     from activities.lifecycle import LifecycleActivities
     from domain.names import BUILD_FAILED, PREVIEW_WORKFLOW, preview_workflow_id
     from domain.outage import SAVE_WITHIN
-    from domain.payloads import BuildRef, ClaimPermit, FinishBuild, GateResult, LoopState, PreviewInput, SnapshotReason
+    from domain.payloads import (
+        BuildRef,
+        ClaimPermit,
+        FinishBuild,
+        GateResult,
+        LoadedState,
+        LoopState,
+        PreviewInput,
+        SnapshotReason,
+    )
     from domain.status import Status
 
 from workflows import patches, policies
-from workflows.failures import database_was_away, outage_of, reason_of
+from workflows.failures import database_was_away, end_if_cancelled, outage_of, reason_of, rows_moved
 from workflows.outage import Outage
 from workflows.permits import claim_permit
 from workflows.projection import Projection
@@ -75,10 +84,32 @@ class Completion:
         if self._workspace.is_open and not self._workspace.is_saved:
             await self._save(self._snapshot, deadline)
         await self._save(self._release, deadline)
-        await self._projection.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
+        try:
+            await self._projection.become(Status.CANCELLED if cancelled else Status.FAILED, reason=reason)
+        except ActivityError as moved:
+            if rows_moved(moved) is None:
+                raise  # otherwise the row says already how the build has ended
         if cancelled:
             raise asyncio.CancelledError
         raise ApplicationError(reason or "The build failed.", type=BUILD_FAILED, non_retryable=True)
+
+    def repeat(self, ended: LoadedState) -> int:
+        """End as the build's rows say that it has ended.
+
+        Returns:
+            The version of the product.
+
+        Raises:
+            ApplicationError: the build failed or was cancelled.
+            CancelledError: it was cancelled, and so was this run.
+        """
+        if ended.ended is Status.READY and ended.version is not None:
+            self._projection.follow(Status.READY)
+            return ended.version
+        if ended.ended is Status.CANCELLED:
+            end_if_cancelled()
+            raise ApplicationError("The build was cancelled.", type="BuildCancelled", non_retryable=True)
+        raise ApplicationError(ended.reason or "The build failed.", type=BUILD_FAILED, non_retryable=True)
 
     async def _snapshot(self) -> None:
         if self._workspace.is_paused:
@@ -108,9 +139,15 @@ class Completion:
     async def _start_preview(self, sandbox_id: str, url: str) -> None:
         build_id = self._build.build_id
         seconds = self._state.loaded_context.preview_seconds
+        request = PreviewInput(build_id=build_id, seconds=seconds, sandbox_id=sandbox_id, url=url)
+        if workflow.patched(patches.PREVIEW_ONCE.id):
+            await workflow.execute_activity_method(
+                LifecycleActivities.start_preview, request, **policies.DATABASE, summary="start the preview"
+            )
+            return
         await workflow.start_child_workflow(
             PREVIEW_WORKFLOW,
-            PreviewInput(build_id=build_id, seconds=seconds, sandbox_id=sandbox_id, url=url),
+            request,
             id=preview_workflow_id(build_id),
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
             static_summary="keeps the product running",

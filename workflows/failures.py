@@ -50,6 +50,13 @@ def sandbox_problem(error: ActivityError) -> str | None:
     return failures.sandbox_problem(cause.type if isinstance(cause, ApplicationError) else None)
 
 
+def rows_moved(error: ActivityError) -> str | None:
+    """The type of an error that says that the build's rows are not what this run takes them for; otherwise None."""
+    cause = error.cause
+    kind = cause.type if isinstance(cause, ApplicationError) else None
+    return kind if kind in failures.ROWS_MOVED else None
+
+
 def outage_of(error: ActivityError) -> Dependency | None:
     """The dependency whose outage has made the step fail, if that is why."""
     cause = error.cause

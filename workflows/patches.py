@@ -146,6 +146,26 @@ COMPACTION = Patch(
     deprecate_when="no build run that began without it is open",
 )
 
+RECOVERY = Patch(
+    "recovery",
+    since=date(2026, 11, 29),
+    commit="5368af7",
+    gates="Ask the build's rows where to go on when a run starts without a state, as in an empty namespace. Before, it "
+    "started from nothing.",
+    deprecate_when="no build run that began without it is open, and earlier histories such as "
+    "ready-build-1.json, are recorded again",
+)
+
+PREVIEW_ONCE = Patch(
+    "preview-once",
+    since=date(2026, 11, 29),
+    commit="5368af7",
+    gates="Start the preview by an activity, which does so once. Before, it was a child workflow, and Temporal "
+    "starts a child once more when its parent is reset.",
+    deprecate_when="no build run that began without it is open, and earlier histories such as "
+    "ready-build-1.json, are recorded again",
+)
+
 SETTINGS = Patch(
     "settings",
     since=date(2026, 11, 29),

@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.permits import PREVIEW_CLOSED, PREVIEW_NOT_OPENED, time_to_next_check
 
 from workflows import patches, policies
-from workflows.failures import end_if_cancelled, missing_permit, reason_of, shielded
+from workflows.failures import end_if_cancelled, missing_permit, outage_of, reason_of, shielded
 from workflows.permits import claim_permit
 
 _KEEP_EVERY = timedelta(minutes=10)
@@ -138,9 +138,18 @@ class PreviewWorkflow:
                 )
             except TimeoutError:
                 if workflow.now() < self._expires_at:
-                    await workflow.execute_activity_method(
-                        PreviewActivities.keep_preview, self._sandbox(), **policies.SANDBOX, summary="keep it running"
-                    )
+                    await self._keep()
+
+    async def _keep(self) -> None:
+        """Extend the sandbox's time to live. While the sandbox service is away, the next time has to do."""
+        try:
+            await workflow.execute_activity_method(
+                PreviewActivities.keep_preview, self._sandbox(), **policies.SANDBOX, summary="keep it running"
+            )
+        except ActivityError as error:
+            if outage_of(error) is None or not workflow.patched(patches.OUTAGES.id):
+                raise
+            workflow.logger.warning("the preview was not extended", extra={"error": reason_of(error)})
 
     async def _close(self, error: BaseException | None, reason: str | None = None) -> None:
         await workflow.execute_activity_method(

@@ -24,6 +24,10 @@ class Projection:
         self._build_id = build_id
         self._state = state
         self._change = StatusChange(build_id=build_id, seq=state.status_seq, status=state.status)
+        self._repeats_until = 0
+        """A run that goes on from rows may repeat statuses until this turn is over."""
+        self._is_stale = False
+        """The row's status is one in which an earlier run has waited."""
 
     async def become(
         self,
@@ -35,7 +39,7 @@ class Projection:
         dependency: Dependency | None = None,
     ) -> None:
         """Take a status and project it everywhere."""
-        seq = self.take(status)
+        state, seq = self._state, self.take(status)
         self._change = StatusChange.sparse(
             build_id=self._build_id,
             seq=seq,
@@ -44,7 +48,9 @@ class Projection:
             reason=reason,
             wakes_at=wakes_at,
             dependency=dependency,
+            again=state.turn <= self._repeats_until,
         )
+        self._is_stale = False
         self.describe()
         waits_for = waiting_for or dependency
         waits = _WAITING_FOR.value_set(waits_for) if waits_for else _WAITING_FOR.value_unset()
@@ -52,6 +58,19 @@ class Projection:
         await workflow.execute_activity_method(
             LifecycleActivities.record_status, self._change, **policies.DATABASE, summary=status
         )
+
+    def follow(self, shown: Status) -> None:
+        """Go on from the status that the build's row has. The feed does not repeat it."""
+        state = self._state
+        self._repeats_until, self._is_stale = max(1, state.turn), shown is not state.status
+        self._change = StatusChange(build_id=self._build_id, seq=state.status_seq, status=shown)
+        self.describe()
+        workflow.upsert_search_attributes([_STATUS.value_set(shown)])
+
+    async def catch_up(self) -> None:
+        """Say that the build works again, if its row does not."""
+        if self._is_stale:
+            await self.become(self._state.status)
 
     def take(self, status: Status) -> int:
         """Take a status that another activity writes; returns its sequence number."""

@@ -277,19 +277,19 @@ class Waiting:
                 waiting_for, reason = responsible_party(error)
         await self._projection.become(before)
 
-    async def wait_for_budget(self, stop: BudgetCheck, *, patient: bool = False) -> None:
+    async def wait_for_budget(self, stop: BudgetCheck, *, patient: bool = False, asleep: bool = False) -> None:
         """Stop until the build may spend again: asleep until a new UTC day, or waiting for the person who can help.
 
         A request to finish ends the wait, too, because checking the product costs no budget: unless the account is on
         hold, or the wait is `patient`. Every wake checks the budget again, and a changed budget or standing counts as a
-        wake. The workspace is snapshotted first and its sandbox paused.
+        wake. The workspace is snapshotted first and its sandbox paused, unless it is `asleep` already.
 
         Raises:
             ApplicationError: the build's policy is to stop instead of sleeping.
         """
         before, state = self._state.status, self._state
         self._fail_if_stop_policy(stop)  # before the sandbox is paused: the end takes its own snapshot
-        if self._workspace.is_open:
+        if self._workspace.is_open and not asleep:
             await self.retry_with_help(lambda: self._workspace.snapshot(SnapshotReason.SLEEP), in_sandbox=True)
             await self.retry_with_help(self._workspace.pause)
         repeated, woken = False, False

@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     )
 
 from workflows import patches, policies
-from workflows.failures import end_if_cancelled, outage_of, reason_of, sandbox_problem
+from workflows.failures import end_if_cancelled, outage_of, reason_of, rows_moved, sandbox_problem
 
 
 class Workspace:
@@ -28,6 +28,9 @@ class Workspace:
     def __init__(self, build_id: str, state: LoopState) -> None:
         self._build_id = build_id
         self._state = state
+        self._expected: str | None = None
+        """The sandbox that an earlier run has opened and this one has not verified; empty if the rows name none."""
+        self._lost_minutes: int | None = None
 
     @property
     def is_open(self) -> bool:
@@ -35,10 +38,39 @@ class Workspace:
         return self._state.sandbox is not None
 
     @property
+    def is_unverified(self) -> bool:
+        """Whether an earlier run has opened the workspace, so that it has to be verified before it is used."""
+        return self._expected is not None
+
+    @property
     def sandbox(self) -> SandboxRef:
         """The sandbox; only after `open`."""
         assert self._state.sandbox is not None, "the workspace is opened before it is used"
         return self._state.sandbox
+
+    def expect(self, sandbox_id: str | None, *, has_turns: bool, is_asleep: bool, lost_minutes: int | None) -> None:
+        """Take up the workspace of an earlier run.
+
+        Args:
+            sandbox_id: the sandbox that the build's row names.
+            has_turns: the agent has begun to work. Otherwise the sandbox is opened like a new one.
+            is_asleep: the sandbox is paused, and the last snapshot has everything that is in it.
+            lost_minutes: how much of the build's record is gone, for the agent; 0 if that is unknown.
+        """
+        self._lost_minutes = lost_minutes
+        self._expected = sandbox_id or "" if has_turns else None
+        self._state.sandbox = SandboxRef(sandbox_id=sandbox_id, boot="") if sandbox_id and has_turns else None
+        self._state.paused = self._state.saved = is_asleep and self._state.sandbox is not None
+
+    async def recover(self) -> None:
+        """Verify the workspace of an earlier run. The agent is told if it has changed."""
+        request = ResumeWorkspace(
+            build_id=self._build_id,
+            sandbox_id=self._expected or "",
+            cause="its workflow was started again",
+            quiet=True,
+        )
+        await self._resume(request)
 
     @property
     def is_paused(self) -> bool:
@@ -87,7 +119,7 @@ class Workspace:
                 SnapshotActivities.snapshot_workspace, request, **options, summary=f"snapshot: {reason}"
             )
         except ActivityError as error:
-            if not is_cancelled_exception(error):
+            if not is_cancelled_exception(error) and rows_moved(error) is None:
                 await workflow.execute_activity_method(
                     SnapshotActivities.note_snapshot_failure,
                     request.model_copy(update={"error": reason_of(error)}),
@@ -144,11 +176,16 @@ class Workspace:
         await self.replace("the sandbox was near the end of the time that its provider gives it")
 
     async def _resume(self, request: ResumeWorkspace) -> None:
+        if self._lost_minutes is not None:
+            request = request.model_copy(update={"lost_minutes": self._lost_minutes})
         resumed = await workflow.execute_activity_method(
             WorkspaceActivities.resume_workspace, request, **policies.SANDBOX, summary="verify the workspace"
         )
         self._state.sandbox, self._state.sandbox_opened_at = resumed.sandbox, resumed.opened_at
+        self._expected = self._lost_minutes = None
         self._state.paused = self._state.saved = False
+        if resumed.unchanged:
+            return
         # Even if the note is there already: that one may be part of a message that was sent.
         self._state.notes.append(TurnNote.RESUMED)
         if resumed.reapplied:

@@ -10,6 +10,7 @@ from db import compactions, fleet, money
 from db.builds import load_build
 from db.models import Build
 from db.prompts import fallbacks_of
+from db.sandbox_time import sandbox_seconds
 from db.switches import Standing, standing_of
 from db.transaction import Transaction
 from db.users import find_renewal_day
@@ -37,7 +38,7 @@ from domain.compaction import (
 )
 from domain.errors import UnknownModel
 from domain.events import BudgetFields
-from domain.limits import FLEET_LIMIT_REACHED
+from domain.limits import FLEET_LIMIT_REACHED, sandbox_time_used_up
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
 from domain.pricing import (
     Iteration,
@@ -88,6 +89,8 @@ class CallBudget:
     """The longest output of a call, if the model and the budget allow as much."""
     autonomous_agent: bool
     """False is the kill switch: no build makes a call."""
+    sandbox_hours_per_day: float = 24
+    """How long a build may have a sandbox in a UTC day before it sleeps until the next one."""
 
     def require_no_hold(self, standing: Standing) -> None:
         """Let the turn go on unless a kill switch or a suspended account holds its build.
@@ -98,6 +101,20 @@ class CallBudget:
         if (hold := self._hold(standing)) is not None:
             waiting_for, reason = hold
             raise CallBlocked(ThinkResult(outcome=ThinkOutcome.ON_HOLD, reason=reason, waiting_for=waiting_for))
+
+    def require_sandbox_time(self, seconds: int, day: date) -> None:
+        """Let the turn go on unless a sandbox has run for its build for too long today.
+
+        Raises:
+            CallBlocked: it has.
+        """
+        if (reason := self._out_of_sandbox_time(seconds)) is not None:
+            raise CallBlocked(ThinkResult(outcome=ThinkOutcome.BUDGET, day=day, reason=reason, service_limit=True))
+
+    def _out_of_sandbox_time(self, seconds: int) -> str | None:
+        """Why the build sleeps, for its founder. A day has no more than 24 hours, so that 24 is no limit."""
+        hours = self.sandbox_hours_per_day
+        return sandbox_time_used_up(hours) if hours < 24 and seconds >= hours * 3600 else None
 
     def is_on_hold(self, standing: Standing) -> bool:
         """Whether a kill switch or a suspended account holds the build."""
@@ -183,6 +200,8 @@ class CallBudget:
             return BudgetCheck(
                 exhausted=True, outcome=ThinkOutcome.ON_HOLD, reason=reason, waiting_for=waiting_for, day=day
             )
+        if (used_up := self._out_of_sandbox_time(await sandbox_seconds(tx, build.id, day))) is not None:
+            return BudgetCheck(exhausted=True, outcome=ThinkOutcome.BUDGET, reason=used_up, day=day, service_limit=True)
         model = build.model or ""
         state = await money.lock_day(tx, build.user_id, day)
         size = await money.prompt_size(tx, build.id, request.turn)

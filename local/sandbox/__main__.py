@@ -62,7 +62,11 @@ def _serve(arguments: argparse.Namespace) -> int:
         proxy_host=arguments.proxy_host,
         egress=egress,
         ca_bundle=ca_bundle,
-        limits=Limits(processes=arguments.max_processes, file_bytes=arguments.max_file_bytes),
+        limits=Limits(
+            processes=arguments.max_processes,
+            file_bytes=arguments.max_file_bytes,
+            memory_bytes=arguments.max_memory_bytes,
+        ),
         max_sandboxes=arguments.max_sandboxes,
         max_running=arguments.max_running,
         die_with_parent=arguments.die_with_parent,
@@ -119,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--api-key", help="default: E2B_API_KEY of the environment, or a new one")
     parser.add_argument("--max-sandboxes", type=int, default=50, help="number of sandboxes, paused ones included")
     parser.add_argument("--max-running", type=int, help="number of sandboxes that run at once; default: no limit")
+    parser.add_argument(
+        "--max-memory-bytes", type=int, default=limits.memory_bytes, help="memory of one sandbox; 0 for no limit"
+    )
     parser.add_argument(
         "--max-processes", type=int, default=limits.processes, help="number of processes and threads of one sandbox"
     )

@@ -2,8 +2,8 @@
 
 Every sandbox has its own user, pid, network, mount, IPC, UTS and cgroup namespaces. It sees /usr read-only, a small
 generated /etc, and two directories of its own. It has no network but its own loopback, no capabilities, and cannot
-create user namespaces, with which most ways out of a sandbox begin. It has no limits on memory and disk: those need
-cgroups or quotas that an ordinary machine does not grant.
+create user namespaces, with which most ways out of a sandbox begin. Memory is limited by pid 1,
+which ends the largest process. It has no limit on disk: that needs quotas that an ordinary machine does not grant.
 
 If the server runs as root, a sandbox's processes are uid 65534 on the host, never root.
 """
@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local.sandbox.guest import HOME
+from local.sandbox.guest import HOME, MEMORY
 
 NOBODY_UID = 65534
 USER_ID = 1000
@@ -74,6 +74,8 @@ class Limits:
     file_bytes: int = 8 << 30
     """Size of one file in bytes, uploads included."""
     core_bytes: int = 0
+    memory_bytes: int = 4 << 30
+    """Memory of all processes together. The largest one is ended when it is exceeded: see `guest.py`."""
 
     def by_resource(self) -> dict[str, int]:
         """The limits by the part of their names after RLIMIT_."""
@@ -142,7 +144,7 @@ class Confinement:
 
     def guest_command(self, directory: Path, channel_descriptor: int) -> list[str]:
         """The command that boots the sandbox in this directory. It has to inherit the channel's descriptor."""
-        limits = json.dumps(self.limits.by_resource())
+        limits = json.dumps({**self.limits.by_resource(), MEMORY: self.limits.memory_bytes})
         guest = [find_python() or _PYTHONS[0], "-I", "-S", "-c", _GUEST_PROGRAM, str(channel_descriptor), limits]
         return self.command(directory, guest)
 

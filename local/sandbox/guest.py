@@ -29,6 +29,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from local.sandbox import channel
@@ -39,6 +40,12 @@ MAX_ENTRIES = 20_000
 """Refuse a listing with more entries: its reply has to fit into one message and into the server's memory."""
 
 WORKER_THREADS = 8
+MEMORY = "MEMORY"
+"""Among the limits: bytes that all processes together may use. The others are the names of `setrlimit`."""
+MEMORY_MILLISECONDS = 250
+"""How often the processes' memory is added up while a client's process runs."""
+IDLE_MEMORY_MILLISECONDS = 5000
+"""As before, while only background processes run, or none."""
 CONNECT_SECONDS = 2.0
 PSEUDO_FILE_BYTES = 1 << 20
 METADATA_PREFIX = "user.e2b."
@@ -57,12 +64,46 @@ def main() -> None:
     # No process inside may trace this one, or take its descriptors.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     os.umask(0o022)
-    for name, value in json.loads(sys.argv[2]).items():
+    limits = json.loads(sys.argv[2])
+    memory = Memory(limits.pop(MEMORY, 0))
+    for name, value in limits.items():
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
-    Guest(socket.socket(fileno=int(sys.argv[1]))).serve()
+    Guest(socket.socket(fileno=int(sys.argv[1])), memory).serve()
+
+
+class Memory:
+    """Ends the largest process once all together use more than the limit, as the kernel does in a smaller machine.
+
+    What it did is in two files, written like those of a cgroup.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.kills = 0
+        if limit:
+            self.write("memory.max", str(limit))
+            self.write("memory.events", "oom_kill 0")
+
+    def write(self, name: str, line: str) -> None:
+        with contextlib.suppress(OSError):
+            Path(f"/run/{name}").write_text(f"{line}\n", encoding="utf-8")
+
+    def enforce(self) -> None:
+        """Look once. The memory of shared pages counts for each process that has them."""
+        used: dict[int, int] = {}
+        for process in Path("/proc").iterdir():
+            if process.name.isdigit() and process.name != "1":
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    pages = int((process / "statm").read_text(encoding="ascii").split()[1])
+                    used[int(process.name)] = pages * resource.getpagesize()
+        if sum(used.values()) > self.limit:
+            self.kills += 1
+            self.write("memory.events", f"oom_kill {self.kills}")  # before: the command's end is reported at once
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(max(used, key=lambda pid: used[pid]), signal.SIGKILL)
 
 
 class Guest:
@@ -70,8 +111,9 @@ class Guest:
     reused between the request and the signal. Everything else runs on a few threads that are started in advance: a fork
     bomb may leave no room for new ones."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, memory: Memory) -> None:
         self.control = control
+        self.memory = memory
         self.processes: dict[int, tuple[int, subprocess.Popen[bytes]]] = {}
         self.jobs: queue.SimpleQueue[tuple[dict[str, Any], list[int]]] = queue.SimpleQueue()
         self.on_main: dict[str, Callable[..., Outcome]] = {
@@ -91,7 +133,10 @@ class Guest:
         for descriptor in (self.control.fileno(), woken):
             polled.register(descriptor, select.POLLIN)
         while True:
-            ready = [descriptor for descriptor, _ in polled.poll()]
+            pause = MEMORY_MILLISECONDS if self.processes else IDLE_MEMORY_MILLISECONDS
+            ready = [descriptor for descriptor, _ in polled.poll(pause if self.memory.limit else None)]
+            if self.memory.limit:
+                self.memory.enforce()
             if woken in ready:
                 os.read(woken, 4096)
                 self.reap()

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -68,9 +68,13 @@ class ActivityHarness:
             start_seconds=DEADLINE,
         )
 
-    async def run(self, activity: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
+    async def run(
+        self, activity: Callable[[Request], Awaitable[Result]], request: Request, *, attempt: int = 1
+    ) -> Result:
         """Run one attempt of an activity and return its result."""
-        return await ActivityEnvironment().run(activity, request)
+        environment = ActivityEnvironment()
+        environment.info = replace(environment.info, attempt=attempt)
+        return await environment.run(activity, request)
 
     async def build(self, project_id: uuid.UUID | None = None) -> str:
         """Insert a build without starting its workflow, and return its id."""

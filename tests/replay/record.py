@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 
 from db.migrate import migrate
 from local.stack import LocalStack
@@ -21,11 +21,31 @@ from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
 from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
+from tests.workflows.recovery_scenarios import RECOVERY_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario, scenario_harness
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
 HISTORIES = Path(__file__).parent / "histories"
 MANIFEST = HISTORIES / "manifest.json"
+
+EVERY_SCENARIO = [
+    *SCENARIOS,
+    *ADMISSION_SCENARIOS,
+    *MONEY_SCENARIOS,
+    *STEERING_SCENARIOS,
+    *PLAN_SCENARIOS,
+    *OUTAGE_SCENARIOS,
+    *PERMIT_SCENARIOS,
+    *REAPER_SCENARIOS,
+    *RECOVERY_SCENARIOS,
+]
+
+_EARLIER_RUNS: dict[WorkflowExecutionStatus | None, str] = {
+    WorkflowExecutionStatus.CONTINUED_AS_NEW: "continued as new",
+    WorkflowExecutionStatus.TERMINATED: "terminated",
+    WorkflowExecutionStatus.COMPLETED: "ready",
+}
+"""What the manifest says of a build's earlier runs. A reset terminates a run that is open."""
 
 
 def _without_traces(value: Any) -> Any:
@@ -82,7 +102,9 @@ async def _export(client: Client, scenario: Scenario, workflow: EndedWorkflow, s
         history = await client.get_workflow_handle(workflow.workflow_id, run_id=run.run_id).fetch_history()
         file = f"{scenario.name}-{kind}-{stored + number}.json"
         (HISTORIES / file).write_text(_minified(_without_traces(json.loads(history.to_json()))))
-        status = workflow.status if number == len(runs) else "closed" if kind == "preview" else "continued as new"
+        status = (
+            workflow.status if number == len(runs) else "closed" if kind == "preview" else _EARLIER_RUNS[run.status]
+        )
         entries.append({"file": file, "path": scenario.path, "status": status, "events": len(history.events)})
     return entries
 
@@ -93,16 +115,7 @@ async def record(names: list[str]) -> None:
     kept = json.loads(MANIFEST.read_text()) if MANIFEST.exists() else []
     async with LocalStack(durable=False, time_skipping=True) as stack:
         await migrate(stack.environment["DATABASE_URL"])
-        others = [
-            *ADMISSION_SCENARIOS,
-            *MONEY_SCENARIOS,
-            *STEERING_SCENARIOS,
-            *PLAN_SCENARIOS,
-            *OUTAGE_SCENARIOS,
-            *PERMIT_SCENARIOS,
-            *REAPER_SCENARIOS,
-        ]
-        for scenario in [*SCENARIOS, *others]:
+        for scenario in EVERY_SCENARIO:
             if names and scenario.name not in names:
                 continue
             sys.stderr.write(f"{scenario.name}: {scenario.path}\n")

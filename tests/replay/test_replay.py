@@ -91,6 +91,7 @@ def test_ends_as_the_manifest_says(entry: dict[str, Any]) -> None:
         "workflow_execution_completed_event_attributes": {"ready", "done", "closed"},
         "workflow_execution_failed_event_attributes": {"failed"},
         "workflow_execution_canceled_event_attributes": {"cancelled"},
+        "workflow_execution_terminated_event_attributes": {"terminated"},
         "workflow_execution_continued_as_new_event_attributes": {"continued as new"},
     }
     assert entry["status"] in ends[last.WhichOneof("attributes") or ""]

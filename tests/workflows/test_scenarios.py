@@ -14,6 +14,7 @@ from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
 from tests.workflows.plan_scenarios import PLAN_SCENARIOS
 from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
+from tests.workflows.recovery_scenarios import RECOVERY_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario, scenario_harness
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
 
@@ -25,6 +26,7 @@ ALL = [
     *OUTAGE_SCENARIOS,
     *PERMIT_SCENARIOS,
     *REAPER_SCENARIOS,
+    *RECOVERY_SCENARIOS,
     *SCENARIOS,
 ]
 

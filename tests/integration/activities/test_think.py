@@ -5,22 +5,25 @@ import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.think import ThinkActivities
 from clients.model.anthropic import AnthropicProvider
 from db.feed import append_events
-from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, ToolCall, Turn
+from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, SandboxRun, ToolCall, Turn
+from db.sandbox_time import sandbox_seconds
 from db.transaction import transaction
 from domain.events import ResumedEvent
 from domain.models import default_prices
 from domain.notes import TurnNote
-from domain.payloads import ThinkInput, ThinkOutcome, ThinkResult
+from domain.payloads import CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
 from domain.tool_output import render_result
 from domain.tools import render_tools
 from local.stack import LocalStack
@@ -323,3 +326,35 @@ async def test_a_broken_stream_is_priced_by_its_parts(harness: ActivityHarness, 
     assert (entry.state, entry.input_tokens, entry.output_tokens) == ("settled", 2000, 110)
     assert entry.cost == 1000 * 2 + 10 * 10 + 1000 // 10 + 100 // 2
     assert [part["model"] for part in entry.iterations or ()] == [MODEL, "claude-haiku-5-5"]
+
+
+async def test_a_build_that_has_used_up_its_sandbox_time_sleeps(harness: ActivityHarness, build: str) -> None:
+    build_id = uuid.UUID(build)
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(
+            text("insert into permits (build_id, role, held_since) values (:id, 'workspace', now())"), {"id": build_id}
+        )
+        await tx.session.execute(
+            text("update sandbox_runs set started_at = started_at - interval '4 seconds' where build_id = :id"),
+            {"id": build_id},
+        )
+    async with speaking(START, *says(0, "Hi."), ends("end_turn"), STOP) as model:
+        activities = ThinkActivities(
+            *(harness.sessions, {"anthropic": model}, harness.store, default_prices(), 1000),
+            sandbox_hours_per_day=3 / 3600,
+        )
+        environment = ActivityEnvironment()
+        environment.info = replace(environment.info, started_time=datetime.now(UTC))
+        blocked = await environment.run(activities.think, ThinkInput(build_id=build, turn=1))
+        assert (blocked.outcome, blocked.service_limit) == (ThinkOutcome.BUDGET, True)
+        assert "hours of sandbox time" in (blocked.reason or "")
+        said = await environment.run(activities.check_budget, CheckBudget(build_id=build))
+        assert (said.exhausted, said.reason) == (True, blocked.reason)
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(text("update permits set role = 'preview' where build_id = :id"), {"id": build_id})
+        [run] = await tx.session.scalars(select(SandboxRun).where(SandboxRun.build_id == build_id))
+        assert run.ended_at is not None
+        spent = await sandbox_seconds(tx, build_id, run.ended_at.astimezone(UTC).date())
+        assert 4 <= spent < DEADLINE
+        tomorrow = run.ended_at.astimezone(UTC).date() + timedelta(days=1)
+        assert await sandbox_seconds(tx, build_id, tomorrow) == 0

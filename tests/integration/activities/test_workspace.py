@@ -41,9 +41,9 @@ async def build(harness: ActivityHarness) -> AsyncIterator[str]:
     await harness.kill_all(build_id)
 
 
-async def resume(harness: ActivityHarness, build: str, sandbox: Sandbox) -> ResumedWorkspace:
+async def resume(harness: ActivityHarness, build: str, sandbox: Sandbox, *, attempt: int = 1) -> ResumedWorkspace:
     given = ResumeWorkspace(build_id=build, sandbox_id=sandbox.id, cause="a test")
-    return await harness.run(harness.workspace.resume_workspace, given)
+    return await harness.run(harness.workspace.resume_workspace, given, attempt=attempt)
 
 
 async def pause(harness: ActivityHarness, build: str, sandbox: Sandbox) -> None:
@@ -152,7 +152,16 @@ async def test_a_sandbox_that_is_gone_is_replaced(harness: ActivityHarness, buil
     other = await harness.sandboxes.connect(resumed.sandbox.sandbox_id)
     assert await shell(other, "cat a.txt") == "kept\n"
     # The attempt is repeated although it has ended: the workspace must not change again.
-    assert (await resume(harness, build, sandbox)).sandbox == resumed.sandbox
+    assert (await resume(harness, build, sandbox, attempt=2)).sandbox == resumed.sandbox
+
+
+async def test_a_run_that_does_not_know_its_sandbox_has_to_read_the_rows(harness: ActivityHarness, build: str) -> None:
+    sandbox = await saved_workspace(harness, build)
+    await harness.sandboxes.kill(sandbox.id)
+    await resume(harness, build, sandbox)
+    with pytest.raises(ApplicationError) as raised:
+        await resume(harness, build, sandbox)
+    assert (raised.value.type, raised.value.non_retryable) == ("RowsAreAhead", True)
 
 
 async def test_a_sandbox_that_is_gone_before_any_snapshot_starts_empty(harness: ActivityHarness, build: str) -> None:

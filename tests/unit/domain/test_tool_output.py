@@ -82,6 +82,10 @@ def test_long_text_is_bounded_head_and_tail() -> None:
 
 def test_command_text() -> None:
     assert command_text(head="fine\n") == "fine"
+    told = command_text(head="Killed", exit_code=137, memory=(3 << 30, 4 << 30))
+    assert "ended for want of memory: the largest process reached 3072 MiB of the sandbox's 4096 MiB" in told
+    assert told.endswith("[exit code 137]")
+    assert "reached 1 MiB. Use less" in command_text(head="", exit_code=1, memory=(1 << 20, 0))
     assert command_text(head="") == NO_OUTPUT
     assert command_text(head="", exit_code=2) == f"{NO_OUTPUT}\n[exit code 2]"
     assert command_text(head="bad\n", exit_code=1) == "bad\n[exit code 1]"

@@ -5,6 +5,7 @@ import json
 import secrets
 import socket
 import textwrap
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from e2b import AsyncSandbox, CommandExitException, FileNotFoundException, InvalidArgumentException, SandboxException
 
+from clients.sandbox import Role, SandboxConfig, Sandboxes
 from local.sandbox.addresses import AddressRules
 from local.sandbox.confinement import Confinement
 from local.sandbox.egress import EgressProxy
@@ -251,6 +253,22 @@ class TestProcesses:
             await wait_until(lambda: len(server.descendants()) < 10)
             remaining = {each.pid for each in server.descendants()}
             assert not survivors([each for each in inside if each.pid not in remaining])
+
+    async def test_who_uses_too_much_memory_is_ended(self, tmp_path: Path) -> None:
+        async with sandbox_server(tmp_path / "root", "--max-memory-bytes", str(200 << 20)) as server:
+            sandboxes = Sandboxes(SandboxConfig(**server.options))
+            made = await sandboxes.create(str(uuid.uuid4()), Role.WORKSPACE)
+            small = "import time; small = bytearray(20 << 20); time.sleep(600)"
+            large = "import time; large = [b'x' * (1 << 20) for _ in range(400)]; time.sleep(600)"
+            command = f"python3 -c '{small}' & python3 -c \"{large}\"; code=$?; kill -0 %1; kill %1; exit $code"
+            outcome = await made.call("large", "bash", {"command": command}, timeout_seconds=DEADLINE)
+            assert (outcome.exit_code, outcome.is_error, outcome.memory_limit) == (137, True, 200 << 20)
+            assert (outcome.memory_peak or 0) > 100 << 20
+            assert "No such" not in outcome.text  # the small one lived
+            for command in ("exit 137", "false", "true"):
+                outcome = await made.call(command.replace(" ", "-"), "bash", {"command": command}, timeout_seconds=60)
+                assert outcome.memory_peak is None
+            await sandboxes.close()
 
     async def test_a_large_file_is_stopped(self, tmp_path: Path) -> None:
         async with (
