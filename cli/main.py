@@ -17,6 +17,7 @@ from cli.commands import (
     limits,
     migrate,
     preview,
+    recover,
     replay,
     restore,
     say,
@@ -40,7 +41,7 @@ _COMMANDS = (
     *(build, watch, list_builds, show),
     *(say, answer, restore, wake, cancel),
     *(preview, download),
-    *(migrate, settings, replay),
+    *(migrate, recover, settings, replay),
 )
 
 # \b keeps these lines as they are when help is plain text.

@@ -19,13 +19,14 @@ from temporalio.common import (
     SearchAttributeKey,
     SearchAttributePair,
     TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from clients.search_attributes import register_search_attributes
-from clients.temporal import describe_namespace
+from clients.temporal import describe_namespace, workers_on
 from domain.deployment import Namespace
 from domain.errors import NotFound
 from domain.names import (
@@ -36,6 +37,7 @@ from domain.names import (
     BUILD_STATUS,
     BUILD_USER,
     BUILD_WORKFLOW,
+    COMPACT_ACTIVITY,
     EXTEND,
     FINISH_ACTIVITY,
     MESSAGE,
@@ -46,12 +48,23 @@ from domain.names import (
     RECOVERED,
     RESTORE,
     SETTINGS,
+    THINK_ACTIVITY,
     WAKE,
     build_of_workflow,
     build_workflow_id,
     preview_workflow_id,
 )
-from domain.payloads import BuildInput, FinishBuild, PreviewInput
+from domain.payloads import (
+    BLOCKED,
+    BuildInput,
+    CompactConversation,
+    FinishBuild,
+    PreviewInput,
+    ThinkInput,
+    ThinkOutcome,
+    ThinkResult,
+)
+from domain.recovery_plan import WorkflowRecord
 from domain.status import Status
 from domain.verdicts import WorkflowFate
 
@@ -103,6 +116,24 @@ class BuildToStart:
     goal: str
 
 
+@dataclass(frozen=True)
+class WorkflowLabels:
+    """What a build's workflow was started with, for people. The summary has the project's name and the goal, cut."""
+
+    user_id: str
+    project_id: str
+    summary: str
+    started_at: datetime
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come: its last answered turn, and the turns after which it has summed up the conversation."""
+
+    turn: int
+    compacted: tuple[int, ...]
+
+
 class BuildWorkflows:
     """Talks to the workflows of builds and previews. A lazy client connects at the first call."""
 
@@ -126,14 +157,45 @@ class BuildWorkflows:
             await register_search_attributes(self._client)
             return await self._start(build)
 
-    async def _start(self, build: BuildToStart) -> bool:
+    async def start_over(self, build: BuildToStart) -> None:
+        """Start the build's workflow in the place of any other: it goes on from the build's rows.
+
+        An open workflow is terminated in the same step, so at no moment the build seems to have ended.
+
+        Raises:
+            RPCError: Temporal did not start it.
+        """
+        await self._start(
+            build,
+            reuse=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            conflict=WorkflowIDConflictPolicy.TERMINATE_EXISTING,
+        )
+
+    async def terminate(self, build_id: uuid.UUID, reason: str) -> None:
+        """End the build's workflow without its cleanup.
+
+        Raises:
+            NotFound: it is closed, or was never started.
+        """
+        with _running(build_id):
+            handle = self._client.get_workflow_handle(build_workflow_id(build_id))
+            await handle.terminate(reason=reason, rpc_timeout=_RPC_TIMEOUT)
+
+    async def _start(
+        self,
+        build: BuildToStart,
+        *,
+        reuse: WorkflowIDReusePolicy = WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        conflict: WorkflowIDConflictPolicy = WorkflowIDConflictPolicy.UNSPECIFIED,
+    ) -> bool:
         try:
             await self._client.start_workflow(
                 BUILD_WORKFLOW,
                 BuildInput(build_id=str(build.build_id)),
                 id=build_workflow_id(build.build_id),
                 task_queue=self._task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_reuse_policy=reuse,
+                id_conflict_policy=conflict,
                 memo={"user": build.user_id, "project": str(build.project_id)},
                 search_attributes=TypedSearchAttributes(
                     [
@@ -348,6 +410,73 @@ class BuildWorkflows:
                 if (build_id := build_of_workflow(execution.id)) is not None:
                     ids.add(build_id)
         return ids
+
+    async def records(self, kind: str) -> dict[str, WorkflowRecord]:
+        """List the latest runs of all workflows of a type, by build: a call for each thousand of them.
+
+        Raises:
+            RPCError: Temporal does not answer, or refuses.
+        """
+        listed = self._client.list_workflows(f"WorkflowType = '{kind}'", page_size=_PAGE, rpc_timeout=_RPC_TIMEOUT)
+        records: dict[str, WorkflowRecord] = {}
+        async for execution in listed:
+            build_id = build_of_workflow(execution.id)
+            if build_id is None:
+                continue
+            is_open = execution.status in (None, WorkflowExecutionStatus.RUNNING)
+            status = execution.typed_search_attributes.get(SearchAttributeKey.for_keyword(BUILD_STATUS))
+            fate = WorkflowFate.OPEN if is_open or execution.status not in _FATES else _FATES[execution.status]
+            if is_open or str(build_id) not in records:  # of a chain, the open run counts; else the latest comes first
+                records[str(build_id)] = WorkflowRecord(fate, status)
+        return records
+
+    async def labels(self, build_id: uuid.UUID) -> WorkflowLabels:
+        """Read what the build's workflow was started with, for people.
+
+        Raises:
+            NotFound: Temporal has no such workflow.
+        """
+        description = await self.describe(build_id)
+        memo = await description.memo()
+        summary = await description.static_summary() or ""
+        return WorkflowLabels(str(memo.get("user", "")), str(memo.get("project", "")), summary, description.start_time)
+
+    async def progress(self, build_id: uuid.UUID) -> Progress:
+        """Read from the history of the build's latest run how far its conversation has come.
+
+        Raises:
+            RPCError: Temporal does not answer, or has no such workflow.
+        """
+        handle = self._client.get_workflow_handle(build_workflow_id(build_id))
+        asked: dict[int, int] = {}
+        turn, compacted = 0, []
+        async for event in handle.fetch_history_events(rpc_timeout=_RPC_TIMEOUT):
+            scheduled = event.activity_task_scheduled_event_attributes
+            if event.HasField("workflow_execution_started_event_attributes"):
+                payloads = event.workflow_execution_started_event_attributes.input.payloads
+                [started] = await self._client.data_converter.decode(payloads, [BuildInput])
+                turn = started.state.turn - started.state.turn_pending if started.state is not None else 0
+            elif scheduled.activity_type.name == THINK_ACTIVITY:
+                [request] = await self._client.data_converter.decode(scheduled.input.payloads, [ThinkInput])
+                asked[event.event_id] = request.turn
+            elif scheduled.activity_type.name == COMPACT_ACTIVITY:
+                [summed] = await self._client.data_converter.decode(scheduled.input.payloads, [CompactConversation])
+                compacted.append(summed.turn)
+            elif event.HasField("activity_task_completed_event_attributes"):
+                completed = event.activity_task_completed_event_attributes
+                if completed.scheduled_event_id in asked:
+                    [result] = await self._client.data_converter.decode(completed.result.payloads, [ThinkResult])
+                    if result.outcome not in BLOCKED and result.outcome is not ThinkOutcome.BUSY:
+                        turn = max(turn, asked[completed.scheduled_event_id])
+        return Progress(turn, tuple(compacted))
+
+    async def workers(self) -> tuple[str, ...]:
+        """Identities of the workers that poll the task queue, or did so in the last minutes.
+
+        Raises:
+            RPCError: Temporal does not answer, or this client may not ask.
+        """
+        return tuple(await workers_on(self._client, self._task_queue))
 
     async def ready_result(self, build_id: uuid.UUID) -> ReadyResult | None:
         """Read from the history of the build's latest run what it was closed as ready with.

@@ -1,18 +1,60 @@
 """What the rows of a build say of its state, so that a new run of its workflow goes on over them."""
 
+import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from sqlalchemy import and_, func, select
+from sqlalchemy.dialects.postgresql import insert
 
-from db.models import Build, Event, FounderMessage, GateRun, Message, Question, Restore, Snapshot, ToolCall, Turn
+from db.models import (
+    Build,
+    Event,
+    FounderMessage,
+    GateRun,
+    LedgerEntry,
+    Message,
+    Project,
+    Question,
+    Restore,
+    Snapshot,
+    ToolCall,
+    Turn,
+    User,
+)
 from db.transaction import Transaction
 from domain.events import ModelEvent, ResumedEvent, StatusEvent, TurnStartedEvent
-from domain.status import Status
+from domain.status import CLOSED, Status
+
+_SKIPPED_EVENTS = 100_000
+"""Event ids that are left out after a restore of the database: more than any build has in the lost time."""
 
 _WORKING = (Status.STARTING, Status.SCAFFOLD, Status.CODE, Status.CHECKS)
+
+
+@dataclass(frozen=True)
+class ImportedSnapshot:
+    """A snapshot as the object store has it."""
+
+    number: int
+    archive_key: str
+    manifest_key: str
+    archive_bytes: int
+    archive_sha256: str
+    manifest_sha256: str
+    files: int
+    stored_at: datetime
+
+
+@dataclass(frozen=True)
+class LostCall:
+    """A model call that is in no row. `kind` is turn or compaction."""
+
+    turn: int
+    kind: str
+    day: date
 
 
 @dataclass(frozen=True)
@@ -183,3 +225,164 @@ async def mark_loss_reported(tx: Transaction, build_id: uuid.UUID) -> None:
     build = await tx.session.get_one(Build, build_id)
     build.lost_minutes = None
     await tx.session.flush()
+
+
+# ---- an operator's recovery
+
+
+async def open_builds(tx: Transaction) -> list[tuple[Build, str, str, int]]:
+    """All open builds, the oldest first, each with its project's name, its plan, and its last answered turn."""
+    answered = (
+        select(func.coalesce(func.max(Turn.number), 0))
+        .where(Turn.build_id == Build.id, Turn.answered_at.is_not(None))
+        .correlate(Build)
+        .scalar_subquery()
+    )
+    rows = await tx.session.execute(
+        select(Build, Project.name, User.plan, answered)
+        .join(Project, Project.id == Build.project_id)
+        .join(User, User.id == Build.user_id)
+        .where(Build.closed_at.is_(None))
+        .order_by(Build.created_at, Build.id)
+    )
+    return [(build, name, plan, turn) for build, name, plan, turn in rows]
+
+
+async def known_builds(tx: Transaction, build_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Which of these builds have a row."""
+    return set(await tx.session.scalars(select(Build.id).where(Build.id.in_(build_ids))))
+
+
+async def last_event_at(tx: Transaction) -> datetime | None:
+    """When the last event of any feed was written: to this moment the database was put back, if it was."""
+    return await tx.session.scalar(select(func.max(Event.created_at)))
+
+
+async def has_stored_snapshots(tx: Transaction) -> bool:
+    """Whether any row names a snapshot in the object store."""
+    return await tx.session.scalar(select(Snapshot.id).where(Snapshot.state == "stored").limit(1)) is not None
+
+
+async def stored_snapshots(tx: Transaction, build_id: uuid.UUID) -> Sequence[Snapshot]:
+    """The snapshots that rows name as stored, in order."""
+    return (
+        await tx.session.scalars(
+            select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.state == "stored").order_by(Snapshot.number)
+        )
+    ).all()
+
+
+async def import_snapshot(tx: Transaction, build: Build, snapshot: ImportedSnapshot) -> None:
+    """Insert the row of a snapshot that is in the object store, or complete one whose snapshot was being taken."""
+    values = {
+        "state": "stored",
+        "claim": uuid.uuid4(),
+        "archive_key": snapshot.archive_key,
+        "manifest_key": snapshot.manifest_key,
+        "archive_bytes": snapshot.archive_bytes,
+        "archive_sha256": snapshot.archive_sha256,
+        "manifest_sha256": snapshot.manifest_sha256,
+        "files": snapshot.files,
+        "created_at": snapshot.stored_at,
+        "stored_at": snapshot.stored_at,
+    }
+    await tx.session.execute(
+        insert(Snapshot)
+        .values(
+            id=uuid.uuid4(),
+            build_id=build.id,
+            project_id=build.project_id,
+            number=snapshot.number,
+            reason="imported",
+            **values,
+        )
+        .on_conflict_do_update(
+            index_elements=["build_id", "number"], set_=values, where=Snapshot.state.in_(("taking", "failed"))
+        )
+    )
+
+
+async def book_lost_calls(tx: Transaction, build: Build, calls: Sequence[LostCall]) -> int:
+    """Book model calls whose rows were lost, at the mean cost of the build's known calls, or else of all of its model.
+
+    A repeat books nothing twice. Returns the sum in µ$.
+    """
+    known = select(func.avg(LedgerEntry.cost)).where(LedgerEntry.state == "settled", LedgerEntry.cost > 0)
+    mean = await tx.session.scalar(known.where(LedgerEntry.build_id == build.id))
+    if mean is None:
+        mean = await tx.session.scalar(known.where(LedgerEntry.model == build.model))
+    if mean is None:
+        mean = await tx.session.scalar(known)
+    cost, booked = math.ceil(mean or 0), 0
+    for call in calls:
+        inserted = await tx.session.scalar(
+            insert(LedgerEntry)
+            .values(
+                id=uuid.uuid5(build.id, f"lost {call.kind} {call.turn}"),
+                build_id=build.id,
+                user_id=build.user_id,
+                turn=call.turn,
+                day=call.day,
+                model=build.model or "",
+                kind=call.kind,
+                state="estimated",
+                cost=cost,
+                closed_at=func.now(),
+            )
+            .on_conflict_do_nothing()
+            .returning(LedgerEntry.id)
+        )
+        booked += cost if inserted is not None else 0
+    return booked
+
+
+async def note_loss(tx: Transaction, build_id: uuid.UUID, lost_minutes: int | None) -> None:
+    """Note how much of a build's record was lost, and leave out event ids that viewers may have seen in that time."""
+    build = await tx.session.get_one(Build, build_id, with_for_update=True)
+    build.lost_minutes = lost_minutes
+    build.last_event_id += _SKIPPED_EVENTS
+    await tx.session.flush()
+
+
+@dataclass(frozen=True)
+class LostRow:
+    """What a build's workflow says of its row."""
+
+    build_id: uuid.UUID
+    user_id: str
+    project_id: uuid.UUID
+    project_name: str
+    goal: str
+    started_at: datetime
+
+
+async def insert_lost_row(tx: Transaction, lost: LostRow, status: Status, reason: str | None) -> None:
+    """Insert the row of a build whose workflow is all that is left of it, and those of its user and project."""
+    await tx.session.execute(insert(User).values(id=lost.user_id).on_conflict_do_nothing())
+    project = {"id": lost.project_id, "user_id": lost.user_id, "name": lost.project_name}
+    await tx.session.execute(insert(Project).values(**project).on_conflict_do_nothing())
+    await tx.session.execute(
+        insert(Build)
+        .values(
+            id=lost.build_id,
+            project_id=lost.project_id,
+            user_id=lost.user_id,
+            goal=lost.goal,
+            body_hash="",
+            status=status,
+            reason=reason,
+            created_at=lost.started_at,
+            started_at=lost.started_at,
+            admitted_at=lost.started_at,
+            closed_at=func.now() if status in CLOSED else None,
+        )
+        .on_conflict_do_nothing(index_elements=["id"])
+    )
+
+
+async def last_answered(tx: Transaction, build_id: uuid.UUID) -> int:
+    """The number of the build's last answered turn; 0 before the first answer."""
+    number = await tx.session.scalar(
+        select(func.max(Turn.number)).where(Turn.build_id == build_id, Turn.answered_at.is_not(None))
+    )
+    return int(number or 0)

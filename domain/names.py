@@ -52,6 +52,8 @@ SEARCH_ATTRIBUTES = (BUILD_STATUS, BUILD_WAITING_FOR, BUILD_USER, BUILD_PROJECT,
 """Each is a keyword."""
 
 FINISH_ACTIVITY = "finish_build"
+THINK_ACTIVITY = "think"
+COMPACT_ACTIVITY = "compact"
 """The activity that closes a build as ready; takes `domain.payloads.FinishBuild`."""
 
 BUILD_FAILED = "BuildFailed"

@@ -317,16 +317,17 @@ class LoadedState(Payload):
 
     state: LoopState = Field(default_factory=LoopState)
     """Without a sandbox: that one has to be verified first."""
-    ended: Status | None = None
-    """How the build has ended, if it has. Nothing is left to do then."""
+    ended: str | None = None
+    """The `Status` in which the build has ended, if it has. Nothing is left to do then."""
     version: int | None = None
     """With `ready`."""
     reason: str | None = None
     """With `failed`: what the founder has read."""
     sandbox_id: str | None = None
     """The sandbox that the build's row names."""
-    shown: Status | None = None
-    """The status that the build's row has; None if the build has not begun."""
+    shown: str | None = None
+    """The `Status` that the build's row has; None if the build has not begun. A string here, as is `ended`, so that an
+    older worker can take one that is new to it."""
     asleep: bool = False
     """The build was asleep: its workspace is in a snapshot, and its sandbox is paused."""
     answered: bool = False

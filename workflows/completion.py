@@ -103,10 +103,10 @@ class Completion:
             ApplicationError: the build failed or was cancelled.
             CancelledError: it was cancelled, and so was this run.
         """
-        if ended.ended is Status.READY and ended.version is not None:
+        if ended.ended == Status.READY and ended.version is not None:
             self._projection.follow(Status.READY)
             return ended.version
-        if ended.ended is Status.CANCELLED:
+        if ended.ended == Status.CANCELLED:
             end_if_cancelled()
             raise ApplicationError("The build was cancelled.", type="BuildCancelled", non_retryable=True)
         raise ApplicationError(ended.reason or "The build failed.", type=BUILD_FAILED, non_retryable=True)

@@ -10,7 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.recovery import RecoveryActivities
     from domain.failures import ROWS_ARE_BEHIND
     from domain.payloads import BuildRef, LoadedState, LoopState
-    from domain.status import WaitingFor
+    from domain.status import Status, WaitingFor
 
 from workflows import policies
 from workflows.failures import end_if_cancelled, rows_moved, shielded
@@ -75,7 +75,7 @@ class Recovery:
         self._workspace.expect(
             loaded.sandbox_id, has_turns=state.turn > 0, is_asleep=loaded.asleep, lost_minutes=lost_minutes
         )
-        self._projection.follow(loaded.shown)
+        self._projection.follow(Status(loaded.shown) if loaded.shown in set(Status) else state.status)
 
     async def over_rows(self, step: Callable[[], Awaitable[T]]) -> T:
         """Do a step. If the build's rows turn out to have moved, take the state from them and do it again.

@@ -1,7 +1,6 @@
 """`temporal workflow reset`, Temporal's cure after a bad deploy: the build goes on over its rows."""
 
 import uuid
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +8,10 @@ import pytest
 from sqlalchemy import select
 
 from clients.sandbox import Role, Sandboxes, sandbox_config
-from db.models import Build, LedgerEntry, Preview, Snapshot, Turn
+from db.models import Build, Preview, Snapshot
 from domain.names import build_workflow_id, preview_workflow_id
 from domain.status import Status
+from tests.harness.repeats import assert_nothing_was_repeated
 from tests.harness.reset import completed_tasks, reset
 from tests.harness.sample_build import sample_script
 from tests.harness.scripts import SMALL
@@ -20,25 +20,6 @@ from tests.harness.worker import WorkerHarness
 from tests.workflows.scenarios import release_command
 
 Figure = Callable[[str], None]
-
-
-async def paid_calls(harness: WorkerHarness, build_id: uuid.UUID) -> dict[int, int]:
-    """Return how many model calls each turn of the build has paid for."""
-    async with harness.session() as tx:
-        turns = await tx.session.scalars(
-            select(LedgerEntry.turn).where(LedgerEntry.build_id == build_id, LedgerEntry.state != "released")
-        )
-        return dict(Counter(turns))
-
-
-async def assert_nothing_was_repeated(harness: WorkerHarness, build_id: uuid.UUID) -> None:
-    """Check that each turn was paid once, and each tool call began and ended once."""
-    async with harness.session() as tx:
-        turns = list(await tx.session.scalars(select(Turn.number).where(Turn.build_id == build_id)))
-    assert await paid_calls(harness, build_id) == dict.fromkeys(turns, 1)
-    for kind in ("tool_started", "tool_done"):
-        calls = Counter(event.data["tool_use_id"] for event in await harness.events(build_id, kind))
-        assert set(calls.values()) == {1}, (kind, calls)
 
 
 @pytest.mark.fast

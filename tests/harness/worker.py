@@ -241,16 +241,16 @@ def settings_of(stack: LocalStack, **changes: Any) -> Settings:
 
 @asynccontextmanager
 async def worker_harness(
-    stack: LocalStack, browser: Browser | None = None, **changes: Any
+    stack: LocalStack, browser: Browser | None = None, *, namespace: str | None = None, **changes: Any
 ) -> AsyncIterator[WorkerHarness]:
-    """Run a worker on a task queue of its own, with changed settings and, if given, a shared browser.
+    """Run a worker on a task queue of its own, with changed settings and, if given, a shared browser and a namespace.
 
     Workflows run in the SDK's workflow sandbox, so that its checks happen here: production workers run without it
     (ADR 0005).
     """
     own = {"temporal_task_queue": f"test-{uuid.uuid4()}", "graceful_shutdown_seconds": 10}
     settings = settings_of(stack, **own | changes)
-    client = await connect_temporal(stack.environment)
+    client = await connect_temporal(stack.environment | ({"TEMPORAL_NAMESPACE": namespace} if namespace else {}))
     engine = make_engine(settings.database_url)
     async with wired_worker(settings, client, browser, SandboxedWorkflowRunner()) as worker, worker:
         assert settings.anthropic_base_url is not None

@@ -28,7 +28,7 @@ LEAST_SHARE = 0.95 if WINDOW >= 200_000 else 0.85
 
 
 async def test_a_build_goes_on_beyond_its_models_window(stack: LocalStack, browser: Browser, bodies: Path) -> None:
-    settings = {
+    settings: dict[str, Any] = {
         "tool_call_cap": 10_000,
         "continue_as_new_turns": 150,
         "model_prices": changed_prices(context_tokens=WINDOW),

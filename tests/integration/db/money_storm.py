@@ -275,7 +275,7 @@ class Storm:
         except ApplicationError as error:
             if error.type == "BuildFailed" and build_id in self.closed:
                 return None
-            if error.type not in ("ModelCallFailed", "BrokenStream", "LostCall", "StaleClaim"):
+            if error.type not in ("ModelCallFailed", "BrokenStream", "LostCall", "StaleClaim", "RowsAreAhead"):
                 raise AssertionError(f"no attempt may fail like this: {error.type}") from error
             return None
         finally:

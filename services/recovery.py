@@ -1,0 +1,357 @@
+"""An operator's recovery: take stock, plan, carry the plan out at a rate. Each of them can be repeated."""
+
+import asyncio
+import hashlib
+import math
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from temporalio.service import RPCError
+
+from clients.build_workflows import BuildToStart, BuildWorkflows, Progress
+from clients.object_store import ObjectStore
+from clients.sandbox import Role, Sandboxes
+from db import deployment, previews, reaper, recovery
+from db.builds import load_build, mark_started
+from db.dangling_work import close_dangling_work
+from db.feed import append_events
+from db.models import Build, Preview
+from db.recovery import ImportedSnapshot, LostCall
+from db.session import Sessions
+from db.snapshots import SNAPSHOTS_PREFIX
+from db.transaction import transaction
+from domain.errors import CofounderError, Misconfigured, NotFound
+from domain.events import PreviewEvent
+from domain.manifest import digest, parse_manifest
+from domain.names import BUILD_WORKFLOW, PREVIEW_WORKFLOW
+from domain.payloads import PreviewInput
+from domain.recovery_plan import (
+    BuildRow,
+    Inventory,
+    PlannedStep,
+    PreviewRow,
+    RecoveryPlan,
+    Step,
+    WorkflowRecord,
+    plan_after_restore,
+    plan_for_lost_namespace,
+)
+from domain.status import Status
+from domain.verdicts import WorkflowFate
+from services.completion import project_ready
+from services.deployment import is_bound_here, rebind
+from services.generation import trust_rows
+
+IMPORTED = 5
+"""Snapshots of a build that are imported at most, the newest ones."""
+
+_ROW_WAS_LOST = (
+    "Cofounder's database was restored from a backup that is older than this build, so its record is gone. Start the "
+    "build again."
+)
+
+_MANIFEST_BYTES = 64 * 1024 * 1024
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The servers that a recovery brings together."""
+
+    sessions: Sessions
+    workflows: BuildWorkflows
+    sandboxes: Sandboxes
+    store: ObjectStore
+    workspace_path: str
+    """Where a product is in its sandbox, for the rows of rebuilt builds."""
+
+
+@dataclass(frozen=True)
+class Stock:
+    """An inventory with the rows that the plan's steps need."""
+
+    inventory: Inventory
+    plan: RecoveryPlan
+    builds: Mapping[str, BuildToStart]
+    previews: Mapping[str, Preview]
+    put_back_to: datetime | None = None
+    """The moment of the last event in the database."""
+
+
+async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
+    """Look at rows, workflows and the object store, and plan. Nothing is changed.
+
+    Raises:
+        CofounderError, RPCError: a server does not answer.
+    """
+    async with transaction(where.sessions) as tx:
+        rows = await recovery.open_builds(tx)
+        preview_rows = await reaper.open_previews(tx, (), "0123456789abcdef")
+        bound = await deployment.read_binding(tx)
+        put_back_to = await recovery.last_event_at(tx)
+        has_snapshots = await recovery.has_stored_snapshots(tx)
+    workflows = await where.workflows.records(BUILD_WORKFLOW)
+    known = {str(build.id) for build, _, _, _ in rows}
+    others = [uuid.UUID(build_id) for build_id in workflows if build_id not in known]
+    async with transaction(where.sessions) as tx:
+        closed = await recovery.known_builds(tx, others)
+    elsewhere = None
+    if bound is not None and not await is_bound_here(where.sessions, where.workflows):
+        elsewhere = f"{bound.namespace.name} at {bound.namespace.address}"
+    inventory = Inventory(
+        now=datetime.now(UTC),
+        builds=tuple(
+            BuildRow(str(build.id), Status(build.status), build.started_at is not None) for build, _, _, _ in rows
+        ),
+        previews=tuple(PreviewRow(str(row.build_id), row.expires_at) for row in preview_rows),
+        workflows=workflows,
+        preview_workflows={
+            build_id: record.fate for build_id, record in (await where.workflows.records(PREVIEW_WORKFLOW)).items()
+        },
+        workers=await where.workflows.workers(),
+        elsewhere=elsewhere,
+        is_store_empty=has_snapshots and not await where.store.keys(SNAPSHOTS_PREFIX, limit=1),
+        closed=frozenset(str(build_id) for build_id in closed),
+        ahead=await _turns_ahead(where, rows, workflows) if after_restore else {},
+    )
+    return Stock(
+        inventory,
+        plan_after_restore(inventory) if after_restore else plan_for_lost_namespace(inventory),
+        {
+            str(build.id): BuildToStart(build.id, build.user_id, build.project_id, name, plan, build.goal)
+            for build, name, plan, _ in rows
+        },
+        {str(row.build_id): row for row in preview_rows},
+        put_back_to,
+    )
+
+
+async def _turns_ahead(
+    where: Deployment, rows: Sequence[tuple[Build, str, str, int]], workflows: Mapping[str, WorkflowRecord]
+) -> dict[str, int]:
+    ahead: dict[str, int] = {}
+    for build, _, _, answered in rows:
+        record = workflows.get(str(build.id))
+        if record is not None and record.fate is WorkflowFate.OPEN:
+            turns = (await where.workflows.progress(build.id)).turn - answered
+            if turns > 0:
+                ahead[str(build.id)] = turns
+    return ahead
+
+
+async def carry_out(
+    where: Deployment, stock: Stock, *, rate: float, after_restore: bool, report: Callable[[PlannedStep, str], None]
+) -> int:
+    """Carry a plan out, at most `rate` steps a second. A step that fails does not stop the others.
+
+    Args:
+        where: the servers.
+        stock: as `take_stock` returned it.
+        rate: steps a second.
+        after_restore: import snapshots that rows do not know, first.
+        report: is called after each step; its text is empty, or says why the step failed.
+
+    Returns:
+        How many steps have failed. A repeat of the command tries them again.
+    """
+    if not await is_bound_here(where.sessions, where.workflows):
+        await rebind(where.sessions, await where.workflows.namespace())
+    steps = _Steps(where, stock, after_restore=after_restore)
+    failed = 0
+    for planned in stock.plan.steps:
+        async with _at_rate(rate):
+            try:
+                await steps.do(planned)
+            except (CofounderError, RPCError) as error:
+                failed += 1
+                report(planned, str(error) or type(error).__name__)
+            else:
+                report(planned, "")
+    if after_restore and not failed:
+        await trust_rows(where.sessions, where.store)
+    return failed
+
+
+class _Steps:
+    """What each step of a plan does."""
+
+    def __init__(self, where: Deployment, stock: Stock, *, after_restore: bool) -> None:
+        self._where = where
+        self._stock = stock
+        self._after_restore = after_restore
+        self._doers: dict[Step, Callable[[str], Awaitable[None]]] = {
+            Step.START: self._start,
+            Step.RESTART: self._restart,
+            Step.PROJECT: self._project,
+            Step.REBUILD: self._rebuild,
+            Step.END_ORPHAN: self._end_orphan,
+            Step.OPEN_PREVIEW: self._open_preview,
+            Step.CLOSE_PREVIEW: self._close_preview,
+        }
+
+    async def do(self, planned: PlannedStep) -> None:
+        """Do a step.
+
+        Raises:
+            CofounderError, RPCError: it failed.
+        """
+        await self._doers[planned.step](planned.build_id)
+
+    async def _start(self, build_id: str) -> None:
+        if self._after_restore:
+            await self._catch_up(uuid.UUID(build_id), None)
+        await self._where.workflows.start(self._stock.builds[build_id])
+        async with transaction(self._where.sessions) as tx:
+            await mark_started(tx, uuid.UUID(build_id))
+
+    async def _restart(self, build_id: str) -> None:
+        progress = await self._where.workflows.progress(uuid.UUID(build_id))
+        await self._catch_up(uuid.UUID(build_id), progress)
+        await self._where.workflows.start_over(self._stock.builds[build_id])
+
+    async def _rebuild(self, build_id: str) -> None:
+        """Write the row of a ready build from what its workflow returned and the store has."""
+        identifier, where = uuid.UUID(build_id), self._where
+        result = await where.workflows.ready_result(identifier)
+        if result is None:
+            raise NotFound(f"Temporal has no result of build {build_id}.")
+        await self._insert_row(identifier, Status.CHECKS)
+        await self._project(build_id)
+
+    async def _project(self, build_id: str) -> None:
+        """Close a row as ready, as its workflow has closed it."""
+        identifier, where = uuid.UUID(build_id), self._where
+        result = await where.workflows.ready_result(identifier)
+        if result is None:
+            raise NotFound(f"Temporal has no result of build {build_id}.")
+        await self._catch_up(identifier, await where.workflows.progress(identifier), told=False)
+        async with transaction(where.sessions) as tx:
+            await close_dangling_work(tx, identifier)
+        await project_ready(where.sessions, result.request, result.version, where.workspace_path)
+
+    async def _insert_row(self, build_id: uuid.UUID, status: Status, reason: str | None = None) -> None:
+        """Insert the row of a build from the labels of its workflow."""
+        labels = await self._where.workflows.labels(build_id)
+        name, _, goal = labels.summary.partition(": ")
+        lost = recovery.LostRow(
+            build_id,
+            labels.user_id,
+            uuid.UUID(labels.project_id),
+            name or "Recovered",
+            goal or "Recovered after a restore of the database.",
+            labels.started_at,
+        )
+        async with transaction(self._where.sessions) as tx:
+            await recovery.insert_lost_row(tx, lost, status, reason)
+
+    async def _end_orphan(self, build_id: str) -> None:
+        """End the workflow and the sandboxes of a build that has no row. Its founder starts it again."""
+        identifier, workflows = uuid.UUID(build_id), self._where.workflows
+        progress = await workflows.progress(identifier)
+        with suppress(NotFound):  # it may have ended meanwhile
+            await workflows.terminate(identifier, "its row was lost with a restore of the database")
+        await self._kill(build_id, *Role)
+        await self._insert_row(identifier, Status.FAILED, _ROW_WAS_LOST)
+        await self._catch_up(identifier, progress, told=False)
+
+    async def _open_preview(self, build_id: str) -> None:
+        """Start the preview's workflow; it takes over the sandbox that still runs, or starts the product again."""
+        row = self._stock.previews[build_id]
+        assert row.expires_at is not None, "a preview without an end is closed"
+        seconds = max(1, math.ceil((row.expires_at - datetime.now(UTC)).total_seconds()))
+        await self._where.workflows.start_preview(
+            PreviewInput(build_id=build_id, seconds=seconds, sandbox_id=row.sandbox_id, url=row.url, seq=row.seq)
+        )
+
+    async def _close_preview(self, build_id: str) -> None:
+        await self._kill(build_id, Role.PREVIEW, Role.GATE)
+        row = self._stock.previews[build_id]
+        async with transaction(self._where.sessions) as tx:
+            if await previews.close_preview(tx, row):
+                event = PreviewEvent(state="closed", url=None, expires_at=None, reason=None)
+                await append_events(tx, row.build_id, [event])
+
+    async def _kill(self, build_id: str, *roles: Role) -> None:
+        for role in roles:
+            for sandbox_id in await self._where.sandboxes.find(build_id, role):
+                await self._where.sandboxes.kill(sandbox_id)
+
+    async def _catch_up(self, build_id: uuid.UUID, progress: Progress | None, *, told: bool = True) -> None:
+        """Write to a build's rows what other servers know of the lost time.
+
+        Args:
+            build_id: the build.
+            progress: how far its workflow had come; None if that is unknown.
+            told: its agent goes on, and has to be told what it does not remember.
+        """
+        where, now = self._where, datetime.now(UTC)
+        imported = [snapshot async for snapshot in self._unknown_snapshots(build_id)]
+        async with transaction(where.sessions) as tx:
+            build = await load_build(tx, build_id)
+            for snapshot in imported:
+                await recovery.import_snapshot(tx, build, snapshot)
+            answered = await recovery.last_answered(tx, build_id)
+            lost = [] if progress is None else _lost_calls(progress, answered, now)
+            cost = await recovery.book_lost_calls(tx, build, lost)
+            since = self._stock.put_back_to or now
+            minutes = math.ceil((now - since).total_seconds() / 60) if told and (lost or imported) else None
+            await recovery.note_loss(tx, build_id, minutes)
+        _log.info("caught up", build_id=str(build_id), snapshots=len(imported), calls=len(lost), cost=cost)
+
+    async def _unknown_snapshots(self, build_id: uuid.UUID) -> AsyncIterator[ImportedSnapshot]:
+        """The build's snapshots in the object store that are newer than those that rows name, the newest last."""
+        store = self._where.store
+        async with transaction(self._where.sessions) as tx:
+            stored = await recovery.stored_snapshots(tx, build_id)
+        highest = max((snapshot.number for snapshot in stored), default=0)
+        written = {each.key: each.written_at for each in await store.objects(f"{SNAPSHOTS_PREFIX}{build_id}/")}
+        archives: dict[int, str] = {}  # the last attempt at a number counts
+        for key in sorted(written, key=lambda key: written[key]):
+            name = key.rpartition("/")[2]
+            digits = name.partition("-")[0]
+            if not name.endswith(_ARCHIVE) or not digits.isdecimal() or int(digits) <= highest:
+                continue
+            if key.removesuffix(_ARCHIVE) + _MANIFEST in written:
+                archives[int(digits)] = key
+        for number in sorted(archives)[-IMPORTED:]:
+            key = archives[number]
+            manifest_key = key.removesuffix(_ARCHIVE) + _MANIFEST
+            try:
+                manifest = (await store.get(manifest_key, _MANIFEST_BYTES)).decode("ascii")
+                files = len(parse_manifest(manifest))
+            except ValueError as error:
+                _log.warning("a manifest can't be read, so its snapshot is not imported", key=key, error=str(error))
+                continue
+            hashed, size = hashlib.sha256(), 0
+            async for piece in store.stream(key):
+                hashed.update(piece)
+                size += len(piece)
+            yield ImportedSnapshot(
+                number, key, manifest_key, size, hashed.hexdigest(), digest(manifest), files, written[key]
+            )
+
+
+_ARCHIVE = ".tar.gz"
+_MANIFEST = ".manifest.jsonl"
+
+
+def _lost_calls(progress: Progress, answered: int, now: datetime) -> list[LostCall]:
+    """The model calls of the lost time, as far as Temporal knows them. They count as today's."""
+    turns = [LostCall(turn, "turn", now.date()) for turn in range(answered + 1, progress.turn + 1)]
+    return turns + [LostCall(turn, "compaction", now.date()) for turn in progress.compacted if turn > answered]
+
+
+@asynccontextmanager
+async def _at_rate(rate: float) -> AsyncIterator[None]:
+    """Let the block and the wait after it take at least the time of one step."""
+    if rate <= 0:
+        raise Misconfigured("The rate has to be more than 0 steps a second.")
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    yield
+    await asyncio.sleep(max(0.0, begun + 1 / rate - loop.time()))

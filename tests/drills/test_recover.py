@@ -1,0 +1,224 @@
+"""`cofounder recover`: Temporal's namespace is lost, or the database is put back, while builds run."""
+
+import asyncio
+import json
+import sys
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from clients.browser import Browser
+from clients.sandbox import Role, Sandboxes, sandbox_config
+from db.models import Build, LedgerEntry, Preview
+from db.transaction import transaction
+from db.users import UserChange, change_user
+from domain.errors import NotFound
+from domain.names import preview_workflow_id
+from domain.status import Status
+from local.stack import LocalStack
+from tests.harness.api_server import new_database
+from tests.harness.backup import dump_database, restore_database
+from tests.harness.namespaces import new_namespace
+from tests.harness.repeats import assert_nothing_was_repeated
+from tests.harness.scripts import HOLD, PRODUCT, SMALL, bash, hold, steps
+from tests.harness.wait import wait_until
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder, worker_harness
+from tests.workflows.scenarios import release_command, until_waiting
+
+Figure = Callable[[str], None]
+
+_QUEUE = "recovery-drill"
+
+
+async def recover(
+    stack: LocalStack, database_url: str, namespace: str, *options: str
+) -> tuple[int, dict[str, Any], str]:
+    """Run `cofounder recover`. Return its exit code, its result, and what it has printed for people."""
+    environment = {
+        **stack.environment,
+        "DATABASE_URL": database_url,
+        "TEMPORAL_NAMESPACE": namespace,
+        "TEMPORAL_TASK_QUEUE": _QUEUE,
+        "PATH": "/usr/bin:/bin",
+    }
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).parent / "cofounder"),
+        *("recover", "--json", *options),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, errors = await process.communicate()
+    return process.returncode or 0, json.loads(out) if out.strip() else {}, errors.decode()
+
+
+async def _asleep(harness: WorkerHarness) -> uuid.UUID:
+    user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
+    script = steps([bash("echo one")], [bash("echo two")], [bash("echo three")], [bash(PRODUCT)])
+    build_id = await harness.start(user_id, script=script)
+    await harness.until(build_id, frozenset({Status.SLEEPING}))
+    return build_id
+
+
+async def _asking(harness: WorkerHarness) -> uuid.UUID:
+    build_id = await harness.start(script=steps(*([bash("false")] for _ in range(3)), [bash(PRODUCT)]))
+    await until_waiting(harness, build_id, "founder")
+    return build_id
+
+
+async def _in_command(harness: WorkerHarness, user_id: str | None = None) -> uuid.UUID:
+    script = steps([bash("echo one")], [hold()], [bash(PRODUCT)])
+    build_id = await harness.start(user_id, script=script)
+    await harness.until_event(build_id, "tool_started", turn=2)
+    return build_id
+
+
+async def _in_gate(harness: WorkerHarness) -> uuid.UUID:
+    product = PRODUCT.replace('"check": "python3', f'"check": "{HOLD}; python3')
+    build_id = await harness.start(script=steps([bash(product)]))
+    await harness.until_event(build_id, "gate_step", count=3)
+    return build_id
+
+
+async def _ready(harness: WorkerHarness) -> uuid.UUID:
+    build_id = await harness.start(script=SMALL)
+    row = await harness.finished(build_id)
+    assert row.status == Status.READY, row.reason
+
+    async def is_open() -> bool:
+        async with harness.session() as tx:
+            preview = await tx.session.get(Preview, build_id)
+            return preview is not None and preview.state == "open"
+
+    await wait_until(is_open)
+    return build_id
+
+
+async def _finish_all(harness: WorkerHarness, builds: dict[str, list[uuid.UUID]]) -> None:
+    """Do for each build what it waits for, and wait until it is ready."""
+    for build_id in builds["in a command"]:
+        await release_command(harness, build_id)
+    for build_id in builds["in the gate"]:
+        await release_command(harness, build_id, Role.GATE)
+    for build_id in builds["asleep"]:
+        async with transaction(harness.sessions) as tx:
+            user_id = (await tx.session.get_one(Build, build_id)).user_id
+            await change_user(tx, user_id, UserChange(plan="cto_scale"), datetime.now(UTC).date())
+    for build_id in (*builds["asleep"], *builds["asking"]):
+        await harness.until(build_id, frozenset({Status.SLEEPING, Status.NEEDS_INPUT}))
+        await harness.until_idle(build_id)
+        with suppress(NotFound):  # its plan is larger now, so it may have gone on by itself
+            await harness.builds.wake(build_id)
+    for phase, build_ids in builds.items():
+        for build_id in build_ids if phase != "ready" else ():  # that one has no workflow here
+            row = await harness.finished(build_id)
+            assert row.status == Status.READY, row.reason
+
+
+@pytest.mark.parametrize("rounds", [pytest.param(1, marks=pytest.mark.fast), 5])
+async def test_namespace_lost(stack: LocalStack, browser: Browser, figure: Figure, rounds: int) -> None:
+    """Lose Temporal's namespace with builds in every phase, and recover in an empty one."""
+    database_url, before, after = await new_database(stack), await new_namespace(stack), await new_namespace(stack)
+    own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE}
+    builds: dict[str, list[uuid.UUID]] = {}
+    async with worker_harness(stack, browser, namespace=before, **own) as harness:
+        for _ in range(rounds):
+            user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
+            first = await _in_command(harness, user_id)
+            queued = await harness.start(user_id, script=SMALL)
+            await harness.until(queued, frozenset({Status.QUEUED}))
+            for phase, build_id in {
+                "in a command": first,
+                "queued": queued,
+                "asleep": await _asleep(harness),
+                "asking": await _asking(harness),
+                "in the gate": await _in_gate(harness),
+                "ready": await _ready(harness),
+            }.items():
+                builds.setdefault(phase, []).append(build_id)
+
+    code, _, refusal = await recover(stack, database_url, after, "--temporal")
+    assert (code, "Nothing was changed" in refusal) == (1, True), refusal
+    code, planned, _ = await recover(stack, database_url, after, "--temporal", "--dry-run")
+    assert (code, planned["steps"]) == (0, {"start": 5 * rounds, "open_preview": rounds})
+    begun = asyncio.get_running_loop().time()
+    code, done, problems = await recover(stack, database_url, after, "--temporal", "--yes")
+    assert (code, done["failed"]) == (0, 0), problems
+    seconds = asyncio.get_running_loop().time() - begun
+    await asyncio.sleep(1)  # workflows become visible a moment later
+    code, again, problems = await recover(stack, database_url, after, "--temporal")
+    assert (code, again["steps"]) == (0, {}), problems
+
+    async with worker_harness(stack, browser, namespace=after, **own) as harness:
+        await _finish_all(harness, builds)
+        for build_id in (each for build_ids in builds.values() for each in build_ids):
+            await assert_nothing_was_repeated(harness, build_id)
+        for build_id in builds["ready"]:
+            assert (await harness.row(build_id)).build_version == 1
+            await harness.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
+        for build_id in builds["asleep"]:
+            kinds = [event.data["status"] for event in await harness.events(build_id, "status")]
+            assert kinds.count("sleeping") == 1, "its feed says once that it sleeps"
+    figure(f"{6 * rounds} builds ready, none charged twice; recovered in {seconds:.0f} s")
+
+
+async def test_database_put_back(stack: LocalStack, browser: Browser, figure: Figure, tmp_path: Path) -> None:
+    """Put the database back while builds run, by the recipe of docs/backup.md, and recover."""
+    database_url, namespace = await new_database(stack), await new_namespace(stack)
+    own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE}
+    backup = tmp_path / "backup"
+    async with worker_harness(stack, browser, namespace=namespace, **own) as harness:
+        ready = await _ready(harness)
+        script = steps([hold()], [bash("echo one")], [bash("echo two >two")], [hold()], [bash(PRODUCT)])
+        working = await harness.start(script=script)
+        becomes_ready = await harness.start(script=steps([hold()], [bash(PRODUCT)]))
+        asleep = await _asleep(harness)
+        for build_id in (working, becomes_ready):
+            await harness.until_event(build_id, "tool_started")
+        await dump_database(database_url, backup)
+        new, orphan = await _ready(harness), await _in_command(harness)
+        for build_id in (working, becomes_ready):
+            await release_command(harness, build_id)
+        await harness.until_event(working, "tool_started", turn=4)
+        assert (await harness.finished(becomes_ready)).status == Status.READY
+        last_seen = {build_id: (await harness.events(build_id))[-1].id for build_id in (working, becomes_ready)}
+
+    await restore_database(database_url, backup)
+    code, _, refusal = await recover(stack, database_url, namespace, "--after-restore")
+    assert (code, "Nothing was changed" in refusal) == (1, True), refusal
+    code, done, problems = await recover(stack, database_url, namespace, "--after-restore", "--yes")
+    assert (code, done["failed"]) == (0, 0), problems
+    assert done["steps"] == {"project": 1, "restart": 1, "rebuild": 1, "end_orphan": 1}, problems
+
+    async with worker_harness(stack, browser, namespace=namespace, **own) as harness:
+        for build_id in (ready, becomes_ready, new):
+            row = await harness.row(build_id)
+            assert (row.status, row.build_version) == (Status.READY, 1), row.reason
+        # The command of the lost time may still wait, as well as the one that the agent begins again.
+        releasing = [asyncio.create_task(release_command(harness, working)) for _ in range(2)]
+        row = await harness.finished(working)
+        assert row.status == Status.READY, row.reason
+        for task in releasing:
+            task.cancel()
+        assert (await harness.row(orphan)).status == Status.FAILED
+        assert (await harness.row(asleep)).status == Status.SLEEPING
+        [resumed] = await harness.events(working, "resumed")
+        assert "was lost" in resumed.data["changes"][0]
+        for build_id, event_id in last_seen.items():
+            assert any(event.id > event_id for event in await harness.events(build_id)), "viewers miss nothing"
+        async with harness.session() as tx:
+            entries = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == working))).all()
+        estimated = sorted(entry.turn for entry in entries if entry.state == "estimated")
+        assert estimated == [2, 3, 4], "the lost turns are booked"
+        sandboxes = Sandboxes(sandbox_config(harness.settings))
+        assert [await sandboxes.find(str(orphan), role) for role in Role] == [[] for _ in Role]
+        await sandboxes.close()
+        await harness.builds.cancel(asleep)
+        await harness.finished(asleep)
+    figure(f"3 ready builds kept, 1 goes on, {len(estimated)} lost turns booked, 1 orphan ended")

@@ -1,0 +1,37 @@
+"""Backups of a database by the recipe of docs/backup.md, with the tools of the embedded PostgreSQL."""
+
+import asyncio
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from local.postgres import postgres_binaries
+
+
+async def dump_database(database_url: str, file: Path) -> None:
+    """Write a backup of the database to a file."""
+    await _run("pg_dump", "--format=custom", f"--file={file}", _plain(database_url))
+
+
+async def restore_database(database_url: str, file: Path) -> None:
+    """Put the database back to a backup."""
+    await _run(
+        "pg_restore",
+        "--clean",
+        "--if-exists",
+        "--no-owner",
+        "--single-transaction",
+        f"--dbname={_plain(database_url)}",
+        str(file),
+    )
+
+
+def _plain(database_url: str) -> str:
+    return make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+async def _run(program: str, *arguments: str) -> None:
+    path = postgres_binaries() / program
+    process = await asyncio.create_subprocess_exec(str(path), *arguments, stderr=asyncio.subprocess.PIPE)
+    _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
