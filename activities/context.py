@@ -11,6 +11,7 @@ from activities.runtime.errors import application_errors
 from clients.model.protocol import Providers
 from db.builds import load_build, pin_inputs, record_model
 from db.feed import append_events
+from db.formats import may_write
 from db.models import Build
 from db.projects import find_brief, find_interview
 from db.prompts import FirstSettings, find_prompt, store_prompt
@@ -21,6 +22,7 @@ from domain.brief import Interview
 from domain.build_settings import BuildSettings
 from domain.errors import AccountSuspended, BuildFailed, UnknownModel
 from domain.events import ModelEvent
+from domain.formats import SYSTEM_NOTICES
 from domain.model_choice import CODER, choose_model
 from domain.payloads import BuildContext, BuildRef, ChangedSettings, ResolvedModel
 from domain.pricing import PriceTable
@@ -132,7 +134,11 @@ class ContextActivities:
         price = self._prices[choice.model]
         frozen = self._providers[price.provider].freeze(price, choice)
         await record_model(tx, build, choice.model, self._label(choice.model))
-        return FirstSettings(frozen.settings, frozen.betas, choice.fallbacks)
+        models = (choice.model, *choice.fallbacks)
+        system_notices = all(self._prices[model].system_notices for model in models) and await may_write(
+            tx, "conversation", SYSTEM_NOTICES
+        )
+        return FirstSettings(frozen.settings, frozen.betas, choice.fallbacks, system_notices)
 
     def _label(self, model: str) -> str:
         return f"rehearsal model (standing in for {model})" if self._rehearsal_model else model

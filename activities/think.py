@@ -268,7 +268,7 @@ class ThinkActivities:
         self._budget.require_no_hold(start.standing)
         self._budget.require_sandbox_time(start.sandbox_seconds, call.day)
         lost = turn.lost
-        message = await compose_user_message(tx, request, start, self._secrets)
+        message = await compose_user_message(tx, request, start, self._secrets, system_notices=turn.system_notices)
         if lost is None:
             numbers = message.message_numbers
             message_read = await store_user_message(tx, call.build_id, call.turn, message)

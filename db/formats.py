@@ -52,6 +52,30 @@ async def read_formats(tx: Transaction) -> list[Format]:
     return [Format(row.name, row.written, row.readable_from) for row in rows]
 
 
+_RAISE = text(
+    """
+    update formats set written = greatest(written, :version), readable_from = greatest(readable_from, :version)
+    where name = :name and not exists (
+        select 1 from processes
+        where (reads->>:name)::int < :version and seen_at > now() - make_interval(secs => :alive)
+    )
+    returning 1
+    """
+)
+
+
+async def may_write(tx: Transaction, name: str, version: int) -> bool:
+    """Whether this version of a format may be written: no running process fails to read it.
+
+    The first time that it may, programs which can't read it are shut out.
+    """
+    written = await tx.session.scalar(select(StoredFormat.written).where(StoredFormat.name == name))
+    if written is not None and written >= version:
+        return True
+    values = {"name": name, "version": version, "alive": ALIVE_SECONDS}
+    return (await tx.execute(_RAISE, values)).first() is not None
+
+
 async def announce(tx: Transaction, process: ThisProcess) -> None:
     """Record that the process runs now, and what it reads and writes."""
     formats = dict(own_formats())

@@ -401,6 +401,8 @@ class Prompt(Base):
     """Names of the vendor's betas that every request of this prefix needs, separated by commas."""
     fallbacks: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     """Models that `settings` names, and that the provider may ask and bill in the build's model's place."""
+    system_notices: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether Cofounder's notes to the agent are messages of the role `system`, or part of the user messages."""
     wants_plan: Mapped[bool] = mapped_column(server_default=text("false"))
     """Whether the system prompt asks for a plan, so that the plan may be asked about."""
     created_at: Mapped[datetime] = _now()
@@ -459,7 +461,8 @@ class Message(Base):
     """One message of the conversation, append-only (a trigger refuses changes).
 
     `content` is the JSON text of an array of content blocks. A user message does not contain its `tool_result` blocks:
-    they are stored in `tool_calls.result`, and precede these blocks, in order, when the message is sent.
+    they are stored in `tool_calls.result`, and precede these blocks, in order, when the message is sent. A message of
+    the role `system` follows the user message of its turn.
     """
 
     __tablename__ = "messages"
@@ -472,7 +475,7 @@ class Message(Base):
 
     __table_args__ = (
         PrimaryKeyConstraint("build_id", "turn", "role"),
-        CheckConstraint(_one_of("role", ("user", "assistant")), name="role"),
+        CheckConstraint(_one_of("role", ("user", "system", "assistant")), name="role"),
     )
 
 

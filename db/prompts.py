@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import UUID, Integer, Text, bindparam, select, text
+from sqlalchemy import UUID, Boolean, Integer, Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import Prompt
@@ -26,6 +26,8 @@ class FirstSettings:
     settings: str
     betas: str
     fallbacks: Sequence[str] = ()
+    system_notices: bool = False
+    """Whether Cofounder's notes are messages of the role `system`."""
 
 
 async def store_prompt(
@@ -38,6 +40,7 @@ async def store_prompt(
     values: dict[str, Any] = {"system": system, "tools": tools, "wants_plan": True}
     if settings is not None:
         values |= {"settings": settings.settings, "betas": settings.betas, "fallbacks": list(settings.fallbacks)}
+        values["system_notices"] = settings.system_notices
     await tx.session.execute(insert(Prompt).values(build_id=build_id, prefix=0, **values).on_conflict_do_nothing())
 
 
@@ -88,8 +91,9 @@ async def fallbacks_of(tx: Transaction, build_id: uuid.UUID) -> tuple[str, ...]:
 _OPEN = text(
     """
     insert into prompts
-        (build_id, prefix, system, tools, settings, betas, fallbacks, wants_plan, covers, opening)
-    select build_id, :prefix, system, tools, settings, coalesce(:betas, betas), fallbacks, wants_plan, :covers, :opening
+        (build_id, prefix, system, tools, settings, betas, fallbacks, system_notices, wants_plan, covers, opening)
+    select build_id, :prefix, system, tools, settings, coalesce(:betas, betas), fallbacks,
+        coalesce(:system_notices, system_notices), wants_plan, :covers, :opening
     from prompts where build_id = :build and prefix = :base
     on conflict do nothing returning prefix
     """
@@ -97,6 +101,7 @@ _OPEN = text(
     bindparam("build", type_=UUID(as_uuid=True)),
     *(bindparam(name, type_=Text()) for name in ("betas", "opening")),
     *(bindparam(name, type_=Integer()) for name in ("prefix", "covers", "base")),
+    bindparam("system_notices", type_=Boolean()),
 )
 
 
@@ -109,6 +114,7 @@ async def open_prefix(
     covers: int,
     opening: str,
     betas: str | None = None,
+    system_notices: bool | None = None,
 ) -> bool:
     """Store a new prefix, which answers as an earlier one does. One that is stored stays as it is.
 
@@ -118,11 +124,13 @@ async def open_prefix(
         covers: the turn up to whose user message `opening` stands for the conversation.
         opening: the first message, as the JSON text that is sent.
         betas: the betas that it needs, if they are not those of the earlier one.
+        system_notices: where its notices stand, if not as in the earlier one.
 
     Returns:
         False if the number is taken.
     """
     values = {"build": build_id, "prefix": prefix, "base": base, "covers": covers, "opening": opening, "betas": betas}
+    values["system_notices"] = system_notices
     return (await tx.execute(_OPEN, values)).first() is not None
 
 

@@ -33,6 +33,8 @@ class ClaimedTurn:
     """The prefix that its request begins with. A later attempt has the same."""
     fallbacks: tuple[str, ...] = ()
     """The fallback models that the prefix names."""
+    system_notices: bool = False
+    """Whether the notes of this turn, which this attempt is the first to make, are a message of the role `system`."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,16 @@ async def load_turn_start(tx: Transaction, build_id: uuid.UUID, number: int, day
 _CLAIM = text(
     """
     with newest as (
-        select prefix, fallbacks from prompts where build_id = :build and covers < :turn order by prefix desc limit 1
+        select prefix, fallbacks, system_notices from prompts
+        where build_id = :build and covers < :turn order by prefix desc limit 1
     ), inserted as (
         insert into turns (build_id, number, run_id, claim, prefix, counters)
         values (:build, :turn, :run, :claim, coalesce((select prefix from newest), 0), :counters)
         on conflict do nothing returning prefix
     )
-    select inserted.prefix, coalesce((select fallbacks::text from newest), '[]') from inserted
+    select inserted.prefix, coalesce((select fallbacks::text from newest), '[]'),
+        coalesce((select system_notices from newest), false)
+    from inserted
     """
 ).bindparams(
     bindparam("build", type_=UUID(as_uuid=True)),
@@ -136,7 +141,7 @@ async def claim_turn(
     if (row := inserted.first()) is not None:
         if number > 1 and (start.previous_outcome is None or start.has_open_calls):
             raise RowsAreBehind(f"Turn {number - 1} is not complete, so turn {number} can't follow it.")
-        return ClaimedTurn(None, None, row[0], tuple(json.loads(row[1])))
+        return ClaimedTurn(None, None, row[0], tuple(json.loads(row[1])), row[2])
     turn = await tx.session.get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
     if await tx.session.get(Turn, (build_id, number + 1)) is not None:
         raise RowsAreAhead(f"The build has gone on since turn {number}.")
@@ -171,20 +176,23 @@ async def narrate(
         raise StaleClaim(f"another attempt has taken turn {number}")
 
 
-_USER_MESSAGE = text(
-    """
-    insert into messages (build_id, turn, role, content) values (:build, :turn, 'user', :content)
-    """
+_MESSAGE = text(
+    "insert into messages (build_id, turn, role, content) values (:build, :turn, :role, :content)"
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
 
 
-async def store_user_message(tx: Transaction, build_id: uuid.UUID, number: int, blocks: Sequence[str]) -> None:
-    """Store the texts of the turn's user message before it is sent. From then on it never changes.
+async def store_user_message(
+    tx: Transaction, build_id: uuid.UUID, number: int, blocks: Sequence[str], notices: Sequence[str] = ()
+) -> None:
+    """Store the texts of the turn's user message before it is sent, and those of the `system` message that follows it.
 
-    The first attempt does this. A turn whose user message is tool results alone has no such row.
+    From then on they never change. The first attempt does this. A turn whose user message is tool results alone has no
+    row of it.
     """
-    content = to_stored_text([{"type": "text", "text": text} for text in blocks])
-    await tx.execute(_USER_MESSAGE, {"build": build_id, "turn": number, "content": content})
+    for role, texts in (("user", blocks), ("system", notices)):
+        if texts:
+            content = to_stored_text([{"type": "text", "text": text} for text in texts])
+            await tx.execute(_MESSAGE, {"build": build_id, "turn": number, "role": role, "content": content})
 
 
 _MESSAGES = text(
@@ -192,8 +200,8 @@ _MESSAGES = text(
     select turn + 1 as turn, 0 as part, position, result as content from tool_calls
     where build_id = :build and turn >= :after and turn < :turn
     union all
-    select turn, case role when 'user' then 1 else 2 end, 0, content from messages
-    where build_id = :build and (turn < :turn or turn = :turn and role = 'user')
+    select turn, case role when 'user' then 1 when 'system' then 2 else 3 end, 0, content from messages
+    where build_id = :build and (turn < :turn or turn = :turn and role <> 'assistant')
         and (turn > :after or turn = :after and role = 'assistant')
     order by 1, 2, 3
     """
@@ -201,7 +209,7 @@ _MESSAGES = text(
 
 
 async def load_messages(tx: Transaction, build_id: uuid.UUID, turn: int, after: int = 0) -> list[str]:
-    """The messages after the user message of turn `after`, up to and including that of `turn`.
+    """The messages after those that turn `after` began with, up to and including those of `turn`.
 
     Each is the JSON text to send, joined from stored texts that never change. Images are still placeholders.
     """
@@ -217,10 +225,10 @@ async def load_messages(tx: Transaction, build_id: uuid.UUID, turn: int, after: 
             results = []
         results_of = of_turn
         own = content if part == 0 else content[1:-1]
-        if part == 2:
+        if part >= 2:
             if results:
                 messages.append(_user_message(results))
-            messages.append(f'{{"role":"assistant","content":[{own}]}}')
+            messages.append(f'{{"role":"{"system" if part == 2 else "assistant"}","content":[{own}]}}')
             results = []
         elif own:
             results.append(own)
@@ -408,7 +416,12 @@ async def last_results(tx: Transaction, build_id: uuid.UUID, turn: int) -> Seque
     return [(summary, result or "") for summary, result in rows]
 
 
-async def stored_user_message(tx: Transaction, build_id: uuid.UUID, turn: int) -> str | None:
-    """The texts of the turn's user message, as the JSON text of its blocks; None if it is tool results alone."""
-    message = await tx.session.get(Message, (build_id, turn, "user"))
-    return None if message is None else message.content
+async def stored_user_message(tx: Transaction, build_id: uuid.UUID, turn: int) -> Sequence[str]:
+    """The texts of the turn's user message and of the `system` message after it, as far as there are any, each as the
+    JSON text of its blocks."""
+    rows = await tx.session.scalars(
+        select(Message.content)
+        .where(Message.build_id == build_id, Message.turn == turn, Message.role != "assistant")
+        .order_by(Message.role.desc())
+    )
+    return rows.all()

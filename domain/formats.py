@@ -10,9 +10,12 @@ from dataclasses import dataclass
 SCHEMA = "schema"
 """The format whose version is the number of the last migration."""
 
-STORED: Mapping[str, int] = {"conversation": 1, "snapshot": 1, "ledger": 1}
-"""The version of each format that this program reads and writes. Raise one if older programs can't read what is
-written from then on: first ship a program that reads both, and write the new one once no older program runs."""
+SYSTEM_NOTICES = 2
+"""The version of the conversation from which on it may have messages of the role `system`."""
+
+STORED: Mapping[str, int] = {"conversation": SYSTEM_NOTICES, "snapshot": 1, "ledger": 1}
+"""The version of each format that this program reads and may write. Raise one if older programs can't read what is
+written from then on. Write the new one once no older program runs: `formats.may_write` in `db/` says so."""
 
 ALIVE_SECONDS = 120.0
 """A process that was last seen earlier than this many seconds ago counts as ended."""

@@ -1,4 +1,7 @@
-"""Notes: what Cofounder tells the agent in the next user message, in addition to tool results.
+"""Notes: what Cofounder tells the agent before its next turn, in addition to tool results.
+
+They go into a message of their own, with the role `system`, if the model takes one: text behind tool results may be
+anyone's, and models learn to resist it. For the same reason a note that quotes others must be `Quoted`.
 
 A new note is a member of `TurnNote` and a row of `NOTES`, both here; a workflow appends the member to
 `LoopState.notes`. If its text depends on something new, `Facts` gets a method, which
@@ -59,10 +62,22 @@ class Facts(Protocol):
 
 
 @dataclass(frozen=True)
+class Quoted:
+    """A note that repeats what the founder, the agent or the sandbox said. It stays in the user message: with the role
+    `system`, a sentence from anywhere would have Cofounder's authority."""
+
+    text: str
+
+
+Words = str | Quoted
+"""What the agent reads."""
+
+
+@dataclass(frozen=True)
 class Note:
     """A row of `NOTES`."""
 
-    text: str | Callable[[Facts], Awaitable[str | None]]
+    text: str | Callable[[Facts], Awaitable[Words | None]]
     """What the agent reads, or the function that returns it; None if there is nothing to say."""
     guard: str | None = None
     """What the founder reads about it, as a GUARD event."""
@@ -74,35 +89,36 @@ async def _continue_after_cap(facts: Facts) -> str:
     return prompt.continue_after_cap(facts.allow_calls)
 
 
-async def _gate_findings(facts: Facts) -> str:
-    return prompt.gate_findings(await facts.findings())
+async def _gate_findings(facts: Facts) -> Quoted:
+    return Quoted(prompt.gate_findings(await facts.findings()))
 
 
-async def _resumed(facts: Facts) -> str | None:
+async def _resumed(facts: Facts) -> Words | None:
     resumes = await facts.resumes()
     if not resumes:
         return None
     changes = [change for resume in resumes for change in resume.changes]
-    return prompt.resumed(resumes[-1].reason, changes)
+    text = prompt.resumed(resumes[-1].reason, changes)
+    return Quoted(text) if changes else text  # the list of changes was kept in the sandbox
 
 
-async def _handoff(facts: Facts) -> str:
+async def _handoff(facts: Facts) -> Words:
     note = await facts.handoff_note()
-    return prompt.handoff(note) if note else prompt.NO_HANDOFF
+    return Quoted(prompt.handoff(note)) if note else prompt.NO_HANDOFF
 
 
-async def _unanswered(facts: Facts) -> str | None:
+async def _unanswered(facts: Facts) -> Quoted | None:
     problem = await facts.unanswered_problem()
-    return None if problem is None else prompt.no_answer(problem)
+    return None if problem is None else Quoted(prompt.no_answer(problem))
 
 
-async def _compacted(facts: Facts) -> str:
-    return summary.compacted(await facts.record())
+async def _compacted(facts: Facts) -> Quoted:
+    return Quoted(summary.compacted(await facts.record()))
 
 
-async def _open_items(facts: Facts) -> str | None:
+async def _open_items(facts: Facts) -> Quoted | None:
     plan = await facts.plan()
-    return None if plan is None else prompt.open_stories(plan.stories, plan.open, is_empty=not plan.open)
+    return None if plan is None else Quoted(prompt.open_stories(plan.stories, plan.open, is_empty=not plan.open))
 
 
 NOTES: Mapping[TurnNote, Note] = {

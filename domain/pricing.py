@@ -76,6 +76,9 @@ class ModelPrice(Price):
     )
     effort: str | None = Field(default=None, description="The effort that is sent; unset leaves it to the vendor.")
     efforts: tuple[str, ...] = Field(default=(), description="The efforts that the model takes.")
+    system_notices: bool = Field(
+        default=False, description="The model takes messages of the role `system` in a conversation."
+    )
     compacts: bool = Field(default=False, description="The API can compact a conversation with this model.")
     compact_at: int = Field(default=150_000, ge=1000, description="Compact a conversation of this many tokens.")
     above_prompt_tokens: int | None = None

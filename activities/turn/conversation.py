@@ -7,6 +7,8 @@ model's prompt cache depends on it.
 import base64
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from activities.turn.request_cache import PrefixCache, RequestPrefix
@@ -22,6 +24,9 @@ _IMAGE = re.compile(
 )
 """An image's placeholder in a stored message."""
 
+_USER, _NOTICE, _END = b'{"role":"user"', b'{"role":"system","content":[', b"]}"
+"""How stored messages begin and end."""
+
 _IMAGES_CACHED = 64
 """Encoded images that a worker keeps; the oldest are evicted."""
 
@@ -34,6 +39,25 @@ class ImageSource(Protocol):
         ...
 
 
+def place_notices(messages: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Let the messages of the role `system` stand where the API takes them: before an answer or at the end.
+
+    Only after an answer that was declined is this another place. There the next user message follows, and what the
+    agent was told goes behind it.
+    """
+    placed: list[bytes] = []
+    waiting: list[bytes] = []
+    for message in messages:
+        if message.startswith(_NOTICE):
+            waiting.append(message[len(_NOTICE) : -len(_END)])
+            continue
+        if waiting and not message.startswith(_USER):
+            placed.append(_NOTICE + b",".join(waiting) + _END)
+            waiting = []
+        placed.append(message)
+    return (*placed, _NOTICE + b",".join(waiting) + _END) if waiting else tuple(placed)
+
+
 class ConversationLoader:
     """Loads stored conversations."""
 
@@ -44,7 +68,7 @@ class ConversationLoader:
         self._prefixes = PrefixCache()
 
     async def load(self, call: Call) -> StoredConversation:
-        """The build's conversation, up to and including the turn's user message."""
+        """The build's conversation, up to and including the turn's user message and what Cofounder adds to it."""
         prefix = self._prefixes.pop(call.build_id, call.prefix, call.turn)
         if prefix is None:
             async with autocommit(self._sessions) as tx:
@@ -57,7 +81,7 @@ class ConversationLoader:
             messages = await turns.load_messages(tx, call.build_id, call.turn, prefix.turn)
         prefix.add(call.turn, [await self._with_images(message) for message in messages])
         self._prefixes.put(call.build_id, prefix)
-        return prefix.conversation
+        return replace(prefix.conversation, messages=place_notices(prefix.conversation.messages))
 
     async def _with_images(self, message: str) -> str:
         """The message with its images in place of their placeholders.

@@ -53,7 +53,11 @@ async def open_floor(
     text = opening(record, last)
     prefix = await compactions.next_prefix(tx, call.build_id)
     message = f'{{"role":"user","content":{to_stored_text([{"type": "text", "text": text}])}}}'
-    await prompts.open_prefix(tx, call.build_id, call.prefix, prefix, covers=call.turn, opening=message)
+    # A server that takes no messages of the role `system`, whatever the table says, is met with none.
+    notices = False if reason == NOT_ACCEPTED else None
+    await prompts.open_prefix(
+        tx, call.build_id, call.prefix, prefix, covers=call.turn, opening=message, system_notices=notices
+    )
     await prompts.use_prefix(tx, call.build_id, call.turn, call.claim, prefix)
     event = CompactedEvent(
         reason=reason, tokens_before=tokens_before, summary=storable(opening(record, last, for_people=True))
@@ -86,6 +90,6 @@ async def _kept(tx: Transaction, build_id: uuid.UUID, turn: int, secrets: Sequen
     said = [block["text"] for answer in answers for block in parse_stored_blocks(answer) if block.get("type") == "text"]
     results = [(summary, result_text(result)) for summary, result in await turns.last_results(tx, build_id, turn)]
     pending = await turns.stored_user_message(tx, build_id, turn)
-    texts = [str(block["text"]) for block in parse_stored_blocks(pending or "[]")]
+    texts = [str(block["text"]) for content in pending for block in parse_stored_blocks(content)]
     words = "\n\n".join(str(text) for text in said if str(text).strip())
     return await read_record(tx, build_id, secrets), LastTurn(words, results, texts)

@@ -1,6 +1,7 @@
 """The user message of a turn: everything that Cofounder and the founder say to the agent, apart from tool results.
 
-Cofounder speaks by notes; `domain/notes.py` has the text of each.
+Cofounder speaks by notes; `domain/notes.py` has the text of each. Those of its own words are a message of the role
+`system` behind the user message, if the conversation's prefix says so.
 """
 
 import uuid
@@ -15,7 +16,7 @@ from db.transaction import Transaction
 from domain import prompt
 from domain.answer import REFUSAL, TEXT_CALL, UNSTORABLE
 from domain.events import BudgetEvent, BudgetFields, BuildEvent, GuardEvent, PlanEvent, ResumedEvent
-from domain.notes import NOTES, TurnNote
+from domain.notes import NOTES, Quoted, TurnNote, Words
 from domain.payloads import ThinkInput
 from domain.refusals import describe_refusal
 from domain.summary import Record
@@ -70,6 +71,8 @@ class UserMessage:
     messages: Sequence[FounderMessage]
     restores: Sequence[tuple[Restore, str | None]]
     """Each with the HEAD that it left."""
+    notices: Sequence[str] = ()
+    """The texts of the `system` message that follows it."""
 
     @property
     def message_numbers(self) -> list[int]:
@@ -78,20 +81,25 @@ class UserMessage:
 
 
 async def compose_user_message(
-    tx: Transaction, request: ThinkInput, start: turns.TurnStart, secrets: Sequence[str]
+    tx: Transaction, request: ThinkInput, start: turns.TurnStart, secrets: Sequence[str], *, system_notices: bool
 ) -> UserMessage:
-    """Compose this turn's user message: its notes, the restores that were carried out, unread messages."""
+    """Compose this turn's user message: its notes, the restores that were carried out, unread messages.
+
+    With `system_notices`, notes of Cofounder's own words follow it in a message of their own.
+    """
     build_id = uuid.UUID(request.build_id)
     messages = await steering.unread_messages(tx, build_id) if start.has_unread_messages else []
     new_restores = await restores.unreported_restores(tx, build_id) if start.has_unreported_restores else []
     texts = [prompt.OPENING] if request.turn == 1 else _continuation(start)
-    texts += await _note_texts(request.notes, _StoredFacts(tx, build_id, request.turn, request.allow_calls, secrets))
+    notes = await _note_words(request.notes, _StoredFacts(tx, build_id, request.turn, request.allow_calls, secrets))
+    notices = [words for words in notes if isinstance(words, str)] if system_notices else []
+    texts += [_text_of(words) for words in notes if not (system_notices and isinstance(words, str))]
     texts += [prompt.restored(restores.describe_target(restore), commit) for restore, commit in new_restores]
     texts += await _founder_texts(tx, messages, secrets)
     if not texts and start.previous_outcome != "tool_use":
-        # A request has to end with a user message, and no tool results stand in this one.
-        texts.append(prompt.NUDGE_EMPTY)
-    return UserMessage(texts, messages, new_restores)
+        # There has to be a user message, and no tool results stand in this one.
+        texts, notices = notices or [prompt.NUDGE_EMPTY], []
+    return UserMessage(texts, messages, new_restores, notices)
 
 
 async def store_user_message(tx: Transaction, build_id: uuid.UUID, turn: int, message: UserMessage) -> int:
@@ -100,9 +108,7 @@ async def store_user_message(tx: Transaction, build_id: uuid.UUID, turn: int, me
     Returns:
         The number of the founder's last message in it; 0 if it has none.
     """
-    if not message.texts:
-        return 0
-    await turns.store_user_message(tx, build_id, turn, message.texts)
+    await turns.store_user_message(tx, build_id, turn, message.texts, message.notices)
     if message.messages or message.restores:
         await steering.mark_read(tx, message.messages, turn)
         await restores.mark_reported(tx, message.restores, turn)
@@ -124,14 +130,18 @@ def _continuation(start: turns.TurnStart) -> list[str]:
     return [text] if text is not None else []
 
 
-async def _note_texts(notes: Sequence[TurnNote], facts: _StoredFacts) -> list[str]:
-    texts: list[str] = []
+async def _note_words(notes: Sequence[TurnNote], facts: _StoredFacts) -> list[Words]:
+    all_words: list[Words] = []
     for note in dict.fromkeys(notes):
         row = NOTES[note]
-        text = row.text if isinstance(row.text, str) else await row.text(facts)
-        if text is not None:
-            texts.append(text)
-    return texts
+        words = row.text if isinstance(row.text, str) else await row.text(facts)
+        if words is not None:
+            all_words.append(words)
+    return all_words
+
+
+def _text_of(words: Words) -> str:
+    return words.text if isinstance(words, Quoted) else words
 
 
 async def _founder_texts(tx: Transaction, messages: Sequence[FounderMessage], secrets: Sequence[str]) -> list[str]:

@@ -114,7 +114,8 @@ def _texts(blocks: Sequence[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def read_conversation(body: dict[str, Any]) -> Conversation:
-    """Return the conversation of a valid request. Consecutive messages of one role count as one.
+    """Return the conversation of a valid request. Consecutive messages of one role count as one, and what a message of
+    the role `system` says counts as said by the user.
 
     If it begins with a compaction block, the exchanges that the block hides come first.
     """
@@ -129,10 +130,11 @@ def read_conversation(body: dict[str, Any]) -> Conversation:
         if open_text is not None:
             runs.append(("assistant", [{"type": "text", "text": open_text}]))
     for message in messages:
-        if runs and runs[-1][0] == message["role"]:
+        role = "assistant" if message["role"] == "assistant" else "user"
+        if runs and runs[-1][0] == role:
             runs[-1][1].extend(content_blocks(message["content"]))
         else:
-            runs.append((message["role"], list(content_blocks(message["content"]))))
+            runs.append((role, list(content_blocks(message["content"]))))
     exchanges = list(hidden)
     opening: tuple[str, ...] = ()
     if runs and runs[0][0] == "user":

@@ -43,6 +43,8 @@ class ModelTraits:
     default_effort: str = "high"
     compacts: bool = False
     """Whether the model takes the `compaction` parameter."""
+    system_messages: bool = False
+    """Whether `messages` may have messages of the role `system`."""
     fallbacks: tuple[str, ...] = ()
     """Models that a request may name in `fallbacks`."""
     default_fallback: dict[str, str] = field(default_factory=dict)
@@ -54,6 +56,7 @@ class ModelTraits:
 
 
 _FABLE = ModelTraits(
+    system_messages=True,
     cache_minimum=512,
     thinking=("adaptive",),
     thinks_by_default=True,
@@ -68,6 +71,7 @@ _FABLE = ModelTraits(
 
 TRAITS = {
     "claude-opus-5-5": ModelTraits(
+        system_messages=True,
         cache_minimum=512,
         thinking=("adaptive",),
         thinks_by_default=True,
@@ -82,6 +86,7 @@ TRAITS = {
         default_fallback={"cyber": "claude-opus-4-8", "frontier_llm": "claude-opus-4-8"},
     ),
     "claude-sonnet-5-5": ModelTraits(
+        system_messages=True,
         cache_minimum=512,
         thinking=("adaptive", "between_tools"),
         thinks_by_default=True,
@@ -106,19 +111,23 @@ TRAITS = {
     "claude-fable-5-1": _FABLE,
     "claude-mythos-5-1": _FABLE,
     "claude-fable-5": ModelTraits(
-        cache_minimum=512, thinking=("adaptive",), thinks_by_default=True, display="omitted", updates=True, notes="all",
-        compacts=True, fallbacks=("claude-opus-5", "claude-opus-4-8"),
+        system_messages=True, cache_minimum=512, thinking=("adaptive",), thinks_by_default=True, display="omitted",
+        updates=True, notes="all", compacts=True, fallbacks=("claude-opus-5", "claude-opus-4-8"),
         default_fallback={"cyber": "claude-opus-4-8", "bio": "claude-opus-4-8"},
     ),
     "claude-mythos-5": ModelTraits(
-        cache_minimum=512, thinking=("adaptive",), thinks_by_default=True, display="omitted", compacts=True
+        system_messages=True, cache_minimum=512, thinking=("adaptive",), thinks_by_default=True, display="omitted",
+        compacts=True,
     ),
     "claude-opus-5": ModelTraits(
-        cache_minimum=512, thinking=("adaptive", "disabled"), thinks_by_default=True, display="omitted", compacts=True,
+        system_messages=True, cache_minimum=512, thinking=("adaptive", "disabled"), thinks_by_default=True,
+        display="omitted", compacts=True,
         fallbacks=("claude-opus-4-8",), default_fallback={"cyber": "claude-opus-4-8"},
     ),
     "claude-sonnet-5": ModelTraits(thinking=("adaptive", "disabled"), display="omitted", compacts=True),
-    "claude-opus-4-8": ModelTraits(thinking=("adaptive", "disabled"), display="omitted", compacts=True),
+    "claude-opus-4-8": ModelTraits(
+        system_messages=True, thinking=("adaptive", "disabled"), display="omitted", compacts=True
+    ),
     "claude-opus-4-7": ModelTraits(
         cache_minimum=2048, thinking=("adaptive", "disabled"), display="omitted", compacts=True
     ),

@@ -27,6 +27,8 @@ _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _CALL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 _USER_KINDS = {"text", "image", "tool_result"}
 _ASSISTANT_KINDS = {"text", "tool_use", "thinking", "redacted_thinking", "fallback", "compaction"}
+_KINDS_BY_ROLE = {"user": _USER_KINDS | {"compaction"}, "system": {"text"}}
+_DIRECTIVES = "; the directive-only form (content: [] with output_config) is accepted at any position"
 SERVED_KINDS = {"server_tool_use", "web_search_tool_result", UNKNOWN_KIND}
 """Further blocks that an answer of this server may have, so that they may come back."""
 
@@ -113,6 +115,7 @@ def check_request(body: dict[str, Any], *, counting: bool = False) -> None:
     if compacting:
         check_compaction(body)
     _check_messages(body["messages"], compacting=compacting)
+    _check_system_messages(body)
 
 
 def _check_thinking(body: dict[str, Any], counting: bool) -> None:
@@ -232,6 +235,31 @@ def _check_messages(messages: Any, *, compacting: bool) -> None:
     _check_pairs(_merge(messages), counted_from=_numbers(messages))
 
 
+def _check_system_messages(body: dict[str, Any]) -> None:
+    """Check the places of messages of the role `system`, and that every model that may be asked takes them.
+
+    Several in a row count as one. The texts are the API's, as callers of it quote them.
+    """
+    messages = body["messages"]
+    fallbacks = body.get("fallbacks")
+    models = [body["model"], *(entry["model"] for entry in (fallbacks if isinstance(fallbacks, list) else ()))]
+    roles = [message["role"] for message in messages]
+    for index, role in enumerate(roles):
+        if role != "system":
+            continue
+        if not all(traits(model).system_messages for model in models):
+            raise invalid(f"messages.{index}: role 'system' is not supported on this model")
+        if roles[index - 1] == "assistant":
+            raise invalid(
+                f"messages.{index}: role 'system' must follow a 'user' message or an 'assistant' message ending in a "
+                f"server tool result{_DIRECTIVES}"
+            )
+        if roles[index + 1 : index + 2] == ["user"]:
+            raise invalid(
+                f"messages.{index}: role 'system' must precede an 'assistant' message or end the array{_DIRECTIVES}"
+            )
+
+
 def _merge(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the messages with those of one role in a row combined, as the API combines them."""
     merged: list[dict[str, Any]] = []
@@ -258,8 +286,8 @@ def _is_paused(message: dict[str, Any]) -> bool:
 
 def _check_message(message: Any, index: int, *, last: bool) -> None:
     where = f"messages.{index}"
-    if not isinstance(message, dict) or message.get("role") not in ("user", "assistant"):
-        raise invalid(f"{where}.role: Input should be 'user' or 'assistant'")
+    if not isinstance(message, dict) or message.get("role") not in ("user", "assistant", "system"):
+        raise invalid(f"{where}.role: Input should be 'user', 'assistant' or 'system'")
     if "content" not in message or not isinstance(message["content"], str | list):
         raise invalid(f"{where}.content: Field required, a string or a list of blocks")
     blocks = content_blocks(message["content"])
@@ -267,7 +295,7 @@ def _check_message(message: Any, index: int, *, last: bool) -> None:
         raise invalid(
             f"{where}: all messages must have non-empty content except for the optional final assistant message"
         )
-    allowed = _USER_KINDS | {"compaction"} if message["role"] == "user" else _ASSISTANT_KINDS | SERVED_KINDS
+    allowed = _KINDS_BY_ROLE.get(message["role"], _ASSISTANT_KINDS | SERVED_KINDS)
     for position, block in enumerate(blocks):
         block_path = f"{where}.content.{position}"
         if not isinstance(block, dict) or block.get("type") not in allowed:

@@ -321,9 +321,21 @@ async def _conversation(fault_harness: FaultHarness, build: Build, requests: lis
         damage.append("the system prompt or the tools have changed")
     # Each prefix of the conversation has an opening of its own.
     for shorter, longer in itertools.chain.from_iterable(map(itertools.pairwise, prefixes.values())):
-        if json.dumps(longer["messages"][: len(shorter["messages"])]) != json.dumps(shorter["messages"]):
-            damage.append(f"the first {len(shorter['messages'])} messages have changed between requests")
+        sent = shorter["messages"]
+        if sent[-1]["role"] == "system" and longer["messages"][len(sent) - 1 :][:1] != sent[-1:]:
+            # The answer was declined, so the next user message came first.
+            damage += _lost_notices(sent[-1], longer["messages"][len(sent) - 1 :])
+            sent = sent[:-1]
+        if json.dumps(longer["messages"][: len(sent)]) != json.dumps(sent):
+            damage.append(f"the first {len(sent)} messages have changed between requests")
     return damage
+
+
+def _lost_notices(notices: dict[str, Any], following: list[dict[str, Any]]) -> list[str]:
+    later: dict[str, Any] = next((each for each in following if each["role"] == "system"), {"content": []})
+    if following[0]["role"] != "user" or later["content"][: len(notices["content"])] != notices["content"]:
+        return [f"the notices {notices['content']} are not in later requests"]
+    return []
 
 
 def _ill_formed(messages: list[dict[str, Any]]) -> list[str]:
@@ -332,8 +344,11 @@ def _ill_formed(messages: list[dict[str, Any]]) -> list[str]:
     # answer may follow the summary that opens a prefix.
     summary = messages[0]["role"] == "assistant"
     turns = [(role, list(run)) for role, run in itertools.groupby(messages[summary:], key=lambda each: each["role"])]
-    if messages[-1]["role"] != "user" or any(role == "assistant" and len(run) > 1 for role, run in turns):
+    if messages[-1]["role"] == "assistant" or any(role != "user" and len(run) > 1 for role, run in turns):
         damage.append("roles do not alternate")
+    roles = ["", *(role for role, _ in turns), "assistant"]
+    if any(roles[at - 1 : at + 2] != ["user", role, "assistant"] for at, role in enumerate(roles) if role == "system"):
+        damage.append("a message of the role system does not stand between the user and an answer")
     for (role, message), (_, following) in itertools.pairwise(turns):
         uses = [block["id"] for each in message for block in each["content"] if block["type"] == "tool_use"]
         results = [block["tool_use_id"] for each in following for block in each["content"] if "tool_use_id" in block]

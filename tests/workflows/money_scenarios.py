@@ -131,8 +131,10 @@ async def _spend(harness: WorkerHarness, user_id: str, cost: int, day: date, sta
 
 
 async def _user_message(harness: WorkerHarness, build_id: uuid.UUID, turn: int) -> str:
+    """What the agent reads before this turn, apart from tool results."""
     async with harness.session() as tx:
-        return (await tx.session.get_one(Message, (build_id, turn, "user"))).content
+        mine = Message.build_id == build_id, Message.turn == turn, Message.role != "assistant"
+        return "\n".join(await tx.session.scalars(select(Message.content).where(*mine)))
 
 
 @_scenario("three nights: each evening the agent winds down, each morning it goes on from its handoff note")

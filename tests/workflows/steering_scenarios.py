@@ -13,6 +13,7 @@ from db import steering
 from db.models import FounderMessage, Message, Question, Restore, Snapshot, ToolCall
 from db.restores import add_restore
 from db.transaction import transaction
+from db.turns import stored_user_message
 from db.users import UserChange, change_user
 from domain.names import FINISH
 from domain.status import Status
@@ -189,8 +190,9 @@ async def said_while_asleep(harness: WorkerHarness) -> list[EndedWorkflow]:
     workflows = await ready_build(harness, build_id)
     async with harness.session() as tx:
         turn = await tx.session.scalar(select(FounderMessage.turn).where(FounderMessage.build_id == build_id))
-        morning = (await tx.session.get_one(Message, (build_id, turn, "user"))).content
-    assert morning.index("a new day's budget") < morning.index("Good morning.")
+        morning = await stored_user_message(tx, build_id, turn or 0)
+    assert "Good morning." in morning[0]
+    assert "a new day's budget" in morning[-1]
     return workflows
 
 

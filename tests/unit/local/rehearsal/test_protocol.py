@@ -59,6 +59,16 @@ VALID = [
     request(thinking={"type": "between_tools"}, output_config={"effort": "high"}),
     request(model="claude-haiku-5-5", thinking={"type": "disabled"}),
     request(("user", "a"), ("user", "b")),
+    request(("user", "a"), ("system", "b")),
+    request(
+        ("user", "a"), ("system", "b"), ("system", "c"), ("assistant", "d"), ("user", "e"), model="claude-opus-5-5"
+    ),
+    request(
+        ("user", "a"),
+        ("assistant", [tool_use()]),
+        ("user", [tool_result()]),
+        ("system", [{"type": "text", "text": "b"}]),
+    ),
     request(("user", "a"), ("assistant", "b"), ("assistant", "c"), ("user", "d")),
     request(("user", "a"), ("assistant", [tool_use()]), ("assistant", "b"), ("user", [tool_result()]), ("user", "c")),
 ]
@@ -90,6 +100,18 @@ INVALID = {
     "valid dictionary": request(("user", "a"), ("assistant", [tool_use() | {"input": "x"}]), ("user", [tool_result()])),
     "not allowed in user": request(("user", [tool_use()])),
     "not allowed in assistant": request(("user", "a"), ("assistant", [IMAGE]), ("user", "b")),
+    "role 'system' is not supported on this model": request(("user", "a"), ("system", "b"), model="claude-haiku-5-5"),
+    "messages.1: role 'system' is not supported": request(
+        ("user", "a"), ("system", "b"), fallbacks=[{"model": "claude-sonnet-5"}]
+    ),
+    "messages.2: role 'system' must follow": request(("user", "a"), ("assistant", "b"), ("system", "c"), ("user", "d")),
+    "messages.2: role 'system' must precede an 'assistant' message or end the array": request(
+        ("user", "a"), ("system", "b"), ("system", "c"), ("user", "d")
+    ),
+    "`tool_result` blocks immediately after": request(
+        ("user", "a"), ("assistant", [tool_use()]), ("system", "b"), ("user", [tool_result()])
+    ),
+    "not allowed in system": request(("user", "a"), ("system", [IMAGE])),
     "budget_tokens": request(model="claude-sonnet-4-6", thinking={"type": "enabled", "budget_tokens": 5}),
     "greater than `thinking.budget_tokens`": request(
         model="claude-sonnet-4-6", thinking={"type": "enabled", "budget_tokens": 2000}

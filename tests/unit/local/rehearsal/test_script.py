@@ -438,10 +438,11 @@ def test_a_conversation_is_read_with_results_in_the_order_of_the_calls() -> None
                         {"type": "text", "text": "More."},
                     ],
                 },
+                {"role": "system", "content": [{"type": "text", "text": "A notice."}]},
             ],
         }
     )
     (exchange,) = conversation.exchanges
     assert [result.ok for result in exchange.results] == [True, False]
     assert exchange.results[1].exit_code == 3
-    assert exchange.texts == ("More.",)
+    assert exchange.texts == ("More.", "A notice.")
