@@ -25,6 +25,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.lifecycle import LifecycleActivities
 from activities.think import ThinkActivities
+from activities.turn.rates import CallRates
 from clients.build_workflows import BuildWorkflows
 from clients.model.anthropic import AnthropicProvider
 from db import limits, money
@@ -40,12 +41,15 @@ from domain.limits import LimitName
 from domain.models import default_prices
 from domain.payloads import CheckBudget, StatusChange, ThinkInput, ThinkOutcome, ThinkResult
 from domain.pricing import Tokens, cost_microdollars
+from domain.rates import AssumedRates
 from domain.status import Status
 from tests.harness.wait import DEADLINE
 
 MODEL = "claude-sonnet-5-5"
 MAX_TOKENS = 2000
 PRICES = default_prices()
+_ENOUGH = AssumedRates(requests=10**6, input=10**9, output=10**9)
+"""Rates that hold no call up: a storm's server names none."""
 SYSTEM = json.dumps([{"type": "text", "text": "Build. " * 100}])
 
 START = date(2031, 1, 29)
@@ -268,7 +272,7 @@ class Storm:
         model = AnthropicProvider(
             "a-key", f"{self.address}/{_PATH.get(attempt.fate, 'answered')}", idle_seconds=DEADLINE
         )
-        activities = ThinkActivities(self.sessions, {"anthropic": model}, _NoImages(), PRICES, MAX_TOKENS)
+        activities = self._activities(model)
         given = ThinkInput(build_id=str(build_id), turn=self.turns[build_id])
         try:
             return await self._environment().run(activities.think, given)
@@ -280,6 +284,12 @@ class Storm:
             return None
         finally:
             await model.close()
+
+    def _activities(self, model: AnthropicProvider) -> ThinkActivities:
+        return ThinkActivities(
+            *(self.sessions, {"anthropic": model}, _NoImages(), PRICES, MAX_TOKENS),
+            rates=CallRates(self.sessions, {MODEL: _ENOUGH}),
+        )
 
     def _environment(self) -> ActivityEnvironment:
         environment = ActivityEnvironment()
@@ -401,7 +411,7 @@ class Storm:
 
     async def _is_not_stuck(self, build_id: uuid.UUID) -> None:
         model = AnthropicProvider("a-key", f"{self.address}/answered", idle_seconds=DEADLINE)
-        activities = ThinkActivities(self.sessions, {"anthropic": model}, _NoImages(), PRICES, MAX_TOKENS)
+        activities = self._activities(model)
         turn = self.turns[build_id]
         said = await self._environment().run(activities.check_budget, CheckBudget(build_id=str(build_id), turn=turn))
         assert not said.exhausted or said.outcome in (ThinkOutcome.BUDGET, ThinkOutcome.TOO_SMALL)
