@@ -118,8 +118,9 @@ async def _assert_all_are_ready(harness: WorkerHarness, builds: Sequence[uuid.UU
         assert Status.NEEDS_INPUT not in await harness.statuses(build_id), "a person was asked"
 
 
-@pytest.mark.fast
-@pytest.mark.parametrize("dependency", [Dependency.STORE, Dependency.SANDBOX, Dependency.MODEL])
+@pytest.mark.parametrize(
+    "dependency", [pytest.param(Dependency.STORE, marks=pytest.mark.fast), Dependency.SANDBOX, Dependency.MODEL]
+)
 async def test_two_hours_without_a_dependency(
     harness: WorkerHarness, figure: Figure, request: pytest.FixtureRequest, dependency: Dependency
 ) -> None:

@@ -84,7 +84,6 @@ def _ignore_usage(*_: Any) -> None:
     pass
 
 
-@pytest.mark.fast
 async def test_forty_callers_use_a_limit_without_running_into_it(
     server: Server, sessions: Sessions, figure: Figure
 ) -> None:
