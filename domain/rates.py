@@ -37,14 +37,14 @@ _ROUNDING = 500
 
 @dataclass(frozen=True)
 class AssumedRates:
-    """Limits per minute of a model, assumed until its API has named its own."""
+    """Limits per minute of a model, assumed until its API has named its own. None: no limit is assumed."""
 
-    requests: int = 50
-    input: int = 30_000
-    output: int = 8_000
+    requests: int | None = None
+    input: int | None = None
+    output: int | None = None
 
     def __post_init__(self) -> None:
-        if min(self.requests, self.input, self.output) < 1:
+        if any(limit is not None and limit < 1 for limit in (self.requests, self.input, self.output)):
             raise ValueError("limits per minute must be at least 1")
 
 
