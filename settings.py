@@ -219,7 +219,7 @@ class Settings(BuildSettings, BaseSettings):
     model_rates: ModelRates = Field(
         default_factory=dict,
         description="Limits per minute that a model is taken to have until its API has named its own, as JSON: "
-        '{"model": {"requests": 50, "input": 30000, "output": 8000}}. Unset: these.',
+        '{"model": {"requests": 50, "input": 30000, "output": 8000}}. Unset: no limit until its first answer.',
     )
     model_rate_patience_seconds: float = Field(
         default=60,
