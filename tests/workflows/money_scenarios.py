@@ -41,10 +41,10 @@ MONEY_SCENARIOS: list[Scenario] = []
 
 
 def _scenario(
-    path: str, **settings: Any
+    path: str, *, own_database: bool = False, **settings: Any
 ) -> Callable[[Callable[[WorkerHarness], Awaitable[list[EndedWorkflow]]]], None]:
     def add(drive: Drive) -> None:
-        MONEY_SCENARIOS.append(Scenario(drive.__name__, path, drive, settings))
+        MONEY_SCENARIOS.append(Scenario(drive.__name__, path, drive, settings, own_database))
 
     return add
 
@@ -400,7 +400,8 @@ async def switched_off_midway(harness: WorkerHarness) -> list[EndedWorkflow]:
         await release_command(harness, build_id)
         row = await _until_waiting_for_person(harness, build_id)
         assert (row.waiting_for, "Builds are switched off" in (row.reason or "")) == ("kill_switch", True)
-        assert [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")] == ["sleep"]
+        reasons = [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")]
+        assert reasons == ["sleep"], reasons
         await _assert_costs_nothing(harness, build_id)
         await own.builds.wake(build_id)
         await _until_waiting_for_person(harness, build_id, row.status_seq)
@@ -413,7 +414,7 @@ async def switched_off_midway(harness: WorkerHarness) -> list[EndedWorkflow]:
         return await ready_build(own, build_id)
 
 
-@_scenario("its model is switched off while it works, and on again")
+@_scenario("its model is switched off while it works, and on again", own_database=True)
 async def switched_off_live(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=steps([hold("echo kept > kept")], [bash(PRODUCT)]))
     await harness.until_event(build_id, "tool_started")
@@ -436,7 +437,7 @@ async def switched_off_live(harness: WorkerHarness) -> list[EndedWorkflow]:
         return await ready_build(harness, build_id)
 
 
-@_scenario("the service has used up its own limit of the day, which is raised", reaper_seconds=3600)
+@_scenario("the service has used up its own limit of the day, which is raised", own_database=True, reaper_seconds=3600)
 async def fleet_limit(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=steps([hold("echo kept > kept")], [bash(PRODUCT)]))
     await harness.until_event(build_id, "tool_started")
