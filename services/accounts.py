@@ -98,7 +98,7 @@ def check_models(models: Mapping[str, Any], prices: PriceTable) -> dict[str, Any
         try:
             choice = None if model is None else ModelChoice.parse(model)
             if choice is not None:
-                check_choice(choice, prices, "the user's override")
+                check_choice(choice, prices, "The user's override")
         except UnknownModel as error:
             raise InvalidInput(str(error), "models") from error
         stored[role] = None if choice is None else choice.as_stored()
