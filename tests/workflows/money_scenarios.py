@@ -401,7 +401,7 @@ async def switched_off_midway(harness: WorkerHarness) -> list[EndedWorkflow]:
         row = await _until_waiting_for_person(harness, build_id)
         assert (row.waiting_for, "Builds are switched off" in (row.reason or "")) == ("kill_switch", True)
         reasons = [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")]
-        assert "sleep" in reasons, reasons
+        assert reasons == ["sleep"], reasons
         await _assert_costs_nothing(harness, build_id)
         await own.builds.wake(build_id)
         await _until_waiting_for_person(harness, build_id, row.status_seq)
