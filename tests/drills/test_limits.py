@@ -46,6 +46,7 @@ async def test_fleet_limit(engine: AsyncEngine, harness: WorkerHarness, figure: 
     figure(f"{fleet.calls} calls made, {fleet.highest} % of the limit spent and reserved at most")
 
 
+@pytest.mark.fast
 async def test_switch_while_builds_run(harness: WorkerHarness, figure: Figure) -> None:
     """All builds are switched off while three work, and on again"""
     script = steps([hold("echo kept > kept")], [bash(PRODUCT)])

@@ -118,14 +118,10 @@ async def _assert_all_are_ready(harness: WorkerHarness, builds: Sequence[uuid.UU
         assert Status.NEEDS_INPUT not in await harness.statuses(build_id), "a person was asked"
 
 
-@pytest.mark.parametrize(
-    "dependency", [pytest.param(Dependency.STORE, marks=pytest.mark.fast), Dependency.SANDBOX, Dependency.MODEL]
-)
-async def test_two_hours_without_a_dependency(
-    harness: WorkerHarness, figure: Figure, request: pytest.FixtureRequest, dependency: Dependency
-) -> None:
+@pytest.mark.parametrize("dependency", [Dependency.STORE, Dependency.SANDBOX, Dependency.MODEL])
+async def test_two_hours_without_a_dependency(harness: WorkerHarness, figure: Figure, dependency: Dependency) -> None:
     """Two simulated hours without a dependency, with builds in every phase."""
-    count = 10 if request.config.getoption("drills") else 2
+    count = 30
     async with away_harness(harness) as away:
         builds = await _start_in_every_phase(away, count - 1)
         waited = await _two_hours_without(away, dependency, builds)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import pytest
 from sqlalchemy import text
 
 from activities.runtime.crash_point import CrashPoint
@@ -87,7 +86,6 @@ async def watched(harness: WorkerHarness, quota: int) -> AsyncIterator[Fleet]:
     await sandboxes.close()
 
 
-@pytest.mark.fast
 async def test_one_sandbox(browser: Browser, figure: Callable[[str], None]) -> None:
     """3 builds, and one sandbox for their workspaces, gates and previews."""
     async with fleet(1, browser) as one:

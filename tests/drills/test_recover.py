@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import select
 
 from clients.browser import Browser
@@ -121,9 +120,9 @@ async def _finish_all(harness: WorkerHarness, builds: dict[str, list[uuid.UUID]]
             assert row.status == Status.READY, row.reason
 
 
-@pytest.mark.parametrize("rounds", [pytest.param(1, marks=pytest.mark.fast), 5])
-async def test_namespace_lost(stack: LocalStack, browser: Browser, figure: Figure, rounds: int) -> None:
-    """Lose Temporal's namespace with builds in every phase, and recover in an empty one."""
+async def test_namespace_lost(stack: LocalStack, browser: Browser, figure: Figure) -> None:
+    """Lose Temporal's namespace with 30 builds in every phase, and recover in an empty one."""
+    rounds = 5
     database_url, before, after = await new_database(stack), await new_namespace(stack), await new_namespace(stack)
     own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE}
     builds: dict[str, list[uuid.UUID]] = {}
