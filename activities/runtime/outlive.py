@@ -20,7 +20,7 @@ from db.transaction import transaction
 T = TypeVar("T")
 
 KEEP_EVERY_SECONDS = 5.0
-"""Say so often that the call is still being made."""
+"""Seconds after which an attempt says again that it still makes the call."""
 
 LOST_AFTER_SECONDS = 20.0
 """A call that another run has begun is lost if it has not ended this long after it was found, and its attempt does not

@@ -71,7 +71,7 @@ class Fleet:
         return [*self.in_command, *self.at_gate, *self.queued, *self.asleep, *self.in_turns, *self.begun]
 
     async def start(self, rounds: int = _ROUNDS) -> None:
-        """Start all but those that begin in the outage, and wait until each is where it is to be."""
+        """Start all but those that begin in the outage, and wait until each has come to its phase."""
         harness, sleepers = self.harness, [await poor_founder(self.harness, FOUR_TURNS_A_DAY) for _ in range(rounds)]
         for user_id, _ in sleepers:
             self.asleep.append(await harness.start(user_id, script=steps(*_ECHOES[:3], [bash(PRODUCT)])))
