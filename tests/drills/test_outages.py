@@ -243,7 +243,7 @@ async def _without(part: PartName, seconds: float, rounds: int, figure: Figure) 
 
 @pytest.mark.timeout(2400)
 async def test_the_database_is_away_for_longer_than_attempts_last(figure: Figure) -> None:
-    """Six minutes without the database while tool calls are in flight."""
+    """D5: six minutes without the database while tool calls are in flight."""
     await _without("postgres", _DATABASE_SECONDS, 2, figure)
 
 

@@ -98,7 +98,7 @@ async def test_one_sandbox(browser: Browser, figure: Callable[[str], None]) -> N
 
 
 async def test_eight_builds(browser: Browser, figure: Callable[[str], None]) -> None:
-    """8 builds, and a quota of 3 sandboxes."""
+    """D6: 8 builds, and a quota of 3 sandboxes."""
     async with fleet(3, browser) as three:
         figure(await three.ready([await three.harness.start(script=SMALL) for _ in range(8)]))
 

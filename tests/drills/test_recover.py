@@ -135,7 +135,7 @@ async def _finish_all(harness: WorkerHarness, builds: dict[str, list[uuid.UUID]]
 
 @pytest.mark.timeout(2400)
 async def test_namespace_lost(large_stack: LocalStack, browser: Browser, figure: Figure) -> None:
-    """Lose Temporal's namespace with 35 builds in every phase, and recover in an empty one."""
+    """D1, D4: lose Temporal's namespace with 35 builds in every phase, and recover in an empty one."""
     database_url = await new_database(large_stack)
     before, after = await new_namespace(large_stack), await new_namespace(large_stack)
     own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE}
@@ -184,7 +184,7 @@ async def test_namespace_lost(large_stack: LocalStack, browser: Browser, figure:
 
 
 async def test_database_put_back(stack: LocalStack, browser: Browser, figure: Figure, tmp_path: Path) -> None:
-    """Put the database back while builds run, by the recipe of docs/backup.md, and recover."""
+    """D3: put the database back while builds run, by the recipe of docs/backup.md, and recover."""
     database_url, namespace = await new_database(stack), await new_namespace(stack)
     own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE}
     backup = tmp_path / "backup"

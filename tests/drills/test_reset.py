@@ -39,7 +39,7 @@ _READY = steps([bash(f"{EFFECT}; {PRODUCT}")])
 
 @pytest.mark.fast
 async def test_reset_in_the_middle(harness: WorkerHarness, figure: Figure) -> None:
-    """Reset a build to its first task, and to one in its middle, while a command runs."""
+    """D4: reset a build to its first task, and to one in its middle, while a command runs."""
     for share in (0.0, 0.5):
         build_id = await harness.start(script=sample_script(hold=True))
         await harness.until_event(build_id, "tool_started", turn=3)
@@ -55,7 +55,7 @@ async def test_reset_in_the_middle(harness: WorkerHarness, figure: Figure) -> No
 
 @pytest.mark.fast
 async def test_reset_after_ready(harness: WorkerHarness, figure: Figure) -> None:
-    """Reset a build that is ready, with its preview open, to its first task, its middle and its last task."""
+    """D4: reset a build that is ready, with its preview open, to its first task, its middle and its last task."""
     build_id = await harness.start(script=SMALL)
     row = await harness.finished(build_id)
     assert row.status == Status.READY, row.reason
@@ -82,7 +82,7 @@ async def test_reset_after_ready(harness: WorkerHarness, figure: Figure) -> None
 
 @pytest.mark.timeout(1800)
 async def test_reset_after_each_task(figure: Figure) -> None:
-    """Reset the build of the `ready` scenario as soon as it has completed a workflow task, one build for each task."""
+    """D4: reset the build of the scenario `ready` as soon as it has completed a task, one build for each task."""
     async with fault_harness() as faults:
         report, harness = Report(faults, _READY), faults.harness()
         worker = await faults.worker(harness)
@@ -119,7 +119,7 @@ async def _is_reset_at(faults: FaultHarness, report: Report, harness: WorkerHarn
 
 
 async def test_reset_of_an_earlier_run(stack: LocalStack, browser: Browser, figure: Figure) -> None:
-    """Reset a build that has continued as new to tasks of its earlier runs, in a command and after it is ready."""
+    """D4: reset a build that has continued as new to tasks of its earlier runs, in a command and after it is ready."""
     script = steps(*([bash(f"echo {number}")] for number in range(5)), [hold()], [bash(PRODUCT)])
     async with worker_harness(stack, browser, continue_as_new_turns=2) as harness:
         build_id = await harness.start(script=script)
@@ -150,7 +150,7 @@ async def test_reset_of_an_earlier_run(stack: LocalStack, browser: Browser, figu
 
 
 async def test_reset_asleep_and_queued(harness: WorkerHarness, figure: Figure) -> None:
-    """Reset a build that sleeps and one that is queued to each of their tasks; then let them go on."""
+    """D4: reset a build that sleeps and one that is queued to each of their tasks; then let them go on."""
     user_id, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
     script = steps([bash("echo one")], [bash("echo two")], [bash("echo three")], [bash(PRODUCT)])
     asleep = await harness.start(user_id, script=script)
