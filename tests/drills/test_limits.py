@@ -33,6 +33,7 @@ async def engine(stack: LocalStack) -> AsyncIterator[AsyncEngine]:
     await made.dispose()
 
 
+@pytest.mark.fast
 async def test_fleet_limit(engine: AsyncEngine, harness: WorkerHarness, figure: Figure) -> None:
     """D8: eight users with unlimited plans make sixteen calls at once under a limit of the fleet's day"""
 
@@ -46,7 +47,6 @@ async def test_fleet_limit(engine: AsyncEngine, harness: WorkerHarness, figure: 
     figure(f"{fleet.calls} calls made, {fleet.highest} % of the limit spent and reserved at most")
 
 
-@pytest.mark.fast
 async def test_switch_while_builds_run(harness: WorkerHarness, figure: Figure) -> None:
     """D8: all builds are switched off while three work, and on again"""
     script = steps([hold("echo kept > kept")], [bash(PRODUCT)])
