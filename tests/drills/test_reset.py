@@ -37,7 +37,6 @@ _READY = steps([bash(f"{EFFECT}; {PRODUCT}")])
 """The build of the scenario `ready`, with an effect that would show twice if its command ran twice."""
 
 
-@pytest.mark.fast
 async def test_reset_in_the_middle(harness: WorkerHarness, figure: Figure) -> None:
     """D4: reset a build to its first task, and to one in its middle, while a command runs."""
     for share in (0.0, 0.5):

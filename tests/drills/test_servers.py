@@ -32,6 +32,7 @@ async def sessions(stack: LocalStack) -> AsyncIterator[Sessions]:
     await engine.dispose()
 
 
+@pytest.mark.fast
 async def test_api_without_temporal(stack: LocalStack, figure: Figure) -> None:
     """D15: Temporal goes away under an API that is ready: it stays ready, and what is only read is served."""
     host, _, port = stack.environment["TEMPORAL_ADDRESS"].rpartition(":")
