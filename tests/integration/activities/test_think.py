@@ -17,7 +17,8 @@ from temporalio.testing import ActivityEnvironment
 from activities.think import ThinkActivities
 from clients.model.anthropic import AnthropicProvider
 from db.feed import append_events
-from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, SandboxRun, ToolCall, Turn
+from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, SandboxRun, ToolCall, Turn, UserDay
+from db.money import CACHE_SECONDS
 from db.sandbox_time import sandbox_seconds
 from db.transaction import transaction
 from domain.events import ResumedEvent
@@ -326,6 +327,28 @@ async def test_a_broken_stream_is_priced_by_its_parts(harness: ActivityHarness, 
     assert (entry.state, entry.input_tokens, entry.output_tokens) == ("settled", 2000, 110)
     assert entry.cost == 1000 * 2 + 10 * 10 + 1000 // 10 + 100 // 2
     assert [part["model"] for part in entry.iterations or ()] == [MODEL, "claude-haiku-5-5"]
+
+
+async def test_a_long_conversation_winds_down_only_once_its_cache_is_cold(harness: ActivityHarness, build: str) -> None:
+    """A day of the default plan pays for many turns that are read from the cache, and for few that are not."""
+    build_id = uuid.UUID(build)
+    environment = ActivityEnvironment()
+    today = environment.info.started_time.astimezone(UTC).date()
+    async with transaction(harness.sessions) as tx:
+        user_id = (await tx.session.get_one(Build, build_id)).user_id
+        tx.session.add(UserDay(user_id=user_id, day=today, from_plan=1_612_903))
+    usage = {"input_tokens": 10, "cache_creation_input_tokens": 120_000, "output_tokens": 1}
+    begun = START | {"message": START["message"] | {"usage": usage}}
+    async with speaking(begun, *calls(0, "glob", {"pattern": "*"}), ends("tool_use"), STOP) as model:
+        warm = await think(harness, model, build, max_tokens=64_000)
+        assert (warm.wind_down, warm.day) == (False, None)
+        async with transaction(harness.sessions) as tx:
+            aged = {"opened_at": LedgerEntry.opened_at - timedelta(seconds=CACHE_SECONDS)}
+            await tx.session.execute(update(LedgerEntry).where(LedgerEntry.build_id == build_id).values(aged))
+        cold = await think(harness, model, build, max_tokens=64_000)
+    assert cold.calls == warm.calls, "it is read from what is stored"
+    assert (cold.wind_down, cold.day, cold.allowance) == (True, today, 1_612_903)
+    assert (await ledger(harness, build)).cost == 120_000 * 5 // 2 + 10 * 2 + 20 * 10
 
 
 async def test_a_build_that_has_used_up_its_sandbox_time_sleeps(harness: ActivityHarness, build: str) -> None:
