@@ -131,6 +131,20 @@ def test_a_cached_conversation_winds_down_later(prompt: int, spent: int, cached:
     assert BudgetState(allowance=None, spent=spent).winds_down(call, 64_000) is False
 
 
+@pytest.mark.parametrize("cached", [0, 60_000, None])
+def test_it_winds_down_as_soon_as_its_last_call_might_not_fit(cached: int | None) -> None:
+    """Three calls as expected, or at their worst if the cache is cold, and one at its worst, for which the prompt has
+    grown."""
+    call = WorstCase(60_000, _PRICE)
+    expected = None if cached is None else call.expected(cached, EXPECTED_OUTPUT_TOKENS)
+    each = call.cost(LOOK_AHEAD_OUTPUT_TOKENS) if expected is None else expected
+    last = WorstCase(60_000 + WIND_DOWN_GROWTH_TOKENS, _PRICE).cost(LOOK_AHEAD_OUTPUT_TOKENS)
+    fits = 1_100_000 - 3 * each - last
+    for spent, winds_down in ((fits, False), (fits + 1, True)):
+        state = BudgetState(allowance=1_000_000, spent=spent - 500, reserved=500)
+        assert state.winds_down(call, 64_000, expected) is winds_down
+
+
 @given(
     allowance=st.integers(0, 3_000_000),
     spent=st.integers(0, 3_000_000),
