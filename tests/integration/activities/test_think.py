@@ -17,13 +17,14 @@ from temporalio.testing import ActivityEnvironment
 from activities.think import ThinkActivities
 from clients.model.anthropic import AnthropicProvider
 from db.feed import append_events
-from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, SandboxRun, ToolCall, Turn, UserDay
+from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, SandboxRun, ToolCall, Turn, User, UserDay
 from db.money import CACHE_SECONDS
 from db.sandbox_time import sandbox_seconds
 from db.transaction import transaction
 from domain.events import ResumedEvent
 from domain.models import default_prices
 from domain.notes import TurnNote
+from domain.output_limits import LONGEST_OUTPUT_TOKENS
 from domain.payloads import CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
 from domain.tool_output import render_result
 from domain.tools import render_tools
@@ -31,6 +32,7 @@ from local.stack import LocalStack
 from tests.harness.activities import ActivityHarness, open_activity_harness
 from tests.harness.model_server import MODEL, START, STOP, SYSTEM, calls, declines, ends, says, speaking, think
 from tests.harness.wait import DEADLINE
+from tests.harness.worker import changed_prices
 
 
 @pytest.fixture(scope="module")
@@ -349,6 +351,18 @@ async def test_a_long_conversation_winds_down_only_once_its_cache_is_cold(harnes
     assert cold.calls == warm.calls, "it is read from what is stored"
     assert (cold.wind_down, cold.day, cold.allowance) == (True, today, 1_612_903)
     assert (await ledger(harness, build)).cost == 120_000 * 5 // 2 + 10 * 2 + 20 * 10
+
+
+async def test_no_call_asks_for_more_than_its_time_limit_fits(harness: ActivityHarness, build: str) -> None:
+    """Whatever an operator's price table and settings say."""
+    async with transaction(harness.sessions) as tx:
+        user_id = (await tx.session.get_one(Build, uuid.UUID(build))).user_id
+        (await tx.session.get_one(User, user_id)).plan = "cto_scale"
+    prices, received = changed_prices(max_output_tokens=1_000_000), list[bytes]()
+    async with speaking(START, *says(0, "Hm."), ends("end_turn"), STOP, received=received) as model:
+        activities = ThinkActivities(harness.sessions, {"anthropic": model}, harness.store, prices, 500_000)
+        await ActivityEnvironment().run(activities.think, ThinkInput(build_id=build, turn=1))
+    assert json.loads(received[0])["max_tokens"] == LONGEST_OUTPUT_TOKENS
 
 
 async def test_a_build_that_has_used_up_its_sandbox_time_sleeps(harness: ActivityHarness, build: str) -> None:
