@@ -280,6 +280,26 @@ async def test_a_call_that_a_fallback_served_is_settled(harness: ActivityHarness
     assert json.loads(stored)[0] == marks
 
 
+async def test_money_is_reserved_for_every_model_that_may_answer(harness: ActivityHarness) -> None:
+    """Opus costs twice as much as Sonnet, so a call that both may be billed for is reserved at three times as much."""
+
+    async def reserved(*fallbacks: str) -> int:
+        """What a call stays in the ledger as that is cancelled before its answer begins."""
+        build, asked = await harness.build(), asyncio.Event()
+        async with transaction(harness.sessions) as tx:
+            (await tx.session.get_one(Build, uuid.UUID(build))).model = MODEL
+            first = {"build_id": uuid.UUID(build), "system": SYSTEM, "tools": render_tools()}
+            tx.session.add(Prompt(**first, fallbacks=list(fallbacks)))
+        async with speaking(silent=asked) as model:
+            thinking = asyncio.ensure_future(think(harness, model, build))
+            await asked.wait()
+            thinking.cancel()
+            await asyncio.wait({thinking})
+        return (await ledger(harness, build)).cost
+
+    assert await reserved("claude-opus-5-5") == 3 * await reserved() > 0
+
+
 async def test_an_answer_is_read_with_the_tools_of_its_prefix(harness: ActivityHarness, build: str) -> None:
     """A prefix that an older version has opened told the model of other schemas."""
     tools = json.loads(render_tools())
