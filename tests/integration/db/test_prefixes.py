@@ -1,4 +1,4 @@
-"""A database of before prefixes is migrated: running builds keep what was sent, and plans get room for real builds."""
+"""The migration that adds prefixes: running builds keep what was sent, and plans get room for real builds."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ async def engine(stack: LocalStack) -> AsyncIterator[AsyncEngine]:
         yield made
 
 
-async def test_a_database_of_before_is_migrated(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rows_of_earlier_versions_are_migrated(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     await migrate_to(engine, "0006")
     builds = {"claude-opus-5-5": uuid.uuid4(), "that-does-not-think": uuid.uuid4()}
     async with engine.begin() as connection:
