@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import and_, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import UUID, and_, any_, func, literal, select, true
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from db.models import (
     Build,
@@ -250,12 +250,27 @@ async def open_builds(tx: Transaction) -> list[tuple[Build, str, str, int]]:
 
 async def known_builds(tx: Transaction, build_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
     """Which of these builds have a row."""
-    return set(await tx.session.scalars(select(Build.id).where(Build.id.in_(build_ids))))
+    one_of = any_(literal(list(build_ids), ARRAY(UUID(as_uuid=True))))  # one parameter: there may be 100,000 builds
+    return set(await tx.session.scalars(select(Build.id).where(Build.id == one_of)))
+
+
+async def ready_without_product(tx: Transaction) -> set[uuid.UUID]:
+    """The ready builds whose final snapshot no row names, as after a restore of the database to an earlier time."""
+    has_final = select(Snapshot.id).where(Snapshot.build_id == Build.id, Snapshot.final, Snapshot.state == "stored")
+    return set(await tx.session.scalars(select(Build.id).where(Build.status == Status.READY, ~has_final.exists())))
 
 
 async def last_event_at(tx: Transaction) -> datetime | None:
-    """When the last event of any feed was written: to this moment the database was put back, if it was."""
-    return await tx.session.scalar(select(func.max(Event.created_at)))
+    """When the last event of an open build was written: to this moment the database was put back, if it was.
+
+    What a recovery writes to the feeds of closed builds is left out.
+    """
+    last = (
+        select(Event.created_at).where(Event.build_id == Build.id).order_by(Event.id.desc()).limit(1).correlate(Build)
+    ).lateral()
+    query = select(func.max(last.c.created_at)).select_from(Build).join(last, true()).where(Build.closed_at.is_(None))
+    at: datetime | None = await tx.session.scalar(query)
+    return at
 
 
 async def has_stored_snapshots(tx: Transaction) -> bool:
@@ -337,9 +352,13 @@ async def book_lost_calls(tx: Transaction, build: Build, calls: Sequence[LostCal
 
 
 async def note_loss(tx: Transaction, build_id: uuid.UUID, lost_minutes: int | None) -> None:
-    """Note how much of a build's record was lost, and leave out event ids that viewers may have seen in that time."""
+    """Note how much of a build's record was lost, and leave out event ids that viewers may have seen in that time.
+
+    What an earlier recovery has noted stays until the agent is told, unless more was lost.
+    """
     build = await tx.session.get_one(Build, build_id, with_for_update=True)
-    build.lost_minutes = lost_minutes
+    noted = [minutes for minutes in (build.lost_minutes, lost_minutes) if minutes is not None]
+    build.lost_minutes = max(noted, default=None)
     build.last_event_id += _SKIPPED_EVENTS
     await tx.session.flush()
 

@@ -1,10 +1,12 @@
-"""Close a build as ready: for its workflow, or later for its row, after the database was put back."""
+"""Close a build: as ready for its workflow, or later for its row, if that is older than the end of its workflow."""
 
 import uuid
 from dataclasses import dataclass
 
+from clients.build_workflows import BuildWorkflows
 from db import builds
 from db.business_events import add_artifact_event
+from db.dangling_work import close_dangling_work
 from db.feed import append_events
 from db.models import Build
 from db.projects import mark_mvp_built
@@ -14,6 +16,7 @@ from db.transaction import Transaction, transaction
 from domain.events import ReadyEvent, StatusEvent
 from domain.payloads import FinishBuild
 from domain.status import Status
+from domain.verdicts import WorkflowFate
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,33 @@ async def project_ready(sessions: Sessions, request: FinishBuild, version: int, 
         await mark_mvp_built(tx, build.project_id)
         await add_artifact_event(tx, build)
         return True
+
+
+async def close_stopped(sessions: Sessions, workflows: BuildWorkflows, build_id: uuid.UUID, fate: WorkflowFate) -> bool:
+    """Close an open row as failed or cancelled, whose workflow has ended in this way without closing it.
+
+    Returns:
+        False if the row is closed.
+
+    Raises:
+        RPCError: Temporal does not answer.
+    """
+    status = Status.CANCELLED if fate is WorkflowFate.CANCELED else Status.FAILED
+    own = await workflows.failure_of(build_id) if fate is WorkflowFate.FAILED else None
+    reason = own or f"The build was stopped from outside ({fate}). Its snapshots are kept."
+
+    async def close_leftovers() -> None:
+        # In a transaction of its own: settling a call locks the call's row before the build's.
+        async with transaction(sessions) as tx:
+            await close_dangling_work(tx, build_id)
+
+    await close_leftovers()  # before closing too: once the build is closed, nothing repeats this
+    async with transaction(sessions) as tx:
+        if not await builds.close_stopped_build(tx, build_id, status, reason):
+            return False
+        await append_events(tx, build_id, [StatusEvent(status=status, reason=reason)])
+    await close_leftovers()
+    return True
 
 
 async def _announce(tx: Transaction, build: Build, request: FinishBuild, version: int) -> None:

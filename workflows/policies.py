@@ -80,6 +80,9 @@ PAUSE_IF_POSSIBLE: Options = {**SANDBOX, "retry_policy": RetryPolicy(maximum_att
 SNAPSHOT_IF_POSSIBLE: Options = {**SNAPSHOT, "retry_policy": RetryPolicy(maximum_attempts=2)}
 """A snapshot that may fail, as at a phase boundary; the next one covers it."""
 
+SNAPSHOT_AT_END: Options = {**SNAPSHOT, "retry_policy": RetryPolicy(maximum_attempts=3)}
+"""The last snapshot of a build that ends. No later one covers it, and a deploy may end an attempt or two."""
+
 GATE: Options = {
     "start_to_close_timeout": timedelta(minutes=45),
     "heartbeat_timeout": timedelta(seconds=30),
