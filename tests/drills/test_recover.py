@@ -133,6 +133,17 @@ async def _finish_all(harness: WorkerHarness, builds: dict[str, list[uuid.UUID]]
             assert row.status == Status.READY, row.reason
 
 
+async def _start_in_every_phase(harness: WorkerHarness) -> dict[str, uuid.UUID]:
+    user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
+    first = await _in_command(harness, user_id)
+    queued = await harness.start(user_id, script=SMALL)
+    await harness.until(queued, frozenset({Status.QUEUED}))
+    others = _asleep(harness), _asking(harness), _in_gate(harness), _ready(harness)
+    asleep, asking, at_gate, ready = await asyncio.gather(*others)
+    phases = {"in a command": first, "queued": queued, "asleep": asleep, "asking": asking}
+    return {**phases, "in the gate": at_gate, "ready": ready}
+
+
 @pytest.mark.timeout(2400)
 async def test_namespace_lost(large_stack: LocalStack, browser: Browser, figure: Figure) -> None:
     """D1, D4: lose Temporal's namespace with 35 builds in every phase, and recover in an empty one."""
@@ -141,19 +152,8 @@ async def test_namespace_lost(large_stack: LocalStack, browser: Browser, figure:
     own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE}
     builds: dict[str, list[uuid.UUID]] = {}
     async with worker_harness(large_stack, browser, namespace=before, **own) as harness:
-        for _ in range(_ROUNDS):
-            user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
-            first = await _in_command(harness, user_id)
-            queued = await harness.start(user_id, script=SMALL)
-            await harness.until(queued, frozenset({Status.QUEUED}))
-            for phase, build_id in {
-                "in a command": first,
-                "queued": queued,
-                "asleep": await _asleep(harness),
-                "asking": await _asking(harness),
-                "in the gate": await _in_gate(harness),
-                "ready": await _ready(harness),
-            }.items():
+        for started in await asyncio.gather(*(_start_in_every_phase(harness) for _ in range(_ROUNDS))):
+            for phase, build_id in started.items():
                 builds.setdefault(phase, []).append(build_id)
         builds["in a model call"] = await asyncio.gather(*(_in_model_call(harness) for _ in range(_ROUNDS)))
         phases = await count_phases(harness, itertools.chain(*builds.values()))
