@@ -230,8 +230,8 @@ async def mark_loss_reported(tx: Transaction, build_id: uuid.UUID) -> None:
 # ---- an operator's recovery
 
 
-async def open_builds(tx: Transaction) -> list[tuple[Build, str, str, int]]:
-    """All open builds, the oldest first, each with its project's name, its plan, and its last answered turn."""
+async def open_builds(tx: Transaction) -> list[tuple[Build, str, int]]:
+    """All open builds, the oldest first, each with its plan and its last answered turn."""
     answered = (
         select(func.coalesce(func.max(Turn.number), 0))
         .where(Turn.build_id == Build.id, Turn.answered_at.is_not(None))
@@ -239,13 +239,12 @@ async def open_builds(tx: Transaction) -> list[tuple[Build, str, str, int]]:
         .scalar_subquery()
     )
     rows = await tx.session.execute(
-        select(Build, Project.name, User.plan, answered)
-        .join(Project, Project.id == Build.project_id)
+        select(Build, User.plan, answered)
         .join(User, User.id == Build.user_id)
         .where(Build.closed_at.is_(None))
         .order_by(Build.created_at, Build.id)
     )
-    return [(build, name, plan, turn) for build, name, plan, turn in rows]
+    return [(build, plan, turn) for build, plan, turn in rows]
 
 
 async def known_builds(tx: Transaction, build_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:

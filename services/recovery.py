@@ -100,7 +100,7 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
         put_back_to = await recovery.last_event_at(tx)
         has_snapshots = await recovery.has_stored_snapshots(tx)
     workflows = await where.workflows.records(BUILD_WORKFLOW)
-    known = {str(build.id) for build, _, _, _ in rows}
+    known = {str(build.id) for build, _, _ in rows}
     others = [uuid.UUID(build_id) for build_id in workflows if build_id not in known]
     async with transaction(where.sessions) as tx:
         closed = await recovery.known_builds(tx, others)
@@ -111,7 +111,7 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
     inventory = Inventory(
         now=datetime.now(UTC),
         builds=tuple(
-            BuildRow(str(build.id), Status(build.status), build.started_at is not None) for build, _, _, _ in rows
+            BuildRow(str(build.id), Status(build.status), build.started_at is not None) for build, _, _ in rows
         ),
         previews=tuple(PreviewRow(str(row.build_id), row.expires_at) for row in preview_rows),
         workflows=workflows,
@@ -128,17 +128,14 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
     return Stock(
         inventory,
         plan_after_restore(inventory) if after_restore else plan_for_lost_namespace(inventory),
-        {
-            str(build.id): BuildToStart(build.id, build.user_id, build.project_id, name, plan, build.goal)
-            for build, name, plan, _ in rows
-        },
+        {str(build.id): BuildToStart(build.id, build.user_id, build.project_id, plan) for build, plan, _ in rows},
         {str(row.build_id): row for row in preview_rows},
         put_back_to,
     )
 
 
 async def _turns_ahead(
-    where: Deployment, rows: Sequence[tuple[Build, str, str, int]], workflows: Mapping[str, WorkflowRecord]
+    where: Deployment, rows: Sequence[tuple[Build, str, int]], workflows: Mapping[str, WorkflowRecord]
 ) -> dict[str, int]:
     limit = asyncio.Semaphore(_AT_ONCE)
 
@@ -148,7 +145,7 @@ async def _turns_ahead(
 
     running = [
         (build.id, answered)
-        for build, _, _, answered in rows
+        for build, _, answered in rows
         if (record := workflows.get(str(build.id))) is not None and record.fate is WorkflowFate.OPEN
     ]
     ahead = await asyncio.gather(*(turns_ahead(*each) for each in running))

@@ -146,6 +146,15 @@ SAVES = Patch(
     deprecate_when="no build run that began without it is open",
 )
 
+DATABASE_DEFECTS = Patch(
+    "database-defects",
+    since=date(2026, 11, 29),
+    commit="4d27429",
+    gates="Ask an operator if a step has failed for an hour because of the database, and fails although that answers. "
+    "Before, the step started over for ever, and no one was told.",
+    deprecate_when="no build run that began without it is open",
+)
+
 COMPACTION = Patch(
     "compaction",
     since=date(2026, 11, 28),
