@@ -127,10 +127,6 @@ class Outage:
                 return
             await self._pause_if_long(dependency)
 
-    async def wait_for_database(self) -> None:
-        """Return once the database answers."""
-        await self._reading(Dependency.STORE)
-
     def note_resumed(self) -> None:
         """Note that the sandbox runs again."""
         if self._state.outage is not None:

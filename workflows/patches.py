@@ -140,18 +140,9 @@ PERMITS = Patch(
 SAVES = Patch(
     "saves",
     since=date(2026, 11, 29),
-    commit="4d27429",
+    commit="2a22ca9",
     gates="Take the last snapshot of a build that ends once more if the database was away, and take it of a paused "
     "sandbox in which the agent has worked since the one before. Before, that work was lost with the sandbox.",
-    deprecate_when="no build run that began without it is open",
-)
-
-DATABASE_DEFECTS = Patch(
-    "database-defects",
-    since=date(2026, 11, 29),
-    commit="4d27429",
-    gates="Ask an operator if a step has failed for an hour because of the database, and fails although that answers. "
-    "Before, the step started over for ever, and no one was told.",
     deprecate_when="no build run that began without it is open",
 )
 

@@ -54,13 +54,6 @@ the next one may be queued for months."""
 _PATIENT_RESUMES = 2
 """A sandbox that is out of reach is replaced only if it still is after this many attempts, with a wait after each."""
 
-_DATABASE_DEFECT_AFTER = timedelta(hours=1)
-"""A step that the database has kept from succeeding for this long starts over only once the database answers, and a few
-more times: if it fails then, too, the database is not away."""
-
-_MOST_STARTS = 3
-"""How often it starts over then before an operator is asked."""
-
 _STALE_ATTEMPTS = 3
 """A step whose last attempt lost its claim to an earlier one starts over this many times."""
 
@@ -137,8 +130,7 @@ class Waiting:
         if (outage := self._state.outage) is not None and self._outage.is_resting:
             await self._outage.wait_for_answer(outage.dependency, None, resumable=resumable)
             await self._prepare_attempt(outage.dependency, in_sandbox=in_sandbox)
-        nested, stale, starts = is_resume and self._outage.is_open, 0, 0
-        failing_since: datetime | None = None
+        nested, stale = is_resume and self._outage.is_open, 0
         while True:
             try:
                 result = await self._permits.when_permitted(step)
@@ -146,18 +138,9 @@ class Waiting:
                 end_if_cancelled()
                 if not workflow.patched(patches.OUTAGES.id):
                     raise
-                if is_stale(error) and stale < _STALE_ATTEMPTS:
-                    stale += 1  # the database's outage may have used up the attempts that this takes
+                if database_was_away(error) or (is_stale(error) and stale < _STALE_ATTEMPTS):
+                    stale += is_stale(error)  # the database's outage may have used up the attempts that this takes
                     continue
-                if database_was_away(error):
-                    failing_since = failing_since or workflow.now()
-                    is_long = workflow.now() - failing_since >= _DATABASE_DEFECT_AFTER
-                    if not is_long or not workflow.patched(patches.DATABASE_DEFECTS.id):
-                        continue
-                    if starts < _MOST_STARTS:
-                        starts += 1
-                        await self._outage.wait_for_database()
-                        continue
                 dependency = outage_of(error)
                 if dependency is None or not await self._outage.wait_for_answer(
                     dependency, reason_of(error), resumable=resumable

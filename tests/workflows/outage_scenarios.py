@@ -229,28 +229,10 @@ async def cancelled_without_database(away: Away) -> list[EndedWorkflow]:
     project_id = await harness.project(user_id := await harness.founder())
     build_id = await harness.start(user_id, project_id=project_id, script=steps([hold("echo new >new")]))
     await harness.until_event(build_id, "tool_started")
-    async with refuse_rows(harness, "snapshots", project_id, "new.reason = 'end'", "not yet"):
+    async with refuse_rows(harness, "snapshots", project_id, "new.reason = 'end'", "no space", code="53100"):
         await harness.builds.cancel(build_id)
         await harness.until_event(build_id, "snapshot_failed")
     assert (await harness.finished(build_id)).status == Status.CANCELLED
     stored = [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")]
     assert stored == ["end"]
     return [EndedWorkflow(harness.handle(build_id).id, "cancelled")]
-
-
-@_scenario("the database answers and fails a step for hours: an operator is asked, and the build goes on once woken")
-async def database_defect(away: Away) -> list[EndedWorkflow]:
-    harness = away.harness
-    project_id = await harness.project(user_id := await harness.founder())
-    async with refuse_rows(harness, "snapshots", project_id, "new.reason = 'gate'", "never"):
-        build_id = await harness.start(user_id, project_id=project_id, script=SMALL)
-        await harness.until_event(build_id, "snapshot_failed")
-
-        async def is_asked() -> bool:
-            await _skip(away, build_id, timedelta(minutes=30))
-            return (await harness.row(build_id)).status == Status.NEEDS_INPUT
-
-        await wait_until(is_asked, look_seconds=0.5)
-    assert (await harness.row(build_id)).waiting_for == "operator"
-    await harness.builds.wake(build_id)
-    return await ready_build(harness, build_id)
