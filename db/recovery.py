@@ -28,7 +28,7 @@ from db.transaction import Transaction
 from domain.events import ModelEvent, ResumedEvent, StatusEvent, TurnStartedEvent
 from domain.status import CLOSED, Status
 
-_SKIPPED_EVENTS = 100_000
+SKIPPED_EVENTS = 100_000
 """Event ids that are left out after a restore of the database: more than any build has in the lost time."""
 
 _WORKING = (Status.STARTING, Status.SCAFFOLD, Status.CODE, Status.CHECKS)
@@ -340,7 +340,7 @@ async def note_loss(tx: Transaction, build_id: uuid.UUID, lost_minutes: int | No
     """Note how much of a build's record was lost, and leave out event ids that viewers may have seen in that time."""
     build = await tx.session.get_one(Build, build_id, with_for_update=True)
     build.lost_minutes = lost_minutes
-    build.last_event_id += _SKIPPED_EVENTS
+    build.last_event_id += SKIPPED_EVENTS
     await tx.session.flush()
 
 

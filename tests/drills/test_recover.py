@@ -1,8 +1,6 @@
 """`cofounder recover`: Temporal's namespace is lost, or the database is put back, while builds run."""
 
 import asyncio
-import json
-import sys
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +23,7 @@ from local.stack import LocalStack
 from tests.harness.api_server import new_database
 from tests.harness.backup import dump_database, restore_database
 from tests.harness.namespaces import new_namespace
+from tests.harness.recover import run_recover
 from tests.harness.repeats import assert_nothing_was_repeated
 from tests.harness.scripts import HOLD, PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
@@ -47,15 +46,7 @@ async def recover(
         "TEMPORAL_TASK_QUEUE": _QUEUE,
         "PATH": "/usr/bin:/bin",
     }
-    process = await asyncio.create_subprocess_exec(
-        str(Path(sys.executable).parent / "cofounder"),
-        *("recover", "--json", *options),
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, errors = await process.communicate()
-    return process.returncode or 0, json.loads(out) if out.strip() else {}, errors.decode()
+    return await run_recover(environment, *options)
 
 
 async def _asleep(harness: WorkerHarness) -> uuid.UUID:
