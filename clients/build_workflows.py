@@ -118,20 +118,23 @@ class BuildToStart:
 
 @dataclass(frozen=True)
 class WorkflowLabels:
-    """What a build's workflow was started with, for people. The summary has the project's name and the goal, cut."""
+    """What a build's workflow was started with, for people."""
 
     user_id: str
     project_id: str
-    summary: str
     started_at: datetime
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: its last answered turn, and the turns after which it has summed up the conversation."""
+    """How far a run has come: its last answered turn, and the turns after which it has summed up the conversation.
+
+    `calling`: the turn whose model call has begun and was not answered yet, as far as Temporal knows.
+    """
 
     turn: int
     compacted: tuple[int, ...]
+    calling: int | None = None
 
 
 class BuildWorkflows:
@@ -438,8 +441,7 @@ class BuildWorkflows:
         """
         description = await self.describe(build_id)
         memo = await description.memo()
-        summary = await description.static_summary() or ""
-        return WorkflowLabels(str(memo.get("user", "")), str(memo.get("project", "")), summary, description.start_time)
+        return WorkflowLabels(str(memo.get("user", "")), str(memo.get("project", "")), description.start_time)
 
     async def progress(self, build_id: uuid.UUID) -> Progress:
         """Read from the history of the build's latest run how far its conversation has come.
@@ -468,7 +470,17 @@ class BuildWorkflows:
                     [result] = await self._client.data_converter.decode(completed.result.payloads, [ThinkResult])
                     if result.outcome not in BLOCKED and result.outcome is not ThinkOutcome.BUSY:
                         turn = max(turn, asked[completed.scheduled_event_id])
-        return Progress(turn, tuple(compacted))
+        calling = max(asked.values(), default=0)
+        has_begun = calling > turn and await self._has_begun(build_id, THINK_ACTIVITY)
+        return Progress(turn, tuple(compacted), calling if has_begun else None)
+
+    async def _has_begun(self, build_id: uuid.UUID, activity: str) -> bool:
+        """Whether a worker has taken the pending activity, now or for an attempt before."""
+        description = await self.describe(build_id)
+        return any(
+            pending.activity_type.name == activity and (pending.attempt > 1 or pending.HasField("last_started_time"))
+            for pending in description.raw_description.pending_activities
+        )
 
     async def workers(self) -> tuple[str, ...]:
         """Identities of the workers that poll the task queue, or did so in the last minutes.

@@ -19,8 +19,8 @@ from db import deployment, previews, reaper, recovery
 from db.builds import load_build, mark_started
 from db.dangling_work import close_dangling_work
 from db.feed import append_events
-from db.models import Build, Preview
-from db.recovery import ImportedSnapshot, LostCall
+from db.models import Preview
+from db.recovery import ImportedSnapshot, KnownCalls, LostCall, OpenBuild
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
 from db.transaction import transaction
@@ -96,7 +96,7 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
         put_back_to = await recovery.last_event_at(tx)
         has_snapshots = await recovery.has_stored_snapshots(tx)
     workflows = await where.workflows.records(BUILD_WORKFLOW)
-    known = {str(build.id) for build, _, _, _ in rows}
+    known = {str(each.build.id) for each in rows}
     others = [uuid.UUID(build_id) for build_id in workflows if build_id not in known]
     async with transaction(where.sessions) as tx:
         closed = await recovery.known_builds(tx, others)
@@ -106,7 +106,7 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
     inventory = Inventory(
         now=datetime.now(UTC),
         builds=tuple(
-            BuildRow(str(build.id), Status(build.status), build.started_at is not None) for build, _, _, _ in rows
+            BuildRow(str(each.build.id), Status(each.build.status), each.build.started_at is not None) for each in rows
         ),
         previews=tuple(PreviewRow(str(row.build_id), row.expires_at) for row in preview_rows),
         workflows=workflows,
@@ -123,8 +123,11 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
         inventory,
         plan_after_restore(inventory) if after_restore else plan_for_lost_namespace(inventory),
         {
-            str(build.id): BuildToStart(build.id, build.user_id, build.project_id, name, plan, build.goal)
-            for build, name, plan, _ in rows
+            str(each.build.id): BuildToStart(
+                *(each.build.id, each.build.user_id, each.build.project_id),
+                *(each.project_name, each.plan, each.build.goal),
+            )
+            for each in rows
         },
         {str(row.build_id): row for row in preview_rows},
         put_back_to,
@@ -132,15 +135,21 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
 
 
 async def _turns_ahead(
-    where: Deployment, rows: Sequence[tuple[Build, str, str, int]], workflows: Mapping[str, WorkflowRecord]
+    where: Deployment, rows: Sequence[OpenBuild], workflows: Mapping[str, WorkflowRecord]
 ) -> dict[str, int]:
+    """By how many turns workflows have come further than the rows, a turn that was being asked for included."""
     ahead: dict[str, int] = {}
-    for build, _, _, answered in rows:
-        record = workflows.get(str(build.id))
+    for each in rows:
+        build_id = each.build.id
+        record = workflows.get(str(build_id))
         if record is not None and record.fate is WorkflowFate.OPEN:
-            turns = (await where.workflows.progress(build.id)).turn - answered
+            progress = await where.workflows.progress(build_id)
+            turns = progress.turn - each.answered
+            if progress.calling is not None:
+                async with transaction(where.sessions) as tx:
+                    turns += progress.calling not in (await recovery.known_calls(tx, build_id)).open_turns
             if turns > 0:
-                ahead[str(build.id)] = turns
+                ahead[str(build_id)] = turns
     return ahead
 
 
@@ -161,6 +170,9 @@ async def carry_out(
     """
     if not await is_bound_here(where.sessions, where.workflows):
         await rebind(where.sessions, await where.workflows.namespace())
+    if after_restore:
+        async with transaction(where.sessions) as tx:
+            await recovery.skip_events(tx)
     steps = _Steps(where, stock, after_restore=after_restore)
     failed = 0
     for planned in stock.plan.steps:
@@ -237,15 +249,7 @@ class _Steps:
     async def _insert_row(self, build_id: uuid.UUID, status: Status, reason: str | None = None) -> None:
         """Insert the row of a build from the labels of its workflow."""
         labels = await self._where.workflows.labels(build_id)
-        name, _, goal = labels.summary.partition(": ")
-        lost = recovery.LostRow(
-            build_id,
-            labels.user_id,
-            uuid.UUID(labels.project_id),
-            name or "Recovered",
-            goal or "Recovered after a restore of the database.",
-            labels.started_at,
-        )
+        lost = recovery.LostRow(build_id, labels.user_id, uuid.UUID(labels.project_id), labels.started_at)
         async with transaction(self._where.sessions) as tx:
             await recovery.insert_lost_row(tx, lost, status, reason)
 
@@ -295,8 +299,8 @@ class _Steps:
             build = await load_build(tx, build_id)
             for snapshot in imported:
                 await recovery.import_snapshot(tx, build, snapshot)
-            answered = await recovery.last_answered(tx, build_id)
-            lost = [] if progress is None else _lost_calls(progress, answered, now)
+            known = await recovery.known_calls(tx, build_id)
+            lost = [] if progress is None else _lost_calls(progress, known, now)
             cost = await recovery.book_lost_calls(tx, build, lost)
             since = self._stock.put_back_to or now
             minutes = math.ceil((now - since).total_seconds() / 60) if told and (lost or imported) else None
@@ -340,10 +344,17 @@ _ARCHIVE = ".tar.gz"
 _MANIFEST = ".manifest.jsonl"
 
 
-def _lost_calls(progress: Progress, answered: int, now: datetime) -> list[LostCall]:
-    """The model calls of the lost time, as far as Temporal knows them. They count as today's."""
-    turns = [LostCall(turn, "turn", now.date()) for turn in range(answered + 1, progress.turn + 1)]
-    return turns + [LostCall(turn, "compaction", now.date()) for turn in progress.compacted if turn > answered]
+def _lost_calls(progress: Progress, known: KnownCalls, now: datetime) -> list[LostCall]:
+    """The model calls of the lost time, as far as Temporal knows them. They count as today's.
+
+    A call that had begun before is in the rows: its entry becomes an estimate.
+    """
+    turns = {*range(known.answered + 1, progress.turn + 1), progress.calling} - known.open_turns
+    compacted = set(progress.compacted) - known.compacted
+    return [
+        *(LostCall(turn, "turn", now.date()) for turn in sorted(filter(None, turns))),
+        *(LostCall(turn, "compaction", now.date()) for turn in sorted(compacted)),
+    ]
 
 
 @asynccontextmanager

@@ -28,10 +28,11 @@ from tests.harness.sample_build import sample_script
 from tests.harness.worker import WorkerHarness
 
 BUILDS_AT_ONCE = 3
-GOAL = "Build the sample product."
 FUZZ_GOAL = "Build with a hostile model, seed"
-_QUESTION_GOAL = "Build the sample product, and ask on the way."
-_RESTORE_GOAL = "Build the sample product, and be put back on the way."
+_SAMPLE = "Build the sample product"
+GOAL = f"{_SAMPLE}."
+_QUESTION_GOAL = f"{_SAMPLE}, and ask on the way."
+_RESTORE_GOAL = f"{_SAMPLE}, and be put back on the way."
 _SHARES = {FUZZ_GOAL: 0.2, _QUESTION_GOAL: 0.15, _RESTORE_GOAL: 0.15}
 """Shares of the builds whose model is hostile, gets stuck and asks its founder, and whose workspace is restored."""
 
@@ -97,7 +98,8 @@ class People:
 
     def has_own_outcome(self, build: Build) -> bool:
         """Whether the build need not deliver what the sample build does."""
-        return self.goal_of(build).startswith(FUZZ_GOAL) or build.id in self.restored
+        # The goal of a row that was written again is unknown unless the API has acknowledged the build.
+        return not self.goal_of(build).startswith(_SAMPLE) or build.id in self.restored
 
     # ---- loops
 
