@@ -10,6 +10,7 @@ from typing import Any
 
 from temporalio.client import (
     Client,
+    WorkflowExecution,
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowHistoryEventFilterType,
@@ -417,6 +418,8 @@ class BuildWorkflows:
     async def records(self, kind: str) -> dict[str, WorkflowRecord]:
         """List the latest runs of all workflows of a type, by build: a call for each thousand of them.
 
+        A workflow of a build without the label of a project was started by hand, and is left out.
+
         Raises:
             RPCError: Temporal does not answer, or refuses.
         """
@@ -424,7 +427,7 @@ class BuildWorkflows:
         records: dict[str, WorkflowRecord] = {}
         async for execution in listed:
             build_id = build_of_workflow(execution.id)
-            if build_id is None:
+            if build_id is None or (kind == BUILD_WORKFLOW and not _is_labelled(execution)):
                 continue
             is_open = execution.status in (None, WorkflowExecutionStatus.RUNNING)
             status = execution.typed_search_attributes.get(SearchAttributeKey.for_keyword(BUILD_STATUS))
@@ -475,9 +478,10 @@ class BuildWorkflows:
         return Progress(turn, tuple(compacted), calling if has_begun else None)
 
     async def _has_begun(self, build_id: uuid.UUID, activity: str) -> bool:
-        """Whether a worker has taken the pending activity, now or for an attempt before."""
+        """Whether a worker has taken the pending activity, now or for an attempt before. Of a closed workflow, that is
+        not known, and assumed."""
         description = await self.describe(build_id)
-        return any(
+        return description.close_time is not None or any(
             pending.activity_type.name == activity and (pending.attempt > 1 or pending.HasField("last_started_time"))
             for pending in description.raw_description.pending_activities
         )
@@ -539,6 +543,10 @@ class BuildWorkflows:
             return await self._client.service_client.check_health(timeout=timedelta(seconds=3))
         except (RPCError, RuntimeError):  # a lazy client raises RuntimeError if it can't connect
             return False
+
+
+def _is_labelled(execution: WorkflowExecution) -> bool:
+    return bool(execution.typed_search_attributes.get(SearchAttributeKey.for_keyword(BUILD_PROJECT)))
 
 
 def _keyword(name: str, value: str) -> SearchAttributePair[Any]:

@@ -21,10 +21,12 @@ class Step(StrEnum):
     """End the workflow, which knows more than the rows, and start another one over them."""
     PROJECT = "project"
     """Close the row as ready, as its workflow has."""
+    CLOSE = "close"
+    """Close the row as failed or cancelled, as its workflow has ended."""
     REBUILD = "rebuild"
     """Write the row of a build that became ready in the lost time."""
     END_ORPHAN = "end_orphan"
-    """End a workflow that has no row, and its sandboxes."""
+    """End a workflow that has no row, unless it has ended, and its sandboxes. Write a row that says so."""
     OPEN_PREVIEW = "open_preview"
     """Start the workflow of a preview whose time is not over."""
     CLOSE_PREVIEW = "close_preview"
@@ -120,6 +122,8 @@ def plan_after_restore(inventory: Inventory) -> RecoveryPlan:
         elif record is not None and record.fate is WorkflowFate.COMPLETED:
             # First, because a project has one open build, and the next one may have begun in the lost time.
             steps.insert(0, PlannedStep(Step.PROJECT, build.build_id, "its workflow has ended, and it is ready"))
+        elif record is not None and record.fate.has_ended:
+            steps.insert(0, PlannedStep(Step.CLOSE, build.build_id, f"its workflow has ended ({record.fate})"))
         elif record is not None and record.fate is WorkflowFate.OPEN:
             turns = inventory.ahead.get(build.build_id, 0)
             if turns:
@@ -136,6 +140,8 @@ def plan_after_restore(inventory: Inventory) -> RecoveryPlan:
             steps.append(PlannedStep(Step.REBUILD, build_id, "it became ready, and its row is lost"))
         elif record.fate is WorkflowFate.OPEN:
             steps.append(PlannedStep(Step.END_ORPHAN, build_id, "it runs, and its row is lost"))
+        elif record.fate.has_ended:
+            steps.append(PlannedStep(Step.END_ORPHAN, build_id, f"it has ended ({record.fate}), and its row is lost"))
     changed = sum(planned.step in (Step.START, Step.RESTART) for planned in steps)
     return RecoveryPlan((*steps, *_preview_steps(inventory)), tuple(_doubts(inventory, changed)))
 

@@ -1,10 +1,11 @@
-"""Close a build as ready: for its workflow, or later for its row, after the database was put back."""
+"""Close a build: as ready for its workflow, or later in its row as Temporal says that its workflow has ended."""
 
 import uuid
 from dataclasses import dataclass
 
 from db import builds
 from db.business_events import add_artifact_event
+from db.dangling_work import close_dangling_work
 from db.feed import append_events
 from db.models import Build
 from db.projects import mark_mvp_built
@@ -14,6 +15,7 @@ from db.transaction import Transaction, transaction
 from domain.events import ReadyEvent, StatusEvent
 from domain.payloads import FinishBuild
 from domain.status import Status
+from domain.verdicts import WorkflowFate
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,31 @@ async def project_ready(sessions: Sessions, request: FinishBuild, version: int, 
         await mark_mvp_built(tx, build.project_id)
         await add_artifact_event(tx, build)
         return True
+
+
+async def close_as_stopped(sessions: Sessions, build_id: uuid.UUID, fate: WorkflowFate, reason: str | None) -> bool:
+    """Close the open row of a build whose workflow has ended without that, and what its attempts have left open.
+
+    `reason`: the workflow's own, if it has one.
+
+    Returns:
+        False if the row is closed.
+    """
+    status = Status.CANCELLED if fate is WorkflowFate.CANCELED else Status.FAILED
+    reason = reason or f"The build was stopped from outside ({fate}). Its snapshots are kept."
+
+    async def close_leftovers() -> None:
+        # In a transaction of its own: settling a call locks the call's row before the build's.
+        async with transaction(sessions) as tx:
+            await close_dangling_work(tx, build_id)
+
+    await close_leftovers()  # before closing too: once the build is closed, no later look repeats this
+    async with transaction(sessions) as tx:
+        if not await builds.close_stopped_build(tx, build_id, status, reason):
+            return False
+        await append_events(tx, build_id, [StatusEvent(status=status, reason=reason)])
+    await close_leftovers()
+    return True
 
 
 async def _announce(tx: Transaction, build: Build, request: FinishBuild, version: int) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
 from clients.build_workflows import BuildToStart, BuildWorkflows, Progress
@@ -27,7 +28,7 @@ from db.transaction import transaction
 from domain.errors import CofounderError, Misconfigured, NotFound
 from domain.events import PreviewEvent
 from domain.manifest import digest, parse_manifest
-from domain.names import BUILD_WORKFLOW, PREVIEW_WORKFLOW
+from domain.names import BUILD_WORKFLOW, PREVIEW_WORKFLOW, build_workflow_id
 from domain.payloads import PreviewInput
 from domain.recovery_plan import (
     BuildRow,
@@ -42,7 +43,7 @@ from domain.recovery_plan import (
 )
 from domain.status import Status
 from domain.verdicts import WorkflowFate
-from services.completion import project_ready
+from services.completion import close_as_stopped, project_ready
 from services.deployment import is_bound_here, rebind
 from services.generation import trust_rows
 
@@ -179,7 +180,7 @@ async def carry_out(
         async with _at_rate(rate):
             try:
                 await steps.do(planned)
-            except (CofounderError, RPCError) as error:
+            except (CofounderError, RPCError, SQLAlchemyError) as error:
                 failed += 1
                 report(planned, str(error) or type(error).__name__)
             else:
@@ -200,6 +201,7 @@ class _Steps:
             Step.START: self._start,
             Step.RESTART: self._restart,
             Step.PROJECT: self._project,
+            Step.CLOSE: self._close,
             Step.REBUILD: self._rebuild,
             Step.END_ORPHAN: self._end_orphan,
             Step.OPEN_PREVIEW: self._open_preview,
@@ -210,7 +212,7 @@ class _Steps:
         """Do a step.
 
         Raises:
-            CofounderError, RPCError: it failed.
+            CofounderError, RPCError, SQLAlchemyError: it failed.
         """
         await self._doers[planned.step](planned.build_id)
 
@@ -246,6 +248,14 @@ class _Steps:
             await close_dangling_work(tx, identifier)
         await project_ready(where.sessions, result.request, result.version, where.workspace_path)
 
+    async def _close(self, build_id: str) -> None:
+        """Close a row as failed or cancelled, as its workflow has ended."""
+        identifier, workflows = uuid.UUID(build_id), self._where.workflows
+        fate = await workflows.fate(build_workflow_id(identifier))
+        reason = await workflows.failure_of(identifier) if fate is WorkflowFate.FAILED else None
+        await self._catch_up(identifier, await workflows.progress(identifier), told=False)
+        await close_as_stopped(self._where.sessions, identifier, fate, reason)
+
     async def _insert_row(self, build_id: uuid.UUID, status: Status, reason: str | None = None) -> None:
         """Insert the row of a build from the labels of its workflow."""
         labels = await self._where.workflows.labels(build_id)
@@ -256,11 +266,12 @@ class _Steps:
     async def _end_orphan(self, build_id: str) -> None:
         """End the workflow and the sandboxes of a build that has no row. Its founder starts it again."""
         identifier, workflows = uuid.UUID(build_id), self._where.workflows
-        progress = await workflows.progress(identifier)
+        progress, fate = await workflows.progress(identifier), await workflows.fate(build_workflow_id(identifier))
         with suppress(NotFound):  # it may have ended meanwhile
             await workflows.terminate(identifier, "its row was lost with a restore of the database")
         await self._kill(build_id, *Role)
-        await self._insert_row(identifier, Status.FAILED, _ROW_WAS_LOST)
+        status = Status.CANCELLED if fate is WorkflowFate.CANCELED else Status.FAILED
+        await self._insert_row(identifier, status, _ROW_WAS_LOST)
         await self._catch_up(identifier, progress, told=False)
 
     async def _open_preview(self, build_id: str) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from activities.reap.look import AT_ONCE, attempt, log
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
-from db import builds, previews, reaper
+from db import previews, reaper
 from db.dangling_work import close_dangling_work
 from db.deployment import count_started
 from db.feed import append_events
@@ -23,10 +23,9 @@ from db.models import Preview
 from db.reaper import StartedBuild
 from db.session import Sessions
 from db.transaction import transaction
-from domain.events import PreviewEvent, StatusEvent
+from domain.events import PreviewEvent
 from domain.names import BUILD_WORKFLOW, PREVIEW_WORKFLOW, build_workflow_id, preview_workflow_id
 from domain.payloads import ReapResult
-from domain.status import Status
 from domain.verdicts import (
     SLICES,
     BuildEvidence,
@@ -37,7 +36,7 @@ from domain.verdicts import (
     judge_build,
     most_closed,
 )
-from services.completion import project_ready
+from services.completion import close_as_stopped, project_ready
 
 STEP = "builds"
 COMPARED = "builds, compared"
@@ -190,22 +189,8 @@ class BuildReaper:
     async def _close(self, build_id: uuid.UUID, fate: WorkflowFate) -> bool:
         if fate is WorkflowFate.COMPLETED:
             return await self._project(build_id)
-        status = Status.CANCELLED if fate is WorkflowFate.CANCELED else Status.FAILED
         own = await self._workflows.failure_of(build_id) if fate is WorkflowFate.FAILED else None
-        reason = own or f"The build was stopped from outside ({fate}). Its snapshots are kept."
-
-        async def close_leftovers() -> None:
-            # In a transaction of its own: settling a call locks the call's row before the build's.
-            async with transaction(self._sessions) as tx:
-                await close_dangling_work(tx, build_id)
-
-        await close_leftovers()  # before closing too: once the build is closed, no later look repeats this
-        async with transaction(self._sessions) as tx:
-            if not await builds.close_stopped_build(tx, build_id, status, reason):
-                return False
-            await append_events(tx, build_id, [StatusEvent(status=status, reason=reason)])
-        await close_leftovers()
-        return True
+        return await close_as_stopped(self._sessions, build_id, fate, own)
 
     async def _project(self, build_id: uuid.UUID) -> bool:
         """Write to the row what the completed workflow closed the build with: the row is older than its end."""

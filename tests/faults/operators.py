@@ -108,9 +108,11 @@ class Operator:
     def past_of(self, build: Build) -> Past:
         """What the acts may have taken from a build."""
         created, closed = build.created_at.timestamp(), build.closed_at
+        put_back = [each for each in self._put_back if created < each.lost.ended]
         return Past(
             self._people.goal_of(build),
-            [each.lost for each in self._put_back if build.id not in each.closed and created < each.lost.ended],
+            [each.lost for each in put_back if build.id not in each.closed],
+            skips=len(put_back),  # the preview of a build that has ended has events too
             has_history=closed is None or closed.timestamp() > self._namespace_lost_at,
         )
 

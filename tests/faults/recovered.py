@@ -26,10 +26,12 @@ class LostTime:
 @dataclass(frozen=True)
 class Past:
     """A build's past. `goal`: the one that the API has acknowledged; a row that is written again has another one.
-    `lost`: the times that the build's rows do not know. `has_history`: its workflow was not lost after its end."""
+    `lost`: the times that the build's rows do not know. `skips`: how often its feed may have left out ids.
+    `has_history`: its workflow was not lost after its end."""
 
     goal: str
     lost: Sequence[LostTime] = ()
+    skips: int = 0
     has_history: bool = True
 
     def courses(self, requests: Sequence[Request]) -> list[list[Request]]:
@@ -79,4 +81,4 @@ class Past:
         # The preview may have added an event since the row was read.
         gaps.append(max(0, last_event_id - (events[-1].id if events else 0)))
         left_out = [gap for gap in gaps if gap]
-        return sum(left_out) <= SKIPPED_EVENTS * len(self.lost) and all(gap % SKIPPED_EVENTS == 0 for gap in left_out)
+        return sum(left_out) <= SKIPPED_EVENTS * self.skips and all(gap % SKIPPED_EVENTS == 0 for gap in left_out)

@@ -91,4 +91,14 @@ def test_workflows_without_a_row_are_rebuilt_or_ended() -> None:
         "closed": WorkflowRecord(WorkflowFate.COMPLETED, "ready"),
     }
     plan = plan_after_restore(inventory(workflows=workflows, closed=frozenset({"closed"})))
-    assert steps(plan) == [(Step.REBUILD, "ready"), (Step.END_ORPHAN, "running")]
+    assert steps(plan) == [(Step.REBUILD, "ready"), (Step.END_ORPHAN, "running"), (Step.END_ORPHAN, "failed")]
+
+
+def test_rows_of_what_has_ended_are_closed_before_rows_are_written_again() -> None:
+    """A project has one open build, and its next one may have begun in the lost time."""
+    workflows = {
+        "cancelled": WorkflowRecord(WorkflowFate.CANCELED, "cancelled"),
+        "next": WorkflowRecord(WorkflowFate.COMPLETED, "ready"),
+    }
+    plan = plan_after_restore(inventory("cancelled", workflows=workflows))
+    assert steps(plan) == [(Step.CLOSE, "cancelled"), (Step.REBUILD, "next")]
