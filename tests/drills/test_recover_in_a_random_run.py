@@ -14,7 +14,7 @@ Figure = Callable[[str], None]
 @pytest.mark.parametrize("act", OPERATOR_ACTS)
 async def test_an_act_in_a_random_run(act: str, figure: Figure) -> None:
     """Lose the namespace, or put the database back, in a random run."""
-    outcome = await run_chaos(1, 25, plan=[Action(8.0, act, 0.5, 10.0)])
+    outcome = await run_chaos(1, 45, plan=[Action(15.0, act, 0.5, 10.0)])
     assert not outcome.damage, outcome
     assert outcome.struck[act] == 1
     figure(f"{act.partition(': ')[2]}: {sum(outcome.builds.values())} builds, {outcome.builds['ready']} ready")

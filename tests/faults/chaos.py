@@ -56,7 +56,7 @@ from tests.harness.fault_waits import Damage, close_preview, until_closed
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
 from tests.harness.namespaces import new_namespace
 from tests.harness.reset import completed_tasks, reset
-from tests.harness.wait import DEADLINE
+from tests.harness.wait import DEADLINE, wait_until
 
 WORKERS = 2
 _QUOTA = 4
@@ -83,6 +83,8 @@ class Outcome:
     builds: Counter[str] = field(default_factory=Counter)
     people: Counter[str] = field(default_factory=Counter)
     """What people did by the API."""
+    recovered: Counter[str] = field(default_factory=Counter)
+    """The steps of the operator's recoveries."""
     seconds_to_the_end: float = 0.0
     damage: list[str] = field(default_factory=list)
 
@@ -110,6 +112,7 @@ async def run_chaos(
             outcome.seconds_to_the_end = monotonic() - began
         outcome.damage += [*chaos.damage, *chaos.operator.damage, *await chaos.operator.missing()]
         outcome.struck, outcome.people = chaos.struck(), chaos.people.done
+        outcome.recovered = chaos.operator.steps
         await _judge(faults, chaos, expected, outcome)
         if keep is not None and outcome.damage:
             await _keep(faults, keep / f"seed-{seed}")
@@ -374,6 +377,8 @@ class Chaos:
             worker.send(signal.SIGCONT)
 
     async def _have_operator_act(self, action: Action, which: str) -> None:
+        """Lose something that all builds depend on, once there are builds, and recover."""
+        await wait_until(self.people.open_builds, look_seconds=0.5)
         self._struck[action.kind] += 1
         try:
             if which == "namespace lost":
@@ -558,6 +563,8 @@ def show(outcome: Outcome) -> None:
         print(f"  {number:6}  builds {name}")
     for name, number in sorted(outcome.people.items()):
         print(f"  {number:6}  {name} by the API")
+    for name, number in sorted(outcome.recovered.items()):
+        print(f"  {number:6}  {name} by cofounder recover")
     print(f"  every build had closed within {outcome.seconds_to_the_end:.0f} s after the last fault")
     for damage in outcome.damage:
         print(f"  DAMAGE  {damage}")

@@ -5,6 +5,7 @@ Both recoveries follow docs/backup.md, with the tools that it names.
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ class Operator:
         worker_settings: of the workers.
         """
         self.damage: list[str] = []
+        self.steps: Counter[str] = Counter()
+        """What the recoveries have done."""
         self._faults = faults
         self._harness = harness
         self._people = people
@@ -194,6 +197,7 @@ class Operator:
             self._log(f"{what} --yes", done, printed)
         if code != 0 or done.get("failed"):
             self.damage.append(f"`cofounder recover {what}` ends with {code}: {printed[-500:]}")
+        self.steps.update(done.get("steps", {}))
 
     def _log(self, what: str, done: Mapping[str, object], printed: str) -> None:
         with (self._faults.directory / "recover.log").open("a") as log:
