@@ -11,6 +11,7 @@ import asyncio
 import uuid
 from dataclasses import dataclass
 from datetime import UTC
+from time import monotonic
 
 import structlog
 from temporalio import activity
@@ -18,6 +19,7 @@ from temporalio import activity
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
+from activities.runtime.outlive import LOOK_SECONDS, LOST_AFTER_SECONDS, keep_call, outlive_run
 from activities.turn.budget import CallBudget
 from activities.turn.conversation import ConversationLoader, ImageSource
 from activities.turn.rates import Admission, CallRates
@@ -34,7 +36,7 @@ from domain.answer_blocks import Block
 from domain.bill import bill_of
 from domain.budget import Verdict
 from domain.compaction import SUMMARY_OUTPUT_TOKENS
-from domain.errors import CofounderError, NeedsPerson, RateLimited, StaleClaim
+from domain.errors import CallInFlight, CofounderError, NeedsPerson, RateLimited, StaleClaim
 from domain.events import CompactedEvent
 from domain.payloads import CompactConversation, CompactResult
 from domain.pricing import Iteration, PriceTable, Tokens
@@ -118,20 +120,28 @@ class CompactActivities:
         Raises:
             ModelCallFailed: another attempt may succeed.
         """
+        began = monotonic()
         async with heartbeating():
-            admission, model = await self._admit(request)
-            if admission is None:
-                return CompactResult.sparse()
-            try:
-                return await self._sum_up(request, admission)
-            except RateLimited as error:
-                await self._rates.note_refusal(model, error)
-                raise
-            except LostCall:
-                admission.count()
-                raise
-            finally:
-                admission.close()
+            while True:
+                try:
+                    return await self._sum_up_when_admitted(request, waits=monotonic() - began < LOST_AFTER_SECONDS)
+                except CallInFlight:
+                    await asyncio.sleep(LOOK_SECONDS)
+
+    async def _sum_up_when_admitted(self, request: CompactConversation, *, waits: bool) -> CompactResult:
+        admission, model = await self._admit(request)
+        if admission is None:
+            return CompactResult.sparse()
+        try:
+            return await self._sum_up(request, admission, waits=waits)
+        except RateLimited as error:
+            await self._rates.note_refusal(model, error)
+            raise
+        except LostCall:
+            admission.count()
+            raise
+        finally:
+            admission.close()
 
     async def _admit(self, request: CompactConversation) -> tuple[Admission | None, str]:
         """Wait until the model's API takes the call; returns the model, too."""
@@ -142,11 +152,19 @@ class CompactActivities:
         tokens = max(1, size.likely - size.cached)
         return await self._rates.admit(caller.model, caller.user_id, tokens, _RATE_PATIENCE_SECONDS), caller.model
 
-    async def _sum_up(self, request: CompactConversation, admission: Admission) -> CompactResult:
+    async def _sum_up(self, request: CompactConversation, admission: Admission, *, waits: bool) -> CompactResult:
         async with transaction(self._sessions) as tx:
-            reserved = await self._reserve(tx, request)
+            reserved = await self._reserve(tx, request, waits=waits)
         if isinstance(reserved, CompactResult):
             return reserved
+        claim = reserved.call.claim
+        return await outlive_run(
+            self._call_and_store(request, reserved, admission), lambda: keep_call(self._sessions, claim)
+        )
+
+    async def _call_and_store(
+        self, request: CompactConversation, reserved: _Reserved, admission: Admission
+    ) -> CompactResult:
         called = await self._call(reserved, admission)
         if called is None:
             return CompactResult.sparse()
@@ -154,13 +172,18 @@ class CompactActivities:
         await crash_point("compact.stored")
         return result
 
-    async def _reserve(self, tx: Transaction, request: CompactConversation) -> _Reserved | CompactResult:
+    async def _reserve(
+        self, tx: Transaction, request: CompactConversation, *, waits: bool
+    ) -> _Reserved | CompactResult:
         """Take the compaction and reserve its money; or say how it has ended."""
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
         start = await turns.load_turn_start(tx, build_id, request.turn + 1, info.started_time.astimezone(UTC).date())
         if self._budget.is_on_hold(start.standing):
             return CompactResult.sparse()
-        claimed = await compactions.claim_compaction(tx, build_id, request.turn, info.workflow_run_id or "", claim)
+        run_id = info.workflow_run_id or ""
+        claimed = await compactions.claim_compaction(
+            tx, build_id, request.turn, run_id, claim, waits=waits, lost_after=LOST_AFTER_SECONDS
+        )
         if claimed is None or claimed.outcome is not None:
             return CompactResult.sparse(opened=claimed is not None and claimed.outcome == OPENED)
         day = info.started_time.astimezone(UTC).date()

@@ -10,6 +10,7 @@ from temporalio import activity
 from activities.runtime.errors import application_errors
 from clients.model.protocol import Providers
 from db.builds import load_build, pin_inputs, record_model
+from db.events import last_event_data
 from db.feed import append_events
 from db.formats import may_write
 from db.models import Build
@@ -179,5 +180,7 @@ class ContextActivities:
                 ) from error
             label = self._label(model)
             await record_model(tx, build, model, label)
-            await append_events(tx, build_id, [ModelEvent(model=model, label=label, plan=plan.name)])
+            announced = await last_event_data(tx, build_id, ModelEvent.type)
+            if announced is None or announced["model"] != model:  # the feed says it once, also after a reset
+                await append_events(tx, build_id, [ModelEvent(model=model, label=label, plan=plan.name)])
             return ResolvedModel(model=model, label=label)

@@ -17,6 +17,7 @@ from temporalio import activity
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
+from activities.runtime.outlive import LOOK_SECONDS, LOST_AFTER_SECONDS, keep_call, outlive_run
 from activities.turn.budget import CallBlocked, CallBudget, LookAhead, budget_fields
 from activities.turn.conversation import ConversationLoader, ImageSource
 from activities.turn.floor import DECLINED, NOT_ACCEPTED, TOO_DEAR, TOO_LONG, open_floor
@@ -44,6 +45,7 @@ from domain.bill import Bill, bill_of
 from domain.budget import BudgetState, Permission
 from domain.compaction import LEAST_TOKENS, MOST_BYTES
 from domain.errors import (
+    CallInFlight,
     CofounderError,
     ConversationRefused,
     ConversationTooLong,
@@ -152,21 +154,25 @@ class ThinkActivities:
             ModelCallFailed, NeedsPerson: see `clients/model/protocol.py`.
         """
         result: ThinkResult | None = None
-        deadline = monotonic() + self._rates.patience
+        began = monotonic()
         async with heartbeating():
             while result is None:
-                result = await self._ask_when_admitted(request, deadline)
+                result = await self._ask_when_admitted(request, began)
         return result
 
-    async def _ask_when_admitted(self, request: ThinkInput, deadline: float) -> ThinkResult | None:
+    async def _ask_when_admitted(self, request: ThinkInput, began: float) -> ThinkResult | None:
         """Make one call for the turn as soon as the model's API takes it. None if the turn has to be tried again."""
+        deadline = began + self._rates.patience
         admission, model = await self._admit(request, deadline)
         if admission is None:
             return ThinkResult.sparse(outcome=ThinkOutcome.BUSY, wait_seconds=self._rates.seconds_to_wait(model))
         try:
-            return await self._ask(request, admission)
+            return await self._ask(request, admission, waits=monotonic() - began < LOST_AFTER_SECONDS)
         except RateLimited as error:
             await self._rates.note_refusal(model, error)
+            return None
+        except CallInFlight:
+            await asyncio.sleep(LOOK_SECONDS)
             return None
         except LostCall:
             admission.count()
@@ -186,8 +192,13 @@ class ThinkActivities:
         patience = deadline - monotonic()
         return await self._rates.admit(caller.model, caller.user_id, tokens, patience), caller.model
 
-    async def _ask(self, request: ThinkInput, admission: Admission) -> ThinkResult | None:
-        """Make one call for the turn. None if the conversation can't be sent: the turn begins with a floor now."""
+    async def _ask(self, request: ThinkInput, admission: Admission, *, waits: bool) -> ThinkResult | None:
+        """Make one call for the turn. None if the conversation can't be sent: the turn begins with a floor now.
+
+        Raises:
+            CallInFlight: an attempt whose run is gone may still be making the call. `waits`: one that does not say so
+                may not have learned yet that its run is gone.
+        """
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
         try:
             async with transaction(self._sessions) as tx:
@@ -201,7 +212,11 @@ class ThinkActivities:
                     run_id=info.workflow_run_id or "",
                     claim=claim,
                     counters=request.counters.model_dump(mode="json", by_alias=True, exclude_unset=True) or None,
+                    waits=waits,
+                    lost_after=LOST_AFTER_SECONDS,
                 )
+                if turn.is_held:
+                    raise CallInFlight(f"an attempt of another run is making the call of turn {request.turn}")
                 call = replace(call, prefix=turn.prefix)
                 if turn.outcome is not None:
                     return _with_settings(await self._stored_result(tx, call, turn.outcome), start)
@@ -214,6 +229,12 @@ class ThinkActivities:
             elif blocked.result.outcome is ThinkOutcome.BUDGET:
                 await self._alert(build_id, request.turn, blocked.state)
             return blocked.result
+        result = await outlive_run(
+            self._call_and_store(reserved, admission), lambda: keep_call(self._sessions, call.claim)
+        )
+        return result and _with_settings(result, start)
+
+    async def _call_and_store(self, reserved: ReservedTurn, admission: Admission) -> ThinkResult | None:
         call = reserved.call
         try:
             answer, narrator, tools = await self._call(call, reserved.max_tokens, admission)
@@ -225,7 +246,7 @@ class ThinkActivities:
             raise
         if answer.stop_reason == WINDOW_EXCEEDED and await self._begin_again(call, TOO_LONG, answer):
             return None
-        return _with_settings(await self._store(call, answer, tools, narrator, reserved.message_read), start)
+        return await self._store(call, answer, tools, narrator, reserved.message_read)
 
     @activity.defn
     @application_errors

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import UUID, bindparam, func, select, text
 
+from db import money
 from db.models import Compaction, Event, FounderMessage, Prompt, Turn
 from db.transaction import Transaction
 from domain.compaction import TAIL_TURNS, TURNS_BETWEEN
-from domain.errors import StaleClaim
+from domain.errors import CallInFlight, StaleClaim
 from domain.events import PhaseCompletedEvent
 
 OPENED = "compaction"
@@ -33,14 +34,16 @@ class ClaimedCompaction:
 
 
 async def claim_compaction(
-    tx: Transaction, build_id: uuid.UUID, turn: int, run_id: str, claim: uuid.UUID
+    tx: Transaction, build_id: uuid.UUID, turn: int, run_id: str, claim: uuid.UUID, *, waits: bool, lost_after: float
 ) -> ClaimedCompaction | None:
-    """Take the compaction after this turn for this attempt, unless it has been answered.
+    """Take the compaction after this turn for this attempt, unless it has been answered. `waits` and `lost_after` are
+    those of `turns.claim_turn`.
 
     Returns:
         None if there is nothing to sum up: the newest prefix begins with the turns that a summary leaves as they are.
 
     Raises:
+        CallInFlight: an earlier attempt, whose run is gone, may still be making the call.
         StaleClaim: another attempt makes the row at this moment.
     """
     covers = turn - TAIL_TURNS
@@ -66,7 +69,10 @@ async def claim_compaction(
         return ClaimedCompaction(None, None, base, prefix, covers)
     if row.outcome is not None:
         return ClaimedCompaction(row.outcome, None, base, row.prefix, covers)
-    lost, row.claim = row.claim, claim
+    other_run = waits and row.run_id != run_id
+    if await money.is_in_flight(tx, row.claim, other_run=other_run, seconds=lost_after):
+        raise CallInFlight(f"an attempt of another run is making the compaction after turn {turn}")
+    lost, row.claim, row.run_id = row.claim, claim, run_id
     return ClaimedCompaction(None, lost, base, row.prefix, covers)
 
 

@@ -411,7 +411,7 @@ class Prompt(Base):
 
 
 class Turn(Base):
-    """One TAOR iteration. `claim` is the token of the attempt that holds it, `run_id` the run that began it."""
+    """One TAOR iteration. `claim` is the token of the attempt that holds it, `run_id` that attempt's run."""
 
     __tablename__ = "turns"
 
@@ -540,6 +540,8 @@ class LedgerEntry(Base):
     iterations: Mapped[list[Any] | None]
     """The model and tokens of each part of a call that several models, or a model several times, took part in."""
     opened_at: Mapped[datetime] = _now()
+    kept_at: Mapped[datetime | None]
+    """When its attempt, whose run of the workflow is gone, has last said that it still makes the call."""
     closed_at: Mapped[datetime | None]
 
     __table_args__ = (

@@ -299,6 +299,35 @@ async def _lock_days(tx: Transaction, keys: Select[str, date]) -> None:
     await tx.session.execute(days.with_for_update())
 
 
+_IN_FLIGHT = text(
+    """
+    select coalesce(:other_run or kept_at > now() - make_interval(secs => :seconds), false)
+    from ledger where id = :claim and state = 'open'
+    """
+).bindparams(bindparam("claim", type_=UUID(as_uuid=True)))
+
+
+async def is_in_flight(tx: Transaction, claim: uuid.UUID, *, other_run: bool, seconds: float) -> bool:
+    """Whether the attempt with this claim may still be making its call.
+
+    Args:
+        other_run: it is of another run of the workflow, and may not have learned yet that its run is gone.
+        seconds: it is lost if it has not said for this long that it still makes the call.
+    """
+    found = await tx.execute(_IN_FLIGHT, {"claim": claim, "other_run": other_run, "seconds": seconds})
+    return bool(found.scalar())
+
+
+async def keep_call(tx: Transaction, claim: uuid.UUID) -> None:
+    """Say that the call is still being made, by an attempt whose run is gone."""
+    await _lock_day_of(tx, claim)
+    await tx.session.execute(
+        update(LedgerEntry)
+        .where(LedgerEntry.id == claim, LedgerEntry.state == "open")
+        .values(kept_at=func.clock_timestamp())
+    )
+
+
 async def estimate(tx: Transaction, claim: uuid.UUID) -> None:
     """Mark the call as estimated: its real cost is unknown. The reservation stays as its cost, and so the day's sum."""
     await _lock_day_of(tx, claim)

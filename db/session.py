@@ -11,6 +11,8 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from domain.errors import Misconfigured
+
 _TRUSTED_SECONDS = 10.0
 """A connection last used less than this many seconds ago counts as alive, unless the driver has seen it close."""
 
@@ -47,6 +49,14 @@ _LIMITS: Mapping[str, str] = {
     "tcp_keepalives_interval": str(KEEPALIVE_SECONDS[1]),
     "tcp_keepalives_count": str(KEEPALIVE_SECONDS[2]),
 }
+
+
+def unusable(error: Exception) -> Misconfigured:
+    """What to tell an operator whose database does not answer, or has not been migrated."""
+    return Misconfigured(
+        "The database does not answer, or has not been migrated. Check DATABASE_URL, then run `cofounder migrate`. "
+        f"({str(error).splitlines()[0]})"
+    )
 
 
 def make_engine(database_url: str, pool_size: int = 10, *, limited: bool = True) -> AsyncEngine:

@@ -19,15 +19,15 @@ from sqlalchemy.exc import (
     DataError,
     DBAPIError,
     IntegrityError,
-    InterfaceError,
     MultipleResultsFound,
     NoResultFound,
     OperationalError,
     ProgrammingError,
+    SQLAlchemyError,
 )
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from db.errors import is_outage
 from db.session import Sessions
 from domain.errors import DatabaseUnavailable
 
@@ -180,16 +180,11 @@ async def request_transaction(sessions: Sessions) -> AsyncIterator[Transaction]:
         detail = "The database has no tables yet. Run `cofounder migrate` on the machine of the API."
         raise DatabaseUnavailable(detail) from error
     # A bare asyncpg error comes from connecting; from queries it arrives wrapped.
-    except (OSError, OperationalError, InterfaceError, PoolTimeoutError, asyncpg.PostgresError) as error:
-        raise _does_not_answer() from error
-    except DBAPIError as error:
-        if not error.connection_invalidated:
+    except (OSError, SQLAlchemyError, asyncpg.PostgresError) as error:
+        if not is_outage(error) and not (isinstance(error, DBAPIError) and error.connection_invalidated):
             raise
-        raise _does_not_answer() from error
-
-
-def _does_not_answer() -> DatabaseUnavailable:
-    return DatabaseUnavailable("The database does not answer, so nothing was stored. Try again in a minute.", 10)
+        detail = "The database does not answer, so nothing was stored. Try again in a minute."
+        raise DatabaseUnavailable(detail, 10) from error
 
 
 @asynccontextmanager

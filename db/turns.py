@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import JSON, UUID, Date, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from db import money
 from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
 from db.models import Event, GateRun, Message, Prompt, ToolCall, Turn
 from db.switches import OFF_SCOPE, Standing
@@ -29,6 +30,8 @@ class ClaimedTurn:
     """The stored outcome, if the turn was answered before; it was not taken then."""
     lost: uuid.UUID | None
     """The claim of the earlier attempt that it was taken from, if there was one."""
+    is_held: bool = False
+    """Whether an earlier attempt may still be making the call, so that it was not taken from it."""
     prefix: int = 0
     """The prefix that its request begins with. A later attempt has the same."""
     fallbacks: tuple[str, ...] = ()
@@ -125,10 +128,15 @@ async def claim_turn(
     run_id: str,
     claim: uuid.UUID,
     counters: dict[str, Any] | None = None,
+    waits: bool = False,
+    lost_after: float = 0,
 ) -> ClaimedTurn:
-    """Take the turn's row for this attempt, unless the turn has been answered.
+    """Take the turn's row for this attempt, unless the turn has been answered, or an earlier attempt's call may still
+    be in flight although its run is gone, as after a reset.
 
-    An attempt of another run of the workflow, as after a reset, is an earlier attempt like any other.
+    Args:
+        waits: whether this attempt can wait for an attempt of another run that has not learned that its run is gone.
+        lost_after: an earlier attempt is lost after this many seconds in which it does not say that it makes the call.
 
     Raises:
         RowsAreAhead: the build has ended, or has a later turn.
@@ -141,15 +149,19 @@ async def claim_turn(
     if (row := inserted.first()) is not None:
         if number > 1 and (start.previous_outcome is None or start.has_open_calls):
             raise RowsAreBehind(f"Turn {number - 1} is not complete, so turn {number} can't follow it.")
-        return ClaimedTurn(None, None, row[0], tuple(json.loads(row[1])), row[2])
+        return ClaimedTurn(None, None, False, row[0], tuple(json.loads(row[1])), system_notices=row[2])
     turn = await tx.session.get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
     if await tx.session.get(Turn, (build_id, number + 1)) is not None:
         raise RowsAreAhead(f"The build has gone on since turn {number}.")
     if turn.outcome is not None:
-        return ClaimedTurn(turn.outcome, None, turn.prefix)
-    lost, turn.claim = turn.claim, claim
+        return ClaimedTurn(turn.outcome, None, prefix=turn.prefix)
+    other_run = waits and turn.run_id != run_id
+    if await money.is_in_flight(tx, turn.claim, other_run=other_run, seconds=lost_after):
+        return ClaimedTurn(None, None, is_held=True)
+    lost, turn.claim, turn.run_id = turn.claim, claim, run_id
     prompt = await tx.session.get(Prompt, (build_id, turn.prefix))
-    return ClaimedTurn(None, lost, turn.prefix, tuple(prompt.fallbacks) if prompt is not None else ())
+    fallbacks = tuple(prompt.fallbacks) if prompt is not None else ()
+    return ClaimedTurn(None, lost, prefix=turn.prefix, fallbacks=fallbacks)
 
 
 _NARRATE = text(

@@ -22,6 +22,7 @@
     ├── RowsMoved               the build's rows do not fit what this run of its workflow asks for
     │   ├── RowsAreAhead        another run has gone further, as after a reset; or the build has ended
     │   └── RowsAreBehind       rows that this run has seen are gone, as after a restore of the database
+    ├── CallInFlight            an attempt whose run is gone may still be making the model call; look again
     ├── StaleClaim              another attempt has claimed the row since; end without a write
     ├── NeedsPerson             only a person can fix it (key, spend limit, store); names whom the build waits for
     │   └── ConversationRefused     the conversation is at fault; one that begins again without it may be accepted
@@ -140,6 +141,10 @@ class RowsAreAhead(RowsMoved):
 
 class RowsAreBehind(RowsMoved):
     """Rows that this run has seen are gone, as after the database was restored from a backup."""
+
+
+class CallInFlight(CofounderError):
+    """An earlier attempt, whose run is gone, may still be making the model call that this one is to make."""
 
 
 class StaleClaim(CofounderError):

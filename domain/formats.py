@@ -52,6 +52,11 @@ def unreadable(reads: Mapping[str, int], stored: Sequence[Format]) -> str | None
                 f"This program is too old for its database: it reads version {own} of the {each.name}, and what is "
                 f"there needs version {each.readable_from}. Start the version of Cofounder that migrated the database."
             )
+        if each.name == SCHEMA and each.written == 0:
+            return (
+                f"The database has not been migrated: this program needs version {own} of its schema. Run `cofounder "
+                "migrate`, then start this again."
+            )
         if each.name == SCHEMA and each.written < own:
             return (
                 f"The database is older than this program: its schema has version {each.written}, and this program "

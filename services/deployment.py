@@ -9,7 +9,7 @@ from temporalio.service import RPCError
 
 from clients.build_workflows import BuildWorkflows
 from db import deployment
-from db.session import Sessions
+from db.session import Sessions, unusable
 from db.transaction import Transaction, transaction
 from domain.deployment import Binding, BindingVerdict, DatabaseContents, Namespace, judge_binding, refusal
 from domain.errors import Misconfigured, WrongNamespace
@@ -96,7 +96,4 @@ async def _readable(sessions: Sessions) -> AsyncIterator[Transaction]:
         async with transaction(sessions) as tx:
             yield tx
     except (OSError, SQLAlchemyError) as error:
-        raise Misconfigured(
-            "The database does not answer, or has not been migrated. Check DATABASE_URL, then run `cofounder migrate`. "
-            f"({str(error).splitlines()[0]})"
-        ) from error
+        raise unusable(error) from error

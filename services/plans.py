@@ -2,7 +2,7 @@
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from db.session import Sessions
+from db.session import Sessions, unusable
 from db.transaction import transaction
 from db.users import list_plans
 from domain.errors import Misconfigured, UnknownModel
@@ -20,10 +20,7 @@ async def check_plans(sessions: Sessions, prices: PriceTable) -> None:
         async with transaction(sessions) as tx:
             plans = await list_plans(tx)
     except (OSError, SQLAlchemyError) as error:
-        raise Misconfigured(
-            "The database does not answer, or has not been migrated. Check DATABASE_URL, then run `cofounder migrate`. "
-            f"({str(error).splitlines()[0]})"
-        ) from error
+        raise unusable(error) from error
     for plan in plans:
         for role, model in plan.default_models.items():
             try:

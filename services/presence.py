@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from db import formats
-from db.session import Sessions
+from db.session import Sessions, unusable
 from db.transaction import transaction
 from domain.errors import Misconfigured, WrongVersion
 from domain.formats import SCHEMA, Format, unreadable
@@ -37,9 +37,7 @@ async def check_formats(sessions: Sessions) -> None:
     except ProgrammingError:
         stored = [Format(SCHEMA, 0, 0)]  # migrated by a version without formats, or not at all
     except (OSError, SQLAlchemyError) as error:
-        raise Misconfigured(
-            f"The database does not answer. Check DATABASE_URL. ({str(error).splitlines()[0]})"
-        ) from error
+        raise unusable(error) from error
     if problem := unreadable(formats.own_formats(), stored):
         raise WrongVersion(problem)
 

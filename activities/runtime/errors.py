@@ -4,17 +4,16 @@ Temporal reads two things from an error: its type, and whether to try again.
 """
 
 import functools
-import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import ParamSpec, TypeVar
 
 import structlog
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, FailureError
 
+from db.errors import is_outage
 from domain.errors import (
     AccountSuspended,
     BuildFailed,
@@ -101,7 +100,7 @@ def to_application_error(error: CofounderError | SQLAlchemyError | OSError) -> A
     """The error that Temporal gets."""
     if isinstance(error, CofounderError):
         return _from_cofounder_error(error)
-    if _is_connection_error(error):
+    if is_outage(error):
         text = "The database does not answer. Cofounder tries again; if this lasts, check DATABASE_URL and the server."
         return ApplicationError(f"{text} ({_first_line(error)})", type=DATABASE_UNAVAILABLE)
     return ApplicationError(_first_line(error), type=type(error).__name__)
@@ -146,14 +145,6 @@ def _build_waits_for(kind: str) -> bool:
     info = activity.info()
     is_limited = info.retry_policy is not None and info.retry_policy.maximum_attempts > 0
     return info.workflow_type == BUILD_WORKFLOW and is_limited and info.attempt >= attempts_before_waiting(kind)
-
-
-def _is_connection_error(error: SQLAlchemyError | OSError) -> bool:
-    if isinstance(error, ConnectionError | TimeoutError | socket.gaierror | PoolTimeout):
-        return True
-    if type(error) is OSError:
-        return True  # asyncio's "Multiple exceptions", when it has tried several addresses
-    return isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError | ProgrammingError)
 
 
 def _first_line(error: BaseException) -> str:

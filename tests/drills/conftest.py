@@ -4,10 +4,13 @@
 the marker `fast` are part of `make test`.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+
+from db.migrate import migrate
+from local.stack import LocalStack
 
 _DRILLS = Path(__file__).parent
 
@@ -37,3 +40,12 @@ def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
         request.node.user_properties.append(("figure", text))
 
     return add
+
+
+@pytest.fixture(scope="session")
+async def large_stack() -> AsyncIterator[LocalStack]:
+    """A stack of its own, which has room for the sandboxes of dozens of builds."""
+    options = ("--max-sandboxes", "200")
+    async with LocalStack(durable=False, time_skipping=True, temporal_ui=False, sandbox_options=options) as running:
+        await migrate(running.environment["DATABASE_URL"])
+        yield running

@@ -33,8 +33,9 @@ async def engine(stack: LocalStack) -> AsyncIterator[AsyncEngine]:
     await made.dispose()
 
 
+@pytest.mark.fast
 async def test_fleet_limit(engine: AsyncEngine, harness: WorkerHarness, figure: Figure) -> None:
-    """Eight users with unlimited plans make sixteen calls at once under a limit of the fleet's day"""
+    """D8: eight users with unlimited plans make sixteen calls at once under a limit of the fleet's day"""
 
     def think(user: int, number: int, fate: Fate) -> Callable[[Fleet], Awaitable[None]]:
         return lambda fleet: fleet.storms[user].think(number, fate)
@@ -47,7 +48,7 @@ async def test_fleet_limit(engine: AsyncEngine, harness: WorkerHarness, figure: 
 
 
 async def test_switch_while_builds_run(harness: WorkerHarness, figure: Figure) -> None:
-    """All builds are switched off while three work, and on again"""
+    """D8: all builds are switched off while three work, and on again"""
     script = steps([hold("echo kept > kept")], [bash(PRODUCT)])
     builds = [await harness.start(script=script) for _ in range(3)]
     for build_id in builds:

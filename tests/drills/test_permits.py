@@ -9,22 +9,26 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import pytest
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
 from activities.runtime.crash_point import CrashPoint
 from clients.browser import Browser
-from clients.sandbox import Sandboxes, sandbox_config
+from clients.sandbox import Role, Sandboxes, sandbox_config
 from db.migrate import migrate
-from db.models import Preview
+from db.models import Permit, Preview
 from db.transaction import transaction
+from domain.names import build_workflow_id
 from domain.permits import PREVIEW_CLOSED
 from domain.status import Status
 from local.stack import LocalStack
+from tests.harness.fault_waits import close_preview
 from tests.harness.faults import FaultHarness, WorkerProcess, fault_harness
-from tests.harness.scripts import PRODUCT, SMALL, bash, steps
+from tests.harness.repeats import assert_nothing_was_repeated
+from tests.harness.reset import completed_tasks, reset, until_in
+from tests.harness.scripts import HOLD, PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness, worker_harness
+from tests.workflows.scenarios import release_command
 
 _LONGEST = 10 * DEADLINE
 
@@ -87,7 +91,6 @@ async def watched(harness: WorkerHarness, quota: int) -> AsyncIterator[Fleet]:
     await sandboxes.close()
 
 
-@pytest.mark.fast
 async def test_one_sandbox(browser: Browser, figure: Callable[[str], None]) -> None:
     """3 builds, and one sandbox for their workspaces, gates and previews."""
     async with fleet(1, browser) as one:
@@ -95,7 +98,7 @@ async def test_one_sandbox(browser: Browser, figure: Callable[[str], None]) -> N
 
 
 async def test_eight_builds(browser: Browser, figure: Callable[[str], None]) -> None:
-    """8 builds, and a quota of 3 sandboxes."""
+    """D6: 8 builds, and a quota of 3 sandboxes."""
     async with fleet(3, browser) as three:
         figure(await three.ready([await three.harness.start(script=SMALL) for _ in range(8)]))
 
@@ -137,6 +140,51 @@ async def test_open_previews(browser: Browser, figure: Callable[[str], None]) ->
         figure(await three.ready([await harness.start(script=SMALL) for _ in range(5)]))
         reasons = [row and (row.state, row.reason) for row in [await preview(each) for each in shown]]
         assert reasons == [("closed", PREVIEW_CLOSED)] * 3
+
+
+async def test_reset_with_a_quota(browser: Browser, figure: Callable[[str], None]) -> None:
+    """Two sandboxes: reset builds to each of their tasks, one in a command, one at the gate, one that waits."""
+    at_gate = PRODUCT.replace('"check": "python3', f'"check": "{HOLD}; python3')
+    async with fleet(2, browser) as two:
+        harness = two.harness
+        working = await harness.start(script=steps([hold()], [bash(PRODUCT)]))
+        checked = await harness.start(script=steps([bash(at_gate)]))
+        await harness.until_event(working, "tool_started")
+        await harness.until_event(checked, "gate_step", count=3)
+        waiting = await harness.start(script=SMALL)
+        await harness.until(waiting, frozenset({Status.WAITING}))
+        resets = [
+            await _reset_to_each_task(harness, working, "dispatch_tool"),
+            await _reset_to_each_task(harness, checked, "run_evidence_gate"),
+            await _reset_to_each_task(harness, waiting),
+        ]
+        assert (await harness.row(waiting)).status == Status.WAITING
+        await release_command(harness, working)
+        await release_command(harness, checked, Role.GATE)
+        builds = [working, checked, waiting]
+        figures = await two.ready(builds)
+        for build_id in builds:
+            await assert_nothing_was_repeated(harness, build_id)
+            await close_preview(harness, build_id)
+        async with harness.session() as tx:
+            assert await tx.session.scalar(select(func.count()).select_from(Permit)) == 0
+        figure(f"{figures}; {sum(resets)} resets, no permit is left")
+
+
+async def _reset_to_each_task(harness: WorkerHarness, build_id: uuid.UUID, activity: str | None = None) -> int:
+    """Reset a build to each of its tasks, each time once it is in this activity, or idle. Returns how often."""
+    workflow_id = build_workflow_id(build_id)
+
+    async def until_there() -> None:
+        await (until_in(harness.client, workflow_id, activity) if activity else harness.until_idle(build_id))
+
+    await until_there()
+    run_id = (await harness.handle(build_id).describe()).run_id
+    tasks = await completed_tasks(harness.client, workflow_id)
+    for task in tasks:
+        await reset(harness.client, workflow_id, task, run_id)
+        await until_there()
+    return len(tasks)
 
 
 async def test_fair_between_users(browser: Browser, figure: Callable[[str], None]) -> None:

@@ -1,6 +1,7 @@
 """`cofounder recover`: Temporal's namespace is lost, or the database is put back, while builds run."""
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +24,7 @@ from local.stack import LocalStack
 from tests.harness.api_server import new_database
 from tests.harness.backup import dump_database, restore_database
 from tests.harness.namespaces import new_namespace
+from tests.harness.phases import count_phases
 from tests.harness.recover import run_recover
 from tests.harness.repeats import assert_nothing_was_repeated
 from tests.harness.scripts import HOLD, PRODUCT, SMALL, bash, hold, steps
@@ -33,6 +35,9 @@ from tests.workflows.scenarios import release_command, until_waiting
 Figure = Callable[[str], None]
 
 _QUEUE = "recovery-drill"
+
+_ROUNDS = 5
+"""Builds in each phase; there are seven phases."""
 
 
 async def recover(
@@ -91,6 +96,13 @@ async def _ready(harness: WorkerHarness) -> uuid.UUID:
     return build_id
 
 
+async def _in_model_call(harness: WorkerHarness) -> uuid.UUID:
+    """A build whose answer comes when its worker has been told to stop: the call ends, and its answer is stored."""
+    build_id = await harness.start(script=SMALL, faults=[{"kind": "stall", "seconds": 20}])
+    await harness.until_event(build_id, "turn_started")
+    return build_id
+
+
 async def _finish_all(harness: WorkerHarness, builds: dict[str, list[uuid.UUID]]) -> None:
     """Do for each build what it waits for, and wait until it is ready."""
     for build_id in builds["in a command"]:
@@ -112,14 +124,15 @@ async def _finish_all(harness: WorkerHarness, builds: dict[str, list[uuid.UUID]]
             assert row.status == Status.READY, row.reason
 
 
-@pytest.mark.parametrize("rounds", [pytest.param(1, marks=pytest.mark.fast), 5])
-async def test_namespace_lost(stack: LocalStack, browser: Browser, figure: Figure, rounds: int) -> None:
-    """Lose Temporal's namespace with builds in every phase, and recover in an empty one."""
-    database_url, before, after = await new_database(stack), await new_namespace(stack), await new_namespace(stack)
+@pytest.mark.timeout(2400)
+async def test_namespace_lost(large_stack: LocalStack, browser: Browser, figure: Figure) -> None:
+    """D1, D4: lose Temporal's namespace with 35 builds in every phase, and recover in an empty one."""
+    database_url = await new_database(large_stack)
+    before, after = await new_namespace(large_stack), await new_namespace(large_stack)
     own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE}
     builds: dict[str, list[uuid.UUID]] = {}
-    async with worker_harness(stack, browser, namespace=before, **own) as harness:
-        for _ in range(rounds):
+    async with worker_harness(large_stack, browser, namespace=before, **own) as harness:
+        for _ in range(_ROUNDS):
             user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
             first = await _in_command(harness, user_id)
             queued = await harness.start(user_id, script=SMALL)
@@ -133,20 +146,22 @@ async def test_namespace_lost(stack: LocalStack, browser: Browser, figure: Figur
                 "ready": await _ready(harness),
             }.items():
                 builds.setdefault(phase, []).append(build_id)
+        builds["in a model call"] = await asyncio.gather(*(_in_model_call(harness) for _ in range(_ROUNDS)))
+        phases = await count_phases(harness, itertools.chain(*builds.values()))
 
-    code, _, refusal = await recover(stack, database_url, after, "--temporal")
+    code, _, refusal = await recover(large_stack, database_url, after, "--temporal")
     assert (code, "Nothing was changed" in refusal) == (1, True), refusal
-    code, planned, _ = await recover(stack, database_url, after, "--temporal", "--dry-run")
-    assert (code, planned["steps"]) == (0, {"start": 5 * rounds, "open_preview": rounds})
+    code, planned, _ = await recover(large_stack, database_url, after, "--temporal", "--dry-run")
+    assert (code, planned["steps"]) == (0, {"start": 6 * _ROUNDS, "open_preview": _ROUNDS})
     begun = asyncio.get_running_loop().time()
-    code, done, problems = await recover(stack, database_url, after, "--temporal", "--yes")
+    code, done, problems = await recover(large_stack, database_url, after, "--temporal", "--yes")
     assert (code, done["failed"]) == (0, 0), problems
     seconds = asyncio.get_running_loop().time() - begun
     await asyncio.sleep(1)  # workflows become visible a moment later
-    code, again, problems = await recover(stack, database_url, after, "--temporal")
+    code, again, problems = await recover(large_stack, database_url, after, "--temporal")
     assert (code, again["steps"]) == (0, {}), problems
 
-    async with worker_harness(stack, browser, namespace=after, **own) as harness:
+    async with worker_harness(large_stack, browser, namespace=after, **own) as harness:
         await _finish_all(harness, builds)
         for build_id in (each for build_ids in builds.values() for each in build_ids):
             await assert_nothing_was_repeated(harness, build_id)
@@ -156,11 +171,11 @@ async def test_namespace_lost(stack: LocalStack, browser: Browser, figure: Figur
         for build_id in builds["asleep"]:
             kinds = [event.data["status"] for event in await harness.events(build_id, "status")]
             assert kinds.count("sleeping") == 1, "its feed says once that it sleeps"
-    figure(f"{6 * rounds} builds ready, none charged twice; recovered in {seconds:.0f} s")
+    figure(f"lost with {phases}; all ready, none charged twice; recovered in {seconds:.0f} s")
 
 
 async def test_database_put_back(stack: LocalStack, browser: Browser, figure: Figure, tmp_path: Path) -> None:
-    """Put the database back while builds run, by the recipe of docs/backup.md, and recover."""
+    """D3: put the database back while builds run, by the recipe of docs/backup.md, and recover."""
     database_url, namespace = await new_database(stack), await new_namespace(stack)
     own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE}
     backup = tmp_path / "backup"

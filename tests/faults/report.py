@@ -17,17 +17,21 @@ from tests.harness.worker import WorkerHarness
 
 
 class Report:
-    """The result of each case by name: None if every invariant held, otherwise a text that says which did not."""
+    """The result of each case by name: None if every invariant held, otherwise a text that says which did not.
 
-    def __init__(self, fault_harness: FaultHarness) -> None:
+    `script` is that of the reference, the sample build's by default.
+    """
+
+    def __init__(self, fault_harness: FaultHarness, script: dict[str, Any] | None = None) -> None:
         self.fault_harness = fault_harness
+        self.script = script or sample_script()
         self.cases: dict[str, str | None] = {}
         self._expected: asyncio.Future[Deliverable] = asyncio.get_running_loop().create_future()
 
     async def reference(self, harness: WorkerHarness) -> None:
         """Run a build without faults. Its deliverable is what all others must deliver."""
         async with self.case("nothing happens"):
-            build_id = await harness.start(script=sample_script())
+            build_id = await harness.start(script=self.script)
             await until_closed(harness, build_id)
             self._expected.set_result(await deliverable_of(self.fault_harness, build_id))
             await self.check(harness, build_id)

@@ -66,16 +66,24 @@ def calls(index: int, tool: str, given: dict[str, Any]) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def speaking(
-    *events: dict[str, Any], silent: asyncio.Event | None = None, received: list[bytes] | None = None
+    *events: dict[str, Any],
+    silent: asyncio.Event | None = None,
+    received: list[bytes] | None = None,
+    asked: asyncio.Event | None = None,
+    answer: asyncio.Event | None = None,
 ) -> AsyncIterator[AnthropicProvider]:
     """Return a client of a server that streams these events to every request. With `silent` it sets that event and
-    never answers. The bodies of the requests are added to `received`."""
+    never answers. With `asked` it sets that event and waits for `answer`. The bodies of the requests are added to
+    `received`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        asked = await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+        given = await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
         if received is not None:
-            received.append(asked)
+            received.append(given)
+        if asked is not None and answer is not None:
+            asked.set()
+            await answer.wait()
         if silent is not None:
             silent.set()
             await reader.read()

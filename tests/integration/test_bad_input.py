@@ -95,7 +95,7 @@ WIRING: dict[str, tuple[Callable[[LocalStack], dict[str, Any]], str]] = {
     ),
     "a database without tables": (
         lambda stack: {"database_url": _other_database(stack, "template1")},
-        "has not been migrated.*cofounder migrate.*plan_tiers",
+        "has not been migrated: .*Run `cofounder migrate`",
     ),
     "a database that is not there": (
         lambda stack: {"database_url": _other_database(stack, "nobodys")},

@@ -25,7 +25,7 @@ from domain.status import Status
 from local.stack import LocalStack
 from tests.harness.scripts import PRODUCT, bash, hold, steps
 from tests.harness.wait import DEADLINE, wait_until
-from tests.harness.worker import WAITS, WorkerHarness, sample_brief, settings_of
+from tests.harness.worker import WorkerHarness, sample_brief, settings_of
 from tests.upgrade.checkout import previous_checkout
 from tests.workflows.scenarios import release_command
 from worker import wired_worker
@@ -135,6 +135,20 @@ async def _suspend(engine: AsyncEngine, user: str, *, suspended: bool) -> None:
         )
 
 
+async def _until_row(engine: AsyncEngine, query: str, **parameters: Any) -> None:
+    """Wait until a query of the previous version's tables has a row: they have not the columns of today's models."""
+
+    async def found() -> bool:
+        async with engine.connect() as connection:
+            return (await connection.execute(text(query), parameters)).first() is not None
+
+    await wait_until(found)
+
+
+_TOOL_STARTED = "select from events where build_id = :build and type = 'tool_started' and turn = :turn"
+_WAITS = "select from builds where id = :build and status = 'needs_input'"
+
+
 async def test_builds_of_the_previous_version_go_on(browser: Browser, tmp_path: Path) -> None:
     queue = f"upgrade-{uuid.uuid4()}"
     async with LocalStack(durable=False, temporal_ui=False) as stack:
@@ -147,11 +161,11 @@ async def test_builds_of_the_previous_version_go_on(browser: Browser, tmp_path: 
             work = [bash(PRODUCT)], [bash(COMMIT)]
             held = await previous.build("one", steps(*work, [hold()], [bash("true")]), model_url)
             stopped = await previous.build("two", steps([bash("true")], [hold()], *work), model_url)
-            await harness.until_event(held, "tool_started", turn=3)
-            await harness.until_event(stopped, "tool_started", turn=2)
+            await _until_row(engine, _TOOL_STARTED, build=held, turn=3)
+            await _until_row(engine, _TOOL_STARTED, build=stopped, turn=2)
             await _suspend(engine, "two", suspended=True)
             await release_command(harness, stopped)
-            await harness.until(stopped, WAITS)
+            await _until_row(engine, _WAITS, build=stopped)
         await migrate(settings.database_url)
         async with wired_worker(settings, client, browser) as worker, worker:
             await release_command(harness, held)

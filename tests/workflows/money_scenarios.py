@@ -306,7 +306,10 @@ async def busy(harness: WorkerHarness) -> list[EndedWorkflow]:
     return workflows
 
 
-@_scenario("one place: the second build waits for the first, the third is cancelled, a terminated one gives its place")
+@_scenario(
+    "one place: the second build waits for the first, the third is cancelled, a terminated one gives its place",
+    own_database=True,
+)
 async def queued(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
     first = await harness.start(user_id, script=steps([bash("sleep 300", 400)]))
@@ -400,8 +403,8 @@ async def switched_off_midway(harness: WorkerHarness) -> list[EndedWorkflow]:
         await release_command(harness, build_id)
         row = await _until_waiting_for_person(harness, build_id)
         assert (row.waiting_for, "Builds are switched off" in (row.reason or "")) == ("kill_switch", True)
-        reasons = [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")]
-        assert reasons == ["sleep"], reasons
+        feed = [(event.type, event.data) for event in await harness.events(build_id)]
+        assert [data["reason"] for kind, data in feed if kind == "snapshot_stored"] == ["sleep"], feed
         await _assert_costs_nothing(harness, build_id)
         await own.builds.wake(build_id)
         await _until_waiting_for_person(harness, build_id, row.status_seq)

@@ -9,7 +9,7 @@ REAPER_SCENARIOS: list[Scenario] = []
 
 
 def _scenario(path: str, drive: Drive) -> None:
-    REAPER_SCENARIOS.append(Scenario(drive.__name__, path, drive, {}))
+    REAPER_SCENARIOS.append(Scenario(drive.__name__, path, drive, {}, own_database=True))
 
 
 async def reaper_steps(harness: WorkerHarness) -> list[EndedWorkflow]:

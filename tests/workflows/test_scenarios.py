@@ -43,7 +43,7 @@ async def scenario_tasks(
 
     async def drive(scenario: Scenario) -> list[EndedWorkflow]:
         async with free:
-            if not scenario.settings:
+            if not scenario.settings and not scenario.own_database:
                 return await scenario.drive(harness)
             async with scenario_harness(stack, scenario, browser) as own:
                 return await scenario.drive(own)

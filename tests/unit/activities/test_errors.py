@@ -5,8 +5,9 @@ import dataclasses
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from temporalio import activity
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
@@ -81,6 +82,10 @@ def test_the_model_s_retry_after_is_kept_within_bounds(asked: float | None, give
         (OSError("Multiple exceptions: …"), DATABASE_UNAVAILABLE),
         (TimeoutError(), DATABASE_UNAVAILABLE),
         (DBAPIError("select 1", None, Exception("gone")), DATABASE_UNAVAILABLE),
+        (DBAPIError("select 1", None, asyncpg.AdminShutdownError("terminating connection")), DATABASE_UNAVAILABLE),
+        (DBAPIError("select 1", None, asyncpg.ReadOnlySQLTransactionError("a standby")), DATABASE_UNAVAILABLE),
+        (DBAPIError("insert", None, asyncpg.RaiseError("not today")), "DBAPIError"),
+        (OperationalError("insert", None, asyncpg.CardinalityViolationError("two rows")), "OperationalError"),
         (IntegrityError("insert", {"secret": "hidden"}, Exception("duplicate")), "IntegrityError"),
         (FileNotFoundError("no file"), "FileNotFoundError"),
     ],
