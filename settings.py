@@ -229,7 +229,9 @@ class Settings(BuildSettings, BaseSettings):
         "after that its build waits.",
     )
     max_output_tokens: int = Field(
-        default=64_000, ge=256, description="Longest output of a model call in tokens, thinking included."
+        default=64_000,
+        ge=256,
+        description="Longest output of a model call in tokens, thinking included; 128000 at most.",
     )
     stream_idle_seconds: float = Field(
         default=120, gt=0, description="Give up a model call after this many seconds without an event."

@@ -1,5 +1,7 @@
 """Claim a permit to have a sandbox running, for a build or preview that waits for one."""
 
+from datetime import timedelta
+
 from temporalio import activity
 
 from activities.runtime.errors import application_errors
@@ -24,7 +26,7 @@ class PermitActivities:
             await self._permits.take_anyway(request.build_id, role)
             return PermitClaim(held=True)
         try:
-            await self._permits.take(request.build_id, role)
+            await self._permits.take(request.build_id, role, timedelta(seconds=request.patience_seconds))
         except NoPermit as error:
             return PermitClaim.sparse(held=False, reason=str(error), refused=isinstance(error, SandboxRefused))
         return PermitClaim(held=True)

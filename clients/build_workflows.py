@@ -119,10 +119,11 @@ class BuildToStart:
 
 @dataclass(frozen=True)
 class WorkflowLabels:
-    """What a build's workflow was started with, for people."""
+    """What a build's workflow was started with, for people. The summary has the project's name and the goal, cut."""
 
     user_id: str
     project_id: str
+    summary: str
     started_at: datetime
 
 
@@ -444,7 +445,8 @@ class BuildWorkflows:
         """
         description = await self.describe(build_id)
         memo = await description.memo()
-        return WorkflowLabels(str(memo.get("user", "")), str(memo.get("project", "")), description.start_time)
+        summary = await description.static_summary() or ""
+        return WorkflowLabels(str(memo.get("user", "")), str(memo.get("project", "")), summary, description.start_time)
 
     async def progress(self, build_id: uuid.UUID) -> Progress:
         """Read from the history of the build's latest run how far its conversation has come.

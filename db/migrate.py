@@ -1,5 +1,7 @@
 """Migrate and seed a database. Safe to run at every start, and by several processes at once."""
 
+import asyncio
+import random
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,7 +10,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.formats import older_processes, own_formats, readable_from, record_schema
 from db.seed import seed
@@ -18,6 +21,15 @@ from domain.formats import SCHEMA, Format, refusal_of_contract, unreadable
 
 _LOCK = 0x0C0F0DE5
 """Key of the advisory lock that lets one migration run at a time."""
+
+_LOCK_SECONDS = 3.0
+"""A migration waits for the lock of a table for this long and then starts over: while it waits, so do the programs."""
+
+_STARTS = 40
+"""A migration that gets no lock is started this many times, with a second or two in between."""
+
+_NO_LOCK = {"55P03", "40P01"}
+"""PostgreSQL's codes for a lock that was not free in time, and for a deadlock."""
 
 
 def _upgrade(connection: Connection) -> None:
@@ -64,8 +76,19 @@ def record_version(connection: Connection, scripts: ScriptDirectory) -> None:
         record_schema(connection, int(current), max(needs, default=0))
 
 
+async def _migrate_once(engine: AsyncEngine) -> None:
+    """Migrate in one transaction: either all of it or nothing happens."""
+    async with engine.begin() as connection:
+        await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        await connection.execute(text(f"set local lock_timeout = '{_LOCK_SECONDS * 1000:.0f}ms'"))
+        await connection.run_sync(_upgrade)
+        await seed(connection)
+
+
 async def migrate(database_url: str) -> None:
     """Run pending migrations, and insert missing plans. Does nothing if a later version has migrated the database.
+
+    Programs that run go on meanwhile: if a migration can't have a lock soon, it lets them through and starts over.
 
     Raises:
         WrongVersion: a migration would stop running processes, or the database needs a later version.
@@ -73,10 +96,14 @@ async def migrate(database_url: str) -> None:
     """
     engine = make_engine(database_url, pool_size=1, limited=False)
     try:
-        async with engine.begin() as connection:
-            await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            await connection.run_sync(_upgrade)
-            await seed(connection)
+        for start in range(1, _STARTS + 1):
+            try:
+                await _migrate_once(engine)
+                break
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in _NO_LOCK or start == _STARTS:
+                    raise
+            await asyncio.sleep(random.uniform(1, 2))
     except (OSError, SQLAlchemyError) as error:
         cause = str(error).splitlines()[0]
         raise Misconfigured(

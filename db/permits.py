@@ -31,8 +31,9 @@ COOL_DOWN_MAX = timedelta(minutes=5)
 FORGET_REFUSAL = timedelta(minutes=15)
 """A refusal that is older than this does not count as the one before."""
 
-CREATION_WAIT_MAX = timedelta(seconds=30)
-"""The longest wait for a turn to create a sandbox. A worker that sees a longer one queues instead."""
+START_WAIT_MAX = timedelta(seconds=20)
+"""The longest that a build with a permit waits before it starts its sandbox, if many start at once. Beyond that builds
+stay in the queue. Shorter than the timeout of a claim."""
 
 PREVIEW = "preview"
 
@@ -55,17 +56,17 @@ _LOCK = text("select next_start_at from sandbox_fleet for update")
 _STAND_IN_LINE = text(
     """
     insert into permits as permit (build_id, role, queued_at, checked_at)
-    values (:build_id, :role, clock_timestamp(), clock_timestamp())
+    values (:build_id, :role, clock_timestamp(), clock_timestamp() + :patience)
     on conflict (build_id) do update set
         role = excluded.role,
         checked_at = excluded.checked_at,
         held_since = case
             when excluded.role = 'preview' and permit.role <> 'preview' and permit.held_since is not null
-            then excluded.checked_at else permit.held_since end,
+            then excluded.queued_at else permit.held_since end,
         reclaimed_at = case when excluded.role = 'preview' then permit.reclaimed_at end
     returning held_since is not null
     """
-).bindparams(bindparam("build_id", type_=UUID(as_uuid=True)))
+).bindparams(bindparam("build_id", type_=UUID(as_uuid=True)), bindparam("patience", type_=Interval()))
 
 _QUEUE = """
     holders as (
@@ -108,18 +109,26 @@ last build ended the longest ago; then the oldest."""
 _TAKE = text(
     f"""
     with {_QUEUE},
-    fleet as (select coalesce(refused_until > clock_timestamp(), false) as refused from sandbox_fleet),
+    fleet as (
+        select coalesce(refused_until > clock_timestamp(), false) as refused,
+            cast(:per_second as float8) is not null and next_start_at >= clock_timestamp() + :longest as is_crowded
+        from sandbox_fleet
+    ),
     taken as (
-        update permits set held_since = clock_timestamp()
+        update permits set held_since = clock_timestamp(), checked_at = clock_timestamp()
         from queue, counts, fleet
-        where permits.build_id = :build_id and queue.build_id = :build_id and not fleet.refused
+        where permits.build_id = :build_id and queue.build_id = :build_id and not fleet.refused and not fleet.is_crowded
             and (cast(:quota as integer) is null or counts.held + queue.place <= cast(:quota as integer))
         returning permits.build_id
     )
     select exists (select 1 from taken) as held, queue.place - 1 as ahead, fleet.refused
     from queue, fleet where queue.build_id = :build_id
     """
-).bindparams(bindparam("build_id", type_=UUID(as_uuid=True)), bindparam("stale", type_=Interval()))
+).bindparams(
+    bindparam("build_id", type_=UUID(as_uuid=True)),
+    bindparam("stale", type_=Interval()),
+    bindparam("longest", type_=Interval()),
+)
 
 _TAKE_ANYWAY = text(
     "update permits set held_since = clock_timestamp() where build_id = :build_id and held_since is null"
@@ -129,11 +138,10 @@ _SPACE_STARTS = text(
     """
     update sandbox_fleet set next_start_at =
         greatest(next_start_at, clock_timestamp()) + make_interval(secs => 1.0 / cast(:per_second as float8))
-    where next_start_at < clock_timestamp() + :longest
     returning greatest(0, extract(epoch from next_start_at - clock_timestamp())
         - 1.0 / cast(:per_second as float8))
     """
-).bindparams(bindparam("longest", type_=Interval()))
+)
 
 _GIVE_BACK = text("delete from permits where build_id = :build_id returning held_since is not null").bindparams(
     bindparam("build_id", type_=UUID(as_uuid=True))
@@ -243,29 +251,44 @@ _COUNT = text(
 
 
 async def take_permit(
-    tx: Transaction, build_id: uuid.UUID, role: str, quota: int | None, starts_per_second: float | None = None
+    tx: Transaction,
+    build_id: uuid.UUID,
+    role: str,
+    quota: int | None,
+    starts_per_second: float | None = None,
+    patience: timedelta = timedelta(),
 ) -> Place:
     """Take a permit for the build's sandbox of this role if one is free for it; otherwise stand in line.
 
-    A build that holds one keeps it, for this role. `quota`: sandboxes that may run at once; None for no limit.
+    A build that holds one keeps it, for this role.
+
+    Args:
+        tx: a transaction of its own.
+        build_id: the build.
+        role: what the sandbox is for.
+        quota: sandboxes that may run at once; None for no limit.
+        starts_per_second: so many may start; if more want to than can start within `START_WAIT_MAX`, the others queue.
+        patience: the place in the queue is kept this much longer than `STALE`.
     """
     await _lock(tx)
-    held = (await tx.execute(_STAND_IN_LINE, {"build_id": build_id, "role": role})).scalar()
+    held = (await tx.execute(_STAND_IN_LINE, {"build_id": build_id, "role": role, "patience": patience})).scalar()
     if held:
         return Place(held=True)
-    row = (await tx.execute(_TAKE, {"build_id": build_id, "quota": quota, "stale": STALE})).one()
+    pace = starts_per_second or None
+    values = {"build_id": build_id, "quota": quota, "stale": STALE, "per_second": pace, "longest": START_WAIT_MAX}
+    row = (await tx.execute(_TAKE, values)).one()
     if not row["held"]:
         return Place(held=False, ahead=int(row["ahead"]), refused=bool(row["refused"]))
-    if not starts_per_second:
+    if pace is None:
         return Place(held=True)
-    wait = (await tx.execute(_SPACE_STARTS, {"per_second": starts_per_second, "longest": CREATION_WAIT_MAX})).scalar()
-    return Place(held=True, wait_seconds=float(CREATION_WAIT_MAX.total_seconds() if wait is None else wait))
+    [wait] = (await tx.execute(_SPACE_STARTS, {"per_second": pace})).one()
+    return Place(held=True, wait_seconds=float(wait))
 
 
 async def take_permit_anyway(tx: Transaction, build_id: uuid.UUID, role: str) -> None:
     """Take a permit even if none is free, for the last step of a build, which must not wait."""
     await _lock(tx)
-    await tx.execute(_STAND_IN_LINE, {"build_id": build_id, "role": role})
+    await tx.execute(_STAND_IN_LINE, {"build_id": build_id, "role": role, "patience": timedelta()})
     await tx.execute(_TAKE_ANYWAY, {"build_id": build_id})
 
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import and_, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import UUID, and_, any_, func, literal, or_, select, true, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from db.models import (
     Build,
@@ -270,12 +270,27 @@ async def open_builds(tx: Transaction) -> list[OpenBuild]:
 
 async def known_builds(tx: Transaction, build_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
     """Which of these builds have a row."""
-    return set(await tx.session.scalars(select(Build.id).where(Build.id.in_(build_ids))))
+    one_of = any_(literal(list(build_ids), ARRAY(UUID(as_uuid=True))))  # one parameter: there may be 100,000 builds
+    return set(await tx.session.scalars(select(Build.id).where(Build.id == one_of)))
+
+
+async def ready_without_product(tx: Transaction) -> set[uuid.UUID]:
+    """The ready builds whose final snapshot no row names, as after a restore of the database to an earlier time."""
+    has_final = select(Snapshot.id).where(Snapshot.build_id == Build.id, Snapshot.final, Snapshot.state == "stored")
+    return set(await tx.session.scalars(select(Build.id).where(Build.status == Status.READY, ~has_final.exists())))
 
 
 async def last_event_at(tx: Transaction) -> datetime | None:
-    """When the last event of any feed was written: to this moment the database was put back, if it was."""
-    return await tx.session.scalar(select(func.max(Event.created_at)))
+    """When the last event of an open build was written: to this moment the database was put back, if it was.
+
+    What a recovery writes to the feeds of closed builds is left out.
+    """
+    last = (
+        select(Event.created_at).where(Event.build_id == Build.id).order_by(Event.id.desc()).limit(1).correlate(Build)
+    ).lateral()
+    query = select(func.max(last.c.created_at)).select_from(Build).join(last, true()).where(Build.closed_at.is_(None))
+    at: datetime | None = await tx.session.scalar(query)
+    return at
 
 
 async def has_stored_snapshots(tx: Transaction) -> bool:
@@ -357,9 +372,13 @@ async def book_lost_calls(tx: Transaction, build: Build, calls: Sequence[LostCal
 
 
 async def note_loss(tx: Transaction, build_id: uuid.UUID, lost_minutes: int | None) -> None:
-    """Note how much of a build's record was lost."""
+    """Note how much of a build's record was lost.
+
+    What an earlier recovery has noted stays until the agent is told, unless more was lost.
+    """
     build = await tx.session.get_one(Build, build_id, with_for_update=True)
-    build.lost_minutes = lost_minutes
+    noted = [minutes for minutes in (build.lost_minutes, lost_minutes) if minutes is not None]
+    build.lost_minutes = max(noted, default=None)
     await tx.session.flush()
 
 
@@ -375,18 +394,20 @@ async def skip_events(tx: Transaction) -> None:
 
 @dataclass(frozen=True)
 class LostRow:
-    """What a build's workflow says of its row. Names and goals are in no history."""
+    """What a build's workflow says of its row."""
 
     build_id: uuid.UUID
     user_id: str
     project_id: uuid.UUID
+    project_name: str
+    goal: str
     started_at: datetime
 
 
 async def insert_lost_row(tx: Transaction, lost: LostRow, status: Status, reason: str | None) -> None:
     """Insert the row of a build whose workflow is all that is left of it, and those of its user and project."""
     await tx.session.execute(insert(User).values(id=lost.user_id).on_conflict_do_nothing())
-    project = {"id": lost.project_id, "user_id": lost.user_id, "name": "Recovered project"}
+    project = {"id": lost.project_id, "user_id": lost.user_id, "name": lost.project_name}
     await tx.session.execute(insert(Project).values(**project).on_conflict_do_nothing())
     await tx.session.execute(
         insert(Build)
@@ -394,7 +415,7 @@ async def insert_lost_row(tx: Transaction, lost: LostRow, status: Status, reason
             id=lost.build_id,
             project_id=lost.project_id,
             user_id=lost.user_id,
-            goal="Recovered after a restore of the database.",
+            goal=lost.goal,
             body_hash="",
             status=status,
             reason=reason,

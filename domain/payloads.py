@@ -204,7 +204,9 @@ class LoopState(BaseModel):
     paused: bool = False
     """Its sandbox is paused, and its permit given back or used by the gate's sandbox."""
     saved: bool = False
-    """Since the last snapshot nothing has changed in the workspace."""
+    """The last snapshot was stored, and the sandbox was not resumed since."""
+    changed: bool = False
+    """A call that may change the workspace has been made since the last snapshot."""
     wake: bool = False
     money_changed: bool = False
     admit: bool = False
@@ -404,6 +406,8 @@ class ClaimPermit(Payload):
     role: str = "workspace"
     anyway: bool = False
     """Take it even if none is free."""
+    patience_seconds: int = 0
+    """The next check may come this much later than usual, and the place in the queue is kept until then."""
 
 
 class PermitClaim(Payload):

@@ -6,6 +6,9 @@ CHECK_EVERY = timedelta(minutes=5)
 """The longest time between two checks of a build in the queue; well below the time after which its place is skipped.
 A signal that a permit is free ends it earlier."""
 
+CHECK_RARELY = timedelta(hours=1)
+"""The longest time between two checks of a build whose history has become long, as each check adds to it."""
+
 FIRST_RETRY = timedelta(seconds=20)
 """After a refusal of the sandbox service, check after this long; each next time after twice as long."""
 
@@ -31,12 +34,13 @@ def reason_to_wait(ahead: int, what: str = "build", *, refused: bool = False) ->
     return f"Your {what} waits for a free sandbox: {others} ahead. It continues by itself."
 
 
-def time_to_next_check(refusals: int, fraction: float) -> timedelta:
+def time_to_next_check(refusals: int, fraction: float, longest: timedelta = CHECK_EVERY) -> timedelta:
     """Return how long to wait for a signal before the next check.
 
     Args:
         refusals: how often the sandbox service has refused the build in a row.
         fraction: a random number from 0 to 1.
+        longest: no wait is longer than this.
     """
-    longest: timedelta = CHECK_EVERY if refusals == 0 else min(CHECK_EVERY, FIRST_RETRY * 2 ** min(refusals - 1, 10))
-    return longest * (1 - _JITTER * fraction)
+    moment: timedelta = longest if refusals == 0 else min(longest, FIRST_RETRY * 2 ** min(refusals - 1, 10))
+    return moment * (1 - _JITTER * fraction)

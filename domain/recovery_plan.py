@@ -18,11 +18,13 @@ class Step(StrEnum):
     START = "start"
     """Start a workflow over its rows: there is none."""
     RESTART = "restart"
-    """End the workflow, which knows more than the rows, and start another one over them."""
+    """Start a workflow over the rows in the place of another one, which knows more than they do or was terminated."""
     PROJECT = "project"
     """Close the row as ready, as its workflow has."""
     CLOSE = "close"
-    """Close the row as failed or cancelled, as its workflow has ended."""
+    """Close the row as failed or cancelled: its workflow has ended so."""
+    IMPORT = "import"
+    """Write the final snapshot of a ready build to the rows: none of them names it."""
     REBUILD = "rebuild"
     """Write the row of a build that became ready in the lost time."""
     END_ORPHAN = "end_orphan"
@@ -86,6 +88,8 @@ class Inventory:
     """The object store has no snapshot, and rows name some."""
     closed: frozenset[str] = frozenset()
     """Builds with a workflow and a closed row."""
+    without_product: frozenset[str] = frozenset()
+    """Ready builds of which no row names the final snapshot."""
     ahead: Mapping[str, int] = field(default_factory=dict)
     """By how many turns the workflows of open builds are ahead of their rows."""
 
@@ -102,14 +106,35 @@ class RecoveryPlan:
         return sum(planned.step is step for planned in self.steps)
 
 
+_CUT_OFF = (WorkflowFate.TERMINATED, WorkflowFate.TIMED_OUT)
+"""Ends of a workflow that no build has chosen."""
+
+
 def plan_for_lost_namespace(inventory: Inventory) -> RecoveryPlan:
-    """Plan how builds go on in a namespace that has none of them. Builds that it has are left alone."""
-    steps = [
-        PlannedStep(Step.START, build.build_id, f"it is {build.status}, and this namespace has no workflow of it")
-        for build in inventory.builds
-        if build.is_started and build.build_id not in inventory.workflows
-    ]
+    """Plan how builds go on in a namespace that has none of them, or only terminated ones. Others are left alone."""
+    steps = []
+    for build in inventory.builds:
+        record = inventory.workflows.get(build.build_id)
+        if not build.is_started:
+            continue
+        if record is None:
+            why = f"it is {build.status}, and this namespace has no workflow of it"
+            steps.append(PlannedStep(Step.START, build.build_id, why))
+        elif record.fate in _CUT_OFF:
+            why = f"it is {build.status}, and its workflow was {record.fate}"
+            steps.append(PlannedStep(Step.RESTART, build.build_id, why))
     return RecoveryPlan((*steps, *_preview_steps(inventory)), tuple(_doubts(inventory, len(steps))))
+
+
+_ENDS = {
+    WorkflowFate.FAILED: "failed",
+    WorkflowFate.CANCELED: "been cancelled",
+    WorkflowFate.TERMINATED: "been terminated",
+    WorkflowFate.TIMED_OUT: "timed out",
+}
+
+_CHANGES = (Step.START, Step.RESTART, Step.CLOSE)
+"""Steps of which many at once are a doubt."""
 
 
 def plan_after_restore(inventory: Inventory) -> RecoveryPlan:
@@ -123,7 +148,7 @@ def plan_after_restore(inventory: Inventory) -> RecoveryPlan:
             # First, because a project has one open build, and the next one may have begun in the lost time.
             steps.insert(0, PlannedStep(Step.PROJECT, build.build_id, "its workflow has ended, and it is ready"))
         elif record is not None and record.fate.has_ended:
-            steps.insert(0, PlannedStep(Step.CLOSE, build.build_id, f"its workflow has ended ({record.fate})"))
+            steps.insert(0, PlannedStep(Step.CLOSE, build.build_id, f"its workflow has {_ENDS[record.fate]}"))
         elif record is not None and record.fate is WorkflowFate.OPEN:
             turns = inventory.ahead.get(build.build_id, 0)
             if turns:
@@ -134,6 +159,8 @@ def plan_after_restore(inventory: Inventory) -> RecoveryPlan:
                 steps.append(PlannedStep(Step.RESTART, build.build_id, why))
     known = {build.build_id for build in inventory.builds} | inventory.closed
     for build_id, record in inventory.workflows.items():
+        if build_id in inventory.without_product and record.fate is WorkflowFate.COMPLETED:
+            steps.append(PlannedStep(Step.IMPORT, build_id, "it is ready, and no row names its product"))
         if build_id in known:
             continue
         if record.fate is WorkflowFate.COMPLETED:
@@ -141,9 +168,14 @@ def plan_after_restore(inventory: Inventory) -> RecoveryPlan:
         elif record.fate is WorkflowFate.OPEN:
             steps.append(PlannedStep(Step.END_ORPHAN, build_id, "it runs, and its row is lost"))
         elif record.fate.has_ended:
-            steps.append(PlannedStep(Step.END_ORPHAN, build_id, f"it has ended ({record.fate}), and its row is lost"))
-    changed = sum(planned.step in (Step.START, Step.RESTART) for planned in steps)
-    return RecoveryPlan((*steps, *_preview_steps(inventory)), tuple(_doubts(inventory, changed)))
+            why = f"it has {_ENDS[record.fate]}, and its row is lost"
+            steps.append(PlannedStep(Step.END_ORPHAN, build_id, why))
+    changed = sum(planned.step in _CHANGES for planned in steps)
+    orphans = sum(
+        planned.step is Step.END_ORPHAN and not inventory.workflows[planned.build_id].fate.has_ended
+        for planned in steps
+    )
+    return RecoveryPlan((*steps, *_preview_steps(inventory)), tuple(_doubts(inventory, changed, orphans)))
 
 
 def _preview_steps(inventory: Inventory) -> list[PlannedStep]:
@@ -158,7 +190,7 @@ def _preview_steps(inventory: Inventory) -> list[PlannedStep]:
     return steps
 
 
-def _doubts(inventory: Inventory, changed: int) -> list[str]:
+def _doubts(inventory: Inventory, changed: int, orphans: int = 0) -> list[str]:
     """Say what an operator must have looked at before the plan is carried out."""
     doubts = []
     if inventory.elsewhere is not None:
@@ -171,6 +203,12 @@ def _doubts(inventory: Inventory, changed: int) -> list[str]:
         doubts.append("This namespace has no workflow of any open build. That is right only if it was lost.")
     if started and changed > _USUAL_SHARE * len(started):
         doubts.append(f"{changed} of {len(started)} open builds would be changed.")
+    if orphans:
+        which = "1 workflow" if orphans == 1 else f"{orphans} workflows"
+        doubts.append(
+            f"{which} without a row would be ended, with the sandboxes. "
+            "That is right only if the database was put back. Check DATABASE_URL and TEMPORAL_NAMESPACE."
+        )
     if inventory.is_store_empty:
         doubts.append("The object store has no snapshot, and rows name some. Check S3_BUCKET and S3_ENDPOINT_URL.")
     if inventory.workers:

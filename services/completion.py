@@ -1,8 +1,9 @@
-"""Close a build: as ready for its workflow, or later in its row as Temporal says that its workflow has ended."""
+"""Close a build: as ready for its workflow, or later for its row, if that is older than the end of its workflow."""
 
 import uuid
 from dataclasses import dataclass
 
+from clients.build_workflows import BuildWorkflows
 from db import builds
 from db.business_events import add_artifact_event
 from db.dangling_work import close_dangling_work
@@ -72,23 +73,25 @@ async def project_ready(sessions: Sessions, request: FinishBuild, version: int, 
         return True
 
 
-async def close_as_stopped(sessions: Sessions, build_id: uuid.UUID, fate: WorkflowFate, reason: str | None) -> bool:
-    """Close the open row of a build whose workflow has ended without that, and what its attempts have left open.
-
-    `reason`: the workflow's own, if it has one.
+async def close_stopped(sessions: Sessions, workflows: BuildWorkflows, build_id: uuid.UUID, fate: WorkflowFate) -> bool:
+    """Close an open row as failed or cancelled, whose workflow has ended in this way without closing it.
 
     Returns:
         False if the row is closed.
+
+    Raises:
+        RPCError: Temporal does not answer.
     """
     status = Status.CANCELLED if fate is WorkflowFate.CANCELED else Status.FAILED
-    reason = reason or f"The build was stopped from outside ({fate}). Its snapshots are kept."
+    own = await workflows.failure_of(build_id) if fate is WorkflowFate.FAILED else None
+    reason = own or f"The build was stopped from outside ({fate}). Its snapshots are kept."
 
     async def close_leftovers() -> None:
         # In a transaction of its own: settling a call locks the call's row before the build's.
         async with transaction(sessions) as tx:
             await close_dangling_work(tx, build_id)
 
-    await close_leftovers()  # before closing too: once the build is closed, no later look repeats this
+    await close_leftovers()  # before closing too: once the build is closed, nothing repeats this
     async with transaction(sessions) as tx:
         if not await builds.close_stopped_build(tx, build_id, status, reason):
             return False

@@ -45,14 +45,18 @@ class Permits:
         self._quota = quota or None
         self._starts_per_second = starts_per_second
 
-    async def take(self, build_id: str, role: Role) -> None:
+    async def take(self, build_id: str, role: Role, patience: timedelta = timedelta()) -> None:
         """Take a permit for the build's sandbox of this role; a build that has one keeps it.
+
+        `patience`: it may check again this much later than usual without losing its place in the queue.
 
         Raises:
             NoPermit: none is free. The build has a place in the queue.
         """
         async with transaction(self._sessions) as tx:
-            place = await permits.take_permit(tx, uuid.UUID(build_id), role, self._quota, self._starts_per_second)
+            place = await permits.take_permit(
+                tx, uuid.UUID(build_id), role, self._quota, self._starts_per_second, patience
+            )
         if not place.held:
             what = "preview" if role is Role.PREVIEW else "build"
             await self._close_previews()

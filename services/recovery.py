@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
-from clients.build_workflows import BuildToStart, BuildWorkflows, Progress
+from clients.build_workflows import BuildToStart, BuildWorkflows, Progress, ReadyResult
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandboxes
 from db import deployment, previews, reaper, recovery
@@ -23,12 +23,12 @@ from db.feed import append_events
 from db.models import Preview
 from db.recovery import ImportedSnapshot, KnownCalls, LostCall, OpenBuild
 from db.session import Sessions
-from db.snapshots import SNAPSHOTS_PREFIX
+from db.snapshots import SNAPSHOTS_PREFIX, has_snapshot, mark_final
 from db.transaction import transaction
 from domain.errors import CofounderError, Misconfigured, NotFound
 from domain.events import PreviewEvent
 from domain.manifest import digest, parse_manifest
-from domain.names import BUILD_WORKFLOW, PREVIEW_WORKFLOW, build_workflow_id
+from domain.names import BUILD_WORKFLOW, PREVIEW_WORKFLOW
 from domain.payloads import PreviewInput
 from domain.recovery_plan import (
     BuildRow,
@@ -43,12 +43,15 @@ from domain.recovery_plan import (
 )
 from domain.status import Status
 from domain.verdicts import WorkflowFate
-from services.completion import close_as_stopped, project_ready
+from services.completion import close_stopped, project_ready
 from services.deployment import is_bound_here, rebind
 from services.generation import trust_rows
 
 IMPORTED = 5
 """Snapshots of a build that are imported at most, the newest ones."""
+
+_AT_ONCE = 20
+"""Histories that are read at the same time."""
 
 _ROW_WAS_LOST = (
     "Cofounder's database was restored from a backup that is older than this build, so its record is gone. Start the "
@@ -101,6 +104,7 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
     others = [uuid.UUID(build_id) for build_id in workflows if build_id not in known]
     async with transaction(where.sessions) as tx:
         closed = await recovery.known_builds(tx, others)
+        without_product = await recovery.ready_without_product(tx) if after_restore else set()
     elsewhere = None
     if bound is not None and not await is_bound_here(where.sessions, where.workflows):
         elsewhere = f"{bound.namespace.name} at {bound.namespace.address}"
@@ -118,6 +122,7 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
         elsewhere=elsewhere,
         is_store_empty=has_snapshots and not await where.store.keys(SNAPSHOTS_PREFIX, limit=1),
         closed=frozenset(str(build_id) for build_id in closed),
+        without_product=frozenset(str(build_id) for build_id in without_product),
         ahead=await _turns_ahead(where, rows, workflows) if after_restore else {},
     )
     return Stock(
@@ -139,19 +144,24 @@ async def _turns_ahead(
     where: Deployment, rows: Sequence[OpenBuild], workflows: Mapping[str, WorkflowRecord]
 ) -> dict[str, int]:
     """By how many turns workflows have come further than the rows, a turn that was being asked for included."""
-    ahead: dict[str, int] = {}
-    for each in rows:
-        build_id = each.build.id
-        record = workflows.get(str(build_id))
-        if record is not None and record.fate is WorkflowFate.OPEN:
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def turns_ahead(build_id: uuid.UUID, answered: int) -> int:
+        async with limit:
             progress = await where.workflows.progress(build_id)
-            turns = progress.turn - each.answered
+            turns = progress.turn - answered
             if progress.calling is not None:
                 async with transaction(where.sessions) as tx:
                     turns += progress.calling not in (await recovery.known_calls(tx, build_id)).open_turns
-            if turns > 0:
-                ahead[str(build_id)] = turns
-    return ahead
+            return turns
+
+    running = [
+        (each.build.id, each.answered)
+        for each in rows
+        if (record := workflows.get(str(each.build.id))) is not None and record.fate is WorkflowFate.OPEN
+    ]
+    ahead = await asyncio.gather(*(turns_ahead(*each) for each in running))
+    return {str(build_id): turns for (build_id, _), turns in zip(running, ahead, strict=True) if turns > 0}
 
 
 async def carry_out(
@@ -180,9 +190,9 @@ async def carry_out(
         async with _at_rate(rate):
             try:
                 await steps.do(planned)
-            except (CofounderError, RPCError, SQLAlchemyError) as error:
+            except (CofounderError, RPCError, SQLAlchemyError, OSError) as error:
                 failed += 1
-                report(planned, str(error) or type(error).__name__)
+                report(planned, (str(error).splitlines() or [type(error).__name__])[0])
             else:
                 report(planned, "")
     if after_restore and not failed:
@@ -202,6 +212,7 @@ class _Steps:
             Step.RESTART: self._restart,
             Step.PROJECT: self._project,
             Step.CLOSE: self._close,
+            Step.IMPORT: self._import_product,
             Step.REBUILD: self._rebuild,
             Step.END_ORPHAN: self._end_orphan,
             Step.OPEN_PREVIEW: self._open_preview,
@@ -212,7 +223,7 @@ class _Steps:
         """Do a step.
 
         Raises:
-            CofounderError, RPCError, SQLAlchemyError: it failed.
+            CofounderError, RPCError, SQLAlchemyError, OSError: it failed.
         """
         await self._doers[planned.step](planned.build_id)
 
@@ -231,48 +242,70 @@ class _Steps:
     async def _rebuild(self, build_id: str) -> None:
         """Write the row of a ready build from what its workflow returned and the store has."""
         identifier, where = uuid.UUID(build_id), self._where
-        result = await where.workflows.ready_result(identifier)
-        if result is None:
-            raise NotFound(f"Temporal has no result of build {build_id}.")
-        await self._insert_row(identifier, Status.CHECKS)
+        await self._result(identifier)  # so that no row is written without it
+        row = await self._lost_row(identifier)
+        async with transaction(where.sessions) as tx:
+            await recovery.insert_lost_row(tx, row, Status.CHECKS, None)
         await self._project(build_id)
 
     async def _project(self, build_id: str) -> None:
         """Close a row as ready, as its workflow has closed it."""
         identifier, where = uuid.UUID(build_id), self._where
-        result = await where.workflows.ready_result(identifier)
-        if result is None:
-            raise NotFound(f"Temporal has no result of build {build_id}.")
+        result = await self._result(identifier)
         await self._catch_up(identifier, await where.workflows.progress(identifier), told=False)
         async with transaction(where.sessions) as tx:
             await close_dangling_work(tx, identifier)
         await project_ready(where.sessions, result.request, result.version, where.workspace_path)
 
     async def _close(self, build_id: str) -> None:
-        """Close a row as failed or cancelled, as its workflow has ended."""
-        identifier, workflows = uuid.UUID(build_id), self._where.workflows
-        fate = await workflows.fate(build_workflow_id(identifier))
-        reason = await workflows.failure_of(identifier) if fate is WorkflowFate.FAILED else None
-        await self._catch_up(identifier, await workflows.progress(identifier), told=False)
-        await close_as_stopped(self._where.sessions, identifier, fate, reason)
+        """Close a row as failed or cancelled, as its workflow has ended. Its last snapshots are kept."""
+        identifier, where = uuid.UUID(build_id), self._where
+        await self._catch_up(identifier, await where.workflows.progress(identifier), told=False)
+        await close_stopped(where.sessions, where.workflows, identifier, self._stock.inventory.workflows[build_id].fate)
 
-    async def _insert_row(self, build_id: uuid.UUID, status: Status, reason: str | None = None) -> None:
-        """Insert the row of a build from the labels of its workflow."""
+    async def _import_product(self, build_id: str) -> None:
+        """Let the rows of a ready build name its final snapshot."""
+        identifier, where = uuid.UUID(build_id), self._where
+        result = await self._result(identifier)
+        await self._catch_up(identifier, await where.workflows.progress(identifier), told=False)
+        number = result.request.snapshot_number
+        async with transaction(where.sessions) as tx:
+            if await has_snapshot(tx, identifier, number):
+                await mark_final(tx, identifier, number)
+            else:
+                _log.error("the object store has no final snapshot of a ready build", build_id=build_id, number=number)
+
+    async def _result(self, build_id: uuid.UUID) -> ReadyResult:
+        result = await self._where.workflows.ready_result(build_id)
+        if result is None:
+            raise NotFound(f"Temporal has no result of build {build_id}.")
+        return result
+
+    async def _lost_row(self, build_id: uuid.UUID) -> recovery.LostRow:
+        """The row of a build from the labels of its workflow. Only early versions' workflows name project and goal."""
         labels = await self._where.workflows.labels(build_id)
-        lost = recovery.LostRow(build_id, labels.user_id, uuid.UUID(labels.project_id), labels.started_at)
-        async with transaction(self._where.sessions) as tx:
-            await recovery.insert_lost_row(tx, lost, status, reason)
+        name, has_goal, goal = labels.summary.partition(": ")
+        return recovery.LostRow(
+            build_id,
+            labels.user_id,
+            uuid.UUID(labels.project_id),
+            (name if has_goal else "") or "Recovered",
+            goal or "Recovered after a restore of the database.",
+            labels.started_at,
+        )
 
     async def _end_orphan(self, build_id: str) -> None:
-        """End the workflow and the sandboxes of a build that has no row. Its founder starts it again."""
+        """End the workflow and the sandboxes of a build that has no row. Its founder starts it again.
+
+        Its row comes first. If the rest fails, the workflow ends when it sees that row, and the reaper ends sandboxes.
+        """
         identifier, workflows = uuid.UUID(build_id), self._where.workflows
-        progress, fate = await workflows.progress(identifier), await workflows.fate(build_workflow_id(identifier))
+        await self._catch_up(
+            identifier, await workflows.progress(identifier), told=False, lost=await self._lost_row(identifier)
+        )
         with suppress(NotFound):  # it may have ended meanwhile
             await workflows.terminate(identifier, "its row was lost with a restore of the database")
         await self._kill(build_id, *Role)
-        status = Status.CANCELLED if fate is WorkflowFate.CANCELED else Status.FAILED
-        await self._insert_row(identifier, status, _ROW_WAS_LOST)
-        await self._catch_up(identifier, progress, told=False)
 
     async def _open_preview(self, build_id: str) -> None:
         """Start the preview's workflow; it takes over the sandbox that still runs, or starts the product again."""
@@ -296,27 +329,37 @@ class _Steps:
             for sandbox_id in await self._where.sandboxes.find(build_id, role):
                 await self._where.sandboxes.kill(sandbox_id)
 
-    async def _catch_up(self, build_id: uuid.UUID, progress: Progress | None, *, told: bool = True) -> None:
+    async def _catch_up(
+        self,
+        build_id: uuid.UUID,
+        progress: Progress | None,
+        *,
+        told: bool = True,
+        lost: recovery.LostRow | None = None,
+    ) -> None:
         """Write to a build's rows what other servers know of the lost time.
 
         Args:
             build_id: the build.
             progress: how far its workflow had come; None if that is unknown.
             told: its agent goes on, and has to be told what it does not remember.
+            lost: its row, if it has none. It is closed.
         """
         where, now = self._where, datetime.now(UTC)
         imported = [snapshot async for snapshot in self._unknown_snapshots(build_id)]
         async with transaction(where.sessions) as tx:
+            if lost is not None:
+                await recovery.insert_lost_row(tx, lost, Status.FAILED, _ROW_WAS_LOST)
             build = await load_build(tx, build_id)
             for snapshot in imported:
                 await recovery.import_snapshot(tx, build, snapshot)
             known = await recovery.known_calls(tx, build_id)
-            lost = [] if progress is None else _lost_calls(progress, known, now)
-            cost = await recovery.book_lost_calls(tx, build, lost)
+            calls = [] if progress is None else _lost_calls(progress, known, now)
+            cost = await recovery.book_lost_calls(tx, build, calls)
             since = self._stock.put_back_to or now
-            minutes = math.ceil((now - since).total_seconds() / 60) if told and (lost or imported) else None
+            minutes = math.ceil((now - since).total_seconds() / 60) if told and (calls or imported) else None
             await recovery.note_loss(tx, build_id, minutes)
-        _log.info("caught up", build_id=str(build_id), snapshots=len(imported), calls=len(lost), cost=cost)
+        _log.info("caught up", build_id=str(build_id), snapshots=len(imported), calls=len(calls), cost=cost)
 
     async def _unknown_snapshots(self, build_id: uuid.UUID) -> AsyncIterator[ImportedSnapshot]:
         """The build's snapshots in the object store that are newer than those that rows name, the newest last."""

@@ -32,6 +32,9 @@ from workflows.projection import Projection
 from workflows.waiting import best_effort, note_failure
 from workflows.workspace import Workspace
 
+_STARTS = 10
+"""A last step that the database does not let succeed is started this many times."""
+
 
 class Completion:
     """Both ends release the sandbox, and both run to completion even if the build is cancelled meanwhile."""
@@ -114,23 +117,29 @@ class Completion:
     async def _snapshot(self) -> None:
         if self._workspace.is_paused:
             await best_effort(self._take_permit())
-        await self._workspace.snapshot(SnapshotReason.END, policies.SNAPSHOT_IF_POSSIBLE)
+        await self._workspace.snapshot(SnapshotReason.END, policies.SNAPSHOT_AT_END)
 
     async def _release(self) -> None:
         """Release the sandboxes. If that fails until the deadline, the reaper releases them."""
         await self._workspace.release(options=policies.SANDBOX)
 
     async def _save(self, step: Callable[[], Awaitable[None]], deadline: datetime) -> None:
-        """Do a step whose failure stops nothing. If a dependency is away, wait for it until the deadline."""
+        """Do a step whose failure stops nothing. If a dependency is away, wait for it until the deadline. If the
+        database was away, start over: its own steps have waited until it was back."""
+        starts = 0
         while True:
             try:
                 return await step()
             except ActivityError as error:
                 dependency = outage_of(error)
                 is_late = workflow.now() >= deadline
-                if dependency is None or is_late or not workflow.patched(patches.OUTAGES.id):
+                if dependency is not None and not is_late and workflow.patched(patches.OUTAGES.id):
+                    await self._outage.wait_to_save(dependency, reason_of(error), deadline)
+                    continue
+                starts += 1
+                may_start_over = database_was_away(error) and not is_late and starts < _STARTS
+                if not may_start_over or not workflow.patched(patches.SAVES.id):
                     return note_failure(error)
-                await self._outage.wait_to_save(dependency, reason_of(error), deadline)
 
     async def _take_permit(self) -> None:
         """Take a permit, even if none is free, to save what is in a paused sandbox: the end of a build can't wait."""

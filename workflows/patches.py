@@ -137,6 +137,15 @@ PERMITS = Patch(
     "ready-build-1.json, are recorded again",
 )
 
+SAVES = Patch(
+    "saves",
+    since=date(2026, 11, 29),
+    commit="4d27429",
+    gates="Take the last snapshot of a build that ends once more if the database was away, and take it of a paused "
+    "sandbox in which the agent has worked since the one before. Before, that work was lost with the sandbox.",
+    deprecate_when="no build run that began without it is open",
+)
+
 COMPACTION = Patch(
     "compaction",
     since=date(2026, 11, 28),

@@ -9,7 +9,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities.permits import PermitActivities
     from domain.payloads import BuildInput, ClaimPermit, LoopState, PermitClaim
-    from domain.permits import time_to_next_check
+    from domain.permits import CHECK_EVERY, CHECK_RARELY, time_to_next_check
     from domain.status import WAITS, Dependency, Status
 
 from workflows import policies
@@ -50,27 +50,33 @@ class PermitQueue:
 
     async def _wait(self, claim: PermitClaim, refusals: int) -> None:
         """Wait until the build holds a permit. Its status is then what it was, unless it only begins to work again."""
-        before, shown = self._state.status, None
+        before, shown, longest = self._state.status, None, CHECK_EVERY
         while not claim.held:
             self._continue_as_new_if_long()
             if claim.reason != shown:
                 shown = claim.reason
                 await self._projection.become(Status.WAITING, dependency=Dependency.CAPACITY, reason=shown)
-            moment = time_to_next_check(refusals, workflow.random().random())
+            moment = time_to_next_check(refusals, workflow.random().random(), longest)
             await wait_for_wake(self._state, moment, "waiting for a free sandbox", "permit_free")
-            claim = await claim_permit(ClaimPermit(build_id=self._build_id))
+            # In a turn it can't continue as new, so it checks rarely; the signal comes at once.
+            longest = CHECK_RARELY if self._is_long() else CHECK_EVERY
+            patience = int((longest - CHECK_EVERY).total_seconds())
+            claim = await claim_permit(ClaimPermit.sparse(build_id=self._build_id, patience_seconds=patience))
             self._checks_in_run += 1
         if before not in WAITS:
             await self._projection.become(before)
 
+    def _is_long(self) -> bool:
+        context = self._state.context
+        limit = context.continue_as_new_turns if context is not None else None
+        is_over = limit is not None and self._checks_in_run >= limit
+        return is_over or workflow.info().is_continue_as_new_suggested()
+
     def _continue_as_new_if_long(self) -> None:
         """Wait in a new run if the history is long. Only before the first sandbox: a turn may be open later."""
-        state = self._state
-        limit = state.context.continue_as_new_turns if state.context is not None else None
-        is_over = limit is not None and self._checks_in_run >= limit
-        if state.sandbox is None and (is_over or workflow.info().is_continue_as_new_suggested()):
+        if self._state.sandbox is None and self._is_long():
             end_if_cancelled()  # a new run would not see a cancel of this one
-            workflow.continue_as_new(BuildInput(build_id=self._build_id, state=state))
+            workflow.continue_as_new(BuildInput(build_id=self._build_id, state=self._state))
 
 
 async def claim_permit(request: ClaimPermit) -> PermitClaim:

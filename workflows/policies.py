@@ -31,12 +31,13 @@ DATABASE: Options = {
 """Short reads and writes. Retried for ever: nothing is lost while the database is away."""
 
 THINK: Options = {
-    "start_to_close_timeout": timedelta(minutes=30),
+    "start_to_close_timeout": timedelta(minutes=75),
     "heartbeat_timeout": _HEARTBEAT,
     "retry_policy": RetryPolicy(maximum_interval=timedelta(minutes=1), maximum_attempts=20),
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
-"""A model call of up to 128k output tokens. If the model is away, the build waits for it after a few attempts."""
+"""A model call, with time for the longest output from a slow model (`domain/output_limits.py`) and for the wait until
+its rate limit allows it. If the model is away, the build waits for it after a few attempts."""
 
 COMPACT: Options = {
     "start_to_close_timeout": timedelta(minutes=15),
@@ -79,6 +80,9 @@ PAUSE_IF_POSSIBLE: Options = {**SANDBOX, "retry_policy": RetryPolicy(maximum_att
 
 SNAPSHOT_IF_POSSIBLE: Options = {**SNAPSHOT, "retry_policy": RetryPolicy(maximum_attempts=2)}
 """A snapshot that may fail, as at a phase boundary; the next one covers it."""
+
+SNAPSHOT_AT_END: Options = {**SNAPSHOT, "retry_policy": RetryPolicy(maximum_attempts=3)}
+"""The last snapshot of a build that ends. No later one covers it, and a deploy may end an attempt or two."""
 
 GATE: Options = {
     "start_to_close_timeout": timedelta(minutes=45),

@@ -40,6 +40,7 @@ class ToolCalls:
             results += await self._read(read_only)
             read_only = []
             await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True)
+            self._workspace.note_change()
             results.append(await self._dispatch(call))
         results += await self._read(read_only)
         self._state.tool_calls += len(calls)

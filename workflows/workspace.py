@@ -80,7 +80,14 @@ class Workspace:
     @property
     def is_saved(self) -> bool:
         """Whether it is paused, and the last snapshot has everything that is in it."""
-        return self.is_paused and self._state.saved
+        state = self._state
+        if not self.is_paused or not state.saved:
+            return False
+        return not (state.changed and workflow.patched(patches.SAVES.id))
+
+    def note_change(self) -> None:
+        """Note that a call may change the workspace from now on."""
+        self._state.changed = True
 
     async def open(self) -> None:
         """Open the sandbox: adopted, or created and restored from the project's last snapshot."""
@@ -129,7 +136,7 @@ class Workspace:
             raise
         if taken.rewritten:
             self._state.notes.append(TurnNote.HISTORY_OVERWRITTEN)
-        self._state.saved = True
+        self._state.saved, self._state.changed = True, False
 
     async def pause(self, options: policies.Options = policies.SANDBOX, *, keep_permit: bool = False) -> None:
         """End the sandbox's processes and pause it; from then on it costs nothing.

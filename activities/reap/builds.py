@@ -36,7 +36,7 @@ from domain.verdicts import (
     judge_build,
     most_closed,
 )
-from services.completion import close_as_stopped, project_ready
+from services.completion import close_stopped, project_ready
 
 STEP = "builds"
 COMPARED = "builds, compared"
@@ -179,8 +179,9 @@ class BuildReaper:
     async def _stop(self, closing: int, open_builds: int) -> None:
         alert = (
             f"{closing} of {open_builds} open builds would be closed at once, so none is. Check that TEMPORAL_ADDRESS, "
-            "TEMPORAL_NAMESPACE and DATABASE_URL belong together, and whether the database was put back. Then run "
-            "`cofounder recover`, which shows what it would do first."
+            "TEMPORAL_NAMESPACE and DATABASE_URL belong together. If the database was put back, run `cofounder recover "
+            "--after-restore`. If the workflows were terminated, run `cofounder recover --temporal`: the builds go on. "
+            "Cancel those that are to end. Both show first what they would do (`--dry-run`)."
         )
         log.error(alert)
         async with transaction(self._sessions) as tx:
@@ -189,8 +190,7 @@ class BuildReaper:
     async def _close(self, build_id: uuid.UUID, fate: WorkflowFate) -> bool:
         if fate is WorkflowFate.COMPLETED:
             return await self._project(build_id)
-        own = await self._workflows.failure_of(build_id) if fate is WorkflowFate.FAILED else None
-        return await close_as_stopped(self._sessions, build_id, fate, own)
+        return await close_stopped(self._sessions, self._workflows, build_id, fate)
 
     async def _project(self, build_id: uuid.UUID) -> bool:
         """Write to the row what the completed workflow closed the build with: the row is older than its end."""

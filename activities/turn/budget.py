@@ -39,6 +39,7 @@ from domain.compaction import (
 from domain.errors import UnknownModel
 from domain.events import BudgetFields
 from domain.limits import FLEET_LIMIT_REACHED, sandbox_time_used_up
+from domain.output_limits import most_output
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
 from domain.pricing import (
     Iteration,
@@ -344,7 +345,7 @@ class CallBudget:
         return worst_case(self.prices, model, size.at_most, fallbacks)
 
     def _max_tokens(self, model: str) -> int:
-        return min(self.max_output_tokens, price_of(self.prices, model).max_output_tokens)
+        return most_output(price_of(self.prices, model), self.max_output_tokens)
 
 
 def budget_fields(state: BudgetState) -> BudgetFields:

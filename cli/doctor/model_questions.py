@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cli.doctor.paid import NotAsked, Purse, Question, Verdict, cannot_ask, held, not_held
@@ -193,7 +194,7 @@ class ModelQuestions:
         request = self._provider.render(settings, conversation)
         if after_compaction:
             betas = self._provider.render(RequestSettings("", 1, True, INSTRUCTIONS), conversation).betas
-            request = type(request)(request.body, betas)
+            request = replace(request, betas=betas)
         # A token has at least one byte.
         prompt = len(request.body) + VENDOR_PROMPT_TOKENS
         with self._purse.reserve(worst_case(self._prices, self._choice.model, prompt).cost(max_tokens)) as bill:

@@ -29,6 +29,7 @@ from clients.model.protocol import (
 from domain.answer import Answer
 from domain.errors import ModelCallFailed, NeedsPerson
 from domain.model_choice import ModelChoice
+from domain.output_limits import time_to_write
 from domain.pricing import ModelPrice
 from settings import Settings, secret_text
 
@@ -51,7 +52,7 @@ class AnthropicProvider:
             api_key: the key. None is an error only at the first call, so that a worker can start without a key.
             base_url: another server that speaks the protocol; None means the vendor's.
             idle_seconds: give up a stream that has sent nothing for this long, not even a ping; and one that sends only
-                pings after five times as long.
+                pings after five times as long, or the time that a slow model takes for all that it may say.
         """
         self._idle_seconds = idle_seconds
         self._sdk = AsyncAnthropic(
@@ -115,7 +116,8 @@ class AnthropicProvider:
         prompt = (conversation.system, b',"tools":', conversation.tools, b',"messages":[')
         messages = [part for message in conversation.messages for part in (b",", message)][1:]
         # One join: a long conversation is copied once.
-        return ModelRequest(b"".join((head.encode(), *prompt, *messages, b"]}")), betas)
+        body = b"".join((head.encode(), *prompt, *messages, b"]}"))
+        return ModelRequest(body, betas, settings.max_tokens)
 
     async def stream(
         self, request: ModelRequest, on_text: OnText, on_usage: OnUsage, on_limits: OnLimits | None = None
@@ -146,7 +148,7 @@ class AnthropicProvider:
         reader.request_id = stream.response.headers.get("request-id")
         try:
             async with stream:
-                async for event in self._events(stream):
+                async for event in self._events(stream, request.max_tokens):
                     text = reader.take(event)
                     on_usage(reader.tokens, reader.request_id, reader.iterations)
                     if text:
@@ -162,23 +164,26 @@ class AnthropicProvider:
             raise _broken(reader, "The model's answer ended before it was complete.")
         return replace(reader.answer(), request_bytes=len(request.body))
 
-    async def _events(self, stream: AsyncStream[object]) -> AsyncIterator[Any]:
+    async def _events(self, stream: AsyncStream[object], max_tokens: int) -> AsyncIterator[Any]:
         """The events of the stream as JSON, without its pings.
 
         Raises:
             TimeoutError: pings are all that came for a long time.
         """
-        events = aiter(stream)
+        events, longest = aiter(stream), self._longest_silence(max_tokens)
         while True:
             try:
-                async with asyncio.timeout(self._idle_seconds * _SILENCE):
+                async with asyncio.timeout(longest):
                     event = await anext(events)
             except StopAsyncIteration:
                 return
             except TimeoutError as error:
-                waited = self._idle_seconds * _SILENCE
-                raise TimeoutError(f"nothing but pings came for {waited:.0f} s") from error
+                raise TimeoutError(f"nothing but pings came for {longest:.0f} s") from error
             yield event
+
+    def _longest_silence(self, max_tokens: int) -> float:
+        """How many seconds a stream may send only pings: the model may be thinking all that it may say."""
+        return max(self._idle_seconds * _SILENCE, time_to_write(max_tokens).total_seconds())
 
 
 _MALFORMED_STREAM = (AssertionError, AttributeError, ValueError, LookupError, TypeError, RecursionError)
@@ -186,8 +191,8 @@ _MALFORMED_STREAM = (AssertionError, AttributeError, ValueError, LookupError, Ty
 read, and the others come from events out of order or of another shape."""
 
 _SILENCE = 5
-"""A server that sends only pings may do so for this many times as long as one that sends nothing: it may be thinking,
-and thoughts are not always sent."""
+"""A server that sends only pings may do so for at least this many times as long as one that sends nothing: it may be
+thinking, and thoughts are not always sent."""
 
 
 def _broken(reader: AnswerStream, message: str, retry_after_seconds: float | None = None) -> BrokenStream:

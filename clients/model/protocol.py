@@ -88,6 +88,8 @@ class ModelRequest:
 
     body: bytes
     betas: str = ""
+    max_tokens: int = 0
+    """The most output that it asks for, which says how long the answer may take."""
 
 
 class ModelProvider(Protocol):

@@ -12,7 +12,7 @@ import os
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ from temporalio.client import WorkflowFailureError
 
 from domain.names import FINISH
 from domain.status import CLOSED, Status, WaitingFor
-from tests.faults.invariants import check_build
+from tests.faults.invariants import check_build, check_no_secret, check_nothing_left, check_spending
 from tests.harness.fault_waits import Damage, close_preview
 from tests.harness.faults import FaultHarness, fault_harness
 from tests.harness.scripts import PRODUCT
@@ -41,7 +41,8 @@ _CLEAN = "find . -mindepth 1 -maxdepth 1 -exec chmod -R u+rwX {} + -exec rm -rf 
 
 @dataclass
 class Outcome:
-    """The result of a run. `damage` names the seed of each build for which an invariant does not hold."""
+    """The result of a run. `damage` names the seed of each build for which an invariant does not hold, and what does
+    not hold for all builds together: money, secrets, and what is left at the end."""
 
     builds: Counter[str] = field(default_factory=Counter)
     damage: list[str] = field(default_factory=list)
@@ -67,8 +68,20 @@ async def run_fuzz(seeds: Sequence[int], turns: int = TURNS) -> Outcome:
                     outcome.damage += [f"seed {seed}: {each}" for each in damage.findings]
 
         await asyncio.gather(*map(one, seeds))
+        outcome.damage += await _damage("money", check_spending(faults))
+        outcome.damage += await _damage("secrets", check_no_secret(faults))
         await worker.end()
+        outcome.damage += await _damage("the end", check_nothing_left(faults))
     return outcome
+
+
+async def _damage(what: str, check: Awaitable[None]) -> list[str]:
+    """What a check of all builds together finds."""
+    try:
+        await check
+    except Damage as damage:
+        return [f"{what}: {each}" for each in damage.findings]
+    return []
 
 
 async def _build(faults: FaultHarness, harness: WorkerHarness, seed: int, turns: int) -> str:

@@ -246,7 +246,9 @@ async def check_no_secret(fault_harness: FaultHarness) -> None:
 # ---- money
 
 
-async def check_spending(fault_harness: FaultHarness, lost_top_ups: Mapping[tuple[str, date], int]) -> None:
+async def check_spending(
+    fault_harness: FaultHarness, lost_top_ups: Mapping[tuple[str, date], int] | None = None
+) -> None:
     """Rule 2: no user has spent more than 110 % of a day's allowance, and the days' totals are the ledger's sums.
 
     `lost_top_ups`: what was added to a user's day and lost when the database was put back, in microdollars. It may
@@ -260,7 +262,7 @@ async def check_spending(fault_harness: FaultHarness, lost_top_ups: Mapping[tupl
         damage += [str(drift) for drift in await find_drift(tx, date.min)]
         for day in await tx.session.scalars(select(UserDay)):
             state = await budget_of(tx, day.user_id, day.day)
-            lost = lost_top_ups.get((day.user_id, day.day), 0)
+            lost = (lost_top_ups or {}).get((day.user_id, day.day), 0)
             if state.ceiling is not None and state.spent > state.ceiling + lost:
                 damage.append(f"{day.user_id} has spent {state.spent} of {state.allowance} on {day.day}")
     if damage:

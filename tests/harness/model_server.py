@@ -102,8 +102,13 @@ async def speaking(
 
 
 async def think(
-    harness: ActivityHarness, model: AnthropicProvider, build: str, turn: int = 1, *notes: TurnNote
+    harness: ActivityHarness,
+    model: AnthropicProvider,
+    build: str,
+    turn: int = 1,
+    *notes: TurnNote,
+    max_tokens: int = 1000,
 ) -> ThinkResult:
-    activities = ThinkActivities(harness.sessions, {"anthropic": model}, harness.store, default_prices(), 1000)
+    activities = ThinkActivities(harness.sessions, {"anthropic": model}, harness.store, default_prices(), max_tokens)
     given = ThinkInput(build_id=build, turn=turn, notes=list(notes))
     return await ActivityEnvironment().run(activities.think, given)

@@ -17,7 +17,7 @@ from tests.harness.away import Away, away_harness
 from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness
-from tests.workflows.scenarios import EndedWorkflow, Scenario, ready_build, release_command, until_row
+from tests.workflows.scenarios import EndedWorkflow, Scenario, ready_build, refuse_rows, release_command, until_row
 
 OUTAGE_SCENARIOS: list[Scenario] = []
 
@@ -198,3 +198,41 @@ async def finished_while_away(away: Away) -> list[EndedWorkflow]:
     workflows = await ready_build(away.harness, build_id)
     await _assert_no_one_was_asked(away, build_id)
     return workflows
+
+
+@_scenario("the store is away during a screenshot, and the sandbox is paused; cancelled then, its work is stored")
+async def cancelled_with_work(away: Away) -> list[EndedWorkflow]:
+    serve = "python3 server.py >/dev/null 2>&1 &"
+    screenshot = {"tool": "take_screenshot", "input": {"path": "/"}}
+    build_id = await away.harness.start(script=steps([bash(PRODUCT)], [hold("echo new >new; " + serve)], [screenshot]))
+    await away.harness.until_event(build_id, "tool_started", turn=2)
+    away.take(Dependency.STORE)
+    await release_command(away.harness, build_id)
+    await _until_waiting(away, build_id, Dependency.STORE)
+    await _skip(away, build_id, timedelta(minutes=40))
+
+    async def is_paused() -> bool:
+        return await _sandbox_states(away, build_id) == ["paused"]
+
+    await wait_until(is_paused, look_seconds=0.5)
+    away.give_back(Dependency.STORE)
+    await away.harness.builds.cancel(build_id)
+    assert (await away.harness.finished(build_id)).status == Status.CANCELLED
+    stored = [event.data["reason"] for event in await away.harness.events(build_id, "snapshot_stored")]
+    assert stored == ["phase", "end"], "what the agent did after its commit is kept"
+    return [EndedWorkflow(away.harness.handle(build_id).id, "cancelled")]
+
+
+@_scenario("cancelled while the database refuses its last snapshot for a while: it is taken once more")
+async def cancelled_without_database(away: Away) -> list[EndedWorkflow]:
+    harness = away.harness
+    project_id = await harness.project(user_id := await harness.founder())
+    build_id = await harness.start(user_id, project_id=project_id, script=steps([hold("echo new >new")]))
+    await harness.until_event(build_id, "tool_started")
+    async with refuse_rows(harness, "snapshots", project_id, "new.reason = 'end'", "not yet"):
+        await harness.builds.cancel(build_id)
+        await harness.until_event(build_id, "snapshot_failed")
+    assert (await harness.finished(build_id)).status == Status.CANCELLED
+    stored = [event.data["reason"] for event in await harness.events(build_id, "snapshot_stored")]
+    assert stored == ["end"]
+    return [EndedWorkflow(harness.handle(build_id).id, "cancelled")]

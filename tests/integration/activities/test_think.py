@@ -17,12 +17,14 @@ from temporalio.testing import ActivityEnvironment
 from activities.think import ThinkActivities
 from clients.model.anthropic import AnthropicProvider
 from db.feed import append_events
-from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, SandboxRun, ToolCall, Turn
+from db.models import Build, FounderMessage, LedgerEntry, Message, Prompt, SandboxRun, ToolCall, Turn, User, UserDay
+from db.money import CACHE_SECONDS
 from db.sandbox_time import sandbox_seconds
 from db.transaction import transaction
 from domain.events import ResumedEvent
 from domain.models import default_prices
 from domain.notes import TurnNote
+from domain.output_limits import LONGEST_OUTPUT_TOKENS
 from domain.payloads import CheckBudget, ThinkInput, ThinkOutcome, ThinkResult
 from domain.tool_output import render_result
 from domain.tools import render_tools
@@ -30,6 +32,7 @@ from local.stack import LocalStack
 from tests.harness.activities import ActivityHarness, open_activity_harness
 from tests.harness.model_server import MODEL, START, STOP, SYSTEM, calls, declines, ends, says, speaking, think
 from tests.harness.wait import DEADLINE
+from tests.harness.worker import changed_prices
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +280,26 @@ async def test_a_call_that_a_fallback_served_is_settled(harness: ActivityHarness
     assert json.loads(stored)[0] == marks
 
 
+async def test_money_is_reserved_for_every_model_that_may_answer(harness: ActivityHarness) -> None:
+    """Opus costs twice as much as Sonnet, so a call that both may be billed for is reserved at three times as much."""
+
+    async def reserved(*fallbacks: str) -> int:
+        """What a call stays in the ledger as that is cancelled before its answer begins."""
+        build, asked = await harness.build(), asyncio.Event()
+        async with transaction(harness.sessions) as tx:
+            (await tx.session.get_one(Build, uuid.UUID(build))).model = MODEL
+            first = {"build_id": uuid.UUID(build), "system": SYSTEM, "tools": render_tools()}
+            tx.session.add(Prompt(**first, fallbacks=list(fallbacks)))
+        async with speaking(silent=asked) as model:
+            thinking = asyncio.ensure_future(think(harness, model, build))
+            await asked.wait()
+            thinking.cancel()
+            await asyncio.wait({thinking})
+        return (await ledger(harness, build)).cost
+
+    assert await reserved("claude-opus-5-5") == 3 * await reserved() > 0
+
+
 async def test_an_answer_is_read_with_the_tools_of_its_prefix(harness: ActivityHarness, build: str) -> None:
     """A prefix that an older version has opened told the model of other schemas."""
     tools = json.loads(render_tools())
@@ -326,6 +349,40 @@ async def test_a_broken_stream_is_priced_by_its_parts(harness: ActivityHarness, 
     assert (entry.state, entry.input_tokens, entry.output_tokens) == ("settled", 2000, 110)
     assert entry.cost == 1000 * 2 + 10 * 10 + 1000 // 10 + 100 // 2
     assert [part["model"] for part in entry.iterations or ()] == [MODEL, "claude-haiku-5-5"]
+
+
+async def test_a_long_conversation_winds_down_only_once_its_cache_is_cold(harness: ActivityHarness, build: str) -> None:
+    """A day of the default plan pays for many turns that are read from the cache, and for few that are not."""
+    build_id = uuid.UUID(build)
+    environment = ActivityEnvironment()
+    today = environment.info.started_time.astimezone(UTC).date()
+    async with transaction(harness.sessions) as tx:
+        user_id = (await tx.session.get_one(Build, build_id)).user_id
+        tx.session.add(UserDay(user_id=user_id, day=today, from_plan=1_612_903))
+    usage = {"input_tokens": 10, "cache_creation_input_tokens": 120_000, "output_tokens": 1}
+    begun = START | {"message": START["message"] | {"usage": usage}}
+    async with speaking(begun, *calls(0, "glob", {"pattern": "*"}), ends("tool_use"), STOP) as model:
+        warm = await think(harness, model, build, max_tokens=64_000)
+        assert (warm.wind_down, warm.day) == (False, None)
+        async with transaction(harness.sessions) as tx:
+            aged = {"opened_at": LedgerEntry.opened_at - timedelta(seconds=CACHE_SECONDS)}
+            await tx.session.execute(update(LedgerEntry).where(LedgerEntry.build_id == build_id).values(aged))
+        cold = await think(harness, model, build, max_tokens=64_000)
+    assert cold.calls == warm.calls, "it is read from what is stored"
+    assert (cold.wind_down, cold.day, cold.allowance) == (True, today, 1_612_903)
+    assert (await ledger(harness, build)).cost == 120_000 * 5 // 2 + 10 * 2 + 20 * 10
+
+
+async def test_no_call_asks_for_more_than_its_time_limit_fits(harness: ActivityHarness, build: str) -> None:
+    """Whatever an operator's price table and settings say."""
+    async with transaction(harness.sessions) as tx:
+        user_id = (await tx.session.get_one(Build, uuid.UUID(build))).user_id
+        (await tx.session.get_one(User, user_id)).plan = "cto_scale"
+    prices, received = changed_prices(max_output_tokens=1_000_000), list[bytes]()
+    async with speaking(START, *says(0, "Hm."), ends("end_turn"), STOP, received=received) as model:
+        activities = ThinkActivities(harness.sessions, {"anthropic": model}, harness.store, prices, 500_000)
+        await ActivityEnvironment().run(activities.think, ThinkInput(build_id=build, turn=1))
+    assert json.loads(received[0])["max_tokens"] == LONGEST_OUTPUT_TOKENS
 
 
 async def test_a_build_that_has_used_up_its_sandbox_time_sleeps(harness: ActivityHarness, build: str) -> None:

@@ -123,5 +123,6 @@ async def test_each_question_says_what_it_cost() -> None:
             bill.microdollars = 7
         return held(json.dumps(str(uuid.UUID(int=0))))
 
-    (verdict,) = await ask_all([Question("one", "It is so", ask)], purse, lambda _: None)
-    assert (verdict.state, verdict.microdollars, verdict.assumption) == ("held", 7, "It is so")
+    verdicts = await ask_all([Question("one", "It is so", ask)] * 2, purse, lambda _: None)
+    said = [(verdict.state, verdict.microdollars, verdict.assumption) for verdict in verdicts]
+    assert said == [("held", 7, "It is so")] * 2

@@ -1,6 +1,7 @@
 """Permits on a real database: never more than the quota, first come first served, and fair between users."""
 
 import asyncio
+import itertools
 import random
 import uuid
 from collections.abc import AsyncIterator
@@ -208,3 +209,26 @@ async def test_never_more_than_the_quota(sessions: Sessions) -> None:
     assert (peak, served) == (quota, len(builds))
     async with transaction(sessions) as tx:
         assert (await tx.session.get(Permit, builds[0])) is None
+
+
+async def test_no_more_sandboxes_start_in_a_second_however_many_want_to(sessions: Sessions) -> None:
+    crowd = await builds_of(sessions, "a", 30)
+    places = [await take(sessions, build_id, None, pace=1) for build_id in crowd]
+    waits = sorted(place.wait_seconds for place in places if place.held)
+    assert all(after - before > 0.5 for before, after in itertools.pairwise(waits)), waits
+    assert 15 < len(waits) < 25
+    assert max(waits) < 30, "a claim has half a minute"
+    assert await queue(sessions, 100) == crowd[len(waits) :], "the others are told as soon as they may"
+
+
+async def test_a_build_that_checks_rarely_keeps_its_place(sessions: Sessions) -> None:
+    first, patient, other = await builds_of(sessions, "a", 3)
+    assert (await take(sessions, first, 1)).held
+    async with transaction(sessions) as tx:
+        await permits.take_permit(tx, patient, "workspace", 1, patience=timedelta(hours=1))
+    assert not (await take(sessions, other, 1)).held
+    async with transaction(sessions) as tx:
+        # Half an hour later.
+        await tx.session.execute(text("update permits set checked_at = checked_at - interval '30 minutes'"))
+    assert await give_back(sessions, first)
+    assert await queue(sessions, 1) == [patient]

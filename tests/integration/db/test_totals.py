@@ -2,24 +2,20 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import money
 from db.audit import Drift, find_drift
-from db.session import make_engine, make_sessions
+from db.session import make_sessions
 from db.transaction import transaction
 from local.stack import LocalStack
+from tests.harness.empty_database import empty_database, migrate_to
 
 TODAY = datetime.now(UTC).date()
-VERSIONS = Path(__file__).parents[3] / "db" / "migrations"
 
 ROWS = (
     "insert into plan_tiers (name, default_models, concurrent_builds, tool_call_cap) values ('free', '{}', 1, 1)",
@@ -33,36 +29,9 @@ ENTRY = """
 """
 
 
-@asynccontextmanager
-async def a_database(stack: LocalStack) -> AsyncIterator[AsyncEngine]:
-    """An empty database on the stack's server, dropped at the end."""
-    name = f"totals_{uuid.uuid4().hex}"
-    server = make_engine(stack.environment["DATABASE_URL"], pool_size=1).execution_options(isolation_level="AUTOCOMMIT")
-    async with server.connect() as connection:
-        await connection.execute(text(f"create database {name}"))
-        engine = make_engine(stack.environment["DATABASE_URL"].rpartition("/")[0] + f"/{name}")
-        try:
-            yield engine
-        finally:
-            await engine.dispose()
-            await connection.execute(text(f"drop database {name} with (force)"))
-    await server.dispose()
-
-
-async def migrate_to(engine: AsyncEngine, revision: str) -> None:
-    def upgrade(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(VERSIONS))
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-
-    async with engine.begin() as connection:
-        await connection.run_sync(upgrade)
-
-
 @pytest.fixture
 async def engine(stack: LocalStack) -> AsyncIterator[AsyncEngine]:
-    async with a_database(stack) as made:
+    async with empty_database(stack) as made:
         yield made
 
 

@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.budget import (
+    EXPECTED_OUTPUT_TOKENS,
+    LOOK_AHEAD_OUTPUT_TOKENS,
     USEFUL_OUTPUT_TOKENS,
+    WIND_DOWN_GROWTH_TOKENS,
+    WIND_DOWN_TURNS,
     BudgetState,
     Verdict,
     cycle_of,
@@ -18,6 +22,7 @@ from domain.budget import (
     morning_delay,
     next_utc_midnight,
 )
+from domain.models import default_prices
 from domain.pricing import Price, WorstCase
 
 
@@ -97,6 +102,71 @@ def test_what_is_permitted(allowance: int | None, spent: int, reserved: int, pro
     assert (alone is Verdict.GO) is (given.verdict is Verdict.BUSY)
     assert given.verdict is not Verdict.BUSY or reserved > 0
     assert (fresh is Verdict.GO) is (given.verdict is not Verdict.TOO_SMALL)
+
+
+_DAY_OF_DEFAULT_PLAN = 1_612_903
+"""µ$: what the default plan allows on the first of 31 days."""
+
+
+@pytest.mark.parametrize(
+    ("prompt", "spent", "cached", "cold"),
+    [
+        (20_000, 0, False, False),
+        (120_000, 0, False, False),
+        (120_000, 400_000, False, True),
+        (120_000, 1_000_000, False, True),
+        (120_000, 1_250_000, True, True),
+        (20_000, 1_451_612, False, True),
+        (20_000, 1_451_613, True, True),  # 90 % of the allowance
+    ],
+)
+def test_a_cached_conversation_winds_down_later(prompt: int, spent: int, cached: bool, cold: bool) -> None:
+    """What the server has reported as cached is expected to be cheap, and only the last call is taken at its worst."""
+    state = BudgetState(allowance=_DAY_OF_DEFAULT_PLAN, spent=spent)
+    price = Price(**default_prices()["claude-sonnet-5-5"].model_dump(include=set(Price.model_fields)))
+    call = WorstCase(prompt + 2000, price)
+    expected = call.expected(prompt, EXPECTED_OUTPUT_TOKENS)
+    assert state.winds_down(call, 64_000, expected) is cached
+    assert state.winds_down(call, 64_000) is cold
+    assert BudgetState(allowance=None, spent=spent).winds_down(call, 64_000) is False
+
+
+@pytest.mark.parametrize("cached", [0, 60_000, None])
+def test_it_winds_down_as_soon_as_its_last_call_might_not_fit(cached: int | None) -> None:
+    """Three calls as expected, or at their worst if the cache is cold, and one at its worst, for which the prompt has
+    grown."""
+    call = WorstCase(60_000, _PRICE)
+    expected = None if cached is None else call.expected(cached, EXPECTED_OUTPUT_TOKENS)
+    each = call.cost(LOOK_AHEAD_OUTPUT_TOKENS) if expected is None else expected
+    last = WorstCase(60_000 + WIND_DOWN_GROWTH_TOKENS, _PRICE).cost(LOOK_AHEAD_OUTPUT_TOKENS)
+    fits = 1_100_000 - 3 * each - last
+    for spent, winds_down in ((fits, False), (fits + 1, True)):
+        state = BudgetState(allowance=1_000_000, spent=spent - 500, reserved=500)
+        assert state.winds_down(call, 64_000, expected) is winds_down
+
+
+@given(
+    allowance=st.integers(0, 3_000_000),
+    spent=st.integers(0, 3_000_000),
+    reserved=st.integers(0, 1_000_000),
+    prompt=st.integers(0, 200_000),
+    cached=st.integers(0, 200_000),
+    max_tokens=st.integers(LOOK_AHEAD_OUTPUT_TOKENS, 128_000),
+)
+def test_the_turns_of_a_wind_down_fit_after_a_turn_that_needed_none(
+    allowance: int, spent: int, reserved: int, prompt: int, cached: int, max_tokens: int
+) -> None:
+    """Whatever calls may cost at most, and however long they may be."""
+    state = BudgetState(allowance=allowance, spent=spent, reserved=reserved)
+    call = WorstCase(prompt, _PRICE)
+    expected = call.expected(cached, EXPECTED_OUTPUT_TOKENS)
+    assert state.winds_down(call, max_tokens, expected) is state.winds_down(call, LOOK_AHEAD_OUTPUT_TOKENS, expected)
+    if state.winds_down(call, max_tokens, expected):
+        return
+    later = state.model_copy(update={"spent": spent + WIND_DOWN_TURNS * expected})
+    last = later.permit(WorstCase(prompt + WIND_DOWN_GROWTH_TOKENS, _PRICE), max_tokens)
+    assert last.verdict is Verdict.GO
+    assert last.max_tokens >= LOOK_AHEAD_OUTPUT_TOKENS
 
 
 @pytest.mark.parametrize(("used", "level"), [(0, "green"), (60, "green"), (61, "yellow"), (90, "yellow"), (91, "red")])

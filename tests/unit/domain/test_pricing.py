@@ -4,7 +4,7 @@ import pytest
 
 from domain.errors import UnknownModel
 from domain.models import default_prices
-from domain.pricing import Tokens, cost_microdollars
+from domain.pricing import Iteration, Tokens, bill_microdollars, cost_microdollars, worst_case
 
 
 def test_sonnet_reads_its_cache_at_a_twentieth_of_its_input() -> None:
@@ -29,3 +29,18 @@ def test_cost_of_a_long_prompt() -> None:
 def test_an_unknown_model_is_no_guess() -> None:
     with pytest.raises(UnknownModel, match="MODEL_PRICES"):
         cost_microdollars(default_prices(), "claude-unheard-of", Tokens())
+
+
+def test_the_worst_case_of_a_call_is_that_of_each_model_that_may_answer_it() -> None:
+    """A model that declines in mid-answer is billed, and so is the one that goes on in its place."""
+    prices = default_prices()
+    alone = worst_case(prices, "claude-sonnet-5-5", 1000)
+    chain = worst_case(prices, "claude-sonnet-5-5", 1000, ["claude-opus-5-5"])
+    assert alone.cost(100) == 1000 * 5 // 2 + 100 * 10
+    assert chain.cost(100) == alone.cost(100) + 1000 * 5 + 100 * 20
+    assert chain.output_for(chain.cost(100)) == 100
+    parts = [Iteration("message", None, Tokens(input=1000, output=100))]
+    parts += [Iteration("fallback_message", "claude-opus-5-5", Tokens(cache_write_5m=1000, output=100))]
+    assert bill_microdollars(prices, "claude-sonnet-5-5", parts) <= chain.cost(100)
+    with pytest.raises(UnknownModel):
+        worst_case(prices, "claude-sonnet-5-5", 1000, ["claude-unheard-of"])

@@ -42,9 +42,14 @@ def test_a_repeat_has_nothing_to_do() -> None:
     assert plan_for_lost_namespace(inventory("a", workflows={"a": OPEN})) == RecoveryPlan((), ())
 
 
-def test_a_workflow_that_has_ended_here_is_left_to_the_reaper() -> None:
-    ended = {"a": WorkflowRecord(WorkflowFate.TERMINATED, "code")}
+def test_a_workflow_that_has_ended_by_itself_is_left_to_the_reaper() -> None:
+    ended = {"a": WorkflowRecord(WorkflowFate.FAILED, "code")}
     assert plan_for_lost_namespace(inventory("a", workflows=ended)).steps == ()
+
+
+def test_a_build_whose_workflow_was_terminated_goes_on() -> None:
+    ended = {"a": WorkflowRecord(WorkflowFate.TERMINATED, "code")}
+    assert steps(plan_for_lost_namespace(inventory("a", workflows=ended))) == [(Step.RESTART, "a")]
 
 
 def test_a_build_that_was_never_started_is_left_to_the_reaper() -> None:
@@ -94,11 +99,24 @@ def test_workflows_without_a_row_are_rebuilt_or_ended() -> None:
     assert steps(plan) == [(Step.REBUILD, "ready"), (Step.END_ORPHAN, "running"), (Step.END_ORPHAN, "failed")]
 
 
-def test_rows_of_what_has_ended_are_closed_before_rows_are_written_again() -> None:
-    """A project has one open build, and its next one may have begun in the lost time."""
+def test_what_ended_in_the_lost_time_is_closed_first_so_that_the_next_build_of_its_project_fits() -> None:
     workflows = {
+        "working": OPEN,
         "cancelled": WorkflowRecord(WorkflowFate.CANCELED, "cancelled"),
         "next": WorkflowRecord(WorkflowFate.COMPLETED, "ready"),
     }
-    plan = plan_after_restore(inventory("cancelled", workflows=workflows))
-    assert steps(plan) == [(Step.CLOSE, "cancelled"), (Step.REBUILD, "next")]
+    plan = plan_after_restore(inventory("working", "cancelled", workflows=workflows, ahead={"working": 1}))
+    assert steps(plan) == [(Step.CLOSE, "cancelled"), (Step.RESTART, "working"), (Step.REBUILD, "next")]
+
+
+def test_a_ready_build_gets_its_product_even_if_the_reaper_has_closed_its_row() -> None:
+    workflows = {"ready": WorkflowRecord(WorkflowFate.COMPLETED, "ready")}
+    closed = frozenset({"ready"})
+    plan = plan_after_restore(inventory(workflows=workflows, closed=closed, without_product=closed))
+    assert plan == RecoveryPlan((PlannedStep(Step.IMPORT, "ready", "it is ready, and no row names its product"),), ())
+
+
+def test_ending_many_orphans_needs_a_confirmation() -> None:
+    orphans = {f"orphan-{number}": OPEN for number in range(3)}
+    [doubt] = plan_after_restore(inventory("a", workflows={"a": OPEN, **orphans})).doubts
+    assert doubt.startswith("3 workflows without a row would be ended")

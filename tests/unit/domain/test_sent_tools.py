@@ -1,12 +1,13 @@
 """A call is checked against the schemas that its prefix gave the model, whatever today's are."""
 
 import json
+from hashlib import md5
 from typing import Any
 
 import pytest
 
 from domain.errors import InvalidToolInput
-from domain.sent_tools import mismatch, tools_of
+from domain.sent_tools import digest_of_today, mismatch, tools_of
 from domain.tools import BashInput, EditFileInput, render_tools
 
 
@@ -89,3 +90,15 @@ def test_what_does_not_fit_the_prefix_is_refused(name: str, given: object, probl
 def test_schemas_of_strict_mode(schema: dict[str, Any], fits: list[object], does_not: list[object]) -> None:
     assert [mismatch(schema, value) for value in fits] == [None] * len(fits)
     assert all(mismatch(schema, value) for value in does_not)
+
+
+def test_a_problem_names_the_field_in_its_place() -> None:
+    inner = {"type": "object", "properties": {"b": TEXT}}
+    schema = {"type": "object", "properties": {"a": inner, "list": {"type": "array", "items": TEXT}}}
+    assert mismatch(schema, {"a": {"b": 1}}) == "a.b: must be of type string"
+    assert mismatch(schema, {"list": ["x", 1]}) == "list.1: must be of type string"
+
+
+def test_the_digest_is_that_of_what_prefixes_store() -> None:
+    """The database compares it with its own MD5 of a prefix's tools, and returns those that differ."""
+    assert digest_of_today() == md5(render_tools().encode(), usedforsecurity=False).hexdigest()

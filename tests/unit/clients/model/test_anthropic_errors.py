@@ -91,6 +91,10 @@ async def test_a_refusal_for_the_rate_says_how_long_and_what_the_limits_are() ->
     ("raised", "expected"),
     [
         (ApiError("invalid_request_error", "Disabled.", code="organization_on_hold"), NeedsPerson),
+        (
+            ApiError("rate_limit_error", "Beside.", fields={"error_code": "contract_spend_limit_reached"}),
+            NeedsPerson,
+        ),
         (ApiError("invalid_request_error", "Your credit balance is too low to access the API."), NeedsPerson),
         (ApiError("invalid_request_error", "No.", code="compaction_signature_invalid"), ConversationInvalid),
         (ApiError("overloaded_error", "Later.", code="compaction_unavailable"), ModelCallFailed),

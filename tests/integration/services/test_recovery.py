@@ -1,0 +1,124 @@
+"""`cofounder recover`, stopped midway, run again, and after the reaper has looked at a database that was put back."""
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from clients.build_workflows import BuildToStart
+from clients.object_store import ObjectStore, store_config
+from clients.sandbox import Sandboxes, sandbox_config
+from clients.sandbox_runner import WORKSPACE
+from db import recovery
+from db.builds import load_build
+from db.feed import append_events
+from db.models import Build, Event, Project, Snapshot
+from db.snapshots import final_snapshot
+from db.transaction import transaction
+from domain.events import StatusEvent
+from domain.recovery_plan import Step
+from domain.status import Status
+from domain.verdicts import WorkflowFate
+from services.recovery import Deployment, Stock, carry_out, take_stock
+from tests.harness.build_rows import builds_of
+from tests.harness.scripts import SMALL
+from tests.harness.wait import wait_until
+from tests.harness.worker import WorkerHarness
+from tests.workflows.scenarios import ready_build
+
+
+@pytest.fixture
+async def deployment(harness: WorkerHarness) -> AsyncIterator[Deployment]:
+    sandboxes = Sandboxes(sandbox_config(harness.settings))
+    async with ObjectStore(store_config(harness.settings)) as store:
+        yield Deployment(harness.sessions, harness.builds, sandboxes, store, WORKSPACE)
+    await sandboxes.close()
+
+
+async def stock_of(deployment: Deployment, build_id: uuid.UUID) -> Stock:
+    """Take stock, and leave out the builds of other tests."""
+    stock = await take_stock(deployment, after_restore=True)
+    own = tuple(planned for planned in stock.plan.steps if planned.build_id == str(build_id))
+    return replace(stock, plan=replace(stock.plan, steps=own))
+
+
+async def carry(deployment: Deployment, stock: Stock) -> None:
+    problems: list[str] = []
+    await carry_out(deployment, stock, rate=100, after_restore=True, report=lambda _, problem: problems.append(problem))
+    assert set(problems) == {""}, problems
+
+
+async def test_a_repeat_forgets_nothing_of_what_was_lost(harness: WorkerHarness) -> None:
+    [build_id] = await builds_of(harness.sessions, f"founder-{uuid.uuid4()}", 1)
+    for minutes, noted in ((12, 12), (None, 12), (1, 12), (30, 30)):
+        async with transaction(harness.sessions) as tx:
+            await recovery.note_loss(tx, build_id, minutes)
+            assert (await load_build(tx, build_id)).lost_minutes == noted
+
+
+async def test_what_a_recovery_writes_does_not_date_the_database(harness: WorkerHarness) -> None:
+    [build_id] = await builds_of(harness.sessions, f"founder-{uuid.uuid4()}", 1)
+    async with transaction(harness.sessions) as tx:
+        await append_events(tx, build_id, [StatusEvent(status=Status.FAILED)])
+        written_at = await recovery.last_event_at(tx)
+        closed = update(Build).where(Build.id == build_id).values(status=Status.FAILED, closed_at=datetime.now(UTC))
+        assert written_at == await tx.session.scalar(select(Event.created_at).where(Event.build_id == build_id))
+        await tx.session.execute(closed)
+        assert await recovery.last_event_at(tx) != written_at
+
+
+async def test_there_may_be_more_builds_than_a_statement_has_parameters(harness: WorkerHarness) -> None:
+    [build_id] = await builds_of(harness.sessions, f"founder-{uuid.uuid4()}", 1)
+    async with harness.session() as tx:
+        assert await recovery.known_builds(tx, [build_id, *(uuid.uuid4() for _ in range(33_000))]) == {build_id}
+
+
+async def test_an_orphan_gets_its_row_before_it_ends(
+    harness: WorkerHarness, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = BuildToStart(uuid.uuid4(), f"founder-{uuid.uuid4()}", uuid.uuid4(), "", "bootstrapper", "")
+    await deployment.workflows.start(build)
+
+    async def fate() -> bool:
+        planned = (await stock_of(deployment, build.build_id)).plan.steps
+        return [step.step for step in planned] == [Step.END_ORPHAN]
+
+    await wait_until(fate)
+    stock = await stock_of(deployment, build.build_id)
+
+    async def stop(*_: object) -> None:
+        raise KeyboardInterrupt  # as an operator does in the middle
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deployment.workflows, "terminate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            await carry(deployment, stock)
+    async with harness.session() as tx:
+        row = await load_build(tx, build.build_id)
+        assert (row.status, (await tx.session.get_one(Project, build.project_id)).name) == ("failed", "Recovered")
+    await carry(deployment, stock)
+    assert await deployment.workflows.fate(harness.handle(build.build_id).id) is WorkflowFate.TERMINATED
+
+
+async def test_the_product_of_a_build_that_the_reaper_has_closed_is_imported(
+    harness: WorkerHarness, deployment: Deployment
+) -> None:
+    build_id = await harness.start(script=SMALL)
+    await ready_build(harness, build_id)
+    async with transaction(harness.sessions) as tx:
+        product = await final_snapshot(tx, build_id)
+        assert product is not None
+        # As after a restore of the database: the reaper has closed the row, which no snapshot belongs to.
+        await tx.session.execute(delete(Snapshot).where(Snapshot.build_id == build_id))
+    stock = await stock_of(deployment, build_id)
+    assert [planned.step for planned in stock.plan.steps] == [Step.IMPORT]
+    await carry(deployment, stock)
+    async with harness.session() as tx:
+        imported = await final_snapshot(tx, build_id)
+        assert imported is not None
+        assert (imported.final, imported.number) == (True, product.number)
+        assert imported.archive_sha256 == product.archive_sha256
+    assert (await stock_of(deployment, build_id)).plan.steps == ()
