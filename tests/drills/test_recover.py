@@ -133,6 +133,17 @@ async def _finish_all(harness: WorkerHarness, builds: dict[str, list[uuid.UUID]]
             assert row.status == Status.READY, row.reason
 
 
+async def _start_in_every_phase(harness: WorkerHarness) -> dict[str, uuid.UUID]:
+    user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
+    first = await _in_command(harness, user_id)
+    queued = await harness.start(user_id, script=SMALL)
+    await harness.until(queued, frozenset({Status.QUEUED}))
+    others = _asleep(harness), _asking(harness), _in_gate(harness), _ready(harness)
+    asleep, asking, at_gate, ready = await asyncio.gather(*others)
+    phases = {"in a command": first, "queued": queued, "asleep": asleep, "asking": asking}
+    return {**phases, "in the gate": at_gate, "ready": ready}
+
+
 @pytest.mark.timeout(2400)
 async def test_namespace_lost(large_stack: LocalStack, browser: Browser, figure: Figure) -> None:
     """D1, D4: lose Temporal's namespace with 35 builds in every phase, and recover in an empty one."""
@@ -141,19 +152,8 @@ async def test_namespace_lost(large_stack: LocalStack, browser: Browser, figure:
     own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE}
     builds: dict[str, list[uuid.UUID]] = {}
     async with worker_harness(large_stack, browser, namespace=before, **own) as harness:
-        for _ in range(_ROUNDS):
-            user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
-            first = await _in_command(harness, user_id)
-            queued = await harness.start(user_id, script=SMALL)
-            await harness.until(queued, frozenset({Status.QUEUED}))
-            for phase, build_id in {
-                "in a command": first,
-                "queued": queued,
-                "asleep": await _asleep(harness),
-                "asking": await _asking(harness),
-                "in the gate": await _in_gate(harness),
-                "ready": await _ready(harness),
-            }.items():
+        for started in await asyncio.gather(*(_start_in_every_phase(harness) for _ in range(_ROUNDS))):
+            for phase, build_id in started.items():
                 builds.setdefault(phase, []).append(build_id)
         builds["in a model call"] = await asyncio.gather(*(_in_model_call(harness) for _ in range(_ROUNDS)))
         phases = await count_phases(harness, itertools.chain(*builds.values()))
@@ -191,11 +191,15 @@ async def test_database_put_back(stack: LocalStack, browser: Browser, figure: Fi
     async with worker_harness(stack, browser, namespace=namespace, **own) as harness:
         ready = await _ready(harness)
         script = steps([hold()], [bash("echo one")], [bash("echo two >two")], [hold()], [bash(PRODUCT)])
-        working = await harness.start(script=script)
+        owner = await harness.founder(await harness.plan(None, concurrent_builds=1))
+        working = await harness.start(owner, script=script)
         becomes_ready = await harness.start(script=steps([hold()], [bash(PRODUCT)]))
-        asleep = await _asleep(harness)
+        asleep, asking, at_gate = await _asleep(harness), await _asking(harness), await _in_gate(harness)
         for build_id in (working, becomes_ready):
             await harness.until_event(build_id, "tool_started")
+        queued = await harness.start(owner, script=SMALL)
+        await harness.until(queued, frozenset({Status.QUEUED}))
+        phases = await count_phases(harness, (ready, working, becomes_ready, asleep, asking, at_gate, queued))
         await dump_database(database_url, backup)
         new, orphan = await _ready(harness), await _in_command(harness)
         for build_id in (working, becomes_ready):
@@ -221,6 +225,14 @@ async def test_database_put_back(stack: LocalStack, browser: Browser, figure: Fi
         assert row.status == Status.READY, row.reason
         for task in releasing:
             task.cancel()
+        await release_command(harness, at_gate, Role.GATE)
+        await until_waiting(harness, asking, "founder")
+        await harness.until_idle(asking)
+        await harness.builds.wake(asking)
+        for build_id in (at_gate, queued, asking):
+            row = await harness.finished(build_id)
+            assert row.status == Status.READY, row.reason
+            await assert_nothing_was_repeated(harness, build_id)
         assert (await harness.row(orphan)).status == Status.FAILED
         assert (await harness.row(asleep)).status == Status.SLEEPING
         [resumed] = await harness.events(working, "resumed")
@@ -236,4 +248,5 @@ async def test_database_put_back(stack: LocalStack, browser: Browser, figure: Fi
         await sandboxes.close()
         await harness.builds.cancel(asleep)
         await harness.finished(asleep)
-    figure(f"3 ready builds kept, 1 goes on, {len(estimated)} lost turns booked, 1 orphan ended")
+    figure(f"put back to {phases}; {len(estimated)} turns were lost and are booked, 2 builds began since")
+    figure("3 ready builds kept, 4 went on and are ready, 1 sleeps on, 1 without rows ended")
