@@ -34,8 +34,8 @@ TURNS = 8
 BUILDS_AT_ONCE = 4
 
 MOST_PROCESSES = 128
-"""Processes and threads of a sandbox. Hostile commands fork without end; with the usual limit, a thousand processes keep
-a small machine busy until the command's time is over."""
+"""Processes and threads of a sandbox. Hostile commands fork without end: with the usual limit, a thousand processes
+keep a small machine busy until the command's time is over."""
 
 MOST_ANSWERS = 6
 """A founder answers a build this many times, the last ones by letting it finish; a build that asks again is stuck."""
