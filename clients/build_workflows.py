@@ -10,6 +10,7 @@ from typing import Any
 
 from temporalio.client import (
     Client,
+    WorkflowExecution,
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowHistoryEventFilterType,
@@ -128,10 +129,14 @@ class WorkflowLabels:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: its last answered turn, and the turns after which it has summed up the conversation."""
+    """How far a run has come: its last answered turn, and the turns after which it has summed up the conversation.
+
+    `calling`: the turn whose model call has begun and was not answered yet, as far as Temporal knows.
+    """
 
     turn: int
     compacted: tuple[int, ...]
+    calling: int | None = None
 
 
 class BuildWorkflows:
@@ -414,6 +419,8 @@ class BuildWorkflows:
     async def records(self, kind: str) -> dict[str, WorkflowRecord]:
         """List the latest runs of all workflows of a type, by build: a call for each thousand of them.
 
+        A workflow of a build without the label of a project was started by hand, and is left out.
+
         Raises:
             RPCError: Temporal does not answer, or refuses.
         """
@@ -421,7 +428,7 @@ class BuildWorkflows:
         records: dict[str, WorkflowRecord] = {}
         async for execution in listed:
             build_id = build_of_workflow(execution.id)
-            if build_id is None:
+            if build_id is None or (kind == BUILD_WORKFLOW and not _is_labelled(execution)):
                 continue
             is_open = execution.status in (None, WorkflowExecutionStatus.RUNNING)
             status = execution.typed_search_attributes.get(SearchAttributeKey.for_keyword(BUILD_STATUS))
@@ -468,7 +475,18 @@ class BuildWorkflows:
                     [result] = await self._client.data_converter.decode(completed.result.payloads, [ThinkResult])
                     if result.outcome not in BLOCKED and result.outcome is not ThinkOutcome.BUSY:
                         turn = max(turn, asked[completed.scheduled_event_id])
-        return Progress(turn, tuple(compacted))
+        calling = max(asked.values(), default=0)
+        has_begun = calling > turn and await self._has_begun(build_id, THINK_ACTIVITY)
+        return Progress(turn, tuple(compacted), calling if has_begun else None)
+
+    async def _has_begun(self, build_id: uuid.UUID, activity: str) -> bool:
+        """Whether a worker has taken the pending activity, now or for an attempt before. Of a closed workflow, that is
+        not known, and assumed."""
+        description = await self.describe(build_id)
+        return description.close_time is not None or any(
+            pending.activity_type.name == activity and (pending.attempt > 1 or pending.HasField("last_started_time"))
+            for pending in description.raw_description.pending_activities
+        )
 
     async def workers(self) -> tuple[str, ...]:
         """Identities of the workers that poll the task queue, or did so in the last minutes.
@@ -527,6 +545,10 @@ class BuildWorkflows:
             return await self._client.service_client.check_health(timeout=timedelta(seconds=3))
         except (RPCError, RuntimeError):  # a lazy client raises RuntimeError if it can't connect
             return False
+
+
+def _is_labelled(execution: WorkflowExecution) -> bool:
+    return bool(execution.typed_search_attributes.get(SearchAttributeKey.for_keyword(BUILD_PROJECT)))
 
 
 def _keyword(name: str, value: str) -> SearchAttributePair[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import UUID, and_, any_, func, literal, select, true
+from sqlalchemy import UUID, and_, any_, func, literal, or_, select, true, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from db.models import (
@@ -16,6 +16,7 @@ from db.models import (
     GateRun,
     LedgerEntry,
     Message,
+    Preview,
     Project,
     Question,
     Restore,
@@ -28,7 +29,7 @@ from db.transaction import Transaction
 from domain.events import ModelEvent, ResumedEvent, StatusEvent, TurnStartedEvent
 from domain.status import CLOSED, Status
 
-_SKIPPED_EVENTS = 100_000
+SKIPPED_EVENTS = 100_000
 """Event ids that are left out after a restore of the database: more than any build has in the lost time."""
 
 _WORKING = (Status.STARTING, Status.SCAFFOLD, Status.CODE, Status.CHECKS)
@@ -46,6 +47,25 @@ class ImportedSnapshot:
     manifest_sha256: str
     files: int
     stored_at: datetime
+
+
+@dataclass(frozen=True)
+class OpenBuild:
+    """An open build with what its workflow is labelled with. `answered`: its last answered turn."""
+
+    build: Build
+    project_name: str
+    plan: str
+    answered: int
+
+
+@dataclass(frozen=True)
+class KnownCalls:
+    """The model calls that rows know of: the last answered turn, those that no row has the end of, and summaries."""
+
+    answered: int
+    open_turns: frozenset[int]
+    compacted: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -230,8 +250,8 @@ async def mark_loss_reported(tx: Transaction, build_id: uuid.UUID) -> None:
 # ---- an operator's recovery
 
 
-async def open_builds(tx: Transaction) -> list[tuple[Build, str, str, int]]:
-    """All open builds, the oldest first, each with its project's name, its plan, and its last answered turn."""
+async def open_builds(tx: Transaction) -> list[OpenBuild]:
+    """All open builds, the oldest first."""
     answered = (
         select(func.coalesce(func.max(Turn.number), 0))
         .where(Turn.build_id == Build.id, Turn.answered_at.is_not(None))
@@ -245,7 +265,7 @@ async def open_builds(tx: Transaction) -> list[tuple[Build, str, str, int]]:
         .where(Build.closed_at.is_(None))
         .order_by(Build.created_at, Build.id)
     )
-    return [(build, name, plan, turn) for build, name, plan, turn in rows]
+    return [OpenBuild(build, name, plan, turn) for build, name, plan, turn in rows]
 
 
 async def known_builds(tx: Transaction, build_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
@@ -352,15 +372,24 @@ async def book_lost_calls(tx: Transaction, build: Build, calls: Sequence[LostCal
 
 
 async def note_loss(tx: Transaction, build_id: uuid.UUID, lost_minutes: int | None) -> None:
-    """Note how much of a build's record was lost, and leave out event ids that viewers may have seen in that time.
+    """Note how much of a build's record was lost.
 
     What an earlier recovery has noted stays until the agent is told, unless more was lost.
     """
     build = await tx.session.get_one(Build, build_id, with_for_update=True)
     noted = [minutes for minutes in (build.lost_minutes, lost_minutes) if minutes is not None]
     build.lost_minutes = max(noted, default=None)
-    build.last_event_id += _SKIPPED_EVENTS
     await tx.session.flush()
+
+
+async def skip_events(tx: Transaction) -> None:
+    """Leave out event ids that viewers may have seen in the lost time, of each build that is open or has a preview."""
+    previewed = select(Preview.build_id).where(Preview.state != "closed")
+    await tx.session.execute(
+        update(Build)
+        .where(or_(Build.closed_at.is_(None), Build.id.in_(previewed)))
+        .values(last_event_id=Build.last_event_id + SKIPPED_EVENTS)
+    )
 
 
 @dataclass(frozen=True)
@@ -394,14 +423,26 @@ async def insert_lost_row(tx: Transaction, lost: LostRow, status: Status, reason
             started_at=lost.started_at,
             admitted_at=lost.started_at,
             closed_at=func.now() if status in CLOSED else None,
+            last_event_id=SKIPPED_EVENTS,
         )
         .on_conflict_do_nothing(index_elements=["id"])
     )
 
 
-async def last_answered(tx: Transaction, build_id: uuid.UUID) -> int:
-    """The number of the build's last answered turn; 0 before the first answer."""
-    number = await tx.session.scalar(
+async def known_calls(tx: Transaction, build_id: uuid.UUID) -> KnownCalls:
+    """The model calls of a build that rows know of."""
+    answered = await tx.session.scalar(
         select(func.max(Turn.number)).where(Turn.build_id == build_id, Turn.answered_at.is_not(None))
     )
-    return int(number or 0)
+    entries = await tx.session.execute(
+        select(LedgerEntry.turn, LedgerEntry.kind, LedgerEntry.state).where(
+            LedgerEntry.build_id == build_id, LedgerEntry.state != "released"
+        )
+    )
+    open_turns, compacted = set(), set()
+    for turn, kind, state in entries:
+        if kind == "compaction":
+            compacted.add(turn)
+        elif state == "open":
+            open_turns.add(turn)
+    return KnownCalls(int(answered or 0), frozenset(open_turns), frozenset(compacted))

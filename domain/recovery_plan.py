@@ -28,7 +28,7 @@ class Step(StrEnum):
     REBUILD = "rebuild"
     """Write the row of a build that became ready in the lost time."""
     END_ORPHAN = "end_orphan"
-    """End a workflow that has no row, and its sandboxes."""
+    """End a workflow that has no row, unless it has ended, and its sandboxes. Write a row that says so."""
     OPEN_PREVIEW = "open_preview"
     """Start the workflow of a preview whose time is not over."""
     CLOSE_PREVIEW = "close_preview"
@@ -167,8 +167,14 @@ def plan_after_restore(inventory: Inventory) -> RecoveryPlan:
             steps.append(PlannedStep(Step.REBUILD, build_id, "it became ready, and its row is lost"))
         elif record.fate is WorkflowFate.OPEN:
             steps.append(PlannedStep(Step.END_ORPHAN, build_id, "it runs, and its row is lost"))
+        elif record.fate.has_ended:
+            why = f"it has {_ENDS[record.fate]}, and its row is lost"
+            steps.append(PlannedStep(Step.END_ORPHAN, build_id, why))
     changed = sum(planned.step in _CHANGES for planned in steps)
-    orphans = sum(planned.step is Step.END_ORPHAN for planned in steps)
+    orphans = sum(
+        planned.step is Step.END_ORPHAN and not inventory.workflows[planned.build_id].fate.has_ended
+        for planned in steps
+    )
     return RecoveryPlan((*steps, *_preview_steps(inventory)), tuple(_doubts(inventory, changed, orphans)))
 
 

@@ -20,8 +20,8 @@ from db import deployment, previews, reaper, recovery
 from db.builds import load_build, mark_started
 from db.dangling_work import close_dangling_work
 from db.feed import append_events
-from db.models import Build, Preview
-from db.recovery import ImportedSnapshot, LostCall
+from db.models import Preview
+from db.recovery import ImportedSnapshot, KnownCalls, LostCall, OpenBuild
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX, has_snapshot, mark_final
 from db.transaction import transaction
@@ -100,7 +100,7 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
         put_back_to = await recovery.last_event_at(tx)
         has_snapshots = await recovery.has_stored_snapshots(tx)
     workflows = await where.workflows.records(BUILD_WORKFLOW)
-    known = {str(build.id) for build, _, _, _ in rows}
+    known = {str(each.build.id) for each in rows}
     others = [uuid.UUID(build_id) for build_id in workflows if build_id not in known]
     async with transaction(where.sessions) as tx:
         closed = await recovery.known_builds(tx, others)
@@ -111,7 +111,7 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
     inventory = Inventory(
         now=datetime.now(UTC),
         builds=tuple(
-            BuildRow(str(build.id), Status(build.status), build.started_at is not None) for build, _, _, _ in rows
+            BuildRow(str(each.build.id), Status(each.build.status), each.build.started_at is not None) for each in rows
         ),
         previews=tuple(PreviewRow(str(row.build_id), row.expires_at) for row in preview_rows),
         workflows=workflows,
@@ -129,8 +129,11 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
         inventory,
         plan_after_restore(inventory) if after_restore else plan_for_lost_namespace(inventory),
         {
-            str(build.id): BuildToStart(build.id, build.user_id, build.project_id, name, plan, build.goal)
-            for build, name, plan, _ in rows
+            str(each.build.id): BuildToStart(
+                *(each.build.id, each.build.user_id, each.build.project_id),
+                *(each.project_name, each.plan, each.build.goal),
+            )
+            for each in rows
         },
         {str(row.build_id): row for row in preview_rows},
         put_back_to,
@@ -138,18 +141,24 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
 
 
 async def _turns_ahead(
-    where: Deployment, rows: Sequence[tuple[Build, str, str, int]], workflows: Mapping[str, WorkflowRecord]
+    where: Deployment, rows: Sequence[OpenBuild], workflows: Mapping[str, WorkflowRecord]
 ) -> dict[str, int]:
+    """By how many turns workflows have come further than the rows, a turn that was being asked for included."""
     limit = asyncio.Semaphore(_AT_ONCE)
 
     async def turns_ahead(build_id: uuid.UUID, answered: int) -> int:
         async with limit:
-            return (await where.workflows.progress(build_id)).turn - answered
+            progress = await where.workflows.progress(build_id)
+            turns = progress.turn - answered
+            if progress.calling is not None:
+                async with transaction(where.sessions) as tx:
+                    turns += progress.calling not in (await recovery.known_calls(tx, build_id)).open_turns
+            return turns
 
     running = [
-        (build.id, answered)
-        for build, _, _, answered in rows
-        if (record := workflows.get(str(build.id))) is not None and record.fate is WorkflowFate.OPEN
+        (each.build.id, each.answered)
+        for each in rows
+        if (record := workflows.get(str(each.build.id))) is not None and record.fate is WorkflowFate.OPEN
     ]
     ahead = await asyncio.gather(*(turns_ahead(*each) for each in running))
     return {str(build_id): turns for (build_id, _), turns in zip(running, ahead, strict=True) if turns > 0}
@@ -172,6 +181,9 @@ async def carry_out(
     """
     if not await is_bound_here(where.sessions, where.workflows):
         await rebind(where.sessions, await where.workflows.namespace())
+    if after_restore:
+        async with transaction(where.sessions) as tx:
+            await recovery.skip_events(tx)
     steps = _Steps(where, stock, after_restore=after_restore)
     failed = 0
     for planned in stock.plan.steps:
@@ -341,8 +353,8 @@ class _Steps:
             build = await load_build(tx, build_id)
             for snapshot in imported:
                 await recovery.import_snapshot(tx, build, snapshot)
-            answered = await recovery.last_answered(tx, build_id)
-            calls = [] if progress is None else _lost_calls(progress, answered, now)
+            known = await recovery.known_calls(tx, build_id)
+            calls = [] if progress is None else _lost_calls(progress, known, now)
             cost = await recovery.book_lost_calls(tx, build, calls)
             since = self._stock.put_back_to or now
             minutes = math.ceil((now - since).total_seconds() / 60) if told and (calls or imported) else None
@@ -386,10 +398,17 @@ _ARCHIVE = ".tar.gz"
 _MANIFEST = ".manifest.jsonl"
 
 
-def _lost_calls(progress: Progress, answered: int, now: datetime) -> list[LostCall]:
-    """The model calls of the lost time, as far as Temporal knows them. They count as today's."""
-    turns = [LostCall(turn, "turn", now.date()) for turn in range(answered + 1, progress.turn + 1)]
-    return turns + [LostCall(turn, "compaction", now.date()) for turn in progress.compacted if turn > answered]
+def _lost_calls(progress: Progress, known: KnownCalls, now: datetime) -> list[LostCall]:
+    """The model calls of the lost time, as far as Temporal knows them. They count as today's.
+
+    A call that had begun before is in the rows: its entry becomes an estimate.
+    """
+    turns = {*range(known.answered + 1, progress.turn + 1), progress.calling} - known.open_turns
+    compacted = set(progress.compacted) - known.compacted
+    return [
+        *(LostCall(turn, "turn", now.date()) for turn in sorted(filter(None, turns))),
+        *(LostCall(turn, "compaction", now.date()) for turn in sorted(compacted)),
+    ]
 
 
 @asynccontextmanager

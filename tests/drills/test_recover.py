@@ -2,8 +2,6 @@
 
 import asyncio
 import itertools
-import json
-import sys
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +25,7 @@ from tests.harness.api_server import new_database
 from tests.harness.backup import dump_database, restore_database
 from tests.harness.namespaces import new_namespace
 from tests.harness.phases import count_phases
+from tests.harness.recover import run_recover
 from tests.harness.repeats import assert_nothing_was_repeated
 from tests.harness.scripts import HOLD, PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
@@ -52,15 +51,7 @@ async def recover(
         "TEMPORAL_TASK_QUEUE": _QUEUE,
         "PATH": "/usr/bin:/bin",
     }
-    process = await asyncio.create_subprocess_exec(
-        str(Path(sys.executable).parent / "cofounder"),
-        *("recover", "--json", *options),
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, errors = await process.communicate()
-    return process.returncode or 0, json.loads(out) if out.strip() else {}, errors.decode()
+    return await run_recover(environment, *options)
 
 
 async def _asleep(harness: WorkerHarness) -> uuid.UUID:
@@ -133,6 +124,17 @@ async def _finish_all(harness: WorkerHarness, builds: dict[str, list[uuid.UUID]]
             assert row.status == Status.READY, row.reason
 
 
+async def _start_in_every_phase(harness: WorkerHarness) -> dict[str, uuid.UUID]:
+    user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
+    first = await _in_command(harness, user_id)
+    queued = await harness.start(user_id, script=SMALL)
+    await harness.until(queued, frozenset({Status.QUEUED}))
+    others = _asleep(harness), _asking(harness), _in_gate(harness), _ready(harness)
+    asleep, asking, at_gate, ready = await asyncio.gather(*others)
+    phases = {"in a command": first, "queued": queued, "asleep": asleep, "asking": asking}
+    return {**phases, "in the gate": at_gate, "ready": ready}
+
+
 @pytest.mark.timeout(2400)
 async def test_namespace_lost(large_stack: LocalStack, browser: Browser, figure: Figure) -> None:
     """D1, D4: lose Temporal's namespace with 35 builds in every phase, and recover in an empty one."""
@@ -141,19 +143,8 @@ async def test_namespace_lost(large_stack: LocalStack, browser: Browser, figure:
     own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE}
     builds: dict[str, list[uuid.UUID]] = {}
     async with worker_harness(large_stack, browser, namespace=before, **own) as harness:
-        for _ in range(_ROUNDS):
-            user_id = await harness.founder(await harness.plan(None, concurrent_builds=1))
-            first = await _in_command(harness, user_id)
-            queued = await harness.start(user_id, script=SMALL)
-            await harness.until(queued, frozenset({Status.QUEUED}))
-            for phase, build_id in {
-                "in a command": first,
-                "queued": queued,
-                "asleep": await _asleep(harness),
-                "asking": await _asking(harness),
-                "in the gate": await _in_gate(harness),
-                "ready": await _ready(harness),
-            }.items():
+        for started in await asyncio.gather(*(_start_in_every_phase(harness) for _ in range(_ROUNDS))):
+            for phase, build_id in started.items():
                 builds.setdefault(phase, []).append(build_id)
         builds["in a model call"] = await asyncio.gather(*(_in_model_call(harness) for _ in range(_ROUNDS)))
         phases = await count_phases(harness, itertools.chain(*builds.values()))
@@ -191,11 +182,15 @@ async def test_database_put_back(stack: LocalStack, browser: Browser, figure: Fi
     async with worker_harness(stack, browser, namespace=namespace, **own) as harness:
         ready = await _ready(harness)
         script = steps([hold()], [bash("echo one")], [bash("echo two >two")], [hold()], [bash(PRODUCT)])
-        working = await harness.start(script=script)
+        owner = await harness.founder(await harness.plan(None, concurrent_builds=1))
+        working = await harness.start(owner, script=script)
         becomes_ready = await harness.start(script=steps([hold()], [bash(PRODUCT)]))
-        asleep = await _asleep(harness)
+        asleep, asking, at_gate = await _asleep(harness), await _asking(harness), await _in_gate(harness)
         for build_id in (working, becomes_ready):
             await harness.until_event(build_id, "tool_started")
+        queued = await harness.start(owner, script=SMALL)
+        await harness.until(queued, frozenset({Status.QUEUED}))
+        phases = await count_phases(harness, (ready, working, becomes_ready, asleep, asking, at_gate, queued))
         await dump_database(database_url, backup)
         new, orphan = await _ready(harness), await _in_command(harness)
         for build_id in (working, becomes_ready):
@@ -221,19 +216,67 @@ async def test_database_put_back(stack: LocalStack, browser: Browser, figure: Fi
         assert row.status == Status.READY, row.reason
         for task in releasing:
             task.cancel()
+        await release_command(harness, at_gate, Role.GATE)
+        await until_waiting(harness, asking, "founder")
+        await harness.until_idle(asking)
+        await harness.builds.wake(asking)
+        for build_id in (at_gate, queued, asking):
+            row = await harness.finished(build_id)
+            assert row.status == Status.READY, row.reason
+            await assert_nothing_was_repeated(harness, build_id)
         assert (await harness.row(orphan)).status == Status.FAILED
         assert (await harness.row(asleep)).status == Status.SLEEPING
         [resumed] = await harness.events(working, "resumed")
         assert "was lost" in resumed.data["changes"][0]
         for build_id, event_id in last_seen.items():
             assert any(event.id > event_id for event in await harness.events(build_id)), "viewers miss nothing"
-        async with harness.session() as tx:
-            entries = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == working))).all()
-        estimated = sorted(entry.turn for entry in entries if entry.state == "estimated")
+        estimated = await _estimated(harness, working)
         assert estimated == [2, 3, 4], "the lost turns are booked"
         sandboxes = Sandboxes(sandbox_config(harness.settings))
         assert [await sandboxes.find(str(orphan), role) for role in Role] == [[] for _ in Role]
         await sandboxes.close()
         await harness.builds.cancel(asleep)
         await harness.finished(asleep)
-    figure(f"3 ready builds kept, 1 goes on, {len(estimated)} lost turns booked, 1 orphan ended")
+    figure(f"put back to {phases}; {len(estimated)} turns were lost and are booked, 2 builds began since")
+    figure("3 ready builds kept, 4 went on and are ready, 1 sleeps on, 1 without rows ended")
+
+
+async def test_put_back_during_a_model_call(
+    stack: LocalStack, browser: Browser, figure: Figure, tmp_path: Path
+) -> None:
+    """Put the database back to before a model call that was not answered when the workers stopped, and recover."""
+    database_url, namespace = await new_database(stack), await new_namespace(stack)
+    own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE}
+    async with worker_harness(stack, browser, namespace=namespace, **own, graceful_shutdown_seconds=1) as harness:
+        stall = {"kind": "stall", "after": 1, "seconds": 300}
+        build_id = await harness.start(script=steps([hold()], [bash(PRODUCT)]), faults=[stall])
+        idle = await harness.start(script=steps([hold()], [bash(PRODUCT)]))
+        for each in (build_id, idle):
+            await harness.until_event(each, "tool_started")
+        await dump_database(database_url, tmp_path / "backup")
+        await release_command(harness, build_id)
+        await harness.until_event(build_id, "narration", turn=2)
+        last_seen = (await harness.events(build_id))[-1].id
+
+    await restore_database(database_url, tmp_path / "backup")
+    code, done, problems = await recover(stack, database_url, namespace, "--after-restore", "--yes")
+    assert (code, done["failed"], done["steps"]) == (0, 0, {"restart": 1}), problems
+
+    async with worker_harness(stack, browser, namespace=namespace, **own) as harness:
+        # The command of the lost time has ended. The other build knows nothing of a restore.
+        await release_command(harness, idle)
+        for each in (build_id, idle):
+            row = await harness.finished(each)
+            assert row.status == Status.READY, row.reason
+        estimated = await _estimated(harness, build_id)
+        assert estimated == [2], "the call that was lost is booked"
+        assert await _estimated(harness, idle) == []
+        for each in (build_id, idle):
+            assert (await harness.events(each))[-1].id > last_seen + 1000, "viewers miss nothing"
+    figure(f"2 builds ready, {len(estimated)} lost call booked")
+
+
+async def _estimated(harness: WorkerHarness, build_id: uuid.UUID) -> list[int]:
+    async with harness.session() as tx:
+        entries = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build_id))).all()
+    return sorted(entry.turn for entry in entries if entry.state == "estimated")

@@ -34,7 +34,7 @@ _SIDE_BY_SIDE = 4
 """Builds that are reset at once, each at a task of its own."""
 
 _READY = steps([bash(f"{EFFECT}; {PRODUCT}")])
-"""The build of the scenario `ready`, with an effect that would show twice if its command ran twice."""
+"""The script of the scenario `ready`, with an effect that would show twice if its command ran twice."""
 
 
 async def test_reset_in_the_middle(harness: WorkerHarness, figure: Figure) -> None:
@@ -80,10 +80,11 @@ async def test_reset_after_ready(harness: WorkerHarness, figure: Figure) -> None
 
 
 @pytest.mark.timeout(1800)
-async def test_reset_after_each_task(figure: Figure) -> None:
-    """D4: reset the build of the scenario `ready` as soon as it has completed a task, one build for each task."""
+@pytest.mark.parametrize("script", [_READY, sample_script()], ids=["ready", "with every kind of call"])
+async def test_reset_after_each_task(script: dict[str, Any], figure: Figure) -> None:
+    """D4: reset a build as soon as it has completed a workflow task, one build for each task."""
     async with fault_harness() as faults:
-        report, harness = Report(faults, _READY), faults.harness()
+        report, harness = Report(faults, script), faults.harness()
         worker = await faults.worker(harness)
         await report.reference(harness)
         numbers, resets, lasts = iter(range(1, 1000)), 0, True
@@ -107,7 +108,7 @@ async def test_reset_after_each_task(figure: Figure) -> None:
 
 async def _is_reset_at(faults: FaultHarness, report: Report, harness: WorkerHarness, number: int) -> bool:
     """Start a build, reset it to its task with this number, and check it. False if it has fewer tasks."""
-    build_id = await harness.start(script=_READY)
+    build_id = await harness.start(script=report.script)
     is_reset = await reset_at(harness.client, build_workflow_id(build_id), number)
     async with report.case(f"task {number}"):
         row = await until_closed(harness, build_id)

@@ -16,13 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
 from activities.runtime.crash_point import CrashPoint
-from db.models import Snapshot, ToolCall, Turn
+from db.models import Build, Snapshot, ToolCall, Turn
 from db.transaction import transaction
 from domain.names import BUILD_WORKFLOW
 from domain.status import Status
 from local.rehearsal.control import FaultKind
 from local.stack import PARTS, PartName
-from tests.faults.invariants import check_build
+from tests.faults.invariants import Deliverable, check_build
+from tests.faults.recovered import Past
 from tests.faults.report import Report, side_by_side
 from tests.harness.disabled_safeguards import NEXT_VERSION, SNAPSHOT_ATTEMPTED
 from tests.harness.fault_proxy import FaultProxy
@@ -367,21 +368,28 @@ async def workflow_terminated(report: Report) -> None:
     await successor.end()
 
 
-async def until_swept(fault_harness: FaultHarness, build_id: uuid.UUID) -> None:
-    """Wait until the reaper has cleaned up after a build that was ended from outside, and check the build."""
+async def until_swept(
+    fault_harness: FaultHarness, build_id: uuid.UUID, expected: Deliverable | None = None, past: Past | None = None
+) -> None:
+    """Wait until the reaper has cleaned up after a build that was ended from outside, and check the build.
+
+    A ready build keeps the sandbox of its preview.
+    """
     deadline = monotonic() + DEADLINE
+    async with transaction(fault_harness.sessions) as tx:
+        is_ready = (await tx.session.get_one(Build, build_id)).status == Status.READY
     while True:
         try:
-            await check_build(fault_harness, build_id, None)
+            await check_build(fault_harness, build_id, expected, past)
             left = [each.id for each in await fault_harness.sandboxes.list_all() if each.build_id == str(build_id)]
-            if not left:
+            if not left or is_ready:
                 return
             problem = Damage([f"sandbox {left[0]} has outlived its build"])
         except Damage as damage:
             problem = damage
         if monotonic() > deadline:
             raise problem
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
 
 
 # ---- waiting for the right moment

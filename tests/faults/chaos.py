@@ -1,6 +1,6 @@
 """Injects faults of all kinds at random moments into the real stack while builds run; then every build must close.
 
-    python -m tests.faults.chaos [--seconds 180] [--seed 1] [--runs 1] [--plan]
+    python -m tests.faults.chaos [--seconds 180] [--seed 1] [--runs 1] [--only "operator:"] [--plan]
 
 The seed determines which faults come when (`--plan` only prints them), but not what each fault hits.
 Prints the faults that struck and the outcomes of the builds. The exit code is 1 if an invariant does not hold, if no
@@ -45,20 +45,25 @@ from tests.faults.invariants import (
     check_spending,
     deliverable_of,
 )
+from tests.faults.operators import Operator
 from tests.faults.people import GOAL, MISSED, People, scripts
 from tests.faults.plan import Action, plan_faults
 from tests.harness.api_process import ApiProcess
+from tests.harness.backup import BackupFailed
 from tests.harness.disabled_safeguards import NEXT_VERSION
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.fault_waits import Damage, close_preview, until_closed
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
 from tests.harness.namespaces import new_namespace
 from tests.harness.reset import completed_tasks, reset
-from tests.harness.wait import DEADLINE
+from tests.harness.wait import DEADLINE, wait_until
 
 WORKERS = 2
 _QUOTA = 4
 """Sandboxes that may run at once: those of three builds and one preview. Further previews have to make room."""
+
+_STOP_SECONDS = 15.0
+"""Kill a worker that an operator has stopped this many seconds ago."""
 
 PATIENCE_SECONDS = 2 * DEADLINE
 """Seconds after the last fault within which every build must have closed."""
@@ -78,23 +83,36 @@ class Outcome:
     builds: Counter[str] = field(default_factory=Counter)
     people: Counter[str] = field(default_factory=Counter)
     """What people did by the API."""
+    recovered: Counter[str] = field(default_factory=Counter)
+    """The steps of the operator's recoveries."""
     seconds_to_the_end: float = 0.0
     damage: list[str] = field(default_factory=list)
 
 
-async def run_chaos(seed: int, seconds: float, keep: Path | None = None) -> Outcome:
-    """Run once in a harness of its own. `keep`: where to store feeds, histories and logs if there is damage."""
+async def run_chaos(
+    seed: int, seconds: float, keep: Path | None = None, *, plan: Sequence[Action] | None = None
+) -> Outcome:
+    """Run once in a harness of its own.
+
+    Args:
+        seed: determines the plan, and what people do.
+        seconds: length of the run, without the time until all builds have closed.
+        keep: where to store feeds, histories and logs if there is damage.
+        plan: faults in place of the seed's.
+    """
     outcome = Outcome(seed)
+    actions = plan_faults(seed, seconds) if plan is None else plan
     async with fault_harness(scripts(seed)) as faults:
         chaos = Chaos(faults, random.Random(f"people of {seed}"))
         expected = await chaos.reference()
         async with chaos.background():
-            await chaos.strike(plan_faults(seed, seconds), seconds)
+            await chaos.strike(actions, seconds)
             began = monotonic()
             await chaos.end()
             outcome.seconds_to_the_end = monotonic() - began
-        outcome.damage += chaos.damage
+        outcome.damage += [*chaos.damage, *chaos.operator.damage, *await chaos.operator.missing()]
         outcome.struck, outcome.people = chaos.struck(), chaos.people.done
+        outcome.recovered = chaos.operator.steps
         await _judge(faults, chaos, expected, outcome)
         if keep is not None and outcome.damage:
             await _keep(faults, keep / f"seed-{seed}")
@@ -119,10 +137,12 @@ async def _judge(faults: FaultHarness, chaos: "Chaos", expected: Deliverable, ou
     async def judge(build: Build) -> None:
         async with at_once:
             # A build that was cancelled too late becomes ready.
-            ended = build.id in chaos.ended | chaos.people.cancelled and build.status != Status.READY
-            deliverable = None if chaos.people.has_own_outcome(build) else expected
-            check = until_swept(faults, build.id) if ended else check_build(faults, build.id, deliverable)
-            await note(f"build {build.id}", check)
+            is_cut_off = build.id in chaos.ended | chaos.people.cancelled or chaos.operator.has_lost_row(build)
+            ended = is_cut_off and build.status != Status.READY
+            deliverable = None if ended or chaos.people.has_own_outcome(build) else expected
+            past = chaos.operator.past_of(build)
+            check = until_swept if ended or past.lost else check_build
+            await note(f"build {build.id}", check(faults, build.id, deliverable, past))
             outcome.damage += [f"build {build.id}: {each}" for each in await chaos.people.forgotten(build.id)]
             await close_preview(chaos.harness, build.id)
 
@@ -131,7 +151,7 @@ async def _judge(faults: FaultHarness, chaos: "Chaos", expected: Deliverable, ou
         builds = (await tx.session.scalars(select(Build).order_by(Build.created_at))).all()
     outcome.builds.update(build.status for build in builds)
     await asyncio.gather(*map(judge, builds))
-    await note("money", check_spending(faults))
+    await note("money", check_spending(faults, chaos.people.lost_top_ups))
     await note("secrets", check_no_secret(faults))
     await chaos.end_processes()
     await note("the end", check_nothing_left(faults))
@@ -148,8 +168,9 @@ async def _keep(faults: FaultHarness, directory: Path) -> None:
                 f"{each.created_at:%H:%M:%S.%f} {each.turn} {each.type} {json.dumps(each.data)}" for each in events
             ]
             (directory / f"{build_id}.feed").write_text("\n".join(lines))
-            history = await faults.client.get_workflow_handle(build_workflow_id(build_id)).fetch_history()
-            (directory / f"{build_id}.json").write_text(history.to_json())
+            with suppress(RPCError):  # it was lost with its namespace
+                history = await faults.client.get_workflow_handle(build_workflow_id(build_id)).fetch_history()
+                (directory / f"{build_id}.json").write_text(history.to_json())
     for log in (
         *faults.directory.glob("*.log"),
         *(faults.stack.data / "logs").glob("*.log"),
@@ -176,7 +197,11 @@ class Chaos:
         self._newer = False
         self._reverts_due = 0
         self._copied: set[uuid.UUID] = set()
-        self._locks: dict[str, asyncio.Lock] = {part: asyncio.Lock() for part in PARTS}
+        self._locks: dict[PartName, asyncio.Lock] = {part: asyncio.Lock() for part in PARTS}
+        self._cutting_off = asyncio.Lock()
+        self._replacing = asyncio.Lock()
+        self._is_calm = asyncio.Event()
+        self._is_calm.set()
         self._poison: list[str] = []
 
     # ---- what goes on during the faults
@@ -196,6 +221,9 @@ class Chaos:
         self._api_front = await self.faults.front()
         self._api = ApiProcess(self.faults, self._api_front, self.harness.settings.temporal_task_queue)
         self.people = People(self.faults, self.harness, self._api, self._rng)
+        self.operator = Operator(
+            *(self.faults, self.harness, self.people), self._locks, self._programs_stopped, self._settings
+        )
 
     @property
     def _settings(self) -> dict[str, str]:
@@ -225,9 +253,24 @@ class Chaos:
 
     async def _replace_api(self) -> None:
         while True:
-            if not self._api.is_running:
-                await self._api.launch()
+            async with self._replacing:
+                if not self._api.is_running:
+                    await self._api.launch()
             await asyncio.sleep(0.5)
+
+    @asynccontextmanager
+    async def _programs_stopped(self) -> AsyncIterator[None]:
+        """Keep every worker and the API stopped, and begin no other fault, while the block runs."""
+        number = self._rng.choice((signal.SIGTERM, signal.SIGKILL))
+        self._is_calm.clear()
+        try:
+            async with self._replacing:
+                await asyncio.gather(
+                    self._api.stop(number), *(worker.end(number, kill_after=_STOP_SECONDS) for worker in self._workers)
+                )
+                yield
+        finally:
+            self._is_calm.set()
 
     async def _look_at(self, build: Build) -> None:
         """Copy the files of a workspace while it is used, and revert them while it waits, if a revert is due."""
@@ -238,12 +281,13 @@ class Chaos:
 
     async def _replace_workers(self) -> None:
         while True:
-            for number, worker in enumerate(self._workers):
-                if not worker.is_running:
-                    without = NEXT_VERSION if self._newer else ""
-                    self._workers[number] = self.faults.launch(
-                        self.harness, self._fronts[number], without=without, **self._settings
-                    )
+            async with self._replacing:
+                for number, worker in enumerate(self._workers):
+                    if not worker.is_running:
+                        without = NEXT_VERSION if self._newer else ""
+                        self._workers[number] = self.faults.launch(
+                            self.harness, self._fronts[number], without=without, **self._settings
+                        )
             await asyncio.sleep(0.5)
 
     # ---- the state of builds and faults
@@ -277,6 +321,7 @@ class Chaos:
             self.people.starting = False
 
     async def _try(self, action: Action) -> None:
+        await self._is_calm.wait()
         with suppress(*MISSED):
             await self._apply(action)
 
@@ -297,6 +342,8 @@ class Chaos:
                 return self._lower_quota(action)
             case "outage":
                 return self._cut_off(action)
+            case "operator":
+                return self._have_operator_act(action, which)
             case "hangs":
                 return self._hang(action, cast("PartName", which))
             case "workspace":
@@ -328,6 +375,19 @@ class Chaos:
             worker.send(signal.SIGSTOP)
             await asyncio.sleep(action.seconds)
             worker.send(signal.SIGCONT)
+
+    async def _have_operator_act(self, action: Action, which: str) -> None:
+        """Lose something that all builds depend on, once there are builds, and recover."""
+        await wait_until(self.people.open_builds, look_seconds=0.5)
+        self._struck[action.kind] += 1
+        try:
+            if which == "namespace lost":
+                await self.operator.lose_namespace()
+                self._wrong_namespace = None  # it was lost too
+            else:
+                await self.operator.put_back_database(action.seconds)
+        except (*MISSED, BackupFailed, TimeoutError) as error:
+            self.damage.append(f"{action.kind}: {error!r}")
 
     async def _start_in_wrong_namespace(self) -> None:
         """Start a worker on this database and another namespace, as a retyped profile does. It must refuse."""
@@ -379,7 +439,7 @@ class Chaos:
     async def _cut_off(self, action: Action) -> None:
         """Keep every program from one of the servers for long. The server itself goes on."""
         part = PARTS[int(action.target * len(PARTS))]
-        async with self._locks[part]:
+        async with self._cutting_off:
             self._struck[f"outage: long, of {part}"] += 1
             proxies = [front[part] for front in (*self._fronts, self._api_front)]
             for proxy in proxies:
@@ -503,6 +563,8 @@ def show(outcome: Outcome) -> None:
         print(f"  {number:6}  builds {name}")
     for name, number in sorted(outcome.people.items()):
         print(f"  {number:6}  {name} by the API")
+    for name, number in sorted(outcome.recovered.items()):
+        print(f"  {number:6}  {name} by cofounder recover")
     print(f"  every build had closed within {outcome.seconds_to_the_end:.0f} s after the last fault")
     for damage in outcome.damage:
         print(f"  DAMAGE  {damage}")
@@ -519,14 +581,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="directory for the feeds, histories and logs of a run with damage")
+    parser.add_argument("--only", default="", help="inject only faults whose kind has these words")
     parser.add_argument("--plan", action="store_true", help="print the plan only")
     options = parser.parse_args()
     damaged = False
     for seed in range(options.seed, options.seed + options.runs):
+        plan = plan_faults(seed, options.seconds, options.only)
         if options.plan:
-            print(*plan_faults(seed, options.seconds), sep="\n")
+            print(*plan, sep="\n")
             continue
-        outcome = asyncio.run(run_chaos(seed, options.seconds, options.keep))
+        outcome = asyncio.run(run_chaos(seed, options.seconds, options.keep, plan=plan))
         show(outcome)
         sys.stdout.flush()
         damaged = damaged or bool(outcome.damage)

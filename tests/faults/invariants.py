@@ -7,7 +7,7 @@ import re
 import uuid
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -43,6 +43,7 @@ from db.transaction import transaction
 from domain.errors import NotFound, SnapshotFailed
 from domain.prompt import founder_answer, founder_message
 from domain.status import Status
+from tests.faults.recovered import Past
 from tests.harness.fault_waits import Damage, Request, requests_of
 from tests.harness.faults import SECRET, FaultHarness
 from tests.harness.history import chain_of, largest_payload, shares_of
@@ -127,8 +128,11 @@ async def deliverable_of(fault_harness: FaultHarness, build_id: uuid.UUID) -> De
     return Deliverable(tree.stdout.strip(), uncommitted.stdout.strip() + uncommitted.stderr, files)
 
 
-async def check_build(fault_harness: FaultHarness, build_id: uuid.UUID, expected: Deliverable | None) -> None:
+async def check_build(
+    fault_harness: FaultHarness, build_id: uuid.UUID, expected: Deliverable | None, past: Past | None = None
+) -> None:
     """Check every invariant of one closed build. With `expected`, the build must be ready and have this deliverable.
+    `past`: what an operator's recoveries may have taken from it.
 
     Raises:
         Damage: an invariant does not hold.
@@ -142,15 +146,17 @@ async def check_build(fault_harness: FaultHarness, build_id: uuid.UUID, expected
         if difference := (await deliverable_of(fault_harness, build_id)).differs_from(expected):
             damage.append(f"the workspace differs: {difference}")
         damage += await _announcements(fault_harness, build_id)
-    requests = requests_of(fault_harness, build.goal)
-    damage += await _ledger(fault_harness, build, requests)
-    damage += await _conversation(fault_harness, build, requests)
-    damage += await _messages(fault_harness, build, requests)
-    damage += await _effects(fault_harness, build_id)
+    past = past or Past(build.goal)
+    requests = requests_of(fault_harness, past.goal)
+    damage += await _ledger(fault_harness, build, requests, past)
+    damage += await _conversation(fault_harness, build, requests, past)
+    damage += await _messages(fault_harness, build, past.last_course(requests))
+    damage += await _effects(fault_harness, build_id, past)
     damage += await _snapshots(fault_harness, build)
     damage += await _sandboxes(fault_harness, build)
-    damage += await _feed(fault_harness, build)
-    damage += await _history(fault_harness, build)
+    damage += await _feed(fault_harness, build, past)
+    if past.has_history:
+        damage += await _history(fault_harness, build)
     if damage:
         raise Damage(damage)
 
@@ -240,8 +246,13 @@ async def check_no_secret(fault_harness: FaultHarness) -> None:
 # ---- money
 
 
-async def check_spending(fault_harness: FaultHarness) -> None:
+async def check_spending(
+    fault_harness: FaultHarness, lost_top_ups: Mapping[tuple[str, date], int] | None = None
+) -> None:
     """Rule 2: no user has spent more than 110 % of a day's allowance, and the days' totals are the ledger's sums.
+
+    `lost_top_ups`: what was added to a user's day and lost when the database was put back, in microdollars. It may
+    have been spent before.
 
     Raises:
         Damage: a user has, or they are not.
@@ -251,13 +262,14 @@ async def check_spending(fault_harness: FaultHarness) -> None:
         damage += [str(drift) for drift in await find_drift(tx, date.min)]
         for day in await tx.session.scalars(select(UserDay)):
             state = await budget_of(tx, day.user_id, day.day)
-            if state.ceiling is not None and state.spent > state.ceiling:
+            lost = (lost_top_ups or {}).get((day.user_id, day.day), 0)
+            if state.ceiling is not None and state.spent > state.ceiling + lost:
                 damage.append(f"{day.user_id} has spent {state.spent} of {state.allowance} on {day.day}")
     if damage:
         raise Damage(damage)
 
 
-async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[Request]) -> list[str]:
+async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[Request], past: Past) -> list[str]:
     """Rule 1: the ledger equals what the model server says it served; calls lost in a crash are marked as estimated."""
     async with transaction(fault_harness.sessions) as tx:
         entries = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build.id))).all()
@@ -267,13 +279,13 @@ async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[Requ
         )
     damage = [f"ledger entry of turn {entry.turn} is still open" for entry in entries if entry.state == "open"]
     settled = {entry.request_id: entry for entry in entries if entry.state == "settled"}
-    request_ids = {request_id for request_id, _ in requests}
+    request_ids = {request.id for request in requests}
     served = {line["request_id"]: line for line in fault_harness.served() if line["request_id"] in request_ids}
     billed = {request_id for request_id, line in served.items() if line["status"] == 200}
     damage += [f"the ledger has request {request_id}, which was not served" for request_id in settled.keys() - billed]
     unrecorded = billed - settled.keys()
     estimated = [entry for entry in entries if entry.state == "estimated"]
-    if len(unrecorded) > len(estimated):
+    if past.calls_to_book([request for request in requests if request.id in unrecorded]) > len(estimated):
         states = Counter(entry.state for entry in entries)
         damage.append(
             f"{len(unrecorded)} served calls are not in the ledger, {len(estimated)} are estimated ({dict(states)})"
@@ -297,7 +309,7 @@ async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[Requ
 # ---- the conversation
 
 
-async def _conversation(fault_harness: FaultHarness, build: Build, requests: list[Request]) -> list[str]:
+async def _conversation(fault_harness: FaultHarness, build: Build, requests: list[Request], past: Past) -> list[str]:
     """Rule 3: one result per tool call, right after it; no answer follows another; messages sent once never change."""
     damage: list[str] = []
     async with transaction(fault_harness.sessions) as tx:
@@ -312,13 +324,21 @@ async def _conversation(fault_harness: FaultHarness, build: Build, requests: lis
         damage.append("the tool calls in the answers differ from those in the table")
     damage += [f"call {call.tool_use_id} has no result" for call in calls if call.state != "done"]
 
-    bodies = sorted((body for _, body in requests), key=lambda body: len(body["messages"]))
-    prefixes: dict[str, list[dict[str, Any]]] = {}
+    bodies = [request.body for request in requests]
     for body in bodies:
         damage += _ill_formed(body["messages"])
-        prefixes.setdefault(json.dumps(body["messages"][0]), []).append(body)
     if len({json.dumps([body["system"], body["tools"]]) for body in bodies}) > 1:
         damage.append("the system prompt or the tools have changed")
+    for course in past.courses(requests):
+        damage += _changed([request.body for request in course])
+    return damage
+
+
+def _changed(requested: Sequence[dict[str, Any]]) -> list[str]:
+    damage = []
+    prefixes: dict[str, list[dict[str, Any]]] = {}
+    for body in sorted(requested, key=lambda body: len(body["messages"])):
+        prefixes.setdefault(json.dumps(body["messages"][0]), []).append(body)
     # Each prefix of the conversation has an opening of its own.
     for shorter, longer in itertools.chain.from_iterable(map(itertools.pairwise, prefixes.values())):
         sent = shorter["messages"]
@@ -372,7 +392,7 @@ async def _messages(fault_harness: FaultHarness, build: Build, requests: list[Re
     texts = list(quoted)
     if not texts or build.status != Status.READY:
         return []
-    bodies = [body for _, body in requests]
+    bodies = [request.body for request in requests]
     # A message stands in each request of its prefix, and in the last turns that the next prefix keeps.
     own = dict.fromkeys(json.dumps(message) for body in bodies for message in body["messages"])
     blocks = [
@@ -393,17 +413,24 @@ async def _messages(fault_harness: FaultHarness, build: Build, requests: list[Re
 # ---- side effects
 
 
-async def _effects(fault_harness: FaultHarness, build_id: uuid.UUID) -> list[str]:
-    """Rule 4: a side effect happens at most once per tool call, and the result that the agent sees is true."""
+async def _effects(fault_harness: FaultHarness, build_id: uuid.UUID, past: Past) -> list[str]:
+    """Rule 4: a side effect happens at most once per tool call, and the result that the agent sees is true.
+
+    A call that was run in a lost time is unknown to its rows.
+    """
     damage: list[str] = []
     happened = Counter(fault_harness.effects())
     started: dict[str, set[str]] = {}
+    started_at: dict[str, list[float]] = {}
     for line in fault_harness.started():
         for call_id in _STARTED.findall(" ".join(line["arguments"])):
             started.setdefault(call_id, set()).add(line["sandbox"])
+            started_at.setdefault(call_id, []).append(line["time"])
     async with transaction(fault_harness.sessions) as tx:
         calls = (await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == build_id))).all()
     for call in calls:
+        if past.was_lost(call, started_at.get(call.tool_use_id, ())):
+            continue
         times, result = happened[call.tool_use_id], call.result or ""
         if times > 1:
             damage.append(f"call {call.tool_use_id} took effect {times} times")
@@ -469,7 +496,7 @@ async def _sandboxes(fault_harness: FaultHarness, build: Build) -> list[str]:
 # ---- the feed, announcements and history
 
 
-async def _feed(fault_harness: FaultHarness, build: Build) -> list[str]:
+async def _feed(fault_harness: FaultHarness, build: Build, past: Past) -> list[str]:
     """The feed has no gaps, and shows no narration of an attempt that died."""
     damage: list[str] = []
     async with transaction(fault_harness.sessions) as tx:
@@ -477,8 +504,7 @@ async def _feed(fault_harness: FaultHarness, build: Build) -> list[str]:
         answered = {
             str(claim) for claim in await tx.session.scalars(select(Turn.claim).where(Turn.build_id == build.id))
         }
-    # The preview may have added an event since the row was read.
-    if [event.id for event in events] != list(range(1, len(events) + 1)) or len(events) < build.last_event_id:
+    if not past.is_complete(events, build.last_event_id):
         damage.append("the feed has gaps")
     shown = {event.data["claim"] for event in events if event.type == "narration"}
     withdrawn = {event.data["claim"] for event in events if event.type == "turn_withdrawn"}

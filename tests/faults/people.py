@@ -7,14 +7,16 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from time import time
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
-from db.models import Build, FounderMessage, Snapshot
+from db.models import Build, FounderMessage, Project, Snapshot, TopUp
 from db.money import top_up
 from db.transaction import transaction
 from domain.errors import CofounderError
@@ -26,10 +28,11 @@ from tests.harness.sample_build import sample_script
 from tests.harness.worker import WorkerHarness
 
 BUILDS_AT_ONCE = 3
-GOAL = "Build the sample product."
 FUZZ_GOAL = "Build with a hostile model, seed"
-_QUESTION_GOAL = "Build the sample product, and ask on the way."
-_RESTORE_GOAL = "Build the sample product, and be put back on the way."
+_SAMPLE = "Build the sample product"
+GOAL = f"{_SAMPLE}."
+_QUESTION_GOAL = f"{_SAMPLE}, and ask on the way."
+_RESTORE_GOAL = f"{_SAMPLE}, and be put back on the way."
 _SHARES = {FUZZ_GOAL: 0.2, _QUESTION_GOAL: 0.15, _RESTORE_GOAL: 0.15}
 """Shares of the builds whose model is hostile, gets stuck and asks its founder, and whose workspace is restored."""
 
@@ -55,14 +58,28 @@ def scripts(seed: int) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True)
+class Acknowledged:
+    """A text that the API has acknowledged, and when, as seconds since 1970."""
+
+    text: str
+    at: float = field(default_factory=time)
+
+
 class People:
     """Founders and operators. Each of their actions is repeated until the API has answered it."""
 
     def __init__(self, faults: FaultHarness, harness: WorkerHarness, api: ApiProcess, rng: random.Random) -> None:
         self.faults = faults
         self.harness = harness
-        self.acknowledged: dict[uuid.UUID, list[str]] = {}
+        self.acknowledged: dict[uuid.UUID, list[Acknowledged]] = {}
         """What each build's founder said or answered, and the API has acknowledged."""
+        self.started: dict[uuid.UUID, Acknowledged] = {}
+        """The goals of the builds that the API has acknowledged."""
+        self.vanished: set[uuid.UUID] = set()
+        """Builds that the API has acknowledged in a lost time. They have no row unless Temporal knew of them."""
+        self.lost_top_ups: Counter[tuple[str, date]] = Counter()
+        """What was added to the day of a user in a lost time, in microdollars."""
         self.restored: set[uuid.UUID] = set()
         """Builds whose founder has asked for a restore: what they deliver depends on when it happens."""
         self.cancelled: set[uuid.UUID] = set()
@@ -70,13 +87,19 @@ class People:
         self.starting = True
         self.done: Counter[str] = Counter()
         """What people have done, as the API has acknowledged it."""
+        self._top_ups: dict[str, tuple[str, date, float]] = {}
         self._api = api
         self._rng = rng
         self._numbers = itertools.count(1)
 
+    def goal_of(self, build: Build) -> str:
+        """The build's goal, also if its row was lost and written again without it."""
+        return self.started[build.id].text if build.id in self.started else build.goal
+
     def has_own_outcome(self, build: Build) -> bool:
         """Whether the build need not deliver what the sample build does."""
-        return build.goal.startswith(FUZZ_GOAL) or build.id in self.restored
+        # The goal of a row that was written again is unknown unless the API has acknowledged the build.
+        return not self.goal_of(build).startswith(_SAMPLE) or build.id in self.restored
 
     # ---- loops
 
@@ -136,7 +159,9 @@ class People:
         # The project's last build may still be open: then this is a conflict.
         body = {"goal": f"{goal} [{uuid.uuid4().hex}]"}
         started = await self._api.ask("POST", f"/projects/{project}/builds", user, body)
-        self.done["starts"] += started.is_success
+        if started.is_success:
+            self.done["starts"] += 1
+            self.started[uuid.UUID(started.json()["id"])] = Acknowledged(body["goal"])
 
     async def _help(self, build: Build) -> None:
         """Answer the build's question if it has one, otherwise wake it. A build that was put back and can't satisfy the
@@ -157,7 +182,7 @@ class People:
         answer = await self._api.ask("POST", f"/builds/{build.id}/{what}", build.user_id, body)
         if answer.is_success:
             self.done["answers" if what == "answer" else what] += 1
-            self.acknowledged.setdefault(build.id, []).append(body["text"])
+            self.acknowledged.setdefault(build.id, []).append(Acknowledged(body["text"]))
 
     async def _restore(self, build: Build) -> None:
         async with transaction(self.faults.sessions) as tx:
@@ -169,9 +194,10 @@ class People:
             self.done["restores"] += asked.is_success
 
     async def _top_up(self, build: Build) -> None:
-        today = datetime.now(UTC).date()
+        today, key = datetime.now(UTC).date(), f"{build.id}-{next(self._numbers)}"
+        self._top_ups[key] = build.user_id, today, time()
         async with transaction(self.faults.sessions) as tx:
-            await top_up(tx, build.user_id, _TOP_UP, today, key=f"{build.id}-{next(self._numbers)}")
+            await top_up(tx, build.user_id, _TOP_UP, today, key=key)
         await self.harness.builds.signal_budget_changed(build.id)
 
     # ---- what is there
@@ -187,5 +213,22 @@ class People:
         async with transaction(self.faults.sessions) as tx:
             rows = select(FounderMessage.text).where(FounderMessage.build_id == build_id)
             stored = set((await tx.session.scalars(rows)).all())
-        lost = [text for text in self.acknowledged.get(build_id, ()) if text not in stored]
+        lost = [each.text for each in self.acknowledged.get(build_id, ()) if each.text not in stored]
         return [f"the API has acknowledged {text!r}, and it is not stored" for text in lost]
+
+    async def forget(self, began: float) -> None:
+        """Forget what was acknowledged since `began` (seconds since 1970) and is not in the database, which was put
+        back. Call it while no program runs."""
+        async with transaction(self.faults.sessions) as tx:
+            texts = set((await tx.session.scalars(select(FounderMessage.text))).all())
+            builds = set((await tx.session.scalars(select(Build.id))).all())
+            keys = set((await tx.session.scalars(select(TopUp.idempotency_key))).all())
+            known = set((await tx.session.scalars(select(Project.id))).all())
+        for said in self.acknowledged.values():
+            said[:] = [each for each in said if each.at < began or each.text in texts]
+        self.vanished |= {build_id for build_id, each in self.started.items() if each.at >= began} - builds
+        for key, (user, day, at) in self._top_ups.items():
+            if at >= began and key not in keys:
+                self.lost_top_ups[user, day] += _TOP_UP
+        for projects in self.projects.values():
+            projects[:] = [project for project in projects if project in known]

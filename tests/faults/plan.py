@@ -22,10 +22,22 @@ _OUTAGE_SECONDS = 40.0, 90.0
 """Longer than the activities' own attempts, so that builds wait for the server."""
 
 _QUOTA_SECONDS = 10.0, 40.0
+
+OPERATOR_ACTS = ("operator: namespace lost", "operator: database put back")
+"""What stops every program. Each comes once in a while, beside all other kinds."""
+
+_FIRST_ACTS_SECONDS = (30.0, 60.0), (95.0, 125.0)
+"""When one of the acts comes first, and when the other does."""
+
+_ACT_EVERY_SECONDS = 150.0
+_PUT_BACK_SECONDS = 5.0, 40.0
+"""How long builds go on between the backup and the moment when the database is put back to it."""
+
 _DURATIONS = {
     "worker: SIGSTOP, SIGCONT": _STOPPED_SECONDS,
     "outage: long": _OUTAGE_SECONDS,
     "quota: one sandbox": _QUOTA_SECONDS,
+    "operator: database put back": _PUT_BACK_SECONDS,
 }
 
 
@@ -44,6 +56,10 @@ class Action:
 
 def kinds() -> tuple[str, ...]:
     """Every kind of fault, as `what: which`."""
+    return (*_frequent_kinds(), *OPERATOR_ACTS)
+
+
+def _frequent_kinds() -> tuple[str, ...]:
     return (
         *("worker: SIGKILL", "worker: SIGSTOP, SIGCONT", "worker: SIGTERM, and a newer one"),
         "worker: in the wrong namespace",
@@ -58,21 +74,45 @@ def kinds() -> tuple[str, ...]:
     )
 
 
-def plan_faults(seed: int, seconds: float) -> list[Action]:
-    """Return the faults of a run in order. No kind repeats before every kind has occurred once."""
+def plan_faults(seed: int, seconds: float, only: str = "") -> list[Action]:
+    """Return the faults of a run in order.
+
+    No frequent kind repeats before every one has occurred once. Each of the operator's acts comes every 150 seconds,
+    the first one after 30 seconds at the earliest.
+
+    Args:
+        seed: determines the plan.
+        seconds: length of the run.
+        only: leave out the kinds without these words.
+    """
     rng = random.Random(seed)
     deck = _deck(rng)
-    actions, at = [], rng.uniform(*_GAP_SECONDS)
+    actions, at = _acts(seed, seconds), rng.uniform(*_GAP_SECONDS)
     while at < seconds:
-        kind = next(deck)
-        duration = _DURATIONS.get(kind, _LASTING_SECONDS)
-        actions.append(Action(round(at, 3), kind, round(rng.random(), 4), round(rng.uniform(*duration), 3)))
+        actions.append(_action(rng, next(deck), at))
         at += rng.uniform(*_GAP_SECONDS)
+    return sorted(action for action in actions if only in action.kind)
+
+
+def _acts(seed: int, seconds: float) -> list[Action]:
+    rng = random.Random(f"acts of {seed}")
+    first = rng.sample(OPERATOR_ACTS, len(OPERATOR_ACTS))
+    actions = []
+    for kind, between in zip(first, _FIRST_ACTS_SECONDS, strict=True):
+        at = rng.uniform(*between)
+        while at < seconds:
+            actions.append(_action(rng, kind, at))
+            at += _ACT_EVERY_SECONDS
     return actions
+
+
+def _action(rng: random.Random, kind: str, at: float) -> Action:
+    duration = _DURATIONS.get(kind, _LASTING_SECONDS)
+    return Action(round(at, 3), kind, round(rng.random(), 4), round(rng.uniform(*duration), 3))
 
 
 def _deck(rng: random.Random) -> Iterator[str]:
     while True:
-        cards = list(kinds())
+        cards = list(_frequent_kinds())
         rng.shuffle(cards)
         yield from cards

@@ -16,13 +16,14 @@ from tests.harness.faults import SECRET, FaultHarness, Front
 from tests.harness.wait import DEADLINE
 
 _TRY_AGAIN_SECONDS = 0.5
+_STOP_SECONDS = 15.0
 _STATUS_OF_FAULTS = frozenset({429, 500, 502, 503, 504})
 
 
 class ApiProcess:
-    """`python -m api` on a port that stays the same, whichever process serves it."""
+    """`python -m api` on a port that stays the same, whichever process serves it. `name` is that of its log."""
 
-    def __init__(self, faults: FaultHarness, front: Front, task_queue: str) -> None:
+    def __init__(self, faults: FaultHarness, front: Front, task_queue: str, name: str = "api") -> None:
         self._ports = Ports()
         self._port = self._ports.choose(set())
         self._environment = {
@@ -30,7 +31,7 @@ class ApiProcess:
             "API_TOKEN": SECRET,
             "TEMPORAL_TASK_QUEUE": task_queue,
         }
-        self.log: Path = faults.directory / "api.log"
+        self.log: Path = faults.directory / f"{name}.log"
         self._process: Process | None = None
         self._http = httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{self._port}/v1",
@@ -58,12 +59,22 @@ class ApiProcess:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
+    async def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End the process, and wait until it is gone. It is killed if the signal does not end it soon."""
+        if self._process is None:
+            return
+        self.send(number)
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            self.send(signal.SIGKILL)
+            await self._process.wait()
+
     async def end(self) -> None:
         """End the process, and close the client."""
         await self._http.aclose()
-        if self._process is not None:
-            self.send(signal.SIGKILL)
-            await self._process.wait()
+        await self.stop()
         self._ports.release()
 
     async def ask(self, method: str, path: str, user: str, body: Any = None) -> httpx2.Response:

@@ -79,15 +79,26 @@ def as_user(user: str | None) -> dict[str, str]:
 async def new_database(stack: LocalStack) -> str:
     """Create a migrated, empty database in the stack's PostgreSQL and return its URL."""
     url = make_url(stack.environment["DATABASE_URL"])
-    name = f"api_{secrets.token_hex(4)}"
+    name, template = f"test_{secrets.token_hex(4)}", "migrated_template"
+
+    def url_of(database: str) -> str:
+        return url.set(drivername="postgresql+asyncpg", database=database).render_as_string(hide_password=False)
+
     connection = await asyncpg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
     try:
-        await connection.execute(f"create database {name}")
+        async with _making_template:
+            if not await connection.fetchval("select 1 from pg_database where datname = $1", template):
+                await connection.execute(f"create database {name}")
+                await migrate(url_of(name))
+                await connection.execute(f"alter database {name} rename to {template}")
+        await connection.execute(f"create database {name} template {template}")
     finally:
         await connection.close()
-    made = url.set(drivername="postgresql+asyncpg", database=name).render_as_string(hide_password=False)
-    await migrate(made)
-    return made
+    return url_of(name)
+
+
+_making_template = asyncio.Lock()
+"""The first database is migrated, the next ones are copies. Alembic can't migrate two at once in one process."""
 
 
 def settings_for(database_url: str, environment: Mapping[str, str] | None = None, **changed: Any) -> Settings:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
 from db.models import Build, LedgerEntry
-from domain.errors import CofounderError
+from domain.errors import CofounderError, NotFound
 from domain.names import preview_workflow_id
 from domain.status import CLOSED, Status
 from tests.harness.faults import FaultHarness
@@ -21,8 +22,15 @@ from tests.harness.scripts import HOLD_FILE
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness
 
-Request = tuple[str, dict[str, Any]]
-"""The id and the body of a request to the model."""
+
+@dataclass(frozen=True)
+class Request:
+    """A request to the model, and when it arrived, as seconds since 1970."""
+
+    id: str
+    body: dict[str, Any]
+    arrived_at: float
+
 
 LONG = "600"
 """Seconds of STREAM_IDLE_SECONDS, so that a stalled stream is not noticed."""
@@ -70,13 +78,13 @@ async def until_calling(fault_harness: FaultHarness, harness: WorkerHarness, bui
 
 
 def requests_of(fault_harness: FaultHarness, goal: str) -> list[Request]:
-    """The ids and bodies of the requests sent for a build, in order of arrival."""
-    requests = []
+    """The requests sent for a build, in order of arrival."""
+    requests: list[Request] = []
     for path in sorted(fault_harness.bodies.glob("*.json")):
         text = path.read_text(errors="replace")
         with suppress(json.JSONDecodeError):  # still being written
             if goal in text:
-                requests.append((path.stem.partition("-")[2], json.loads(text)))
+                requests.append(Request(path.stem.partition("-")[2], json.loads(text), path.stat().st_mtime))
     return requests
 
 
@@ -117,6 +125,15 @@ async def row_of(harness: WorkerHarness, build_id: uuid.UUID) -> Build | None:
         return await harness.row(build_id)
     except (OSError, SQLAlchemyError):
         return None
+
+
+async def workflow_exists(harness: WorkerHarness, build_id: uuid.UUID) -> bool:
+    """Whether Temporal knows of the build's workflow."""
+    try:
+        await harness.builds.describe(build_id)
+    except NotFound:
+        return False
+    return True
 
 
 async def close_preview(harness: WorkerHarness, build_id: uuid.UUID) -> None:

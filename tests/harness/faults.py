@@ -31,7 +31,7 @@ from settings import Settings
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.processes import lives
 from tests.harness.rigged_worker import start_worker
-from tests.harness.wait import wait_until
+from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness, changed_prices, settings_of
 
 _URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {
@@ -91,12 +91,19 @@ class WorkerProcess:
         """Whether the worker has begun to poll for work."""
         return self.log.exists() and b'"worker started"' in self.log.read_bytes()
 
-    async def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End the process, and wait until it and its children are gone. Chromium ends when its pipes close."""
+    async def end(self, number: signal.Signals = signal.SIGTERM, *, kill_after: float = DEADLINE) -> None:
+        """End the process, and wait until it and its children are gone. Chromium ends when its pipes close.
+
+        `kill_after`: kill it if the signal has not ended it within this many seconds.
+        """
         if self.is_running:
             self.send(number)
             self.send(signal.SIGCONT)
-        await wait_until(lambda: not self.is_running)
+        try:
+            await wait_until(lambda: not self.is_running, seconds=kill_after)
+        except TimeoutError:
+            self.send(signal.SIGKILL)
+            await wait_until(lambda: not self.is_running)
         await wait_until(lambda: not any(map(lives, self._family)))
 
 
@@ -147,6 +154,15 @@ class FaultHarness:
     async def forget_connections(self) -> None:
         """Drop the connections to a database that has been killed."""
         await self._engine.dispose()
+
+    async def lose_namespace(self) -> None:
+        """Kill Temporal, delete its database, and start it again: the namespace has the same name and is empty."""
+        server = psutil.Process(self.stack.pid("temporal"))
+        self.stack.kill("temporal")
+        await wait_until(lambda: not lives(server))
+        for file in self.stack.directory("temporal").glob("temporal.db*"):
+            file.unlink()
+        await self.stack.restart("temporal")
 
     def harness(self, queue: str | None = None) -> WorkerHarness:
         """Return a worker harness without a worker, on the given task queue or on a new one."""

@@ -4,7 +4,6 @@
 scenario's function is part of the names of its stored histories.
 """
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -59,10 +58,6 @@ class Scenario:
     """Whether it needs a database without other builds. One look of the reaper closes only few, for example."""
 
 
-_migrating = asyncio.Lock()
-"""Alembic can't migrate two databases at once in one process."""
-
-
 @asynccontextmanager
 async def scenario_harness(
     stack: LocalStack, scenario: Scenario, browser: Browser | None = None
@@ -70,8 +65,7 @@ async def scenario_harness(
     """Run a worker with the settings and the database that the scenario needs."""
     database = {}
     if scenario.own_database:
-        async with _migrating:
-            database["database_url"] = await new_database(stack)
+        database["database_url"] = await new_database(stack)
     async with worker_harness(stack, browser, **scenario.settings, **database) as harness:
         yield harness
 

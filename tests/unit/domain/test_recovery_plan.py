@@ -96,7 +96,7 @@ def test_workflows_without_a_row_are_rebuilt_or_ended() -> None:
         "closed": WorkflowRecord(WorkflowFate.COMPLETED, "ready"),
     }
     plan = plan_after_restore(inventory(workflows=workflows, closed=frozenset({"closed"})))
-    assert steps(plan) == [(Step.REBUILD, "ready"), (Step.END_ORPHAN, "running")]
+    assert steps(plan) == [(Step.REBUILD, "ready"), (Step.END_ORPHAN, "running"), (Step.END_ORPHAN, "failed")]
 
 
 def test_what_ended_in_the_lost_time_is_closed_first_so_that_the_next_build_of_its_project_fits() -> None:
