@@ -38,12 +38,14 @@ async def reap_until(
     """Run the reaper until the condition holds, and return the id of its last workflow.
 
     Temporal may list a workflow as ended only a moment after it has.
+
+    `everything`: let the first look compare all rows. Only the next ones list what has ended since.
     """
     last = ""
 
     async def look() -> bool:
         nonlocal last
-        last = await reap(harness, everything=everything)
+        last = await reap(harness, everything=everything and not last)
         return await condition()
 
     await wait_until(look)

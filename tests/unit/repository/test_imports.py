@@ -1,6 +1,7 @@
 """Imports point one way, so that each package can be understood from the packages below it."""
 
 import ast
+import functools
 import graphlib
 from pathlib import Path
 
@@ -38,20 +39,26 @@ LONGEST_FUNCTION = 60
 """Lines, docstring and decorators included."""
 
 
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def _imported(path: Path) -> set[str]:
     """The top-level names that a module imports anywhere."""
     return {name.split(".")[0] for name in _imported_modules(path)}
 
 
-def _imported_modules(path: Path) -> set[str]:
+@functools.cache
+def _imported_modules(path: Path) -> frozenset[str]:
     """The full names that a module imports anywhere: of modules, and of what it takes from them."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def _modules(package: str) -> list[Path]:
@@ -112,7 +119,7 @@ def test_nothing_happens_at_import() -> None:
     """No module of ours reads the environment or opens anything when it is imported: settings are built on demand."""
     for package in ALLOWED:
         for path in _modules(package):
-            for node in ast.parse(path.read_text()).body:
+            for node in _tree(path).body:
                 called = [
                     ast.unparse(call.func)
                     for call in ast.walk(node)
@@ -132,7 +139,7 @@ def test_statements_are_in_db(package: str) -> None:
 @pytest.mark.parametrize("package", sorted({*ALLOWED, "worker.py"} - {"db"}))
 def test_only_db_uses_the_session_of_a_transaction(package: str) -> None:
     for path in _modules(package) or [ROOT / package]:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(_tree(path)):
             assert not (isinstance(node, ast.Attribute) and node.attr == "session"), f"{path}:{node.lineno}"
 
 
@@ -140,7 +147,7 @@ def test_only_db_uses_the_session_of_a_transaction(package: str) -> None:
 def test_functions_take_a_transaction(package: str) -> None:
     """None takes an ORM session, and none takes either that or a transaction."""
     for path in _modules(package):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(_tree(path)):
             if isinstance(node, ast.arg) and node.annotation is not None:
                 assert not _is_other_unit_of_work(node.annotation), f"{path}:{node.lineno}: {node.arg}"
 
@@ -185,7 +192,7 @@ def test_functions_stay_short(pattern: str) -> None:
     paths = sorted(ROOT.glob(pattern))
     assert paths
     for path in paths:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(_tree(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
                 assert (node.end_lineno or first) - first < LONGEST_FUNCTION, f"{path.name}: {node.name}"
@@ -203,7 +210,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def _imported_at_load(path: Path, modules: set[str]) -> set[str]:
     """The modules of ours that are loaded when this one is."""
     loaded: set[str] = set()
-    statements: list[ast.stmt] = list(ast.parse(path.read_text()).body)
+    statements: list[ast.stmt] = list(_tree(path).body)
     while statements:
         node = statements.pop()
         if isinstance(node, ast.Import):

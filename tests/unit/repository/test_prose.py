@@ -28,6 +28,8 @@ AVOID = {
 }
 """Regular expressions, without regard to case, and what to write instead."""
 
+_ANY = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in AVOID), re.IGNORECASE)
+
 NOT_PROSE = (
     "tests/replay/histories/",
     "uv.lock",
@@ -51,6 +53,8 @@ def violations(text: str) -> list[str]:
     """The lines that hold an avoided phrase, with the phrase and what to write instead."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
+        if not _ANY.search(line):
+            continue
         for pattern, instead in AVOID.items():
             if match := re.search(rf"\b(?:{pattern})\b", line, re.IGNORECASE):
                 found.append(f"{number}: {match[0]!r}; write {instead!r}: {line.strip()[:100]}")
