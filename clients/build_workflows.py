@@ -112,14 +112,12 @@ class BuildToStart:
     build_id: uuid.UUID
     user_id: str
     project_id: uuid.UUID
-    project_name: str
     plan: str
-    goal: str
 
 
 @dataclass(frozen=True)
 class WorkflowLabels:
-    """What a build's workflow was started with, for people. The summary has the project's name and the goal, cut."""
+    """What a build's workflow was started with, for people. Summaries of early versions name project and goal."""
 
     user_id: str
     project_id: str

@@ -392,20 +392,19 @@ async def forget_sandboxes(tx: Transaction, build_id: uuid.UUID, sandbox_ids: Co
 # ---- what the reaper repairs
 
 
-async def unstarted_builds(tx: Transaction, limit: int, *, before: datetime) -> list[tuple[Build, str, str]]:
-    """Return up to `limit` open builds that are not known to have started, each with its project's name and its plan.
+async def unstarted_builds(tx: Transaction, limit: int, *, before: datetime) -> list[tuple[Build, str]]:
+    """Return up to `limit` open builds that are not known to have started, each with its plan.
 
     Only those created before `before`, the oldest first.
     """
     rows = await tx.session.execute(
-        select(Build, Project.name, User.plan)
-        .join(Project, Build.project_id == Project.id)
+        select(Build, User.plan)
         .join(User, Build.user_id == User.id)
         .where(Build.started_at.is_(None), Build.closed_at.is_(None), Build.created_at < before)
         .order_by(Build.created_at, Build.id)
         .limit(limit)
     )
-    return [(build, project_name, plan) for build, project_name, plan in rows]
+    return [(build, plan) for build, plan in rows]
 
 
 async def close_stopped_build(tx: Transaction, build_id: uuid.UUID, status: Status, reason: str) -> bool:

@@ -85,7 +85,7 @@ async def builds_waiting_for(tx: Transaction, name: Dependency, limit: int) -> S
     """Return up to `limit` builds that wait for the dependency, those that have waited longest first."""
     rows = await tx.session.scalars(
         select(Build.id)
-        .where(Build.status == Status.WAITING, Build.dependency == name)
+        .where(Build.closed_at.is_(None), Build.status == Status.WAITING, Build.dependency == name)
         .order_by(Build.status_at, Build.id)
         .limit(limit)
     )
@@ -104,7 +104,7 @@ async def count_waiting_builds(tx: Transaction) -> list[WaitingBuilds]:
     """Return how many builds wait, by dependency."""
     rows = await tx.session.execute(
         select(Build.dependency, func.count())
-        .where(Build.status == Status.WAITING)
+        .where(Build.closed_at.is_(None), Build.status == Status.WAITING)
         .group_by(Build.dependency)
         .order_by(Build.dependency)
     )

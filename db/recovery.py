@@ -54,7 +54,6 @@ class OpenBuild:
     """An open build with what its workflow is labelled with. `answered`: its last answered turn."""
 
     build: Build
-    project_name: str
     plan: str
     answered: int
 
@@ -259,13 +258,12 @@ async def open_builds(tx: Transaction) -> list[OpenBuild]:
         .scalar_subquery()
     )
     rows = await tx.session.execute(
-        select(Build, Project.name, User.plan, answered)
-        .join(Project, Project.id == Build.project_id)
+        select(Build, User.plan, answered)
         .join(User, User.id == Build.user_id)
         .where(Build.closed_at.is_(None))
         .order_by(Build.created_at, Build.id)
     )
-    return [OpenBuild(build, name, plan, turn) for build, name, plan, turn in rows]
+    return [OpenBuild(build, plan, turn) for build, plan, turn in rows]
 
 
 async def known_builds(tx: Transaction, build_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:

@@ -71,7 +71,7 @@ async def start_build(
             _require_startable(user, off, reachable=reachable)
             build, is_new = await _insert_or_find(tx, request)
     if build.started_at is None and build.closed_at is None:
-        await _start_or_leave_to_reaper(sessions, workflows, build, project.name, user.plan)
+        await _start_or_leave_to_reaper(sessions, workflows, build, user.plan)
     return StartedBuild(build.id, is_new)
 
 
@@ -132,9 +132,7 @@ async def _find_by_key(tx: Transaction, request: BuildRequest) -> Build | None:
 # ---- workflows of committed rows
 
 
-async def start_workflow(
-    sessions: Sessions, workflows: BuildWorkflows, build: Build, project_name: str, plan: str
-) -> None:
+async def start_workflow(sessions: Sessions, workflows: BuildWorkflows, build: Build, plan: str) -> None:
     """Start the workflow of a committed row, then mark the row as started. A repeat starts nothing twice.
 
     Raises:
@@ -150,9 +148,7 @@ async def start_workflow(
             build_id=build.id,
             user_id=build.user_id,
             project_id=build.project_id,
-            project_name=project_name,
             plan=plan,
-            goal=build.goal,
         )
     )
     async with request_transaction(sessions) as tx:
@@ -163,22 +159,18 @@ async def start_if_unstarted(sessions: Sessions, workflows: BuildWorkflows, buil
     """Start the workflow of an open build if a crash left its row without one.
 
     Raises:
-        DatabaseUnavailable: the project could not be read.
+        DatabaseUnavailable: the plan could not be read.
     """
     if build.started_at is not None or build.closed_at is not None:
         return
     async with request_transaction(sessions) as tx:
-        project = await find_project(tx, build.user_id, build.project_id)
-        assert project is not None, "a build's row names a project"
         user = await ensure_user(tx, build.user_id)
-    await _start_or_leave_to_reaper(sessions, workflows, build, project.name, user.plan)
+    await _start_or_leave_to_reaper(sessions, workflows, build, user.plan)
 
 
-async def _start_or_leave_to_reaper(
-    sessions: Sessions, workflows: BuildWorkflows, build: Build, project_name: str, plan: str
-) -> None:
+async def _start_or_leave_to_reaper(sessions: Sessions, workflows: BuildWorkflows, build: Build, plan: str) -> None:
     try:
-        await start_workflow(sessions, workflows, build, project_name, plan)
+        await start_workflow(sessions, workflows, build, plan)
     except (RPCError, RuntimeError, Misconfigured, DatabaseUnavailable) as error:
         log.warning("the reaper will start the build", build_id=str(build.id), error=str(error))
 

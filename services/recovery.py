@@ -129,10 +129,7 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
         inventory,
         plan_after_restore(inventory) if after_restore else plan_for_lost_namespace(inventory),
         {
-            str(each.build.id): BuildToStart(
-                *(each.build.id, each.build.user_id, each.build.project_id),
-                *(each.project_name, each.plan, each.build.goal),
-            )
+            str(each.build.id): BuildToStart(each.build.id, each.build.user_id, each.build.project_id, each.plan)
             for each in rows
         },
         {str(row.build_id): row for row in preview_rows},

@@ -140,7 +140,7 @@ PERMITS = Patch(
 SAVES = Patch(
     "saves",
     since=date(2026, 11, 29),
-    commit="4d27429",
+    commit="2a22ca9",
     gates="Take the last snapshot of a build that ends once more if the database was away, and take it of a paused "
     "sandbox in which the agent has worked since the one before. Before, that work was lost with the sandbox.",
     deprecate_when="no build run that began without it is open",

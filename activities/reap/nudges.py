@@ -50,15 +50,15 @@ class Nudges:
         async with transaction(self._sessions) as tx:
             unstarted = await builds.unstarted_builds(tx, _MOST, before=datetime.now(UTC) - _YOUNG)
 
-        async def start(build: Build, project_name: str, plan: str) -> bool:
-            await start_workflow(self._sessions, self._workflows, build, project_name, plan)
+        async def start(build: Build, plan: str) -> bool:
+            await start_workflow(self._sessions, self._workflows, build, plan)
             return True
 
         started = 0
-        for build, project_name, plan in unstarted:
+        for build, plan in unstarted:
             if budget.is_spent:
                 break
-            started += await attempt("start a build", build.id, start(build, project_name, plan))
+            started += await attempt("start a build", build.id, start(build, plan))
         return started
 
     async def _repeat_cancels(self, budget: Budget) -> int:

@@ -65,7 +65,7 @@ async def make_builds(sessions: Sessions, client: Client, builds: int) -> ManyBu
 
     async def start(build_id: uuid.UUID, user_id: str, project_id: uuid.UUID) -> None:
         async with free:
-            await workflows.start(BuildToStart(build_id, user_id, project_id, "Many", "bootstrapper", "Test it."))
+            await workflows.start(BuildToStart(build_id, user_id, project_id, "bootstrapper"))
 
     await asyncio.gather(*(start(*row) for row in rows))
 

@@ -136,7 +136,7 @@ class WorkerHarness:
             user = await tx.session.get_one(User, user_id)
         if prepare is not None:
             prepare(build.id)
-        await self.builds.start(BuildToStart(build.id, user_id, project_id, "a test", user.plan, goal))
+        await self.builds.start(BuildToStart(build.id, user_id, project_id, user.plan))
         return build.id
 
     async def rehearse(self, what: str, body: dict[str, Any]) -> None:

@@ -231,7 +231,7 @@ async def cancelled_without_database(away: Away) -> list[EndedWorkflow]:
     project_id = await harness.project(user_id := await harness.founder())
     build_id = await harness.start(user_id, project_id=project_id, script=steps([hold("echo new >new")]))
     await harness.until_event(build_id, "tool_started")
-    async with refuse_rows(harness, "snapshots", project_id, "new.reason = 'end'", "not yet"):
+    async with refuse_rows(harness, "snapshots", project_id, "new.reason = 'end'", "no space", code="53100"):
         await harness.builds.cancel(build_id)
         await harness.until_event(build_id, "snapshot_failed")
     assert (await harness.finished(build_id)).status == Status.CANCELLED

@@ -6,7 +6,7 @@ Each has a database of its own: permits are counted over all builds.
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from temporalio.client import WorkflowFailureError
@@ -200,3 +200,26 @@ async def cancelled_at_gate(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert reasons == ["phase", "gate"]
     assert not await _holds_permit(harness, build_id)
     return [EndedWorkflow(f"build-{build_id}", "cancelled")]
+
+
+@_scenario("no sandbox is free for long when a build is woken: it checks rarely, in its place", continue_as_new_turns=4)
+async def woken_without_permit_for_long(harness: WorkerHarness) -> list[EndedWorkflow]:
+    stopped = {"kind": "authentication", "after": 1, "times": 1}
+    first = await harness.start(script=steps([bash("echo one")], [bash(PRODUCT)]), faults=[stopped])
+    await harness.until(first, frozenset({Status.NEEDS_INPUT}))
+    second = await harness.start(script=_HELD)
+    await harness.until_event(second, "tool_started")
+    await harness.builds.wake(first)
+    await _until_it_waits(harness, first)
+
+    async def is_patient() -> bool:
+        await _next_check(harness, f"build-{first}")
+        async with harness.session() as tx:
+            row = await tx.session.get_one(Permit, first)
+        return row.checked_at > datetime.now(UTC) + timedelta(minutes=50)
+
+    await wait_until(is_patient)
+    await release_command(harness, second)
+    assert (await harness.finished(second)).status == Status.READY
+    await _end_preview(harness, second, "cancelled")  # its permit is free, and the first one is told
+    return await ready_build(harness, first)

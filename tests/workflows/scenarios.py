@@ -125,15 +125,18 @@ async def until_waiting(harness: WorkerHarness, build_id: uuid.UUID, waiting_for
 
 @asynccontextmanager
 async def refuse_rows(
-    harness: WorkerHarness, table: str, project_id: uuid.UUID, condition: str, name: str
+    harness: WorkerHarness, table: str, project_id: uuid.UUID, condition: str, name: str, code: str = "P0001"
 ) -> AsyncIterator[None]:
-    """Make the database refuse the project's new rows that meet the condition, in one table, while the block runs."""
+    """Make the database refuse the project's new rows that meet the condition, in one table, while the block runs.
+
+    `code`: the SQLSTATE of the refusal; by default that of a trigger that raises.
+    """
     function = f"refuse_{uuid.uuid4().hex}"
     async with transaction(harness.sessions) as tx:
         await tx.session.execute(
             text(
                 f"create function {function}() returns trigger language plpgsql as "
-                f"$$ begin raise exception '{name}'; end $$"
+                f"$$ begin raise exception '{name}' using errcode = '{code}'; end $$"
             )
         )
         await tx.session.execute(

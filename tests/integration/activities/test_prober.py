@@ -58,7 +58,7 @@ class World:
             build = await insert_build(tx, BuildRequest(project.id, user_id, "Test it."))
             assert build is not None
             build.status, build.dependency = Status.WAITING, STORE
-        await self.builds.start(BuildToStart(build.id, user_id, project.id, "Test", "partner", "Test it."))
+        await self.builds.start(BuildToStart(build.id, user_id, project.id, "partner"))
         return build.id
 
     async def signals(self, build_id: uuid.UUID) -> int:

@@ -126,7 +126,7 @@ async def test_a_change_of_budget_is_repeated_until_the_workflow_received_it(
     assert await notified_at(harness, build_id) is None
 
     workflows = BuildWorkflows(worker.client, f"no-worker-{uuid.uuid4()}")
-    await workflows.start(BuildToStart(build_id, build.user_id, build.project_id, "Rooms", "bootstrapper", "Test it."))
+    await workflows.start(BuildToStart(build_id, build.user_id, build.project_id, "bootstrapper"))
     async with transaction(harness.sessions) as tx:
         changed_at = datetime.now(UTC) - timedelta(minutes=1)  # a younger change is still the API's to announce
         (await tx.session.get_one(User, build.user_id)).money_changed_at = changed_at

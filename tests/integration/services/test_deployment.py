@@ -53,7 +53,7 @@ async def a_build(sessions: Sessions, *, is_started: bool) -> BuildToStart:
         build = await insert_build(tx, BuildRequest(project.id, user_id, "Test it."))
         assert build is not None
         build.started_at = datetime.now(UTC) if is_started else None
-        return BuildToStart(build.id, user_id, project.id, "Test", "bootstrapper", "Test it.")
+        return BuildToStart(build.id, user_id, project.id, "bootstrapper")
 
 
 async def test_an_empty_database_binds_and_then_refuses_others(stack: LocalStack, sessions: Sessions) -> None:

@@ -79,7 +79,7 @@ async def test_there_may_be_more_builds_than_a_statement_has_parameters(harness:
 async def test_an_orphan_gets_its_row_before_it_ends(
     harness: WorkerHarness, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = BuildToStart(uuid.uuid4(), f"founder-{uuid.uuid4()}", uuid.uuid4(), "", "bootstrapper", "")
+    build = BuildToStart(uuid.uuid4(), f"founder-{uuid.uuid4()}", uuid.uuid4(), "bootstrapper")
     await deployment.workflows.start(build)
 
     async def fate() -> bool:
