@@ -33,7 +33,7 @@ from db.tool_calls import calls_since, last_outcome_in
 from db.transaction import Transaction, transaction
 from db.turns import last_answered_turn
 from domain import recovery
-from domain.errors import RowsAreAhead, SandboxGone, SandboxUnavailable, StaleClaim
+from domain.errors import RowsAreAhead, SandboxFull, SandboxGone, SandboxUnavailable, StaleClaim
 from domain.events import PhaseCompletedEvent, ResumedEvent
 from domain.payloads import (
     OpenedWorkspace,
@@ -142,7 +142,13 @@ class WorkspaceActivities:
             recorded = await self._recorded_sandbox(build_id)
             if recorded not in (None, request.sandbox_id) and activity.info().attempt == 1:
                 raise RowsAreAhead(f"The build works in sandbox {recorded} now.")
-            sandbox, age, ran = await self._adopt_or_create(build_id, request.sandbox_id, fresh=request.replace)
+            try:
+                sandbox, age, ran = await self._adopt_or_create(build_id, request.sandbox_id, fresh=request.replace)
+            except SandboxFull:
+                # After a reset at the gate, the room is taken by the sandbox of the gate that the lost run asked for.
+                if not request.quiet or not await kill_all(self._sandboxes, request.build_id, Role.GATE):
+                    raise
+                sandbox, age, ran = await self._adopt_or_create(build_id, request.sandbox_id, fresh=request.replace)
             lock = await lock_workspace(sandbox)
             async with transaction(self._sessions) as tx:
                 snapshot = await snapshot_to_continue(tx, build_id)
