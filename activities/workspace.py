@@ -33,7 +33,7 @@ from db.tool_calls import calls_since, last_outcome_in
 from db.transaction import Transaction, transaction
 from db.turns import last_answered_turn
 from domain import recovery
-from domain.errors import RowsAreAhead, SandboxFull, SandboxGone, SandboxUnavailable, StaleClaim
+from domain.errors import RowsAreAhead, SandboxGone, SandboxRefused, SandboxUnavailable, StaleClaim
 from domain.events import PhaseCompletedEvent, ResumedEvent
 from domain.payloads import (
     OpenedWorkspace,
@@ -214,7 +214,7 @@ class WorkspaceActivities:
         """`_adopt_or_create`; after a reset at the gate, the lost run's gate has left a sandbox in its room."""
         try:
             return await self._adopt_or_create(build_id, request.sandbox_id, fresh=request.replace)
-        except SandboxFull:
+        except SandboxRefused:
             if not request.quiet or not await kill_all(self._sandboxes, request.build_id, Role.GATE):
                 raise
             return await self._adopt_or_create(build_id, request.sandbox_id, fresh=request.replace)
