@@ -198,12 +198,14 @@ class ModelQuestions:
         # A token has at least one byte.
         prompt = len(request.body) + VENDOR_PROMPT_TOKENS
         with self._purse.reserve(worst_case(self._prices, self._choice.model, prompt).cost(max_tokens)) as bill:
+            usage: list[object] = []
             try:
-                answer = await self._provider.stream(request, _ignore_text, lambda *_: None)
+                answer = await self._provider.stream(request, _ignore_text, lambda *reported: usage.append(reported))
             except (BrokenStream, LostCall):
                 raise  # it may have been served, so it counts as its worst case
             except CofounderError:
-                bill.microdollars = 0
+                if not usage:  # after an answer has begun, it may have been served as well
+                    bill.microdollars = 0
                 raise
             bill.microdollars = self._cost(answer)
         return answer

@@ -142,7 +142,8 @@ async def test_namespace_lost(large_stack: LocalStack, browser: Browser, figure:
     before, after = await new_namespace(large_stack), await new_namespace(large_stack)
     own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE}
     builds: dict[str, list[uuid.UUID]] = {}
-    async with worker_harness(large_stack, browser, namespace=before, **own) as harness:
+    # Its worker lets model calls end, as in production.
+    async with worker_harness(large_stack, browser, namespace=before, graceful_shutdown_seconds=120, **own) as harness:
         for started in await asyncio.gather(*(_start_in_every_phase(harness) for _ in range(_ROUNDS))):
             for phase, build_id in started.items():
                 builds.setdefault(phase, []).append(build_id)

@@ -12,7 +12,7 @@ import os
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +32,10 @@ TURNS = 8
 """Hostile turns of a build."""
 
 BUILDS_AT_ONCE = 4
+
+MOST_PROCESSES = 128
+"""Processes and threads of a sandbox. Hostile commands fork without end: with the usual limit, a thousand processes
+keep a small machine busy until the command's time is over."""
 
 MOST_ANSWERS = 6
 """A founder answers a build this many times, the last ones by letting it finish; a build that asks again is stuck."""
@@ -53,19 +57,25 @@ def fuzz_script(seed: int, turns: int) -> dict[str, Any]:
     return {"kind": "fuzz", "seed": seed, "turns": turns, "product": _CLEAN + PRODUCT}
 
 
-async def run_fuzz(seeds: Sequence[int], turns: int = TURNS) -> Outcome:
-    """Run a build for each seed in a harness of its own, a few at once."""
+async def run_fuzz(
+    seeds: Sequence[int], turns: int = TURNS, report: Callable[[str], object] = lambda _: None
+) -> Outcome:
+    """Run a build for each seed in a harness of its own, a few at once. `report` is told of each as it ends."""
     outcome, at_once = Outcome(), asyncio.Semaphore(BUILDS_AT_ONCE)
-    async with fault_harness() as faults:
+    async with fault_harness(sandbox_options=("--max-processes", str(MOST_PROCESSES))) as faults:
         harness = faults.harness()
         worker = await faults.worker(harness)
 
         async def one(seed: int) -> None:
             async with at_once:
                 try:
-                    outcome.builds[await _build(faults, harness, seed, turns)] += 1
+                    status = await _build(faults, harness, seed, turns)
+                    outcome.builds[status] += 1
+                    report(f"seed {seed}: {status}")
                 except Damage as damage:
-                    outcome.damage += [f"seed {seed}: {each}" for each in damage.findings]
+                    found = [f"seed {seed}: {each}" for each in damage.findings]
+                    outcome.damage += found
+                    report("\n".join(found))
 
         await asyncio.gather(*map(one, seeds))
         outcome.damage += await _damage("money", check_spending(faults))
@@ -126,7 +136,7 @@ async def _main() -> int:
     parser.add_argument("--turns", type=int, default=TURNS, help="hostile turns of a build")
     arguments = parser.parse_args()
     seeds = range(arguments.seed, arguments.seed + arguments.builds)
-    outcome = await run_fuzz(seeds, arguments.turns)
+    outcome = await run_fuzz(seeds, arguments.turns, lambda line: sys.stderr.write(f"{line}\n"))
     sys.stdout.write(f"seeds {seeds.start} to {seeds.stop - 1}: {dict(outcome.builds)}\n")
     sys.stdout.writelines(f"{line}\n" for line in outcome.damage)
     return 1 if outcome.damage or not outcome.builds[Status.READY] else 0

@@ -22,7 +22,8 @@ async def assert_nothing_was_repeated(harness: WorkerHarness, build_id: uuid.UUI
     """Check that each turn was paid once, and each tool call began and ended once."""
     async with harness.session() as tx:
         turns = list(await tx.session.scalars(select(Turn.number).where(Turn.build_id == build_id)))
-    assert await paid_calls(harness, build_id) == dict.fromkeys(turns, 1)
+    paid = await paid_calls(harness, build_id)
+    assert paid == dict.fromkeys(turns, 1), f"turns {turns}, paid: {paid}"
     for kind in ("tool_started", "tool_done"):
         calls = Counter(event.data["tool_use_id"] for event in await harness.events(build_id, kind))
         assert set(calls.values()) == {1}, (kind, calls)

@@ -447,6 +447,7 @@ async def test_a_window_that_is_full_is_met_with_a_floor_when_there_is_no_summar
             assert not (await talk.compact()).opened
     floors = [row for row in await talk.prefixes() if row.opening]
     assert len(floors) >= 2
+    assert not await talk.rows(LedgerEntry, kind="turn", state="released"), "no request was too long for the window"
     assert all(json.loads(row.opening or "")["role"] == "user" for row in floors)
 
 

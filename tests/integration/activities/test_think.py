@@ -334,21 +334,46 @@ async def test_it_heartbeats_while_it_waits_for_a_lock(harness: ActivityHarness,
         assert (await waiting).outcome is ThinkOutcome.END_TURN
 
 
-async def test_a_broken_stream_is_priced_by_its_parts(harness: ActivityHarness, build: str) -> None:
-    """Each part that the server had named costs what its own model costs, also if nothing but pings follow."""
+def named_parts(first: str, fallback: str) -> dict[str, Any]:
+    """Return the beginning of an answer that has named two parts, of which the second is a fallback's."""
     parts = [
-        {"type": "message", "model": MODEL, "input_tokens": 1000, "output_tokens": 10},
-        {"type": "fallback_message", "model": "claude-haiku-5-5", "input_tokens": 1000, "output_tokens": 100},
+        {"type": "message", "model": first, "input_tokens": 1000, "output_tokens": 10},
+        {"type": "fallback_message", "model": fallback, "input_tokens": 1000, "output_tokens": 100},
     ]
     usage = {"input_tokens": 0, "output_tokens": 0, "iterations": parts}
-    begun = START | {"message": START["message"] | {"usage": usage}}
-    async with speaking(begun, *says(0, "I begin.")) as model:
-        with pytest.raises(ApplicationError, match="ended before it was complete"):
+    return START | {"message": START["message"] | {"usage": usage}}
+
+
+@pytest.mark.parametrize(
+    ("follows", "error"),
+    [
+        ([], "ended before it was complete"),
+        ([{"type": "error", "error": {"type": "invalid_request_error", "message": "too odd"}}], "too odd"),
+    ],
+    ids=["broken", "error"],
+)
+async def test_a_broken_stream_is_priced_by_its_parts(
+    harness: ActivityHarness, build: str, follows: list[dict[str, Any]], error: str
+) -> None:
+    """Each part that the server had named costs what its own model costs, also if an error ends the answer."""
+    async with speaking(named_parts(MODEL, "claude-haiku-5-5"), *says(0, "I begin."), *follows) as model:
+        with pytest.raises(ApplicationError, match=error):
             await think(harness, model, build)
     entry = await ledger(harness, build)
     assert (entry.state, entry.input_tokens, entry.output_tokens) == ("settled", 2000, 110)
     assert entry.cost == 1000 * 2 + 10 * 10 + 1000 // 10 + 100 // 2
     assert [part["model"] for part in entry.iterations or ()] == [MODEL, "claude-haiku-5-5"]
+
+
+async def test_a_broken_stream_with_a_part_of_an_unknown_price_is_an_estimate(
+    harness: ActivityHarness, build: str
+) -> None:
+    async with speaking(named_parts(MODEL, "claude-of-tomorrow"), *says(0, "I begin.")) as model:
+        with pytest.raises(ApplicationError, match="ended before it was complete"):
+            await think(harness, model, build)
+    entry = await ledger(harness, build)
+    assert (entry.state, entry.input_tokens) == ("estimated", 2000)
+    assert entry.cost > 1000 * 2 + 10 * 10, "what was reserved stays"
 
 
 async def test_a_long_conversation_winds_down_only_once_its_cache_is_cold(harness: ActivityHarness, build: str) -> None:

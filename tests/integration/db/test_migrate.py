@@ -1,6 +1,7 @@
 """A migration of a database that programs use."""
 
 import asyncio
+import uuid
 from pathlib import Path
 
 import asyncpg
@@ -12,11 +13,15 @@ from sqlalchemy import Connection, text
 from db import migrate as module
 from db.formats import own_formats
 from db.migrate import migrate
+from db.models import Build
 from db.session import make_engine
+from db.transaction import transaction
 from domain.formats import SCHEMA
 from local.stack import LocalStack
 from tests.harness.api_server import new_database
+from tests.harness.build_rows import builds_of
 from tests.harness.wait import wait_until
+from tests.harness.worker import WorkerHarness
 
 _WAITING = "select count(*) from pg_locks where not granted and relation = 'prompts'::regclass"
 
@@ -26,6 +31,18 @@ def _downgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
     config.attributes["connection"] = connection
     command.downgrade(config, "0019")
+
+
+async def test_an_older_program_ends_a_wait_that_it_does_not_know(harness: WorkerHarness) -> None:
+    [build_id] = await builds_of(harness.sessions, f"founder-{uuid.uuid4()}", 1)
+    async with transaction(harness.sessions) as tx:
+        build = await tx.session.get_one(Build, build_id)
+        build.status, build.dependency = "waiting", "store"
+        await tx.session.flush()
+        # As the version before does, to which waits and dependencies are unknown.
+        await tx.session.execute(text("update builds set status = 'code' where id = :id"), {"id": build_id})
+        await tx.session.refresh(build)
+        assert build.dependency is None
 
 
 async def test_a_migration_that_waits_for_a_lock_lets_others_through(
