@@ -129,7 +129,7 @@ class WorkflowLabels:
 class Progress:
     """How far a run has come: its last answered turn, and the turns after which it has summed up the conversation.
 
-    `calling`: the turn whose model call has begun and was not answered, as far as Temporal knows. It may have been paid.
+    `calling`: the turn whose model call has begun and was not answered, as far as Temporal knows. It may be paid.
     """
 
     turn: int
