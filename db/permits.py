@@ -186,7 +186,7 @@ _RECLAIM = text(
     with {_QUEUE},
     room as (
         select case when refused_until > clock_timestamp() then 0
-            else greatest(0, cast(:quota as integer) - (select held from counts)) end as permits
+            else greatest(0, coalesce(cast(:quota as integer) - (select held from counts), 1000000)) end as permits
         from sandbox_fleet
     ),
     wanted as (

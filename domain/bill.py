@@ -56,9 +56,16 @@ def _billed(answer: Answer, parts: Sequence[Iteration]) -> tuple[Iteration, ...]
     for place, (each, following) in enumerate(pairwise(parts)):
         if each.model != following.model and categories:
             free |= {place} if _is_free(each, categories.pop(0)) else set()
-    if answer.stop_reason == "refusal" and _is_free(parts[-1], (answer.details or {}).get("category")):
+    declined = answer.stop_reason == "refusal" and not _says_something(answer)
+    if declined and _is_free(parts[-1], (answer.details or {}).get("category")):
         free.add(len(parts) - 1)
     return tuple(each for place, each in enumerate(parts) if place not in free)
+
+
+def _says_something(answer: Answer) -> bool:
+    """Whether the model that answered last said anything, whatever was counted."""
+    kinds = [block.get("type") for block in answer.blocks]
+    return bool(kinds) and kinds[-1] != "fallback"
 
 
 def _is_free(declined: Iteration, category: object) -> bool:

@@ -99,7 +99,8 @@ class Permits:
     async def nudge(self) -> int:
         """Tell the builds and previews for which a permit is free to take it; return how many were told."""
         async with transaction(self._sessions) as tx:
-            queue = await permits.next_in_queue(tx, self._quota)
+            at_once = (self._starts_per_second or 0) * permits.START_WAIT_MAX.total_seconds()
+            queue = await permits.next_in_queue(tx, self._quota, unlimited=max(1, int(at_once)))
         told = 0
         for build_id, is_preview in queue:
             told += await self._signal(preview_workflow_id(build_id) if is_preview else build_workflow_id(build_id))

@@ -121,7 +121,9 @@ def _call(draw: random.Random, seed: int, tools: Sequence[str]) -> FuzzBlock:
     )
     name, text = draw.choices(kinds, (30, 10, 5, 15, 10, 10, 10, 10))[0]()
     # Ids are used twice in a build, not in two: tests tell calls apart by their id.
-    odd_id = draw.choices((None, f"functions.bash:{seed}", f"toolu_same_{seed}", "", "y" * 300), (90, 3, 3, 2, 2))[0]
+    odd_id = draw.choices(
+        (None, f"functions.bash:{seed}", f"toolu_same_{seed}", "", f"{seed}_" + "y" * 300), (90, 3, 3, 2, 2)
+    )[0]
     return FuzzBlock("call", text, name, odd_id)
 
 

@@ -212,13 +212,17 @@ async def test_never_more_than_the_quota(sessions: Sessions) -> None:
 
 
 async def test_no_more_sandboxes_start_in_a_second_however_many_want_to(sessions: Sessions) -> None:
-    crowd = await builds_of(sessions, "a", 30)
+    shown, *crowd = await builds_of(sessions, "a", 31)
+    await take(sessions, shown, None)
+    await take(sessions, shown, None, "preview")
     places = [await take(sessions, build_id, None, pace=1) for build_id in crowd]
     waits = sorted(place.wait_seconds for place in places if place.held)
     assert all(after - before > 0.5 for before, after in itertools.pairwise(waits)), waits
     assert 15 < len(waits) < 25
     assert max(waits) < 30, "a claim has half a minute"
     assert await queue(sessions, 100) == crowd[len(waits) :], "the others are told as soon as they may"
+    async with transaction(sessions) as tx:
+        assert await permits.reclaim_previews(tx, None) == [], "they do not wait for a preview to close"
 
 
 async def test_a_build_that_checks_rarely_keeps_its_place(sessions: Sessions) -> None:

@@ -42,3 +42,16 @@ def test_what_the_vendor_does_not_count_is_estimated_from_bytes(tokens: Tokens, 
     bill = bill_of(answer)
     assert bill.estimated
     assert bill.tokens == estimate
+
+
+def test_a_refusal_in_mid_answer_is_billed_although_nothing_was_counted() -> None:
+    """Only a refusal before any output is free. Which it was is seen by the answer, if the usage is zero."""
+    said = [{"type": "text", "text": "Done."}]
+    for tokens in (Tokens(), USED):
+        answer = Answer(said, "refusal", tokens, "r", request_bytes=3000, details={"category": "cyber"})
+        bill = bill_of(answer)
+        assert bill.estimated
+        assert (bill.tokens.input, bill.tokens.output) == (1000, 11)
+        assert bill_microdollars(default_prices(), "claude-sonnet-5-5", bill.billed) == 2110
+    before_output = Answer([], "refusal", Tokens(), "r", request_bytes=3000, details={"category": "cyber"})
+    assert bill_of(before_output).billed == ()
