@@ -33,7 +33,7 @@ from db.tool_calls import calls_since, last_outcome_in
 from db.transaction import Transaction, transaction
 from db.turns import last_answered_turn
 from domain import recovery
-from domain.errors import RowsAreAhead, SandboxGone, SandboxUnavailable, StaleClaim
+from domain.errors import RowsAreAhead, SandboxFull, SandboxGone, SandboxUnavailable, StaleClaim
 from domain.events import PhaseCompletedEvent, ResumedEvent
 from domain.payloads import (
     OpenedWorkspace,
@@ -142,7 +142,7 @@ class WorkspaceActivities:
             recorded = await self._recorded_sandbox(build_id)
             if recorded not in (None, request.sandbox_id) and activity.info().attempt == 1:
                 raise RowsAreAhead(f"The build works in sandbox {recorded} now.")
-            sandbox, age, ran = await self._adopt_or_create(build_id, request.sandbox_id, fresh=request.replace)
+            sandbox, age, ran = await self._adopt_in_room(build_id, request)
             lock = await lock_workspace(sandbox)
             async with transaction(self._sessions) as tx:
                 snapshot = await snapshot_to_continue(tx, build_id)
@@ -209,6 +209,15 @@ class WorkspaceActivities:
         except SandboxGone:
             return
         await self._sandboxes.pause(sandbox_id)
+
+    async def _adopt_in_room(self, build_id: uuid.UUID, request: ResumeWorkspace) -> tuple[Sandbox, timedelta, bool]:
+        """`_adopt_or_create`; after a reset at the gate, the lost run's gate has left a sandbox in its room."""
+        try:
+            return await self._adopt_or_create(build_id, request.sandbox_id, fresh=request.replace)
+        except SandboxFull:
+            if not request.quiet or not await kill_all(self._sandboxes, request.build_id, Role.GATE):
+                raise
+            return await self._adopt_or_create(build_id, request.sandbox_id, fresh=request.replace)
 
     async def _adopt_or_create(
         self, build_id: uuid.UUID, preferred: str | None, *, fresh: bool = False

@@ -14,7 +14,6 @@ from sqlalchemy import update
 from temporalio.testing import TimeSkipper
 
 from clients.browser import Browser
-from clients.sandbox import Role
 from db.models import Build, DependencyState
 from db.transaction import transaction
 from db.users import UserChange, change_user
@@ -28,7 +27,7 @@ from tests.harness.phases import count_phases
 from tests.harness.scripts import HOLD, PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder, worker_harness
-from tests.workflows.scenarios import release_command
+from tests.workflows.scenarios import release_command, releasing_checks
 
 Figure = Callable[[str], None]
 
@@ -99,11 +98,9 @@ class Fleet:
         self.begun += [await self.harness.start(script=SMALL) for _ in range(rounds)]
 
     async def release(self) -> None:
-        """Let the held commands end, in workspaces and at the gate."""
+        """Let the held commands end."""
         for build_id in self.in_command:
             await release_command(self.harness, build_id)
-        for build_id in self.at_gate:
-            await release_command(self.harness, build_id, Role.GATE)
 
     async def wake_sleepers(self) -> None:
         """Give the sleepers money, and wake them."""
@@ -116,7 +113,8 @@ class Fleet:
     async def assert_all_are_ready(self) -> None:
         """Wait until each is ready, check that no person was asked, and close its preview."""
         for build_id in self.builds:
-            row = await self.harness.finished(build_id, _LONGEST)
+            async with releasing_checks(self.harness, self.at_gate):
+                row = await self.harness.finished(build_id, _LONGEST)
             assert row.status == Status.READY, row.reason
             assert Status.NEEDS_INPUT not in await self.harness.statuses(build_id), "a person was asked"
             await close_preview(self.harness, build_id)
@@ -180,7 +178,8 @@ async def _two_hours_without(away: Away, dependency: Dependency, fleet: Fleet, f
     async def are_settled() -> bool:
         return all([(await harness.row(each)).status in _SETTLED for each in fleet.builds])
 
-    await wait_until(are_settled, seconds=_LONGEST, look_seconds=0.5)
+    async with releasing_checks(harness, fleet.at_gate):
+        await wait_until(are_settled, seconds=_LONGEST, look_seconds=0.5)
     probes = await _probe_through_outage(away, dependency)
     assert probes[-1] == max(probes) == LONGEST_WAIT.total_seconds()
     waiting = [each for each in fleet.builds if (await harness.row(each)).status == Status.WAITING]
@@ -190,7 +189,8 @@ async def _two_hours_without(away: Away, dependency: Dependency, fleet: Fleet, f
     figure(f"{len(waiting)} waited, probed {len(probes)} times, at last every {probes[-1]} s")
     back = datetime.now(UTC)
     away.give_back(dependency)
-    await _go_on(away, fleet.builds)
+    async with releasing_checks(harness, fleet.at_gate):
+        await _go_on(away, fleet.builds)
     if dependency is Dependency.SANDBOX:
         await fleet.release()
     return back
@@ -225,7 +225,8 @@ async def _without(part: PartName, seconds: float, rounds: int, figure: Figure) 
         await fleet.begin(rounds)
         await fleet.wake_sleepers()
         await fleet.release()
-        await asyncio.sleep(seconds)
+        async with releasing_checks(harness, fleet.at_gate):
+            await asyncio.sleep(seconds)
         front[part].is_down = False
         back = monotonic()
         rows = [await harness.row(each) for each in fleet.builds]
@@ -234,7 +235,8 @@ async def _without(part: PartName, seconds: float, rounds: int, figure: Figure) 
         async def all_go_on() -> bool:
             return all([(await harness.row(each)).last_event_id > seq[each] for each in seq])
 
-        await wait_until(all_go_on, seconds=_LONGEST, look_seconds=0.5)
+        async with releasing_checks(harness, fleet.at_gate):
+            await wait_until(all_go_on, seconds=_LONGEST, look_seconds=0.5)
         after = monotonic() - back
         await fleet.assert_all_are_ready()
     assert after <= seconds + 60

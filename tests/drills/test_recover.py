@@ -30,7 +30,7 @@ from tests.harness.repeats import assert_nothing_was_repeated
 from tests.harness.scripts import HOLD, PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder, worker_harness
-from tests.workflows.scenarios import release_command, until_waiting
+from tests.workflows.scenarios import release_command, releasing_checks, until_waiting
 
 Figure = Callable[[str], None]
 
@@ -107,8 +107,6 @@ async def _finish_all(harness: WorkerHarness, builds: dict[str, list[uuid.UUID]]
     """Do for each build what it waits for, and wait until it is ready."""
     for build_id in builds["in a command"]:
         await release_command(harness, build_id)
-    for build_id in builds["in the gate"]:
-        await release_command(harness, build_id, Role.GATE)
     for build_id in builds["asleep"]:
         async with transaction(harness.sessions) as tx:
             user_id = (await tx.session.get_one(Build, build_id)).user_id
@@ -118,10 +116,11 @@ async def _finish_all(harness: WorkerHarness, builds: dict[str, list[uuid.UUID]]
         await harness.until_idle(build_id)
         with suppress(NotFound):  # its plan is larger now, so it may have gone on by itself
             await harness.builds.wake(build_id)
-    for phase, build_ids in builds.items():
-        for build_id in build_ids if phase != "ready" else ():  # that one has no workflow here
-            row = await harness.finished(build_id)
-            assert row.status == Status.READY, row.reason
+    async with releasing_checks(harness, builds["in the gate"]):
+        for phase, build_ids in builds.items():
+            for build_id in build_ids if phase != "ready" else ():  # that one has no workflow here
+                row = await harness.finished(build_id)
+                assert row.status == Status.READY, row.reason
 
 
 async def _start_in_every_phase(harness: WorkerHarness) -> dict[str, uuid.UUID]:
@@ -217,12 +216,12 @@ async def test_database_put_back(stack: LocalStack, browser: Browser, figure: Fi
         assert row.status == Status.READY, row.reason
         for task in releasing:
             task.cancel()
-        await release_command(harness, at_gate, Role.GATE)
         await until_waiting(harness, asking, "founder")
         await harness.until_idle(asking)
         await harness.builds.wake(asking)
         for build_id in (at_gate, queued, asking):
-            row = await harness.finished(build_id)
+            async with releasing_checks(harness, [at_gate]):
+                row = await harness.finished(build_id)
             assert row.status == Status.READY, row.reason
             await assert_nothing_was_repeated(harness, build_id)
         assert (await harness.row(orphan)).status == Status.FAILED

@@ -4,8 +4,9 @@
 scenario's function is part of the names of its stored histories.
 """
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from db.models import Build, BusinessEvent, LedgerEntry, Message, Preview, Proje
 from db.transaction import transaction
 from db.users import UserChange, change_user
 from domain import prompt
+from domain.errors import CofounderError
 from domain.guards import SILENT
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
@@ -90,6 +92,30 @@ async def release_command(harness: WorkerHarness, build_id: uuid.UUID, role: Rol
     command = f"until [ -e {HOLD_FILE} ]; do sleep 0.05; done; rm {HOLD_FILE}"
     await sandbox.run(command, timeout_seconds=DEADLINE, cwd="/")
     await sandboxes.close()
+
+
+@asynccontextmanager
+async def releasing_checks(harness: WorkerHarness, builds: Sequence[uuid.UUID]) -> AsyncIterator[None]:
+    """While the block runs, release whatever waits at `HOLD` in the builds' gates: a check that is made again waits
+    again."""
+    sandboxes = Sandboxes(sandbox_config(harness.settings))
+
+    async def release() -> None:
+        while True:
+            for build_id in builds:
+                with suppress(CofounderError):  # it may be gone meanwhile
+                    for found in await sandboxes.find(str(build_id), Role.GATE):
+                        sandbox = await sandboxes.connect(found)
+                        await sandbox.run(f"rm -f {HOLD_FILE}", timeout_seconds=DEADLINE, cwd="/")
+            await asyncio.sleep(2)
+
+    task = asyncio.create_task(release())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await sandboxes.close()
 
 
 async def ready_build(harness: WorkerHarness, build_id: uuid.UUID) -> list[EndedWorkflow]:
