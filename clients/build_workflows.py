@@ -129,7 +129,7 @@ class WorkflowLabels:
 class Progress:
     """How far a run has come: its last answered turn, and the turns after which it has summed up the conversation.
 
-    `calling`: the turn whose model call has begun and was not answered yet, as far as Temporal knows.
+    `calling`: the turn whose model call has begun and was not answered, as far as Temporal knows. It may be paid.
     """
 
     turn: int
@@ -455,6 +455,7 @@ class BuildWorkflows:
         handle = self._client.get_workflow_handle(build_workflow_id(build_id))
         asked: dict[int, int] = {}
         turn, compacted = 0, []
+        failed: set[int] = set()
         async for event in handle.fetch_history_events(rpc_timeout=_RPC_TIMEOUT):
             scheduled = event.activity_task_scheduled_event_attributes
             if event.HasField("workflow_execution_started_event_attributes"):
@@ -473,8 +474,13 @@ class BuildWorkflows:
                     [result] = await self._client.data_converter.decode(completed.result.payloads, [ThinkResult])
                     if result.outcome not in BLOCKED and result.outcome is not ThinkOutcome.BUSY:
                         turn = max(turn, asked[completed.scheduled_event_id])
+            elif event.HasField("activity_task_failed_event_attributes"):
+                failed.add(event.activity_task_failed_event_attributes.scheduled_event_id)
+            elif event.HasField("activity_task_timed_out_event_attributes"):
+                failed.add(event.activity_task_timed_out_event_attributes.scheduled_event_id)
         calling = max(asked.values(), default=0)
-        has_begun = calling > turn and await self._has_begun(build_id, THINK_ACTIVITY)
+        has_failed = any(number == calling and event_id in failed for event_id, number in asked.items())
+        has_begun = calling > turn and (has_failed or await self._has_begun(build_id, THINK_ACTIVITY))
         return Progress(turn, tuple(compacted), calling if has_begun else None)
 
     async def _has_begun(self, build_id: uuid.UUID, activity: str) -> bool:
