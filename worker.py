@@ -23,7 +23,7 @@ from clients.cancellation import cancel_and_wait
 from clients.search_attributes import register_search_attributes
 from clients.temporal import connect_temporal, schedule_prober, schedule_reaper
 from clients.worker_clients import open_worker_clients
-from db.session import open_sessions
+from db.session import WORKER_POOL, open_sessions
 from domain.errors import CofounderError, WrongVersion
 from logs import configure_logs
 from services.deployment import check_deployment
@@ -65,7 +65,7 @@ async def wired_worker(
     Raises:
         Misconfigured: a server is missing or wrong; the message says which one, and what to do.
     """
-    async with open_sessions(settings.database_url, pool_size=20) as sessions:
+    async with open_sessions(settings.database_url, WORKER_POOL) as sessions:
         await check_formats(sessions)
         await check_plans(sessions, settings.model_prices)
         async with open_worker_clients(settings, client, browser) as clients:

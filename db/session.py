@@ -17,6 +17,12 @@ _TRUSTED_SECONDS = 10.0
 """A connection last used less than this many seconds ago counts as alive, unless the driver has seen it close."""
 
 
+WORKER_POOL = 20
+"""Connections that a worker keeps. It opens up to twice as many, as an API does."""
+
+API_POOL = 10
+"""Connections that an API keeps."""
+
 CONNECT_SECONDS = 10
 """Seconds until a server that does not answer counts as away."""
 
@@ -59,7 +65,7 @@ def unusable(error: Exception) -> Misconfigured:
     )
 
 
-def make_engine(database_url: str, pool_size: int = 10, *, limited: bool = True) -> AsyncEngine:
+def make_engine(database_url: str, pool_size: int = API_POOL, *, limited: bool = True) -> AsyncEngine:
     """Make an engine. It connects when it is first used; dispose of it when done.
 
     `limited`: end statements and transactions that take too long. Migrations may take longer.
@@ -97,7 +103,7 @@ def make_sessions(engine: AsyncEngine) -> Sessions:
 
 
 @asynccontextmanager
-async def open_sessions(database_url: str, pool_size: int = 10) -> AsyncIterator[Sessions]:
+async def open_sessions(database_url: str, pool_size: int = API_POOL) -> AsyncIterator[Sessions]:
     """Make an engine and sessions on it; dispose of the engine at the end of the block."""
     engine = make_engine(database_url, pool_size)
     try:

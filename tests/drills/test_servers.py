@@ -4,6 +4,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import pytest
@@ -11,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from db import money
-from db.session import Sessions, make_engine, make_sessions
+from db.session import API_POOL, WORKER_POOL, Sessions, make_engine, make_sessions
 from db.transaction import transaction
 from local.stack import LocalStack
 from tests.harness.api_server import new_database, running_api, settings_for
@@ -113,3 +114,20 @@ async def test_day_with_many_calls(sessions: Sessions, figure: Figure) -> None:
     median = statistics.median(took)
     figure(f"{median:.2f} ms in the middle of {len(took)}")
     assert median < 5
+
+
+async def test_connections(stack: LocalStack, figure: Figure) -> None:
+    """D12: two workers and an API open every connection that they may at once, and the database gives each."""
+    url = settings_for(await new_database(stack), stack.environment).database_url
+    engines = [make_engine(url, pool_size=size) for size in (WORKER_POOL, WORKER_POOL, API_POOL)]
+    async with AsyncExitStack() as closing:
+        for engine in engines:
+            closing.push_async_callback(engine.dispose)
+        opened = [
+            await closing.enter_async_context(engine.connect())
+            for engine, size in zip(engines, (WORKER_POOL, WORKER_POOL, API_POOL), strict=True)
+            for _ in range(2 * size)
+        ]
+        assert len({(await each.execute(text("select pg_backend_pid()"))).scalar() for each in opened}) == len(opened)
+        most = (await opened[0].execute(text("show max_connections"))).scalar()
+    figure(f"{len(opened)} connections of {most}")

@@ -1,7 +1,10 @@
-"""Histories hold ids and counts: nothing that a founder or an agent has written."""
+"""What histories hold and what a change of the program does to them."""
 
 import json
+from collections.abc import Callable
 from itertools import chain
+
+import pytest
 
 from db import steering
 from db.transaction import transaction
@@ -10,6 +13,7 @@ from domain.status import Status
 from tests.harness.history import chain_of
 from tests.harness.scripts import PRODUCT, bash, steps
 from tests.harness.worker import WorkerHarness, sample_brief
+from tests.replay.payloads import GOLDEN, merge
 
 PLANTED = "quixotic"
 """In the project's name, the goal, the commands and their output, the question, the answer and a path."""
@@ -17,7 +21,9 @@ PLANTED = "quixotic"
 _FAILING = f"cd /tmp; KEY={PLANTED}-key python3 -c 'import {PLANTED}_module'"
 
 
-async def test_a_build_that_asks_its_founder_leaves_no_word_in_its_histories(harness: WorkerHarness) -> None:
+@pytest.mark.fast
+async def test_no_word_in_histories(harness: WorkerHarness, figure: Callable[[str], None]) -> None:
+    """D18: a build with a key in its commands asks its founder: its histories hold ids and counts, and no word."""
     fails = [[bash(f"{_FAILING} # {attempt}")] for attempt in range(3)]
     write = {"tool": "write_file", "input": {"path": f"{PLANTED}.md", "content": PLANTED}}
     build_id = await harness.start(
@@ -47,3 +53,19 @@ async def test_a_build_that_asks_its_founder_leaves_no_word_in_its_histories(har
     assert found == []
     described = json.dumps([str(event.user_metadata) for event in events])
     assert "summary" in described, "the timeline still names steps"
+    figure(f"{len(events)} events, the word in none")
+
+
+@pytest.mark.fast
+def test_changed_default(figure: Callable[[str], None]) -> None:
+    """D13: change the default of each field of each payload: the check of payloads refuses each."""
+    stored = json.loads(GOLDEN.read_text())
+    keys = [(name, key, field) for name, payload in stored.items() for key, field in payload.get("keys", {}).items()]
+    fields, refused = [(name, key) for name, key, field in keys if "default" in field], 0
+    for name, key in fields:
+        changed = json.loads(json.dumps(stored))
+        changed[name]["keys"][key]["default"] = "another"
+        with pytest.raises(ValueError, match="default was"):
+            merge(stored, changed)
+        refused += 1
+    figure(f"{refused} defaults of {len(stored)} payloads")
