@@ -26,6 +26,7 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from clients.model_call_history import ModelCallHistory, Progress
 from clients.search_attributes import register_search_attributes
 from clients.temporal import describe_namespace, workers_on
 from domain.deployment import Namespace
@@ -38,7 +39,6 @@ from domain.names import (
     BUILD_STATUS,
     BUILD_USER,
     BUILD_WORKFLOW,
-    COMPACT_ACTIVITY,
     EXTEND,
     FINISH_ACTIVITY,
     MESSAGE,
@@ -49,21 +49,15 @@ from domain.names import (
     RECOVERED,
     RESTORE,
     SETTINGS,
-    THINK_ACTIVITY,
     WAKE,
     build_of_workflow,
     build_workflow_id,
     preview_workflow_id,
 )
 from domain.payloads import (
-    BLOCKED,
     BuildInput,
-    CompactConversation,
     FinishBuild,
     PreviewInput,
-    ThinkInput,
-    ThinkOutcome,
-    ThinkResult,
 )
 from domain.recovery_plan import WorkflowRecord
 from domain.status import Status
@@ -123,18 +117,6 @@ class WorkflowLabels:
     project_id: str
     summary: str
     started_at: datetime
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run has come: its last answered turn, and the turns after which it has summed up the conversation.
-
-    `calling`: the turn whose model call has begun and was not answered, as far as Temporal knows. It may be paid.
-    """
-
-    turn: int
-    compacted: tuple[int, ...]
-    calling: int | None = None
 
 
 class BuildWorkflows:
@@ -453,44 +435,11 @@ class BuildWorkflows:
             RPCError: Temporal does not answer, or has no such workflow.
         """
         handle = self._client.get_workflow_handle(build_workflow_id(build_id))
-        asked: dict[int, int] = {}
-        turn, compacted = 0, []
-        failed: set[int] = set()
+        history = ModelCallHistory(self._client.data_converter)
         async for event in handle.fetch_history_events(rpc_timeout=_RPC_TIMEOUT):
-            scheduled = event.activity_task_scheduled_event_attributes
-            if event.HasField("workflow_execution_started_event_attributes"):
-                payloads = event.workflow_execution_started_event_attributes.input.payloads
-                [started] = await self._client.data_converter.decode(payloads, [BuildInput])
-                turn = started.state.turn - started.state.turn_pending if started.state is not None else 0
-            elif scheduled.activity_type.name == THINK_ACTIVITY:
-                [request] = await self._client.data_converter.decode(scheduled.input.payloads, [ThinkInput])
-                asked[event.event_id] = request.turn
-            elif scheduled.activity_type.name == COMPACT_ACTIVITY:
-                [summed] = await self._client.data_converter.decode(scheduled.input.payloads, [CompactConversation])
-                compacted.append(summed.turn)
-            elif event.HasField("activity_task_completed_event_attributes"):
-                completed = event.activity_task_completed_event_attributes
-                if completed.scheduled_event_id in asked:
-                    [result] = await self._client.data_converter.decode(completed.result.payloads, [ThinkResult])
-                    if result.outcome not in BLOCKED and result.outcome is not ThinkOutcome.BUSY:
-                        turn = max(turn, asked[completed.scheduled_event_id])
-            elif event.HasField("activity_task_failed_event_attributes"):
-                failed.add(event.activity_task_failed_event_attributes.scheduled_event_id)
-            elif event.HasField("activity_task_timed_out_event_attributes"):
-                failed.add(event.activity_task_timed_out_event_attributes.scheduled_event_id)
-        calling = max(asked.values(), default=0)
-        has_failed = any(number == calling and event_id in failed for event_id, number in asked.items())
-        has_begun = calling > turn and (has_failed or await self._has_begun(build_id, THINK_ACTIVITY))
-        return Progress(turn, tuple(compacted), calling if has_begun else None)
-
-    async def _has_begun(self, build_id: uuid.UUID, activity: str) -> bool:
-        """Whether a worker has taken the pending activity, now or for an attempt before. Of a closed workflow, that is
-        not known, and assumed."""
+            await history.add(event)
         description = await self.describe(build_id)
-        return description.close_time is not None or any(
-            pending.activity_type.name == activity and (pending.attempt > 1 or pending.HasField("last_started_time"))
-            for pending in description.raw_description.pending_activities
-        )
+        return history.progress(description.raw_description.pending_activities)
 
     async def workers(self) -> tuple[str, ...]:
         """Identities of the workers that poll the task queue, or did so in the last minutes.

@@ -27,6 +27,7 @@ from db.models import (
 )
 from db.transaction import Transaction
 from domain.events import ModelEvent, ResumedEvent, StatusEvent, TurnStartedEvent
+from domain.lost_calls import KnownCall, LostCall
 from domain.status import CLOSED, Status
 
 SKIPPED_EVENTS = 100_000
@@ -60,20 +61,10 @@ class OpenBuild:
 
 @dataclass(frozen=True)
 class KnownCalls:
-    """The model calls that rows know of: the last answered turn, those that no row has the end of, and summaries."""
+    """The last turn that rows have the answer of, and the model calls in the ledger that were not released."""
 
     answered: int
-    open_turns: frozenset[int]
-    compacted: frozenset[int]
-
-
-@dataclass(frozen=True)
-class LostCall:
-    """A model call that is in no row. `kind` is turn or compaction."""
-
-    turn: int
-    kind: str
-    day: date
+    calls: tuple[KnownCall, ...]
 
 
 @dataclass(frozen=True)
@@ -335,7 +326,7 @@ async def import_snapshot(tx: Transaction, build: Build, snapshot: ImportedSnaps
     )
 
 
-async def book_lost_calls(tx: Transaction, build: Build, calls: Sequence[LostCall]) -> int:
+async def book_lost_calls(tx: Transaction, build: Build, calls: Sequence[LostCall], day: date) -> int:
     """Book model calls whose rows were lost, at the mean cost of the build's known calls, or else of all of its model.
 
     A repeat books nothing twice. Returns the sum in µ$.
@@ -351,11 +342,11 @@ async def book_lost_calls(tx: Transaction, build: Build, calls: Sequence[LostCal
         inserted = await tx.session.scalar(
             insert(LedgerEntry)
             .values(
-                id=uuid.uuid5(build.id, f"lost {call.kind} {call.turn}"),
+                id=uuid.uuid5(build.id, f"lost {call.name}"),
                 build_id=build.id,
                 user_id=build.user_id,
                 turn=call.turn,
-                day=call.day,
+                day=day,
                 model=build.model or "",
                 kind=call.kind,
                 state="estimated",
@@ -433,14 +424,8 @@ async def known_calls(tx: Transaction, build_id: uuid.UUID) -> KnownCalls:
         select(func.max(Turn.number)).where(Turn.build_id == build_id, Turn.answered_at.is_not(None))
     )
     entries = await tx.session.execute(
-        select(LedgerEntry.turn, LedgerEntry.kind, LedgerEntry.state).where(
+        select(LedgerEntry.kind, LedgerEntry.turn, LedgerEntry.opened_at).where(
             LedgerEntry.build_id == build_id, LedgerEntry.state != "released"
         )
     )
-    open_turns, compacted = set(), set()
-    for turn, kind, state in entries:
-        if kind == "compaction":
-            compacted.add(turn)
-        elif state == "open":
-            open_turns.add(turn)
-    return KnownCalls(int(answered or 0), frozenset(open_turns), frozenset(compacted))
+    return KnownCalls(int(answered or 0), tuple(KnownCall(*entry) for entry in entries))

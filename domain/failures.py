@@ -39,7 +39,8 @@ _OUTAGES = {
     "LostCall": Dependency.MODEL,
     "BrokenStream": Dependency.MODEL,
 }
-_PAID = {"LostCall", "BrokenStream"}
+BILLED_FAILURES = {"LostCall", "BrokenStream"}
+"""Error types of model calls that may be billed although they failed."""
 
 
 def outage_of(kind: str | None, details: Sequence[Any] = ()) -> Dependency | None:
@@ -59,7 +60,7 @@ def attempts_before_waiting(kind: str | None) -> int:
 
     They take half a minute. A model call that may be billed is attempted less often.
     """
-    return 4 if kind in _PAID else 6
+    return 4 if kind in BILLED_FAILURES else 6
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
-from clients.build_workflows import BuildToStart, BuildWorkflows, Progress, ReadyResult
+from clients.build_workflows import BuildToStart, BuildWorkflows, ReadyResult
+from clients.model_call_history import Progress
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandboxes
 from db import deployment, previews, reaper, recovery
@@ -21,12 +22,13 @@ from db.builds import load_build, mark_started
 from db.dangling_work import close_dangling_work
 from db.feed import append_events
 from db.models import Preview
-from db.recovery import ImportedSnapshot, KnownCalls, LostCall, OpenBuild
+from db.recovery import ImportedSnapshot, OpenBuild
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX, has_snapshot, mark_final
-from db.transaction import transaction
+from db.transaction import Transaction, transaction
 from domain.errors import CofounderError, Misconfigured, NotFound
 from domain.events import PreviewEvent
+from domain.lost_calls import TURN, LostCall, lost_calls
 from domain.manifest import digest, parse_manifest
 from domain.names import BUILD_WORKFLOW, PREVIEW_WORKFLOW
 from domain.payloads import PreviewInput
@@ -146,11 +148,10 @@ async def _turns_ahead(
     async def turns_ahead(build_id: uuid.UUID, answered: int) -> int:
         async with limit:
             progress = await where.workflows.progress(build_id)
-            turns = progress.turn - answered
-            if progress.calling is not None:
-                async with transaction(where.sessions) as tx:
-                    turns += progress.calling not in (await recovery.known_calls(tx, build_id)).open_turns
-            return turns
+            async with transaction(where.sessions) as tx:
+                lost = await _lost_calls(tx, build_id, progress)
+            is_calling = any(call.kind == TURN and call.turn > progress.turn for call in lost)
+            return progress.turn - answered + is_calling
 
     running = [
         (each.build.id, each.answered)
@@ -350,9 +351,8 @@ class _Steps:
             build = await load_build(tx, build_id)
             for snapshot in imported:
                 await recovery.import_snapshot(tx, build, snapshot)
-            known = await recovery.known_calls(tx, build_id)
-            calls = [] if progress is None else _lost_calls(progress, known, now)
-            cost = await recovery.book_lost_calls(tx, build, calls)
+            calls = [] if progress is None else await _lost_calls(tx, build_id, progress)
+            cost = await recovery.book_lost_calls(tx, build, calls, now.date())
             since = self._stock.put_back_to or now
             minutes = math.ceil((now - since).total_seconds() / 60) if told and (calls or imported) else None
             await recovery.note_loss(tx, build_id, minutes)
@@ -395,17 +395,9 @@ _ARCHIVE = ".tar.gz"
 _MANIFEST = ".manifest.jsonl"
 
 
-def _lost_calls(progress: Progress, known: KnownCalls, now: datetime) -> list[LostCall]:
-    """The model calls of the lost time, as far as Temporal knows them. They count as today's.
-
-    A call that had begun before is in the rows: its entry becomes an estimate.
-    """
-    turns = {*range(known.answered + 1, progress.turn + 1), progress.calling} - known.open_turns
-    compacted = set(progress.compacted) - known.compacted
-    return [
-        *(LostCall(turn, "turn", now.date()) for turn in sorted(filter(None, turns))),
-        *(LostCall(turn, "compaction", now.date()) for turn in sorted(compacted)),
-    ]
+async def _lost_calls(tx: Transaction, build_id: uuid.UUID, progress: Progress) -> list[LostCall]:
+    known = await recovery.known_calls(tx, build_id)
+    return lost_calls(progress.asked, known.calls, answered=known.answered, progress=progress.turn)
 
 
 @asynccontextmanager

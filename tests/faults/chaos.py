@@ -31,7 +31,7 @@ from temporalio.service import RPCError
 
 from activities.runtime.crash_point import CrashPoint
 from db.builds import request_cancel
-from db.models import Build, Event
+from db.models import Build, Event, LedgerEntry
 from db.transaction import transaction
 from domain.names import BUILD_WORKFLOW, build_workflow_id
 from domain.status import Status
@@ -158,7 +158,8 @@ async def _judge(faults: FaultHarness, chaos: "Chaos", expected: Deliverable, ou
 
 
 async def _keep(faults: FaultHarness, directory: Path) -> None:
-    """Keep what explains the damage: the feed and history of each build, the logs of workers and servers."""
+    """Keep what explains the damage: the feed, ledger and history of each build, the model's requests and what it has
+    served, and the logs of workers and servers."""
     directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - of this machine's disk, like all here
     async with transaction(faults.sessions) as tx:
         ids = (await tx.session.scalars(select(Build.id))).all()
@@ -168,6 +169,10 @@ async def _keep(faults: FaultHarness, directory: Path) -> None:
                 f"{each.created_at:%H:%M:%S.%f} {each.turn} {each.type} {json.dumps(each.data)}" for each in events
             ]
             (directory / f"{build_id}.feed").write_text("\n".join(lines))
+            entries = await tx.session.scalars(
+                select(LedgerEntry).where(LedgerEntry.build_id == build_id).order_by(LedgerEntry.opened_at)
+            )
+            (directory / f"{build_id}.ledger").write_text("\n".join(map(_ledger_line, entries)))
             with suppress(RPCError):  # it was lost with its namespace
                 history = await faults.client.get_workflow_handle(build_workflow_id(build_id)).fetch_history()
                 (directory / f"{build_id}.json").write_text(history.to_json())
@@ -175,8 +180,15 @@ async def _keep(faults: FaultHarness, directory: Path) -> None:
         *faults.directory.glob("*.log"),
         *(faults.stack.data / "logs").glob("*.log"),
         faults.oracle / "started.jsonl",
+        faults.stack.directory("model") / "served.jsonl",
     ):
         await asyncio.to_thread(shutil.copy, log, directory)
+    await asyncio.to_thread(shutil.copytree, faults.bodies, directory / "requests", dirs_exist_ok=True)
+
+
+def _ledger_line(entry: LedgerEntry) -> str:
+    call = f"{entry.opened_at:%H:%M:%S.%f} {entry.kind} {entry.turn} {entry.state}"
+    return f"{call} {entry.cost} {entry.request_id} {entry.id}"
 
 
 class Chaos:

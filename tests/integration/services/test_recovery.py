@@ -19,12 +19,13 @@ from db.models import Build, Event, Project, Snapshot
 from db.snapshots import final_snapshot
 from db.transaction import transaction
 from domain.events import StatusEvent
+from domain.lost_calls import lost_calls
 from domain.recovery_plan import Step
 from domain.status import Status
 from domain.verdicts import WorkflowFate
 from services.recovery import Deployment, Stock, carry_out, take_stock
 from tests.harness.build_rows import builds_of
-from tests.harness.scripts import SMALL
+from tests.harness.scripts import SMALL, hold, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness
 from tests.workflows.scenarios import ready_build
@@ -122,3 +123,23 @@ async def test_the_product_of_a_build_that_the_reaper_has_closed_is_imported(
         assert (imported.final, imported.number) == (True, product.number)
         assert imported.archive_sha256 == product.archive_sha256
     assert (await stock_of(deployment, build_id)).plan.steps == ()
+
+
+async def test_a_call_that_was_made_again_in_the_lost_time_is_booked(
+    harness: WorkerHarness, deployment: Deployment
+) -> None:
+    """The rows know the first call of the turn, and not the one that was made in its place."""
+    build_id = await harness.start(script=steps([hold()]), faults=[{"kind": "cut"}])
+    await harness.until_event(build_id, "tool_started")
+    progress = await deployment.workflows.progress(build_id)
+    async with transaction(harness.sessions) as tx:
+        calls = (await recovery.known_calls(tx, build_id)).calls
+        assert lost_calls(progress.asked, calls, answered=0, progress=1) == []
+        lost = lost_calls(progress.asked, [min(calls, key=lambda call: call.opened_at)], answered=0, progress=1)
+        assert [call.turn for call in lost] == [1]
+        build, day = await load_build(tx, build_id), datetime.now(UTC).date()
+        assert await recovery.book_lost_calls(tx, build, lost, day) > 0
+        assert await recovery.book_lost_calls(tx, build, lost, day) == 0
+    assert progress.turn == 1
+    await harness.builds.cancel(build_id)
+    await harness.finished(build_id)

@@ -1,0 +1,130 @@
+"""Reads from the history of a build's run which model calls it has asked for, and how often each was tried."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.converter import DataConverter
+
+from domain.lost_calls import COMPACTION, TURN, AskedCalls, billed_failures
+from domain.names import COMPACT_ACTIVITY, THINK_ACTIVITY
+from domain.payloads import BLOCKED, BuildInput, CompactConversation, ThinkInput, ThinkOutcome, ThinkResult
+
+_NO_CALL = {*BLOCKED, ThinkOutcome.BUSY}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come: its last answered turn, and the calls that it has asked for. The API may bill them."""
+
+    turn: int
+    asked: tuple[AskedCalls, ...] = ()
+
+
+@dataclass
+class _Activity:
+    """An activity that makes a model call. `billed`: how many of its attempts that have ended may be billed; None while
+    none is known to have ended."""
+
+    id: str
+    kind: str
+    turn: int
+    asked_at: datetime
+    before: int = 0
+    billed: int | None = None
+
+
+@dataclass
+class ModelCallHistory:
+    """Takes the events of a run in their order."""
+
+    converter: DataConverter
+    _turn: int = 0
+    _activities: dict[int, _Activity] = field(default_factory=dict)
+
+    async def add(self, event: HistoryEvent) -> None:
+        """Note what the event says of model calls."""
+        if event.HasField("workflow_execution_started_event_attributes"):
+            payloads = event.workflow_execution_started_event_attributes.input.payloads
+            [started] = await self.converter.decode(payloads, [BuildInput])
+            self._turn = started.state.turn - started.state.turn_pending if started.state is not None else 0
+        elif event.HasField("activity_task_scheduled_event_attributes"):
+            await self._add_scheduled(event)
+        elif event.HasField("activity_task_started_event_attributes"):
+            begun = event.activity_task_started_event_attributes
+            if activity := self._activities.get(begun.scheduled_event_id):
+                activity.before = billed_failures(begun.attempt - 1, _error_type(begun.last_failure))
+        elif event.HasField("activity_task_completed_event_attributes"):
+            await self._add_completed(event)
+        elif event.HasField("activity_task_failed_event_attributes"):
+            failed = event.activity_task_failed_event_attributes
+            self._end(failed.scheduled_event_id, billed_failures(1, _error_type(failed.failure)))
+        elif event.HasField("activity_task_timed_out_event_attributes"):
+            self._end(event.activity_task_timed_out_event_attributes.scheduled_event_id, 1)
+        elif event.HasField("activity_task_canceled_event_attributes"):
+            canceled = event.activity_task_canceled_event_attributes
+            self._end(canceled.scheduled_event_id, int(canceled.started_event_id > 0))
+
+    def progress(self, pending: Iterable[PendingActivityInfo]) -> Progress:
+        """How far the run has come. `pending`: its activities that have not ended."""
+        by_id = {each.activity_id: each for each in pending}
+        asked: dict[tuple[str, int], AskedCalls] = {}
+        for activity in self._activities.values():
+            calls = activity.billed
+            if calls is None and activity.id in by_id:
+                calls = _begun(by_id[activity.id])
+            elif calls is None:
+                calls = activity.before + 1  # the workflow was ended during it; how often it was tried is not known
+            key = (activity.kind, activity.turn)
+            earlier = asked.get(key)
+            asked[key] = AskedCalls(
+                *key,
+                asked_at=activity.asked_at if earlier is None else earlier.asked_at,
+                calls=calls if earlier is None else earlier.calls + calls,
+            )
+        return Progress(self._turn, tuple(asked.values()))
+
+    async def _add_scheduled(self, event: HistoryEvent) -> None:
+        scheduled = event.activity_task_scheduled_event_attributes
+        asked_at = event.event_time.ToDatetime(UTC)
+        if scheduled.activity_type.name == THINK_ACTIVITY:
+            [request] = await self.converter.decode(scheduled.input.payloads, [ThinkInput])
+            kind, turn = TURN, request.turn
+        elif scheduled.activity_type.name == COMPACT_ACTIVITY:
+            [summed] = await self.converter.decode(scheduled.input.payloads, [CompactConversation])
+            kind, turn = COMPACTION, summed.turn
+        else:
+            return
+        self._activities[event.event_id] = _Activity(scheduled.activity_id, kind, turn, asked_at)
+
+    async def _add_completed(self, event: HistoryEvent) -> None:
+        completed = event.activity_task_completed_event_attributes
+        activity = self._activities.get(completed.scheduled_event_id)
+        if activity is None:
+            return
+        calls = 1
+        if activity.kind == TURN:
+            [result] = await self.converter.decode(completed.result.payloads, [ThinkResult])
+            if result.outcome in _NO_CALL:
+                calls = 0
+            else:
+                self._turn = max(self._turn, activity.turn)
+        self._end(completed.scheduled_event_id, calls)
+
+    def _end(self, scheduled_event_id: int, calls: int) -> None:
+        if activity := self._activities.get(scheduled_event_id):
+            activity.billed = activity.before + calls
+
+
+def _begun(pending: PendingActivityInfo) -> int:
+    """How many attempts of an activity that has not ended may be billed."""
+    is_running = pending.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+    return billed_failures(pending.attempt - 1, _error_type(pending.last_failure)) + int(is_running)
+
+
+def _error_type(failure: Failure) -> str | None:
+    return failure.application_failure_info.type or None
