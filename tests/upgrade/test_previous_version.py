@@ -145,8 +145,8 @@ async def _until_row(engine: AsyncEngine, query: str, **parameters: Any) -> None
     await wait_until(found)
 
 
-_TOOL_STARTED = "select from events where build_id = :build and type = 'tool_started' and turn = :turn"
-_WAITS = "select from builds where id = :build and status = 'needs_input'"
+_TOOL_STARTED = "select 1 from events where build_id = :build and type = 'tool_started' and turn = :turn"
+_WAITS = "select 1 from builds where id = :build and status = 'needs_input'"
 
 
 async def test_builds_of_the_previous_version_go_on(browser: Browser, tmp_path: Path) -> None:
