@@ -44,7 +44,7 @@ BILLED_FAILURES = {"LostCall", "BrokenStream"}
 """Error types of model calls that may be billed although they failed."""
 
 SANDBOX_OVERLOADED = "SandboxOverloaded"
-"""No outage, although it is a kind of SandboxUnavailable: only this sandbox is unusable, and another takes its place."""
+"""No outage, although it is a SandboxUnavailable: only this sandbox is unusable, and another takes its place."""
 
 
 def outage_of(kind: str | None, details: Sequence[Any] = ()) -> Dependency | None:
