@@ -255,7 +255,7 @@ async def test_put_back_during_a_model_call(
             await harness.until_event(each, "tool_started")
         await dump_database(database_url, tmp_path / "backup")
         await release_command(harness, build_id)
-        await harness.until_event(build_id, "narration", turn=2)
+        await harness.until_event(build_id, "turn_started", turn=2)
         last_seen = (await harness.events(build_id))[-1].id
 
     await restore_database(database_url, tmp_path / "backup")
