@@ -61,6 +61,14 @@ async def calls_since(tx: Transaction, build_id: uuid.UUID, snapshot: Snapshot |
     return calls
 
 
+async def calls_to_begin(tx: Transaction, build_id: uuid.UUID) -> set[str]:
+    """The ids of the build's mutating calls that no attempt has begun, as far as the rows know."""
+    query = select(ToolCall.tool_use_id).where(
+        ToolCall.build_id == build_id, ToolCall.name.in_(_MUTATING), ToolCall.state == "requested"
+    )
+    return set(await tx.session.scalars(query))
+
+
 async def last_outcome_in(
     tx: Transaction, build_id: uuid.UUID, sandbox_id: str, snapshot: Snapshot | None
 ) -> str | None:

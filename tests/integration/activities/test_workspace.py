@@ -325,6 +325,25 @@ async def test_work_since_the_snapshot_stays_where_it_is_still_there(
     assert await shell(sandbox, "ls") == ("a.txt\nb.txt\n" if journaled else "a.txt\n")
 
 
+async def test_a_call_of_a_time_that_the_database_lost_runs_again_in_a_restored_workspace(
+    harness: ActivityHarness, build: str
+) -> None:
+    """The sandbox has the journal of calls that the rows, put back to before them, have not begun."""
+    sandbox = await saved_workspace(harness, build)
+    calls = [wrote("b.txt", "b"), bash("sleep 98765 & echo c >c.txt")]
+    ids = await did(harness, build, sandbox, 1, *calls)
+    unknown = dict.fromkeys(("claim", "result", "is_error", "sandbox_id", "boot", "intended_at", "done_at"))
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(
+            update(ToolCall).where(ToolCall.tool_use_id.in_(ids)).values(state="requested", **unknown)
+        )
+    assert (await resume(harness, build, sandbox)).restored
+    assert await shell(sandbox, "pgrep -f 'sleep 9876[5]' || ls") == "a.txt\n"
+    for call_id, (name, given) in zip(ids, calls, strict=True):
+        await sandbox.call(call_id, name, given, timeout_seconds=DEADLINE)
+    assert await shell(sandbox, "cat b.txt c.txt") == "bc\n"
+
+
 async def test_release_deletes_all_but_what_is_kept(harness: ActivityHarness, build: str) -> None:
     workspace = await harness.open(build)
     gate = await harness.sandboxes.create(build, Role.GATE)
