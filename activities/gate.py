@@ -43,6 +43,7 @@ from domain.errors import (
     Misconfigured,
     NeedsPerson,
     SandboxGone,
+    SandboxOverloaded,
     SandboxUnavailable,
     SnapshotFailed,
     StaleClaim,
@@ -130,10 +131,10 @@ class GateActivities:
                 report = await self._collect(gate, sandbox)
             except SandboxGone as error:
                 raise SandboxUnavailable("The gate's sandbox went away; the gate runs again.") from error
-            except OutcomeUnknown:
+            except (OutcomeUnknown, SandboxOverloaded) as error:
                 if sandbox is not None:
                     await self._sandboxes.kill(sandbox.id)
-                raise
+                raise OutcomeUnknown(str(error)) from error
             except Misconfigured as error:
                 raise NeedsPerson(str(error), "operator") from error
             result = await self._record(gate, report)

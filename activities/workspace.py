@@ -33,7 +33,14 @@ from db.tool_calls import calls_since, last_outcome_in
 from db.transaction import Transaction, transaction
 from db.turns import last_answered_turn
 from domain import recovery
-from domain.errors import RowsAreAhead, SandboxGone, SandboxRefused, SandboxUnavailable, StaleClaim
+from domain.errors import (
+    RowsAreAhead,
+    SandboxGone,
+    SandboxOverloaded,
+    SandboxRefused,
+    SandboxUnavailable,
+    StaleClaim,
+)
 from domain.events import PhaseCompletedEvent, ResumedEvent
 from domain.payloads import (
     OpenedWorkspace,
@@ -208,6 +215,8 @@ class WorkspaceActivities:
             await stop_processes(await lock_workspace(sandbox))
         except SandboxGone:
             return
+        except SandboxOverloaded:
+            _log.warning("a sandbox is paused with all its processes: it can start none to end them", id=sandbox_id)
         await self._sandboxes.pause(sandbox_id)
 
     async def _adopt_in_room(self, build_id: uuid.UUID, request: ResumeWorkspace) -> tuple[Sandbox, timedelta, bool]:

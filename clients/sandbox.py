@@ -34,6 +34,7 @@ from domain.errors import (
     NeedsPerson,
     SandboxFull,
     SandboxGone,
+    SandboxOverloaded,
     SandboxRefused,
     SandboxUnavailable,
 )
@@ -426,6 +427,8 @@ class Sandboxes:
                 return NeedsPerson(f"{self._service} does not let us {what}: {error}", "operator")
             case e2b.RateLimitException() | ServiceBusyException():
                 return SandboxUnavailable(f"{self._service} is busy and did not {what}: {error}")
+            case e2b.SandboxException() if _is_overloaded(str(error)):
+                return SandboxOverloaded(f"Cannot {what}: so many processes run there that none can be started.")
             case json.JSONDecodeError():
                 return SandboxUnavailable(f"{self._service} failed to {what}: its answer is not JSON.")
             case _:
@@ -629,6 +632,8 @@ class Sandbox:
                 return answer
         if _is_full(output.stderr):
             raise SandboxFull(_FULL)
+        if _is_overloaded(output.stderr):
+            raise SandboxOverloaded(f"So many processes run in sandbox {self.id} that none can be started.")
         problem = (
             f"the sandbox's runner failed with exit code {output.exit_code}: {(output.stderr or output.stdout)[-500:]}"
         )
@@ -704,6 +709,12 @@ class Sandbox:
 
 
 _FULL = "The sandbox's disk is full. Choose a larger template (E2B_TEMPLATE)."
+
+
+def _is_overloaded(text: str) -> bool:
+    """Whether a process could not be started. Go, in which E2B's server is written, begins it with a small letter."""
+    reasons = (os.strerror(errno.EAGAIN), os.strerror(errno.ENOMEM))
+    return any(reason.lower() in text.lower() for reason in reasons)
 
 
 def _is_full(text: str) -> bool:

@@ -34,6 +34,7 @@
     ├── SandboxGone             the sandbox no longer exists
     ├── SandboxFull             the sandbox's disk is full
     ├── SandboxUnavailable      the sandbox service failed; another attempt may succeed
+    │   └── SandboxOverloaded   the service answers, and the sandbox can start no further process
     ├── NoPermit                no further sandbox may run now; the build queues for a permit
     │   └── SandboxRefused      the sandbox service has no room for it
     ├── StoreUnavailable        the object store failed; another attempt may succeed
@@ -218,6 +219,10 @@ class SandboxFull(CofounderError):
 
 class SandboxUnavailable(CofounderError):
     """The sandbox service failed or did not answer in time."""
+
+
+class SandboxOverloaded(SandboxUnavailable):
+    """So many processes run in the sandbox that none can be started. The service is well: other sandboxes work."""
 
 
 class NoPermit(CofounderError):

@@ -20,6 +20,7 @@ _SANDBOX_PROBLEMS = {
     "SandboxGone": "the sandbox was lost",
     "SandboxFull": "the sandbox's disk was full",
     "SandboxUnavailable": "the sandbox could not be reached",
+    "SandboxOverloaded": "so many processes ran in the sandbox that none could be started",
 }
 
 
@@ -42,6 +43,9 @@ _OUTAGES = {
 BILLED_FAILURES = {"LostCall", "BrokenStream"}
 """Error types of model calls that may be billed although they failed."""
 
+SANDBOX_OVERLOADED = "SandboxOverloaded"
+"""No outage, although it is a SandboxUnavailable: only this sandbox is unusable, and another takes its place."""
+
 
 def outage_of(kind: str | None, details: Sequence[Any] = ()) -> Dependency | None:
     """Return the dependency whose outage an application error reports; None if it reports something else.
@@ -60,7 +64,7 @@ def attempts_before_waiting(kind: str | None) -> int:
 
     They take half a minute. A model call that may be billed is attempted less often.
     """
-    return 4 if kind in BILLED_FAILURES else 6
+    return 4 if kind in BILLED_FAILURES or kind == SANDBOX_OVERLOADED else 6
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from domain.errors import (
     StoreUnavailable,
     UnknownModel,
 )
-from domain.failures import DATABASE_UNAVAILABLE, attempts_before_waiting, outage_of
+from domain.failures import DATABASE_UNAVAILABLE, SANDBOX_OVERLOADED, attempts_before_waiting, outage_of
 from domain.names import BUILD_WORKFLOW
 from domain.status import Dependency
 from domain.text import blank_tokens, storable
@@ -118,7 +118,8 @@ def _from_cofounder_error(error: CofounderError) -> ApplicationError:
         _quiet(str(error)),
         *details,
         type=kind,
-        non_retryable=isinstance(error, _PERMANENT) or (dependency is not None and _build_waits_for(kind)),
+        non_retryable=isinstance(error, _PERMANENT)
+        or ((dependency is not None or kind == SANDBOX_OVERLOADED) and _build_waits_for(kind)),
         next_retry_delay=delay,
         # A worker does not log it as a failure: the build only waits its turn.
         category=ApplicationErrorCategory.BENIGN
@@ -136,7 +137,7 @@ def _dependency_of(error: CofounderError) -> Dependency | None:
 
 
 def _build_waits_for(kind: str) -> bool:
-    """Whether this attempt is the last before its build waits for the end of the outage.
+    """Whether this attempt is the last before its build waits for the end of the outage, or takes another sandbox.
 
     An activity without a limit of attempts is repeated until it succeeds, and other workflows do not wait.
     """

@@ -4,15 +4,17 @@ import asyncio
 import dataclasses
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx2
 import pytest
 
 from clients.sandbox import Role, Sandbox, SandboxConfig, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
-from domain.errors import InvalidInput, NeedsPerson, SandboxGone, SandboxUnavailable
+from domain.errors import InvalidInput, NeedsPerson, SandboxGone, SandboxOverloaded, SandboxUnavailable
 from local.stack import LocalStack
 from tests.harness.wait import DEADLINE, wait_until
+from tests.integration.local.sandbox.sandbox_server import sandbox_server
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +283,26 @@ async def test_what_is_wrong_with_the_service_is_said(sandboxes: Sandboxes) -> N
     unreachable = Sandboxes(SandboxConfig("k", "http://127.0.0.1:9", "http://127.0.0.1:9"))
     with pytest.raises(SandboxUnavailable, match=r"http://127\.0\.0\.1:9 .*E2B_API_URL"):
         await unreachable.list_all()
+
+
+async def test_a_sandbox_that_can_start_no_process_is_told_from_a_service_that_fails(tmp_path: Path) -> None:
+    fill = "import os, time\nwhile True:\n  try:\n    os.fork() or time.sleep(600)\n  except OSError: time.sleep(0.01)"
+    async with sandbox_server(tmp_path / "root", "--max-processes", "64") as server:
+        sandboxes = Sandboxes(SandboxConfig(**server.options))
+        made = await sandboxes.create(str(uuid.uuid4()), Role.WORKSPACE)
+        await made.run(f"python3 -c '{fill}' > /dev/null 2>&1 &", timeout_seconds=DEADLINE)
+
+        async def is_full() -> bool:
+            try:
+                await made.run("true", timeout_seconds=DEADLINE)
+            except SandboxOverloaded:
+                return True
+            return False
+
+        await wait_until(is_full)
+        with pytest.raises(SandboxOverloaded):
+            await made.call("x", "bash", {"command": "true"}, timeout_seconds=DEADLINE)
+        await sandboxes.close()
 
 
 async def test_an_answer_that_is_no_json_is_the_service_s_failure() -> None:

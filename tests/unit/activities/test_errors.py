@@ -25,13 +25,14 @@ from domain.errors import (
     ModelCallFailed,
     NeedsPerson,
     SandboxGone,
+    SandboxOverloaded,
     SandboxUnavailable,
     SnapshotFailed,
     StaleClaim,
     StoreUnavailable,
     UnknownModel,
 )
-from domain.failures import DATABASE_UNAVAILABLE, outage_of
+from domain.failures import DATABASE_UNAVAILABLE, outage_of, sandbox_problem
 from domain.names import BUILD_WORKFLOW
 from domain.payloads import BuildRef
 from domain.pricing import Tokens
@@ -94,6 +95,12 @@ def test_the_database_and_the_system(error: OSError | DBAPIError, kind: str) -> 
     told = to_application_error(error)
     assert (told.type, told.non_retryable) == (kind, False)
     assert "hidden" not in told.message
+
+
+def test_an_overloaded_sandbox_is_no_outage() -> None:
+    told = to_application_error(SandboxOverloaded("so many processes"))
+    assert outage_of(told.type, told.details) is None
+    assert sandbox_problem(told.type)
 
 
 class Activities:
