@@ -429,7 +429,8 @@ class BuildWorkflows:
         return WorkflowLabels(str(memo.get("user", "")), str(memo.get("project", "")), summary, description.start_time)
 
     async def progress(self, build_id: uuid.UUID) -> Progress:
-        """Read from the history of the build's latest run how far its conversation has come.
+        """Read from the history of the build's latest run, and of those it was reset from, how far its conversation
+        has come.
 
         Raises:
             RPCError: Temporal does not answer, or has no such workflow.
@@ -438,6 +439,13 @@ class BuildWorkflows:
         history = ModelCallHistory(self._client.data_converter)
         async for event in handle.fetch_history_events(rpc_timeout=_RPC_TIMEOUT):
             await history.add(event)
+        for run_id, event_id in history.resets:
+            replaced = ModelCallHistory(self._client.data_converter, after=event_id)
+            earlier = self._client.get_workflow_handle(build_workflow_id(build_id), run_id=run_id)
+            with _ignoring_missing():
+                async for event in earlier.fetch_history_events(rpc_timeout=_RPC_TIMEOUT):
+                    await replaced.add(event)
+                history.add_replaced(replaced)
         description = await self.describe(build_id)
         return history.progress(description.raw_description.pending_activities)
 
@@ -516,6 +524,15 @@ def _fairness_key(user_id: str) -> str:
 def _shorten(text: str) -> str:
     encoded = text.encode()
     return text if len(encoded) <= _SUMMARY_BYTES else encoded[: _SUMMARY_BYTES - 3].decode(errors="ignore") + "…"
+
+
+@contextmanager
+def _ignoring_missing() -> Iterator[None]:
+    try:
+        yield
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
 
 
 @contextmanager

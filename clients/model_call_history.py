@@ -40,11 +40,15 @@ class _Activity:
 
 @dataclass
 class ModelCallHistory:
-    """Takes the events of a run in their order."""
+    """Takes the events of a run in their order. It notes no calls that were asked for up to the event `after`."""
 
     converter: DataConverter
+    after: int = 0
+    resets: list[tuple[str, int]] = field(default_factory=list)
+    """The runs that this one has taken the place of by a reset, and the event up to which it has their history."""
     _turn: int = 0
     _activities: dict[int, _Activity] = field(default_factory=dict)
+    _replaced: list[_Activity] = field(default_factory=list)
 
     async def add(self, event: HistoryEvent) -> None:
         """Note what the event says of model calls."""
@@ -52,7 +56,9 @@ class ModelCallHistory:
             payloads = event.workflow_execution_started_event_attributes.input.payloads
             [started] = await self.converter.decode(payloads, [BuildInput])
             self._turn = started.state.turn - started.state.turn_pending if started.state is not None else 0
-        elif event.HasField("activity_task_scheduled_event_attributes"):
+        elif event.workflow_task_failed_event_attributes.base_run_id:
+            self.resets.append((event.workflow_task_failed_event_attributes.base_run_id, event.event_id))
+        elif event.HasField("activity_task_scheduled_event_attributes") and event.event_id > self.after:
             await self._add_scheduled(event)
         elif event.HasField("activity_task_started_event_attributes"):
             begun = event.activity_task_started_event_attributes
@@ -69,13 +75,19 @@ class ModelCallHistory:
             canceled = event.activity_task_canceled_event_attributes
             self._end(canceled.scheduled_event_id, int(canceled.started_event_id > 0))
 
+    def add_replaced(self, run: "ModelCallHistory") -> None:
+        """Note what a run has come to and asked for that this one has taken the place of."""
+        self._turn = max(self._turn, run._turn)
+        self._replaced += run._activities.values()
+
     def progress(self, pending: Iterable[PendingActivityInfo]) -> Progress:
         """How far the run has come. `pending`: its activities that have not ended."""
         by_id = {each.activity_id: each for each in pending}
         asked: dict[tuple[str, int], AskedCalls] = {}
-        for activity in self._activities.values():
+        own = self._activities.values()
+        for activity in (*self._replaced, *own):
             calls = activity.billed
-            if calls is None and activity.id in by_id:
+            if calls is None and activity in own and activity.id in by_id:
                 calls = _begun(by_id[activity.id])
             elif calls is None:
                 calls = activity.before + 1  # the workflow was ended during it; how often it was tried is not known
@@ -83,7 +95,7 @@ class ModelCallHistory:
             earlier = asked.get(key)
             asked[key] = AskedCalls(
                 *key,
-                asked_at=activity.asked_at if earlier is None else earlier.asked_at,
+                asked_at=activity.asked_at if earlier is None else min(activity.asked_at, earlier.asked_at),
                 calls=calls if earlier is None else earlier.calls + calls,
             )
         return Progress(self._turn, tuple(asked.values()))

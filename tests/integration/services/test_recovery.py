@@ -25,6 +25,7 @@ from domain.status import Status
 from domain.verdicts import WorkflowFate
 from services.recovery import Deployment, Stock, carry_out, take_stock
 from tests.harness.build_rows import builds_of
+from tests.harness.reset import completed_tasks, reset
 from tests.harness.scripts import SMALL, hold, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness
@@ -141,5 +142,17 @@ async def test_a_call_that_was_made_again_in_the_lost_time_is_booked(
         assert await recovery.book_lost_calls(tx, build, lost, day) > 0
         assert await recovery.book_lost_calls(tx, build, lost, day) == 0
     assert progress.turn == 1
+    await harness.builds.cancel(build_id)
+    await harness.finished(build_id)
+
+
+async def test_what_a_run_did_before_it_was_reset_is_known(harness: WorkerHarness, deployment: Deployment) -> None:
+    build_id = await harness.start(script=steps([hold()]))
+    await harness.until_event(build_id, "tool_started")
+    workflow_id = harness.handle(build_id).id
+    first, *_ = await completed_tasks(harness.client, workflow_id)
+    await reset(harness.client, workflow_id, first)
+    progress = await deployment.workflows.progress(build_id)
+    assert (progress.turn, progress.asked[0].turn, progress.asked[0].calls >= 1) == (1, 1, True)
     await harness.builds.cancel(build_id)
     await harness.finished(build_id)
