@@ -32,6 +32,9 @@ from domain.names import PROBER_ID, PROBER_WORKFLOW, REAPER_ID, REAPER_WORKFLOW
 
 _RPC_TIMEOUT = timedelta(seconds=8)
 
+_REAPER_TIMEOUT = timedelta(minutes=20)
+"""A run of the reaper takes seconds; four steps that all fail twice take 16 minutes."""
+
 _PROBER_TIMEOUT = timedelta(minutes=1)
 """A run of the prober takes seconds."""
 
@@ -137,17 +140,19 @@ async def describe_namespace(client: Client) -> Namespace:
 async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> None:
     """Create or update the reaper's schedule. A schedule that an operator has paused stays paused.
 
+    A run that no worker takes ends by itself, so that it does not keep later ones from starting.
+
     Raises:
         Misconfigured: this client may not do so, or Temporal does not answer.
     """
-    action = ScheduleActionStartWorkflow(REAPER_WORKFLOW, id=REAPER_ID, task_queue=task_queue)
+    action = ScheduleActionStartWorkflow(
+        REAPER_WORKFLOW, id=REAPER_ID, task_queue=task_queue, execution_timeout=_REAPER_TIMEOUT
+    )
     await _keep_schedule(client, action, every)
 
 
 async def schedule_prober(client: Client, task_queue: str, every: timedelta) -> None:
-    """Create or update the prober's schedule. A schedule that an operator has paused stays paused.
-
-    A run that no worker takes ends by itself, so that it does not keep later ones from starting.
+    """Create or update the prober's schedule, as `schedule_reaper` does.
 
     Raises:
         Misconfigured: this client may not do so, or Temporal does not answer.

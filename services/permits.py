@@ -63,6 +63,10 @@ class Permits:
             if place.refused:
                 raise SandboxRefused(reason_to_wait(place.ahead, what, refused=True))
             raise NoPermit(reason_to_wait(place.ahead, what))
+        if role is Role.PREVIEW:
+            await (
+                self._close_previews()
+            )  # builds may have queued while the gate held the permit that the preview has now
         if place.wait_seconds:
             await asyncio.sleep(place.wait_seconds)
 

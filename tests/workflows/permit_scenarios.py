@@ -146,6 +146,9 @@ async def woken_without_permit(harness: WorkerHarness) -> list[EndedWorkflow]:
     await release_command(harness, second)
     assert (await harness.finished(second)).status == Status.READY
     workflows = await ready_build(harness, first)
+    events = await harness.handle(first).fetch_history()
+    names = [each.activity_task_scheduled_event_attributes.activity_type.name for each in events.events]
+    assert names.count("claim_permit") == 1, "it is told: the preview gives way at once, not at a later look"
     return [*workflows, await _end_preview(harness, second, "closed")]
 
 
@@ -221,5 +224,5 @@ async def woken_without_permit_for_long(harness: WorkerHarness) -> list[EndedWor
     await wait_until(is_patient)
     await release_command(harness, second)
     assert (await harness.finished(second)).status == Status.READY
-    await _end_preview(harness, second, "cancelled")  # its permit is free, and the first one is told
+    await _end_preview(harness, second, "closed")  # its permit is free, and the first one is told
     return await ready_build(harness, first)
