@@ -26,7 +26,7 @@ from db.previews import record_preview
 from db.session import Sessions
 from db.snapshots import final_snapshot
 from db.transaction import transaction
-from domain.errors import BuildFailed, InvalidInput, SandboxGone, SandboxUnavailable
+from domain.errors import BuildFailed, InvalidInput, SandboxGone, SandboxOverloaded, SandboxUnavailable
 from domain.events import PreviewEvent
 from domain.payloads import OpenedPreview, PreviewChange, PreviewInput, SandboxInput
 from domain.product import ProductManifest
@@ -79,9 +79,9 @@ class PreviewActivities:
                 return await self._start(uuid.UUID(request.build_id), request)
             except SandboxGone as error:
                 raise SandboxUnavailable("The preview's sandbox went away; the preview opens again.") from error
-            except OutcomeUnknown:
+            except (OutcomeUnknown, SandboxOverloaded) as error:
                 await kill_all(self._sandboxes, request.build_id, Role.PREVIEW)
-                raise
+                raise OutcomeUnknown(str(error)) from error
 
     @activity.defn
     @application_errors

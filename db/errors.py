@@ -18,13 +18,13 @@ def is_outage(error: BaseException) -> bool:
         return True
     if type(error) is OSError:
         return True  # asyncio's "Multiple exceptions", when it has tried several addresses
-    if (state := _sqlstate(error)) is not None:
+    if (state := sqlstate(error)) is not None:
         return state[:2] not in _REFUSALS
     return isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError | ProgrammingError)
 
 
-def _sqlstate(error: BaseException) -> str | None:
-    """What the server has said, which SQLAlchemy wraps once or twice."""
+def sqlstate(error: BaseException) -> str | None:
+    """The code of what the server has said, which SQLAlchemy wraps once or twice; None if it has said nothing."""
     cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
     for each in (cause, None if cause is None else cause.__cause__):
         if isinstance(each, asyncpg.PostgresError):

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.errors import sqlstate
 from db.formats import older_processes, own_formats, readable_from, record_schema
 from db.seed import seed
 from db.session import make_engine
@@ -101,7 +102,7 @@ async def migrate(database_url: str) -> None:
                 await _migrate_once(engine)
                 break
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in _NO_LOCK or start == _STARTS:
+                if sqlstate(error) not in _NO_LOCK or start == _STARTS:
                     raise
             await asyncio.sleep(random.uniform(1, 2))
     except (OSError, SQLAlchemyError) as error:
