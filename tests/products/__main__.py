@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
@@ -29,7 +30,7 @@ from tests.products.reach import network_of, unreachable
 from tests.products.recordings import Recording, read_recordings
 from tests.products.report import LEAST, ProductResult, exit_code, table
 
-_PATIENCE = {"gate_attempts": 1, "gate_command_seconds": 1800, "gate_start_seconds": 300}
+_PATIENCE: dict[str, Any] = {"gate_attempts": 1, "gate_command_seconds": 1800, "gate_start_seconds": 300}
 """A recorded agent does not answer findings, so one gate is enough; and other work may keep this machine busy."""
 
 

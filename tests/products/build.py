@@ -1,5 +1,7 @@
 """Builds recorded products on the real stack: worker, sandboxes, installs, gate, browser and snapshots."""
 
+import contextlib
+import itertools
 import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -50,10 +52,8 @@ async def _result_of(harness: WorkerHarness, build_id: uuid.UUID) -> DayResult:
 async def _until_the_next_day(harness: WorkerHarness, build_id: uuid.UUID) -> None:
     """Let a day pass, in which the preview ends and releases its sandbox: only the snapshot is left of the product."""
     preview = harness.client.get_workflow_handle(preview_workflow_id(build_id))
-    try:
+    with contextlib.suppress(RPCError):  # it ends before the day is over
         await TimeSkipper(harness.client).fast_forward(preview, timedelta(days=1))
-    except RPCError:  # it has ended before the day was over
-        pass
 
     async def has_ended() -> bool:
         return (await preview.describe()).close_time is not None
@@ -69,7 +69,7 @@ async def _seconds(harness: WorkerHarness, build_id: uuid.UUID) -> dict[str, flo
         return {}
     gate = [event for event in events if event.id >= began[-1] and event.type.startswith("gate_")]
     seconds = {"gate": _between(gate[0].created_at, gate[-1].created_at)}
-    for event, following in zip(gate, gate[1:], strict=False):
+    for event, following in itertools.pairwise(gate):
         step = str(event.data.get("text", "")).partition(":")[0]
         if step in ("install", "check", "start"):
             seconds[step] = _between(event.created_at, following.created_at)
@@ -90,7 +90,7 @@ async def _problem(harness: WorkerHarness, build_id: uuid.UUID, reason: str) -> 
     bounced: list[Event] = await harness.events(build_id, "gate_bounced")
     texts = [reason, *(finding for event in bounced[-1:] for finding in event.data["findings"])]
     async with harness.session() as tx:
-        query = select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.is_error)
+        query = select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.is_error.is_(True))
         failed = (await tx.session.scalars(query.order_by(ToolCall.turn, ToolCall.position))).all()
     texts += [f"Failed call in turn {call.turn}: {(call.result or '')[-_ERROR_CHARACTERS:]}" for call in failed]
     return "\n".join(texts)

@@ -24,13 +24,11 @@ _ANSWER_SECONDS = 20.0
 async def network_of(settings: Settings, hosts: Iterable[str]) -> OperatorNetwork:
     """Return the network that the settings describe, with the private ones among the hosts."""
     private = [host for host in hosts if await _is_private(host)]
-    system = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
-    bundle = settings.sandbox_ca_bundle or (Path(system) if Path(system).exists() else None)
     return OperatorNetwork(
         private_hosts=tuple(dict.fromkeys([*(settings.sandbox_private_hosts or ()), *private])),
         pip_index_url=secret_text(settings.sandbox_pip_index_url),
         npm_registry=secret_text(settings.sandbox_npm_registry),
-        ca_bundle=bundle,
+        ca_bundle=settings.sandbox_ca_bundle or _system_certificates(),
     )
 
 
@@ -43,6 +41,12 @@ async def unreachable(network: OperatorNetwork, needs: Sequence[str], hosts: Seq
         wanted += REGISTRY_HOSTS[need] if mirror is None else [urlsplit(mirror).hostname or ""]
     answers = await asyncio.gather(*(_answers(host, network.ca_bundle) for host in wanted))
     return [host for host, has_answered in zip(wanted, answers, strict=True) if not has_answered]
+
+
+def _system_certificates() -> Path | None:
+    debian = Path("/etc/ssl/certs/ca-certificates.crt")
+    path = ssl.get_default_verify_paths().cafile
+    return Path(path) if path else debian if debian.exists() else None
 
 
 async def _is_private(host: str) -> bool:
