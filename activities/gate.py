@@ -49,6 +49,7 @@ from domain.errors import (
     StaleClaim,
 )
 from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
+from domain.page_view import PageView
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
 from services.permits import Permits
@@ -74,6 +75,8 @@ class _GateReport:
     """What is wrong, in sentences for the agent."""
     tests_run: int = 0
     screenshots: dict[str, str] = field(default_factory=dict)
+    views: list[PageView] = field(default_factory=list)
+    """What a browser saw of the product's pages; the first page comes first, in every viewport."""
     url: str | None = None
 
 
@@ -215,15 +218,15 @@ class GateActivities:
         await self._announce(gate, "Looking at the page, desktop and mobile")
         report.url = sandbox.url(product.port)
         try:
-            shots = await self._browser.screenshots(report.url)
+            report.views = await self._browser.views(report.url)
         except PageFailed as error:
             report.findings.append(f"The page at / could not be shown in a browser. {error}")
             return
-        for shot in shots:
-            sha256 = hashlib.sha256(shot.webp).hexdigest()
-            await self._store.put_image(sha256, shot.webp)
-            report.screenshots[shot.viewport] = image_key(sha256)
-        if empty := [shot.viewport for shot in shots if is_blank(shot.webp)]:
+        for view in report.views:
+            sha256 = hashlib.sha256(view.webp).hexdigest()
+            await self._store.put_image(sha256, view.webp)
+            report.screenshots[view.viewport] = image_key(sha256)
+        if empty := [view.viewport for view in report.views if is_blank(view.webp)]:
             report.findings.append(evidence.blank(empty))
         if not await is_served(sandbox, product):
             report.findings.append(evidence.did_not_stay_up(await read_log(sandbox, name)))
