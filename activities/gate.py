@@ -29,16 +29,18 @@ from activities.sandbox.product import (
 from activities.sandbox.snapshot_store import restore_snapshot
 from clients.browser import Browser, PageFailed, is_blank
 from clients.object_store import ObjectStore, image_key
-from clients.sandbox import Role, Sandbox, Sandboxes
+from clients.sandbox import CallOutcome, Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL
 from db import gate_runs, steering
 from db.builds import require_open
 from db.feed import append_events
 from db.models import GateRun
+from db.refused_hosts import announce_refused_hosts
 from db.session import Sessions
 from db.snapshots import latest_snapshot
 from db.transaction import transaction
 from domain import evidence
+from domain.egress import refused_hosts
 from domain.errors import (
     InvalidInput,
     Misconfigured,
@@ -195,8 +197,7 @@ class GateActivities:
     async def _install(
         self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
     ) -> bool:
-        await self._announce(gate, f"install: {product.install}")
-        outcome = await run_step(sandbox, f"gate-{gate.number}-install", product.install, self._policy.command_seconds)
+        outcome = await self._run(gate, sandbox, "install", product.install)
         if outcome.exit_code == 0 and not outcome.timed_out:
             return True
         report.add(evidence.install_failed(step_outcome(product.install, outcome)))
@@ -205,8 +206,7 @@ class GateActivities:
     async def _check(
         self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
     ) -> None:
-        await self._announce(gate, f"check: {product.check}")
-        outcome = await run_step(sandbox, f"gate-{gate.number}-check", product.check, self._policy.command_seconds)
+        outcome = await self._run(gate, sandbox, "check", product.check)
         report.tests_run = count_tests(outcome.text + outcome.tail)
         for finding in evidence.check_findings(step_outcome(product.check, outcome)):
             report.add(finding)
@@ -274,6 +274,16 @@ class GateActivities:
             )
             await append_events(tx, gate.build_id, [event])
             return GateResult(findings=len(report.findings))
+
+    async def _run(self, gate: "_ClaimedGate", sandbox: Sandbox, step: str, command: str) -> CallOutcome:
+        """Run install or check, and tell the founder of the hosts that it was refused."""
+        await self._announce(gate, f"{step}: {command}")
+        outcome = await run_step(sandbox, f"gate-{gate.number}-{step}", command, self._policy.command_seconds)
+        if hosts := refused_hosts(outcome.refused_hosts):
+            async with transaction(self._sessions) as tx:
+                await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
+                await announce_refused_hosts(tx, gate.build_id, hosts)
+        return outcome
 
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with transaction(self._sessions) as tx:

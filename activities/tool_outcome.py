@@ -100,6 +100,7 @@ def journaled_call(
     run: CallOutcome, *, is_command: bool, is_retry: bool, timeout_seconds: float, secrets: Iterable[str]
 ) -> ToolOutcome:
     """The outcome of a call that the sandbox was asked to run. `is_retry`: an earlier attempt had asked it, too."""
+    secrets = list(secrets)
     if run.state == "not_run":
         return lost_call("the sandbox was restarted", ran=is_retry)
     if run.state == "lost":

@@ -458,7 +458,7 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
         status = _reap_bash(bash)
         break
     outcome["output_bytes"] = os.stat(path).st_size
-    if refused := _refused_hosts(time.monotonic() - deadline + timeout):
+    if refused := _refused_hosts(deadline - timeout):
         outcome["refused_hosts"] = refused
     if status is not None:
         outcome["exit_code"] = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
@@ -470,8 +470,8 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
     return outcome
 
 
-def _refused_hosts(seconds: float) -> object:
-    """What the sandbox tells of the hosts that it has refused in the last seconds; None if it does not tell."""
+def _refused_hosts(since: float) -> object:
+    """What the sandbox tells of the hosts that it has refused since then; None if it does not tell."""
     authority, _, path = os.environ.get(REFUSED_HOSTS_VARIABLE, "").removeprefix("http://").partition("/")
     if not path:
         return None
@@ -481,7 +481,7 @@ def _refused_hosts(seconds: float) -> object:
     answer = b""
     try:
         with socket.create_connection((host, int(port)), 1) as connection:
-            connection.sendall(f"GET /{path}?seconds={seconds:.3f} HTTP/1.0\r\n\r\n".encode())
+            connection.sendall(f"GET /{path}?since={since:.3f} HTTP/1.0\r\n\r\n".encode())
             while part := connection.recv(65536):
                 answer += part
         return parse_json(answer.partition(b"\r\n\r\n")[2].decode())

@@ -6,8 +6,8 @@ hosts on the list, and only at addresses that `AddressRules` lets pass. A connec
 byte more, so that nothing can follow it to another host. Inside TLS it sees nothing: a host on the list is trusted not
 to relay. The operator's package index and registry are served beside it (see `mirror.py`).
 
-`GET /refused-hosts?seconds=N` of the proxy itself, not of a host, answers with a JSON list of the hosts that it has
-refused to this sandbox in the last seconds: many programs print nothing of a refusal.
+`GET /refused-hosts?since=T` of the proxy itself, not of a host, answers with a JSON list of the hosts that it has refused
+to this sandbox since then, by the machine's monotonic clock: many programs print nothing of a refusal.
 """
 
 import asyncio
@@ -74,8 +74,8 @@ class _Refusals:
 
     def answer(self, target: str) -> bytes:
         """The answer to a request for `REFUSED_HOSTS_PATH`."""
-        _, _, query = target.partition("?seconds=")
-        since = time.monotonic() - (float(query) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", query) else 0)
+        _, _, query = target.partition("?since=")
+        since = float(query) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", query) else time.monotonic()
         hosts = list(dict.fromkeys(host for at, host in self.last if at >= since))
         body = json.dumps(hosts[:HOSTS_TOLD]).encode()
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
