@@ -24,6 +24,7 @@ from activities.sandbox.product import (
     read_product,
     run_step,
     start_product,
+    step_outcome,
     wait_for_page,
 )
 from activities.sandbox.snapshot_store import restore_snapshot
@@ -50,6 +51,7 @@ from domain.errors import (
     StaleClaim,
 )
 from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
+from domain.findings import Finding
 from domain.judge import Judgement, Page
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
@@ -73,12 +75,16 @@ class _GateReport:
     """What one run of the gate has found out so far."""
 
     findings: list[str] = field(default_factory=list)
-    """What is wrong, in sentences for the agent."""
+    """What is wrong, as texts for the agent."""
     tests_run: int = 0
     screenshots: dict[str, str] = field(default_factory=dict)
     url: str | None = None
     pages: list[Page] = field(default_factory=list)
     """What the judge is shown."""
+
+    def add(self, finding: Finding) -> None:
+        """Hold something against the product."""
+        self.findings.append(finding.text())
 
 
 class GateActivities:
@@ -172,7 +178,7 @@ class GateActivities:
         try:
             product = await read_product(sandbox)
         except InvalidInput as problem:
-            report.findings.append(evidence.bad_product_file(str(problem)))
+            report.add(evidence.bad_product_file(str(problem)))
             return report
         if await self._install(gate, sandbox, product, report):
             await self._check(gate, sandbox, product, report)
@@ -196,7 +202,7 @@ class GateActivities:
         await restore_snapshot(self._store, sandbox, snapshot)
         tree = await keep_only_the_commit(sandbox)
         if gate.wants_plan and tree.usable and (finding := evidence.plan_finding(await read_plan_file(sandbox))):
-            tree.findings.append(finding)
+            tree.findings.append(finding.text())
         await sandbox.write(marker, json.dumps(dataclasses.asdict(tree)))
         return tree
 
@@ -207,8 +213,7 @@ class GateActivities:
         outcome = await run_step(sandbox, f"gate-{gate.number}-install", product.install, self._policy.command_seconds)
         if outcome.exit_code == 0 and not outcome.timed_out:
             return True
-        output = outcome.text + outcome.tail
-        report.findings.append(evidence.install_failed(product.install, outcome.exit_code, outcome.timed_out, output))
+        report.add(evidence.install_failed(step_outcome(product.install, outcome)))
         return False
 
     async def _check(
@@ -216,9 +221,9 @@ class GateActivities:
     ) -> None:
         await self._announce(gate, f"check: {product.check}")
         outcome = await run_step(sandbox, f"gate-{gate.number}-check", product.check, self._policy.command_seconds)
-        output = outcome.text + outcome.tail
-        report.tests_run = count_tests(output)
-        report.findings += evidence.check_findings(product.check, outcome.exit_code, outcome.timed_out, output)
+        report.tests_run = count_tests(outcome.text + outcome.tail)
+        for finding in evidence.check_findings(step_outcome(product.check, outcome)):
+            report.add(finding)
 
     async def _serve(
         self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
@@ -227,14 +232,14 @@ class GateActivities:
         await self._announce(gate, f"start: {product.start}")
         await start_product(sandbox, name, product.start)
         if failure := await wait_for_page(sandbox, name, product, self._policy.start_seconds):
-            report.findings.append(failure)
+            report.add(failure)
             return
         await self._announce(gate, "Looking at the page, desktop and mobile")
         report.url = sandbox.url(product.port)
         try:
             shots = await self._browser.screenshots(report.url)
         except PageFailed as error:
-            report.findings.append(f"The page at / could not be shown in a browser. {error}")
+            report.add(evidence.page_failed(str(error)))
             return
         for shot in shots:
             sha256 = hashlib.sha256(shot.webp).hexdigest()
@@ -242,9 +247,9 @@ class GateActivities:
             report.screenshots[shot.viewport] = image_key(sha256)
             report.pages.append(Page("/", shot.viewport, "", "", shot.webp))
         if empty := [shot.viewport for shot in shots if is_blank(shot.webp)]:
-            report.findings.append(evidence.blank(empty))
+            report.add(evidence.blank(empty))
         if not await is_served(sandbox, product):
-            report.findings.append(evidence.did_not_stay_up(await read_log(sandbox, name)))
+            report.add(evidence.did_not_stay_up(await read_log(sandbox, name)))
 
     async def _ask_judge(self, gate: "_ClaimedGate", sandbox: Sandbox, report: _GateReport) -> None:
         """Add what the judge finds. It is asked last, and only about a product that has passed the other checks: the
@@ -255,7 +260,8 @@ class GateActivities:
         judged = JudgedGate(gate.build_id, gate.number, gate.claim, gate.turn)
         judgement = await self._judge.judge(judged, sandbox, report.pages)
         if judgement is not None and judgement.returned:
-            report.findings += judgement.texts
+            for finding in judgement.findings:
+                report.add(finding.as_finding())
 
     # ---- the row and the feed
 
@@ -299,7 +305,7 @@ class GateActivities:
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with transaction(self._sessions) as tx:
             await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
-            await append_events(tx, gate.build_id, [GateStepEvent(text=evidence.tail_of(text))])
+            await append_events(tx, gate.build_id, [GateStepEvent(text=evidence.announcement(text))])
 
     # ---- the sandbox
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from domain.answer import REFUSAL, Answer
+from domain.findings import Finding, FindingKind
 from domain.text import storable
 from domain.tool_output import bound, displayable
 
@@ -101,6 +102,12 @@ SCHEMA: dict[str, Any] = {
 """The form of the answer, in the part of JSON Schema that the Messages API takes for structured output."""
 
 
+_KINDS = {
+    "missing": (FindingKind.FEATURE_MISSING, "is missing"),
+    "faked": (FindingKind.FEATURE_FAKED, "is only pretended"),
+}
+
+
 class NotJudged(Exception):
     """There is no judgement; the text says why, for the founder."""
 
@@ -115,13 +122,11 @@ class JudgeFinding(BaseModel):
     evidence: str
     remedy: str
 
-    def text(self) -> str:
+    def as_finding(self) -> Finding:
         """The finding as the agent and the founder read it."""
-        how = "is missing" if self.kind == "missing" else "is only pretended"
-        return (
-            f"A model has compared the product with the brief. This was asked for and {how}: {self.asked_for}\n"
-            f"{self.evidence}\nTo satisfy this: {self.remedy}"
-        )
+        kind, how = _KINDS[self.kind]
+        cause = f"A model has compared the product with the brief. This was asked for and {how}: {self.asked_for}"
+        return Finding(kind, cause, self.evidence, self.remedy)
 
 
 class _Findings(BaseModel):
@@ -147,7 +152,7 @@ class Judgement(BaseModel):
     @property
     def texts(self) -> list[str]:
         """The findings as texts."""
-        return [finding.text() for finding in self.findings]
+        return [finding.as_finding().text() for finding in self.findings]
 
 
 @dataclass(frozen=True)
