@@ -217,7 +217,7 @@ def render_request(
     said = "\n\n".join(f"Message {number}: {text}" for number, text in enumerate(messages, 1))
     parts = [RULES, bound(asked, ASKED_CHARACTERS)]
     if said:
-        parts.append(f"# What the founder has said since\n{said[-MESSAGES_CHARACTERS:]}")
+        parts.append(f"# What the founder has said since\n{displayable(said, secrets)[-MESSAGES_CHARACTERS:]}")
     system = [{"type": "text", "text": "\n\n".join(parts)}]
     pictured = [page for page in evidence.pages if 0 < len(page.webp) <= MAX_PICTURE_BYTES][:MAX_PICTURES]
     document = {
