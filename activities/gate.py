@@ -52,7 +52,8 @@ from domain.errors import (
 )
 from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
 from domain.findings import Finding
-from domain.judge import Judgement, Page
+from domain.judge import Judgement
+from domain.page_view import PageView
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
 from services.permits import Permits
@@ -78,9 +79,9 @@ class _GateReport:
     """What is wrong, as texts for the agent."""
     tests_run: int = 0
     screenshots: dict[str, str] = field(default_factory=dict)
+    views: list[PageView] = field(default_factory=list)
+    """What a browser saw of the product's pages; the first page comes first, in every viewport."""
     url: str | None = None
-    pages: list[Page] = field(default_factory=list)
-    """What the judge is shown."""
 
     def add(self, finding: Finding) -> None:
         """Hold something against the product."""
@@ -237,16 +238,15 @@ class GateActivities:
         await self._announce(gate, "Looking at the page, desktop and mobile")
         report.url = sandbox.url(product.port)
         try:
-            shots = await self._browser.screenshots(report.url)
+            report.views = await self._browser.views(report.url)
         except PageFailed as error:
             report.add(evidence.page_failed(str(error)))
             return
-        for shot in shots:
-            sha256 = hashlib.sha256(shot.webp).hexdigest()
-            await self._store.put_image(sha256, shot.webp)
-            report.screenshots[shot.viewport] = image_key(sha256)
-            report.pages.append(Page("/", shot.viewport, "", "", shot.webp))
-        if empty := [shot.viewport for shot in shots if is_blank(shot.webp)]:
+        for view in report.views:
+            sha256 = hashlib.sha256(view.webp).hexdigest()
+            await self._store.put_image(sha256, view.webp)
+            report.screenshots[view.viewport] = image_key(sha256)
+        if empty := [view.viewport for view in report.views if is_blank(view.webp)]:
             report.add(evidence.blank(empty))
         if not await is_served(sandbox, product):
             report.add(evidence.did_not_stay_up(await read_log(sandbox, name)))
@@ -258,7 +258,7 @@ class GateActivities:
             return
         await self._announce(gate, "Comparing the product with the brief")
         judged = JudgedGate(gate.build_id, gate.number, gate.claim, gate.turn)
-        judgement = await self._judge.judge(judged, sandbox, report.pages)
+        judgement = await self._judge.judge(judged, sandbox, report.views)
         if judgement is not None and judgement.returned:
             for finding in judgement.findings:
                 report.add(finding.as_finding())

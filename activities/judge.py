@@ -54,13 +54,13 @@ from domain.judge import (
     Judgement,
     JudgeRequest,
     NotJudged,
-    Page,
     ProductEvidence,
     read_findings,
     render_request,
 )
 from domain.model_choice import JUDGE, ModelChoice, choose_model
 from domain.models import DEFAULT_JUDGE
+from domain.page_view import PageView
 from domain.plan import MAX_PLAN_BYTES, PLAN_FILE
 from domain.pricing import Iteration, PriceTable, Tokens
 from domain.prompt import quote_of_founder
@@ -161,7 +161,7 @@ class Judge:
         self._secrets = secrets
         self._rates = rates or CallRates(sessions)
 
-    async def judge(self, gate: JudgedGate, sandbox: Sandbox, pages: Sequence[Page]) -> Judgement | None:
+    async def judge(self, gate: JudgedGate, sandbox: Sandbox, pages: Sequence[PageView]) -> Judgement | None:
         """Ask the judge, unless that was done before, and tell the feed.
 
         Returns:
@@ -387,7 +387,7 @@ class Judge:
         return judgement
 
 
-async def _read_product(sandbox: Sandbox, pages: Sequence[Page]) -> ProductEvidence:
+async def _read_product(sandbox: Sandbox, pages: Sequence[PageView]) -> ProductEvidence:
     """Read the texts of the commit that the gate runs."""
     listed = await sandbox.run(f"{GIT} ls-files | head --bytes={_FILES_BYTES}", timeout_seconds=SMALL_SECONDS, cwd="/")
     names = listed.stdout.splitlines()

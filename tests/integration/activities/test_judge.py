@@ -26,8 +26,9 @@ from db.switches import switch_off, switch_on
 from db.transaction import transaction
 from domain.answer import Answer
 from domain.errors import StaleClaim
-from domain.judge import MAX_RETURNS, Judgement, Page
+from domain.judge import MAX_RETURNS, Judgement
 from domain.models import default_prices
+from domain.page_view import PageView
 from domain.prompt import render_system_prompt
 from domain.switches import SwitchScope
 from local.stack import LocalStack
@@ -46,7 +47,11 @@ def picture() -> bytes:
     return drawn.getvalue()
 
 
-PAGES = [Page("/", "desktop", "Rooms", HOSTILE, picture()), Page("/", "mobile", "Rooms", HOSTILE)]
+def page(path: str, viewport: str, title: str, text: str, webp: bytes = b"") -> PageView:
+    return PageView(path, viewport, 200, title, text, (), (), (), 0, webp, 1280, 800)
+
+
+PAGES = [page("/", "desktop", "Rooms", HOSTILE, picture()), page("/", "mobile", "Rooms", HOSTILE)]
 
 
 class Killed(BaseException):
@@ -91,7 +96,7 @@ class Case:
     def build_id(self) -> uuid.UUID:
         return uuid.UUID(self.build)
 
-    async def judge(self, number: int = 1, *, run: str = "run", pages: Sequence[Page] = PAGES) -> Judgement | None:
+    async def judge(self, number: int = 1, *, run: str = "run", pages: Sequence[PageView] = PAGES) -> Judgement | None:
         """Let an attempt of the gate with this number, in this run of the workflow, ask the judge."""
         claim = uuid.uuid4()
         async with transaction(self.harness.sessions) as tx:

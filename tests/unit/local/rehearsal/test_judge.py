@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from domain.judge import SCHEMA, Page, ProductEvidence, render_request
+from domain.judge import SCHEMA, ProductEvidence, render_request
+from domain.page_view import PageView
 from local.rehearsal.conversation import read_conversation
 from local.rehearsal.errors import ApiError
 from local.rehearsal.judge import STRICT_MARKER, JudgeManner, check_output_config, judge
@@ -13,9 +14,13 @@ from local.rehearsal.judge import STRICT_MARKER, JudgeManner, check_output_confi
 BRIEF = {"name": "Rooms", "features": ["A list of rooms", "A calendar of bookings"]}
 
 
+def page(path: str, viewport: str, title: str, text: str, webp: bytes = b"") -> PageView:
+    return PageView(path, viewport, 200, title, text, (), (), (), 0, webp, 1280, 800)
+
+
 def findings(text: str, manner: JudgeManner | None = None, goal: str = "Build it.") -> list[dict[str, Any]]:
     asked = f"<idea_brief>\n{json.dumps(BRIEF)}\n</idea_brief>\n<goal>\n{goal}\n</goal>"
-    pages = [Page("/", "desktop", "Rooms", text)]
+    pages = [page("/", "desktop", "Rooms", text)]
     request = render_request(asked, [], ProductEvidence("", f"{BRIEF['features']}", "", pages))
     body = {"system": json.loads(request.system), "messages": [json.loads(request.message)]}
     found: list[dict[str, Any]] = json.loads(judge(manner, body, read_conversation(body)).text)["findings"]
