@@ -358,7 +358,10 @@ class TestRefusals:
             ("POST", "/filesystem.Filesystem/Stat", "application/json", b'{"path": 5}', 400),
             ("POST", "/filesystem.Filesystem/Stat", "application/json", b'{"path": "\\u0000"}', 400),
             ("POST", "/filesystem.Filesystem/Stat", "application/json", b'{"path": "/nope"}', 404),
-            ("POST", "/filesystem.Filesystem/CreateWatcher", "application/json", b'{"path": "/"}', 501),
+            ("POST", "/filesystem.Filesystem/CreateWatcher", "application/json", b'{"path": "/nope"}', 404),
+            ("POST", "/filesystem.Filesystem/GetWatcherEvents", "application/json", b'{"watcherId": "x"}', 404),
+            ("POST", "/filesystem.Filesystem/RemoveWatcher", "application/json", b"{}", 404),
+            ("GET", "/files?path=x&signature=v1_x&signature_expiration=99999999999", "", b"", 404),
         ],
     )
     async def test_sandbox_traffic(
