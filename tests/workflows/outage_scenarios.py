@@ -12,7 +12,7 @@ from clients.sandbox import Sandboxes, sandbox_config
 from db.models import Build, DependencyState
 from db.transaction import transaction
 from domain.names import FINISH, preview_workflow_id
-from domain.outage import PREVIEW_NOT_OPENED_IN_TIME, PREVIEW_WAITS
+from domain.outage import PREVIEW_WAITS
 from domain.status import Dependency, Status
 from tests.harness.away import Away, away_harness
 from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
@@ -155,17 +155,6 @@ async def preview_away(away: Away) -> list[EndedWorkflow]:
     await TimeSkipper(away.harness.client).fast_forward(preview, timedelta(minutes=1))
     await until_preview(away.harness, build_id, "open")
     return [workflows[0], await end_preview(away.harness, build_id, "cancelled")]
-
-
-@_scenario("the store is away for all of the time that a preview was to be open")
-async def preview_away_too_long(away: Away) -> list[EndedWorkflow]:
-    build_id = await away.harness.start(script=SMALL)
-    workflows = await ready_build(away.harness, build_id)
-    away.take(Dependency.STORE)
-    await away.harness.builds.open_preview(build_id, 60, seq=100)
-    ended = await end_preview(away.harness, build_id, "closed")
-    await until_preview(away.harness, build_id, "closed", PREVIEW_NOT_OPENED_IN_TIME)
-    return [workflows[0], ended]
 
 
 @_scenario("a long wait for the model continues as new, in the middle of a turn", continue_as_new_turns=3)
