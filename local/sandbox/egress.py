@@ -6,8 +6,8 @@ hosts on the list, and only at addresses that `AddressRules` lets pass. A connec
 byte more, so that nothing can follow it to another host. Inside TLS it sees nothing: a host on the list is trusted not
 to relay. The operator's package index and registry are served beside it (see `mirror.py`).
 
-`GET /refused-hosts?since=T` of the proxy itself, not of a host, answers with a JSON list of the hosts that it has refused
-to this sandbox since then, by the machine's monotonic clock: many programs print nothing of a refusal.
+`GET /refused-hosts?since=T` of the proxy itself, not of a host, answers with a JSON list of the hosts that it has
+refused to this sandbox since then, by the machine's monotonic clock: many programs print nothing of a refusal.
 """
 
 import asyncio
