@@ -31,7 +31,7 @@ DIRECTORY_PREFIX = "cofounder-push-"
 LEFT_OVER_SECONDS = 4 * 3600
 """A directory of a push that is older than this was left by a process that was killed."""
 
-_OUTPUT_MAX_BYTES = 200_000
+_OUTPUT_MAX_BYTES = 20_000
 _MEMORY_KIB = 4 * 1024**2
 _CPU_SECONDS = 600
 _BLOCK_BYTES = 512

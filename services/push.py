@@ -27,6 +27,7 @@ from db.session import Sessions
 from db.snapshots import current_snapshot
 from db.transaction import request_transaction
 from domain.errors import (
+    Conflict,
     InvalidInput,
     Misconfigured,
     NeedsPerson,
@@ -48,6 +49,9 @@ from services.stored_snapshots import ArchiveSource, send_snapshot
 
 _CLEANUP = timedelta(minutes=2)
 """The permit of a push lasts this much longer than the push may take."""
+
+AT_ONCE = 8
+"""Pushes that one process runs at the same time: each may need twice PUSH_MAX_MEGABYTES of its disk."""
 
 _TRY_AGAIN_SECONDS = 30
 
@@ -102,6 +106,7 @@ class Pushes:
         self._permits = permits
         self._policy = policy
         self._resolve = resolve
+        self._running: set[uuid.UUID] = set()
 
     async def push(self, user_id: str, build_id: uuid.UUID, request: PushRequest) -> Pushed:
         """Push the history of a stored snapshot, and say so in the build's feed. Overwrites nothing on the server.
@@ -126,7 +131,7 @@ class Pushes:
                 "for the API as well, or download the code."
             )
         try:
-            async with asyncio.timeout(self._policy.seconds):
+            async with self._one_of_few(build_id), asyncio.timeout(self._policy.seconds):
                 pushed = await self._bundle_and_push(self._sandboxes, snapshot, target, addresses, request)
         except TimeoutError as error:
             raise PushFailed(
@@ -137,6 +142,18 @@ class Pushes:
         # Even if the client goes away now: the server has the code.
         await wait_for_answer(self._record(build_id, pushed))
         return pushed
+
+    @asynccontextmanager
+    async def _one_of_few(self, build_id: uuid.UUID) -> AsyncIterator[None]:
+        if build_id in self._running:
+            raise Conflict("Another push of this build is running. Wait until it has ended, then push again.")
+        if len(self._running) >= AT_ONCE:
+            raise NoSandboxNow("Many pushes are running, so yours did not begin. Try again in a minute.", 60)
+        self._running.add(build_id)
+        try:
+            yield
+        finally:
+            self._running.discard(build_id)
 
     async def _find_snapshot(self, user_id: str, build_id: uuid.UUID, number: int | None) -> Snapshot:
         async with request_transaction(self._sessions) as tx:
@@ -204,7 +221,7 @@ class Pushes:
         lasts = timedelta(seconds=self._policy.seconds) + _CLEANUP
         async with self._permits.for_push(build_id, lasts):
             try:
-                yield await sandboxes.create(str(build_id), Role.PUSH, private=True, offline=True)
+                yield await sandboxes.create(str(build_id), Role.PUSH, offline=True)
             finally:
                 # Also one whose creation was cancelled: it exists, and its id is not known here.
                 await run_to_completion(_kill(sandboxes, build_id))
