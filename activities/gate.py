@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from temporalio import activity
 
+from activities.judge import Judge, JudgedGate
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
@@ -23,6 +24,7 @@ from activities.sandbox.product import (
     read_product,
     run_step,
     start_product,
+    step_outcome,
     wait_for_page,
 )
 from activities.sandbox.snapshot_store import restore_snapshot
@@ -49,6 +51,9 @@ from domain.errors import (
     StaleClaim,
 )
 from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
+from domain.findings import Finding
+from domain.judge import Judgement
+from domain.page_view import PageView
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
 from services.permits import Permits
@@ -71,10 +76,16 @@ class _GateReport:
     """What one run of the gate has found out so far."""
 
     findings: list[str] = field(default_factory=list)
-    """What is wrong, in sentences for the agent."""
+    """What is wrong, as texts for the agent."""
     tests_run: int = 0
     screenshots: dict[str, str] = field(default_factory=dict)
+    views: list[PageView] = field(default_factory=list)
+    """What a browser saw of the product's pages; the first page comes first, in every viewport."""
     url: str | None = None
+
+    def add(self, finding: Finding) -> None:
+        """Hold something against the product."""
+        self.findings.append(finding.text())
 
 
 class GateActivities:
@@ -88,13 +99,19 @@ class GateActivities:
         browser: Browser,
         policy: GatePolicy,
         permits: Permits,
+        judge: Judge | None = None,
     ) -> None:
+        """
+        Args:
+            judge: None if products are not judged.
+        """
         self._sessions = sessions
         self._sandboxes = sandboxes
         self._store = store
         self._browser = browser
         self._policy = policy
         self._permits = permits
+        self._judge = judge
 
     @activity.defn
     @application_errors
@@ -116,7 +133,12 @@ class GateActivities:
         """
         async with heartbeating(), self._permits.running(request.build_id, Role.GATE):
             gate = _ClaimedGate(
-                uuid.UUID(request.build_id), request.number, request.snapshot_number, uuid.uuid4(), request.wants_plan
+                uuid.UUID(request.build_id),
+                request.number,
+                request.snapshot_number,
+                uuid.uuid4(),
+                request.wants_plan,
+                request.turn,
             )
             run = await self._claim(gate)
             if isinstance(run, GateResult):
@@ -124,11 +146,13 @@ class GateActivities:
                 return run
             if run.findings:
                 await kill_all(self._sandboxes, request.build_id, Role.GATE)
-                return GateResult(findings=len(run.findings))
+                return _result_of(run)
             sandbox: Sandbox | None = None
             try:
                 sandbox = await self._sandbox(gate, run.sandbox_id)
                 report = await self._collect(gate, sandbox)
+                if not report.findings:
+                    await self._ask_judge(gate, sandbox, report)
             except SandboxGone as error:
                 raise SandboxUnavailable("The gate's sandbox went away; the gate runs again.") from error
             except (OutcomeUnknown, SandboxOverloaded) as error:
@@ -142,7 +166,7 @@ class GateActivities:
             if not result.passed:
                 await kill_all(self._sandboxes, request.build_id, Role.GATE)
                 return result
-            return GateResult(findings=0, sandbox_id=sandbox.id, preview_url=report.url)
+            return result.model_copy(update={"sandbox_id": sandbox.id, "preview_url": report.url})
 
     # ---- the evidence, in order
 
@@ -155,7 +179,7 @@ class GateActivities:
         try:
             product = await read_product(sandbox)
         except InvalidInput as problem:
-            report.findings.append(evidence.bad_product_file(str(problem)))
+            report.add(evidence.bad_product_file(str(problem)))
             return report
         if await self._install(gate, sandbox, product, report):
             await self._check(gate, sandbox, product, report)
@@ -179,7 +203,7 @@ class GateActivities:
         await restore_snapshot(self._store, sandbox, snapshot)
         tree = await keep_only_the_commit(sandbox)
         if gate.wants_plan and tree.usable and (finding := evidence.plan_finding(await read_plan_file(sandbox))):
-            tree.findings.append(finding)
+            tree.findings.append(finding.text())
         await sandbox.write(marker, json.dumps(dataclasses.asdict(tree)))
         return tree
 
@@ -190,8 +214,7 @@ class GateActivities:
         outcome = await run_step(sandbox, f"gate-{gate.number}-install", product.install, self._policy.command_seconds)
         if outcome.exit_code == 0 and not outcome.timed_out:
             return True
-        output = outcome.text + outcome.tail
-        report.findings.append(evidence.install_failed(product.install, outcome.exit_code, outcome.timed_out, output))
+        report.add(evidence.install_failed(step_outcome(product.install, outcome)))
         return False
 
     async def _check(
@@ -199,9 +222,9 @@ class GateActivities:
     ) -> None:
         await self._announce(gate, f"check: {product.check}")
         outcome = await run_step(sandbox, f"gate-{gate.number}-check", product.check, self._policy.command_seconds)
-        output = outcome.text + outcome.tail
-        report.tests_run = count_tests(output)
-        report.findings += evidence.check_findings(product.check, outcome.exit_code, outcome.timed_out, output)
+        report.tests_run = count_tests(outcome.text + outcome.tail)
+        for finding in evidence.check_findings(step_outcome(product.check, outcome)):
+            report.add(finding)
 
     async def _serve(
         self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
@@ -210,23 +233,35 @@ class GateActivities:
         await self._announce(gate, f"start: {product.start}")
         await start_product(sandbox, name, product.start)
         if failure := await wait_for_page(sandbox, name, product, self._policy.start_seconds):
-            report.findings.append(failure)
+            report.add(failure)
             return
         await self._announce(gate, "Looking at the page, desktop and mobile")
         report.url = sandbox.url(product.port)
         try:
-            shots = await self._browser.screenshots(report.url)
+            report.views = await self._browser.views(report.url)
         except PageFailed as error:
-            report.findings.append(f"The page at / could not be shown in a browser. {error}")
+            report.add(evidence.page_failed(str(error)))
             return
-        for shot in shots:
-            sha256 = hashlib.sha256(shot.webp).hexdigest()
-            await self._store.put_image(sha256, shot.webp)
-            report.screenshots[shot.viewport] = image_key(sha256)
-        if empty := [shot.viewport for shot in shots if is_blank(shot.webp)]:
-            report.findings.append(evidence.blank(empty))
+        for view in report.views:
+            sha256 = hashlib.sha256(view.webp).hexdigest()
+            await self._store.put_image(sha256, view.webp)
+            report.screenshots[view.viewport] = image_key(sha256)
+        if empty := [view.viewport for view in report.views if is_blank(view.webp)]:
+            report.add(evidence.blank(empty))
         if not await is_served(sandbox, product):
-            report.findings.append(evidence.did_not_stay_up(await read_log(sandbox, name)))
+            report.add(evidence.did_not_stay_up(await read_log(sandbox, name)))
+
+    async def _ask_judge(self, gate: "_ClaimedGate", sandbox: Sandbox, report: _GateReport) -> None:
+        """Add what the judge finds. It is asked last, and only about a product that has passed the other checks: the
+        agent has to repair what they found anyway, and is then judged."""
+        if self._judge is None:
+            return
+        await self._announce(gate, "Comparing the product with the brief")
+        judged = JudgedGate(gate.build_id, gate.number, gate.claim, gate.turn)
+        judgement = await self._judge.judge(judged, sandbox, report.views)
+        if judgement is not None and judgement.returned:
+            for finding in judgement.findings:
+                report.add(finding.as_finding())
 
     # ---- the row and the feed
 
@@ -253,7 +288,7 @@ class GateActivities:
         async with transaction(self._sessions) as tx:
             run = await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
             if run.ended_at is not None:
-                return GateResult(findings=len(run.findings or []))
+                return _result_of(run)
             if not report.findings and (pending := await steering.close_input(tx, gate.build_id)):
                 await gate_runs.delete_run(tx, run)
                 await append_events(tx, gate.build_id, [GateStepEvent(text=_FOUNDER_FIRST)])
@@ -265,12 +300,12 @@ class GateActivities:
                 else GatePassedEvent(number=gate.number, tests_run=report.tests_run, screenshots=report.screenshots)
             )
             await append_events(tx, gate.build_id, [event])
-            return GateResult(findings=len(report.findings))
+            return _result_of(run)
 
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with transaction(self._sessions) as tx:
             await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
-            await append_events(tx, gate.build_id, [GateStepEvent(text=evidence.tail_of(text))])
+            await append_events(tx, gate.build_id, [GateStepEvent(text=evidence.announcement(text))])
 
     # ---- the sandbox
 
@@ -307,6 +342,13 @@ class _ClaimedGate:
     snapshot_number: int
     claim: uuid.UUID
     wants_plan: bool
+    turn: int
+
+
+def _result_of(run: GateRun) -> GateResult:
+    """The result of a run that has ended, without its sandbox."""
+    judgement = Judgement.model_validate(run.judgement or {})
+    return GateResult.sparse(findings=len(run.findings or []), judged=judgement.returned, paid=judgement.called)
 
 
 def _marker(gate: _ClaimedGate) -> str:
