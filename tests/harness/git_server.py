@@ -133,10 +133,13 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def git_server(root: Path) -> Iterator[GitServer]:
     """Run a git server for the repositories below `root`."""
-    handler = type("Handler", (_Handler,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+
+    class Handler(_Handler):
+        pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    running = handler.git_server = GitServer(root, server)
+    running = Handler.git_server = GitServer(root, server)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
