@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from domain.addresses import is_public, resolve
+from clients.dns import resolve
+from domain.addresses import is_public
 from local.operator_network import OperatorNetwork
 from settings import Settings, secret_text
 
