@@ -39,6 +39,8 @@ _WITHOUT_A_SCRIPT = re.compile(
 """What scripts complain about if another one did not load."""
 _WITHOUT_AN_ANSWER = re.compile(r"fetch|network|load failed|timed? ?out|\b403\b|\berr_|connect|cors", re.IGNORECASE)
 """What scripts complain about if a request did not succeed."""
+_REPEATS_A_REQUEST = re.compile(r"^Access to .* has been blocked by CORS policy")
+"""The same as a failed request to another server."""
 _DEVELOPMENT_ADVICE = re.compile(r"^(?:Warning: |\[Vue warn\]|Each child in a list should have a unique)")
 """What libraries tell their developers. No visitor notices it."""
 
@@ -164,7 +166,7 @@ def console_faults(view: PageView) -> list[str]:
     kinds = {request.kind for request in blocked}
 
     def is_ours(error: str) -> bool:
-        if _DEVELOPMENT_ADVICE.match(error):
+        if _DEVELOPMENT_ADVICE.match(error) or _REPEATS_A_REQUEST.match(error):
             return False
         for url in _URL.findall(error):
             host = _host(url)

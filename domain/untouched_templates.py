@@ -53,10 +53,10 @@ _PAGES = (
     _Page("Caddy", text=r"your web server is working", title=r"caddy works!?"),
     _Page("Tomcat", text=r"you.ve successfully installed tomcat"),
     _Page("PHP", text=r"^php version \d", title=r"php.* - phpinfo\(\)|phpinfo\(\)"),
-    _Page("a directory listing", title=r"(directory listing for|index of|listing directory|files within) .*"),
+    _Page("a directory listing", title=r"(directory listing for|index of|listing directory) ~?/.*|files within \S*/"),
     _Page("a directory listing", text=r"^(directory listing for|index of) /"),
     _Page("a hello-world example", whole=r"hello,? (world|there|hono|elysia|from \w+)[!.]?"),
-    _Page("a hello-world example", whole=r"(pretty.print )?\{ ?\"?\w+\"? ?: ?(\"hello,? \w+[!.]?\"|true) ?\}"),
+    _Page("a hello-world example", whole=r"(pretty.print )?\{ ?\"\w+\" ?: ?(\"hello,? \w+[!.]?\"|\"world\"|true) ?\}"),
 )
 
 

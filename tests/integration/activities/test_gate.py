@@ -31,9 +31,10 @@ import http.server, pathlib
 
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        path = pathlib.Path({"/": "page.html"}.get(self.path, self.path[1:]))
-        self.send_response(200 if path.exists() else 404)
-        body = path.read_bytes() if path.exists() else b"Not found"
+        path = pathlib.Path("page.html" if self.path == "/" else self.path[1:])
+        is_there = self.path == "/" or path.exists()
+        body = path.read_bytes() if is_there else b"Not found"
+        self.send_response(200 if is_there else 404)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.end_headers()
         self.wfile.write(body)
@@ -217,7 +218,7 @@ async def test_a_failing_install_is_bounced_at_once(harness: ActivityHarness, bu
 async def test_a_server_that_answers_500_is_bounced(
     harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sandbox = await product(harness, build, server_py=SERVER.replace("200 if path.exists() else 404", "500"))
+    sandbox = await product(harness, build, server_py=SERVER.replace("200 if is_there else 404", "500"))
     # A server may take long to start, so the gate keeps asking whatever the answer.
     monkeypatch.setattr(harness.gate, "_policy", GatePolicy(command_seconds=DEADLINE, start_seconds=8))
     assert "answered with status 500, not 200" in await only_finding(harness, build, sandbox)
@@ -247,7 +248,7 @@ async def test_a_server_that_the_checks_have_left_does_not_count(harness: Activi
 
 
 async def test_a_blank_page_is_bounced(harness: ActivityHarness, build: str) -> None:
-    sandbox = await product(harness, build, page_html="<!doctype html><title>Blank</title><body></body>")
+    sandbox = await product(harness, build, page_html=f"<!doctype html>{VIEWPORT}<title>Blank</title><body></body>")
     assert "is blank" in await only_finding(harness, build, sandbox)
 
 
@@ -329,7 +330,7 @@ async def test_what_only_the_gate_can_not_reach_is_no_fault(harness: ActivityHar
 
 async def test_a_page_that_only_a_browser_gets_is_bounced(harness: ActivityHarness, build: str) -> None:
     status = 'self.send_response(500 if "text/html" in self.headers.get("Accept", "") else 200)'
-    server = SERVER.replace("self.send_response(200 if path.exists() else 404)", status)
+    server = SERVER.replace("self.send_response(200 if is_there else 404)", status)
     finding = await only_finding(harness, build, await product(harness, build, server_py=server))
     assert "A browser that opened / got status 500, not 200" in finding
 
@@ -370,7 +371,7 @@ async def test_a_file_that_the_index_hides_does_not_count(harness: ActivityHarne
     sandbox = await product(harness, build, page_html=UNTITLED)
     await shell(
         sandbox,
-        f"git update-index --skip-worktree page.html; cat >page.html <<'END'\n{PAGE}\nEND\n; git status --short",
+        f"git update-index --skip-worktree page.html; cat >page.html <<'END'\n{PAGE}\nEND\ngit status --short",
     )
     assert "'<title>' not found" in await only_finding(harness, build, sandbox)
 
