@@ -41,6 +41,8 @@ class FindingKind(StrEnum):
     BROKEN_IMAGE = "broken_image"
     DEAD_LINK = "dead_link"
     PHONE_OVERFLOW = "phone_overflow"
+    FEATURE_MISSING = "feature_missing"
+    FEATURE_FAKED = "feature_faked"
 
 
 @dataclass(frozen=True)
