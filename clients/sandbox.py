@@ -70,11 +70,12 @@ T = TypeVar("T")
 
 
 class Role(StrEnum):
-    """What a sandbox is for. A build has at most one of each."""
+    """What a sandbox is for. A build has at most one of each but the last, which belongs to no build."""
 
     WORKSPACE = "workspace"
     GATE = "gate"
     PREVIEW = "preview"
+    DOCTOR = "doctor"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from domain.errors import NoPermit, NotFound, SandboxRefused
 from domain.names import build_workflow_id, preview_workflow_id
 from domain.permits import reason_to_wait
 
+_COUNTED = (Role.WORKSPACE, Role.GATE, Role.PREVIEW)
 _SIGNAL_IS_LOST = timedelta(seconds=15)
 """Repeat the signal to close a preview after this long: the process that marked it may have died before it sent it."""
 
@@ -138,7 +139,7 @@ class Permits:
     async def _record(self, sandbox: ListedSandbox, spare_younger_than: timedelta) -> bool:
         """Count a sandbox that runs without a permit."""
         build_id, is_young = _uuid(sandbox.build_id), sandbox.started_at > datetime.now(UTC) - spare_younger_than
-        if build_id is None or is_young or sandbox.role not in list(Role):
+        if build_id is None or is_young or sandbox.role not in _COUNTED:
             return False
         async with transaction(self._sessions) as tx:
             return await permits.record_running(tx, build_id, sandbox.role)
