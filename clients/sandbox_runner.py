@@ -403,6 +403,7 @@ def _record(folder: str, outcome: dict[str, Any]) -> None:
 def _answer(folder: str) -> dict[str, Any]:
     """The recorded outcome with the head and tail of the output."""
     outcome: dict[str, Any] = {"state": "done", **parse_json(_read_text(os.path.join(folder, "outcome")))}
+    outcome["seconds"] = _seconds(folder)
     path = os.path.join(folder, "output")
     if not os.path.exists(path):
         return outcome
@@ -425,6 +426,15 @@ def _answer(folder: str) -> dict[str, Any]:
 
 def _with_remark(output: str, remark: str) -> str:
     return output + (remark.lstrip("\n") if not output or output.endswith("\n") else remark)
+
+
+def _seconds(folder: str) -> float:
+    """How long the call ran, by the times of the files that its keeper wrote at its beginning and end."""
+    try:
+        begun, ended = (os.stat(os.path.join(folder, name)).st_mtime for name in ("keeper", "outcome"))
+    except OSError:
+        return 0.0
+    return max(0.0, ended - begun)
 
 
 def _whole_characters(data: bytes) -> str:

@@ -42,7 +42,7 @@ def former_input(tool: str, fields: Mapping[str, Any], properties: Collection[st
         renamed["timeout_seconds"] = milliseconds and milliseconds // 1000
     if tool == "read_file" and "line_count" in properties and "view_range" in renamed:
         first, last = renamed.pop("view_range") or (None, None)
-        renamed |= {"start_line": first, "line_count": last and last - first + 1}
+        renamed |= {"start_line": first, "line_count": last - first + 1 if last else None}
     return {field: value for field, value in renamed.items() if field in properties or value is not None}
 
 
