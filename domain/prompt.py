@@ -41,8 +41,8 @@ RULES = """\
   site-packages say how it is called today. Pin the versions that you have tested, and commit the lock file.
 - Keep what works: change what the task needs and leave the rest. Never run `git reset --hard`, `git push` or
   `rm -rf .git`; a scaffold's own .git folder goes before you copy the scaffold in.
-- Keep {notes_file} for whoever goes on, which may be you without this conversation: decisions and their reasons, what
-  is odd, commands that work, what is left to do. A later build, and you after a summary, read it first.
+- Keep {notes_file} for the next build, and for yourself after a summary of this conversation: decisions and their
+  reasons, what is odd, commands that work, what is left to do. Read it first if it is there.
 
 # The plan
 - Keep {plan_file} at the top of the workspace: the user stories that the brief, the interview and the goal ask for, as

@@ -168,9 +168,8 @@ def open_answer(messages: Sequence[dict[str, Any]]) -> str | None:
 def as_described(call: Call, body: dict[str, Any]) -> dict[str, Any]:
     """Return the call's input with the names that the request's tools have: a conversation that began with an older
     version has its former ones."""
-    tools = body.get("tools") or ()
-    schema = next((tool.get("input_schema", {}) for tool in tools if tool.get("name") == call.tool), {})
-    return former_input(call.tool, call.input, schema.get("properties") or call.input)
+    schemas: dict[str, Any] = {tool.get("name"): tool.get("input_schema") or {} for tool in body.get("tools") or ()}
+    return former_input(call.tool, call.input, schemas.get(call.tool, {}).get("properties") or call.input)
 
 
 def _matches(turn: Turn, exchange: Exchange) -> bool:
