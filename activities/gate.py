@@ -27,6 +27,7 @@ from activities.sandbox.product import (
     step_outcome,
     wait_for_page,
 )
+from activities.sandbox.site import look_at_site
 from activities.sandbox.snapshot_store import restore_snapshot
 from clients.browser import Browser, PageFailed, is_blank
 from clients.object_store import ObjectStore, image_key
@@ -55,7 +56,8 @@ from domain.errors import (
 from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
 from domain.findings import Finding
 from domain.judge import Judgement
-from domain.page_view import PageView
+from domain.page_findings import page_findings, pages_failed
+from domain.page_view import VIEWPORTS, PageView
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
 from services.permits import Permits
@@ -235,21 +237,33 @@ class GateActivities:
         if failure := await wait_for_page(sandbox, name, product, self._policy.start_seconds):
             report.add(failure)
             return
-        await self._announce(gate, "Looking at the page, desktop and mobile")
         report.url = sandbox.url(product.port)
+        if await self._look(gate, report.url, report) and not await is_served(sandbox, product):
+            report.add(evidence.did_not_stay_up(await read_log(sandbox, name)))
+
+    async def _look(self, gate: "_ClaimedGate", url: str, report: _GateReport) -> bool:
+        """Look at the product's pages. Returns whether its first page could be shown."""
+        await self._announce(gate, "Looking at the page, desktop and mobile")
+
+        async def on_links(pages: int) -> None:
+            await self._announce(gate, f"Looking at {pages} linked page{'s' if pages > 1 else ''}, desktop and mobile")
+
         try:
-            report.views = await self._browser.views(report.url)
+            site = await look_at_site(self._browser, url, on_links)
         except PageFailed as error:
             report.add(evidence.page_failed(str(error)))
-            return
-        for view in report.views:
+            return False
+        report.views = site.views
+        first = site.views[: len(VIEWPORTS)]
+        for view in first:
             sha256 = hashlib.sha256(view.webp).hexdigest()
             await self._store.put_image(sha256, view.webp)
             report.screenshots[view.viewport] = image_key(sha256)
-        if empty := [view.viewport for view in report.views if is_blank(view.webp)]:
+        if empty := [view.viewport for view in first if is_blank(view.webp)]:
             report.add(evidence.blank(empty))
-        if not await is_served(sandbox, product):
-            report.add(evidence.did_not_stay_up(await read_log(sandbox, name)))
+        for finding in [*page_findings(site.views), *pages_failed(site.problems)]:
+            report.add(finding)
+        return True
 
     async def _ask_judge(self, gate: "_ClaimedGate", sandbox: Sandbox, report: _GateReport) -> None:
         """Add what the judge finds. It is asked last, and only about a product that has passed the other checks: the
