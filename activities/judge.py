@@ -16,6 +16,7 @@ from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
 from activities.runtime.outlive import LOOK_SECONDS, LOST_AFTER_SECONDS, keep_call, outlive_run
+from activities.runtime.paid_call import paid_call
 from activities.sandbox.product import GIT, SMALL_SECONDS
 from activities.turn.budget import CallBudget
 from activities.turn.rates import Admission, CallRates
@@ -205,9 +206,10 @@ class Judge:
                 asked = await self._reserve(tx, gate, _Asked(call, choice, request), waits=waits)
             if not isinstance(asked, _Asked):
                 return asked
-            return await outlive_run(
-                self._call_and_store(gate, asked, admission), lambda: keep_call(self._sessions, claim)
-            )
+            with paid_call():
+                return await outlive_run(
+                    self._call_and_store(gate, asked, admission), lambda: keep_call(self._sessions, claim)
+                )
         except RateLimited as error:
             await self._rates.note_refusal(choice.model, error)
             raise _Unanswered(_BUSY, error.retry_after_seconds, again=True) from error

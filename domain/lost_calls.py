@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from domain.failures import BILLED_FAILURES, DATABASE_UNAVAILABLE, outage_of
+from domain.failures import BILLED_FAILURES, DATABASE_UNAVAILABLE, WORKER_STOPPED, outage_of
 from domain.status import Dependency
 
 TURN, COMPACTION, JUDGE = "turn", "compaction", "judge"
@@ -44,7 +44,7 @@ class LostCall:
     name: str
 
 
-_JUDGE_MAY_BE_BILLED = (None, DATABASE_UNAVAILABLE, "WorkerStopped")
+_JUDGE_MAY_BE_BILLED = (None, DATABASE_UNAVAILABLE, WORKER_STOPPED)
 """How an attempt of the gate has failed that may have called the judge: any other failure came before its call."""
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domain.failures import DATABASE_UNAVAILABLE
+from domain.failures import DATABASE_UNAVAILABLE, WORKER_STOPPED
 from domain.lost_calls import (
     COMPACTION,
     JUDGE,
@@ -97,7 +97,7 @@ def test_judgements_are_lost_too() -> None:
     ("failures", "error_type", "billed"),
     [
         (2, None, 2),  # workers were killed
-        (1, "WorkerStopped", 1),
+        (1, WORKER_STOPPED, 1),
         (9, DATABASE_UNAVAILABLE, 1),
         (2, "SandboxUnavailable", 0),
         (2, "SnapshotFailed", 0),
