@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from domain.failures import BILLED_FAILURES, DATABASE_UNAVAILABLE, WORKER_STOPPED, outage_of
+from domain.failures import BILLED_FAILURES, DATABASE_UNAVAILABLE, outage_of
 from domain.status import Dependency
 
 TURN, COMPACTION, JUDGE = "turn", "compaction", "judge"
@@ -44,13 +44,18 @@ class LostCall:
     name: str
 
 
-_JUDGE_MAY_BE_BILLED = (None, DATABASE_UNAVAILABLE, WORKER_STOPPED)
-"""How an attempt of the gate has failed that may have called the judge: any other failure came before its call."""
+_BEFORE_THE_JUDGE = frozenset(
+    {
+        *("SandboxUnavailable", "SandboxOverloaded", "SandboxGone", "SandboxFull", "OutcomeUnknown"),
+        *("SnapshotFailed", "StoreUnavailable", "NoPermit", "SandboxRefused", "NeedsPerson", "RowsAreAhead"),
+    }
+)
+"""Types of errors with which an attempt of the gate fails before it calls the judge: the call comes last."""
 
 
 def billed_judges(failures: int, error_type: str | None) -> int:
     """How many calls of the judge failed attempts of the gate may have made; the arguments are `billed_failures`'."""
-    return billed_failures(failures, error_type) if error_type in _JUDGE_MAY_BE_BILLED else 0
+    return 0 if error_type in _BEFORE_THE_JUDGE else billed_failures(failures, error_type)
 
 
 def billed_failures(failures: int, error_type: str | None) -> int:

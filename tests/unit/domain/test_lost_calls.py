@@ -99,6 +99,7 @@ def test_judgements_are_lost_too() -> None:
         (2, None, 2),  # workers were killed
         (1, WORKER_STOPPED, 1),
         (9, DATABASE_UNAVAILABLE, 1),
+        (1, "StaleClaim", 1),
         (2, "SandboxUnavailable", 0),
         (2, "SnapshotFailed", 0),
     ],
