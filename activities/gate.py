@@ -1,6 +1,8 @@
 """The evidence gate: a product passes if its last commit installs, passes its checks and serves in a fresh sandbox."""
 
+import asyncio
 import dataclasses
+import functools
 import hashlib
 import json
 import uuid
@@ -23,10 +25,10 @@ from activities.sandbox.product import (
     read_product,
     run_step,
     start_product,
-    step_outcome,
     wait_for_page,
 )
 from activities.sandbox.snapshot_store import restore_snapshot
+from activities.sandbox.step_output import kept_output, read_reports, step_outcome
 from clients.browser import Browser, PageFailed, is_blank
 from clients.object_store import ObjectStore, image_key
 from clients.sandbox import Role, Sandbox, Sandboxes
@@ -39,6 +41,7 @@ from db.session import Sessions
 from db.snapshots import latest_snapshot
 from db.transaction import transaction
 from domain import evidence
+from domain.check_summary import read_tally
 from domain.errors import (
     InvalidInput,
     Misconfigured,
@@ -50,10 +53,10 @@ from domain.errors import (
     StaleClaim,
 )
 from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
-from domain.findings import Finding
+from domain.findings import Finding, Output
 from domain.page_view import PageView
 from domain.payloads import GateResult, RunGate
-from domain.product import ProductManifest, count_tests
+from domain.product import ProductManifest
 from services.permits import Permits
 
 _FOUNDER_FIRST = "The product passes, but you have written meanwhile: that comes first"
@@ -80,6 +83,15 @@ class _GateReport:
     views: list[PageView] = field(default_factory=list)
     """What a browser saw of the product's pages; the first page comes first, in every viewport."""
     url: str | None = None
+    outputs: dict[str, str] = field(default_factory=dict)
+    """Outputs that are too long for a finding, by step."""
+
+    def keep(self, number: int, step: str, output: Output) -> Output:
+        """Keep an output that is too long for a finding, for the agent to read. Returns it with the path to that."""
+        if not output.is_long:
+            return output
+        self.outputs[step] = output.plain()
+        return dataclasses.replace(output, path=kept_output(number, step))
 
     def add(self, finding: Finding) -> None:
         """Hold something against the product."""
@@ -199,25 +211,36 @@ class GateActivities:
         outcome = await run_step(sandbox, f"gate-{gate.number}-install", product.install, self._policy.command_seconds)
         if outcome.exit_code == 0 and not outcome.timed_out:
             return True
-        report.add(evidence.install_failed(step_outcome(product.install, outcome)))
+        failed = await step_outcome(sandbox, product.install, outcome)
+        output = report.keep(gate.number, "install", failed.output)
+        report.add(evidence.install_failed(dataclasses.replace(failed, output=output)))
         return False
 
     async def _check(
         self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
     ) -> None:
         await self._announce(gate, f"check: {product.check}")
-        outcome = await run_step(sandbox, f"gate-{gate.number}-check", product.check, self._policy.command_seconds)
-        report.tests_run = count_tests(outcome.text + outcome.tail)
-        for finding in evidence.check_findings(step_outcome(product.check, outcome)):
+        call_id = f"gate-{gate.number}-check"
+        outcome = await run_step(sandbox, call_id, product.check, self._policy.command_seconds)
+        ended = await step_outcome(sandbox, product.check, outcome)
+        # In a thread: a long output takes seconds, and heartbeats go on meanwhile.
+        tally = await asyncio.to_thread(read_tally, ended.output.head + "\n" + ended.output.tail)
+        reported = await read_reports(sandbox, call_id)
+        if reported.failed or not tally.passed:
+            tally += reported
+        report.tests_run = tally.passed
+        output = report.keep(gate.number, "check", ended.output)
+        for finding in evidence.check_findings(dataclasses.replace(ended, output=output), tally):
             report.add(finding)
 
     async def _serve(
         self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
     ) -> None:
         name = f"gate-{gate.number}"
+        keep_log = functools.partial(report.keep, gate.number, "start")
         await self._announce(gate, f"start: {product.start}")
         await start_product(sandbox, name, product.start)
-        if failure := await wait_for_page(sandbox, name, product, self._policy.start_seconds):
+        if failure := await wait_for_page(sandbox, name, product, self._policy.start_seconds, keep_log):
             report.add(failure)
             return
         await self._announce(gate, "Looking at the page, desktop and mobile")
@@ -234,7 +257,7 @@ class GateActivities:
         if empty := [view.viewport for view in report.views if is_blank(view.webp)]:
             report.add(evidence.blank(empty))
         if not await is_served(sandbox, product):
-            report.add(evidence.did_not_stay_up(await read_log(sandbox, name)))
+            report.add(evidence.did_not_stay_up(keep_log(await read_log(sandbox, name))))
 
     # ---- the row and the feed
 
@@ -266,7 +289,9 @@ class GateActivities:
                 await gate_runs.delete_run(tx, run)
                 await append_events(tx, gate.build_id, [GateStepEvent(text=_FOUNDER_FIRST)])
                 return GateResult(findings=0, message=pending.message, restore=pending.restore)
-            await gate_runs.record_result(tx, run, report.findings, report.tests_run, report.screenshots)
+            await gate_runs.record_result(
+                tx, run, report.findings, report.tests_run, report.screenshots, report.outputs
+            )
             event = (
                 GateBouncedEvent(number=gate.number, findings=report.findings)
                 if report.findings

@@ -713,6 +713,9 @@ class GateRun(Base):
     screenshots: Mapped[dict[str, Any]] = mapped_column(
         server_default=text("'{}'::jsonb"), comment="S3 key by viewport"
     )
+    outputs: Mapped[dict[str, Any] | None] = mapped_column(
+        deferred=True, comment="what the findings could quote only in part, by step"
+    )
     started_at: Mapped[datetime] = _now()
     ended_at: Mapped[datetime | None]
 
