@@ -22,6 +22,7 @@ from domain.build_settings import BuildSettings
 from domain.errors import Misconfigured
 from domain.models import default_prices
 from domain.pricing import ModelPrice
+from domain.push import LONGEST_PUSH
 from domain.rates import AssumedRates
 
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
@@ -213,6 +214,16 @@ class Settings(BuildSettings, BaseSettings):
     fallback_model: str = Field(
         default="claude-sonnet-5-5", description="Model if neither the user nor the plan names one."
     )
+    product_judge: bool = Field(
+        default=True,
+        description="Let a model compare each product that passes the other checks with its brief. false: no such call "
+        "is made.",
+    )
+    judge_model: str | None = Field(
+        default=None,
+        description="Model of that comparison if neither the user nor the plan names one; unset: claude-haiku-5-5, or "
+        "the build's own if that has no price.",
+    )
     model_prices: ModelPrices = Field(
         default_factory=default_prices, description="Prices per model as JSON, in USD per million tokens."
     )
@@ -314,6 +325,20 @@ class Settings(BuildSettings, BaseSettings):
         default="http://127.0.0.1:8000", description="URL of the API that the command line talks to."
     )
 
+    push_seconds: int = Field(
+        default=600,
+        ge=10,
+        le=int(LONGEST_PUSH.total_seconds()),
+        description="Seconds that a push of a build's code to a git server may take.",
+    )
+    push_max_megabytes: int = Field(
+        default=500, ge=1, le=4000, description="Largest git history that is pushed, in megabytes."
+    )
+    push_private_hosts: HostNames = Field(
+        default=None,
+        description="Git servers that may be pushed to although their addresses are private; comma-separated.",
+    )
+
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console.")
     log_level: str = Field(
         default="INFO", pattern="(?i)^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
@@ -367,13 +392,11 @@ class Settings(BuildSettings, BaseSettings):
         return [value for value in values if len(value) >= _SHORTEST_SECRET]
 
     @model_validator(mode="after")
-    def _fallback_is_priced(self) -> "Settings":
-        if self.fallback_model not in self.model_prices:
-            priced = ", ".join(sorted(self.model_prices))
-            raise ValueError(
-                f"FALLBACK_MODEL: {self.fallback_model} has no price; set it to one of {priced}, or add it to "
-                "MODEL_PRICES"
-            )
+    def _models_are_priced(self) -> "Settings":
+        for name, model in {"FALLBACK_MODEL": self.fallback_model, "JUDGE_MODEL": self.judge_model}.items():
+            if model is not None and model not in self.model_prices:
+                priced = ", ".join(sorted(self.model_prices))
+                raise ValueError(f"{name}: {model} has no price; set it to one of {priced}, or add it to MODEL_PRICES")
         return self
 
 

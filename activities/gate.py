@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from temporalio import activity
 
+from activities.judge import Judge, JudgedGate
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
@@ -54,6 +55,7 @@ from domain.errors import (
 )
 from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
 from domain.findings import Finding, Output
+from domain.judge import Judgement
 from domain.page_view import PageView
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest
@@ -109,13 +111,19 @@ class GateActivities:
         browser: Browser,
         policy: GatePolicy,
         permits: Permits,
+        judge: Judge | None = None,
     ) -> None:
+        """
+        Args:
+            judge: None if products are not judged.
+        """
         self._sessions = sessions
         self._sandboxes = sandboxes
         self._store = store
         self._browser = browser
         self._policy = policy
         self._permits = permits
+        self._judge = judge
 
     @activity.defn
     @application_errors
@@ -137,7 +145,12 @@ class GateActivities:
         """
         async with heartbeating(), self._permits.running(request.build_id, Role.GATE):
             gate = _ClaimedGate(
-                uuid.UUID(request.build_id), request.number, request.snapshot_number, uuid.uuid4(), request.wants_plan
+                uuid.UUID(request.build_id),
+                request.number,
+                request.snapshot_number,
+                uuid.uuid4(),
+                request.wants_plan,
+                request.turn,
             )
             run = await self._claim(gate)
             if isinstance(run, GateResult):
@@ -145,11 +158,13 @@ class GateActivities:
                 return run
             if run.findings:
                 await kill_all(self._sandboxes, request.build_id, Role.GATE)
-                return GateResult(findings=len(run.findings))
+                return _result_of(run)
             sandbox: Sandbox | None = None
             try:
                 sandbox = await self._sandbox(gate, run.sandbox_id)
                 report = await self._collect(gate, sandbox)
+                if not report.findings:
+                    await self._ask_judge(gate, sandbox, report)
             except SandboxGone as error:
                 raise SandboxUnavailable("The gate's sandbox went away; the gate runs again.") from error
             except (OutcomeUnknown, SandboxOverloaded) as error:
@@ -163,7 +178,7 @@ class GateActivities:
             if not result.passed:
                 await kill_all(self._sandboxes, request.build_id, Role.GATE)
                 return result
-            return GateResult(findings=0, sandbox_id=sandbox.id, preview_url=report.url)
+            return result.model_copy(update={"sandbox_id": sandbox.id, "preview_url": report.url})
 
     # ---- the evidence, in order
 
@@ -259,6 +274,18 @@ class GateActivities:
         if not await is_served(sandbox, product):
             report.add(evidence.did_not_stay_up(keep_log(await read_log(sandbox, name))))
 
+    async def _ask_judge(self, gate: "_ClaimedGate", sandbox: Sandbox, report: _GateReport) -> None:
+        """Add what the judge finds. It is asked last, and only about a product that has passed the other checks: the
+        agent has to repair what they found anyway, and is then judged."""
+        if self._judge is None:
+            return
+        await self._announce(gate, "Comparing the product with the brief")
+        judged = JudgedGate(gate.build_id, gate.number, gate.claim, gate.turn)
+        judgement = await self._judge.judge(judged, sandbox, report.views)
+        if judgement is not None and judgement.returned:
+            for finding in judgement.findings:
+                report.add(finding.as_finding())
+
     # ---- the row and the feed
 
     async def _claim(self, gate: "_ClaimedGate") -> GateRun | GateResult:
@@ -284,7 +311,7 @@ class GateActivities:
         async with transaction(self._sessions) as tx:
             run = await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
             if run.ended_at is not None:
-                return GateResult(findings=len(run.findings or []))
+                return _result_of(run)
             if not report.findings and (pending := await steering.close_input(tx, gate.build_id)):
                 await gate_runs.delete_run(tx, run)
                 await append_events(tx, gate.build_id, [GateStepEvent(text=_FOUNDER_FIRST)])
@@ -298,7 +325,7 @@ class GateActivities:
                 else GatePassedEvent(number=gate.number, tests_run=report.tests_run, screenshots=report.screenshots)
             )
             await append_events(tx, gate.build_id, [event])
-            return GateResult(findings=len(report.findings))
+            return _result_of(run)
 
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with transaction(self._sessions) as tx:
@@ -340,6 +367,13 @@ class _ClaimedGate:
     snapshot_number: int
     claim: uuid.UUID
     wants_plan: bool
+    turn: int
+
+
+def _result_of(run: GateRun) -> GateResult:
+    """The result of a run that has ended, without its sandbox."""
+    judgement = Judgement.model_validate(run.judgement or {})
+    return GateResult.sparse(findings=len(run.findings or []), judged=judgement.returned, paid=judgement.called)
 
 
 def _marker(gate: _ClaimedGate) -> str:

@@ -25,6 +25,8 @@ from domain.events import (
     PhaseCompletedEvent,
     PlanEvent,
     PreviewEvent,
+    ProductJudgedEvent,
+    PushedEvent,
     QuestionEvent,
     ReadyEvent,
     RestoreAskedEvent,
@@ -236,6 +238,20 @@ def _counted(count: int | None, noun: str) -> str:
     return f"{count or 0} {noun}{'' if count == 1 else 's'}"
 
 
+def _product_judged(state: FeedState, line: FeedEvent, event: ProductJudgedEvent) -> FeedState:
+    if event.reason is not None:
+        return state._with_line(line, f"  not judged: {event.reason}. The other checks decide", "warning")
+    if not event.findings:
+        return state._with_line(line, f"  judged by {event.model}: nothing that was asked for is missing", "note")
+    if event.returned:
+        return state._with_line(line, f"  judged by {event.model}: the agent gets its findings", "note")
+    left = f"  judged by {event.model}: the agent had its findings twice, and these are left"
+    state = state._with_line(line, left, "warning")
+    for finding in event.findings:
+        state = state._with_line(line, f"  {finding}", "warning")
+    return state
+
+
 def _question(state: FeedState, line: FeedEvent, event: QuestionEvent) -> FeedState:
     state = state._with_line(line, f"asks you: {event.problem}", "warning")
     for tried in event.tried:
@@ -316,10 +332,12 @@ _line(
     lambda event: f"evidence gate {event.number}: starting the product in a fresh sandbox",
 )
 _line(GateStepEvent, "note", lambda event: f"  {event.text}")
+_on(ProductJudgedEvent, _product_judged)
 _on(GateBouncedEvent, _gate_bounced)
 _on(GatePassedEvent, _gate_passed)
 _on(ResumedEvent, _resumed)
 _line(BudgetEvent, "warning", lambda event: event.text)
 _on(PreviewEvent, _preview)
+_line(PushedEvent, "good", lambda event: f"pushed {event.commit[:7]} to {event.branch} of {event.repository}")
 _line(HookFailedEvent, "warning", lambda event: f"after the build: {event.error}")
 _on(ReadyEvent, _ready)

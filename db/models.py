@@ -549,7 +549,7 @@ class LedgerEntry(Base):
         Index("ix_ledger_build", "build_id", "turn"),
         CheckConstraint(_one_of("state", ("open", "settled", "estimated", "released")), name="state"),
         CheckConstraint("(state = 'open') = (closed_at is null)", name="closed"),
-        CheckConstraint(_one_of("kind", ("turn", "compaction")), name="kind"),
+        CheckConstraint(_one_of("kind", ("turn", "compaction", "judge")), name="kind"),
         CheckConstraint(
             "least(cost, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens)"
             " >= 0",
@@ -716,6 +716,9 @@ class GateRun(Base):
     outputs: Mapped[dict[str, Any] | None] = mapped_column(
         deferred=True, comment="what the findings could quote only in part, by step"
     )
+    judge_claim: Mapped[uuid.UUID | None] = mapped_column(comment="of the attempt that calls the judge, in the ledger")
+    judge_run_id: Mapped[str | None] = mapped_column(comment="the workflow's run of that attempt")
+    judgement: Mapped[dict[str, Any] | None] = mapped_column(comment="how the judge's part ended; null until then")
     started_at: Mapped[datetime] = _now()
     ended_at: Mapped[datetime | None]
 
@@ -762,6 +765,16 @@ class Permit(Base):
         CheckConstraint(_one_of("role", ("workspace", "gate", "preview")), name="role"),
         CheckConstraint("reclaimed_at is null or role = 'preview'", name="reclaimed"),
     )
+
+
+class PushPermit(Base):
+    """The right to have one more sandbox running for a push of the build; see `db/permits.py`."""
+
+    __tablename__ = "push_permits"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"), primary_key=True)
+    claim: Mapped[uuid.UUID] = mapped_column(comment="names the request that holds it")
+    expires_at: Mapped[datetime] = mapped_column(comment="it no longer counts then, even if its process was killed")
 
 
 class SandboxFleet(Base):

@@ -265,6 +265,18 @@ class GateStepEvent(BuildEvent):
     text: str = Field(description="The step, for the founder.")
 
 
+class ProductJudgedEvent(BuildEvent):
+    """A model has compared the product with the brief, or the product was not judged. A passed product may have
+    findings of it: they go back to the agent twice at most."""
+
+    type = "product_judged"
+    number: int = Field(description="Counts the build's runs of the gate.")
+    model: str = Field(default="", description="The model that has judged; empty if none was called.")
+    findings: list[str] = Field(default=[], description="What was asked for and the product lacks or fakes.")
+    returned: bool = Field(default=False, description="Whether the findings go back to the agent.")
+    reason: str | None = Field(default=None, description="Why the product was not judged; null if it was.")
+
+
 class GateBouncedEvent(BuildEvent):
     """The product has not passed."""
 
@@ -299,6 +311,15 @@ class PreviewEvent(BuildEvent):
     url: str | None = Field(default=None, description="Its address while it is open.")
     expires_at: str | None = Field(default=None, description="When it closes by itself.")
     reason: str | None = Field(default=None, description="Why it failed, was closed early, or still waits.")
+
+
+class PushedEvent(BuildEvent):
+    """The code was pushed to a git server."""
+
+    type = "pushed"
+    commit: str = Field(description="The commit that the branch is at now.")
+    branch: str = Field(default="", description="The branch there.")
+    repository: str = Field(default="", description="The server's name and the repository's path.")
 
 
 class HookFailedEvent(BuildEvent):
