@@ -205,7 +205,7 @@ async def wait_for_page(
     """Wait until GET / answers 200. Returns None then, otherwise what is wrong.
 
     Args:
-        keep_log: called with the server's log before a finding quotes it; returns it with the path where it is kept.
+        keep_log: called with the server's log before a finding quotes it; returns it with the path of a copy.
     """
     boot = await sandbox.boot()
     deadline = time.monotonic() + seconds
