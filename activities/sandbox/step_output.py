@@ -8,6 +8,7 @@ from clients.archive import read_beginning
 from clients.sandbox import CallOutcome, Sandbox
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from domain.check_summary import REPORT_ELEMENTS, Tally, tally_report
+from domain.egress import refused_hosts
 from domain.errors import InvalidInput
 from domain.evidence import StepOutcome
 from domain.findings import Output
@@ -28,7 +29,8 @@ async def step_outcome(sandbox: Sandbox, command: str, outcome: CallOutcome) -> 
     output = Output(outcome.text, outcome.tail, outcome.output_bytes)
     if outcome.tail:
         output = await read_output(sandbox, outcome.output_path, outcome.output_bytes) or output
-    return StepOutcome(command, outcome.exit_code, outcome.timed_out, outcome.seconds, output)
+    refused = refused_hosts(outcome.refused_hosts)
+    return StepOutcome(command, outcome.exit_code, outcome.timed_out, outcome.seconds, output, refused)
 
 
 async def read_output(sandbox: Sandbox, path: str, size: int | None = None) -> Output | None:

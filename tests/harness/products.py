@@ -9,15 +9,19 @@ from db.transaction import transaction
 from domain.payloads import GateResult, RunGate
 from tests.harness.activities import ActivityHarness, shell
 
-PAGE = "<!doctype html><title>Rooms</title><h1>Rooms</h1><p>A place for everything.</p>"
+VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+UNTITLED = f"{VIEWPORT}<h1>No title</h1>"
+PAGE = f"<!doctype html><title>Rooms</title>{VIEWPORT}<h1>Rooms</h1><p>A place for everything.</p>"
 
 SERVER = """\
 import http.server, pathlib
 
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = pathlib.Path("page.html").read_bytes()
-        self.send_response(200)
+        path = pathlib.Path("page.html" if self.path == "/" else self.path[1:])
+        is_there = self.path == "/" or path.exists()
+        body = path.read_bytes() if is_there else b"Not found"
+        self.send_response(200 if is_there else 404)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.end_headers()
         self.wfile.write(body)
