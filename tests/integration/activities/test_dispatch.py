@@ -537,7 +537,7 @@ async def test_steps_are_not_taken_again(harness: DispatchHarness, monkeypatch: 
     with monkeypatch.context() as patched:
         patched.setattr(harness.browser, "view", dies)
         for call in (acting, only_looking):
-            with pytest.raises(ConnectionError):
+            with pytest.raises(ApplicationError, match="the worker died"):
                 await harness.attempt(call)
     assert await harness.attempt(acting) == DispatchResult(is_error=True)
     assert "The outcome of this call is unknown" in await harness.result_text(acting)
