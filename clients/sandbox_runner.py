@@ -95,6 +95,8 @@ GREP_FILE_BYTES = 5_000_000
 TEXT_BYTES = 20_000_000
 """The largest file that edit_file changes, and that read_file decodes as a whole, in bytes."""
 SIMILAR_PATHS = 3
+IMAGE_BYTES = 10_000_000
+_IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 SEARCH_SECONDS = 15
 
 GIT_ENVIRONMENT = {
@@ -1103,7 +1105,7 @@ CHANGES: Mapping[str, Function] = {"write_file": write_file, "edit_file": edit_f
 
 
 def query(folders: Folders, envelope: dict[str, Any]) -> dict[str, Any]:
-    """The answer of a read-only tool: `text` and `is_error`."""
+    """The answer of a read-only tool: `text` and `is_error`; `image` is the path of a file that the client shows."""
     tool, tool_input = envelope["tool"], envelope["input"]
 
     def too_slow(*_: object) -> NoReturn:
@@ -1113,6 +1115,8 @@ def query(folders: Folders, envelope: dict[str, Any]) -> dict[str, Any]:
     signal.signal(signal.SIGALRM, too_slow)
     signal.alarm(SEARCH_SECONDS)
     try:
+        if tool == "read_file" and (image := image_file(folders, tool_input)):
+            return {"text": "", "is_error": False, "image": image}
         return {"text": run_query(folders, tool, tool_input), "is_error": False}
     except ToolError as error:
         return {"text": str(error), "is_error": True}
@@ -1125,6 +1129,32 @@ def query(folders: Folders, envelope: dict[str, Any]) -> dict[str, Any]:
 def run_query(folders: Folders, tool: str, tool_input: dict[str, Any]) -> str:
     """Run a read-only tool of `QUERIES`. Returns its text for the agent."""
     return _function_of(QUERIES, tool)(folders, tool_input)
+
+
+def image_file(folders: Folders, tool_input: dict[str, Any]) -> str | None:
+    """The real path of the file if it is an image; None for other files, and for one that can't be read.
+
+    Raises:
+        ToolError: it can't be shown like this.
+    """
+    path = tool_input["file_path"]
+    try:
+        real = resolve(folders, path)
+        descriptor = _open_regular(real, path)
+    except ToolError:
+        return None  # `read_file` says why
+    with os.fdopen(descriptor, "rb") as file:
+        start, size = file.read(12), os.fstat(descriptor).st_size
+    if not start.startswith(_IMAGE_SIGNATURES) and not (start.startswith(b"RIFF") and start[8:] == b"WEBP"):
+        return None
+    if tool_input.get("view_range") is not None:
+        raise ToolError(f"{path} is an image, which has no lines. Leave out view_range to look at it.")
+    if size > IMAGE_BYTES:
+        raise ToolError(
+            f"{path} is an image of {size} bytes, and up to {IMAGE_BYTES} are shown. Make a smaller copy with bash "
+            "and read that."
+        )
+    return real
 
 
 def read_file(folders: Folders, tool_input: dict[str, Any]) -> str:

@@ -428,7 +428,7 @@ _PROMPT_SIZE = text(
         here.prefix,
         (select sum((length(result) - length(replace(result, :image, ''))) / length(:image)) from tool_calls
             where build_id = :build and tool_calls.turn >= since.covers and tool_calls.turn < :turn
-                and name = 'take_screenshot') as images_here,
+                and name in ('take_screenshot', 'look', 'read_file')) as images_here,
         since.covers
     from here, since, lateral (
         select sum(octet_length(result)) as bytes,

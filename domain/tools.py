@@ -8,9 +8,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from domain.errors import InvalidToolInput
 from domain.former_inputs import current_input
@@ -88,6 +88,24 @@ class TakeScreenshotInput(ToolInput):
     )
 
 
+class AskFounderInput(ToolInput):
+    question: Annotated[str, Field(min_length=1, max_length=1000)] = Field(
+        description="The question in plain words, with what depends on it. Up to 1,000 characters."
+    )
+    options: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=2, max_length=6)] = (
+        Field(description="Two to six answers to choose from, each up to 200 characters.")
+    )
+    default: str = Field(description="The option with which you go on now, word for word.")
+
+    @model_validator(mode="after")
+    def _default_is_an_option(self) -> Self:
+        if len(set(self.options)) < len(self.options):
+            raise ValueError("options: give each option once")
+        if self.default not in self.options:
+            raise ValueError("default: must be one of the options, word for word")
+        return self
+
+
 class RunsIn(Enum):
     """Where a tool does its work, and so where its function is."""
 
@@ -99,6 +117,10 @@ class RunsIn(Enum):
     WORKER = auto()
     """A function of `activities/worker_tools.py` does, outside the sandbox. It can't be mutating: there is no journal
     in which a second attempt would find what the first one did."""
+
+    DATABASE = auto()
+    """`activities/dispatch.py` does, in the transaction that stores the result. It needs no sandbox, and can't be
+    mutating: that is for the workspace."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +145,7 @@ class Tool:
             raise ValueError(f"The tool {self.name} must have a command if it runs as one, and only then.")
         if self.runs_in is RunsIn.COMMAND and not self.mutating:
             raise ValueError(f"The tool {self.name} runs a command, so it must be marked as mutating.")
-        if self.runs_in is RunsIn.WORKER and self.mutating:
+        if self.runs_in in (RunsIn.WORKER, RunsIn.DATABASE) and self.mutating:
             raise ValueError(f"The tool {self.name} runs in the worker, so it can't be mutating.")
 
     def sent_schema(self) -> dict[str, Any]:
@@ -220,6 +242,17 @@ TOOLS: dict[str, Tool] = {
             f"listen in the sandbox on the port that {PRODUCT_FILE} names: start it in the background first.",
             TakeScreenshotInput,
             RunsIn.WORKER,
+        ),
+        Tool(
+            "ask_founder",
+            "Ask the founder to choose between two to six options, and go on at once with the one that you give as the "
+            "default: nothing waits for the answer, which reaches you as a message if it comes. Use it seldom, for a "
+            "choice that is theirs and that the brief leaves open, such as a name, a price or what is public. Do not "
+            "ask whether to go on, nor what you can find out or undo later. What nothing can be done without is a "
+            "blocker, which you name when you end your turn.",
+            AskFounderInput,
+            RunsIn.DATABASE,
+            subject=lambda tool_input: tool_input.get("question"),
         ),
     )
 }
