@@ -54,7 +54,7 @@ def fit_for_model(data: bytes) -> SmallImage:
         raise UnreadableImage(f"it could not be decoded ({error}). Check it with `file` in bash") from None
     scale = min(1.0, LONGEST_SIDE / max(width, height), (MOST_PIXELS / (width * height)) ** 0.5)
     if scale < 1:
-        picture = picture.resize((max(1, int(width * scale)), max(1, int(height * scale))))
+        picture = picture.resize((max(1, round(width * scale)), max(1, round(height * scale))))
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=WEBP_QUALITY)
     return SmallImage(buffer.getvalue(), picture.width, picture.height, width, height)

@@ -91,6 +91,7 @@ def test_each_tool_has_its_function_where_it_runs() -> None:
         (RunsIn.SANDBOX, True): CHANGES,
         (RunsIn.SANDBOX, False): QUERIES,
         (RunsIn.WORKER, False): WORKER_TOOLS,
+        (RunsIn.DATABASE, False): ("ask_founder",),
     }
     for tool in TOOLS.values():
         if tool.runs_in is RunsIn.COMMAND:
