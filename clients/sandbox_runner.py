@@ -69,6 +69,9 @@ MEMORY_LIMITS = ("/run/memory.max", "/sys/fs/cgroup/memory.max")
 HEAD_BYTES = TAIL_BYTES = 12_000
 """Bytes at either end of a command's output that are in the answer. The rest stays in the journal."""
 
+COMMAND_BYTES = 130_000
+"""The longest command. Linux starts no process with an argument of 128 KiB."""
+
 OUTPUT_LIMIT_BYTES = 100_000_000
 """End a command that prints more than this, because it would fill the disk."""
 
@@ -512,6 +515,13 @@ def _keep(folders: Folders, folder: str, call_id: str, envelope: dict[str, Any])
 
 def run_command(folders: Folders, folder: str, call_id: str, command: str, timeout: float) -> dict[str, Any]:
     """Run bash and wait for it, but not for processes that it leaves in the background."""
+    if "\0" in command:
+        raise ToolError("The command has a NUL character. Leave it out; printf and python3 write one as \\0.")
+    if len(_encoded(command)) > COMMAND_BYTES:
+        raise ToolError(
+            f"The command has more than {COMMAND_BYTES} bytes, which Linux does not start. Write what it holds with "
+            "write_file, and run that file."
+        )
     deadline = time.monotonic() + timeout
     head_before, moves_before = head_commit(folders.workspace), _head_moves_size(folders.workspace)
     _write_whole(os.path.join(folder, "before"), render_json([head_before, moves_before]))
@@ -532,7 +542,8 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
         if seconds_left <= 0:
             outcome["timed_out"] = True
         elif os.stat(path).st_size > OUTPUT_LIMIT_BYTES:
-            outcome["text"] = f"\n[its output passed {OUTPUT_LIMIT_BYTES // 1_000_000} MB; its processes were ended]"
+            size = f"{OUTPUT_LIMIT_BYTES // 1_000_000} MB"
+            outcome["text"] = f"\n[its output passed {size}; its processes were ended. Print less, such as with head]"
         else:
             received = signal.sigtimedwait(
                 {signal.SIGCHLD, *_meant_for_others()}, min(seconds_left, 0.5 if adopting else 0.1)
@@ -805,7 +816,7 @@ def resolve(folders: Folders, path: str, writing: bool = False) -> str:
         ToolError: the path leads out of the workspace, or is in `.git` and would be written.
     """
     if "\0" in path:
-        raise ToolError("The path has a NUL character.")
+        raise ToolError("The path has a NUL character. Leave it out.")
     root = os.path.realpath(folders.workspace)
     real = os.path.realpath(os.path.join(root, path))
     if real != root and not real.startswith(root + "/"):

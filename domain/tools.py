@@ -298,6 +298,8 @@ def _problem(error: Mapping[str, Any]) -> str:
     location = [str(part) for part in error["loc"] if not str(part).startswith(("constrained-", "list["))]
     if location == ["timeout_ms"] and error["type"] == "greater_than_equal":
         return _MEANT_SECONDS
+    if error["type"] == "string_unicode":
+        return f"{'.'.join(location)}: has a lone surrogate (\\ud800 to \\udfff). Write the character itself"
     return f"{'.'.join(location) or 'input'}: {error['msg']}"
 
 

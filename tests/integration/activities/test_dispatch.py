@@ -37,6 +37,7 @@ from domain.question import MAX_OPEN_QUESTIONS
 from domain.tools import TOOLS, RunsIn, Tool, ToolInput, render_tools
 from local.stack import LocalStack
 from tests.harness.activities import NO_WORKFLOW
+from tests.harness.misuses import MISUSES, PREPARE
 from tests.harness.wait import DEADLINE, wait_until
 
 SECRET = "sk-ant-0123456789-secret"
@@ -322,7 +323,7 @@ async def test_heartbeats_while_it_runs(harness: DispatchHarness, monkeypatch: p
 async def test_a_timeout_is_reported(harness: DispatchHarness) -> None:
     call = await harness.bash("echo slow; sleep 62 & sleep 62", timeout_seconds=3)
     assert (await harness.attempt(call)).is_error
-    assert await harness.result_text(call) == "slow\n[timed out after 3 s; its processes were ended]"
+    assert (await harness.result_text(call)).startswith("slow\n[timed out after 3 s; its processes were ended.")
     assert "sleep 62" not in await harness.processes()
 
 
@@ -379,6 +380,20 @@ async def test_a_call_that_does_not_fit_is_not_run(harness: DispatchHarness) -> 
     assert (await harness.attempt(incomplete)).is_error
     assert "does not fit its schema" in await harness.result_text(incomplete)
     assert (await harness.sandbox.run("test -e never", timeout_seconds=DEADLINE)).exit_code == 1
+
+
+@pytest.mark.parametrize("tool", MISUSES)
+async def test_an_agent_that_misuses_a_tool_is_told_what_to_do(harness: DispatchHarness, tool: str) -> None:
+    prepared = await harness.sandbox.run(f"[ -d misuse ] || {{ {PREPARE} }}", timeout_seconds=DEADLINE)
+    assert prepared.exit_code == 0, prepared.stderr
+    assert len(MISUSES[tool]) >= 10
+    for given, remedy in MISUSES[tool]:
+        call = await harness.ask(tool, **given)
+        result = await harness.attempt(call)
+        text = await harness.result_text(call)
+        assert remedy in text, f"{tool} {str(given)[:200]}: {text}"
+        assert not result.lost, "nothing was lost"
+        assert result.is_error or tool in ("glob", "grep"), "to find nothing is not an error"
 
 
 async def begin(harness: DispatchHarness, tool_use_id: str, where: SandboxRef) -> None:
