@@ -80,6 +80,8 @@ class Role(StrEnum):
     PREVIEW = "preview"
     PUSH = "push"
     """Its snapshot's history is bundled there for a git server. It belongs to a request, not to the build's work."""
+    DOCTOR = "doctor"
+    """It says what sandboxes lack, and belongs to no build."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,8 @@ class CallOutcome:
     """With `memory_peak`: the bytes that the sandbox has; 0 if that is unknown."""
     seconds: float = 0.0
     """How long it ran."""
+    refused_hosts: object = None
+    """What the sandbox tells of hosts that it refused meanwhile; for `domain.egress.refused_hosts`."""
     commit: str | None = None
     """The workspace's new HEAD, in full, if the call made a commit."""
     subject: str | None = None

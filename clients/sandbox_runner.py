@@ -59,6 +59,9 @@ INPUT_VARIABLE = "COFOUNDER_INPUT"
 MARK_VARIABLE = "COFOUNDER_CALL"
 """Set to the call's id in every process that a command starts, so that the processes can be found."""
 
+REFUSED_HOSTS_VARIABLE = "SANDBOX_REFUSED_HOSTS_URL"
+"""Has the URL that tells which hosts the sandbox was refused; unset where that is unknown (see `domain/egress.py`)."""
+
 MEMORY_EVENTS = ("/run/memory.events", "/sys/fs/cgroup/memory.events", "/proc/vmstat")
 """Files with a line `oom_kill N`: how many processes were ended for want of memory. The local sandbox's own comes
 first: there /proc/vmstat counts the whole machine's."""
@@ -562,6 +565,8 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
         status = _reap_bash(bash)
         break
     outcome["output_bytes"] = os.stat(path).st_size
+    if refused := _refused_hosts(deadline - timeout):
+        outcome["refused_hosts"] = refused
     if status is not None:
         outcome["exit_code"] = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
     if outcome.get("exit_code") != 0:
@@ -572,6 +577,25 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
         outcome.update(memory_peak=_memory_peak(), memory_limit=_memory_limit())
     outcome.update(new_commit(folders.workspace, head_before, moves_before))
     return outcome
+
+
+def _refused_hosts(since: float) -> object:
+    """What the sandbox tells of the hosts that it has refused since then; None if it does not tell."""
+    authority, _, path = os.environ.get(REFUSED_HOSTS_VARIABLE, "").removeprefix("http://").partition("/")
+    if not path:
+        return None
+    import socket
+
+    host, _, port = authority.partition(":")
+    answer = b""
+    try:
+        with socket.create_connection((host, int(port)), 1) as connection:
+            connection.sendall(f"GET /{path}?since={since:.3f} HTTP/1.0\r\n\r\n".encode())
+            while part := connection.recv(65536):
+                answer += part
+        return parse_json(answer.partition(b"\r\n\r\n")[2].decode())
+    except (OSError, ValueError):  # then the output says what it says
+        return None
 
 
 def _out_of_memory_kills() -> int:

@@ -119,7 +119,8 @@ def render_system_prompt(
     if egress_hosts is None:
         network = "The sandbox has access to the internet."
     elif egress_hosts:
-        network = f"The sandbox reaches only these hosts: {', '.join(egress_hosts)}."
+        hosts = ", ".join(egress_hosts)
+        network = f"The sandbox reaches only these hosts: {hosts}. Any other fails, not always with a reason."
     else:
         network = "The sandbox has no network: nothing can be downloaded, so use what is installed there."
     text = "\n\n".join(

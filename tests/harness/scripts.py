@@ -6,7 +6,7 @@ PRODUCT = """cat > server.py <<'PY'
 import http.server
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = b"<h1 style='background:#125;color:#fff;padding:4em'>A small product</h1>"
+        body = b"<meta name=viewport content=width=device-width><h1 style='background:#125'>A small product</h1>"
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.end_headers()

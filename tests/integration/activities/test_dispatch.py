@@ -6,7 +6,8 @@ import json
 import shlex
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -30,15 +31,18 @@ from db.session import Sessions, make_engine, make_sessions
 from db.steering import find_question, has_open_question, open_agent_questions
 from db.transaction import transaction
 from db.users import ensure_user
+from domain.egress import hosts_of
 from domain.guards import error_signature
 from domain.payloads import DispatchInput, DispatchResult, SandboxRef
 from domain.prompt import render_system_prompt
 from domain.question import MAX_OPEN_QUESTIONS
+from domain.tool_output import SECRET as BLANKED
 from domain.tools import TOOLS, RunsIn, Tool, ToolInput, render_tools
 from local.stack import LocalStack
 from tests.harness.activities import NO_WORKFLOW
 from tests.harness.misuses import MISUSES, PREPARE
 from tests.harness.wait import DEADLINE, wait_until
+from tests.integration.local.sandbox.sandbox_server import sandbox_server
 
 SECRET = "sk-ant-0123456789-secret"
 CANCELLED = ActivityCancellationDetails(cancel_requested=True)
@@ -168,6 +172,34 @@ async def harness(stack: LocalStack) -> AsyncIterator[DispatchHarness]:
     await browser.close()
     await sandboxes.close()
     await engine.dispose()
+
+
+async def test_a_refused_host_is_named_to_the_agent_each_time_and_to_the_founder_once(
+    harness: DispatchHarness, tmp_path: Path
+) -> None:
+    async with sandbox_server(tmp_path / "root", "--egress", "proxy", "--allow", "packages") as server:
+        config = SandboxConfig(**server.options, egress_hosts=hosts_of(["packages"]))
+        sandboxes = Sandboxes(config)
+        sandbox = await sandboxes.create(str(harness.build_id), Role.WORKSPACE)
+        here = replace(harness, sandboxes=sandboxes, sandbox=sandbox, boot=await sandbox.boot(), turns=1000)
+        # What programs print of a refusal is not needed: these print nothing.
+        for host in ("github.com", "github.com", f"{SECRET}.example"):
+            call = await here.bash(f"curl -s -m 100 https://{host}/ || true")
+            await here.attempt(call)
+            text = await here.result_text(call)
+            assert f"refused to connect to {host}:" in text.replace(BLANKED, SECRET)
+            assert "SANDBOX_EGRESS_HOSTS" in text
+            assert SECRET not in text
+        fine = await here.bash("curl -s -m 5 http://127.0.0.1:9/ || true; echo fine")
+        await here.attempt(fine)
+        assert await here.result_text(fine) == "fine"
+        await sandboxes.close()
+    async with transaction(harness.sessions) as tx:
+        query = select(Event.data).where(Event.build_id == harness.build_id, Event.type == "host_refused")
+        told = (await tx.session.scalars(query.order_by(Event.id))).all()
+    assert [each["host"] for each in told] == ["github.com", f"{BLANKED}.example"]
+    assert "its set `git`" in told[0]["remedy"]
+    assert SECRET not in json.dumps(told)
 
 
 async def test_a_call_is_checked_against_the_schema_of_its_own_prefix(harness: DispatchHarness) -> None:
