@@ -44,6 +44,7 @@ from tests.harness.misuses import MISUSES, PREPARE
 from tests.harness.wait import DEADLINE, wait_until
 from tests.integration.local.sandbox.sandbox_server import sandbox_server
 
+GOLDEN = Path(__file__).parent / "golden"
 SECRET = "sk-ant-0123456789-secret"
 CANCELLED = ActivityCancellationDetails(cancel_requested=True)
 PAUSED = ActivityCancellationDetails(paused=True)
@@ -218,6 +219,29 @@ async def test_a_call_is_checked_against_the_schema_of_its_own_prefix(harness: D
     assert "timeout_seconds: Extra inputs are not permitted" in await harness.result_text(refused)
     async with transaction(harness.sessions) as tx:
         await tx.session.execute(update(Turn).where(Turn.build_id == harness.build_id).values(prefix=0))
+
+
+async def test_a_conversation_that_began_with_former_names_goes_on(harness: DispatchHarness) -> None:
+    tools = json.loads((GOLDEN / "request_thinking.json").read_text())["tools"]
+    async with transaction(harness.sessions) as tx:
+        tx.session.add(Prompt(build_id=harness.build_id, prefix=7, system="[]", tools=json.dumps(tools)))
+
+    async def run(name: str, **given: Any) -> str:
+        call = await harness.ask(name, **given)
+        async with transaction(harness.sessions) as tx:
+            await tx.session.execute(
+                update(Turn).where(Turn.build_id == harness.build_id, Turn.number == harness.turns).values(prefix=7)
+            )
+        await harness.attempt(call)
+        return await harness.result_text(call)
+
+    assert "Created former" in await run("write_file", path="former", content="one\ntwo\n")
+    assert "Replaced 1" in await run("edit_file", path="former", old_text="one", new_text="1", replace_all=None)
+    assert await run("read_file", path="former", start_line=2, line_count=1) == "     2\ttwo"
+    assert await run("bash", command="cat former", timeout_seconds=5) == "1\ntwo"
+    assert await run("glob", pattern="form*") == "former"
+    assert await run("grep", pattern="two", glob=None) == "former:2: two"
+    assert "Call it again with path, content" in await run("write_file", file_path="former", content="")
 
 
 async def test_a_command_is_run_and_its_result_stored(harness: DispatchHarness) -> None:
@@ -412,6 +436,30 @@ async def test_a_call_that_does_not_fit_is_not_run(harness: DispatchHarness) -> 
     assert (await harness.attempt(incomplete)).is_error
     assert "does not fit its schema" in await harness.result_text(incomplete)
     assert (await harness.sandbox.run("test -e never", timeout_seconds=DEADLINE)).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("pkill python3; sleep 0.5; echo went on", "went on"),
+        ("pkill -9 python3; sleep 0.5; echo went on", "went on"),
+        ("kill $PPID; sleep 0.5; echo went on", "went on"),
+        ("(sleep 600 & exec sleep 600) & pkill -9 cofounder; sleep 600", "your command ended its own supervisor"),
+        ("exec pkill -9 -f -- '-IS -c'", "your command ended its own supervisor"),
+    ],
+)
+async def test_a_command_that_ends_its_supervisor_loses_no_sandbox(
+    harness: DispatchHarness, command: str, expected: str
+) -> None:
+    call = await harness.bash(command)
+    result = await harness.attempt(call)
+    assert not result.lost
+    text = await harness.result_text(call)
+    assert expected in text
+    assert "founder cancelled" not in text
+    again = await harness.bash("echo fine")
+    assert await harness.attempt(again) == DispatchResult()
+    assert "sleep 600" not in await harness.processes()
 
 
 @pytest.mark.parametrize("tool", MISUSES)
