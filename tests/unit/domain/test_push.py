@@ -143,7 +143,7 @@ def test_names_that_are_none(branch: str) -> None:
         ("remote: Permission to ada/x.git denied to bob.\nfatal: unable to access 'u': The requested URL "
          "returned error: 403", "not_allowed"),
         ("remote: Invalid username or token.\nfatal: Authentication failed for 'u'", "not_accepted"),
-        ("remote: Support for password authentication was removed on August 13, 2021.\nfatal: unable to access 'u': The "
+        ("remote: Support for password authentication was removed on August 13.\nfatal: unable to access 'u': The "
          "requested URL returned error: 403", "not_accepted"),
         ("remote: Personal access tokens (classic) are forbidden from accessing this repository.\nfatal: unable to "
          "access 'u': The requested URL returned error: 403", "not_allowed"),
