@@ -172,11 +172,17 @@ def as_described(call: Call, body: dict[str, Any]) -> dict[str, Any]:
     return former_input(call.tool, call.input, schemas.get(call.tool, {}).get("properties") or call.input)
 
 
+def _comparable(call: Call) -> tuple[str, dict[str, Any]]:
+    """The call with today's names and without nulls, which a conversation that began earlier does not have."""
+    fields = current_input(call.tool, call.input)
+    return call.tool, {name: value for name, value in fields.items() if value is not None}
+
+
 def _matches(turn: Turn, exchange: Exchange) -> bool:
     if exchange.happened is not None:
         return exchange.happened
     if turn.calls or exchange.calls:
-        return tuple(Call(call.tool, current_input(call.tool, call.input)) for call in turn.calls) == exchange.calls
+        return list(map(_comparable, turn.calls)) == list(map(_comparable, exchange.calls))
     # A redacted final text is not much shorter. One that was cut off or refused has about half its length.
     return len(exchange.text) >= 0.7 * len(turn.text)
 

@@ -17,6 +17,7 @@ from db.models import Build, Message, Snapshot, ToolCall
 from db.snapshots import current_snapshot
 from db.transaction import transaction
 from domain.errors import StaleClaim
+from domain.former_inputs import current_input
 from domain.payloads import OpenWorkspace, ResumedWorkspace, ResumeWorkspace, SandboxInput
 from domain.status import Status
 from domain.tools import summarize_call
@@ -174,7 +175,10 @@ async def test_a_sandbox_that_is_gone_before_any_snapshot_starts_empty(harness: 
 async def did(
     harness: ActivityHarness, build: str, sandbox: Sandbox, turn: int, *calls: tuple[str, dict[str, Any]]
 ) -> list[str]:
-    """Run the calls of a turn in the sandbox, record them, and return their ids."""
+    """Run the calls of a turn in the sandbox, record them, and return their ids.
+
+    They are recorded with the names that fields had before, and are applied again all the same.
+    """
     build_id, boot = uuid.UUID(build), await sandbox.boot()
     blocks, rows = [], []
     for position, (name, given) in enumerate(calls):
@@ -183,7 +187,8 @@ async def did(
         row = ToolCall(build_id=build_id, tool_use_id=call_id, turn=turn, position=position, name=name)
         row.summary, row.state, row.claim, row.result = summarize_call(name, given), "done", uuid.uuid4(), "{}"
         row.sandbox_id, row.boot = sandbox.id, boot
-        row.is_error = (await sandbox.call(call_id, name, given, timeout_seconds=DEADLINE)).is_error
+        run = await sandbox.call(call_id, name, current_input(name, given), timeout_seconds=DEADLINE)
+        row.is_error = run.is_error
         rows.append(row)
     async with transaction(harness.sessions) as tx:
         tx.session.add(Message(build_id=build_id, turn=turn, role="assistant", content=json.dumps(blocks)))

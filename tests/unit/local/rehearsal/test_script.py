@@ -16,6 +16,7 @@ from local.rehearsal.conversation import (
     Exchange,
     ToolResult,
     Turn,
+    as_described,
     read_conversation,
     read_trail,
     tagged_json,
@@ -448,3 +449,38 @@ def test_a_conversation_is_read_with_results_in_the_order_of_the_calls() -> None
     assert [result.ok for result in exchange.results] == [True, False]
     assert exchange.results[1].exit_code == 3
     assert exchange.texts == ("More.", "A notice.")
+
+
+FORMER = {
+    "bash": {"command", "timeout_seconds"},
+    "read_file": {"path", "start_line", "line_count"},
+    "write_file": {"path", "content"},
+    "edit_file": {"path", "old_text", "new_text", "replace_all"},
+    "glob": {"pattern"},
+    "grep": {"pattern", "glob"},
+    "take_screenshot": {"path"},
+}
+"""The fields of the tools as conversations have them that began with an earlier version."""
+
+
+def test_a_conversation_that_began_with_former_names_goes_on() -> None:
+    schemas: dict[str, Any] = {name: {"properties": {key: {} for key in fields}} for name, fields in FORMER.items()}
+    tools = [{"name": name, "input_schema": schema} for name, schema in schemas.items()]
+    body: dict[str, Any] = {"tools": tools, "system": [{"type": "text", "text": system_prompt()}], "messages": []}
+    body["messages"].append({"role": "user", "content": "Begin."})
+    script, texts = ProductScript(kind="product"), list[str]()
+    for number in range(12):
+        turn = decide(script, read_conversation(body))
+        texts.append(turn.text)
+        uses, results = [], []
+        for place, call in enumerate(turn.calls):
+            name = f"toolu_{number}_{place}"
+            given = as_described(call, body)
+            assert set(given) == FORMER[call.tool]
+            uses.append({"type": "tool_use", "id": name, "name": call.tool, "input": given})
+            results.append({"type": "tool_result", "tool_use_id": name, "content": fine(call).text})
+        body["messages"] += [
+            {"role": "assistant", "content": [{"type": "text", "text": turn.text}, *uses]},
+            {"role": "user", "content": results},
+        ]
+    assert len(set(texts)) == 12, "each turn is recognised as one that happened"
