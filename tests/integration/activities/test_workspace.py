@@ -348,7 +348,7 @@ async def test_a_call_of_a_time_that_the_database_lost_runs_again_in_a_restored_
     assert (await resume(harness, build, sandbox)).restored
     assert await shell(sandbox, "pgrep -f 'sleep 9876[5]' || ls") == "a.txt\n"
     for call_id, (name, given) in zip(ids, calls, strict=True):
-        await sandbox.call(call_id, name, given, timeout_seconds=DEADLINE)
+        await sandbox.call(call_id, name, current_input(name, given), timeout_seconds=DEADLINE)
     assert await shell(sandbox, "cat b.txt c.txt") == "bc\n"
 
 
