@@ -113,6 +113,7 @@ PREVIEW: dict[str, Any] = {
     "expires_at": "2026-11-24T13:21:30Z",
     "reason": None,
 }
+PRODUCT_SECRET: dict[str, Any] = {"name": "STRIPE_API_KEY", "set_at": _LATER}
 SNAPSHOT: dict[str, Any] = {
     "number": 3,
     "reason": "phase",

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    SecretStr,
     StringConstraints,
     model_validator,
 )
@@ -20,7 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from api import examples
 from db.builds import CostedBuild
-from db.models import Artifact, FounderMessage, Preview, Project, Restore, Snapshot, UnderstandingSession
+from db.models import Artifact, FounderMessage, Preview, Project, ProjectSecret, Restore, Snapshot, UnderstandingSession
 from db.projects import VersionedProject
 from db.steering import AnsweredQuestion
 from db.usage import Sums, UsageOfBuild, UsageOfDay
@@ -41,6 +42,8 @@ from domain.budget import BudgetState, Level, next_utc_midnight
 from domain.build_options import BuildOptions
 from domain.errors import InvalidBrief, InvalidInput
 from domain.model_choice import ModelChoice
+from domain.product_secrets import MAX_VALUE_BYTES
+from domain.redaction import SHORTEST
 from domain.status import Dependency, Status, WaitingFor
 from services.accounts import MAX_TOP_UP, Account
 
@@ -140,6 +143,16 @@ class NewInterview(Body):
 
     interview: UnderstandingSessionIn
     version: ReadVersion = None
+
+
+class NewSecret(Body):
+    """The value of a secret. It is never read back."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"value": "a key of the payment service"}]})
+
+    value: SecretStr = Field(
+        description=f"At least {SHORTEST} characters, at most {MAX_VALUE_BYTES // 1024} KB; stored encrypted."
+    )
 
 
 class NewBuild(BuildOptions, Body):
@@ -547,6 +560,28 @@ class PreviewOut(BaseModel):
             expires_at=preview.expires_at,
             reason=preview.reason,
         )
+
+
+class SecretOut(BaseModel):
+    """A secret of a product, without its value."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PRODUCT_SECRET]})
+
+    name: str = Field(description="The environment variable from which the product reads it.")
+    set_at: datetime
+
+    @classmethod
+    def of(cls, secret: ProjectSecret) -> Self:
+        """The secret of the row."""
+        return cls(name=secret.name, set_at=secret.set_at)
+
+
+class SecretList(BaseModel):
+    """A project's secrets, by name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"secrets": [examples.PRODUCT_SECRET]}]})
+
+    secrets: list[SecretOut]
 
 
 class SnapshotOut(BaseModel):

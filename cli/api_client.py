@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx2
 
@@ -143,6 +144,20 @@ class ApiClient:
         """Open a ready build's preview, or extend it."""
         body = {} if seconds is None else {"seconds": seconds}
         return await self._json("POST", f"/v1/builds/{build_id}/preview", json_body=body)
+
+    async def list_secrets(self, project_id: str) -> Json:
+        """List the names of a project's secrets."""
+        return await self._json("GET", f"/v1/projects/{project_id}/secrets")
+
+    async def set_secret(self, project_id: str, name: str, value: str) -> Json:
+        """Set a secret of a project, or replace its value."""
+        path = f"/v1/projects/{project_id}/secrets/{quote(name, safe='')}"
+        return await self._json("PUT", path, json_body={"value": value})
+
+    async def remove_secret(self, project_id: str, name: str) -> None:
+        """Remove a secret of a project."""
+        async with self._open("DELETE", f"/v1/projects/{project_id}/secrets/{quote(name, safe='')}"):
+            pass
 
     @asynccontextmanager
     async def stream(self, path: str, query: Json | None = None) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -15,7 +15,7 @@ from db.steering import AnsweredQuestion
 from db.transaction import request_transaction
 from domain.errors import AlreadyAnswered, BuildClosed, InvalidInput, KeyReused, NotFound, TooManyUnread
 from domain.payloads import PendingInput
-from domain.tool_output import redact
+from domain.redaction import redact
 from services.builds import lock_build
 from services.notifications import notify_of_input
 
