@@ -23,6 +23,7 @@ from activities.sandbox.product import (
     read_product,
     run_step,
     start_product,
+    step_outcome,
     wait_for_page,
 )
 from activities.sandbox.snapshot_store import restore_snapshot
@@ -49,6 +50,8 @@ from domain.errors import (
     StaleClaim,
 )
 from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
+from domain.findings import Finding
+from domain.page_view import PageView
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
 from services.permits import Permits
@@ -71,10 +74,16 @@ class _GateReport:
     """What one run of the gate has found out so far."""
 
     findings: list[str] = field(default_factory=list)
-    """What is wrong, in sentences for the agent."""
+    """What is wrong, as texts for the agent."""
     tests_run: int = 0
     screenshots: dict[str, str] = field(default_factory=dict)
+    views: list[PageView] = field(default_factory=list)
+    """What a browser saw of the product's pages; the first page comes first, in every viewport."""
     url: str | None = None
+
+    def add(self, finding: Finding) -> None:
+        """Hold something against the product."""
+        self.findings.append(finding.text())
 
 
 class GateActivities:
@@ -155,7 +164,7 @@ class GateActivities:
         try:
             product = await read_product(sandbox)
         except InvalidInput as problem:
-            report.findings.append(evidence.bad_product_file(str(problem)))
+            report.add(evidence.bad_product_file(str(problem)))
             return report
         if await self._install(gate, sandbox, product, report):
             await self._check(gate, sandbox, product, report)
@@ -179,7 +188,7 @@ class GateActivities:
         await restore_snapshot(self._store, sandbox, snapshot)
         tree = await keep_only_the_commit(sandbox)
         if gate.wants_plan and tree.usable and (finding := evidence.plan_finding(await read_plan_file(sandbox))):
-            tree.findings.append(finding)
+            tree.findings.append(finding.text())
         await sandbox.write(marker, json.dumps(dataclasses.asdict(tree)))
         return tree
 
@@ -190,8 +199,7 @@ class GateActivities:
         outcome = await run_step(sandbox, f"gate-{gate.number}-install", product.install, self._policy.command_seconds)
         if outcome.exit_code == 0 and not outcome.timed_out:
             return True
-        output = outcome.text + outcome.tail
-        report.findings.append(evidence.install_failed(product.install, outcome.exit_code, outcome.timed_out, output))
+        report.add(evidence.install_failed(step_outcome(product.install, outcome)))
         return False
 
     async def _check(
@@ -199,9 +207,9 @@ class GateActivities:
     ) -> None:
         await self._announce(gate, f"check: {product.check}")
         outcome = await run_step(sandbox, f"gate-{gate.number}-check", product.check, self._policy.command_seconds)
-        output = outcome.text + outcome.tail
-        report.tests_run = count_tests(output)
-        report.findings += evidence.check_findings(product.check, outcome.exit_code, outcome.timed_out, output)
+        report.tests_run = count_tests(outcome.text + outcome.tail)
+        for finding in evidence.check_findings(step_outcome(product.check, outcome)):
+            report.add(finding)
 
     async def _serve(
         self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
@@ -210,23 +218,23 @@ class GateActivities:
         await self._announce(gate, f"start: {product.start}")
         await start_product(sandbox, name, product.start)
         if failure := await wait_for_page(sandbox, name, product, self._policy.start_seconds):
-            report.findings.append(failure)
+            report.add(failure)
             return
         await self._announce(gate, "Looking at the page, desktop and mobile")
         report.url = sandbox.url(product.port)
         try:
-            shots = await self._browser.screenshots(report.url)
+            report.views = await self._browser.views(report.url)
         except PageFailed as error:
-            report.findings.append(f"The page at / could not be shown in a browser. {error}")
+            report.add(evidence.page_failed(str(error)))
             return
-        for shot in shots:
-            sha256 = hashlib.sha256(shot.webp).hexdigest()
-            await self._store.put_image(sha256, shot.webp)
-            report.screenshots[shot.viewport] = image_key(sha256)
-        if empty := [shot.viewport for shot in shots if is_blank(shot.webp)]:
-            report.findings.append(evidence.blank(empty))
+        for view in report.views:
+            sha256 = hashlib.sha256(view.webp).hexdigest()
+            await self._store.put_image(sha256, view.webp)
+            report.screenshots[view.viewport] = image_key(sha256)
+        if empty := [view.viewport for view in report.views if is_blank(view.webp)]:
+            report.add(evidence.blank(empty))
         if not await is_served(sandbox, product):
-            report.findings.append(evidence.did_not_stay_up(await read_log(sandbox, name)))
+            report.add(evidence.did_not_stay_up(await read_log(sandbox, name)))
 
     # ---- the row and the feed
 
@@ -270,7 +278,7 @@ class GateActivities:
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with transaction(self._sessions) as tx:
             await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
-            await append_events(tx, gate.build_id, [GateStepEvent(text=evidence.tail_of(text))])
+            await append_events(tx, gate.build_id, [GateStepEvent(text=evidence.announcement(text))])
 
     # ---- the sandbox
 

@@ -28,6 +28,7 @@ from db.snapshots import final_snapshot
 from db.transaction import transaction
 from domain.errors import BuildFailed, InvalidInput, SandboxGone, SandboxOverloaded, SandboxUnavailable
 from domain.events import PreviewEvent
+from domain.findings import bounded
 from domain.payloads import OpenedPreview, PreviewChange, PreviewInput, SandboxInput
 from domain.product import ProductManifest
 from domain.text import storable
@@ -35,6 +36,9 @@ from services.permits import Permits
 
 _RESTORED = f"{JOURNAL}/preview"
 """A file in the sandbox that says that the snapshot is restored and reduced to its commit."""
+
+_FAILURE_CHARACTERS = 3_000
+"""How much a founder reads about a product that does not start, its log included."""
 
 _NAME = "preview"
 """Of the server, among those that `start_product` starts in a sandbox."""
@@ -145,7 +149,7 @@ class PreviewActivities:
         await self._install(sandbox, product)
         await start_product(sandbox, _NAME, product.start)
         if failure := await wait_for_page(sandbox, _NAME, product, self._start_seconds):
-            raise BuildFailed(failure)
+            raise BuildFailed(bounded(failure.problem, _FAILURE_CHARACTERS))
         return OpenedPreview(sandbox_id=sandbox.id, url=sandbox.url(product.port))
 
     async def _adopt_or_create(self, request: PreviewInput) -> Sandbox:

@@ -7,7 +7,6 @@ run again.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from clients.browser import Screenshot
 from clients.sandbox import CallOutcome
 from db.models import ToolCall
 from db.tool_calls import StoredCall
@@ -15,6 +14,7 @@ from domain.answer import input_of
 from domain.errors import InvalidToolInput
 from domain.events import ToolDoneEvent, ToolStartedEvent
 from domain.guards import error_signature
+from domain.page_view import PageView
 from domain.payloads import DispatchResult, SandboxRef
 from domain.product import PRODUCT_FILE
 from domain.sent_tools import tools_of
@@ -128,7 +128,7 @@ def no_server(port: int) -> ToolOutcome:
     return ToolOutcome([text], is_error=True)
 
 
-def screenshots_taken(path: str, port: int, shots: Sequence[Screenshot], images: Sequence[ImageRef]) -> ToolOutcome:
+def screenshots_taken(path: str, port: int, shots: Sequence[PageView], images: Sequence[ImageRef]) -> ToolOutcome:
     """The screenshots, stored under these references, with a line that says what they show."""
     sizes = " and ".join(f"{shot.viewport} {shot.width}x{shot.height}" for shot in shots)
     return ToolOutcome([*images, f"{path} on port {port}: {sizes}; HTTP status {shots[0].http_status}."])

@@ -49,7 +49,7 @@ async def take_screenshot(context: ToolContext, request: TakeScreenshotInput) ->
     if answer is None:
         return no_server(port)
     try:
-        shots = await context.browser.screenshots(context.sandbox.url(port) + request.path)
+        shots = await context.browser.views(context.sandbox.url(port) + request.path)
     except PageFailed as error:
         return ToolOutcome([str(error)], is_error=True)
     images: list[ImageRef] = []

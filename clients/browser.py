@@ -1,20 +1,24 @@
-"""Takes screenshots of a running product with the system's Chromium, through Playwright."""
+"""Looks at pages of a running product with the system's Chromium, through Playwright."""
 
 import asyncio
 import contextlib
 import io
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageChops
 from playwright.async_api import Browser as Chromium
+from playwright.async_api import BrowserContext, Page, Playwright, ViewportSize, async_playwright
 from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Playwright, ViewportSize, async_playwright
 
+from clients.page_probe import read_page, walk_page
+from clients.page_steps import take_steps
+from clients.page_watch import PageWatch
 from clients.preview_proxy import proxy_to
 from domain.errors import CofounderError, Misconfigured
+from domain.page_view import DESKTOP, URL_CHARACTERS, VIEWPORTS, PageStep, PageView, Viewport, origin_of, path_of
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 """Names of Chromium's program, looked up on PATH in this order."""
@@ -27,6 +31,15 @@ PAGE_SECONDS = 30.0
 
 SETTLE_SECONDS = 2.0
 """Seconds to wait for a loaded page to stop using the network: an application may still draw what it fetches."""
+
+STEPS_SECONDS = 90.0
+"""Additional seconds for a page on which steps are done."""
+
+CLOSE_SECONDS = 10.0
+"""Seconds that a page may take to close."""
+
+FULL_PAGE_PIXELS = 4_000
+"""The longest picture of a whole page, in CSS pixels."""
 
 PAGES_AT_ONCE = 4
 """Pages open at the same time in one process."""
@@ -57,6 +70,10 @@ _ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # What goes past an HTTP proxy: WebRTC, and names that are looked up ahead or without being asked for.
+    "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--no-first-run",
 ]
 
@@ -65,32 +82,8 @@ class PageFailed(CofounderError):
     """The page could not be shown; the message says why."""
 
 
-@dataclass(frozen=True)
-class Viewport:
-    """A screen size for screenshots, in CSS pixels."""
-
-    name: str
-    width: int
-    height: int
-    is_mobile: bool
-
-
-VIEWPORTS = (Viewport("desktop", 1280, 800, False), Viewport("mobile", 390, 844, True))
-
-
-@dataclass(frozen=True)
-class Screenshot:
-    """A picture of a page. `http_status` is the status of the page itself."""
-
-    viewport: str
-    webp: bytes
-    width: int
-    height: int
-    http_status: int
-
-
 class Browser:
-    """One headless Chromium, launched at the first screenshot and again after a crash. Close it when done."""
+    """One headless Chromium, launched at the first page and again after a crash. Close it when done."""
 
     def __init__(self, chromium_path: Path | None = None) -> None:
         self._path = chromium_path
@@ -100,53 +93,79 @@ class Browser:
         self._chromium: Chromium | None = None
 
     async def close(self) -> None:
-        """End Chromium and Playwright's driver. A later screenshot launches them again."""
+        """End Chromium and Playwright's driver. A later page launches them again."""
         async with self._launching:
             await self._end()
 
-    async def screenshots(self, url: str) -> list[Screenshot]:
-        """Take the page in every viewport. The page can reach only the server of `url`.
+    async def views(self, url: str) -> list[PageView]:
+        """View the page in every viewport; see `view`."""
+        return list(await asyncio.gather(*(self.view(url, viewport) for viewport in VIEWPORTS)))
+
+    async def view(
+        self, url: str, viewport: Viewport, *, steps: Sequence[PageStep] = (), full_page: bool = False
+    ) -> PageView:
+        """View a page in one viewport, after the steps. The page can reach only the server of `url`.
+
+        If a step can't be done, the ones after it are left out, and the view's `failed_step` says so. Without steps, a
+        view whose Chromium crashes is taken once more.
+
+        Args:
+            full_page: the picture shows the page down to its end, at most `FULL_PAGE_PIXELS`; else what fits.
 
         Raises:
-            PageFailed: it did not load, or not in time.
+            PageFailed: it did not load, or not in time, or it left its server.
             Misconfigured: Chromium is missing or does not start.
         """
-        return list(await asyncio.gather(*(self.screenshot(url, viewport) for viewport in VIEWPORTS)))
-
-    async def screenshot(self, url: str, viewport: Viewport) -> Screenshot:
-        """Take the page in one viewport; see `screenshots`."""
-        async with self._pages, proxy_to(url) as proxy:
+        async with self._pages:
             chromium = await self._launch()
             try:
-                async with asyncio.timeout(2 * PAGE_SECONDS):
-                    png, status = await self._shoot(chromium, url, viewport, proxy)
-            except TimeoutError as error:
-                raise PageFailed(f"The page was not drawn within {2 * PAGE_SECONDS:.0f} s.") from error
-            except PlaywrightError as error:
-                raise PageFailed(f"The page could not be shown: {_first_line(error)}") from error
-        webp = await asyncio.to_thread(_to_webp, png)
-        return Screenshot(viewport.name, webp, viewport.width, viewport.height, status)
+                return await self._view(chromium, url, viewport, steps, full_page)
+            except PageFailed as failed:
+                # Another page may have taken Chromium down.
+                if chromium.is_connected() or steps or isinstance(failed.__cause__, TimeoutError):
+                    raise
+            return await self._view(await self._launch(), url, viewport, steps, full_page)
 
-    async def _shoot(self, chromium: Chromium, url: str, viewport: Viewport, proxy: str) -> tuple[bytes, int]:
-        context = await chromium.new_context(
-            viewport=ViewportSize(width=viewport.width, height=viewport.height),
-            is_mobile=viewport.is_mobile,
-            has_touch=viewport.is_mobile,
-            device_scale_factor=1,
-            accept_downloads=False,
-            service_workers="block",
-            proxy={"server": proxy},
-        )
+    async def _view(
+        self, chromium: Chromium, url: str, viewport: Viewport, steps: Sequence[PageStep], full_page: bool
+    ) -> PageView:
+        seconds = 2 * PAGE_SECONDS + (STEPS_SECONDS if steps else 0)
+        async with proxy_to(url) as proxy:
+            watch: PageWatch | None = None
+            try:
+                context = await chromium.new_context(
+                    viewport=ViewportSize(width=viewport.width, height=viewport.height),
+                    is_mobile=viewport.is_mobile,
+                    has_touch=viewport.is_mobile,
+                    device_scale_factor=1,
+                    accept_downloads=False,
+                    service_workers="block",
+                    proxy={"server": proxy},
+                )
+                try:
+                    async with asyncio.timeout(seconds):
+                        page = await context.new_page()
+                        watch = PageWatch(context, page, url, accepts_dialogs=bool(steps))
+                        return await _show(page, watch, url, viewport, steps, full_page)
+                finally:
+                    await self._close_context(chromium, context)
+            except TimeoutError as error:
+                raise PageFailed(f"The page was not drawn within {seconds:.0f} s.") from error
+            except PlaywrightError as error:
+                verdict = watch.verdict if watch is not None else ""
+                raise PageFailed(f"The page could not be shown: {verdict or _first_line(error)}") from error
+
+    async def _close_context(self, chromium: Chromium, context: BrowserContext) -> None:
+        """Close what shows a page. If the page does not let that happen, all of Chromium is ended."""
         try:
-            page = await context.new_page()
-            answer = await page.goto(url, wait_until="load", timeout=PAGE_SECONDS * 1000)
-            with contextlib.suppress(PlaywrightError):
-                await page.wait_for_load_state("networkidle", timeout=SETTLE_SECONDS * 1000)
-            png = await page.screenshot(type="png", animations="disabled", timeout=PAGE_SECONDS * 1000)
-            return png, answer.status if answer is not None else 0
-        finally:
-            with contextlib.suppress(PlaywrightError):
+            async with asyncio.timeout(CLOSE_SECONDS):
                 await context.close()
+        except PlaywrightError:
+            pass
+        except TimeoutError:
+            async with self._launching:
+                if self._chromium is chromium:
+                    await self._end()
 
     async def _launch(self) -> Chromium:
         async with self._launching:
@@ -185,6 +204,52 @@ class Browser:
             if playwright is not None:
                 async with asyncio.timeout(10):
                     await playwright.stop()
+
+
+async def _show(
+    page: Page, watch: PageWatch, url: str, viewport: Viewport, steps: Sequence[PageStep], full_page: bool
+) -> PageView:
+    answer = await page.goto(url, wait_until="load", timeout=PAGE_SECONDS * 1000)
+    with contextlib.suppress(PlaywrightError):
+        await page.wait_for_load_state("networkidle", timeout=SETTLE_SECONDS * 1000)
+    failed_step = await take_steps(page, steps)
+    if origin_of(page.url) != origin_of(url):
+        raise PageFailed(f"The page leads to another server: {page.url[:URL_CHARACTERS]}")
+    session = await page.context.new_cdp_session(page)
+    if not steps:
+        await walk_page(session)
+    reading = await read_page(session, url, viewport)
+    height = viewport.height
+    if full_page:
+        height = min(max(reading.height, viewport.height), FULL_PAGE_PIXELS)
+        if reading.height > height:
+            watch.note(f"The page is {reading.height} px long; the picture shows the first {height} px.")
+    width = min(reading.layout_width, DESKTOP.width) if full_page else viewport.width
+    png = await page.screenshot(
+        type="png",
+        animations="disabled",
+        timeout=PAGE_SECONDS * 1000,
+        full_page=full_page,
+        clip={"x": 0, "y": 0, "width": width, "height": height} if full_page else None,
+    )
+    return PageView(
+        path=path_of(page.url)[:URL_CHARACTERS],
+        viewport=viewport.name,
+        http_status=answer.status if answer is not None else 0,
+        title=reading.title,
+        text=reading.text,
+        console_errors=tuple(watch.console_errors),
+        failed_requests=tuple(watch.failed_requests),
+        broken_images=reading.broken_images,
+        overflow_px=reading.overflow_px,
+        webp=await asyncio.to_thread(_to_webp, png),
+        width=width,
+        height=height,
+        overflow_cause=reading.overflow_cause,
+        links=reading.links,
+        notes=tuple(watch.notes),
+        failed_step=failed_step,
+    )
 
 
 def find_chromium(configured: Path | None = None) -> Path:

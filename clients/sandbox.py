@@ -177,6 +177,8 @@ class CallOutcome:
     """Processes were ended for want of memory: the most bytes that one process of the command has used."""
     memory_limit: int = 0
     """With `memory_peak`: the bytes that the sandbox has; 0 if that is unknown."""
+    seconds: float = 0.0
+    """How long it ran."""
     commit: str | None = None
     """The workspace's new HEAD, in full, if the call made a commit."""
     subject: str | None = None

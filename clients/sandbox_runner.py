@@ -318,6 +318,7 @@ def _record(folder: str, outcome: dict[str, Any]) -> None:
 def _answer(folder: str) -> dict[str, Any]:
     """The recorded outcome with the head and tail of the output."""
     outcome: dict[str, Any] = {"state": "done", **parse_json(_read_text(os.path.join(folder, "outcome")))}
+    outcome["seconds"] = _seconds(folder)
     path = os.path.join(folder, "output")
     if not os.path.exists(path):
         return outcome
@@ -335,6 +336,15 @@ def _answer(folder: str) -> dict[str, Any]:
     outcome["tail"] = _whole_characters(tail) + message if tail else ""
     outcome["output_path"] = path
     return outcome
+
+
+def _seconds(folder: str) -> float:
+    """How long the call ran, by the times of the files that its keeper wrote at its beginning and end."""
+    try:
+        begun, ended = (os.stat(os.path.join(folder, name)).st_mtime for name in ("keeper", "outcome"))
+    except OSError:
+        return 0.0
+    return max(0.0, ended - begun)
 
 
 def _whole_characters(data: bytes) -> str:

@@ -1,125 +1,221 @@
-"""Findings of the evidence gate as sentences that the agent can act on. Each is bounded and can be stored as text."""
+"""The findings of the evidence gate, one function each. See `domain/findings.py` for what a finding has to say."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from domain.findings import Finding, FindingKind, Output, bounded
 from domain.plan import PLAN_FILE, STORIES_SHOWN, Plan
 from domain.product import PRODUCT_FILE, count_tests
 from domain.tool_output import clean
 
-TAIL_CHARACTERS = 2_500
-"""How much of the end of an output or log a finding quotes; the cause is usually at the end."""
-
 FILES_SHOWN = 20
 
+COMMAND_CHARACTERS = 200
+"""How much of a command a finding quotes, in one line."""
 
-def tail_of(output: str) -> str:
-    """Return the end of an output as plain text that can be stored."""
-    plain = clean(output).rstrip().lstrip("\n")
-    return plain if len(plain) <= TAIL_CHARACTERS else "…" + plain[-TAIL_CHARACTERS:]
+NO_PRODUCT_FILE = f"The last commit has no {PRODUCT_FILE} at the top of the workspace."
+
+_EXAMPLE = '{"install": "npm ci", "check": "npm test", "start": "npm start", "port": 3000}'
 
 
-def no_commit() -> str:
+@dataclass(frozen=True)
+class StepOutcome:
+    """How a command of the product ended in the gate's sandbox."""
+
+    command: str
+    exit_code: int | None
+    """None if it was ended for taking too long."""
+    timed_out: bool
+    seconds: float
+    output: Output
+
+
+def no_commit() -> Finding:
     """The repository has no commit, so there is nothing to check."""
-    return "There is no git commit in the workspace: what is not committed does not count. Commit your work."
+    return Finding(
+        FindingKind.NO_COMMIT,
+        "There is no git commit in the workspace, and what is not committed does not count.",
+        "",
+        "Commit your work with `git add -A && git commit`.",
+    )
 
 
-def git_failed(command: str, output: str) -> str:
+def git_failed(command: str, output: str) -> Finding:
     """A git command failed, so the repository is unusable."""
-    return f"`{command}` failed in the restored workspace, so its last commit could not be checked.{_quoted(output)}"
+    return Finding(
+        FindingKind.GIT_FAILED,
+        f"`{command}` failed in the restored workspace, so its last commit could not be checked.",
+        Output(output).quoted("What git printed"),
+        "Repair the repository so that `git fsck` and `git status` succeed in the workspace, and commit.",
+    )
 
 
-def uncommitted(porcelain: str) -> str | None:
+def uncommitted(porcelain: str) -> Finding | None:
     """Return a finding about uncommitted changes in the output of `git status --porcelain`, or None."""
     lines = [line for line in porcelain.splitlines() if line.strip()]
     if not lines:
         return None
     listing = "\n".join(lines[:FILES_SHOWN])
     more = f"\nand {len(lines) - FILES_SHOWN} more" if len(lines) > FILES_SHOWN else ""
-    return (
-        f"The workspace has changes that are in no commit (git status):\n{tail_of(listing)}{more}\n"
-        "The gate checks only the last commit. Commit what belongs to the product, let git ignore what does not."
+    return Finding(
+        FindingKind.UNCOMMITTED,
+        "The workspace has changes that are in no commit. The gate checks only the last commit.",
+        f"git status:\n{clean(listing)}{more}",
+        "Commit what belongs to the product, name the rest in .gitignore, and see that `git status --porcelain` prints "
+        "nothing.",
     )
 
 
-def plan_finding(plan: Plan | None) -> str | None:
+def plan_finding(plan: Plan | None) -> Finding | None:
     """Return a finding about the commit's plan, which is None if there is no file; None if all of it is done."""
     if plan is None:
-        return f"The last commit has no {PLAN_FILE}, the checklist of user stories that shows what is done."
+        return Finding(
+            FindingKind.PLAN,
+            f"The last commit has no {PLAN_FILE}, the checklist of user stories that shows what is done.",
+            "",
+            f"Commit a {PLAN_FILE} with one line per user story, `- [x]` before each that a test or a look has proved.",
+        )
     if plan.is_empty:
-        return f"{PLAN_FILE} lists no user story. A story is a line that begins with `- [ ]`, or with `- [x]` if done."
+        return Finding(
+            FindingKind.PLAN,
+            f"{PLAN_FILE} lists no user story.",
+            "",
+            "Write each story as a line that begins with `- [ ]`, or with `- [x]` once it is done, and commit.",
+        )
     if not plan.open:
         return None
     listed = "\n".join(f"- {clean(story)}" for story in plan.open[:STORIES_SHOWN])
     more = f"\nand {len(plan.open) - STORIES_SHOWN} more" if len(plan.open) > STORIES_SHOWN else ""
-    return f"{PLAN_FILE} has stories that are not done:\n{listed}{more}"
+    return Finding(
+        FindingKind.PLAN,
+        f"{PLAN_FILE} has stories that are not done:",
+        f"{listed}{more}",
+        "Build what they describe, tick each with `- [x]` when a test or a look has proved it, and commit.",
+    )
 
 
-def no_product_file() -> str:
-    """The commit has no cofounder.json."""
-    return f"The last commit has no {PRODUCT_FILE} at the top of the workspace."
+def bad_product_file(problem: str) -> Finding:
+    """The commit's cofounder.json is missing or can't be used; `problem` is a sentence."""
+    return Finding(
+        FindingKind.PRODUCT_FILE,
+        problem,
+        "",
+        f"Commit a {PRODUCT_FILE} of the form {_EXAMPLE} at the top of the workspace, with your product's commands.",
+    )
 
 
-def bad_product_file(problem: str) -> str:
-    """The commit's cofounder.json can't be used; `problem` is a sentence."""
-    return tail_of(problem)
-
-
-def install_failed(command: str, exit_code: int | None, timed_out: bool, output: str) -> str:
+def install_failed(outcome: StepOutcome) -> Finding:
     """`install` did not succeed in a fresh sandbox."""
-    return _failed("install", command, exit_code, timed_out, output)
+    return _failed(
+        FindingKind.INSTALL_FAILED,
+        "install",
+        outcome,
+        "Let `install` exit with 0 in a fresh clone of the last commit, where nothing is installed yet. Try it so: "
+        "clone the workspace to a new folder with `git clone` and run it there.",
+    )
 
 
-def check_findings(command: str, exit_code: int | None, timed_out: bool, output: str) -> list[str]:
+def check_findings(outcome: StepOutcome) -> list[Finding]:
     """Return the findings about a run of `check`: it failed, or it ran no test."""
-    if timed_out or exit_code != 0:
-        return [_failed("check", command, exit_code, timed_out, output)]
-    if count_tests(output) == 0:
+    if outcome.timed_out or outcome.exit_code != 0:
         return [
-            f"`check` ({_short(command)}) exited with 0, but its output does not show that a test was run. Let the "
-            f"test runner print its summary.{_quoted(output)}"
+            _failed(
+                FindingKind.CHECK_FAILED,
+                "check",
+                outcome,
+                "Fix what the output names, so that `check` exits with 0 after `install` in a fresh clone of the last "
+                "commit.",
+            )
+        ]
+    if count_tests(outcome.output.head + outcome.output.tail) == 0:
+        return [
+            Finding(
+                FindingKind.NO_TEST_RAN,
+                f"`check` ({_short(outcome.command)}) exited with 0, but its output does not show that a test was run.",
+                outcome.output.quoted(),
+                "Write at least one test and let `check` run it with a test runner that prints its summary.",
+            )
         ]
     return []
 
 
-def start_ended(command: str, exit_code: int, log: str) -> str:
+def start_ended(command: str, exit_code: int, log: Output) -> Finding:
     """The server ended instead of staying up."""
-    return f"`start` ({_short(command)}) ended with exit code {exit_code} before the page was served.{_quoted(log)}"
-
-
-def not_answering(port: int, seconds: float, log: str) -> str:
-    """Nothing answered on the port in time."""
-    return (
-        f"Nothing answered GET / on port {port} within {seconds:.0f} s after `start`. The server must listen on the "
-        f"port that {PRODUCT_FILE} names.{_quoted(log)}"
+    return Finding(
+        FindingKind.START_ENDED,
+        f"`start` ({_short(command)}) ended with exit code {exit_code} before the page was served.",
+        log.quoted("Its log"),
+        "Fix what the log names. `start` has to run in the foreground and keep serving after `install` in a fresh "
+        "clone of the last commit.",
     )
 
 
-def bad_status(status: int, body: str, log: str) -> str:
+def not_answering(port: int, seconds: float, log: Output) -> Finding:
+    """Nothing answered on the port in time."""
+    return Finding(
+        FindingKind.NOT_ANSWERING,
+        f"Nothing answered GET / on port {port} within {seconds:.0f} s after `start`.",
+        log.quoted("The log of `start`"),
+        f"Let `start` listen on 0.0.0.0 at the port that {PRODUCT_FILE} names, which is {port}, and answer within "
+        f"{seconds:.0f} s. Slow work, such as a build, belongs in `install`.",
+    )
+
+
+def bad_status(status: int, body: str, log: Output) -> Finding:
     """The server answered the page with a status other than 200."""
-    answer = f" The answer begins: {tail_of(body[:500])}" if body.strip() else ""
-    return f"GET / was answered with status {status}, not 200.{answer}{_quoted(log)}"
+    answer = f"The answer begins:\n{clean(body[:500])}\n" if body.strip() else ""
+    return Finding(
+        FindingKind.BAD_STATUS,
+        f"GET / was answered with status {status}, not 200.",
+        answer + log.quoted("The log of `start`"),
+        "Let GET / answer 200 with the product's page, without a redirect.",
+    )
 
 
-def blank(viewports: Sequence[str]) -> str:
+def page_failed(problem: str) -> Finding:
+    """The browser could not show the page; `problem` is a sentence."""
+    return Finding(
+        FindingKind.PAGE_FAILED,
+        f"The page at / could not be shown in a browser. {problem}",
+        "",
+        "Let the page load in Chromium within 30 s, then look at it with take_screenshot.",
+    )
+
+
+def blank(viewports: Sequence[str]) -> Finding:
     """The page is blank at these viewports."""
-    return f"The page at / is blank: its screenshot ({', '.join(viewports)}) shows one colour and nothing else."
+    return Finding(
+        FindingKind.BLANK,
+        f"The page at / is blank: its screenshot ({', '.join(viewports)}) shows one colour and nothing else.",
+        "",
+        "Let the page at / show content at each of these sizes, and see it with take_screenshot.",
+    )
 
 
-def did_not_stay_up(log: str) -> str:
+def did_not_stay_up(log: Output) -> Finding:
     """The server answered at first and stopped later."""
-    return f"The server answered at first, but no longer after a browser had loaded its page.{_quoted(log)}"
+    return Finding(
+        FindingKind.DID_NOT_STAY_UP,
+        "The server answered at first, but no longer after a browser had loaded its page.",
+        log.quoted("The log of `start`"),
+        "Fix what ends or blocks the server when a browser loads the page with its scripts, styles and pictures.",
+    )
 
 
-def _failed(step: str, command: str, exit_code: int | None, timed_out: bool, output: str) -> str:
-    how = "did not end in time" if timed_out else f"ended with exit code {exit_code}"
-    return f"`{step}` ({_short(command)}) {how}.{_quoted(output)}"
-
-
-def _quoted(output: str) -> str:
-    text = tail_of(output)
-    return f" Its output ends:\n{text}" if text else " It printed nothing."
+def _failed(kind: FindingKind, step: str, outcome: StepOutcome, remedy: str) -> Finding:
+    how = (
+        f"did not end within {outcome.seconds:.0f} s"
+        if outcome.timed_out
+        else f"ended with exit code {outcome.exit_code} after {outcome.seconds:.1f} s"
+    )
+    return Finding(kind, f"`{step}` ({_short(outcome.command)}) {how}.", outcome.output.quoted(), remedy)
 
 
 def _short(command: str) -> str:
-    line = tail_of(" ".join(command.split()))
-    return line if len(line) <= 200 else line[:199] + "…"
+    line = clean(" ".join(command.split()))
+    return line if len(line) <= COMMAND_CHARACTERS else line[: COMMAND_CHARACTERS - 1] + "…"
+
+
+def announcement(text: str) -> str:
+    """A step of the gate as a line of the feed."""
+    return bounded(text, 2_500)

@@ -10,6 +10,7 @@ from clients.sandbox_runner import JOURNAL, WORKSPACE
 from clients.workspace_lock import WorkspaceLock
 from domain import evidence
 from domain.errors import InvalidInput, SandboxUnavailable
+from domain.findings import Finding, Output
 from domain.plan import MAX_PLAN_BYTES, PLAN_FILE, Plan, parse_plan
 from domain.product import PRODUCT_FILE, ProductManifest, parse_product_manifest
 
@@ -25,8 +26,8 @@ _POLL_SECONDS = 0.25
 _ANSWER_SECONDS = 10.0
 """How long the server may take over one request."""
 
-_LOG_BYTES = 8000
-"""How much of the end of the server's output is kept."""
+_LOG_BYTES = 12_000
+"""How much of the beginning and of the end of the server's output is read."""
 
 _OUR_FILE_BYTES = 1_000_000
 """The largest file that Cofounder itself writes into a sandbox."""
@@ -56,7 +57,7 @@ class CommittedTree:
     """A workspace that was reduced to its last commit."""
 
     findings: list[str]
-    """What is wrong, in sentences for the agent."""
+    """What is wrong, as texts for the agent."""
     usable: bool
     """Whether there is a commit to go on with."""
 
@@ -74,9 +75,9 @@ head --bytes={_STATUS_BYTES} {_STATUS}
 """
     status = await sandbox.run(command, timeout_seconds=SMALL_SECONDS, cwd="/")
     if status.exit_code == _NO_COMMIT:
-        return CommittedTree([evidence.no_commit()], False)
+        return CommittedTree([evidence.no_commit().text()], False)
     if status.exit_code != 0:
-        return CommittedTree([evidence.git_failed("git status", status.stderr)], False)
+        return CommittedTree([evidence.git_failed("git status", status.stderr).text()], False)
     command = f"""
 set -e
 cd {WORKSPACE}
@@ -84,10 +85,10 @@ find . -mindepth 1 -maxdepth 1 ! -name .git -exec rm -rf {{}} +
 rm -f .git/index .git/index.lock
 {GIT} reset --quiet --hard HEAD
 """
-    findings = [finding] if (finding := evidence.uncommitted(status.stdout)) else []
+    findings = [finding.text()] if (finding := evidence.uncommitted(status.stdout)) else []
     reset = await sandbox.run(command, timeout_seconds=5 * SMALL_SECONDS, cwd="/")
     if reset.exit_code != 0:
-        return CommittedTree([*findings, evidence.git_failed("git reset --hard HEAD", reset.stderr)], False)
+        return CommittedTree([*findings, evidence.git_failed("git reset --hard HEAD", reset.stderr).text()], False)
     return CommittedTree(findings, True)
 
 
@@ -100,7 +101,7 @@ async def read_product(sandbox: Sandbox) -> ProductManifest:
     try:
         content = await read_bounded(sandbox, f"{WORKSPACE}/{PRODUCT_FILE}", PRODUCT_FILE_BYTES)
     except (FileNotFoundError, InvalidInput) as error:
-        raise InvalidInput(evidence.no_product_file()) from error
+        raise InvalidInput(evidence.NO_PRODUCT_FILE) from error
     except ValueError as error:
         raise InvalidInput(f"{PRODUCT_FILE} is larger than {PRODUCT_FILE_BYTES} bytes.") from error
     return parse_product_manifest(content.decode("utf-8", "replace"))
@@ -127,6 +128,12 @@ async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float)
     if outcome.state != "done":
         raise OutcomeUnknown(f"What became of `{command[:200]}` in sandbox {sandbox.id} is unknown: {outcome.text}")
     return outcome
+
+
+def step_outcome(command: str, outcome: CallOutcome) -> evidence.StepOutcome:
+    """The outcome of `run_step`, as a finding quotes it."""
+    output = Output(outcome.text, outcome.tail, outcome.output_bytes)
+    return evidence.StepOutcome(command, outcome.exit_code, outcome.timed_out, outcome.seconds, output)
 
 
 async def stop_processes(lock: WorkspaceLock) -> None:
@@ -159,8 +166,8 @@ setsid nohup bash -c 'bash {folder}.sh >{folder}/log 2>&1; echo $? >{folder}/exi
         raise SandboxUnavailable(f"The product could not be started in sandbox {sandbox.id}: {output.stderr[-500:]}")
 
 
-async def wait_for_page(sandbox: Sandbox, name: str, product: ProductManifest, seconds: float) -> str | None:
-    """Wait until GET / answers 200. Returns None then, otherwise what is wrong, for the agent."""
+async def wait_for_page(sandbox: Sandbox, name: str, product: ProductManifest, seconds: float) -> Finding | None:
+    """Wait until GET / answers 200. Returns None then, otherwise what is wrong."""
     boot = await sandbox.boot()
     deadline = time.monotonic() + seconds
     answer: HttpAnswer | None = None
@@ -188,11 +195,17 @@ async def is_served(sandbox: Sandbox, product: ProductManifest) -> bool:
     return answer is not None and answer.status == 200
 
 
-async def read_log(sandbox: Sandbox, name: str) -> str:
-    """The end of the server's output."""
+async def read_log(sandbox: Sandbox, name: str) -> Output:
+    """What the server has printed: all of it, or beginning and end."""
     path = f"{_folder(name, await sandbox.boot())}/log"
-    output = await sandbox.run(f"tail --bytes={_LOG_BYTES} {path}", timeout_seconds=SMALL_SECONDS, cwd="/")
-    return output.stdout
+    size = await sandbox.run(f"stat --format=%s {path} || echo 0", timeout_seconds=SMALL_SECONDS, cwd="/")
+    total = int(size.stdout.strip() or 0)
+    head_bytes = total if total <= 2 * _LOG_BYTES else _LOG_BYTES
+    head = await sandbox.run(f"head --bytes={head_bytes} {path}", timeout_seconds=SMALL_SECONDS, cwd="/")
+    if head_bytes == total:
+        return Output(head.stdout, bytes=total)
+    tail = await sandbox.run(f"tail --bytes={_LOG_BYTES} {path}", timeout_seconds=SMALL_SECONDS, cwd="/")
+    return Output(head.stdout, tail.stdout, total)
 
 
 async def _exit_code(sandbox: Sandbox, folder: str) -> int | None:

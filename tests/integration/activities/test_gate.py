@@ -12,10 +12,11 @@ from temporalio.exceptions import ApplicationError
 
 from activities.gate import GatePolicy
 from activities.lifecycle import LifecycleActivities
-from clients.browser import PageFailed, Screenshot
+from clients.browser import PageFailed
 from clients.sandbox import Role, Sandbox
 from db.models import Build, GateRun, Snapshot
 from db.transaction import transaction
+from domain.page_view import PageView
 from domain.payloads import FinishBuild, GateResult, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
 from local.stack import LocalStack
 from tests.harness.activities import ActivityHarness, open_activity_harness, shell
@@ -117,7 +118,7 @@ async def test_an_open_plan_is_a_finding_if_it_is_wanted(harness: ActivityHarnes
     wanted = RunGate(build_id=build, number=1, snapshot_number=1, wants_plan=True)
     assert (await harness.run(harness.gate.run_evidence_gate, wanted)).findings == 1
     [finding] = (await run_of(harness, build)).findings or []
-    assert finding == "PLAN.md has stories that are not done:\n- Doors"
+    assert finding.startswith("PLAN.md has stories that are not done:\n- Doors\nTo satisfy this: ")
     unwanted = RunGate(build_id=build, number=2, snapshot_number=1)
     assert (await harness.run(harness.gate.run_evidence_gate, unwanted)).passed
 
@@ -223,7 +224,7 @@ async def test_a_server_that_crashes_is_bounced_with_its_log(harness: ActivityHa
     sandbox = await product(harness, build, server_py="print('almost', flush=True); raise SystemExit(7)")
     finding = await only_finding(harness, build, sandbox)
     assert "ended with exit code 7" in finding
-    assert finding.endswith("almost")
+    assert "\nalmost\nTo satisfy this: " in finding
 
 
 async def test_a_server_on_another_port_is_bounced(harness: ActivityHarness, build: str) -> None:
@@ -318,7 +319,7 @@ async def test_a_retry_attaches_and_runs_nothing_twice(
         raise ConnectionError("the worker died")
 
     with monkeypatch.context() as patched:
-        patched.setattr(harness.browser, "screenshots", dies)
+        patched.setattr(harness.browser, "views", dies)
         await harness.take(build, sandbox, 1)
         with pytest.raises(Exception, match="database"):
             await again(harness, build)
@@ -337,13 +338,13 @@ async def test_an_attempt_that_wakes_up_late_disturbs_nothing(
     await harness.take(build, sandbox, 1)
     looked, go_on = asyncio.Event(), asyncio.Event()
 
-    async def hangs(url: str) -> list[Screenshot]:
+    async def hangs(url: str) -> list[PageView]:
         looked.set()
         await go_on.wait()
         raise PageFailed("it was too late")
 
     with monkeypatch.context() as patched:
-        patched.setattr(harness.browser, "screenshots", hangs)
+        patched.setattr(harness.browser, "views", hangs)
         late = asyncio.create_task(again(harness, build))
         await looked.wait()
     result, findings = await again(harness, build)

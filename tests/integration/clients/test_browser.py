@@ -12,8 +12,9 @@ import psutil
 import pytest
 from PIL import Image, ImageDraw
 
-from clients.browser import VIEWPORTS, Browser, PageFailed, find_chromium, is_blank
+from clients.browser import Browser, PageFailed, find_chromium, is_blank
 from domain.errors import Misconfigured
+from domain.page_view import VIEWPORTS
 from tests.harness.processes import command_line, lives, survivors
 from tests.harness.wait import wait_until
 
@@ -91,7 +92,7 @@ async def test_both_viewports(browser: Browser) -> None:
     site = serve(
         {"/": b"<body style='background:#036'><h1>Hello</h1><script>fetch('/',{method:'POST',body:'hi'})</script>"}
     )
-    shots = await browser.screenshots(site.url + "/")
+    shots = await browser.views(site.url + "/")
     assert [(shot.viewport, shot.width, shot.height) for shot in shots] == [
         ("desktop", 1280, 800),
         ("mobile", 390, 844),
@@ -107,10 +108,10 @@ async def test_both_viewports(browser: Browser) -> None:
 
 async def test_status_and_blankness_are_told(browser: Browser) -> None:
     site = serve({"/blank": b"<title>nothing to see</title>"})
-    missing = await browser.screenshot(site.url + "/missing", VIEWPORTS[0])
+    missing = await browser.view(site.url + "/missing", VIEWPORTS[0])
     assert missing.http_status == 404
     assert not is_blank(missing.webp)
-    assert is_blank((await browser.screenshot(site.url + "/blank", VIEWPORTS[1])).webp)
+    assert is_blank((await browser.view(site.url + "/blank", VIEWPORTS[1])).webp)
     site.shutdown()
 
 
@@ -122,31 +123,31 @@ async def test_a_page_reaches_no_other_server(browser: Browser, other: Site) -> 
         page += f"<img src={address}><iframe src={address}></iframe><script>fetch('{address}')</script>"
         page += f"<script>new WebSocket('{address.replace('http', 'ws')}')</script>"
     site = serve({"/": page.encode(), "/bounce": addresses[0].encode(), "/away": addresses[1].encode()})
-    shot = await browser.screenshot(site.url + "/", VIEWPORTS[0])
+    shot = await browser.view(site.url + "/", VIEWPORTS[0])
     assert shot.http_status == 200
     assert "/bounce" in site.asked
     with pytest.raises(PageFailed):
-        await browser.screenshot(site.url + "/away", VIEWPORTS[0])
+        await browser.view(site.url + "/away", VIEWPORTS[0])
     assert other.asked == []
     site.shutdown()
 
 
 async def test_a_page_that_is_not_there(browser: Browser) -> None:
     with pytest.raises(PageFailed):
-        await browser.screenshot("http://site.localhost:9/", VIEWPORTS[0])
+        await browser.view("http://site.localhost:9/", VIEWPORTS[0])
 
 
 async def test_it_starts_again_after_a_crash_and_leaves_nothing_behind() -> None:
     before = browsers()
     site = serve({"/": b"<h1>Hello</h1>"})
     own = Browser()
-    await own.screenshot(site.url + "/", VIEWPORTS[0])
+    await own.view(site.url + "/", VIEWPORTS[0])
     for process in browsers() - before:
         with contextlib.suppress(psutil.Error):
             if "chrom" in process.exe():
                 process.kill()
     await wait_until(lambda: own._chromium is None or not own._chromium.is_connected())
-    assert (await own.screenshot(site.url + "/", VIEWPORTS[0])).http_status == 200
+    assert (await own.view(site.url + "/", VIEWPORTS[0])).http_status == 200
     started = browsers() - before
     assert started
     await own.close()
@@ -172,7 +173,7 @@ async def test_a_chromium_that_does_not_start_is_explained(tmp_path: Path) -> No
     program.chmod(0o755)
     own = Browser(program)
     with pytest.raises(Misconfigured, match="does not start"):
-        await own.screenshot("http://site.localhost:9/", VIEWPORTS[0])
+        await own.view("http://site.localhost:9/", VIEWPORTS[0])
     await own.close()
 
 
