@@ -1,6 +1,6 @@
 # The commands for everyday work. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check quick replay histories chaos fuzz drills long bench setup clean
+.PHONY: help demo test check quick replay histories chaos fuzz drills long products bench setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,7 +16,7 @@ endif
 endef
 $(foreach variable,BRIEF IDEA REAL EXIT,$(eval $(call literally,$(variable))))
 
-# scripts/setup links a Chromium that it downloads into the first of these directories.
+# scripts/setup links Node.js, and a Chromium that it downloads, into the first of these directories.
 export PATH := $(CURDIR)/.cofounder/tools/bin:$(PATH)
 
 # Checks and tests do not see the caller's environment, so that no variable can point them to a real service.
@@ -71,6 +71,13 @@ long: ## set up, then take a build of 400 turns through a window of 60,000 token
 	@REAL= $(PYTHON) scripts/setup --system
 	@$(TIDY) $(CLEAN) LONG_TURNS=$(or $(TURNS),400) LONG_WINDOW=$(or $(WINDOW),60000) \
 		$(PYTEST) -n 0 -s tests/workflows/test_long.py $(ARGS)
+
+# They may install through the operator's own mirrors. Literally: a URL may have a password with any character.
+MIRRORS := SANDBOX_PRIVATE_HOSTS SANDBOX_PIP_INDEX_URL SANDBOX_NPM_REGISTRY SANDBOX_CA_BUNDLE
+
+products: ## set up, then build real products with real installs, and print a table of seconds: ARGS="fastapi django"
+	@REAL= $(PYTHON) scripts/setup --system --node
+	@$(TIDY) $(CLEAN) $(foreach name,$(MIRRORS),$${$(name):+$(name)="$$$(name)"}) $(BIN)/python -m tests.products $(ARGS)
 
 bench: ## set up, then run benchmarks: JSON=figures.json, ARGS="--small", ARGS="turns --turns 25,100", ARGS=--help
 	@$(PYTHON) scripts/setup --system

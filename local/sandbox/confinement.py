@@ -34,6 +34,7 @@ OLDEST_BUBBLEWRAP = (0, 8)
 
 GUEST_PATH = "/opt/sandbox"
 CA_BUNDLE_PATH = "/opt/ca-bundle.pem"
+NODE_PATH = "/opt/node"
 _GUEST_FILES = ("local/__init__.py", "local/sandbox/__init__.py", "local/sandbox/channel.py", "local/sandbox/guest.py")
 _GUEST_PROGRAM = f"import sys; sys.path.insert(0, {GUEST_PATH!r}); from local.sandbox.guest import main; main()"
 
@@ -104,6 +105,8 @@ class Confinement:
     """The uid of sandboxes on the host, or None for the server's own."""
     ca_bundle: Path | None = None
     """Certificates that sandboxes see at `CA_BUNDLE_PATH`, as they were when the server started."""
+    node: Path | None = None
+    """The directory of a Node.js with npm, which sandboxes see at `NODE_PATH`."""
 
     @property
     def runtime(self) -> Path:
@@ -114,6 +117,8 @@ class Confinement:
         for directory in (self.root, self.runtime):
             directory.mkdir(parents=True, exist_ok=True)
             directory.chmod(0o711)  # uid 65534 may pass through, not list
+        if self.node is not None:
+            (self.runtime / "node").mkdir(exist_ok=True)
         etc = self.runtime / "etc"
         etc.mkdir(exist_ok=True)
         for name, text in _GENERATED_ETC.items():
@@ -150,19 +155,19 @@ class Confinement:
 
     def command(self, directory: Path, program: list[str]) -> list[str]:
         """The command that runs a program as pid 1 of the sandbox in this directory."""
-        root, outer = self.root, []
-        if self.run_as is not None:
-            if not passable(self.root):
-                # Uid 65534 can't pass through /root, for example. So mount the data elsewhere, too, for this process.
-                root = Path(_STAGE)
-                script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
-                outer += ["unshare", "--mount", "--propagation=private", "--", "/bin/sh", "-c", script, "sh"]
-                outer += [str(self.root), _STAGE]
-            outer += ["setpriv", f"--reuid={self.run_as}", f"--regid={self.run_as}", "--clear-groups", "--"]
+        root, mounts = self.root, []
+        if self.run_as is not None and not passable(self.root):
+            # Uid 65534 can't pass through /root, for example. So mount the data elsewhere, too, for this process.
+            root = Path(_STAGE)
+            mounts.append((self.root, root))
         inside = root / directory.relative_to(self.root)
         runtime = root / self.runtime.relative_to(self.root)
+        node = self.node
+        if self.run_as is not None and node is not None and not passable(node):
+            mounts.append((node, runtime / "node"))
+            node = runtime / "node"
         return [
-            *outer,
+            *self._outer(mounts),
             "bwrap",
             *("--unshare-user", "--disable-userns", "--unshare-all"),
             *("--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"),
@@ -171,11 +176,24 @@ class Confinement:
             *_etc_binds(runtime / "etc"),
             *("--ro-bind", str(runtime / "guest"), GUEST_PATH),
             *(("--ro-bind", str(runtime / "ca-bundle.pem"), CA_BUNDLE_PATH) if self.ca_bundle is not None else ()),
+            *(("--ro-bind", str(node), NODE_PATH) if node is not None else ()),
             *("--proc", "/proc", "--dev", "/dev", "--size", str(RUN_BYTES), "--tmpfs", "/run"),
             *("--bind", str(inside / "home"), HOME, "--bind", str(inside / "tmp"), "/tmp"),
             *("--dir", "/var", "--symlink", "/tmp", "/var/tmp", "--remount-ro", "/"),
             *("--chdir", HOME, "--", *program),
         ]
+
+    def _outer(self, mounts: list[tuple[Path, Path]]) -> list[str]:
+        """The beginning of a command that mounts directories for this process alone and becomes the user."""
+        if self.run_as is None:
+            return []
+        outer = ["setpriv", f"--reuid={self.run_as}", f"--regid={self.run_as}", "--clear-groups", "--"]
+        for directory, at in reversed(mounts):
+            script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+            outer[:0] = ["/bin/sh", "-c", script, "sh", str(directory), str(at)]
+        if mounts:
+            outer[:0] = ["unshare", "--mount", "--propagation=private", "--"]
+        return outer
 
 
 def passable(path: Path) -> bool:
@@ -186,6 +204,15 @@ def passable(path: Path) -> bool:
 def find_python() -> str | None:
     """The Python that runs pid 1, or None if there is none under /usr."""
     return next((path for path in _PYTHONS if Path(path).exists()), None)
+
+
+def find_node() -> Path | None:
+    """The directory of the Node.js that `scripts/setup --node` has set up in this checkout, or None.
+
+    A Node.js below /usr is visible to sandboxes as it is.
+    """
+    program = Path(__file__).parents[2] / ".cofounder" / "tools" / "bin" / "node"
+    return program.resolve().parents[1] if program.exists() else None
 
 
 def probe() -> Probe:

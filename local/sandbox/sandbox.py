@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from local.sandbox.command import REMEMBERED_SECONDS, Command, Listener
-from local.sandbox.confinement import CA_BUNDLE_PATH, Confinement, Limits
+from local.sandbox.confinement import CA_BUNDLE_PATH, NODE_PATH, Confinement, Limits
 from local.sandbox.egress import EgressProxy
 from local.sandbox.guest import HOME
 from local.sandbox.guest_link import GuestLink, GuestLost, Reply
@@ -44,7 +44,10 @@ CA_VARIABLES = (
 )
 """By these curl, git, Node.js, pip, Python and what uses OpenSSL find the operator's certificates."""
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OWN = f"{HOME}/.local"
+"""Where `npm install --global` and `pip install --user` put programs: nothing else on PATH can be written to."""
+
+_PATH = f"{_OWN}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 NOT_RUNNING = "The sandbox was not found"
 """The SDK recognises a sandbox that is not running by exactly this text."""
@@ -150,6 +153,7 @@ class Sandbox:
     def _environment(self) -> dict[str, str]:
         environment = {
             "PATH": _PATH,
+            "npm_config_prefix": _OWN,
             "HOME": HOME,
             "USER": "user",
             "LOGNAME": "user",
@@ -159,6 +163,9 @@ class Sandbox:
             "E2B_SANDBOX_ID": self.id,
             "E2B_TEMPLATE_ID": self.record.template,
         }
+        if self._confinement.node is not None:
+            # Modules in C++ are compiled with its own header files; npm would download some.
+            environment |= {"PATH": f"{NODE_PATH}/bin:{_PATH}", "npm_config_nodedir": NODE_PATH}
         if self._egress:
             environment |= self._egress.environment()
             if self._confinement.ca_bundle is not None:

@@ -23,7 +23,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local.sandbox import files
-from local.sandbox.confinement import Confinement, Limits
+from local.sandbox.confinement import Confinement, Limits, find_node
 from local.sandbox.control import NOT_SERVED_BELOW, Control
 from local.sandbox.egress import EgressProxy
 from local.sandbox.errors import ApiError, not_served
@@ -202,7 +202,7 @@ async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) ->
         _die_with_parent(loop, stopping)
     with _listen(LOOPBACK, options.port) as api_socket, _listen(options.proxy_host, options.proxy_port) as proxy_socket:
         port, proxy_port = api_socket.getsockname()[1], proxy_socket.getsockname()[1]
-        confinement = Confinement(options.root.resolve(), options.limits, ca_bundle=options.ca_bundle)
+        confinement = Confinement(options.root.resolve(), options.limits, ca_bundle=options.ca_bundle, node=find_node())
         oracle = None if options.oracle is None else Oracle(options.oracle)
         registry = Registry(confinement, options.egress, options.max_sandboxes, oracle, options.max_running)
         await registry.open()

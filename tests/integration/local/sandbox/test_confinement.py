@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 import socket
+import subprocess
 import textwrap
 import uuid
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from e2b import AsyncSandbox, CommandExitException, FileNotFoundException, Inval
 
 from clients.sandbox import Role, SandboxConfig, Sandboxes
 from local.sandbox.addresses import AddressRules
-from local.sandbox.confinement import Confinement
+from local.sandbox.confinement import NODE_PATH, Confinement
 from local.sandbox.egress import EgressProxy
 from local.sandbox.record import SandboxRecord
 from local.sandbox.registry import Registry
@@ -88,6 +89,23 @@ class TestFiles:
         }
         assert [entry.name for entry in await sandbox.files.list("/home")] == ["user"]
         assert str(server.root) not in await output(sandbox, "mount | grep -v /home/user | grep -v ' /tmp '")
+
+    def test_a_node_js_that_only_the_owner_can_reach_is_there_and_read_only(self, tmp_path: Path) -> None:
+        closed = tmp_path / "closed"
+        program = closed / "node" / "bin" / "node"
+        program.parent.mkdir(parents=True)
+        program.write_text("#!/bin/sh\necho it runs; echo x > /opt/node/bin/other")
+        program.chmod(0o755)
+        closed.chmod(0o700)
+        for root in (tmp_path / "root", closed / "root"):
+            confinement = Confinement(root, node=closed / "node")
+            confinement.prepare()
+            confinement.make_directories(root / "sandbox")
+            command = confinement.command(root / "sandbox", [f"{NODE_PATH}/bin/node"])
+            done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+            assert done.stdout == "it runs\n", done.stderr
+            assert "Read-only file system" in done.stderr
+            assert list(program.parent.iterdir()) == [program]
 
     async def test_another_sandbox_is_out_of_reach(self, server: SandboxServer, sandbox: AsyncSandbox) -> None:
         async with new_sandbox(server) as other:
