@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from temporalio import activity
@@ -35,6 +36,7 @@ from db import gate_runs, steering
 from db.builds import require_open
 from db.feed import append_events
 from db.models import GateRun
+from db.project_secrets import names_of_build
 from db.session import Sessions
 from db.snapshots import latest_snapshot
 from db.transaction import transaction
@@ -54,6 +56,7 @@ from domain.findings import Finding
 from domain.page_view import PageView
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
+from domain.product_secrets import stand_ins
 from services.permits import Permits
 
 _FOUNDER_FIRST = "The product passes, but you have written meanwhile: that comes first"
@@ -124,9 +127,7 @@ class GateActivities:
             RowsAreAhead: the build has ended.
         """
         async with heartbeating(), self._permits.running(request.build_id, Role.GATE):
-            gate = _ClaimedGate(
-                uuid.UUID(request.build_id), request.number, request.snapshot_number, uuid.uuid4(), request.wants_plan
-            )
+            gate = await self._new_claim(request)
             run = await self._claim(gate)
             if isinstance(run, GateResult):
                 await kill_all(self._sandboxes, request.build_id, Role.GATE)
@@ -196,7 +197,9 @@ class GateActivities:
         self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
     ) -> bool:
         await self._announce(gate, f"install: {product.install}")
-        outcome = await run_step(sandbox, f"gate-{gate.number}-install", product.install, self._policy.command_seconds)
+        outcome = await run_step(
+            sandbox, f"gate-{gate.number}-install", product.install, self._policy.command_seconds, gate.stand_ins
+        )
         if outcome.exit_code == 0 and not outcome.timed_out:
             return True
         report.add(evidence.install_failed(step_outcome(product.install, outcome)))
@@ -206,7 +209,9 @@ class GateActivities:
         self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
     ) -> None:
         await self._announce(gate, f"check: {product.check}")
-        outcome = await run_step(sandbox, f"gate-{gate.number}-check", product.check, self._policy.command_seconds)
+        outcome = await run_step(
+            sandbox, f"gate-{gate.number}-check", product.check, self._policy.command_seconds, gate.stand_ins
+        )
         report.tests_run = count_tests(outcome.text + outcome.tail)
         for finding in evidence.check_findings(step_outcome(product.check, outcome)):
             report.add(finding)
@@ -216,17 +221,20 @@ class GateActivities:
     ) -> None:
         name = f"gate-{gate.number}"
         await self._announce(gate, f"start: {product.start}")
-        await start_product(sandbox, name, product.start)
+        await start_product(sandbox, name, product.start, gate.stand_ins)
         if failure := await wait_for_page(sandbox, name, product, self._policy.start_seconds):
             report.add(failure)
             return
         await self._announce(gate, "Looking at the page, desktop and mobile")
         report.url = sandbox.url(product.port)
         try:
-            report.views = await self._browser.views(report.url)
+            views = await self._browser.views(report.url)
         except PageFailed as error:
             report.add(evidence.page_failed(str(error)))
             return
+        # If this attempt is stale, the preview may have taken over the sandbox, and the page may know real secrets.
+        await self._require_claim(gate)
+        report.views = views
         for view in report.views:
             sha256 = hashlib.sha256(view.webp).hexdigest()
             await self._store.put_image(sha256, view.webp)
@@ -236,7 +244,19 @@ class GateActivities:
         if not await is_served(sandbox, product):
             report.add(evidence.did_not_stay_up(await read_log(sandbox, name)))
 
+    async def _require_claim(self, gate: "_ClaimedGate") -> None:
+        async with transaction(self._sessions) as tx:
+            await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
+
     # ---- the row and the feed
+
+    async def _new_claim(self, request: RunGate) -> "_ClaimedGate":
+        build_id = uuid.UUID(request.build_id)
+        async with transaction(self._sessions) as tx:
+            environment = stand_ins(await names_of_build(tx, build_id))
+        return _ClaimedGate(
+            build_id, request.number, request.snapshot_number, uuid.uuid4(), request.wants_plan, environment
+        )
 
     async def _claim(self, gate: "_ClaimedGate") -> GateRun | GateResult:
         """Claim the gate's row for this attempt, unless the gate has ended. The first attempt makes the row.
@@ -315,6 +335,8 @@ class _ClaimedGate:
     snapshot_number: int
     claim: uuid.UUID
     wants_plan: bool
+    stand_ins: Mapping[str, str]
+    """For the product's secrets: the gate has no real ones."""
 
 
 def _marker(gate: _ClaimedGate) -> str:

@@ -549,6 +549,7 @@ class PreviewOut(BaseModel):
     url: str | None
     expires_at: datetime | None
     reason: str | None = Field(description="Why it failed, was closed early, or still waits.")
+    log: str | None = Field(description="What the product's last start has printed, without its secrets.")
 
     @classmethod
     def of(cls, preview: Preview) -> Self:
@@ -559,6 +560,7 @@ class PreviewOut(BaseModel):
             url=preview.url,
             expires_at=preview.expires_at,
             reason=preview.reason,
+            log=preview.log,
         )
 
 

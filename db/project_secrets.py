@@ -56,6 +56,11 @@ async def names_of_build(tx: Transaction, build_id: uuid.UUID) -> list[str]:
     return sorted(await tx.session.scalars(query))
 
 
+async def note_known(tx: Transaction, build_id: uuid.UUID, names: Sequence[str]) -> None:
+    """Note the names that the agent is told. `turns.load_turn_start` compares them with what the project has."""
+    await tx.session.execute(update(Build).where(Build.id == build_id).values(known_secrets=list(names)))
+
+
 async def lock_sealed_otherwise(
     tx: Transaction, key_id: str, after: tuple[uuid.UUID, str] | None, limit: int
 ) -> Sequence[ProjectSecret]:

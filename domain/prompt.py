@@ -9,6 +9,7 @@ from typing import Any
 
 from domain.plan import PLAN_FILE
 from domain.product import PRODUCT_FILE
+from domain.product_secrets import STAND_IN
 from domain.tools import TOOLS
 
 PERSONA = """\
@@ -92,6 +93,21 @@ def render_system_prompt(
 
 
 OPENING = "Begin. Look at the workspace first; it may hold earlier work on this product."
+
+
+def secrets_set(names: Sequence[str]) -> str:
+    """Tell the agent which secrets the product has. It learns their names only."""
+    if not names:
+        return "The founder has removed the product's secrets: none is set any more."
+    return (
+        f"The founder has set these secrets for the product, as environment variables: {', '.join(names)}. You do not "
+        f"get their values. In your commands, and in install, check and start of the product's check, each has a "
+        f"harmless stand-in as its value: `{STAND_IN}` and its name. Only the `start` of the founder's preview gets "
+        "the real ones, so read them when the server starts, not while you install or build. Never write a value into "
+        f"a file, a log or a page. If a variable is missing or begins with `{STAND_IN}`, run with a local stand-in for "
+        "its service, and say so on the page and in README.md."
+    )
+
 
 NUDGE_EMPTY = (
     "Your last message was empty. Go on with the work, or end your turn with a sentence if everything is done."

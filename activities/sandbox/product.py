@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from clients.archive import read_beginning, read_bounded
@@ -13,6 +14,8 @@ from domain.errors import InvalidInput, SandboxUnavailable
 from domain.findings import Finding, Output
 from domain.plan import MAX_PLAN_BYTES, PLAN_FILE, Plan, parse_plan
 from domain.product import PRODUCT_FILE, ProductManifest, parse_product_manifest
+from domain.redaction import redact
+from domain.tool_output import clean
 
 SMALL_SECONDS = 60.0
 """Deadline of a command that should take milliseconds."""
@@ -116,14 +119,16 @@ async def read_plan_file(sandbox: Sandbox) -> Plan | None:
     return parse_plan(content.decode("utf-8", "replace"))
 
 
-async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float) -> CallOutcome:
+async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float, env: Mapping[str, str]) -> CallOutcome:
     """Run one of a product's commands once. A second attempt with the same id attaches to it.
+
+    `env`: added to its environment: stand-ins for the product's secrets.
 
     Raises:
         OutcomeUnknown: its outcome was lost; only a fresh sandbox helps.
     """
     outcome = await sandbox.call(
-        call_id, "bash", {"command": command, "timeout_seconds": None}, timeout_seconds=seconds
+        call_id, "bash", {"command": command, "timeout_seconds": None}, timeout_seconds=seconds, env=env
     )
     if outcome.state != "done":
         raise OutcomeUnknown(f"What became of `{command[:200]}` in sandbox {sandbox.id} is unknown: {outcome.text}")
@@ -145,10 +150,11 @@ async def stop_processes(lock: WorkspaceLock) -> None:
     await lock.run(_STOP)
 
 
-async def start_product(sandbox: Sandbox, name: str, command: str) -> None:
+async def start_product(sandbox: Sandbox, name: str, command: str, env: Mapping[str, str]) -> None:
     """Start the server in the background, once per `name` and boot of the sandbox. It outlives this connection.
 
-    All other processes are ended first: a server that the checks left running must not answer instead.
+    All other processes are ended first: a server that the checks left running must not answer instead. `env`, added to
+    its environment, goes with the request and into no file.
 
     Raises:
         SandboxUnavailable: the server could not be started.
@@ -161,13 +167,19 @@ mkdir {folder} 2>/dev/null || exit 0
 {_STOP}
 setsid nohup bash -c 'bash {folder}.sh >{folder}/log 2>&1; echo $? >{folder}/exit' </dev/null >/dev/null 2>&1 &
 """
-    output = await sandbox.run(script, timeout_seconds=SMALL_SECONDS, cwd="/")
+    output = await sandbox.run(script, timeout_seconds=SMALL_SECONDS, cwd="/", env=env)
     if output.exit_code != 0:
-        raise SandboxUnavailable(f"The product could not be started in sandbox {sandbox.id}: {output.stderr[-500:]}")
+        problem = redact(output.stderr, env.values())[-500:]
+        raise SandboxUnavailable(f"The product could not be started in sandbox {sandbox.id}: {problem}")
 
 
-async def wait_for_page(sandbox: Sandbox, name: str, product: ProductManifest, seconds: float) -> Finding | None:
-    """Wait until GET / answers 200. Returns None then, otherwise what is wrong."""
+async def wait_for_page(
+    sandbox: Sandbox, name: str, product: ProductManifest, seconds: float, secrets: Collection[str] = ()
+) -> Finding | None:
+    """Wait until GET / answers 200. Returns None then, otherwise what is wrong.
+
+    `secrets`: what the server knows, blanked in its log and its answer.
+    """
     boot = await sandbox.boot()
     deadline = time.monotonic() + seconds
     answer: HttpAnswer | None = None
@@ -181,12 +193,13 @@ async def wait_for_page(sandbox: Sandbox, name: str, product: ProductManifest, s
             break
         ended = await _exit_code(sandbox, _folder(name, boot))
         await asyncio.sleep(_POLL_SECONDS)
-    log = await read_log(sandbox, name)
+    log = await read_log(sandbox, name, secrets)
     if ended:
         return evidence.start_ended(product.start, ended, log)
     if answer is None:
         return evidence.not_answering(product.port, seconds, log)
-    return evidence.bad_status(answer.status, answer.body.decode("utf-8", "replace"), log)
+    body = redact(clean(answer.body.decode("utf-8", "replace")), secrets)
+    return evidence.bad_status(answer.status, body, log)
 
 
 async def is_served(sandbox: Sandbox, product: ProductManifest) -> bool:
@@ -195,17 +208,17 @@ async def is_served(sandbox: Sandbox, product: ProductManifest) -> bool:
     return answer is not None and answer.status == 200
 
 
-async def read_log(sandbox: Sandbox, name: str) -> Output:
-    """What the server has printed: all of it, or beginning and end."""
+async def read_log(sandbox: Sandbox, name: str, secrets: Collection[str] = ()) -> Output:
+    """What the server has printed, without the secrets: all of it, or beginning and end."""
     path = f"{_folder(name, await sandbox.boot())}/log"
     size = await sandbox.run(f"stat --format=%s {path} || echo 0", timeout_seconds=SMALL_SECONDS, cwd="/")
     total = int(size.stdout.strip() or 0)
     head_bytes = total if total <= 2 * _LOG_BYTES else _LOG_BYTES
     head = await sandbox.run(f"head --bytes={head_bytes} {path}", timeout_seconds=SMALL_SECONDS, cwd="/")
     if head_bytes == total:
-        return Output(head.stdout, bytes=total)
+        return Output(redact(clean(head.stdout), secrets), bytes=total)
     tail = await sandbox.run(f"tail --bytes={_LOG_BYTES} {path}", timeout_seconds=SMALL_SECONDS, cwd="/")
-    return Output(head.stdout, tail.stdout, total)
+    return Output(redact(clean(head.stdout), secrets), redact(clean(tail.stdout), secrets), total)
 
 
 async def _exit_code(sandbox: Sandbox, folder: str) -> int | None:

@@ -46,7 +46,7 @@ async def open_or_extend(
         raise TemporalUnavailable from error
     response.headers["Location"] = f"/v1/builds/{build_id}/preview"
     if before is None:
-        return PreviewOut(build_id=build_id, state="opening", url=None, expires_at=None, reason=None)
+        return PreviewOut(build_id=build_id, state="opening", url=None, expires_at=None, reason=None, log=None)
     async with request_transaction(resources.sessions) as tx:
         return await _preview(tx, build_id)
 
