@@ -222,6 +222,16 @@ class Settings(BuildSettings, BaseSettings):
     fallback_model: str = Field(
         default="claude-sonnet-5-5", description="Model if neither the user nor the plan names one."
     )
+    product_judge: bool = Field(
+        default=True,
+        description="Let a model compare each product that passes the other checks with its brief. false: no such call "
+        "is made.",
+    )
+    judge_model: str | None = Field(
+        default=None,
+        description="Model of that comparison if neither the user nor the plan names one; unset: claude-haiku-5-5, or "
+        "the build's own if that has no price.",
+    )
     model_prices: ModelPrices = Field(
         default_factory=default_prices, description="Prices per model as JSON, in USD per million tokens."
     )
@@ -383,13 +393,11 @@ class Settings(BuildSettings, BaseSettings):
         return [value for value in values if len(value) >= _SHORTEST_SECRET]
 
     @model_validator(mode="after")
-    def _fallback_is_priced(self) -> "Settings":
-        if self.fallback_model not in self.model_prices:
-            priced = ", ".join(sorted(self.model_prices))
-            raise ValueError(
-                f"FALLBACK_MODEL: {self.fallback_model} has no price; set it to one of {priced}, or add it to "
-                "MODEL_PRICES"
-            )
+    def _models_are_priced(self) -> "Settings":
+        for name, model in {"FALLBACK_MODEL": self.fallback_model, "JUDGE_MODEL": self.judge_model}.items():
+            if model is not None and model not in self.model_prices:
+                priced = ", ".join(sorted(self.model_prices))
+                raise ValueError(f"{name}: {model} has no price; set it to one of {priced}, or add it to MODEL_PRICES")
         return self
 
 

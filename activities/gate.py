@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from temporalio import activity
 
+from activities.judge import Judge, JudgedGate
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
@@ -53,6 +54,7 @@ from domain.errors import (
 )
 from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
 from domain.findings import Finding
+from domain.judge import Judgement
 from domain.page_view import PageView
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
@@ -100,13 +102,19 @@ class GateActivities:
         browser: Browser,
         policy: GatePolicy,
         permits: Permits,
+        judge: Judge | None = None,
     ) -> None:
+        """
+        Args:
+            judge: None if products are not judged.
+        """
         self._sessions = sessions
         self._sandboxes = sandboxes
         self._store = store
         self._browser = browser
         self._policy = policy
         self._permits = permits
+        self._judge = judge
 
     @activity.defn
     @application_errors
@@ -134,11 +142,13 @@ class GateActivities:
                 return run
             if run.findings:
                 await kill_all(self._sandboxes, request.build_id, Role.GATE)
-                return GateResult(findings=len(run.findings))
+                return _result_of(run)
             sandbox: Sandbox | None = None
             try:
                 sandbox = await self._sandbox(gate, run.sandbox_id)
                 report = await self._collect(gate, sandbox)
+                if not report.findings:
+                    await self._ask_judge(gate, sandbox, report)
             except SandboxGone as error:
                 raise SandboxUnavailable("The gate's sandbox went away; the gate runs again.") from error
             except (OutcomeUnknown, SandboxOverloaded) as error:
@@ -152,7 +162,7 @@ class GateActivities:
             if not result.passed:
                 await kill_all(self._sandboxes, request.build_id, Role.GATE)
                 return result
-            return GateResult(findings=0, sandbox_id=sandbox.id, preview_url=report.url)
+            return result.model_copy(update={"sandbox_id": sandbox.id, "preview_url": report.url})
 
     # ---- the evidence, in order
 
@@ -248,6 +258,18 @@ class GateActivities:
         async with transaction(self._sessions) as tx:
             await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
 
+    async def _ask_judge(self, gate: "_ClaimedGate", sandbox: Sandbox, report: _GateReport) -> None:
+        """Add what the judge finds. It is asked last, and only about a product that has passed the other checks: the
+        agent has to repair what they found anyway, and is then judged."""
+        if self._judge is None:
+            return
+        await self._announce(gate, "Comparing the product with the brief")
+        judged = JudgedGate(gate.build_id, gate.number, gate.claim, gate.turn)
+        judgement = await self._judge.judge(judged, sandbox, report.views)
+        if judgement is not None and judgement.returned:
+            for finding in judgement.findings:
+                report.add(finding.as_finding())
+
     # ---- the row and the feed
 
     async def _new_claim(self, request: RunGate) -> "_ClaimedGate":
@@ -255,7 +277,13 @@ class GateActivities:
         async with transaction(self._sessions) as tx:
             environment = stand_ins(await names_of_build(tx, build_id))
         return _ClaimedGate(
-            build_id, request.number, request.snapshot_number, uuid.uuid4(), request.wants_plan, environment
+            build_id,
+            request.number,
+            request.snapshot_number,
+            uuid.uuid4(),
+            request.wants_plan,
+            request.turn,
+            environment,
         )
 
     async def _claim(self, gate: "_ClaimedGate") -> GateRun | GateResult:
@@ -281,7 +309,7 @@ class GateActivities:
         async with transaction(self._sessions) as tx:
             run = await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
             if run.ended_at is not None:
-                return GateResult(findings=len(run.findings or []))
+                return _result_of(run)
             if not report.findings and (pending := await steering.close_input(tx, gate.build_id)):
                 await gate_runs.delete_run(tx, run)
                 await append_events(tx, gate.build_id, [GateStepEvent(text=_FOUNDER_FIRST)])
@@ -293,7 +321,7 @@ class GateActivities:
                 else GatePassedEvent(number=gate.number, tests_run=report.tests_run, screenshots=report.screenshots)
             )
             await append_events(tx, gate.build_id, [event])
-            return GateResult(findings=len(report.findings))
+            return _result_of(run)
 
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with transaction(self._sessions) as tx:
@@ -335,8 +363,15 @@ class _ClaimedGate:
     snapshot_number: int
     claim: uuid.UUID
     wants_plan: bool
+    turn: int
     stand_ins: Mapping[str, str]
     """For the product's secrets: the gate has no real ones."""
+
+
+def _result_of(run: GateRun) -> GateResult:
+    """The result of a run that has ended, without its sandbox."""
+    judgement = Judgement.model_validate(run.judgement or {})
+    return GateResult.sparse(findings=len(run.findings or []), judged=judgement.returned, paid=judgement.called)
 
 
 def _marker(gate: _ClaimedGate) -> str:

@@ -9,6 +9,7 @@ from activities.compact import CompactActivities
 from activities.context import ContextActivities
 from activities.dispatch import DispatchActivities
 from activities.gate import GateActivities, GatePolicy
+from activities.judge import Judge
 from activities.lifecycle import LifecycleActivities
 from activities.permits import PermitActivities
 from activities.plan import PlanActivities
@@ -36,11 +37,12 @@ Activities = list[Callable[..., Any]]
 
 def all_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
     """Every activity of this program, to be registered with a worker."""
+    rates = CallRates(sessions, settings.model_rates, settings.model_rate_patience_seconds)
     return [
         *_project_activities(settings, sessions, clients),
-        *_turn_activities(settings, sessions, clients),
+        *_turn_activities(settings, sessions, clients, rates),
         *_workspace_activities(settings, sessions, clients),
-        *_product_activities(settings, sessions, clients),
+        *_product_activities(settings, sessions, clients, rates),
         *_reaper_activities(settings, sessions, clients),
     ]
 
@@ -75,9 +77,8 @@ def _project_activities(settings: Settings, sessions: Sessions, clients: WorkerC
     ]
 
 
-def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
+def _turn_activities(settings: Settings, sessions: Sessions, clients: WorkerClients, rates: CallRates) -> Activities:
     """A turn: the call of the model, and the tool calls that it asks for."""
-    rates = CallRates(sessions, settings.model_rates, settings.model_rate_patience_seconds)
     think = ThinkActivities(
         sessions,
         clients.providers,
@@ -127,11 +128,28 @@ def _workspace_activities(settings: Settings, sessions: Sessions, clients: Worke
     ]
 
 
-def _product_activities(settings: Settings, sessions: Sessions, clients: WorkerClients) -> Activities:
+def _product_activities(settings: Settings, sessions: Sessions, clients: WorkerClients, rates: CallRates) -> Activities:
     """The product: the gate that checks it, and its preview."""
     evidence = GatePolicy(command_seconds=settings.gate_command_seconds, start_seconds=settings.gate_start_seconds)
     permits = _permits(settings, sessions, clients)
-    gate = GateActivities(sessions, clients.sandboxes, clients.store, clients.browser, evidence, permits)
+    judge = Judge(
+        sessions,
+        clients.providers,
+        settings.model_prices,
+        settings.judge_model,
+        autonomous_agent=settings.autonomous_agent,
+        secrets=settings.secret_values(),
+        rates=rates,
+    )
+    gate = GateActivities(
+        sessions,
+        clients.sandboxes,
+        clients.store,
+        clients.browser,
+        evidence,
+        permits,
+        judge if settings.product_judge else None,
+    )
     plan = PlanActivities(sessions, clients.sandboxes, settings.secret_values())
     preview = PreviewActivities(
         sessions,

@@ -29,7 +29,7 @@ from db.models import Snapshot
 from db.recovery import mark_loss_reported
 from db.session import Sessions
 from db.snapshots import snapshot_to_continue
-from db.tool_calls import calls_since, calls_to_begin, last_outcome_in
+from db.tool_calls import calls_since, last_outcome_in, open_calls_since
 from db.transaction import Transaction, transaction
 from db.turns import last_answered_turn
 from domain import recovery
@@ -160,7 +160,7 @@ class WorkspaceActivities:
             if restored:
                 quoted = shlex.quote(json.dumps(changes))
                 await lock.run(f"printf %s {quoted} >{CHANGES} && rm -f {_OPENED}")
-                await self._forget_lost_calls(build_id, sandbox, lock)
+                await self._forget_outcomes(build_id, sandbox, lock, snapshot)
                 await self._fill(sandbox, lock, snapshot)
                 async with transaction(self._sessions) as tx:
                     calls = await calls_since(tx, build_id, snapshot)
@@ -288,19 +288,23 @@ class WorkspaceActivities:
             *differences,
         ]
 
-    async def _forget_lost_calls(self, build_id: uuid.UUID, sandbox: Sandbox, lock: WorkspaceLock) -> None:
-        """Let calls run again that ran here in a time that the database lost: the restore undoes what they changed.
+    async def _forget_outcomes(
+        self, build_id: uuid.UUID, sandbox: Sandbox, lock: WorkspaceLock, snapshot: Snapshot | None
+    ) -> None:
+        """Forget the outcomes of calls that the rows have no result of: the restore undoes what they changed.
 
-        Without it, the sandbox would answer with their old outcomes.
+        A call that was begun in a time that the database lost runs again. What became of one that the rows know as
+        begun is unknown from now on. Without this, the sandbox would answer with their old outcomes.
         """
         async with transaction(self._sessions) as tx:
-            unknown = await calls_to_begin(tx, build_id)
-        if not unknown:
+            calls = await open_calls_since(tx, build_id, snapshot)
+        if not calls:
             return
         listed = await sandbox.run(f"ls {JOURNAL}/calls 2>/dev/null || true", timeout_seconds=SMALL_SECONDS, cwd="/")
-        for call_id in sorted(unknown.intersection(listed.stdout.split())):
+        for call_id in sorted(calls.keys() & listed.stdout.split()):
             await sandbox.end_call(call_id)
-            await lock.run(f"rm -rf {JOURNAL}/calls/{shlex.quote(call_id)}")
+            folder = f"{JOURNAL}/calls/{shlex.quote(call_id)}"
+            await lock.run(f"rm -f {folder}/outcome" if calls[call_id] else f"rm -rf {folder}")
 
     async def _differences(self, sandbox: Sandbox, snapshot: Snapshot) -> list[str]:
         stored = await stored_manifest(self._store, snapshot)

@@ -25,6 +25,7 @@ from domain.events import (
     PhaseCompletedEvent,
     PlanEvent,
     PreviewEvent,
+    ProductJudgedEvent,
     QuestionEvent,
     ReadyEvent,
     RestoreAskedEvent,
@@ -221,6 +222,20 @@ def _gate_bounced(state: FeedState, line: FeedEvent, event: GateBouncedEvent) ->
     return state
 
 
+def _product_judged(state: FeedState, line: FeedEvent, event: ProductJudgedEvent) -> FeedState:
+    if event.reason is not None:
+        return state._with_line(line, f"  not judged: {event.reason}. The other checks decide", "warning")
+    if not event.findings:
+        return state._with_line(line, f"  judged by {event.model}: nothing that was asked for is missing", "note")
+    if event.returned:
+        return state._with_line(line, f"  judged by {event.model}: the agent gets its findings", "note")
+    left = f"  judged by {event.model}: the agent had its findings twice, and these are left"
+    state = state._with_line(line, left, "warning")
+    for finding in event.findings:
+        state = state._with_line(line, f"  {finding}", "warning")
+    return state
+
+
 def _question(state: FeedState, line: FeedEvent, event: QuestionEvent) -> FeedState:
     state = state._with_line(line, f"asks you: {event.problem}", "warning")
     for tried in event.tried:
@@ -301,6 +316,7 @@ _line(
     lambda event: f"evidence gate {event.number}: starting the product in a fresh sandbox",
 )
 _line(GateStepEvent, "note", lambda event: f"  {event.text}")
+_on(ProductJudgedEvent, _product_judged)
 _on(GateBouncedEvent, _gate_bounced)
 _line(GatePassedEvent, "good", lambda event: f"evidence gate {event.number}: passed, {event.tests_run} tests ran")
 _on(ResumedEvent, _resumed)

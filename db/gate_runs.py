@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -71,6 +72,36 @@ async def record_result(
     run.findings, run.tests_run, run.screenshots = list(findings), tests_run, dict(screenshots)
     run.ended_at = func.now()
     await tx.session.flush()
+
+
+async def claim_judge(tx: Transaction, run: GateRun, claim: uuid.UUID, run_id: str) -> None:
+    """Note in a locked run which attempt calls the judge: the claim of its call, and the workflow's run."""
+    run.judge_claim, run.judge_run_id = claim, run_id
+    await tx.session.flush()
+
+
+async def lock_run_of_judge(tx: Transaction, build_id: uuid.UUID, number: int, claim: uuid.UUID) -> GateRun:
+    """Return the run whose judge was called with this claim, locked until the transaction ends.
+
+    Raises:
+        StaleClaim: another attempt has called the judge since, or the run was deleted.
+    """
+    run = await lock_run(tx, build_id, number)
+    if run is None or run.judge_claim != claim or run.judgement is not None:
+        raise StaleClaim(f"Another attempt has called the judge of evidence gate {number}.")
+    return run
+
+
+async def record_judgement(tx: Transaction, run: GateRun, judgement: dict[str, Any]) -> None:
+    """Write how the judge's part of a locked run ended. It stays as it is."""
+    run.judgement = judgement
+    await tx.session.flush()
+
+
+async def count_returned(tx: Transaction, build_id: uuid.UUID) -> int:
+    """How often the judge's findings have gone back to the build's agent."""
+    returned = select(func.count()).where(GateRun.build_id == build_id, GateRun.judgement["returned"].as_boolean())
+    return int(await tx.session.scalar(returned) or 0)
 
 
 async def find_screenshots(tx: Transaction, build_id: uuid.UUID) -> dict[str, str]:

@@ -568,7 +568,7 @@ class LedgerEntry(Base):
         Index("ix_ledger_build", "build_id", "turn"),
         CheckConstraint(_one_of("state", ("open", "settled", "estimated", "released")), name="state"),
         CheckConstraint("(state = 'open') = (closed_at is null)", name="closed"),
-        CheckConstraint(_one_of("kind", ("turn", "compaction")), name="kind"),
+        CheckConstraint(_one_of("kind", ("turn", "compaction", "judge")), name="kind"),
         CheckConstraint(
             "least(cost, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens)"
             " >= 0",
@@ -732,6 +732,9 @@ class GateRun(Base):
     screenshots: Mapped[dict[str, Any]] = mapped_column(
         server_default=text("'{}'::jsonb"), comment="S3 key by viewport"
     )
+    judge_claim: Mapped[uuid.UUID | None] = mapped_column(comment="of the attempt that calls the judge, in the ledger")
+    judge_run_id: Mapped[str | None] = mapped_column(comment="the workflow's run of that attempt")
+    judgement: Mapped[dict[str, Any] | None] = mapped_column(comment="how the judge's part ended; null until then")
     started_at: Mapped[datetime] = _now()
     ended_at: Mapped[datetime | None]
 

@@ -67,7 +67,8 @@ class Call:
     model: str
     prefix: int = 0
     kind: str = "turn"
-    """turn, or compaction: the call that sums up a conversation. Its turn is the last one that it covers."""
+    """turn; compaction: the call that sums up a conversation, whose turn is the last one that it covers; or judge: the
+    call that judges a product in the gate, whose turn is the last one before."""
 
 
 # ---- the day

@@ -10,21 +10,21 @@ from db.models import PlanTier
 PLAN_TIERS: list[dict[str, Any]] = [
     {
         "name": "bootstrapper",
-        "default_models": {"coder": "claude-sonnet-5-5"},
+        "default_models": {"coder": "claude-sonnet-5-5", "judge": "claude-haiku-5-5"},
         "cycle_budget": 50_000_000,
         "concurrent_builds": 1,
         "tool_call_cap": 1500,
     },
     {
         "name": "partner",
-        "default_models": {"coder": "claude-opus-5-5"},
+        "default_models": {"coder": "claude-opus-5-5", "judge": "claude-sonnet-5-5"},
         "cycle_budget": 250_000_000,
         "concurrent_builds": 3,
         "tool_call_cap": 3000,
     },
     {
         "name": "cto_scale",
-        "default_models": {"coder": "claude-opus-5-5"},
+        "default_models": {"coder": "claude-opus-5-5", "judge": "claude-sonnet-5-5"},
         "cycle_budget": None,
         "concurrent_builds": 10,
         "tool_call_cap": 6000,

@@ -61,12 +61,18 @@ async def calls_since(tx: Transaction, build_id: uuid.UUID, snapshot: Snapshot |
     return calls
 
 
-async def calls_to_begin(tx: Transaction, build_id: uuid.UUID) -> set[str]:
-    """The ids of the build's mutating calls that no attempt has begun, as far as the rows know."""
-    query = select(ToolCall.tool_use_id).where(
-        ToolCall.build_id == build_id, ToolCall.name.in_(_MUTATING), ToolCall.state == "requested"
+async def open_calls_since(tx: Transaction, build_id: uuid.UUID, snapshot: Snapshot | None) -> dict[str, bool]:
+    """The ids of the build's mutating calls without a result whose effects the snapshot can't have.
+
+    Returns:
+        For each whether the rows know that an attempt has begun it.
+    """
+    query = select(ToolCall.tool_use_id, ToolCall.state).where(
+        ToolCall.build_id == build_id, ToolCall.name.in_(_MUTATING), ToolCall.state != "done"
     )
-    return set(await tx.session.scalars(query))
+    if snapshot is not None and snapshot.build_id == build_id:
+        query = query.where(or_(ToolCall.state == "requested", ToolCall.intended_at > snapshot.created_at))
+    return {call_id: state == "intended" for call_id, state in await tx.session.execute(query)}
 
 
 async def last_outcome_in(

@@ -107,6 +107,11 @@ async def load_turn_start(tx: Transaction, build_id: uuid.UUID, number: int, day
     return TurnStart(*(await tx.execute(_TURN_START, values)).one())
 
 
+async def last_turn(tx: Transaction, build_id: uuid.UUID) -> int:
+    """The number of the build's last turn; 0 if it has none."""
+    return int(await tx.session.scalar(select(func.max(Turn.number)).where(Turn.build_id == build_id)) or 0)
+
+
 _CLAIM = text(
     """
     with newest as (

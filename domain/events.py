@@ -265,6 +265,18 @@ class GateStepEvent(BuildEvent):
     text: str = Field(description="The step, for the founder.")
 
 
+class ProductJudgedEvent(BuildEvent):
+    """A model has compared the product with the brief, or the product was not judged. A passed product may have
+    findings of it: they go back to the agent twice at most."""
+
+    type = "product_judged"
+    number: int = Field(description="Counts the build's runs of the gate.")
+    model: str = Field(default="", description="The model that has judged; empty if none was called.")
+    findings: list[str] = Field(default=[], description="What was asked for and the product lacks or fakes.")
+    returned: bool = Field(default=False, description="Whether the findings go back to the agent.")
+    reason: str | None = Field(default=None, description="Why the product was not judged; null if it was.")
+
+
 class GateBouncedEvent(BuildEvent):
     """The product has not passed."""
 

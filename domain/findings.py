@@ -35,6 +35,8 @@ class FindingKind(StrEnum):
     PAGE_FAILED = "page_failed"
     BLANK = "blank"
     DID_NOT_STAY_UP = "did_not_stay_up"
+    FEATURE_MISSING = "feature_missing"
+    FEATURE_FAKED = "feature_faked"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ from domain.errors import UnknownModel
 from domain.pricing import PriceTable
 
 CODER = "coder"
-"""The role that writes the product; the only one so far."""
+"""The role that writes the product."""
+
+JUDGE = "judge"
+"""The role that compares it with its brief."""
 
 
 class ModelChoice(BaseModel):
@@ -52,9 +55,16 @@ class ModelChoice(BaseModel):
 
 
 def choose_model(
-    role: str, overrides: Mapping[str, Any], plan_defaults: Mapping[str, Any], fallback: str, prices: PriceTable
+    role: str,
+    overrides: Mapping[str, Any],
+    plan_defaults: Mapping[str, Any],
+    fallback: str,
+    prices: PriceTable,
+    setting: str = "FALLBACK_MODEL",
 ) -> ModelChoice:
     """Return the choice for the role, with the effort of the price table's row if it names none.
+
+    `setting` is where the fallback comes from.
 
     Raises:
         UnknownModel: a chosen model has no price, or it does not take the effort; the message names the source.
@@ -64,7 +74,7 @@ def choose_model(
     elif role in plan_defaults:
         value, source = plan_defaults[role], "the plan's default"
     else:
-        value, source = fallback, "FALLBACK_MODEL"
+        value, source = fallback, setting
     return check_choice(ModelChoice.parse(value), prices, f"{source} for the role {role}")
 
 

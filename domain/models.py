@@ -12,6 +12,9 @@ from domain.pricing import ModelPrice, Price
 
 AS_OF = date(2026, 11, 28)
 
+DEFAULT_JUDGE = "claude-haiku-5-5"
+"""Judges products if no one has chosen another model: the cheapest of the table."""
+
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 

@@ -52,9 +52,10 @@ SEARCH_ATTRIBUTES = (BUILD_STATUS, BUILD_WAITING_FOR, BUILD_USER, BUILD_PROJECT,
 """Each is a keyword."""
 
 FINISH_ACTIVITY = "finish_build"
+"""The activity that closes a build as ready; takes `domain.payloads.FinishBuild`."""
+
 THINK_ACTIVITY = "think"
 COMPACT_ACTIVITY = "compact"
-"""The activity that closes a build as ready; takes `domain.payloads.FinishBuild`."""
 
 BUILD_FAILED = "BuildFailed"
 """The error type of a build's workflow that failed. Its message is for the founder."""

@@ -71,6 +71,14 @@ REASONS_AT_THE_END: Mapping[Dependency, str] = {
 }
 """What founders read while their build waits to save its last work."""
 
+PREVIEW_WAITS = "A service that your preview needs does not answer. It opens by itself when the service is back."
+"""What a founder reads while their preview waits."""
+
+PREVIEW_NOT_OPENED_IN_TIME = (
+    "A service that your preview needs did not answer in time, so it was not opened. Nothing is lost: open it again."
+)
+"""What a founder reads when an outage has outlasted the time that their preview was to be open."""
+
 
 def wait_before_retry(waits: int, lasted: timedelta, fraction: float, longest: timedelta = LONGEST_WAIT) -> timedelta:
     """Return how long to wait before the next attempt.

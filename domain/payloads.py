@@ -724,6 +724,8 @@ class RunGate(Payload):
     snapshot_number: int
     wants_plan: bool = False
     """Whether a plan that is missing or not done is a finding."""
+    turn: int = 0
+    """The last turn before it."""
 
 
 class GateResult(PendingInput):
@@ -735,6 +737,10 @@ class GateResult(PendingInput):
     findings: int
     sandbox_id: str | None = None
     preview_url: str | None = None
+    judged: bool = False
+    """All findings are the judge's, which come back a bounded number of times. They are not counted with the others."""
+    paid: bool = False
+    """The judge's model was called."""
 
     @property
     def passed(self) -> bool:

@@ -58,6 +58,10 @@ as its tool calls. Go on until the plan is done. End your turn only when every s
 that is left is blocked and you have named the blocker, or when you are told to wind down."""
 
 
+_BRIEF, _GOAL_END = "# The founder's idea brief\n<idea_brief>\n", "\n</goal>"
+"""Between them a system prompt quotes what the founder asked for."""
+
+
 def render_system_prompt(
     brief: dict[str, Any], interview: Sequence[dict[str, str]], goal: str, egress_hosts: Sequence[str] | None
 ) -> str:
@@ -79,17 +83,22 @@ def render_system_prompt(
         (
             PERSONA,
             RULES.format(network=network, product_file=PRODUCT_FILE, plan_file=PLAN_FILE, tools=", ".join(TOOLS)),
-            "# The founder's idea brief\n<idea_brief>\n"
-            + json.dumps(brief, ensure_ascii=False, indent=2)
-            + "\n</idea_brief>",
+            _BRIEF + json.dumps(brief, ensure_ascii=False, indent=2) + "\n</idea_brief>",
             "# The interview with the founder\n<interview>\n"
             + json.dumps(list(interview), ensure_ascii=False, indent=2)
             + "\n</interview>",
-            f"# The goal of this build\n<goal>\n{goal}\n</goal>",
+            f"# The goal of this build\n<goal>\n{goal}{_GOAL_END}",
             UNATTENDED,
         )
     )
     return json.dumps([{"type": "text", "text": text}], ensure_ascii=False, separators=(",", ":"))
+
+
+def quote_of_founder(system: str) -> str:
+    """Return what a rendered system prompt quotes of the founder: brief, interview and goal. `system`: as rendered."""
+    text = "".join(str(block["text"]) for block in json.loads(system))
+    begin, end = text.find(_BRIEF), text.rfind(_GOAL_END)
+    return text[max(begin, 0) : end + len(_GOAL_END) if end >= 0 else len(text)]
 
 
 OPENING = "Begin. Look at the workspace first; it may hold earlier work on this product."

@@ -33,6 +33,8 @@ class Step(StrEnum):
     """Start the workflow of a preview whose time is not over."""
     CLOSE_PREVIEW = "close_preview"
     """Close the row of a preview whose time is over, and end its sandbox."""
+    END_SANDBOXES = "end_sandboxes"
+    """End the sandboxes of a closed build that no workflow is left to end."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Inventory:
     """Builds with a workflow and a closed row."""
     without_product: frozenset[str] = frozenset()
     """Ready builds of which no row names the final snapshot."""
+    with_unused_sandbox: frozenset[str] = frozenset()
+    """Closed builds that have a running sandbox, and no row of an open preview."""
     ahead: Mapping[str, int] = field(default_factory=dict)
     """By how many turns the workflows of open builds are ahead of their rows."""
 
@@ -112,7 +116,7 @@ _CUT_OFF = (WorkflowFate.TERMINATED, WorkflowFate.TIMED_OUT)
 
 def plan_for_lost_namespace(inventory: Inventory) -> RecoveryPlan:
     """Plan how builds go on in a namespace that has none of them, or only terminated ones. Others are left alone."""
-    steps = []
+    steps: list[PlannedStep] = []
     for build in inventory.builds:
         record = inventory.workflows.get(build.build_id)
         if not build.is_started:
@@ -123,7 +127,9 @@ def plan_for_lost_namespace(inventory: Inventory) -> RecoveryPlan:
         elif record.fate in _CUT_OFF:
             why = f"it is {build.status}, and its workflow was {record.fate}"
             steps.append(PlannedStep(Step.RESTART, build.build_id, why))
-    return RecoveryPlan((*steps, *_preview_steps(inventory)), tuple(_doubts(inventory, len(steps))))
+    return RecoveryPlan(
+        (*steps, *_preview_steps(inventory), *_sandbox_steps(inventory)), tuple(_doubts(inventory, len(steps)))
+    )
 
 
 _ENDS = {
@@ -175,7 +181,9 @@ def plan_after_restore(inventory: Inventory) -> RecoveryPlan:
         planned.step is Step.END_ORPHAN and not inventory.workflows[planned.build_id].fate.has_ended
         for planned in steps
     )
-    return RecoveryPlan((*steps, *_preview_steps(inventory)), tuple(_doubts(inventory, changed, orphans)))
+    return RecoveryPlan(
+        (*steps, *_preview_steps(inventory), *_sandbox_steps(inventory)), tuple(_doubts(inventory, changed, orphans))
+    )
 
 
 def _preview_steps(inventory: Inventory) -> list[PlannedStep]:
@@ -188,6 +196,15 @@ def _preview_steps(inventory: Inventory) -> list[PlannedStep]:
         else:
             steps.append(PlannedStep(Step.CLOSE_PREVIEW, preview.build_id, "its time is over"))
     return steps
+
+
+def _sandbox_steps(inventory: Inventory) -> list[PlannedStep]:
+    """The reaper leaves such sandboxes alone: it ends nothing because a workflow is not found."""
+    why = "it is closed, and Temporal has no workflow of it"
+    known = {*inventory.workflows, *inventory.preview_workflows}
+    return [
+        PlannedStep(Step.END_SANDBOXES, build_id, why) for build_id in sorted(inventory.with_unused_sandbox - known)
+    ]
 
 
 def _doubts(inventory: Inventory, changed: int, orphans: int = 0) -> list[str]:

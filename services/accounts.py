@@ -16,10 +16,10 @@ from db.transaction import Transaction
 from db.users import UserChange, change_user, find_user, plan_names
 from domain.budget import BudgetState
 from domain.errors import InvalidInput, NotFound, UnknownModel
-from domain.model_choice import CODER, ModelChoice, check_choice
+from domain.model_choice import CODER, JUDGE, ModelChoice, check_choice
 from domain.pricing import PriceTable
 
-ROLES = (CODER,)
+ROLES = (CODER, JUDGE)
 """Roles for which a user may have a model of their own."""
 
 MAX_TOP_UP = 10**12

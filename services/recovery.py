@@ -107,6 +107,7 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
     async with transaction(where.sessions) as tx:
         closed = await recovery.known_builds(tx, others)
         without_product = await recovery.ready_without_product(tx) if after_restore else set()
+    unused = await _unused_sandboxes(where)
     elsewhere = None
     if bound is not None and not await is_bound_here(where.sessions, where.workflows):
         elsewhere = f"{bound.namespace.name} at {bound.namespace.address}"
@@ -125,6 +126,7 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
         is_store_empty=has_snapshots and not await where.store.keys(SNAPSHOTS_PREFIX, limit=1),
         closed=frozenset(str(build_id) for build_id in closed),
         without_product=frozenset(str(build_id) for build_id in without_product),
+        with_unused_sandbox=frozenset(str(build_id) for build_id in unused),
         ahead=await _turns_ahead(where, rows, workflows) if after_restore else {},
     )
     return Stock(
@@ -137,6 +139,17 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
         {str(row.build_id): row for row in preview_rows},
         put_back_to,
     )
+
+
+async def _unused_sandboxes(where: Deployment) -> set[uuid.UUID]:
+    """Closed builds of this database that have a running sandbox, and no row of an open preview."""
+    ids = set()
+    for sandbox in await where.sandboxes.list_all():
+        with suppress(ValueError):
+            ids.add(uuid.UUID(sandbox.build_id))
+    async with transaction(where.sessions) as tx:
+        owners = await reaper.sandbox_owners(tx, ids)
+    return {build_id for build_id, owner in owners.items() if not owner.is_open and not owner.is_previewed}
 
 
 async def _turns_ahead(
@@ -215,6 +228,7 @@ class _Steps:
             Step.END_ORPHAN: self._end_orphan,
             Step.OPEN_PREVIEW: self._open_preview,
             Step.CLOSE_PREVIEW: self._close_preview,
+            Step.END_SANDBOXES: self._end_sandboxes,
         }
 
     async def do(self, planned: PlannedStep) -> None:
@@ -313,6 +327,9 @@ class _Steps:
         await self._where.workflows.start_preview(
             PreviewInput(build_id=build_id, seconds=seconds, sandbox_id=row.sandbox_id, url=row.url, seq=row.seq)
         )
+
+    async def _end_sandboxes(self, build_id: str) -> None:
+        await self._kill(build_id, *Role)
 
     async def _close_preview(self, build_id: str) -> None:
         await self._kill(build_id, Role.PREVIEW, Role.GATE)

@@ -74,7 +74,7 @@ class EvidenceGate:
             state.note_received(result)
             self._keep_finish(finishing)
             return GateOutcome.PENDING_INPUT
-        return await self._bounce(TurnNote.GATE_FINDINGS)
+        return await self._bounce(TurnNote.GATE_FINDINGS, counts=not result.judged)
 
     async def _run(self, wants_plan: bool) -> GateResult:
         """Run the gate with the build's only permit: its workspace is paused meanwhile."""
@@ -88,18 +88,22 @@ class EvidenceGate:
                 number=state.gates,
                 snapshot_number=state.snapshots,
                 wants_plan=wants_plan,
+                turn=state.turn,
             ),
             **policies.GATE,
             summary=f"evidence gate {state.gates}",
         )
 
-    async def _bounce(self, note: TurnNote) -> GateOutcome:
-        """Give the agent the findings by this note, a bounded number of times; then ask the founder."""
+    async def _bounce(self, note: TurnNote, *, counts: bool) -> GateOutcome:
+        """Give the agent the findings by this note, a bounded number of times; then ask the founder.
+
+        A bounce that does not count is bounded elsewhere.
+        """
         state = self._state
         await self._return_to_work()
         state.notes.append(note)
-        state.gates_since_person += 1
-        if state.gates_since_person >= state.loaded_context.gate_attempts:
+        state.gates_since_person += counts
+        if counts and state.gates_since_person >= state.loaded_context.gate_attempts:
             attempts = state.gates_since_person
             reason = f"The product failed its checks {attempts} times. Wake the build to let the agent try again."
             await self._waiting.wait_for_founder(reason)

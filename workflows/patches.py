@@ -192,3 +192,11 @@ REAPER_STEPS = Patch(
     "of it kept the others waiting.",
     deprecate_when="no reaper run that began without it is open: they last minutes",
 )
+
+PREVIEW_WAITS = Patch(
+    "preview-waits",
+    since=date(2026, 11, 29),
+    commit="7571305",
+    gates="Let a preview that can't open in an outage wait and try again. Before, it failed.",
+    deprecate_when="no preview that began without it is open",
+)

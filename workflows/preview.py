@@ -10,8 +10,10 @@ from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exce
 with workflow.unsafe.imports_passed_through():
     from activities.preview import PreviewActivities
     from domain.names import EXTEND, PERMIT, PREVIEW_WORKFLOW, RECLAIM
+    from domain.outage import PREVIEW_NOT_OPENED_IN_TIME, PREVIEW_WAITS, wait_before_retry
     from domain.payloads import ClaimPermit, OpenedPreview, PermitClaim, PreviewChange, PreviewInput, SandboxInput
     from domain.permits import PREVIEW_CLOSED, PREVIEW_NOT_OPENED, time_to_next_check
+    from domain.status import Dependency
 
 from workflows import patches, policies
 from workflows.failures import end_if_cancelled, missing_permit, outage_of, reason_of, shielded
@@ -37,6 +39,9 @@ class PreviewWorkflow:
         self._reclaimed = False
         self._extended = False
         """Extended since it was told to close for a build."""
+        self._outage_since: datetime | None = None
+        self._waits = 0
+        """How often it has waited in this outage."""
 
     @workflow.signal(name=EXTEND)
     def extend(self, seconds: int) -> None:
@@ -66,8 +71,7 @@ class PreviewWorkflow:
             except (asyncio.CancelledError, FailureError) as error:
                 await shielded(self._close(error))
                 raise
-            reason = PREVIEW_NOT_OPENED if not is_open else PREVIEW_CLOSED if self._reclaimed else None
-            await shielded(self._close(None, reason))
+            await shielded(self._close(None, self._why_closed(is_open)))
             if workflow.now() >= self._expires_at or (self._reclaimed and not self._extended):
                 return
             self._reclaimed = False
@@ -79,30 +83,62 @@ class PreviewWorkflow:
         """Take over the gate's sandbox, or start the product again from the ready build's snapshot.
 
         Returns:
-            False if no permit became free within the time that it was to be open.
+            False if no permit became free, or an outage did not end, within the time that it was to be open.
         """
         await self._record("opening")
         refusals = 0
-        while isinstance(opened := await self._open_once(), PermitClaim):
-            refusals = refusals + 1 if opened.refused else 0
-            if not await self._wait_for_permit(opened, refusals):
+        while not isinstance(opened := await self._open_once(), OpenedPreview):
+            if isinstance(opened, Dependency):
+                can_open = await self._wait_for_answer(opened)
+            else:
+                refusals = refusals + 1 if opened.refused else 0
+                can_open = await self._wait_for_permit(opened, refusals)
+            if not can_open:
                 return False
             self._expires_at = max(self._expires_at, workflow.now() + timedelta(seconds=self._request.seconds))
+        self._outage_since, self._waits = None, 0
         self._sandbox_id, self._url = opened.sandbox_id, opened.url
         return True
 
-    async def _open_once(self) -> OpenedPreview | PermitClaim:
-        """Open it; or return why there is no permit for its sandbox."""
+    async def _open_once(self) -> OpenedPreview | PermitClaim | Dependency:
+        """Open it; or return why there is no permit for its sandbox, or what does not answer."""
         try:
             return await workflow.execute_activity_method(
                 PreviewActivities.open_preview, self._request, **policies.GATE, summary="open the product"
             )
         except ActivityError as error:
             end_if_cancelled()
-            claim = missing_permit(error)
-            if claim is None:
+            if (claim := missing_permit(error)) is not None:
+                return claim
+            if (dependency := outage_of(error)) is None or not workflow.patched(patches.PREVIEW_WAITS.id):
                 raise
-            return claim
+            return dependency
+
+    async def _wait_for_answer(self, dependency: Dependency) -> bool:
+        """Wait before the next attempt. Returns False if the time that it was to be open is over, or a build comes
+        first."""
+        now = workflow.now()
+        if self._outage_since is None:
+            self._outage_since = now
+            await self._record("opening", reason=PREVIEW_WAITS)
+        moment = wait_before_retry(self._waits, now - self._outage_since, workflow.random().random())
+        self._waits += 1
+        with suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: self._reclaimed,
+                timeout=min(moment, self._expires_at - now),
+                timeout_summary=f"waiting for the {dependency}",
+            )
+        end_if_cancelled()
+        return not self._reclaimed and workflow.now() < self._expires_at
+
+    def _why_closed(self, was_open: bool) -> str | None:
+        """What the founder reads; None if its time was over."""
+        if self._reclaimed:
+            return PREVIEW_CLOSED if was_open or self._outage_since is not None else PREVIEW_NOT_OPENED
+        if was_open:
+            return None
+        return PREVIEW_NOT_OPENED if self._outage_since is None else PREVIEW_NOT_OPENED_IN_TIME
 
     async def _wait_for_permit(self, claim: PermitClaim, refusals: int) -> bool:
         """Wait for a permit, while builds come first. Returns False if the time that it was to be open is over."""

@@ -20,6 +20,9 @@ CrashPoint = Literal[
     "permit.taken",
     "workspace.made",
     "workspace.paused",
+    "judge.before_call",
+    "judge.after_call",
+    "judge.stored",
     "gate.recorded",
     "finish_build.committed",
 ]

@@ -38,6 +38,7 @@ from domain.compaction import (
 )
 from domain.errors import UnknownModel
 from domain.events import BudgetFields
+from domain.judge import OUTPUT_TOKENS
 from domain.limits import FLEET_LIMIT_REACHED, sandbox_time_used_up
 from domain.output_limits import most_output
 from domain.payloads import BudgetCheck, CheckBudget, ThinkOutcome, ThinkResult
@@ -164,13 +165,15 @@ class CallBudget:
         affordable, reserve nothing."""
         size = await money.prompt_size(tx, call.build_id, call.turn)
         worst = self._worst_case(call.model, size, fallbacks)
-        permission, _ = await money.reserve(
-            tx, call, worst, SUMMARY_OUTPUT_TOKENS, lost, fleet_is_limited=fleet_is_limited
-        )
-        if permission.verdict is Verdict.GO and permission.max_tokens < SUMMARY_OUTPUT_TOKENS:
-            await money.release(tx, call)
-            return Permission(verdict=Verdict.EXHAUSTED)
-        return permission
+        return await _reserve_all(tx, call, worst, SUMMARY_OUTPUT_TOKENS, lost, fleet_is_limited=fleet_is_limited)
+
+    async def reserve_judgement(
+        self, tx: Transaction, call: money.Call, prompt_tokens: int, lost: UUID | None, *, fleet_is_limited: bool
+    ) -> Permission:
+        """Reserve the worst case of a call that judges a product; if less output than that needs is affordable, reserve
+        nothing. `prompt_tokens`: at most so many are in its prompt."""
+        worst = worst_case(self.prices, call.model, prompt_tokens)
+        return await _reserve_all(tx, call, worst, OUTPUT_TOKENS, lost, fleet_is_limited=fleet_is_limited)
 
     async def floor_reason(
         self, tx: Transaction, call: money.Call, size: money.PromptSize, *, asleep: bool
@@ -346,6 +349,17 @@ class CallBudget:
 
     def _max_tokens(self, model: str) -> int:
         return most_output(price_of(self.prices, model), self.max_output_tokens)
+
+
+async def _reserve_all(
+    tx: Transaction, call: money.Call, worst: WorstCase, output: int, lost: UUID | None, *, fleet_is_limited: bool
+) -> Permission:
+    """Reserve the call's worst case with this much output, or nothing."""
+    permission, _ = await money.reserve(tx, call, worst, output, lost, fleet_is_limited=fleet_is_limited)
+    if permission.verdict is Verdict.GO and permission.max_tokens < output:
+        await money.release(tx, call)
+        return Permission(verdict=Verdict.EXHAUSTED)
+    return permission
 
 
 def budget_fields(state: BudgetState) -> BudgetFields:

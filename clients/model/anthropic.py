@@ -5,7 +5,7 @@ The SDK's own accumulator is not used: it repairs unfinished tool input and trea
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -100,6 +100,15 @@ class AnthropicProvider:
         rendered = json.dumps(parts, separators=(",", ":"))[1:-1]
         return FrozenSettings(f"{rendered}," if rendered else "", ",".join(betas))
 
+    def freeze_answer(self, price: ModelPrice, choice: ModelChoice, schema: Mapping[str, Any]) -> FrozenSettings:
+        """Render thinking, effort and the answer's schema; see `ModelProvider`."""
+        output: dict[str, object] = {"format": {"type": "json_schema", "schema": schema}}
+        if choice.effort is not None:
+            output["effort"] = choice.effort
+        parts: dict[str, object] = {"thinking": {"type": "adaptive"}} if price.adaptive_thinking else {}
+        parts["output_config"] = output
+        return FrozenSettings(f"{json.dumps(parts, separators=(',', ':'))[1:-1]},")
+
     def render(self, settings: RequestSettings, conversation: StoredConversation) -> ModelRequest:
         """Render a request; see `ModelProvider`. Stored bytes are sent as they are, between fixed text."""
         cache_control = '"cache_control":{"type":"ephemeral"},' if settings.prompt_cache else ""
@@ -113,7 +122,8 @@ class AnthropicProvider:
             f'{{"model":"{settings.model}","max_tokens":{settings.max_tokens},"stream":true,'
             f'{cache_control}{summarize}{frozen.settings}"system":'
         )
-        prompt = (conversation.system, b',"tools":', conversation.tools, b',"messages":[')
+        tools = (b',"tools":', conversation.tools) if conversation.tools else ()
+        prompt = (conversation.system, *tools, b',"messages":[')
         messages = [part for message in conversation.messages for part in (b",", message)][1:]
         # One join: a long conversation is copied once.
         body = b"".join((head.encode(), *prompt, *messages, b"]}"))

@@ -6,7 +6,7 @@ whose API has another format converts both.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from domain.answer import Answer
 from domain.errors import ModelCallFailed
@@ -76,7 +76,7 @@ class StoredConversation:
     system: bytes
     """The array `system`."""
     tools: bytes
-    """The array `tools`."""
+    """The array `tools`; empty for none."""
     messages: tuple[bytes, ...] = ()
     """The elements of the array `messages`."""
     frozen: FrozenSettings = FrozenSettings("")
@@ -101,6 +101,16 @@ class ModelProvider(Protocol):
         Args:
             price: the model's row of the price table, which says what it takes.
             choice: the model, its effort and its fallbacks.
+        """
+        ...
+
+    def freeze_answer(self, price: ModelPrice, choice: ModelChoice, schema: Mapping[str, Any]) -> FrozenSettings:
+        """Render how the model answers a single request with JSON of this schema. It has no fallbacks.
+
+        Args:
+            price: the model's row of the price table.
+            choice: the model and its effort.
+            schema: of the answer, in the part of JSON Schema that providers take: closed objects, no bounds.
         """
         ...
 

@@ -14,6 +14,7 @@ from local.rehearsal.conversation import Conversation, Turn, open_answer, write_
 from local.rehearsal.errors import invalid
 from local.rehearsal.fuzz import FuzzAnswer, FuzzBlock, fuzz_answer
 from local.rehearsal.hostile_replies import change_reply
+from local.rehearsal.judge import JudgeManner, is_structured, judge
 from local.rehearsal.models import traits
 from local.rehearsal.prefix import Prefix, content_blocks, read_prefix, text_tokens
 from local.rehearsal.refusals import Refusal, decline, fallback_block, fallback_bodies, refusal_of
@@ -62,6 +63,7 @@ class Ask:
     registration: Registration
     limits: Limits
     fault: Fault | None
+    judge: JudgeManner | None = None
 
     @property
     def window(self) -> int:
@@ -97,7 +99,11 @@ class Answers:
     def _take_turn(self, ask: Ask) -> Answer:
         requested = ask.body["model"]
         refusal = refusal_of(ask.fault, ask.body["messages"])
-        turn = decide(ask.registration.script, ask.conversation)
+        turn = (
+            judge(ask.judge, ask.body, ask.conversation)
+            if is_structured(ask.body)
+            else decide(ask.registration.script, ask.conversation)
+        )
         attempts = self._attempts(ask, refusal)
         iterations: list[Iteration] = []
         parts: tuple[Part, ...] = ()
@@ -246,7 +252,7 @@ def _summary(ask: Ask) -> str:
 def _fuzz_answer(ask: Ask) -> FuzzAnswer | None:
     """The answer of a fuzz script: hostile first, then the product and the end of the turn in turn."""
     script = ask.registration.script
-    if not isinstance(script, FuzzScript):
+    if not isinstance(script, FuzzScript) or is_structured(ask.body):
         return None
     # Of user messages, since what is refused adds no message of the assistant.
     number = sum(message["role"] == "user" for message in ask.body["messages"])

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from local.rehearsal.error_faults import ErrorKind
 from local.rehearsal.hostile_replies import HostileKind
+from local.rehearsal.judge import JudgeManner
 from local.rehearsal.rates import Rate, RateLimits
 from local.rehearsal.requests import MAX_BODY_BYTES, MAX_IMAGES
 from local.rehearsal.script import AnyScript, ProductScript
@@ -63,7 +64,9 @@ class Fault(BaseModel):
     within: str = Field(
         default="", description="Text in the messages; the fault strikes only while they contain it. Empty: always."
     )
-    request: Literal["any", "turn", "compaction"] = Field(default="any", description="Kind of request that it strikes.")
+    request: Literal["any", "turn", "compaction", "judge"] = Field(
+        default="any", description="Kind of request that it strikes."
+    )
     after: int = Field(default=0, ge=0, description="Number of matching requests to serve normally first.")
     times: int | None = Field(
         default=1, ge=1, description="Number of requests that get the fault before it ends; null for no end."
@@ -83,13 +86,13 @@ class Fault(BaseModel):
     )
     id: int = 0
 
-    def strikes(self, system: str, messages: str, *, compaction: bool) -> bool:
-        """Whether the fault applies to a request."""
+    def strikes(self, system: str, messages: str, request: str) -> bool:
+        """Whether the fault applies to a request of this kind."""
         if self.match not in system or self.within not in messages:
             return False
-        if self.kind.startswith("compaction_") and not compaction:
+        if self.kind.startswith("compaction_") and request != "compaction":
             return False
-        return self.request == "any" or (self.request == "compaction") is compaction
+        return self.request in ("any", request)
 
 
 class Registration(BaseModel):
@@ -119,13 +122,14 @@ class Limits(BaseModel):
 
 
 class Control:
-    """The registered faults, limits, rates and scripts. Later limits, rates and scripts take precedence."""
+    """The registered faults, limits, rates, scripts and judges. Of all but faults, later ones take precedence."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.rates = RateLimits(clock)
         self.faults: list[Fault] = []
         self.limits: list[Limits] = []
         self.scripts: list[Registration] = []
+        self.judges: list[JudgeManner] = []
         self._ids = itertools.count(1)
 
     def add_fault(self, fault: Fault) -> Fault:
@@ -135,7 +139,8 @@ class Control:
         return fault
 
     def load(self, registrations: dict[str, Any]) -> None:
-        """Register everything in `{"scripts": […], "limits": […], "rates": […], "faults": […]}`."""
+        """Register everything in `{"scripts": […], "judges": […], "limits": […], "rates": […], "faults": […]}`."""
+        self.judges += [JudgeManner.model_validate(entry) for entry in registrations.get("judges", [])]
         self.scripts += [Registration.model_validate(entry) for entry in registrations.get("scripts", [])]
         self.limits += [Limits.model_validate(entry) for entry in registrations.get("limits", [])]
         for entry in registrations.get("rates", []):
@@ -143,10 +148,10 @@ class Control:
         for entry in registrations.get("faults", []):
             self.add_fault(Fault.model_validate(entry))
 
-    def take_fault(self, system: str, messages: str = "", *, compaction: bool = False) -> Fault | None:
+    def take_fault(self, system: str, messages: str = "", request: str = "turn") -> Fault | None:
         """Return the fault for this request, if any. Counts the request for every fault that it matches."""
         hit: Fault | None = None
-        for fault in [fault for fault in self.faults if fault.strikes(system, messages, compaction=compaction)]:
+        for fault in [fault for fault in self.faults if fault.strikes(system, messages, request)]:
             if fault.after > 0:
                 fault.after -= 1
             elif hit is None:
@@ -169,6 +174,10 @@ class Control:
         """Return the script of this conversation, and how it speaks."""
         matching = (entry for entry in reversed(self.scripts) if entry.match in system)
         return next(matching, Registration(script=ProductScript()))
+
+    def judge_for(self, system: str) -> JudgeManner | None:
+        """Return how this conversation's product is judged; None if nothing is registered for it."""
+        return next((entry for entry in reversed(self.judges) if entry.match in system), None)
 
     def script_for(self, system: str) -> AnyScript:
         """Return the script for this conversation."""

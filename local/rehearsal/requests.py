@@ -13,6 +13,7 @@ from pydantic_core import from_json
 
 from local.rehearsal.compaction import check_blocks, check_compaction, first_block
 from local.rehearsal.errors import ApiError, invalid
+from local.rehearsal.judge import check_output_config
 from local.rehearsal.models import EFFORT_LEVELS, EFFORT_WITHOUT_THINKING, known_models, traits
 from local.rehearsal.prefix import content_blocks
 from local.rehearsal.replies import PAUSE_TEXT, UNKNOWN_KIND
@@ -107,6 +108,7 @@ def check_request(body: dict[str, Any], *, counting: bool = False) -> None:
         if limit > most:
             raise invalid(f"max_tokens: {limit} > {most}, which is the maximum allowed for {body['model']}")
     _check_thinking(body, counting)
+    check_output_config(body)
     _check_effort(body)
     _check_fallbacks(body)
     _check_system(body.get("system"))

@@ -22,6 +22,7 @@ from local.rehearsal.conversation import read_conversation
 from local.rehearsal.error_faults import raise_error
 from local.rehearsal.errors import ApiError
 from local.rehearsal.headers import COMPACTION, FALLBACKS, check_headers, check_parameters
+from local.rehearsal.judge import JudgeManner, is_structured
 from local.rehearsal.models import known_models, model_info
 from local.rehearsal.prefix import read_prefix
 from local.rehearsal.rates import Rate
@@ -77,14 +78,15 @@ class Rehearsal:
         check_images(body["messages"], limits.images)
         check_window(body, prefix, limits)
         messages = json.dumps(body["messages"], ensure_ascii=False) if self.control.reads_messages else ""
-        compaction = body.get("compaction") is not None
-        fault = self.control.take_fault(conversation.system, messages, compaction=compaction)
+        kind = "compaction" if body.get("compaction") is not None else "judge" if is_structured(body) else "turn"
+        fault = self.control.take_fault(conversation.system, messages, kind)
         record.fault = fault.kind if fault else None
         if fault:
             raise_error(fault.kind, fault.retry_after)
         self.control.rates.admit(record.model, self.answers.cache.uncached(prefix, marks))
         registration = self.control.registration_for(conversation.system)
-        answer = self.answers.answer(Ask(body, prefix, conversation, registration, limits, fault))
+        manner = self.control.judge_for(conversation.system)
+        answer = self.answers.answer(Ask(body, prefix, conversation, registration, limits, fault, manner))
         record.stop_reason = answer.reply.stop_reason
         record.iterations = [_iteration_record(iteration) for iteration in answer.iterations]
         record.usage = {name: sum(entry[name] for entry in record.iterations) for name in usage_record(InputUsage(), 0)}
@@ -184,6 +186,20 @@ class Rehearsal:
             self.control.scripts.clear()
         return JSONResponse([entry.model_dump() for entry in self.control.scripts])
 
+    async def judges(self, request: Request) -> Response:
+        """`GET`, `POST` (one or a list) and `DELETE /_rehearsal/judges`."""
+
+        def add(value: Any) -> BaseModel:
+            manner = JudgeManner.model_validate(value)
+            self.control.judges.append(manner)
+            return manner
+
+        if request.method == "POST":
+            return await _register(request, add)
+        if request.method == "DELETE":
+            self.control.judges.clear()
+        return JSONResponse([entry.model_dump() for entry in self.control.judges])
+
     async def health(self, _: Request) -> Response:
         """`GET /_rehearsal/health`."""
         return JSONResponse({"ok": True})
@@ -203,6 +219,7 @@ def create_app(rehearsal: Rehearsal) -> Starlette:
             Route("/_rehearsal/limits", rehearsal.limits, methods=["GET", "POST", "DELETE"]),
             Route("/_rehearsal/rates", rehearsal.rates, methods=["GET", "POST", "DELETE"]),
             Route("/_rehearsal/scripts", rehearsal.scripts, methods=["GET", "POST", "DELETE"]),
+            Route("/_rehearsal/judges", rehearsal.judges, methods=["GET", "POST", "DELETE"]),
         ],
         exception_handlers={404: _not_found, 405: _not_found},
     )

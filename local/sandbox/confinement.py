@@ -35,7 +35,11 @@ OLDEST_BUBBLEWRAP = (0, 8)
 GUEST_PATH = "/opt/sandbox"
 CA_BUNDLE_PATH = "/opt/ca-bundle.pem"
 NODE_PATH = "/opt/node"
-_GUEST_FILES = ("local/__init__.py", "local/sandbox/__init__.py", "local/sandbox/channel.py", "local/sandbox/guest.py")
+_GUEST_FILES = (
+    "local/__init__.py",
+    "local/sandbox/__init__.py",
+    *(f"local/sandbox/{name}.py" for name in ("channel", "guest", "guest_entry", "guest_usage", "guest_watch")),
+)
 _GUEST_PROGRAM = f"import sys; sys.path.insert(0, {GUEST_PATH!r}); from local.sandbox.guest import main; main()"
 
 _PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")

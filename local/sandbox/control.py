@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Collection
@@ -19,6 +20,8 @@ from local.sandbox.record import SandboxRecord
 from local.sandbox.registry import Registry, TooManyRunning, TooManySandboxes
 from local.sandbox.sandbox import BootFailed, Sandbox
 
+log = logging.getLogger(__name__)
+
 ENVD_VERSION = "0.6.13"
 """The version that the SDK is told; it uses what this version of envd can do."""
 
@@ -27,6 +30,7 @@ DEFAULT_TIMEOUT = 300
 MAX_TIMEOUT = 24 * 3600
 MAX_BODY_BYTES = 1 << 20
 MAX_PAGE = 100
+_LAST_SECOND = 99_999_999_999
 
 NOT_SERVED_BELOW = (
     "access-tokens",
@@ -105,6 +109,7 @@ class Control:
             ("", "GET", self.list),
             ("/{id}", "GET", self.get),
             ("/{id}", "DELETE", self.kill),
+            ("/{id}/metrics", "GET", self.metrics),
             ("/{id}/timeout", "POST", self.set_timeout),
             ("/{id}/pause", "POST", self.pause),
             ("/{id}/connect", "POST", self.connect),
@@ -196,6 +201,25 @@ class Control:
     async def get(self, request: Request) -> Response:
         return JSONResponse(self._detail(self._sandbox(request)))
 
+    async def metrics(self, request: Request) -> Response:
+        """Samples between two Unix times. There are none of a sandbox whose processes have ended."""
+        sandbox = self._sandbox(request)
+        start, end = (
+            _number(request.query_params.get(name, str(default)), name, 0, _LAST_SECOND)
+            for name, default in (("start", 0), ("end", _LAST_SECOND))
+        )
+        samples: Any = []
+        if sandbox.keeps_memory:
+            try:
+                samples = (await sandbox.call("usage")).value
+            except GuestLost:
+                log.info("sandbox %s ended while its metrics were asked for", sandbox.id)
+        try:
+            metrics = [_metric(sample, sandbox.limits.memory_bytes) for sample in samples]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ApiError(500, "the sandbox's reply does not describe what it uses") from error
+        return JSONResponse([each for each in metrics if start <= each["timestampUnix"] <= end])
+
     async def kill(self, request: Request) -> Response:
         await self._sandbox(request).kill()
         return Response(status_code=204)
@@ -254,8 +278,8 @@ class Control:
             "endAt": _iso(record.end_at),
             "state": _state(sandbox),
             "cpuCount": os.cpu_count() or 1,
-            "memoryMB": 0,  # not limited
-            "diskSizeMB": 0,
+            "memoryMB": sandbox.limits.memory_bytes >> 20,
+            "diskSizeMB": 0,  # not limited
             "metadata": record.metadata,
             "lifecycle": {
                 "autoResume": record.auto_resume,
@@ -267,6 +291,21 @@ class Control:
         if not sandbox.running:
             detail["pauseMode"] = "full" if sandbox.keeps_memory else "filesystem"
         return detail
+
+
+def _metric(sample: Any, memory_limit: int) -> dict[str, Any]:
+    """One sample as the SDK reads it. It comes from inside the sandbox, so it may be anything."""
+    return {
+        "timestamp": _iso(sample["time"]),
+        "timestampUnix": int(sample["time"]),
+        "cpuCount": int(sample["cpus"]),
+        "cpuUsedPct": round(float(sample["cpu_percent"]), 2),
+        "memUsed": int(sample["memory"]),
+        "memTotal": memory_limit,
+        "memCache": 0,  # the kernel does not count it for each sandbox
+        "diskUsed": int(sample["disk_used"]),
+        "diskTotal": int(sample["disk_total"]),
+    }
 
 
 def _state(sandbox: Sandbox) -> str:

@@ -39,17 +39,22 @@ _PROC_MAGIC = 0x9FA0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def may_access_file(request: Request, token: str) -> bool:
-    """Whether the request carries a valid signature for its path (see the SDK's `signature.py`)."""
+def is_signed(request: Request, token: str) -> bool:
+    """Whether the request is signed with this token (see the SDK's `signature.py`). The signature may have expired."""
     query = request.query_params
-    expires = query.get("signature_expiration")
     operation = "read" if request.method == "GET" else "write"
-    parts = [query.get("path", ""), operation, query.get("username", ""), token, *([expires] if expires else [])]
+    parts = [query.get("path", ""), operation, query.get("username", ""), token]
+    if expires := query.get("signature_expiration"):
+        parts.append(expires)
     digest = hashlib.sha256(":".join(parts).encode()).digest()
     signature = "v1_" + base64.b64encode(digest).decode().rstrip("=")
-    if not hmac.compare_digest(query.get("signature", "").encode(), signature.encode()):
-        return False
-    return expires is None or (expires.isascii() and expires.isdigit() and int(expires) > time.time())
+    return hmac.compare_digest(query.get("signature", "").encode(), signature.encode())
+
+
+def has_expired(request: Request) -> bool:
+    """Whether the time of a signed address is over. One without an expiry does not expire."""
+    expires = request.query_params.get("signature_expiration")
+    return expires is not None and not (expires.isascii() and expires.isdigit() and int(expires) > time.time())
 
 
 async def download(request: Request) -> Response:

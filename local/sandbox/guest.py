@@ -8,7 +8,7 @@ Standard library only: the system's Python runs it from a read-only copy (see `c
 the channel's descriptor number and the resource limits (JSON) as arguments. It ends when the channel closes, and
 everything in the sandbox ends with pid 1.
 """
-# ruff: noqa: PTH103, PTH104, PTH107, PTH112, PTH114, PTH116, PTH118, PTH119, PTH120
+# ruff: noqa: PTH103, PTH104, PTH107, PTH112, PTH114, PTH116, PTH118, PTH120
 # Paths are what a client or a hostile program wrote; here they go to system calls as they are, pathlib would edit them.
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from pathlib import Path
 from typing import Any
 
 from local.sandbox import channel
+from local.sandbox.guest_entry import as_text, entry_of
+from local.sandbox.guest_usage import Usage
+from local.sandbox.guest_watch import Watch
 
 HOME = "/home/user"
 
@@ -44,16 +47,12 @@ MEMORY = "MEMORY"
 """Among the limits: bytes that all processes together may use. The others are the names of `setrlimit`."""
 MEMORY_MILLISECONDS = 250
 """How often the processes' memory is added up while a client's process runs."""
-IDLE_MEMORY_MILLISECONDS = 5000
-"""As before, while only background processes run, or none."""
+IDLE_MILLISECONDS = 5000
+"""As before, while only background processes run, or none. Also how often usage is measured."""
 CONNECT_SECONDS = 2.0
 PSEUDO_FILE_BYTES = 1 << 20
-METADATA_PREFIX = "user.e2b."
 
 _PR_SET_DUMPABLE = 4
-_ANONYMOUS = 0  # E2B's file types
-_FILE = 1
-_DIRECTORY = 2
 
 Outcome = tuple[Any, Sequence[int]]
 """An operation's reply: a JSON value, and descriptors to send along and then close here."""
@@ -114,12 +113,14 @@ class Guest:
     def __init__(self, control: socket.socket, memory: Memory) -> None:
         self.control = control
         self.memory = memory
+        self.usage = Usage(HOME)
         self.processes: dict[int, tuple[int, subprocess.Popen[bytes]]] = {}
         self.jobs: queue.SimpleQueue[tuple[dict[str, Any], list[int]]] = queue.SimpleQueue()
         self.on_main: dict[str, Callable[..., Outcome]] = {
             "spawn": self.spawn,
             "signal": self.signal,
             "signal_all": self.signal_all,
+            "usage": self.tell_usage,
         }
 
     def serve(self) -> None:
@@ -133,10 +134,13 @@ class Guest:
         for descriptor in (self.control.fileno(), woken):
             polled.register(descriptor, select.POLLIN)
         while True:
-            pause = MEMORY_MILLISECONDS if self.processes else IDLE_MEMORY_MILLISECONDS
-            ready = [descriptor for descriptor, _ in polled.poll(pause if self.memory.limit else None)]
+            often = self.processes and self.memory.limit
+            pause = MEMORY_MILLISECONDS if often else IDLE_MILLISECONDS
+            ready = [descriptor for descriptor, _ in polled.poll(pause)]
             if self.memory.limit:
                 self.memory.enforce()
+            if self.usage.due():
+                self.usage.sample()
             if woken in ready:
                 os.read(woken, 4096)
                 self.reap()
@@ -213,7 +217,16 @@ class Guest:
         """Signal every process but pid 1. SIGSTOP pauses and keeps the memory; SIGCONT resumes."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, number)
+        self.usage.paused = number == signal.SIGSTOP
+        if number == signal.SIGCONT:
+            self.usage.start()
         return None, ()
+
+    def tell_usage(self) -> Outcome:
+        """The samples so far, and at least one."""
+        if not self.usage.samples and not self.usage.paused:
+            self.usage.sample()
+        return list(self.usage.samples), ()
 
 
 def absolute(path: str) -> str:
@@ -230,37 +243,6 @@ def description(error: Exception) -> list[Any]:
     message = getattr(error, "strerror", None) or str(error) or type(error).__name__
     name = getattr(error, "filename", None)
     return [number, as_text(f"{message}: {name}" if name else message)]
-
-
-def as_text(text: str) -> str:
-    """Replace what is not UTF-8: file names may be any bytes."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def entry_of(path: str, listed_as: str | None = None) -> dict[str, Any]:
-    """One file as E2B describes it. A symlink has the type of its target, and a size of its own."""
-    status = os.lstat(path)
-    is_symlink = stat.S_ISLNK(status.st_mode)
-    mode = status.st_mode
-    metadata = {}
-    with contextlib.suppress(OSError):
-        mode = os.stat(path).st_mode
-    with contextlib.suppress(OSError):
-        for name in os.listxattr(path):
-            if name.startswith(METADATA_PREFIX):
-                value = os.getxattr(path, name).decode("utf-8", "replace")
-                metadata[as_text(name[len(METADATA_PREFIX) :])] = value
-    return {
-        "name": as_text(os.path.basename(path)),
-        "path": as_text(listed_as or path),
-        "type": _DIRECTORY if stat.S_ISDIR(mode) else _FILE if stat.S_ISREG(mode) else _ANONYMOUS,
-        "size": status.st_size,
-        "mode": stat.S_IMODE(mode) & 0o777,
-        "permissions": stat.filemode(status.st_mode),
-        "mtime_ns": status.st_mtime_ns,
-        "metadata": metadata,
-        "symlink_target": as_text(os.path.realpath(path)) if is_symlink else None,
-    }
 
 
 def open_for_reading(path: str) -> Outcome:
@@ -357,6 +339,11 @@ def walk(top: str, depth: int) -> Iterator[str]:
                 pending.append((path, level + 1))
 
 
+def watch(path: str, recursive: bool, include_entry: bool) -> Outcome:
+    """Watch a directory; return the end of a pipe from which to read lines of JSON."""
+    return None, [Watch(absolute(path), recursive=recursive, include_entry=include_entry).start()]
+
+
 def make_directory(path: str) -> Outcome:
     path = absolute(path)
     os.makedirs(path)
@@ -391,4 +378,5 @@ OPERATIONS: dict[str, Callable[..., Outcome]] = {
     "open_for_writing": open_for_writing,
     "remove": remove,
     "stat": stat_path,
+    "watch": watch,
 }

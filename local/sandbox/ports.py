@@ -14,7 +14,7 @@ import re
 import socket
 
 from local.sandbox.guest_link import GuestLost
-from local.sandbox.registry import Registry
+from local.sandbox.registry import Registry, TooManyRunning
 from local.sandbox.sandbox import NOT_RUNNING, BootFailed
 from local.sandbox.splice import splice
 
@@ -73,6 +73,9 @@ class PortProxy:
             except Unreachable as error:
                 await _answer(writer, "502 Bad Gateway", 502, str(error))
                 return
+            except TooManyRunning as error:
+                await _answer(writer, "429 Too Many Requests", 429, str(error))
+                return
             with contextlib.closing(inner_writer):
                 inner_writer.write(head)
                 await splice(reader, writer, inner_reader, inner_writer)
@@ -82,7 +85,7 @@ class PortProxy:
         if sandbox is None:
             raise Unreachable(NOT_RUNNING)
         try:
-            await sandbox.resume_for_traffic()
+            await self._registry.resume_for_traffic(sandbox)
             if not sandbox.running:
                 raise Unreachable(NOT_RUNNING)
             connected = await sandbox.call("connect", port=port)

@@ -9,7 +9,6 @@ from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from connectrpc.request import RequestContext
 from e2b.envd.process import process_pb as pb
 from e2b.envd.process.process_connect import Process
 from protobuf import Oneof
@@ -17,10 +16,7 @@ from protobuf import Oneof
 from local.sandbox.command import Command, Ended, Listener, Output, StdinClosed, StreamsLost
 from local.sandbox.errors import rpc_error, rpc_not_served
 from local.sandbox.guest_link import GuestLost
-from local.sandbox.rpc import check_user, current_sandbox
-
-KEEPALIVE_SECONDS = 90.0
-Context = RequestContext[Any, Any]
+from local.sandbox.rpc import Context, check_user, current_sandbox, pause_before_keepalive
 
 
 class ProcessService(Process):
@@ -156,16 +152,13 @@ def _info(command: Command) -> pb.ProcessInfo:
 
 async def _events(command: Command, listener: Listener, ctx: Context) -> AsyncIterator[pb.ProcessEvent]:
     """The stream of one listener: the pid, output as it arrives, keep-alives while there is none, the end."""
-    ping = _keepalive_seconds(ctx)
     try:
         yield _event("start", pb.ProcessEvent.StartEvent(pid=command.pid))
         item: Output | Ended | None = command.ended if listener.empty else None
         while not isinstance(item, Ended):
-            left = ctx.timeout_ms
-            if left is not None and left <= 0:
-                raise ConnectError(Code.DEADLINE_EXCEEDED, "the command's deadline has passed")
+            pause = pause_before_keepalive(ctx, "command")
             try:
-                async with asyncio.timeout(ping if left is None else min(ping, left / 1000)):
+                async with asyncio.timeout(pause):
                     item = await listener.next()
             except TimeoutError:
                 yield _event("keepalive", pb.ProcessEvent.KeepAlive())
@@ -184,13 +177,6 @@ async def _events(command: Command, listener: Listener, ctx: Context) -> AsyncIt
 def _event(field: str, value: Any) -> pb.ProcessEvent:
     event: Any = Oneof(field, value)  # the generated types accept only literal names
     return pb.ProcessEvent(event=event)
-
-
-def _keepalive_seconds(ctx: Context) -> float:
-    try:
-        return min(max(float(ctx.request_headers.get("keepalive-ping-interval", KEEPALIVE_SECONDS)), 1.0), 3600.0)
-    except ValueError:
-        return KEEPALIVE_SECONDS
 
 
 def _end_event(end: Ended) -> pb.ProcessEvent.EndEvent:

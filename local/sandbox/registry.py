@@ -15,6 +15,9 @@ from local.sandbox.sandbox import BootFailed, Sandbox, remove_tree
 
 log = logging.getLogger(__name__)
 
+AUTO_RESUME_SECONDS = 300
+"""Let a sandbox that traffic has resumed run at least this long, as in E2B."""
+
 
 class TooManySandboxes(Exception):
     """The limit is reached. The message says what to do."""
@@ -130,6 +133,11 @@ class Registry:
             return await sandbox.resume(memory=memory)
         finally:
             self._starting_to_run -= 1
+
+    async def resume_for_traffic(self, sandbox: Sandbox) -> None:
+        """Run a paused sandbox again because of a request to it, if it was created that way. Raises as `resume`."""
+        if sandbox.record.auto_resume and await self.resume(sandbox, memory=True):
+            sandbox.set_timeout(max(AUTO_RESUME_SECONDS, sandbox.record.timeout))
 
     def _check_running(self) -> None:
         running = sum(sandbox.running for sandbox in self.sandboxes.values()) + self._starting_to_run

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
+from local.sandbox import channel
 from local.sandbox.command import REMEMBERED_SECONDS, Command, Listener
 from local.sandbox.confinement import CA_BUNDLE_PATH, NODE_PATH, Confinement, Limits
 from local.sandbox.egress import EgressProxy
@@ -22,15 +23,15 @@ from local.sandbox.guest import HOME
 from local.sandbox.guest_link import GuestLink, GuestLost, Reply
 from local.sandbox.oracle import Oracle
 from local.sandbox.record import RECORD_FILE, SandboxRecord, State
+from local.sandbox.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
 BOOT_SECONDS = 10.0
 PAUSE_SECONDS = 5.0
-AUTO_RESUME_SECONDS = 300
-"""Let a sandbox that traffic has resumed run at least this long, as in E2B."""
-
 STOP_SECONDS = 2.0
+MAX_WATCHERS = 32
+"""Watched directories of one sandbox at a time. The kernel has 128 inotify instances for one user by default."""
 
 LOG_FILE = "log"
 LOG_TAIL = 500
@@ -57,6 +58,10 @@ class BootFailed(Exception):
     """The sandbox did not start. The message has the output of bubblewrap or pid 1."""
 
 
+class TooManyWatchers(Exception):
+    """As many directories of this sandbox are watched as may be. The message says what to do."""
+
+
 class Sandbox:
     """A lock serialises lifecycle changes. Use it from one event loop only.
 
@@ -75,6 +80,9 @@ class Sandbox:
         self.record = record
         self.directory = directory
         self.commands: dict[int, Command] = {}
+        self.watchers: dict[str, Watcher] = {}
+        """Those that a client asks for events. They outlast a pause with memory, as in E2B."""
+        self.watch_streams: set[Watcher] = set()
         self._running = False
         self._gone = False
         self._confinement = confinement
@@ -83,6 +91,7 @@ class Sandbox:
         self._oracle = oracle
         self._link: GuestLink | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._watches_starting = 0
         self._egress_servers: list[asyncio.Server] = []
         self._end_timer: asyncio.TimerHandle | None = None
         self._changing = asyncio.Lock()
@@ -143,6 +152,23 @@ class Sandbox:
         command.finished.add_done_callback(lambda _: self._forget_later(command))
         return command
 
+    async def watch(self, path: str, *, recursive: bool, include_entry: bool) -> Watcher:
+        """Watch a directory. Raises OSError with the reason, `TooManyWatchers`."""
+        if len(self.watchers) + len(self.watch_streams) + self._watches_starting >= MAX_WATCHERS:
+            raise TooManyWatchers(
+                f"{MAX_WATCHERS} directories of this sandbox are watched, as many as the local sandbox server allows;"
+                " stop watching one"
+            )
+        self._watches_starting += 1
+        try:
+            reply = await self.call("watch", path=path, recursive=recursive, include_entry=include_entry)
+        finally:
+            self._watches_starting -= 1
+        if len(reply.descriptors) != 1:
+            channel.close_all(reply.descriptors)
+            raise GuestLost("the sandbox's reply has no events to read")
+        return Watcher(reply.descriptors[0])
+
     def _forget_later(self, command: Command) -> None:
         def forget() -> None:
             if self.commands.get(command.pid) is command:  # another process may have its pid by now
@@ -195,6 +221,8 @@ class Sandbox:
             self._cancel_end_timer()
             for command in self.commands.values():
                 command.lose_listeners("the sandbox was paused")
+            for watcher in self.watch_streams:
+                watcher.end("the sandbox was paused")
             if memory and self._link is not None:
                 try:
                     async with asyncio.timeout(PAUSE_SECONDS):
@@ -231,12 +259,6 @@ class Sandbox:
                 await self._boot()
             self._remember("running")
             return True
-
-    async def resume_for_traffic(self) -> None:
-        """Resume because of a request, if the sandbox is paused and has auto-resume."""
-        if not self._running and self.record.auto_resume and not self._gone:
-            await self.resume()
-            self.set_timeout(max(AUTO_RESUME_SECONDS, self.record.timeout))
 
     async def kill(self) -> None:
         """End it and remove its files."""
@@ -317,6 +339,9 @@ class Sandbox:
         for command in self.commands.values():
             await command.abandon(reason)
         self.commands.clear()
+        for watcher in (*self.watch_streams, *self.watchers.values()):
+            watcher.end(reason)
+        self.watchers.clear()
         if process is not None:
             await asyncio.to_thread(_end_process, process)
 

@@ -32,8 +32,8 @@ from local.sandbox.guest_link import GuestLost
 from local.sandbox.oracle import Oracle
 from local.sandbox.ports import PortProxy
 from local.sandbox.process import ProcessService
-from local.sandbox.registry import Registry
-from local.sandbox.rpc import CODECS, current_sandbox
+from local.sandbox.registry import Registry, TooManyRunning
+from local.sandbox.rpc import CODECS, client_left, current_sandbox
 from local.sandbox.sandbox import NOT_RUNNING, BootFailed, Sandbox
 
 log = logging.getLogger(__name__)
@@ -97,9 +97,18 @@ class Application:
             started = started or message["type"] == "http.response.start"
             await send(message)
 
+        left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def receive_and_note() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect" and not left.done():
+                left.set_result(None)
+            return message
+
         try:
+            client_left.set(left)
             app = await self._route(scope)
-            await app(scope, receive, send_and_note)
+            await app(scope, receive_and_note, send_and_note)
         except Exception as error:
             if isinstance(error, ApiError):
                 refusal = error
@@ -113,7 +122,11 @@ class Application:
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
         request = Request(scope)
-        sandbox_id = request.headers.get("e2b-sandbox-id") or _id_in(request.headers.get("host", ""))
+        sandbox_id = (
+            request.headers.get("e2b-sandbox-id")
+            or _id_in(request.headers.get("host", ""))
+            or self._signed_for(request)
+        )
         if sandbox_id is None:
             if not _same(request.headers.get("x-api-key", ""), self._api_key):
                 raise ApiError(401, "Invalid API key")
@@ -121,14 +134,25 @@ class Application:
         current_sandbox.set(await self._sandbox_for(request, sandbox_id))
         return self._envd
 
+    def _signed_for(self, request: Request) -> str | None:
+        """The sandbox whose token signed the request. The SDK's signed addresses name it only by their host, which is
+        this server's own for every sandbox."""
+        if request.url.path != "/files" or "signature" not in request.query_params:
+            return None
+        for sandbox in self._registry.sandboxes.values():
+            if files.is_signed(request, sandbox.record.token):
+                return sandbox.id
+        raise ApiError(401, "the signature of the address is wrong, or its sandbox is gone")
+
     async def _sandbox_for(self, request: Request, sandbox_id: str) -> Sandbox:
         sandbox = self._registry.sandboxes.get(sandbox_id)
         health = request.url.path == "/health"
         if sandbox is not None and not health:
-            if not self._may_enter(request, sandbox.record.token):
-                raise ApiError(401, "the access token or the signature of the request is missing or wrong")
+            self._check_access(request, sandbox.record.token)
             try:
-                await sandbox.resume_for_traffic()
+                await self._registry.resume_for_traffic(sandbox)
+            except TooManyRunning as error:
+                raise ApiError(429, str(error)) from error
             except (BootFailed, GuestLost) as error:
                 log.warning("sandbox %s could not be resumed for a request: %s", sandbox_id, error)
         if sandbox is None or not sandbox.running:
@@ -136,10 +160,15 @@ class Application:
         return sandbox
 
     @staticmethod
-    def _may_enter(request: Request, token: str) -> bool:
+    def _check_access(request: Request, token: str) -> None:
         if access_token := request.headers.get("x-access-token"):
-            return _same(access_token, token)
-        return request.url.path == "/files" and files.may_access_file(request, token)
+            if _same(access_token, token):
+                return
+        elif request.url.path == "/files" and files.is_signed(request, token):
+            if files.has_expired(request):
+                raise ApiError(401, "the signature of this address has expired")
+            return
+        raise ApiError(401, "the access token or the signature of the request is missing or wrong")
 
 
 def _id_in(host: str) -> str | None:

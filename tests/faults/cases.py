@@ -41,7 +41,13 @@ _BUILDS_TO_STRIKE = 6
 
 POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 
-BEFORE_WRITE: tuple[CrashPoint, ...] = ("think.after_call", "compact.after_call", "dispatch.acted", "snapshot.uploaded")
+BEFORE_WRITE: tuple[CrashPoint, ...] = (
+    "think.after_call",
+    "compact.after_call",
+    "judge.after_call",
+    "dispatch.acted",
+    "snapshot.uploaded",
+)
 """Crash points at which an attempt has done everything except record the result."""
 
 

@@ -28,6 +28,7 @@ from db.models import (
     Compaction,
     Event,
     FounderMessage,
+    GateRun,
     LedgerEntry,
     Message,
     Question,
@@ -149,6 +150,7 @@ async def check_build(
     past = past or Past(build.goal)
     requests = requests_of(fault_harness, past.goal)
     damage += await _ledger(fault_harness, build, requests, past)
+    requests = [request for request in requests if not request.is_judge]
     damage += await _conversation(fault_harness, build, requests, past)
     damage += await _messages(fault_harness, build, past.last_course(requests))
     damage += await _effects(fault_harness, build_id, past)
@@ -277,6 +279,8 @@ async def _ledger(fault_harness: FaultHarness, build: Build, requests: list[Requ
         answered |= set(
             (await tx.session.scalars(select(Compaction.claim).where(Compaction.build_id == build.id))).all()
         )
+        judged = select(GateRun.judge_claim).where(GateRun.build_id == build.id, GateRun.judgement["model"].astext > "")
+        answered |= {claim for claim in await tx.session.scalars(judged) if claim is not None}
     damage = [f"ledger entry of turn {entry.turn} is still open" for entry in entries if entry.state == "open"]
     settled = {entry.request_id: entry for entry in entries if entry.state == "settled"}
     request_ids = {request.id for request in requests}

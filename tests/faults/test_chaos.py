@@ -2,8 +2,10 @@
 
 import pytest
 
+from domain.tools import check_tool_input
 from tests.faults.chaos import run_chaos
 from tests.faults.plan import OPERATOR_ACTS, kinds, plan_faults
+from tests.harness.sample_build import sample_script
 
 SECONDS, SEED = 25, 1349
 """In these seconds, servers and workers are killed, connections are cut, files are reverted, and the model fails."""
@@ -18,6 +20,13 @@ def test_a_plan_depends_only_on_its_seed() -> None:
     once = len(kinds()) - len(OPERATOR_ACTS)
     assert {*frequent[:once], *OPERATOR_ACTS} == set(kinds())
     assert set(OPERATOR_ACTS) < {action.kind for action in plan_faults(5, 180)}
+
+
+def test_each_call_of_the_sample_fits_its_tool() -> None:
+    calls = [call for turn in sample_script(long=True, stuck=True)["turns"] for call in turn if "tool" in call]
+    assert {call["tool"] for call in calls} == {"bash", "write_file", "read_file", "glob", "edit_file"}
+    for call in calls:
+        check_tool_input(call["tool"], call["input"])
 
 
 @pytest.mark.timeout(1800)

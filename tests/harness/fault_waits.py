@@ -31,6 +31,11 @@ class Request:
     body: dict[str, Any]
     arrived_at: float
 
+    @property
+    def is_judge(self) -> bool:
+        """Whether it asks the judge of the evidence gate: one request, and no part of the agent's conversation."""
+        return "format" in self.body.get("output_config", {})
+
 
 LONG = "600"
 """Seconds of STREAM_IDLE_SECONDS, so that a stalled stream is not noticed."""
@@ -72,7 +77,8 @@ async def until_calling(fault_harness: FaultHarness, harness: WorkerHarness, bui
     async def calling() -> bool:
         async with harness.session() as tx:
             calls = select(func.count()).where(LedgerEntry.build_id == build_id, LedgerEntry.turn == turn)
-            return bool(await tx.session.scalar(calls)) and len(requests_of(fault_harness, goal)) >= turn
+            of_turns = [each for each in requests_of(fault_harness, goal) if not each.is_judge]
+            return bool(await tx.session.scalar(calls)) and len(of_turns) >= turn
 
     await wait_until(calling, look_seconds=0.2)
 

@@ -13,7 +13,9 @@ async def paid_calls(harness: WorkerHarness, build_id: uuid.UUID) -> dict[int, i
     """Return how many model calls each turn of the build has paid for."""
     async with harness.session() as tx:
         turns = await tx.session.scalars(
-            select(LedgerEntry.turn).where(LedgerEntry.build_id == build_id, LedgerEntry.state != "released")
+            select(LedgerEntry.turn).where(
+                LedgerEntry.build_id == build_id, LedgerEntry.kind == "turn", LedgerEntry.state != "released"
+            )
         )
         return dict(Counter(turns))
 

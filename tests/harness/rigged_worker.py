@@ -21,7 +21,7 @@ from pathlib import Path
 from temporalio import activity
 
 import worker
-from activities import compact, dispatch, gate, lifecycle, snapshot, think, workspace
+from activities import compact, dispatch, gate, judge, lifecycle, snapshot, think, workspace
 from activities.runtime import crash_point
 from tests.harness.disabled_safeguards import count_edits, switch_off
 
@@ -73,7 +73,7 @@ def _rig(directory: Path) -> None:
         while _holds(reached, instruction):
             await asyncio.sleep(_LOOK_SECONDS)
 
-    for module in (think, compact, dispatch, snapshot, workspace, gate, lifecycle):
+    for module in (think, compact, dispatch, snapshot, workspace, gate, judge, lifecycle):
         assert "crash_point" in vars(module)
         vars(module)["crash_point"] = rigged_crash_point
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from domain.tools import TOOLS
 from tests.harness.faults import SECRET
 from tests.harness.scripts import HOLD, PRODUCT, bash, steps
 
@@ -13,8 +14,8 @@ _LEAK = f"printf '%s%s\\n' {SECRET[:9]} {SECRET[9:]}"
 
 
 def tool(name: str, **parameters: Any) -> dict[str, Any]:
-    """A step that calls a tool."""
-    return {"tool": name, "input": parameters}
+    """A step that calls a tool. Parameters that are not given are null, since a tool requires each of them."""
+    return {"tool": name, "input": dict.fromkeys(TOOLS[name].sent_schema()["properties"]) | parameters}
 
 
 _LONG_TURNS = [[bash(f"yes 'line {number}' | head -c 14000")] for number in range(14)]

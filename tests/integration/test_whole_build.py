@@ -50,6 +50,9 @@ class Built:
     goal: str
     history: WorkflowHistory
     bodies: list[Path]
+    """The requests of its turns."""
+    judged: list[Path]
+    """The requests to the judge."""
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,9 @@ async def built(harness: WorkerHarness, bodies: Path) -> AsyncIterator[Built]:
     assert row.status == Status.READY, row.reason
     history = await harness.handle(build_id).fetch_history()
     sent = [path for path in _body_files(bodies) if path not in before and row.goal in path.read_text()]
-    yield Built(row, brief, tokens, interview, row.goal, history, sent)
+    judged = [path for path in sent if "format" in json.loads(path.read_text()).get("output_config", {})]
+    turns = [path for path in sent if path not in judged]
+    yield Built(row, brief, tokens, interview, row.goal, history, turns, judged)
     await harness.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
 
 
@@ -165,7 +170,10 @@ async def test_the_ledger_equals_what_the_model_served(harness: WorkerHarness, b
         entries = (await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == built.row.id))).all()
     served = {line["request_id"]: line for line in await harness.served()}
     assert {entry.state for entry in entries} == {"settled"}
-    assert len(entries) == len(built.bodies)
+    assert [len(built.bodies), len(built.judged)] == [
+        sum(entry.kind == kind for entry in entries) for kind in ("turn", "judge")
+    ]
+    assert len(built.judged) == 1
     for entry in entries:
         usage = served[entry.request_id or ""]["usage"]
         recorded = Tokens(
@@ -272,7 +280,7 @@ async def test_only_the_preview_keeps_a_sandbox(harness: WorkerHarness, built: B
 
 
 async def test_no_secret_is_anywhere(harness: WorkerHarness, built: Built) -> None:
-    places = [built.history.to_json(), *(path.read_text() for path in built.bodies)]
+    places = [built.history.to_json(), *(path.read_text() for path in [*built.bodies, *built.judged])]
     places += [json.dumps(event.data) for event in await harness.events(built.row.id)]
     for secret in harness.settings.secret_values():
         assert not any(secret in place for place in places)

@@ -11,13 +11,23 @@ from temporalio.testing import TimeSkipper
 from clients.sandbox import Sandboxes, sandbox_config
 from db.models import Build, DependencyState
 from db.transaction import transaction
-from domain.names import FINISH
+from domain.names import FINISH, preview_workflow_id
+from domain.outage import PREVIEW_WAITS
 from domain.status import Dependency, Status
 from tests.harness.away import Away, away_harness
 from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness
-from tests.workflows.scenarios import EndedWorkflow, Scenario, ready_build, refuse_rows, release_command, until_row
+from tests.workflows.scenarios import (
+    EndedWorkflow,
+    Scenario,
+    end_preview,
+    ready_build,
+    refuse_rows,
+    release_command,
+    until_preview,
+    until_row,
+)
 
 OUTAGE_SCENARIOS: list[Scenario] = []
 
@@ -131,6 +141,20 @@ async def sandbox_away(away: Away) -> list[EndedWorkflow]:
     await _assert_no_one_was_asked(away, build_id)
     assert row.dependency == Dependency.SANDBOX
     return workflows
+
+
+@_scenario("the store is away while a preview opens: it waits, opens when the store is back, and is closed")
+async def preview_away(away: Away) -> list[EndedWorkflow]:
+    build_id = await away.harness.start(script=SMALL)
+    workflows = await ready_build(away.harness, build_id)
+    away.take(Dependency.STORE)
+    await away.harness.builds.open_preview(build_id, 3600, seq=100)
+    await until_preview(away.harness, build_id, "opening", PREVIEW_WAITS)
+    away.give_back(Dependency.STORE)
+    preview = away.harness.client.get_workflow_handle(preview_workflow_id(build_id))
+    await TimeSkipper(away.harness.client).fast_forward(preview, timedelta(minutes=1))
+    await until_preview(away.harness, build_id, "open")
+    return [workflows[0], await end_preview(away.harness, build_id, "cancelled")]
 
 
 @_scenario("a long wait for the model continues as new, in the middle of a turn", continue_as_new_turns=3)

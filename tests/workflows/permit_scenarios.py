@@ -5,14 +5,12 @@ Each has a database of its own: permits are counted over all builds.
 
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from temporalio.client import WorkflowFailureError
 from temporalio.testing import TimeSkipper
 
-from db.models import Permit, Preview
+from db.models import Permit
 from domain.names import EXTEND, preview_workflow_id
 from domain.permits import CHECK_EVERY, PREVIEW_CLOSED, PREVIEW_NOT_OPENED
 from domain.status import Status
@@ -23,8 +21,10 @@ from tests.workflows.scenarios import (
     Drive,
     EndedWorkflow,
     Scenario,
+    end_preview,
     ready_build,
     release_command,
+    until_preview,
     until_row,
 )
 
@@ -47,15 +47,6 @@ async def _until_it_waits(harness: WorkerHarness, build_id: uuid.UUID) -> str:
     return row.reason or ""
 
 
-async def _until_preview(harness: WorkerHarness, build_id: uuid.UUID, state: str, reason: str | None = None) -> None:
-    async def is_so() -> bool:
-        async with harness.session() as tx:
-            row = await tx.session.get(Preview, build_id)
-        return row is not None and row.state == state and (reason is None or reason in (row.reason or ""))
-
-    await wait_until(is_so)
-
-
 async def _holds_permit(harness: WorkerHarness, build_id: uuid.UUID) -> bool:
     async with harness.session() as tx:
         row = await tx.session.get(Permit, build_id)
@@ -66,15 +57,6 @@ async def _next_check(harness: WorkerHarness, workflow_id: str) -> None:
     """Let the time pass after which a workflow that waits checks its place in the queue."""
     handle = harness.client.get_workflow_handle(workflow_id)
     await TimeSkipper(harness.client).fast_forward(handle, CHECK_EVERY + timedelta(seconds=1))
-
-
-async def _end_preview(harness: WorkerHarness, build_id: uuid.UUID, status: str) -> EndedWorkflow:
-    handle = harness.client.get_workflow_handle(preview_workflow_id(build_id))
-    if status == "cancelled":
-        await handle.cancel()
-    with suppress(WorkflowFailureError):
-        await handle.result()
-    return EndedWorkflow(handle.id, status)
 
 
 @_scenario("no sandbox is free: the build waits its turn, and the preview of the one before it closes for it")
@@ -90,8 +72,8 @@ async def waited_for_permit(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert (await harness.finished(third)).status == Status.CANCELLED
     await release_command(harness, first)
     assert (await harness.finished(first)).status == Status.READY
-    closed = await _end_preview(harness, first, "closed")
-    await _until_preview(harness, first, "closed", PREVIEW_CLOSED)
+    closed = await end_preview(harness, first, "closed")
+    await until_preview(harness, first, "closed", PREVIEW_CLOSED)
     workflows = await ready_build(harness, second)
     assert await harness.statuses(second) == ["starting", "waiting", "starting", "scaffold", "code", "checks", "ready"]
     assert not await _holds_permit(harness, second)
@@ -114,7 +96,7 @@ async def long_wait_for_permit(harness: WorkerHarness) -> list[EndedWorkflow]:
     await wait_until(is_another_run)
     await release_command(harness, first)
     assert (await harness.finished(first)).status == Status.READY
-    await _end_preview(harness, first, "closed")
+    await end_preview(harness, first, "closed")
     return await ready_build(harness, second)
 
 
@@ -149,7 +131,7 @@ async def woken_without_permit(harness: WorkerHarness) -> list[EndedWorkflow]:
     events = await harness.handle(first).fetch_history()
     names = [each.activity_task_scheduled_event_attributes.activity_type.name for each in events.events]
     assert names.count("claim_permit") == 1, "it is told: the preview gives way at once, not at a later look"
-    return [*workflows, await _end_preview(harness, second, "closed")]
+    return [*workflows, await end_preview(harness, second, "closed")]
 
 
 @_scenario("a preview waits for a build; it opens, is extended as it closes for another one, and opens once more")
@@ -159,21 +141,21 @@ async def preview_waited(harness: WorkerHarness) -> list[EndedWorkflow]:
     first = await harness.start(script=_HELD)
     await harness.until_event(first, "tool_started")
     await harness.builds.open_preview(shown, 3600, seq=100)
-    await _until_preview(harness, shown, "opening", "waits for a free sandbox")
+    await until_preview(harness, shown, "opening", "waits for a free sandbox")
     await _next_check(harness, preview_workflow_id(shown))
     await release_command(harness, first)
     await harness.finished(first)
-    await _end_preview(harness, first, "cancelled")
-    await _until_preview(harness, shown, "open")
+    await end_preview(harness, first, "cancelled")
+    await until_preview(harness, shown, "open")
     preview = harness.client.get_workflow_handle(preview_workflow_id(shown))
     second = await harness.start(script=_HELD)
     await _until_it_waits(harness, second)
     await preview.signal(EXTEND, 7200)
     await release_command(harness, second)
     await harness.finished(second)
-    await _end_preview(harness, second, "cancelled")
-    await _until_preview(harness, shown, "open")
-    return [await _end_preview(harness, shown, "cancelled")]
+    await end_preview(harness, second, "cancelled")
+    await until_preview(harness, shown, "open")
+    return [await end_preview(harness, shown, "cancelled")]
 
 
 @_scenario("a preview waits for a build for all of the time that it was to be open")
@@ -183,10 +165,10 @@ async def preview_not_opened(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(script=_HELD)
     await harness.until_event(build_id, "tool_started")
     await harness.builds.open_preview(shown, 200, seq=100)
-    await _until_preview(harness, shown, "opening", "waits for a free sandbox")
+    await until_preview(harness, shown, "opening", "waits for a free sandbox")
     await _next_check(harness, preview_workflow_id(shown))
-    ended = await _end_preview(harness, shown, "closed")
-    await _until_preview(harness, shown, "closed", PREVIEW_NOT_OPENED)
+    ended = await end_preview(harness, shown, "closed")
+    await until_preview(harness, shown, "closed", PREVIEW_NOT_OPENED)
     await release_command(harness, build_id)
     await ready_build(harness, build_id)
     return [ended]
@@ -224,5 +206,5 @@ async def woken_without_permit_for_long(harness: WorkerHarness) -> list[EndedWor
     await wait_until(is_patient)
     await release_command(harness, second)
     assert (await harness.finished(second)).status == Status.READY
-    await _end_preview(harness, second, "closed")  # its permit is free, and the first one is told
+    await end_preview(harness, second, "closed")  # its permit is free, and the first one is told
     return await ready_build(harness, first)

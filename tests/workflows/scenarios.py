@@ -129,6 +129,27 @@ async def ready_build(harness: WorkerHarness, build_id: uuid.UUID) -> list[Ended
     return [EndedWorkflow(f"build-{build_id}", "ready"), EndedWorkflow(preview.id, "cancelled")]
 
 
+async def until_preview(harness: WorkerHarness, build_id: uuid.UUID, state: str, reason: str | None = None) -> None:
+    """Wait until the preview's row has the state, and the reason if one is given."""
+
+    async def is_so() -> bool:
+        async with harness.session() as tx:
+            row = await tx.session.get(Preview, build_id)
+        return row is not None and row.state == state and (reason is None or reason in (row.reason or ""))
+
+    await wait_until(is_so)
+
+
+async def end_preview(harness: WorkerHarness, build_id: uuid.UUID, status: str) -> EndedWorkflow:
+    """Wait until the preview's workflow has ended. `status`: how it ends; `cancelled` cancels it first."""
+    handle = harness.client.get_workflow_handle(preview_workflow_id(build_id))
+    if status == "cancelled":
+        await handle.cancel()
+    with suppress(WorkflowFailureError):
+        await handle.result()
+    return EndedWorkflow(handle.id, status)
+
+
 async def until_row(harness: WorkerHarness, build_id: uuid.UUID, condition: Callable[[Build], bool]) -> Build:
     """Wait until the build's row meets the condition. Fails the test if the build closes first."""
 

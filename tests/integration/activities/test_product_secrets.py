@@ -183,7 +183,8 @@ async def test_without_its_key_a_preview_says_so_and_nothing_is_lost(harness: Ac
     assert failed.value.type == "BuildFailed"
     assert failed.value.message == (
         "The secret STRIPE_API_KEY can't be read: it was encrypted with the key older, which SECRETS_KEY does not "
-        "have. The product is kept. Ask the operator to put the key back, or set the secret again; then open the preview."
+        "have. The product is kept. Ask the operator to put the key back, or set the secret again; then open the "
+        "preview."
     )
     assert await harness.sandboxes.find(build, Role.PREVIEW) == []
     await give_secret(harness, build, harness.cipher)

@@ -344,6 +344,23 @@ async def test_a_call_of_a_time_that_the_database_lost_runs_again_in_a_restored_
     assert await shell(sandbox, "cat b.txt c.txt") == "bc\n"
 
 
+async def test_what_became_of_a_begun_call_is_unknown_in_a_restored_workspace(
+    harness: ActivityHarness, build: str
+) -> None:
+    """The rows, put back to its middle, know it as begun. The sandbox has its outcome, and no longer its file."""
+    sandbox = await saved_workspace(harness, build)
+    call = bash("echo b >b.txt")
+    [call_id] = await did(harness, build, sandbox, 1, call)
+    unknown = dict.fromkeys(("result", "is_error", "done_at"))
+    async with transaction(harness.sessions) as tx:
+        begun = update(ToolCall).where(ToolCall.tool_use_id == call_id).values(state="intended", **unknown)
+        await tx.session.execute(begun)
+    await shell(sandbox, "rm b.txt; echo other >a.txt")
+    assert (await resume(harness, build, sandbox)).restored
+    outcome = await sandbox.call(call_id, *call, timeout_seconds=DEADLINE)
+    assert (outcome.state, await shell(sandbox, "ls")) == ("lost", "a.txt\n")
+
+
 async def test_release_deletes_all_but_what_is_kept(harness: ActivityHarness, build: str) -> None:
     workspace = await harness.open(build)
     gate = await harness.sandboxes.create(build, Role.GATE)

@@ -10,7 +10,7 @@ from sqlalchemy import delete, select, update
 
 from clients.build_workflows import BuildToStart
 from clients.object_store import ObjectStore, store_config
-from clients.sandbox import Sandboxes, sandbox_config
+from clients.sandbox import Role, Sandboxes, sandbox_config
 from clients.sandbox_runner import WORKSPACE
 from db import recovery
 from db.builds import load_build
@@ -156,3 +156,20 @@ async def test_what_a_run_did_before_it_was_reset_is_known(harness: WorkerHarnes
     assert (progress.turn, progress.asked[0].turn, progress.asked[0].calls >= 1) == (1, 1, True)
     await harness.builds.cancel(build_id)
     await harness.finished(build_id)
+
+
+async def test_a_gates_sandbox_ends_whose_preview_was_lost_with_the_namespace(
+    harness: WorkerHarness, deployment: Deployment
+) -> None:
+    """As if the namespace was lost before the preview's workflow had written its row."""
+    [build_id] = await builds_of(harness.sessions, f"founder-{uuid.uuid4()}", 1)
+    sandbox = await deployment.sandboxes.create(str(build_id), Role.GATE)
+    assert (await stock_of(deployment, build_id)).inventory.with_unused_sandbox.isdisjoint({str(build_id)})
+    closed = {"status": Status.READY, "closed_at": datetime.now(UTC), "build_version": 1}
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(update(Build).where(Build.id == build_id).values(closed))
+    stock = await stock_of(deployment, build_id)
+    assert [planned.step for planned in stock.plan.steps] == [Step.END_SANDBOXES]
+    await carry(deployment, stock)
+    assert sandbox.id not in {each.id for each in await deployment.sandboxes.list_all()}
+    assert (await stock_of(deployment, build_id)).plan.steps == ()

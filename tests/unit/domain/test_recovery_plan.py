@@ -120,3 +120,11 @@ def test_ending_many_orphans_needs_a_confirmation() -> None:
     orphans = {f"orphan-{number}": OPEN for number in range(3)}
     [doubt] = plan_after_restore(inventory("a", workflows={"a": OPEN, **orphans})).doubts
     assert doubt.startswith("3 workflows without a row would be ended")
+
+
+def test_sandboxes_of_closed_builds_end_if_no_workflow_is_left_to_end_them() -> None:
+    closed = frozenset("abc")
+    workflows = {"workflows": {"b": OPEN}, "preview_workflows": {"c": WorkflowFate.OPEN}}
+    stock = inventory(closed=closed, with_unused_sandbox=closed, **workflows)
+    for plan in (plan_for_lost_namespace(stock), plan_after_restore(stock)):
+        assert steps(plan) == [(Step.END_SANDBOXES, "a")]

@@ -1,9 +1,11 @@
 """The official, unmodified SDK with the local sandbox server: it does the same as with E2B's cloud."""
 
 import asyncio
+import datetime
 import io
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import e2b
 import httpx
@@ -15,6 +17,7 @@ from e2b import (
     FileNotFoundException,
     InvalidArgumentException,
     NotFoundException,
+    RateLimitException,
     SandboxException,
     SandboxNotFoundException,
     SandboxQuery,
@@ -127,21 +130,53 @@ class TestFiles:
         with pytest.raises(SandboxException, match="Read-only"):
             await sandbox.files.write("/usr/x", "1")
 
-    async def test_signed_urls_open_one_file_without_a_token(
+    async def test_links_are_described_with_their_target(self, sandbox: AsyncSandbox) -> None:
+        await sandbox.commands.run("mkdir d && touch d/file && ln -s ../d/file d/link && ln -s d dir && ln -s x gone")
+        link = await sandbox.files.get_info("d/link")
+        assert (link.type, link.symlink_target) == (e2b.FileType.SYMLINK, "/home/user/d/file")
+        listed = {entry.name: entry for entry in await sandbox.files.list(".")}
+        assert (listed["dir"].type, listed["dir"].symlink_target) == (e2b.FileType.SYMLINK, "/home/user/d")
+        assert (await sandbox.files.get_info("gone")).symlink_target == "/home/user/x"
+        assert listed["d"].symlink_target is None
+
+    async def test_signed_addresses_open_one_file_without_a_token(
         self, server: SandboxServer, sandbox: AsyncSandbox
     ) -> None:
+        """Nothing but the address is needed, as with E2B's."""
         await sandbox.files.write("a b.txt", "héllo")
         url = sandbox.download_url("a b.txt", use_signature_expiration=60)
-        expired = sandbox.download_url("a b.txt", use_signature_expiration=-60)
-        upload = sandbox.upload_url("up.txt")
-        headers = {"E2b-Sandbox-Id": sandbox.sandbox_id}
-        async with httpx.AsyncClient(headers=headers, timeout=DEADLINE) as client:
+        upload = sandbox.upload_url("up.txt", use_signature_expiration=60)
+        async with httpx.AsyncClient(timeout=DEADLINE) as client:
             assert (await client.get(url)).text == "héllo"
-            assert (await client.get(url.replace("a%20b", "other").replace("a+b", "other"))).status_code == 401
-            assert (await client.get(expired)).status_code == 401
-            assert (await client.get(f"{server.url}/files?path=a b.txt")).status_code == 401
+            assert (await client.get(sandbox.download_url("a b.txt"))).text == "héllo"
             assert (await client.post(upload, files={"file": b"up"})).status_code == 200
-        assert await sandbox.files.read("up.txt") == "up"
+            octets = {"Content-Type": "application/octet-stream"}
+            assert (await client.post(sandbox.upload_url("to.txt"), content=b"to", headers=octets)).status_code == 200
+            for other in (
+                url.replace("a%20b", "other"),
+                url.replace("signature_expiration=", "signature_expiration=9"),
+                upload,  # may not read
+                sandbox.download_url("a b.txt", use_signature_expiration=-60),
+                f"{server.url}/files?path=a b.txt",
+                f"{server.url}/files?path=a b.txt&signature=v1_",
+            ):
+                assert (await client.get(other)).status_code == 401
+            assert (await client.post(url, files={"file": b"up"})).status_code == 401
+            expired = await client.post(
+                sandbox.upload_url("up.txt", use_signature_expiration=-60), files={"file": b"late"}
+            )
+            assert (expired.status_code, "expired" in expired.json()["message"]) == (401, True)
+        assert await sandbox.files.read("up.txt") + await sandbox.files.read("to.txt") == "upto"
+
+    async def test_a_signed_address_leads_to_nothing_of_the_host(
+        self, server: SandboxServer, sandbox: AsyncSandbox
+    ) -> None:
+        await sandbox.commands.run(f"ln -s {server.root}/.lock lock; ln -s {server.root} out")
+        async with httpx.AsyncClient(timeout=DEADLINE) as client:
+            for path in ("lock", "out/.lock", f"{server.root}/.lock"):
+                assert (await client.get(sandbox.download_url(path))).status_code == 404
+            await client.post(sandbox.upload_url("out/planted"), files={"file": b"up"})
+        assert not (server.root / "planted").exists()
 
 
 class TestCommands:
@@ -257,16 +292,18 @@ class TestCommands:
     async def test_what_is_not_served_says_so(self, sandbox: AsyncSandbox) -> None:
         with pytest.raises(SandboxException, match="does not serve PTY"):
             await sandbox.pty.create(e2b.PtySize(80, 24), on_data=lambda _: None)
-        with pytest.raises(SandboxException, match="does not serve watching"):
-            await sandbox.files.watch_dir("/home/user", on_event=lambda _: None)
         with pytest.raises(SandboxException, match="does not serve the user 'root'"):
             await sandbox.commands.run("id", user="root")
         with pytest.raises(SandboxException, match="does not serve the user 'root'"):
             await sandbox.files.write("f", "", user="root")
-        with pytest.raises(SandboxException, match="does not serve GET"):
-            await sandbox.get_metrics()
         with pytest.raises(SandboxException, match="does not serve POST"):
             await sandbox.create_snapshot()
+
+    async def test_a_commands_variables_are_its_own(self, server: SandboxServer) -> None:
+        async with new_sandbox(server, envs={"A": "sandbox", "B": "sandbox"}) as sandbox:
+            own = await sandbox.commands.run("echo $A $B $C", envs={"A": "command", "C": "$(id)\n=x"})
+            assert own.stdout == "command sandbox $(id) =x\n"
+            assert (await sandbox.commands.run("echo $A $B $C")).stdout == "sandbox sandbox\n"
 
 
 class TestLifecycle:
@@ -353,6 +390,57 @@ class TestLifecycle:
             await wait_until(paused)
             await sandbox.connect()
             assert await sandbox.files.read("k") == "v"
+
+    async def test_metrics(self, sandbox: AsyncSandbox) -> None:
+        await sandbox.commands.run(
+            "exec python3 -c 'x = b\"x\" * (50 << 20)\nwhile True: pass'", background=True, timeout=0
+        )
+
+        async def measured() -> bool:
+            metrics = await sandbox.get_metrics()
+            return bool(metrics) and metrics[-1].mem_used > 50 << 20 and metrics[-1].cpu_used_pct > 0
+
+        await wait_until(measured)
+        latest = (await sandbox.get_metrics())[-1]
+        assert latest.cpu_used_pct <= 100
+        assert 0 < latest.disk_used <= latest.disk_total
+        assert latest.mem_used <= latest.mem_total == 4 << 30
+        assert await sandbox.get_metrics(end=latest.timestamp - datetime.timedelta(days=1)) == []
+        assert latest in await sandbox.get_metrics(start=latest.timestamp - datetime.timedelta(seconds=2))
+        await sandbox.pause(mode="filesystem")
+        assert await sandbox.get_metrics() == []
+
+    async def test_a_request_to_its_port_wakes_it(self, tmp_path: Path) -> None:
+        lifecycle: e2b.SandboxLifecycle = {"on_timeout": "pause", "auto_resume": True}
+        async with (
+            sandbox_server(tmp_path / "root", "--max-running", "1") as server,
+            new_sandbox(server, lifecycle=lifecycle) as sandbox,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.proxy_port}", timeout=DEADLINE) as client,
+        ):
+            await sandbox.commands.run("exec python3 -m http.server 8000", background=True, timeout=0)
+            headers = {"Host": sandbox.get_host(8000)}
+
+            async def answers() -> bool:
+                return (await client.get("/", headers=headers)).status_code == 200
+
+            await wait_until(answers)
+            await sandbox.set_timeout(1)
+
+            async def paused() -> bool:
+                return (await sandbox.get_info()).state == SandboxState.PAUSED
+
+            await wait_until(paused)
+            assert (await client.get("/", headers=headers)).status_code == 200
+            info = await sandbox.get_info()
+            assert info.state == SandboxState.RUNNING
+            assert info.end_at > datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=4)
+            await sandbox.pause()
+            async with new_sandbox(server):  # all that may run
+                answer = await client.get("/", headers=headers)
+                assert (answer.status_code, "maximum number" in answer.json()["message"]) == (429, True)
+                with pytest.raises(RateLimitException):
+                    await sandbox.files.read("x")
+            assert await answers()
 
     async def test_traffic_resumes_it(self, server: SandboxServer) -> None:
         lifecycle: e2b.SandboxLifecycle = {"on_timeout": "pause", "auto_resume": True}

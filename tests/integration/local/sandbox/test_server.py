@@ -293,7 +293,10 @@ class TestRefusals:
             ("GET", "/v2/sandboxes?order=up", b"", 400),
             ("GET", "/v2/sandboxes?startedAfter=yesterday", b"", 400),
             ("GET", "/templates", b"", 501),
-            ("GET", "/sandboxes/ID/metrics", b"", 501),
+            ("GET", "/sandboxes/i00000000000000000000/metrics", b"", 404),
+            ("GET", "/sandboxes/ID/metrics?start=soon", b"", 400),
+            ("GET", "/sandboxes/ID/metrics?end=-1", b"", 400),
+            ("GET", "/sandboxes/ID/logs", b"", 501),
             ("POST", "/sandboxes/ID/fork", b"{}", 501),
             ("PUT", "/sandboxes/ID/network", b"{}", 501),
             ("PATCH", "/sandboxes/ID", b"{}", 501),
@@ -355,7 +358,10 @@ class TestRefusals:
             ("POST", "/filesystem.Filesystem/Stat", "application/json", b'{"path": 5}', 400),
             ("POST", "/filesystem.Filesystem/Stat", "application/json", b'{"path": "\\u0000"}', 400),
             ("POST", "/filesystem.Filesystem/Stat", "application/json", b'{"path": "/nope"}', 404),
-            ("POST", "/filesystem.Filesystem/CreateWatcher", "application/json", b'{"path": "/"}', 501),
+            ("POST", "/filesystem.Filesystem/CreateWatcher", "application/json", b'{"path": "/nope"}', 404),
+            ("POST", "/filesystem.Filesystem/GetWatcherEvents", "application/json", b'{"watcherId": "x"}', 404),
+            ("POST", "/filesystem.Filesystem/RemoveWatcher", "application/json", b"{}", 404),
+            ("GET", "/files?path=x&signature=v1_x&signature_expiration=99999999999", "", b"", 404),
         ],
     )
     async def test_sandbox_traffic(
