@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.build_settings import BuildSettings
+from domain.egress import DEFAULT_SETS, EGRESS_SETS, hosts_of
 from domain.errors import Misconfigured
 from domain.models import default_prices
 from domain.pricing import ModelPrice
@@ -173,7 +174,7 @@ DatabaseUrl = Annotated[str, AfterValidator(_asyncpg_url), HoldsSecrets(_databas
 """The URL of a PostgreSQL database, rewritten for asyncpg."""
 
 EgressHosts = Annotated[list[str] | None, NoDecode, BeforeValidator(_egress_hosts)]
-"""Hosts separated by commas; `none` is an empty list, `all` is None."""
+"""Hosts and names of sets of them, separated by commas; `none` is an empty list, `all` is None."""
 
 HostNames = Annotated[list[str] | None, NoDecode, BeforeValidator(_host_names)]
 """Valid names of hosts, separated by commas."""
@@ -280,8 +281,10 @@ class Settings(BuildSettings, BaseSettings):
         description="Hours a UTC day that a build may have a sandbox; then it sleeps until the next day. 24: no limit.",
     )
     sandbox_egress_hosts: EgressHosts = Field(
-        default=["pypi.org", "files.pythonhosted.org", "registry.npmjs.org"],
-        description="Hosts that sandboxes can reach, comma-separated; `none` for no host, `all` for the open internet.",
+        default=list(DEFAULT_SETS),
+        description="Hosts that sandboxes can reach, comma-separated, with names of sets among them: "
+        f"{', '.join(f'`{name}`' for name in EGRESS_SETS)} (docs/operating.md). `none` for no host, `all` for the open "
+        "internet.",
     )
     sandbox_private_hosts: Annotated[HostNames, LOCAL_SANDBOX_ONLY] = Field(
         default=None,
@@ -362,10 +365,11 @@ class Settings(BuildSettings, BaseSettings):
 
     @property
     def reachable_hosts(self) -> list[str] | None:
-        """SANDBOX_EGRESS_HOSTS, and SANDBOX_PRIVATE_HOSTS unless the first are none. None: the open internet."""
+        """The hosts that SANDBOX_EGRESS_HOSTS means, and SANDBOX_PRIVATE_HOSTS unless the first are none. None: the
+        open internet."""
         if not self.sandbox_egress_hosts:
             return self.sandbox_egress_hosts
-        return list(dict.fromkeys([*self.sandbox_egress_hosts, *(self.sandbox_private_hosts or ())]))
+        return list(dict.fromkeys([*hosts_of(self.sandbox_egress_hosts), *(self.sandbox_private_hosts or ())]))
 
     def check_sandbox_service(self) -> None:
         """Refuse settings for sandboxes on this machine if sandboxes are E2B's.

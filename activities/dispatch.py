@@ -35,6 +35,7 @@ from clients.browser import Browser
 from clients.cancellation import run_to_completion
 from clients.sandbox import Sandbox, Sandboxes
 from db import tool_calls
+from db.refused_hosts import announce_refused_hosts
 from db.session import Sessions
 from db.tool_calls import StoredCall
 from db.transaction import Transaction, autocommit, transaction
@@ -112,6 +113,7 @@ class DispatchActivities:
                 await crash_point("dispatch.intended")
                 outcome = await self._act(request, intent)
                 await crash_point("dispatch.acted")
+                await self._announce_refused(request, intent, outcome.refused_hosts)
                 return await self._store(request, intent, outcome)
         except asyncio.CancelledError:
             details = activity.cancellation_details()
@@ -158,6 +160,12 @@ class DispatchActivities:
                 raise
             return stored_result(call, lost=call.lost)
         return new_result(intent.call, outcome)
+
+    async def _announce_refused(self, request: DispatchInput, intent: _Intent, hosts: Sequence[str]) -> None:
+        """Tell the founder of hosts that the sandbox was refused. Before the result, after which no attempt acts."""
+        if hosts:
+            async with transaction(self._sessions) as tx:
+                await announce_refused_hosts(tx, uuid.UUID(request.build_id), hosts, turn=intent.call.turn)
 
     async def _end(self, request: DispatchInput) -> None:
         """The founder cancelled: end what runs, and give the call its result, whichever attempt held it."""
@@ -232,8 +240,9 @@ class DispatchActivities:
     def _timeout_seconds(self, intent: _Intent) -> float:
         if intent.command is None:
             return FILE_SECONDS
-        requested: int | None = intent.input.model_dump().get("timeout_seconds")
-        return min(requested or BASH_TIMEOUT_DEFAULT_SECONDS, self._bash_timeout_max_seconds)
+        requested: int | None = intent.input.model_dump().get("timeout_ms")
+        seconds = BASH_TIMEOUT_DEFAULT_SECONDS if requested is None else requested / 1000
+        return min(seconds, self._bash_timeout_max_seconds)
 
 
 async def _write(tx: Transaction, call: StoredCall, claim: uuid.UUID, outcome: ToolOutcome, started: float) -> None:

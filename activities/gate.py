@@ -28,20 +28,23 @@ from activities.sandbox.product import (
     step_outcome,
     wait_for_page,
 )
+from activities.sandbox.site import look_at_site
 from activities.sandbox.snapshot_store import restore_snapshot
 from clients.browser import Browser, PageFailed, is_blank
 from clients.object_store import ObjectStore, image_key
-from clients.sandbox import Role, Sandbox, Sandboxes
+from clients.sandbox import CallOutcome, Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL
 from db import gate_runs, steering
 from db.builds import require_open
 from db.feed import append_events
 from db.models import GateRun
 from db.project_secrets import names_of_build
+from db.refused_hosts import announce_refused_hosts
 from db.session import Sessions
 from db.snapshots import latest_snapshot
 from db.transaction import transaction
 from domain import evidence
+from domain.egress import refused_hosts
 from domain.errors import (
     InvalidInput,
     Misconfigured,
@@ -55,7 +58,8 @@ from domain.errors import (
 from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
 from domain.findings import Finding
 from domain.judge import Judgement
-from domain.page_view import PageView
+from domain.page_findings import page_findings, pages_failed
+from domain.page_view import VIEWPORTS, PageView
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest, count_tests
 from domain.product_secrets import stand_ins
@@ -206,10 +210,7 @@ class GateActivities:
     async def _install(
         self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
     ) -> bool:
-        await self._announce(gate, f"install: {product.install}")
-        outcome = await run_step(
-            sandbox, f"gate-{gate.number}-install", product.install, self._policy.command_seconds, gate.stand_ins
-        )
+        outcome = await self._run(gate, sandbox, "install", product.install)
         if outcome.exit_code == 0 and not outcome.timed_out:
             return True
         report.add(evidence.install_failed(step_outcome(product.install, outcome)))
@@ -218,10 +219,7 @@ class GateActivities:
     async def _check(
         self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
     ) -> None:
-        await self._announce(gate, f"check: {product.check}")
-        outcome = await run_step(
-            sandbox, f"gate-{gate.number}-check", product.check, self._policy.command_seconds, gate.stand_ins
-        )
+        outcome = await self._run(gate, sandbox, "check", product.check)
         report.tests_run = count_tests(outcome.text + outcome.tail)
         for finding in evidence.check_findings(step_outcome(product.check, outcome)):
             report.add(finding)
@@ -235,24 +233,35 @@ class GateActivities:
         if failure := await wait_for_page(sandbox, name, product, self._policy.start_seconds):
             report.add(failure)
             return
-        await self._announce(gate, "Looking at the page, desktop and mobile")
         report.url = sandbox.url(product.port)
+        if await self._look(gate, report.url, report) and not await is_served(sandbox, product):
+            report.add(evidence.did_not_stay_up(await read_log(sandbox, name)))
+
+    async def _look(self, gate: "_ClaimedGate", url: str, report: _GateReport) -> bool:
+        """Look at the product's pages. Returns whether its first page could be shown."""
+        await self._announce(gate, "Looking at the page, desktop and mobile")
+
+        async def on_links(pages: int) -> None:
+            await self._announce(gate, f"Looking at {pages} linked page{'s' if pages > 1 else ''}, desktop and mobile")
+
         try:
-            views = await self._browser.views(report.url)
+            site = await look_at_site(self._browser, url, on_links)
         except PageFailed as error:
             report.add(evidence.page_failed(str(error)))
-            return
-        # If this attempt is stale, the preview may have taken over the sandbox, and the page may know real secrets.
+            return False
+        # If this attempt is stale, the preview may have taken over the sandbox, and the pages may know real secrets.
         await self._require_claim(gate)
-        report.views = views
-        for view in report.views:
+        report.views = site.views
+        first = site.views[: len(VIEWPORTS)]
+        for view in first:
             sha256 = hashlib.sha256(view.webp).hexdigest()
             await self._store.put_image(sha256, view.webp)
             report.screenshots[view.viewport] = image_key(sha256)
-        if empty := [view.viewport for view in report.views if is_blank(view.webp)]:
+        if empty := [view.viewport for view in first if is_blank(view.webp)]:
             report.add(evidence.blank(empty))
-        if not await is_served(sandbox, product):
-            report.add(evidence.did_not_stay_up(await read_log(sandbox, name)))
+        for finding in [*page_findings(site.views), *pages_failed(site.problems)]:
+            report.add(finding)
+        return True
 
     async def _require_claim(self, gate: "_ClaimedGate") -> None:
         async with transaction(self._sessions) as tx:
@@ -322,6 +331,17 @@ class GateActivities:
             )
             await append_events(tx, gate.build_id, [event])
             return _result_of(run)
+
+    async def _run(self, gate: "_ClaimedGate", sandbox: Sandbox, step: str, command: str) -> CallOutcome:
+        """Run install or check, and tell the founder of the hosts that it was refused."""
+        await self._announce(gate, f"{step}: {command}")
+        name = f"gate-{gate.number}-{step}"
+        outcome = await run_step(sandbox, name, command, self._policy.command_seconds, gate.stand_ins)
+        if hosts := refused_hosts(outcome.refused_hosts):
+            async with transaction(self._sessions) as tx:
+                await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
+                await announce_refused_hosts(tx, gate.build_id, hosts)
+        return outcome
 
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with transaction(self._sessions) as tx:

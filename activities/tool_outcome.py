@@ -11,6 +11,7 @@ from clients.sandbox import CallOutcome
 from db.models import ToolCall
 from db.tool_calls import StoredCall
 from domain.answer import input_of
+from domain.egress import refusal_note, refused_hosts
 from domain.errors import InvalidToolInput
 from domain.events import ToolDoneEvent, ToolStartedEvent
 from domain.guards import error_signature
@@ -52,6 +53,8 @@ class ToolOutcome:
     """The sandbox was lost or restarted, so the workspace has to be verified."""
     disk_full: bool = False
     """With `lost`: the sandbox's disk is full."""
+    refused_hosts: Sequence[str] = ()
+    """Hosts that the sandbox was not let out to."""
 
 
 # ---- before a call is run
@@ -97,10 +100,12 @@ def journaled_call(
     run: CallOutcome, *, is_command: bool, is_retry: bool, timeout_seconds: float, secrets: Iterable[str]
 ) -> ToolOutcome:
     """The outcome of a call that the sandbox was asked to run. `is_retry`: an earlier attempt had asked it, too."""
+    secrets = list(secrets)
     if run.state == "not_run":
         return lost_call("the sandbox was restarted", ran=is_retry)
     if run.state == "lost":
         return lost_call(displayable(run.text, secrets), ran=True)
+    hosts = refused_hosts(run.refused_hosts)
     if run.ended:
         text = _CANCELLED
     elif is_command:
@@ -114,9 +119,12 @@ def journaled_call(
             memory=None if run.memory_peak is None else (run.memory_peak, run.memory_limit),
             secrets=secrets,
         )
+        if hosts:
+            text = f"{text}\n{displayable(refusal_note(hosts), secrets)}"
     else:
         text = displayable(run.text, secrets)
-    return ToolOutcome([text], run.is_error, commit=run.commit[:COMMIT_DIGITS] if run.commit else None)
+    commit = run.commit[:COMMIT_DIGITS] if run.commit else None
+    return ToolOutcome([text], run.is_error, commit, refused_hosts=[displayable(host, secrets) for host in hosts])
 
 
 def no_server(port: int) -> ToolOutcome:

@@ -18,6 +18,7 @@ from domain.events import (
     GateStepEvent,
     GuardEvent,
     HookFailedEvent,
+    HostRefusedEvent,
     MessageEvent,
     MessagesReadEvent,
     ModelEvent,
@@ -216,6 +217,11 @@ def _ready(state: FeedState, line: FeedEvent, event: ReadyEvent) -> FeedState:
     return state._with_line(line, f"ready: version {event.build_version} at {state.preview_url}", "good")
 
 
+def _host_refused(state: FeedState, line: FeedEvent, event: HostRefusedEvent) -> FeedState:
+    text = f"the sandbox may not reach {event.host}; the agent goes on without. {event.remedy}"
+    return state._with_line(line, text, "warning")
+
+
 def _gate_bounced(state: FeedState, line: FeedEvent, event: GateBouncedEvent) -> FeedState:
     state = state._with_line(line, f"evidence gate {event.number}: not passed yet", "warning")
     for finding in event.findings:
@@ -319,6 +325,7 @@ _line(
 _line(GateStepEvent, "note", lambda event: f"  {event.text}")
 _on(ProductJudgedEvent, _product_judged)
 _on(GateBouncedEvent, _gate_bounced)
+_on(HostRefusedEvent, _host_refused)
 _line(GatePassedEvent, "good", lambda event: f"evidence gate {event.number}: passed, {event.tests_run} tests ran")
 _on(ResumedEvent, _resumed)
 _line(BudgetEvent, "warning", lambda event: event.text)

@@ -82,6 +82,10 @@ class PageFailed(CofounderError):
     """The page could not be shown; the message says why."""
 
 
+class PageLeft(PageFailed):
+    """The page leads to another server, which is not shown."""
+
+
 class Browser:
     """One headless Chromium, launched at the first page and again after a crash. Close it when done."""
 
@@ -214,7 +218,7 @@ async def _show(
         await page.wait_for_load_state("networkidle", timeout=SETTLE_SECONDS * 1000)
     failed_step = await take_steps(page, steps)
     if origin_of(page.url) != origin_of(url):
-        raise PageFailed(f"The page leads to another server: {page.url[:URL_CHARACTERS]}")
+        raise PageLeft(f"The page leads to another server: {page.url[:URL_CHARACTERS]}")
     session = await page.context.new_cdp_session(page)
     if not steps:
         await walk_page(session)
@@ -235,7 +239,7 @@ async def _show(
     return PageView(
         path=path_of(page.url)[:URL_CHARACTERS],
         viewport=viewport.name,
-        http_status=answer.status if answer is not None else 0,
+        http_status=watch.status or (answer.status if answer is not None else 0),
         title=reading.title,
         text=reading.text,
         console_errors=tuple(watch.console_errors),

@@ -60,7 +60,7 @@ _READ = """(async (most) => {
     for (const element of [...body.querySelectorAll('*')].slice(0, 3000)) {
       const box = element.getBoundingClientRect();
       if (box.right <= within + 1 || box.width === 0) continue;
-      if (wide.length && wide[wide.length - 1].element.contains(element)) wide.pop();
+      if (wide.some(each => each.element.contains(element))) continue;
       if (wide.length >= 3) break;
       const names = element.id ? '#' + element.id
         : element.classList.length ? '.' + [...element.classList].slice(0, 3).join('.') : '';

@@ -72,7 +72,13 @@ async def _fill(element: Locator, text: str, milliseconds: float) -> None:
     await element.wait_for(state="visible", timeout=milliseconds)
     kind = await element.evaluate("element => element.localName", timeout=milliseconds)
     if kind == "select":
-        await element.select_option(text, timeout=milliseconds)
+        options = [option.strip()[:60] for option in await element.locator("option").all_inner_texts()]
+        try:
+            await element.select_option(text, timeout=milliseconds)
+        except PlaywrightTimeout as error:
+            raise PlaywrightError(
+                f"it has no option {text[:60]!r}; its options are: {', '.join(options[:OFFERED])}"
+            ) from error
     else:
         await element.fill(text, timeout=milliseconds)
 

@@ -9,7 +9,7 @@ from playwright.async_api import Error as PlaywrightError
 
 from domain.page_view import ERROR_CHARACTERS, MOST_ERRORS, URL_CHARACTERS, FailedRequest, origin_of, path_of
 
-MOST_EVENTS = 2_000
+MOST_EVENTS = 500
 """Console messages and requests of a page that are read, each. A page that never stops costs nothing after that."""
 
 MOST_WINDOWS = 10
@@ -38,6 +38,8 @@ class PageWatch:
         self.console_errors: list[str] = []
         self.failed_requests: list[FailedRequest] = []
         self.notes: list[str] = []
+        self.status = 0
+        """Of the page that is shown now; 0 if it has not answered."""
         self.verdict = ""
         """Why the page was closed, if it was."""
         self._context = context
@@ -85,6 +87,9 @@ class PageWatch:
     def _on_response(self, response: Response) -> None:
         if not self._counts_on():
             self._page.remove_listener("response", self._on_response)
+            return
+        if self._is_the_page(response.request):
+            self.status = response.status
         elif response.status >= 400:
             self._add_request(response.request, f"status {response.status}", response.status)
 

@@ -265,6 +265,14 @@ class GateStepEvent(BuildEvent):
     text: str = Field(description="The step, for the founder.")
 
 
+class HostRefusedEvent(BuildEvent):
+    """The sandbox was not let out to a host. Once for each host of a build."""
+
+    type = "host_refused"
+    host: str = Field(description="The host.")
+    remedy: str = Field(default="", description="How the operator allows it.")
+
+
 class ProductJudgedEvent(BuildEvent):
     """A model has compared the product with the brief, or the product was not judged. A passed product may have
     findings of it: they go back to the agent twice at most."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from domain.egress import refusal_note
 from domain.findings import Finding, FindingKind, Output, bounded
 from domain.plan import PLAN_FILE, STORIES_SHOWN, Plan
 from domain.product import PRODUCT_FILE, count_tests
@@ -28,6 +29,8 @@ class StepOutcome:
     timed_out: bool
     seconds: float
     output: Output
+    refused_hosts: Sequence[str] = ()
+    """Hosts that the sandbox was not let out to meanwhile."""
 
 
 def no_commit() -> Finding:
@@ -208,7 +211,8 @@ def _failed(kind: FindingKind, step: str, outcome: StepOutcome, remedy: str) -> 
         if outcome.timed_out
         else f"ended with exit code {outcome.exit_code} after {outcome.seconds:.1f} s"
     )
-    return Finding(kind, f"`{step}` ({_short(outcome.command)}) {how}.", outcome.output.quoted(), remedy)
+    shown = f"{outcome.output.quoted()}\n{refusal_note(outcome.refused_hosts)}".rstrip()
+    return Finding(kind, f"`{step}` ({_short(outcome.command)}) {how}.", shown, remedy)
 
 
 def _short(command: str) -> str:

@@ -35,6 +35,12 @@ class FindingKind(StrEnum):
     PAGE_FAILED = "page_failed"
     BLANK = "blank"
     DID_NOT_STAY_UP = "did_not_stay_up"
+    TEMPLATE = "template"
+    CONSOLE_ERROR = "console_error"
+    FAILED_REQUEST = "failed_request"
+    BROKEN_IMAGE = "broken_image"
+    DEAD_LINK = "dead_link"
+    PHONE_OVERFLOW = "phone_overflow"
     FEATURE_MISSING = "feature_missing"
     FEATURE_FAKED = "feature_faked"
 

@@ -43,7 +43,8 @@ _Allow = Annotated[
     list[str] | None,
     typer.Option(
         "--allow",
-        help="With --egress proxy: a host that sandboxes reach instead of the package registries. May be repeated.",
+        help="With --egress proxy: a host, or a set of hosts such as git, that sandboxes reach instead of the sets "
+        "packages and fonts. May be repeated.",
     ),
 ]
 _PrivateHost = Annotated[

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from domain.egress import DEFAULT_SETS, hosts_of
 from local import object_store
 from local.errors import DataInUse, PartDied, PartFailed, StackError
 from local.object_store import ObjectStore
@@ -30,7 +31,6 @@ from local.own_servers import Egress, rehearsal_model, sandbox_server
 from local.ports import Ports
 from local.postgres import Postgres
 from local.process import Command, GuardedProcess, Part, Remover, output_of
-from local.sandbox.egress import PACKAGE_REGISTRIES
 from local.temporal import Temporal
 
 PartName = Literal["postgres", "temporal", "s3", "sandbox", "model"]
@@ -142,7 +142,7 @@ class LocalStack:
         if "model" in self.parts:
             variables["REHEARSAL_MODEL"] = "true"
         if "sandbox" in self.parts:
-            hosts = (*(self._allow or PACKAGE_REGISTRIES), *self._network.private_hosts)
+            hosts = (*hosts_of(self._allow or DEFAULT_SETS), *self._network.private_hosts)
             variables["SANDBOX_EGRESS_HOSTS"] = ",".join(dict.fromkeys(hosts)) if self._egress == "proxy" else "none"
         return variables
 

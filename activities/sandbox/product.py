@@ -10,6 +10,7 @@ from clients.sandbox import CallOutcome, HttpAnswer, Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from clients.workspace_lock import WorkspaceLock
 from domain import evidence
+from domain.egress import refused_hosts
 from domain.errors import InvalidInput, SandboxUnavailable
 from domain.findings import Finding, Output
 from domain.plan import MAX_PLAN_BYTES, PLAN_FILE, Plan, parse_plan
@@ -138,7 +139,8 @@ async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float,
 def step_outcome(command: str, outcome: CallOutcome) -> evidence.StepOutcome:
     """The outcome of `run_step`, as a finding quotes it."""
     output = Output(outcome.text, outcome.tail, outcome.output_bytes)
-    return evidence.StepOutcome(command, outcome.exit_code, outcome.timed_out, outcome.seconds, output)
+    refused = refused_hosts(outcome.refused_hosts)
+    return evidence.StepOutcome(command, outcome.exit_code, outcome.timed_out, outcome.seconds, output, refused)
 
 
 async def stop_processes(lock: WorkspaceLock) -> None:

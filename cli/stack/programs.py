@@ -114,13 +114,15 @@ def stack_for(console: Console, keys: RealKeys, data: Path | None = None) -> Loc
     ignored = [name for name in local_only if os.environ.get(name)] if keys.e2b is not None else []
     if ignored:
         console.print(f"E2B's cloud does not reach this network: {', '.join(ignored)} will be ignored.")
+    settings = load_settings()
     # The rehearsal model installs nothing.
-    has_egress = keys.anthropic is not None and keys.e2b is None
+    has_egress = keys.anthropic is not None and keys.e2b is None and settings.sandbox_egress_hosts != []
     return LocalStack(
         data,
         parts=[part for part in PARTS if local.get(part, True)],
         egress="proxy" if has_egress else "none",
-        network=operator_network(load_settings(), os.environ) if has_egress else None,
+        allow=settings.sandbox_egress_hosts or () if has_egress else (),
+        network=operator_network(settings, os.environ) if has_egress else None,
         model_options=_REHEARSAL_OPTIONS,
         on_progress=show,
     )

@@ -37,9 +37,10 @@ def main() -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     # Not at the top: --probe has to answer at once.
+    from domain.egress import DEFAULT_SETS
     from domain.errors import Misconfigured
     from local.operator_network import operator_network
-    from local.sandbox.egress import PACKAGE_REGISTRIES, egress_proxy
+    from local.sandbox.egress import egress_proxy
     from local.sandbox.registry import RootInUse
     from local.sandbox.server import Options, serve
     from settings import load_settings
@@ -53,7 +54,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             return 1
         ca_bundle = network.ca_bundle
         off_limits = [*network.off_limits, *arguments.off_limits]
-        egress = egress_proxy(arguments.allow or PACKAGE_REGISTRIES, network, off_limits)
+        egress = egress_proxy(arguments.allow or DEFAULT_SETS, network, off_limits)
     options = Options(
         root=arguments.root,
         api_key=arguments.api_key or os.environ.get("E2B_API_KEY") or f"e2b_{secrets.token_hex(20)}",
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         metavar="HOST",
-        help="with --egress proxy: these hosts instead of the package registries",
+        help="with --egress proxy: these hosts and sets of hosts instead of `packages` and `fonts`",
     )
     parser.add_argument(
         "--private-host",

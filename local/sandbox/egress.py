@@ -5,18 +5,25 @@ server accepts on it. It allows `CONNECT host:443` and plain `http://host/` requ
 hosts on the list, and only at addresses that `AddressRules` lets pass. A connection carries one plain request and not a
 byte more, so that nothing can follow it to another host. Inside TLS it sees nothing: a host on the list is trusted not
 to relay. The operator's package index and registry are served beside it (see `mirror.py`).
+
+`GET /refused-hosts?since=T` of the proxy itself, not of a host, answers with a JSON list of the hosts that it has
+refused to this sandbox since then, by the machine's monotonic clock: many programs print nothing of a refusal.
 """
 
 import asyncio
 import contextlib
+import json
 import logging
 import re
 import socket
 import ssl
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from domain.egress import HOSTS_TOLD, REFUSED_HOSTS_VARIABLE, hosts_of, way_to_allow
 from local.operator_network import OperatorNetwork
 from local.sandbox.addresses import AddressRules, OffLimits, host_name
 from local.sandbox.http_head import HEAD_BYTES, Header, Refused, parse_head, read_head, refuse
@@ -28,8 +35,8 @@ log = logging.getLogger(__name__)
 
 EGRESS_PORT = 3128
 PIP_PORT, NPM_PORT = 3129, 3130
-PACKAGE_REGISTRIES = ("pypi.org", "files.pythonhosted.org", "registry.npmjs.org")
 TLS_PORT, HTTP_PORT = 443, 80
+REFUSED_HOSTS_PATH = "/refused-hosts"
 
 CONNECT_SECONDS = 15.0
 MAX_CONNECTIONS = 64
@@ -56,15 +63,35 @@ class OutgoingRequest:
     """For a plain request: the number of bytes after the head."""
 
 
+@dataclass(frozen=True)
+class _Refusals:
+    """The last hosts that one sandbox was refused, with the times."""
+
+    last: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=1000))
+
+    def add(self, host: str) -> None:
+        self.last.append((time.monotonic(), host))
+
+    def answer(self, target: str) -> bytes:
+        """The answer to a request for `REFUSED_HOSTS_PATH`."""
+        _, _, query = target.partition("?since=")
+        since = float(query) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", query) else time.monotonic()
+        hosts = list(dict.fromkeys(host for at, host in self.last if at >= since))
+        body = json.dumps(hosts[:HOSTS_TOLD]).encode()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+        return head % len(body) + body
+
+
 class EgressProxy:
     """Serves sandboxes: one list of hosts for all, and the operator's index and registry if there are any.
 
-    The private hosts of `rules` are on the list, too. Only tests give other ports.
+    `allow` may have names of sets, too. The private hosts of `rules` are on the list as well. Only tests give other
+    ports.
     """
 
     def __init__(
         self,
-        allow: Iterable[str] = PACKAGE_REGISTRIES,
+        allow: Iterable[str],
         rules: AddressRules | None = None,
         *,
         pip: Mirror | None = None,
@@ -75,7 +102,7 @@ class EgressProxy:
         self._rules = rules or AddressRules()
         self._pip, self._npm = pip, npm
         self._tls_port, self._http_port = tls_port, http_port
-        self.allow = frozenset(map(host_name, allow)) | self._rules.private_hosts
+        self.allow = frozenset(map(host_name, hosts_of(allow))) | self._rules.private_hosts
 
     def listeners(self) -> dict[int, Serve]:
         """What to serve on which port of a sandbox's loopback."""
@@ -87,6 +114,8 @@ class EgressProxy:
         proxy = f"http://127.0.0.1:{EGRESS_PORT}"
         variables = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
         variables |= dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
+        variables["NODE_USE_ENV_PROXY"] = "1"  # without it, Node's fetch knows of no proxy
+        variables[REFUSED_HOSTS_VARIABLE] = f"{proxy}{REFUSED_HOSTS_PATH}"
         if self._pip is not None:
             variables |= {"PIP_INDEX_URL": self._pip.url, "UV_DEFAULT_INDEX": self._pip.url}
         if self._npm is not None:
@@ -104,21 +133,27 @@ class EgressProxy:
 
     async def serve(self, listener: socket.socket, sandbox_id: str) -> asyncio.Server:
         """Accept on a socket that listens inside a sandbox."""
-        slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        slots, refusals = asyncio.Semaphore(MAX_CONNECTIONS), _Refusals()
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             async with slots:
-                await self._serve_connection(reader, writer, sandbox_id)
+                await self._serve_connection(reader, writer, sandbox_id, refusals)
 
         return await asyncio.start_server(accept, sock=listener, limit=HEAD_BYTES)
 
     async def _serve_connection(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sandbox_id: str
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sandbox_id: str, refusals: _Refusals
     ) -> None:
         with contextlib.closing(writer):
             try:
-                request = parse_request(await read_head(reader), self._tls_port, self._http_port)
-                outer_reader, outer_writer = await self._connect(request)
+                head = await read_head(reader)
+                method, target, _ = parse_head(head)
+                if method == "GET" and target.partition("?")[0] == REFUSED_HOSTS_PATH:
+                    writer.write(refusals.answer(target))
+                    await writer.drain()
+                    return
+                request = parse_request(head, self._tls_port, self._http_port)
+                outer_reader, outer_writer = await self._connect(request, refusals)
             except Refused as refusal:
                 log.warning("egress of sandbox %s refused: %s", sandbox_id, refusal)
                 await refuse(writer, refusal)
@@ -138,11 +173,14 @@ class EgressProxy:
                         task.cancel()
                     await asyncio.wait([body, answer])
 
-    async def _connect(self, request: OutgoingRequest) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(
+        self, request: OutgoingRequest, refusals: _Refusals
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if request.host not in self.allow:
+            refusals.add(request.host)
             raise Refused(
-                f"This sandbox may not reach {request.host}: it is not on the list of allowed hosts. The operator adds"
-                f" it with SANDBOX_EGRESS_HOSTS and `cofounder local sandbox --allow {request.host}`."
+                f"This sandbox may not reach {request.host}: it is not on the list of allowed hosts."
+                f" {way_to_allow(request.host)} A server started by hand takes `--allow`, too."
             )
         address = await self._rules.address_of(request.host)
         try:

@@ -6,7 +6,7 @@ PRODUCT = """cat > server.py <<'PY'
 import http.server
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = b"<h1 style='background:#125;color:#fff;padding:4em'>A small product</h1>"
+        body = b"<meta name=viewport content=width=device-width><h1 style='background:#125'>A small product</h1>"
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.end_headers()
@@ -29,7 +29,7 @@ git add -A && git -c user.name=c -c user.email=c@example.org commit -qm "A small
 
 def bash(command: str, seconds: int | None = None) -> dict[str, Any]:
     """A step that calls bash."""
-    return {"tool": "bash", "input": {"command": command, "timeout_seconds": seconds}}
+    return {"tool": "bash", "input": {"command": command, "timeout_ms": seconds and round(seconds * 1000)}}
 
 
 def steps(*turns: list[dict[str, Any]]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from clients.browser import Browser, find_chromium
 from clients.temporal import connect_temporal, describe_namespace
 from db.migrate import migrate
 from db.session import open_sessions
+from domain.egress import DEFAULT_SETS, hosts_of
 from local.stack import LocalStack
 from services.deployment import rebind
 from settings import Settings, load_settings
@@ -52,7 +53,7 @@ def main() -> int:
 
 
 async def _build_all(settings: Settings, recordings: Sequence[Recording]) -> list[ProductResult]:
-    hosts = [*(settings.sandbox_egress_hosts or ())]
+    hosts = hosts_of(DEFAULT_SETS)
     network = await network_of(settings, hosts)
     results = []
     async with LocalStack(durable=False, time_skipping=True, egress="proxy", allow=hosts, network=network) as stack:

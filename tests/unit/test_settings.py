@@ -14,6 +14,7 @@ import pytest
 from pydantic import Field, SecretBytes, SecretStr, ValidationError
 
 from clients.temporal import temporal_config
+from domain.egress import EGRESS_SETS
 from domain.errors import Misconfigured
 from domain.rates import AssumedRates
 from settings import (
@@ -154,6 +155,8 @@ def test_private_hosts_are_reached_too_unless_there_is_no_network(monkeypatch: p
     monkeypatch.setenv("SANDBOX_PRIVATE_HOSTS", " Mirror.example., pypi.org,")
     monkeypatch.setenv("SANDBOX_EGRESS_HOSTS", "pypi.org,a.example")
     assert load_settings().reachable_hosts == ["pypi.org", "a.example", "mirror.example"]
+    monkeypatch.setenv("SANDBOX_EGRESS_HOSTS", "fonts, a.example")
+    assert load_settings().reachable_hosts == [*EGRESS_SETS["fonts"], "a.example", "mirror.example", "pypi.org"]
     monkeypatch.setenv("SANDBOX_EGRESS_HOSTS", "none")
     assert load_settings().reachable_hosts == []
     monkeypatch.setenv("SANDBOX_EGRESS_HOSTS", "all")

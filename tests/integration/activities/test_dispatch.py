@@ -5,7 +5,8 @@ import json
 import shlex
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -27,13 +28,16 @@ from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
 from db.transaction import transaction
 from db.users import ensure_user
+from domain.egress import hosts_of
 from domain.guards import error_signature
 from domain.payloads import DispatchInput, DispatchResult, SandboxRef
 from domain.prompt import render_system_prompt
+from domain.redaction import SECRET as BLANKED
 from domain.tools import TOOLS, RunsIn, Tool, ToolInput, render_tools
 from local.stack import LocalStack
 from tests.harness.activities import NO_WORKFLOW
 from tests.harness.wait import DEADLINE, wait_until
+from tests.integration.local.sandbox.sandbox_server import sandbox_server
 
 SECRET = "sk-ant-0123456789-secret"
 CANCELLED = ActivityCancellationDetails(cancel_requested=True)
@@ -163,6 +167,34 @@ async def harness(stack: LocalStack) -> AsyncIterator[DispatchHarness]:
     await browser.close()
     await sandboxes.close()
     await engine.dispose()
+
+
+async def test_a_refused_host_is_named_to_the_agent_each_time_and_to_the_founder_once(
+    harness: DispatchHarness, tmp_path: Path
+) -> None:
+    async with sandbox_server(tmp_path / "root", "--egress", "proxy", "--allow", "packages") as server:
+        config = SandboxConfig(**server.options, egress_hosts=hosts_of(["packages"]))
+        sandboxes = Sandboxes(config)
+        sandbox = await sandboxes.create(str(harness.build_id), Role.WORKSPACE)
+        here = replace(harness, sandboxes=sandboxes, sandbox=sandbox, boot=await sandbox.boot(), turns=1000)
+        # What programs print of a refusal is not needed: these print nothing.
+        for host in ("github.com", "github.com", f"{SECRET}.example"):
+            call = await here.bash(f"curl -s -m 100 https://{host}/ || true")
+            await here.attempt(call)
+            text = await here.result_text(call)
+            assert f"refused to connect to {host}:" in text.replace(BLANKED, SECRET)
+            assert "SANDBOX_EGRESS_HOSTS" in text
+            assert SECRET not in text
+        fine = await here.bash("curl -s -m 5 http://127.0.0.1:9/ || true; echo fine")
+        await here.attempt(fine)
+        assert await here.result_text(fine) == "fine"
+        await sandboxes.close()
+    async with transaction(harness.sessions) as tx:
+        query = select(Event.data).where(Event.build_id == harness.build_id, Event.type == "host_refused")
+        told = (await tx.session.scalars(query.order_by(Event.id))).all()
+    assert [each["host"] for each in told] == ["github.com", f"{BLANKED}.example"]
+    assert "its set `git`" in told[0]["remedy"]
+    assert SECRET not in json.dumps(told)
 
 
 async def test_a_call_is_checked_against_the_schema_of_its_own_prefix(harness: DispatchHarness) -> None:
@@ -346,19 +378,21 @@ async def test_commits_end_phases(harness: DispatchHarness) -> None:
 
 async def test_files(harness: DispatchHarness) -> None:
     content = "ünï\n" * 200_000
-    assert await harness.attempt(await harness.ask("write_file", path="a/big", content=content)) == DispatchResult()
+    assert (
+        await harness.attempt(await harness.ask("write_file", file_path="a/big", content=content)) == DispatchResult()
+    )
     assert (await harness.sandbox.read(f"{WORKSPACE}/a/big")).decode() == content
-    await harness.attempt(await harness.ask("write_file", path="f", content="one two two"))
-    edit = await harness.ask("edit_file", path="f", old_text="one", new_text="1", replace_all=None)
+    await harness.attempt(await harness.ask("write_file", file_path="f", content="one two two"))
+    edit = await harness.ask("edit_file", file_path="f", old_string="one", new_string="1", replace_all=None)
     assert await harness.attempt(edit) == DispatchResult()
-    for given, problem in (({"old_text": "three"}, "does not occur"), ({"old_text": "two"}, "occurs 2 times")):
-        call = await harness.ask("edit_file", path="f", new_text="x", replace_all=None, **given)
+    for given, problem in (({"old_string": "three"}, "does not occur"), ({"old_string": "two"}, "occurs 2 times")):
+        call = await harness.ask("edit_file", file_path="f", new_string="x", replace_all=None, **given)
         assert (await harness.attempt(call)).is_error
         assert problem in await harness.result_text(call)
-    outside = await harness.ask("write_file", path="../../x", content="x")
+    outside = await harness.ask("write_file", file_path="../../x", content="x")
     assert (await harness.attempt(outside)).is_error
     assert "outside the workspace" in await harness.result_text(outside)
-    read = await harness.ask("read_file", path="f", start_line=None, line_count=None)
+    read = await harness.ask("read_file", file_path="f", view_range=None)
     assert await harness.attempt(read) == DispatchResult()
     assert await harness.result_text(read) == "     1\t1 two two"
     assert (await harness.attempt(await harness.ask("glob", pattern="**/*"))) == DispatchResult()

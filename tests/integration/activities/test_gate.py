@@ -22,15 +22,19 @@ from local.stack import LocalStack
 from tests.harness.activities import ActivityHarness, open_activity_harness, shell
 from tests.harness.wait import DEADLINE
 
-PAGE = "<!doctype html><title>Rooms</title><h1>Rooms</h1><p>A place for everything.</p>"
+VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+UNTITLED = f"{VIEWPORT}<h1>No title</h1>"
+PAGE = f"<!doctype html><title>Rooms</title>{VIEWPORT}<h1>Rooms</h1><p>A place for everything.</p>"
 
 SERVER = """\
 import http.server, pathlib
 
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = pathlib.Path("page.html").read_bytes()
-        self.send_response(200)
+        path = pathlib.Path("page.html" if self.path == "/" else self.path[1:])
+        is_there = self.path == "/" or path.exists()
+        body = path.read_bytes() if is_there else b"Not found"
+        self.send_response(200 if is_there else 404)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.end_headers()
         self.wfile.write(body)
@@ -197,7 +201,7 @@ async def test_a_check_that_finds_no_test_is_bounced(harness: ActivityHarness, b
 
 
 async def test_a_failing_check_is_bounced_with_its_output(harness: ActivityHarness, build: str) -> None:
-    sandbox = await product(harness, build, page_html="<h1>No title</h1>")
+    sandbox = await product(harness, build, page_html=UNTITLED)
     finding = await only_finding(harness, build, sandbox)
     assert "ended with exit code 1" in finding
     assert "AssertionError: '<title>' not found" in finding
@@ -214,7 +218,7 @@ async def test_a_failing_install_is_bounced_at_once(harness: ActivityHarness, bu
 async def test_a_server_that_answers_500_is_bounced(
     harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sandbox = await product(harness, build, server_py=SERVER.replace("send_response(200)", "send_response(500)"))
+    sandbox = await product(harness, build, server_py=SERVER.replace("200 if is_there else 404", "500"))
     # A server may take long to start, so the gate keeps asking whatever the answer.
     monkeypatch.setattr(harness.gate, "_policy", GatePolicy(command_seconds=DEADLINE, start_seconds=8))
     assert "answered with status 500, not 200" in await only_finding(harness, build, sandbox)
@@ -244,8 +248,91 @@ async def test_a_server_that_the_checks_have_left_does_not_count(harness: Activi
 
 
 async def test_a_blank_page_is_bounced(harness: ActivityHarness, build: str) -> None:
-    sandbox = await product(harness, build, page_html="<!doctype html><title>Blank</title><body></body>")
+    sandbox = await product(harness, build, page_html=f"<!doctype html>{VIEWPORT}<title>Blank</title><body></body>")
     assert "is blank" in await only_finding(harness, build, sandbox)
+
+
+def page(body: str, title: str = "Rooms") -> str:
+    return f"<!doctype html><title>{title}</title>{VIEWPORT}<h1>Rooms</h1>{body}"
+
+
+TEMPLATE = page(
+    "<h1>Vite + React</h1><button>count is 0</button><p>Edit <code>src/App.tsx</code> and save to test HMR</p>"
+    "<p>Click on the Vite and React logos to learn more</p>",
+    "Vite + React + TS",
+)
+MORE = page("<img src=/lost.png><a href=/nowhere>No</a><script>throw new Error('on the second page')</script>")
+
+
+@pytest.mark.parametrize(
+    ("files", "kinds"),
+    [
+        ({"page_html": TEMPLATE}, {"still that of Vite": "Edit src/App.tsx"}),
+        (
+            {"page_html": page("<script>document.body.innerHTML = 'broken'; throw new Error('no rooms')</script>")},
+            {"Scripts of the product's pages fail": "- / (desktop, mobile): Uncaught Error: no rooms"},
+        ),
+        (
+            {"page_html": page("<img src=/lost.png>")},
+            {"Images on the product's pages are broken": "- / (desktop, mobile): /lost.png"},
+        ),
+        (
+            {"page_html": page("<a href=/nowhere#top>Prices</a><a href=/logout>Log out</a>")},
+            {"lead nowhere": "- / (desktop, mobile): /nowhere ('Prices'): status 404"},
+        ),
+        (
+            {"page_html": page("<table id=wide style='width:600px'><tr><td>1</table>")},
+            {"wider than a phone": "218 px wider than the screen: table#wide, 600 px wide"},
+        ),
+        (
+            {
+                "page_html": page(
+                    "<script src=/lost.js></script><script>fetch('http://localhost:3001/a').catch(() => 0)</script>"
+                )
+            },
+            {"ask for things": "script /lost.js: status 404\n- / (desktop, mobile): fetch http://localhost:3001/a"},
+        ),
+        (
+            {"page_html": page("<a href=/more.html>More</a>"), "more_html": MORE},
+            {
+                "Scripts of the product's pages fail": "- /more.html (desktop, mobile): Uncaught Error: on the second",
+                "Images on the product's pages are broken": "- /more.html (desktop, mobile): /lost.png",
+                "lead nowhere": "- /more.html (desktop, mobile): /nowhere ('No'): status 404",
+            },
+        ),
+    ],
+    ids=["template", "console", "image", "link", "phone", "request", "linked page"],
+)
+async def test_a_fault_that_a_visitor_sees_is_bounced(
+    harness: ActivityHarness, build: str, files: dict[str, Any], kinds: dict[str, str]
+) -> None:
+    _, findings = await gate(harness, build, await product(harness, build, **files))
+    assert len(findings) == len(kinds), findings
+    for finding, (cause, evidence) in zip(findings, kinds.items(), strict=True):
+        assert cause in finding
+        assert evidence in finding
+        assert "To satisfy this: " in finding
+
+
+async def test_what_only_the_gate_can_not_reach_is_no_fault(harness: ActivityHarness, build: str) -> None:
+    body = """
+        <link rel=stylesheet href=https://fonts.example/css><img src=https://pictures.example/1.png>
+        <script src=https://cdn.example/lib.js></script><script>Lib.start()</script>
+        <script>fetch('https://api.example/weather').catch(e => console.error('no weather', e))</script>
+        <script>new WebSocket('ws://' + location.host + '/?token=hmr')</script>
+        <script>console.error('Warning: a key is missing')</script>
+        <a href=https://elsewhere.example/gone>Elsewhere</a><a href=mailto:a@b.example>Mail</a><a href=#x>Here</a>
+        <a href=/items/1/delete>Delete</a><a href=/missing.csv download>Download</a>
+    """
+    _, findings = await gate(harness, build, await product(harness, build, page_html=page(body)))
+    assert findings == []
+
+
+async def test_a_page_that_only_a_browser_gets_is_bounced(harness: ActivityHarness, build: str) -> None:
+    status = 'self.send_response(500 if "text/html" in self.headers.get("Accept", "") else 200)'
+    server = SERVER.replace("self.send_response(200 if is_there else 404)", status)
+    finding = await only_finding(harness, build, await product(harness, build, server_py=server))
+    assert "A browser that opened / got status 500, not 200" in finding
 
 
 async def test_what_works_only_with_an_uncommitted_file_is_bounced(harness: ActivityHarness, build: str) -> None:
@@ -281,8 +368,11 @@ async def test_what_works_only_with_an_ignored_file_is_bounced(
 
 
 async def test_a_file_that_the_index_hides_does_not_count(harness: ActivityHarness, build: str) -> None:
-    sandbox = await product(harness, build, page_html="<h1>No title</h1>")
-    await shell(sandbox, f"git update-index --skip-worktree page.html; printf '{PAGE}' >page.html; git status --short")
+    sandbox = await product(harness, build, page_html=UNTITLED)
+    await shell(
+        sandbox,
+        f"git update-index --skip-worktree page.html; cat >page.html <<'END'\n{PAGE}\nEND\ngit status --short",
+    )
     assert "'<title>' not found" in await only_finding(harness, build, sandbox)
 
 
@@ -369,7 +459,7 @@ async def test_a_retry_whose_sandbox_is_gone_starts_again(harness: ActivityHarne
 
 
 async def test_a_fixed_product_is_checked_again_after_a_bounce(harness: ActivityHarness, build: str) -> None:
-    sandbox = await product(harness, build, page_html="<h1>No title</h1>")
+    sandbox = await product(harness, build, page_html=UNTITLED)
     first, findings = await gate(harness, build, sandbox)
     assert first.findings == len(findings) == 1
     await sandbox.write("/home/user/project/page.html", PAGE)

@@ -1,9 +1,10 @@
-"""Screenshots of difficult and hostile pages, with the system's Chromium."""
+"""Views of difficult and hostile pages, with the system's Chromium."""
 
 import asyncio
 import contextlib
 import http.server
 import io
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from clients.browser import Browser, PageFailed, find_chromium, is_blank
 from domain.errors import Misconfigured
-from domain.page_view import VIEWPORTS
+from domain.page_view import DESKTOP, MOBILE, MOST_ERRORS, TEXT_CHARACTERS, VIEWPORTS, PageStep
 from tests.harness.processes import command_line, lives, survivors
 from tests.harness.wait import wait_until
 
@@ -207,3 +208,195 @@ def picture(draw: str, colour: str = "white") -> bytes:
 )
 def test_is_blank(draw: str, colour: str, blank: bool) -> None:
     assert is_blank(picture(draw, colour)) is blank
+
+
+# ---- what a view tells
+
+
+FAULTY = b"""<!doctype html><title>Shop</title>
+<meta name=viewport content="width=device-width">
+<h1>Shop</h1><p hidden>secret</p>
+<img src=/missing.png><img src=/not-a-picture loading=lazy style="margin-top:2000px">
+<img src="data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>">
+<table id=prices style="width:600px"><tr><td>1</td></tr></table>
+<a href=/terms#top>Terms</a> <a href=/report.csv download>Report</a> <a href=http://elsewhere.example/>Else</a>
+<a href=mailto:a@b.c>Mail</a> <a href=tel:1>Call</a> <a href=javascript:void(0)>Do</a> <a href=#prices>Prices</a>
+<script src=/gone.js></script><script src=http://cdn.example/x.js></script>
+<script>
+  Array.prototype.slice = () => ['hacked']; Document.prototype.hacked = 1;
+  console.error('could not load', {a: 1}); console.warn('only a warning'); fetch('/api/prices');
+  fetch('http://localhost:9/api').catch(() => 0); Promise.reject(new Error('left alone')); null.price;
+</script>"""
+
+
+async def test_a_view_tells_what_a_visitor_gets(browser: Browser) -> None:
+    site = serve({"/": FAULTY, "/not-a-picture": b"<p>text</p>", "/report.csv": b"1"})
+    desktop, phone = await browser.views(site.url + "/")
+    for view in (desktop, phone):
+        assert (view.path, view.http_status, view.title) == ("/", 200, "Shop")
+        assert view.text.startswith("Shop")
+        assert "secret" not in view.text
+        assert [error.split("\n")[0] for error in sorted(view.console_errors)] == [
+            "Uncaught Error: left alone",
+            "Uncaught TypeError: Cannot read properties of null (reading 'price')",
+            "could not load {a: 1}",
+        ]
+        failed = {(each.address, each.kind, each.reason) for each in view.failed_requests}
+        assert failed >= {
+            ("/missing.png", "image", "status 404"),
+            ("/gone.js", "script", "status 404"),
+            ("/api/prices", "fetch", "status 404"),
+        }
+        assert {each.address for each in view.failed_requests if each.is_elsewhere} == {
+            "http://cdn.example/x.js",
+            "http://localhost:9/api",
+        }
+        assert sorted(view.broken_images) == ["/missing.png", "/not-a-picture"]
+        assert [(link.path, link.text) for link in view.links] == [("/terms", "Terms"), ("/", "Prices")]
+    assert desktop.overflow_px == 0
+    assert 210 <= phone.overflow_px <= 230
+    assert phone.overflow_cause == "table#prices, 600 px wide"
+    site.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("page", "overflow_px"),
+    [
+        (b"<!doctype html><p>Without a viewport declaration</p>", 590),
+        (b"<!doctype html><meta name=viewport content='width=device-width'><p>As it should be</p>", 0),
+        (
+            b"<!doctype html><meta name=viewport content='width=device-width'><style>body{overflow-x:hidden}</style>"
+            b"<div style='position:absolute;left:0;width:900px'>Cut off on purpose</div>",
+            0,
+        ),
+    ],
+)
+async def test_the_width_on_a_phone(browser: Browser, page: bytes, overflow_px: int) -> None:
+    site = serve({"/": page})
+    view = await browser.view(site.url + "/", MOBILE)
+    assert view.overflow_px == overflow_px
+    assert ("viewport declaration" in view.overflow_cause) is (overflow_px == 590)
+    site.shutdown()
+
+
+async def test_a_whole_page_has_a_bounded_picture(browser: Browser) -> None:
+    site = serve(
+        {"/": b"<!doctype html><div style='height:3000px'>Top</div>Bottom", "/long": b"<p style=height:90000px>"}
+    )
+    whole = await browser.view(site.url + "/", DESKTOP, full_page=True)
+    assert whole.width == 1280
+    assert 3000 < whole.height < 3100
+    long = await browser.view(site.url + "/long", DESKTOP, full_page=True)
+    assert long.height == 4000
+    assert "the picture shows the first 4000 px" in long.notes[0]
+    site.shutdown()
+
+
+# ---- steps
+
+
+FORM = b"""<!doctype html><title>Waitlist</title><form onsubmit="event.preventDefault(); show()">
+<input name=email placeholder=Address><select name=size><option>small<option>large</select>
+<button>Join</button></form><button hidden>Hidden</button><p id=answer></p>
+<a href=/thanks target=_blank>New window</a><a href=/gone>Gone</a>
+<script>function show() {
+  const form = document.forms[0];
+  if (confirm('Sure?')) setTimeout(() => answer.textContent = form.email.value + ' is ' + form.size.value, 50);
+}</script>"""
+
+
+async def test_steps_are_taken_in_order(browser: Browser) -> None:
+    site = serve({"/": FORM, "/thanks": b"Thanks"})
+    steps = [
+        PageStep("fill", "input[name=email]", "ada@example.org"),
+        PageStep("fill", "select", "large"),
+        PageStep("press", "input[name=email]", "Enter"),
+        PageStep("wait", "", "ada@example.org is large"),
+        PageStep("click", "text=New window", ""),
+    ]
+    view = await browser.view(site.url + "/", MOBILE, steps=steps)
+    assert view.failed_step == ""
+    assert "ada@example.org is large" in view.text
+    assert any("Sure?" in note and "accepted" in note for note in view.notes)
+    assert any("further window" in note for note in view.notes)
+    left = await browser.view(site.url + "/", DESKTOP, steps=[PageStep("click", "text=Gone", "")])
+    assert (left.path, left.http_status) == ("/gone", 404)
+    site.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("step", "answer"),
+    [
+        (PageStep("click", "text=Leave", ""), ["nothing on the page matches", 'text="Join"', 'input[name="email"]']),
+        (PageStep("click", "button[hidden]", ""), ["none of them is visible"]),
+        (PageStep("fill", "text=Join", "x"), ["Element is not an <input>"]),
+        (PageStep("click", "##", ""), ["##"]),
+        (PageStep("press", "", "NoSuchKey"), ["NoSuchKey"]),
+        (PageStep("wait", "", "never shown"), ["did not appear within 1 s"]),
+        (PageStep("click", "", ""), ["names no selector"]),
+        (PageStep("fill", "select", "medium"), ["small, large"]),
+    ],
+)
+async def test_a_step_that_can_not_be_done(
+    monkeypatch: pytest.MonkeyPatch, browser: Browser, step: PageStep, answer: list[str]
+) -> None:
+    monkeypatch.setattr("clients.page_steps.STEP_SECONDS", 1.0)
+    site = serve({"/": FORM})
+    view = await browser.view(site.url + "/", DESKTOP, steps=[step, PageStep("click", "text=Gone", "")])
+    assert view.failed_step.startswith("Step 1 of 2")
+    for part in answer:
+        assert part in view.failed_step
+    assert view.path == "/"
+    assert view.text
+    site.shutdown()
+
+
+# ---- hostile pages
+
+
+HOSTILE = {
+    "dialogs": b"<h1>Hi</h1><script>setTimeout(() => { for (;;) alert('again') }, 300)</script>",
+    "windows": b"<h1>Hi</h1><script>setInterval(() => open('/'), 5)</script>",
+    "leaving": b"<h1>Hi</h1><script>onbeforeunload = e => e.preventDefault(); location = 'http://evil.example/'</script>",
+    "reloading": b"<h1>Hi</h1><script>location.reload()</script>",
+    "download": b"<h1>Hi</h1><script>location = URL.createObjectURL(new Blob(['x'.repeat(1e6)]))</script>",
+    "errors": b"<h1>Hi</h1><script>setInterval(() => console.error('x' + Math.random()))</script>",
+    "requests": b"<h1>Hi</h1><script>setInterval(() => fetch('/no' + Math.random()), 1)</script>",
+    "large": b"<h1>Hi</h1><script>document.write('<p>text<a href=/x>x</a>'.repeat(50000))</script>",
+    "clobbered": b"<img name=body><img name=title><img name=links><h1>Hi</h1>",
+    "busy": b"<h1>Hi</h1><script>setTimeout(() => { for (;;); }, 500)</script>",
+}
+
+
+@pytest.mark.parametrize("name", list(HOSTILE))
+async def test_a_hostile_page_ends(name: str, monkeypatch: pytest.MonkeyPatch, browser: Browser) -> None:
+    monkeypatch.setattr("clients.browser.PAGE_SECONDS", 3.0)
+    site = serve({"/": HOSTILE[name]})
+    with contextlib.suppress(PageFailed):
+        view = await browser.view(site.url + "/", DESKTOP)
+        assert view.path == "/"
+        assert len(view.text) <= TEXT_CHARACTERS
+        assert len(view.console_errors) <= MOST_ERRORS
+        assert len(view.failed_requests) <= MOST_ERRORS
+    good = serve({"/": b"<h1>Good</h1>"})
+    assert (await browser.view(good.url + "/", DESKTOP)).text == "Good"
+    site.shutdown()
+    good.shutdown()
+
+
+async def test_nothing_goes_past_the_proxy(browser: Browser) -> None:
+    """WebRTC speaks UDP, which no HTTP proxy carries."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+        page = f"""<h1>Call</h1><script>
+        const peer = new RTCPeerConnection({{iceServers: [{{urls: 'stun:127.0.0.1:{port}'}}]}});
+        peer.createDataChannel('x'); peer.createOffer().then(offer => peer.setLocalDescription(offer));
+        </script>"""
+        site = serve({"/": page.encode()})
+        steps = [PageStep("wait", "", "")]
+        assert (await browser.view(site.url + "/", DESKTOP, steps=steps)).http_status == 200
+        with pytest.raises(BlockingIOError):
+            listener.recv(100)
+        site.shutdown()

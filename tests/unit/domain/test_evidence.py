@@ -1,5 +1,7 @@
 """Findings, as the agent reads them after the gate."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +44,14 @@ def test_a_check_without_evidence_is_a_finding(exit_code: int | None, timed_out:
     (finding,) = evidence.check_findings(outcome("make test", exit_code, output, timed_out=timed_out))
     assert said in finding.text()
     assert "make test" in finding.cause
+
+
+def test_a_finding_names_the_hosts_that_the_command_was_refused() -> None:
+    finding = evidence.install_failed(
+        replace(outcome("npm ci", 1, "fetch failed"), refused_hosts=("fonts.gstatic.com",))
+    )
+    assert "fetch failed\n[The sandbox refused to connect to fonts.gstatic.com" in finding.text()
+    assert "its set `fonts`" in finding.text()
 
 
 def test_a_plan_that_is_missing_or_open_is_a_finding() -> None:
