@@ -103,6 +103,8 @@ class WorkerHarness:
         brief = sample_brief() if brief is None else brief
         async with transaction(self.sessions) as tx:
             project = await create_project(tx, user_id, brief.get("name", "Nameless"), brief or None, interview)
+            if self.plants_secrets:
+                await plant(tx, user_id, project.id)
             return project.id
 
     async def start(
