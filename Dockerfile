@@ -21,8 +21,8 @@ COPY . .
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --no-editable
 
 FROM python:3.11.14-slim-bookworm
-# Chromium takes screenshots; the rehearsal's sandboxes need bubblewrap and git. Versions are not pinned, because a
-# pinned Chromium soon has known vulnerabilities.
+# Chromium takes screenshots, the API pushes with git, and the rehearsal's sandboxes need bubblewrap and git. Versions are
+# not pinned, because a pinned Chromium soon has known vulnerabilities.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends bubblewrap ca-certificates chromium fonts-dejavu-core git \

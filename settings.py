@@ -23,6 +23,7 @@ from domain.errors import Misconfigured
 from domain.models import default_prices
 from domain.pricing import ModelPrice
 from domain.product_secrets import key_texts, parse_keys
+from domain.push import LONGEST_PUSH
 from domain.rates import AssumedRates
 
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
@@ -338,6 +339,20 @@ class Settings(BuildSettings, BaseSettings):
     api_user: str = Field(default="founder", description="User of requests that do not name one.")
     cofounder_api_url: HttpUrl = Field(
         default="http://127.0.0.1:8000", description="URL of the API that the command line talks to."
+    )
+
+    push_seconds: int = Field(
+        default=600,
+        ge=10,
+        le=int(LONGEST_PUSH.total_seconds()),
+        description="Seconds that a push of a build's code to a git server may take.",
+    )
+    push_max_megabytes: int = Field(
+        default=500, ge=1, le=4000, description="Largest git history that is pushed, in megabytes."
+    )
+    push_private_hosts: HostNames = Field(
+        default=None,
+        description="Git servers that may be pushed to although their addresses are private; comma-separated.",
     )
 
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console.")

@@ -15,6 +15,7 @@ from clients.build_workflows import BuildWorkflows
 from db.session import Sessions
 from db.transaction import Transaction, request_transaction
 from domain import user_id
+from services.push import Pushes
 from settings import Settings
 
 
@@ -34,6 +35,7 @@ class Resources:
     workflows: BuildWorkflows
     feeds: Feeds
     store: ObjectReader
+    pushes: Pushes
 
 
 def _resources(request: Request) -> Resources:

@@ -27,6 +27,7 @@ from domain.errors import (
     NoSecretsKey,
     NotFound,
     OpenBuildExists,
+    PushFailed,
     Refused,
     RestorePending,
     SnapshotNotStored,
@@ -67,6 +68,7 @@ BUILD_CLOSED = Kind("build-closed", 409, "Build closed")
 BUILD_NOT_READY = Kind("build-not-ready", 409, "Build not ready")
 ALREADY_ANSWERED = Kind("already-answered", 409, "Question already answered differently")
 RESTORE_WAITS = Kind("restore-waits", 409, "Another restore is pending")
+PUSH_FAILED = Kind("push-failed", 409, "Push failed")
 TOO_MANY_UNREAD = Kind("too-many-unread", 409, "Too many unread messages")
 TOO_LARGE = Kind("body-too-large", 413, "Request body too large")
 MALFORMED = Kind("malformed-json", 400, "Not valid JSON")
@@ -94,6 +96,7 @@ _KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (  # the first that fits
     (AlreadyAnswered, ALREADY_ANSWERED),
     (RestorePending, RESTORE_WAITS),
     (SnapshotNotStored, SNAPSHOT_NOT_STORED),
+    (PushFailed, PUSH_FAILED),
     (Conflict, CONFLICT),
     (InvalidInput, INVALID),
     (DependencyUnavailable, UNAVAILABLE),

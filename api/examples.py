@@ -31,6 +31,14 @@ PROJECT: dict[str, Any] = {
 WHOLE_PROJECT = PROJECT | {"brief": BRIEF, "interview": INTERVIEW}
 STORED_BRIEF: dict[str, Any] = {"brief": BRIEF, "version": 2, "updated_at": _LATER}
 STORED_INTERVIEW: dict[str, Any] = {"interview": INTERVIEW, "version": 2, "updated_at": _LATER}
+NEW_PUSH: dict[str, Any] = {"url": "https://git.example.com/ada/pantry-pal.git", "token": "your-token"}
+PUSH: dict[str, Any] = {
+    "repository": "git.example.com/ada/pantry-pal.git",
+    "branch": "main",
+    "commit": "4f9d2ac1c0d14fd2b6e0d4a75a9a3c1de1b2c3d4",
+    "snapshot": 7,
+    "is_new": True,
+}
 _BUDGET: dict[str, Any] = {
     "percent": 42,
     "level": "green",

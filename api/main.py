@@ -18,11 +18,14 @@ from api.feeds import Feeds
 from api.nudges import FeedNudges
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
+from clients.sandbox import Sandboxes, sandbox_config
 from clients.temporal import connect_temporal, temporal_config
 from db.session import make_engine, make_sessions, open_sessions
 from domain.errors import Misconfigured, WrongNamespace, WrongVersion
 from services.deployment import check_deployment
+from services.permits import Permits
 from services.presence import check_formats
+from services.push import Pushes, PushPolicy
 from settings import Settings, load_settings
 
 _CHECK_SECONDS = 10.0
@@ -41,17 +44,43 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
     engine = make_engine(settings.database_url)
     try:
         client = await connect_temporal(environment, lazy=True)
-        async with ObjectStore(store_config(settings)) as store:
+        async with ObjectStore(store_config(settings)) as store, _open_sandboxes(settings) as sandboxes:
             sessions = make_sessions(engine)
+            workflows = BuildWorkflows(client, settings.temporal_task_queue)
+            permits = Permits(sessions, workflows, settings.sandbox_quota, settings.sandbox_starts_per_second)
             yield Resources(
                 settings=settings,
                 sessions=sessions,
-                workflows=BuildWorkflows(client, settings.temporal_task_queue),
+                workflows=workflows,
                 feeds=Feeds(sessions, FeedNudges(sessions)),
                 store=store,
+                pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),
             )
     finally:
         await engine.dispose()
+
+
+@asynccontextmanager
+async def _open_sandboxes(settings: Settings) -> AsyncIterator[Sandboxes | None]:
+    """The sandbox service, which only pushes need; None if this process has no key, or a setting is wrong."""
+    try:
+        sandboxes = Sandboxes(sandbox_config(settings))
+    except Misconfigured as error:
+        _log.warning("the API can't push code to git servers", reason=str(error))
+        yield None
+        return
+    try:
+        yield sandboxes
+    finally:
+        await sandboxes.close()
+
+
+def _push_policy(settings: Settings) -> PushPolicy:
+    return PushPolicy(
+        seconds=settings.push_seconds,
+        max_bytes=settings.push_max_megabytes * 10**6,
+        private_hosts=tuple(settings.push_private_hosts or ()),
+    )
 
 
 def application(settings: Settings | None = None) -> FastAPI:

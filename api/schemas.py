@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    Secret,
     SecretStr,
     StringConstraints,
     model_validator,
@@ -43,9 +44,11 @@ from domain.build_options import BuildOptions
 from domain.errors import InvalidBrief, InvalidInput
 from domain.model_choice import ModelChoice
 from domain.product_secrets import MAX_VALUE_BYTES
+from domain.push import BRANCH_MAX_CHARACTERS, DEFAULT_USERNAME, TOKEN_MAX_CHARACTERS, URL_MAX_CHARACTERS
 from domain.redaction import SHORTEST
 from domain.status import Dependency, Status, WaitingFor
 from services.accounts import MAX_TOP_UP, Account
+from services.push import Pushed
 
 
 class Body(BaseModel):
@@ -214,6 +217,52 @@ class NewRestore(Body):
         if (self.snapshot is None) == (self.commit is None):
             raise ValueError("give either `snapshot` or `commit`")
         return self
+
+
+GitToken = Annotated[str, StringConstraints(min_length=1, max_length=TOKEN_MAX_CHARACTERS, pattern="^[!-~]+$")]
+
+
+class NewPush(Body):
+    """A git repository to push a build's code to."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.NEW_PUSH]}, hide_input_in_errors=True)
+
+    url: str = Field(
+        min_length=1,
+        max_length=URL_MAX_CHARACTERS,
+        description="The repository's https:// URL, without user, password or token.",
+    )
+    token: Secret[GitToken] = Field(
+        description="A token of the git server that may write to the repository. It is used for this push and stored "
+        "nowhere.",
+        json_schema_extra={"format": "password", "writeOnly": True},
+    )
+    username: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern="^[!-9;-~]+$")] = Field(
+        default=DEFAULT_USERNAME, description="What the server wants beside the token; most take anything."
+    )
+    branch: Annotated[str, StringConstraints(min_length=1, max_length=BRANCH_MAX_CHARACTERS)] | None = Field(
+        default=None, description="The branch to push to; by default the one that the workspace is on."
+    )
+    snapshot: int | None = Field(
+        default=None, ge=1, le=2**31 - 1, description="A snapshot's number; by default the current one."
+    )
+
+
+class PushOut(BaseModel):
+    """A push that the git server has taken."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PUSH]})
+
+    repository: str = Field(description="The server's name and the repository's path.")
+    branch: str
+    commit: str = Field(description="The commit that the branch is at now.")
+    snapshot: int = Field(description="The snapshot that it is from.")
+    is_new: bool = Field(description="False if the branch was at this commit already.")
+
+    @classmethod
+    def of(cls, pushed: Pushed) -> Self:
+        """The push as the API shows it."""
+        return cls(**asdict(pushed))
 
 
 class PreviewWish(Body):

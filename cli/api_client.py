@@ -16,6 +16,10 @@ from cli.feed_state import FeedEvent
 from clients.loopback import is_loopback
 from domain.build_options import BuildOptions
 from domain.errors import CofounderError, Misconfigured
+from domain.push import LONGEST_PUSH
+
+_ANSWER_SECONDS = 30.0
+"""Give up a request after this many seconds without an answer."""
 
 _SILENCE_SECONDS = 60.0
 """Reconnect after this many seconds without data. The feed sends a heartbeat every 15 seconds."""
@@ -59,7 +63,7 @@ class ApiClient:
         try:
             # Proxies from the environment are not meant for servers on this machine.
             self._http = httpx2.AsyncClient(
-                base_url=self._url, headers=headers, timeout=30, trust_env=not is_loopback(url)
+                base_url=self._url, headers=headers, timeout=_ANSWER_SECONDS, trust_env=not is_loopback(url)
             )
         except httpx2.InvalidURL as error:
             raise Misconfigured(
@@ -159,6 +163,12 @@ class ApiClient:
         async with self._open("DELETE", f"/v1/projects/{project_id}/secrets/{quote(name, safe='')}"):
             pass
 
+    async def push(self, build_id: str, wanted: Json) -> Json:
+        """Push the code to `{"url": …, "token": …}`. The API answers when the push has ended."""
+        seconds = LONGEST_PUSH.total_seconds()
+        body = _without_none(wanted)
+        return await self._json("POST", f"/v1/builds/{build_id}/push", json_body=body, read_seconds=seconds)
+
     @asynccontextmanager
     async def stream(self, path: str, query: Json | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
         """Stream the bytes at the path. Raises `ApiUnreachable` if the connection breaks off."""
@@ -233,8 +243,11 @@ class ApiClient:
         query: Json | None = None,
         json_body: Json | None = None,
         headers: Json | None = None,
+        read_seconds: float = _ANSWER_SECONDS,
     ) -> Json:
-        async with self._open(method, path, params=_without_none(query), json=json_body, headers=headers) as response:
+        wait = httpx2.Timeout(_ANSWER_SECONDS, read=read_seconds)
+        request = {"json": json_body, "headers": headers, "timeout": wait}
+        async with self._open(method, path, params=_without_none(query), **request) as response:
             await response.aread()
             try:
                 body = response.json()

@@ -26,6 +26,7 @@ from domain.events import (
     PlanEvent,
     PreviewEvent,
     ProductJudgedEvent,
+    PushedEvent,
     QuestionEvent,
     ReadyEvent,
     RestoreAskedEvent,
@@ -322,5 +323,6 @@ _line(GatePassedEvent, "good", lambda event: f"evidence gate {event.number}: pas
 _on(ResumedEvent, _resumed)
 _line(BudgetEvent, "warning", lambda event: event.text)
 _on(PreviewEvent, _preview)
+_line(PushedEvent, "good", lambda event: f"pushed {event.commit[:7]} to {event.branch} of {event.repository}")
 _line(HookFailedEvent, "warning", lambda event: f"after the build: {event.error}")
 _on(ReadyEvent, _ready)

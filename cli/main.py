@@ -17,6 +17,7 @@ from cli.commands import (
     limits,
     migrate,
     preview,
+    push,
     recover,
     replay,
     restore,
@@ -41,7 +42,7 @@ _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show),
     *(say, answer, restore, wake, cancel),
-    *(preview, download),
+    *(preview, download, push),
     *(migrate, recover, settings, replay),
 )
 

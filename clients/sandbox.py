@@ -75,6 +75,8 @@ class Role(StrEnum):
     WORKSPACE = "workspace"
     GATE = "gate"
     PREVIEW = "preview"
+    PUSH = "push"
+    """Its snapshot's history is bundled there for a git server. It belongs to a request, not to the build's work."""
 
 
 @dataclass(frozen=True)
@@ -256,17 +258,17 @@ class Sandboxes:
         """Every sandbox that Cofounder created with this key, newest first."""
         return await self._list({"app": APP})
 
-    async def create(self, build_id: str, role: Role, *, private: bool = False) -> "Sandbox":
+    async def create(self, build_id: str, role: Role, *, private: bool = False, offline: bool = False) -> "Sandbox":
         """Create a sandbox with an empty workspace. When its time to live runs out, it is paused, not killed.
 
         If the answer gets lost, the sandbox still exists; call `find` before creating another. With `private`, servers
-        in it answer only requests with its token.
+        in it answer only requests with its token. With `offline`, it reaches no host at all.
 
         Raises:
             SandboxRefused: as many run as the service allows.
             SandboxUnavailable: no answer, or not a useful one.
         """
-        hosts = self.config.egress_hosts
+        hosts = [] if offline else self.config.egress_hosts
         network: dict[str, Any] = {}
         if hosts is not None:
             network["allow_internet_access"] = bool(hosts)

@@ -784,6 +784,16 @@ class Permit(Base):
     )
 
 
+class PushPermit(Base):
+    """The right to have one more sandbox running for a push of the build; see `db/permits.py`."""
+
+    __tablename__ = "push_permits"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"), primary_key=True)
+    claim: Mapped[uuid.UUID] = mapped_column(comment="names the request that holds it")
+    expires_at: Mapped[datetime] = mapped_column(comment="it no longer counts then, even if its process was killed")
+
+
 class SandboxFleet(Base):
     """What holds for all sandboxes together. Its one row is the lock under which permits change hands."""
 

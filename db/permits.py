@@ -1,7 +1,8 @@
 """Permits limit how many sandboxes run at once, over all builds, previews and workers.
 
 A permit is the right to have one sandbox running now. A build has at most one row: it is queued until `held_since` is
-set. The row moves with the build from its workspace to the gate's sandbox, back, and on to its preview.
+set. The row moves with the build from its workspace to the gate's sandbox, back, and on to its preview. A push of the
+build's code has a permit of its own in `push_permits`, for a few minutes: it never queues, and counts like the others.
 
 Lock order: each function that changes a permit locks the only row of `sandbox_fleet` first, then rows of `permits`; a
 new row also locks its build's row against deletion. So call these functions in a transaction of their own.
@@ -101,7 +102,10 @@ _QUEUE = """
             row_number() over (order by is_preview, round, last_at nulls first, queued_at, build_id) as place
         from candidates
     ),
-    counts as (select count(*) as held from permits where held_since is not null)
+    counts as (
+        select (select count(*) from permits where held_since is not null)
+            + (select count(*) from push_permits where expires_at > clock_timestamp()) as held
+    )
 """
 """The queue: builds before previews; among builds, the one whose user has the fewest permits; then the one whose user's
 last build ended the longest ago; then the oldest."""
@@ -243,10 +247,42 @@ _RECORD_RUNNING = text(
 
 _COUNT = text(
     """
-    select count(*) filter (where held_since is not null), count(*) filter (where held_since is null),
+    select count(*) filter (where held_since is not null)
+            + (select count(*) from push_permits where expires_at > clock_timestamp()),
+        count(*) filter (where held_since is null),
         count(*) filter (where held_since is not null and role = 'preview')
     from permits
     """
+)
+
+_FORGET_PUSHES = text("delete from push_permits where expires_at <= clock_timestamp()")
+
+_PUSH_RUNS = text("select 1 from push_permits where build_id = :build_id").bindparams(
+    bindparam("build_id", type_=UUID(as_uuid=True))
+)
+
+_TAKE_FOR_PUSH = text(
+    f"""
+    with {_QUEUE}
+    insert into push_permits (build_id, claim, expires_at)
+    select :build_id, :claim, clock_timestamp() + :lasts
+    from counts, sandbox_fleet as fleet
+    where not coalesce(fleet.refused_until > clock_timestamp(), false)
+        and (cast(:per_second as float8) is null or fleet.next_start_at < clock_timestamp() + :longest)
+        and (cast(:quota as integer) is null
+            or counts.held + (select count(*) from queue where not is_preview) < cast(:quota as integer))
+    returning build_id
+    """
+).bindparams(
+    bindparam("build_id", type_=UUID(as_uuid=True)),
+    bindparam("claim", type_=UUID(as_uuid=True)),
+    bindparam("lasts", type_=Interval()),
+    bindparam("stale", type_=Interval()),
+    bindparam("longest", type_=Interval()),
+)
+
+_GIVE_BACK_PUSH = text("delete from push_permits where build_id = :build_id and claim = :claim").bindparams(
+    bindparam("build_id", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True))
 )
 
 
@@ -311,6 +347,56 @@ async def note_refusal(tx: Transaction, build_id: uuid.UUID) -> None:
         _REFUSED,
         {"build_id": build_id, "forget": FORGET_REFUSAL, "longest": COOL_DOWN_MAX, "shortest": COOL_DOWN},
     )
+
+
+@dataclass(frozen=True)
+class PushPlace:
+    """What an attempt to take a permit for a push came to."""
+
+    held: bool
+    is_running: bool = False
+    """Another push of the build holds one."""
+    wait_seconds: float = 0.0
+    """Wait this long before the sandbox is started, so that not too many start in a second."""
+
+
+async def take_push_permit(
+    tx: Transaction,
+    build_id: uuid.UUID,
+    claim: uuid.UUID,
+    lasts: timedelta,
+    quota: int | None,
+    starts_per_second: float | None = None,
+) -> PushPlace:
+    """Take a permit for a push if one is free that no build waits for. A push has no place in the queue.
+
+    Args:
+        tx: a transaction of its own.
+        build_id: the build; it has one push at a time.
+        claim: names the push.
+        lasts: the permit ends by itself after this long.
+        quota: sandboxes that may run at once; None for no limit.
+        starts_per_second: so many may start.
+    """
+    await _lock(tx)
+    await tx.execute(_FORGET_PUSHES, {})
+    if (await tx.execute(_PUSH_RUNS, {"build_id": build_id})).first() is not None:
+        return PushPlace(held=False, is_running=True)
+    pace = starts_per_second or None
+    values = {"build_id": build_id, "claim": claim, "lasts": lasts, "quota": quota, "per_second": pace}
+    row = (await tx.execute(_TAKE_FOR_PUSH, {**values, "stale": STALE, "longest": START_WAIT_MAX})).first()
+    if row is None:
+        return PushPlace(held=False)
+    if pace is None:
+        return PushPlace(held=True)
+    [wait] = (await tx.execute(_SPACE_STARTS, {"per_second": pace})).one()
+    return PushPlace(held=True, wait_seconds=float(wait))
+
+
+async def give_back_push_permit(tx: Transaction, build_id: uuid.UUID, claim: uuid.UUID) -> None:
+    """Give the permit of this push back. Its sandbox may not be running."""
+    await _lock(tx)
+    await tx.execute(_GIVE_BACK_PUSH, {"build_id": build_id, "claim": claim})
 
 
 async def next_in_queue(tx: Transaction, quota: int | None, unlimited: int = 1) -> list[tuple[uuid.UUID, bool]]:

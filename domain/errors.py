@@ -14,7 +14,8 @@
     │   ├── TooManyUnread
     │   ├── AlreadyAnswered
     │   ├── RestorePending
-    │   └── SnapshotNotStored
+    │   ├── SnapshotNotStored
+    │   └── PushFailed          a git server did not take a push, or the history can't be pushed
     ├── Refused                 well-formed, but not allowed now or for this user
     │   ├── AccountSuspended
     │   ├── KillSwitchOn
@@ -41,7 +42,9 @@
     ├── StoreUnavailable        the object store failed; another attempt may succeed
     ├── DependencyUnavailable   a server that a request needs does not answer; try the request again later
     │   ├── DatabaseUnavailable
-    │   └── TemporalUnavailable
+    │   ├── TemporalUnavailable
+    │   ├── NoSandboxNow        no sandbox for a request: none is free, or the service does not answer
+    │   └── NoGit               the machine's git is missing or does not work
     ├── SnapshotFailed
     ├── SecretUnreadable        a stored secret can't be decrypted with the keys of SECRETS_KEY
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
@@ -116,6 +119,13 @@ class RestorePending(Conflict):
 
 class SnapshotNotStored(Conflict):
     """The snapshot is being taken, has failed or was deleted."""
+
+
+class PushFailed(Conflict):
+    """A push has failed, and nothing was changed on the server. `reason`: why, for programs."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message, {"reason": reason})
 
 
 class Refused(CofounderError):
@@ -273,6 +283,18 @@ class TemporalUnavailable(DependencyUnavailable):
 
     def __init__(self) -> None:
         super().__init__("Temporal does not answer, so nothing was started or changed. Try again in a minute.", 10)
+
+
+class NoSandboxNow(DependencyUnavailable):
+    """There is no sandbox for a request: none is free, or the service does not answer, or this process has no key."""
+
+    dependency = "sandbox"
+
+
+class NoGit(DependencyUnavailable):
+    """This machine has no git, an old one, or one that does not work."""
+
+    dependency = "git"
 
 
 class SnapshotFailed(CofounderError):

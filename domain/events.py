@@ -313,6 +313,15 @@ class PreviewEvent(BuildEvent):
     reason: str | None = Field(default=None, description="Why it failed, was closed early, or still waits.")
 
 
+class PushedEvent(BuildEvent):
+    """The code was pushed to a git server."""
+
+    type = "pushed"
+    commit: str = Field(description="The commit that the branch is at now.")
+    branch: str = Field(default="", description="The branch there.")
+    repository: str = Field(default="", description="The server's name and the repository's path.")
+
+
 class HookFailedEvent(BuildEvent):
     """What runs after a build has failed; the build is ready all the same."""
 

@@ -102,6 +102,7 @@ class SandboxEvidence:
 
     `is_ours`: its build is in this database. `is_previewed`: the build's preview is open according to its row.
     `is_replaced`: the build is open, this is a workspace, and the row names a younger one that lives.
+    `is_of_push`: it was made for a push, not for the build's own work. `is_overdue`: no push may take that long.
     """
 
     is_ours: bool
@@ -111,21 +112,27 @@ class SandboxEvidence:
     is_bound: bool
     build: WorkflowFate = WorkflowFate.UNKNOWN
     preview: WorkflowFate = WorkflowFate.UNKNOWN
+    is_of_push: bool = False
+    is_overdue: bool = False
 
 
 def needs_fates(evidence: SandboxEvidence) -> bool:
     """Whether the verdict depends on the fates of the workflows of build and preview."""
+    if evidence.is_of_push:
+        return False
     return evidence.is_ours and evidence.is_bound and not evidence.is_build_open and not evidence.is_previewed
 
 
 def may_end_sandbox(evidence: SandboxEvidence) -> bool:
-    """Whether no open build and no preview can need the sandbox.
+    """Whether no open build, no preview and no push can need the sandbox.
 
     A workflow that has closed its build's row may still be releasing the sandbox, or hand it to the preview. If one of
     the two workflows has ended in this namespace, the other is not found because it never began or ended long ago.
     """
     if not evidence.is_ours or not evidence.is_bound:
         return False
+    if evidence.is_of_push:
+        return evidence.is_overdue
     if evidence.is_build_open:
         return evidence.is_replaced
     fates = (evidence.build, evidence.preview)

@@ -10,16 +10,23 @@ import structlog
 from temporalio.service import RPCError
 
 from clients.build_workflows import BuildWorkflows
+from clients.cancellation import run_to_completion
 from clients.sandbox import ListedSandbox, Role, Sandboxes
 from db import permits
 from db.session import Sessions
 from db.transaction import transaction
-from domain.errors import NoPermit, NotFound, SandboxRefused
+from domain.errors import Conflict, NoPermit, NoSandboxNow, NotFound, SandboxRefused
 from domain.names import build_workflow_id, preview_workflow_id
 from domain.permits import reason_to_wait
 
 _SIGNAL_IS_LOST = timedelta(seconds=15)
 """Repeat the signal to close a preview after this long: the process that marked it may have died before it sent it."""
+
+_OF_BUILDS = (Role.WORKSPACE, Role.GATE, Role.PREVIEW)
+"""Sandboxes for which a build has its permit. That of a push has one of its own, which ends by itself."""
+
+_PUSH_TRIES_AGAIN_SECONDS = 30
+"""Tell a founder to try a push again after this many seconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +107,38 @@ class Permits:
         if held:
             await self.nudge()
 
+    @asynccontextmanager
+    async def for_push(self, build_id: uuid.UUID, lasts: timedelta) -> AsyncIterator[None]:
+        """Hold a permit for a push's sandbox during the block. It must be gone at the end of it.
+
+        `lasts`: the permit ends by itself after this long, as this process may be killed.
+
+        Raises:
+            NoSandboxNow: no permit is free. The push has no place in the queue.
+            Conflict: another push of the build runs.
+        """
+        claim = uuid.uuid4()
+        async with transaction(self._sessions) as tx:
+            place = await permits.take_push_permit(tx, build_id, claim, lasts, self._quota, self._starts_per_second)
+        if place.is_running:
+            raise Conflict("Another push of this build is running. Wait until it has ended, then push again.")
+        if not place.held:
+            raise NoSandboxNow(
+                "Builds and previews need every sandbox at the moment, so nothing was pushed. Try again in a minute.",
+                _PUSH_TRIES_AGAIN_SECONDS,
+            )
+        try:
+            if place.wait_seconds:
+                await asyncio.sleep(place.wait_seconds)
+            yield
+        finally:
+            await run_to_completion(self._give_back_push(build_id, claim))
+
+    async def _give_back_push(self, build_id: uuid.UUID, claim: uuid.UUID) -> None:
+        async with transaction(self._sessions) as tx:
+            await permits.give_back_push_permit(tx, build_id, claim)
+        await self.nudge()
+
     async def nudge(self) -> int:
         """Tell the builds and previews for which a permit is free to take it; return how many were told."""
         async with transaction(self._sessions) as tx:
@@ -120,7 +159,8 @@ class Permits:
         Raises:
             SandboxUnavailable: the service could not be asked, and nothing was changed.
         """
-        listed = [each for each in await sandboxes.list_all() if each.state == "running"]
+        everything = await sandboxes.list_all()
+        listed = [each for each in everything if each.state == "running" and each.role in list(_OF_BUILDS)]
         running = {build_id for each in listed if (build_id := _uuid(each.build_id)) is not None}
         async with transaction(self._sessions) as tx:
             returned = await permits.return_lost_permits(tx, running, spare_younger_than)
@@ -138,7 +178,7 @@ class Permits:
     async def _record(self, sandbox: ListedSandbox, spare_younger_than: timedelta) -> bool:
         """Count a sandbox that runs without a permit."""
         build_id, is_young = _uuid(sandbox.build_id), sandbox.started_at > datetime.now(UTC) - spare_younger_than
-        if build_id is None or is_young or sandbox.role not in list(Role):
+        if build_id is None or is_young:
             return False
         async with transaction(self._sessions) as tx:
             return await permits.record_running(tx, build_id, sandbox.role)

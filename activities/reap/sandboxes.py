@@ -1,4 +1,4 @@
-"""The reaper's look at sandboxes: end those that no open build and no preview needs."""
+"""The reaper's look at sandboxes: end those that no open build, no preview and no push needs."""
 
 import random
 import uuid
@@ -13,10 +13,14 @@ from db.reaper import SandboxOwner, sandbox_owners
 from db.session import Sessions
 from db.transaction import transaction
 from domain.names import build_workflow_id, preview_workflow_id
+from domain.push import LONGEST_PUSH
 from domain.verdicts import SandboxEvidence, WorkflowFate, may_end_sandbox, needs_fates
 
 _PAGE_ROWS = 1000
 """Builds read in one query."""
+
+_PUSH_OVERDUE = LONGEST_PUSH + timedelta(minutes=5)
+"""The sandbox of a push that is older than this was left by a process that was killed."""
 
 
 class SandboxReaper:
@@ -73,7 +77,7 @@ class SandboxReaper:
         if not may_end_sandbox(evidence):
             return False
         await self._sandboxes.kill(sandbox.id)
-        what = "replaced" if evidence.is_build_open else "not released"
+        what = "of a push" if evidence.is_of_push else "replaced" if evidence.is_build_open else "not released"
         log.info(f"ended a sandbox that was {what}", build_id=sandbox.build_id, sandbox_id=sandbox.id)
         return True
 
@@ -101,4 +105,6 @@ def _evidence(sandbox: ListedSandbox, owner: SandboxOwner | None, since: Mapping
         is_previewed=owner.is_previewed,
         is_replaced=sandbox.role == Role.WORKSPACE and is_older,
         is_bound=True,
+        is_of_push=sandbox.role == Role.PUSH,
+        is_overdue=sandbox.started_at < datetime.now(UTC) - _PUSH_OVERDUE,
     )

@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 import hashlib
 import uuid
-from collections.abc import AsyncGenerator
 from datetime import datetime
 
 from activities.sandbox.manifests import compare_manifests
-from clients.archive import MANIFEST_MAX_BYTES, found_manifest, send, unpack
+from clients.archive import MANIFEST_MAX_BYTES, found_manifest, unpack
 from clients.object_store import ObjectStore, StoredObject
 from clients.sandbox import Sandbox
 from clients.sandbox_runner import JOURNAL
@@ -18,9 +17,10 @@ from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX, keys_by_number, numbers_being_taken
 from db.tombstones import doom
 from db.transaction import transaction
-from domain.errors import CofounderError, NotFound, SandboxUnavailable, SnapshotFailed
+from domain.errors import NotFound, SnapshotFailed
 from domain.manifest import Entry, digest, parse_manifest
 from domain.verdicts import ObjectEvidence, may_doom_object
+from services.stored_snapshots import send_snapshot
 
 CHANGES = f"{JOURNAL}/changes"
 """In the sandbox while a restore is in progress: what it changes, for the attempt that continues it."""
@@ -38,28 +38,7 @@ async def restore_snapshot(
         SnapshotFailed: the archive has changed in the store, or the workspace differs afterwards; says how.
     """
     manifest = await stored_manifest(store, snapshot)
-    hashed = hashlib.sha256()
-    store_error: CofounderError | None = None
-
-    async def pieces() -> AsyncGenerator[bytes, None]:
-        nonlocal store_error
-        try:
-            async with contextlib.aclosing(store.stream(snapshot.archive_key)) as archive:
-                async for piece in archive:
-                    hashed.update(piece)
-                    yield piece
-        except CofounderError as error:
-            store_error = error
-            raise
-
-    try:
-        await send(sandbox, pieces())
-    except SandboxUnavailable as error:
-        if isinstance(store_error, NotFound):
-            raise SnapshotFailed(f"Snapshot {snapshot.number} is not in the object store any more.") from error
-        raise store_error or error from error
-    if hashed.hexdigest() != snapshot.archive_sha256:
-        raise SnapshotFailed(f"The archive of snapshot {snapshot.number} has changed in the object store.")
+    await send_snapshot(store, sandbox, snapshot)
     await unpack(sandbox, lock)
     if differences := await compare_manifests(manifest, await found_manifest(sandbox)):
         raise SnapshotFailed(

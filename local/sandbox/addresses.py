@@ -14,23 +14,15 @@ from dataclasses import dataclass
 
 import psutil
 
+from domain.addresses import METADATA_SERVICES, IpAddress, carried_address, is_public
 from local.sandbox.http_head import Refused
 
 log = logging.getLogger(__name__)
 
 RESOLVE_SECONDS = 15.0
 
-_IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _UNIQUE_LOCAL = ipaddress.IPv6Network("fc00::/7")
 _THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
-_METADATA_SERVICES = frozenset(
-    ipaddress.ip_address(address)
-    for address in ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254")
-)
-"""Where clouds tell a virtual machine its credentials, as far as these are not link-local: Alibaba, Azure, Oracle, AWS,
-Google."""
 
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 """Every address of a host. Raises OSError if there is none."""
@@ -42,14 +34,6 @@ class OffLimits:
 
     setting: str
     host: str
-
-
-def is_public(address: str) -> bool:
-    """Whether an address is one of the public internet, looking through IPv6 forms that carry an IPv4 address."""
-    ip = _carried(address)
-    if ip is None or (isinstance(ip, ipaddress.IPv6Address) and ip.is_site_local):
-        return False
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
 
 async def resolve(host: str) -> Sequence[str]:
@@ -120,7 +104,7 @@ class AddressRules:
             except Refused:  # then it is not known to be another address
                 log.warning("%s is refused because %s of %s does not resolve", host, each.host, each.setting)
                 return f"the host of {each.setting} can't be resolved, so it could have the same address"
-            if _carried(address) in map(_carried, addresses):
+            if carried_address(address) in map(carried_address, addresses):
                 return f"it has the address of {each.setting}, which SANDBOX_PRIVATE_HOSTS never allows"
         return None
 
@@ -132,7 +116,7 @@ def host_name(text: str) -> str:
 
 def _never_reached(address: str) -> str | None:
     """What makes an address one that not even a listed host may have, or None."""
-    ip = _carried(address)
+    ip = carried_address(address)
     if ip is None:
         return "not a plain IPv4 or IPv6 address"
     for kind, applies in (
@@ -140,7 +124,7 @@ def _never_reached(address: str) -> str | None:
         ("a link-local address", ip.is_link_local),
         ("a multicast address", ip.is_multicast),
         ("the unspecified address", ip.is_unspecified or ip in _THIS_NETWORK),
-        ("that of a cloud's metadata service", ip in _METADATA_SERVICES),
+        ("that of a cloud's metadata service", ip in METADATA_SERVICES),
         ("an address of this machine", ip in _own_addresses()),
         ("a reserved address", ip.is_reserved),
         ("not a plain IPv4 or IPv6 address", not _is_unicast_form(address, ip)),
@@ -150,7 +134,7 @@ def _never_reached(address: str) -> str | None:
     return None
 
 
-def _is_unicast_form(address: str, ip: _IpAddress) -> bool:
+def _is_unicast_form(address: str, ip: IpAddress) -> bool:
     """Public, or private in a plain form: IPv4, IPv4 mapped into IPv6, or unique local IPv6. Behind a 6to4 or NAT64
     address the network decides which private IPv4 address is meant."""
     if is_public(address):
@@ -161,26 +145,10 @@ def _is_unicast_form(address: str, ip: _IpAddress) -> bool:
     return isinstance(written, ipaddress.IPv4Address) or written.ipv4_mapped is not None
 
 
-def _carried(address: str) -> _IpAddress | None:
-    """The address itself, or the IPv4 address that an IPv6 one stands for. None for what hides its target: one with a
-    scope, a Teredo address, or not an address at all."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return None
-    if isinstance(ip, ipaddress.IPv4Address):
-        return ip
-    if ip.scope_id is not None or ip.teredo:
-        return None
-    if ip in _NAT64:
-        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or ip
-
-
-def _own_addresses() -> set[_IpAddress | None]:
+def _own_addresses() -> set[IpAddress | None]:
     """The addresses of this machine's interfaces now: they change while the server runs."""
     return {
-        _carried(entry.address.partition("%")[0])
+        carried_address(entry.address.partition("%")[0])
         for entries in psutil.net_if_addrs().values()
         for entry in entries
         if entry.family in (socket.AF_INET, socket.AF_INET6)

@@ -3,11 +3,18 @@
 import uuid
 
 from db.builds import BuildRequest, insert_build
+from db.models import Build
 from db.projects import create_project
 from db.session import Sessions
 from db.transaction import transaction
 from db.users import ensure_user
 from tests.harness.worker import sample_brief
+
+
+async def owner_of(sessions: Sessions, build_id: uuid.UUID) -> str:
+    """Return the id of the build's user."""
+    async with transaction(sessions) as tx:
+        return (await tx.session.get_one(Build, build_id)).user_id
 
 
 async def builds_of(sessions: Sessions, user_id: str, number: int) -> list[uuid.UUID]:

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from clients.dns import resolve
+from domain.addresses import is_public
 from local.operator_network import OperatorNetwork
-from local.sandbox.addresses import is_public, resolve
 from settings import Settings, secret_text
 
 REGISTRY_HOSTS = {"pip": ("pypi.org", "files.pythonhosted.org"), "npm": ("registry.npmjs.org",)}

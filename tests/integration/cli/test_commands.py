@@ -34,6 +34,9 @@ from domain.events import ModelEvent, NarrationEvent, StatusEvent
 from local.stack import LocalStack
 from services.product_secrets import open_secrets
 from tests.harness.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
+from tests.harness.git_server import TOKEN as GIT_TOKEN
+from tests.harness.git_server import git_server
+from tests.harness.stored_repository import make_repository, store_repository
 
 Run = Callable[..., Coroutine[Any, Any, Result]]
 
@@ -47,7 +50,8 @@ _PROGRAM = (sys.executable, "-c", "from cli.main import main; main()")
 async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
     # The API logs in this process, and a command under test takes over its standard output.
     with structlog.testing.capture_logs():
-        settings = settings_for(await new_database(stack), stack.environment, secrets_key=SecretStr(_KEY))
+        keys = {"secrets_key": SecretStr(_KEY), "push_private_hosts": ["127.0.0.1"]}
+        settings = settings_for(await new_database(stack), stack.environment, **keys)
         async with running_api(settings, stack.environment) as running:
             yield running
 
@@ -198,6 +202,29 @@ async def test_watch_leaves_a_build_that_waits_and_can_be_resumed(run: Run, api:
     await change(api, build, status="cancelled", waiting_for=None, closed_at=func.now())
     stayed = await staying
     assert (stayed.exit_code, len(stayed.stdout.splitlines())) == (4, 4)
+
+
+async def test_code_is_pushed_with_a_token_that_is_no_argument(run: Run, api: RunningApi, tmp_path: Path) -> None:
+    build = await api.build()
+    token, work = tmp_path / "token", tmp_path / "work"
+    token.write_text(f"{GIT_TOKEN}\n")
+    with git_server(tmp_path / "server") as server:
+        repository = server.repository("good/cli")
+        push = ("push", build, server.url_of(repository), "--token-file", str(token))
+        assert told(await run(*push)) == f"Build {build} has no snapshot yet."
+        commit = await asyncio.to_thread(make_repository, work, "trunk")
+        await store_repository(api, build, work)
+        pushed = await run(*push)
+        where = f"branch trunk of {server.url.removeprefix('http://')}/good/cli.git"
+        assert f"{commit[:12]} is now {where}" in pushed.output
+        again = await run(*push, "--json")
+        assert (json.loads(again.stdout)["commit"], json.loads(again.stdout)["is_new"]) == (commit, False)
+        token.write_text("wrong")
+        assert "does not accept the token" in told(await run(*push, "--branch", "other"))
+    assert "token by itself" in told(await run("push", build, "https://ada:pw@8.8.8.8/x", "--token-file", str(token)))
+    assert "--token-file" in (await run("push", build, "https://8.8.8.8/x")).output
+    token.write_text(" ")
+    assert "is empty" in (await run(*push)).output
 
 
 async def test_download_is_there_whole_or_not_at_all(run: Run, api: RunningApi, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ import psutil
 import pytest
 from e2b import AsyncSandbox
 
-from local.sandbox.addresses import AddressRules, is_public
+from domain.addresses import is_public
+from local.sandbox.addresses import AddressRules
 from local.sandbox.egress import NPM_PORT, PIP_PORT, EgressProxy
 from local.sandbox.mirror import Mirror, PackageSource
 from local.sandbox.server import Options, serve

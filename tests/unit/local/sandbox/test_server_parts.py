@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.addresses import is_public
 from local.sandbox import channel
-from local.sandbox.addresses import is_public
 from local.sandbox.confinement import Confinement, explain, passable
 from local.sandbox.egress import parse_request
 from local.sandbox.guest_link import GuestLink, GuestLost
