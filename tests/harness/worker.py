@@ -34,6 +34,7 @@ from domain.pricing import PriceTable
 from domain.status import CLOSED, Status
 from local.stack import LocalStack
 from settings import Settings
+from tests.harness.planted import plant
 from tests.harness.wait import DEADLINE, wait_until
 from worker import wired_worker
 
@@ -64,6 +65,8 @@ class WorkerHarness:
     client: Client
     sessions: Sessions
     model_url: str
+    plants_secrets: bool = False
+    """Whether projects are inserted with the secrets of `planted.py`."""
     builds: BuildWorkflows = field(init=False)
 
     def __post_init__(self) -> None:
