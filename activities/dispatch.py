@@ -232,8 +232,9 @@ class DispatchActivities:
     def _timeout_seconds(self, intent: _Intent) -> float:
         if intent.command is None:
             return FILE_SECONDS
-        requested: int | None = intent.input.model_dump().get("timeout_seconds")
-        return min(requested or BASH_TIMEOUT_DEFAULT_SECONDS, self._bash_timeout_max_seconds)
+        requested: int | None = intent.input.model_dump().get("timeout_ms")
+        seconds = BASH_TIMEOUT_DEFAULT_SECONDS if requested is None else requested / 1000
+        return min(seconds, self._bash_timeout_max_seconds)
 
 
 async def _write(tx: Transaction, call: StoredCall, claim: uuid.UUID, outcome: ToolOutcome, started: float) -> None:

@@ -43,7 +43,7 @@ def _turns(count: int) -> list[Sequence[Step]]:
         if number % 2 == 0:
             start = number * PIECE_CHARACTERS % (len(text) - PIECE_CHARACTERS)
             content = text[start : start + PIECE_CHARACTERS]
-            call = {"tool": "write_file", "input": {"path": path, "content": content}}
+            call = {"tool": "write_file", "input": {"file_path": path, "content": content}}
         else:
             call = _bash(f"cat {path} # step {number + 1}")
         turns.append([{"text": f"In step {number + 1} I go on with {path}."}, call])
@@ -51,7 +51,7 @@ def _turns(count: int) -> list[Sequence[Step]]:
 
 
 def _bash(command: str) -> Step:
-    return {"tool": "bash", "input": {"command": command, "timeout_seconds": None}}
+    return {"tool": "bash", "input": {"command": command, "timeout_ms": None}}
 
 
 def _text() -> str:

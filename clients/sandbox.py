@@ -66,6 +66,9 @@ RUNNER_MODULE = f"runner_{hashlib.sha256(RUNNER_SOURCE.encode()).hexdigest()[:12
 TRAFFIC_HEADER = "e2b-traffic-access-token"
 """The header with the token of a sandbox whose servers are private."""
 
+RUNNER_ATTEMPTS = 5
+"""Start the runner this many times if a signal ends it: a command may kill each process of a name or of its user."""
+
 T = TypeVar("T")
 
 
@@ -77,6 +80,8 @@ class Role(StrEnum):
     PREVIEW = "preview"
     PUSH = "push"
     """Its snapshot's history is bundled there for a git server. It belongs to a request, not to the build's work."""
+    DOCTOR = "doctor"
+    """It says what sandboxes lack, and belongs to no build."""
 
 
 @dataclass(frozen=True)
@@ -620,14 +625,14 @@ class Sandbox:
     ) -> dict[str, Any]:
         program = f"import sys;sys.path[:0]=[{JOURNAL!r}];import {RUNNER_MODULE} as runner;runner.main(sys.argv[1:])"
         command = shlex.join(["exec", "python3", "-IS", "-c", program, *words])
-        for attempt in (1, 2):
+        for attempt in range(RUNNER_ATTEMPTS):
             output = await self._run(
                 command, seconds, cwd="/", env={**(env or {}), sandbox_runner.INPUT_VARIABLE: envelope}, repeatable=True
             )
-            if attempt == 1 and output.exit_code == 1 and f"'{RUNNER_MODULE}'" in output.stderr:
+            if attempt == 0 and output.exit_code == 1 and f"'{RUNNER_MODULE}'" in output.stderr:
                 await self.install_runner()
-                continue
-            break
+            elif not _was_killed(output):
+                break
         if output.exit_code == 127:
             raise Misconfigured("The sandbox has no python3. Choose a template that has it (E2B_TEMPLATE).")
         # Only the last line counts: a login profile in the sandbox may print before it.
@@ -722,6 +727,11 @@ class Sandbox:
 
 
 _FULL = "The sandbox's disk is full. Choose a larger template (E2B_TEMPLATE)."
+
+
+def _was_killed(output: CommandOutput) -> bool:
+    """Whether a signal ended the process: E2B gives -1 as its exit code, a shell 128 and the signal's number."""
+    return output.exit_code < 0 or output.exit_code > 128
 
 
 def _is_overloaded(text: str) -> bool:

@@ -12,15 +12,19 @@ caller's pipes, that runs the call and records the outcome. So a caller that is 
 background child does not block the caller.
 
     JOURNAL/calls/CALL_ID/keeper    the process that runs it: boot, pid, start time of the pid
+                          before    the workspace's HEAD before a command, as JSON
+                          ending    `end` was asked for, so a SIGTERM to the keeper comes from there
                           output    stdout and stderr of a command, all of it
                           outcome   JSON, written by rename
 
 The agent's processes run as the same user and could tamper with all this, but they would deceive only their own build.
+They do so by accident: `pkill python3` and `kill $PPID` are meant for something else. So these processes have a name of
+their own and ignore signals that they were not announced.
 """
 
 # Importing pathlib, contextlib, subprocess or typing would cost milliseconds per tool call, and so would re, json and
 # signal: together they take as long as the start of Python itself.
-# ruff: noqa: PTH102, PTH103, PTH104, PTH108, PTH110, PTH112, PTH113, PTH116, PTH118, PTH120, PTH123, PTH208, SIM105
+# ruff: noqa: PTH102, PTH103, PTH104, PTH108, PTH110, PTH112, PTH113, PTH116, PTH118, PTH119, PTH120, PTH123, PTH208, SIM105
 from __future__ import annotations
 
 import errno
@@ -71,6 +75,12 @@ OUTPUT_LIMIT_BYTES = 100_000_000
 TERM_SECONDS = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 
+PROCESS_NAME = "cofounder"
+"""What `pkill` and `killall` compare a name with; these processes would be `python3` otherwise, as many a server is."""
+
+WAKE_SECONDS = 2.0
+"""Seconds after which a keeper that was stopped is woken."""
+
 CLAIM_SECONDS = 5.0
 """Seconds after which a claim without a keeper counts as lost."""
 
@@ -82,6 +92,9 @@ GREP_MATCHES = 200
 GREP_LINE_CHARACTERS = 300
 GREP_BYTES = 30_000
 GREP_FILE_BYTES = 5_000_000
+TEXT_BYTES = 20_000_000
+"""The largest file that edit_file changes, and that read_file decodes as a whole, in bytes."""
+SIMILAR_PATHS = 3
 SEARCH_SECONDS = 15
 
 GIT_ENVIRONMENT = {
@@ -120,6 +133,7 @@ class Folders:
 
 def main(arguments: list[str], workspace: str = WORKSPACE, journal: str = JOURNAL) -> NoReturn:
     """Do what the arguments say, print the answer and end the process."""
+    _protect()
     folders = Folders(workspace, journal)
     input_text = os.environ.pop(INPUT_VARIABLE, "")
     try:
@@ -191,6 +205,20 @@ def render_json(value: Any) -> str:
 # ---- identity of processes
 
 
+def _protect() -> None:
+    """Take a name of our own, and block the signals with which a command may mean other processes."""
+    try:
+        with open("/proc/self/comm", "w") as file:
+            file.write(PROCESS_NAME)
+    except OSError:
+        pass
+    signal.pthread_sigmask(signal.SIG_BLOCK, _meant_for_others())
+
+
+def _meant_for_others() -> set[int]:
+    return {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
+
+
 def boot_of(boot_id: str, stat_line: str) -> str:
     """The id of a boot: the kernel's (/proc/sys/kernel/random/boot_id) and the first process's (/proc/1/stat)."""
     return f"{boot_id.strip()}:{_start_time(stat_line)}"
@@ -239,16 +267,17 @@ def start(folders: Folders, call_id: str, boot: str, wait: float, input_text: st
     try:
         os.mkdir(folder)
     except FileExistsError:
-        return _attach(folder, until)
+        return _attach(folders, call_id, until)
     try:
         envelope = parse_json(input_text or _read_text(os.path.join(folders.journal, "inputs", call_id + ".json")))
     except (OSError, ValueError) as error:
         _record(folder, {"is_error": True, "text": f"The call's input could not be read: {error}"})
         return _answer(folder)
     pipe = _fork_keeper(folders, folder, call_id, envelope)
-    select.select([pipe], [], [], wait)  # the keeper's end closes the pipe
+    while time.monotonic() < until and not select.select([pipe], [], [], min(WAKE_SECONDS, wait))[0]:
+        _living_keeper(folder)  # wakes it; its end closes the pipe
     os.close(pipe)
-    return _attach(folder, until)
+    return _attach(folders, call_id, until)
 
 
 def end(folders: Folders, call_id: str) -> dict[str, Any]:
@@ -261,6 +290,7 @@ def end(folders: Folders, call_id: str) -> dict[str, Any]:
         _record(folder, {"is_error": True, "ended": True, "text": ""})
         keeper = _living_keeper(folder)
     if keeper is not None:
+        _touch(os.path.join(folder, "ending"))
         try:
             os.kill(keeper, signal.SIGTERM)
         except ProcessLookupError:
@@ -272,13 +302,21 @@ def end(folders: Folders, call_id: str) -> dict[str, Any]:
     return {"state": "done"}
 
 
-def _attach(folder: str, until: float) -> dict[str, Any]:
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+
+
+def _attach(folders: Folders, call_id: str, until: float) -> dict[str, Any]:
+    folder = folders.call(call_id)
     pause = 0.01
     attached_at = time.monotonic()
     while not _has_outcome(folder):
         now = time.monotonic()
         if _living_keeper(folder) is None and not _has_outcome(folder):
             had_keeper = os.path.exists(os.path.join(folder, "keeper"))
+            if had_keeper and _ran_in(this_boot(), folder):
+                _record_ended_keeper(folders, call_id)
+                continue
             if had_keeper or now - attached_at > CLAIM_SECONDS:
                 return {"state": "lost", "is_error": True, "text": "its process vanished without an outcome"}
         if now >= until:
@@ -293,14 +331,61 @@ def _has_outcome(folder: str) -> bool:
 
 
 def _living_keeper(folder: str) -> int | None:
-    """The keeper's pid if it is alive, and still the process that wrote the keeper file."""
+    """The keeper's pid if it is alive, and still the process that wrote the keeper file. Wakes one that was stopped."""
     try:
         boot, pid, started = _read_text(os.path.join(folder, "keeper")).split()
         line = _read_text(f"/proc/{pid}/stat")
     except (OSError, ValueError):
         return None
-    is_zombie = line.rpartition(")")[2].split()[0] == "Z"
-    return int(pid) if started == _start_time(line) and boot == this_boot() and not is_zombie else None
+    state = line.rpartition(")")[2].split()[0]
+    if started != _start_time(line) or boot != this_boot() or state == "Z":
+        return None
+    if state == "T":
+        _signal(int(pid), signal.SIGCONT)
+    return int(pid)
+
+
+def _ran_in(boot: str, folder: str) -> bool:
+    """Whether the call's keeper was started in this boot."""
+    try:
+        return _read_text(os.path.join(folder, "keeper")).split()[:1] == [boot]
+    except OSError:
+        return False
+
+
+def _record_ended_keeper(folders: Folders, call_id: str) -> None:
+    """Write the outcome of a call whose keeper was killed, most often by the call's own command, and end the rest of
+    it. The sandbox itself is in order."""
+    folder = folders.call(call_id)
+    end_processes(call_id, 0)
+    if not os.path.exists(os.path.join(folder, "before")):
+        text = "This call did not finish: a process of the sandbox ended the one that ran it. Look at the file, end "
+        text += "what sends signals to other processes, and repeat the call."
+        _record(folder, {"is_error": True, "text": text})
+        return
+    outcome: dict[str, Any] = {"is_error": True, "text": "\n[" + ENDED_SUPERVISOR + "]"}
+    try:
+        outcome["output_bytes"] = os.stat(os.path.join(folder, "output")).st_size
+        before, moves_before = parse_json(_read_text(os.path.join(folder, "before")))
+        outcome.update(new_commit(folders.workspace, before, moves_before))
+    except (OSError, ValueError):
+        pass
+    _record(folder, outcome)
+
+
+ENDED_SUPERVISOR = (
+    "your command ended its own supervisor, so the rest of the command was ended too. To end a process, use its "
+    "process id, such as the one that you keep with `echo $! > server.pid` when you start a server. Not $PPID, and not "
+    "every process of a name or a user"
+)
+"""For a command that killed its keeper."""
+
+SIGNALLED_SUPERVISOR = (
+    "your command sent a signal to its own supervisor, which ignored it. To end a process, use its process id, such as "
+    "the one that you keep with `echo $! > server.pid` when you start a server. Not $PPID, and not every process of a "
+    "name or a user"
+)
+"""For a command that sent its keeper another signal."""
 
 
 def _record(folder: str, outcome: dict[str, Any]) -> None:
@@ -332,10 +417,15 @@ def _answer(folder: str) -> dict[str, Any]:
             file.seek(size - TAIL_BYTES)
             tail = file.read(TAIL_BYTES)
     message = outcome.get("text", "")
-    outcome["text"] = _whole_characters(head) + message if not tail else _whole_characters(head)
-    outcome["tail"] = _whole_characters(tail) + message if tail else ""
+    shown, end = _whole_characters(head), _whole_characters(tail)
+    outcome["text"] = shown if tail else _with_remark(shown, message)
+    outcome["tail"] = _with_remark(end, message) if tail else ""
     outcome["output_path"] = path
     return outcome
+
+
+def _with_remark(output: str, remark: str) -> str:
+    return output + (remark.lstrip("\n") if not output or output.endswith("\n") else remark)
 
 
 def _seconds(folder: str) -> float:
@@ -372,7 +462,7 @@ def _fork_keeper(folders: Folders, folder: str, call_id: str, envelope: dict[str
     The keeper is a child of this process. This process may end long before it, or just after it.
     """
     # Block the signals before the keeper exists, so that it can't die of one that it does not handle yet.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_meant_for_others(), signal.SIGCHLD})
     reading, writing = os.pipe()
     if os.fork() == 0:
         try:
@@ -422,6 +512,7 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
     """Run bash and wait for it, but not for processes that it leaves in the background."""
     deadline = time.monotonic() + timeout
     head_before, moves_before = head_commit(folders.workspace), _head_moves_size(folders.workspace)
+    _write_whole(os.path.join(folder, "before"), render_json([head_before, moves_before]))
     path = os.path.join(folder, "output")
     output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
@@ -432,7 +523,7 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
         os.close(output)
     outcome: dict[str, Any] = {}
     status = None
-    adopting = False
+    adopting = was_signalled = False
     kills_before = _out_of_memory_kills()
     while status is None:
         seconds_left = deadline - time.monotonic()
@@ -442,12 +533,15 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
             outcome["text"] = f"\n[its output passed {OUTPUT_LIMIT_BYTES // 1_000_000} MB; its processes were ended]"
         else:
             received = signal.sigtimedwait(
-                {signal.SIGCHLD, signal.SIGTERM}, min(seconds_left, 0.5 if adopting else 0.1)
+                {signal.SIGCHLD, *_meant_for_others()}, min(seconds_left, 0.5 if adopting else 0.1)
             )
             if received is None and not adopting:
                 adopting = _adopt_orphans()
             if received is None or received.si_signo == signal.SIGCHLD:
                 status = _reap_bash(bash)
+                continue
+            if not os.path.exists(os.path.join(folder, "ending")):
+                was_signalled = True
                 continue
             outcome["ended"] = True
         outcome["is_error"] = True
@@ -459,6 +553,8 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
         outcome["exit_code"] = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
     if outcome.get("exit_code") != 0:
         outcome["is_error"] = True
+    if was_signalled and "ended" not in outcome:
+        outcome["text"] = f"{outcome.get('text', '')}\n[{SIGNALLED_SUPERVISOR}]"
     if "exit_code" in outcome and "ended" not in outcome and _out_of_memory_kills() > kills_before:
         outcome.update(memory_peak=_memory_peak(), memory_limit=_memory_limit())
     outcome.update(new_commit(folders.workspace, head_before, moves_before))
@@ -711,7 +807,9 @@ def resolve(folders: Folders, path: str, writing: bool = False) -> str:
     root = os.path.realpath(folders.workspace)
     real = os.path.realpath(os.path.join(root, path))
     if real != root and not real.startswith(root + "/"):
-        raise ToolError(f"{path} is outside the workspace. Paths are relative to it and stay in it.")
+        raise ToolError(
+            f"{path} is outside the workspace. Paths are relative to {root} and stay in it; bash reaches other folders."
+        )
     if writing and ".git" in (part.lower() for part in os.path.relpath(real, root).split("/")):
         raise ToolError(f"{path} is in .git, which only git may write. Use git commands.")
     return real
@@ -722,16 +820,23 @@ def _open_regular(real: str, display_path: str) -> int:
         # NONBLOCK: opening a named pipe must not hang.
         descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise ToolError(f"{display_path} does not exist.") from None
+        raise ToolError(f"{display_path} does not exist. List what there is with glob, such as **/*.py.") from None
+    except NotADirectoryError:
+        raise ToolError(f"{display_path} does not exist: a folder on the way is a file.") from None
     except OSError as error:
-        raise ToolError(f"{display_path} cannot be read: {error.strerror}.") from None
+        raise ToolError(f"{display_path} cannot be read: {error.strerror}. Look at it with ls -l in bash.") from None
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise ToolError(
-            f"{display_path} is a directory." if stat.S_ISDIR(mode) else f"{display_path} is not a regular file."
-        )
+        raise ToolError(_not_a_file(display_path, mode))
     return descriptor
+
+
+def _not_a_file(display_path: str, mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        inside = display_path.rstrip("/") + "/*"
+        return f"{display_path} is a directory. Give a file's path; glob with {inside} lists what is in it."
+    return f"{display_path} is not a regular file but a device, a pipe or a socket. Use bash for it."
 
 
 def _replace(real: str, display_path: str, data: bytes) -> None:
@@ -741,13 +846,13 @@ def _replace(real: str, display_path: str, data: bytes) -> None:
     except FileNotFoundError:
         existing = None
     except NotADirectoryError:
-        raise ToolError(f"{display_path}: a folder on the way is a file.") from None
-    except OSError as error:
-        raise ToolError(f"{display_path} cannot be written: {error.strerror}.") from None
-    if existing is not None and not stat.S_ISREG(existing.st_mode):
         raise ToolError(
-            f"{display_path} is a directory." if stat.S_ISDIR(existing.st_mode) else f"{display_path} is not a file."
-        )
+            f"{display_path}: a folder on the way is a file. Choose another path, or move that file first."
+        ) from None
+    except OSError as error:
+        raise ToolError(f"{display_path} cannot be written: {error.strerror}. Choose another path.") from None
+    if existing is not None and not stat.S_ISREG(existing.st_mode):
+        raise ToolError(_not_a_file(display_path, existing.st_mode))
     folder, name = os.path.split(real)
     os.makedirs(folder, exist_ok=True)
     unfinished = os.path.join(folder, f".{name[:60]}.{os.getpid()}.unfinished")
@@ -767,7 +872,93 @@ def _encoded(text: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
-        raise ToolError("The text has a lone surrogate, which no file can hold as UTF-8.") from None
+        raise ToolError(
+            "The text has a lone surrogate, which no file can hold as UTF-8. Write the character itself, or its escape "
+            "sequence in the file's own language."
+        ) from None
+
+
+_BYTE_ORDER_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+)
+_LINE_ENDS = {"\r\n": "CRLF", "\r": "CR"}
+
+
+class TextFile:
+    """The content of a text file, with what is needed to write it back as it was."""
+
+    def __init__(self, text: str, codec: str = "utf-8", mark: bytes = b"", errors: str = "strict") -> None:
+        self.text = text
+        self.codec = codec
+        self.mark = mark
+        self.errors = errors
+        crlf = text.count("\r\n")
+        counts = {"\n": text.count("\n") - crlf, "\r\n": crlf, "\r": text.count("\r") - crlf}
+        self.line_end = max(counts, key=lambda end: counts[end])
+        """The commonest one of the file."""
+        self.is_mixed = sum(map(bool, counts.values())) > 1
+
+    def encode(self, text: str, display_path: str) -> bytes:
+        """The bytes of the file with another text.
+
+        Raises:
+            ToolError: the file's encoding lacks a character.
+        """
+        try:
+            return self.mark + text.encode(self.codec, self.errors)
+        except UnicodeEncodeError as error:
+            if self.codec != "latin-1":
+                return _encoded(text)  # raises
+            lacking = error.object[error.start : error.end][:20]
+            raise ToolError(
+                f"{display_path} is not UTF-8. It was read as Latin-1, which lacks {lacking!r}, so nothing was "
+                "changed. Convert it first with bash (iconv -f ISO-8859-1 -t UTF-8), or do without that character."
+            ) from None
+
+    @property
+    def peculiarities(self) -> str:
+        """What differs from UTF-8 with LF, for the agent; empty if nothing does."""
+        found = []
+        if self.codec != "utf-8":
+            found.append(f"encoding {self.codec.upper()}")
+        elif self.errors != "strict":
+            found.append("bytes that are not UTF-8")
+        if self.mark:
+            found.append("a byte order mark")
+        if self.is_mixed:
+            found.append("mixed line ends")
+        elif self.line_end != "\n":
+            found.append(f"{_LINE_ENDS[self.line_end]} line ends")
+        return ", ".join(found)
+
+
+def decode_file(data: bytes, display_path: str) -> TextFile:
+    """Decode UTF-8, UTF-16 or UTF-32 with a byte order mark, or else Latin-1.
+
+    Raises:
+        ToolError: it is binary.
+    """
+    binary = f"{display_path} is a binary file ({len(data)} bytes). Look at it with bash, such as file or xxd."
+    for mark, codec in _BYTE_ORDER_MARKS:
+        if data.startswith(mark):
+            try:
+                return TextFile(data[len(mark) :].decode(codec), codec, mark)
+            except UnicodeDecodeError:
+                break
+    if b"\0" in data[:8192]:
+        raise ToolError(binary)
+    try:
+        return TextFile(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        pass
+    text = data.decode("utf-8", "surrogateescape")
+    if any("\x80" <= character < "\udc80" or character > "\udcff" for character in text):
+        return TextFile(text, errors="surrogateescape")  # UTF-8 with some broken bytes, which stay as they are
+    return TextFile(data.decode("latin-1"), "latin-1")
 
 
 def apply_change(folders: Folders, tool: str, tool_input: dict[str, Any]) -> str:
@@ -806,33 +997,102 @@ def reapply(folders: Folders, tool_input: dict[str, Any]) -> str:
 
 def write_file(folders: Folders, tool_input: dict[str, Any]) -> str:
     """Write the file. Returns what was written, for the agent."""
-    path, content = tool_input["path"], tool_input["content"]
+    path, content = tool_input["file_path"], tool_input["content"]
     real = resolve(folders, path, writing=True)
     data = _encoded(content)
     existed = os.path.exists(real)
+    before = _peculiarities_before(real) if existed else ""
     _replace(real, path, data)
     lines = content.count("\n") + (bool(content) and not content.endswith("\n"))
-    return f"{'Replaced' if existed else 'Created'} {path}: {len(data)} bytes, {lines} lines."
+    written = f"{'Replaced' if existed else 'Created'} {path}: {len(data)} bytes, {lines} lines."
+    if before and before != TextFile(content).peculiarities:
+        written += f" It had {before} before; now it is UTF-8 as you wrote it. edit_file would have kept that."
+    return written
+
+
+def _peculiarities_before(real: str) -> str:
+    try:
+        with os.fdopen(_open_regular(real, real), "rb") as file:
+            return decode_file(file.read(TEXT_BYTES), real).peculiarities
+    except (ToolError, OSError):
+        return ""
 
 
 def edit_file(folders: Folders, tool_input: dict[str, Any]) -> str:
     """Replace a piece of the file. Returns what was replaced, for the agent."""
-    path, old, new = tool_input["path"], tool_input["old_text"], tool_input["new_text"]
+    path, old, new = tool_input["file_path"], tool_input["old_string"], tool_input["new_string"]
     real = resolve(folders, path, writing=True)
     with os.fdopen(_open_regular(real, path), "rb") as file:
-        data = file.read()
-    piece = _encoded(old)
-    count = data.count(piece)
-    if count == 0:
-        raise ToolError(f"old_text does not occur in {path}. Read the file and copy the text exactly.")
-    if count > 1 and not tool_input.get("replace_all"):
+        if os.fstat(file.fileno()).st_size > TEXT_BYTES:
+            raise ToolError(
+                f"{path} has more than {TEXT_BYTES // 1_000_000} MB. Change it with a command, such as sed."
+            )
+        content = decode_file(file.read(), path)
+    _encoded(old), _encoded(new)
+    spans = _occurrences(content.text, old)
+    if not spans:
+        raise ToolError(f"old_string does not occur in {path}. {_why_not(content.text, old)}")
+    if len(spans) > 1 and not tool_input.get("replace_all"):
+        lines = ", ".join(str(content.text.count("\n", 0, start) + 1) for start, _ in spans[:10])
+        lines += ", …" if len(spans) > 10 else ""
         raise ToolError(
-            f"old_text occurs {count} times in {path}. Give more of the text around it, or set replace_all."
+            f"old_string occurs {len(spans)} times in {path} (lines {lines}). Give more of the text around the one "
+            "that you mean, or set replace_all."
         )
     if old == new:
-        raise ToolError("old_text and new_text are equal; nothing was changed.")
-    _replace(real, path, data.replace(piece, _encoded(new)))
-    return f"Replaced {count} {'occurrence' if count == 1 else 'occurrences'} in {path}."
+        raise ToolError("old_string and new_string are equal; nothing was changed. Give the text as it should become.")
+    pieces, at = [], 0
+    for start, end in spans:
+        pieces += [content.text[at:start], _with_line_ends(new, content, start, end)]
+        at = end
+    _replace(real, path, content.encode("".join([*pieces, content.text[at:]]), path))
+    kept = f" Kept: {content.peculiarities}." if content.peculiarities else ""
+    return f"Replaced {len(spans)} {'occurrence' if len(spans) == 1 else 'occurrences'} in {path}.{kept}"
+
+
+def _occurrences(text: str, old: str) -> list[tuple[int, int]]:
+    """Where `old` begins and ends in the text. Each line end of it stands for any."""
+    if "\r" in text:
+        import re
+
+        lines = old.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        return [match.span() for match in re.finditer("(?:\r\n|\n|\r)".join(map(re.escape, lines)), text)]
+    spans, at = [], text.find(old)
+    while at >= 0:
+        spans.append((at, at + len(old)))
+        at = text.find(old, at + len(old))
+    return spans
+
+
+def _with_line_ends(new: str, content: TextFile, start: int, end: int) -> str:
+    """The new text with the line ends of the piece that it replaces, or those around it."""
+    if "\r" not in content.text:
+        return new
+    piece = content.text[start:end] + content.text[end : end + LINE_CHARACTERS]
+    at = min((piece.find(mark) for mark in "\r\n" if mark in piece), default=-1)
+    line_end = content.line_end if at < 0 else "\r\n" if piece.startswith("\r\n", at) else piece[at]
+    return line_end.join(new.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+
+
+def _why_not(text: str, old: str) -> str:
+    """What to do about a text that does not occur."""
+    import re
+
+    if re.match(r"\s*\d+\t", old) and re.sub(r"(?m)^\s*\d+\t", "", old) in text:
+        return "It begins with a line number of read_file: leave out the numbers and the tab behind them."
+    words = old.split()
+    if words and (found := re.search(r"\s+".join(map(re.escape, words[:400])), text)):
+        line = text.count("\n", 0, found.start()) + 1
+        return (
+            f"In line {line} it occurs with other white space: read that line again and copy its indentation exactly."
+        )
+    if words and (found := re.search(r"\s+".join(map(re.escape, words[:400])), text, re.IGNORECASE)):
+        return f"In line {text.count(chr(10), 0, found.start()) + 1} it occurs with other capital letters."
+    first = max(old.splitlines(), key=len, default="").strip()
+    if first and first in text and first != old:
+        line = text.count("\n", 0, text.index(first)) + 1
+        return f"Only a part of it does, in line {line}. Read the file from there and copy the text exactly."
+    return "Read the file and copy the text exactly, without the line numbers."
 
 
 CHANGES: Mapping[str, Function] = {"write_file": write_file, "edit_file": edit_file, "reapply": reapply}
@@ -869,24 +1129,23 @@ def run_query(folders: Folders, tool: str, tool_input: dict[str, Any]) -> str:
 
 def read_file(folders: Folders, tool_input: dict[str, Any]) -> str:
     """Lines of a text file, numbered."""
-    path = tool_input["path"]
+    path = tool_input["file_path"]
     real = resolve(folders, path)
-    first = tool_input.get("start_line") or 1
-    last = first + (tool_input.get("line_count") or READ_LINES) - 1
+    first, last = _range_of(tool_input.get("view_range"))
+    try:
+        descriptor = _open_regular(real, path)
+    except ToolError as error:
+        raise ToolError(f"{error}{_similar(folders, path)}" if not os.path.exists(real) else str(error)) from None
     rows: list[str] = []
     size = number = 0
     full = False
-    with os.fdopen(_open_regular(real, path), "rb") as file:
-        if b"\0" in file.read(8192):
-            raise ToolError(f"{path} is a binary file ({os.fstat(file.fileno()).st_size} bytes).")
-        file.seek(0)
-        for raw in file:
-            number += 1
+    with os.fdopen(descriptor, "rb") as file:
+        lines, notes = _numbered_lines(file, path)
+        for number, line in lines:
             if full or not first <= number <= last:
                 continue
-            line = raw.rstrip(b"\r\n").decode("utf-8", "replace")
             if len(line) > LINE_CHARACTERS:
-                line = f"{line[:LINE_CHARACTERS]}… [cut, {len(line)} characters]"
+                line = f"{line[:LINE_CHARACTERS]}… [cut, {len(line)} characters; bash shows the rest]"
             row = f"{number:>6}\t{line}"
             size += len(row) + 1
             if size > READ_BYTES and rows:
@@ -897,10 +1156,77 @@ def read_file(folders: Folders, tool_input: dict[str, Any]) -> str:
     if number == 0:
         return f"{path} is empty."
     if first > number:
-        raise ToolError(f"{path} has only {number} lines.")
+        raise ToolError(f"{path} has only {number} lines. Give a view_range within them, such as [1, {number}].")
     if last < number:
-        rows.append(f"[lines {first} to {last} of {number}; read on with start_line {last + 1}]")
+        rows.append(f"[lines {first} to {last} of {number}; read on with view_range [{last + 1}, {number}]]")
+    if notes:
+        rows.append(
+            f"[this file has {', '.join(dict.fromkeys(notes))}; edit_file takes line ends as \\n and keeps that]"
+        )
     return "\n".join(rows)
+
+
+def _range_of(view_range: list[int] | None) -> tuple[int, int]:
+    """The first and the last line to show. An end of 0 or less is the file's end, as far as one answer goes."""
+    if view_range is None:
+        return 1, READ_LINES
+    first = max(1, view_range[0])
+    last = view_range[1] if view_range[1] > 0 else first + READ_LINES - 1
+    if last < first:
+        raise ToolError(
+            f"view_range [{view_range[0]}, {view_range[1]}] ends before it begins. Give the first and the last line, "
+            f"such as [{last}, {first}]."
+        )
+    return first, last
+
+
+def _numbered_lines(file: Any, display_path: str) -> tuple[Iterator[tuple[int, str]], list[str]]:
+    """Numbered lines of a text file, and what is peculiar about it, complete once all lines were read."""
+    start = file.read(8192)
+    file.seek(0)
+    has_lone_cr = b"\r" in start and b"\n" not in start
+    if has_lone_cr or any(start.startswith(mark) for mark, _ in _BYTE_ORDER_MARKS):
+        content = decode_file(file.read(TEXT_BYTES), display_path)
+        text = content.text.replace("\r\n", "\n").replace("\r", "\n")
+        lines = text[:-1].split("\n") if text.endswith("\n") else text.split("\n") if text else []
+        return iter(list(enumerate(lines, 1))), [content.peculiarities] if content.peculiarities else []
+    if b"\0" in start:
+        decode_file(start, display_path)  # raises
+    notes: list[str] = []
+    return _streamed_lines(file, notes), notes
+
+
+def _streamed_lines(file: Any, notes: list[str]) -> Iterator[tuple[int, str]]:
+    for number, raw in enumerate(file, 1):
+        if raw.endswith(b"\r\n") and _CRLF not in notes:
+            notes.append(_CRLF)
+        raw = raw.rstrip(b"\r\n")
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            line = raw.decode("latin-1")
+            if _NOT_UTF8 not in notes:
+                notes.append(_NOT_UTF8)
+        if "\r" in line or "\x1b" in line:
+            # Visible: the agent is shown results without control characters.
+            line = line.replace("\r", "\u240d").replace("\x1b", "\u241b")
+        yield number, line
+
+
+_CRLF = "CRLF line ends"
+_NOT_UTF8 = "bytes that are not UTF-8, shown as Latin-1"
+
+
+def _similar(folders: Folders, path: str) -> str:
+    """Files of the same name elsewhere in the workspace, as a sentence."""
+    name = os.path.basename(path.rstrip("/"))
+    found = []
+    for relative, entry in _walk(os.path.realpath(folders.workspace)):
+        if entry.name == name:
+            found.append(relative)
+            if len(found) == SIMILAR_PATHS:
+                break
+    return f" There is {' and '.join(sorted(found))}." if found else ""
 
 
 def _walk(top: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -964,27 +1290,47 @@ def _matcher(folders: Folders, pattern: str) -> re.Pattern[str]:
     while relative.startswith("./"):
         relative = relative[2:]
     if relative.startswith("/") or ".." in relative.split("/"):
-        raise ToolError(f"{pattern} is outside the workspace. Patterns are relative to it.")
+        raise ToolError(f"{pattern} is outside the workspace. Patterns are relative to it, such as src/**/*.ts.")
     try:
         return re.compile(glob_expression(relative), re.DOTALL)
     except re.error as error:
-        raise ToolError(f"{pattern} is not a valid glob pattern: {error}.") from None
+        raise ToolError(f"{pattern} is not a valid glob pattern: {error}. Use *, ?, [abc], {{a,b}} and **.") from None
+
+
+def _searched(folders: Folders, path: str | None) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
+    """Files below a folder of the workspace: relative to that folder, relative to the workspace, and the entry.
+
+    Raises:
+        ToolError: there is no such folder.
+    """
+    top = os.path.realpath(folders.workspace)
+    if not path:
+        return ((relative, relative, entry) for relative, entry in _walk(top))
+    real = resolve(folders, path)
+    if not os.path.isdir(real):
+        problem = "is a file" if os.path.exists(real) else "does not exist"
+        raise ToolError(f"{path} {problem}. Give a folder of the workspace as path, or null for all of it.")
+    prefix = os.path.relpath(real, top)
+    prefix = "" if prefix == "." else prefix + "/"
+    return ((relative, prefix + relative, entry) for relative, entry in _walk(real))
 
 
 def find_files(folders: Folders, tool_input: dict[str, Any]) -> str:
     """Paths that match, newest first."""
-    pattern = tool_input["pattern"]
+    pattern, path = tool_input["pattern"], tool_input.get("path")
     matcher = _matcher(folders, pattern)
     matches = []
-    for relative, entry in _walk(os.path.realpath(folders.workspace)):
+    for relative, shown, entry in _searched(folders, path):
         if matcher.fullmatch(relative):
             try:
-                matches.append((-entry.stat().st_mtime_ns, relative))
+                matches.append((-entry.stat().st_mtime_ns, shown))
             except OSError:
                 continue
     if not matches:
-        return f"No file matches {pattern}."
-    lines = [relative for _, relative in sorted(matches)]
+        hint = "" if "**" in pattern else f" Below any folder it would be **/{pattern.lstrip('/')}."
+        ignored = ", ".join(sorted(IGNORED))
+        return f"No file{f' in {path}' if path else ''} matches {pattern}.{hint} Folders named {ignored} are left out."
+    lines = [shown for _, shown in sorted(matches)]
     more = len(lines) - GLOB_PATHS
     return "\n".join(lines[:GLOB_PATHS] + ([f"[{more} more; narrow the pattern]"] if more > 0 else []))
 
@@ -993,29 +1339,43 @@ def grep(folders: Folders, tool_input: dict[str, Any]) -> str:
     """Lines that match, as `path:line: text`."""
     import re
 
-    pattern, only = tool_input["pattern"], tool_input.get("glob")
+    pattern, path, only = tool_input["pattern"], tool_input.get("path"), tool_input.get("glob")
     try:
         expression = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ToolError(f"{pattern} is not a valid regular expression: {error}.") from None
+        raise ToolError(
+            f"{pattern} is not a valid regular expression: {error}. It has Python's syntax; put a backslash before "
+            "each of .^$*+?{}[]()|\\ that you mean literally."
+        ) from None
     matcher = _matcher(folders, only) if only else None
     top = os.path.realpath(folders.workspace)
     rows: list[str] = []
-    size = 0
-    for relative, entry in sorted(_walk(top), key=lambda pair: pair[0]):
-        name = entry.name if only and "/" not in only else relative
-        if matcher is not None and not matcher.fullmatch(name):
+    size = searched = 0
+    for relative, shown, name in _greppable(folders, path):
+        if matcher is not None and not matcher.fullmatch(name if only and "/" not in only else relative):
             continue
-        for number, line in _lines(top, relative):
+        searched += 1
+        for number, line in _lines(top, shown):
             if not expression.search(line):
                 continue
             text = line if len(line) <= GREP_LINE_CHARACTERS else line[:GREP_LINE_CHARACTERS] + "…"
-            row = f"{relative}:{number}: {text}"
+            row = f"{shown}:{number}: {text}"
             size += len(row) + 1
             if len(rows) >= GREP_MATCHES or size > GREP_BYTES:
                 return "\n".join([*rows, "[more matches; narrow the pattern or the glob]"])
             rows.append(row)
-    return "\n".join(rows) or "No line matches."
+    if not rows and not searched:
+        return f"No file was searched: none matches {only or 'that path'}. Look with glob what there is."
+    return "\n".join(rows) or f"No line matches in {searched} files."
+
+
+def _greppable(folders: Folders, path: str | None) -> list[tuple[str, str, str]]:
+    """The files to search, in order: relative to the folder, relative to the workspace, and the name."""
+    if path and os.path.isfile(real := resolve(folders, path)):
+        shown = os.path.relpath(real, os.path.realpath(folders.workspace))
+        return [(os.path.basename(real), shown, os.path.basename(real))]
+    found = [(relative, shown, entry.name) for relative, shown, entry in _searched(folders, path)]
+    return sorted(found, key=lambda file: file[1])
 
 
 def _lines(top: str, relative: str) -> Iterator[tuple[int, str]]:
@@ -1031,10 +1391,13 @@ def _lines(top: str, relative: str) -> Iterator[tuple[int, str]]:
         if os.fstat(descriptor).st_size > GREP_FILE_BYTES:
             return
         data = file.read()
-    if b"\0" in data[:8192]:
+    try:
+        text = decode_file(data, relative).text
+    except ToolError:
         return
-    for number, raw in enumerate(data.split(b"\n"), 1):
-        yield number, raw.rstrip(b"\r").decode("utf-8", "replace")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    yield from enumerate(text.split("\n"), 1)
 
 
 QUERIES: Mapping[str, Function] = {"read_file": read_file, "glob": find_files, "grep": grep}

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import UUID, and_, bindparam, or_, select, text
 
@@ -12,6 +13,7 @@ from db.transaction import Transaction
 from domain.answer import input_of
 from domain.errors import RowsAreBehind, StaleClaim
 from domain.events import BuildEvent
+from domain.former_inputs import current_input
 from domain.payloads import SandboxRef
 from domain.recovery import EDITS, RecordedCall
 from domain.sent_tools import digest_of_today
@@ -53,12 +55,17 @@ async def calls_since(tx: Transaction, build_id: uuid.UUID, snapshot: Snapshot |
                 call.tool_use_id,
                 call.name,
                 call.summary,
-                input_of(parse_stored_blocks(content), call.tool_use_id) if call.name in EDITS else {},
+                _edit_input(content, call) if call.name in EDITS else {},
                 succeeded=not call.is_error,
                 unsure=intended_before,
             )
         )
     return calls
+
+
+def _edit_input(answer: str, call: ToolCall) -> dict[str, Any]:
+    value = input_of(parse_stored_blocks(answer), call.tool_use_id)
+    return current_input(call.name, value) if isinstance(value, dict) else {}
 
 
 async def open_calls_since(tx: Transaction, build_id: uuid.UUID, snapshot: Snapshot | None) -> dict[str, bool]:

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from domain.errors import InvalidToolInput
-from domain.tools import TOOLS, Tool, ToolInput, check_tool_input, render_tools
+from domain.former_inputs import current_input
+from domain.tools import TOOLS, Tool, ToolInput, check_tool_input, describe_problems, render_tools
 
 Schema = Mapping[str, Any]
 
@@ -51,14 +52,17 @@ class SentTools:
         if schema == today:
             return check_tool_input(name, value)
         if problem := mismatch(schema, value):
-            raise InvalidToolInput(f"The input of {name} does not fit its schema, so it was not run. {problem}")
-        fields = value if isinstance(value, dict) else {}
+            raise InvalidToolInput(
+                f"The input of {name} does not fit its schema, so it was not run. {problem}. Call it again with "
+                f"{', '.join(schema.get('properties', ())) or 'an empty object'}."
+            )
+        fields = current_input(name, value) if isinstance(value, dict) else {}
         adapted = {field: fields.get(field) for field in today["properties"]}
         try:
             return TOOLS[name].input.model_validate(adapted)
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in error.errors())
-            raise InvalidToolInput(f"The input of {name} can't be run. {problems}") from None
+            problem = describe_problems(name, error)
+            raise InvalidToolInput(f"The input of {name} can't be run. {problem}") from None
 
 
 def tools_of(stored: str | None) -> SentTools:

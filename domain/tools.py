@@ -5,7 +5,7 @@ the same name to the table of the place where it runs; see `RunsIn`.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Annotated, Any
@@ -13,62 +13,73 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from domain.errors import InvalidToolInput
+from domain.former_inputs import current_input
+from domain.product import PRODUCT_FILE
 from domain.text import storable
 
-BASH_TIMEOUT_DEFAULT_SECONDS = 60
+BASH_TIMEOUT_DEFAULT_SECONDS = 120
 """How long a `bash` call may run if the agent names no time."""
 
 BASH_TIMEOUT_MAX_SECONDS = 600
 """The longest time that the agent may ask for."""
 
+SHORTEST_TIMEOUT_MS = 1000
+"""A shorter time is a mistake: seconds were meant."""
+
 READ_LINES_DEFAULT = 2000
 
 
 class ToolInput(BaseModel):
-    """Strict: no coercion, no additional fields, and every field is required; optional ones accept null."""
+    """Strict: no coercion and no additional fields. The model is told that every field is required and that optional
+    ones accept null; one that is missing counts as null, as some gateways leave nulls out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 NotEmpty = Annotated[str, Field(min_length=1)]
-Path = Annotated[str, Field(min_length=1, max_length=4096, description="Path relative to the workspace.")]
+FilePath = Annotated[str, Field(min_length=1, max_length=4096, description="Path relative to the workspace.")]
+Folder = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class BashInput(ToolInput):
     command: NotEmpty = Field(description="The command line.")
-    timeout_seconds: Annotated[int, Field(ge=1)] | None = Field(
-        description=f"Seconds until the whole process tree is ended. null means {BASH_TIMEOUT_DEFAULT_SECONDS}; at "
-        f"most {BASH_TIMEOUT_MAX_SECONDS}.",
+    timeout_ms: Annotated[int, Field(ge=SHORTEST_TIMEOUT_MS)] | None = Field(
+        default=None,
+        description="Milliseconds until the whole process tree is ended. null means "
+        f"{BASH_TIMEOUT_DEFAULT_SECONDS * 1000}; at most {BASH_TIMEOUT_MAX_SECONDS * 1000}.",
     )
 
 
 class ReadFileInput(ToolInput):
-    path: Path
-    start_line: Annotated[int, Field(ge=1)] | None = Field(description="First line, from 1. null: from the top.")
-    line_count: Annotated[int, Field(ge=1)] | None = Field(
-        description=f"How many lines. null: up to {READ_LINES_DEFAULT}."
+    file_path: FilePath
+    view_range: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(
+        default=None,
+        description="The first and the last line, counted from 1, such as [1, 500]; 0 as the last one goes to the end. "
+        f"null: the first {READ_LINES_DEFAULT} lines. Not for images.",
     )
 
 
 class WriteFileInput(ToolInput):
-    path: Path
+    file_path: FilePath
     content: str = Field(description="The whole new content.")
 
 
 class EditFileInput(ToolInput):
-    path: Path
-    old_text: NotEmpty = Field(description="The exact text to replace.")
-    new_text: str = Field(description="What to put in its place.")
-    replace_all: bool | None = Field(description="Replace every occurrence. null: false.")
+    file_path: FilePath
+    old_string: NotEmpty = Field(description="The exact text to replace, without line numbers.")
+    new_string: str = Field(description="What to put in its place.")
+    replace_all: bool | None = Field(default=None, description="Replace every occurrence. null: false.")
 
 
 class GlobInput(ToolInput):
     pattern: NotEmpty = Field(description="Glob pattern, ** for any depth.")
+    path: Folder | None = Field(default=None, description="The folder to search below. null: the workspace.")
 
 
 class GrepInput(ToolInput):
     pattern: NotEmpty = Field(description="Regular expression.")
-    glob: str | None = Field(description="Only files that match this pattern. null: all.")
+    path: Folder | None = Field(default=None, description="The folder or file to search. null: the workspace.")
+    glob: str | None = Field(default=None, description="Only files that match this pattern. null: all.")
 
 
 class TakeScreenshotInput(ToolInput):
@@ -101,8 +112,10 @@ class Tool:
     mutating: bool = False
     """Its calls run in order, and as one detached process each; the others run side by side."""
     command: Callable[[Any], str] | None = None
-    """Returns what bash runs in the workspace for an input, which may have `timeout_seconds`."""
-    subject: Callable[[dict[str, Any]], object] = lambda tool_input: tool_input.get("path")
+    """Returns what bash runs in the workspace for an input, which may have `timeout_ms`."""
+    subject: Callable[[dict[str, Any]], object] = lambda tool_input: (
+        tool_input.get("file_path") or tool_input.get("path")
+    )
     """What a call is about, for its summary; the input may be any JSON object."""
 
     def __post_init__(self) -> None:
@@ -117,10 +130,12 @@ class Tool:
         """Return the input's JSON schema in the subset that the API's strict mode accepts. We check the rest."""
         schema = _strict_subset(self.input.model_json_schema())
         schema.pop("description", None)  # the docstring of the input's class, which is for us
-        return {**schema, "required": schema.get("required", [])}
+        return {**schema, "required": list(schema["properties"])}
 
 
-_NOT_IN_STRICT_MODE = {"title", "minLength", "maxLength", "minimum", "maximum", "pattern"}
+_NOT_IN_STRICT_MODE = {
+    *("title", "default", "minLength", "maxLength", "minimum", "maximum", "pattern", "minItems", "maxItems")
+}
 
 
 def _strict_subset(schema: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +144,8 @@ def _strict_subset(schema: dict[str, Any]) -> dict[str, Any]:
         subset["properties"] = {name: _strict_subset(rule) for name, rule in subset["properties"].items()}
     if "anyOf" in subset:
         subset["anyOf"] = [_strict_subset(option) for option in subset["anyOf"]]
+    if "items" in subset:
+        subset["items"] = _strict_subset(subset["items"])
     return subset
 
 
@@ -137,47 +154,70 @@ TOOLS: dict[str, Tool] = {
     for tool in (
         Tool(
             "bash",
-            "Run a command with bash in the workspace. Output is cut in the middle when long; the whole of it is kept "
-            "in a file that the result names. Start servers in the background with nohup and &, output to a file.",
+            "Run a command with bash in the workspace, in a shell of its own: variables and cd do not last until the "
+            "next call. Use it for git, installs, tests and everything that the other tools do not do; to look at and "
+            "change files, those are better. Output is cut in the middle when long, and the whole of it is kept in a "
+            "file that the result names. Start servers in the background with nohup and &, their output to a file and "
+            "their process id to another, and stop them by that id, never by name: a name also fits what runs your "
+            "commands.",
             BashInput,
             RunsIn.COMMAND,
             mutating=True,
             command=lambda tool_input: str(tool_input.command),
             subject=lambda tool_input: tool_input.get("command"),
         ),
-        Tool("read_file", "Read a text file of the workspace, with line numbers.", ReadFileInput, RunsIn.SANDBOX),
+        Tool(
+            "read_file",
+            "Read a text file of the workspace with line numbers, or look at an image (PNG, JPEG, GIF, WebP). Read a "
+            "file before you edit it, and what a package has installed before you use it: its README, its types, its "
+            f"source. Without a range you get up to {READ_LINES_DEFAULT} lines, and the last line says how to read on. "
+            "Read several files in one message.",
+            ReadFileInput,
+            RunsIn.SANDBOX,
+        ),
         Tool(
             "write_file",
-            "Write a text file of the workspace, whole; folders on the way are made.",
+            "Write a text file of the workspace, whole, in UTF-8; folders on the way are made. Use it for new files, "
+            "and for one that changes nearly everywhere. For an existing file prefer edit_file, which can't lose what "
+            "you did not mean to change. Write the whole content: a remark such as `rest as before` would replace the "
+            "rest.",
             WriteFileInput,
             RunsIn.SANDBOX,
             mutating=True,
         ),
         Tool(
             "edit_file",
-            "Replace one exact piece of a text file. The old text must occur exactly once unless replace_all is true.",
+            "Replace a piece of text in a file of the workspace. Copy old_string exactly from what read_file shows, "
+            "indentation included and line numbers left out, with enough of the text around it to occur only once, "
+            "unless replace_all is true. Line ends, encoding and the rest of the file stay as they are. This is the "
+            "tool for changing existing files.",
             EditFileInput,
             RunsIn.SANDBOX,
             mutating=True,
         ),
         Tool(
             "glob",
-            "List files of the workspace whose path matches a pattern, such as **/*.py; newest first.",
+            "List files of the workspace whose path matches a pattern, such as **/*.py; newest first. Use it to get to "
+            "know a workspace and to find a file by its name; grep finds one by its content. Folders such as "
+            "node_modules and .git are left out.",
             GlobInput,
             RunsIn.SANDBOX,
             subject=lambda tool_input: tool_input.get("pattern"),
         ),
         Tool(
             "grep",
-            "Search the text files of the workspace with a regular expression (Python's syntax).",
+            "Search the text files of the workspace line by line with a regular expression in Python's syntax. Use it "
+            "to find where something is defined and everywhere it is used before you change it. Narrow a search with a "
+            "folder or a glob such as *.ts. Folders such as node_modules and .git are left out; for those use bash.",
             GrepInput,
             RunsIn.SANDBOX,
             subject=lambda tool_input: tool_input.get("pattern"),
         ),
         Tool(
             "take_screenshot",
-            "Take screenshots of the running product, desktop (1280x800) and mobile (390x844). Its server must already "
-            "listen in the sandbox on the port that cofounder.json names.",
+            "Take screenshots of a page of the running product, desktop (1280x800) and mobile (390x844), and see them. "
+            "Use it after each change that shows, before you call a page done. The product's server must already "
+            f"listen in the sandbox on the port that {PRODUCT_FILE} names: start it in the background first.",
             TakeScreenshotInput,
             RunsIn.WORKER,
         ),
@@ -206,10 +246,35 @@ def check_tool_input(name: str, value: object) -> ToolInput:
     if name not in TOOLS:
         raise InvalidToolInput(f"There is no tool named {name}. The tools are: {', '.join(TOOLS)}.")
     try:
-        return TOOLS[name].input.model_validate(value)
+        return TOOLS[name].input.model_validate(current_input(name, value) if isinstance(value, dict) else value)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in error.errors())
-        raise InvalidToolInput(f"The input of {name} does not fit its schema, so it was not run. {problems}") from None
+        problem = describe_problems(name, error)
+        raise InvalidToolInput(f"The input of {name} does not fit its schema, so it was not run. {problem}") from None
+
+
+def describe_problems(name: str, error: ValidationError) -> str:
+    """Say what is wrong with a call's input, and what the tool takes."""
+    problems = dict.fromkeys(_problem(e) for e in error.errors())
+    return f"{'; '.join(problems)}. Call it again with {_expected(TOOLS[name])}."
+
+
+_MEANT_SECONDS = "timeout_ms: it is in milliseconds, so 120 seconds are 120000"
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    location = [str(part) for part in error["loc"] if not str(part).startswith(("constrained-", "list["))]
+    if location == ["timeout_ms"] and error["type"] == "greater_than_equal":
+        return _MEANT_SECONDS
+    return f"{'.'.join(location) or 'input'}: {error['msg']}"
+
+
+def _expected(tool: Tool) -> str:
+    """The fields of a tool's input, with their types, for an error."""
+    fields = []
+    for field, rule in tool.sent_schema()["properties"].items():
+        kinds = [str(option.get("type", "any")) for option in rule.get("anyOf", [rule])]
+        fields.append(f"{field} ({' or '.join(kinds)})")
+    return ", ".join(fields) or "an empty object"
 
 
 def is_mutating(name: str) -> bool:
@@ -231,4 +296,4 @@ def tool_of(summary: str) -> str:
 
 
 def _guessed_subject(tool_input: dict[str, Any]) -> object:
-    return tool_input.get("command") or tool_input.get("path") or tool_input.get("pattern")
+    return next(filter(None, map(tool_input.get, ("command", "file_path", "path", "pattern"))), None)

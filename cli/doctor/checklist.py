@@ -13,6 +13,7 @@ from cli.doctor.machine import check_bubblewrap, check_chromium, check_disk
 from cli.doctor.permits import check_permits
 from cli.doctor.services import check_api, check_model, check_object_store, check_sandboxes
 from cli.doctor.temporal import check_reaper, check_search_attributes, check_temporal, check_worker
+from cli.doctor.tools import check_tools
 from cli.feed_state import printable
 from domain.errors import CofounderError
 from settings import Settings, load_settings
@@ -31,6 +32,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("outages", check_outages),
     ("model", check_model),
     ("sandboxes", check_sandboxes),
+    ("tools", check_tools),
     ("permits", check_permits),
     ("api", check_api),
     ("chromium", check_chromium),

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from cli.doctor.paid import NotAsked, Purse, Question, Verdict, cannot_ask, held, not_held
+from cli.doctor.tools import describe, what_is_lacking
 from clients.cancellation import run_to_completion
 from clients.sandbox import Role, Sandbox, SandboxConfig, Sandboxes
 from domain.errors import CofounderError, SandboxGone
@@ -64,6 +65,7 @@ class SandboxQuestions:
         """The questions."""
         return [
             Question("template", "The template has bash, git, Python 3 and /home/user", self.template),
+            Question("tools", "The template has what products of all kinds need", self.tools),
             Question("metadata", "A sandbox is found by its metadata, also while it is paused", self.metadata),
             Question("pause", "A pause keeps files and processes, and connecting resumes it", self.pause),
             Question("egress", "Sandboxes reach the hosts of SANDBOX_EGRESS_HOSTS and no others", self.egress),
@@ -84,6 +86,15 @@ class SandboxQuestions:
             )
         text = ", ".join(done.stdout.splitlines())
         return held(text) if done.exit_code == 0 else not_held(f"exit code {done.exit_code}: {text} {done.stderr}")
+
+    async def tools(self) -> Verdict:
+        """Whether the template lacks something that some products need."""
+        async with self._sandbox() as sandbox:
+            lacking = await what_is_lacking(sandbox)
+        if not lacking:
+            return held("all of it")
+        remedy = "Build one that has it (deploy/e2b), and set E2B_TEMPLATE to its name"
+        return not_held(f"{describe(lacking)}. {remedy}")
 
     async def metadata(self) -> Verdict:
         """Whether listing by metadata finds the sandbox, running and paused."""

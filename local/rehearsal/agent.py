@@ -37,32 +37,33 @@ class CannotGoOn(Exception):
 
 def bash(command: str, timeout_seconds: int | None = None) -> Call:
     """Return a call that runs a command in the workspace."""
-    return Call("bash", {"command": command, "timeout_seconds": timeout_seconds})
+    return Call("bash", {"command": command, "timeout_ms": timeout_seconds and timeout_seconds * 1000})
 
 
-def read_file(path: str, start_line: int | None = None, line_count: int | None = None) -> Call:
+def read_file(path: str) -> Call:
     """Return a call that reads a file."""
-    return Call("read_file", {"path": path, "start_line": start_line, "line_count": line_count})
+    return Call("read_file", {"file_path": path, "view_range": None})
 
 
 def write_file(path: str, content: str) -> Call:
     """Return a call that writes a whole file."""
-    return Call("write_file", {"path": path, "content": content})
+    return Call("write_file", {"file_path": path, "content": content})
 
 
 def edit_file(edit: Edit) -> Call:
     """Return a call that replaces a text in a file."""
-    return Call("edit_file", {"path": edit.path, "old_text": edit.old, "new_text": edit.new, "replace_all": None})
+    replacement = {"old_string": edit.old, "new_string": edit.new, "replace_all": None}
+    return Call("edit_file", {"file_path": edit.path, **replacement})
 
 
 def glob(pattern: str) -> Call:
     """Return a call that lists files."""
-    return Call("glob", {"pattern": pattern})
+    return Call("glob", {"pattern": pattern, "path": None})
 
 
 def grep(pattern: str, where: str | None = None) -> Call:
     """Return a call that searches files."""
-    return Call("grep", {"pattern": pattern, "glob": where})
+    return Call("grep", {"pattern": pattern, "path": None, "glob": where})
 
 
 def take_screenshot(path: str) -> Call:

@@ -10,7 +10,7 @@ from typing import Any
 from local.rehearsal.cache import InputUsage, PromptCache, breakpoints
 from local.rehearsal.compaction import OWN_PROMPT_TOKENS, Cut, sign_block
 from local.rehearsal.control import Fault, Limits, Registration
-from local.rehearsal.conversation import Conversation, Turn, open_answer, write_trail
+from local.rehearsal.conversation import Conversation, Turn, as_described, open_answer, write_trail
 from local.rehearsal.errors import invalid
 from local.rehearsal.fuzz import FuzzAnswer, FuzzBlock, fuzz_answer
 from local.rehearsal.hostile_replies import change_reply
@@ -237,7 +237,7 @@ def _summary(ask: Ask) -> str:
     exchanges = ask.conversation.exchanges
     said = [exchange.text for exchange in exchanges if exchange.text.strip()]
     written = dict.fromkeys(
-        str(call.input["path"]) for exchange in exchanges for call in exchange.calls if call.input.get("path")
+        str(call.input["file_path"]) for exchange in exchanges for call in exchange.calls if call.input.get("file_path")
     )
     lines = [
         f"Summary of the conversation so far, {len(exchanges)} turns of the rehearsal model.",
@@ -304,7 +304,8 @@ def _say(turn: Turn, body: dict[str, Any], prefix: Prefix, notes: str) -> Reply:
     elif turn.text and not (turn.calls and notes == "silent"):
         parts.append(TextPart(turn.text))
     parts += [
-        ToolPart(new_tool_use_id(prefix), call.tool, json.dumps(call.input, ensure_ascii=False)) for call in turn.calls
+        ToolPart(new_tool_use_id(prefix), call.tool, json.dumps(as_described(call, body), ensure_ascii=False))
+        for call in turn.calls
     ]
     return Reply(tuple(parts), "tool_use" if turn.calls else "end_turn")
 

@@ -14,6 +14,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from domain.former_inputs import current_input, former_input
 from local.rehearsal.compaction import first_block
 from local.rehearsal.prefix import content_blocks
 
@@ -148,7 +149,7 @@ def read_conversation(body: dict[str, Any]) -> Conversation:
         exchanges.append(
             Exchange(
                 text="".join(_texts(message)),
-                calls=tuple(Call(block["name"], block["input"]) for block in calls),
+                calls=tuple(Call(block["name"], current_input(block["name"], block["input"])) for block in calls),
                 results=tuple(by_id[block["id"]] for block in calls if block["id"] in by_id),
                 texts=_texts(answer),
             )
@@ -164,11 +165,18 @@ def open_answer(messages: Sequence[dict[str, Any]]) -> str | None:
     return "".join(_texts(content_blocks(messages[-1]["content"])))
 
 
+def as_described(call: Call, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the call's input with the names that the request's tools have: a conversation that began with an older
+    version has its former ones."""
+    schemas: dict[str, Any] = {tool.get("name"): tool.get("input_schema") or {} for tool in body.get("tools") or ()}
+    return former_input(call.tool, call.input, schemas.get(call.tool, {}).get("properties") or call.input)
+
+
 def _matches(turn: Turn, exchange: Exchange) -> bool:
     if exchange.happened is not None:
         return exchange.happened
     if turn.calls or exchange.calls:
-        return turn.calls == exchange.calls
+        return tuple(Call(call.tool, current_input(call.tool, call.input)) for call in turn.calls) == exchange.calls
     # A redacted final text is not much shorter. One that was cut off or refused has about half its length.
     return len(exchange.text) >= 0.7 * len(turn.text)
 

@@ -50,13 +50,13 @@ _TEXTS = (
 _ODD_INPUTS = (
     "{}",
     '{"command":"true"}',
-    '{"command":"true","timeout_seconds":null,"extra":1}',
-    '{"Command":"true","timeout_seconds":null}',
-    '{"command":7,"timeout_seconds":"soon"}',
-    '{"path":"a","start_line":1e999,"line_count":null}',
-    '{"path":"a","start_line":NaN,"line_count":null}',
-    '{"path":"' + "é" * 3000 + '","start_line":null,"line_count":null}',
-    '{"path":"../../etc/passwd","start_line":null,"line_count":null}',
+    '{"command":"true","timeout_ms":null,"extra":1}',
+    '{"Command":"true","timeout_ms":null}',
+    '{"command":7,"timeout_ms":"soon"}',
+    '{"file_path":"a","view_range":[1e999,1]}',
+    '{"file_path":"a","view_range":[NaN,1]}',
+    '{"path":"' + "é" * 3000 + '","view_range":null}',
+    '{"file_path":"../../etc/passwd","view_range":null}',
     '{"pattern":"(((((","glob":null}',
     '{"path":"a\\u0000b","content":"\\ud800"}',
     '{"path":' + "[" * 200 + "1" + "]" * 200 + "}",
@@ -110,14 +110,14 @@ def fuzz_answer(seed: int, number: int, tools: Sequence[str]) -> FuzzAnswer:
 
 def _call(draw: random.Random, seed: int, tools: Sequence[str]) -> FuzzBlock:
     kinds: tuple[Callable[[], tuple[str, str]], ...] = (
-        lambda: ("bash", _json(command=draw.choice(_HOSTILE_COMMANDS), timeout_seconds=draw.choice((None, 1, 20)))),
+        lambda: ("bash", _json(command=draw.choice(_HOSTILE_COMMANDS), timeout_ms=draw.choice((None, 1000, 20_000)))),
         lambda: (draw.choice(list(tools) or ["bash"]), draw.choice(_ODD_INPUTS)),
         lambda: (draw.choice(_ODD_NAMES), draw.choice(_ODD_INPUTS)),
-        lambda: ("write_file", _json(path=_path(draw), content=draw.choice(_TEXTS))),
-        lambda: ("read_file", _json(path=_path(draw), start_line=draw.choice((None, 1, 10**9)), line_count=None)),
-        lambda: ("edit_file", _json(path=_path(draw), old_text="a", new_text="b", replace_all=None)),
-        lambda: ("glob", _json(pattern=draw.choice(("**/*", "[", "../*", "a" * 500)))),
-        lambda: ("grep", _json(pattern=draw.choice((".", "(", "(a+)+$")), glob=None)),
+        lambda: ("write_file", _json(file_path=_path(draw), content=draw.choice(_TEXTS))),
+        lambda: ("read_file", _json(file_path=_path(draw), view_range=draw.choice((None, [1, 0], [10**9, 0])))),
+        lambda: ("edit_file", _json(file_path=_path(draw), old_string="a", new_string="b", replace_all=None)),
+        lambda: ("glob", _json(pattern=draw.choice(("**/*", "[", "../*", "a" * 500)), path=None)),
+        lambda: ("grep", _json(pattern=draw.choice((".", "(", "(a+)+$")), path=None, glob=None)),
     )
     name, text = draw.choices(kinds, (30, 10, 5, 15, 10, 10, 10, 10))[0]()
     # Ids are used twice in a build, not in two: tests tell calls apart by their id.

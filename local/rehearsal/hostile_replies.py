@@ -46,10 +46,10 @@ DIGITS = 5000
 """Digits of `huge_integer`; more than Python reads by default."""
 
 _STRANGE_INPUT = {
-    "infinite_number": '{"path": "a", "start_line": 1e999, "line_count": null}',
-    "not_a_number": '{"path": "a", "start_line": NaN, "line_count": null}',
-    "huge_integer": '{"path": "a", "start_line": ' + "7" * DIGITS + ', "line_count": null}',
-    "deep_nesting": '{"path": ' + "[" * NESTING + "]" * NESTING + ', "start_line": null, "line_count": null}',
+    "infinite_number": '{"file_path": "a", "view_range": [1e999, 1]}',
+    "not_a_number": '{"file_path": "a", "view_range": [NaN, 1]}',
+    "huge_integer": '{"file_path": "a", "view_range": [' + "7" * DIGITS + ", 1]}",
+    "deep_nesting": '{"file_path": ' + "[" * NESTING + "]" * NESTING + ', "view_range": null}',
 }
 
 

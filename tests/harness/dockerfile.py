@@ -1,4 +1,4 @@
-"""Parses the Dockerfile for tests: its stages, and the instructions of each stage in order."""
+"""Parses a Dockerfile for tests: its stages, and the instructions of each stage in order."""
 
 import re
 from dataclasses import dataclass, field
@@ -21,9 +21,9 @@ class Stage:
         return [rest for word, rest in self.steps if word == instruction]
 
 
-def stages() -> list[Stage]:
-    """Parse all stages of the Dockerfile."""
-    text = re.sub(r"(?m)^\s*#.*\n", "", (ROOT / "Dockerfile").read_text()).replace("\\\n", " ")
+def stages(dockerfile: Path = ROOT / "Dockerfile") -> list[Stage]:
+    """Parse all stages of a Dockerfile; by default that of Cofounder's image."""
+    text = re.sub(r"(?m)^\s*#.*\n", "", dockerfile.read_text()).replace("\\\n", " ")
     parsed: list[Stage] = []
     for line in filter(None, map(str.strip, text.splitlines())):
         instruction, _, rest = line.partition(" ")

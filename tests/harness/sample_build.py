@@ -43,11 +43,11 @@ def sample_script(*, hold: bool = False, long: bool = False, stuck: bool = False
         *(_STUCK_TURNS if stuck else ()),
         [bash(f"{EFFECT}; {_LEAK}; {_LEAKING_PRODUCT}python3 leak.py; env | grep ^PLANTED_ | base64")],
         [
-            tool("write_file", path="notes.md", content="one\n"),
-            tool("read_file", path="notes.md"),
+            tool("write_file", file_path="notes.md", content="one\n"),
+            tool("read_file", file_path="notes.md"),
             tool("glob", pattern="*.py"),
             # Leaves another text if it runs twice.
-            tool("edit_file", path="notes.md", old_text="one", new_text="one and one more"),
+            tool("edit_file", file_path="notes.md", old_string="one", new_string="one and one more"),
         ],
         [bash(f"{EFFECT}; {wait}grep -qx three notes.md || echo three >> notes.md", 300)],
         [bash(f"{EFFECT}; git add -A; git commit -qm 'Add notes'")],

@@ -29,7 +29,7 @@ git add -A && git -c user.name=c -c user.email=c@example.org commit -qm "A small
 
 def bash(command: str, seconds: int | None = None) -> dict[str, Any]:
     """A step that calls bash."""
-    return {"tool": "bash", "input": {"command": command, "timeout_seconds": seconds}}
+    return {"tool": "bash", "input": {"command": command, "timeout_ms": seconds and round(seconds * 1000)}}
 
 
 def steps(*turns: list[dict[str, Any]]) -> dict[str, Any]:

@@ -585,7 +585,7 @@ async def sandbox_replaced(harness: WorkerHarness) -> list[EndedWorkflow]:
 )
 async def sandbox_lost_in_thought(harness: WorkerHarness) -> list[EndedWorkflow]:
     stalled = {"kind": "stall", "seconds": 300, "after": 2}
-    edit = {"tool": "write_file", "input": {"path": "notes.md", "content": "one"}}
+    edit = {"tool": "write_file", "input": {"file_path": "notes.md", "content": "one"}}
     turns = [bash(PRODUCT)], [edit], [{"text": "Done."}], [bash("git add -A; git commit -qm 'Add notes'")]
     build_id = await harness.start(script=steps(*turns), faults=[stalled])
     await harness.until_event(build_id, "turn_started", turn=3)

@@ -360,19 +360,21 @@ async def test_commits_end_phases(harness: DispatchHarness) -> None:
 
 async def test_files(harness: DispatchHarness) -> None:
     content = "ünï\n" * 200_000
-    assert await harness.attempt(await harness.ask("write_file", path="a/big", content=content)) == DispatchResult()
+    assert (
+        await harness.attempt(await harness.ask("write_file", file_path="a/big", content=content)) == DispatchResult()
+    )
     assert (await harness.sandbox.read(f"{WORKSPACE}/a/big")).decode() == content
-    await harness.attempt(await harness.ask("write_file", path="f", content="one two two"))
-    edit = await harness.ask("edit_file", path="f", old_text="one", new_text="1", replace_all=None)
+    await harness.attempt(await harness.ask("write_file", file_path="f", content="one two two"))
+    edit = await harness.ask("edit_file", file_path="f", old_string="one", new_string="1", replace_all=None)
     assert await harness.attempt(edit) == DispatchResult()
-    for given, problem in (({"old_text": "three"}, "does not occur"), ({"old_text": "two"}, "occurs 2 times")):
-        call = await harness.ask("edit_file", path="f", new_text="x", replace_all=None, **given)
+    for given, problem in (({"old_string": "three"}, "does not occur"), ({"old_string": "two"}, "occurs 2 times")):
+        call = await harness.ask("edit_file", file_path="f", new_string="x", replace_all=None, **given)
         assert (await harness.attempt(call)).is_error
         assert problem in await harness.result_text(call)
-    outside = await harness.ask("write_file", path="../../x", content="x")
+    outside = await harness.ask("write_file", file_path="../../x", content="x")
     assert (await harness.attempt(outside)).is_error
     assert "outside the workspace" in await harness.result_text(outside)
-    read = await harness.ask("read_file", path="f", start_line=None, line_count=None)
+    read = await harness.ask("read_file", file_path="f", view_range=None)
     assert await harness.attempt(read) == DispatchResult()
     assert await harness.result_text(read) == "     1\t1 two two"
     assert (await harness.attempt(await harness.ask("glob", pattern="**/*"))) == DispatchResult()

@@ -226,7 +226,7 @@ async def test_edits_since_the_snapshot_are_applied_again_up_to_the_first_that_d
     assert applied == (
         "Edits made since were applied again: edit_file: a.txt; write_file: b/c.txt; edit_file: b/c.txt."
     )
-    assert "fit any more: edit_file: a.txt; write_file: b/d.txt. (old_text does not occur in a.txt." in left
+    assert "fit any more: edit_file: a.txt; write_file: b/d.txt. (old_string does not occur in a.txt." in left
     assert commands.endswith("is lost: bash: sed -i s/one/two/g a.txt.")
     assert "fresh sandbox" in fresh
 
@@ -270,7 +270,10 @@ async def test_a_stale_attempt_restores_nothing(harness: ActivityHarness, build:
     assert snapshot is not None
     with pytest.raises(StaleClaim):
         await restore_snapshot(harness.store, sandbox, snapshot, stale)
-    given_edits = {"holder": stale.token, "edits": [{"tool": "write_file", "input": {"path": "b.txt", "content": ""}}]}
+    given_edits = {
+        "holder": stale.token,
+        "edits": [{"tool": "write_file", "input": {"file_path": "b.txt", "content": ""}}],
+    }
     outcome = await sandbox.call("stale", "reapply", given_edits, timeout_seconds=DEADLINE)
     assert json.loads(outcome.text) == {"held": False}
     for stop in (harness.take(build, sandbox, 2, "sleep"), pause(harness, build, sandbox)):

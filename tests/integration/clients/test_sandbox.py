@@ -234,7 +234,9 @@ async def test_a_background_server_survives_and_is_reached(sandbox: Sandbox) -> 
 
 async def test_large_inputs_and_outputs(sandbox: Sandbox) -> None:
     content = "é" * 500_000
-    written = await sandbox.call("big", "write_file", {"path": "big", "content": content}, timeout_seconds=DEADLINE)
+    written = await sandbox.call(
+        "big", "write_file", {"file_path": "big", "content": content}, timeout_seconds=DEADLINE
+    )
     assert not written.is_error
     assert (await sandbox.read(f"{WORKSPACE}/big")).decode() == content
     printed = await sandbox.call("loud", "bash", {"command": "yes | head -c 5000000"}, timeout_seconds=DEADLINE)
@@ -245,9 +247,9 @@ async def test_large_inputs_and_outputs(sandbox: Sandbox) -> None:
 
 async def test_queries(sandbox: Sandbox) -> None:
     await sandbox.write(f"{WORKSPACE}/q.txt", "one\ntwo\n")
-    assert (await sandbox.query("read_file", {"path": "q.txt"})).text == "     1\tone\n     2\ttwo"
+    assert (await sandbox.query("read_file", {"file_path": "q.txt"})).text == "     1\tone\n     2\ttwo"
     assert (await sandbox.query("grep", {"pattern": "tw.", "glob": "q.*"})).text == "q.txt:2: two"
-    assert (await sandbox.query("read_file", {"path": "../x"})).is_error
+    assert (await sandbox.query("read_file", {"file_path": "../x"})).is_error
 
 
 async def test_the_runner_is_put_back_where_it_lacks(sandbox: Sandbox) -> None:
@@ -262,7 +264,7 @@ async def test_a_noisy_login_profile_is_no_answer(sandbox: Sandbox) -> None:
     broken = await sandbox.call("broken", "bash", {"command": "true"}, timeout_seconds=DEADLINE)
     assert broken.state == "lost"
     assert "exit code 9" in broken.text
-    assert (await sandbox.query("read_file", {"path": "q.txt"})).is_error
+    assert (await sandbox.query("read_file", {"file_path": "q.txt"})).is_error
     await sandbox.write("/home/user/.bash_profile", "")
 
 

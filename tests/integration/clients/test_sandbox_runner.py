@@ -203,12 +203,41 @@ def test_a_call_that_was_ended_before_it_came_never_starts(runner: Runner) -> No
     assert not (runner.workspace / "made").exists()
 
 
-def test_a_keeper_that_was_killed_is_lost(runner: Runner) -> None:
-    assert runner.bash("sleep 600", name="gone", timeout=900, wait=0.3)["state"] == "running"
+def test_a_keeper_that_was_killed_is_no_lost_sandbox(runner: Runner) -> None:
+    assert runner.bash("echo said; sleep 600", name="gone", timeout=900, wait=0.3)["state"] == "running"
     keeper = runner.journal / "calls" / runner.id("gone") / "keeper"
     wait_until_blocking(keeper.exists)  # it is created atomically
     os.kill(int(keeper.read_text().split()[1]), 9)
-    assert runner.bash("", name="gone")["state"] == "lost"
+    answer = runner.bash("", name="gone")
+    assert (answer["state"], answer["is_error"]) == ("done", True)
+    assert answer["text"].startswith("said\n[your command ended its own supervisor")
+    assert processes_marked(runner.id("gone")) == []
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "USR1"])
+def test_a_command_that_signals_its_supervisor_goes_on(runner: Runner, name: str) -> None:
+    answer = runner.bash(f"kill -{name} $PPID; sleep 0.2; echo went on")
+    assert (answer["state"], answer["exit_code"], answer.get("ended")) == ("done", 0, None)
+    assert answer["text"].startswith("went on\n[your command sent a signal to its own supervisor")
+    assert "use its process id" in answer["text"]
+
+
+def test_a_command_that_stops_its_supervisor_is_waited_for(runner: Runner) -> None:
+    assert runner.bash("kill -STOP $PPID; sleep 0.2; echo went on", timeout=60)["text"] == "went on\n"
+
+
+def test_a_command_that_kills_its_supervisor_is_told_so(runner: Runner) -> None:
+    runner.bash("git init -q")
+    answer = runner.bash("echo > f; git add f; git commit -qm Made; sleep 600 & kill -9 $PPID; sleep 600", name="kill")
+    assert (answer["state"], answer["is_error"]) == ("done", True)
+    assert "[your command ended its own supervisor" in answer["text"]
+    assert answer["subject"] == "Made"
+    assert processes_marked(runner.id("kill")) == []
+
+
+def test_the_supervisor_has_a_name_that_no_server_has(runner: Runner) -> None:
+    answer = runner.bash("cat /proc/$PPID/comm")
+    assert answer["text"] == f"{sandbox_runner.PROCESS_NAME}\n"
 
 
 def test_another_boot_starts_nothing(runner: Runner) -> None:
@@ -277,47 +306,151 @@ def test_a_failing_command_may_still_have_committed(runner: Runner) -> None:
 
 
 def test_files_are_written_by_calls_too(runner: Runner) -> None:
-    assert runner.call("write_file", path="a", content="one")["text"] == "Created a: 3 bytes, 1 lines."
-    given: dict[str, Any] = {"path": "a", "old_text": "one", "new_text": "two", "replace_all": None}
+    assert runner.call("write_file", file_path="a", content="one")["text"] == "Created a: 3 bytes, 1 lines."
+    given: dict[str, Any] = {"file_path": "a", "old_string": "one", "new_string": "two", "replace_all": None}
     assert runner.call("edit_file", name="edit", **given)["text"] == "Replaced 1 occurrence in a."
     assert runner.call("edit_file", name="edit", **given)["text"] == "Replaced 1 occurrence in a."
     failed = runner.call("edit_file", **given)
     assert failed["is_error"]
     assert (runner.workspace / "a").read_text() == "two"
-    assert runner.query("read_file", path="a")["text"] == "     1\ttwo"
-    assert "no tool named" in runner.query("rm", path="a")["text"]
+    assert runner.query("read_file", file_path="a")["text"] == "     1\ttwo"
+    assert "no tool named" in runner.query("rm", file_path="a")["text"]
 
 
 def test_write_and_edit(runner: Runner) -> None:
-    assert runner.here("write_file", path="src/deep/a.txt", content="ünï\ntwo\n")["text"] == (
+    assert runner.here("write_file", file_path="src/deep/a.txt", content="ünï\ntwo\n")["text"] == (
         "Created src/deep/a.txt: 10 bytes, 2 lines."
     )
     path = runner.workspace / "src/deep/a.txt"
     path.chmod(0o755)
-    assert not runner.here("edit_file", path="src/deep/a.txt", old_text="two", new_text="2", replace_all=None).get(
-        "is_error"
-    )
+    assert not runner.here(
+        "edit_file", file_path="src/deep/a.txt", old_string="two", new_string="2", replace_all=None
+    ).get("is_error")
     assert path.read_text() == "ünï\n2\n"
     assert path.stat().st_mode & 0o777 == 0o755
-    assert runner.here("write_file", path="src/deep/a.txt", content="")["text"].startswith("Replaced")
+    assert runner.here("write_file", file_path="src/deep/a.txt", content="")["text"].startswith("Replaced")
     assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
 
 
 def test_edits_that_do_not_fit(runner: Runner) -> None:
     (runner.workspace / "f").write_text("one two two")
-    given = {"path": "f", "new_text": "x", "replace_all": None}
-    assert "does not occur" in runner.here("edit_file", old_text="three", **given)["text"]
-    twice = runner.here("edit_file", old_text="two", **given)
+    given = {"file_path": "f", "new_string": "x", "replace_all": None}
+    assert "does not occur" in runner.here("edit_file", old_string="three", **given)["text"]
+    twice = runner.here("edit_file", old_string="two", **given)
     assert twice["is_error"]
     assert "occurs 2 times" in twice["text"]
     assert (runner.workspace / "f").read_text() == "one two two"
-    assert "2 occurrences" in runner.here("edit_file", old_text="two", **{**given, "replace_all": True})["text"]
-    assert "does not exist" in runner.here("edit_file", old_text="two", **{**given, "path": "nope"})["text"]
+    assert "2 occurrences" in runner.here("edit_file", old_string="two", **{**given, "replace_all": True})["text"]
+    assert "does not exist" in runner.here("edit_file", old_string="two", **{**given, "file_path": "nope"})["text"]
+
+
+def _utf16(text: str, order: str = "le") -> bytes:
+    return f"\ufeff{text}".encode(f"utf-16-{order}")
+
+
+@pytest.mark.parametrize(
+    ("content", "old", "new", "expected", "said"),
+    [
+        (
+            b"a = 1\r\nb = 2\r\n",
+            "a = 1\nb = 2",
+            "a = 3\nb = 4\nc = 5",
+            b"a = 3\r\nb = 4\r\nc = 5\r\n",
+            "CRLF line ends",
+        ),
+        (b"a\r\nb\r\n", "a\r\nb", "c\r\nd", b"c\r\nd\r\n", "CRLF line ends"),
+        (b"a\r\nb\nc\r\n", "b\nc", "x\ny", b"a\r\nx\ny\r\n", "mixed line ends"),
+        (b"a\rb\r", "a\nb", "x\ny", b"x\ry\r", "CR line ends"),
+        (b"\xef\xbb\xbfa\n", "a", "\u00e9", b"\xef\xbb\xbf\xc3\xa9\n", "a byte order mark"),
+        (
+            "\ufeffa = \u00fc\r\n".encode("utf-16-le"),
+            "a = \u00fc\n",
+            "b\n",
+            "\ufeffb\r\n".encode("utf-16-le"),
+            "UTF-16-LE",
+        ),
+        (
+            "\ufeff\u00fc".encode("utf-16-be"),
+            "\u00fc",
+            "\U0001f600",
+            "\ufeff\U0001f600".encode("utf-16-be"),
+            "UTF-16-BE",
+        ),
+        (b"caf\xe9 = 1\n", "caf\u00e9 = 1", "th\u00e9 = 2", b"th\xe9 = 2\n", "LATIN-1"),
+        (b"\xc3\xa9 \xff b\n", "\u00e9", "\u00e8", b"\xc3\xa8 \xff b\n", "bytes that are not UTF-8"),
+    ],
+)
+def test_edits_keep_line_ends_and_encoding(
+    runner: Runner, content: bytes, old: str, new: str, expected: bytes, said: str
+) -> None:
+    (runner.workspace / "f").write_bytes(content)
+    answer = runner.here("edit_file", file_path="f", old_string=old, new_string=new, replace_all=None)
+    assert not answer.get("is_error"), answer["text"]
+    assert (runner.workspace / "f").read_bytes() == expected
+    assert "Kept: " in answer["text"]
+    assert said in answer["text"]
+
+
+def test_what_an_encoding_lacks_is_not_written(runner: Runner) -> None:
+    (runner.workspace / "f").write_bytes(b"caf\xe9\n")
+    answer = runner.here("edit_file", file_path="f", old_string="caf", new_string="\u20ac", replace_all=None)
+    assert answer["is_error"]
+    assert "Latin-1, which lacks '\u20ac'" in answer["text"]
+    assert (runner.workspace / "f").read_bytes() == b"caf\xe9\n"
+
+
+def test_what_is_shown_can_be_edited(runner: Runner) -> None:
+    for content, shown, note in (
+        (b"a = 1\r\nb = 2\r\n", "     1\ta = 1\n     2\tb = 2", "CRLF line ends"),
+        ("\ufeff\u00fc\nb".encode("utf-16-le"), "     1\t\u00fc\n     2\tb", "encoding UTF-16-LE"),
+        (b"caf\xe9\n", "     1\tcaf\u00e9", "shown as Latin-1"),
+        (b"a\rb\r", "     1\ta\n     2\tb", "CR line ends"),
+    ):
+        (runner.workspace / "f").write_bytes(content)
+        text = runner.here("read_file", file_path="f")["text"]
+        assert text.startswith(f"{shown}\n[this file has "), text
+        assert note in text
+    (runner.workspace / "f").write_bytes("\ufeff\u00fcber\n".encode("utf-16-le"))
+    assert runner.here("grep", pattern="\u00fcber")["text"] == "f:1: \u00fcber"
+
+
+def test_writing_over_another_encoding_is_said(runner: Runner) -> None:
+    (runner.workspace / "f").write_bytes(b"a\r\nb\r\n")
+    assert "It had CRLF line ends before" in runner.here("write_file", file_path="f", content="a\nb\n")["text"]
+    assert "before" not in runner.here("write_file", file_path="f", content="a\n")["text"]
+
+
+@pytest.mark.parametrize(
+    ("old", "hint"),
+    [
+        ("     1\tdef f():", "leave out the numbers"),
+        ("def f():\n  return 1", "In line 1 it occurs with other white space"),
+        ("DEF F():", "In line 1 it occurs with other capital letters"),
+        ("    return 1\n\ndef g():", "Only a part of it does, in line 2"),
+        ("nothing like it", "Read the file and copy the text exactly"),
+    ],
+)
+def test_an_edit_that_does_not_fit_says_why(runner: Runner, old: str, hint: str) -> None:
+    (runner.workspace / "f").write_text("def f():\n    return 1\n")
+    answer = runner.here("edit_file", file_path="f", old_string=old, new_string="x", replace_all=None)
+    assert answer["is_error"]
+    assert hint in answer["text"]
+
+
+def test_searches_below_a_folder(runner: Runner) -> None:
+    (runner.workspace / "src").mkdir()
+    (runner.workspace / "src/a.py").write_text("import os\n")
+    (runner.workspace / "b.py").write_text("import os\n")
+    assert runner.here("glob", pattern="*.py", path="src")["text"] == "src/a.py"
+    assert runner.here("grep", pattern="import", path="src")["text"] == "src/a.py:1: import os"
+    assert runner.here("grep", pattern="import", path="b.py")["text"] == "b.py:1: import os"
+    assert "does not exist" in runner.here("glob", pattern="*", path="nope")["text"]
+    assert "There is src/a.py." in runner.here("read_file", file_path="a.py")["text"]
 
 
 def test_a_large_input_comes_as_a_file(runner: Runner) -> None:
     (runner.journal / "inputs").mkdir()
-    envelope = {"tool": "write_file", "input": {"path": "big", "content": "x" * 1_000_000}, "timeout": 240}
+    envelope = {"tool": "write_file", "input": {"file_path": "big", "content": "x" * 1_000_000}, "timeout": 240}
     (runner.journal / "inputs" / f"{runner.id('big')}.json").write_text(json.dumps(envelope))
     assert runner.ask("start", runner.id("big"), "-", "240")["state"] == "done"
     assert (runner.workspace / "big").stat().st_size == 1_000_000
@@ -349,7 +482,7 @@ def test_what_makes_python_start_slowly_is_not_imported(runner: Runner) -> None:
     start = ("start", runner.id("quick"), "-", "240")
     for words, tool, given in (
         (start, "bash", {"command": "true"}),
-        (("query",), "read_file", {"path": "f"}),
+        (("query",), "read_file", {"file_path": "f"}),
     ):
         command = runner.command(*words)
         command[1:1] = ["-X", "importtime"]
@@ -371,9 +504,9 @@ def test_no_path_leads_out_of_the_workspace(runner: Runner, path: str) -> None:
     (runner.workspace / "loop").symlink_to("loop")
     (runner.workspace / "dangling").symlink_to(outside / "new")
     for answer in (
-        runner.here("read_file", path=path),
-        runner.here("write_file", path=path, content="y"),
-        runner.here("edit_file", path=path, old_text="secret", new_text="y", replace_all=None),
+        runner.here("read_file", file_path=path),
+        runner.here("write_file", file_path=path, content="y"),
+        runner.here("edit_file", file_path=path, old_string="secret", new_string="y", replace_all=None),
     ):
         assert answer["is_error"], answer
         assert "secret" not in answer["text"]
@@ -386,7 +519,7 @@ def test_no_path_leads_out_of_the_workspace(runner: Runner, path: str) -> None:
 def test_git_s_own_files_are_left_to_git(runner: Runner, path: str) -> None:
     (runner.workspace / ".git").mkdir()
     (runner.workspace / "to-git").symlink_to(".git")
-    answer = runner.here("write_file", path=path, content="x")
+    answer = runner.here("write_file", file_path=path, content="x")
     assert answer["is_error"]
     assert "only git" in answer["text"]
 
@@ -394,9 +527,9 @@ def test_git_s_own_files_are_left_to_git(runner: Runner, path: str) -> None:
 def test_links_inside_the_workspace_are_followed(runner: Runner) -> None:
     (runner.workspace / "real").mkdir()
     (runner.workspace / "alias").symlink_to("real")
-    runner.here("write_file", path="alias/f", content="x")
+    runner.here("write_file", file_path="alias/f", content="x")
     assert (runner.workspace / "real/f").read_text() == "x"
-    assert not runner.here("read_file", path=str(runner.workspace / "alias/f"))["is_error"]
+    assert not runner.here("read_file", file_path=str(runner.workspace / "alias/f"))["is_error"]
 
 
 def test_what_is_no_regular_file_is_refused(runner: Runner) -> None:
@@ -404,10 +537,10 @@ def test_what_is_no_regular_file_is_refused(runner: Runner) -> None:
     (runner.workspace / "folder").mkdir()
     (runner.workspace / "f").write_text("")
     for path in ("pipe", "folder", "."):
-        assert runner.here("read_file", path=path)["is_error"]
-        assert runner.here("write_file", path=path, content="x")["is_error"]
-    assert "a folder on the way is a file" in runner.here("write_file", path="f/g", content="x")["text"]
-    assert runner.here("read_file", path="a\0b")["is_error"]
+        assert runner.here("read_file", file_path=path)["is_error"]
+        assert runner.here("write_file", file_path=path, content="x")["is_error"]
+    assert "a folder on the way is a file" in runner.here("write_file", file_path="f/g", content="x")["text"]
+    assert runner.here("read_file", file_path="a\0b")["is_error"]
 
 
 # ---- reading
@@ -415,22 +548,22 @@ def test_what_is_no_regular_file_is_refused(runner: Runner) -> None:
 
 def test_read_file(runner: Runner) -> None:
     (runner.workspace / "f").write_text("".join(f"line {number}\n" for number in range(1, 3001)))
-    text = runner.here("read_file", path="f", start_line=None, line_count=None)["text"]
+    text = runner.here("read_file", file_path="f")["text"]
     assert text.startswith("     1\tline 1\n     2\tline 2\n")
-    assert text.endswith("[lines 1 to 2000 of 3000; read on with start_line 2001]")
-    assert runner.here("read_file", path="f", start_line=2999, line_count=5)["text"] == (
+    assert text.endswith("[lines 1 to 2000 of 3000; read on with view_range [2001, 3000]]")
+    assert runner.here("read_file", file_path="f", view_range=[2999, 3003])["text"] == (
         "  2999\tline 2999\n  3000\tline 3000"
     )
-    assert "only 3000 lines" in runner.here("read_file", path="f", start_line=4000)["text"]
+    assert "only 3000 lines" in runner.here("read_file", file_path="f", view_range=[4000, 0])["text"]
     (runner.workspace / "wide").write_text("x" * 5000 + "\n" + ("y" * 1999 + "\n") * 100)
-    wide = runner.here("read_file", path="wide")["text"]
-    assert "[cut, 5000 characters]" in wide
+    wide = runner.here("read_file", file_path="wide")["text"]
+    assert "[cut, 5000 characters" in wide
     assert len(wide) < 70_000
-    assert "read on with start_line" in wide
+    assert "read on with view_range" in wide
     (runner.workspace / "binary").write_bytes(b"\x89PNG\0\0")
-    assert "binary file (6 bytes)" in runner.here("read_file", path="binary")["text"]
+    assert "binary file (6 bytes)" in runner.here("read_file", file_path="binary")["text"]
     (runner.workspace / "empty").write_text("")
-    assert runner.here("read_file", path="empty") == {"text": "empty is empty.", "is_error": False}
+    assert runner.here("read_file", file_path="empty") == {"text": "empty is empty.", "is_error": False}
 
 
 def test_glob_is_newest_first_and_bounded(runner: Runner) -> None:
@@ -486,7 +619,7 @@ def test_grep(runner: Runner) -> None:
     assert len(found[2]) < 350
     assert runner.here("grep", pattern="import", glob="*.txt")["text"].startswith("sub/b.txt")
     assert runner.here("grep", pattern="ü.ï", glob="**/*.py")["text"] == "a.py:2: print('ünï')"
-    assert runner.here("grep", pattern="nothing", glob=None)["text"] == "No line matches."
+    assert runner.here("grep", pattern="nothing", glob=None)["text"] == "No line matches in 2 files."
     assert runner.here("grep", pattern="(", glob=None)["is_error"]
     (runner.workspace / "many").write_text("import\n" * 1000)
     assert runner.here("grep", pattern="import", glob="many")["text"].endswith("narrow the pattern or the glob]")

@@ -80,37 +80,36 @@ class Workspace:
         except (ToolFailed, OSError) as error:
             return str(error) or "failed", True
 
-    def _bash(self, command: str, timeout_seconds: int | None) -> str:
+    def _bash(self, command: str, timeout_ms: int | None) -> str:
         done = self.run(command)
         if done.returncode:
             raise ToolFailed(f"{done.stdout}\n[exit code {done.returncode}]")
         return f"{done.stdout}\n[exit code 0]"
 
-    def _read_file(self, path: str, start_line: int | None, line_count: int | None) -> str:
-        lines = (self.directory / path).read_text().splitlines()
-        first = (start_line or 1) - 1
-        chosen = lines[first : first + (line_count or 2000)]
-        return "\n".join(f"{number:6}\t{line}" for number, line in enumerate(chosen, start=first + 1))
+    def _read_file(self, file_path: str, view_range: list[int] | None) -> str:
+        lines = (self.directory / file_path).read_text().splitlines()
+        first, last = view_range or (1, 2000)
+        return "\n".join(f"{number:6}\t{line}" for number, line in enumerate(lines, 1) if first <= number <= last)
 
-    def _write_file(self, path: str, content: str) -> str:
-        target = self.directory / path
+    def _write_file(self, file_path: str, content: str) -> str:
+        target = self.directory / file_path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
-        return f"Wrote {path}."
+        return f"Wrote {file_path}."
 
-    def _edit_file(self, path: str, old_text: str, new_text: str, replace_all: bool | None) -> str:
-        target = self.directory / path
+    def _edit_file(self, file_path: str, old_string: str, new_string: str, replace_all: bool | None) -> str:
+        target = self.directory / file_path
         text = target.read_text()
-        if text.count(old_text) != 1:
-            raise ToolFailed(f"The old text occurs {text.count(old_text)} times in {path}.")
-        target.write_text(text.replace(old_text, new_text))
-        return f"Edited {path}."
+        if text.count(old_string) != 1:
+            raise ToolFailed(f"The old text occurs {text.count(old_string)} times in {file_path}.")
+        target.write_text(text.replace(old_string, new_string))
+        return f"Edited {file_path}."
 
-    def _glob(self, pattern: str) -> str:
+    def _glob(self, pattern: str, path: str | None) -> str:
         found = [path for path in self.directory.glob(pattern) if path.is_file() and ".git" not in path.parts]
         return "\n".join(str(path.relative_to(self.directory)) for path in found) or "No files match."
 
-    def _grep(self, pattern: str, glob: str | None) -> str:
+    def _grep(self, pattern: str, path: str | None, glob: str | None) -> str:
         found = [
             f"{path.relative_to(self.directory)}:{number}:{line}"
             for path in self.directory.glob(glob or "**/*")

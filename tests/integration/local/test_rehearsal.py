@@ -554,7 +554,7 @@ class TestProduct:
     @pytest.mark.parametrize("sabotage", [sabotage for sabotage in SABOTAGES if sabotage != "uncommitted_file"])
     def test_every_sabotage_shows_only_where_the_gate_looks(self, workspace: Workspace, sabotage: str) -> None:
         for path, text in sabotaged(product(read_idea(BRIEF, [], ""), 4), sabotage).items():
-            workspace.call("write_file", {"path": path, "content": text})
+            workspace.call("write_file", {"file_path": path, "content": text})
         assert workspace.run(CHECK_COMMAND).returncode == 0
         who = "-c user.name=x -c user.email=x@localhost"
         assert workspace.run(f"git init -q && git add -A && git {who} commit -qm x").returncode == 0

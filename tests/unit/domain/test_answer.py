@@ -24,7 +24,7 @@ def _bash(identity: str = "toolu_1", **given: Any) -> dict[str, Any]:
         "type": "tool_use",
         "id": identity,
         "name": "bash",
-        "input": given or {"command": "ls", "timeout_seconds": None},
+        "input": given or {"command": "ls", "timeout_ms": None},
     }
 
 
@@ -44,9 +44,9 @@ def test_a_tool_call_runs_only_at_tool_use(stop_reason: str | None) -> None:
 
 
 def test_invalid_input_is_answered_and_not_run() -> None:
-    reading = read_answer(_answer("tool_use", _bash("toolu_1"), _bash("toolu_2", command="ls")))
+    reading = read_answer(_answer("tool_use", _bash("toolu_1"), _bash("toolu_2", timeout_ms=1)))
     assert [call.is_valid for call in reading.calls] == [True, False]
-    assert "timeout_seconds" in reading.invalid["toolu_2"]
+    assert "timeout_ms" in reading.invalid["toolu_2"]
 
 
 def test_unknown_tool() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from domain.errors import InvalidToolInput
 from domain.sent_tools import digest_of_today, mismatch, tools_of
-from domain.tools import BashInput, EditFileInput, render_tools
+from domain.tools import BashInput, EditFileInput, ReadFileInput, render_tools
 
 
 def _stored(**schemas: dict[str, Any]) -> str:
@@ -35,23 +35,35 @@ TEXT = {"type": "string"}
 
 def test_todays_tools_are_checked_as_strictly_as_ever() -> None:
     for tools in (tools_of(None), tools_of(render_tools())):
-        assert tools.check("bash", {"command": "ls", "timeout_seconds": 5}) == BashInput(
-            command="ls", timeout_seconds=5
-        )
+        expected = BashInput(command="ls", timeout_ms=5000)
+        assert tools.check("bash", {"command": "ls", "timeout_ms": 5000}) == expected
         with pytest.raises(InvalidToolInput, match="at least 1 character"):
-            tools.check("bash", {"command": "", "timeout_seconds": None})
+            tools.check("bash", {"command": "", "timeout_ms": None})
 
 
 def test_a_field_that_the_model_was_not_told_of_is_null() -> None:
     tools = tools_of(_stored(bash={"command": TEXT}))
-    assert tools.check("bash", {"command": "ls"}) == BashInput(command="ls", timeout_seconds=None)
+    assert tools.check("bash", {"command": "ls"}) == BashInput(command="ls", timeout_ms=None)
 
 
 def test_a_field_that_todays_tool_has_no_more_is_left_out() -> None:
     schema = {"path": TEXT, "old_text": TEXT, "new_text": TEXT, "replace_all": {"type": "boolean"}, "reason": TEXT}
     given = {"path": "a", "old_text": "b", "new_text": "c", "replace_all": False, "reason": "d"}
-    expected = EditFileInput(path="a", old_text="b", new_text="c", replace_all=False)
+    expected = EditFileInput(file_path="a", old_string="b", new_string="c", replace_all=False)
     assert tools_of(_stored(edit_file=schema)).check("edit_file", given) == expected
+
+
+def test_calls_of_a_conversation_with_former_names_are_run() -> None:
+    optional = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
+    tools = tools_of(
+        _stored(
+            bash={"command": TEXT, "timeout_seconds": optional},
+            read_file={"path": TEXT, "start_line": optional, "line_count": optional},
+        )
+    )
+    assert tools.check("bash", {"command": "ls", "timeout_seconds": 5}) == BashInput(command="ls", timeout_ms=5000)
+    read = tools.check("read_file", {"path": "a", "start_line": 2, "line_count": None})
+    assert read == ReadFileInput(file_path="a", view_range=[2, 0])
 
 
 @pytest.mark.parametrize(

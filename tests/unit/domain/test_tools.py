@@ -1,13 +1,16 @@
 """The tools as the model sees them, and the check of their input."""
 
 import json
+import re
+from typing import Any
 
 import pytest
 
 from activities.worker_tools import WORKER_TOOLS
 from clients.sandbox_runner import CHANGES, QUERIES
 from domain.errors import InvalidToolInput
-from domain.tools import TOOLS, RunsIn, Tool, ToolInput, check_tool_input, render_tools
+from domain.former_inputs import current_input, former_input
+from domain.tools import TOOLS, BashInput, RunsIn, Tool, ToolInput, check_tool_input, render_tools
 
 
 def test_tools_are_strict() -> None:
@@ -23,10 +26,13 @@ def test_tools_are_strict() -> None:
 @pytest.mark.parametrize(
     ("tool", "given"),
     [
-        ("bash", {"command": "ls"}),
-        ("bash", {"command": "", "timeout_seconds": None}),
-        ("bash", {"command": "ls", "timeout_seconds": "5"}),
-        ("bash", {"command": "ls", "timeout_seconds": None, "cwd": "/"}),
+        ("bash", {"timeout_ms": None}),
+        ("bash", {"command": "", "timeout_ms": None}),
+        ("bash", {"command": "ls", "timeout_ms": "5"}),
+        ("bash", {"command": "ls", "timeout_ms": 120}),
+        ("bash", {"command": "ls", "timeout_ms": None, "cwd": "/"}),
+        ("read_file", {"file_path": "a", "view_range": [1]}),
+        ("read_file", {"path": "a", "start_line": "1", "line_count": None}),
         ("take_screenshot", {"path": "http://elsewhere/"}),
         ("glob", []),
     ],
@@ -34,6 +40,50 @@ def test_tools_are_strict() -> None:
 def test_inputs_that_do_not_fit(tool: str, given: object) -> None:
     with pytest.raises(InvalidToolInput, match="was not run"):
         check_tool_input(tool, given)
+
+
+def test_an_error_says_what_the_tool_takes() -> None:
+    takes = r"Call it again with command \(string\), timeout_ms \(integer or null\)"
+    with pytest.raises(InvalidToolInput, match=takes):
+        check_tool_input("bash", {"cmd": "ls"})
+    with pytest.raises(InvalidToolInput, match="in milliseconds, so 120 seconds are 120000"):
+        check_tool_input("bash", {"command": "ls", "timeout_ms": 120})
+
+
+def test_an_optional_field_may_be_left_out() -> None:
+    assert check_tool_input("bash", {"command": "ls"}) == BashInput(command="ls", timeout_ms=None)
+
+
+def test_each_description_says_when_to_use_the_tool() -> None:
+    for tool in TOOLS.values():
+        sentences = re.findall(r"[.:;] |\.$", tool.description)
+        assert len(sentences) >= 3, f"{tool.name} is described in {len(sentences)} sentences"
+
+
+@pytest.mark.parametrize(
+    ("tool", "former", "current"),
+    [
+        ("bash", {"command": "ls", "timeout_seconds": 5}, {"command": "ls", "timeout_ms": 5000}),
+        ("bash", {"command": "ls", "timeout_seconds": None}, {"command": "ls", "timeout_ms": None}),
+        ("read_file", {"path": "a", "start_line": 3, "line_count": 2}, {"file_path": "a", "view_range": [3, 4]}),
+        ("read_file", {"path": "a", "start_line": 3, "line_count": None}, {"file_path": "a", "view_range": [3, 0]}),
+        ("read_file", {"path": "a", "start_line": None, "line_count": 2}, {"file_path": "a", "view_range": [1, 2]}),
+        ("read_file", {"path": "a", "start_line": None, "line_count": None}, {"file_path": "a", "view_range": None}),
+        ("write_file", {"path": "a", "content": "b"}, {"file_path": "a", "content": "b"}),
+        (
+            "edit_file",
+            {"path": "a", "old_text": "b", "new_text": "c", "replace_all": True},
+            {"file_path": "a", "old_string": "b", "new_string": "c", "replace_all": True},
+        ),
+        ("glob", {"pattern": "*"}, {"pattern": "*"}),
+        ("take_screenshot", {"path": "/"}, {"path": "/"}),
+    ],
+)
+def test_former_names_are_read(tool: str, former: dict[str, Any], current: dict[str, Any]) -> None:
+    assert current_input(tool, former) == current
+    assert current_input(tool, current) == current
+    assert check_tool_input(tool, former) == check_tool_input(tool, current)
+    assert current_input(tool, former_input(tool, current, former)) == current
 
 
 def test_each_tool_has_its_function_where_it_runs() -> None:

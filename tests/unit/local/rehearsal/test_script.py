@@ -222,7 +222,7 @@ def test_findings_of_the_gate_are_fixed_unless_told_otherwise(fixes: bool) -> No
     while turns[-1].calls:
         conversation = carry_out(conversation, turns[-1], fine)
         turns.append(decide(script, conversation))
-    written = {call.input["path"] for turn in turns for call in turn.calls if call.tool == "write_file"}
+    written = {call.input["file_path"] for turn in turns for call in turn.calls if call.tool == "write_file"}
     assert ("cofounder.json" in written) is fixes
     assert len(turns) == (6 if fixes else 1)
 
@@ -235,13 +235,13 @@ def test_a_second_build_continues_the_product() -> None:
     def answer(call: Call) -> ToolResult:
         if call.tool == "glob":
             return ToolResult(files, is_error=False)
-        if call.tool == "read_file" and call.input["path"] == "content.json":
+        if call.tool == "read_file" and call.input["file_path"] == "content.json":
             return ToolResult(numbered, is_error=False)
         return ToolResult("     1\t# Changelog\n     2\t\n     3\t- Earlier.", is_error=False)
 
     turns = play(answer)
     written = {
-        call.input["path"]: call.input["content"] for t in turns for call in t.calls if call.tool == "write_file"
+        call.input["file_path"]: call.input["content"] for t in turns for call in t.calls if call.tool == "write_file"
     }
     content = json.loads(written["content.json"])
     assert content["name"] == BRIEF["name"]
@@ -256,7 +256,7 @@ class TestPlan:
     def plans(self, **options: Any) -> list[str]:
         turns = play(red_waitlist(), script=ProductScript(**options))
         calls = [call for turn in turns for call in turn.calls]
-        return [call.input["content"] for call in calls if call.input.get("path") == "PLAN.md"]
+        return [call.input["content"] for call in calls if call.input.get("file_path") == "PLAN.md"]
 
     def test_is_written_first_and_ticked_as_the_work_goes_on(self) -> None:
         plans = self.plans()
@@ -299,7 +299,7 @@ def test_a_build_whose_conversation_is_gone_goes_on_from_the_workspace(done: int
     conversation = carry_out(conversation, first, answer)
     written, commits = set[str](), 0
     while (turn := decide(ProductScript(), conversation)).calls:
-        written |= {call.input["path"] for call in turn.calls if call.tool == "write_file"}
+        written |= {call.input["file_path"] for call in turn.calls if call.tool == "write_file"}
         commits += sum("git diff --cached" in str(call.input.get("command")) for call in turn.calls)
         conversation = carry_out(conversation, turn, answer)
     assert "runs." in turn.text
