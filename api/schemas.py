@@ -273,6 +273,9 @@ class PreviewWish(Body):
     seconds: int | None = Field(
         default=None, ge=60, le=86_400, description="From now; by default the setting of the API."
     )
+    restart: bool = Field(
+        default=False, description="Start the product again from the snapshot, for example with secrets set since."
+    )
 
 
 ProjectStatus = Annotated[str, Field(description="draft; mvp_built once a build was ready.")]

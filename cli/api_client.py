@@ -144,9 +144,9 @@ class ApiClient:
         """Read a build's preview."""
         return await self._json("GET", f"/v1/builds/{build_id}/preview")
 
-    async def open_preview(self, build_id: str, seconds: int | None) -> Json:
-        """Open a ready build's preview, or extend it."""
-        body = {} if seconds is None else {"seconds": seconds}
+    async def open_preview(self, build_id: str, seconds: int | None, *, restart: bool = False) -> Json:
+        """Open a ready build's preview, or extend it. `restart`: start its product again, even if it is open."""
+        body = _without_none({"seconds": seconds, "restart": restart or None})
         return await self._json("POST", f"/v1/builds/{build_id}/preview", json_body=body)
 
     async def list_secrets(self, project_id: str) -> Json:

@@ -79,8 +79,8 @@ RULES = """\
 - No key, password or token is in code, in git or in a page. The product reads them from environment variables; commit
   `.env.example` with the names and what each is for, and let git ignore `.env`.
 - Put each outside service (payment, mail, a model, maps) behind a small interface with a local stand-in: mail goes to a
-  file, a payment is marked as paid. If its key is missing the product starts all the same and uses the stand-in; the
-  page and README.md say so plainly. Never pretend that a real service was used.
+  file, a payment is marked as paid. If its key is missing or begins with `stand-in-`, the product starts all the same
+  and uses the stand-in; the page and README.md say so plainly. Never pretend that a real service was used.
 - Check each input on the server, escape what you show, use parameters in SQL, hash passwords, protect forms, and check
   on every request that the user may see what they ask for.
 
