@@ -70,10 +70,14 @@ _CONFIGURATION = {
     "transfer.fsckObjects": "true",
 }
 
-_LIMITED = (
-    f'ulimit -t {_CPU_SECONDS}; ulimit -v {_MEMORY_KIB} 2>/dev/null; ulimit -c 0; ulimit -f "$1"; shift; exec "$@"'
-)
-"""A script for sh that limits processor seconds, memory, and the size of files in blocks of 512 bytes."""
+_LIMITED = f"""
+ulimit -t {_CPU_SECONDS}; ulimit -v {_MEMORY_KIB} 2>/dev/null; ulimit -c 0; ulimit -f "$1"
+( cat "/dev/fd/$2"; kill -s KILL 0 ) >/dev/null 2>&1 &
+shift 2
+exec "$@"
+"""
+"""A script for sh that limits processor seconds, memory, and the size of files in blocks of 512 bytes. It ends its
+process group when the pipe with the second number ends, which this process holds open."""
 
 
 @dataclass(frozen=True)
@@ -181,41 +185,44 @@ class GitDirectory:
         environment: Mapping[str, str] | None = None,
         descriptor: int | None = None,
     ) -> _Output:
-        """Run git in the repository, and end it with all of its children if this is cancelled."""
+        """Run git in the repository. It ends with all of its children if this is cancelled, or if this process dies."""
         repository = self._path / "repository.git"
         repository.mkdir(exist_ok=True)
         settings = [f"{name}={value}" for name, value in {**_CONFIGURATION, **(configuration or {})}.items()]
         options = [part for setting in settings for part in ("-c", setting)]
-        process = await asyncio.create_subprocess_exec(
-            *("/bin/sh", "-c", _LIMITED, "sh", str(self._file_blocks), self._git, *options, *arguments),
-            cwd=repository,
-            env={
-                "PATH": os.defpath,
-                "HOME": str(self._path / "home"),
-                "LC_ALL": "C",
-                "GIT_ALLOW_PROTOCOL": protocols,
-                "GIT_ATTR_NOSYSTEM": "1",
-                "GIT_CEILING_DIRECTORIES": str(self._path),
-                "GIT_CONFIG_GLOBAL": os.devnull,
-                "GIT_CONFIG_NOSYSTEM": "1",
-                "GIT_NO_REPLACE_OBJECTS": "1",
-                "GIT_TERMINAL_PROMPT": "0",
-                **(environment or {}),
-            },
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            pass_fds=() if descriptor is None else (descriptor,),
-            start_new_session=True,
-        )
-        try:
-            assert process.stdout is not None, "it is a pipe"
-            text = await _read_bounded(process.stdout)
-            return _Output(await process.wait(), text.decode(errors="replace"))
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await run_to_completion(_reap(process))
+        variables = {
+            "PATH": os.defpath,
+            "HOME": str(self._path / "home"),
+            "LC_ALL": "C",
+            "GIT_ALLOW_PROTOCOL": protocols,
+            "GIT_ATTR_NOSYSTEM": "1",
+            "GIT_CEILING_DIRECTORIES": str(self._path),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            **(environment or {}),
+        }
+        with _lifeline() as lifeline:
+            script = ("/bin/sh", "-c", _LIMITED, "sh", str(self._file_blocks), str(lifeline))
+            process = await asyncio.create_subprocess_exec(
+                *(*script, self._git, *options, *arguments),
+                cwd=repository,
+                env=variables,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(lifeline,) if descriptor is None else (lifeline, descriptor),
+                start_new_session=True,
+            )
+            try:
+                assert process.stdout is not None, "it is a pipe"
+                text = await _read_bounded(process.stdout)
+                return _Output(await process.wait(), text.decode(errors="replace"))
+            finally:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await run_to_completion(_reap(process))
 
 
 @asynccontextmanager
@@ -271,8 +278,19 @@ def _pin(target: GitTarget, addresses: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
+def _lifeline() -> Iterator[int]:
+    """The reading end of a pipe that ends with this block, or with this process."""
+    readable, writable = os.pipe()
+    try:
+        yield readable
+    finally:
+        os.close(readable)
+        os.close(writable)
+
+
+@contextlib.contextmanager
 def _readable(secret: str) -> Iterator[int]:
-    """A pipe from which the secret can be read once."""
+    """The reading end of a pipe from which the secret can be read once."""
     readable, writable = os.pipe()
     try:
         try:

@@ -233,8 +233,15 @@ _ANSWERS = (  # the first that fits
         "{name} redirects to another address, and pushes follow no redirect. Send the repository's current URL.",
     ),
     _answer(
+        r"certificate|SSL|TLS",
+        PushFailure.UNREACHABLE,
+        "The certificate of {name} could not be verified, so nothing was sent there. Use a server whose certificate is "
+        "publicly trusted. One in your own network is trusted once the operator has installed its authority on the "
+        "API's machine.",
+    ),
+    _answer(
         r"could not resolve host|failed to connect|couldn't connect|connection (timed out|refused|reset)|timed? ?out|"
-        r"SSL|TLS|certificate|empty reply|recv failure|send failure|early EOF|hung up|curl|requested URL returned "
+        r"empty reply|recv failure|send failure|early EOF|hung up|curl|requested URL returned "
         r"error: 5\d\d|not valid: is this a git repository",
         PushFailure.UNREACHABLE,
         "The git server of {name} could not be used. Check the URL and the server, then push again.",
@@ -269,23 +276,26 @@ def _words(output: str) -> str:
 
 def blank_token(text: str, token: str) -> str:
     """Remove a token from a text: as it is, and as a server sees or repeats it (percent-encoded, base64, hex)."""
-    for form in _forms(token):
+    for form in _in_base64(token):
+        # With the rest of the word: its ends also hold bits of the token.
+        text = re.sub(rf"[\w+/=-]{{0,100}}{re.escape(form)}[\w+/=-]{{0,100}}", "***", text)
+    raw = token.encode()
+    for form in (quote(token, safe=""), quote(token), raw.hex(), raw.hex().upper(), token):
         text = text.replace(form, "***")
     return text
 
 
-def _forms(token: str) -> Sequence[str]:
-    """The token's forms, the longest first. Those of base64 hold for each of the three places where it may begin."""
+def _in_base64(token: str) -> Sequence[str]:
+    """What base64 makes of the token, for each of the three places where it may begin."""
     raw = token.encode()
     encodings: tuple[Callable[[bytes], bytes], ...] = (base64.b64encode, base64.urlsafe_b64encode)
     # Drop the characters that also depend on the bytes before and after it.
-    inner = (
+    inner = {
         encode(bytes(shift) + raw).decode().rstrip("=")[(0, 2, 3)[shift] : -1]
         for encode in encodings
         for shift in range(3)
-    )
-    forms = {token, quote(token, safe=""), quote(token), raw.hex(), raw.hex().upper(), *inner}
-    return sorted((form for form in forms if len(form) >= _SHORTEST_FORM or form == token), key=len, reverse=True)
+    }
+    return sorted((form for form in inner if len(form) >= _SHORTEST_FORM), key=len, reverse=True)
 
 
 _SHORTEST_FORM = 6

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import ssl
 import subprocess
 import threading
 import time
@@ -82,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "forbidden":
             self._say(403, "no")
         elif kind == "echo":
-            self._say(403, f"remote: {sent} {password} {password.encode().hex()}")
+            self._say(403, f"{sent} {password} {password.encode().hex()}", **{"Content-Type": "text/plain"})
         else:
             if kind == "slow":
                 self.git_server.hold.wait(300)
@@ -131,14 +132,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def git_server(root: Path) -> Iterator[GitServer]:
-    """Run a git server for the repositories below `root`."""
+def git_server(root: Path, certificate: Path | None = None) -> Iterator[GitServer]:
+    """Run a git server for the repositories below `root`. `certificate`: a PEM file with the key, to speak TLS."""
 
     class Handler(_Handler):
         pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     running = Handler.git_server = GitServer(root, server)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import update
 from temporalio.client import WorkflowFailureError
 
+from activities.reap import sandboxes as reaped_sandboxes
 from activities.reap.builds import BuildReaper
 from clients.browser import Browser
 from clients.build_workflows import BuildToStart, BuildWorkflows
@@ -84,6 +85,19 @@ async def test_a_sandbox_ends_if_its_preview_has_and_its_build_is_not_found(
     sandbox = await harness.sandboxes.create(str(build_id), Role.PREVIEW)
     await reap(worker, everything=True)
     assert sandbox.id not in {each.id for each in await harness.sandboxes.list_all()}
+
+
+async def test_the_sandbox_of_a_push_ends_once_no_push_takes_that_long(
+    harness: ActivityHarness, worker: WorkerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API that made it was killed. Whether its build is open, or its workflow known, does not matter."""
+    builds = await started_build(harness), await started_build(harness, closed=True)
+    made = {(await harness.sandboxes.create(str(build_id), Role.PUSH, offline=True)).id for build_id in builds}
+    await reap(worker, everything=True)
+    assert made <= {each.id for each in await harness.sandboxes.list_all()}, "a push may be running there"
+    monkeypatch.setattr(reaped_sandboxes, "_PUSH_OVERDUE", timedelta(0))
+    await reap(worker, everything=True)
+    assert not made & {each.id for each in await harness.sandboxes.list_all()}
 
 
 async def test_a_build_whose_workflow_was_cancelled_is_closed_as_cancelled(

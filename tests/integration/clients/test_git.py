@@ -1,7 +1,13 @@
 """Git outside the sandbox, against a real git server over HTTP: what it pushes, what it refuses, and what it says."""
 
+import asyncio
 import base64
+import contextlib
 import logging
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +18,7 @@ from clients.git import Credentials, GitDirectory, git_directory
 from domain.errors import PushFailed
 from domain.push import PushFailure, parse_target
 from tests.harness.git_server import TOKEN, GitServer, ProcessWatch, git, git_server
+from tests.harness.wait import wait_until
 
 CREDENTIALS = Credentials("x-access-token", TOKEN)
 MAX_BYTES = 50_000_000
@@ -46,7 +53,7 @@ async def fetched(work: Path) -> AsyncIterator[GitDirectory]:
 async def push(work: Path, url: str, branch: str = "main", credentials: Credentials = CREDENTIALS) -> bool:
     target = parse_target(url, credentials.token)
     async with fetched(work) as directory:
-        return await directory.push(target, ["127.0.0.1"], branch, credentials, "http")
+        return await directory.push(target, ["127.0.0.1"], branch, credentials, target.scheme)
 
 
 async def failure(work: Path, url: str, branch: str = "main", credentials: Credentials = CREDENTIALS) -> PushFailed:
@@ -132,6 +139,21 @@ async def test_the_address_that_was_checked_is_used_without_a_second_look_at_dns
     assert git("rev-parse", "main", cwd=repository) == git("rev-parse", "HEAD", cwd=work)
 
 
+async def test_a_server_has_to_prove_its_name(work: Path, tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("this machine lacks openssl, which makes the certificate")
+    certificate, public = tmp_path / "server.pem", tmp_path / "public.pem"
+    subject = ("-days", "2", "-subj", "/CN=127.0.0.1", "-keyout", str(certificate), "-out", str(public))
+    command = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject)
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    certificate.write_text(certificate.read_text() + public.read_text())
+    with git_server(tmp_path / "server", certificate) as server:
+        failed = await failure(work, f"https://127.0.0.1:{server.port}/good/x.git")
+        assert server.requests == []
+    assert failed.details["reason"] == PushFailure.UNREACHABLE
+    assert "certificate" in str(failed)
+
+
 @pytest.mark.parametrize(
     "url", ["ext::sh -c 'touch %s'", "file:///tmp/x", "ssh://git@127.0.0.1/x", "git://127.0.0.1/x"]
 )
@@ -162,6 +184,7 @@ async def test_the_token_shows_nowhere(
     with ProcessWatch() as watch:
         await push(work, server.url_of(repository))
         echoed = await failure(work, f"{server.url}/echo/x.git")
+    assert "The server's answer: Basic ***" in str(echoed)
     forms = [TOKEN, TOKEN.encode().hex(), base64.b64encode(f"{CREDENTIALS.username}:{TOKEN}".encode()).decode()]
     assert any(b"git-remote-http" in each for each in watch.seen), "the push was watched"
     for form in forms:
@@ -191,6 +214,55 @@ async def test_configuration_of_this_machine_counts_for_nothing(
     repository = server.repository("good/configured")
     assert await push(work, server.url_of(repository))
     assert not (home / "ran").exists()
+
+
+_PUSH = """
+import asyncio, sys, pathlib
+from clients.git import Credentials, git_directory
+from domain.push import parse_target
+
+async def push():
+    async with git_directory(10**7) as directory:
+        directory.bundle.write_bytes(pathlib.Path(sys.argv[1]).read_bytes())
+        await directory.fetch_bundle()
+        token = sys.stdin.read()
+        await directory.push(parse_target(sys.argv[2], token), [], "main", Credentials("ada", token), "http")
+
+asyncio.run(push())
+"""
+
+
+async def test_git_ends_with_the_process_that_has_started_it(server: GitServer, work: Path, tmp_path: Path) -> None:
+    server.hold.clear()
+    server.requests.clear()
+    repository = server.repository("slow/killed")
+    git("bundle", "create", "-q", str(tmp_path / "bundle"), "HEAD", cwd=work)
+    pushing = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _PUSH, str(tmp_path / "bundle"), server.url_of(repository)),
+        stdin=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
+        cwd=Path(__file__).parents[3],
+    )
+    assert pushing.stdin is not None
+    pushing.stdin.write(TOKEN.encode())
+    pushing.stdin.close()
+    await wait_until(lambda: len(server.requests) > 1)
+    assert processes_in(tmp_path)
+    pushing.kill()
+    await pushing.wait()
+    await wait_until(lambda: not processes_in(tmp_path))
+    server.hold.set()
+    assert git("for-each-ref", cwd=repository) == ""
+
+
+def processes_in(directory: Path) -> list[str]:
+    """Ids of the processes that work in a directory below this one."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if process.name.isdecimal() and (process / "cwd").readlink().is_relative_to(directory):
+                found.append(process.name)
+    return found
 
 
 async def test_a_bundle_with_unsound_objects_is_refused(work: Path) -> None:

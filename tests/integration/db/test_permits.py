@@ -236,3 +236,49 @@ async def test_a_build_that_checks_rarely_keeps_its_place(sessions: Sessions) ->
         await tx.session.execute(text("update permits set checked_at = checked_at - interval '30 minutes'"))
     assert await give_back(sessions, first)
     assert await queue(sessions, 1) == [patient]
+
+
+async def take_for_push(
+    sessions: Sessions, build_id: uuid.UUID, quota: int | None, claim: uuid.UUID, lasts: timedelta = permits.STALE
+) -> permits.PushPlace:
+    async with transaction(sessions) as tx:
+        return await permits.take_push_permit(tx, build_id, claim, lasts, quota)
+
+
+async def end_push(sessions: Sessions, build_id: uuid.UUID, claim: uuid.UUID) -> None:
+    async with transaction(sessions) as tx:
+        await permits.give_back_push_permit(tx, build_id, claim)
+
+
+async def test_a_push_counts_and_goes_behind_builds_that_wait(sessions: Sessions) -> None:
+    first, second, third, pushed = await builds_of(sessions, "a", 4)
+    claim, other = uuid.uuid4(), uuid.uuid4()
+    assert (await take(sessions, first, 2)).held
+    assert (await take_for_push(sessions, pushed, 2, claim)).held
+    assert (await take_for_push(sessions, pushed, 9, other)).is_running, "one push of a build at a time"
+    assert not (await take_for_push(sessions, second, 2, other)).held
+    assert not (await take(sessions, second, 2)).held, "the push has the last permit"
+    async with transaction(sessions) as tx:
+        assert await permits.count_permits(tx) == permits.PermitCounts(held=2, queued=1, previews=0)
+    await end_push(sessions, pushed, other)
+    assert not (await take(sessions, second, 2)).held, "only its own claim ends a push"
+    await end_push(sessions, pushed, claim)
+    assert await queue(sessions, 2) == [second]
+    assert not (await take_for_push(sessions, third, 2, other)).held, "a build waits for it"
+    assert (await take(sessions, second, 2)).held
+    assert (await take_for_push(sessions, third, None, other)).held
+
+
+async def test_the_permit_of_a_killed_push_ends_by_itself(sessions: Sessions) -> None:
+    first, second = await builds_of(sessions, "a", 2)
+    assert (await take_for_push(sessions, first, 1, uuid.uuid4(), timedelta(0))).held
+    assert (await take_for_push(sessions, first, 1, uuid.uuid4(), timedelta(0))).held
+    assert (await take(sessions, second, 1)).held
+
+
+async def test_no_push_begins_while_the_service_refuses_sandboxes(sessions: Sessions) -> None:
+    refused, pushed = await builds_of(sessions, "a", 2)
+    assert (await take(sessions, refused, None)).held
+    async with transaction(sessions) as tx:
+        await permits.note_refusal(tx, refused)
+    assert not (await take_for_push(sessions, pushed, None, uuid.uuid4())).held

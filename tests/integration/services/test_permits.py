@@ -56,6 +56,19 @@ async def test_permits_follow_what_runs(stack: LocalStack, sessions: Sessions) -
         await sandboxes.close()
 
 
+async def test_the_sandbox_of_a_push_has_no_permit_of_its_build(stack: LocalStack, sessions: Sessions) -> None:
+    sandboxes = Sandboxes(sandbox_config(settings_of(stack)))
+    permits = Permits(sessions, None)
+    [pushed] = await builds_of(sessions, "a", 1)
+    sandbox = await sandboxes.create(str(pushed), Role.PUSH, offline=True)
+    try:
+        assert await permits.restore_order(sandboxes, _ANY_AGE) == 0
+        assert await holders(sessions) == set()
+    finally:
+        await sandboxes.kill(sandbox.id)
+        await sandboxes.close()
+
+
 async def test_a_refused_sandbox_gives_its_permit_back(sessions: Sessions) -> None:
     permits = Permits(sessions, None)
     [build_id] = await builds_of(sessions, "a", 1)

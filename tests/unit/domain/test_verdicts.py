@@ -78,6 +78,8 @@ sandboxes = st.builds(
     is_bound=st.booleans(),
     build=st.sampled_from(WorkflowFate),
     preview=st.sampled_from(WorkflowFate),
+    is_of_push=st.booleans(),
+    is_overdue=st.booleans(),
 )
 
 
@@ -87,7 +89,9 @@ def test_a_sandbox_ends_only_if_nothing_can_need_it(evidence: SandboxEvidence) -
         return
     assert evidence.is_ours
     assert evidence.is_bound
-    if evidence.is_build_open:
+    if evidence.is_of_push:
+        assert evidence.is_overdue
+    elif evidence.is_build_open:
         assert evidence.is_replaced
     else:
         assert not evidence.is_previewed
