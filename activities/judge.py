@@ -16,6 +16,7 @@ from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
 from activities.runtime.outlive import LOOK_SECONDS, LOST_AFTER_SECONDS, keep_call, outlive_run
+from activities.runtime.paid_call import paid_call
 from activities.sandbox.product import GIT, SMALL_SECONDS
 from activities.turn.budget import CallBudget
 from activities.turn.rates import Admission, CallRates
@@ -28,7 +29,7 @@ from db import gate_runs, money, turns
 from db.compactions import read_messages
 from db.feed import append_events
 from db.models import GateRun
-from db.prompts import load_prefix
+from db.prompts import find_prompt
 from db.session import Sessions
 from db.steering import pending_input
 from db.switches import find_off
@@ -80,6 +81,7 @@ _FILES_BYTES = 50_000
 _ON_HOLD = "model calls are switched off at the moment"
 _NO_MONEY = "today's budget does not pay for it"
 _NO_MODEL = "the operator has to choose a model for it"
+_NO_BRIEF = "the brief that the build began with is lost"
 _BUSY = "the model's API is busy"
 _AWAY = "the model's API did not answer"
 _BROKE_OFF = "the model's answer broke off"
@@ -151,6 +153,7 @@ class Judge:
         model: str | None = None,
         *,
         autonomous_agent: bool = True,
+        rehearsal_model: bool = False,
         secrets: Sequence[str] = (),
         rates: CallRates | None = None,
     ) -> None:
@@ -158,6 +161,7 @@ class Judge:
         self._providers = providers
         self._budget = CallBudget(prices, OUTPUT_TOKENS, autonomous_agent)
         self._model = model
+        self._rehearsal_model = rehearsal_model
         self._secrets = secrets
         self._rates = rates or CallRates(sessions)
 
@@ -192,8 +196,8 @@ class Judge:
             start = await turns.load_turn_start(tx, gate.build_id, turn + 1, _day())
             choice = await self._choose(tx, start.user_id, start.model)
             request = await self._render(tx, gate, evidence)
-        if choice is None:
-            raise _Unanswered(_NO_MODEL)
+        if choice is None or request is None:
+            raise _Unanswered(_NO_MODEL if choice is None else _NO_BRIEF)
         tokens = request.text_bytes // 3
         admission = await self._rates.admit(choice.model, start.user_id, tokens, _RATE_PATIENCE_SECONDS)
         if admission is None:
@@ -205,9 +209,10 @@ class Judge:
                 asked = await self._reserve(tx, gate, _Asked(call, choice, request), waits=waits)
             if not isinstance(asked, _Asked):
                 return asked
-            return await outlive_run(
-                self._call_and_store(gate, asked, admission), lambda: keep_call(self._sessions, claim)
-            )
+            with paid_call():
+                return await outlive_run(
+                    self._call_and_store(gate, asked, admission), lambda: keep_call(self._sessions, claim)
+                )
         except RateLimited as error:
             await self._rates.note_refusal(choice.model, error)
             raise _Unanswered(_BUSY, error.retry_after_seconds, again=True) from error
@@ -226,8 +231,10 @@ class Judge:
             _log.error("the judge has no usable model", user_id=user_id, error=str(error))
             return None
 
-    async def _render(self, tx: Transaction, gate: JudgedGate, evidence: ProductEvidence) -> JudgeRequest:
-        prompt = await load_prefix(tx, gate.build_id, 0)
+    async def _render(self, tx: Transaction, gate: JudgedGate, evidence: ProductEvidence) -> JudgeRequest | None:
+        prompt = await find_prompt(tx, gate.build_id)
+        if prompt is None:
+            return None
         messages = await read_messages(tx, gate.build_id)
         return render_request(quote_of_founder(prompt.system), messages, evidence, self._secrets)
 
@@ -355,7 +362,7 @@ class Judge:
                 run = await gate_runs.lock_run_of_judge(tx, gate.build_id, gate.number, call.claim)
                 returned = bool(findings) and await gate_runs.count_returned(tx, gate.build_id) < MAX_RETURNS
                 judgement = Judgement(
-                    model=call.model, findings=findings, not_judged=why, returned=returned, called=True
+                    model=self._label(call.model), findings=findings, not_judged=why, returned=returned, called=True
                 )
                 await self._budget.settle(tx, call, answer, bill)
                 await self._record(tx, run, judgement)
@@ -365,6 +372,9 @@ class Judge:
             raise
         await crash_point("judge.stored")
         return judgement
+
+    def _label(self, model: str) -> str:
+        return f"rehearsal model (standing in for {model})" if self._rehearsal_model else model
 
     async def _leave_unjudged(self, gate: JudgedGate, why: str, *, called: bool) -> Judgement:
         """Store that the product is not judged, unless an earlier attempt has stored a judgement."""

@@ -138,6 +138,7 @@ def _product_activities(settings: Settings, sessions: Sessions, clients: WorkerC
         settings.model_prices,
         settings.judge_model,
         autonomous_agent=settings.autonomous_agent,
+        rehearsal_model=settings.rehearsal_model,
         secrets=settings.secret_values(),
         rates=rates,
     )

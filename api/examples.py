@@ -72,6 +72,14 @@ BUILD: dict[str, Any] = {
     "model": "claude-sonnet-5-5",
     "model_label": "claude-sonnet-5-5",
     "cost_microdollars": None,
+    "judge_cost_microdollars": None,
+    "judgement": {
+        "gate": 1,
+        "model": "claude-haiku-5-5",
+        "findings": [],
+        "returned": False,
+        "not_judged": None,
+    },
     "budget": _BUDGET | {"percent": 97, "level": "red"},
     "phases_completed": 3,
     "sandbox_hours": 0.42,
@@ -145,6 +153,8 @@ _SUMS: dict[str, Any] = {
     "cache_read_tokens": 410_000,
     "output_tokens": 9_800,
     "cost_microdollars": None,
+    "judge_calls": 1,
+    "judge_cost_microdollars": None,
 }
 USAGE: dict[str, Any] = {
     "from": "2026-11-01",

@@ -42,6 +42,7 @@ from domain.brief import (
 from domain.budget import BudgetState, Level, next_utc_midnight
 from domain.build_options import BuildOptions
 from domain.errors import InvalidBrief, InvalidInput
+from domain.judge import Judgement
 from domain.model_choice import ModelChoice
 from domain.product_secrets import MAX_VALUE_BYTES
 from domain.push import BRANCH_MAX_CHARACTERS, DEFAULT_USERNAME, TOKEN_MAX_CHARACTERS, URL_MAX_CHARACTERS
@@ -492,6 +493,27 @@ class _BuildIdentity(BaseModel):
     goal: str
 
 
+class JudgementOut(BaseModel):
+    """How the last evidence gate's judge has judged the product, a model that compares it with the brief."""
+
+    gate: int = Field(description="The number of the gate's run.")
+    model: str = Field(description="Empty if none was called.")
+    findings: list[str] = Field(description="What was asked for and the product lacks or fakes.")
+    returned: bool = Field(description="Whether the findings went back to the agent; if not, the product passed so.")
+    not_judged: str | None = Field(description="Why the product was not judged; null if it was.")
+
+    @classmethod
+    def of(cls, gate: int, judgement: Judgement) -> Self:
+        """The judgement of the gate's row."""
+        return cls(
+            gate=gate,
+            model=judgement.model,
+            findings=judgement.texts,
+            returned=judgement.returned,
+            not_judged=judgement.not_judged,
+        )
+
+
 class BuildOut(BuildOptions, _BuildIdentity):
     """A build."""
 
@@ -508,6 +530,8 @@ class BuildOut(BuildOptions, _BuildIdentity):
     model: str | None
     model_label: str | None = Field(description="The model's name as shown to people.")
     cost_microdollars: _OnlyOperators
+    judge_cost_microdollars: _OnlyOperators
+    judgement: JudgementOut | None = Field(description="Null until a gate has come to its judge.")
     budget: BudgetOut
     phases_completed: int
     sandbox_hours: float = Field(description="Hours that a sandbox has run for it today (UTC), previews aside.")
@@ -528,6 +552,8 @@ class BuildOut(BuildOptions, _BuildIdentity):
         row = costed.build
         others = {
             "cost_microdollars": costed.cost if operator else None,
+            "judge_cost_microdollars": costed.judge_cost if operator else None,
+            "judgement": None if costed.judgement is None else JudgementOut.of(*costed.judgement),
             "budget": budget,
             "sandbox_hours": round(costed.sandbox_seconds / 3600, 2),
             "question": None if costed.question is None else QuestionOut.of(costed.question),
@@ -707,13 +733,15 @@ class Usage(BaseModel):
     cache_read_tokens: int
     output_tokens: int
     cost_microdollars: _OnlyOperators
+    judge_calls: int = Field(description="Of the calls, those that judged a product in the evidence gate.")
+    judge_cost_microdollars: _OnlyOperators
 
     @staticmethod
     def values(sums: Sums, *, operator: bool) -> dict[str, int | None]:
         """The sums by field, as a founder or an operator sees them."""
         values: dict[str, int | None] = asdict(sums)
-        cost = values.pop("cost")
-        return values | {"cost_microdollars": cost if operator else None}
+        costs = {f"{name}_microdollars": values.pop(name) for name in ("cost", "judge_cost")}
+        return values | (costs if operator else dict.fromkeys(costs))
 
 
 class DayUsage(Usage):

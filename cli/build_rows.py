@@ -35,7 +35,7 @@ def print_build(console: Console, build: Json) -> None:
         "wakes at": build["wakes_at"] and local_time(build["wakes_at"]),
         "model": describe_model(build["model_label"]) if build["model_label"] else None,
         "budget": budget_row(budget) if budget else None,
-        "cost": None if build["cost_microdollars"] is None else dollars(build["cost_microdollars"]),
+        "cost": _cost(build),
         "sandbox": f"{build['sandbox_hours']:g} hours today" if build.get("sandbox_hours") else None,
         "phases": str(build["phases_completed"]),
         "version": build["build_version"] and str(build["build_version"]),
@@ -45,8 +45,31 @@ def print_build(console: Console, build: Json) -> None:
         "ended": build["closed_at"] and local_time(build["closed_at"]),
     }
     print_rows(console, ((name, value) for name, value in rows.items() if value is not None))
+    if judgement := build.get("judgement"):
+        print_rows(console, _judgement_rows(judgement))
     if question := build.get("question"):
         print_rows(console, _question_rows(build["id"], question))
+
+
+def _cost(build: Json) -> str | None:
+    """What the build has cost, and what of it is the judge's; nothing for founders."""
+    if build["cost_microdollars"] is None:
+        return None
+    of_judge = build.get("judge_cost_microdollars")
+    judge = f" ({dollars(of_judge)} of it for the judge)" if of_judge else ""
+    return f"{dollars(build['cost_microdollars'])}{judge}"
+
+
+def _judgement_rows(judgement: Json) -> list[tuple[str, str]]:
+    """What the judge of the last gate has found, or why it was not asked."""
+    gate = f"gate {judgement['gate']}"
+    if judgement["not_judged"] is not None:
+        return [("judge", f"{gate}: not judged: {judgement['not_judged']}")]
+    by = f"{gate}, by {judgement['model']}"
+    if not judgement["findings"]:
+        return [("judge", f"{by}: nothing that was asked for is missing")]
+    what = "went back to the agent" if judgement["returned"] else "are left in the product"
+    return [("judge", f"{by}: its findings {what}"), *(("finds", text) for text in judgement["findings"])]
 
 
 def _changed_settings(build: Json) -> str | None:

@@ -10,9 +10,18 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.converter import DataConverter
 
-from domain.lost_calls import COMPACTION, TURN, AskedCalls, billed_failures
-from domain.names import COMPACT_ACTIVITY, THINK_ACTIVITY
-from domain.payloads import BLOCKED, BuildInput, CompactConversation, ThinkInput, ThinkOutcome, ThinkResult
+from domain.lost_calls import COMPACTION, JUDGE, TURN, AskedCalls, billed_failures, billed_judges
+from domain.names import COMPACT_ACTIVITY, GATE_ACTIVITY, THINK_ACTIVITY
+from domain.payloads import (
+    BLOCKED,
+    BuildInput,
+    CompactConversation,
+    GateResult,
+    RunGate,
+    ThinkInput,
+    ThinkOutcome,
+    ThinkResult,
+)
 
 _NO_CALL = {*BLOCKED, ThinkOutcome.BUSY}
 
@@ -36,6 +45,11 @@ class _Activity:
     asked_at: datetime
     before: int = 0
     billed: int | None = None
+
+    def billed_of(self, failures: int, last: Failure) -> int:
+        """How many calls of failed attempts may be billed."""
+        count = billed_judges if self.kind == JUDGE else billed_failures
+        return count(failures, _error_type(last))
 
 
 @dataclass
@@ -63,12 +77,13 @@ class ModelCallHistory:
         elif event.HasField("activity_task_started_event_attributes"):
             begun = event.activity_task_started_event_attributes
             if activity := self._activities.get(begun.scheduled_event_id):
-                activity.before = billed_failures(begun.attempt - 1, _error_type(begun.last_failure))
+                activity.before = activity.billed_of(begun.attempt - 1, begun.last_failure)
         elif event.HasField("activity_task_completed_event_attributes"):
             await self._add_completed(event)
         elif event.HasField("activity_task_failed_event_attributes"):
             failed = event.activity_task_failed_event_attributes
-            self._end(failed.scheduled_event_id, billed_failures(1, _error_type(failed.failure)))
+            if activity := self._activities.get(failed.scheduled_event_id):
+                self._end(failed.scheduled_event_id, activity.billed_of(1, failed.failure))
         elif event.HasField("activity_task_timed_out_event_attributes"):
             self._end(event.activity_task_timed_out_event_attributes.scheduled_event_id, 1)
         elif event.HasField("activity_task_canceled_event_attributes"):
@@ -88,7 +103,7 @@ class ModelCallHistory:
         for activity in (*self._replaced, *own):
             calls = activity.billed
             if calls is None and activity in own and activity.id in by_id:
-                calls = _begun(by_id[activity.id])
+                calls = _begun(activity, by_id[activity.id])
             elif calls is None:
                 calls = activity.before + 1  # the workflow was ended during it; how often it was tried is not known
             key = (activity.kind, activity.turn)
@@ -109,6 +124,9 @@ class ModelCallHistory:
         elif scheduled.activity_type.name == COMPACT_ACTIVITY:
             [summed] = await self.converter.decode(scheduled.input.payloads, [CompactConversation])
             kind, turn = COMPACTION, summed.turn
+        elif scheduled.activity_type.name == GATE_ACTIVITY:
+            [gate] = await self.converter.decode(scheduled.input.payloads, [RunGate])
+            kind, turn = JUDGE, gate.turn
         else:
             return
         self._activities[event.event_id] = _Activity(scheduled.activity_id, kind, turn, asked_at)
@@ -125,6 +143,9 @@ class ModelCallHistory:
                 calls = 0
             else:
                 self._turn = max(self._turn, activity.turn)
+        elif activity.kind == JUDGE:
+            [gate] = await self.converter.decode(completed.result.payloads, [GateResult])
+            calls = int(gate.paid)
         self._end(completed.scheduled_event_id, calls)
 
     def _end(self, scheduled_event_id: int, calls: int) -> None:
@@ -132,10 +153,10 @@ class ModelCallHistory:
             activity.billed = activity.before + calls
 
 
-def _begun(pending: PendingActivityInfo) -> int:
+def _begun(activity: _Activity, pending: PendingActivityInfo) -> int:
     """How many attempts of an activity that has not ended may be billed."""
     is_running = pending.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
-    return billed_failures(pending.attempt - 1, _error_type(pending.last_failure)) + int(is_running)
+    return activity.billed_of(pending.attempt - 1, pending.last_failure) + int(is_running)
 
 
 def _error_type(failure: Failure) -> str | None:

@@ -14,6 +14,7 @@ from db.models import (
     Artifact,
     Build,
     FounderMessage,
+    GateRun,
     LedgerEntry,
     Project,
     Question,
@@ -26,6 +27,8 @@ from db.steering import AnsweredQuestion
 from db.transaction import Transaction
 from domain.build_options import BuildOptions
 from domain.errors import RowsAreAhead, StaleClaim
+from domain.judge import Judgement
+from domain.lost_calls import JUDGE
 from domain.payloads import FinishBuild, StatusChange
 from domain.status import CLOSED, Status
 
@@ -58,6 +61,10 @@ class CostedBuild:
     question: AnsweredQuestion | None = None
     sandbox_seconds: int = 0
     """How long a sandbox has run for it today."""
+    judge_cost: int = 0
+    """What of the cost is the judge's, in µ$."""
+    judgement: tuple[int, Judgement] | None = None
+    """How its last judge has judged, and the number of that gate."""
 
 
 async def insert_build(tx: Transaction, request: BuildRequest) -> Build | None:
@@ -111,20 +118,42 @@ _COST = (
 )
 
 
+_JUDGE_COST = (
+    select(func.coalesce(func.sum(LedgerEntry.cost), 0))
+    .where(LedgerEntry.build_id == Build.id, LedgerEntry.kind == JUDGE)
+    .correlate(Build)
+    .scalar_subquery()
+)
+
+_LAST_JUDGED = (
+    select(func.max(GateRun.number))
+    .where(GateRun.build_id == Build.id, GateRun.judgement.is_not(None))
+    .correlate(Build)
+    .scalar_subquery()
+)
+
 _SANDBOX_SECONDS = func.sandbox_seconds(Build.id, func.date(func.timezone("UTC", func.clock_timestamp())))
 
 _COSTED = (
-    select(Build, _COST, _SANDBOX_SECONDS, Question, FounderMessage)
+    select(Build, _COST, _SANDBOX_SECONDS, Question, FounderMessage, _JUDGE_COST, GateRun)
     .outerjoin(Question, and_(Question.build_id == Build.id, Question.closed_at.is_(None)))
     .outerjoin(FounderMessage, FounderMessage.question_id == Question.id)
+    .outerjoin(GateRun, and_(GateRun.build_id == Build.id, GateRun.number == _LAST_JUDGED))
 )
 
 
 def _costed(
-    build: Build, cost: int, seconds: int, question: Question | None, answer: FounderMessage | None
+    build: Build,
+    cost: int,
+    seconds: int,
+    question: Question | None,
+    answer: FounderMessage | None,
+    judge_cost: int,
+    judged: GateRun | None,
 ) -> CostedBuild:
     asked = None if question is None else AnsweredQuestion(question, answer)
-    return CostedBuild(build, int(cost), asked, int(seconds))
+    judgement = None if judged is None else (judged.number, Judgement.model_validate(judged.judgement))
+    return CostedBuild(build, int(cost), asked, int(seconds), int(judge_cost), judgement)
 
 
 async def read_build(tx: Transaction, user_id: str, build_id: uuid.UUID) -> CostedBuild | None:

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, and_, func, select
 
 from db.models import Build, LedgerEntry
 from db.transaction import Transaction
+from domain.lost_calls import JUDGE
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class Sums:
     cache_read_tokens: int
     output_tokens: int
     cost: int
+    judge_calls: int = 0
+    judge_cost: int = 0
+    """Of these, the calls that judged products."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ _SUMS = (
             LedgerEntry.cost,
         )
     ),
+    func.count().filter(LedgerEntry.kind == JUDGE),
+    func.coalesce(func.sum(LedgerEntry.cost).filter(LedgerEntry.kind == JUDGE), 0),
 )
 
 

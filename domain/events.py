@@ -279,7 +279,7 @@ class ProductJudgedEvent(BuildEvent):
 
     type = "product_judged"
     number: int = Field(description="Counts the build's runs of the gate.")
-    model: str = Field(default="", description="The model that has judged; empty if none was called.")
+    model: str = Field(default="", description="The model that has judged, for people; empty if none was called.")
     findings: list[str] = Field(default=[], description="What was asked for and the product lacks or fakes.")
     returned: bool = Field(default=False, description="Whether the findings go back to the agent.")
     reason: str | None = Field(default=None, description="Why the product was not judged; null if it was.")

@@ -32,6 +32,9 @@ def sandbox_problem(kind: str | None) -> str | None:
 DATABASE_UNAVAILABLE = "DatabaseUnavailable"
 """Error type if the database did not answer."""
 
+WORKER_STOPPED = "WorkerStopped"
+"""Error type of an attempt that a stopping worker has ended. Temporal tries again on another worker."""
+
 _OUTAGES = {
     "StoreUnavailable": Dependency.STORE,
     "SandboxUnavailable": Dependency.SANDBOX,

@@ -142,6 +142,7 @@ class Judgement(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     model: str = ""
+    """What people are told that the model is; empty if none was called."""
     findings: tuple[JudgeFinding, ...] = ()
     not_judged: str | None = None
     """Why there is no judgement, for the founder."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from domain.failures import BILLED_FAILURES, DATABASE_UNAVAILABLE, outage_of
 from domain.status import Dependency
 
-TURN, COMPACTION = "turn", "compaction"
+TURN, COMPACTION, JUDGE = "turn", "compaction", "judge"
 """Kinds of calls in the ledger."""
 
 _CLOCKS = timedelta(seconds=1)
@@ -16,7 +16,7 @@ _CLOCKS = timedelta(seconds=1)
 
 @dataclass(frozen=True)
 class AskedCalls:
-    """The calls that a workflow's run has asked for, for one turn. `kind` is turn or compaction."""
+    """The calls that a workflow's run has asked for, for one turn. `kind` is turn, compaction or judge."""
 
     kind: str
     turn: int
@@ -42,6 +42,20 @@ class LostCall:
     kind: str
     turn: int
     name: str
+
+
+_BEFORE_THE_JUDGE = frozenset(
+    {
+        *("SandboxUnavailable", "SandboxOverloaded", "SandboxGone", "SandboxFull", "OutcomeUnknown"),
+        *("SnapshotFailed", "StoreUnavailable", "NoPermit", "SandboxRefused", "NeedsPerson", "RowsAreAhead"),
+    }
+)
+"""Types of errors with which an attempt of the gate fails before it calls the judge: the call comes last."""
+
+
+def billed_judges(failures: int, error_type: str | None) -> int:
+    """How many calls of the judge failed attempts of the gate may have made; the arguments are `billed_failures`'."""
+    return 0 if error_type in _BEFORE_THE_JUDGE else billed_failures(failures, error_type)
 
 
 def billed_failures(failures: int, error_type: str | None) -> int:
@@ -77,8 +91,9 @@ def lost_calls(
     for turn in sorted({*by_turn, *range(answered + 1, progress + 1)}):
         least = int(turn <= progress)
         lost += _lost(TURN, turn, by_turn.get(turn), known, least)
-    for each in sorted((each for each in asked if each.kind == COMPACTION), key=lambda each: each.turn):
-        lost += _lost(COMPACTION, each.turn, each, known, 0) if each.turn >= answered else []
+    others = [each for each in asked if each.kind != TURN and each.turn >= answered]
+    for each in sorted(others, key=lambda each: (each.turn, each.kind)):
+        lost += _lost(each.kind, each.turn, each, known, 0)
     return lost
 
 

@@ -57,6 +57,7 @@ FINISH_ACTIVITY = "finish_build"
 
 THINK_ACTIVITY = "think"
 COMPACT_ACTIVITY = "compact"
+GATE_ACTIVITY = "run_evidence_gate"
 
 BUILD_FAILED = "BuildFailed"
 """The error type of a build's workflow that failed. Its message is for the founder."""

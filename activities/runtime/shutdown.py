@@ -1,7 +1,8 @@
 """What becomes of running activities when their worker stops.
 
 A model call that is cut off is paid for and asked for again, so it may end. Everything else ends after a short time:
-its next attempt finds what it has done, as a tool call attaches to its process in the sandbox.
+its next attempt finds what it has done, as a tool call attaches to its process in the sandbox. If it makes a paid call
+at that moment, as the gate does for its judge, it ends after that.
 """
 
 import asyncio
@@ -14,10 +15,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from activities.compact import CompactActivities
+from activities.runtime.paid_call import PaidCalls, count_paid_calls
 from activities.think import ThinkActivities
-
-WORKER_STOPPED = "WorkerStopped"
-"""Error type of an attempt that a stopping worker has ended. Temporal tries again on another worker."""
+from domain.failures import WORKER_STOPPED
 
 UNPAID_GRACE = timedelta(seconds=10)
 """Time that a stopping worker gives activities that call no model."""
@@ -50,15 +50,26 @@ class _EndedByShutdown(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         is_paid = activity.info().activity_type in _PAID_TYPES
-        return await _until(self._now.wait() if is_paid else self._short_grace(), super().execute_activity(input))
+        calls = PaidCalls()
+        count_paid_calls(calls)
+        return await _until(self._now.wait() if is_paid else self._short_grace(calls), super().execute_activity(input))
 
-    async def _short_grace(self) -> None:
+    async def _short_grace(self, calls: PaidCalls) -> None:
         await activity.wait_for_worker_shutdown()
+        if not await self._ends_within(UNPAID_GRACE.total_seconds()):
+            ending = {asyncio.ensure_future(self._now.wait()), asyncio.ensure_future(calls.until_none())}
+            await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
+            for each in ending:
+                each.cancel()
+
+    async def _ends_within(self, seconds: float) -> bool:
+        """Whether all activities are to end at once before so many seconds are over."""
         try:
-            async with asyncio.timeout(UNPAID_GRACE.total_seconds()):
+            async with asyncio.timeout(seconds):
                 await self._now.wait()
         except TimeoutError:
-            pass
+            return False
+        return True
 
 
 async def _until(end: Coroutine[Any, Any, Any], work: Coroutine[Any, Any, Any]) -> Any:

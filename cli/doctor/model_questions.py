@@ -17,7 +17,9 @@ from clients.model.protocol import (
 )
 from domain.answer import REFUSAL, Answer
 from domain.errors import CofounderError, NeedsPerson
+from domain.judge import SCHEMA, NotJudged, ProductEvidence, read_findings, render_request
 from domain.model_choice import ModelChoice, check_choice
+from domain.page_view import PageView
 from domain.pricing import PriceTable, bill_microdollars, cost_microdollars, price_of, worst_case
 from domain.prompt import UNATTENDED
 from domain.summary import INSTRUCTIONS
@@ -65,6 +67,7 @@ class ModelQuestions:
             Question("cache", "A prefix with equal bytes is read from the cache, and thinking comes back", self.cache),
             Question("compaction", "A summary reads the cache, and may begin a conversation", self.compaction),
             Question("display", "The model takes the display modes of thinking that the table says", self.display),
+            Question("judgement", "An answer has the form of a JSON schema, as a judgement has to", self.judgement),
             Question("refusal", "A refusal has stop_details with category and explanation", self.refusal),
             *_not_askable(),
         ]
@@ -160,6 +163,21 @@ class ModelQuestions:
             except NeedsPerson as error:
                 return not_held(f"{name}: {error}")
         return held(f"accepted: {', '.join(name for name, _ in modes)}")
+
+    async def judgement(self) -> Verdict:
+        """Whether the judge's request is accepted, and its answer has the form that was asked for."""
+        page = PageView("/", "desktop", 200, "Visits", "This page was visited 3 times.", (), (), (), 0, b"", 1280, 800)
+        request = render_request(
+            f"<goal>\nBuild a page that counts visits.\n</goal>\n\nRun {self._nonce}.",
+            [],
+            ProductEvidence(plan="", readme="", files="server.py", pages=[page]),
+        )
+        frozen = self._provider.freeze_answer(self._price, self._choice, SCHEMA)
+        answer = await self._ask(request.system, [json.loads(request.message)], tools="", frozen=frozen)
+        try:
+            return held(f"{len(read_findings(answer))} findings, {answer.stop_reason}")
+        except NotJudged as error:
+            return not_held(f"{error} ({answer.stop_reason})")
 
     async def refusal(self) -> Verdict:
         """What a refusal looks like."""

@@ -27,7 +27,8 @@ SLOW_CALL_SECONDS = 25
 
 async def _ledger(harness: WorkerHarness, build_id: uuid.UUID) -> list[tuple[int, str]]:
     async with harness.session() as tx:
-        calls = select(LedgerEntry).where(LedgerEntry.build_id == build_id).order_by(LedgerEntry.opened_at)
+        turns = LedgerEntry.build_id == build_id, LedgerEntry.kind == "turn"
+        calls = select(LedgerEntry).where(*turns).order_by(LedgerEntry.opened_at)
         return [(call.turn, call.state) for call in (await tx.session.scalars(calls)).all()]
 
 

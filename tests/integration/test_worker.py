@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 from temporalio.client import WorkflowFailureError
 
+from activities.runtime.shutdown import UNPAID_GRACE
 from clients.sandbox import Sandboxes, sandbox_config
 from db.models import LedgerEntry, ToolCall
 from domain.names import preview_workflow_id
@@ -85,6 +86,29 @@ async def test_a_stopped_worker_leaves_its_call_to_others_who_share_the_work(
         )
         results = (await tx.session.scalars(in_order)).all()
     assert str(results[1]).count("ran") == 1
+
+
+async def test_a_stopped_worker_lets_the_judge_answer(harness: WorkerHarness, stack: LocalStack) -> None:
+    """The gate gets ten seconds, as all activities that are not paid; its call to the judge may end."""
+    slow = {"kind": "stall", "seconds": UNPAID_GRACE.total_seconds() + 3, "request": "judge"}
+    async with worker_process(harness, stack, GRACEFUL_SHUTDOWN_SECONDS="300") as first:
+        await first.until("worker started")
+        build_id = await harness.start(script=SMALL, faults=[slow])
+
+        async def is_judged() -> bool:
+            async with harness.session() as tx:
+                judged = select(LedgerEntry.state).where(LedgerEntry.build_id == build_id, LedgerEntry.kind == "judge")
+                return await tx.session.scalar(judged) == "open"
+
+        await wait_until(is_judged)
+        assert await first.stop() == 0
+    async with worker_process(harness, stack) as second:
+        await second.until("worker started")
+        assert (await harness.finished(build_id)).status == Status.READY
+    async with harness.session() as tx:
+        calls = await tx.session.scalars(select(LedgerEntry).where(LedgerEntry.build_id == build_id))
+        assert [call.state for call in calls if call.kind == "judge"] == ["settled"], "it was paid once"
+    assert len(await harness.events(build_id, "product_judged")) == 1
 
 
 async def test_a_second_signal_ends_a_model_call_and_books_it(harness: WorkerHarness, stack: LocalStack) -> None:

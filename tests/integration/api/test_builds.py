@@ -22,6 +22,7 @@ from db.models import Build, GateRun, LedgerEntry, Preview, Snapshot
 from db.switches import switch_off, switch_on
 from db.transaction import transaction
 from db.users import UserChange, change_user
+from domain.judge import JudgeFinding, Judgement
 from domain.names import BUILD_PLAN, BUILD_PROJECT, BUILD_STATUS, BUILD_USER, build_workflow_id, preview_workflow_id
 from domain.switches import SwitchScope, refusal
 from local.stack import LocalStack
@@ -537,6 +538,37 @@ async def test_cost_is_the_sum_of_the_ledger(api: RunningApi) -> None:
             )
     assert (await api.http.get(f"/v1/builds/{build}")).json()["cost_microdollars"] is None, "founders see shares only"
     assert (await api.http.get(f"/v1/builds/{build}", headers=AS_OPERATOR)).json()["cost_microdollars"] == 1234
+
+
+async def test_a_build_shows_how_it_was_judged_and_what_that_cost(api: RunningApi) -> None:
+    build = await api.build()
+    assert (await api.http.get(f"/v1/builds/{build}")).json()["judgement"] is None
+    finding = JudgeFinding(kind="missing", asked_for="A calendar", evidence="No page has it.", remedy="Build it.")
+    judged = Judgement(model="claude-haiku-5-5", findings=(finding,), returned=True, called=True)
+    unjudged = Judgement(not_judged="today's budget does not pay for it")
+    async with transaction(api.sessions) as tx:
+        call = {"build_id": uuid.UUID(build), "user_id": "founder", "day": func.current_date(), "turn": 1}
+        for kind, cost in (("turn", 1200), ("judge", 34)):
+            tx.session.add(LedgerEntry(id=uuid.uuid4(), model="claude-haiku-5-5", kind=kind, cost=cost, **call))
+        row = {"build_id": uuid.UUID(build), "snapshot_number": 1}
+        tx.session.add(GateRun(number=1, judgement=judged.model_dump(mode="json"), **row))
+        tx.session.add(GateRun(number=2, **row))
+    read = (await api.http.get(f"/v1/builds/{build}", headers=AS_OPERATOR)).json()
+    assert (read["cost_microdollars"], read["judge_cost_microdollars"]) == (1234, 34)
+    assert (read["judgement"]["gate"], read["judgement"]["returned"]) == (1, True)
+    assert read["judgement"]["findings"] == judged.texts
+    async with transaction(api.sessions) as tx:
+        run = await tx.session.get_one(GateRun, (uuid.UUID(build), 2))
+        run.judgement = unjudged.model_dump(mode="json")
+    read = (await api.http.get(f"/v1/builds/{build}")).json()
+    assert (read["judgement"]["gate"], read["judgement"]["not_judged"]) == (2, unjudged.not_judged)
+    assert read["judge_cost_microdollars"] is None, "founders see shares only"
+    [usage] = [
+        each
+        for each in (await api.http.get("/v1/usage", headers=AS_OPERATOR)).json()["builds"]
+        if each["build_id"] == build
+    ]
+    assert (usage["calls"], usage["judge_calls"], usage["judge_cost_microdollars"]) == (2, 1, 34)
 
 
 async def test_usage_sums_the_ledger_by_day_model_and_build(api: RunningApi) -> None:

@@ -56,7 +56,7 @@ async def _left(settings: Settings) -> list[str]:
 async def test_what_the_services_do_is_compared_with_what_is_assumed(settings: Settings) -> None:
     before = await _left(settings)
     verdicts, purse = await _ask(settings)
-    for name in ("stream", "errors", "merging", "early end", "cache", "compaction", "display", "refusal"):
+    for name in ("stream", "errors", "merging", "early end", "cache", "compaction", "display", "judgement", "refusal"):
         assert verdicts[name].state == "held", verdicts[name]
     for name in ("template", "metadata", "pause", "public port", "gone", "cleanup"):
         assert verdicts[name].state == "held", verdicts[name]

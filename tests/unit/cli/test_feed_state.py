@@ -141,6 +141,23 @@ def test_gate_findings_are_shown_one_by_one() -> None:
     assert texts(state) == ["evidence gate 1: not passed yet", "No test ran.", "The page is blank."]
 
 
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (
+            {"reason": "today's budget does not pay for it"},
+            ["not judged: today's budget does not pay for it. The other"],
+        ),
+        ({"model": "haiku"}, ["judged by haiku: nothing that was asked for is missing"]),
+        ({"model": "haiku", "findings": ["A calendar."], "returned": True}, ["judged by haiku: the agent gets its"]),
+        ({"model": "haiku", "findings": ["A calendar."]}, ["judged by haiku: the agent had its", "A calendar."]),
+    ],
+)
+def test_what_the_judge_found_is_shown(data: dict[str, Any], shown: list[str]) -> None:
+    lines = texts(after(("product_judged", {"number": 1} | data)))
+    assert [line.startswith(start) for line, start in zip(lines, shown, strict=True)] == [True] * len(shown), lines
+
+
 def test_what_a_loss_has_cost_is_shown() -> None:
     lost = {"reason": "the sandbox was lost", "continuing_from": "phase 1 (Scaffold), turn 3", "changes": ["a", "b"]}
     assert texts(after(("resumed", lost))) == [

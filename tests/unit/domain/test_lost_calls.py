@@ -4,8 +4,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domain.failures import DATABASE_UNAVAILABLE
-from domain.lost_calls import COMPACTION, TURN, AskedCalls, KnownCall, billed_failures, lost_calls
+from domain.failures import DATABASE_UNAVAILABLE, WORKER_STOPPED
+from domain.lost_calls import (
+    COMPACTION,
+    JUDGE,
+    TURN,
+    AskedCalls,
+    KnownCall,
+    billed_failures,
+    billed_judges,
+    lost_calls,
+)
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
@@ -75,6 +84,30 @@ def test_summaries_are_lost_too() -> None:
     summed = asked(4, calls=2, kind=COMPACTION)
     assert lost([summed], [known(4)]) == [(COMPACTION, 4), (COMPACTION, 4)]
     assert lost([summed], [known(4, kind=COMPACTION)]) == [(COMPACTION, 4)]
+
+
+def test_judgements_are_lost_too() -> None:
+    judged = asked(4, kind=JUDGE)
+    assert lost([judged], [known(4)]) == [(JUDGE, 4)]
+    assert lost([judged], [known(4, kind=JUDGE)]) == []
+    assert lost([asked(3, kind=JUDGE)], []) == [], "the rows know the turn after it"
+
+
+@pytest.mark.parametrize(
+    ("failures", "error_type", "billed"),
+    [
+        (2, None, 2),  # workers were killed
+        (1, WORKER_STOPPED, 1),
+        (9, DATABASE_UNAVAILABLE, 1),
+        (1, "StaleClaim", 1),
+        (2, "SandboxUnavailable", 0),
+        (2, "SnapshotFailed", 0),
+    ],
+)
+def test_an_attempt_of_the_gate_that_failed_before_the_judge_is_not_billed(
+    failures: int, error_type: str | None, billed: int
+) -> None:
+    assert billed_judges(failures, error_type) == billed
 
 
 def test_a_repeat_goes_on_with_the_names() -> None:
