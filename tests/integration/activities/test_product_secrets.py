@@ -37,7 +37,8 @@ sys.stdout.flush()
 if os.path.exists("broken") and not value.startswith("stand-in-"):
     raise SystemExit(f"{value} is not a key of this service")
 mode = "a stand-in" if value.startswith("stand-in-") else f"a real key of {len(value)} characters"
-body = f"<!doctype html><title>Shop</title><meta name=viewport content=width=device-width><h1>Runs with {mode}</h1>".encode()
+head = "<!doctype html><title>Shop</title><meta name=viewport content=width=device-width>"
+body = f"{head}<h1>Runs with {mode}</h1>".encode()
 
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
