@@ -1,6 +1,8 @@
 """The evidence gate: a product passes if its last commit installs, passes its checks and serves in a fresh sandbox."""
 
+import asyncio
 import dataclasses
+import functools
 import hashlib
 import json
 import uuid
@@ -25,11 +27,11 @@ from activities.sandbox.product import (
     read_product,
     run_step,
     start_product,
-    step_outcome,
     wait_for_page,
 )
 from activities.sandbox.site import look_at_site
 from activities.sandbox.snapshot_store import restore_snapshot
+from activities.sandbox.step_output import kept_output, read_reports, step_outcome
 from clients.browser import Browser, PageFailed, is_blank
 from clients.object_store import ObjectStore, image_key
 from clients.sandbox import CallOutcome, Role, Sandbox, Sandboxes
@@ -44,6 +46,7 @@ from db.session import Sessions
 from db.snapshots import latest_snapshot
 from db.transaction import transaction
 from domain import evidence
+from domain.check_summary import read_tally
 from domain.egress import refused_hosts
 from domain.errors import (
     InvalidInput,
@@ -56,12 +59,12 @@ from domain.errors import (
     StaleClaim,
 )
 from domain.events import GateBouncedEvent, GatePassedEvent, GateStartedEvent, GateStepEvent
-from domain.findings import Finding
+from domain.findings import Finding, Output
 from domain.judge import Judgement
 from domain.page_findings import page_findings, pages_failed
 from domain.page_view import VIEWPORTS, PageView
 from domain.payloads import GateResult, RunGate
-from domain.product import ProductManifest, count_tests
+from domain.product import ProductManifest
 from domain.product_secrets import stand_ins
 from services.permits import Permits
 
@@ -89,6 +92,15 @@ class _GateReport:
     views: list[PageView] = field(default_factory=list)
     """What a browser saw of the product's pages; the first page comes first, in every viewport."""
     url: str | None = None
+    outputs: dict[str, str] = field(default_factory=dict)
+    """Outputs that are too long for a finding, by step."""
+
+    def keep(self, number: int, step: str, output: Output) -> Output:
+        """Keep an output that is too long for a finding, for the agent to read. Returns it with the path to that."""
+        if not output.is_long:
+            return output
+        self.outputs[step] = output.plain()
+        return dataclasses.replace(output, path=kept_output(number, step))
 
     def add(self, finding: Finding) -> None:
         """Hold something against the product."""
@@ -213,29 +225,39 @@ class GateActivities:
         outcome = await self._run(gate, sandbox, "install", product.install)
         if outcome.exit_code == 0 and not outcome.timed_out:
             return True
-        report.add(evidence.install_failed(step_outcome(product.install, outcome)))
+        failed = await step_outcome(sandbox, product.install, outcome)
+        output = report.keep(gate.number, "install", failed.output)
+        report.add(evidence.install_failed(dataclasses.replace(failed, output=output)))
         return False
 
     async def _check(
         self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
     ) -> None:
         outcome = await self._run(gate, sandbox, "check", product.check)
-        report.tests_run = count_tests(outcome.text + outcome.tail)
-        for finding in evidence.check_findings(step_outcome(product.check, outcome)):
+        ended = await step_outcome(sandbox, product.check, outcome)
+        # In a thread: a long output takes seconds, and heartbeats go on meanwhile.
+        tally = await asyncio.to_thread(read_tally, ended.output.head + "\n" + ended.output.tail)
+        reported = await read_reports(sandbox, f"gate-{gate.number}-check")
+        if reported.failed or not tally.passed:
+            tally += reported
+        report.tests_run = tally.passed
+        output = report.keep(gate.number, "check", ended.output)
+        for finding in evidence.check_findings(dataclasses.replace(ended, output=output), tally):
             report.add(finding)
 
     async def _serve(
         self, gate: "_ClaimedGate", sandbox: Sandbox, product: ProductManifest, report: _GateReport
     ) -> None:
         name = f"gate-{gate.number}"
+        keep_log = functools.partial(report.keep, gate.number, "start")
         await self._announce(gate, f"start: {product.start}")
         await start_product(sandbox, name, product.start, gate.stand_ins)
-        if failure := await wait_for_page(sandbox, name, product, self._policy.start_seconds):
+        if failure := await wait_for_page(sandbox, name, product, self._policy.start_seconds, keep_log):
             report.add(failure)
             return
         report.url = sandbox.url(product.port)
         if await self._look(gate, report.url, report) and not await is_served(sandbox, product):
-            report.add(evidence.did_not_stay_up(await read_log(sandbox, name)))
+            report.add(evidence.did_not_stay_up(keep_log(await read_log(sandbox, name))))
 
     async def _look(self, gate: "_ClaimedGate", url: str, report: _GateReport) -> bool:
         """Look at the product's pages. Returns whether its first page could be shown."""
@@ -323,7 +345,9 @@ class GateActivities:
                 await gate_runs.delete_run(tx, run)
                 await append_events(tx, gate.build_id, [GateStepEvent(text=_FOUNDER_FIRST)])
                 return GateResult(findings=0, message=pending.message, restore=pending.restore)
-            await gate_runs.record_result(tx, run, report.findings, report.tests_run, report.screenshots)
+            await gate_runs.record_result(
+                tx, run, report.findings, report.tests_run, report.screenshots, report.outputs
+            )
             event = (
                 GateBouncedEvent(number=gate.number, findings=report.findings)
                 if report.findings

@@ -18,10 +18,10 @@ from activities.sandbox.product import (
     read_product,
     run_step,
     start_product,
-    step_outcome,
     wait_for_page,
 )
 from activities.sandbox.snapshot_store import restore_snapshot
+from activities.sandbox.step_output import step_outcome
 from clients.cipher import Cipher
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
@@ -205,7 +205,7 @@ class PreviewActivities:
         """
         values = list(secrets.values())
         await start_product(sandbox, _NAME, product.start, secrets)
-        failure = await wait_for_page(sandbox, _NAME, product, self._start_seconds, values)
+        failure = await wait_for_page(sandbox, _NAME, product, self._start_seconds, secrets=values)
         log = failure.evidence if failure else (await read_log(sandbox, _NAME, values)).quoted("The log of `start`")
         await self._keep_log(build_id, log)
         return failure
@@ -242,6 +242,6 @@ class PreviewActivities:
     ) -> None:
         outcome = await run_step(sandbox, "preview-install", product.install, self._command_seconds, env)
         if outcome.exit_code != 0:
-            failure = evidence.install_failed(step_outcome(product.install, outcome))
+            failure = evidence.install_failed(await step_outcome(sandbox, product.install, outcome))
             await self._keep_log(build_id, failure.evidence)
             raise BuildFailed(f"{failure.cause} {_SEE_LOG}")

@@ -53,9 +53,10 @@ from domain.manifest import Entry, printable
 from domain.payloads import SnapshotReason, TakenSnapshot, TakeSnapshot
 from domain.text import storable
 
-STILL = frozenset({SnapshotReason.SLEEP, SnapshotReason.WAIT, SnapshotReason.REPLACE})
+STILL = frozenset({SnapshotReason.SLEEP, SnapshotReason.WAIT, SnapshotReason.REPLACE, SnapshotReason.GATE})
 """Reasons of snapshots after which the sandbox is paused or killed. The agent's processes are ended before they are
-taken: a process that went on writing would make the files differ from the snapshot."""
+taken: a process that went on writing would make the files differ from the snapshot, or from the commit that the gate
+checks."""
 
 _REWRITTEN = (
     "The agent has overwritten the product's git history: it does not contain commit {commit} any more. Snapshot "

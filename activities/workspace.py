@@ -17,6 +17,7 @@ from activities.runtime.workspace_lock import lock_workspace
 from activities.sandbox.manifests import compare_manifests
 from activities.sandbox.product import SMALL_SECONDS, kill_all, read_optional, stop_processes
 from activities.sandbox.snapshot_store import CHANGES, restore_snapshot, stored_manifest
+from activities.sandbox.step_output import keep_outputs
 from clients.archive import found_manifest
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
@@ -25,6 +26,7 @@ from clients.workspace_lock import WorkspaceLock
 from db.builds import forget_sandboxes, handed_over_sandbox, record_sandbox, recorded_sandbox, require_open
 from db.events import last_event_data
 from db.feed import append_events
+from db.gate_runs import outputs_of_last_run
 from db.models import Snapshot
 from db.recovery import mark_loss_reported
 from db.session import Sessions
@@ -153,6 +155,7 @@ class WorkspaceActivities:
             lock = await lock_workspace(sandbox)
             async with transaction(self._sessions) as tx:
                 snapshot = await snapshot_to_continue(tx, build_id)
+            await self._keep_outputs(build_id, sandbox)
             changes = await self._changes(build_id, sandbox, snapshot, request)
             restored, reapplied = bool(changes), Reapplied()
             if request.quiet and ran and not restored and request.lost_minutes is None:
@@ -305,6 +308,12 @@ class WorkspaceActivities:
             await sandbox.end_call(call_id)
             folder = f"{JOURNAL}/calls/{shlex.quote(call_id)}"
             await lock.run(f"rm -f {folder}/outcome" if calls[call_id] else f"rm -rf {folder}")
+
+    async def _keep_outputs(self, build_id: uuid.UUID, sandbox: Sandbox) -> None:
+        """Write what the last gate's findings could quote only in part, so that the agent can read it."""
+        async with transaction(self._sessions) as tx:
+            number, outputs = await outputs_of_last_run(tx, build_id)
+        await keep_outputs(sandbox, number, outputs)
 
     async def _differences(self, sandbox: Sandbox, snapshot: Snapshot) -> list[str]:
         stored = await stored_manifest(self._store, snapshot)

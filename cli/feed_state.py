@@ -48,6 +48,9 @@ from domain.events import (
 )
 from domain.status import CLOSED
 
+FINDING_LINES = 10
+"""How many lines of a finding's evidence and remedy are shown. The agent reads all of them."""
+
 LINES_KEPT = 200
 """Keep at most this many lines of the feed."""
 
@@ -225,8 +228,20 @@ def _host_refused(state: FeedState, line: FeedEvent, event: HostRefusedEvent) ->
 def _gate_bounced(state: FeedState, line: FeedEvent, event: GateBouncedEvent) -> FeedState:
     state = state._with_line(line, f"evidence gate {event.number}: not passed yet", "warning")
     for finding in event.findings:
-        state = state._with_line(line, f"  {finding}", "warning")
+        cause, *rest = finding.splitlines() or [""]
+        shown = rest if len(rest) <= FINDING_LINES else [*rest[: FINDING_LINES - 2], "…", rest[-1]]
+        for text in (cause, *shown):
+            state = state._with_line(line, f"  {text}", "warning")
     return state
+
+
+def _gate_passed(state: FeedState, line: FeedEvent, event: GatePassedEvent) -> FeedState:
+    tests = _counted(event.tests_run, "test")
+    return state._with_line(line, f"evidence gate {event.number}: passed, {tests} ran", "good")
+
+
+def _counted(count: int | None, noun: str) -> str:
+    return f"{count or 0} {noun}{'' if count == 1 else 's'}"
 
 
 def _product_judged(state: FeedState, line: FeedEvent, event: ProductJudgedEvent) -> FeedState:
@@ -312,7 +327,7 @@ _on(PhaseCompletedEvent, _phase_completed)
 _line(
     SnapshotStoredEvent,
     "note",
-    lambda event: f"snapshot {event.number} stored ({event.reason}, {event.files} files)",
+    lambda event: f"snapshot {event.number} stored ({event.reason}, {_counted(event.files, 'file')})",
 )
 _line(SnapshotFailedEvent, "warning", lambda event: f"snapshot {event.number} failed: {event.error}")
 _line(GuardEvent, "warning", lambda event: event.text)
@@ -326,7 +341,7 @@ _line(GateStepEvent, "note", lambda event: f"  {event.text}")
 _on(ProductJudgedEvent, _product_judged)
 _on(GateBouncedEvent, _gate_bounced)
 _on(HostRefusedEvent, _host_refused)
-_line(GatePassedEvent, "good", lambda event: f"evidence gate {event.number}: passed, {event.tests_run} tests ran")
+_on(GatePassedEvent, _gate_passed)
 _on(ResumedEvent, _resumed)
 _line(BudgetEvent, "warning", lambda event: event.text)
 _on(PreviewEvent, _preview)

@@ -3,7 +3,6 @@
 import contextlib
 import re
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +17,7 @@ BUNDLE_SECONDS = 300
 _BUNDLE = f"{JOURNAL}/history.bundle"
 _RESULT = "cofounder-result"
 _NO_REPOSITORY = 90
+_TOO_LARGE = 91
 
 _GIT = (
     "GIT_ALLOW_PROTOCOL= GIT_NO_REPLACE_OBJECTS=1 GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0 "
@@ -26,43 +26,31 @@ _GIT = (
 """Git in the workspace. Its configuration may be hostile: what it makes is checked outside."""
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """A bundle in the sandbox. `branch`: the workspace's current one; None if HEAD is at no branch."""
-
-    bytes: int
-    branch: str | None
-
-
-async def make_bundle(sandbox: Sandbox, max_bytes: int) -> Bundle:
-    """Bundle everything that HEAD of the workspace descends from.
+async def make_bundle(sandbox: Sandbox, max_bytes: int) -> str | None:
+    """Bundle everything that HEAD of the workspace descends from. Returns its branch; None if it is at none.
 
     Raises:
         PushFailed: there is no history, it is larger than this, or git can't bundle it; says what to do.
     """
     command = f"""
 cd {WORKSPACE} && [ -e .git ] && {_GIT} rev-parse --quiet --verify 'HEAD^{{commit}}' >/dev/null || exit {_NO_REPOSITORY}
-rm -f {_BUNDLE}
-( ulimit -f {max_bytes // 512 + 2048}; timeout {BUNDLE_SECONDS} env {_GIT} bundle create --quiet {_BUNDLE} HEAD )
-code=$?
+timeout {BUNDLE_SECONDS} env {_GIT} bundle create --quiet - HEAD | head --bytes={max_bytes + 1} >{_BUNDLE}
+code=${{PIPESTATUS[0]}}
+[ "$(stat --format=%s {_BUNDLE})" -le {max_bytes} ] || exit {_TOO_LARGE}
 [ $code -eq 0 ] || exit $code
 echo
-echo {_RESULT} "$(stat --format=%s {_BUNDLE})" "$({_GIT} symbolic-ref --quiet --short HEAD)"
+echo {_RESULT} "$({_GIT} symbolic-ref --quiet --short HEAD)"
 """
     output = await sandbox.run(command, timeout_seconds=BUNDLE_SECONDS + 60, cwd="/")
     if output.exit_code == _NO_REPOSITORY:
         raise PushFailed("The snapshot has no git commit yet, so there is nothing to push.", PushFailure.UNUSABLE)
-    result = re.search(rf"^{_RESULT} (\d+) (\S*)$", output.stdout, re.MULTILINE)
-    if output.exit_code in (_FILE_TOO_LARGE, _FILE_TOO_LARGE - 128) or (result and int(result[1]) > max_bytes):
+    if output.exit_code == _TOO_LARGE:
         raise too_large(max_bytes)
+    result = re.search(rf"^{_RESULT} (\S*)$", output.stdout, re.MULTILINE)
     if output.exit_code != 0 or result is None:
         words = " ".join((output.stderr or output.stdout).split())[-500:]
         raise PushFailed(f"Git could not bundle the snapshot's history: {words}", PushFailure.UNUSABLE)
-    return Bundle(int(result[1]), result[2] or None)
-
-
-_FILE_TOO_LARGE = 128 + 25
-"""The exit code of a command that SIGXFSZ has ended."""
+    return result[1] or None
 
 
 async def bring_out(sandbox: Sandbox, path: Path, max_bytes: int) -> None:

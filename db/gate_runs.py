@@ -66,12 +66,37 @@ async def record_sandbox(tx: Transaction, build_id: uuid.UUID, number: int, clai
 
 
 async def record_result(
-    tx: Transaction, run: GateRun, findings: Sequence[str], tests_run: int, screenshots: Mapping[str, str]
+    tx: Transaction,
+    run: GateRun,
+    findings: Sequence[str],
+    tests_run: int,
+    screenshots: Mapping[str, str],
+    outputs: Mapping[str, str],
 ) -> None:
-    """Write the result of a locked run. `screenshots`: the object store's keys by viewport."""
+    """Write the result of a locked run.
+
+    Args:
+        screenshots: the object store's keys by viewport.
+        outputs: what the findings could quote only in part, by step. A run without findings keeps none.
+    """
     run.findings, run.tests_run, run.screenshots = list(findings), tests_run, dict(screenshots)
+    if findings and outputs:
+        run.outputs = dict(outputs)
     run.ended_at = func.now()
     await tx.session.flush()
+
+
+async def outputs_of_last_run(tx: Transaction, build_id: uuid.UUID) -> tuple[int, dict[str, str]]:
+    """Return the number of the build's last run, and the outputs that it kept; 0 without a run."""
+    row = (
+        await tx.session.execute(
+            select(GateRun.number, GateRun.outputs)
+            .where(GateRun.build_id == build_id)
+            .order_by(GateRun.number.desc())
+            .limit(1)
+        )
+    ).first()
+    return (0, {}) if row is None else (row.number, row.outputs or {})
 
 
 async def claim_judge(tx: Transaction, run: GateRun, claim: uuid.UUID, run_id: str) -> None:

@@ -732,6 +732,9 @@ class GateRun(Base):
     screenshots: Mapped[dict[str, Any]] = mapped_column(
         server_default=text("'{}'::jsonb"), comment="S3 key by viewport"
     )
+    outputs: Mapped[dict[str, Any] | None] = mapped_column(
+        deferred=True, comment="what the findings could quote only in part, by step"
+    )
     judge_claim: Mapped[uuid.UUID | None] = mapped_column(comment="of the attempt that calls the judge, in the ledger")
     judge_run_id: Mapped[str | None] = mapped_column(comment="the workflow's run of that attempt")
     judgement: Mapped[dict[str, Any] | None] = mapped_column(comment="how the judge's part ended; null until then")

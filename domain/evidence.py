@@ -1,12 +1,14 @@
 """The findings of the evidence gate, one function each. See `domain/findings.py` for what a finding has to say."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from domain.check_summary import Tally, known_runners
 from domain.egress import refusal_note
 from domain.findings import Finding, FindingKind, Output, bounded
 from domain.plan import PLAN_FILE, STORIES_SHOWN, Plan
-from domain.product import PRODUCT_FILE, count_tests
+from domain.product import PRODUCT_FILE
 from domain.tool_output import clean
 
 FILES_SHOWN = 20
@@ -69,6 +71,21 @@ def uncommitted(porcelain: str) -> Finding | None:
     )
 
 
+def embedded_repositories(paths: Sequence[str]) -> Finding:
+    """The commit names folders that are git repositories of their own, so that no file of them is in it."""
+    listed = "\n".join(clean(path) for path in paths[:FILES_SHOWN])
+    more = f"\nand {len(paths) - FILES_SHOWN} more" if len(paths) > FILES_SHOWN else ""
+    first = shlex.quote(paths[0])
+    return Finding(
+        FindingKind.EMBEDDED_REPOSITORY,
+        "The workspace has git repositories inside its own: no file of them is in the last commit, and the folders are "
+        "empty in a fresh clone.",
+        f"Embedded repositories:\n{listed}{more}",
+        f"Make each a plain folder of the workspace and commit it: `rm -rf {first}/.git; git rm -q --cached {first}; "
+        f"git add {first}; git commit -m 'Add {first}'`.",
+    )
+
+
 def plan_finding(plan: Plan | None) -> Finding | None:
     """Return a finding about the commit's plan, which is None if there is no file; None if all of it is done."""
     if plan is None:
@@ -118,8 +135,8 @@ def install_failed(outcome: StepOutcome) -> Finding:
     )
 
 
-def check_findings(outcome: StepOutcome) -> list[Finding]:
-    """Return the findings about a run of `check`: it failed, or it ran no test."""
+def check_findings(outcome: StepOutcome, tally: Tally) -> list[Finding]:
+    """Return the findings about a run of `check`: it failed, a test failed, or it ran no test."""
     if outcome.timed_out or outcome.exit_code != 0:
         return [
             _failed(
@@ -130,16 +147,31 @@ def check_findings(outcome: StepOutcome) -> list[Finding]:
                 "commit.",
             )
         ]
-    if count_tests(outcome.output.head + outcome.output.tail) == 0:
-        return [
-            Finding(
-                FindingKind.NO_TEST_RAN,
-                f"`check` ({_short(outcome.command)}) exited with 0, but its output does not show that a test was run.",
-                outcome.output.quoted(),
-                "Write at least one test and let `check` run it with a test runner that prints its summary.",
-            )
-        ]
-    return []
+    if tally.failed:
+        return [_tests_failed(outcome, tally)]
+    return [] if tally.passed else [_no_test_ran(outcome)]
+
+
+def _tests_failed(outcome: StepOutcome, tally: Tally) -> Finding:
+    lines = "\n".join(tally.failures)
+    return Finding(
+        FindingKind.TESTS_FAILED,
+        f"`check` ({_short(outcome.command)}) exited with 0, but it names failed tests.",
+        f"{lines}\n{outcome.output.quoted()}",
+        "Fix the tests that failed, and let `check` end with the exit code of the test runner: without `|| true`, and "
+        "without a command after it that hides the code.",
+    )
+
+
+def _no_test_ran(outcome: StepOutcome) -> Finding:
+    return Finding(
+        FindingKind.NO_TEST_RAN,
+        f"`check` ({_short(outcome.command)}) exited with 0, but its output does not show that a test was run.",
+        outcome.output.quoted(),
+        "Write at least one test, let `check` run it, and let it print the whole summary of its test runner. Known are "
+        f"the summaries of {known_runners()}. From any other runner a report counts that `check` prints as TAP, or "
+        "writes as JUnit XML to a file *.xml in the workspace.",
+    )
 
 
 def start_ended(command: str, exit_code: int, log: Output) -> Finding:

@@ -1,9 +1,16 @@
 """A finding: what the evidence gate holds against a product, with its cause, its evidence and its remedy."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from domain.tool_output import clean
+
+_NAMES_ERROR = re.compile(
+    r"\b(?:err(?:or)?|fatal|fail(?:ed|ure)|exception|traceback|panic(?:ked)?|denied|refused|killed|"
+    r"not found|no such|cannot|can't|could not|unable to|undefined|missing|unresolved|invalid)\b|\bERR!",
+    re.I,
+)
 
 HEAD_CHARACTERS = 3_000
 """How much of the beginning of an output a finding quotes: a first error is often followed by a page of usage."""
@@ -11,8 +18,14 @@ HEAD_CHARACTERS = 3_000
 TAIL_CHARACTERS = 3_000
 """How much of the end of an output a finding quotes."""
 
-EVIDENCE_CHARACTERS = 8_000
+EVIDENCE_CHARACTERS = 10_000
 """The most evidence of one finding. A longer one loses its middle."""
+
+ERRORS_SHOWN = 12
+"""How many lines of the left out middle of an output are quoted because they name an error."""
+
+ERROR_CHARACTERS = 200
+"""How much of such a line is quoted."""
 
 SENTENCE_CHARACTERS = 1_000
 """The longest cause or remedy."""
@@ -23,11 +36,13 @@ class FindingKind(StrEnum):
 
     NO_COMMIT = "no_commit"
     GIT_FAILED = "git_failed"
+    EMBEDDED_REPOSITORY = "embedded_repository"
     UNCOMMITTED = "uncommitted"
     PLAN = "plan"
     PRODUCT_FILE = "product_file"
     INSTALL_FAILED = "install_failed"
     CHECK_FAILED = "check_failed"
+    TESTS_FAILED = "tests_failed"
     NO_TEST_RAN = "no_test_ran"
     START_ENDED = "start_ended"
     NOT_ANSWERING = "not_answering"
@@ -80,20 +95,32 @@ class Output:
     path: str = ""
     """The file in the agent's sandbox that has more of it than the finding; empty if there is none."""
 
+    @property
+    def is_long(self) -> bool:
+        """Whether a finding can quote only a part."""
+        return bool(self.tail) or len(self.head) > HEAD_CHARACTERS + TAIL_CHARACTERS
+
+    def plain(self) -> str:
+        """All that is known of it, as text that can be stored."""
+        if not self.tail:
+            return clean(self.head)
+        known = len(self.head.encode("utf-8", "replace")) + len(self.tail.encode("utf-8", "replace"))
+        return f"{clean(self.head)}\n[… {max(0, self.bytes - known):,} bytes are not kept …]\n{clean(self.tail)}"
+
     def quoted(self, name: str = "Its output") -> str:
-        """Quote the beginning and the end, and say how much is left out between and where that can be read."""
-        head, tail = clean(self.head).strip("\n"), clean(self.tail).rstrip()
-        if not tail:
-            head = head.rstrip()
-            if not head:
-                return f"{name} is empty."
-            if len(head) <= HEAD_CHARACTERS + TAIL_CHARACTERS:
-                return f"{name}:\n{head}"
-            tail = head
-        head, tail = _first_lines(head), _last_lines(tail)
+        """Quote the beginning, the lines between that name an error, and the end. Say where the rest can be read."""
+        text = self.plain().strip("\n").rstrip()
+        if not text:
+            return f"{name} is empty."
+        if len(text) <= HEAD_CHARACTERS + TAIL_CHARACTERS:
+            return f"{name}:\n{text}"
+        head, tail = _first_lines(text), _last_lines(text)
         size = f" ({self.bytes:,} bytes)" if self.bytes else ""
         place = f"; more of it is in {self.path}" if self.path else ""
-        return f"{name}{size}, its beginning and its end:\n{head}\n[… left out{place} …]\n{tail}"
+        cut = f"[… left out{place} …]"
+        if errors := _errors(text[len(head) : -len(tail)]):
+            cut = "\n".join([f"[… left out{place}; lines of it that name an error: …]", *errors, "[…]"])
+        return f"{name}{size}, its beginning and its end:\n{head}\n{cut}\n{tail}"
 
 
 def bounded(text: str, characters: int) -> str:
@@ -107,6 +134,15 @@ def bounded(text: str, characters: int) -> str:
 
 def _sentence(text: str) -> str:
     return bounded(text, SENTENCE_CHARACTERS)
+
+
+def _errors(text: str) -> list[str]:
+    """The first different lines that name an error."""
+    found: dict[str, None] = {}
+    for line in text.splitlines():
+        if _NAMES_ERROR.search(line[:ERROR_CHARACTERS]) and len(found) < ERRORS_SHOWN:
+            found[line.strip()[:ERROR_CHARACTERS]] = None
+    return list(found)
 
 
 def _first_lines(text: str) -> str:

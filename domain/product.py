@@ -1,7 +1,6 @@
-"""`cofounder.json`: how to install, check and start a product. Also: how many tests a check has run."""
+"""`cofounder.json`: how to install, check and start a product."""
 
 import json
-import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -46,26 +45,3 @@ def parse_product_manifest(text: str) -> ProductManifest:
         raise InvalidInput(f"{PRODUCT_FILE} does not fit: {problems}") from error
     except ValueError as error:
         raise InvalidInput(f"{PRODUCT_FILE} is not valid JSON: {error}") from error
-
-
-# The summary lines of common test runners. The group is the number of tests that ran, or passed.
-_COUNTS = [
-    re.compile(r"^Ran (\d+) tests? in", re.M),  # unittest
-    re.compile(r"^=+ .*?\b(\d+) passed\b.* in [\d.]+s", re.M),  # pytest
-    re.compile(r"^(\d+) passed\b.* in [\d.]+s", re.M),  # pytest -q
-    re.compile(r"^(?:#|\u2139) pass (\d+)$", re.M),  # node --test
-    re.compile(r"^\s*Tests:?\s+(?:.*?\b)?(\d+) passed\b", re.M),  # jest, vitest
-    re.compile(r"^\s+(\d+) passing\b", re.M),  # mocha
-    re.compile(r"^test result: ok\. (\d+) passed", re.M),  # cargo
-    re.compile(r"^\s*(\d+) passed\b.*\(\d", re.M),  # playwright
-    re.compile(r"^(\d+) (?:runs|examples),", re.M),  # minitest, rspec
-    re.compile(r"^OK \((\d+) tests?,", re.M),  # phpunit
-]
-_GO_PASS = re.compile(r"^\s*--- PASS: ", re.M)
-
-
-def count_tests(output: str) -> int:
-    """Return how many tests ran according to a check's output; 0 without a summary line of a known test runner."""
-    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", output)
-    total = sum(int(number) for pattern in _COUNTS for number in pattern.findall(plain))
-    return total or len(_GO_PASS.findall(plain))

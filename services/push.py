@@ -212,9 +212,9 @@ class Pushes:
         async with self._sandbox(sandboxes, snapshot.build_id) as sandbox:
             await send_snapshot(self._store, sandbox, snapshot)
             await unpack(sandbox)
-            bundle = await make_bundle(sandbox, self._policy.max_bytes)
+            branch = await make_bundle(sandbox, self._policy.max_bytes)
             await bring_out(sandbox, directory.bundle, self._policy.max_bytes)
-        return bundle.branch
+        return branch
 
     @asynccontextmanager
     async def _sandbox(self, sandboxes: Sandboxes, build_id: uuid.UUID) -> AsyncIterator[Sandbox]:

@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 
+from activities.sandbox.step_output import read_output
 from clients.archive import read_beginning, read_bounded
 from clients.sandbox import CallOutcome, HttpAnswer, Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from clients.workspace_lock import WorkspaceLock
 from domain import evidence
-from domain.egress import refused_hosts
 from domain.errors import InvalidInput, SandboxUnavailable
 from domain.findings import Finding, Output
 from domain.plan import MAX_PLAN_BYTES, PLAN_FILE, Plan, parse_plan
@@ -30,9 +30,6 @@ _POLL_SECONDS = 0.25
 _ANSWER_SECONDS = 10.0
 """How long the server may take over one request."""
 
-_LOG_BYTES = 12_000
-"""How much of the beginning and of the end of the server's output is read."""
-
 _OUR_FILE_BYTES = 1_000_000
 """The largest file that Cofounder itself writes into a sandbox."""
 
@@ -47,6 +44,16 @@ _STOP = """kill -TERM -1 2>/dev/null
 for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 -1 2>/dev/null || break; sleep 0.05; done
 kill -KILL -1 2>/dev/null; true"""
 """Ends every process that may be signalled. kill(2) spares the calling shell and the sandbox's first process."""
+
+_PIPE_CLOSED = 141
+"""Exit code of a pipe of which a part was ended by SIGPIPE."""
+
+_LAST_PIPE = """trap 'ended=$? parts=("${PIPESTATUS[@]}")
+if [ $ended = 0 ]; then
+  for part in "${parts[@]}"; do [ $part = 0 ] || [ $part = 141 ] || ended=$part; done
+fi
+exit $ended' EXIT"""
+"""Lets a script end with the exit code of its last pipe's last part that failed."""
 
 GIT = f"git -C {WORKSPACE} -c core.hooksPath=/dev/null -c core.quotePath=false -c core.sparseCheckout=false"
 """Git in the workspace. The agent can change the repository's configuration, so what matters is set here."""
@@ -85,15 +92,33 @@ head --bytes={_STATUS_BYTES} {_STATUS}
     command = f"""
 set -e
 cd {WORKSPACE}
+find . -type d ! -perm -u+rwx -exec chmod u+rwx {{}} \\;
 find . -mindepth 1 -maxdepth 1 ! -name .git -exec rm -rf {{}} +
 rm -f .git/index .git/index.lock
 {GIT} reset --quiet --hard HEAD
 """
     findings = [finding.text()] if (finding := evidence.uncommitted(status.stdout)) else []
+    if embedded := await _embedded_repositories(sandbox):
+        return CommittedTree([*findings, evidence.embedded_repositories(embedded).text()], False)
     reset = await sandbox.run(command, timeout_seconds=5 * SMALL_SECONDS, cwd="/")
     if reset.exit_code != 0:
         return CommittedTree([*findings, evidence.git_failed("git reset --hard HEAD", reset.stderr).text()], False)
     return CommittedTree(findings, True)
+
+
+async def _embedded_repositories(sandbox: Sandbox) -> list[str]:
+    """Folders that HEAD names as repositories of their own, without saying where to get them from.
+
+    Git stores the hash of such a repository's commit and no file of it, so the folder is empty in a fresh clone.
+    """
+    command = f"""
+{GIT} ls-tree -r -z HEAD | sed -zn 's/^160000 commit [0-9a-f]*\\t//p' | while IFS= read -r -d '' path; do
+  {GIT} config --blob HEAD:.gitmodules --get-regexp '^submodule\\..*\\.path$' 2>/dev/null | cut -d' ' -f2- |
+    grep -qxF -- "$path" || printf '%s\\0' "$path"
+done | head --bytes={_STATUS_BYTES}
+"""
+    listed = await sandbox.run(command, timeout_seconds=SMALL_SECONDS, cwd="/")
+    return [path for path in listed.stdout.split("\0") if path]
 
 
 async def read_product(sandbox: Sandbox) -> ProductManifest:
@@ -125,22 +150,24 @@ async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float,
 
     `env`: added to its environment: stand-ins for the product's secrets.
 
+    A pipe fails if any part of it fails. If it ended because a reader such as `head` closed the pipe early, which is
+    not a failure, the command is run again so that only its last pipe counts, without such ends.
+
     Raises:
         OutcomeUnknown: its outcome was lost; only a fresh sandbox helps.
     """
-    outcome = await sandbox.call(
-        call_id, "bash", {"command": command, "timeout_seconds": None}, timeout_seconds=seconds, env=env
-    )
-    if outcome.state != "done":
-        raise OutcomeUnknown(f"What became of `{command[:200]}` in sandbox {sandbox.id} is unknown: {outcome.text}")
+    outcome = await _call(sandbox, call_id, f"set -o pipefail\n{command}", seconds, env)
+    if outcome.exit_code == _PIPE_CLOSED:
+        outcome = await _call(sandbox, f"{call_id}-again", f"{_LAST_PIPE}\n{command}", seconds, env)
     return outcome
 
 
-def step_outcome(command: str, outcome: CallOutcome) -> evidence.StepOutcome:
-    """The outcome of `run_step`, as a finding quotes it."""
-    output = Output(outcome.text, outcome.tail, outcome.output_bytes)
-    refused = refused_hosts(outcome.refused_hosts)
-    return evidence.StepOutcome(command, outcome.exit_code, outcome.timed_out, outcome.seconds, output, refused)
+async def _call(sandbox: Sandbox, call_id: str, script: str, seconds: float, env: Mapping[str, str]) -> CallOutcome:
+    command = {"command": script, "timeout_seconds": None}
+    outcome = await sandbox.call(call_id, "bash", command, timeout_seconds=seconds, env=env)
+    if outcome.state != "done":
+        raise OutcomeUnknown(f"What became of call {call_id} in sandbox {sandbox.id} is unknown: {outcome.text}")
+    return outcome
 
 
 async def stop_processes(lock: WorkspaceLock) -> None:
@@ -163,7 +190,7 @@ async def start_product(sandbox: Sandbox, name: str, command: str, env: Mapping[
     """
     folder = _folder(name, await sandbox.boot())
     # A file needs no quoting and has no length limit.
-    await sandbox.write(f"{folder}.sh", f"cd {WORKSPACE} || exit 1\n{command}\n")
+    await sandbox.write(f"{folder}.sh", f"cd {WORKSPACE} || exit 1\nset -o pipefail\n{command}\n")
     script = f"""
 mkdir {folder} 2>/dev/null || exit 0
 {_STOP}
@@ -176,11 +203,18 @@ setsid nohup bash -c 'bash {folder}.sh >{folder}/log 2>&1; echo $? >{folder}/exi
 
 
 async def wait_for_page(
-    sandbox: Sandbox, name: str, product: ProductManifest, seconds: float, secrets: Collection[str] = ()
+    sandbox: Sandbox,
+    name: str,
+    product: ProductManifest,
+    seconds: float,
+    keep_log: Callable[[Output], Output] | None = None,
+    secrets: Collection[str] = (),
 ) -> Finding | None:
     """Wait until GET / answers 200. Returns None then, otherwise what is wrong.
 
-    `secrets`: what the server knows, blanked in its log and its answer.
+    Args:
+        keep_log: called with the server's log before a finding quotes it; returns it with the path of a copy.
+        secrets: what the server knows, blanked in its log and its answer.
     """
     boot = await sandbox.boot()
     deadline = time.monotonic() + seconds
@@ -196,6 +230,8 @@ async def wait_for_page(
         ended = await _exit_code(sandbox, _folder(name, boot))
         await asyncio.sleep(_POLL_SECONDS)
     log = await read_log(sandbox, name, secrets)
+    if keep_log is not None:
+        log = keep_log(log)
     if ended:
         return evidence.start_ended(product.start, ended, log)
     if answer is None:
@@ -211,16 +247,12 @@ async def is_served(sandbox: Sandbox, product: ProductManifest) -> bool:
 
 
 async def read_log(sandbox: Sandbox, name: str, secrets: Collection[str] = ()) -> Output:
-    """What the server has printed, without the secrets: all of it, or beginning and end."""
-    path = f"{_folder(name, await sandbox.boot())}/log"
-    size = await sandbox.run(f"stat --format=%s {path} || echo 0", timeout_seconds=SMALL_SECONDS, cwd="/")
-    total = int(size.stdout.strip() or 0)
-    head_bytes = total if total <= 2 * _LOG_BYTES else _LOG_BYTES
-    head = await sandbox.run(f"head --bytes={head_bytes} {path}", timeout_seconds=SMALL_SECONDS, cwd="/")
-    if head_bytes == total:
-        return Output(redact(clean(head.stdout), secrets), bytes=total)
-    tail = await sandbox.run(f"tail --bytes={_LOG_BYTES} {path}", timeout_seconds=SMALL_SECONDS, cwd="/")
-    return Output(redact(clean(head.stdout), secrets), redact(clean(tail.stdout), secrets), total)
+    """What the server has printed, without the secrets: all of it, or its beginning and end."""
+    log = await read_output(sandbox, f"{_folder(name, await sandbox.boot())}/log") or Output("")
+    if not secrets:
+        return log
+    head, tail = (redact(clean(part), secrets) for part in (log.head, log.tail))
+    return replace(log, head=head, tail=tail)
 
 
 async def _exit_code(sandbox: Sandbox, folder: str) -> int | None:

@@ -13,53 +13,27 @@ from temporalio.exceptions import ApplicationError
 from activities.gate import GatePolicy
 from activities.lifecycle import LifecycleActivities
 from clients.browser import PageFailed
-from clients.sandbox import Role, Sandbox
-from db.models import Build, GateRun, Snapshot
+from clients.sandbox import Role
+from db.models import Build, Snapshot
 from db.transaction import transaction
 from domain.page_view import PageView
-from domain.payloads import FinishBuild, GateResult, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
+from domain.payloads import FinishBuild, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
 from local.stack import LocalStack
 from tests.harness.activities import ActivityHarness, open_activity_harness, shell
+from tests.harness.products import (
+    MANIFEST,
+    PAGE,
+    SERVER,
+    TESTS,
+    UNTITLED,
+    VIEWPORT,
+    again,
+    gate,
+    only_finding,
+    product,
+    run_of,
+)
 from tests.harness.wait import DEADLINE
-
-VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
-UNTITLED = f"{VIEWPORT}<h1>No title</h1>"
-PAGE = f"<!doctype html><title>Rooms</title>{VIEWPORT}<h1>Rooms</h1><p>A place for everything.</p>"
-
-SERVER = """\
-import http.server, pathlib
-
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        path = pathlib.Path("page.html" if self.path == "/" else self.path[1:])
-        is_there = self.path == "/" or path.exists()
-        body = path.read_bytes() if is_there else b"Not found"
-        self.send_response(200 if is_there else 404)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-print("starting", flush=True)
-http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Page).serve_forever()
-"""
-
-TESTS = """\
-import pathlib, unittest
-
-class PageTest(unittest.TestCase):
-    def test_page_has_a_title(self):
-        self.assertIn("<title>", pathlib.Path("page.html").read_text())
-"""
-
-MANIFEST = {
-    "install": "true",
-    "check": "python3 -m unittest",
-    "start": "exec python3 server.py",
-    "port": 8000,
-}
 
 
 @pytest.fixture(scope="module")
@@ -75,47 +49,6 @@ async def build(harness: ActivityHarness) -> AsyncIterator[str]:
     await harness.kill_all(build_id)
 
 
-async def product(
-    harness: ActivityHarness, build: str, commands: dict[str, object] | None = None, **files: str
-) -> Sandbox:
-    """Commit a product that is good except for the given files. `page_html` is the name of page.html."""
-    sandbox = await harness.open(build)
-    contents = {"page.html": PAGE, "server.py": SERVER, "test_page.py": TESTS} | {
-        ".".join(name.rsplit("_", 1)): content for name, content in files.items()
-    }
-    contents["cofounder.json"] = json.dumps(MANIFEST | (commands or {}))
-    for name, content in contents.items():
-        await sandbox.write(f"/home/user/project/{name}", content)
-    await shell(sandbox, "git add -A; git commit -qm 'Build the product'")
-    return sandbox
-
-
-async def gate(
-    harness: ActivityHarness, build: str, sandbox: Sandbox, number: int = 1, *, hasty: bool = False
-) -> tuple[GateResult, list[str]]:
-    """Snapshot the workspace and run the gate on it."""
-    await harness.take(build, sandbox, number)
-    return await again(harness, build, number, hasty=hasty)
-
-
-async def again(
-    harness: ActivityHarness, build: str, number: int = 1, *, hasty: bool = False
-) -> tuple[GateResult, list[str]]:
-    """Run another attempt of a gate."""
-    given = RunGate(build_id=build, number=number, snapshot_number=number)
-    activities = harness.hasty_gate if hasty else harness.gate
-    result = await harness.run(activities.run_evidence_gate, given)
-    row = await run_of(harness, build, number)
-    findings: list[str] = row.findings or []
-    assert result.findings == len(findings)
-    return result, findings
-
-
-async def run_of(harness: ActivityHarness, build: str, number: int = 1) -> GateRun:
-    async with transaction(harness.sessions) as tx:
-        return await tx.session.get_one(GateRun, (uuid.UUID(build), number))
-
-
 async def test_an_open_plan_is_a_finding_if_it_is_wanted(harness: ActivityHarness, build: str) -> None:
     sandbox = await product(harness, build, PLAN_md="- [x] Rooms\n- [ ] Doors\n")
     await harness.take(build, sandbox, 1)
@@ -125,17 +58,6 @@ async def test_an_open_plan_is_a_finding_if_it_is_wanted(harness: ActivityHarnes
     assert finding.startswith("PLAN.md has stories that are not done:\n- Doors\nTo satisfy this: ")
     unwanted = RunGate(build_id=build, number=2, snapshot_number=1)
     assert (await harness.run(harness.gate.run_evidence_gate, unwanted)).passed
-
-
-async def only_finding(harness: ActivityHarness, build: str, sandbox: Sandbox, *, hasty: bool = False) -> str:
-    """Check that the product is bounced for one reason, and return the finding."""
-    result, findings = await gate(harness, build, sandbox, hasty=hasty)
-    assert len(findings) == 1, findings
-    assert (result.sandbox_id, result.preview_url) == (None, None)
-    assert await harness.sandboxes.find(build, Role.GATE) == []
-    told = (await harness.events(build, "gate_bounced"))[0].data
-    assert told == {"number": 1, "findings": findings}
-    return findings[0]
 
 
 async def test_a_good_product_passes_and_goes_on_running(harness: ActivityHarness, build: str) -> None:

@@ -23,7 +23,8 @@ import pytest
 from anthropic import AsyncAnthropic
 from anthropic.types import Message, Model
 
-from domain.product import count_tests, parse_product_manifest
+from domain.check_summary import read_tally
+from domain.product import parse_product_manifest
 from domain.prompt import gate_findings, resumed
 from local.ports import Ports
 from local.rehearsal.models import known_models
@@ -480,7 +481,7 @@ class TestProduct:
             manifest = parse_product_manifest((workspace.directory / "cofounder.json").read_text())
             checked = workspace.run(f"cd ../checkout && {manifest.install} && {manifest.check}")
             assert checked.returncode == 0
-            assert count_tests(checked.stdout) == 11
+            assert read_tally(checked.stdout).passed == 11
             counted = [line["usage"] for line in server.served()][3:]
             total = sum(sum(usage.values()) - usage["output"] for usage in counted)
             assert sum(usage["cache_read"] for usage in counted) / total > 0.9
@@ -569,7 +570,7 @@ class TestProduct:
             return "left_out_file"
         if done.returncode:
             return "ignored_file" if "content.json" in (checkout / ".gitignore").read_text() else "uncommitted_file"
-        if count_tests(done.stdout) == 0:
+        if read_tally(done.stdout).passed == 0:
             return "check_true" if manifest.check == "true" else "no_tests"
         if "Plot" in page:
             return None

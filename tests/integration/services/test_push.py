@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from clients.git import DIRECTORY_PREFIX, LEFT_OVER_SECONDS, Credentials, git_directory
 from clients.sandbox import Role
-from db.models import PushPermit
+from db.models import PushPermit, Snapshot
 from db.transaction import transaction
 from domain.errors import Conflict, InvalidInput, NoSandboxNow, NotFound, PushFailed
 from domain.push import PushFailure
@@ -69,13 +69,15 @@ async def harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
 
 @pytest.fixture(scope="module")
 async def build(harness: ActivityHarness) -> AsyncIterator[str]:
-    """A build whose first snapshot has a hostile repository, and whose second one has none."""
+    """A build with three snapshots: a hostile repository, none, and a history of 3 MB."""
     build_id = await harness.build()
     sandbox = await harness.open(build_id)
     await shell(sandbox, HOSTILE)
     await harness.take(build_id, sandbox, 1)
     await shell(sandbox, "rm -rf .git")
     await harness.take(build_id, sandbox, 2)
+    await shell(sandbox, "git init -q -b main; head -c 3000000 /dev/urandom >noise; git add -A; git commit -qm Noise")
+    await harness.take(build_id, sandbox, 3)
     yield build_id
     await harness.kill_all(build_id)
 
@@ -197,10 +199,37 @@ async def test_what_can_not_be_pushed(harness: ActivityHarness, build: str, serv
     with pytest.raises(InvalidInput, match="branch"):
         await push(harness, build, url, branch="a..b")
     small = PushPolicy(DEADLINE, 100, POLICY.private_hosts)
-    with pytest.raises(PushFailed, match="larger than") as failed:
-        await push(harness, build, url, policy=small)
-    assert failed.value.details["reason"] == PushFailure.TOO_LARGE
+    for snapshot in (1, 3):  # a file that is larger than it may be, and one that git is not allowed to write
+        with pytest.raises(PushFailed, match="larger than") as failed:
+            await push(harness, build, url, policy=small, snapshot=snapshot)
+        assert failed.value.details["reason"] == PushFailure.TOO_LARGE
     await nothing_is_left(harness, build)
+
+
+async def test_a_history_that_needs_more_than_one_request(
+    harness: ActivityHarness, build: str, server: GitServer
+) -> None:
+    """Git sends more than a megabyte in chunks, after it has tried the credentials with an empty request."""
+    repository = server.repository("good/large")
+    pushed = await push(harness, build, server.url_of(repository), snapshot=3)
+    assert git("rev-parse", "main", cwd=repository) == pushed.commit
+    assert int(git("cat-file", "-s", "main:noise", cwd=repository)) == 3_000_000
+
+
+async def test_only_the_commit_that_was_stored_is_pushed(
+    harness: ActivityHarness, build: str, server: GitServer
+) -> None:
+    """What the sandbox says is not trusted."""
+    of_build = (Snapshot.build_id == uuid.UUID(build), Snapshot.number == 3)
+    async with transaction(harness.sessions) as tx:
+        commit = await tx.session.scalar(select(Snapshot.commit).where(*of_build))
+        await tx.session.execute(update(Snapshot).where(*of_build).values(commit="0" * 40))
+    repository = server.repository("good/other")
+    with pytest.raises(PushFailed, match="does not end at the snapshot's commit"):
+        await push(harness, build, server.url_of(repository), snapshot=3)
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(update(Snapshot).where(*of_build).values(commit=commit))
+    assert git("for-each-ref", cwd=repository) == ""
 
 
 async def test_a_push_needs_a_sandbox_that_no_build_waits_for(

@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from cli.feed_state import LINES_KEPT, FeedEvent, FeedState, describe_model, printable
+from cli.feed_state import FINDING_LINES, LINES_KEPT, FeedEvent, FeedState, describe_model, printable
 from cli.feed_view import _View
 
 BEGAN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -139,6 +139,20 @@ def test_phases_turns_and_preview() -> None:
 def test_gate_findings_are_shown_one_by_one() -> None:
     state = after(("gate_bounced", {"number": 1, "findings": ["No test ran.", "The page is blank."]}))
     assert texts(state) == ["evidence gate 1: not passed yet", "No test ran.", "The page is blank."]
+
+
+def test_a_long_finding_is_shown_with_its_beginning_and_its_remedy() -> None:
+    finding = "\n".join(["`check` failed.", *(f"line {number}" for number in range(100)), "To satisfy this: fix it."])
+    shown = texts(after(("gate_bounced", {"number": 1, "findings": [finding]})))
+    assert shown[1:3] == ["`check` failed.", "line 0"]
+    assert shown[-2:] == ["…", "To satisfy this: fix it."]
+    assert len(shown) == 2 + FINDING_LINES
+
+
+@pytest.mark.parametrize(("count", "shown"), [(None, "0 tests"), (1, "1 test"), (2, "2 tests")])
+def test_tests_are_counted_in_words(count: int | None, shown: str) -> None:
+    state = after(("gate_passed", {"number": 2, "tests_run": count, "screenshots": {}}))
+    assert texts(state) == [f"evidence gate 2: passed, {shown} ran"]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain import evidence
+from domain.check_summary import read_tally
 from domain.evidence import StepOutcome
-from domain.findings import Finding, Output
+from domain.findings import EVIDENCE_CHARACTERS, SENTENCE_CHARACTERS, Finding, Output
 from domain.plan import Plan, parse_plan
 from domain.product import PRODUCT_FILE
 
@@ -21,13 +22,17 @@ def outcome(command: str, exit_code: int | None, output: str, *, timed_out: bool
     )
 
 
+def findings_of(ended: StepOutcome) -> list[Finding]:
+    return evidence.check_findings(ended, read_tally(ended.output.head))
+
+
 def text_of(finding: Finding | None) -> str:
     assert finding is not None
     return finding.text()
 
 
 def test_a_check_that_ran_tests_and_passed_has_no_finding() -> None:
-    assert evidence.check_findings(outcome("make test", 0, PASSED)) == []
+    assert findings_of(outcome("make test", 0, PASSED)) == []
 
 
 @pytest.mark.parametrize(
@@ -38,10 +43,12 @@ def test_a_check_that_ran_tests_and_passed_has_no_finding() -> None:
         (0, False, "", "Its output is empty"),
         (0, False, "all good, trust me", "does not show that a test was run"),
         (0, False, "Ran 0 tests in 0.00s\n\nOK", "does not show that a test was run"),
+        (0, False, "my-runner: 3 good", "Known are the summaries of unittest, pytest,"),
+        (0, False, "Ran 4 tests in 0.01s\n\nFAILED (failures=1)", "\nFAILED (failures=1)\nIts output:"),
     ],
 )
 def test_a_check_without_evidence_is_a_finding(exit_code: int | None, timed_out: bool, output: str, said: str) -> None:
-    (finding,) = evidence.check_findings(outcome("make test", exit_code, output, timed_out=timed_out))
+    (finding,) = findings_of(outcome("make test", exit_code, output, timed_out=timed_out))
     assert said in finding.text()
     assert "make test" in finding.cause
 
@@ -80,7 +87,10 @@ def test_findings_are_bounded_and_can_be_stored(text: str) -> None:
     output = Output(text)
     for finding in (
         evidence.install_failed(outcome(text or "x", 1, text)),
-        *evidence.check_findings(outcome(text or "x", 1, text)),
+        *findings_of(outcome(text or "x", 1, text)),
+        *findings_of(outcome(text or "x", 0, text)),
+        *findings_of(outcome(text or "x", 0, text + "\n1 failed in 1s")),
+        evidence.embedded_repositories(["web", text or "x"]),
         evidence.start_ended(text or "x", 1, output),
         evidence.not_answering(8000, 60, output),
         evidence.bad_status(500, text, output),
@@ -92,7 +102,7 @@ def test_findings_are_bounded_and_can_be_stored(text: str) -> None:
         if finding is None:
             continue
         rendered = finding.text()
-        assert len(rendered) < 10_300
+        assert len(rendered) < EVIDENCE_CHARACTERS + 2 * SENTENCE_CHARACTERS + 300
         assert "\0" not in rendered
         assert finding.remedy in rendered
         rendered.encode()
@@ -107,6 +117,19 @@ def test_beginning_and_end_of_an_output_are_quoted() -> None:
     finding = evidence.install_failed(outcome("npm ci", 2, output))
     assert "npm error `npm ci` can only" in finding.evidence
     assert finding.evidence.endswith("usage\nthe end")
+
+
+def test_what_names_an_error_in_the_middle_of_an_output_is_quoted() -> None:
+    output = "begin\n" + "fine\n" * 3_000 + "E: no such package foo\n" * 2 + "fine\n" * 3_000 + "end\n"
+    finding = evidence.install_failed(outcome("apt-get install foo", 100, output))
+    assert finding.evidence.count("E: no such package foo") == 1
+    assert "lines of it that name an error" in finding.evidence
+
+
+def test_an_embedded_repository_is_named_with_the_commands_that_repair_it() -> None:
+    finding = text_of(evidence.embedded_repositories(["my web", "api"]))
+    assert "\nmy web\napi\n" in finding
+    assert "rm -rf 'my web'/.git; git rm -q --cached 'my web'" in finding
 
 
 def test_a_status_finding_shows_answer_and_log() -> None:
