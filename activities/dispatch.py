@@ -20,6 +20,7 @@ from activities.tool_outcome import (
     ToolOutcome,
     cancelled_call,
     done_event,
+    interrupted_call,
     is_same_boot,
     journaled_call,
     lost_call,
@@ -177,7 +178,7 @@ class DispatchActivities:
                     return
                 await tool_calls.claim_call(tx, call, claim)
             still_runs = False
-            if call.state == "intended" and is_mutating(call.name):
+            if call.state == "intended" and _runs_in_sandbox(call.name):
                 try:
                     sandbox = await self._sandboxes.connect(request.sandbox.sandbox_id)
                     await sandbox.end_call(call.tool_use_id)
@@ -210,6 +211,8 @@ class DispatchActivities:
             return lost_call("the sandbox's disk is full", ran=intent.is_retry, disk_full=True)
 
     async def _run_in_worker(self, sandbox: Sandbox, intent: _Intent) -> ToolOutcome:
+        if intent.is_retry and intent.tool.acts is not None and intent.tool.acts(intent.input):
+            return interrupted_call()
         context = ToolContext(sandbox, self._browser, self._images)
         outcome = await WORKER_TOOLS[intent.tool.name](context, intent.input)
         content = [displayable(part, self._secrets) if isinstance(part, str) else part for part in outcome.content]
@@ -243,6 +246,11 @@ class DispatchActivities:
         requested: int | None = intent.input.model_dump().get("timeout_ms")
         seconds = BASH_TIMEOUT_DEFAULT_SECONDS if requested is None else requested / 1000
         return min(seconds, self._bash_timeout_max_seconds)
+
+
+def _runs_in_sandbox(name: str) -> bool:
+    """Whether a call of this tool may be running as a process of the sandbox."""
+    return is_mutating(name) and (name not in TOOLS or TOOLS[name].runs_in is not RunsIn.WORKER)
 
 
 async def _write(tx: Transaction, call: StoredCall, claim: uuid.UUID, outcome: ToolOutcome, started: float) -> None:

@@ -7,6 +7,7 @@ run again.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from clients.browser import PageFailed
 from clients.sandbox import CallOutcome
 from db.models import ToolCall
 from db.tool_calls import StoredCall
@@ -15,7 +16,7 @@ from domain.egress import refusal_note, refused_hosts
 from domain.errors import InvalidToolInput
 from domain.events import ToolDoneEvent, ToolStartedEvent
 from domain.guards import error_signature
-from domain.page_view import PageView
+from domain.page_view import FailedRequest, PageView
 from domain.payloads import DispatchResult, SandboxRef
 from domain.product import PRODUCT_FILE
 from domain.sent_tools import tools_of
@@ -28,6 +29,11 @@ COMMIT_DIGITS = 12
 _UNKNOWN = (
     "The outcome of this call is unknown: {why}. It was not run again. Look at the state of the workspace before you "
     "repeat it; processes that you had started have ended."
+)
+_INTERRUPTED = (
+    "The outcome of this call is unknown: Cofounder was interrupted while its steps were done. They were not done "
+    "again, because they may have changed the product's data. Your server still runs. Look at the page without steps "
+    "before you repeat them."
 )
 _NOT_RUN = (
     "This call was not run: {why}. Processes that you had started have ended. Look at the workspace, then repeat."
@@ -91,6 +97,11 @@ def lost_call(why: str, *, ran: bool, disk_full: bool = False) -> ToolOutcome:
     return ToolOutcome([text.format(why=why)], is_error=True, lost=True, disk_full=disk_full)
 
 
+def interrupted_call() -> ToolOutcome:
+    """An earlier attempt began the call, which acts on the product and leaves no trace by which it could be found."""
+    return ToolOutcome([_INTERRUPTED], is_error=True)
+
+
 def cancelled_call(*, still_runs: bool) -> ToolOutcome:
     """The founder cancelled the build while the call ran. `still_runs`: its processes could not be ended."""
     return ToolOutcome([_CANCELLED_BUT_RUNNING if still_runs else _CANCELLED], is_error=True)
@@ -131,7 +142,7 @@ def no_server(port: int) -> ToolOutcome:
     """There is nothing to take a screenshot of."""
     text = (
         f"No server answers on port {port} of the sandbox, the port that {PRODUCT_FILE} names (8000 where it names "
-        "none). Start the product in the background with bash, then take the screenshot."
+        "none). Start the product in the background with bash, then look again."
     )
     return ToolOutcome([text], is_error=True)
 
@@ -139,7 +150,56 @@ def no_server(port: int) -> ToolOutcome:
 def screenshots_taken(path: str, port: int, shots: Sequence[PageView], images: Sequence[ImageRef]) -> ToolOutcome:
     """The screenshots, stored under these references, with a line that says what they show."""
     sizes = " and ".join(f"{shot.viewport} {shot.width}x{shot.height}" for shot in shots)
-    return ToolOutcome([*images, f"{path} on port {port}: {sizes}; HTTP status {shots[0].http_status}."])
+    lines = [f"{path} on port {port}: {sizes}; HTTP status {shots[0].http_status}."]
+    for shot in shots:
+        if problems := _problems(shot):
+            lines += [f"On {shot.viewport}:", *problems]
+    return ToolOutcome([*images, "\n".join(lines)])
+
+
+def page_not_shown(error: PageFailed) -> ToolOutcome:
+    """The browser could not show the page; says what to do."""
+    text = (
+        f"{error} See whether the server answers (curl -i) and what its log says, and whether a script of the page "
+        "never ends or leads away."
+    )
+    return ToolOutcome([text], is_error=True)
+
+
+def page_seen(path: str, port: int, view: PageView, image: ImageRef) -> ToolOutcome:
+    """A page with its picture, stored under this reference, and all that the browser noticed."""
+    lines = [view.failed_step] if view.failed_step else []
+    lines.append(
+        f"{path} on port {port}, {view.viewport} {view.width}x{view.height}, HTTP status {view.http_status}, "
+        f"title {view.title!r}."
+    )
+    if view.path != path:
+        lines.append(f"The browser is at {view.path} now.")
+    lines += [f"{note}" for note in view.notes]
+    lines += _problems(view) or ["No console errors, no failed requests."]
+    lines.append(f"Visible text:\n{view.text.strip()}" if view.text.strip() else "There is no visible text.")
+    return ToolOutcome([image, "\n".join(lines)], is_error=bool(view.failed_step))
+
+
+def _problems(view: PageView) -> list[str]:
+    """What is wrong with a page, a few lines each; empty if nothing is."""
+    lines = []
+    if view.console_errors:
+        lines.append("Console errors:\n" + "\n".join(f"- {error}" for error in view.console_errors))
+    if view.failed_requests:
+        lines.append("Failed requests:\n" + "\n".join(f"- {_failed(request)}" for request in view.failed_requests))
+    if view.broken_images:
+        lines.append(f"Broken images: {', '.join(view.broken_images)}")
+    if view.overflow_px:
+        lines.append(
+            f"The page is {view.overflow_px} px wider than the screen: {view.overflow_cause or 'see the picture'}."
+        )
+    return lines
+
+
+def _failed(request: FailedRequest) -> str:
+    where = " (another server, which this browser may not reach; a visitor's may)" if request.is_elsewhere else ""
+    return f"{request.kind} {request.address}: {request.reason}{where}"
 
 
 # ---- what the feed and the workflow hear

@@ -1,7 +1,8 @@
 """Tools whose function runs in the worker, because they need a browser or the object store, which a sandbox lacks.
 
-They only read. A call may run any number of times. Secrets and control characters are removed from their texts later,
-by `activities/dispatch.py`.
+A call may run any number of times, except a `look` with steps: those act on the product that runs in the sandbox, so
+`activities/dispatch.py` runs them once and otherwise says that their outcome is unknown. Secrets and control characters
+are removed from the texts there, too.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,14 +10,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol
 
-from activities.tool_outcome import ToolOutcome, no_server, screenshots_taken
+from activities.tool_outcome import ToolOutcome, no_server, page_not_shown, page_seen, screenshots_taken
 from clients.browser import Browser, PageFailed
 from clients.sandbox import Sandbox
 from clients.sandbox_runner import WORKSPACE
 from domain.errors import InvalidInput
+from domain.page_view import VIEWPORTS, PageStep, PageView
 from domain.product import PRODUCT_FILE, parse_product_manifest
 from domain.tool_output import ImageRef
-from domain.tools import TakeScreenshotInput
+from domain.tools import LookInput, TakeScreenshotInput
 
 PAGE_ANSWER_SECONDS = 15.0
 """How long a page may take to answer before its screenshot is taken."""
@@ -51,13 +53,30 @@ async def take_screenshot(context: ToolContext, request: TakeScreenshotInput) ->
     try:
         shots = await context.browser.views(context.sandbox.url(port) + request.path)
     except PageFailed as error:
-        return ToolOutcome([str(error)], is_error=True)
-    images: list[ImageRef] = []
-    for shot in shots:
-        name = sha256(shot.webp).hexdigest()
-        await context.images.put_image(name, shot.webp)
-        images.append(ImageRef(name))
+        return page_not_shown(error)
+    images = [await _keep(context, shot) for shot in shots]
     return screenshots_taken(request.path, port, shots, images)
+
+
+async def look(context: ToolContext, request: LookInput) -> ToolOutcome:
+    """Open a page of the product, do the steps on it, and tell what a visitor then has before them."""
+    port = await _product_port(context.sandbox)
+    if await context.sandbox.http_get(port, request.path, PAGE_ANSWER_SECONDS) is None:
+        return no_server(port)
+    viewport = next(each for each in VIEWPORTS if each.name == request.viewport)
+    steps = [PageStep(step.action, step.selector, step.text) for step in request.steps]
+    url = context.sandbox.url(port) + request.path
+    try:
+        view = await context.browser.view(url, viewport, steps=steps, full_page=request.full_page)
+    except PageFailed as error:
+        return page_not_shown(error)
+    return page_seen(request.path, port, view, await _keep(context, view))
+
+
+async def _keep(context: ToolContext, view: PageView) -> ImageRef:
+    name = sha256(view.webp).hexdigest()
+    await context.images.put_image(name, view.webp)
+    return ImageRef(name)
 
 
 async def _product_port(sandbox: Sandbox) -> int:
@@ -68,5 +87,8 @@ async def _product_port(sandbox: Sandbox) -> int:
         return DEFAULT_PORT
 
 
-WORKER_TOOLS: Mapping[str, Callable[[ToolContext, Any], Awaitable[ToolOutcome]]] = {"take_screenshot": take_screenshot}
+WORKER_TOOLS: Mapping[str, Callable[[ToolContext, Any], Awaitable[ToolOutcome]]] = {
+    "take_screenshot": take_screenshot,
+    "look": look,
+}
 """The functions by the name of their tool. Each gets the tool's own checked input."""

@@ -43,6 +43,7 @@ from domain.errors import BuildFailed, KeyReused
 from domain.limits import FLEET_LIMIT_REACHED
 from domain.pricing import Iteration, Tokens, WorstCase
 from domain.status import Status, WaitingFor
+from domain.tools import TOOLS
 
 _IMAGE_TOKENS = 2000
 """Upper bound for a screenshot. It costs width times height / 750: 1366 on a desktop, 439 on a phone."""
@@ -368,6 +369,9 @@ async def release(tx: Transaction, call: Call) -> None:
 _IMAGE = '"data":"sha256:'
 """How an image begins in a stored tool result."""
 
+_WITH_IMAGES = ", ".join(f"'{tool.name}'" for tool in TOOLS.values() if tool.images)
+"""The tools whose results have images, for a query."""
+
 CACHE_SECONDS = 300
 """The cache keeps a prompt for this long after the start of the last request that used it."""
 
@@ -428,7 +432,7 @@ _PROMPT_SIZE = text(
         here.prefix,
         (select sum((length(result) - length(replace(result, :image, ''))) / length(:image)) from tool_calls
             where build_id = :build and tool_calls.turn >= since.covers and tool_calls.turn < :turn
-                and name = 'take_screenshot') as images_here,
+                and name in ({_WITH_IMAGES})) as images_here,
         since.covers
     from here, since, lateral (
         select sum(octet_length(result)) as bytes,

@@ -27,9 +27,6 @@ FLOOR_PERCENT = 95
 IMAGES_DUE = 16
 """A conversation with this many images is summed up, which leaves out all but the last ones."""
 
-IMAGES_A_SCREENSHOT = 2
-"""Images in the result of one call of `take_screenshot`."""
-
 MOST_IMAGES = 20
 """Images of one conversation: for more, the API accepts only smaller ones. One more opens a new prefix."""
 

@@ -8,9 +8,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from domain.errors import InvalidToolInput
 from domain.former_inputs import current_input
@@ -27,6 +27,9 @@ SHORTEST_TIMEOUT_MS = 1000
 """A shorter time is a mistake: seconds were meant."""
 
 READ_LINES_DEFAULT = 2000
+
+LOOK_STEPS_MAX = 20
+"""Steps of one `look`."""
 
 
 class ToolInput(BaseModel):
@@ -88,6 +91,45 @@ class TakeScreenshotInput(ToolInput):
     )
 
 
+class LookStep(ToolInput):
+    action: Literal["click", "fill", "press", "wait"] = Field(
+        description="click an element; fill an input or choose an option; press a key; wait for an element, for a text "
+        "or, with neither, for a second."
+    )
+    selector: Annotated[str, Field(max_length=500)] = Field(
+        default="",
+        description="The element: CSS, or text= and what stands on it, such as text=Join. Empty: none, for press and "
+        "wait only.",
+    )
+    text: Annotated[str, Field(max_length=2000)] = Field(
+        default="", description="What to fill in, the key, such as Enter, or the text to wait for. Empty: none."
+    )
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> Self:
+        if self.action in ("click", "fill") and not self.selector.strip():
+            raise ValueError(f"selector: {self.action} needs the element, such as text=Join or input[name=email]")
+        if self.action == "press" and not self.text:
+            raise ValueError("text: press needs the name of a key, such as Enter or ArrowDown")
+        return self
+
+
+class LookInput(ToolInput):
+    path: Annotated[str, Field(pattern="^/", max_length=2048)] = Field(
+        description="The page's path on the server, such as /."
+    )
+    viewport: Literal["desktop", "mobile"] = Field(
+        default="desktop", description="desktop is 1280x800, mobile is 390x844."
+    )
+    steps: Annotated[list[LookStep], Field(max_length=LOOK_STEPS_MAX)] = Field(
+        default=[],
+        description=f"What to do on the page before looking, in order; up to {LOOK_STEPS_MAX}. Empty: only look.",
+    )
+    full_page: bool = Field(
+        default=False, description="Picture the page down to its end. false: what the viewport shows."
+    )
+
+
 class RunsIn(Enum):
     """Where a tool does its work, and so where its function is."""
 
@@ -97,8 +139,9 @@ class RunsIn(Enum):
     """A function of `clients/sandbox_runner.py` does, inside the sandbox: in `CHANGES` if it is mutating, otherwise in
     `QUERIES`."""
     WORKER = auto()
-    """A function of `activities/worker_tools.py` does, outside the sandbox. It can't be mutating: there is no journal
-    in which a second attempt would find what the first one did."""
+    """A function of `activities/worker_tools.py` does, outside the sandbox. There is no journal in which a second
+    attempt would find what the first one did: it says that the outcome of a call that acts (`Tool.acts`) is
+    unknown."""
 
 
 @dataclass(frozen=True)
@@ -117,18 +160,25 @@ class Tool:
         tool_input.get("file_path") or tool_input.get("path")
     )
     """What a call is about, for its summary; the input may be any JSON object."""
+    acts: Callable[[Any], bool] | None = None
+    """For a mutating tool of the worker: whether a call with this input may change something, so that it must not be
+    run twice."""
+    images: int = 0
+    """Images in the result of a call."""
 
     def __post_init__(self) -> None:
         if (self.command is not None) is not (self.runs_in is RunsIn.COMMAND):
             raise ValueError(f"The tool {self.name} must have a command if it runs as one, and only then.")
         if self.runs_in is RunsIn.COMMAND and not self.mutating:
             raise ValueError(f"The tool {self.name} runs a command, so it must be marked as mutating.")
-        if self.runs_in is RunsIn.WORKER and self.mutating:
-            raise ValueError(f"The tool {self.name} runs in the worker, so it can't be mutating.")
+        if (self.acts is not None) is not (self.runs_in is RunsIn.WORKER and self.mutating):
+            raise ValueError(
+                f"The tool {self.name} must say which calls act if it is mutating in the worker, and only then."
+            )
 
     def sent_schema(self) -> dict[str, Any]:
         """Return the input's JSON schema in the subset that the API's strict mode accepts. We check the rest."""
-        schema = _strict_subset(self.input.model_json_schema())
+        schema = _strict_subset(_inlined(self.input.model_json_schema()))
         schema.pop("description", None)  # the docstring of the input's class, which is for us
         return {**schema, "required": list(schema["properties"])}
 
@@ -138,10 +188,29 @@ _NOT_IN_STRICT_MODE = {
 }
 
 
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema with its definitions where they are used, without the docstrings of their classes, which are for us."""
+    definitions = schema.get("$defs", {})
+
+    def inline(part: Any) -> Any:
+        if isinstance(part, list):
+            return [inline(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            found = inline(definitions[part["$ref"].rpartition("/")[2]])
+            return {key: value for key, value in found.items() if key != "description"}
+        return {key: inline(value) for key, value in part.items() if key != "$defs"}
+
+    inlined: dict[str, Any] = inline(schema)
+    return inlined
+
+
 def _strict_subset(schema: dict[str, Any]) -> dict[str, Any]:
     subset = {key: value for key, value in schema.items() if key not in _NOT_IN_STRICT_MODE}
     if "properties" in subset:
         subset["properties"] = {name: _strict_subset(rule) for name, rule in subset["properties"].items()}
+        subset["required"] = list(subset["properties"])
     if "anyOf" in subset:
         subset["anyOf"] = [_strict_subset(option) for option in subset["anyOf"]]
     if "items" in subset:
@@ -220,6 +289,20 @@ TOOLS: dict[str, Tool] = {
             f"listen in the sandbox on the port that {PRODUCT_FILE} names: start it in the background first.",
             TakeScreenshotInput,
             RunsIn.WORKER,
+            images=2,
+        ),
+        Tool(
+            "look",
+            "Open a page of the running product in a browser as a visitor does, do the steps on it, and see it: a "
+            "picture, the visible text, console errors, failed requests and what is broken. Use it to try each user "
+            "story on desktop and mobile, and to find out why a page does not work; take_screenshot is enough to see "
+            "both sizes. Every call opens the page again in a fresh browser, without cookies; the steps really act on "
+            "the product's data. If a step can't be done, you are told what could be clicked instead.",
+            LookInput,
+            RunsIn.WORKER,
+            mutating=True,
+            acts=lambda tool_input: bool(tool_input.steps),
+            images=1,
         ),
     )
 }
@@ -270,11 +353,19 @@ def _problem(error: Mapping[str, Any]) -> str:
 
 def _expected(tool: Tool) -> str:
     """The fields of a tool's input, with their types, for an error."""
-    fields = []
-    for field, rule in tool.sent_schema()["properties"].items():
-        kinds = [str(option.get("type", "any")) for option in rule.get("anyOf", [rule])]
-        fields.append(f"{field} ({' or '.join(kinds)})")
+    fields = [f"{field} ({_kind(rule)})" for field, rule in tool.sent_schema()["properties"].items()]
     return ", ".join(fields) or "an empty object"
+
+
+def _kind(rule: Mapping[str, Any]) -> str:
+    if "anyOf" in rule:
+        return " or ".join(map(_kind, rule["anyOf"]))
+    if "enum" in rule:
+        return " or ".join(map(str, rule["enum"]))
+    if rule.get("items", {}).get("type") == "object":
+        each = [f"{field} ({_kind(part)})" for field, part in rule["items"]["properties"].items()]
+        return f"array of objects with {', '.join(each)}"
+    return str(rule.get("type", "any"))
 
 
 def is_mutating(name: str) -> bool:

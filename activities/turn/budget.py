@@ -28,7 +28,6 @@ from domain.budget import (
 )
 from domain.compaction import (
     FLOOR_PERCENT,
-    IMAGES_A_SCREENSHOT,
     LEAST_TOKENS,
     MOST_IMAGES,
     SUMMARY_OUTPUT_TOKENS,
@@ -54,6 +53,7 @@ from domain.pricing import (
 )
 from domain.status import WaitingFor
 from domain.switches import SwitchScope, hold_reason
+from domain.tools import TOOLS
 
 _SUSPENDED = (
     "Your account is suspended, so this build has stopped. Its work is kept. Write to support to have the account "
@@ -248,7 +248,7 @@ class CallBudget:
         output = max(EXPECTED_OUTPUT_TOKENS, size.usual_output)
         expected = worst.expected(size.cached, output) if size.cached else None
         winds_down = state.winds_down(worst, self._max_tokens(call.model), expected)
-        images = size.images + IMAGES_A_SCREENSHOT * sum(tool == "take_screenshot" for tool in tools)
+        images = size.images + sum(TOOLS[tool].images for tool in tools if tool in TOOLS)
         return LookAhead(winds_down, await self._is_long(tx, call, state, size, images, winds_down=winds_down))
 
     async def _is_long(

@@ -71,6 +71,12 @@ def take_screenshot(path: str) -> Call:
     return Call("take_screenshot", {"path": path})
 
 
+def look(path: str, viewport: str, *steps: tuple[str, str, str]) -> Call:
+    """Return a call that does steps on a page, each an action with a selector and a text, and looks at it."""
+    given = [{"action": action, "selector": selector, "text": text} for action, selector, text in steps]
+    return Call("look", {"path": path, "viewport": viewport, "steps": given, "full_page": True})
+
+
 def strip_line_numbers(text: str) -> str:
     """Return a result of `read_file` without its line numbers."""
     return "\n".join(re.sub(r"^\s*\d+\t", "", line) for line in text.splitlines())

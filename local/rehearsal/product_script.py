@@ -11,6 +11,7 @@ from local.rehearsal.agent import (
     bash,
     glob,
     grep,
+    look,
     read_file,
     strip_line_numbers,
     take_screenshot,
@@ -267,6 +268,17 @@ class _Builder(Agent):
             if screenshot.ok
             else "I cannot get a screenshot here, so I rely on the tests."
         )
+        if start.ok and screenshot.ok:
+            yield from self.act(
+                f"{verdict} I join the waitlist on a phone, as a visitor does.",
+                look(
+                    "/",
+                    "mobile",
+                    ("fill", "input[name=email]", "grace@example.org"),
+                    ("click", "button[type=submit]", ""),
+                ),
+            )
+            verdict = "That is how it should be."
         yield from self.act(
             f"{verdict} I try the waitlist from outside: a new address, the same one again, and an invalid one.",
             bash(_TRY_WAITLIST),

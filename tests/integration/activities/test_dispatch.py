@@ -507,16 +507,21 @@ async def test_a_service_that_does_not_answer_is_worth_another_attempt(harness: 
     assert await harness.events(call) == ["tool_started", "tool_done"]
 
 
+async def serve(harness: DispatchHarness, page: str) -> None:
+    """Serve a page of a product on port 8321."""
+    product = {"install": "true", "check": "true", "start": "true", "port": 8321}
+    await harness.sandbox.write(f"{WORKSPACE}/cofounder.json", json.dumps(product))
+    await harness.sandbox.write(f"{WORKSPACE}/www/index.html", f"<meta name=viewport content=width=device-width>{page}")
+    start = "cd www && nohup python3 -m http.server 8321 --bind 127.0.0.1 >/tmp/log 2>&1 & "
+    wait = "until exec 3<>/dev/tcp/127.0.0.1/8321; do sleep 0.05; done 2>/dev/null"
+    assert await harness.attempt(await harness.bash(start + wait)) == DispatchResult()
+
+
 async def test_screenshots(harness: DispatchHarness) -> None:
     missing = await harness.ask("take_screenshot", path="/")
     assert (await harness.attempt(missing)).is_error
     assert "No server answers on port 8000" in await harness.result_text(missing)
-    product = {"install": "true", "check": "true", "start": "true", "port": 8321}
-    await harness.sandbox.write(f"{WORKSPACE}/cofounder.json", json.dumps(product))
-    await harness.sandbox.write(f"{WORKSPACE}/www/index.html", "<h1>Shown</h1>")
-    serve = "cd www && nohup python3 -m http.server 8321 --bind 127.0.0.1 >/tmp/log 2>&1 & "
-    wait = "until exec 3<>/dev/tcp/127.0.0.1/8321; do sleep 0.05; done 2>/dev/null"
-    assert await harness.attempt(await harness.bash(serve + wait)) == DispatchResult()
+    await serve(harness, "<h1>Shown</h1>")
     call = await harness.ask("take_screenshot", path="/")
     assert await harness.attempt(call) == DispatchResult()
     assert await harness.result_text(call) == "/ on port 8321: desktop 1280x800 and mobile 390x844; HTTP status 200."
@@ -526,6 +531,84 @@ async def test_screenshots(harness: DispatchHarness) -> None:
     assert [picture["data"].removeprefix("sha256:") for picture in pictures] == list(harness.images.kept)
     assert {picture["media_type"] for picture in pictures} == {"image/webp"}
     assert "toolu" not in json.dumps([*harness.images.kept])
+
+
+FORM = f"""<h1>Waitlist</h1><form onsubmit="event.preventDefault(); document.title = email.value; tell()">
+<input name=email><button>Join</button></form><p id=answer></p>
+<script>function tell() {{ answer.textContent = 'Thank you'; fetch('/missing');
+throw new Error('{SECRET}') }}</script>"""
+
+JOIN = [
+    {"action": "fill", "selector": "input[name=email]", "text": "ada@example.org"},
+    {"action": "click", "selector": "text=Join", "text": ""},
+    {"action": "wait", "selector": "", "text": "Thank you"},
+]
+
+
+async def look(harness: DispatchHarness, steps: list[dict[str, str]], path: str = "/") -> str:
+    return await harness.ask("look", path=path, viewport="mobile", steps=steps, full_page=True)
+
+
+async def test_looking_at_a_page(harness: DispatchHarness) -> None:
+    await serve(harness, FORM)
+    call = await look(harness, JOIN)
+    assert not (await harness.attempt(call)).is_error
+    text = await harness.result_text(call)
+    assert text.startswith("/ on port 8321, mobile 390x844, HTTP status 200, title 'ada@example.org'.")
+    assert "Console errors:\n- Uncaught Error: [" in text
+    assert SECRET not in text
+    assert "Failed requests:\n- fetch /missing: status 404" in text
+    assert "Visible text:\nWaitlist\nJoin\n\nThank you" in text
+    row = await harness.row(call)
+    [picture] = [part["source"] for part in json.loads(row.result or "")["content"] if part["type"] == "image"]
+    assert picture["data"].removeprefix("sha256:") in harness.images.kept
+
+    wrong = await look(harness, [{"action": "click", "selector": "text=Leave", "text": ""}])
+    assert (await harness.attempt(wrong)).is_error
+    told = await harness.result_text(wrong)
+    assert told.startswith(
+        "Step 1 of 1 (click text=Leave) could not be done: nothing on the page matches this selector."
+    )
+    assert 'What can be clicked or filled in: input[name="email"], text="Join".' in told
+
+
+async def test_steps_are_not_taken_again(harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker dies while it looks. The next attempt can't know what the steps have done; it may look without any."""
+    await serve(harness, FORM)
+
+    async def dies(*_: object, **__: object) -> None:
+        raise ConnectionError("the worker died")
+
+    acting, only_looking = await look(harness, JOIN), await look(harness, [])
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.browser, "view", dies)
+        for call in (acting, only_looking):
+            with pytest.raises(ApplicationError, match="the worker died"):
+                await harness.attempt(call)
+    assert await harness.attempt(acting) == DispatchResult(is_error=True)
+    assert "The outcome of this call is unknown" in await harness.result_text(acting)
+    assert "not done again" in await harness.result_text(acting)
+    assert not (await harness.attempt(only_looking)).is_error
+    assert "Visible text:\nWaitlist" in await harness.result_text(only_looking)
+
+
+async def test_a_cancelled_look_has_its_result(harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    await serve(harness, FORM)
+    looked = asyncio.Event()
+
+    async def hangs(*_: object, **__: object) -> None:
+        looked.set()
+        await asyncio.sleep(DEADLINE)
+
+    call, environment = await look(harness, JOIN), ActivityEnvironment()
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.browser, "view", hangs)
+        running = asyncio.create_task(harness.attempt(call, environment))
+        await looked.wait()
+        environment.cancel(CANCELLED)
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert "cancelled" in await harness.result_text(call)
 
 
 @pytest.mark.parametrize("steps", [3, 10, 30, 100])

@@ -123,6 +123,9 @@ class Workspace:
         with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE):
             return f"Screenshots of {path}"
 
+    def _look(self, path: str, viewport: str, steps: list[dict[str, str]], full_page: bool) -> str:
+        return f"{self._take_screenshot(path)} after {len(steps)} steps"
+
 
 Spoil = Callable[[str, dict[str, Any]], Answer | None]
 """Answers a call instead of the tool, or returns None to run the tool."""
@@ -171,7 +174,7 @@ class Session:
     def _result(self, identifier: str, name: str, answer: Answer) -> dict[str, Any]:
         text, is_error = answer
         content: list[dict[str, Any]] = [{"type": "text", "text": text}]
-        if name == "take_screenshot" and not is_error:
+        if name in ("take_screenshot", "look") and not is_error:
             source = {"type": "base64", "media_type": "image/webp", "data": WEBP}
             content.append({"type": "image", "source": source})
         return {"type": "tool_result", "tool_use_id": identifier, "content": content, "is_error": is_error}

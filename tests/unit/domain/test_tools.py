@@ -23,6 +23,18 @@ def test_tools_are_strict() -> None:
         assert set(schema["required"]) == set(schema["properties"])
 
 
+def test_steps_are_sent_in_the_strict_subset() -> None:
+    schema = TOOLS["look"].sent_schema()
+    assert set(schema) == {"type", "properties", "required", "additionalProperties"}
+    assert schema["required"] == ["path", "viewport", "steps", "full_page"]
+    steps = schema["properties"]["steps"]
+    assert set(steps) == {"type", "items", "description"}
+    step = steps["items"]
+    assert (step["required"], step["additionalProperties"]) == (["action", "selector", "text"], False)
+    assert step["properties"]["action"]["enum"] == ["click", "fill", "press", "wait"]
+    assert not any(word in json.dumps(schema) for word in ("$ref", "$defs", "maxItems", "default", "anyOf"))
+
+
 @pytest.mark.parametrize(
     ("tool", "given"),
     [
@@ -34,6 +46,12 @@ def test_tools_are_strict() -> None:
         ("read_file", {"file_path": "a", "view_range": [1]}),
         ("read_file", {"path": "a", "start_line": "1", "line_count": None}),
         ("take_screenshot", {"path": "http://elsewhere/"}),
+        ("look", {"path": "rooms", "viewport": "mobile", "steps": [], "full_page": False}),
+        ("look", {"path": "/", "viewport": "tablet", "steps": [], "full_page": False}),
+        ("look", {"path": "/", "steps": [{"action": "hover", "selector": "a", "text": ""}]}),
+        ("look", {"path": "/", "steps": [{"action": "click", "selector": "", "text": ""}]}),
+        ("look", {"path": "/", "steps": [{"action": "press", "selector": "", "text": ""}]}),
+        ("look", {"path": "/", "steps": [{"action": "wait", "selector": "", "text": ""}] * 21}),
         ("glob", []),
     ],
 )
@@ -91,6 +109,7 @@ def test_each_tool_has_its_function_where_it_runs() -> None:
         (RunsIn.SANDBOX, True): CHANGES,
         (RunsIn.SANDBOX, False): QUERIES,
         (RunsIn.WORKER, False): WORKER_TOOLS,
+        (RunsIn.WORKER, True): WORKER_TOOLS,
     }
     for tool in TOOLS.values():
         if tool.runs_in is RunsIn.COMMAND:

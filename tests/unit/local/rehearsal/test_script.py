@@ -344,7 +344,9 @@ class TestLong:
 
     def test_repeats_on_request(self) -> None:
         turns = play(fine, script=LongScript(kind="long", turns=5, repeat=True, mutating=False))
-        assert {json.dumps(call.input) for turn in turns for call in turn.calls} == {'{"pattern": "step-again-*"}'}
+        assert {json.dumps(call.input) for turn in turns for call in turn.calls} == {
+            '{"pattern": "step-again-*", "path": null}'
+        }
 
     def test_commits(self) -> None:
         turns = play(fine, script=LongScript(kind="long", turns=6, commit_every=3))
