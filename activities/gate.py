@@ -21,6 +21,7 @@ from activities.sandbox.product import (
     is_served,
     keep_only_the_commit,
     kill_all,
+    read_exit_code,
     read_log,
     read_optional,
     read_plan_file,
@@ -256,11 +257,16 @@ class GateActivities:
             report.add(failure)
             return
         report.url = sandbox.url(product.port)
-        if await self._look(gate, report.url, report) and not await is_served(sandbox, product):
-            report.add(evidence.did_not_stay_up(keep_log(await read_log(sandbox, name))))
+        seen = await self._look(gate, report.url, report)
+        if not await is_served(sandbox, product):
+            # What a browser did not get from a server that had ended says nothing about the pages.
+            log = keep_log(await read_log(sandbox, name))
+            seen = [evidence.did_not_stay_up(await read_exit_code(sandbox, name), log)]
+        for finding in seen:
+            report.add(finding)
 
-    async def _look(self, gate: "_ClaimedGate", url: str, report: _GateReport) -> bool:
-        """Look at the product's pages. Returns whether its first page could be shown."""
+    async def _look(self, gate: "_ClaimedGate", url: str, report: _GateReport) -> list[Finding]:
+        """Look at the product's pages. Returns what is wrong with them."""
         await self._announce(gate, "Looking at the page, desktop and mobile")
 
         async def on_links(pages: int) -> None:
@@ -269,8 +275,7 @@ class GateActivities:
         try:
             site = await look_at_site(self._browser, url, on_links)
         except PageFailed as error:
-            report.add(evidence.page_failed(str(error)))
-            return False
+            return [evidence.page_failed(str(error))]
         # If this attempt is stale, the preview may have taken over the sandbox, and the pages may know real secrets.
         await self._require_claim(gate)
         report.views = site.views
@@ -279,11 +284,9 @@ class GateActivities:
             sha256 = hashlib.sha256(view.webp).hexdigest()
             await self._store.put_image(sha256, view.webp)
             report.screenshots[view.viewport] = image_key(sha256)
-        if empty := [view.viewport for view in first if is_blank(view.webp)]:
-            report.add(evidence.blank(empty))
-        for finding in [*page_findings(site.views), *pages_failed(site.problems)]:
-            report.add(finding)
-        return True
+        empty = [view.viewport for view in first if is_blank(view.webp)]
+        blank = [evidence.blank(empty)] if empty else []
+        return [*blank, *page_findings(site.views), *pages_failed(site.problems)]
 
     async def _require_claim(self, gate: "_ClaimedGate") -> None:
         async with transaction(self._sessions) as tx:

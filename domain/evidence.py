@@ -227,11 +227,12 @@ def blank(viewports: Sequence[str]) -> Finding:
     )
 
 
-def did_not_stay_up(log: Output) -> Finding:
-    """The server answered at first and stopped later."""
+def did_not_stay_up(exit_code: int | None, log: Output) -> Finding:
+    """The server answered at first and stopped later. `exit_code` is None if its process still runs."""
+    how = "it still runs" if exit_code is None else f"`start` ended with exit code {exit_code}"
     return Finding(
         FindingKind.DID_NOT_STAY_UP,
-        "The server answered at first, but no longer after a browser had loaded its page.",
+        f"The server answered at first, but no longer when a browser had asked for its page; {how}.",
         log.quoted("The log of `start`"),
         "Fix what ends or blocks the server when a browser loads the page with its scripts, styles and pictures.",
     )

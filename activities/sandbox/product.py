@@ -255,6 +255,11 @@ async def read_log(sandbox: Sandbox, name: str, secrets: Collection[str] = ()) -
     return replace(log, head=head, tail=tail)
 
 
+async def read_exit_code(sandbox: Sandbox, name: str) -> int | None:
+    """The exit code of a server that has ended; None while it runs."""
+    return await _exit_code(sandbox, _folder(name, await sandbox.boot()))
+
+
 async def _exit_code(sandbox: Sandbox, folder: str) -> int | None:
     output = await sandbox.run(f"cat {folder}/exit 2>/dev/null || true", timeout_seconds=SMALL_SECONDS, cwd="/")
     text = output.stdout.strip()
