@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from temporalio import activity
@@ -26,6 +26,7 @@ from activities.sandbox.product import (
     read_optional,
     read_plan_file,
     read_product,
+    refused_since_boot,
     run_step,
     start_product,
     wait_for_page,
@@ -253,8 +254,11 @@ class GateActivities:
         keep_log = functools.partial(report.keep, gate.number, "start")
         await self._announce(gate, f"start: {product.start}")
         await start_product(sandbox, name, product.start, gate.stand_ins)
-        if failure := await wait_for_page(sandbox, name, product, self._policy.start_seconds, keep_log):
-            report.add(failure)
+        failure = await wait_for_page(sandbox, name, product, self._policy.start_seconds, keep_log)
+        hosts = await refused_since_boot(sandbox)
+        await self._tell_refused(gate, hosts)
+        if failure:
+            report.add(evidence.with_refused(failure, hosts))
             return
         report.url = sandbox.url(product.port)
         seen = await self._look(gate, report.url, report)
@@ -364,11 +368,14 @@ class GateActivities:
         await self._announce(gate, f"{step}: {command}")
         name = f"gate-{gate.number}-{step}"
         outcome = await run_step(sandbox, name, command, self._policy.command_seconds, gate.stand_ins)
-        if hosts := refused_hosts(outcome.refused_hosts):
+        await self._tell_refused(gate, refused_hosts(outcome.refused_hosts))
+        return outcome
+
+    async def _tell_refused(self, gate: "_ClaimedGate", hosts: Sequence[str]) -> None:
+        if hosts:
             async with transaction(self._sessions) as tx:
                 await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
                 await announce_refused_hosts(tx, gate.build_id, hosts)
-        return outcome
 
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with transaction(self._sessions) as tx:

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from domain.check_summary import Tally, known_runners
 from domain.egress import refusal_note
@@ -238,14 +238,19 @@ def did_not_stay_up(exit_code: int | None, log: Output) -> Finding:
     )
 
 
+def with_refused(finding: Finding, hosts: Sequence[str]) -> Finding:
+    """Add the hosts that the sandbox was not let out to, if there are any, to what shows the finding."""
+    return replace(finding, evidence=f"{finding.evidence}\n{refusal_note(hosts)}".strip()) if hosts else finding
+
+
 def _failed(kind: FindingKind, step: str, outcome: StepOutcome, remedy: str) -> Finding:
     how = (
         f"did not end within {outcome.seconds:.0f} s"
         if outcome.timed_out
         else f"ended with exit code {outcome.exit_code} after {outcome.seconds:.1f} s"
     )
-    shown = f"{outcome.output.quoted()}\n{refusal_note(outcome.refused_hosts)}".rstrip()
-    return Finding(kind, f"`{step}` ({_short(outcome.command)}) {how}.", shown, remedy)
+    finding = Finding(kind, f"`{step}` ({_short(outcome.command)}) {how}.", outcome.output.quoted(), remedy)
+    return with_refused(finding, outcome.refused_hosts)
 
 
 def _short(command: str) -> str:

@@ -1,6 +1,8 @@
 """Runs a product in a sandbox, from its last commit and by its cofounder.json. The gate and previews share this."""
 
 import asyncio
+import json
+import shlex
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +13,7 @@ from clients.sandbox import CallOutcome, HttpAnswer, Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from clients.workspace_lock import WorkspaceLock
 from domain import evidence
+from domain.egress import REFUSED_HOSTS_VARIABLE, refused_hosts
 from domain.errors import InvalidInput, SandboxUnavailable
 from domain.findings import Finding, Output
 from domain.plan import MAX_PLAN_BYTES, PLAN_FILE, Plan, parse_plan
@@ -238,6 +241,18 @@ async def wait_for_page(
         return evidence.not_answering(product.port, seconds, log)
     body = redact(clean(answer.body.decode("utf-8", "replace")), secrets)
     return evidence.bad_status(answer.status, body, log)
+
+
+async def refused_since_boot(sandbox: Sandbox) -> list[str]:
+    """Return the hosts that the sandbox was not let out to. Empty where that is unknown, as in E2B's cloud."""
+    ask = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1] + '?since=0').read(99999).decode())"
+    url = f'"${REFUSED_HOSTS_VARIABLE}"'
+    command = f"[ -z {url} ] || python3 -c {shlex.quote(ask)} {url}"
+    output = await sandbox.run(command, timeout_seconds=SMALL_SECONDS, cwd="/")
+    try:
+        return refused_hosts(json.loads(output.stdout or "null"))
+    except ValueError:
+        return []
 
 
 async def is_served(sandbox: Sandbox, product: ProductManifest) -> bool:
