@@ -148,7 +148,9 @@ async def read_plan_file(sandbox: Sandbox) -> Plan | None:
     return parse_plan(content.decode("utf-8", "replace"))
 
 
-async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float, env: Mapping[str, str]) -> CallOutcome:
+async def run_step(
+    sandbox: Sandbox, call_id: str, command: str, seconds: float, env: Mapping[str, str] | None = None
+) -> CallOutcome:
     """Run one of a product's commands once. A second attempt with the same id attaches to it.
 
     `env`: added to its environment: stand-ins for the product's secrets.
@@ -165,7 +167,9 @@ async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float,
     return outcome
 
 
-async def _call(sandbox: Sandbox, call_id: str, script: str, seconds: float, env: Mapping[str, str]) -> CallOutcome:
+async def _call(
+    sandbox: Sandbox, call_id: str, script: str, seconds: float, env: Mapping[str, str] | None
+) -> CallOutcome:
     command = {"command": script, "timeout_seconds": None}
     outcome = await sandbox.call(call_id, "bash", command, timeout_seconds=seconds, env=env)
     if outcome.state != "done":
