@@ -68,6 +68,7 @@ BUILD: dict[str, Any] = {
     "dependency": None,
     "reason": "Not enough of today's budget is left for the next step.",
     "question": None,
+    "agent_questions": [],
     "wakes_at": "2026-11-25T00:00:00Z",
     "model": "claude-sonnet-5-5",
     "model_label": "claude-sonnet-5-5",
@@ -106,6 +107,7 @@ QUESTION: dict[str, Any] = {
     "problem": "The tests fail with the same error three times in a row: no module named waitlist.",
     "tried": ["Turn 7: Install it. — bash: pip install waitlist", "Turn 8: Rename it. — bash: make test"],
     "options": ["Try another way.", "Leave this part out.", "Stop here and check what is there."],
+    "default": None,
     "asked_at": _BEFORE,
     "answer": "Leave this part out.",
     "answered_at": _LATER,
@@ -128,7 +130,9 @@ PREVIEW: dict[str, Any] = {
     "url": "https://8000-i2c9c1d3f8e7b.e2b.app",
     "expires_at": "2026-11-24T13:21:30Z",
     "reason": None,
+    "log": "The log of `start`:\nlistening on 8000",
 }
+PRODUCT_SECRET: dict[str, Any] = {"name": "STRIPE_API_KEY", "set_at": _LATER}
 SNAPSHOT: dict[str, Any] = {
     "number": 3,
     "reason": "phase",

@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     Secret,
+    SecretStr,
     StringConstraints,
     model_validator,
 )
@@ -21,7 +22,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from api import examples
 from db.builds import CostedBuild
-from db.models import Artifact, FounderMessage, Preview, Project, Restore, Snapshot, UnderstandingSession
+from db.models import Artifact, FounderMessage, Preview, Project, ProjectSecret, Restore, Snapshot, UnderstandingSession
 from db.projects import VersionedProject
 from db.steering import AnsweredQuestion
 from db.usage import Sums, UsageOfBuild, UsageOfDay
@@ -43,7 +44,9 @@ from domain.build_options import BuildOptions
 from domain.errors import InvalidBrief, InvalidInput
 from domain.judge import Judgement
 from domain.model_choice import ModelChoice
+from domain.product_secrets import MAX_VALUE_BYTES
 from domain.push import BRANCH_MAX_CHARACTERS, DEFAULT_USERNAME, TOKEN_MAX_CHARACTERS, URL_MAX_CHARACTERS
+from domain.redaction import SHORTEST
 from domain.status import Dependency, Status, WaitingFor
 from services.accounts import MAX_TOP_UP, Account
 from services.push import Pushed
@@ -146,6 +149,16 @@ class NewInterview(Body):
     version: ReadVersion = None
 
 
+class NewSecret(Body):
+    """The value of a secret. It is never read back."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"value": "a key of the payment service"}]})
+
+    value: SecretStr = Field(
+        description=f"At least {SHORTEST} characters, at most {MAX_VALUE_BYTES // 1024} KB; stored encrypted."
+    )
+
+
 class NewBuild(BuildOptions, Body):
     """A build to start."""
 
@@ -179,8 +192,10 @@ class NewAnswer(Body):
         json_schema_extra={"examples": [{"question_id": "1b4e28ba-2fa1-41d2-883f-0016d3cca427", "option": 1}]}
     )
 
-    question_id: uuid.UUID = Field(description="The `id` of the build's `question`.")
-    option: int | None = Field(default=None, ge=1, le=4, description="Which of the options, counted from 1.")
+    question_id: uuid.UUID = Field(
+        description="The `id` of the build's `question`, or of one of its `agent_questions`."
+    )
+    option: int | None = Field(default=None, ge=1, le=6, description="Which of the options, counted from 1.")
     text: MessageText | None = Field(default=None, description="An answer of your own, instead of an option.")
 
     @model_validator(mode="after")
@@ -260,6 +275,9 @@ class PreviewWish(Body):
 
     seconds: int | None = Field(
         default=None, ge=60, le=86_400, description="From now; by default the setting of the API."
+    )
+    restart: bool = Field(
+        default=False, description="Start the product again from the snapshot, for example with secrets set since."
     )
 
 
@@ -359,7 +377,7 @@ class InterviewOut(BaseModel):
 
 
 class QuestionOut(BaseModel):
-    """A question to the founder from a build whose agent is stuck."""
+    """A question to the founder: from a build whose agent is stuck, or from an agent that goes on meanwhile."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.QUESTION]})
 
@@ -367,6 +385,9 @@ class QuestionOut(BaseModel):
     problem: str
     tried: list[str] = Field(description="What the agent tried, in order.")
     options: list[str] = Field(description="Answers to choose from, counted from 1.")
+    default: str | None = Field(
+        description="The option with which the agent goes on until you answer; null: the build waits for the answer."
+    )
     asked_at: datetime
     answer: str | None
     answered_at: datetime | None
@@ -380,6 +401,7 @@ class QuestionOut(BaseModel):
             problem=question.problem,
             tried=question.tried,
             options=question.options,
+            default=question.default_option,
             asked_at=question.asked_at,
             answer=None if answer is None else answer.text,
             answered_at=None if answer is None else answer.created_at,
@@ -510,6 +532,9 @@ class BuildOut(BuildOptions, _BuildIdentity):
     )
     reason: str | None = Field(description="Why it sleeps, waits or failed.")
     question: QuestionOut | None = Field(description="Its question to the founder, while it waits for the answer.")
+    agent_questions: list[QuestionOut] = Field(
+        description="What its agent has asked without waiting, oldest first, until it is answered or the build ends."
+    )
     wakes_at: datetime | None = Field(description="When it wakes by itself.")
     model: str | None
     model_label: str | None = Field(description="The model's name as shown to people.")
@@ -541,6 +566,7 @@ class BuildOut(BuildOptions, _BuildIdentity):
             "budget": budget,
             "sandbox_hours": round(costed.sandbox_seconds / 3600, 2),
             "question": None if costed.question is None else QuestionOut.of(costed.question),
+            "agent_questions": [QuestionOut.of(AnsweredQuestion(asked, None)) for asked in costed.agent_questions],
         }
         columns = {name: getattr(row, name) for name in cls.model_fields if name not in others}
         return cls.model_validate(columns | others)
@@ -611,6 +637,7 @@ class PreviewOut(BaseModel):
     url: str | None
     expires_at: datetime | None
     reason: str | None = Field(description="Why it failed, was closed early, or still waits.")
+    log: str | None = Field(description="What the product's last start has printed, without its secrets.")
 
     @classmethod
     def of(cls, preview: Preview) -> Self:
@@ -621,7 +648,30 @@ class PreviewOut(BaseModel):
             url=preview.url,
             expires_at=preview.expires_at,
             reason=preview.reason,
+            log=preview.log,
         )
+
+
+class SecretOut(BaseModel):
+    """A secret of a product, without its value."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PRODUCT_SECRET]})
+
+    name: str = Field(description="The environment variable from which the product reads it.")
+    set_at: datetime
+
+    @classmethod
+    def of(cls, secret: ProjectSecret) -> Self:
+        """The secret of the row."""
+        return cls(name=secret.name, set_at=secret.set_at)
+
+
+class SecretList(BaseModel):
+    """A project's secrets, by name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"secrets": [examples.PRODUCT_SECRET]}]})
+
+    secrets: list[SecretOut]
 
 
 class SnapshotOut(BaseModel):
