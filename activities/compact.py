@@ -23,6 +23,7 @@ from activities.runtime.outlive import LOOK_SECONDS, LOST_AFTER_SECONDS, keep_ca
 from activities.turn.budget import CallBudget
 from activities.turn.conversation import ConversationLoader, ImageSource
 from activities.turn.rates import Admission, CallRates
+from activities.turn.usage import CallUsage
 from clients.cancellation import run_to_completion
 from clients.model.protocol import BrokenStream, LostCall, ModelProvider, ModelRequest, Providers, RequestSettings
 from db import compactions, money, prompts, turns
@@ -39,7 +40,7 @@ from domain.compaction import SUMMARY_OUTPUT_TOKENS
 from domain.errors import CallInFlight, CofounderError, NeedsPerson, RateLimited, StaleClaim
 from domain.events import CompactedEvent
 from domain.payloads import CompactConversation, CompactResult
-from domain.pricing import Iteration, PriceTable, Tokens
+from domain.pricing import PriceTable, Tokens
 from domain.summary import INSTRUCTIONS
 from domain.text import storable
 
@@ -71,23 +72,6 @@ class _Reserved:
     call: money.Call
     claimed: ClaimedCompaction
     tokens_before: int
-
-
-class _Usage:
-    """What the server has said so far that it will bill. Its methods are the callbacks of `ModelProvider.stream`."""
-
-    def __init__(self) -> None:
-        self.tokens = Tokens()
-        self.request_id: str | None = None
-        self.iterations: tuple[Iteration, ...] = ()
-        self.has_begun = False
-
-    def note(self, tokens: Tokens, request_id: str | None, iterations: tuple[Iteration, ...]) -> None:
-        """Keep the latest count."""
-        self.tokens, self.request_id, self.iterations, self.has_begun = tokens, request_id, iterations, True
-
-    async def ignore_text(self, _: str) -> None:
-        """A summary is not narration."""
 
 
 class CompactActivities:
@@ -209,7 +193,7 @@ class CompactActivities:
             The answer, and the betas of a prefix that begins with it. None if no other attempt would succeed; that is
             the outcome, and it is stored.
         """
-        call, usage = reserved.call, _Usage()
+        call, usage = reserved.call, CallUsage()
         try:
             provider, rendered = await self._render(call)
         except BaseException:
@@ -286,7 +270,7 @@ class CompactActivities:
 
     # ---- its cost
 
-    async def _settle_usage(self, call: money.Call, usage: _Usage) -> None:
+    async def _settle_usage(self, call: money.Call, usage: CallUsage) -> None:
         """A compaction reports its usage at its end; before that its cost is unknown."""
         async with transaction(self._sessions) as tx:
             if usage.tokens == Tokens():

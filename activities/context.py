@@ -24,7 +24,7 @@ from domain.build_settings import BuildSettings
 from domain.errors import AccountSuspended, BuildFailed, UnknownModel
 from domain.events import ModelEvent
 from domain.formats import SYSTEM_NOTICES
-from domain.model_choice import CODER, choose_model
+from domain.model_choice import CODER, choose_model, label_of
 from domain.payloads import BuildContext, BuildRef, ChangedSettings, ResolvedModel
 from domain.pricing import PriceTable
 from domain.prompt import render_system_prompt
@@ -134,15 +134,12 @@ class ContextActivities:
             return None
         price = self._prices[choice.model]
         frozen = self._providers[price.provider].freeze(price, choice)
-        await record_model(tx, build, choice.model, self._label(choice.model))
+        await record_model(tx, build, choice.model, label_of(choice.model, rehearsal=self._rehearsal_model))
         models = (choice.model, *choice.fallbacks)
         system_notices = all(self._prices[model].system_notices for model in models) and await may_write(
             tx, "conversation", SYSTEM_NOTICES
         )
         return FirstSettings(frozen.settings, frozen.betas, choice.fallbacks, system_notices)
-
-    def _label(self, model: str) -> str:
-        return f"rehearsal model (standing in for {model})" if self._rehearsal_model else model
 
     @activity.defn
     @application_errors
@@ -178,7 +175,7 @@ class ContextActivities:
                 raise BuildFailed(
                     "This build's model is not available. Your project is kept; the operator has to choose another."
                 ) from error
-            label = self._label(model)
+            label = label_of(model, rehearsal=self._rehearsal_model)
             await record_model(tx, build, model, label)
             announced = await last_event_data(tx, build_id, ModelEvent.type)
             if announced is None or announced["model"] != model:  # the feed says it once, also after a reset

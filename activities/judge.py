@@ -20,6 +20,7 @@ from activities.runtime.paid_call import paid_call
 from activities.sandbox.product import GIT, SMALL_SECONDS
 from activities.turn.budget import CallBudget
 from activities.turn.rates import Admission, CallRates
+from activities.turn.usage import CallUsage
 from clients.archive import read_beginning
 from clients.cancellation import run_to_completion
 from clients.model.protocol import BrokenStream, LostCall, ModelRequest, Providers, RequestSettings, StoredConversation
@@ -59,11 +60,11 @@ from domain.judge import (
     read_findings,
     render_request,
 )
-from domain.model_choice import JUDGE, ModelChoice, choose_model
+from domain.model_choice import JUDGE, ModelChoice, choose_model, label_of
 from domain.models import DEFAULT_JUDGE
 from domain.page_view import PageView
 from domain.plan import MAX_PLAN_BYTES, PLAN_FILE
-from domain.pricing import Iteration, PriceTable, Tokens
+from domain.pricing import PriceTable, Tokens
 from domain.prompt import quote_of_founder
 
 _RATE_PATIENCE_SECONDS = 60.0
@@ -109,22 +110,6 @@ class _Asked:
     call: money.Call
     choice: ModelChoice
     request: JudgeRequest
-
-
-class _Usage:
-    """What the server has said so far that it will bill. Its methods are the callbacks of `ModelProvider.stream`."""
-
-    def __init__(self) -> None:
-        self.tokens = Tokens()
-        self.request_id: str | None = None
-        self.iterations: tuple[Iteration, ...] = ()
-
-    def note(self, tokens: Tokens, request_id: str | None, iterations: tuple[Iteration, ...]) -> None:
-        """Keep the latest count."""
-        self.tokens, self.request_id, self.iterations = tokens, request_id, iterations
-
-    async def ignore_text(self, _: str) -> None:
-        """A judgement is told when it is complete."""
 
 
 class _Unanswered(Exception):
@@ -290,7 +275,7 @@ class Judge:
             _Unanswered: it failed.
             RateLimited: the API takes no calls for now.
         """
-        call, usage = asked.call, _Usage()
+        call, usage = asked.call, CallUsage()
         provider = self._providers[self._budget.price(call.model).provider]
         try:
             rendered = self._request(asked)
@@ -333,7 +318,7 @@ class Judge:
         )
         return provider.render(settings, conversation)
 
-    async def _settle_usage(self, call: money.Call, usage: _Usage) -> None:
+    async def _settle_usage(self, call: money.Call, usage: CallUsage) -> None:
         async with transaction(self._sessions) as tx:
             if usage.tokens == Tokens():
                 await money.estimate(tx, call.claim)
@@ -362,7 +347,11 @@ class Judge:
                 run = await gate_runs.lock_run_of_judge(tx, gate.build_id, gate.number, call.claim)
                 returned = bool(findings) and await gate_runs.count_returned(tx, gate.build_id) < MAX_RETURNS
                 judgement = Judgement(
-                    model=self._label(call.model), findings=findings, not_judged=why, returned=returned, called=True
+                    model=label_of(call.model, rehearsal=self._rehearsal_model),
+                    findings=findings,
+                    not_judged=why,
+                    returned=returned,
+                    called=True,
                 )
                 await self._budget.settle(tx, call, answer, bill)
                 await self._record(tx, run, judgement)
@@ -372,9 +361,6 @@ class Judge:
             raise
         await crash_point("judge.stored")
         return judgement
-
-    def _label(self, model: str) -> str:
-        return f"rehearsal model (standing in for {model})" if self._rehearsal_model else model
 
     async def _leave_unjudged(self, gate: JudgedGate, why: str, *, called: bool) -> Judgement:
         """Store that the product is not judged, unless an earlier attempt has stored a judgement."""

@@ -84,6 +84,27 @@ class Role(StrEnum):
     """It says what sandboxes lack, and belongs to no build."""
 
 
+TOOL_ENVIRONMENT = {
+    # No one answers a question of a tool.
+    **{"COREPACK_ENABLE_DOWNLOAD_PROMPT": "0", "DEBIAN_FRONTEND": "noninteractive", "GIT_TERMINAL_PROMPT": "0"},
+    **{"PIP_NO_INPUT": "1", "npm_config_yes": "true"},
+    # Telemetry asks hosts that no set has, and some of it asks for consent. News of versions hides what failed.
+    **{
+        "ASTRO_TELEMETRY_DISABLED": "1",
+        "CHECKPOINT_DISABLE": "1",
+        "DO_NOT_TRACK": "1",
+        "GATSBY_TELEMETRY_DISABLED": "1",
+    },
+    **{"NEXT_TELEMETRY_DISABLED": "1", "NG_CLI_ANALYTICS": "false", "NUXT_TELEMETRY_DISABLED": "1"},
+    **{"PIP_DISABLE_PIP_VERSION_CHECK": "1", "STORYBOOK_DISABLE_TELEMETRY": "1", "TURBO_TELEMETRY_DISABLED": "1"},
+    **{"npm_config_fund": "false", "npm_config_update_notifier": "false"},
+    # A program that is ended has printed what it had to say.
+    "PYTHONUNBUFFERED": "1",
+}
+"""Variables of every program in a sandbox. `CI` is not among them: with it, some package managers refuse to change a
+lock file, and some builds take warnings for errors."""
+
+
 @dataclass(frozen=True)
 class SandboxConfig:
     """How to reach the sandbox service, and how to create sandboxes.
@@ -289,7 +310,7 @@ class Sandboxes:
                 template=self.config.template,
                 timeout=self.config.ttl_seconds,
                 metadata={"app": APP, "build": build_id, "role": role.value},
-                envs=sandbox_runner.GIT_ENVIRONMENT,
+                envs=sandbox_runner.GIT_ENVIRONMENT | TOOL_ENVIRONMENT,
                 lifecycle={"on_timeout": "pause", "auto_resume": False},
                 **network,
                 **self._connection,

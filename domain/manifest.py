@@ -6,7 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-LEFT_OUT = ("node_modules", ".next", "dist", "build", ".venv", "__pycache__")
+LEFT_OUT = (
+    *("node_modules", ".next", "dist", "build", ".venv", "__pycache__"),
+    *("venv", ".angular", ".astro", ".gradle", ".nuxt", ".output", ".svelte-kit"),
+    *(".mypy_cache", ".parcel-cache", ".pytest_cache", ".ruff_cache", ".turbo"),
+)
 """Directories that a snapshot leaves out if git ignores them; `install` and `start` create them again."""
 
 DIFFERENCES_SHOWN = 20

@@ -54,6 +54,11 @@ class ModelChoice(BaseModel):
         return f"{self.model} ({'; '.join(more)})" if more else self.model
 
 
+def label_of(model: str, *, rehearsal: bool) -> str:
+    """What people are told that the model is."""
+    return f"rehearsal model (standing in for {model})" if rehearsal else model
+
+
 def choose_model(
     role: str,
     overrides: Mapping[str, Any],

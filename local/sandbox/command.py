@@ -6,10 +6,16 @@ process, not the server. A listener that leaves does not end the process.
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import os
 import signal
+import stat
+import struct
+import termios
 from typing import Literal
 
+from local.sandbox import channel
 from local.sandbox.guest_link import GuestLink
 
 CHUNK_BYTES = 1 << 15
@@ -20,7 +26,10 @@ KILLED_DRAIN_SECONDS = 0.2
 REMEMBERED_SECONDS = 30.0
 """Keep the exit code of an ended process this long."""
 
-StreamName = Literal["stdout", "stderr"]
+_PTMX = os.makedev(5, 2)
+"""The device that hands out terminals."""
+
+StreamName = Literal["stdout", "stderr", "pty"]
 
 
 class Output:
@@ -151,6 +160,8 @@ class Command:
         self.cwd = cwd
         self.tag = tag
         self.stdin: Stdin | None = None
+        self.terminal: int | None = None
+        """A descriptor of our end of its terminal, if it has one."""
         self.ended: Ended | None = None
         self._link: GuestLink
         self._listeners: set[Listener] = set()
@@ -184,7 +195,7 @@ class Command:
             theirs.append(in_read)
             stdin = Stdin(in_write)
         try:
-            pid, exit_code = await link.spawn(theirs, argv, env | envs, cwd or "")
+            reply, exit_code = await link.spawn(theirs, argv, env | envs, cwd or "")
         except BaseException:
             for descriptor in ours:
                 os.close(descriptor)
@@ -194,12 +205,52 @@ class Command:
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
-        command = cls(pid, argv, envs, cwd, tag)
-        command._link = link
+        command = cls(int(reply.value), argv, envs, cwd, tag)
         command.stdin = stdin
-        command._listeners.add(listener)
-        command.finished = asyncio.create_task(command._run(exit_code, out_read, err_read))
+        command._begin(link, listener, exit_code, {"stdout": out_read, "stderr": err_read})
         return command
+
+    @classmethod
+    async def start_in_terminal(
+        cls,
+        link: GuestLink,
+        argv: list[str],
+        *,
+        env: dict[str, str],
+        envs: dict[str, str],
+        cwd: str | None,
+        tag: str | None,
+        size: tuple[int, int],
+        listener: Listener,
+    ) -> "Command":
+        """Start a process in a terminal of this many columns and rows. Raises as `start`."""
+        reply, exit_code = await link.spawn([], argv, env | envs, cwd or "", size)
+        if len(reply.descriptors) != 1 or not _is_terminal(reply.descriptors[0]):
+            channel.close_all(reply.descriptors)
+            raise OSError(errno.EIO, "the sandbox's reply has no terminal")
+        [terminal] = reply.descriptors
+        command = cls(int(reply.value), argv, envs, cwd, tag)
+        command.stdin = Stdin(os.dup(terminal))
+        command.terminal = os.dup(terminal)
+        command._begin(link, listener, exit_code, {"pty": terminal})
+        return command
+
+    def _begin(
+        self,
+        link: GuestLink,
+        listener: Listener,
+        exit_code: asyncio.Future[int | None],
+        streams: dict[StreamName, int],
+    ) -> None:
+        self._link = link
+        self._listeners.add(listener)
+        self.finished = asyncio.create_task(self._run(exit_code, streams))
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Change the size of its terminal. Raises OSError (ENOTTY) if it has none."""
+        if self.terminal is None:
+            raise OSError(errno.ENOTTY, f"process with pid {self.pid} has no terminal")
+        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def attach(self, listener: Listener) -> None:
         """Send a listener all output from now on. The stream of an ended process is its end alone."""
@@ -226,11 +277,8 @@ class Command:
         self.finished.cancel()
         await asyncio.wait([self.finished])
 
-    async def _run(self, exit_code: asyncio.Future[int | None], out_read: int, err_read: int) -> None:
-        pumps = [
-            asyncio.create_task(self._pump("stdout", out_read)),
-            asyncio.create_task(self._pump("stderr", err_read)),
-        ]
+    async def _run(self, exit_code: asyncio.Future[int | None], streams: dict[StreamName, int]) -> None:
+        pumps = [asyncio.create_task(self._pump(stream, descriptor)) for stream, descriptor in streams.items()]
         try:
             code = await exit_code
             if code is None:
@@ -246,16 +294,25 @@ class Command:
             await asyncio.wait(pumps)
             if self.stdin:
                 self.stdin.abandon()
+            if self.terminal is not None:
+                os.close(self.terminal)
+                self.terminal = None
 
     async def _pump(self, stream: StreamName, descriptor: int) -> None:
         reader = asyncio.StreamReader(limit=CHUNK_BYTES)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
         )
-        with contextlib.closing(transport):
+        with contextlib.closing(transport), contextlib.suppress(OSError):  # a terminal ends with EIO
             while data := await reader.read(CHUNK_BYTES):
                 await self._publish(Output(stream, data))
 
     async def _publish(self, item: Output | Ended) -> None:
         for listener in list(self._listeners):
             await listener.put(item)
+
+
+def _is_terminal(descriptor: int) -> bool:
+    """Whether it is our end of a terminal. Anything else that comes from a sandbox could block its reader."""
+    status = os.fstat(descriptor)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _PTMX

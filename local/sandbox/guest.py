@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import queue
@@ -25,8 +26,10 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -192,9 +195,22 @@ class Guest:
                 process.returncode = os.waitstatus_to_exitcode(status)  # so that subprocess never waits for it
                 channel.send(self.control, {"exit": call, "code": process.returncode})
 
-    def spawn(self, call: int, descriptors: list[int], argv: list[str], env: dict[str, str], cwd: str) -> Outcome:
-        """Start a process on the descriptors for stdout, stderr and, if there is a third one, stdin. `reap` reports its
-        exit."""
+    def spawn(
+        self,
+        call: int,
+        descriptors: list[int],
+        argv: list[str],
+        env: dict[str, str],
+        cwd: str,
+        terminal: tuple[int, int] | None = None,
+    ) -> Outcome:
+        """Start a process. `reap` reports its exit.
+
+        It runs on the descriptors for stdout, stderr and, if there is a third one, stdin; or in a new terminal of
+        this many columns and rows, whose other end is returned.
+        """
+        if terminal is not None:
+            return self.spawn_in_terminal(call, argv, env, cwd, terminal)
         process = subprocess.Popen(
             argv,
             stdout=descriptors[0],
@@ -206,6 +222,25 @@ class Guest:
         )
         self.processes[process.pid] = (call, process)
         return process.pid, ()
+
+    def spawn_in_terminal(
+        self, call: int, argv: list[str], env: dict[str, str], cwd: str, size: tuple[int, int]
+    ) -> Outcome:
+        ours, theirs = os.openpty()
+        try:
+            columns, rows = size
+            fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            # setsid makes the terminal the session's own; a `preexec_fn` may hang where there are threads.
+            process = subprocess.Popen(
+                ["setsid", "--ctty", *argv], stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=absolute(cwd)
+            )
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        self.processes[process.pid] = (call, process)
+        return process.pid, [ours]
 
     def signal(self, pid: int, number: int) -> Outcome:
         if pid not in self.processes:

@@ -62,23 +62,30 @@ class GuestLink:
         return await self._call(self._next_id(), operation, descriptors, arguments)
 
     async def spawn(
-        self, descriptors: Sequence[int], argv: Sequence[str], env: dict[str, str], cwd: str
-    ) -> tuple[int, asyncio.Future[int | None]]:
-        """Start a process on descriptors for stdout, stderr and, optionally, stdin.
+        self,
+        descriptors: Sequence[int],
+        argv: Sequence[str],
+        env: dict[str, str],
+        cwd: str,
+        terminal: tuple[int, int] | None = None,
+    ) -> tuple[Reply, asyncio.Future[int | None]]:
+        """Start a process on descriptors for stdout, stderr and, optionally, stdin; or in a terminal of this many
+        columns and rows, which is the reply's descriptor.
 
-        Returns its pid and a future of its exit code. Negative: the signal that ended it. None: the sandbox is gone.
+        The reply's value is its pid. The future is its exit code. Negative: the signal that ended it. None: the sandbox
+        is gone.
         """
         call_id = self._next_id()
         # Register before sending: the exit of a quick process may arrive together with the reply.
         exit_code: asyncio.Future[int | None] = self._loop.create_future()
         self._exits[call_id] = exit_code
         try:
-            arguments = {"argv": list(argv), "env": env, "cwd": cwd}
+            arguments = {"argv": list(argv), "env": env, "cwd": cwd, "terminal": terminal}
             reply = await self._call(call_id, "spawn", descriptors, arguments)
         except BaseException:
             self._exits.pop(call_id, None)
             raise
-        return int(reply.value), exit_code
+        return reply, exit_code
 
     def close(self, reason: str) -> None:
         """Fail all open calls. Does nothing the second time."""

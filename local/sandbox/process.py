@@ -1,4 +1,4 @@
-"""envd's process service: start, list, connect to, feed and signal processes. No PTY."""
+"""envd's process service: start, list, connect to, feed, resize and signal processes."""
 
 import asyncio
 import contextlib
@@ -14,9 +14,11 @@ from e2b.envd.process.process_connect import Process
 from protobuf import Oneof
 
 from local.sandbox.command import Command, Ended, Listener, Output, StdinClosed, StreamsLost
-from local.sandbox.errors import rpc_error, rpc_not_served
+from local.sandbox.errors import rpc_error
 from local.sandbox.guest_link import GuestLost
 from local.sandbox.rpc import Context, check_user, current_sandbox, pause_before_keepalive
+
+_MOST_CELLS = (1 << 16) - 1
 
 
 class ProcessService(Process):
@@ -24,8 +26,6 @@ class ProcessService(Process):
 
     async def start(self, request: pb.StartRequest, ctx: Context) -> AsyncIterator[pb.StartResponse]:
         check_user(ctx.request_headers)
-        if request.pty is not None:
-            raise rpc_not_served("PTY sessions")
         config = request.process
         if config is None or not config.cmd:
             raise ConnectError(Code.INVALID_ARGUMENT, "a command is required")
@@ -38,6 +38,7 @@ class ProcessService(Process):
                 tag=request.tag if request.has_field("tag") else None,
                 with_stdin=request.stdin if request.has_field("stdin") else True,
                 listener=listener,
+                terminal=None if request.pty is None else _size(request.pty),
             )
         except OSError as error:
             raise _start_error(error) from error
@@ -90,7 +91,21 @@ class ProcessService(Process):
         return pb.SendSignalResponse()
 
     async def update(self, request: pb.UpdateRequest, ctx: Context) -> pb.UpdateResponse:
-        raise rpc_not_served("PTY sessions")
+        command = _selected(request.process)
+        if request.pty is not None:
+            try:
+                command.resize(*_size(request.pty))
+            except OSError as error:
+                raise ConnectError(Code.FAILED_PRECONDITION, error.strerror or str(error)) from error
+        return pb.UpdateResponse()
+
+
+def _size(terminal: pb.PTY) -> tuple[int, int]:
+    """Columns and rows of a terminal."""
+    size = terminal.size
+    if size is None or not (0 < size.cols <= _MOST_CELLS and 0 < size.rows <= _MOST_CELLS):
+        raise ConnectError(Code.INVALID_ARGUMENT, f"a terminal has 1 to {_MOST_CELLS} columns and rows")
+    return size.cols, size.rows
 
 
 def _start_error(error: OSError) -> ConnectError:
@@ -116,10 +131,9 @@ def _selected(selector: pb.ProcessSelector | None) -> Command:
 
 async def _write(command: Command, message: pb.ProcessInput | None) -> None:
     match message.input if message is not None else None:
-        case Oneof(field="stdin", value=data):
-            pass
-        case Oneof(field="pty"):
-            raise rpc_not_served("PTY sessions")
+        case Oneof(field="stdin" | "pty" as field, value=data):
+            if (field == "pty") != (command.terminal is not None):
+                raise ConnectError(Code.FAILED_PRECONDITION, f"the process does not take input as {field}")
         case _:
             raise ConnectError(Code.INVALID_ARGUMENT, "no input")
     try:

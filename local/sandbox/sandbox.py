@@ -132,20 +132,21 @@ class Sandbox:
         tag: str | None,
         with_stdin: bool,
         listener: Listener,
+        terminal: tuple[int, int] | None = None,
     ) -> Command:
-        """Start a process. Raises OSError with the reason."""
+        """Start a process, in a terminal of this many columns and rows if they are given. Raises OSError with the
+        reason."""
         if self._link is None:
             raise GuestLost(NOT_RUNNING)
-        command = await Command.start(
-            self._link,
-            argv,
-            env=self._environment(),
-            envs=envs,
-            cwd=cwd,
-            tag=tag,
-            with_stdin=with_stdin,
-            listener=listener,
-        )
+        env = self._environment()
+        if terminal is None:
+            command = await Command.start(
+                self._link, argv, env=env, envs=envs, cwd=cwd, tag=tag, with_stdin=with_stdin, listener=listener
+            )
+        else:
+            command = await Command.start_in_terminal(
+                self._link, argv, env=env, envs=envs, cwd=cwd, tag=tag, size=terminal, listener=listener
+            )
         self.commands[command.pid] = command
         if self._oracle is not None:
             self._oracle.started(self.id, command.pid, argv)

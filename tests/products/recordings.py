@@ -59,7 +59,7 @@ def parse_recording(name: str, text: str) -> Recording:
             case "turn":
                 days[-1].append([{"text": rest}])
             case "write":
-                days[-1][-1].append(tool("write_file", path=rest, content=content))
+                days[-1][-1].append(tool("write_file", file_path=rest, content=content))
             case "bash":
                 # A person who reads a failure has to see which command it was.
                 days[-1][-1].append(bash(f"set -e\n{content}", int(rest) if rest else None))

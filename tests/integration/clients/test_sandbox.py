@@ -71,6 +71,15 @@ async def test_find_and_list(sandboxes: Sandboxes) -> None:
     assert await sandboxes.find(build, Role.WORKSPACE) == []
 
 
+async def test_programs_print_at_once_ask_nothing_and_report_to_no_one(sandbox: Sandbox) -> None:
+    # Without a terminal, Python would keep the line until its buffer is full, and lose it at the signal.
+    hanging = "timeout --signal=KILL 2 python3 -c 'print(1); import time; time.sleep(60)' || true"
+    assert (await sandbox.run(hanging, timeout_seconds=DEADLINE)).stdout.strip() == "1"
+    shown = (await sandbox.run("env", timeout_seconds=DEADLINE)).stdout.splitlines()
+    assert {"NEXT_TELEMETRY_DISABLED=1", "GIT_TERMINAL_PROMPT=0", "npm_config_update_notifier=false"} <= set(shown)
+    assert not [line for line in shown if line.startswith("CI=")]
+
+
 async def test_a_gone_sandbox_is_said_to_be_gone(sandboxes: Sandboxes) -> None:
     made = await sandboxes.create(str(uuid.uuid4()), Role.GATE)
     await sandboxes.kill(made.id)

@@ -32,9 +32,17 @@ def write(root: Path, path: str, content: str = "x") -> None:
 
 def test_what_git_ignores_is_left_out_below_certain_names_only(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
-    write(tmp_path, ".gitignore", "/node_modules/*\n.env\n__pycache__/\n/.cache/\n/dist/\n")
+    write(tmp_path, ".gitignore", "/node_modules/*\n.env\n__pycache__/\n/.cache/\n/dist/\nvenv/\n.pytest_cache/\n")
     kept = [".env", "build/a", "src/a.py", "dist/tracked", ".cache/kept"]
-    left = ["node_modules/a/b", "src/__pycache__/a.pyc", "dist/made", ".cache/node_modules/a", "src/new/__pycache__/b"]
+    left = [
+        "node_modules/a/b",
+        "src/__pycache__/a.pyc",
+        "dist/made",
+        ".cache/node_modules/a",
+        "src/new/__pycache__/b",
+        "venv/lib/a",
+        "api/.pytest_cache/v",
+    ]
     for path in kept + left:
         write(tmp_path, path)
     git(tmp_path, "add", "-f", "dist/tracked", ".gitignore")

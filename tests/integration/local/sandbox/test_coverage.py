@@ -56,8 +56,6 @@ NOT_SERVED: dict[str, Callable[[AsyncSandbox, dict[str, Any]], Awaitable[object]
     "AsyncSandbox.delete_snapshot": lambda _, options: AsyncSandbox.delete_snapshot("s", **options),
     "AsyncSandbox.update_network": lambda sandbox, _: sandbox.update_network({"deny_out": ["0.0.0.0/0"]}),
     "AsyncSandbox.get_mcp_token": lambda sandbox, _: sandbox.get_mcp_token(),
-    "pty.create": lambda sandbox, _: sandbox.pty.create(e2b.PtySize(80, 24), on_data=lambda _: None),
-    "pty.resize": lambda sandbox, _: sandbox.pty.resize(1, e2b.PtySize(80, 24)),
     "AsyncTemplate.build": lambda _, options: e2b.AsyncTemplate.build(_template(), "name", **options),
     "AsyncTemplate.build_in_background": lambda _, options: e2b.AsyncTemplate.build_in_background(
         _template(), "name", **options
@@ -85,11 +83,9 @@ NOT_SERVED: dict[str, Callable[[AsyncSandbox, dict[str, Any]], Awaitable[object]
 """How to ask for each thing that is not served."""
 
 NEEDS_ANOTHER_FIRST = {
-    *(f"pty.{name}" for name in ("connect", "kill", "send_stdin", "stream_input")),
-    *(f"AsyncVolume.{name}" for name in ("exists", "make_dir", "read_file", "remove", "update_metadata", "write_file")),
-    "process RPC.update",
+    f"AsyncVolume.{name}" for name in ("exists", "make_dir", "read_file", "remove", "update_metadata", "write_file")
 }
-"""They need a terminal or a volume, which can't be made here. `process RPC.update` is `pty.resize`."""
+"""They need a volume, which can't be made here."""
 
 
 def _template() -> e2b.TemplateClass:

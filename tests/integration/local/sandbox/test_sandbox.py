@@ -290,8 +290,6 @@ class TestCommands:
         assert [result.stdout.strip() for result in results] == [str(number) for number in range(40)]
 
     async def test_what_is_not_served_says_so(self, sandbox: AsyncSandbox) -> None:
-        with pytest.raises(SandboxException, match="does not serve PTY"):
-            await sandbox.pty.create(e2b.PtySize(80, 24), on_data=lambda _: None)
         with pytest.raises(SandboxException, match="does not serve the user 'root'"):
             await sandbox.commands.run("id", user="root")
         with pytest.raises(SandboxException, match="does not serve the user 'root'"):
@@ -304,6 +302,84 @@ class TestCommands:
             own = await sandbox.commands.run("echo $A $B $C", envs={"A": "command", "C": "$(id)\n=x"})
             assert own.stdout == "command sandbox $(id) =x\n"
             assert (await sandbox.commands.run("echo $A $B $C")).stdout == "sandbox sandbox\n"
+
+
+class TestTerminals:
+    @pytest.fixture
+    async def opened(self, sandbox: AsyncSandbox) -> "Terminal":
+        terminal = Terminal()
+        terminal.handle = await sandbox.pty.create(
+            e2b.PtySize(rows=20, cols=70), on_data=terminal.output.extend, timeout=0, cwd="/tmp", envs={"OWN": "1"}
+        )
+        return terminal
+
+    async def test_a_shell_has_a_terminal_of_its_own(self, sandbox: AsyncSandbox, opened: "Terminal") -> None:
+        pid = opened.handle.pid
+        await sandbox.pty.send_stdin(pid, b"stty size; tty; echo $OWN $PWD $TERM; kill -l >&2\n")
+        await opened.until(b"20 70")
+        await opened.until(b"/dev/pts/")
+        await opened.until(b"1 /tmp xterm-256color")
+        await opened.until(b"SIGHUP")
+        await sandbox.pty.resize(pid, e2b.PtySize(rows=33, cols=99))
+        await sandbox.pty.send_stdin(pid, b"stty size\n")
+        await opened.until(b"33 99")
+        await sandbox.pty.send_stdin(pid, b"echo $((20+2)) runs; sleep 1000\n")
+        await opened.until(b"22 runs")
+        await sandbox.pty.send_stdin(pid, b"\x03")
+
+        async def interrupted() -> bool:
+            return b"$ " in opened.output.rpartition(b"22 runs")[2]
+
+        await wait_until(interrupted)
+        await sandbox.pty.send_stdin(pid, b"exit 3\n")
+        with pytest.raises(CommandExitException) as ended:
+            await opened.end()
+        assert ended.value.exit_code == 3
+
+    async def test_it_survives_its_client_and_a_pause(self, sandbox: AsyncSandbox, opened: "Terminal") -> None:
+        pid = opened.handle.pid
+        await opened.handle.disconnect()
+        await sandbox.pause()
+        await sandbox.connect()
+        again = Terminal()
+        again.handle = await sandbox.pty.connect(pid, on_data=again.output.extend, timeout=0)
+        async with sandbox.pty.stream_input(pid) as keys:
+            await keys.send(b"echo $((40+2)) again\n")
+        await again.until(b"42 again")
+        assert await sandbox.pty.kill(pid) is True
+        with pytest.raises(CommandExitException):
+            await again.end()
+
+    async def test_what_has_none_refuses(self, sandbox: AsyncSandbox, opened: "Terminal") -> None:
+        command = await sandbox.commands.run("sleep 1000", background=True, stdin=True)
+        with pytest.raises(SandboxException, match="has no terminal"):
+            await sandbox.pty.resize(command.pid, e2b.PtySize(80, 24))
+        with pytest.raises(SandboxException, match="does not take input as pty"):
+            await sandbox.pty.send_stdin(command.pid, b"x")
+        with pytest.raises(SandboxException, match="does not take input as stdin"):
+            await sandbox.commands.send_stdin(opened.handle.pid, "x")
+        with pytest.raises(InvalidArgumentException, match="columns and rows"):
+            await sandbox.pty.resize(opened.handle.pid, e2b.PtySize(rows=0, cols=80))
+        with pytest.raises(InvalidArgumentException, match="columns and rows"):
+            await sandbox.pty.create(e2b.PtySize(rows=1 << 20, cols=80), on_data=lambda _: None)
+
+
+class Terminal:
+    """A terminal's output, and the handle that it came with."""
+
+    def __init__(self) -> None:
+        self.output = bytearray()
+        self.handle: e2b.AsyncCommandHandle[str]
+
+    async def until(self, expected: bytes) -> None:
+        async def told() -> bool:
+            return expected in self.output
+
+        await wait_until(told)
+
+    async def end(self) -> None:
+        async with asyncio.timeout(DEADLINE):
+            await self.handle.wait()
 
 
 class TestLifecycle:
