@@ -18,6 +18,7 @@ from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
 from activities.tool_outcome import (
     ToolOutcome,
+    asked_founder,
     cancelled_call,
     done_event,
     interrupted_call,
@@ -31,11 +32,11 @@ from activities.tool_outcome import (
     started_event,
     stored_result,
 )
-from activities.worker_tools import WORKER_TOOLS, ImageStore, ToolContext
+from activities.worker_tools import WORKER_TOOLS, ImageStore, ToolContext, read_image
 from clients.browser import Browser
 from clients.cancellation import run_to_completion
 from clients.sandbox import Sandbox, Sandboxes
-from db import tool_calls
+from db import steering, tool_calls
 from db.refused_hosts import announce_refused_hosts
 from db.session import Sessions
 from db.tool_calls import StoredCall
@@ -43,7 +44,7 @@ from db.transaction import Transaction, autocommit, transaction
 from domain.errors import CofounderError, SandboxFull, SandboxGone, StaleClaim
 from domain.payloads import DispatchInput, DispatchResult
 from domain.tool_output import displayable, render_result
-from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, TOOLS, RunsIn, Tool, ToolInput, is_mutating
+from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, TOOLS, AskFounderInput, RunsIn, Tool, ToolInput, is_mutating
 
 FILE_SECONDS = 60
 """How long write_file and edit_file may take."""
@@ -150,9 +151,12 @@ class DispatchActivities:
         """Write the result, if this attempt still holds the claim. If another has finished the call, its result
         counts."""
         build_id = uuid.UUID(request.build_id)
+        begin = autocommit if outcome.question is None else transaction
         try:
-            async with autocommit(self._sessions) as tx:
+            async with begin(self._sessions) as tx:
                 await _write(tx, intent.call, intent.claim, outcome, intent.started)
+                if outcome.question is not None:
+                    await steering.add_agent_question(tx, build_id, request.tool_use_id, outcome.question)
         except StaleClaim:
             async with transaction(self._sessions) as tx:
                 call, _ = await tool_calls.call_to_run(tx, build_id, request.tool_use_id)
@@ -192,6 +196,8 @@ class DispatchActivities:
     # ---- the act
 
     async def _act(self, request: DispatchInput, intent: _Intent) -> ToolOutcome:
+        if isinstance(intent.input, AskFounderInput):
+            return await self._ask(uuid.UUID(request.build_id), intent.input)
         try:
             sandbox = await self._sandboxes.connect(request.sandbox.sandbox_id)
         except SandboxGone:
@@ -202,12 +208,24 @@ class DispatchActivities:
             if intent.tool.mutating:
                 return await self._run_once(sandbox, request, intent)
             answer = await sandbox.query(intent.call.name, intent.input.model_dump())
+            if answer.image is not None:
+                context = ToolContext(sandbox, self._browser, self._images)
+                return await read_image(context, intent.input.model_dump()["file_path"], answer.image)
             return ToolOutcome([displayable(answer.text, self._secrets)], answer.is_error)
         except SandboxGone:
             return lost_call("the sandbox was lost", ran=intent.tool.mutating)
         except SandboxFull:
             # The sandbox had no room to claim the call, so this attempt did not begin it.
             return lost_call("the sandbox's disk is full", ran=intent.is_retry, disk_full=True)
+
+    async def _ask(self, build_id: uuid.UUID, asked: AskFounderInput) -> ToolOutcome:
+        """The founder's question, without secrets. It is stored with the result."""
+        async with transaction(self._sessions) as tx:
+            count = len(await steering.open_agent_questions(tx, [build_id]))
+        question, default, *options = (
+            displayable(text, self._secrets) for text in (asked.question, asked.default, *asked.options)
+        )
+        return asked_founder(question, options, default, open_questions=count)
 
     async def _run_in_worker(self, sandbox: Sandbox, intent: _Intent) -> ToolOutcome:
         if intent.is_retry and intent.tool.acts is not None and intent.tool.acts(intent.input):

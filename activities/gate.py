@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from temporalio import activity
@@ -20,10 +21,12 @@ from activities.sandbox.product import (
     is_served,
     keep_only_the_commit,
     kill_all,
+    read_exit_code,
     read_log,
     read_optional,
     read_plan_file,
     read_product,
+    refused_since_boot,
     run_step,
     start_product,
     wait_for_page,
@@ -256,15 +259,23 @@ class GateActivities:
         keep_log = functools.partial(report.keep, gate.number, "start")
         await self._announce(gate, f"start: {product.start}")
         await start_product(sandbox, name, product.start)
-        if failure := await wait_for_page(sandbox, name, product, self._policy.start_seconds, keep_log):
-            report.add(failure)
+        failure = await wait_for_page(sandbox, name, product, self._policy.start_seconds, keep_log)
+        hosts = await refused_since_boot(sandbox)
+        await self._tell_refused(gate, hosts)
+        if failure:
+            report.add(evidence.with_refused(failure, hosts))
             return
         report.url = sandbox.url(product.port)
-        if await self._look(gate, report.url, report) and not await is_served(sandbox, product):
-            report.add(evidence.did_not_stay_up(keep_log(await read_log(sandbox, name))))
+        seen = await self._look(gate, report.url, report)
+        if not await is_served(sandbox, product):
+            # What a browser did not get from a server that had ended says nothing about the pages.
+            log = keep_log(await read_log(sandbox, name))
+            seen = [evidence.did_not_stay_up(await read_exit_code(sandbox, name), log)]
+        for finding in seen:
+            report.add(finding)
 
-    async def _look(self, gate: "_ClaimedGate", url: str, report: _GateReport) -> bool:
-        """Look at the product's pages. Returns whether its first page could be shown."""
+    async def _look(self, gate: "_ClaimedGate", url: str, report: _GateReport) -> list[Finding]:
+        """Look at the product's pages. Returns what is wrong with them."""
         await self._announce(gate, "Looking at the page, desktop and mobile")
 
         async def on_links(pages: int) -> None:
@@ -273,19 +284,16 @@ class GateActivities:
         try:
             site = await look_at_site(self._browser, url, on_links)
         except PageFailed as error:
-            report.add(evidence.page_failed(str(error)))
-            return False
+            return [evidence.page_failed(str(error))]
         report.views = site.views
         first = site.views[: len(VIEWPORTS)]
         for view in first:
             sha256 = hashlib.sha256(view.webp).hexdigest()
             await self._store.put_image(sha256, view.webp)
             report.screenshots[view.viewport] = image_key(sha256)
-        if empty := [view.viewport for view in first if is_blank(view.webp)]:
-            report.add(evidence.blank(empty))
-        for finding in [*page_findings(site.views), *pages_failed(site.problems)]:
-            report.add(finding)
-        return True
+        empty = [view.viewport for view in first if is_blank(view.webp)]
+        blank = [evidence.blank(empty)] if empty else []
+        return [*blank, *page_findings(site.views), *pages_failed(site.problems)]
 
     async def _ask_judge(self, gate: "_ClaimedGate", sandbox: Sandbox, report: _GateReport) -> None:
         """Add what the judge finds. It is asked last, and only about a product that has passed the other checks: the
@@ -344,11 +352,14 @@ class GateActivities:
         """Run install or check, and tell the founder of the hosts that it was refused."""
         await self._announce(gate, f"{step}: {command}")
         outcome = await run_step(sandbox, f"gate-{gate.number}-{step}", command, self._policy.command_seconds)
-        if hosts := refused_hosts(outcome.refused_hosts):
+        await self._tell_refused(gate, refused_hosts(outcome.refused_hosts))
+        return outcome
+
+    async def _tell_refused(self, gate: "_ClaimedGate", hosts: Sequence[str]) -> None:
+        if hosts:
             async with transaction(self._sessions) as tx:
                 await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
                 await announce_refused_hosts(tx, gate.build_id, hosts)
-        return outcome
 
     async def _announce(self, gate: "_ClaimedGate", text: str) -> None:
         async with transaction(self._sessions) as tx:

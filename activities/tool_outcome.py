@@ -19,6 +19,8 @@ from domain.guards import error_signature
 from domain.page_view import FailedRequest, PageView
 from domain.payloads import DispatchResult, SandboxRef
 from domain.product import PRODUCT_FILE
+from domain.prompt import NOTES_FILE
+from domain.question import MAX_OPEN_QUESTIONS, AskedQuestion
 from domain.sent_tools import tools_of
 from domain.tool_output import ImageRef, command_text, displayable, parse_stored_blocks, render_result, result_text
 from domain.tools import ToolInput, is_mutating
@@ -59,6 +61,8 @@ class ToolOutcome:
     """The sandbox was lost or restarted, so the workspace has to be verified."""
     disk_full: bool = False
     """With `lost`: the sandbox's disk is full."""
+    question: AskedQuestion | None = None
+    """Stored with the result: what the call asks the founder."""
     refused_hosts: Sequence[str] = ()
     """Hosts that the sandbox was not let out to."""
 
@@ -136,6 +140,21 @@ def journaled_call(
         text = displayable(run.text, secrets)
     commit = run.commit[:COMMIT_DIGITS] if run.commit else None
     return ToolOutcome([text], run.is_error, commit, refused_hosts=[displayable(host, secrets) for host in hosts])
+
+
+def asked_founder(question: str, options: Sequence[str], default: str, *, open_questions: int) -> ToolOutcome:
+    """The agent asks its founder. `open_questions`: how many it has asked that have no answer yet."""
+    if open_questions >= MAX_OPEN_QUESTIONS:
+        text = (
+            f"This was not asked: {open_questions} of your questions have no answer yet, and more would not be read. "
+            f"Go on with your default ({default}), and write down in {NOTES_FILE} that you chose it."
+        )
+        return ToolOutcome([text], is_error=True)
+    text = (
+        f"Asked. Go on now with your default: {default}. Write down in {NOTES_FILE} that you chose it. If the founder "
+        "answers, the answer reaches you as a message; do not wait for it."
+    )
+    return ToolOutcome([text], question=AskedQuestion(question, tuple(options), default))
 
 
 def no_server(port: int) -> ToolOutcome:

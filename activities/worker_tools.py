@@ -5,6 +5,7 @@ A call may run any number of times, except a `look` with steps: those act on the
 are removed from the texts there, too.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,8 +13,9 @@ from typing import Any, Protocol
 
 from activities.tool_outcome import ToolOutcome, no_server, page_not_shown, page_seen, screenshots_taken
 from clients.browser import Browser, PageFailed
+from clients.images import UnreadableImage, fit_for_model
 from clients.sandbox import Sandbox
-from clients.sandbox_runner import WORKSPACE
+from clients.sandbox_runner import IMAGE_BYTES, WORKSPACE
 from domain.errors import InvalidInput
 from domain.page_view import VIEWPORTS, PageStep, PageView
 from domain.product import PRODUCT_FILE, parse_product_manifest
@@ -56,6 +58,21 @@ async def take_screenshot(context: ToolContext, request: TakeScreenshotInput) ->
         return page_not_shown(error)
     images = [await _keep(context, shot) for shot in shots]
     return screenshots_taken(request.path, port, shots, images)
+
+
+async def read_image(context: ToolContext, path: str, path_in_sandbox: str) -> ToolOutcome:
+    """Show an image of the workspace. `path`: as the agent has named it."""
+    try:
+        data = await context.sandbox.read_up_to(path_in_sandbox, IMAGE_BYTES)
+        if data is None:
+            raise UnreadableImage(f"it has grown to more than {IMAGE_BYTES} bytes")
+        image = await asyncio.to_thread(fit_for_model, data)
+    except (UnreadableImage, FileNotFoundError, InvalidInput) as error:
+        return ToolOutcome([f"{path} is an image, but {error}."], is_error=True)
+    name = sha256(image.webp).hexdigest()
+    await context.images.put_image(name, image.webp)
+    shown = f", shown as {image.width}x{image.height}" if image.width < image.source_width else ""
+    return ToolOutcome([ImageRef(name), f"{path}: {image.source_width}x{image.source_height} pixels{shown}."])
 
 
 async def look(context: ToolContext, request: LookInput) -> ToolOutcome:

@@ -179,8 +179,10 @@ class NewAnswer(Body):
         json_schema_extra={"examples": [{"question_id": "1b4e28ba-2fa1-41d2-883f-0016d3cca427", "option": 1}]}
     )
 
-    question_id: uuid.UUID = Field(description="The `id` of the build's `question`.")
-    option: int | None = Field(default=None, ge=1, le=4, description="Which of the options, counted from 1.")
+    question_id: uuid.UUID = Field(
+        description="The `id` of the build's `question`, or of one of its `agent_questions`."
+    )
+    option: int | None = Field(default=None, ge=1, le=6, description="Which of the options, counted from 1.")
     text: MessageText | None = Field(default=None, description="An answer of your own, instead of an option.")
 
     @model_validator(mode="after")
@@ -359,7 +361,7 @@ class InterviewOut(BaseModel):
 
 
 class QuestionOut(BaseModel):
-    """A question to the founder from a build whose agent is stuck."""
+    """A question to the founder: from a build whose agent is stuck, or from an agent that goes on meanwhile."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.QUESTION]})
 
@@ -367,6 +369,9 @@ class QuestionOut(BaseModel):
     problem: str
     tried: list[str] = Field(description="What the agent tried, in order.")
     options: list[str] = Field(description="Answers to choose from, counted from 1.")
+    default: str | None = Field(
+        description="The option with which the agent goes on until you answer; null: the build waits for the answer."
+    )
     asked_at: datetime
     answer: str | None
     answered_at: datetime | None
@@ -380,6 +385,7 @@ class QuestionOut(BaseModel):
             problem=question.problem,
             tried=question.tried,
             options=question.options,
+            default=question.default_option,
             asked_at=question.asked_at,
             answer=None if answer is None else answer.text,
             answered_at=None if answer is None else answer.created_at,
@@ -510,6 +516,9 @@ class BuildOut(BuildOptions, _BuildIdentity):
     )
     reason: str | None = Field(description="Why it sleeps, waits or failed.")
     question: QuestionOut | None = Field(description="Its question to the founder, while it waits for the answer.")
+    agent_questions: list[QuestionOut] = Field(
+        description="What its agent has asked without waiting, oldest first, until it is answered or the build ends."
+    )
     wakes_at: datetime | None = Field(description="When it wakes by itself.")
     model: str | None
     model_label: str | None = Field(description="The model's name as shown to people.")
@@ -541,6 +550,7 @@ class BuildOut(BuildOptions, _BuildIdentity):
             "budget": budget,
             "sandbox_hours": round(costed.sandbox_seconds / 3600, 2),
             "question": None if costed.question is None else QuestionOut.of(costed.question),
+            "agent_questions": [QuestionOut.of(AnsweredQuestion(asked, None)) for asked in costed.agent_questions],
         }
         columns = {name: getattr(row, name) for name in cls.model_fields if name not in others}
         return cls.model_validate(columns | others)

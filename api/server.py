@@ -1,4 +1,4 @@
-"""The HTTP server of the API: uvicorn, which ends the live feeds first when it stops."""
+"""The HTTP server of the API: uvicorn, which ends the live feeds and the pushes first when it stops."""
 
 import asyncio
 import signal
@@ -50,8 +50,9 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the feeds, then stop as uvicorn does."""
+        """End the feeds and the pushes, then stop as uvicorn does."""
         self._app.state.resources.feeds.end()
+        self._app.state.resources.pushes.end()
         if self._keeping is not None:
             await cancel_and_wait(self._keeping)
         await super().shutdown(sockets)

@@ -49,6 +49,8 @@ def print_build(console: Console, build: Json) -> None:
         print_rows(console, _judgement_rows(judgement))
     if question := build.get("question"):
         print_rows(console, _question_rows(build["id"], question))
+    for asked in build.get("agent_questions") or ():
+        print_rows(console, _agent_question_rows(build["id"], asked))
 
 
 def _cost(build: Json) -> str | None:
@@ -90,6 +92,14 @@ def _question_rows(build_id: str, question: Json) -> list[tuple[str, str]]:
     if question["answer"] is not None:
         return [*rows, ("answered", question["answer"])]
     return [*rows, *options, ("to answer", f'cofounder answer {build_id} 1   or   "…" in your own words')]
+
+
+def _agent_question_rows(build_id: str, question: Json) -> list[tuple[str, str]]:
+    """A question that the agent does not wait for as rows, with the command that answers it."""
+    options = [(f"  answer {number}", option) for number, option in enumerate(question["options"], 1)]
+    command = f"cofounder answer {build_id} 1 --question {question['id'][:8]}"
+    until = ("until then", question["default"])
+    return [("asks", question["problem"]), *options, until, ("to answer", f'{command}   or   "…" in your own words')]
 
 
 def status_text(build: Json) -> Text:

@@ -259,7 +259,8 @@ def _product_judged(state: FeedState, line: FeedEvent, event: ProductJudgedEvent
 
 
 def _question(state: FeedState, line: FeedEvent, event: QuestionEvent) -> FeedState:
-    state = state._with_line(line, f"asks you: {event.problem}", "warning")
+    goes_on = "" if event.default is None else f" (goes on with “{event.default}” until you answer)"
+    state = state._with_line(line, f"asks you: {event.problem}{goes_on}", "warning")
     for tried in event.tried:
         state = state._with_line(line, f"  tried: {tried}", "warning")
     for number, option in enumerate(event.options, 1):

@@ -13,11 +13,11 @@ import json
 import os
 import shlex
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, cast
 
 import e2b
 import httpx2
@@ -178,6 +178,8 @@ class RunnerAnswer:
 
     text: str
     is_error: bool
+    image: str | None = None
+    """The path in the sandbox of the image that is the result."""
 
 
 @dataclass(frozen=True)
@@ -639,7 +641,17 @@ class Sandbox:
     async def query(self, tool: str, input: dict[str, Any]) -> RunnerAnswer:
         """Run a read-only tool: read_file, glob or grep."""
         answer = await self._runner(["query"], json.dumps({"tool": tool, "input": input}), REQUEST_SECONDS)
-        return RunnerAnswer(text=str(answer["text"]), is_error=bool(answer["is_error"]))
+        return RunnerAnswer(str(answer["text"]), bool(answer["is_error"]), answer.get("image"))
+
+    async def read_up_to(self, path: str, max_bytes: int) -> bytes | None:
+        """Read a file; None if it has more bytes. Raises the same errors as `read`."""
+        data = bytearray()
+        async with contextlib.aclosing(cast("AsyncGenerator[bytes, None]", self.stream(path))) as pieces:
+            async for piece in pieces:
+                data += piece
+                if len(data) > max_bytes:
+                    return None
+        return bytes(data)
 
     async def _runner(self, words: list[str], envelope: str, seconds: float) -> dict[str, Any]:
         program = f"import sys;sys.path[:0]=[{JOURNAL!r}];import {RUNNER_MODULE} as runner;runner.main(sys.argv[1:])"

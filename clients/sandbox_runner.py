@@ -72,6 +72,9 @@ MEMORY_LIMITS = ("/run/memory.max", "/sys/fs/cgroup/memory.max")
 HEAD_BYTES = TAIL_BYTES = 12_000
 """Bytes at either end of a command's output that are in the answer. The rest stays in the journal."""
 
+COMMAND_BYTES = 130_000
+"""The longest command. Linux starts no process with an argument of 128 KiB."""
+
 OUTPUT_LIMIT_BYTES = 100_000_000
 """End a command that prints more than this, because it would fill the disk."""
 
@@ -98,6 +101,8 @@ GREP_FILE_BYTES = 5_000_000
 TEXT_BYTES = 20_000_000
 """The largest file that edit_file changes, and that read_file decodes as a whole, in bytes."""
 SIMILAR_PATHS = 3
+IMAGE_BYTES = 10_000_000
+_IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 SEARCH_SECONDS = 15
 
 GIT_ENVIRONMENT = {
@@ -513,6 +518,13 @@ def _keep(folders: Folders, folder: str, call_id: str, envelope: dict[str, Any])
 
 def run_command(folders: Folders, folder: str, call_id: str, command: str, timeout: float) -> dict[str, Any]:
     """Run bash and wait for it, but not for processes that it leaves in the background."""
+    if "\0" in command:
+        raise ToolError("The command has a NUL character. Leave it out; printf and python3 write one as \\0.")
+    if len(_encoded(command)) > COMMAND_BYTES:
+        raise ToolError(
+            f"The command has more than {COMMAND_BYTES} bytes, which Linux does not start. Write what it holds with "
+            "write_file, and run that file."
+        )
     deadline = time.monotonic() + timeout
     head_before, moves_before = head_commit(folders.workspace), _head_moves_size(folders.workspace)
     _write_whole(os.path.join(folder, "before"), render_json([head_before, moves_before]))
@@ -533,7 +545,8 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
         if seconds_left <= 0:
             outcome["timed_out"] = True
         elif os.stat(path).st_size > OUTPUT_LIMIT_BYTES:
-            outcome["text"] = f"\n[its output passed {OUTPUT_LIMIT_BYTES // 1_000_000} MB; its processes were ended]"
+            size = f"{OUTPUT_LIMIT_BYTES // 1_000_000} MB"
+            outcome["text"] = f"\n[its output passed {size}; its processes were ended. Print less, such as with head]"
         else:
             received = signal.sigtimedwait(
                 {signal.SIGCHLD, *_meant_for_others()}, min(seconds_left, 0.5 if adopting else 0.1)
@@ -827,7 +840,7 @@ def resolve(folders: Folders, path: str, writing: bool = False) -> str:
         ToolError: the path leads out of the workspace, or is in `.git` and would be written.
     """
     if "\0" in path:
-        raise ToolError("The path has a NUL character.")
+        raise ToolError("The path has a NUL character. Leave it out.")
     root = os.path.realpath(folders.workspace)
     real = os.path.realpath(os.path.join(root, path))
     if real != root and not real.startswith(root + "/"):
@@ -1127,7 +1140,7 @@ CHANGES: Mapping[str, Function] = {"write_file": write_file, "edit_file": edit_f
 
 
 def query(folders: Folders, envelope: dict[str, Any]) -> dict[str, Any]:
-    """The answer of a read-only tool: `text` and `is_error`."""
+    """The answer of a read-only tool: `text` and `is_error`; `image` is the path of a file that the client shows."""
     tool, tool_input = envelope["tool"], envelope["input"]
 
     def too_slow(*_: object) -> NoReturn:
@@ -1137,6 +1150,8 @@ def query(folders: Folders, envelope: dict[str, Any]) -> dict[str, Any]:
     signal.signal(signal.SIGALRM, too_slow)
     signal.alarm(SEARCH_SECONDS)
     try:
+        if tool == "read_file" and (image := image_file(folders, tool_input)):
+            return {"text": "", "is_error": False, "image": image}
         return {"text": run_query(folders, tool, tool_input), "is_error": False}
     except ToolError as error:
         return {"text": str(error), "is_error": True}
@@ -1149,6 +1164,32 @@ def query(folders: Folders, envelope: dict[str, Any]) -> dict[str, Any]:
 def run_query(folders: Folders, tool: str, tool_input: dict[str, Any]) -> str:
     """Run a read-only tool of `QUERIES`. Returns its text for the agent."""
     return _function_of(QUERIES, tool)(folders, tool_input)
+
+
+def image_file(folders: Folders, tool_input: dict[str, Any]) -> str | None:
+    """The real path of the file if it is an image; None for other files, and for one that can't be read.
+
+    Raises:
+        ToolError: it can't be shown like this.
+    """
+    path = tool_input["file_path"]
+    try:
+        real = resolve(folders, path)
+        descriptor = _open_regular(real, path)
+    except ToolError:
+        return None  # `read_file` says why
+    with os.fdopen(descriptor, "rb") as file:
+        start, size = file.read(12), os.fstat(descriptor).st_size
+    if not start.startswith(_IMAGE_SIGNATURES) and not (start.startswith(b"RIFF") and start[8:] == b"WEBP"):
+        return None
+    if tool_input.get("view_range") is not None:
+        raise ToolError(f"{path} is an image, which has no lines. Leave out view_range to look at it.")
+    if size > IMAGE_BYTES:
+        raise ToolError(
+            f"{path} is an image of {size} bytes, and up to {IMAGE_BYTES} are shown. Make a smaller copy with bash "
+            "and read that."
+        )
+    return real
 
 
 def read_file(folders: Folders, tool_input: dict[str, Any]) -> str:

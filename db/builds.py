@@ -4,7 +4,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import and_, cast, func, select, text, true, update
@@ -23,7 +23,7 @@ from db.models import (
     User,
 )
 from db.paging import Position, page_after
-from db.steering import AnsweredQuestion
+from db.steering import AnsweredQuestion, open_agent_questions
 from db.transaction import Transaction
 from domain.build_options import BuildOptions
 from domain.errors import RowsAreAhead, StaleClaim
@@ -65,6 +65,8 @@ class CostedBuild:
     """What of the cost is the judge's, in µ$."""
     judgement: tuple[int, Judgement] | None = None
     """How its last judge has judged, and the number of that gate."""
+    agent_questions: Sequence[Question] = ()
+    """What its agent has asked without waiting, as long as that can be answered."""
 
 
 async def insert_build(tx: Transaction, request: BuildRequest) -> Build | None:
@@ -159,7 +161,15 @@ def _costed(
 async def read_build(tx: Transaction, user_id: str, build_id: uuid.UUID) -> CostedBuild | None:
     """Return the build with its cost if it exists and belongs to this user."""
     row = (await tx.session.execute(_COSTED.where(Build.id == build_id, Build.user_id == user_id))).one_or_none()
-    return None if row is None else _costed(*row)
+    return None if row is None else (await _with_agent_questions(tx, [_costed(*row)]))[0]
+
+
+async def _with_agent_questions(tx: Transaction, costed: Sequence[CostedBuild]) -> list[CostedBuild]:
+    questions = await open_agent_questions(tx, [each.build.id for each in costed if each.build.closed_at is None])
+    return [
+        replace(each, agent_questions=[asked for asked in questions if asked.build_id == each.build.id])
+        for each in costed
+    ]
 
 
 @dataclass(frozen=True)
@@ -183,7 +193,7 @@ async def list_builds(
     if filters.is_open is not None:
         query = query.where(Build.closed_at.is_(None) if filters.is_open else Build.closed_at.is_not(None))
     rows = await tx.session.execute(page_after(query, Build, after, limit))
-    return [_costed(*row) for row in rows]
+    return await _with_agent_questions(tx, [_costed(*row) for row in rows])
 
 
 async def mark_started(tx: Transaction, build_id: uuid.UUID) -> None:

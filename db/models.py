@@ -620,7 +620,10 @@ class Snapshot(Base):
 
 
 class Question(Base):
-    """A build's question to its founder, with options. The message with its `question_id` is the answer."""
+    """A build's question to its founder, with options. The message with its `question_id` is the answer.
+
+    The agent does not wait for one that it asks by itself, so that is closed from the beginning.
+    """
 
     __tablename__ = "questions"
 
@@ -631,9 +634,15 @@ class Question(Base):
     options: Mapped[list[Any]]
     asked_at: Mapped[datetime] = _now()
     closed_at: Mapped[datetime | None] = mapped_column(comment="the build no longer waits for it, answered or not")
+    tool_use_id: Mapped[str | None] = mapped_column(
+        comment="the call by which the agent asked; null: the build waits for it"
+    )
+    default_option: Mapped[str | None] = mapped_column(comment="what the agent does until it is answered")
 
     __table_args__ = (
         Index("uq_questions_open_build", "build_id", unique=True, postgresql_where=text("closed_at is null")),
+        UniqueConstraint("build_id", "tool_use_id", name="uq_questions_call"),
+        CheckConstraint("(tool_use_id is null) = (default_option is null)", name="by_agent"),
     )
 
 

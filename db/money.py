@@ -369,8 +369,8 @@ async def release(tx: Transaction, call: Call) -> None:
 _IMAGE = '"data":"sha256:'
 """How an image begins in a stored tool result."""
 
-_WITH_IMAGES = ", ".join(f"'{tool.name}'" for tool in TOOLS.values() if tool.images)
-"""The tools whose results have images, for a query."""
+_WITH_IMAGES = ", ".join(f"'{tool.name}'" for tool in TOOLS.values() if tool.images or tool.name == "read_file")
+"""The tools whose results may have images, for a query."""
 
 CACHE_SECONDS = 300
 """The cache keeps a prompt for this long after the start of the last request that used it."""

@@ -135,7 +135,7 @@ async def read_record(tx: Transaction, build_id: uuid.UUID) -> BuildRecord:
             ).where(Restore.build_id == build_id)
         )
     ).one()
-    questions = select(func.max(Question.asked_at)).where(Question.build_id == build_id)
+    questions = select(func.max(Question.asked_at)).where(Question.build_id == build_id, Question.tool_use_id.is_(None))
     if turn is not None and turn.answered_at is not None:
         questions = questions.where(Question.asked_at < turn.answered_at)
     working_status = await tx.session.scalar(

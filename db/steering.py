@@ -16,6 +16,7 @@ from db.models import Build, FounderMessage, Question, Restore
 from db.transaction import Transaction
 from domain.events import AnswerEvent, BuildEvent, MessageEvent, QuestionEvent
 from domain.payloads import PendingInput
+from domain.question import AskedQuestion
 
 
 async def lock_build(tx: Transaction, build_id: uuid.UUID, user_id: str | None = None) -> Build | None:
@@ -147,13 +148,48 @@ async def add_question(tx: Transaction, question: Question) -> None:
     event = QuestionEvent(
         question_id=str(question.id), problem=question.problem, tried=question.tried, options=question.options
     )
+    if question.default_option is not None:
+        event = event.model_copy(update={"default": question.default_option})
     await append_events(tx, question.build_id, [event])
+
+
+async def add_agent_question(tx: Transaction, build_id: uuid.UUID, tool_use_id: str, asked: AskedQuestion) -> uuid.UUID:
+    """Add a question that the agent has asked by this call, once, and its event to the feed. Returns its id."""
+    question = Question(
+        id=uuid.uuid5(build_id, tool_use_id),
+        build_id=build_id,
+        problem=asked.question,
+        tried=[],
+        options=list(asked.options),
+        closed_at=func.now(),
+        tool_use_id=tool_use_id,
+        default_option=asked.default,
+    )
+    await add_question(tx, question)
+    return question.id
+
+
+async def open_agent_questions(tx: Transaction, build_ids: Sequence[uuid.UUID]) -> Sequence[Question]:
+    """Return the questions that the agents of these builds have asked and that can still be answered, oldest first."""
+    query = (
+        select(Question)
+        .join(Build, Build.id == Question.build_id)
+        .outerjoin(FounderMessage, FounderMessage.question_id == Question.id)
+        .where(
+            Question.build_id.in_(build_ids),
+            Question.tool_use_id.is_not(None),
+            FounderMessage.number.is_(None),
+            Build.closed_at.is_(None),
+        )
+        .order_by(Question.asked_at, Question.id)
+    )
+    return (await tx.session.scalars(query)).all() if build_ids else ()
 
 
 async def find_question(
     tx: Transaction, build_id: uuid.UUID, question_id: uuid.UUID | None = None
 ) -> AnsweredQuestion | None:
-    """Return the build's question with this id; without an id, its last question."""
+    """Return the build's question with this id; without an id, the last one that it waited for."""
     query = (
         select(Question, FounderMessage)
         .outerjoin(FounderMessage, FounderMessage.question_id == Question.id)
@@ -161,19 +197,20 @@ async def find_question(
         .order_by(Question.asked_at.desc())
         .limit(1)
     )
-    if question_id is not None:
-        query = query.where(Question.id == question_id)
+    is_meant = Question.tool_use_id.is_(None) if question_id is None else Question.id == question_id
+    query = query.where(is_meant)
     row = (await tx.session.execute(query)).one_or_none()
     return None if row is None else AnsweredQuestion(*row)
 
 
-async def problems_of(tx: Transaction, messages: Sequence[FounderMessage]) -> dict[uuid.UUID, str]:
-    """Return the problems of the questions that these messages answer, by question id."""
+async def questions_of(tx: Transaction, messages: Sequence[FounderMessage]) -> dict[uuid.UUID, Question]:
+    """Return the questions that these messages answer, by id."""
     ids = [message.question_id for message in messages if message.question_id is not None]
     if not ids:
         return {}
-    rows = await tx.session.execute(select(Question.id, Question.problem).where(Question.id.in_(ids)))
-    return {question_id: problem for question_id, problem in rows}
+    return {
+        question.id: question for question in await tx.session.scalars(select(Question).where(Question.id.in_(ids)))
+    }
 
 
 async def has_open_question(tx: Transaction, build_id: uuid.UUID) -> bool:

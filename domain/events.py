@@ -74,13 +74,16 @@ class MessageEvent(BuildEvent):
 
 
 class QuestionEvent(BuildEvent):
-    """The agent needs the founder's help."""
+    """The agent needs the founder's help, or would like to know what they prefer."""
 
     type = "question"
     question_id: str = Field(description="The id to answer to.")
-    problem: str = Field(description="What does not work.")
+    problem: str = Field(description="What does not work, or what the agent asks.")
     tried: list[str] = Field(default=[], description="What the agent has tried.")
     options: list[str] = Field(default=[], description="Answers to choose from.")
+    default: str | None = Field(
+        default=None, description="The option with which the agent goes on; without it, the build waits for the answer."
+    )
 
 
 class AnswerEvent(BuildEvent):

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from domain.check_summary import Tally, known_runners
 from domain.egress import refusal_note
@@ -227,14 +227,20 @@ def blank(viewports: Sequence[str]) -> Finding:
     )
 
 
-def did_not_stay_up(log: Output) -> Finding:
-    """The server answered at first and stopped later."""
+def did_not_stay_up(exit_code: int | None, log: Output) -> Finding:
+    """The server answered at first and stopped later. `exit_code` is None if its process still runs."""
+    how = "it still runs" if exit_code is None else f"`start` ended with exit code {exit_code}"
     return Finding(
         FindingKind.DID_NOT_STAY_UP,
-        "The server answered at first, but no longer after a browser had loaded its page.",
+        f"The server answered at first, but no longer when a browser had asked for its page; {how}.",
         log.quoted("The log of `start`"),
         "Fix what ends or blocks the server when a browser loads the page with its scripts, styles and pictures.",
     )
+
+
+def with_refused(finding: Finding, hosts: Sequence[str]) -> Finding:
+    """Add the hosts that the sandbox was not let out to, if there are any, to what shows the finding."""
+    return replace(finding, evidence=f"{finding.evidence}\n{refusal_note(hosts)}".strip()) if hosts else finding
 
 
 def _failed(kind: FindingKind, step: str, outcome: StepOutcome, remedy: str) -> Finding:
@@ -243,8 +249,8 @@ def _failed(kind: FindingKind, step: str, outcome: StepOutcome, remedy: str) -> 
         if outcome.timed_out
         else f"ended with exit code {outcome.exit_code} after {outcome.seconds:.1f} s"
     )
-    shown = f"{outcome.output.quoted()}\n{refusal_note(outcome.refused_hosts)}".rstrip()
-    return Finding(kind, f"`{step}` ({_short(outcome.command)}) {how}.", shown, remedy)
+    finding = Finding(kind, f"`{step}` ({_short(outcome.command)}) {how}.", outcome.output.quoted(), remedy)
+    return with_refused(finding, outcome.refused_hosts)
 
 
 def _short(command: str) -> str:

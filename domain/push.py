@@ -210,7 +210,8 @@ _ANSWERS = (  # the first that fits
         "{name} declined the push to branch {branch}. Do what the server says, or push to another branch.",
     ),
     _answer(
-        r"authentication failed|could not read (username|password)|invalid (username|credentials)|"
+        r"authentication failed|password authentication was removed|could not read (username|password)|"
+        r"invalid (username|credentials)|"
         r"requested URL returned error: 401",
         PushFailure.NOT_ACCEPTED,
         "{name} does not accept the token. Check that it is complete, still valid, and meant for this server.",

@@ -44,6 +44,19 @@ class FounderQuestion:
     options: list[str]
 
 
+@dataclass(frozen=True)
+class AskedQuestion:
+    """A question that the agent asks by itself. It goes on with the default, which is one of the options."""
+
+    question: str
+    options: tuple[str, ...]
+    default: str
+
+
+MAX_OPEN_QUESTIONS = 5
+"""Unanswered questions of an agent beyond this are refused: the founder would not read them."""
+
+
 def about_error(attempts: Sequence[Attempt]) -> FounderQuestion:
     """Ask about an error that keeps occurring. `attempts` are in order, and there is at least one."""
     last = attempts[-1]

@@ -107,7 +107,10 @@ def command_text(
     if memory is not None:
         text = f"{text}\n{_out_of_memory(*memory)}"
     if timed_out_after is not None:
-        return f"{text}\n[timed out after {timed_out_after:g} s; its processes were ended]"
+        return (
+            f"{text}\n[timed out after {timed_out_after:g} s; its processes were ended. Give a longer timeout_ms, or "
+            "run it in the background with its output in a file and look there later]"
+        )
     return f"{text}\n[exit code {exit_code}]" if exit_code else text
 
 

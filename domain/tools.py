@@ -91,6 +91,24 @@ class TakeScreenshotInput(ToolInput):
     )
 
 
+class AskFounderInput(ToolInput):
+    question: Annotated[str, Field(min_length=1, max_length=1000)] = Field(
+        description="The question in plain words, with what depends on it. Up to 1,000 characters."
+    )
+    options: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=2, max_length=6)] = (
+        Field(description="Two to six answers to choose from, each up to 200 characters.")
+    )
+    default: str = Field(description="The option with which you go on now, word for word.")
+
+    @model_validator(mode="after")
+    def _default_is_an_option(self) -> Self:
+        if len(set(self.options)) < len(self.options):
+            raise ValueError("options: give each option once")
+        if self.default not in self.options:
+            raise ValueError("default: must be one of the options, word for word")
+        return self
+
+
 class LookStep(ToolInput):
     action: Literal["click", "fill", "press", "wait"] = Field(
         description="click an element; fill an input or choose an option; press a key; wait for an element, for a text "
@@ -143,6 +161,10 @@ class RunsIn(Enum):
     attempt would find what the first one did: it says that the outcome of a call that acts (`Tool.acts`) is
     unknown."""
 
+    DATABASE = auto()
+    """`activities/dispatch.py` does, in the transaction that stores the result. It needs no sandbox, and can't be
+    mutating: that is for the workspace."""
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -175,6 +197,8 @@ class Tool:
             raise ValueError(
                 f"The tool {self.name} must say which calls act if it is mutating in the worker, and only then."
             )
+        if self.runs_in is RunsIn.DATABASE and self.mutating:
+            raise ValueError(f"The tool {self.name} writes rows, not the workspace, so it can't be mutating.")
 
     def sent_schema(self) -> dict[str, Any]:
         """Return the input's JSON schema in the subset that the API's strict mode accepts. We check the rest."""
@@ -304,6 +328,17 @@ TOOLS: dict[str, Tool] = {
             acts=lambda tool_input: bool(tool_input.steps),
             images=1,
         ),
+        Tool(
+            "ask_founder",
+            "Ask the founder to choose between two to six options, and go on at once with the one that you give as the "
+            "default: nothing waits for the answer, which reaches you as a message if it comes. Use it seldom, for a "
+            "choice that is theirs and that the brief leaves open, such as a name, a price or what is public. Do not "
+            "ask whether to go on, nor what you can find out or undo later. What nothing can be done without is a "
+            "blocker, which you name when you end your turn.",
+            AskFounderInput,
+            RunsIn.DATABASE,
+            subject=lambda tool_input: tool_input.get("question"),
+        ),
     )
 }
 
@@ -348,6 +383,8 @@ def _problem(error: Mapping[str, Any]) -> str:
     location = [str(part) for part in error["loc"] if not str(part).startswith(("constrained-", "list["))]
     if location == ["timeout_ms"] and error["type"] == "greater_than_equal":
         return _MEANT_SECONDS
+    if error["type"] == "string_unicode":
+        return f"{'.'.join(location)}: has a lone surrogate (\\ud800 to \\udfff). Write the character itself"
     return f"{'.'.join(location) or 'input'}: {error['msg']}"
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -54,6 +55,8 @@ AT_ONCE = 8
 """Pushes that one process runs at the same time: each may need twice PUSH_MAX_MEGABYTES of its disk."""
 
 _TRY_AGAIN_SECONDS = 30
+
+_STOPPING = "The API is being restarted, so the push was ended. Push again in a minute."
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +109,15 @@ class Pushes:
         self._permits = permits
         self._policy = policy
         self._resolve = resolve
-        self._running: set[uuid.UUID] = set()
+        self._running: dict[uuid.UUID, asyncio.Task[Any] | None] = {}
+        self._is_stopping = False
+
+    def end(self) -> None:
+        """End the pushes that run, and begin no more: the process stops. Their founders are told to push again."""
+        self._is_stopping = True
+        for task in self._running.values():
+            if task is not None:
+                task.cancel()
 
     async def push(self, user_id: str, build_id: uuid.UUID, request: PushRequest) -> Pushed:
         """Push the history of a stored snapshot, and say so in the build's feed. Overwrites nothing on the server.
@@ -147,13 +158,19 @@ class Pushes:
     async def _one_of_few(self, build_id: uuid.UUID) -> AsyncIterator[None]:
         if build_id in self._running:
             raise Conflict("Another push of this build is running. Wait until it has ended, then push again.")
+        if self._is_stopping:
+            raise NoSandboxNow(_STOPPING, _TRY_AGAIN_SECONDS)
         if len(self._running) >= AT_ONCE:
             raise NoSandboxNow("Many pushes are running, so yours did not begin. Try again in a minute.", 60)
-        self._running.add(build_id)
+        self._running[build_id] = asyncio.current_task()
         try:
             yield
+        except asyncio.CancelledError as error:
+            if self._is_stopping:
+                raise NoSandboxNow(_STOPPING, _TRY_AGAIN_SECONDS) from error
+            raise
         finally:
-            self._running.discard(build_id)
+            del self._running[build_id]
 
     async def _find_snapshot(self, user_id: str, build_id: uuid.UUID, number: int | None) -> Snapshot:
         async with request_transaction(self._sessions) as tx:

@@ -1,6 +1,8 @@
 """Runs a product in a sandbox, from its last commit and by its cofounder.json. The gate and previews share this."""
 
 import asyncio
+import json
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from clients.sandbox import CallOutcome, HttpAnswer, Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from clients.workspace_lock import WorkspaceLock
 from domain import evidence
+from domain.egress import REFUSED_HOSTS_VARIABLE, refused_hosts
 from domain.errors import InvalidInput, SandboxUnavailable
 from domain.findings import Finding, Output
 from domain.plan import MAX_PLAN_BYTES, PLAN_FILE, Plan, parse_plan
@@ -230,6 +233,18 @@ async def wait_for_page(
     return evidence.bad_status(answer.status, answer.body.decode("utf-8", "replace"), log)
 
 
+async def refused_since_boot(sandbox: Sandbox) -> list[str]:
+    """Return the hosts that the sandbox was not let out to. Empty where that is unknown, as in E2B's cloud."""
+    ask = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1] + '?since=0').read(99999).decode())"
+    url = f'"${REFUSED_HOSTS_VARIABLE}"'
+    command = f"[ -z {url} ] || python3 -c {shlex.quote(ask)} {url}"
+    output = await sandbox.run(command, timeout_seconds=SMALL_SECONDS, cwd="/")
+    try:
+        return refused_hosts(json.loads(output.stdout or "null"))
+    except ValueError:
+        return []
+
+
 async def is_served(sandbox: Sandbox, product: ProductManifest) -> bool:
     """Whether GET / answers 200 now."""
     answer = await sandbox.http_get(product.port, "/", _ANSWER_SECONDS, PAGE_BYTES)
@@ -239,6 +254,11 @@ async def is_served(sandbox: Sandbox, product: ProductManifest) -> bool:
 async def read_log(sandbox: Sandbox, name: str) -> Output:
     """What the server has printed: all of it, or its beginning and end."""
     return await read_output(sandbox, f"{_folder(name, await sandbox.boot())}/log") or Output("")
+
+
+async def read_exit_code(sandbox: Sandbox, name: str) -> int | None:
+    """The exit code of a server that has ended; None while it runs."""
+    return await _exit_code(sandbox, _folder(name, await sandbox.boot()))
 
 
 async def _exit_code(sandbox: Sandbox, folder: str) -> int | None:

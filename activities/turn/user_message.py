@@ -145,10 +145,15 @@ def _text_of(words: Words) -> str:
 
 
 async def _founder_texts(tx: Transaction, messages: Sequence[FounderMessage], secrets: Sequence[str]) -> list[str]:
-    problems = await steering.problems_of(tx, messages) if messages else {}
+    questions = await steering.questions_of(tx, messages) if messages else {}
     texts: list[str] = []
     for message in messages:
         text = displayable(message.text, secrets)
-        problem = problems.get(message.question_id) if message.question_id else None
-        texts.append(prompt.founder_message(text) if problem is None else prompt.founder_answer(problem, text))
+        asked = questions.get(message.question_id) if message.question_id else None
+        if asked is None:
+            texts.append(prompt.founder_message(text))
+        elif asked.default_option is None:
+            texts.append(prompt.founder_answer(asked.problem, text))
+        else:
+            texts.append(prompt.answer_to_agent(asked.problem, asked.default_option, text))
     return texts

@@ -25,6 +25,7 @@ from db.session import make_engine, make_sessions, open_sessions
 from db.transaction import transaction
 from db.users import ensure_user
 from domain.budget import dollars
+from domain.egress import DEFAULT_SETS
 from domain.errors import CofounderError
 from local.operator_network import operator_network
 from local.ports import LOOPBACK
@@ -117,6 +118,11 @@ def stack_for(console: Console, keys: RealKeys, data: Path | None = None) -> Loc
     settings = load_settings()
     # The rehearsal model installs nothing.
     has_egress = keys.anthropic is not None and keys.e2b is None and settings.sandbox_egress_hosts != []
+    if has_egress and settings.sandbox_egress_hosts is None:
+        console.print(
+            "Sandboxes on this machine reach only hosts that are named: SANDBOX_EGRESS_HOSTS=all is taken as "
+            f"{','.join(DEFAULT_SETS)}."
+        )
     return LocalStack(
         data,
         parts=[part for part in PARTS if local.get(part, True)],

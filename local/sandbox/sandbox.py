@@ -191,8 +191,9 @@ class Sandbox:
             "E2B_TEMPLATE_ID": self.record.template,
         }
         if self._confinement.node is not None:
-            # Modules in C++ are compiled with its own header files; npm would download some.
-            environment |= {"PATH": f"{NODE_PATH}/bin:{_PATH}", "npm_config_nodedir": NODE_PATH}
+            # Modules in C++ are compiled with its own header files; node-gyp would download some. Not by a variable
+            # `npm_config_…`: npm warns of those that it does not know.
+            environment |= {"PATH": f"{NODE_PATH}/bin:{_PATH}", "npm_package_config_node_gyp_nodedir": NODE_PATH}
         if self._egress:
             environment |= self._egress.environment()
             if self._confinement.ca_bundle is not None:

@@ -1,6 +1,7 @@
 """Tool calls on a real database and a real sandbox: each runs once and has one result, whatever happens."""
 
 import asyncio
+import io
 import json
 import shlex
 import uuid
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 from sqlalchemy import select, update
 from temporalio.activity import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
@@ -26,19 +28,23 @@ from db.builds import BuildRequest, insert_build
 from db.models import Event, Message, Prompt, ToolCall, Turn
 from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
+from db.steering import find_question, has_open_question, open_agent_questions
 from db.transaction import transaction
 from db.users import ensure_user
 from domain.egress import hosts_of
 from domain.guards import error_signature
 from domain.payloads import DispatchInput, DispatchResult, SandboxRef
 from domain.prompt import render_system_prompt
+from domain.question import MAX_OPEN_QUESTIONS
 from domain.tool_output import SECRET as BLANKED
 from domain.tools import TOOLS, RunsIn, Tool, ToolInput, render_tools
 from local.stack import LocalStack
 from tests.harness.activities import NO_WORKFLOW
+from tests.harness.misuses import MISUSES, PREPARE
 from tests.harness.wait import DEADLINE, wait_until
 from tests.integration.local.sandbox.sandbox_server import sandbox_server
 
+GOLDEN = Path(__file__).parent / "golden"
 SECRET = "sk-ant-0123456789-secret"
 CANCELLED = ActivityCancellationDetails(cancel_requested=True)
 PAUSED = ActivityCancellationDetails(paused=True)
@@ -215,6 +221,29 @@ async def test_a_call_is_checked_against_the_schema_of_its_own_prefix(harness: D
         await tx.session.execute(update(Turn).where(Turn.build_id == harness.build_id).values(prefix=0))
 
 
+async def test_a_conversation_that_began_with_former_names_goes_on(harness: DispatchHarness) -> None:
+    tools = json.loads((GOLDEN / "request_thinking.json").read_text())["tools"]
+    async with transaction(harness.sessions) as tx:
+        tx.session.add(Prompt(build_id=harness.build_id, prefix=7, system="[]", tools=json.dumps(tools)))
+
+    async def run(name: str, **given: Any) -> str:
+        call = await harness.ask(name, **given)
+        async with transaction(harness.sessions) as tx:
+            await tx.session.execute(
+                update(Turn).where(Turn.build_id == harness.build_id, Turn.number == harness.turns).values(prefix=7)
+            )
+        await harness.attempt(call)
+        return await harness.result_text(call)
+
+    assert "Created former" in await run("write_file", path="former", content="one\ntwo\n")
+    assert "Replaced 1" in await run("edit_file", path="former", old_text="one", new_text="1", replace_all=None)
+    assert await run("read_file", path="former", start_line=2, line_count=1) == "     2\ttwo"
+    assert await run("bash", command="cat former", timeout_seconds=5) == "1\ntwo"
+    assert await run("glob", pattern="form*") == "former"
+    assert await run("grep", pattern="two", glob=None) == "former:2: two"
+    assert "Call it again with path, content" in await run("write_file", file_path="former", content="")
+
+
 async def test_a_command_is_run_and_its_result_stored(harness: DispatchHarness) -> None:
     call = await harness.bash("echo hello; exit 3")
     error = error_signature("bash", "", "hello\n[exit code 3]")
@@ -350,7 +379,7 @@ async def test_heartbeats_while_it_runs(harness: DispatchHarness, monkeypatch: p
 async def test_a_timeout_is_reported(harness: DispatchHarness) -> None:
     call = await harness.bash("echo slow; sleep 62 & sleep 62", timeout_seconds=3)
     assert (await harness.attempt(call)).is_error
-    assert await harness.result_text(call) == "slow\n[timed out after 3 s; its processes were ended]"
+    assert (await harness.result_text(call)).startswith("slow\n[timed out after 3 s; its processes were ended.")
     assert "sleep 62" not in await harness.processes()
 
 
@@ -403,10 +432,48 @@ async def test_a_call_that_does_not_fit_is_not_run(harness: DispatchHarness) -> 
     unknown = await harness.ask("rm_rf", path="/")
     assert (await harness.attempt(unknown)).is_error
     assert "no tool named rm_rf" in await harness.result_text(unknown)
-    incomplete = await harness.ask("bash", command="touch never")
+    incomplete = await harness.ask("bash", command="touch never", cwd="/")
     assert (await harness.attempt(incomplete)).is_error
     assert "does not fit its schema" in await harness.result_text(incomplete)
     assert (await harness.sandbox.run("test -e never", timeout_seconds=DEADLINE)).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("pkill python3; sleep 0.5; echo went on", "went on"),
+        ("pkill -9 python3; sleep 0.5; echo went on", "went on"),
+        ("kill $PPID; sleep 0.5; echo went on", "went on"),
+        ("(sleep 600 & exec sleep 600) & pkill -9 cofounder; sleep 600", "your command ended its own supervisor"),
+        ("exec pkill -9 -f -- '-IS -c'", "your command ended its own supervisor"),
+    ],
+)
+async def test_a_command_that_ends_its_supervisor_loses_no_sandbox(
+    harness: DispatchHarness, command: str, expected: str
+) -> None:
+    call = await harness.bash(command)
+    result = await harness.attempt(call)
+    assert not result.lost
+    text = await harness.result_text(call)
+    assert expected in text
+    assert "founder cancelled" not in text
+    again = await harness.bash("echo fine")
+    assert await harness.attempt(again) == DispatchResult()
+    assert "sleep 600" not in await harness.processes()
+
+
+@pytest.mark.parametrize("tool", MISUSES)
+async def test_an_agent_that_misuses_a_tool_is_told_what_to_do(harness: DispatchHarness, tool: str) -> None:
+    prepared = await harness.sandbox.run(f"[ -d misuse ] || {{ {PREPARE} }}", timeout_seconds=DEADLINE)
+    assert prepared.exit_code == 0, prepared.stderr
+    assert len(MISUSES[tool]) >= 10
+    for given, remedy in MISUSES[tool]:
+        call = await harness.ask(tool, **given)
+        result = await harness.attempt(call)
+        text = await harness.result_text(call)
+        assert remedy in text, f"{tool} {str(given)[:200]}: {text}"
+        assert not result.lost, "nothing was lost"
+        assert result.is_error or tool in ("glob", "grep"), "to find nothing is not an error"
 
 
 async def begin(harness: DispatchHarness, tool_use_id: str, where: SandboxRef) -> None:
@@ -491,6 +558,73 @@ async def test_a_service_that_does_not_answer_is_worth_another_attempt(harness: 
     assert await harness.attempt(call) == DispatchResult()
     assert await harness.result_text(call) == "late"
     assert await harness.events(call) == ["tool_started", "tool_done"]
+
+
+def _png(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (width, height), (200, 30, 30, 128)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+async def test_an_image_of_the_workspace_is_shown(harness: DispatchHarness) -> None:
+    await harness.sandbox.write(f"{WORKSPACE}/logo.png", _png(3000, 1500))
+    await harness.sandbox.write(f"{WORKSPACE}/torn.png", _png(300, 300)[:60])
+    call = await harness.ask("read_file", file_path="logo.png", view_range=None)
+    assert await harness.attempt(call) == DispatchResult()
+    assert await harness.result_text(call) == "logo.png: 3000x1500 pixels, shown as 1568x784."
+    content = json.loads((await harness.row(call)).result or "")["content"]
+    [name] = [part["source"]["data"].removeprefix("sha256:") for part in content if part["type"] == "image"]
+    with Image.open(io.BytesIO(harness.images.kept[name])) as shown:
+        assert (shown.format, shown.size) == ("WEBP", (1568, 784))
+    for path, view_range, problem in (
+        ("torn.png", None, "could not be decoded"),
+        ("logo.png", [1, 2], "Leave out view_range"),
+    ):
+        call = await harness.ask("read_file", file_path=path, view_range=view_range)
+        assert (await harness.attempt(call)).is_error
+        assert problem in await harness.result_text(call)
+
+
+QUESTION = {"question": f"Which price, {SECRET}?", "options": ["5 EUR", "9 EUR"], "default": "9 EUR"}
+
+
+async def test_the_founder_is_asked_once_and_nothing_waits(harness: DispatchHarness) -> None:
+    call = await harness.ask("ask_founder", **QUESTION)
+    results = await asyncio.gather(*(harness.attempt(call) for _ in range(2)), return_exceptions=True)
+    assert DispatchResult() in results
+    assert await harness.attempt(call) == DispatchResult()
+    assert "Go on now with your default: 9 EUR" in await harness.result_text(call)
+    async with transaction(harness.sessions) as tx:
+        asked = [each for each in await open_agent_questions(tx, [harness.build_id]) if each.tool_use_id == call]
+        events = await tx.session.scalars(
+            select(Event).where(Event.build_id == harness.build_id, Event.type == "question")
+        )
+        shown = [event.data for event in events if event.data["question_id"] == str(asked[0].id)]
+        assert not await has_open_question(tx, harness.build_id), "the build waits for none"
+        assert await find_question(tx, harness.build_id) is None
+    assert [(each.problem, each.options, each.default_option) for each in asked] == [
+        ("Which price, [secret]?", ["5 EUR", "9 EUR"], "9 EUR")
+    ]
+    assert [(data["options"], data["default"]) for data in shown] == [(["5 EUR", "9 EUR"], "9 EUR")]
+
+
+async def test_questions_beyond_the_limit_are_refused(harness: DispatchHarness) -> None:
+    async def count() -> int:
+        async with transaction(harness.sessions) as tx:
+            return len(await open_agent_questions(tx, [harness.build_id]))
+
+    while await count() < MAX_OPEN_QUESTIONS:
+        assert await harness.attempt(await harness.ask("ask_founder", **QUESTION)) == DispatchResult()
+    call = await harness.ask("ask_founder", **QUESTION)
+    assert (await harness.attempt(call)).is_error
+    assert "This was not asked: 5 of your questions" in await harness.result_text(call)
+    assert await count() == MAX_OPEN_QUESTIONS
+
+
+async def test_a_question_needs_no_sandbox(harness: DispatchHarness) -> None:
+    call = await harness.ask("ask_founder", **QUESTION)
+    gone = await harness.attempt(call, where=SandboxRef(sandbox_id="gone", boot="b"))
+    assert not gone.lost
 
 
 async def serve(harness: DispatchHarness, page: str) -> None:

@@ -6,6 +6,7 @@ import logging
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,26 @@ async def test_an_api_without_access_to_sandboxes_says_so(stack: LocalStack, api
         answer = await push(without, build, "https://8.8.8.8/ada/x.git")
     assert answer.status_code == 503
     assert "E2B_API_KEY" in answer.json()["detail"]
+
+
+async def test_an_api_that_stops_ends_its_pushes_and_says_so(
+    stack: LocalStack, api: RunningApi, server: GitServer, build: str
+) -> None:
+    server.hold.clear()
+    server.requests.clear()
+    settings = settings_for(api.resources.settings.database_url, stack.environment, push_private_hosts=["127.0.0.1"])
+    async with AsyncExitStack() as stopping:
+        stops = await stopping.enter_async_context(running_api(settings, stack.environment))
+        wanted = {"url": server.url_of(server.repository("slow/stopped")), "token": TOKEN}
+        asking = asyncio.create_task(api.http.post(f"{stops.url}/v1/builds/{build}/push", json=wanted))
+        await wait_until(lambda: len(server.requests) > 1)
+        ended = asyncio.create_task(stopping.pop_all().aclose())
+        answer = await asking
+        await ended
+    server.hold.set()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "30")
+    assert "Push again in a minute" in answer.json()["detail"]
+    assert await sandboxes_of(api, build) == []
 
 
 async def test_another_user_finds_nothing_to_push(api: RunningApi, build: str) -> None:

@@ -24,9 +24,11 @@ from cli.main import app
 from clients.object_store import ObjectStore
 from db.feed import append_events
 from db.models import Build, Question, Snapshot
+from db.steering import add_agent_question, close_question
 from db.transaction import transaction
 from domain.errors import CofounderError
 from domain.events import ModelEvent, NarrationEvent, StatusEvent
+from domain.question import AskedQuestion
 from local.stack import LocalStack
 from tests.harness.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.git_server import TOKEN as GIT_TOKEN
@@ -107,6 +109,21 @@ async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> Non
     assert "Leave it." in (await run("answer", build, "2")).output
     assert json.loads((await run("answer", "Leave it.", "--json")).stdout)["answer"] == "Leave it."
     assert "was answered before: Leave it." in told(await run("answer", "1"))
+
+    async with transaction(api.sessions) as tx:
+        await close_question(tx, uuid.UUID(build))
+        for number, what in enumerate(("name", "price")):
+            asked_by_agent = AskedQuestion(f"Which {what}?", ("This one.", "That one."), "That one.")
+            await add_agent_question(tx, uuid.UUID(build), f"toolu_{number}", asked_by_agent)
+    seen = (await run("show", build)).output
+    assert seen.count("until then") == 2
+    several = told(await run("answer", "1"))
+    assert "The agent has asked 2 questions" in several
+    first = several.split("--question ")[1][:8]
+    assert "This one." in (await run("answer", build, "1", "--question", first)).output
+    assert "Neither." in (await run("answer", build, "Neither.")).output, "one is left"
+    assert "no open question" in told(await run("answer", build, "1"))
+    assert f"no open question {first}" in told(await run("answer", build, "1", "--question", first))
 
     assert f"Build {build} has no snapshot 7." in told(await run("restore", "--snapshot", "7"))
     assert "has no phase that ended with commit 4f9d2ac1" in told(await run("restore", build, "--commit", "4f9d2ac1"))

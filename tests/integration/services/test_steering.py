@@ -29,7 +29,7 @@ from db.transaction import transaction
 from domain.guards import error_signature
 from domain.names import build_workflow_id
 from domain.payloads import AskFounder, FinishRestore, RestoreWorkspace, RunGate, ThinkOutcome
-from domain.question import ASKED
+from domain.question import ASKED, AskedQuestion
 from domain.tool_output import render_result
 from local.stack import LocalStack
 from services import messages
@@ -277,6 +277,46 @@ async def test_question_is_asked_once_shown_and_answered_once(api: RunningApi, h
     assert (await api.http.get(f"/v1/builds/{build}")).json()["question"] is None
     await _change(api, build, status="failed", closed_at=func.now())
     assert (await _answer(api, build, given.question_id, option=2)).status_code == 200, "the question was answered"
+
+
+async def test_questions_that_the_agent_does_not_wait_for(api: RunningApi, harness: ActivityHarness) -> None:
+    build = await api.build()
+    asked = [AskedQuestion(f"Which {what}?", ("a", "b", "c", "d", "e", "f"), "b") for what in ("name", "price", "logo")]
+    ids = []
+    for number in (0, 1, 2, 0):
+        async with transaction(api.sessions) as tx:
+            ids.append(await steering.add_agent_question(tx, uuid.UUID(build), f"toolu_{number}", asked[number]))
+    assert ids.pop() == ids[0], "a call asks once"
+    shown = (await api.http.get(f"/v1/builds/{build}")).json()
+    assert shown["question"] is None, "the build waits for none"
+    assert [(each["id"], each["default"]) for each in shown["agent_questions"]] == [(str(each), "b") for each in ids]
+    assert len(await harness.events(build, "question")) == 3
+
+    assert (await _answer(api, build, ids[1], option=6)).json()["answer"] == "f"
+    assert (await _answer(api, build, ids[0], text="Ada's")).status_code == 200
+    assert (await _answer(api, build, ids[0], text="Ada's")).status_code == 200, "a repeat"
+    other = await _answer(api, build, ids[0], option=1)
+    assert (other.status_code, other.json()["type"]) == (409, "urn:cofounder:problem:already-answered")
+    left = (await api.http.get(f"/v1/builds/{build}")).json()["agent_questions"]
+    assert [each["id"] for each in left] == [str(ids[2])]
+
+    async with transaction(api.sessions) as tx:
+        tx.session.add(Prompt(build_id=uuid.UUID(build), system=SYSTEM, tools="[]"))
+    await _change(api, build, model=MODEL)
+    async with speaking(START, *says(0, "Hm."), ends("end_turn"), STOP) as model:
+        await think(harness, model, build, 1)
+    async with transaction(api.sessions) as tx:
+        sent = await tx.session.scalar(
+            select(Message.content).where(Message.build_id == uuid.UUID(build), Message.role == "user")
+        )
+    texts = "\n".join(part["text"] for part in json.loads(sent or "[]"))
+    assert texts.index("Which price?") < texts.index("Which name?"), "in the order of the answers"
+    assert "You went on with: b\nThe founder answers:\n<founder_message>\nf\n</founder_message>" in texts
+
+    await _change(api, build, status="failed", closed_at=func.now())
+    assert (await api.http.get(f"/v1/builds/{build}")).json()["agent_questions"] == []
+    late = await _answer(api, build, ids[2], option=1)
+    assert (late.status_code, late.json()["type"]) == (409, "urn:cofounder:problem:build-closed")
 
 
 async def test_nothing_is_asked_while_messages_are_unread(api: RunningApi, harness: ActivityHarness) -> None:

@@ -94,7 +94,7 @@ def test_findings_are_bounded_and_can_be_stored(text: str) -> None:
         evidence.start_ended(text or "x", 1, output),
         evidence.not_answering(8000, 60, output),
         evidence.bad_status(500, text, output),
-        evidence.did_not_stay_up(output),
+        evidence.did_not_stay_up(3, output),
         evidence.git_failed("git status", text),
         evidence.uncommitted(text),
         evidence.plan_finding(parse_plan("\n".join(f"- [ ] {line}" for line in (text or "-").splitlines()))),

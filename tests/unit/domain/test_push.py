@@ -143,6 +143,12 @@ def test_names_that_are_none(branch: str) -> None:
         ("remote: Permission to ada/x.git denied to bob.\nfatal: unable to access 'u': The requested URL "
          "returned error: 403", "not_allowed"),
         ("remote: Invalid username or token.\nfatal: Authentication failed for 'u'", "not_accepted"),
+        ("remote: Support for password authentication was removed on August 13.\nfatal: unable to access 'u': The "
+         "requested URL returned error: 403", "not_accepted"),
+        ("remote: Personal access tokens (classic) are forbidden from accessing this repository.\nfatal: unable to "
+         "access 'u': The requested URL returned error: 403", "not_allowed"),
+        ("remote: error: GH006: Protected branch update failed for refs/heads/main.\nremote: \n"
+         "!\tx\t[remote rejected] (protected branch hook declined)", "protected"),
         ("remote: Repository not found.\nfatal: repository 'u' not found", "not_found"),
         ("error: RPC failed; HTTP 413 curl 22 The requested URL returned error: 413", "too_large"),
         ("fatal: unable to access 'u': Could not resolve host: x", "unreachable"),

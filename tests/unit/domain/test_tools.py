@@ -109,6 +109,7 @@ def test_each_tool_has_its_function_where_it_runs() -> None:
         (RunsIn.SANDBOX, True): CHANGES,
         (RunsIn.SANDBOX, False): QUERIES,
         (RunsIn.WORKER, False): WORKER_TOOLS,
+        (RunsIn.DATABASE, False): ("ask_founder",),
         (RunsIn.WORKER, True): WORKER_TOOLS,
     }
     for tool in TOOLS.values():

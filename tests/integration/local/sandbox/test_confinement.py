@@ -17,7 +17,7 @@ from e2b import AsyncSandbox, CommandExitException, FileNotFoundException, Inval
 
 from clients.sandbox import Role, SandboxConfig, Sandboxes
 from local.sandbox.addresses import AddressRules
-from local.sandbox.confinement import NODE_PATH, Confinement
+from local.sandbox.confinement import NODE_PATH, Confinement, find_node
 from local.sandbox.egress import EgressProxy
 from local.sandbox.record import SandboxRecord
 from local.sandbox.registry import Registry
@@ -106,6 +106,13 @@ class TestFiles:
             assert done.stdout == "it runs\n", done.stderr
             assert "Read-only file system" in done.stderr
             assert list(program.parent.iterdir()) == [program]
+
+    async def test_the_node_js_of_this_checkout_is_used_and_installs_for_the_user(self, sandbox: AsyncSandbox) -> None:
+        if find_node() is None:
+            pytest.skip("there is no Node.js in this checkout: scripts/setup --node")
+        assert await output(sandbox, "command -v npm") == f"{NODE_PATH}/bin/npm\n"
+        assert await output(sandbox, "npm prefix --global") == "/home/user/.local\n", "and no warning"
+        assert await output(sandbox, "ls $npm_package_config_node_gyp_nodedir/include/node/node.h") != ""
 
     async def test_another_sandbox_is_out_of_reach(self, server: SandboxServer, sandbox: AsyncSandbox) -> None:
         async with new_sandbox(server) as other:
