@@ -23,6 +23,7 @@ from domain.egress import DEFAULT_SETS, EGRESS_SETS, hosts_of
 from domain.errors import Misconfigured
 from domain.models import default_prices
 from domain.pricing import ModelPrice
+from domain.product_secrets import key_texts, parse_keys
 from domain.push import LONGEST_PUSH
 from domain.rates import AssumedRates
 
@@ -72,6 +73,11 @@ def _fits_a_header(value: SecretStr) -> SecretStr:
     secret = value.get_secret_value()
     if not secret.isascii() or not secret.isprintable() or secret != secret.strip():
         raise ValueError("has a line break, a space at an end or a character that is not ASCII; copy it again")
+    return value
+
+
+def _secrets_key(value: SecretStr) -> SecretStr:
+    parse_keys(value.get_secret_value())
     return value
 
 
@@ -154,6 +160,9 @@ def _json(value: object) -> object:
 
 HeaderSecret = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 """A key or token that is sent in an HTTP header. All of it is secret, as with every `SecretStr`."""
+
+SecretsKey = Annotated[SecretStr, AfterValidator(_secrets_key), HoldsSecrets(key_texts)]
+"""Keys that encrypt founders' secrets, as `id:key`, separated by commas."""
 
 HttpUrl = Annotated[str, AfterValidator(_http_url), HoldsSecrets(_url_secrets)]
 """The URL of a server that Cofounder itself talks to. No sandbox reaches its host."""
@@ -317,6 +326,13 @@ class Settings(BuildSettings, BaseSettings):
         default=600,
         ge=0,
         description="Seconds that a stopping worker gives running model calls to end; all else ends within 10.",
+    )
+
+    secrets_key: SecretsKey | None = Field(
+        default=None,
+        description="Encrypts the secrets that founders set for their products: id:key, where the key is what "
+        "`openssl rand -base64 32` prints. Several are separated by commas: the first encrypts, all decrypt. Unset: "
+        "founders can't set any. Keep a copy: without it they have to be set again.",
     )
 
     api_token: HeaderSecret | None = Field(default=None, description="Bearer token of the API.")

@@ -43,6 +43,7 @@ from db.tool_calls import StoredCall
 from db.transaction import Transaction, autocommit, transaction
 from domain.errors import CofounderError, SandboxFull, SandboxGone, StaleClaim
 from domain.payloads import DispatchInput, DispatchResult
+from domain.product_secrets import stand_ins
 from domain.tool_output import displayable, render_result
 from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, TOOLS, AskFounderInput, RunsIn, Tool, ToolInput, is_mutating
 
@@ -247,6 +248,7 @@ class DispatchActivities:
             tool_input,
             timeout_seconds=timeout_seconds,
             boot=request.sandbox.boot,
+            env=None if intent.command is None else stand_ins(intent.call.secret_names),
         )
         return journaled_call(
             run,

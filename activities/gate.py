@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from temporalio import activity
@@ -42,6 +42,7 @@ from db import gate_runs, steering
 from db.builds import require_open
 from db.feed import append_events
 from db.models import GateRun
+from db.project_secrets import names_of_build
 from db.refused_hosts import announce_refused_hosts
 from db.session import Sessions
 from db.snapshots import latest_snapshot
@@ -66,6 +67,7 @@ from domain.page_findings import page_findings, pages_failed
 from domain.page_view import VIEWPORTS, PageView
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest
+from domain.product_secrets import stand_ins
 from services.permits import Permits
 
 _FOUNDER_FIRST = "The product passes, but you have written meanwhile: that comes first"
@@ -151,14 +153,7 @@ class GateActivities:
             RowsAreAhead: the build has ended.
         """
         async with heartbeating(), self._permits.running(request.build_id, Role.GATE):
-            gate = _ClaimedGate(
-                uuid.UUID(request.build_id),
-                request.number,
-                request.snapshot_number,
-                uuid.uuid4(),
-                request.wants_plan,
-                request.turn,
-            )
+            gate = await self._new_claim(request)
             run = await self._claim(gate)
             if isinstance(run, GateResult):
                 await kill_all(self._sandboxes, request.build_id, Role.GATE)
@@ -258,7 +253,7 @@ class GateActivities:
         name = f"gate-{gate.number}"
         keep_log = functools.partial(report.keep, gate.number, "start")
         await self._announce(gate, f"start: {product.start}")
-        await start_product(sandbox, name, product.start)
+        await start_product(sandbox, name, product.start, gate.stand_ins)
         failure = await wait_for_page(sandbox, name, product, self._policy.start_seconds, keep_log)
         hosts = await refused_since_boot(sandbox)
         await self._tell_refused(gate, hosts)
@@ -285,6 +280,8 @@ class GateActivities:
             site = await look_at_site(self._browser, url, on_links)
         except PageFailed as error:
             return [evidence.page_failed(str(error))]
+        # If this attempt is stale, the preview may have taken over the sandbox, and the pages may know real secrets.
+        await self._require_claim(gate)
         report.views = site.views
         first = site.views[: len(VIEWPORTS)]
         for view in first:
@@ -294,6 +291,10 @@ class GateActivities:
         empty = [view.viewport for view in first if is_blank(view.webp)]
         blank = [evidence.blank(empty)] if empty else []
         return [*blank, *page_findings(site.views), *pages_failed(site.problems)]
+
+    async def _require_claim(self, gate: "_ClaimedGate") -> None:
+        async with transaction(self._sessions) as tx:
+            await gate_runs.lock_claimed_run(tx, gate.build_id, gate.number, gate.claim)
 
     async def _ask_judge(self, gate: "_ClaimedGate", sandbox: Sandbox, report: _GateReport) -> None:
         """Add what the judge finds. It is asked last, and only about a product that has passed the other checks: the
@@ -308,6 +309,20 @@ class GateActivities:
                 report.add(finding.as_finding())
 
     # ---- the row and the feed
+
+    async def _new_claim(self, request: RunGate) -> "_ClaimedGate":
+        build_id = uuid.UUID(request.build_id)
+        async with transaction(self._sessions) as tx:
+            environment = stand_ins(await names_of_build(tx, build_id))
+        return _ClaimedGate(
+            build_id,
+            request.number,
+            request.snapshot_number,
+            uuid.uuid4(),
+            request.wants_plan,
+            request.turn,
+            environment,
+        )
 
     async def _claim(self, gate: "_ClaimedGate") -> GateRun | GateResult:
         """Claim the gate's row for this attempt, unless the gate has ended. The first attempt makes the row.
@@ -351,7 +366,8 @@ class GateActivities:
     async def _run(self, gate: "_ClaimedGate", sandbox: Sandbox, step: str, command: str) -> CallOutcome:
         """Run install or check, and tell the founder of the hosts that it was refused."""
         await self._announce(gate, f"{step}: {command}")
-        outcome = await run_step(sandbox, f"gate-{gate.number}-{step}", command, self._policy.command_seconds)
+        name = f"gate-{gate.number}-{step}"
+        outcome = await run_step(sandbox, name, command, self._policy.command_seconds, gate.stand_ins)
         await self._tell_refused(gate, refused_hosts(outcome.refused_hosts))
         return outcome
 
@@ -402,6 +418,8 @@ class _ClaimedGate:
     claim: uuid.UUID
     wants_plan: bool
     turn: int
+    stand_ins: Mapping[str, str]
+    """For the product's secrets: the gate has no real ones."""
 
 
 def _result_of(run: GateRun) -> GateResult:

@@ -1,7 +1,9 @@
 """A ready build's preview: its product, running in a sandbox of its own for a limited time."""
 
 import uuid
+from collections.abc import Mapping
 
+import structlog
 from temporalio import activity
 
 from activities.runtime.errors import application_errors
@@ -11,6 +13,7 @@ from activities.sandbox.product import (
     is_served,
     keep_only_the_commit,
     kill_all,
+    read_log,
     read_optional,
     read_product,
     run_step,
@@ -18,30 +21,46 @@ from activities.sandbox.product import (
     wait_for_page,
 )
 from activities.sandbox.snapshot_store import restore_snapshot
+from activities.sandbox.step_output import step_outcome
+from clients.cipher import Cipher
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL
 from db.feed import append_events
-from db.previews import record_preview
+from db.previews import record_log, record_preview
+from db.project_secrets import secrets_of_build
 from db.session import Sessions
 from db.snapshots import final_snapshot
 from db.transaction import transaction
-from domain.errors import BuildFailed, InvalidInput, SandboxGone, SandboxOverloaded, SandboxUnavailable
+from domain import evidence
+from domain.errors import (
+    BuildFailed,
+    InvalidInput,
+    SandboxGone,
+    SandboxOverloaded,
+    SandboxUnavailable,
+    SecretUnreadable,
+)
 from domain.events import PreviewEvent
-from domain.findings import bounded
+from domain.findings import Finding
 from domain.payloads import OpenedPreview, PreviewChange, PreviewInput, SandboxInput
 from domain.product import ProductManifest
+from domain.product_secrets import stand_ins
 from domain.text import storable
 from services.permits import Permits
+from services.product_secrets import open_secrets
 
 _RESTORED = f"{JOURNAL}/preview"
 """A file in the sandbox that says that the snapshot is restored and reduced to its commit."""
 
-_FAILURE_CHARACTERS = 3_000
-"""How much a founder reads about a product that does not start, its log included."""
 
 _NAME = "preview"
 """Of the server, among those that `start_product` starts in a sandbox."""
+
+
+_SEE_LOG = "The preview's log says more: cofounder preview --log."
+
+_log = structlog.get_logger(__name__)
 
 
 class PreviewActivities:
@@ -53,6 +72,7 @@ class PreviewActivities:
         sandboxes: Sandboxes,
         store: ObjectStore,
         permits: Permits,
+        cipher: Cipher,
         *,
         command_seconds: float,
         start_seconds: float,
@@ -61,6 +81,7 @@ class PreviewActivities:
         self._sandboxes = sandboxes
         self._store = store
         self._permits = permits
+        self._cipher = cipher
         self._command_seconds = command_seconds
         self._start_seconds = start_seconds
 
@@ -69,18 +90,21 @@ class PreviewActivities:
     async def open_preview(self, request: PreviewInput) -> OpenedPreview:
         """Take over the sandbox that the gate left running, if the product in it still answers.
 
-        Otherwise start the product from the build's last snapshot, in a sandbox of its own.
+        Otherwise start the product from the build's last snapshot, in a sandbox of its own. A product with secrets is
+        started again in either case: in the gate it had stand-ins.
 
         Raises:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed.
             NoPermit: no further sandbox may run now.
-            BuildFailed: there is no snapshot, or the product does not start; for the founder.
+            BuildFailed: there is no snapshot, its secrets can't be read, or it does not start.
         """
         async with heartbeating(), self._permits.running(request.build_id, Role.PREVIEW):
-            if request.sandbox_id and (opened := await self._take_over(request.sandbox_id)):
+            build_id = uuid.UUID(request.build_id)
+            secrets = await self._read_secrets(build_id)
+            if request.sandbox_id and (opened := await self._take_over(build_id, request.sandbox_id, secrets)):
                 return opened
             try:
-                return await self._start(uuid.UUID(request.build_id), request)
+                return await self._start(build_id, request, secrets)
             except SandboxGone as error:
                 raise SandboxUnavailable("The preview's sandbox went away; the preview opens again.") from error
             except (OutcomeUnknown, SandboxOverloaded) as error:
@@ -128,17 +152,38 @@ class PreviewActivities:
 
     # ---- parts
 
-    async def _take_over(self, sandbox_id: str) -> OpenedPreview | None:
+    async def _read_secrets(self, build_id: uuid.UUID) -> dict[str, str]:
+        """The product's secrets. They go into the environment of its `start`, and nowhere else.
+
+        Raises:
+            BuildFailed: one of them can't be decrypted; for the founder.
+        """
+        async with transaction(self._sessions) as tx:
+            stored = await secrets_of_build(tx, build_id)
+        try:
+            return open_secrets(self._cipher, stored)
+        except SecretUnreadable as problem:
+            _log.error("a preview can't read its product's secrets", build_id=str(build_id), reason=str(problem))
+            raise BuildFailed(
+                f"{problem} The product is kept. Ask the operator to put the key back, or set the secret again; then "
+                "open the preview."
+            ) from problem
+
+    async def _take_over(
+        self, build_id: uuid.UUID, sandbox_id: str, secrets: Mapping[str, str]
+    ) -> OpenedPreview | None:
         try:
             sandbox = await self._sandboxes.resume(sandbox_id)
             product = await read_product(sandbox)
-            if await is_served(sandbox, product):
-                return OpenedPreview(sandbox_id=sandbox.id, url=sandbox.url(product.port))
-        except (InvalidInput, SandboxGone):
-            pass
-        return None
+            if secrets:
+                served = await self._serve(build_id, sandbox, product, secrets) is None
+            else:
+                served = await is_served(sandbox, product)
+        except (InvalidInput, SandboxGone, SandboxOverloaded):
+            return None
+        return OpenedPreview(sandbox_id=sandbox.id, url=sandbox.url(product.port)) if served else None
 
-    async def _start(self, build_id: uuid.UUID, request: PreviewInput) -> OpenedPreview:
+    async def _start(self, build_id: uuid.UUID, request: PreviewInput, secrets: Mapping[str, str]) -> OpenedPreview:
         sandbox = await self._adopt_or_create(request)
         if await read_optional(sandbox, _RESTORED) is None:
             await self._restore(build_id, sandbox)
@@ -146,11 +191,28 @@ class PreviewActivities:
             product = await read_product(sandbox)
         except InvalidInput as problem:
             raise BuildFailed(str(problem)) from problem
-        await self._install(sandbox, product)
-        await start_product(sandbox, _NAME, product.start)
-        if failure := await wait_for_page(sandbox, _NAME, product, self._start_seconds):
-            raise BuildFailed(bounded(failure.problem, _FAILURE_CHARACTERS))
+        await self._install(build_id, sandbox, product, stand_ins(secrets))
+        if failure := await self._serve(build_id, sandbox, product, secrets):
+            raise BuildFailed(f"{failure.cause} {_SEE_LOG}")
         return OpenedPreview(sandbox_id=sandbox.id, url=sandbox.url(product.port))
+
+    async def _serve(
+        self, build_id: uuid.UUID, sandbox: Sandbox, product: ProductManifest, secrets: Mapping[str, str]
+    ) -> Finding | None:
+        """Start the product with its secrets and wait until it answers. Returns what is wrong if it does not.
+
+        Its log goes into the preview's row, blanked, for the founder alone: not into an event, an error or a history.
+        """
+        values = list(secrets.values())
+        await start_product(sandbox, _NAME, product.start, secrets)
+        failure = await wait_for_page(sandbox, _NAME, product, self._start_seconds, secrets=values)
+        log = failure.evidence if failure else (await read_log(sandbox, _NAME, values)).quoted("The log of `start`")
+        await self._keep_log(build_id, log)
+        return failure
+
+    async def _keep_log(self, build_id: uuid.UUID, log: str) -> None:
+        async with transaction(self._sessions) as tx:
+            await record_log(tx, build_id, storable(log))
 
     async def _adopt_or_create(self, request: PreviewInput) -> Sandbox:
         """The sandbox that an earlier attempt created, else a new one. The gate's sandbox, which no longer serves, is
@@ -175,7 +237,11 @@ class PreviewActivities:
             raise BuildFailed(" ".join(tree.findings))
         await sandbox.write(_RESTORED, str(snapshot.number))
 
-    async def _install(self, sandbox: Sandbox, product: ProductManifest) -> None:
-        outcome = await run_step(sandbox, "preview-install", product.install, self._command_seconds)
+    async def _install(
+        self, build_id: uuid.UUID, sandbox: Sandbox, product: ProductManifest, env: Mapping[str, str]
+    ) -> None:
+        outcome = await run_step(sandbox, "preview-install", product.install, self._command_seconds, env)
         if outcome.exit_code != 0:
-            raise BuildFailed(f"The product's install ended with exit code {outcome.exit_code}: {outcome.tail[-1000:]}")
+            failure = evidence.install_failed(await step_outcome(sandbox, product.install, outcome))
+            await self._keep_log(build_id, failure.evidence)
+            raise BuildFailed(f"{failure.cause} {_SEE_LOG}")

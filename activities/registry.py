@@ -24,6 +24,7 @@ from activities.snapshot import SnapshotActivities
 from activities.think import ThinkActivities
 from activities.turn.rates import CallRates
 from activities.workspace import WorkspaceActivities
+from clients.cipher import cipher_of
 from clients.model.providers import probe_providers
 from clients.worker_clients import WorkerClients
 from db.session import Sessions
@@ -156,6 +157,7 @@ def _product_activities(settings: Settings, sessions: Sessions, clients: WorkerC
         clients.sandboxes,
         clients.store,
         permits,
+        cipher_of(settings),
         command_seconds=settings.gate_command_seconds,
         start_seconds=settings.gate_start_seconds,
     )

@@ -10,7 +10,19 @@ from api.body_limit import BodyLimit
 from api.deps import Resources, require_json, require_token
 from api.errors import add_error_handlers
 from api.responses import event_schemas, kinds_table, problems
-from api.routes import account, builds, events, health, previews, projects, pushes, steering, usage, workspaces
+from api.routes import (
+    account,
+    builds,
+    events,
+    health,
+    previews,
+    projects,
+    pushes,
+    secrets,
+    steering,
+    usage,
+    workspaces,
+)
 from api.schemas import examples_of
 
 BODY_MAX_BYTES = 256 * 1024
@@ -73,7 +85,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     v1 = APIRouter(
         prefix="/v1", dependencies=[Depends(require_token), Depends(require_json)], responses=problems(401, 503)
     )
-    for module in (projects, builds, steering, events, previews, workspaces, pushes, usage, account):
+    for module in (projects, secrets, builds, steering, events, previews, workspaces, pushes, usage, account):
         v1.include_router(module.router)
     app.include_router(v1)
     return app

@@ -24,6 +24,7 @@ from domain.errors import (
     KeyReused,
     KillSwitchOn,
     NeedsPerson,
+    NoSecretsKey,
     NotFound,
     OpenBuildExists,
     PushFailed,
@@ -56,6 +57,7 @@ class Kind:
 UNAUTHORIZED = Kind("unauthorized", 401, "Valid token required")
 SUSPENDED = Kind("account-suspended", 403, "Account suspended")
 REFUSED = Kind("refused", 403, "Not allowed")
+NO_SECRETS_KEY = Kind("no-secrets-key", 403, "Secrets not set up")
 NOT_FOUND = Kind("not-found", 404, "Not found")
 CONFLICT = Kind("conflict", 409, "Conflicts with the current state")
 OPEN_BUILD = Kind("open-build", 409, "Project has an open build")
@@ -84,6 +86,7 @@ KINDS = [kind for kind in list(vars().values()) if isinstance(kind, Kind)]
 _KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (  # the first that fits, so subclasses come first
     (AccountSuspended, SUSPENDED),
     (KillSwitchOn, KILL_SWITCH),
+    (NoSecretsKey, NO_SECRETS_KEY),
     (Refused, REFUSED),
     (NotFound, NOT_FOUND),
     (KeyReused, KEY_REUSED),

@@ -130,7 +130,9 @@ PREVIEW: dict[str, Any] = {
     "url": "https://8000-i2c9c1d3f8e7b.e2b.app",
     "expires_at": "2026-11-24T13:21:30Z",
     "reason": None,
+    "log": "The log of `start`:\nlistening on 8000",
 }
+PRODUCT_SECRET: dict[str, Any] = {"name": "STRIPE_API_KEY", "set_at": _LATER}
 SNAPSHOT: dict[str, Any] = {
     "number": 3,
     "reason": "phase",

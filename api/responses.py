@@ -13,7 +13,7 @@ TAKES_BODY = (400, 413, 415, 422)
 _DESCRIPTIONS = {
     400: "The body is not JSON.",
     401: "The token is missing or wrong.",
-    403: "The account is suspended.",
+    403: "The account is suspended, or what was asked for is not set up here.",
     404: "It does not exist, or it is another user's.",
     409: "The request conflicts with the current state.",
     413: "The body is too large.",

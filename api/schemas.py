@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     Secret,
+    SecretStr,
     StringConstraints,
     model_validator,
 )
@@ -21,7 +22,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from api import examples
 from db.builds import CostedBuild
-from db.models import Artifact, FounderMessage, Preview, Project, Restore, Snapshot, UnderstandingSession
+from db.models import Artifact, FounderMessage, Preview, Project, ProjectSecret, Restore, Snapshot, UnderstandingSession
 from db.projects import VersionedProject
 from db.steering import AnsweredQuestion
 from db.usage import Sums, UsageOfBuild, UsageOfDay
@@ -43,7 +44,9 @@ from domain.build_options import BuildOptions
 from domain.errors import InvalidBrief, InvalidInput
 from domain.judge import Judgement
 from domain.model_choice import ModelChoice
+from domain.product_secrets import MAX_VALUE_BYTES
 from domain.push import BRANCH_MAX_CHARACTERS, DEFAULT_USERNAME, TOKEN_MAX_CHARACTERS, URL_MAX_CHARACTERS
+from domain.redaction import SHORTEST
 from domain.status import Dependency, Status, WaitingFor
 from services.accounts import MAX_TOP_UP, Account
 from services.push import Pushed
@@ -144,6 +147,16 @@ class NewInterview(Body):
 
     interview: UnderstandingSessionIn
     version: ReadVersion = None
+
+
+class NewSecret(Body):
+    """The value of a secret. It is never read back."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"value": "a key of the payment service"}]})
+
+    value: SecretStr = Field(
+        description=f"At least {SHORTEST} characters, at most {MAX_VALUE_BYTES // 1024} KB; stored encrypted."
+    )
 
 
 class NewBuild(BuildOptions, Body):
@@ -262,6 +275,9 @@ class PreviewWish(Body):
 
     seconds: int | None = Field(
         default=None, ge=60, le=86_400, description="From now; by default the setting of the API."
+    )
+    restart: bool = Field(
+        default=False, description="Start the product again from the snapshot, for example with secrets set since."
     )
 
 
@@ -621,6 +637,7 @@ class PreviewOut(BaseModel):
     url: str | None
     expires_at: datetime | None
     reason: str | None = Field(description="Why it failed, was closed early, or still waits.")
+    log: str | None = Field(description="What the product's last start has printed, without its secrets.")
 
     @classmethod
     def of(cls, preview: Preview) -> Self:
@@ -631,7 +648,30 @@ class PreviewOut(BaseModel):
             url=preview.url,
             expires_at=preview.expires_at,
             reason=preview.reason,
+            log=preview.log,
         )
+
+
+class SecretOut(BaseModel):
+    """A secret of a product, without its value."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PRODUCT_SECRET]})
+
+    name: str = Field(description="The environment variable from which the product reads it.")
+    set_at: datetime
+
+    @classmethod
+    def of(cls, secret: ProjectSecret) -> Self:
+        """The secret of the row."""
+        return cls(name=secret.name, set_at=secret.set_at)
+
+
+class SecretList(BaseModel):
+    """A project's secrets, by name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"secrets": [examples.PRODUCT_SECRET]}]})
+
+    secrets: list[SecretOut]
 
 
 class SnapshotOut(BaseModel):

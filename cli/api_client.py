@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx2
 
@@ -143,10 +144,24 @@ class ApiClient:
         """Read a build's preview."""
         return await self._json("GET", f"/v1/builds/{build_id}/preview")
 
-    async def open_preview(self, build_id: str, seconds: int | None) -> Json:
-        """Open a ready build's preview, or extend it."""
-        body = {} if seconds is None else {"seconds": seconds}
+    async def open_preview(self, build_id: str, seconds: int | None, *, restart: bool = False) -> Json:
+        """Open a ready build's preview, or extend it. `restart`: start its product again, even if it is open."""
+        body = _without_none({"seconds": seconds, "restart": restart or None})
         return await self._json("POST", f"/v1/builds/{build_id}/preview", json_body=body)
+
+    async def list_secrets(self, project_id: str) -> Json:
+        """List the names of a project's secrets."""
+        return await self._json("GET", f"/v1/projects/{project_id}/secrets")
+
+    async def set_secret(self, project_id: str, name: str, value: str) -> Json:
+        """Set a secret of a project, or replace its value."""
+        path = f"/v1/projects/{project_id}/secrets/{quote(name, safe='')}"
+        return await self._json("PUT", path, json_body={"value": value})
+
+    async def remove_secret(self, project_id: str, name: str) -> None:
+        """Remove a secret of a project."""
+        async with self._open("DELETE", f"/v1/projects/{project_id}/secrets/{quote(name, safe='')}"):
+            pass
 
     async def push(self, build_id: str, wanted: Json) -> Json:
         """Push the code to `{"url": …, "token": …}`. The API answers when the push has ended."""

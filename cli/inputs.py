@@ -1,6 +1,8 @@
-"""Reads a founder's idea brief, interview and goal from files and options."""
+"""Reads a founder's idea brief, interview, goal and secrets from files, options and standard input."""
 
+import getpass
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,27 @@ def check_goal(goal: str) -> None:
         raise InvalidInput(f"The goal is longer than {GOAL_MAX_CHARACTERS} characters. Shorten it.")
     if find_unstorable(goal):
         raise InvalidInput("The goal has a NUL character or a lone surrogate. Remove it.")
+
+
+def read_secret(name: str) -> str:
+    """Read the value of a secret: typed at a hidden prompt, or from standard input, without a line break at its end.
+
+    It is never an argument: every user of a machine can see command lines.
+
+    Raises:
+        InvalidInput: it is empty or not UTF-8.
+    """
+    if sys.stdin.isatty():
+        value = getpass.getpass(f"Value of {name} (not shown): ")
+    else:
+        try:
+            value = sys.stdin.buffer.read().decode()
+        except UnicodeDecodeError:
+            raise InvalidInput("The value is not UTF-8 text.") from None
+        value = value.removesuffix("\n").removesuffix("\r")
+    if not value:
+        raise InvalidInput(f"There is no value. Type it at the prompt, or: cofounder secrets set {name} < FILE")
+    return value
 
 
 def _read_text(file: Path) -> str:

@@ -22,6 +22,7 @@ from cli.commands import (
     replay,
     restore,
     say,
+    secrets,
     settings,
     show,
     switch,
@@ -36,7 +37,7 @@ from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
 
-# In the order of the help. `users`, `switch`, `limits` and `local` are groups of their own.
+# In the order of the help. `users`, `secrets`, `switch`, `limits` and `local` are groups of their own.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show),
@@ -71,6 +72,7 @@ app = typer.Typer(
 for command in _COMMANDS:
     app.add_typer(command.app)
 app.add_typer(users.app, name="users")
+app.add_typer(secrets.app, name="secrets")
 app.add_typer(switch.app, name="switch")
 app.add_typer(limits.app, name="limits")
 app.add_typer(local_app, name="local")

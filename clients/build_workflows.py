@@ -245,7 +245,7 @@ class BuildWorkflows:
             await self._client.get_workflow_handle(workflow_id).signal(PERMIT, rpc_timeout=_RPC_TIMEOUT)
 
     async def reclaim_preview(self, build_id: uuid.UUID) -> None:
-        """Tell a preview to close, since a build waits for its permit.
+        """Tell a preview to close, since a build waits for its permit. `open_preview` opens it again.
 
         Raises:
             NotFound: its workflow is closed, or was never started.

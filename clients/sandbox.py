@@ -13,7 +13,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -511,7 +511,7 @@ class Sandbox:
         return sandbox_runner.boot_of(boot_id, stat)
 
     async def run(
-        self, command: str, *, timeout_seconds: float, cwd: str = WORKSPACE, env: dict[str, str] | None = None
+        self, command: str, *, timeout_seconds: float, cwd: str = WORKSPACE, env: Mapping[str, str] | None = None
     ) -> CommandOutput:
         """Run a quick command with bash and wait for it. Use `call` for a command that must not run twice.
 
@@ -599,6 +599,7 @@ class Sandbox:
         timeout_seconds: float,
         on_wait: Callable[[], None] | None = None,
         boot: str | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> CallOutcome:
         """Run a mutating tool once, as a detached process inside the sandbox, and wait for its outcome.
 
@@ -612,6 +613,7 @@ class Sandbox:
             timeout_seconds: seconds after which the call's whole process tree is ended.
             on_wait: called every two seconds while waiting, for heartbeats for example.
             boot: start the call only in this boot of the sandbox; in another one the outcome is `not_run`.
+            env: added to a command's environment if this request starts it.
         """
         _check_call_id(call_id)
         envelope = json.dumps({"tool": tool, "input": input, "timeout": timeout_seconds})
@@ -622,7 +624,7 @@ class Sandbox:
         deadline = time.monotonic() + timeout_seconds + 120
         first = True
         while True:
-            request = self._runner(words, envelope, ATTACH_SECONDS + REQUEST_SECONDS)
+            request = self._runner(words, envelope, ATTACH_SECONDS + REQUEST_SECONDS, env)
             answer = await (_await_with_calls(request, on_wait) if on_wait else request)
             if answer["state"] == "not_run" and not first:
                 return CallOutcome("lost", True, text="the sandbox was restarted while the call was started")
@@ -653,12 +655,14 @@ class Sandbox:
                     return None
         return bytes(data)
 
-    async def _runner(self, words: list[str], envelope: str, seconds: float) -> dict[str, Any]:
+    async def _runner(
+        self, words: list[str], envelope: str, seconds: float, env: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         program = f"import sys;sys.path[:0]=[{JOURNAL!r}];import {RUNNER_MODULE} as runner;runner.main(sys.argv[1:])"
         command = shlex.join(["exec", "python3", "-IS", "-c", program, *words])
         for attempt in range(RUNNER_ATTEMPTS):
             output = await self._run(
-                command, seconds, cwd="/", env={sandbox_runner.INPUT_VARIABLE: envelope}, repeatable=True
+                command, seconds, cwd="/", env={**(env or {}), sandbox_runner.INPUT_VARIABLE: envelope}, repeatable=True
             )
             if attempt == 0 and output.exit_code == 1 and f"'{RUNNER_MODULE}'" in output.stderr:
                 await self.install_runner()
@@ -689,12 +693,17 @@ class Sandbox:
         seconds: float,
         *,
         cwd: str = WORKSPACE,
-        env: dict[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
         repeatable: bool = False,
     ) -> CommandOutput:
         async def run() -> CommandOutput:
             handle = await self._sdk.commands.run(
-                command, background=True, envs=env, cwd=cwd, timeout=seconds, request_timeout=REQUEST_SECONDS
+                command,
+                background=True,
+                envs=None if env is None else dict(env),
+                cwd=cwd,
+                timeout=seconds,
+                request_timeout=REQUEST_SECONDS,
             )
             try:
                 result = await handle.wait()

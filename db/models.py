@@ -18,6 +18,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
@@ -255,6 +256,21 @@ class Artifact(Base):
     __table_args__ = (UniqueConstraint("project_id", "type"), CheckConstraint("version > 0", name="version"))
 
 
+class ProjectSecret(Base):
+    """A secret that a founder has set for a product. The value is encrypted with a key of SECRETS_KEY, `key_id`."""
+
+    __tablename__ = "project_secrets"
+
+    project_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(comment="the environment variable that the product reads it from")
+    ciphertext: Mapped[bytes] = mapped_column(LargeBinary())
+    key_id: Mapped[str]
+    set_at: Mapped[datetime] = _now()
+    set_by: Mapped[str] = mapped_column(comment="the user of the request")
+
+    __table_args__ = (PrimaryKeyConstraint("project_id", "name"), Index("ix_project_secrets_key_id", "key_id"))
+
+
 class UnderstandingSession(Base):
     """The interview. `questions` is a list of `{id, text}`, `answers` maps question id to text. The latest counts."""
 
@@ -307,6 +323,9 @@ class Build(Base):
     build_version: Mapped[int | None] = mapped_column(Integer())
     workspace_path: Mapped[str | None]
     phases_completed: Mapped[int] = mapped_column(Integer(), server_default="0")
+    known_secrets: Mapped[list[Any] | None] = mapped_column(
+        comment="names of the project's secrets that the agent was told last"
+    )
     gate_passed_at: Mapped[datetime | None] = mapped_column(
         comment="the evidence gate is passed, and from then on nothing that is said can reach the agent"
     )
@@ -749,6 +768,7 @@ class Preview(Base):
     url: Mapped[str | None]
     reason: Mapped[str | None]
     expires_at: Mapped[datetime | None]
+    log: Mapped[str | None] = mapped_column(comment="the end of the last start's output, for the founder only")
 
     __table_args__ = (
         CheckConstraint(_one_of("state", ("opening", "open", "closed", "failed")), name="state"),

@@ -37,6 +37,11 @@ async def record_preview(tx: Transaction, change: PreviewChange, reason: str | N
     return written is not None
 
 
+async def record_log(tx: Transaction, build_id: uuid.UUID, log: str) -> None:
+    """Write what the product's last start has printed to its preview's row, for the founder. Secrets are blanked."""
+    await tx.session.execute(update(Preview).where(Preview.build_id == build_id).values(log=log))
+
+
 async def close_preview(tx: Transaction, preview: Preview) -> bool:
     """Close a preview whose workflow has ended. Return False if its row has changed since `preview` was read."""
     values = {"state": "closed", "seq": preview.seq + 1, "sandbox_id": None, "url": None, "expires_at": None}

@@ -121,13 +121,21 @@ class StoredCall:
     commit: str | None
     tools: str | None = None
     """The tools of its turn's prefix, if they are not those of this version."""
+    secret_names: Sequence[str] = ()
+    """Of the project's secrets."""
 
 
 _CALL = text(
     """
     select calls.build_id, calls.tool_use_id, calls.turn, calls.name, calls.summary, calls.state, calls.sandbox_id,
         calls.boot, calls.result, calls.is_error, calls.lost, calls.commit,
-        case when md5(prompts.tools) <> :tools then prompts.tools end, messages.content
+        case when md5(prompts.tools) <> :tools then prompts.tools end,
+        array(
+            select secrets.name from project_secrets as secrets
+            join builds on builds.project_id = secrets.project_id
+            where builds.id = :build
+        ),
+        messages.content
     from tool_calls as calls
     join messages
         on messages.build_id = calls.build_id and messages.turn = calls.turn and messages.role = 'assistant'

@@ -67,6 +67,8 @@ class TurnStart:
     """Whether the build has ended."""
     has_open_calls: bool = False
     """Whether a tool call of the turn before has no result."""
+    has_new_secrets: bool = False
+    """Whether the agent was told other names of secrets than the project has now."""
 
     @property
     def standing(self) -> Standing:
@@ -83,7 +85,14 @@ _TURN_START = text(
         exists (select 1 from restores where build_id = :build and state = 'done' and turn is null),
         builds.settings_version,
         builds.closed_at is not null,
-        exists (select 1 from tool_calls where build_id = :build and turn = :before and state <> 'done')
+        exists (select 1 from tool_calls where build_id = :build and turn = :before and state <> 'done'),
+        coalesce(builds.known_secrets, '[]') <> coalesce(
+            (
+                select jsonb_agg(name order by name collate "C") from project_secrets
+                where project_id = builds.project_id
+            ),
+            '[]'
+        )
     from builds
     join users on users.id = builds.user_id
     left join turns on turns.build_id = builds.id and turns.number = :before

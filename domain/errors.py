@@ -18,7 +18,8 @@
     │   └── PushFailed          a git server did not take a push, or the history can't be pushed
     ├── Refused                 well-formed, but not allowed now or for this user
     │   ├── AccountSuspended
-    │   └── KillSwitchOn
+    │   ├── KillSwitchOn
+    │   └── NoSecretsKey        there is no SECRETS_KEY, so founders can't set secrets
     ├── BuildFailed             this build cannot continue; the text is for the founder
     ├── RowsMoved               the build's rows do not fit what this run of its workflow asks for
     │   ├── RowsAreAhead        another run has gone further, as after a reset; or the build has ended
@@ -45,6 +46,7 @@
     │   ├── NoSandboxNow        no sandbox for a request: none is free, or the service does not answer
     │   └── NoGit               the machine's git is missing or does not work
     ├── SnapshotFailed
+    ├── SecretUnreadable        a stored secret can't be decrypted with the keys of SECRETS_KEY
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
         ├── WrongNamespace      the database's builds are in another Temporal namespace
         └── WrongVersion        the program can't read what is stored
@@ -136,6 +138,16 @@ class AccountSuspended(Refused):
 
 class KillSwitchOn(Refused):
     """AUTONOMOUS_AGENT is off, or a switch is."""
+
+
+class NoSecretsKey(Refused):
+    """Founders can't set secrets: there is no SECRETS_KEY."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Secrets can't be stored here yet, because there is no key to encrypt them with. Ask the operator to set "
+            "SECRETS_KEY for the API and the workers, e.g. to main: followed by what `openssl rand -base64 32` prints."
+        )
 
 
 class BuildFailed(CofounderError):
@@ -287,6 +299,10 @@ class NoGit(DependencyUnavailable):
 
 class SnapshotFailed(CofounderError):
     """A snapshot was not taken, stored or verified."""
+
+
+class SecretUnreadable(CofounderError):
+    """A stored secret can't be decrypted. The message is the second half of a sentence, for operators."""
 
 
 class Misconfigured(CofounderError):

@@ -25,7 +25,8 @@ PERMIT = "permit"
 """Signal to a build or a preview, without an argument: a permit to have a sandbox running may be free."""
 
 RECLAIM = "reclaim"
-"""Signal to a preview, without an argument: a build waits for its permit, so close."""
+"""Signal to a preview, without an argument: close, as a build waits for its permit. An extension that follows opens it
+again."""
 
 FINISH = "finish"
 """Signal to a build, without an argument: finish with the work done so far."""

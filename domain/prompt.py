@@ -9,6 +9,7 @@ from typing import Any
 
 from domain.plan import PLAN_FILE
 from domain.product import PRODUCT_FILE
+from domain.product_secrets import STAND_IN
 from domain.tools import TOOLS
 
 NOTES_FILE = "NOTES.md"
@@ -79,8 +80,8 @@ RULES = """\
 - No key, password or token is in code, in git or in a page. The product reads them from environment variables; commit
   `.env.example` with the names and what each is for, and let git ignore `.env`.
 - Put each outside service (payment, mail, a model, maps) behind a small interface with a local stand-in: mail goes to a
-  file, a payment is marked as paid. If its key is missing the product starts all the same and uses the stand-in; the
-  page and README.md say so plainly. Never pretend that a real service was used.
+  file, a payment is marked as paid. If its key is missing or begins with `stand-in-`, the product starts all the same
+  and uses the stand-in; the page and README.md say so plainly. Never pretend that a real service was used.
 - Check each input on the server, escape what you show, use parameters in SQL, hash passwords, protect forms, and check
   on every request that the user may see what they ask for.
 
@@ -155,6 +156,21 @@ OPENING = (
     f"Begin. Look at the workspace first; it may hold earlier work on this product. If there are {PLAN_FILE} and "
     f"{NOTES_FILE}, read them."
 )
+
+
+def secrets_set(names: Sequence[str]) -> str:
+    """Tell the agent which secrets the product has. It learns their names only."""
+    if not names:
+        return "The founder has removed the product's secrets: none is set any more."
+    return (
+        f"The founder has set these secrets for the product, as environment variables: {', '.join(names)}. You do not "
+        f"get their values. In your commands, and in install, check and start of the product's check, each has a "
+        f"harmless stand-in as its value: `{STAND_IN}` and its name. Only the `start` of the founder's preview gets "
+        "the real ones, so read them when the server starts, not while you install or build. Never write a value into "
+        f"a file, a log or a page. If a variable is missing or begins with `{STAND_IN}`, run with a local stand-in for "
+        "its service, and say so on the page and in README.md."
+    )
+
 
 NUDGE_EMPTY = (
     "Your last message was empty. Go on with the work, or end your turn with a sentence if everything is done."

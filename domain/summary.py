@@ -7,7 +7,7 @@ no summary, the rows alone begin the new conversation.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from domain.prompt import founder_message
+from domain.prompt import founder_message, secrets_set
 from domain.tool_output import bound
 
 FOUNDER_CHARACTERS = 20_000
@@ -44,6 +44,8 @@ class Record:
     """Titles, oldest first."""
     open_items: Sequence[str] = ()
     """Of its plan, as it was read last."""
+    secret_names: Sequence[str] = ()
+    """Of the product's secrets."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def _sections(record: Record, *, for_people: bool = False) -> list[str]:
     if record.commits:
         titles = "\n".join(f"- {title[:TITLE_CHARACTERS]}" for title in record.commits[-COMMITS:])
         sections.append(f"# Your commits so far, the last at the end\n{titles}")
+    if record.secret_names:
+        sections.append(f"# Secrets\n{secrets_set(record.secret_names)}")
     if record.open_items:
         items = "\n".join(f"- {item[:TITLE_CHARACTERS]}" for item in record.open_items[:COMMITS])
         sections.append(f"# Open items of PLAN.md, when it was read last\n{items}")

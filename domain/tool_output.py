@@ -6,14 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from domain.redaction import redact
+
 MAX_CHARACTERS = 64_000
 """The longest text block of a result, in characters. Tools set tighter limits that suit their output."""
-
-SECRET = "[secret]"
-"""Replaces a secret."""
-
-_SECRET_SHORTEST = 8
-"""A value shorter than this is not treated as a secret; neither is a shorter piece of a secret at a cut."""
 
 NO_OUTPUT = "(no output)"
 
@@ -48,20 +44,6 @@ def clean(text: str) -> str:
 
 def _last_drawn(line: str) -> str:
     return next((part for part in reversed(line.split("\r")) if part), "")
-
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """Remove the secrets, and the part of one that a cut left at the beginning or end of the text."""
-    for secret in sorted(set(secrets), key=len, reverse=True):
-        if len(secret) < _SECRET_SHORTEST:
-            continue
-        text = text.replace(secret, SECRET)
-        for length in range(len(secret) - 1, _SECRET_SHORTEST - 1, -1):
-            if text.endswith(secret[:length]):
-                text = text[:-length] + SECRET
-            if text.startswith(secret[-length:]):
-                text = SECRET + text[length:]
-    return text
 
 
 def bound(text: str, characters: int = MAX_CHARACTERS) -> str:

@@ -5,19 +5,22 @@ its founder, the reaper repeats the signal.
 """
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from clients.build_workflows import BuildWorkflows
+from clients.cipher import Cipher
 from db import steering
 from db.models import Build, FounderMessage, Question
+from db.project_secrets import list_secrets
 from db.session import Sessions
 from db.steering import AnsweredQuestion
-from db.transaction import request_transaction
+from db.transaction import Transaction, request_transaction
 from domain.errors import AlreadyAnswered, BuildClosed, InvalidInput, KeyReused, NotFound, TooManyUnread
 from domain.payloads import PendingInput
-from domain.tool_output import redact
+from domain.redaction import redact
 from services.builds import lock_build
 from services.notifications import notify_of_input
+from services.product_secrets import readable_values
 
 MAX_UNREAD = 50
 """Refuse a message while this many wait for the agent: all of them go into one message to the model."""
@@ -31,19 +34,21 @@ async def send_message(
     text: str,
     *,
     idempotency_key: str | None,
-    secrets: Iterable[str],
+    secrets: Collection[str],
+    cipher: Cipher | None = None,
 ) -> tuple[FounderMessage, bool]:
     """Commit a message to the agent, then notify the build. Returns the message, and whether it is new.
 
     Args:
         secrets: blanked in the text before it is stored.
+        cipher: reads the product's own secrets, which are blanked too: the agent must not get them.
 
     Raises:
         NotFound, Conflict, DatabaseUnavailable: refused; nothing was stored.
     """
-    text = redact(text, secrets)
     async with request_transaction(sessions) as tx:
         build = await lock_build(tx, user_id, build_id)
+        text = await _blanked(tx, build, text, secrets, cipher)
         message = None
         if idempotency_key is not None:
             message = await steering.find_message(tx, build.id, idempotency_key)
@@ -71,7 +76,8 @@ async def answer_question(
     *,
     option: int | None,
     text: str | None,
-    secrets: Iterable[str],
+    secrets: Collection[str],
+    cipher: Cipher | None = None,
 ) -> AnsweredQuestion:
     """Commit the answer to a question, as one of its options or in the founder's words, then notify the build.
 
@@ -90,7 +96,7 @@ async def answer_question(
         stored = await steering.find_question(tx, build.id, question_id)
         if stored is None:
             raise NotFound(f"Build {build_id} has not asked a question {question_id}.")
-        answer = redact(text or "", secrets) or _option(stored.question, option or 0)
+        answer = await _blanked(tx, build, text or "", secrets, cipher) or _option(stored.question, option or 0)
         message = stored.answer
         if message is None:
             require_accepts_messages(build)
@@ -102,6 +108,12 @@ async def answer_question(
             )
     await notify_of_input(sessions, workflows, build, PendingInput(message=message.number))
     return AnsweredQuestion(stored.question, message)
+
+
+async def _blanked(tx: Transaction, build: Build, text: str, secrets: Collection[str], cipher: Cipher | None) -> str:
+    if text and cipher is not None and cipher.key_id:
+        secrets = [*secrets, *readable_values(cipher, await list_secrets(tx, build.project_id))]
+    return redact(text, secrets)
 
 
 def _option(question: Question, number: int) -> str:

@@ -56,7 +56,8 @@ class PreviewWorkflow:
 
     @workflow.signal(name=RECLAIM)
     def reclaim(self) -> None:
-        """Close: a build waits for the permit. If the founder extends the preview from now on, it opens again."""
+        """Close: a build waits for the permit, or the founder wants the product started again. If the founder extends
+        the preview from now on, it opens again."""
         if not self._reclaimed:  # the signal is repeated until it has closed
             self._reclaimed, self._extended = True, False
 
@@ -134,6 +135,8 @@ class PreviewWorkflow:
 
     def _why_closed(self, was_open: bool) -> str | None:
         """What the founder reads; None if its time was over."""
+        if self._reclaimed and self._extended:
+            return None  # it opens again at once
         if self._reclaimed:
             return PREVIEW_CLOSED if was_open or self._outage_since is not None else PREVIEW_NOT_OPENED
         if was_open:

@@ -4,8 +4,8 @@ import asyncio
 import json
 import shlex
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 
 from activities.sandbox.step_output import read_output
 from clients.archive import read_beginning, read_bounded
@@ -18,6 +18,8 @@ from domain.errors import InvalidInput, SandboxUnavailable
 from domain.findings import Finding, Output
 from domain.plan import MAX_PLAN_BYTES, PLAN_FILE, Plan, parse_plan
 from domain.product import PRODUCT_FILE, ProductManifest, parse_product_manifest
+from domain.redaction import redact
+from domain.tool_output import clean
 
 SMALL_SECONDS = 60.0
 """Deadline of a command that should take milliseconds."""
@@ -146,8 +148,12 @@ async def read_plan_file(sandbox: Sandbox) -> Plan | None:
     return parse_plan(content.decode("utf-8", "replace"))
 
 
-async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float) -> CallOutcome:
+async def run_step(
+    sandbox: Sandbox, call_id: str, command: str, seconds: float, env: Mapping[str, str] | None = None
+) -> CallOutcome:
     """Run one of a product's commands once. A second attempt with the same id attaches to it.
+
+    `env`: added to its environment: stand-ins for the product's secrets.
 
     A pipe fails if any part of it fails. If it ended because a reader such as `head` closed the pipe early, which is
     not a failure, the command is run again so that only its last pipe counts, without such ends.
@@ -155,14 +161,17 @@ async def run_step(sandbox: Sandbox, call_id: str, command: str, seconds: float)
     Raises:
         OutcomeUnknown: its outcome was lost; only a fresh sandbox helps.
     """
-    outcome = await _call(sandbox, call_id, f"set -o pipefail\n{command}", seconds)
+    outcome = await _call(sandbox, call_id, f"set -o pipefail\n{command}", seconds, env)
     if outcome.exit_code == _PIPE_CLOSED:
-        outcome = await _call(sandbox, f"{call_id}-again", f"{_LAST_PIPE}\n{command}", seconds)
+        outcome = await _call(sandbox, f"{call_id}-again", f"{_LAST_PIPE}\n{command}", seconds, env)
     return outcome
 
 
-async def _call(sandbox: Sandbox, call_id: str, script: str, seconds: float) -> CallOutcome:
-    outcome = await sandbox.call(call_id, "bash", {"command": script, "timeout_seconds": None}, timeout_seconds=seconds)
+async def _call(
+    sandbox: Sandbox, call_id: str, script: str, seconds: float, env: Mapping[str, str] | None
+) -> CallOutcome:
+    command = {"command": script, "timeout_seconds": None}
+    outcome = await sandbox.call(call_id, "bash", command, timeout_seconds=seconds, env=env)
     if outcome.state != "done":
         raise OutcomeUnknown(f"What became of call {call_id} in sandbox {sandbox.id} is unknown: {outcome.text}")
     return outcome
@@ -177,10 +186,11 @@ async def stop_processes(lock: WorkspaceLock) -> None:
     await lock.run(_STOP)
 
 
-async def start_product(sandbox: Sandbox, name: str, command: str) -> None:
+async def start_product(sandbox: Sandbox, name: str, command: str, env: Mapping[str, str]) -> None:
     """Start the server in the background, once per `name` and boot of the sandbox. It outlives this connection.
 
-    All other processes are ended first: a server that the checks left running must not answer instead.
+    All other processes are ended first: a server that the checks left running must not answer instead. `env`, added to
+    its environment, goes with the request and into no file.
 
     Raises:
         SandboxUnavailable: the server could not be started.
@@ -193,9 +203,10 @@ mkdir {folder} 2>/dev/null || exit 0
 {_STOP}
 setsid nohup bash -c 'bash {folder}.sh >{folder}/log 2>&1; echo $? >{folder}/exit' </dev/null >/dev/null 2>&1 &
 """
-    output = await sandbox.run(script, timeout_seconds=SMALL_SECONDS, cwd="/")
+    output = await sandbox.run(script, timeout_seconds=SMALL_SECONDS, cwd="/", env=env)
     if output.exit_code != 0:
-        raise SandboxUnavailable(f"The product could not be started in sandbox {sandbox.id}: {output.stderr[-500:]}")
+        problem = redact(output.stderr, env.values())[-500:]
+        raise SandboxUnavailable(f"The product could not be started in sandbox {sandbox.id}: {problem}")
 
 
 async def wait_for_page(
@@ -204,11 +215,13 @@ async def wait_for_page(
     product: ProductManifest,
     seconds: float,
     keep_log: Callable[[Output], Output] | None = None,
+    secrets: Collection[str] = (),
 ) -> Finding | None:
     """Wait until GET / answers 200. Returns None then, otherwise what is wrong.
 
     Args:
         keep_log: called with the server's log before a finding quotes it; returns it with the path of a copy.
+        secrets: what the server knows, blanked in its log and its answer.
     """
     boot = await sandbox.boot()
     deadline = time.monotonic() + seconds
@@ -223,14 +236,15 @@ async def wait_for_page(
             break
         ended = await _exit_code(sandbox, _folder(name, boot))
         await asyncio.sleep(_POLL_SECONDS)
-    log = await read_log(sandbox, name)
+    log = await read_log(sandbox, name, secrets)
     if keep_log is not None:
         log = keep_log(log)
     if ended:
         return evidence.start_ended(product.start, ended, log)
     if answer is None:
         return evidence.not_answering(product.port, seconds, log)
-    return evidence.bad_status(answer.status, answer.body.decode("utf-8", "replace"), log)
+    body = redact(clean(answer.body.decode("utf-8", "replace")), secrets)
+    return evidence.bad_status(answer.status, body, log)
 
 
 async def refused_since_boot(sandbox: Sandbox) -> list[str]:
@@ -251,9 +265,13 @@ async def is_served(sandbox: Sandbox, product: ProductManifest) -> bool:
     return answer is not None and answer.status == 200
 
 
-async def read_log(sandbox: Sandbox, name: str) -> Output:
-    """What the server has printed: all of it, or its beginning and end."""
-    return await read_output(sandbox, f"{_folder(name, await sandbox.boot())}/log") or Output("")
+async def read_log(sandbox: Sandbox, name: str, secrets: Collection[str] = ()) -> Output:
+    """What the server has printed, without the secrets: all of it, or its beginning and end."""
+    log = await read_output(sandbox, f"{_folder(name, await sandbox.boot())}/log") or Output("")
+    if not secrets:
+        return log
+    head, tail = (redact(clean(part), secrets) for part in (log.head, log.tail))
+    return replace(log, head=head, tail=tail)
 
 
 async def read_exit_code(sandbox: Sandbox, name: str) -> int | None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from db import compactions, money, prompts, turns
 from db.events import last_event_data
 from db.feed import append_events
+from db.project_secrets import names_of_build
 from db.transaction import Transaction
 from domain.answer import to_stored_text
 from domain.events import CompactedEvent, PlanEvent
@@ -81,6 +82,7 @@ async def read_record(tx: Transaction, build_id: uuid.UUID, secrets: Sequence[st
         [displayable(text, secrets) for text in messages],
         await compactions.commit_titles(tx, build_id),
         [] if plan is None else PlanEvent.model_validate(plan).stories,
+        await names_of_build(tx, build_id),
     )
 
 

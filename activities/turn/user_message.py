@@ -12,6 +12,7 @@ from activities.turn.floor import read_record
 from db import restores, steering, turns
 from db.events import last_event_data
 from db.models import FounderMessage, Restore
+from db.project_secrets import names_of_build, note_known
 from db.transaction import Transaction
 from domain import prompt
 from domain.answer import REFUSAL, TEXT_CALL, UNSTORABLE
@@ -73,6 +74,8 @@ class UserMessage:
     """Each with the HEAD that it left."""
     notices: Sequence[str] = ()
     """The texts of the `system` message that follows it."""
+    secret_names: Sequence[str] | None = None
+    """The names of secrets that the agent is told; None if it knows them."""
 
     @property
     def message_numbers(self) -> list[int]:
@@ -92,6 +95,9 @@ async def compose_user_message(
     new_restores = await restores.unreported_restores(tx, build_id) if start.has_unreported_restores else []
     texts = [prompt.OPENING] if request.turn == 1 else _continuation(start)
     notes = await _note_words(request.notes, _StoredFacts(tx, build_id, request.turn, request.allow_calls, secrets))
+    secret_names = await names_of_build(tx, build_id) if start.has_new_secrets else None
+    if secret_names is not None:
+        notes.append(prompt.secrets_set(secret_names))
     notices = [words for words in notes if isinstance(words, str)] if system_notices else []
     texts += [_text_of(words) for words in notes if not (system_notices and isinstance(words, str))]
     texts += [prompt.restored(restores.describe_target(restore), commit) for restore, commit in new_restores]
@@ -99,7 +105,7 @@ async def compose_user_message(
     if not texts and start.previous_outcome != "tool_use":
         # There has to be a user message, and no tool results stand in this one.
         texts, notices = notices or [prompt.NUDGE_EMPTY], []
-    return UserMessage(texts, messages, new_restores, notices)
+    return UserMessage(texts, messages, new_restores, notices, secret_names)
 
 
 async def store_user_message(tx: Transaction, build_id: uuid.UUID, turn: int, message: UserMessage) -> int:
@@ -109,6 +115,8 @@ async def store_user_message(tx: Transaction, build_id: uuid.UUID, turn: int, me
         The number of the founder's last message in it; 0 if it has none.
     """
     await turns.store_user_message(tx, build_id, turn, message.texts, message.notices)
+    if message.secret_names is not None:
+        await note_known(tx, build_id, message.secret_names)
     if message.messages or message.restores:
         await steering.mark_read(tx, message.messages, turn)
         await restores.mark_reported(tx, message.restores, turn)

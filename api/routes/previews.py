@@ -1,6 +1,7 @@
 """A ready build's running product."""
 
 import uuid
+from contextlib import suppress
 
 from fastapi import APIRouter, Response
 from temporalio.service import RPCError
@@ -33,7 +34,8 @@ async def open_or_extend(
     response: Response,
     wish: PreviewWish | None = None,
 ) -> PreviewOut:
-    """Keep the product running for at least `seconds` from now. A closed preview starts again from the snapshot."""
+    """Keep the product running for at least `seconds` from now. A closed preview starts again from the snapshot, and
+    with `restart` an open one, too."""
     async with request_transaction(resources.sessions) as tx:
         build = await require_build(tx, user_id, build_id)
         before = await find_preview(tx, build_id)
@@ -41,12 +43,15 @@ async def open_or_extend(
         raise Problem(BUILD_NOT_READY, f"Build {build_id} is {build.status}; only a ready build has a preview.")
     seconds = (wish.seconds if wish else None) or resources.settings.preview_seconds
     try:
+        if wish and wish.restart:
+            with suppress(NotFound):  # it is closed
+                await resources.workflows.reclaim_preview(build_id)
         await resources.workflows.open_preview(build_id, seconds, seq=before.seq if before else 0)
     except (RPCError, RuntimeError) as error:
         raise TemporalUnavailable from error
     response.headers["Location"] = f"/v1/builds/{build_id}/preview"
     if before is None:
-        return PreviewOut(build_id=build_id, state="opening", url=None, expires_at=None, reason=None)
+        return PreviewOut(build_id=build_id, state="opening", url=None, expires_at=None, reason=None, log=None)
     async with request_transaction(resources.sessions) as tx:
         return await _preview(tx, build_id)
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from api.deps import CurrentUserId, IdempotencyKey, ResourcesDep
 from api.responses import TAKES_BODY, problems
 from api.schemas import MessageOut, NewAnswer, NewMessage, NewRestore, QuestionOut, RestoreOut
+from clients.cipher import cipher_of
 from services import messages
 from services.restores import request_restore
 
@@ -38,6 +39,7 @@ async def send_message(
         new.text,
         idempotency_key=idempotency_key,
         secrets=resources.settings.secret_values(),
+        cipher=cipher_of(resources.settings),
     )
     if not is_new:
         response.status_code = 200
@@ -59,6 +61,7 @@ async def answer_question(
         option=new.option,
         text=new.text,
         secrets=resources.settings.secret_values(),
+        cipher=cipher_of(resources.settings),
     )
     return QuestionOut.of(answered)
 

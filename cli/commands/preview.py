@@ -24,6 +24,12 @@ def preview(
     seconds: Annotated[
         int | None, typer.Option("--seconds", min=60, max=86_400, help="Keep it open for this long from now.")
     ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start the product again, for example with secrets that you have set.")
+    ] = False,
+    log: Annotated[
+        bool, typer.Option("--log", help="Only show what the product printed at its last start, without its secrets.")
+    ] = False,
     as_json: AsJson = False,
     api_url: ApiUrl = None,
     user: User = None,
@@ -32,12 +38,17 @@ def preview(
 
     async def run(api: "ApiClient", output: "Output") -> None:
         resolved_id = await resolve_build_id(api, build_id)
-        before = (await api.open_preview(resolved_id, seconds)).get("expires_at")
+        if log:
+            current = await api.read_preview(resolved_id)
+            output.print_result(current, current["log"] or "The product has not been started by a preview yet.")
+            return
+        before = (await api.open_preview(resolved_id, seconds, restart=restart)).get("expires_at")
         for _ in range(_PREVIEW_POLLS):
             current = await api.read_preview(resolved_id)
             if current["state"] == "open" and current["expires_at"] != before:
                 break
             if current["state"] == "failed":
+                output.note(current["log"] or "")
                 raise CofounderError(f"The preview could not be opened: {current['reason']}")
             if current["state"] == "opening" and current["reason"]:
                 raise CofounderError(f"{current['reason']} Look again: cofounder preview {resolved_id}")

@@ -1,13 +1,14 @@
 """`cofounder up`: runs the embedded stack, an API and a worker on this machine until Ctrl-C, and keeps the data."""
 
 import asyncio
+import base64
 import contextlib
 import os
 import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from cli.stack.programs import (
     wait_for_first,
 )
 from db.migrate import migrate
+from domain.product_secrets import KEY_BYTES
 from local.ports import Ports
 from local.stack import LocalStack
 
@@ -66,10 +68,12 @@ async def _run(console: Console, options: UpOptions) -> bool:
             port = _port(ports, options.port, stack.data / "api-port")
             token = os.environ.get("API_TOKEN") or _stored_token(stack.data / "api-token")
             operators = os.environ.get("API_OPERATOR_TOKEN") or _stored_token(stack.data / "api-operator-token")
+            key = os.environ.get("SECRETS_KEY") or _stored_token(stack.data / "secrets-key", _new_secrets_key)
             environment = {
                 **program_environment(os.environ, stack.environment, options.keys, stack.data / "tmp"),
                 "API_TOKEN": token,
                 "API_OPERATOR_TOKEN": operators,
+                "SECRETS_KEY": key,
                 "API_USER": FOUNDER,
             }
             await migrate(environment["DATABASE_URL"])
@@ -104,12 +108,20 @@ def _port(ports: Ports, port_option: int | None, port_file: Path) -> int:
     return port
 
 
-def _stored_token(file: Path) -> str:
+def _new_token() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _new_secrets_key() -> str:
+    return f"local:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"
+
+
+def _stored_token(file: Path, new: Callable[[], str] = _new_token) -> str:
     """Last time's token, so that shells that have it still work; created the first time."""
     with contextlib.suppress(FileNotFoundError):
         if token := file.read_text().strip():
             return token
-    token = secrets.token_urlsafe(24)
+    token = new()
     _write_privately(file, token)
     return token
 

@@ -85,6 +85,8 @@ class Outcome:
     """What people did by the API."""
     recovered: Counter[str] = field(default_factory=Counter)
     """The steps of the operator's recoveries."""
+    previews_with_secrets: int = 0
+    """Starts of previews that had the forty planted secrets, which the products print in every form."""
     seconds_to_the_end: float = 0.0
     damage: list[str] = field(default_factory=list)
 
@@ -113,6 +115,7 @@ async def run_chaos(
         outcome.damage += [*chaos.damage, *chaos.operator.damage, *await chaos.operator.missing()]
         outcome.struck, outcome.people = chaos.struck(), chaos.people.done
         outcome.recovered = chaos.operator.steps
+        outcome.previews_with_secrets = faults.previews_with_secrets()
         await _judge(faults, chaos, expected, outcome)
         if keep is not None and outcome.damage:
             await _keep(faults, keep / f"seed-{seed}")
@@ -198,6 +201,7 @@ class Chaos:
     def __init__(self, faults: FaultHarness, rng: random.Random) -> None:
         self.faults = faults
         self.harness = faults.harness()
+        self.harness.plants_secrets = True
         self.ended: set[uuid.UUID] = set()
         """Builds that were cancelled or terminated."""
         self.damage: list[str] = []
@@ -228,6 +232,10 @@ class Chaos:
         self.people.projects = {await self.harness.founder(): [], await self.harness.founder(plan): []}
         build_id = await self.harness.start(goal=GOAL)
         await until_closed(self.harness, build_id)
+        try:
+            await wait_until(lambda: self.faults.previews_with_secrets() > 0)
+        except TimeoutError:
+            self.damage.append("the preview of the first build was not started with the planted secrets")
         return await deliverable_of(self.faults, build_id)
 
     async def _open_api(self) -> None:
@@ -583,6 +591,7 @@ def show(outcome: Outcome) -> None:
         print(f"  {number:6}  {name} by the API")
     for name, number in sorted(outcome.recovered.items()):
         print(f"  {number:6}  {name} by cofounder recover")
+    print(f"  {outcome.previews_with_secrets:6}  previews started with planted secrets")
     print(f"  every build had closed within {outcome.seconds_to_the_end:.0f} s after the last fault")
     for damage in outcome.damage:
         print(f"  DAMAGE  {damage}")

@@ -38,16 +38,18 @@ from db.models import (
     UserDay,
 )
 from db.money import budget_of
-from db.snapshots import SNAPSHOTS_PREFIX
 from db.tombstones import doomed_keys
 from db.transaction import transaction
 from domain.errors import NotFound, SnapshotFailed
+from domain.product_secrets import key_texts
 from domain.prompt import founder_answer, founder_message
 from domain.status import Status
 from tests.faults.recovered import Past
 from tests.harness.fault_waits import Damage, Request, requests_of
 from tests.harness.faults import SECRET, FaultHarness
 from tests.harness.history import chain_of, largest_payload, shares_of
+from tests.harness.planted import PLANTED_KEY
+from tests.harness.planted import needles as planted_needles
 from tests.harness.processes import command_line, lives
 from tests.harness.sample_build import EFFECT
 from tests.harness.wait import DEADLINE
@@ -210,21 +212,24 @@ def _started_by_worker(fault_harness: FaultHarness, process: psutil.Process) -> 
 
 
 async def check_no_secret(fault_harness: FaultHarness) -> None:
-    """Rule 9: no secret appears in a prompt, a log, an event or any other row, a history or a snapshot.
+    """Rule 9: no secret appears in a prompt, a log, an event or any other row, a history, a snapshot or an image.
+
+    Those that founders have planted are looked for in base64, hexadecimal and URL form, too.
 
     Raises:
         Damage: a secret appears.
     """
     damage: list[str] = []
     environment = fault_harness.environment
-    secrets = [SECRET, environment["E2B_API_KEY"], environment["AWS_SECRET_ACCESS_KEY"]]
-    needles = [secret.encode() for secret in secrets]
+    secrets = [SECRET, environment["E2B_API_KEY"], environment["AWS_SECRET_ACCESS_KEY"], *key_texts(PLANTED_KEY)]
+    needles = [*(secret.encode() for secret in secrets), *planted_needles()]
 
     def look(where: str, data: bytes) -> None:
         if any(secret in data for secret in needles):
             damage.append(f"a secret is in {where}")
 
-    for path in [*fault_harness.bodies.glob("*.json"), *(worker.log for worker in fault_harness.workers)]:
+    logs = [*fault_harness.directory.glob("*.log"), *(fault_harness.stack.data / "logs").glob("*.log")]
+    for path in [*fault_harness.bodies.glob("*.json"), *logs, fault_harness.oracle / "started.jsonl"]:
         look(f"{path.parent.name}/{path.name}", path.read_bytes())
     async with transaction(fault_harness.sessions) as tx:
         for table in Base.metadata.sorted_tables:
@@ -234,7 +239,7 @@ async def check_no_secret(fault_harness: FaultHarness) -> None:
         handle = fault_harness.client.get_workflow_handle(workflow.id, run_id=workflow.run_id)
         async for event in handle.fetch_history_events():
             look(f"the history of {workflow.id}", event.SerializeToString())
-    for key in await fault_harness.store.keys(SNAPSHOTS_PREFIX):
+    for key in await fault_harness.store.keys(""):
         unpacked, rest = zlib.decompressobj(wbits=47), b""
         with suppress(NotFound):  # the reaper has deleted it meanwhile
             async for piece in fault_harness.store.stream(key):

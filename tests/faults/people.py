@@ -24,6 +24,7 @@ from domain.status import Status, WaitingFor
 from tests.faults.fuzz import fuzz_script
 from tests.harness.api_process import ApiProcess
 from tests.harness.faults import FaultHarness
+from tests.harness.planted import PLANTED
 from tests.harness.sample_build import sample_script
 from tests.harness.worker import WorkerHarness
 
@@ -153,6 +154,7 @@ class People:
         again = projects.pop(0) if len(projects) > BUILDS_AT_ONCE else None
         project = again or await self.harness.project(user)
         projects.append(project)
+        await self._set_secret(user, project)
         goal = self._rng.choices([*_SHARES, GOAL], [*_SHARES.values(), 1 - sum(_SHARES.values())])[0]
         if goal == FUZZ_GOAL:
             goal = f"{goal} {self._rng.choice(_FUZZ_SEEDS)}."
@@ -162,6 +164,12 @@ class People:
         if started.is_success:
             self.done["starts"] += 1
             self.started[uuid.UUID(started.json()["id"])] = Acknowledged(body["goal"])
+
+    async def _set_secret(self, user: str, project: uuid.UUID) -> None:
+        """Set one of the planted secrets again, as its founder does."""
+        name, value = self._rng.choice(list(PLANTED.items()))
+        answer = await self._api.ask("PUT", f"/projects/{project}/secrets/{name}", user, {"value": value})
+        self.done["secrets"] += answer.is_success
 
     async def _help(self, build: Build) -> None:
         """Answer the build's question if it has one, otherwise wake it. A build that was put back and can't satisfy the

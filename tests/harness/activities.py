@@ -15,6 +15,7 @@ from activities.preview import PreviewActivities
 from activities.snapshot import SnapshotActivities
 from activities.workspace import WorkspaceActivities
 from clients.browser import Browser
+from clients.cipher import Cipher
 from clients.object_store import ObjectStore, StoreConfig
 from clients.sandbox import Role, Sandbox, SandboxConfig, Sandboxes
 from db.builds import BuildRequest, insert_build
@@ -59,11 +60,13 @@ class ActivityHarness:
         # For servers that never answer with 200.
         hasty = GatePolicy(command_seconds=DEADLINE, start_seconds=1)
         self.hasty_gate = GateActivities(self.sessions, self.sandboxes, self.store, self.browser, hasty, self.permits)
+        self.cipher = Cipher({"main": bytes(32)})
         self.preview = PreviewActivities(
             self.sessions,
             self.sandboxes,
             self.store,
             self.permits,
+            self.cipher,
             command_seconds=DEADLINE,
             start_seconds=DEADLINE,
         )

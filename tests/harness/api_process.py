@@ -13,6 +13,7 @@ import httpx2
 
 from local.ports import Ports
 from tests.harness.faults import SECRET, FaultHarness, Front
+from tests.harness.planted import PLANTED_KEY
 from tests.harness.wait import DEADLINE
 
 _TRY_AGAIN_SECONDS = 0.5
@@ -29,6 +30,7 @@ class ApiProcess:
         self._environment = {
             **faults.process_environment(front),
             "API_TOKEN": SECRET,
+            "SECRETS_KEY": PLANTED_KEY,
             "TEMPORAL_TASK_QUEUE": task_queue,
         }
         self.log: Path = faults.directory / f"{name}.log"

@@ -29,6 +29,7 @@ from local.stack import LocalStack, PartName
 from services.messages import send_message
 from settings import Settings
 from tests.harness.fault_proxy import FaultProxy
+from tests.harness.planted import PLANTED_KEY, count_arrived
 from tests.harness.processes import lives
 from tests.harness.rigged_worker import start_worker
 from tests.harness.wait import DEADLINE, wait_until
@@ -50,6 +51,7 @@ LONG_AT = 40_000
 
 WORKER_SETTINGS = {
     "API_TOKEN": SECRET,
+    "SECRETS_KEY": PLANTED_KEY,
     "GRACEFUL_SHUTDOWN_SECONDS": "1",
     "REAPER_SECONDS": "5",
     "PROBER_SECONDS": "5",
@@ -270,6 +272,10 @@ class FaultHarness:
     def started(self) -> list[dict[str, Any]]:
         """Return the processes that the local sandbox server has started for its clients."""
         return _whole_lines(self.oracle / "started.jsonl")
+
+    def previews_with_secrets(self) -> int:
+        """Count the sandboxes whose product was started with the planted secrets."""
+        return count_arrived(self.stack.directory("sandbox") / "sandboxes", self.oracle / "tmp")
 
     def crashed(self) -> list[str]:
         """Return the crash points that workers have reached on instruction."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from domain.tools import TOOLS
 from tests.harness.faults import SECRET
+from tests.harness.planted import LEAKS
 from tests.harness.scripts import HOLD, PRODUCT, bash, steps
 
 EFFECT = 'echo "$COFOUNDER_CALL" >> /tmp/effects'
@@ -11,6 +12,10 @@ EFFECT = 'echo "$COFOUNDER_CALL" >> /tmp/effects'
 
 _LEAK = f"printf '%s%s\\n' {SECRET[:9]} {SECRET[9:]}"
 """Prints the secret without containing it."""
+
+
+_LEAKING_PRODUCT = LEAKS + PRODUCT.replace('"python3 ', '"python3 leak.py && exec python3 ')
+"""The small product, whose check and start also print what was planted. The agent's own command does so too."""
 
 
 def tool(name: str, **parameters: Any) -> dict[str, Any]:
@@ -36,7 +41,7 @@ def sample_script(*, hold: bool = False, long: bool = False, stuck: bool = False
     script = steps(
         *(_LONG_TURNS if long else ()),
         *(_STUCK_TURNS if stuck else ()),
-        [bash(f"{EFFECT}; {_LEAK}; {PRODUCT}")],
+        [bash(f"{EFFECT}; {_LEAK}; {_LEAKING_PRODUCT}python3 leak.py; env | grep ^PLANTED_ | base64")],
         [
             tool("write_file", file_path="notes.md", content="one\n"),
             tool("read_file", file_path="notes.md"),

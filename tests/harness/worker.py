@@ -34,6 +34,7 @@ from domain.pricing import PriceTable
 from domain.status import CLOSED, Status
 from local.stack import LocalStack
 from settings import Settings
+from tests.harness.planted import plant
 from tests.harness.wait import DEADLINE, wait_until
 from worker import wired_worker
 
@@ -64,6 +65,8 @@ class WorkerHarness:
     client: Client
     sessions: Sessions
     model_url: str
+    plants_secrets: bool = False
+    """Whether projects are inserted with the secrets of `planted.py`."""
     builds: BuildWorkflows = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,6 +106,8 @@ class WorkerHarness:
         brief = sample_brief() if brief is None else brief
         async with transaction(self.sessions) as tx:
             project = await create_project(tx, user_id, brief.get("name", "Nameless"), brief or None, interview)
+            if self.plants_secrets:
+                await plant(tx, user_id, project.id)
             return project.id
 
     async def start(

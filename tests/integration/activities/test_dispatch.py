@@ -22,10 +22,11 @@ from activities.dispatch import DispatchActivities
 from activities.tool_outcome import ToolOutcome
 from activities.worker_tools import WORKER_TOOLS, ToolContext
 from clients.browser import Browser
+from clients.cipher import Cipher
 from clients.sandbox import Role, Sandbox, SandboxConfig, Sandboxes
 from clients.sandbox_runner import WORKSPACE
 from db.builds import BuildRequest, insert_build
-from db.models import Event, Message, Prompt, ToolCall, Turn
+from db.models import Build, Event, Message, Prompt, ToolCall, Turn
 from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
 from db.steering import find_question, has_open_question, open_agent_questions
@@ -36,9 +37,10 @@ from domain.guards import error_signature
 from domain.payloads import DispatchInput, DispatchResult, SandboxRef
 from domain.prompt import render_system_prompt
 from domain.question import MAX_OPEN_QUESTIONS
-from domain.tool_output import SECRET as BLANKED
+from domain.redaction import SECRET as BLANKED
 from domain.tools import TOOLS, RunsIn, Tool, ToolInput, render_tools
 from local.stack import LocalStack
+from services.product_secrets import remove_secret, set_secret
 from tests.harness.activities import NO_WORKFLOW
 from tests.harness.misuses import MISUSES, PREPARE
 from tests.harness.wait import DEADLINE, wait_until
@@ -253,6 +255,18 @@ async def test_a_command_is_run_and_its_result_stored(harness: DispatchHarness) 
     assert await harness.events(call) == ["tool_started", "tool_done"]
     row = await harness.row(call)
     assert (row.state, row.sandbox_id, row.boot) == ("done", harness.sandbox.id, harness.boot)
+
+
+async def test_a_command_has_stand_ins_for_the_secrets_of_the_product(harness: DispatchHarness) -> None:
+    async with transaction(harness.sessions) as tx:
+        build = await tx.session.get_one(Build, harness.build_id)
+        cipher = Cipher({"main": bytes(32)})
+        await set_secret(tx, cipher, build.user_id, build.project_id, "STRIPE_API_KEY", "a key that is real")
+    call = await harness.bash('echo "$STRIPE_API_KEY"; env | grep -c real')
+    await harness.attempt(call)
+    assert await harness.result_text(call) == "stand-in-STRIPE_API_KEY\n0\n[exit code 1]"
+    async with transaction(harness.sessions) as tx:
+        await remove_secret(tx, build.user_id, build.project_id, "STRIPE_API_KEY")
 
 
 class CountLinesInput(ToolInput):

@@ -13,7 +13,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.context import ContextActivities
 from activities.think import ThinkActivities
-from activities.turn.floor import NOT_ACCEPTED, open_floor
+from activities.turn.floor import NOT_ACCEPTED, open_floor, read_record
 from clients.model.anthropic import AnthropicProvider
 from db import money
 from db.models import Build, FounderMessage, Message, Process, Prompt, StoredFormat, ToolCall, Turn, User
@@ -23,9 +23,11 @@ from domain.formats import SYSTEM_NOTICES
 from domain.models import default_prices
 from domain.notes import TurnNote
 from domain.payloads import BuildRef, ThinkInput, ThinkResult
-from domain.prompt import LAST_TURN, STEER_REPEATING, WIND_DOWN
+from domain.prompt import LAST_TURN, OPENING, STEER_REPEATING, WIND_DOWN, secrets_set
+from domain.summary import compacted
 from domain.tool_output import render_result
 from local.stack import LocalStack
+from services.product_secrets import remove_secret, set_secret
 from settings import Settings
 from tests.harness.activities import ActivityHarness, open_activity_harness
 from tests.harness.model_server import START, STOP, calls, declines, ends, says, speaking
@@ -116,6 +118,40 @@ async def test_a_note_is_a_system_message_for_sonnet(harness: ActivityHarness) -
     assert roles(messages) == ["user", "assistant", "user", "system"]
     assert [block["type"] for block in messages[2]["content"]] == ["tool_result"]
     assert texts(messages[3]) == [WIND_DOWN, STEER_REPEATING]
+
+
+async def test_the_agent_is_told_the_names_of_secrets_once_and_no_value(harness: ActivityHarness) -> None:
+    talk = await start(harness, HAIKU)
+    async with transaction(harness.sessions) as tx:
+        build = await tx.session.get_one(Build, talk.build_id)
+
+    async def give(name: str) -> None:
+        async with transaction(harness.sessions) as tx:
+            await set_secret(tx, harness.cipher, build.user_id, build.project_id, name, "a key that is real")
+
+    await give("STRIPE_API_KEY")
+    assert texts((await talk.take())[0]) == [OPENING, secrets_set(["STRIPE_API_KEY"])]
+    assert texts((await talk.take())[2]) == []
+    await give("STRIPE_API_KEY")
+    await give("MAIL_TOKEN")
+    assert texts((await talk.take())[4]) == [secrets_set(["MAIL_TOKEN", "STRIPE_API_KEY"])]
+    async with transaction(harness.sessions) as tx:
+        for name in ("STRIPE_API_KEY", "MAIL_TOKEN"):
+            await remove_secret(tx, build.user_id, build.project_id, name)
+    assert texts((await talk.take())[6]) == [secrets_set([])]
+    assert texts((await talk.take())[8]) == []
+    assert b"a key that is real" not in b"".join(talk.received)
+
+
+async def test_a_new_prefix_names_the_secrets_again(harness: ActivityHarness) -> None:
+    talk = await start(harness, SONNET)
+    async with transaction(harness.sessions) as tx:
+        build = await tx.session.get_one(Build, talk.build_id)
+        await set_secret(tx, harness.cipher, build.user_id, build.project_id, "MAIL_TOKEN", "a key that is real")
+        record = await read_record(tx, talk.build_id, ())
+    assert "# Secrets\nThe founder has set these secrets for the product, as environment variables: MAIL_TOKEN." in (
+        compacted(record)
+    )
 
 
 async def test_a_note_is_in_the_user_message_for_haiku(harness: ActivityHarness) -> None:

@@ -436,6 +436,10 @@ async def test_preview_is_for_ready_builds_and_opens_again(api: RunningApi) -> N
     history = await _history(api, preview_workflow_id(build))
     assert history[HistoryEvent.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED] == 1
     assert history[HistoryEvent.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED] == 2
+    restarted = await api.http.post(f"/v1/builds/{build}/preview", json={"restart": True})
+    assert restarted.status_code == 202
+    history = await _history(api, preview_workflow_id(build))
+    assert history[HistoryEvent.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED] == 4  # close, then open
     too_long = await api.http.post(f"/v1/builds/{build}/preview", json={"seconds": 10**9})
     assert (too_long.status_code, too_long.json()["errors"][0]["field"]) == (422, "seconds")
 

@@ -1,6 +1,7 @@
 """The command line with a running API and its database."""
 
 import asyncio
+import base64
 import hashlib
 import io
 import json
@@ -17,25 +18,32 @@ from typing import Any
 
 import pytest
 import structlog
+from pydantic import SecretStr
 from sqlalchemy import func, update
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from clients.cipher import cipher_of
 from clients.object_store import ObjectStore
 from db.feed import append_events
 from db.models import Build, Question, Snapshot
+from db.project_secrets import list_secrets
 from db.steering import add_agent_question, close_question
 from db.transaction import transaction
 from domain.errors import CofounderError
 from domain.events import ModelEvent, NarrationEvent, StatusEvent
 from domain.question import AskedQuestion
 from local.stack import LocalStack
+from services.product_secrets import open_secrets
 from tests.harness.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.git_server import TOKEN as GIT_TOKEN
 from tests.harness.git_server import git_server
 from tests.harness.stored_repository import make_repository, store_repository
 
 Run = Callable[..., Coroutine[Any, Any, Result]]
+
+_KEY = f"main:{base64.b64encode(b'k' * 32).decode()}"
+"""SECRETS_KEY of the API."""
 
 _PROGRAM = (sys.executable, "-c", "from cli.main import main; main()")
 
@@ -44,7 +52,8 @@ _PROGRAM = (sys.executable, "-c", "from cli.main import main; main()")
 async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
     # The API logs in this process, and a command under test takes over its standard output.
     with structlog.testing.capture_logs():
-        settings = settings_for(await new_database(stack), stack.environment, push_private_hosts=["127.0.0.1"])
+        keys = {"secrets_key": SecretStr(_KEY), "push_private_hosts": ["127.0.0.1"]}
+        settings = settings_for(await new_database(stack), stack.environment, **keys)
         async with running_api(settings, stack.environment) as running:
             yield running
 
@@ -509,6 +518,40 @@ async def test_wrong_user_changes_make_no_row(run: Run, api: RunningApi) -> None
     assert "gpt, which has no price" in told(await run("users", "set", "newcomer", "--model", "coder=gpt"))
     assert "printable" in told(await run("users", "set", "a b"))
     assert await api.rows() == before
+
+
+async def test_secrets_are_read_from_standard_input_and_never_shown(
+    run: Run, api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await api.project("keeper")
+    mine = ("--user", "keeper")
+
+    async def set_(name: str, value: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, app, ["secrets", "set", name, *mine], value)
+
+    done = await set_("STRIPE_API_KEY", "a value that is secret\n")
+    assert (done.exit_code, "a value" in done.output) == (0, False), (done.output, done.exception)
+    assert f"STRIPE_API_KEY is set for project {project}." in done.output
+    async with transaction(api.sessions) as tx:
+        [stored] = await list_secrets(tx, uuid.UUID(project))
+    assert open_secrets(cipher_of(api.resources.settings), [stored]) == {"STRIPE_API_KEY": "a value that is secret"}
+    assert "There is no value" in told(await set_("STRIPE_API_KEY", "\n"))
+    assert "PATH is reserved" in told(await set_("PATH", "a value that is secret"))
+
+    listed = await run("secrets", "list", *mine)
+    assert listed.output.split()[0] == "STRIPE_API_KEY"
+    assert json.loads((await run("secrets", "list", "--json", *mine)).output)["secrets"][0]["name"] == "STRIPE_API_KEY"
+    monkeypatch.setenv("SECRETS_KEY", f"new:{base64.b64encode(b'n' * 32).decode()},{_KEY}")
+    rotated = await run("secrets", "rotate", "--json")
+    assert json.loads(rotated.output) == {"key": "new", "encrypted": 1, "unreadable": []}
+    monkeypatch.setenv("SECRETS_KEY", _KEY)
+    lost = await run("secrets", "rotate")
+    assert (lost.exit_code, "the key new, which SECRETS_KEY does not have" in lost.output) == (1, True)
+
+    assert (await run("secrets", "remove", "STRIPE_API_KEY", *mine)).exit_code == 0
+    assert "has no secret" in told(await run("secrets", "remove", "STRIPE_API_KEY", *mine))
+    await api.project("keeper")
+    assert "Name one with --project" in told(await run("secrets", "list", *mine))
 
 
 async def test_migrate_may_be_repeated(run: Run) -> None:

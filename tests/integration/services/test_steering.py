@@ -1,6 +1,7 @@
 """A founder's messages reach the agent once and in order, or are refused, even if processes die in between."""
 
 import asyncio
+import base64
 import dataclasses
 import json
 import random
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import func, insert, select, update
 from temporalio.api.enums.v1 import EventType as HistoryEvent
 from temporalio.exceptions import ApplicationError
@@ -30,6 +32,7 @@ from domain.guards import error_signature
 from domain.names import build_workflow_id
 from domain.payloads import AskFounder, FinishRestore, RestoreWorkspace, RunGate, ThinkOutcome
 from domain.question import ASKED, AskedQuestion
+from domain.redaction import SECRET
 from domain.tool_output import render_result
 from local.stack import LocalStack
 from services import messages
@@ -40,7 +43,8 @@ from tests.harness.model_server import MODEL, START, STOP, SYSTEM, ends, says, s
 
 @pytest.fixture(scope="module")
 async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
-    settings = settings_for(await new_database(stack), stack.environment)
+    key = SecretStr(f"main:{base64.b64encode(bytes(32)).decode()}")
+    settings = settings_for(await new_database(stack), stack.environment, secrets_key=key)
     async with running_api(settings, stack.environment) as running:
         yield running
 
@@ -94,6 +98,17 @@ async def test_message_is_a_row_an_event_and_a_signal(api: RunningApi) -> None:
     history = await api.temporal.get_workflow_handle(build_workflow_id(build)).fetch_history()
     kinds = Counter(event.event_type for event in history.events)
     assert kinds[HistoryEvent.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED] == 3
+
+
+async def test_a_secret_that_the_founder_writes_to_the_agent_is_blanked(api: RunningApi) -> None:
+    project = await api.project()
+    value = "sk_live_51Hx/9+abcDEF=="
+    stored = await api.http.put(f"/v1/projects/{project}/secrets/STRIPE_API_KEY", json={"value": value})
+    assert stored.is_success
+    encoded = base64.b64encode(value.encode()).decode()
+    said = await _say(api, await api.build(project), f"Use {value} or {encoded}, please.")
+    assert said.json()["text"].startswith(f"Use {SECRET} or {SECRET}")
+    assert encoded[:-3] not in said.text
 
 
 async def test_what_cannot_be_said(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:

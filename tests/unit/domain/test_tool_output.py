@@ -6,17 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.redaction import SECRET, redact
 from domain.tool_output import (
     MAX_CHARACTERS,
     NO_OUTPUT,
-    SECRET,
     ImageRef,
     bound,
     clean,
     command_text,
     displayable,
     parse_stored_blocks,
-    redact,
     render_result,
 )
 
