@@ -117,6 +117,14 @@ class ReservedTurn:
     """The number of the founder's last message in its user message; 0 if there is none."""
 
 
+@dataclass
+class _Attempt:
+    """An attempt at a turn. `began`: on the monotonic clock. `unused`: its paid answers that could not be used."""
+
+    began: float
+    unused: int = 0
+
+
 class ThinkActivities:
     """`think` and `check_budget`, with their clients. `secrets` are values that no prompt may hold."""
 
@@ -154,20 +162,20 @@ class ThinkActivities:
             ModelCallFailed, NeedsPerson: see `clients/model/protocol.py`.
         """
         result: ThinkResult | None = None
-        began = monotonic()
+        attempt = _Attempt(monotonic())
         async with heartbeating():
             while result is None:
-                result = await self._ask_when_admitted(request, began)
-        return result
+                result = await self._ask_when_admitted(request, attempt)
+        return result.model_copy(update={"unused": attempt.unused}) if attempt.unused else result
 
-    async def _ask_when_admitted(self, request: ThinkInput, began: float) -> ThinkResult | None:
+    async def _ask_when_admitted(self, request: ThinkInput, attempt: "_Attempt") -> ThinkResult | None:
         """Make one call for the turn as soon as the model's API takes it. None if the turn has to be tried again."""
-        deadline = began + self._rates.patience
+        deadline = attempt.began + self._rates.patience
         admission, model = await self._admit(request, deadline)
         if admission is None:
             return ThinkResult.sparse(outcome=ThinkOutcome.BUSY, wait_seconds=self._rates.seconds_to_wait(model))
         try:
-            return await self._ask(request, admission, waits=monotonic() - began < LOST_AFTER_SECONDS)
+            return await self._ask(request, admission, attempt)
         except RateLimited as error:
             await self._rates.note_refusal(model, error)
             return None
@@ -192,12 +200,12 @@ class ThinkActivities:
         patience = deadline - monotonic()
         return await self._rates.admit(caller.model, caller.user_id, tokens, patience), caller.model
 
-    async def _ask(self, request: ThinkInput, admission: Admission, *, waits: bool) -> ThinkResult | None:
+    async def _ask(self, request: ThinkInput, admission: Admission, attempt: "_Attempt") -> ThinkResult | None:
         """Make one call for the turn. None if the conversation can't be sent: the turn begins with a floor now.
 
         Raises:
-            CallInFlight: an attempt whose run is gone may still be making the call. `waits`: one that does not say so
-                may not have learned yet that its run is gone.
+            CallInFlight: an attempt whose run is gone may still be making the call. One that does not say so may not
+                have learned yet that its run is gone, so this is waited for, but not for ever.
         """
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
         try:
@@ -212,7 +220,7 @@ class ThinkActivities:
                     run_id=info.workflow_run_id or "",
                     claim=claim,
                     counters=request.counters.model_dump(mode="json", by_alias=True, exclude_unset=True) or None,
-                    waits=waits,
+                    waits=monotonic() - attempt.began < LOST_AFTER_SECONDS,
                     lost_after=LOST_AFTER_SECONDS,
                 )
                 if turn.is_held:
@@ -230,11 +238,13 @@ class ThinkActivities:
                 await self._alert(build_id, request.turn, blocked.state)
             return blocked.result
         result = await outlive_run(
-            self._call_and_store(reserved, admission), lambda: keep_call(self._sessions, call.claim)
+            self._call_and_store(reserved, admission, attempt), lambda: keep_call(self._sessions, call.claim)
         )
         return result and _with_settings(result, start)
 
-    async def _call_and_store(self, reserved: ReservedTurn, admission: Admission) -> ThinkResult | None:
+    async def _call_and_store(
+        self, reserved: ReservedTurn, admission: Admission, attempt: "_Attempt"
+    ) -> ThinkResult | None:
         call = reserved.call
         try:
             answer, narrator, tools = await self._call(call, reserved.max_tokens, admission)
@@ -245,6 +255,7 @@ class ThinkActivities:
             await self._report(call, error)
             raise
         if answer.stop_reason == WINDOW_EXCEEDED and await self._begin_again(call, TOO_LONG, answer):
+            attempt.unused += 1
             return None
         return await self._store(call, answer, tools, narrator, reserved.message_read)
 

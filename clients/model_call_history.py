@@ -139,9 +139,9 @@ class ModelCallHistory:
         calls = 1
         if activity.kind == TURN:
             [result] = await self.converter.decode(completed.result.payloads, [ThinkResult])
-            if result.outcome in _NO_CALL:
-                calls = 0
-            else:
+            calls = result.unused
+            if result.outcome not in _NO_CALL:
+                calls += 1
                 self._turn = max(self._turn, activity.turn)
         elif activity.kind == JUDGE:
             [gate] = await self.converter.decode(completed.result.payloads, [GateResult])

@@ -558,6 +558,8 @@ class ThinkResult(Payload):
     """The version of the build's settings; 0 if none was changed since it began."""
     wait_seconds: int | None = None
     """With BUSY: the model's API takes no more calls for now; ask again after about this long."""
+    unused: int = 0
+    """How many answers this attempt has paid for and could not use, because the conversation was too long."""
 
 
 class CompactConversation(Payload):

@@ -1,6 +1,7 @@
 """Checks that sandboxes have the programs that products need, by starting one and asking it."""
 
 import asyncio
+import subprocess
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from clients.loopback import is_loopback
 from clients.sandbox import Role, Sandbox, Sandboxes, sandbox_config
 from domain.errors import CofounderError, Misconfigured, SandboxRefused
 from domain.sandbox_tools import PROBE_SECONDS, Lack, how_to_install, lacks, probe_command, versions
+from local.sandbox.confinement import find_node, run_confined
 
 _TTL_SECONDS = 120
 """A sandbox that could not be killed pauses after this time."""
@@ -20,10 +22,13 @@ _LEFT_AFTER = timedelta(minutes=10)
 
 
 async def check_tools(context: DoctorContext) -> CheckResult:
-    """Check what a sandbox on this machine has. One in E2B's cloud costs money, and is asked by `doctor --paid`."""
+    """Check what sandboxes on this machine have, also if no server runs.
+
+    One in E2B's cloud costs money, and is asked by `doctor --paid`.
+    """
     settings = context.settings
     if settings.e2b_api_key is None:
-        raise CheckSkipped("skipped, since there is no sandbox service")
+        return _result(await asyncio.to_thread(_what_this_machine_lacks))
     if not is_loopback(settings.e2b_api_url):
         return warn(
             f"not asked what the template {settings.e2b_template} lacks: a sandbox in the cloud costs money",
@@ -43,11 +48,7 @@ async def check_tools(context: DoctorContext) -> CheckResult:
         raise CheckSkipped(f"skipped, since a sandbox could not be asked: {error}") from error
     finally:
         await run_to_completion(_end(sandboxes, run_id))
-    if not lacking:
-        return ok("a sandbox has all that products need")
-    detail = f"sandboxes on this machine lack something: {describe(lacking)}"
-    remedy = f"On Debian or Ubuntu: {how_to_install(lacking)}. Then restart the local sandbox server."
-    return fail(detail, remedy) if any_essential(lacking) else warn(detail, remedy)
+    return _result(lacking)
 
 
 async def what_is_lacking(sandbox: Sandbox) -> list[Lack]:
@@ -68,6 +69,29 @@ def describe(lacking: list[Lack]) -> str:
 def any_essential(lacking: list[Lack]) -> bool:
     """Whether no build works without what is missing."""
     return any(each.tool.essential and each.found is None for each in lacking)
+
+
+def _result(lacking: list[Lack]) -> CheckResult:
+    if not lacking:
+        return ok("a sandbox on this machine has all that products need")
+    detail = f"sandboxes on this machine lack something: {describe(lacking)}"
+    remedy = f"On Debian or Ubuntu: {how_to_install(lacking)}. Then restart the local sandbox server."
+    return fail(detail, remedy) if any_essential(lacking) else warn(detail, remedy)
+
+
+def _what_this_machine_lacks() -> list[Lack]:
+    """Ask a sandbox that no server knows.
+
+    Raises:
+        CheckSkipped: no sandbox can run here; the check `bubblewrap` says why.
+    """
+    try:
+        done = run_confined(["bash", "-c", probe_command()], 2 * PROBE_SECONDS, find_node())
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CheckSkipped(f"skipped, since no sandbox runs on this machine: {error}") from error
+    if done.returncode != 0:
+        raise CheckSkipped("skipped, since no sandbox runs on this machine")
+    return lacks(versions(done.stdout))
 
 
 async def _end(sandboxes: Sandboxes, run_id: str) -> None:

@@ -45,6 +45,11 @@ _GUEST_PROGRAM = f"import sys; sys.path.insert(0, {GUEST_PATH!r}); from local.sa
 _PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
 """Only /usr is visible inside, so a Python of pyenv or uv does not count."""
 
+OWN_PREFIX = f"{HOME}/.local"
+"""Where `npm install --global` and `pip install --user` put programs: nothing else on PATH can be written to."""
+
+_PATH = f"{OWN_PREFIX}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 _STAGE = "/mnt"
 
 _GENERATED_ETC = {
@@ -115,6 +120,11 @@ class Confinement:
     @property
     def runtime(self) -> Path:
         return self.root / "runtime"
+
+    @property
+    def search_path(self) -> str:
+        """PATH inside."""
+        return f"{NODE_PATH}/bin:{_PATH}" if self.node is not None else _PATH
 
     def prepare(self) -> None:
         """Write what every sandbox mounts read-only: a small /etc, the guest program, and the CA bundle."""
@@ -226,27 +236,35 @@ def probe() -> Probe:
     """
     if missing := _missing():
         return missing
-    with tempfile.TemporaryDirectory(prefix="cofounder-probe-") as name:
-        confinement = Confinement(Path(name).resolve())
-        try:
-            confinement.prepare()
-            directory = confinement.root / "sandbox"
-            confinement.make_directories(directory)
-            done = subprocess.run(
-                confinement.command(directory, [find_python() or _PYTHONS[0], "-I", "-S", "-c", "pass"]),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=PROBE_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return Probe(False, f"bubblewrap did not answer within {PROBE_SECONDS:g} seconds.", _ALTERNATIVE)
-        except OSError as error:
-            return Probe(False, f"bubblewrap could not be tried: {error}", _ALTERNATIVE)
+    try:
+        done = run_confined([find_python() or _PYTHONS[0], "-I", "-S", "-c", "pass"], PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return Probe(False, f"bubblewrap did not answer within {PROBE_SECONDS:g} seconds.", _ALTERNATIVE)
+    except OSError as error:
+        return Probe(False, f"bubblewrap could not be tried: {error}", _ALTERNATIVE)
     if done.returncode == 0:
         return Probe(True, "Sandboxes can run here: bubblewrap confines a program.")
     return explain(done.stderr.strip(), _sysctls(), is_root=os.geteuid() == 0)
+
+
+def run_confined(program: list[str], seconds: float, node: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program in a sandbox of its own that no server knows, with the PATH of sandboxes.
+
+    Raises OSError, `subprocess.TimeoutExpired`.
+    """
+    with tempfile.TemporaryDirectory(prefix="cofounder-probe-") as name:
+        confinement = Confinement(Path(name).resolve(), node=node)
+        confinement.prepare()
+        directory = confinement.root / "sandbox"
+        confinement.make_directories(directory)
+        return subprocess.run(
+            confinement.command(directory, ["/usr/bin/env", f"PATH={confinement.search_path}", *program]),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
 
 
 _ALTERNATIVE = "Or use E2B's cloud: set E2B_API_KEY and REAL=1."

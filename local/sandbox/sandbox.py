@@ -17,7 +17,7 @@ from pathlib import Path
 
 from local.sandbox import channel
 from local.sandbox.command import REMEMBERED_SECONDS, Command, Listener
-from local.sandbox.confinement import CA_BUNDLE_PATH, NODE_PATH, Confinement, Limits
+from local.sandbox.confinement import CA_BUNDLE_PATH, NODE_PATH, OWN_PREFIX, Confinement, Limits
 from local.sandbox.egress import EgressProxy
 from local.sandbox.guest import HOME
 from local.sandbox.guest_link import GuestLink, GuestLost, Reply
@@ -44,11 +44,6 @@ CA_VARIABLES = (
     "SSL_CERT_FILE",
 )
 """By these curl, git, Node.js, pip, Python and what uses OpenSSL find the operator's certificates."""
-
-_OWN = f"{HOME}/.local"
-"""Where `npm install --global` and `pip install --user` put programs: nothing else on PATH can be written to."""
-
-_PATH = f"{_OWN}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 NOT_RUNNING = "The sandbox was not found"
 """The SDK recognises a sandbox that is not running by exactly this text."""
@@ -179,8 +174,8 @@ class Sandbox:
 
     def _environment(self) -> dict[str, str]:
         environment = {
-            "PATH": _PATH,
-            "npm_config_prefix": _OWN,
+            "PATH": self._confinement.search_path,
+            "npm_config_prefix": OWN_PREFIX,
             "HOME": HOME,
             "USER": "user",
             "LOGNAME": "user",
@@ -193,7 +188,7 @@ class Sandbox:
         if self._confinement.node is not None:
             # Modules in C++ are compiled with its own header files; node-gyp would download some. Not by a variable
             # `npm_config_…`: npm warns of those that it does not know.
-            environment |= {"PATH": f"{NODE_PATH}/bin:{_PATH}", "npm_package_config_node_gyp_nodedir": NODE_PATH}
+            environment["npm_package_config_node_gyp_nodedir"] = NODE_PATH
         if self._egress:
             environment |= self._egress.environment()
             if self._confinement.ca_bundle is not None:
@@ -305,7 +300,7 @@ class Sandbox:
                 self._process = subprocess.Popen(  # noqa: ASYNC220
                     self._confinement.guest_command(self.directory, theirs.fileno()),
                     pass_fds=[theirs.fileno()],
-                    env={"PATH": os.environ.get("PATH", _PATH)},
+                    env={"PATH": os.environ.get("PATH", os.defpath)},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,

@@ -44,6 +44,16 @@ async def test_it_says_what_the_machine_has_and_leaves_nothing(settings: Setting
     assert await _left(sandboxes) == []
 
 
+async def test_without_a_server_it_says_the_same(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sandbox_tools, tools):
+        monkeypatch.setattr(module, "PROBE_SECONDS", 60)  # the machine may be busy
+    alone = DoctorContext(settings.model_copy(update={"e2b_api_key": None}), None)
+    assert await check_tools(alone) == await check_tools(DoctorContext(settings, None))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(CheckSkipped, match="no sandbox runs on this machine"):
+        await check_tools(alone)
+
+
 async def test_what_no_build_works_without_is_a_failure(
     settings: Settings, sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,8 +96,6 @@ async def test_nothing_is_started_that_costs_money(settings: Settings) -> None:
     result = await check_tools(DoctorContext(cloud, None))
     assert (result.state, "the template mine lacks" in result.detail) == ("warn", True)
     assert "--paid" in (result.remedy or "")
-    with pytest.raises(CheckSkipped):
-        await check_tools(DoctorContext(settings.model_copy(update={"e2b_api_key": None}), None))
 
 
 async def test_a_template_that_is_not_there_is_named(settings: Settings) -> None:

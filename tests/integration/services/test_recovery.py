@@ -146,6 +146,15 @@ async def test_a_call_that_was_made_again_in_the_lost_time_is_booked(
     await harness.finished(build_id)
 
 
+async def test_an_answer_that_could_not_be_used_is_known(harness: WorkerHarness, deployment: Deployment) -> None:
+    build_id = await harness.start(script=steps([hold()]), faults=[{"kind": "context_exceeded"}])
+    await harness.until_event(build_id, "tool_started")
+    [turn] = (await deployment.workflows.progress(build_id)).asked
+    assert (turn.turn, turn.calls) == (1, 2)
+    await harness.builds.cancel(build_id)
+    await harness.finished(build_id)
+
+
 async def test_what_a_run_did_before_it_was_reset_is_known(harness: WorkerHarness, deployment: Deployment) -> None:
     build_id = await harness.start(script=steps([hold()]))
     await harness.until_event(build_id, "tool_started")

@@ -136,7 +136,7 @@ class TestFiles:
     async def test_proc_is_read_inside_and_never_written(self, sandbox: AsyncSandbox) -> None:
         assert (await sandbox.files.read("/proc/1/stat")).startswith("1 (")
         await sandbox.commands.run("ln -sf /proc/self/mem mem; ln -sf /proc/self/environ environ")
-        await sandbox.commands.run("echo $$ > pid; exec sleep 1000", background=True)
+        await sandbox.commands.run("echo $$ > p; mv p pid; exec sleep 1000", background=True)
         await wait_until(lambda: sandbox.files.exists("pid"))
         pid = (await sandbox.files.read("pid")).strip()
         for path in ("mem", "environ", f"/proc/{pid}/oom_score_adj", f"/proc/{pid}/comm"):
