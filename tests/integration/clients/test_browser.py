@@ -332,7 +332,7 @@ async def test_steps_are_taken_in_order(browser: Browser) -> None:
         (PageStep("fill", "text=Join", "x"), ["Element is not an <input>"]),
         (PageStep("click", "##", ""), ["##"]),
         (PageStep("press", "", "NoSuchKey"), ["NoSuchKey"]),
-        (PageStep("wait", "", "never shown"), ["did not appear within 1 s"]),
+        (PageStep("wait", "", "never shown"), ["did not appear within 2 s"]),
         (PageStep("click", "", ""), ["names no selector"]),
         (PageStep("fill", "select", "medium"), ["small, large"]),
     ],
@@ -340,7 +340,7 @@ async def test_steps_are_taken_in_order(browser: Browser) -> None:
 async def test_a_step_that_can_not_be_done(
     monkeypatch: pytest.MonkeyPatch, browser: Browser, step: PageStep, answer: list[str]
 ) -> None:
-    monkeypatch.setattr("clients.page_steps.STEP_SECONDS", 1.0)
+    monkeypatch.setattr("clients.page_steps.STEP_SECONDS", 2.0)
     site = serve({"/": FORM})
     view = await browser.view(site.url + "/", DESKTOP, steps=[step, PageStep("click", "text=Gone", "")])
     assert view.failed_step.startswith("Step 1 of 2")
@@ -370,9 +370,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", list(HOSTILE))
 async def test_a_hostile_page_ends(name: str, monkeypatch: pytest.MonkeyPatch, browser: Browser) -> None:
-    monkeypatch.setattr("clients.browser.PAGE_SECONDS", 3.0)
     site = serve({"/": HOSTILE[name]})
-    with contextlib.suppress(PageFailed):
+    with monkeypatch.context() as hasty, contextlib.suppress(PageFailed):
+        hasty.setattr("clients.browser.PAGE_SECONDS", 3.0)
         view = await browser.view(site.url + "/", DESKTOP)
         assert view.path == "/"
         assert len(view.text) <= TEXT_CHARACTERS
