@@ -307,7 +307,7 @@ class WorkspaceActivities:
         for call_id in sorted(calls.keys() & listed.stdout.split()):
             await sandbox.end_call(call_id)
             folder = f"{JOURNAL}/calls/{shlex.quote(call_id)}"
-            await lock.run(f"rm -f {folder}/outcome" if calls[call_id] else f"rm -rf {folder}")
+            await lock.run(f"rm -f {folder}/outcome {folder}/keeper" if calls[call_id] else f"rm -rf {folder}")
 
     async def _keep_outputs(self, build_id: uuid.UUID, sandbox: Sandbox) -> None:
         """Write what the last gate's findings could quote only in part, so that the agent can read it."""
