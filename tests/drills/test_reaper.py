@@ -152,12 +152,10 @@ async def test_paused_reaper(stack: LocalStack, browser: Browser, figure: Figure
 
 
 MANY = 10_000
-LONGEST_LOOK = 10.0
-"""Seconds."""
 
 
 async def test_ten_thousand_builds(stack: LocalStack, figure: Figure) -> None:
-    """D14: look at 10,000 open builds, of which 20 have ended."""
+    """D14: look at 10,000 open builds, of which 20 have ended. `python -m bench reaper` measures it alone."""
     settings, client = await new_deployment(stack)
     async with open_sessions(settings.database_url) as sessions, ObjectStore(store_config(settings)) as store:
         many = await make_builds(sessions, client, MANY)
@@ -179,4 +177,3 @@ async def test_ten_thousand_builds(stack: LocalStack, figure: Figure) -> None:
         await sandboxes.close()
     figure(f"all rows {all_rows[1]:.1f} s, what ended {what_ended[1]:.1f} s, {what_ended[0]} closed")
     assert (all_rows[0], what_ended[0]) == (0, 20)
-    assert max(all_rows[1], what_ended[1]) < LONGEST_LOOK
