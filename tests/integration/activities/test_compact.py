@@ -466,8 +466,8 @@ async def test_a_call_that_no_day_pays_for_begins_again_with_a_floor(talk: Talk)
     talk.price(context_tokens=1_000_000)
     while talk.turn < 24:
         await talk.think()
-    # 50,000 tokens: one call of them may cost $0.16.
-    await set_allowance(talk, 150_000)
+    # 50,000 tokens: one call of them may cost $0.17.
+    await set_allowance(talk, 158_000)
     async with transaction(talk.harness.sessions) as tx:
         await tx.session.execute(update(LedgerEntry).where(LedgerEntry.build_id == talk.build_id).values(cost=0))
     checked = await ActivityEnvironment().run(

@@ -226,13 +226,13 @@ async def test_a_call_is_checked_against_the_schema_of_its_own_prefix(harness: D
 async def test_a_conversation_that_began_with_former_names_goes_on(harness: DispatchHarness) -> None:
     tools = json.loads((GOLDEN / "request_thinking.json").read_text())["tools"]
     async with transaction(harness.sessions) as tx:
-        tx.session.add(Prompt(build_id=harness.build_id, prefix=7, system="[]", tools=json.dumps(tools)))
+        tx.session.add(Prompt(build_id=harness.build_id, prefix=8, system="[]", tools=json.dumps(tools)))
 
     async def run(name: str, **given: Any) -> str:
         call = await harness.ask(name, **given)
         async with transaction(harness.sessions) as tx:
             await tx.session.execute(
-                update(Turn).where(Turn.build_id == harness.build_id, Turn.number == harness.turns).values(prefix=7)
+                update(Turn).where(Turn.build_id == harness.build_id, Turn.number == harness.turns).values(prefix=8)
             )
         await harness.attempt(call)
         return await harness.result_text(call)
@@ -656,13 +656,15 @@ async def test_screenshots(harness: DispatchHarness) -> None:
     assert (await harness.attempt(missing)).is_error
     assert "No server answers on port 8000" in await harness.result_text(missing)
     await serve(harness, "<h1>Shown</h1>")
+    kept_before = list(harness.images.kept)
     call = await harness.ask("take_screenshot", path="/")
     assert await harness.attempt(call) == DispatchResult()
     assert await harness.result_text(call) == "/ on port 8321: desktop 1280x800 and mobile 390x844; HTTP status 200."
     row = await harness.row(call)
     assert row.result is not None
     pictures = [part["source"] for part in json.loads(row.result)["content"] if part["type"] == "image"]
-    assert [picture["data"].removeprefix("sha256:") for picture in pictures] == list(harness.images.kept)
+    new = list(harness.images.kept)[len(kept_before) :]
+    assert [picture["data"].removeprefix("sha256:") for picture in pictures] == new
     assert {picture["media_type"] for picture in pictures} == {"image/webp"}
     assert "toolu" not in json.dumps([*harness.images.kept])
 
