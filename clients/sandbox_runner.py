@@ -1419,8 +1419,8 @@ def grep(folders: Folders, tool_input: dict[str, Any]) -> str:
     for relative, shown, name in _greppable(folders, path):
         if matcher is not None and not matcher.fullmatch(name if only and "/" not in only else relative):
             continue
-        searched += 1
         for number, line in _lines(top, shown):
+            searched += number == 1  # a file that is not text has no lines
             if not expression.search(line):
                 continue
             text = line if len(line) <= GREP_LINE_CHARACTERS else line[:GREP_LINE_CHARACTERS] + "…"
@@ -1430,7 +1430,7 @@ def grep(folders: Folders, tool_input: dict[str, Any]) -> str:
                 return "\n".join([*rows, "[more matches; narrow the pattern or the glob]"])
             rows.append(row)
     if not rows and not searched:
-        return f"No file was searched: none matches {only or 'that path'}. Look with glob what there is."
+        return f"No text file was searched: none matches {only or 'that path'}. Look with glob what there is."
     return "\n".join(rows) or f"No line matches in {searched} files."
 
 

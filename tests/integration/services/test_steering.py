@@ -462,7 +462,7 @@ async def test_workspace_is_put_back_whole_or_not_at_all(api: RunningApi, harnes
     for number in (1, 2):
         assert await attempt(number)
         assert await _git(sandbox, "cat a b; ls; git log --format=%s; git status --short") == "1\nb\na\nb\ni\n1\n"
-    await harness.take(build, sandbox, 2)
+    await harness.take(build, sandbox, 2, reason="phase")
 
     await _git(sandbox, "echo worked on > a")
     with pytest.raises(ApplicationError, match="later attempt"):
