@@ -76,6 +76,9 @@ _TRIES = 3
 _PAUSE_SECONDS = 5.0
 """Between two tries, if the API names no time; and at most four times as long if it does."""
 
+ANSWER_SECONDS = 300.0
+"""A judgement that takes longer is given up: a product that passed the other checks does not wait for it."""
+
 _README_BYTES = 50_000
 _FILES_BYTES = 50_000
 
@@ -86,6 +89,7 @@ _NO_BRIEF = "the brief that the build began with is lost"
 _BUSY = "the model's API is busy"
 _AWAY = "the model's API did not answer"
 _BROKE_OFF = "the model's answer broke off"
+_TOO_SLOW = "the model took too long"
 _REFUSED = "the model's API does not accept the call"
 """Why there is no judgement, for founders; each goes on the sentence "The product was not judged: …"."""
 
@@ -281,7 +285,11 @@ class Judge:
             rendered = self._request(asked)
             await crash_point("judge.before_call")
             note_usage = admission.noting(usage.note)
-            return await provider.stream(rendered, usage.ignore_text, note_usage, admission.note_limits)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await provider.stream(rendered, usage.ignore_text, note_usage, admission.note_limits)
+        except TimeoutError as error:
+            await self._settle_usage(call, usage)
+            raise _Unanswered(_TOO_SLOW, served=True) from error
         except asyncio.CancelledError:
             # The server may bill the call even if it has not begun to answer: it does not stop because we hang up.
             await run_to_completion(self._settle_usage(call, usage))

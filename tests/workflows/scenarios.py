@@ -496,7 +496,7 @@ async def finished_in_vain(harness: WorkerHarness) -> list[EndedWorkflow]:
 
 @_scenario("the model's answer does not come; the founder does not wait for it", stream_idle_seconds=3600)
 async def finished_while_thinking(harness: WorkerHarness) -> list[EndedWorkflow]:
-    stalled = {"kind": "stall", "seconds": 3600, "after": 1, "times": None}
+    stalled = {"kind": "stall", "seconds": 3600, "after": 1}
     build_id = await harness.start(script=SMALL, faults=[stalled])
     await harness.until_event(build_id, "turn_started", turn=2)
     await harness.handle(build_id).signal(FINISH)

@@ -71,9 +71,10 @@ class RecordingProvider(AnthropicProvider):
         self, request: ModelRequest, on_text: OnText, on_usage: OnUsage, on_limits: OnLimits | None = None
     ) -> Answer:
         self.sent.append(json.loads(request.body))
+        hold = self.hold  # as it is when the call begins
         answer = await super().stream(request, on_text, on_usage, on_limits)
-        if self.hold is not None:
-            await self.hold.wait()
+        if hold is not None:
+            await hold.wait()
         if self.dies:
             self.dies -= 1
             raise Killed
@@ -301,6 +302,15 @@ async def test_without_an_answer_the_product_is_not_judged(
     await case.fault(fault, times=None)
     assert why in await case.unjudged()
     assert [entry.state for entry in await case.ledger()] == states
+
+
+async def test_a_product_does_not_wait_for_a_judge_that_does_not_end(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.judge.ANSWER_SECONDS", 2.0)
+    await case.fault("stall", times=None)
+    assert "too long" in await case.unjudged()
+    assert await case.states() in ({"settled": 1}, {"estimated": 1})
 
 
 async def test_an_api_that_is_overloaded_for_a_moment_is_asked_again(

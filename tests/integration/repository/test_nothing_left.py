@@ -84,8 +84,12 @@ class Session:
         await wait_until(lambda: reached.exists() or self.process.returncode is not None)
         assert reached.exists(), await self.end()
         # Processes in a sandbox do not name the directory.
-        self._descendants = psutil.Process(self.process.pid).children(recursive=True)
-        assert any(command_line(process) == ["sleep", "1000"] for process in self._descendants)
+
+        def sleeps() -> bool:
+            self._descendants = psutil.Process(self.process.pid).children(recursive=True)
+            return any(command_line(process) == ["sleep", "1000"] for process in self._descendants)
+
+        await wait_until(sleeps)  # its shell may not have got there yet
 
     async def end(self) -> str:
         """Wait for the end, and return the output."""
