@@ -31,7 +31,7 @@ from tests.harness.activities import ActivityHarness, open_activity_harness
 from tests.harness.database_backup import back_up, put_back
 from tests.harness.deployments import new_deployment
 from tests.harness.many_builds import make_builds
-from tests.harness.reaper import reap
+from tests.harness.reaper import reap, reap_until
 from tests.harness.worker import WorkerHarness, worker_harness
 
 
@@ -83,8 +83,11 @@ async def test_a_sandbox_ends_if_its_preview_has_and_its_build_is_not_found(
     queue = worker.settings.temporal_task_queue
     await worker.client.execute_workflow(REAPER_WORKFLOW, id=preview_workflow_id(build_id), task_queue=queue)
     sandbox = await harness.sandboxes.create(str(build_id), Role.PREVIEW)
-    await reap(worker, everything=True)
-    assert sandbox.id not in {each.id for each in await harness.sandboxes.list_all()}
+
+    async def has_ended() -> bool:
+        return sandbox.id not in {each.id for each in await harness.sandboxes.list_all()}
+
+    await reap_until(worker, has_ended, everything=True)
 
 
 async def test_the_sandbox_of_a_push_ends_once_no_push_takes_that_long(
