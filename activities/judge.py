@@ -91,7 +91,7 @@ _AWAY = "the model's API did not answer"
 _BROKE_OFF = "the model's answer broke off"
 _TOO_SLOW = "the model took too long"
 _REFUSED = "the model's API does not accept the call"
-"""Why there is no judgement, for founders; each goes on the sentence "The product was not judged: …"."""
+"""Why there is no judgement, for founders: each completes "The product was not judged: …"."""
 
 _log = structlog.get_logger(__name__)
 

@@ -196,7 +196,7 @@ REAPER_STEPS = Patch(
 PREVIEW_WAITS = Patch(
     "preview-waits",
     since=date(2026, 11, 29),
-    commit="7571305",
+    commit="1a20a60",
     gates="Let a preview that can't open in an outage wait and try again. Before, it failed.",
     deprecate_when="no preview that began without it is open",
 )
