@@ -88,6 +88,15 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _origin(value: str) -> str:
+    parts = urlsplit(_http_url(value))
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("is an address without a path, a query or a user, such as https://cofounder.example.com")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    is_usual = parts.port in (None, {"http": 80, "https": 443}[parts.scheme])
+    return f"{parts.scheme}://{host}" if is_usual else f"{parts.scheme}://{host}:{parts.port}"
+
+
 def _package_index_url(value: SecretStr) -> SecretStr:
     url = value.get_secret_value()
     if url.lower().startswith("file:"):
@@ -166,6 +175,9 @@ SecretsKey = Annotated[SecretStr, AfterValidator(_secrets_key), HoldsSecrets(key
 
 HttpUrl = Annotated[str, AfterValidator(_http_url), HoldsSecrets(_url_secrets)]
 """The URL of a server that Cofounder itself talks to. No sandbox reaches its host."""
+
+Origin = Annotated[HttpUrl, AfterValidator(_origin)]
+"""The URL of a server of ours as browsers write it: in lower case, without a path and without the usual port."""
 
 PackageIndexUrl = Annotated[SecretStr, AfterValidator(_package_index_url), HoldsSecrets(_url_secrets)]
 """The URL of an index of packages. Only a password or token in it is blanked in texts."""
@@ -340,6 +352,16 @@ class Settings(BuildSettings, BaseSettings):
         default=None, description="Bearer token of operators, who change accounts and see money. Unset: no one can."
     )
     api_user: str = Field(default="founder", description="User of requests that do not name one.")
+    public_url: Origin = Field(
+        default="http://127.0.0.1:8000",
+        description="URL under which browsers reach the API and the console, without a path. Requests for another host "
+        "are refused, and so are those that another site's page makes.",
+    )
+    allowed_hosts: HostNames = Field(
+        default=None,
+        description="Names under which the API answers, in addition to PUBLIC_URL's; comma-separated, without "
+        "ports. On loopback 127.0.0.1, localhost and ::1 are among them.",
+    )
     cofounder_api_url: HttpUrl = Field(
         default="http://127.0.0.1:8000", description="URL of the API that the command line talks to."
     )
