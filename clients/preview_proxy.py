@@ -177,7 +177,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @functools.cache
 def _own_certificate() -> ssl.SSLContext:
-    """A certificate that nobody but this process's browser accepts. Its key is in no file for longer than a moment."""
+    """A certificate that only this process uses. Its key is in a file for no longer than a moment."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Cofounder's browser")])
     now = datetime.datetime.now(datetime.UTC)
