@@ -22,6 +22,7 @@ from domain.build_settings import BuildSettings
 from domain.egress import DEFAULT_SETS, EGRESS_SETS, hosts_of
 from domain.errors import Misconfigured
 from domain.models import default_prices
+from domain.preview_address import PLACEHOLDER
 from domain.pricing import ModelPrice
 from domain.product_secrets import key_texts, parse_keys
 from domain.push import LONGEST_PUSH
@@ -86,6 +87,21 @@ def _http_url(value: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("must be of the form https://host or http://host:port")
     return value
+
+
+def _preview_url(value: str) -> str:
+    parts = urlsplit(value)
+    good = parts.scheme in ("http", "https") and parts.port != 0 and value.count(PLACEHOLDER) == 1
+    name = (parts.hostname or "").replace(PLACEHOLDER, "a" * 32)
+    good = good and PLACEHOLDER in (parts.hostname or "").partition(".")[0] and HOST_NAME.fullmatch(name) is not None
+    if not good or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(
+            f"must be of the form https://{PLACEHOLDER}.host or http://{PLACEHOLDER}.host:port; a build's id takes the "
+            f"place of {PLACEHOLDER}"
+        )
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    port = "" if parts.port in (None, usual) else f":{parts.port}"
+    return f"{parts.scheme}://{parts.hostname}{port}"
 
 
 def _package_index_url(value: SecretStr) -> SecretStr:
@@ -166,6 +182,9 @@ SecretsKey = Annotated[SecretStr, AfterValidator(_secrets_key), HoldsSecrets(key
 
 HttpUrl = Annotated[str, AfterValidator(_http_url), HoldsSecrets(_url_secrets)]
 """The URL of a server that Cofounder itself talks to. No sandbox reaches its host."""
+
+PreviewUrl = Annotated[str, AfterValidator(_preview_url)]
+"""The origins of previews, with `*` in the place of a build's id: in lower case, without the usual port."""
 
 PackageIndexUrl = Annotated[SecretStr, AfterValidator(_package_index_url), HoldsSecrets(_url_secrets)]
 """The URL of an index of packages. Only a password or token in it is blanked in texts."""
@@ -340,6 +359,11 @@ class Settings(BuildSettings, BaseSettings):
         default=None, description="Bearer token of operators, who change accounts and see money. Unset: no one can."
     )
     api_user: str = Field(default="founder", description="User of requests that do not name one.")
+    preview_url: PreviewUrl = Field(
+        default="http://*.localhost:8000",
+        description="URL of previews, with `*` in the place of a build's id. The API serves them. In production a "
+        "domain that is used for nothing else, with a wildcard certificate.",
+    )
     cofounder_api_url: HttpUrl = Field(
         default="http://127.0.0.1:8000", description="URL of the API that the command line talks to."
     )
