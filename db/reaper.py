@@ -16,7 +16,7 @@ from db.models import Build, Preview, ReaperStep
 from db.transaction import Transaction
 
 _OPEN_PREVIEW: ColumnElement[bool] = literal_column("(previews.state = 'open' or previews.state = 'opening')")
-"""In parentheses: a literal gets none where it is combined with another condition."""
+"""In parentheses: SQLAlchemy adds none to a literal that it combines with another condition."""
 
 # ---- steps
 
