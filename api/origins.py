@@ -1,4 +1,4 @@
-"""Refuses what a page of another site asks of the API with the cookie of whoever looks at it.
+"""Refuses what a page of another site requests with the cookie of the person who looks at it.
 
 Browsers send `Sec-Fetch-Site` over https and to loopback, and `Origin` with everything that changes something. No page
 can forge either. A request with a token in `Authorization` needs no such check: pages of other sites can't send one.
