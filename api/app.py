@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 
 from api.body_limit import BodyLimit
-from api.deps import Resources, require_json, require_token
+from api.deps import Resources, identified, require_json
 from api.errors import add_error_handlers
 from api.responses import event_schemas, kinds_table, problems
 from api.routes import (
@@ -82,9 +82,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     app.add_middleware(BodyLimit, max_bytes=BODY_MAX_BYTES)
     add_error_handlers(app)
     app.include_router(health.router)
-    v1 = APIRouter(
-        prefix="/v1", dependencies=[Depends(require_token), Depends(require_json)], responses=problems(401, 503)
-    )
+    v1 = APIRouter(prefix="/v1", dependencies=[identified, Depends(require_json)], responses=problems(401, 403, 503))
     for module in (projects, secrets, builds, steering, events, previews, workspaces, pushes, usage, account):
         v1.include_router(module.router)
     app.include_router(v1)

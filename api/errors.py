@@ -57,6 +57,7 @@ class Kind:
 UNAUTHORIZED = Kind("unauthorized", 401, "Valid token required")
 SUSPENDED = Kind("account-suspended", 403, "Account suspended")
 REFUSED = Kind("refused", 403, "Not allowed")
+INSUFFICIENT_SCOPE = Kind("insufficient-scope", 403, "Insufficient scope")
 NO_SECRETS_KEY = Kind("no-secrets-key", 403, "Secrets not set up")
 NOT_FOUND = Kind("not-found", 404, "Not found")
 CONFLICT = Kind("conflict", 409, "Conflicts with the current state")

@@ -1,6 +1,7 @@
 """Runs the API as its process does, on a database of its own, for tests of the API and of what talks to it."""
 
 import asyncio
+import hashlib
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -12,6 +13,7 @@ import asyncpg
 import httpx2
 from pydantic import SecretStr
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import make_url
 from temporalio.client import Client
 
@@ -21,9 +23,12 @@ from api.main import open_resources
 from api.server import Server
 from clients.temporal import connect_temporal
 from db.migrate import migrate
-from db.models import Base, Build, DependencyState, Process, Project, User
+from db.models import ApiKey, Base, Build, DependencyState, Process, Project, User
 from db.session import Sessions, make_engine, make_sessions
 from db.transaction import transaction
+from db.users import ensure_user
+from domain.api_keys import ID_DIGITS, ApiKeyText
+from domain.identity import FOUNDER_SCOPES
 from local.stack import LocalStack
 from settings import Settings
 from tests.harness.wait import DEADLINE
@@ -46,9 +51,14 @@ class RunningApi:
 
     async def project(self, user: str | None = None, **body: Any) -> str:
         """Create a project and return its id."""
-        answer = await self.http.post("/v1/projects", json=body or {"brief": BRIEF}, headers=as_user(user))
+        headers = {} if user is None else await self.user(user)
+        answer = await self.http.post("/v1/projects", json=body or {"brief": BRIEF}, headers=headers)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
+
+    async def user(self, user: str) -> dict[str, str]:
+        """Make a user, unless it exists. Return the headers of their key."""
+        return {"Authorization": f"Bearer {await make_key(self.sessions, user)}"}
 
     async def build(self, project: str | None = None) -> str:
         """Start a build and return its id."""
@@ -73,8 +83,36 @@ class RunningApi:
 
 
 def as_user(user: str | None) -> dict[str, str]:
-    """Return the headers that name a user."""
-    return {} if user is None else {"X-Cofounder-User": user}
+    """Return the headers of a user's API key. The client makes the user and the key before it sends them."""
+    return {} if user is None else {"Authorization": f"Bearer {key_of(user)}"}
+
+
+def for_user(user: str) -> dict[str, str]:
+    """Return the headers with which an operator acts for a user."""
+    return {**AS_OPERATOR, "X-Cofounder-User": user}
+
+
+def key_of(user: str) -> ApiKeyText:
+    """Return the user's key, the same each time."""
+    secret = hashlib.sha256(user.encode()).hexdigest()
+    return ApiKeyText(secret[:ID_DIGITS], secret)
+
+
+async def make_key(sessions: Sessions, user: str) -> str:
+    """Make the user, unless it exists, and its key. Return the key."""
+    key = key_of(user)
+    row = {
+        "id": key.id,
+        "user_id": user,
+        "name": "tests",
+        "secret_hash": key.secret_hash,
+        "scopes": sorted(FOUNDER_SCOPES),
+        "created_by": user,
+    }
+    async with transaction(sessions) as tx:
+        await ensure_user(tx, user)
+        await tx.session.execute(insert(ApiKey).values(row).on_conflict_do_nothing())
+    return str(key)
 
 
 async def new_database(stack: LocalStack) -> str:
