@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.errors import INSUFFICIENT_SCOPE, MEDIA, Problem
 from api.feeds import Feeds
-from api.identity import USER_HEADER, identify
+from api.identity import identify
 from clients.build_workflows import BuildWorkflows
 from db.session import Access, Sessions
 from db.transaction import Transaction, request_transaction
@@ -55,10 +55,9 @@ async def _identity(
     request: Request,
     resources: ProcessResourcesDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-    _named: Annotated[
+    x_cofounder_user: Annotated[
         str | None,
         Header(
-            alias=USER_HEADER,
             min_length=1,
             max_length=user_id.MAX_CHARACTERS,
             pattern=user_id.PATTERN,
@@ -67,7 +66,7 @@ async def _identity(
     ] = None,
 ) -> Identity:
     token = None if credentials is None else credentials.credentials
-    return await identify(request, resources.settings, resources.sessions, token)
+    return await identify(request, resources.settings, resources.sessions, token, x_cofounder_user)
 
 
 identified = Depends(_identity)

@@ -111,7 +111,7 @@ class Access:
         settings = []
         if self.user_id is not None:
             quoted = self.user_id.replace("'", "''")
-            settings.append(f"set local app.user = '{quoted}'")
+            settings.append(f"set local app.user_id = '{quoted}'")
         if self.every_row:
             settings.append("set local app.every_row = 'on'")
         return "; ".join(settings)
@@ -120,21 +120,20 @@ class Access:
 class Sessions:
     """Where transactions take their connections from; see `db/transaction.py`."""
 
-    def __init__(self, engine: AsyncEngine, access: Access | None = None) -> None:
-        self._engine = engine
+    def __init__(self, statements: AsyncEngine, access: Access | None = None) -> None:
         self.access = access
         """Whose rows the transactions see; None sets nothing."""
-        self.statements = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.statements = statements
         """The engine's connections in autocommit: each statement is a transaction of its own, unless one is begun."""
 
     def acting(self, access: Access) -> "Sessions":
         """The same connections, for transactions with this access."""
-        return Sessions(self._engine, access)
+        return Sessions(self.statements, access)
 
 
 def make_sessions(engine: AsyncEngine) -> Sessions:
     """Let transactions use the engine."""
-    return Sessions(engine)
+    return Sessions(engine.execution_options(isolation_level="AUTOCOMMIT"))
 
 
 @asynccontextmanager
